@@ -1,0 +1,85 @@
+"""Every error that loop-runner raises on purpose, in one tree.
+
+    LoopRunnerError
+     ├─ ConfigError       the task file, a flag, an input: the user can mend it        exit 2
+     ├─ WorkspaceError    the run folder: locked, damaged, newer, unwritable           exit 2, 4 or 5
+     ├─ EnvironmentFault  the machine lacks something: git, disk space, a sandbox tier exit 4
+     ├─ ModelError        a provider refused or stayed unreachable                     exit 4
+     ├─ KernelError       the kernel could not be started or kept alive                exit 4
+     ├─ VerifierError     a verifier is set up wrongly                                 exit 2
+     └─ HookError         a stop hook is set up wrongly                                exit 2
+
+Whose fault decides the branch. Three things are *not* errors: a cell that raised (``CellResult.error``),
+a rejected answer (``Rejected``) and a spent budget (``Stopped``). Relies on nothing; never prints or exits.
+"""
+
+
+class LoopRunnerError(Exception):
+    """What happened, why it matters, what to do. ``exit_code`` is the table's in the README."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, why: str = "", hint: str = "", exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.why = why
+        self.hint = hint
+        if exit_code is not None:
+            self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.why:
+            parts.append(f"  why it matters: {self.why}")
+        if self.hint:
+            parts.append(f"  what to do: {self.hint}")
+        return "\n".join(parts)
+
+
+class ConfigError(LoopRunnerError):
+    """The task file, a flag or an input is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class WorkspaceError(LoopRunnerError):
+    """The run folder cannot be used as it is; what it holds was left alone."""
+
+    exit_code = 2
+
+
+class EnvironmentFault(LoopRunnerError):  # noqa: N818 - "EnvironmentError" is a builtin's name
+    """The machine lacks something that the run needs (git, disk space, a sandbox tier)."""
+
+    exit_code = 4
+
+
+class ModelError(LoopRunnerError):
+    """A provider refused, or stayed unreachable after its retries.
+
+    ``paid`` is True when the provider may have billed the request all the same.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, why: str = "", hint: str = "", paid: bool = False) -> None:
+        super().__init__(message, why=why, hint=hint)
+        self.paid = paid
+
+
+class KernelError(LoopRunnerError):
+    """The kernel process could not be started, or died faster than it could be restarted."""
+
+    exit_code = 4
+
+
+class VerifierError(LoopRunnerError):
+    """A verifier's settings make no sense. A verifier that fails to *run* gives ``Broken`` instead."""
+
+    exit_code = 2
+
+
+class HookError(LoopRunnerError):
+    """A stop hook's settings or payload make no sense."""
+
+    exit_code = 2

@@ -1,0 +1,121 @@
+"""Starts programs and waits for their end: the one place that does, the kernel and git apart.
+
+Every program gets a timeout, its own process group and an end that is waited for, so that nothing is left
+running behind a run. Output is kept to a cap, head and tail, and never decoded with an exception.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_CHUNK = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a program ended. ``exit_code`` is negative for a signal, None when it was not found."""
+
+    exit_code: int | None
+    output: str  # stdout and stderr together, in the order in which they came, cut to the cap
+    timed_out: bool = False
+    dropped_bytes: int = 0
+
+
+class HeadAndTail:
+    """Keeps the first and the last part of a stream of bytes, each up to half of ``cap``."""
+
+    def __init__(self, cap: int) -> None:
+        self._half = max(cap // 2, 1)
+        self._head = bytearray()
+        self._tail = bytearray()
+        self.dropped = 0
+
+    def write(self, data: bytes) -> None:
+        """Take ``data``; what falls between head and tail is counted in ``dropped``."""
+        room = self._half - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            data = data[room:]
+        self._tail += data
+        if (extra := len(self._tail) - self._half) > 0:
+            del self._tail[:extra]
+            self.dropped += extra
+
+    def text(self) -> str:
+        """What was kept, decoded with replacement; a line in the middle says how much is missing."""
+        gap = f"\n[… {self.dropped} bytes left out …]\n".encode() if self.dropped else b""
+        return bytes(self._head + gap + self._tail).decode("utf-8", "replace")
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    timeout_s: float,
+    stdin: bytes = b"",
+    max_output_bytes: int = 64 * 1024,
+) -> Finished:
+    """Run ``argv`` without a shell and wait for it and for all that it started in its group.
+
+    A program that is missing or cannot be executed gives ``exit_code=None`` with the reason as output.
+    """
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Finished(None, f"{argv[0]}: {error.strerror}")
+    kept = HeadAndTail(max_output_bytes)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    reader = threading.Thread(target=_drain, args=(process.stdout, kept), daemon=True)
+    writer = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+    reader.start()
+    writer.start()
+    timed_out = False
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        timed_out = True
+    finally:
+        kill_group(process.pid)
+        process.wait()
+    reader.join()
+    writer.join()
+    process.stdout.close()
+    return Finished(process.returncode, kept.text(), timed_out, kept.dropped)
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL the process group that ``pid`` leads, if any of it is left."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _drain(stream: IO[bytes], kept: HeadAndTail) -> None:
+    while chunk := os.read(stream.fileno(), _CHUNK):
+        kept.write(chunk)
+
+
+def _feed(stream: IO[bytes], data: bytes) -> None:
+    try:
+        stream.write(data)
+        stream.close()
+    except BrokenPipeError:
+        return  # the program did not want its input

@@ -1,0 +1,311 @@
+"""Every noun of loop-runner, as plain data.
+
+Frozen dataclasses only: nothing here reads a file, a clock or the environment, so any layer may import it.
+Read it from top to bottom and you have read a pass: what is asked, what a cell did, what was answered,
+what the verifiers said, what was decided, how the run ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+# ── models ──────────────────────────────────────────────────────────────────────────────────────────
+
+RequestKind = Literal["root", "sub", "judge"]
+
+StopReason = Literal[
+    "end_turn",
+    "max_tokens",
+    "stop_sequence",
+    "tool_use",
+    "pause_turn",
+    "refusal",
+    "model_context_window_exceeded",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation; ``text`` is all of it."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent to a model. Two requests with the same ``fingerprint()`` ask the same thing."""
+
+    model: str  # "provider:name"
+    messages: tuple[Message, ...]
+    system: str = ""
+    max_output_tokens: int = 4096
+    kind: RequestKind = "root"
+    ordinal: int = 0  # how many requests of this kind the run made before; only ``script:`` looks at it
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over all that can change the reply; ``ordinal`` is bookkeeping and left out."""
+        body = asdict(self)
+        del body["ordinal"]
+        text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider reports them; ``input_tokens`` excludes what the cache read or wrote."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+        )
+
+    @property
+    def total_tokens(self) -> int:
+        """All tokens that passed, cached or not."""
+        return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One model's reply. ``text`` may be empty (a refusal); ``stop_reason`` says why it ended."""
+
+    text: str
+    stop_reason: StopReason = "end_turn"
+    usage: Usage = Usage()
+    model: str = ""  # the name that the provider says answered
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One paid request and its reply, as the journal and ``calls.jsonl`` keep it.
+
+    ``fingerprint`` and ``occurrence`` (0 for the first identical request of a turn) are the key under which a
+    re-run of the turn finds the reply again.
+    """
+
+    kind: RequestKind
+    model: str
+    fingerprint: str
+    occurrence: int
+    prompt: str  # the last user message; for "root" empty: the transcript holds it already
+    reply: Reply
+    requested_model: str = ""
+
+
+# ── inputs ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class InputText:
+    """One text that the model works on: named, hashed, never copied into the run folder."""
+
+    name: str  # unique; relative to the input's own root, "/" between parts
+    path: Path  # where the bytes lie now
+    size_bytes: int
+    sha256: str
+    replaced_bytes: int = 0  # bytes that are not UTF-8 and read as U+FFFD
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All texts of a task and what was left out of them, each with its reason."""
+
+    texts: tuple[InputText, ...]
+    skipped: tuple[tuple[str, str], ...] = ()  # (path, reason)
+    is_single: bool = False  # one file given by its own path: ``context`` is then a ``str``
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all texts on disk."""
+        return sum(text.size_bytes for text in self.texts)
+
+
+# ── cells ───────────────────────────────────────────────────────────────────────────────────────────
+
+CellEnd = Literal["ok", "raised", "timed_out", "died"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``answer`` as the model left it after a cell. ``content`` is always text."""
+
+    content: str = ""
+    is_ready: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)  # other JSON-able keys of the dict
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """What one cell did. ``output`` is cut (head and tail kept) to the kernel's ``max_output_chars``."""
+
+    end: CellEnd
+    output: str  # everything printed, in order, then the traceback if it raised
+    dropped_chars: int  # how much of the output is missing from ``output``; 0 when nothing is
+    error: str | None  # last line of the *model's* traceback; never an exception of ours
+    answer: Answer
+    notices: tuple[str, ...] = ()  # what the harness mended: "`context` was restored", ...
+    seconds: float = 0.0  # wall clock, without the time spent waiting for sub-calls
+
+
+VariableStatus = Literal["saved", "replay", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One name of the kernel's namespace, as the kernel claims it (the host never looks inside)."""
+
+    name: str
+    type: str
+    size: int  # bytes when pickled; 0 when it could not be
+    preview: str  # capped, control characters escaped
+    status: VariableStatus
+    reason: str = ""  # why it is not "saved"
+    blob: str = ""  # SHA-256 (hex) of the blob that holds it
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All variables of a kernel between two cells: names, and opaque blobs by SHA-256 (hex)."""
+
+    variables: tuple[Variable, ...] = ()
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
+
+
+# ── verification ────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The verifier found what it asks for."""
+
+    evidence: str = ""
+    score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The answer is wrong or unproven; ``reason`` and ``evidence`` are shown to the model."""
+
+    reason: str
+    evidence: str = ""
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The verifier itself did not work (program missing, time-out): says nothing about the answer."""
+
+    reason: str
+
+
+Verdict = Accepted | Rejected | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierReport:
+    """One verifier's verdict, with the name that the task gives it."""
+
+    verifier: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The session may end: every verifier accepted."""
+
+    reports: tuple[VerifierReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The session may not end; ``reason`` is what the next pass is told."""
+
+    reason: str
+    reports: tuple[VerifierReport, ...] = ()
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GateBroken:
+    """A verifier stayed broken after its retries; the run stops without judging the answer."""
+
+    reason: str
+    reports: tuple[VerifierReport, ...] = ()
+
+
+Decision = Allow | Block | GateBroken
+
+
+# ── history ─────────────────────────────────────────────────────────────────────────────────────────
+
+PassOutcome = Literal["accepted", "rejected", "broken", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A commit to continue from. ``turn`` 0 means: between passes; ``pass_number`` 0: before the first."""
+
+    commit: str
+    pass_number: int = 0
+    turn: int = 0
+    subject: str = ""
+    outcome: PassOutcome | None = None  # of the pass, on pass merges only
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """One turn as it is committed: what the model said, what ran, what came out."""
+
+    pass_number: int
+    number: int
+    reply: str
+    code: str | None  # None when the reply held no code
+    output: str  # what the model is told after this turn, word for word
+    end: CellEnd | Literal["no_code"]
+    answer: Answer
+    calls: tuple[Call, ...]
+    snapshot: Snapshot
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What a run has used so far; every path is charged, and it survives restarts."""
+
+    usage: Usage = Usage()
+    passes: int = 0
+    turns: int = 0
+    requests: int = 0
+    subcalls: int = 0
+    seconds: float = 0.0
+    usd: float | None = 0.0  # None: at least one request has no known price
+
+
+# ── how a run ends ──────────────────────────────────────────────────────────────────────────────────
+
+RunStatus = Literal["verified", "unverified", "broken", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. ``answer`` is the accepted one, or the best-scored one, marked by ``status``."""
+
+    status: RunStatus
+    answer: Answer
+    checkpoint: Checkpoint
+    spend: Spend
+    reason: str = ""
