@@ -398,10 +398,9 @@ def _refuse_contents(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()} - {".git.new"}
     if not names:
         return
-    if ".git" in names:
-        with contextlib.suppress(WorkspaceError), History(folder) as history:
-            head = history.head()
-            raise _is_there(folder, head) from None
+    if ".git" in names and (layout.FORMAT_FILE in names or (folder / ".git" / _PRIVATE).is_dir()):
+        with History(folder) as history:
+            raise _is_there(folder, history.head())
     shown = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     raise WorkspaceError(
         f"{folder} is not empty and is no run folder: it holds {shown}",
