@@ -258,6 +258,8 @@ class Workspace:
                 oid = fast_import.write(self._git, new)
                 fast_import.point(self._git, self._branch, oid, was=self._head.commit)
         except GitFailed as error:
+            with contextlib.suppress(OSError):  # half a pack takes space that may be what is missing
+                recovery.clear_stale(self._git.git_dir)
             if "but expected" in error.stderr:
                 raise self._was_moved() from error
             raise error.fault(self.folder, doing) from error

@@ -272,7 +272,7 @@ def test_what_is_not_stored_is_reported_and_the_report_is_kept(workspace, run_fo
     with Workspace.open(run_folder) as again:
         assert again.unstored == (("workspace/pipe", "a fifo, not a file"),)
         again.commit_turn(turn(1, 2), {})
-        assert again.unstored == ()
+        assert not again.unstored
         assert again.read("workspace.json") is None
 
 
@@ -460,8 +460,9 @@ def test_neither_the_users_git_settings_nor_a_hooks_environment_reach_our_git(tm
         (hooks / name).write_text(f"#!/bin/sh\ntouch {marker}\n")
         (hooks / name).chmod(0o755)
     (home / ".gitconfig").write_text(
-        f"[core]\nhooksPath = {hooks}\nautocrlf = true\n[commit]\ngpgsign = true\n[gpg]\nprogram = {hooks}/x\n"
-        "[init]\ndefaultBranch = other\ntemplateDir = /nowhere\n[user]\nname = somebody\nemail = else@where\n"
+        f"[core]\nhooksPath = {hooks}\nautocrlf = true\n[commit]\ngpgsign = true\n"
+        f"[gpg]\nprogram = {hooks}/x\n[init]\ndefaultBranch = other\ntemplateDir = /nowhere\n"
+        "[user]\nname = somebody\nemail = else@where\n"
     )
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
@@ -489,6 +490,6 @@ def test_unknown_spend_is_not_called_nothing(workspace):
     workspace.commit_turn(turn(calls=(call("root"), call("part", kind="sub"))), {})
     workspace.commit_pass(1, "rejected", seconds=1.0)
     assert workspace.spend().usd is None
-    spend = workspace.spend(lambda model, usage: usage.total_tokens / 10)
+    spend = workspace.spend(lambda _model, usage: usage.total_tokens / 10)
     assert dataclasses.astuple(spend)[1:] == (1, 1, 2, 1, 1.25, 3.0)
     assert spend.usage.total_tokens == 30
