@@ -6,7 +6,7 @@ Prints one line for each thing that it was told is safe; whatever is printed mus
 import sys
 from pathlib import Path
 
-from loop_runner.records import Answer
+from loop_runner.records import Answer, PassOutcome
 from loop_runner.workspace.workspace import Workspace
 from tests.support.turns import call, snapshot, turn
 
@@ -21,7 +21,7 @@ def main(folder: Path) -> None:
                 number = head.pass_number if head.turn else head.pass_number + 1
                 take_turn(workspace, number, head.turn + 1)
             else:
-                outcome = "accepted" if head.pass_number == PASSES else "rejected"
+                outcome: PassOutcome = "accepted" if head.pass_number == PASSES else "rejected"
                 folder_of_pass = f"passes/{head.pass_number:04d}"
                 workspace.commit_pass(
                     head.pass_number, outcome, files={f"{folder_of_pass}/verdict.json": b"{}\n"}

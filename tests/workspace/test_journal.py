@@ -136,7 +136,7 @@ def test_many_threads_append_without_losing_a_call(path):
 
 def test_many_calls_cost_one_flush(path, monkeypatch):
     journal = open_journal(path)
-    flushed = []
+    flushed: list[int] = []
     monkeypatch.setattr(os, "fdatasync", flushed.append)
     journal.append_many([call(f"{index}", kind="sub") for index in range(100)])
     assert len(flushed) == 1

@@ -87,7 +87,9 @@ def test_killed_at_thirty_random_moments_nothing_acknowledged_is_lost(tmp_path, 
         assert len(paid) == len(set(paid)), "a call was made twice"
         status = subprocess.check_output(["git", "status", "--porcelain"], cwd=folder, text=True)
         assert status == ""
-        subprocess.run(["git", "fsck", "--strict", "--no-dangling"], cwd=folder, check=True, capture_output=True)
+        subprocess.run(
+            ["git", "fsck", "--strict", "--no-dangling"], cwd=folder, check=True, capture_output=True
+        )
         with History(folder) as history:
             assert [entry.subject for entry in history.passes()] == ["pass 1: rejected", "pass 2: accepted"]
             assert history.spend().turns == PASSES * TURNS
