@@ -37,7 +37,8 @@ _CONFIG = {
     "gc.auto": "0",
     "maintenance.auto": "false",
     # One pack per checkpoint: two files to fsync however many objects it holds. ``packs`` joins them later.
-    "fastimport.unpackLimit": "1",
+    # 0, not 1: a pack of up to as many objects is unpacked, and nobody fsyncs the folders of loose objects.
+    "fastimport.unpackLimit": "0",
     "core.compression": "1",
 }
 _TIMEOUT_S = 120.0

@@ -369,7 +369,7 @@ class Workspace:
     def _set_index(self) -> None:
         """Make a person's ``git status`` compare with the last commit. Reads no file but git's."""
         # Somebody's own git may hold the index; the next pass tries again.
-        with contextlib.suppress(GitFailed):
+        with contextlib.suppress(GitFailed, OSError):
             self._git.run("read-tree", self._head.commit)
 
     def _was_moved(self) -> WorkspaceError:

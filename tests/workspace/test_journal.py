@@ -137,7 +137,7 @@ def test_many_threads_append_without_losing_a_call(path):
 def test_many_calls_cost_one_flush(path, monkeypatch):
     journal = open_journal(path)
     flushed: list[int] = []
-    monkeypatch.setattr(os, "fdatasync", flushed.append)
+    monkeypatch.setattr(os, "fsync", flushed.append)
     journal.append_many([call(f"{index}", kind="sub") for index in range(100)])
     assert len(flushed) == 1
     journal.close()
