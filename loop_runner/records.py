@@ -134,6 +134,20 @@ class Inputs:
         return sum(text.size_bytes for text in self.texts)
 
 
+# ── the kernel ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSettings:
+    """How the kernel is started and what one cell may use."""
+
+    timeout_s: float = 120.0  # per cell, without the time spent waiting for sub-calls
+    grace_s: float = 2.0  # between SIGINT and SIGKILL
+    memory_mb: int = 4096  # address space of the kernel process
+    max_output_chars: int = 8000  # shown to the model after a cell
+    python: str | None = None  # interpreter; None: the runner's own
+
+
 # ── cells ───────────────────────────────────────────────────────────────────────────────────────────
 
 CellEnd = Literal["ok", "raised", "timed_out", "died"]
