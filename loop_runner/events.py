@@ -1,7 +1,8 @@
 """Writes down what happens, as it happens: the trace.
 
-One event is one JSON line in the run folder's ``.git/loop-runner/events.jsonl``, and one call to each listener
-(the display is one). The trace holds the clock times that the git tree leaves out. Losing it loses no work.
+One event is one JSON line in the run folder's ``.git/loop-runner/events.jsonl``, and one call to each
+listener (the display is one). The trace holds the clock times that the git tree leaves out. Losing it loses
+no work.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ class Trace:
     def append(self, event: Event) -> None:
         """Write ``event`` down. A full disk does not stop a run here: the trace is a log, not the state."""
         if self._file is not None:
-            line = {"at": round(time.time(), 3), "kind": event.kind, "pass": event.pass_number}
+            line: dict[str, Any] = {
+                "at": round(time.time(), 3),
+                "kind": event.kind,
+                "pass": event.pass_number,
+            }
             line |= {"turn": event.turn, "text": event.text, "data": dict(event.data)}
             try:
                 self._file.write(json.dumps(line, ensure_ascii=True) + "\n")

@@ -14,9 +14,9 @@ _BACKTICKS = re.compile(r"`{3,}")
 
 
 def escape_controls(text: str) -> str:
-    """Replace control, format and unpaired surrogate characters by ``\\x1b``-like escapes.
+    """Replace control, format and unpaired surrogate characters by visible escapes.
 
-    Newlines and tabs stay. ``\\r\\n`` becomes ``\\n``: a carriage return alone can overwrite a terminal line.
+    Newlines and tabs stay. A CRLF becomes a newline: a carriage return alone can overwrite a terminal line.
     """
     text = text.replace("\r\n", "\n")
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
