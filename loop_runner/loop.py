@@ -1,7 +1,7 @@
 """The outer loop: passes, one after another, until the stop hook allows the end or the budget is spent.
 
-Owns the order of a pass: session, stop hook, commit. Where it stands always comes from git, never from memory,
-so that starting, going on after a crash and going on after Ctrl-C are the same thing. Never prints.
+Owns the order of a pass: session, stop hook, commit. Where it stands always comes from git, never from
+memory, so that starting, going on after a crash and going on after Ctrl-C are the same thing. Never prints.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class Loop:
             "requests_so_far": spend.requests,
             "subcalls_so_far": spend.subcalls,
             "usage_so_far": usage_as_json(spend.usage),
-            "usd_so_far": spend.usd,
+            "usd_so_far": None if spend.usd is None else round(spend.usd, 9),
         }
 
     # ── how it ends ─────────────────────────────────────────────────────────────────────────────────

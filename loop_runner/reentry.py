@@ -28,7 +28,7 @@ def first_message(
     Depends on committed bytes and on ``ledger`` only, so that a pass begun again after a crash says the same.
     """
     if pass_number == 1:
-        return prompts.render("injected", prompt=prompt, state="")
+        return prompt
     share = profile.state_chars // 4
     variables = workspace.snapshot().variables
     state = prompts.render(
@@ -45,7 +45,7 @@ def first_message(
         history=_history(workspace, pass_number),
         left=ledger.describe_left(),
     )
-    return prompts.render("injected", prompt=prompt, state=state)
+    return f"{prompt}\n\n{state}"
 
 
 def verdict(workspace: Workspace, pass_number: int) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _reason(workspace: Workspace, pass_number: int) -> str:
 
 
 def _notes(workspace: Workspace) -> list[tuple[str, str]]:
-    paths = [path for path in workspace.files("workspace/notes/")][:_MAX_NOTES]
+    paths = workspace.files("workspace/notes/")[:_MAX_NOTES]
     return [
         (path.removeprefix("workspace/"), (workspace.read(path) or b"").decode("utf-8", "replace"))
         for path in paths

@@ -1,8 +1,8 @@
 """One pass: a conversation in which the root model writes code and the kernel runs it.
 
 Owns the turns: ask, read the reply, run the cell, commit. Relies on the switchboard for replies, the kernel
-for cells and the workspace for commits. Never decides that the work is done: it ends when the answer is ready,
-the turns are used up or a limit is reached, and the stop hook looks at what is committed.
+for cells and the workspace for commits. Never decides that the work is done: it ends when the answer is
+ready, the turns are used up or a limit is reached, and the stop hook looks at what is committed.
 """
 
 from __future__ import annotations
