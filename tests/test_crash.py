@@ -24,9 +24,8 @@ ROOT = [
         "def double(n):\n    return 2 * n\n"
     ),
     cell("parts = llm_batch([f'part {i}' for i in range(6)])\nprint(parts)"),
-    cell(
-        "class Finding:\n    def __init__(self, n):\n        self.n = n\nfound = [Finding(double(int(parts[0])))]"
-    ),
+    cell("class Finding:\n    def __init__(self, n):\n        self.n = n"),
+    cell("found = [Finding(double(int(parts[0])))]"),
     ready("41"),
     cell("same['extra'] += 1\nassert words['extra'] == 1\nprint(found[0].n, len(words))"),
     cell("total = found[0].n\nopen('notes/plan.md', 'a').write('added\\n')\nFINAL(total)"),
