@@ -31,7 +31,7 @@ class Check:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def doctor(as_json: bool) -> int:  # noqa: FBT001
+def doctor(as_json: bool) -> int:
     """Check what this machine has and what is missing. Exit code 4 when a run could not work.
 
     \b

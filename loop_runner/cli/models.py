@@ -22,7 +22,7 @@ def models() -> None:
 
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def list_command(as_json: bool) -> None:  # noqa: FBT001
+def list_command(as_json: bool) -> None:
     """List the providers, their default models and the local models.
 
     \b
@@ -84,7 +84,7 @@ def _local_as_json(item: Any) -> dict[str, Any]:
 @models.command("fetch")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def fetch_command(name: str, as_json: bool) -> None:  # noqa: FBT001
+def fetch_command(name: str, as_json: bool) -> None:
     """Fetch the local model NAME once; an interrupted fetch continues where it was.
 
     \b
