@@ -281,6 +281,19 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Spend:
+    """What a run has used so far; every path is charged, and it survives restarts."""
+
+    usage: Usage = Usage()
+    passes: int = 0
+    turns: int = 0
+    requests: int = 0
+    subcalls: int = 0
+    seconds: float = 0.0
+    usd: float | None = 0.0  # None: at least one request has no known price
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRecord:
     """One turn as it is committed: what the model said, what ran, what came out."""
 
@@ -293,20 +306,8 @@ class TurnRecord:
     answer: Answer
     calls: tuple[Call, ...]
     snapshot: Snapshot
+    spend: Spend = Spend()  # of the run so far, this turn's requests included, the turn itself not yet
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Spend:
-    """What a run has used so far; every path is charged, and it survives restarts."""
-
-    usage: Usage = Usage()
-    passes: int = 0
-    turns: int = 0
-    requests: int = 0
-    subcalls: int = 0
-    seconds: float = 0.0
-    usd: float | None = 0.0  # None: at least one request has no known price
 
 
 # ── how a run ends ──────────────────────────────────────────────────────────────────────────────────
