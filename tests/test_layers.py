@@ -40,7 +40,21 @@ ALLOWED = {
 }
 
 # What runs inside the kernel process: the standard library and each other (and cloudpickle, for snapshots).
-INSIDE_KERNEL = {"child", "wire", "helpers", "search", "snapshot"}
+INSIDE_KERNEL = {
+    "child",
+    "wire",
+    "cells",
+    "traces",
+    "capture",
+    "preview",
+    "texts",
+    "answer_box",
+    "lm_client",
+    "helpers",
+    "search",
+    "citing",
+    "snapshot",
+}
 # The one room that may import each heavy or risky library.
 OWNERS = {"anthropic": "model", "xllamacpp": "model", "httpx2": "model", "jinja2": "prompts", "click": "cli"}
 
