@@ -7,9 +7,9 @@ a live object of the kernel. A verifier never raises for what an answer holds, a
 checks.
 """
 
-from loop_runner.verify.build import build
+from loop_runner.verify.build import build, describe
 from loop_runner.verify.citations import LocatedCitation, locate
 from loop_runner.verify.short_answer import short_answer
 from loop_runner.verify.verifier import Submission, Verifier
 
-__all__ = ["LocatedCitation", "Submission", "Verifier", "build", "locate", "short_answer"]
+__all__ = ["LocatedCitation", "Submission", "Verifier", "build", "describe", "locate", "short_answer"]

@@ -39,6 +39,12 @@ def build(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> tuple[Ver
     return tuple(verifiers)
 
 
+def describe(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> str:
+    """What the verifiers ask of an answer, for the prompt: a sentence, or a list with a line for each."""
+    asked = [f"{one.requirement}." for one in build(specs, base_dir)]
+    return asked[0] if len(asked) == 1 else "\n".join(f"- {one}" for one in asked)
+
+
 def _parts(spec: object) -> tuple[str, Any, str]:
     """Kind, settings and name of one spec."""
     if isinstance(spec, str):

@@ -59,6 +59,24 @@ class Citations:
             options.flag("ignore_case"),
         )
 
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        plural = "citation" if self.minimum == 1 else "citations"
+        says = [
+            f"the answer must have at least {self.minimum} {plural}, each on a line of its own, written "
+            "`> name:line: the text of that line, copied`"
+        ]
+        if self.names:
+            says.append(f"only citations of {', '.join(self.names)} count")
+        if self.answer_in_quote:
+            says.append("the first line must be the short answer alone, and it must stand in a quoted text")
+        if self.quote_mentions:
+            near = f" or within {self.within_lines} lines of one" if self.within_lines else ""
+            words = " and ".join(repr(word) for word in self.quote_mentions)
+            says.append(f"{words} must stand in a quoted text{near}")
+        return "; ".join(says)
+
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when a cited input has changed or cannot be read."""
         if not submission.inputs.texts:

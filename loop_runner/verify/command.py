@@ -50,6 +50,11 @@ class Command:
         argv = _argv(run)
         return cls(name or f"command {shlex.join(argv)}", argv, task_dir, options.seconds("timeout_s", 60.0))
 
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        return f"the program `{shlex.join(self.argv)}` must accept the answer"
+
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the program is missing, cannot start, is killed or outlasts ``timeout_s``."""
         with tempfile.TemporaryDirectory(

@@ -44,6 +44,12 @@ class Contains:
             name or f"contains {options.text('text')!r}", options.text("text"), options.flag("ignore_case")
         )
 
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        case = " (in any letter case)" if self.ignore_case else ""
+        return f"the answer must contain the text {self.text!r}{case}"
+
     def verify(self, submission: Submission) -> Verdict:
         """Never ``Broken``."""
         answer, text = submission.answer, self.text
@@ -84,6 +90,16 @@ class Regex:
         part: Part = options.choice("part", ("answer", "first_line", "short_answer"))  # type: ignore[assignment]
         name = name or f"regex {pattern!r}"
         return cls(name, pattern, part, options.flag("ignore_case"), options.seconds("timeout_s", 5.0))
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        part = {
+            "answer": "answer",
+            "first_line": "first line",
+            "short_answer": "first line, without a label,",
+        }
+        return f"the {part[self.part]} must match the regular expression {self.pattern!r}"
 
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the match did not end in ``timeout_s``."""

@@ -26,6 +26,11 @@ class Verifier(Protocol):
         """What the task calls it; unique among the task's verifiers."""
         ...
 
+    @property
+    def requirement(self) -> str:
+        """What it asks of an answer, in words that the model is told before it begins."""
+        ...
+
     def verify(self, submission: Submission) -> Verdict:
         """Check the committed bytes; the inputs may be read, nothing may be changed."""
         ...
