@@ -1,8 +1,8 @@
 """``anthropic:NAME``: Anthropic's Messages API through the official SDK.
 
 Owns the mapping between our records and the SDK's, and the second try after a stream that broke. Relies on
-the SDK (imported at the first request: it takes about two seconds) for keys, addresses and retries. Never logs
-a key.
+the SDK (imported at the first request: it takes about two seconds) for keys, addresses and retries. Never
+logs a key.
 """
 
 from __future__ import annotations

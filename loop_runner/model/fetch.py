@@ -13,6 +13,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -170,16 +171,17 @@ def _download(
         )
     total = sum(piece.size_bytes for piece in entry.slices)
     done = total - sum(piece.size_bytes for piece in missing)
-    incoming = parts / "incoming"
+    for stale in parts.glob("incoming-*"):
+        shutil.rmtree(stale, ignore_errors=True)
     for piece in missing:
-        shutil.rmtree(incoming, ignore_errors=True)
-        incoming.mkdir()
+        # A new folder each time: after a kill, the old pip may still be busy in its own.
+        incoming = Path(tempfile.mkdtemp(prefix="incoming-", dir=parts))
         with _watched(incoming, done, total, on_progress):
             _download_slice(piece, incoming, pip_options)
         (incoming / piece.wheel).replace(parts / piece.wheel)
+        shutil.rmtree(incoming, ignore_errors=True)
         done += piece.size_bytes
         on_progress(Progress("downloading", done, total))
-    shutil.rmtree(incoming, ignore_errors=True)
 
 
 def _download_slice(piece: Slice, incoming: Path, pip_options: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """``script:FILE`` plays what the file says and names the line of what it cannot read."""
 
 import asyncio
+import re
 from pathlib import Path
 from textwrap import dedent
 
@@ -139,3 +140,12 @@ def test_a_mistake_in_the_file_is_named_with_its_line(tmp_path: Path, text: str,
 def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no script file"):
         read_script(tmp_path / "nowhere.yaml")
+
+
+def test_the_examples_in_the_documentation_can_be_read_and_say_what_the_text_says(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "script-models.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    player = client(tmp_path, blocks[0])
+    assert "41" in ask(player, ordinal=0).text
+    assert ask(player, "How many boxes are on shelf 6?", kind="sub").text == "6 times 7 is 42: 42 boxes"
+    assert client(tmp_path, blocks[2])
