@@ -306,7 +306,6 @@ class TurnRecord:
     answer: Answer
     calls: tuple[Call, ...]
     snapshot: Snapshot
-    spend: Spend = Spend()  # of the run so far, this turn's requests included, the turn itself not yet
     seconds: float = 0.0
 
 

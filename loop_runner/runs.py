@@ -127,8 +127,13 @@ def _system_prompt(task: Task, texts: Inputs) -> str:
         inputs=_describe(texts),
         max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
-        requirements=verify.describe(task.verifiers, task.base_dir),
+        requirements=_requirements(task),
     )
+
+
+def _requirements(task: Task) -> str:
+    asked = [verifier.requirement for verifier in verify.build(task.verifiers, task.base_dir)]
+    return "\n".join(f"- {line}" for line in asked)
 
 
 def _describe(texts: Inputs) -> str:
