@@ -71,7 +71,7 @@ class AnswerBox:
             current = dict(zip(dict.keys(current), dict.values(current), strict=True))  # type: ignore[arg-type]
             notices.append("`answer` was put back as a plain dict")
         elif issubclass(type(current), str):
-            text = str.__str__(current)  # type: ignore[arg-type]
+            text = str.__str__(current)
             current = {"content": text, "ready": False}
             notices.append(
                 "`answer` was set to a text: it was taken as answer['content']; set answer['ready'] too"
@@ -111,7 +111,7 @@ def _as_text(content: object) -> object:
     """``content`` as an exact ``str``, or ``_NOT_TEXT``."""
     kind = type(content)
     if issubclass(kind, str):
-        return str.__str__(content)  # type: ignore[arg-type]
+        return str.__str__(content)
     if content is None:
         return ""
     if kind in (int, float, bool):

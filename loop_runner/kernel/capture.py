@@ -67,7 +67,7 @@ class Kept:
 
 
 class Capture(io.TextIOBase):
-    """A text stream into a ``Kept``. Closing it does nothing; ``fileno`` is the raw stream's, for programs."""
+    """A text stream into a ``Kept``. Closing does nothing; ``fileno`` is for programs that print."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -78,14 +78,16 @@ class Capture(io.TextIOBase):
         self.name = name
 
     @property
-    def buffer(self) -> CaptureBytes:  # type: ignore[override]
+    def buffer(self) -> CaptureBytes:
         """Takes bytes, as ``sys.stdout.buffer`` does."""
         return CaptureBytes(self._kept)
 
     def writable(self) -> bool:
+        """Yes."""
         return True
 
     def write(self, text: str) -> int:
+        """Keep ``text``."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if type(text) is not str:
@@ -94,6 +96,7 @@ class Capture(io.TextIOBase):
         return len(text)
 
     def fileno(self) -> int:
+        """The raw descriptor, for programs that are given the stream."""
         return self._fd
 
     def close(self) -> None:
@@ -107,8 +110,10 @@ class CaptureBytes(io.RawIOBase):
         self._kept = kept
 
     def writable(self) -> bool:
+        """Yes."""
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Keep ``data`` as text."""
         self._kept.add(bytes(data).decode("utf-8", "backslashreplace"))
         return len(data)

@@ -106,7 +106,7 @@ class CellRunner:
     # ── before ──────────────────────────────────────────────────────────────────────────────────────
 
     def _prepare(self) -> None:
-        sys.stdout, sys.stderr = self.streams  # type: ignore[assignment]
+        sys.stdout, sys.stderr = self.streams
         if self._stdin is None or self._stdin.closed:
             self._stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - reading input ends at once
         sys.stdin = self._stdin
@@ -165,7 +165,7 @@ class CellRunner:
         damaged = [name for name, value in _good_builtins.items() if _builtins.get(name, self) is not value]
         _builtins.update(_good_builtins)
         notices += [f"builtin `{name}` was restored" for name in damaged[:10] if name != "_"]
-        sys.stdout, sys.stderr = self.streams  # type: ignore[assignment]
+        sys.stdout, sys.stderr = self.streams
         namespace = self._namespace
         if namespace.get("__builtins__") is not builtins:
             namespace["__builtins__"] = builtins

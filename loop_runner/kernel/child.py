@@ -100,7 +100,7 @@ class _Kernel:
         sys.argv = [""]
         sys.dont_write_bytecode = True  # no caches in the workspace
         # Quiet until the first cell: what a pickle prints on loading is nobody's output.
-        sys.stdout, sys.stderr = self._runner.streams  # type: ignore[assignment]
+        sys.stdout, sys.stderr = self._runner.streams
 
     def serve(self, frame: wire.Frame) -> bytes:
         """The reply to one request of the host."""

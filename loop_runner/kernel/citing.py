@@ -87,10 +87,9 @@ def _exact(text: str, wanted: str) -> int | None:
     first = text.find(wanted)
     if first < 0:
         return None
-    whole = re.search(
-        rf"^[^\S\n]*(?={re.escape(wanted)}[^\S\n]*$)", text[first - 200 if first > 200 else 0 :], re.MULTILINE
-    )
-    return first if whole is None else whole.end() + (first - 200 if first > 200 else 0)
+    whole = re.compile(rf"^[^\S\n]*(?={re.escape(wanted)}[^\S\n]*$)", re.MULTILINE)
+    match = whole.search(text, text.rfind("\n", 0, first) + 1)
+    return first if match is None else match.end()
 
 
 def _spaced(text: str, wanted: str) -> int | None:
@@ -103,7 +102,7 @@ def _spaced(text: str, wanted: str) -> int | None:
 
 
 def _loosely(text: str, wanted: str) -> int | None:
-    """The line that holds every word of the quote, in any case; quotes of one or two words are not guessed."""
+    """The line that holds every word of the quote, in any case; one or two words are not enough."""
     words = set(re.findall(r"\w+", wanted.lower()))
     if len(words) < 3:
         return None

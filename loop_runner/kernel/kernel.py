@@ -1,8 +1,9 @@
 """The kernel as the session knows it: start, run a cell, take a snapshot, close.
 
-Owns one kernel process at a time and starts another when it is gone: a cell that hangs, crashes or breaks the
-protocol costs that cell only. Relies on ``kernel_process`` for one life of it and on ``report`` for what it may
-say. Never raises for what the model's code does, never unpickles, never believes a frame it has not checked.
+Owns one kernel process at a time and starts another when it is gone: a cell that hangs, crashes or breaks
+the protocol costs that cell only. Relies on ``kernel_process`` for one life of it and on ``report`` for
+what it may say. Never raises for what the model's code does, never unpickles, never believes a frame it has
+not checked.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
@@ -29,6 +30,7 @@ MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # one file that the model's code writes
 _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
 _NAMES_IN_NOTICE = 20
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Kernel:
         self._answer = Answer()
         self._names: set[str] = set()
 
-    def __enter__(self) -> Kernel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -98,7 +100,7 @@ class Kernel:
         )
 
     def run_cell(self, code: str, number: int) -> CellResult:
-        """Run one cell. A cell that hangs or kills the kernel is an ordinary result: the kernel is restarted."""
+        """Run one cell. One that hangs or kills the kernel has an ordinary result: the kernel is restarted."""
         life = self._running()
         started = time.monotonic()
         waited_before = life.handler.clock.seconds()
@@ -157,7 +159,7 @@ class Kernel:
             raise _TimeOutError(f"no answer within {timeout_s:g} seconds")
         return frame
 
-    def _checked(self, life: _Life, read: Any) -> Any:
+    def _checked(self, life: _Life, read: Callable[[], _T]) -> _T:
         """``read()``; a frame that does not pass ends the process."""
         try:
             return read()
@@ -212,7 +214,7 @@ class Kernel:
         """Start again from the last snapshot; what the model is told about it."""
         before = set(self._names)
         lost = self.start(self._last, self._answer)
-        gone = {name: "" for name in before - self._names} | {each.name: each.reason for each in lost}
+        gone = dict.fromkeys(before - self._names, "") | {each.name: each.reason for each in lost}
         told = ["the kernel was restarted: variables are as they were after the last turn that was saved"]
         if gone:
             names = [f"{name} ({why})" if why else name for name, why in sorted(gone.items())]
@@ -247,7 +249,7 @@ class Kernel:
             life.close()
             raise
         self._life, self._names = life, set(names)
-        return failed  # type: ignore[no-any-return]
+        return failed
 
     def _begin_empty(self, snapshot: Snapshot, reason: str) -> dict[str, str]:
         self._last = Snapshot()

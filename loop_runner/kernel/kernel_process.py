@@ -108,7 +108,7 @@ class KernelProcess:
         return KernelDiedError(f"the kernel was ended: {self._violation}")
 
     def raw_output(self) -> tuple[str, int]:
-        """What was written to descriptors 1 and 2 since the last call, and how many bytes of it are missing."""
+        """What was written to descriptors 1 and 2 since the last call; how many bytes of it are missing."""
         room = _LAST_DRAIN_BYTES
         while room > 0 and (count := self._drain_once()):
             room -= count

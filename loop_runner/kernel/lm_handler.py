@@ -1,8 +1,9 @@
 """Answers the kernel's ``llm_query`` calls: the host's end of the second line.
 
-Runs on the asyncio loop that it is given, many requests at once, while the thread that runs the cell waits for
-the kernel. Nothing that the kernel sends is trusted: a frame that is not a query ends the kernel, and the
-sub-model never hears of it. Requests still open when the line closes are cancelled: a killed cell stops costing.
+Runs on the asyncio loop that it is given, many requests at once, while the thread that runs the cell waits
+for the kernel. Nothing that the kernel sends is trusted: a frame that is not a query ends the kernel, and
+the sub-model never hears of it. Requests still open when the line closes are cancelled: a killed cell stops
+costing.
 """
 
 from __future__ import annotations

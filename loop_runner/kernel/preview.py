@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MAX_PREVIEW_CHARS = 120
 _MAX_ITEMS = 8
 _MAX_DEPTH = 2
@@ -15,7 +19,7 @@ _BIG_INT_BITS = 400
 
 _type_name = type.__dict__["__name__"].__get__
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
-_BRACKETS = {list: "[]", tuple: "()", set: "{}", frozenset: "{}", dict: "{}"}
+_BRACKETS: dict[type, str] = {list: "[]", tuple: "()", set: "{}", frozenset: "{}", dict: "{}"}
 
 
 def type_name(value: object) -> str:
@@ -58,12 +62,13 @@ def _show(value: object, room: int, depth: int) -> str:
 
 
 def _show_items(value: object, room: int, depth: int) -> str:
-    opening, closing = _BRACKETS[type(value)]
+    opening, closing = tuple(_BRACKETS[type(value)])
     count = length(value) or 0
     if count and depth >= _MAX_DEPTH:
         return f"{opening}…{closing}"
     parts: list[str] = []
-    for index, item in enumerate(dict.items(value) if type(value) is dict else value):  # type: ignore[call-overload]
+    items: Any = dict.items(value) if type(value) is dict else value
+    for index, item in enumerate(items):
         left = room - sum(map(len, parts)) - 2 * len(parts)
         if index == _MAX_ITEMS or left <= 0:
             parts.append("…")

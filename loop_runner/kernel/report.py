@@ -1,7 +1,8 @@
 """What the kernel may say, checked word by word, and how it is told to the model.
 
-Each function takes a frame of the untrusted kernel and returns plain records, or raises ``WireError``: a wrong
-type, a name too long, a number that does not add up. Text leaves here escaped and cut. Pure functions.
+Each function takes a frame of the untrusted kernel and returns plain records, or raises ``WireError``: a
+wrong type, a name too long, a number that does not add up. Text leaves here escaped and cut. Pure
+functions.
 """
 
 from __future__ import annotations

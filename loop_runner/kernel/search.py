@@ -1,12 +1,12 @@
 """Ranked search over many megabytes in pure Python. Runs inside the kernel process.
 
 A model writes keywords or a whole question; the lines that answer it should come first. Texts are cut into
-segments of some ten thousand characters. Each query term is counted in every segment with C-speed string
-methods; the best segments are then looked at line by line.
+segments of some ten thousand characters. Each query term is counted in every segment with C-speed
+string methods; the best segments are then looked at line by line.
 
-What a line scores, in short: the rarer a term (inverse document frequency), the more it counts; a term on the
-line counts whole, one within a few lines counts part, one in the text's *name* counts for all its lines; lines
-that define or assign a term, or hold two query words side by side, count more.
+What a line scores, in short: the rarer a term (inverse document frequency), the more it counts; a term on
+the line counts whole, one within a few lines counts part, one in the text's *name* counts for all its
+lines; lines that define or assign a term, or hold two query words side by side, count more.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 from bisect import bisect_right
 from collections import namedtuple
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from math import log
 
 from loop_runner.kernel.texts import Texts, did_you_mean
@@ -31,18 +32,44 @@ _MAX_CACHED_CHARS = 256 * 1024 * 1024  # above this, lowered copies are made for
 _LOOKED_AT = 60  # segments that are scored line by line
 _NEAR = 3  # lines
 _STOP_WORDS = frozenset(
-    "a an and any are as at be been being but by can could did do does done doing each for from get gets give given "
-    "gives had has have how i if in into is it its itself just many may me might much must my of on or our out over "
-    "please shall should so some such tell than that the their them then there these they this those to under until "
-    "up use used uses using was we were what when where which while who whom whose why will with within would you "
-    "your find show say says stand stands python module modules library standard file".split()
+    (  # noqa: SIM905 - a list of ninety quoted words is harder to read
+        "a an and any are as at be been being but by can could did do does done doing each for from get gets "
+        "give given gives had has have how i if in into is it its itself just many may me might much must my "
+        "of on or our out over please shall should so some such tell than that the their them then there "
+        "these they this those to under until up use used uses using was we were what when where which while "
+        "who whom whose why will with within would you your find show say says stand stands python module "
+        "modules library standard file"
+    ).split()
 )
+# Words of a question that say what kind of thing is asked for; they are in the answer's line less often.
+_ASKING = frozenset(
+    (  # noqa: SIM905 - a list of ninety quoted words is harder to read
+        "argument attribute called class constant default exact exactly function kind large many maximal "
+        "maximum method minimal minimum name named number parameter raise raised return signature size symbol "
+        "type value"
+    ).split()
+)
+# What code calls the things that prose spells out.
+_SHORT_FORMS = {
+    "argument": "arg", "character": "char", "command": "cmd", "connection": "conn", "constant": "const",
+    "directory": "dir", "environment": "env", "exception": "error", "initial": "init",
+    "large": "size", "length": "len", "long": "len", "maximum": "max", "maximal": "max", "message": "msg",
+    "minimum": "min", "minimal": "min", "number": "num", "parameter": "param", "precision": "prec",
+    "previous": "prev", "separator": "sep", "temporary": "temp", "value": "val",
+}  # fmt: skip
+_QUANTITIES = frozenset(
+    (  # noqa: SIM905 - a list of ninety quoted words is harder to read
+        "constant cutoff default high large length limit long maximum minimum much number port size timeout "
+        "value width many"
+    ).split()
+)
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _WORD = re.compile(r"[^\W_]+(?:_+[^\W_]+)*_*|_+[^\W_]+(?:_+[^\W_]+)*_*", re.UNICODE)
 _CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _QUOTED = re.compile(r"[\"'`]([^\"'`]{2,80})[\"'`]")
 
 
-class Hit(namedtuple("Hit", "name line text passage")):
+class Hit(namedtuple("Hit", "name line text passage")):  # noqa: PYI024 - no ``typing`` in the kernel
     """One passage: its text's name, the best line's number (from 1) and text, and the lines around it."""
 
     __slots__ = ()
@@ -83,10 +110,10 @@ class _Term:
 
     __slots__ = ("counts", "idf", "pattern", "stem", "weight", "word")
 
-    def __init__(self, word: str, weight: float) -> None:
+    def __init__(self, word: str, weight: float, stem: str) -> None:
         self.word = word
         self.weight = weight
-        self.stem = _stem(word)
+        self.stem = stem
         # A whole word, its plural, or a part of a_name; the text before is checked last, so that the
         # regular expression engine can look for the literal itself.
         stem = re.escape(self.stem)
@@ -116,7 +143,7 @@ class SearchIndex:
         self._texts = texts
         self._segments: dict[str, list[_Segment]] = {}
         self._cached_chars = 0
-        self._name_words = {name: _words_of_name(name) for name in texts}
+        self._names = {name: _Name(name) for name in texts}
 
     def search(
         self,
@@ -179,16 +206,15 @@ class SearchIndex:
     # ── by words ────────────────────────────────────────────────────────────────────────────────────
 
     def _by_words(self, query: str, names: list[str], max_results: int, context_lines: int) -> list[Hit]:
-        terms, pairs = _read_query(query)
+        asked = _Query(query)
         segments = [segment for name in names for segment in self._segments_of(name)]
-        self._count(terms, segments)
-        looked_at = self._best_segments(terms, segments)
-        patterns = _LinePatterns(terms, pairs)
+        self._count(asked.terms, segments)
+        patterns = _LinePatterns(asked)
         scored: list[tuple[float, str, int]] = []
-        for segment in looked_at:
-            known = {term.word: _in_name(term, self._name_words[segment.name]) for term in terms}
-            prior = _name_prior(segment.name, terms)
-            for score, line in _score_lines(self._lowered(segment), terms, patterns, known):
+        for segment, said, prior in self._best_segments(asked, segments):
+            for score, line in _score_lines(
+                self._lowered(segment), patterns, said, self._names[segment.name].stem
+            ):
                 scored.append((score * prior, segment.name, segment.first_line + line))
         scored.sort(key=lambda each: (-each[0], each[1], each[2]))
         return self._hits(_spread(scored, max_results, max(context_lines, 1)), context_lines)
@@ -208,18 +234,26 @@ class SearchIndex:
                 term.weight *= 0.6
             term.idf = term.weight * log(1 + (len(segments) + 0.5) / (having + 0.5))
 
-    def _best_segments(self, terms: list[_Term], segments: list[_Segment]) -> list[_Segment]:
+    def _best_segments(
+        self, query: _Query, segments: list[_Segment]
+    ) -> list[tuple[_Segment, dict[str, float], float]]:
+        """The segments worth a look at their lines, with what their names say and how far they are trusted."""
         scores = [0.0] * len(segments)
-        for term in terms:
+        for term in query.terms:
             for index, count in enumerate(term.counts):
                 if count:
                     scores[index] += term.idf * (0.6 + 0.4 * count / (count + 4.0))
+        for_tests = any(term.stem.startswith("test") for term in query.terms)
+        said_by = {name: query.said_by_name(self._names[name]) for name in {each.name for each in segments}}
+        priors = []
         for index, segment in enumerate(segments):
-            words = self._name_words[segment.name]
-            scores[index] += 1.5 * sum(_in_name(term, words) * term.idf for term in terms)
-            scores[index] *= _name_prior(segment.name, terms)
-        order = sorted(range(len(segments)), key=lambda index: (-scores[index], index))
-        return [segments[index] for index in order[:_LOOKED_AT] if scores[index] > 0]
+            name = self._names[segment.name]
+            said = said_by[segment.name]
+            scores[index] += 1.5 * sum(term.idf * said.get(term.word, 0.0) for term in query.terms)
+            priors.append(name.prior_for_tests if for_tests else name.prior)
+            scores[index] *= priors[index]
+        order = sorted(range(len(segments)), key=lambda index: (-scores[index], index))[:_LOOKED_AT]
+        return [(segments[at], said_by[segments[at].name], priors[at]) for at in order if scores[at] > 0]
 
     # ── by regular expression ───────────────────────────────────────────────────────────────────────
 
@@ -240,7 +274,10 @@ class SearchIndex:
                         found.append((name, seen_line))
         title = f"{total:,} matches; the first {len(found)} lines:" if total > len(found) else ""
         if not total:
-            title = f"no match for the regular expression {pattern.pattern!r:.80}: try plain keywords, without regex=True"
+            title = (
+                f"no match for the regular expression {pattern.pattern!r:.80}: "
+                "try plain keywords, without regex=True"
+            )
         return SearchHits(self._hits(found, context_lines), title)
 
     # ── hits ────────────────────────────────────────────────────────────────────────────────────────
@@ -298,31 +335,64 @@ def _cut_segments(name: str, text: str) -> Iterator[_Segment]:
 # ── the query ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read_query(query: str) -> tuple[list[_Term], list[tuple[str, str]]]:
-    """Weighted terms, and pairs of words that stand side by side in the query."""
-    terms: dict[str, float] = {}
+class _Query:
+    """What a query asks for: weighted terms, words side by side, and dotted names."""
 
-    def add(word: str, weight: float) -> None:
+    def __init__(self, query: str) -> None:
+        self._weights: dict[str, float] = {}
+        for phrase in _QUOTED.findall(query):
+            if " " in phrase or "." in phrase:
+                self._add(phrase, 1.5)
+        words = _WORD.findall(query)
+        content = [word for word in words if word.lower() not in _STOP_WORDS] or words
+        for word in content:
+            self._add_word(word)
+        # An abbreviation in capitals ("HTTPS") has no plural.
+        whole = {word.lower() for word in content if word.isupper()} | {"https"}
+        self.terms = [
+            _Term(word, weight, word if word in whole else _stem(word))
+            for word, weight in self._weights.items()
+        ]
+        self.wants_value = any(_stem(word.lower()) in _QUANTITIES for word in words)
+        stems = [word.lower() if word.lower() in whole else _stem(word.lower()) for word in content]
+        self.pairs = [pair for pair in pairwise(stems) if pair[0] != pair[1]]
+        self.dotted = [name.lower().split(".") for name in _DOTTED.findall(query)]
+
+    def _add(self, word: str, weight: float) -> None:
         word = word.lower()
-        if word and (len(word) > 1 or word.isdigit() or not word.isascii()):
-            terms[word] = max(terms.get(word, 0.0), weight)
+        if len(word) > 1 or word.isdigit() or not word.isascii():
+            self._weights[word] = max(self._weights.get(word, 0.0), weight)
 
-    for phrase in _QUOTED.findall(query):
-        if " " in phrase or "." in phrase:
-            add(phrase, 1.5)
-    words = _WORD.findall(query)
-    content = [word for word in words if word.lower() not in _STOP_WORDS]
-    for word in content or words:
-        looks_like_name = "_" in word.strip("_") or any(map(str.isupper, word[1:])) or word.isupper()
-        add(word, 1.4 if looks_like_name else 1.0)
+    def _add_word(self, word: str) -> None:
+        is_name = (
+            "_" in word.strip("_") or any(map(str.isupper, word[1:])) or (len(word) > 1 and word.isupper())
+        )
+        stem = _stem(word.lower())
+        asking = stem in _ASKING or word.lower() in _ASKING
+        self._add(word, 1.4 if is_name else 0.5 if asking else 1.0)
+        short = _SHORT_FORMS.get(stem) or _SHORT_FORMS.get(word.lower())
+        if short:
+            self._add(short, 0.4)
         parts = [part for piece in word.split("_") for part in _CAMEL.findall(piece)]
         if len(parts) > 1:
             for part in parts:
                 if len(part) > 2 and part.lower() not in _STOP_WORDS:
-                    add(part, 0.35)
-    lowered = [_stem(word.lower()) for word in content]
-    pairs = [pair for pair in zip(lowered, lowered[1:], strict=False) if pair[0] != pair[1]]
-    return [_Term(word, weight) for word, weight in terms.items()], pairs
+                    self._add(part, 0.35)
+
+    def said_by_name(self, name: _Name) -> dict[str, float]:
+        """Term → how much of it the name of a text says: 1 when it *is* the name, less when part of it."""
+        said: dict[str, float] = {}
+        for dotted in self.dotted:
+            for count in range(len(dotted), 0, -1):
+                if name.path[-count:] == tuple(dotted[:count]):
+                    said |= dict.fromkeys(dotted[:count], 1.0)
+                    break
+        for term in self.terms:
+            if name.stem in {term.word, term.stem}:
+                said[term.word] = 1.0
+            elif term.word not in said and (term.word in name.words or term.stem in name.words):
+                said[term.word] = 0.4
+        return said
 
 
 def _stem(word: str) -> str:
@@ -340,32 +410,24 @@ def _stem(word: str) -> str:
 _ASIDE = re.compile(r"(?:^|[/_])(?:tests?|testing|idle_test|test_\w+)(?:[/._]|$)")
 
 
-def _words_of_name(name: str) -> tuple[str, frozenset[str]]:
-    """The stem of the last part of ``name``, and all words in it."""
-    lowered = name.lower()
-    last = lowered.rsplit("/", 1)[-1]
-    stem = last.split(".", 1)[0] or last
-    if stem in ("__init__", "index", "readme") and "/" in lowered:
-        stem = lowered.rsplit("/", 2)[-2]
-    return stem, frozenset(
-        word for piece in re.split(r"[^\w]+", lowered) for word in (piece, *piece.split("_")) if word
-    )
+class _Name:
+    """The name of a text, taken apart."""
 
+    __slots__ = ("path", "prior", "prior_for_tests", "stem", "words")
 
-def _in_name(term: _Term, name_words: tuple[str, frozenset[str]]) -> float:
-    """How much of ``term`` the name of a text says: 1 when it *is* the name, less when it is a part of it."""
-    stem, words = name_words
-    if term.word == stem:
-        return 1.0
-    return 0.5 if term.word in words or term.stem in words else 0.0
-
-
-def _name_prior(name: str, terms: list[_Term]) -> float:
-    """Deep paths and tests answer a question less often than what they belong to."""
-    prior = 1.0 / (1.0 + 0.04 * name.count("/"))
-    if _ASIDE.search(name.lower()) and not any(term.stem.startswith("test") for term in terms):
-        prior *= 0.55
-    return prior
+    def __init__(self, name: str) -> None:
+        lowered = name.lower()
+        path = lowered.split("/")
+        path[-1] = path[-1].split(".", 1)[0] or path[-1]
+        if path[-1] in {"__init__", "index", "readme"} and len(path) > 1:
+            path.pop()
+        self.path = tuple(path)
+        self.stem = path[-1]
+        pieces = re.findall(r"\w+", lowered)
+        self.words = frozenset(word for piece in pieces for word in (piece, *piece.split("_")))
+        # Deep paths, and tests, answer a question less often than what they belong to.
+        self.prior_for_tests = 1.0 / (1.0 + 0.03 * name.count("/"))
+        self.prior = self.prior_for_tests * (0.5 if _ASIDE.search(lowered) else 1.0)
 
 
 # ── lines ───────────────────────────────────────────────────────────────────────────────────────────
@@ -374,84 +436,146 @@ def _name_prior(name: str, terms: list[_Term]) -> float:
 class _LinePatterns:
     """The query's terms, compiled once for looking at lines."""
 
-    def __init__(self, terms: list[_Term], pairs: list[tuple[str, str]]) -> None:
-        by_length = sorted(terms, key=lambda term: -len(term.word))
-        self.each = [(term, re.compile(term.pattern)) for term in by_length]
-        any_word = "|".join(re.escape(term.stem) for term in by_length)
-        self.defines = re.compile(
-            rf"^\s*(?:async\s+)?(?:def|class|function|fn|func)\s+(\w*(?:{any_word})\w*)"
+    def __init__(self, query: _Query) -> None:
+        self.terms = [(term, re.compile(re.escape(term.stem))) for term in query.terms if term.idf > 0]
+        any_word = "|".join(
+            re.escape(term.stem) for term in sorted(query.terms, key=lambda each: -len(each.stem))
         )
+        name = rf"(\w*(?:{any_word})\w*)"
+        self.defines = re.compile(rf"^\s*(?:async\s+)?(?:def|class|function|fn|func|#define)\s+{name}")
         self.assigns = re.compile(
-            rf"(?<![\w.])(\w*(?:{any_word})\w*)\s*(?::[^=\n]{{0,40}})?=(?!=)\s*\S|^\s*\W{{0,2}}(\w*(?:{any_word})\w*)\W{{0,2}}\s*:\s*\S"
+            rf"(?<![\w]){name}\s*(?::[^=\n]{{0,40}})?=(?!=)\s*(\w+|\S)|^\s*[\W_]{{0,3}}{name}[\W_]{{0,2}}\s*:\s*(\w+|\S)"
         )
+        self.value_factor = 1.8 if query.wants_value else 1.2
         self.pairs = [
             (pair, re.compile(rf"{re.escape(pair[0])}(?:s|es|d|ed|ing)?[\W_]{{0,3}}{re.escape(pair[1])}"))
-            for pair in pairs
+            for pair in query.pairs
         ]
 
 
+_ENDING = re.compile(r"(?:s|es|d|ed|ing)?(?![^\W_])")
+_LINE = re.compile(r"^([ \t]*)\S", re.MULTILINE)
+
+
+class _Lines:
+    """One segment's lines and which terms stand on each, how surely (1: as a word; less: inside another)."""
+
+    def __init__(self, lowered: str, patterns: _LinePatterns) -> None:
+        self.text = lowered
+        self.starts = [0]
+        for part in lowered.split("\n"):
+            self.starts.append(self.starts[-1] + len(part) + 1)
+        self.terms: dict[int, dict[_Term, float]] = {}
+        for term, pattern in patterns.terms:
+            self._find(term, pattern)
+        self._above = self._enclosing() if self.terms else {}
+
+    def line(self, index: int) -> str:
+        return self.text[self.starts[index] : self.starts[index + 1] - 1]
+
+    def _find(self, term: _Term, pattern: re.Pattern[str]) -> None:
+        text, starts, inside = self.text, self.starts, 0.5 if len(term.stem) >= 4 else 0.0
+        for match in pattern.finditer(text):
+            at = match.start()
+            is_word = (not at or not text[at - 1].isalnum()) and _ENDING.match(text, match.end())
+            sure = 1.0 if is_word else inside
+            if sure:
+                here = self.terms.setdefault(bisect_right(starts, at) - 1, {})
+                here[term] = max(here.get(term, 0.0), sure)
+
+    def _enclosing(self) -> dict[int, tuple[int, ...]]:
+        """Line with terms → the lines with terms under which it is indented."""
+        above: dict[int, tuple[int, ...]] = {}
+        stack: list[tuple[int, int]] = []
+        index = 0
+        for match in _LINE.finditer(self.text):
+            start, indent = match.start(), len(match[1])
+            while self.starts[index + 1] <= start:
+                index += 1
+            while stack and stack[-1][0] >= indent:
+                stack.pop()
+            if index in self.terms:
+                above[index] = tuple(line for _, line in stack)
+                stack.append((indent, index))
+        return above
+
+    def near(self, index: int) -> dict[_Term, float]:
+        """Terms around line ``index`` and on the lines that it is indented under, with their share."""
+        near: dict[_Term, float] = {}
+        for distance in range(1, _NEAR + 1):
+            for other in (index - distance, index + distance):
+                for term, sure in self.terms.get(other, _NONE).items():
+                    near[term] = max(near.get(term, 0.0), sure * (0.45 - 0.1 * distance))
+        for other in self._above.get(index, ()):
+            for term, sure in self.terms[other].items():
+                near[term] = max(near.get(term, 0.0), sure * 0.4)
+        return near
+
+
+_NONE: dict[_Term, float] = {}
+
+
 def _score_lines(
-    lowered: str, terms: list[_Term], patterns: _LinePatterns, known: dict[str, float]
+    lowered: str, patterns: _LinePatterns, said: dict[str, float], text_stem: str
 ) -> Iterator[tuple[float, int]]:
     """(score, line index) of every line of a segment that holds a term."""
-    starts = [0]
-    for part in lowered.split("\n"):
-        starts.append(starts[-1] + len(part) + 1)
-    on_line: dict[int, set[_Term]] = {}
-    for term, pattern in patterns.each:
-        if term.idf <= 0 or term.stem not in lowered:
-            continue
-        for match in pattern.finditer(lowered):
-            on_line.setdefault(bisect_right(starts, match.start()) - 1, set()).add(term)
-    from_name = sum(term.idf * known[term.word] for term in terms)
-    everything = sum(term.idf for term in terms) or 1.0
-    for index, here in on_line.items():
-        line = lowered[starts[index] : starts[index + 1] - 1]
-        score = _score_line(index, here, line, on_line, patterns, known) + 0.9 * from_name
-        yield score / everything, index
+    lines = _Lines(lowered, patterns)
+    # What the name of the text says already counts for all its lines, and little on the line itself.
+    rest = {term: term.idf * (1.0 - said.get(term.word, 0.0)) for term, _ in patterns.terms}
+    from_name = sum(term.idf * said.get(term.word, 0.0) for term, _ in patterns.terms)
+    for index, here in lines.terms.items():
+        own = sum(rest[term] * sure for term, sure in here.items())
+        around = sum(rest[term] * share for term, share in lines.near(index).items() if term not in here)
+        line = lines.line(index)
+        score = own + around + _form_bonus(line, here, patterns, rest, text_stem)
+        if line.lstrip().startswith(("import ", "from ")):
+            score *= 0.5
+        yield score + 1.25 * from_name, index
 
 
-def _score_line(
-    index: int,
-    here: set[_Term],
-    line: str,
-    on_line: dict[int, set[_Term]],
-    patterns: _LinePatterns,
-    known: dict[str, float],
+def _form_bonus(
+    line: str, here: dict[_Term, float], patterns: _LinePatterns, rest: dict[_Term, float], text_stem: str
 ) -> float:
-    # What the name of the text says already counts little on the line itself.
-    score = sum(term.idf * (1.0 - 0.7 * known[term.word]) for term in here)
-    near: dict[_Term, float] = {}
-    for distance in range(1, _NEAR + 1):
-        for other in (index - distance, index + distance):
-            for term in on_line.get(other, ()):
-                if term not in here and term not in near:
-                    near[term] = 0.5 - 0.1 * distance
-    score += sum(term.idf * part * (1.0 - 0.7 * known[term.word]) for term, part in near.items())
+    """For words side by side as in the query, and for defining or assigning what is asked for."""
+    bonus = 0.0
     for (first, second), pattern in patterns.pairs:
         if first in line and second in line and pattern.search(line):
-            score += 0.5 * sum(term.idf for term in here if term.stem in (first, second))
+            bonus += 0.5 * sum(term.idf for term in here if term.stem in {first, second})
     defined = patterns.defines.search(line)
     if defined:
-        score += _named_weight(defined[1], here)
-    else:
-        assigned = patterns.assigns.search(line)
-        if assigned:
-            score += 0.6 * _named_weight(assigned[1] or assigned[2] or "", here)
-    stripped = line.lstrip()
-    if stripped.startswith(("import ", "from ")):
-        score *= 0.6
-    return score
+        return bonus + _named_weight(defined[1], here, rest, text_stem)
+    best = 0.0
+    for match in patterns.assigns.finditer(line):
+        name, value = match[1] or match[3], match[2] or match[4]
+        weight = _named_weight(name, here, rest, text_stem)
+        if value[0].isdigit() or value in "\"'-([{":
+            weight *= patterns.value_factor  # a plain value answers more questions than a name does
+        elif value == name:
+            weight *= 0.3  # passed on, not decided
+        if match.start() == 0:
+            weight *= 1.4  # at the left margin: a definition, not a use
+        best = max(best, weight)
+    return bonus + 0.8 * best
 
 
-def _named_weight(name: str, here: set[_Term]) -> float:
-    """Weight of the terms that make up a defined name; all of it when the name is one of the terms."""
-    whole = [term.idf for term in here if term.word == name.strip("_")]
-    if whole:
-        return max(whole)
+def _named_weight(name: str, here: dict[_Term, float], rest: dict[_Term, float], text_stem: str) -> float:
+    """Weight of the terms that make up a defined name, less what of the name they leave unsaid."""
     parts = [term for term in here if term.stem in name]
-    covered = sum(len(term.stem) for term in parts) / max(len(name), 1)
-    return min(covered, 1.0) * 0.7 * sum(term.idf for term in parts)
+    longest = max((len(term.stem) for term in parts), default=0)
+    covered = sum(len(term.stem) for term in parts if len(term.stem) > 2 or len(term.stem) == longest)
+    for piece in name.split("_"):  # FTP_PORT in ftplib: the rest of the name is the text's own
+        if (
+            len(piece) > 1
+            and text_stem.startswith(piece[:3])
+            and not any(term.stem in piece for term in parts)
+        ):
+            covered += len(piece)
+    share = min(covered / max(len(name.replace("_", "")), 1), 1.0)
+    whole = max(
+        (max(rest[term], 0.3 * term.idf) for term in parts if term.word.strip("_") == name.strip("_")),
+        default=0.0,
+    )
+    return max(whole, share * sum(max(rest[term], 0.3 * term.idf) for term in parts))
 
 
 def _spread(scored: list[tuple[float, str, int]], max_results: int, distance: int) -> list[tuple[str, int]]:
@@ -465,7 +589,7 @@ def _spread(scored: list[tuple[float, str, int]], max_results: int, distance: in
         if any(abs(line - other) <= distance for other in lines):
             continue
         lines.append(line)
-        (chosen if len(lines) <= 3 or names == 1 else late).append((name, line))
+        (chosen if len(lines) <= 5 or names == 1 else late).append((name, line))
         if len(chosen) == max_results:
             break
     return (chosen + late)[:max_results]

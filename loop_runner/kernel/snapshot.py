@@ -1,8 +1,8 @@
-"""Variables to bytes and back. Runs inside the kernel process only: loading a pickle runs code.
+r"""Variables to bytes and back. Runs inside the kernel process only: loading a pickle runs code.
 
-A blob is ``LRVARS1\\n``, a four-byte length, a JSON object, then one pickle per name. The JSON holds
-``{"names": [[name, bytes], …], "cells": {"<cell 7>": source}}``; the pickles share one memo, in that order, so
-that names which reach the same object share it again after loading.
+A blob is ``LRVARS1\n``, a four-byte length, a JSON object, then one pickle per name. The JSON holds
+``{"names": [[name, bytes], …], "cells": {"<cell 7>": source}}``; the pickles share one memo, in that order,
+so that names which reach the same object share it again after loading.
 
 What never enters a blob: ``context`` and its texts, the helpers, ``answer``, the streams and the namespace
 itself. They are *pinned*: named by a persistent id and found again in the new process.
@@ -59,7 +59,9 @@ class Pins:
 
     def by_id(self, all_texts: Mapping[str, str]) -> dict[int, tuple[str, ...]]:
         """``id`` of each pinned object → its name. ``all_texts``: those that were read so far."""
-        pins = {id(text): ("text", name) for name, text in all_texts.items() if len(text) > 100}
+        pins: dict[int, tuple[str, ...]] = {
+            id(text): ("text", name) for name, text in all_texts.items() if len(text) > 100
+        }
         pins |= {id(value): ("name", name) for name, value in sorted(self._protected.items(), reverse=True)}
         pins |= {id(sys.stdout): ("stream", "stdout"), id(sys.stderr): ("stream", "stderr")}
         for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY"):
@@ -118,7 +120,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def persistent_id(self, obj: object) -> object:
         kind = type(obj)
-        if kind is int or kind is float or kind is dict and id(obj) not in self._pins:
+        if kind is int or kind is float or (kind is dict and id(obj) not in self._pins):
             return None
         pin = self._pins.get(id(obj))
         if pin is not None:
@@ -205,11 +207,9 @@ def _order_key(item: object) -> tuple[str, Any] | None:
 
 
 def _without_tracker(reduced: Any) -> Any:
-    """cloudpickle's reduction of a class, without the random id that it would be known by elsewhere."""
-    if isinstance(reduced, tuple) and reduced[0] in (
-        _internals._make_skeleton_class,
-        _internals._make_skeleton_enum,
-    ):  # noqa: SLF001
+    """The reduction by cloudpickle of a class, without the random id that it would be known by elsewhere."""
+    makers = (_internals._make_skeleton_class, _internals._make_skeleton_enum)  # noqa: SLF001
+    if isinstance(reduced, tuple) and reduced[0] in makers:
         make, args, *rest = reduced
         return (make, (*args[:-2], None, args[-1]), *rest)
     return reduced
@@ -362,17 +362,16 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, find_pin: Callable[[tuple[str, ...]], object]) -> None:
         super().__init__(file)
         self._find_pin = find_pin
-        self._frozen: dict[int, tuple[_Frozen, frozenset[object]]] = {}
+        self._frozen: dict[int, tuple[object, frozenset[object]]] = {}
 
     def persistent_load(self, pid: object) -> object:
         kind = type(pid)
         if kind is str or kind is bytes:
             return pid
         if kind is _Frozen:
-            made = self._frozen.get(id(pid))
-            if made is None:
-                made = self._frozen[id(pid)] = (pid, frozenset(pid.items))  # type: ignore[assignment, attr-defined]
-            return made[1]
+            if id(pid) not in self._frozen:
+                self._frozen[id(pid)] = (pid, frozenset(pid.items))  # type: ignore[attr-defined]
+            return self._frozen[id(pid)][1]
         return self._find_pin(pid)  # type: ignore[arg-type]
 
 
@@ -406,7 +405,8 @@ def load(
 
 def _settle_sets(unpickler: _Unpickler) -> None:
     """Sets as loaded may iterate in another order than the live ones they were saved from."""
-    for value in unpickler.memo.copy().values():
+    objects: list[Any] = list(unpickler.memo.copy().values())
+    for value in objects:
         if type(value) is set and len(value) > 1:
             items = _in_order(value)
             if items is not None:

@@ -1,7 +1,8 @@
 """``context``: the input as the model's code sees it. Runs inside the kernel process.
 
-One text is a plain ``str``. Many are a read-only mapping of name to text, each read from its file when it is
-first asked for and kept. Texts are UTF-8 with bytes that are not replaced by U+FFFD; line ends stay as they are.
+One text is a plain ``str``. Many are a read-only mapping of name to text, each read from its file when it
+is first asked for and kept. Texts are UTF-8 with bytes that are not replaced by U+FFFD; line ends stay as
+they are.
 """
 
 from __future__ import annotations
@@ -27,11 +28,9 @@ class Texts(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         text = self._read.get(name) if isinstance(name, str) else None
-        if text is None:
-            text = self._load(name)
-        return text
+        return self._load(name) if text is None else text
 
-    def _load(self, name: str) -> str:
+    def _load(self, name: object) -> str:
         if not isinstance(name, str):
             first = next(iter(self._paths), "NAME")
             raise TypeError(
