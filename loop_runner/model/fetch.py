@@ -106,7 +106,8 @@ def fetch(
 
     ``entry`` stands in for the catalog's (None); ``pip_options`` are added to pip's. Raises ``ConfigError``
     for an unknown name, ``EnvironmentFault`` for no pip, no space or no download, ``ModelError`` for bytes
-    that do not match. What was downloaded whole is kept for the next try.
+    that do not match. What was downloaded whole is kept for the next try. While a slice
+    is on its way, ``on_progress`` is called from another thread.
     """
     entry = entry or _entry(name)
     target = model_file(name, folder)

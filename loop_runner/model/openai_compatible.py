@@ -81,7 +81,8 @@ class OpenAICompatibleClient:
             try:
                 response = await self._client().post("/chat/completions", json=body)
             except httpx2.TransportError as error:
-                if not tries_left:
+                # After a read time-out the server may still be at work on it: asking again would double that.
+                if not tries_left or isinstance(error, httpx2.ReadTimeout):
                     raise self._unreachable(error) from error
                 await asyncio.sleep(self._pause_s(tries_left))
                 continue

@@ -88,10 +88,12 @@ class Switchboard:
         """Drop what is still out, close the clients, end the thread. More than once is fine."""
         if self.loop.is_closed():
             return
-        asyncio.run_coroutine_threadsafe(self._shut_down(), self.loop).result(_CLOSE_TIMEOUT_S)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(_CLOSE_TIMEOUT_S)
-        self.loop.close()
+        try:
+            asyncio.run_coroutine_threadsafe(self._shut_down(), self.loop).result(_CLOSE_TIMEOUT_S)
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(_CLOSE_TIMEOUT_S)
+            self.loop.close()
 
     def __enter__(self) -> Self:
         return self
@@ -142,10 +144,12 @@ class Switchboard:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._writer.close()
-        for client in self._clients.values():
-            await client.close()
+        closing = (client.close() for client in self._clients.values())
+        failed = [error for error in await asyncio.gather(*closing, return_exceptions=True) if error]
         await self.loop.shutdown_asyncgens()
         await self.loop.shutdown_default_executor()
+        if failed:
+            raise failed[0]
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
