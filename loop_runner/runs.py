@@ -72,7 +72,7 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
 def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings) -> Outcome:
     root, sub = task.model or "", task.sub_model or task.model or ""
     sizes = profile(registry.profile_name(root))
-    ledger = Ledger(task.budget, workspace.spend())
+    ledger = Ledger(task.budget, workspace.spend(prices.price))
     with ExitStack() as stack:
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
