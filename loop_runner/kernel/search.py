@@ -107,13 +107,15 @@ class SearchHits(list):  # type: ignore[type-arg]
     def cite(self, copied: str) -> str:
         """The citation of the line in these passages that ``copied`` is, or is most like.
 
-        A model that copies a line drops its number, adds a remark or changes a space; the passages are few, so
-        the line that shares most words with the copy is the one it meant. ``ValueError`` when none does.
+        A model that copies a line drops its number, adds a remark or keeps only the part that matters. The
+        passages are few, so the line that shares most with the copy is the one it meant. ``ValueError`` when
+        none does.
         """
         lines = [line for hit in self for line in hit.passage.split("\n")]
         wanted = [part.strip(" `>") for part in copied.split("\n") if part.strip(" `>")]
-        best = max(lines, key=lambda line: max((_likeness(line, part) for part in wanted), default=0.0), default="")
-        if not any(_likeness(best, part) >= _LIKE_ENOUGH for part in wanted):
+        scored = [(max((_likeness(line, part) for part in wanted), default=0.0), line) for line in lines]
+        score, best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
+        if score < _LIKE_ENOUGH:
             raise ValueError("this is no line of these passages; copy one line exactly as it is printed")
         name, number, text = best.split(":", 2)
         return f"> {name}:{number}: {text.strip()}"
@@ -123,14 +125,15 @@ _LIKE_ENOUGH = 0.5
 
 
 def _likeness(line: str, copied: str) -> float:
-    """How much of two lines is the same: 2 for the line as printed, 1 for its text alone, then by shared words."""
+    """How alike a printed line and a copy are: 2 as printed, 1 its text alone, below that by shared words."""
     if line.strip() == copied:
         return 2.0
     text = line.split(":", 2)[-1].strip()
     if text and text == copied:
         return 1.0
     ours, theirs = set(_WORD.findall(line)), set(_WORD.findall(copied))
-    return 0.99 * len(ours & theirs) / max(len(ours | theirs), 1)
+    shared = len(ours & theirs)
+    return 0.6 * shared / max(len(theirs), 1) + 0.39 * shared / max(len(ours | theirs), 1)
 
 
 class _Term:
