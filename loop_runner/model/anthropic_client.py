@@ -187,10 +187,10 @@ class _Stream:
     async def run(self, sdk: anthropic.AsyncAnthropic, arguments: dict[str, Any]) -> Reply | _Broken:
         """The reply, or what broke. Raises ``ModelError`` when another try cannot help."""
         import anthropic
-        import httpx2
 
+        opening = sdk.messages.stream(**arguments)  # an argument that the SDK does not know is our mistake
         try:
-            async with sdk.messages.stream(**arguments) as stream:
+            async with opening as stream:
                 async for event in stream:
                     if event.type == "message_start" or self._message is not None:
                         self._message = stream.current_message_snapshot
@@ -204,14 +204,16 @@ class _Stream:
             if self._message is not None:
                 return self._broken("the connection broke", error)
             raise explain(error, self._name) from error
-        except (httpx2.HTTPError, ValueError) as error:  # a broken connection; an event that is not JSON
+        except Exception as error:  # noqa: BLE001 - a border: the SDK takes its bytes to be well formed
             return self._broken("the stream broke", error)
+        # A proxy that gives up closes the connection in good order, in the middle of a reply.
         if self._message is None or self._message.stop_reason is None:
             return self._broken("the stream ended too early", None)
         return self._reply()
 
     def _reply(self) -> Reply:
         text = "".join(block.text for block in self._message.content if block.type == "text")
+        # A stop reason of a newer API still comes with text that was paid for.
         stop = self._message.stop_reason
         known = stop in get_args(StopReason)
         return Reply(
@@ -243,6 +245,7 @@ class _Stream:
 
 
 def _is_too_long(error: anthropic.APIStatusError) -> bool:
+    # There is no code for it: the only sign is the message.
     return error.status_code == 413 or (
         error.status_code == 400 and "prompt is too long" in (error.api_message or "").lower()
     )
@@ -282,6 +285,7 @@ def explain(error: anthropic.AnthropicError, name: str) -> ModelError:
 
 
 def _explain_status(error: anthropic.APIStatusError, name: str) -> ModelError:
+    # A spent account comes as 402, as 429 and, for some, as 400.
     status = error.status_code
     if error.error_code in _UNPAYABLE or error.type == "billing_error":
         status = 402

@@ -259,6 +259,7 @@ def _join(entry: Fetchable, parts: Path, target: Path, on_progress: OnProgress) 
     unchecked = target.with_name(f"{target.name}.part")
     digest = hashlib.sha256()
     size = 0
+    # Beside the target, so that the move is atomic; hashed while it is written, so that it is read only once.
     with unchecked.open("wb") as out:
         for block in _blocks(entry, parts):
             out.write(block)
@@ -305,6 +306,7 @@ def _fsync_folder(folder: Path) -> None:
 @contextmanager
 def _only_one_fetch(parts: Path) -> Iterator[IO[bytes]]:
     """Wait until no other process fetches into ``parts``; the lock goes with the process that holds it."""
+    # A kernel lock and no lock file's existence: it cannot be left behind by a process that was killed.
     with (parts / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock

@@ -27,7 +27,10 @@ from loop_runner.text import cut_middle, escape_controls
 
 _START_TIMEOUT_S = 300.0  # reading 1 GB from a slow disk
 _END_TIMEOUT_S = 5.0
-_SERVER = (sys.executable, "-m", "loop_runner.model.local_server")
+# -P: a file called json.py in the user's folder must not become part of the server.
+_SERVER = (sys.executable, "-P", "-m", "loop_runner.model.local_server")
+# Prefixes of conversations that wait their turn. A root session and its sub-calls alternate on one slot;
+# without this memory each would have its whole prompt read again (1.4 s instead of 21 s for 1,270 tokens).
 _CACHE_MB = 1024
 
 
@@ -114,8 +117,13 @@ class LocalClient:
     async def _ask(self, request: Request) -> Reply:
         if self._server is None:
             # Forked here and not in a helper thread: the process dies with the thread that started it.
-            self._server = _Server(self._command)
-            await self._server.wait_until_ready(self._model)
+            server = _Server(self._command)
+            try:
+                await server.wait_until_ready(self._model)
+            except BaseException:
+                server.kill()  # also when the wait was cancelled: nobody would know of it any more
+                raise
+            self._server = server
         return await self._server.client.complete(request)
 
     async def _end_server(self) -> None:
@@ -134,7 +142,7 @@ class LocalClient:
 class _Server:
     """One life of the model's process."""
 
-    client: OpenAICompatibleClient
+    client: OpenAICompatibleClient  # once it is ready
 
     def __init__(self, command: Sequence[str]) -> None:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -203,9 +211,13 @@ class _Server:
 
     async def end(self) -> None:
         """Close stdin, which ends the process; kill it if it does not listen."""
-        if hasattr(self, "client"):
-            await self.client.close()
+        await self.client.close()
         await asyncio.to_thread(self._end)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._end()
 
     def _end(self) -> None:
         assert self._process.stdin is not None

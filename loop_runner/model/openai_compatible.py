@@ -34,7 +34,9 @@ _STOP_REASONS: Mapping[str, StopReason] = {
     "tool_calls": "tool_use",
     "function_call": "tool_use",
 }
+# Waiting does not fill an account, although both come as a 429.
 _NEVER_RETRIED = ("insufficient_quota", "billing_hard_limit_reached")
+# The official name, and llama.cpp's.
 _TOO_LONG = ("context_length_exceeded", "exceed_context_size_error")
 
 
@@ -126,6 +128,7 @@ class OpenAICompatibleClient:
         try:
             data = response.json()
             choice = data["choices"][0]
+            # A refusal comes in a field of its own, beside a content that is null.
             text = choice["message"].get("content") or choice["message"].get("refusal") or ""
             stop = _STOP_REASONS.get(choice.get("finish_reason") or "stop", "end_turn")
             stop = "refusal" if choice["message"].get("refusal") else stop
@@ -167,6 +170,7 @@ class OpenAICompatibleClient:
 
 
 def _usage(data: Mapping[str, Any]) -> Usage:
+    # Here the cached tokens are a part of the prompt's; in our records they are counted apart.
     prompt = int(data.get("prompt_tokens") or 0)
     cached = int((data.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
     return Usage(prompt - cached, int(data.get("completion_tokens") or 0), cache_read_tokens=cached)

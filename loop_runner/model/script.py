@@ -99,6 +99,7 @@ class ScriptClient:
 
     def _number(self, request: Request) -> int:
         """Which request of its kind this is, from 1. Only the root's is known across restarts."""
+        # Sub-calls are made side by side, so their order over a whole run means nothing.
         self._seen[request.kind] += 1
         return request.ordinal + 1 if request.kind == "root" else self._seen[request.kind]
 

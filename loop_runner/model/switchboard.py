@@ -70,6 +70,7 @@ class Switchboard:
         occurrences = self._occurrences.setdefault(fingerprint, _Occurrences())
         occurrence = occurrences.take()
         try:
+            # In memory and quick, so it may run on the loop.
             known = self._log.find(fingerprint, occurrence)
             call = known or await self._ask_and_log(request, fingerprint, occurrence)
         except BaseException:
@@ -134,6 +135,7 @@ class Switchboard:
         return self._clients[model]
 
     async def _reset(self) -> None:
+        # On the loop, where the counting happens: no lock is needed.
         self._occurrences.clear()
         self._told.clear()
 
@@ -162,7 +164,7 @@ class Switchboard:
         future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
             return future.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C among them: what nobody waits for must not go on costing money
             future.cancel()
             raise
 

@@ -186,6 +186,7 @@ def test_a_prompt_over_the_window_is_a_reply_that_the_model_can_be_told_about(
     [
         Scripted("x" * 200, input_tokens=100, drop_after=4),
         Scripted("x" * 200, input_tokens=100, garble_after=4),
+        Scripted("x" * 200, input_tokens=100, end_after=4),
         Scripted("x" * 200, input_tokens=100, error_after=(4, "overloaded_error")),
     ],
 )

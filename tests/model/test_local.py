@@ -83,6 +83,22 @@ def test_a_process_that_does_not_start_says_why_in_safe_letters(home: Path) -> N
     assert "out of memory\\x1b[31m" in caught.value.why
 
 
+def test_a_start_that_is_cancelled_leaves_no_process_and_the_next_request_starts_anew(home: Path) -> None:
+    async def run() -> str:
+        server = (sys.executable, "-m", "tests.support.fake_local_server", str(home))
+        asker = LocalClient(LocalModel("local:m", Path("slow-start.gguf"), 4096), server=server)
+        request = Request("local:m", (Message("user", "hi"),))
+        try:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asker.complete(request), 0.7)
+            return (await asker.complete(request)).text
+        finally:
+            await asker.close()
+
+    assert asyncio.run(run()) == "you said hi"
+    assert not any(is_alive(life["pid"]) for life in lives(home))
+
+
 def test_the_process_dies_with_a_runner_that_is_killed(home: Path) -> None:
     code = (
         "import asyncio, sys, time\nfrom pathlib import Path\n"

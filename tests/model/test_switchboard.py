@@ -7,13 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from loop_runner.errors import ModelError
+from loop_runner.model.client import ModelClient
+from loop_runner.model.registry import client_for
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Call, Message, Reply, Request
 from tests.support.call_log import MemoryBatchLog, MemoryLog
+from tests.support.model_server import ModelServer
 
 
 class Echo:
@@ -234,3 +238,25 @@ def test_each_model_id_gets_one_client() -> None:
         for model in ("echo:a", "echo:b", "echo:a"):
             board.ask(sub("x", model))
     assert opened == ["echo:a", "echo:b"]
+
+
+def test_a_real_client_is_asked_from_many_threads_and_closed_without_a_trace(
+    model_server: ModelServer, tmp_path: Path
+) -> None:
+    model_server.answer_with(lambda received: received.last_user_text)
+    log, heard = MemoryBatchLog(), []
+
+    def ask(board: Switchboard, text: str) -> None:
+        heard.append(board.ask(sub(text, "anthropic:m")).text)
+
+    def open_client(model: str) -> ModelClient:
+        return client_for(model, base_dir=tmp_path, env=model_server.env)
+
+    with Switchboard(open_client, log=log) as board:
+        threads = [threading.Thread(target=ask, args=(board, str(n))) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(heard) == [str(n) for n in range(6)]
+    assert len(model_server.requests) == len(log.calls) == 6

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from tests.support.model_server import Answer, HttpError, ModelServer, Received
@@ -23,6 +24,9 @@ def main() -> None:
         sys.stderr.write("out of memory\x1b[31m\n")
         sys.exit(3)
 
+    if "slow-start" in settings["path"]:
+        time.sleep(1)
+
     def answer(received: Received) -> Answer:
         prompt = received.last_user_text
         marker = folder / "died"
@@ -31,6 +35,7 @@ def main() -> None:
             sys.stderr.write("my last words\n")
             sys.stderr.flush()
             os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(60)  # another thread may take the signal, a moment later
         if received.headers.get("authorization") != f"Bearer {settings['api_key']}":
             return HttpError(401, "invalid_api_key", "wrong key")
         return f"you said {prompt}"

@@ -43,6 +43,7 @@ class Scripted:
     cache_write_tokens: int = 0
     delay_s: float = 0.0  # before the first byte
     drop_after: int | None = None  # cut the connection after so many events
+    end_after: int | None = None  # end the stream in good order after so many events
     garble_after: int | None = None  # send an event that is not JSON after so many events
     error_after: tuple[int, str] | None = None  # (events, type): an `error` event instead of the rest
 
@@ -240,6 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
             if number == answer.drop_after:
                 self.close_connection = True
                 return
+            if number == answer.end_after:
+                break
             if number == answer.garble_after:
                 self._send_event("content_block_delta", "{this is not JSON")
                 break
