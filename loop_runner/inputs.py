@@ -196,41 +196,41 @@ def _text_from_dict(item: Mapping[str, Any], base_dir: Path | None) -> InputText
 
 
 def _root(spec: str | Mapping[str, Any], base_dir: Path, exclude: tuple[str, ...]) -> _Root:
-    if isinstance(spec, str):
-        spec = {"path": spec}
-    _check_keys(spec)
-    own = spec.get("exclude", ())
-    patterns = tuple(_parts(one) for one in (*exclude, *([own] if isinstance(own, str) else own)))
-    given, name = spec["path"], spec.get("name")
-    path = base_dir / Path(given).expanduser()
-    if path.is_dir():
+    given, name, own = _checked({"path": spec} if isinstance(spec, str) else spec)
+    patterns = tuple(_parts(one) for one in (*exclude, *own))
+    try:
+        path = base_dir / Path(given).expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:  # RuntimeError: "~" of a user who is not known
+        raise _unusable(given[:200], _words(error)) from error
+    if is_folder:
         return _Root(given, path.resolve(), exclude=patterns, name=name)
-    if _has_magic(given) and not os.path.lexists(path):
+    if is_there:
+        return _Root(given, path.parent.resolve(), file=path.resolve(), name=name)
+    if _has_magic(given):
         folder, pattern = _split_glob(path)
         return _Root(given, folder.resolve(), pattern=pattern, exclude=patterns, name=name)
-    if not path.exists():
-        raise _missing(given, path)
-    return _Root(given, path.parent.resolve(), file=path.resolve(), name=name)
+    raise _missing(given, path)
 
 
-def _check_keys(spec: Mapping[str, Any]) -> None:
+def _checked(spec: object) -> tuple[str, str | None, tuple[str, ...]]:
+    """Path, name and exclusions of a spec, all of them printable texts."""
     known = ("path", "exclude", "name")
-    for key in spec:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            raise ConfigError(
-                f"an input has the unknown key {key!r}",
-                why="it would be ignored without a word",
-                hint=f"did you mean {near[0]!r}?" if near else "the keys are path, exclude and name",
-            )
-    own = spec.get("exclude", ())
-    texts = [spec.get("path"), spec.get("name", "-"), *([own] if isinstance(own, str) else own)]
-    if not all(isinstance(one, str) and one and one.isprintable() for one in texts):
-        raise ConfigError(
-            f"an input is not written as expected: {dict(spec)!r}",
-            why="path and name are texts, exclude is a list of patterns",
-            hint='for example: {path: docs, exclude: ["*.min.js"], name: handbook}',
-        )
+    if isinstance(spec, Mapping):
+        for key in spec:
+            if key not in known:
+                raise _unknown_key(str(key), known)
+        own = spec.get("exclude", ())
+        patterns = tuple(own) if isinstance(own, list | tuple) else (own,)
+        texts = (spec.get("path"), spec.get("name", "-"), *patterns)
+        if all(isinstance(one, str) and one and one.isprintable() for one in texts):
+            return spec["path"], spec.get("name"), patterns
+        spec = dict(spec)
+    raise ConfigError(
+        f"an input is not written as expected: {spec!r}",
+        why="path and name are texts, exclude is a list of patterns",
+        hint='for example: {path: docs, exclude: ["*.min.js"], name: handbook}',
+    )
 
 
 def _find(root: _Root, skipped: list[tuple[str, str]]) -> list[_Found]:
@@ -469,6 +469,15 @@ def _missing(given: str, path: Path) -> ConfigError:
         f"input {given!r} does not exist",
         why=f"it was looked for at {path}, and the model would work without it",
         hint=f"did you mean {near[0]!r}?" if near else "relative paths start at the task file's folder",
+    )
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> ConfigError:
+    near = difflib.get_close_matches(key, known, 1)
+    return ConfigError(
+        f"an input has the unknown key {key!r}",
+        why="it would be ignored without a word",
+        hint=f"did you mean {near[0]!r}?" if near else "the keys are path, exclude and name",
     )
 
 

@@ -499,7 +499,7 @@ def _trimmed(run: list[_Piece]) -> list[_Piece]:
 
 
 def _pieces(lines: Sequence[str], parser: _Parser, depth: int = 2) -> Iterator[_Piece]:
-    """Cut lines into top-level statements; a statement with lines at column 0 inside is put together again."""
+    """Cut lines into top-level statements; one with lines at column 0 inside is put together again."""
     groups = _groups(lines)
     at = 0
     while at < len(groups):

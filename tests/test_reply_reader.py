@@ -46,7 +46,7 @@ SHAPES = [
     ("a tag without any fence", f"repl\n{TWO}", TWO),
     ("the tag on the next line", f"```\npython\n{TWO}\n```", TWO),
     ("closing, invented output", f"{TWO}\n```\nOutput:\n```\n5\n```", TWO),
-    ("closing, then a fence", f"x = 1\n```\nnow\n```repl\nprint(x)\n```", "x = 1\nprint(x)"),
+    ("closing, then a fence", "x = 1\n```\nnow\n```repl\nprint(x)\n```", "x = 1\nprint(x)"),
     ("no fence", TWO, TWO),
     ("no fence, prose before", f"Let me search for it first.\n\n{TWO}", TWO),
     ("no fence, prose behind", f"{TWO}\n\nThis will print what was found.", TWO),
@@ -57,14 +57,16 @@ SHAPES = [
      "for x in [1]:\n    print(x)\nelse:\n    print(2)"),
     ("no fence, a long string", 'I do it:\na = """one\ntwo\nthree"""\nprint(a)\nSo there.',
      'a = """one\ntwo\nthree"""\nprint(a)'),
-    ("no fence, open brackets", "I do it:\na = [\n1,\n2,\n]\nprint(a)\nSo there.", "a = [\n1,\n2,\n]\nprint(a)"),
+    ("no fence, open brackets", "I do:\na = [\n1,\n2,\n]\nprint(a)\nSo it is.", "a = [\n1,\n2,\n]\nprint(a)"),
     ("no fence, a last variable", "I look:\nx = 1\nx\n", "x = 1\nx"),
     ("no fence, a decorator", "So:\n@f\ndef g():\n    pass\ng()\nEnd of it.", "@f\ndef g():\n    pass\ng()"),
     ("no fence, a slice of the context", "context[:500]", "context[:500]"),
     ("single backticks", "I run this:\n`print(len(context))`", "print(len(context))"),
-    ("interpreter prompts", ">>> x = 1\n>>> for y in [x]:\n...     print(y)\n1", "x = 1\nfor y in [x]:\n    print(y)"),
+    ("interpreter prompts",
+     ">>> x = 1\n>>> for y in [x]:\n...     print(y)\n1", "x = 1\nfor y in [x]:\n    print(y)"),
     ("interpreter prompts in a fence", "```python\n>>> x = 1\n1\n```", X),
-    ("an indented fence", "1. Look:\n\n   ```python\n   if x:\n       print(x)\n   ```", "if x:\n    print(x)"),
+    ("an indented fence",
+     "1. Look:\n\n   ```python\n   if x:\n       print(x)\n   ```", "if x:\n    print(x)"),
     ("an indented fence only", "  ```python\nx = 1\n  ```", X),
     ("code that is all indented", "```python\n    x = 1\n    y = 2\n```", "x = 1\ny = 2"),
     ("all on one line", "```python x = 1```", X),
@@ -72,7 +74,8 @@ SHAPES = [
     ("code on the opening's line", "```import re\nprint(re)\n```", "import re\nprint(re)"),
     ("glued to the closing", "```python\nx = 1```\nDone.", X),
     ("a fence in a string", "```python\ns = '''\n```\nabc\n```\n'''\n```", "s = '''\n```\nabc\n```\n'''"),
-    ("an opening fence in a string", "```python\ns = '''\n```python\nabc\n'''\n```\nOk", "s = '''\n```python\nabc\n'''"),
+    ("an opening fence in a string",
+     "```python\ns = '''\n```python\nabc\n'''\n```\nOk", "s = '''\n```python\nabc\n'''"),
     ("a fence named in a comment", "```python\nx = 1  # no ```\ny = 2\n```", "x = 1  # no ```\ny = 2"),
     ("triple quotes as a fence", "'''python\nx = 1\n'''", X),
     ("Windows line ends", "```python\r\nx = 1\r\nprint(x)\r\n```\r\n", "x = 1\nprint(x)"),
@@ -201,8 +204,9 @@ def test_valid_code_in_an_indented_fence_comes_back_equal(code, indent):
 NOISE = st.lists(
     st.one_of(
         st.sampled_from(
-            ["```", "```python", "~~~", "'''", "FINAL(", ")", "<code>", "</code>", "{", '{"code": "', "x = (", ">>> y",
-             "\n", " ", "Output:", "print(1)", "@", "<think>", "</think>", "\0", "\ud800", "`a`", "<tool_call>"]
+            ["```", "```python", "~~~", "'''", "FINAL(", ")", "<code>", "</code>", "{", '{"code": "', "x = (",
+             ">>> y", "\n", " ", "Output:", "print(1)", "@", "<think>", "</think>",
+             "\0", "\ud800", "`a`", "<tool_call>"]
         ),
         st.text(max_size=5),
     )

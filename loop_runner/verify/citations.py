@@ -64,8 +64,10 @@ class Citations:
         """See ``Verifier``."""
         plural = "citation" if self.minimum == 1 else "citations"
         says = [
-            f"the answer must have at least {self.minimum} {plural}, each on a line of its own, written "
-            "`> name:line: the text of that line, copied`"
+            (
+                f"the answer must have at least {self.minimum} {plural}, each on a line of its own, written "
+                "`> name:line: the text of that line, copied`"
+            )
         ]
         if self.names:
             says.append(f"only citations of {', '.join(self.names)} count")

@@ -29,8 +29,10 @@ _PLACES_SHOWN = 3
 _BLOCK = 1 << 16
 _MIN_QUOTE_CHARS = 8
 _MARKS = "`*\"'[]()"  # what models put around a place; never part of what is compared
-_PLACE = re.compile(r":[ \t]*(?:line[ \t]+|L)?([0-9]{1,9})[`*\"'\])]*[ \t]*:")
-_BARE_PLACE = re.compile(r"[`*\[]*(?:line[ \t]+|L)?([0-9]{1,9})[`*\]]*[ \t]*:")
+_PLACE = re.compile(
+    r":[ \t]*(?:line[ \t]+|L)?([0-9]{1,9})[`*\"'\])]*[ \t]*(?=:)"
+)  # the last colon may begin the next
+_BARE_PLACE = re.compile(r"[`*\[]*(?:line[ \t]+|L)?([0-9]{1,9})[`*\]]*[ \t]*(?=:)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class _Catalogue:
 
 
 def _claim(name: str, place: re.Match[str], body: str, text: InputText | None) -> _Claim:
-    return _Claim(name, int(place[1]), body[place.end() :].strip(" "), text)
+    return _Claim(name, int(place[1]), body[place.end() + 1 :].strip(" "), text)
 
 
 def _unreadable(claim: _Claim, catalogue: _Catalogue) -> LocatedCitation:

@@ -24,6 +24,7 @@ from loop_runner.verify.verifier import Submission
 
 Part = Literal["answer", "first_line", "short_answer"]
 _EVIDENCE_CHARS = 600
+_BLANKS = " \t\r\n"
 _CHILD = Path(__file__).with_name("regex_child.py")
 
 
@@ -129,8 +130,8 @@ def _part(answer: str, part: Part) -> str:
     """White space around the part is not part of it."""
     if part == "short_answer":
         return short_answer(answer)
-    text = answer.strip()
-    return text.split("\n", 1)[0].rstrip() if part == "first_line" else text
+    text = answer.strip(_BLANKS)
+    return text.split("\n", 1)[0].rstrip(_BLANKS) if part == "first_line" else text
 
 
 def _seen(text: str) -> str:
