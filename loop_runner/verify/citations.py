@@ -120,7 +120,7 @@ class Citations:
             )
             plural, verb = ("citations", "do") if len(wrong) > 1 else ("citation", "does")
             yield _Problem(f"{plural} {which} of {len(looked)} {verb} not stand where said", shown)
-        if len(counted) < self.minimum:
+        if len(counted) + len(wrong) < self.minimum:
             yield self._too_few(looked, counted, submission.inputs)
         if self.answer_in_quote and counted:
             yield from self._unsupported(submission.answer, counted)
