@@ -1,4 +1,4 @@
-"""Starts programs and waits for their end: the one place that does, the kernel and git apart.
+"""Starts programs and waits for their end: the one place that does, but for kernel, git and local models.
 
 Every program gets a timeout, its own process group and an end that is waited for, so that nothing is left
 running behind a run. Output is kept to a cap, head and tail, and never decoded with an exception.

@@ -134,6 +134,20 @@ class Inputs:
         return sum(text.size_bytes for text in self.texts)
 
 
+# ── the kernel ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSettings:
+    """How the kernel is started and what one cell may use."""
+
+    timeout_s: float = 120.0  # per cell, without the time spent waiting for sub-calls
+    grace_s: float = 2.0  # between SIGINT and SIGKILL
+    memory_mb: int = 4096  # address space of the kernel process
+    max_output_chars: int = 8000  # shown to the model after a cell
+    python: str | None = None  # interpreter; None: the runner's own
+
+
 # ── cells ───────────────────────────────────────────────────────────────────────────────────────────
 
 CellEnd = Literal["ok", "raised", "timed_out", "died"]
@@ -267,6 +281,19 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Spend:
+    """What a run has used so far; every path is charged, and it survives restarts."""
+
+    usage: Usage = Usage()
+    passes: int = 0
+    turns: int = 0
+    requests: int = 0
+    subcalls: int = 0
+    seconds: float = 0.0
+    usd: float | None = 0.0  # None: at least one request has no known price
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRecord:
     """One turn as it is committed: what the model said, what ran, what came out."""
 
@@ -280,19 +307,6 @@ class TurnRecord:
     calls: tuple[Call, ...]
     snapshot: Snapshot
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Spend:
-    """What a run has used so far; every path is charged, and it survives restarts."""
-
-    usage: Usage = Usage()
-    passes: int = 0
-    turns: int = 0
-    requests: int = 0
-    subcalls: int = 0
-    seconds: float = 0.0
-    usd: float | None = 0.0  # None: at least one request has no known price
 
 
 # ── how a run ends ──────────────────────────────────────────────────────────────────────────────────
