@@ -89,7 +89,7 @@ class Regex:
                 hint="patterns are those of Python's `re`; in YAML put them in single quotes",
             ) from error
         part: Part = options.choice("part", ("answer", "first_line", "short_answer"))  # type: ignore[assignment]
-        name = name or f"regex {pattern!r}"
+        name = name or f"regex `{pattern}`"
         return cls(name, pattern, part, options.flag("ignore_case"), options.seconds("timeout_s", 5.0))
 
     @property
@@ -100,7 +100,7 @@ class Regex:
             "first_line": "first line",
             "short_answer": "first line, without a label,",
         }
-        return f"the {part[self.part]} must match the regular expression {self.pattern!r}"
+        return f"the {part[self.part]} must match the regular expression `{self.pattern}`"
 
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the match did not end in ``timeout_s``."""
@@ -116,13 +116,13 @@ class Regex:
             )
         if ended.timed_out:
             return Broken(
-                f"the pattern {self.pattern!r} did not finish in {self.timeout_s:g} s on this answer"
+                f"the pattern `{self.pattern}` did not finish in {self.timeout_s:g} s on this answer"
             )
         if ended.output.strip() == "found":
             return Accepted()
         if ended.output.strip() == "not found":
             where = self.part.replace("_", " ")
-            return Rejected(f"the {where} does not match the pattern {self.pattern!r}", _seen(text))
+            return Rejected(f"the {where} does not match the pattern `{self.pattern}`", _seen(text))
         return Broken(f"the pattern could not be tried: {one_line(ended.output[-300:])}")
 
 
