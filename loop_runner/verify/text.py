@@ -17,9 +17,10 @@ from typing import ClassVar, Literal
 from loop_runner import process
 from loop_runner.errors import VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
+from loop_runner.text import cut_middle
 from loop_runner.verify.options import Options
 from loop_runner.verify.short_answer import short_answer
-from loop_runner.verify.shown import head_and_tail, one_line
+from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Submission
 
 Part = Literal["answer", "first_line", "short_answer"]
@@ -89,7 +90,7 @@ class Regex:
                 hint="patterns are those of Python's `re`; in YAML put them in single quotes",
             ) from error
         part: Part = options.choice("part", ("answer", "first_line", "short_answer"))  # type: ignore[assignment]
-        name = name or f"regex `{pattern}`"
+        name = name or f"regex `{exact_line(pattern, 80)}`"
         return cls(name, pattern, part, options.flag("ignore_case"), options.seconds("timeout_s", 5.0))
 
     @property
@@ -123,7 +124,7 @@ class Regex:
         if ended.output.strip() == "not found":
             where = self.part.replace("_", " ")
             return Rejected(f"the {where} does not match the pattern `{self.pattern}`", _seen(text))
-        return Broken(f"the pattern could not be tried: {one_line(ended.output[-300:])}")
+        return Broken(f"the pattern could not be tried: {exact_line(ended.output[-300:])}")
 
 
 def _part(answer: str, part: Part) -> str:
@@ -135,4 +136,4 @@ def _part(answer: str, part: Part) -> str:
 
 
 def _seen(text: str) -> str:
-    return f"what was looked at: {head_and_tail(text, _EVIDENCE_CHARS)}" if text else "it is empty"
+    return f"what was looked at: {cut_middle(text, _EVIDENCE_CHARS)}" if text else "it is empty"
