@@ -22,8 +22,8 @@ from loop_runner.records import (
     Verdict,
     VerifierReport,
 )
+from loop_runner.text import cut_middle
 from loop_runner.verify import Submission, Verifier
-from loop_runner.verify.shown import head_and_tail
 
 NO_VERIFIER = VerifierReport("none", Accepted(evidence="no verifier was set: the answer was taken as it is"))
 
@@ -86,7 +86,7 @@ def _reason(reports: Sequence[VerifierReport]) -> str:
 
 
 def _rejection(name: str, verdict: Rejected) -> str:
-    said = f"Failed: {name}: {head_and_tail(verdict.reason, _EVIDENCE_CHARS)}"
-    evidence = head_and_tail(verdict.evidence.strip("\n"), _EVIDENCE_CHARS)
+    said = f"Failed: {name}: {cut_middle(verdict.reason, _EVIDENCE_CHARS)}"
+    evidence = cut_middle(verdict.evidence.strip("\n"), _EVIDENCE_CHARS)
     # Every line is indented: evidence holds what programs and models wrote, and must not pass for our words.
     return f"{said}\n{textwrap.indent(evidence, '    ', lambda _: True)}" if evidence else said

@@ -16,7 +16,7 @@ from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
 from loop_runner.verify.options import Options
 from loop_runner.verify.quotes import MAX_CITATIONS, LocatedCitation, Looked, locate, look_up
 from loop_runner.verify.short_answer import is_citation_line, short_answer, spellings, stands_in
-from loop_runner.verify.shown import one_line
+from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Submission
 
 __all__ = ["Citations", "LocatedCitation", "locate"]
@@ -120,7 +120,7 @@ class Citations:
             )
             plural, verb = ("citations", "do") if len(wrong) > 1 else ("citation", "does")
             yield _Problem(f"{plural} {which} of {len(looked)} {verb} not stand where said", shown)
-        if len(counted) < self.minimum:
+        if len(counted) + len(wrong) < self.minimum:
             yield self._too_few(looked, counted, submission.inputs)
         if self.answer_in_quote and counted:
             yield from self._unsupported(submission.answer, counted)
@@ -153,7 +153,7 @@ class Citations:
         if not any(stands_in(one, quote, ignore_case=self.ignore_case) for one in wanted for quote in quotes):
             shown = "\n".join(_written(one.citation) for one in counted[:_SHOWN])
             yield _Problem(
-                f"the short answer {one_line(short, 100)!r} stands in none of its quotes as whole words",
+                f"the short answer {exact_line(short, 100)!r} stands in none of its quotes as whole words",
                 f"the quotes that stand:\n{shown}\n"
                 "the first line must be the answer alone, spelled as in the line that proves it",
             )
@@ -181,7 +181,7 @@ class Citations:
 
 def _written(citation: LocatedCitation) -> str:
     place = f"{citation.name}:{citation.line}: " if citation.name or citation.line else ""
-    return f"> {one_line(place + citation.quote)}"
+    return f"> {exact_line(place + citation.quote)}"
 
 
 def _count_lines(answer: str) -> int:

@@ -23,8 +23,9 @@ from typing import Any, ClassVar
 from loop_runner import process
 from loop_runner.errors import VerifierError
 from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
+from loop_runner.text import cut_middle
 from loop_runner.verify.options import Options
-from loop_runner.verify.shown import head_and_tail, one_line
+from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Submission
 
 _OUTPUT_BYTES = 64 * 1024
@@ -48,12 +49,17 @@ class Command:
     def from_options(cls, name: str, options: Options, run: object, task_dir: Path) -> Command:
         """``run`` is a list of texts, or one text that is split as a shell would, without being one."""
         argv = _argv(run)
-        return cls(name or f"command {shlex.join(argv)}", argv, task_dir, options.seconds("timeout_s", 60.0))
+        return cls(
+            name or exact_line(f"command {shlex.join(argv)}", 80),
+            argv,
+            task_dir,
+            options.seconds("timeout_s", 60.0),
+        )
 
     @property
     def requirement(self) -> str:
         """See ``Verifier``."""
-        return f"the program `{shlex.join(self.argv)}` must accept the answer"
+        return f"the program `{exact_line(shlex.join(self.argv))}` must accept the answer"
 
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the program is missing, cannot start, is killed or outlasts ``timeout_s``."""
@@ -66,7 +72,7 @@ class Command:
                 environment = self._environment(folder, copy, submission.inputs)
             except (OSError, shutil.Error) as error:
                 return Broken(
-                    f"the checkout could not be copied for {self.name}: {one_line(str(error), 400)}"
+                    f"the checkout could not be copied for {self.name}: {exact_line(str(error), 400)}"
                 )
             argv = self._resolved()
             if (script := _missing_script(argv, copy)) is not None:
@@ -112,7 +118,7 @@ class Command:
         if ended.timed_out:
             return Broken(f"{self.argv[0]} did not end in {self.timeout_s:g} s{_last_words(ended.output)}")
         if code is None:
-            return Broken(f"{self.argv[0]} could not be started: {one_line(ended.output)}")
+            return Broken(f"{self.argv[0]} could not be started: {exact_line(ended.output)}")
         if code < 0:
             return Broken(f"{self.argv[0]} was killed by {_signal(-code)}{_last_words(ended.output)}")
         if code > 125:
@@ -121,7 +127,7 @@ class Command:
             )
         output, said = _split_report(ended.output)
         evidence, score = (
-            head_and_tail(output.strip(), _EVIDENCE_CHARS),
+            cut_middle(output.strip(), _EVIDENCE_CHARS),
             _score(said, default=float(code == 0)),
         )
         if code == 0:
@@ -129,7 +135,7 @@ class Command:
         reason = said.get("reason")
         if not isinstance(reason, str) or not reason.strip():
             reason = f"{self.argv[0]} ended with exit code {code}"
-        return Rejected(head_and_tail(reason.strip(), 2000), evidence, score)
+        return Rejected(cut_middle(reason.strip(), 2000), evidence, score)
 
 
 def _argv(run: object) -> tuple[str, ...]:
@@ -207,4 +213,4 @@ def _signal(number: int) -> str:
 
 def _last_words(output: str) -> str:
     last = output.strip().rsplit("\n", 1)[-1]
-    return f"; its last line: {one_line(last)}" if last else ""
+    return f"; its last line: {exact_line(last)}" if last else ""

@@ -20,7 +20,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.inputs import read_bytes
 from loop_runner.records import Inputs, InputText
 from loop_runner.verify.short_answer import is_citation_line
-from loop_runner.verify.shown import one_line
+from loop_runner.verify.shown import exact_line
 
 MAX_CITATIONS = 1000  # an answer with more of them is not read further
 _EXPLAINED = 5  # so many wrong citations are looked for elsewhere; the model mends a few at a time
@@ -142,7 +142,7 @@ class _Catalogue:
         same = [text.name for text in self._by_last.get(name.rsplit("/", 1)[-1], ())]
         near = same or difflib.get_close_matches(name[:200], self._by_name, _PLACES_SHOWN)
         hint = f"; did you mean {' or '.join(near[:_PLACES_SHOWN])}?" if near else ""
-        return f"no input is called {one_line(name, 80)!r}{hint}"
+        return f"no input is called {exact_line(name, 80)!r}{hint}"
 
 
 def _claim(name: str, place: re.Match[str], body: str, text: InputText | None) -> _Claim:
@@ -219,7 +219,7 @@ def _why_not(claim: _Claim, lines: Lines) -> str:
         return f"{claim.name} has {lines.total} lines, no line {claim.line}"
     if claim.quote in line:
         return ""
-    shown = one_line(line.strip()) or "(empty)"
+    shown = exact_line(line.strip()) or "(empty)"
     return f"line {claim.line} of {claim.name} is: {shown}{_hint(claim.quote, line)}"
 
 

@@ -6,7 +6,7 @@ Owns what "the short answer" means; ``docs/verifiers.md`` tells users and prompt
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 _LABEL = re.compile(r"(?i)^(?:the\s+)?(?:final\s+|short\s+)?answer\s*(?:is\s*:|:|=)\s*")
 _QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019"}
@@ -68,12 +68,11 @@ def _without_marks(text: str) -> str:
     return text.strip().removeprefix("**").strip()
 
 
-def _places(needle: str, text: str) -> list[int]:
-    places, at = [], text.find(needle) if needle else -1
+def _places(needle: str, text: str) -> Iterator[int]:
+    at = text.find(needle) if needle else -1
     while at >= 0:
-        places.append(at)
+        yield at
         at = text.find(needle, at + 1)
-    return places
 
 
 def _is_whole(text: str, start: int, end: int) -> bool:

@@ -17,9 +17,10 @@ from typing import ClassVar, Literal
 from loop_runner import process
 from loop_runner.errors import VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
+from loop_runner.text import cut_middle
 from loop_runner.verify.options import Options
 from loop_runner.verify.short_answer import short_answer
-from loop_runner.verify.shown import head_and_tail, one_line
+from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Submission
 
 Part = Literal["answer", "first_line", "short_answer"]
@@ -89,7 +90,7 @@ class Regex:
                 hint="patterns are those of Python's `re`; in YAML put them in single quotes",
             ) from error
         part: Part = options.choice("part", ("answer", "first_line", "short_answer"))  # type: ignore[assignment]
-        name = name or f"regex {pattern!r}"
+        name = name or f"regex `{exact_line(pattern, 80)}`"
         return cls(name, pattern, part, options.flag("ignore_case"), options.seconds("timeout_s", 5.0))
 
     @property
@@ -100,7 +101,7 @@ class Regex:
             "first_line": "first line",
             "short_answer": "first line, without a label,",
         }
-        return f"the {part[self.part]} must match the regular expression {self.pattern!r}"
+        return f"the {part[self.part]} must match the regular expression `{self.pattern}`"
 
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the match did not end in ``timeout_s``."""
@@ -116,14 +117,14 @@ class Regex:
             )
         if ended.timed_out:
             return Broken(
-                f"the pattern {self.pattern!r} did not finish in {self.timeout_s:g} s on this answer"
+                f"the pattern `{self.pattern}` did not finish in {self.timeout_s:g} s on this answer"
             )
         if ended.output.strip() == "found":
             return Accepted()
         if ended.output.strip() == "not found":
             where = self.part.replace("_", " ")
-            return Rejected(f"the {where} does not match the pattern {self.pattern!r}", _seen(text))
-        return Broken(f"the pattern could not be tried: {one_line(ended.output[-300:])}")
+            return Rejected(f"the {where} does not match the pattern `{self.pattern}`", _seen(text))
+        return Broken(f"the pattern could not be tried: {exact_line(ended.output[-300:])}")
 
 
 def _part(answer: str, part: Part) -> str:
@@ -135,4 +136,4 @@ def _part(answer: str, part: Part) -> str:
 
 
 def _seen(text: str) -> str:
-    return f"what was looked at: {head_and_tail(text, _EVIDENCE_CHARS)}" if text else "it is empty"
+    return f"what was looked at: {cut_middle(text, _EVIDENCE_CHARS)}" if text else "it is empty"
