@@ -26,7 +26,6 @@ from loop_runner.session import SubCalls
 from loop_runner.stop_hook import StopHook
 from loop_runner.workspace.workspace import Workspace
 
-
 _EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class LLMError(Exception):
     """A sub-model call that gave no reply."""
 
+    __module__ = "__main__"  # tracebacks name it as the model's code does; snapshots pin it
+
 
 class _Batch:
     """Requests that one call waits for."""

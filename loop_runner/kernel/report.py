@@ -8,6 +8,7 @@ functions.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _MAX_NOTICES = 50
 _MAX_PREVIEW_CHARS = 200
 _MAX_LINE_CHARS = 500
 _T = TypeVar("_T")
+_OUR_FOLDER = os.path.dirname(__file__)  # noqa: PTH120 - as the interpreter prints it
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -103,6 +105,12 @@ def compose_output(report: CellReport, raw: tuple[str, int], limit: int) -> tupl
     )
     text = "".join(_ended(part) for part in (printed, raw_text, trace))
     return text or NOTHING_PRINTED, missing + cut_trace + cut_raw + raw[1]
+
+
+def without_our_frames(raw: str) -> str:
+    """What a crashing interpreter writes, less the lines about our own code."""
+    ours = (f'  File "{_OUR_FOLDER}', '  File "<string>"')
+    return "".join(line for line in raw.splitlines(keepends=True) if not line.startswith(ours))
 
 
 def _gap(missing: int, where: str) -> str:

@@ -45,8 +45,8 @@ _STOP_WORDS = frozenset(
 _ASKING = frozenset(
     (  # noqa: SIM905 - a list of ninety quoted words is harder to read
         "argument attribute called class constant default exact exactly function kind large many maximal "
-        "maximum method minimal minimum name named number parameter raise raised return signature size symbol "
-        "type value"
+        "maximum method minimal minimum name named number parameter raise raised return signature size "
+        "symbol type value"
     ).split()
 )
 # What code calls the things that prose spells out.
@@ -268,7 +268,7 @@ class SearchIndex:
     def _best_segments(
         self, query: _Query, segments: list[_Segment]
     ) -> list[tuple[_Segment, dict[str, float], float]]:
-        """The segments worth a look at their lines, with what their names say and how far they are trusted."""
+        """The segments whose lines are worth a look, what their names say, how far they are trusted."""
         scores = [0.0] * len(segments)
         for term in query.terms:
             for index, count in enumerate(term.counts):

@@ -283,7 +283,7 @@ class _Writer:
             self._dump(self._pickler(io.BytesIO()), name)
 
     def _attempt(self, names: list[str]) -> bytes | None:
-        """All names in one go; None when one failed (it is then in ``lost``: what shares its memo is void)."""
+        """All names in one go; None when one failed: it is then in ``lost``, and the shared memo is void."""
         file = io.BytesIO()
         pickler = self._pickler(file)
         self.sizes = {}

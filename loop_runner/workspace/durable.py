@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Fsync the file or folder at ``path``."""
+    """Flush the file or folder at ``path``."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         os.fsync(fd)
@@ -20,11 +20,20 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Fsync everything below ``root``, files before the folders that name them, ``root`` last."""
+    """Flush everything below ``root``, files before the folders that name them, ``root`` last."""
     for folder, _, files in os.walk(root, topdown=False):
         for name in files:
             sync(Path(folder, name))
         sync(Path(folder))
+
+
+def sync_chain(folder: Path, top: Path) -> None:
+    """Flush ``folder`` and every folder above it, up to and with ``top``."""
+    while True:
+        sync(folder)
+        if folder == top:
+            return
+        folder = folder.parent
 
 
 def replace(path: Path, data: bytes) -> None:

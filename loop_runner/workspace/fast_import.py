@@ -1,21 +1,23 @@
-"""One commit, raw and whole, as one ``git fast-import`` stream.
+"""Makes one commit, raw and whole, as one ``git fast-import`` stream, and moves a branch to it.
 
-Owns the stream's format and what must be on disk before a commit counts as made. Bytes go in as they are:
-no index, no attributes, no filters, no ignore rules. The stream must end in ``done``, so that the half of
-a stream that a killed runner leaves is never taken for the whole; and git refuses to move a branch to a
-commit that does not descend from what the branch holds.
+Owns the stream's format and the order that keeps every moment whole: the objects are on disk, with their
+names, before the branch names them. Bytes go in as they are: no index, no attributes, no filters, no
+ignore rules. The stream must end in ``done``, so that the half of a stream that a killed runner leaves is
+never taken for the whole; and a branch moves only from where the writer knew it to be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from loop_runner.workspace import durable
 from loop_runner.workspace.git import IDENTITY, Git
 
 FILE, EXECUTABLE, LINK = "100644", "100755", "120000"
+
+_SCRATCH = b"refs/loop-runner/next"
+_NOWHERE = "0" * 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,8 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class NewCommit:
-    """A commit to make on ``ref``. Its tree is ``tree``, or that of the first parent, with the changes."""
+    """A commit to make. Its tree is ``tree``, or that of the first parent, with the changes."""
 
-    ref: str
     message: str
     time: int  # seconds since the epoch, UTC
     parents: Sequence[str] = ()
@@ -40,28 +41,32 @@ class NewCommit:
 
 
 def write(git: Git, commit: NewCommit) -> str:
-    """Make ``commit`` and return its id; it survives a power cut when this returns.
-
-    Raises ``GitFailed``; then the branch is where it was.
-    """
-    output = git.run("fast-import", "--quiet", "--done", "--date-format=raw", stdin=stream(commit))
-    make_durable(git.git_dir, commit.ref)
+    """Make ``commit`` and return its id: durable, and named by nothing yet. Raises ``GitFailed``."""
+    # The pack is joined with others later, where deltas are looked for; here they would only cost time.
+    output = git.run("fast-import", "--quiet", "--done", "--depth=0", stdin=stream(commit))
+    durable.sync(git.git_dir / "objects" / "pack")
     return output.decode().strip()
 
 
-def make_durable(git_dir: Path, ref: str) -> None:
-    """Fsync what git does not: the names of the new packs, and the branch with every folder above it."""
-    durable.sync(git_dir / "objects" / "pack")
-    path = git_dir / ref
-    while path != git_dir:
-        durable.sync(path)
-        path = path.parent
+def point(git: Git, ref: str, to: str, *, was: str | None) -> None:
+    """Move ``ref`` from ``was`` (None: it is new) to the durable commit ``to``; durable when this returns.
+
+    Raises ``GitFailed`` when the ref is elsewhere by now.
+    """
+    git.run("update-ref", ref, to, was or _NOWHERE)
+    path = git.git_dir / ref
+    if not path.is_file():
+        return  # a repository that keeps its refs in a table, which git has synced
+    if was is None:
+        durable.sync_chain(path.parent, git.git_dir)
+    else:
+        durable.sync(path.parent)
 
 
 def stream(commit: NewCommit) -> bytes:
     """The fast-import commands that make ``commit`` and print its id."""
     who = b"%s %d +0000" % (IDENTITY, commit.time)
-    parts = [b"commit %s\nmark :1\n" % commit.ref.encode()]
+    parts = [b"commit %s\nmark :1\n" % _SCRATCH]
     parts.append(b"author %s\ncommitter %s\n" % (who, who))
     parts.append(_data(commit.message.encode("utf-8", "replace")))
     for keyword, parent in zip((b"from", b"merge"), commit.parents, strict=False):
@@ -72,7 +77,8 @@ def stream(commit: NewCommit) -> bytes:
     parts += [b"D %s\n" % quote(path) for path in sorted(commit.removed_paths)]
     for path, blob in sorted(commit.set_paths.items()):
         parts += [b"M %s inline %s\n" % (blob.mode.encode(), quote(path)), _data(blob.data)]
-    parts.append(b"\nget-mark :1\ndone\n")
+    # The reset takes the scratch branch back before git writes it: the commit is made and no ref is.
+    parts.append(b"\nget-mark :1\nreset %s\n\ndone\n" % _SCRATCH)
     return b"".join(parts)
 
 

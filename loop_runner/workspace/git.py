@@ -37,6 +37,7 @@ _CONFIG = {
     "maintenance.auto": "false",
     # One pack per checkpoint: two files to fsync however many objects it holds. ``packs`` joins them later.
     "fastimport.unpackLimit": "1",
+    "core.compression": "1",
 }
 _TIMEOUT_S = 120.0
 

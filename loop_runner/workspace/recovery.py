@@ -90,16 +90,16 @@ def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, F
     number = max((int(name.rpartition("/")[2]) for name in taken), default=0) + 1
     ref = f"{SET_ASIDE}/{number}"
     subject = f"set aside: {len(edits)} files that no turn committed"
-    fast_import.write(
+    commit = fast_import.write(
         git,
         NewCommit(
-            ref=ref,
             message=layout.message(subject, layout.Trailers(runner=__version__)),
             time=int(time.time()),
             parents=[head.oid],
             set_paths={path: _blob(history, each) for path, each in edits.items()},
         ),
     )
+    fast_import.point(git, ref, commit, was=None)
     return ref
 
 

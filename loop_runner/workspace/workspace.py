@@ -72,14 +72,16 @@ class Workspace:
             stack.callback(held.release)
             self._history = stack.enter_context(History(folder))
             self._head = self._history.head()
-            self._branch = self._current_branch()
             with faults.told(folder, "opening it"):
+                self._branch = self._current_branch()
                 self._folder = Folder(folder, self.private_folder / "displaced")
                 stack.callback(self._folder.close)
                 self._recover()
             self.unstored = self._history.unstored()
             self.journal = Journal(self.private_folder / "journal", self._head.commit, folder=folder)
             stack.callback(self.journal.close)
+            self._joiner = packs.Joiner(self._git.git_dir)
+            stack.callback(self._joiner.stop)
             self._closing = stack.pop_all()
 
     # ── open and close ──────────────────────────────────────────────────────────────────────────────
@@ -185,25 +187,19 @@ class Workspace:
         """Commit a turn with the model's files as they lie there; it survives a power cut when this returns.
 
         ``files`` are further files of the runner's, such as ``passes/0001/injected.md``. Calls in the journal
-        that ``turn.calls`` does not name are committed with it: they are paid for.
+        that ``turn.calls`` does not name are committed with it: they are paid for. ``ValueError`` when the
+        turn is not the next one.
         """
+        self._require_next(turn.pass_number, turn.number)
         doing = f"committing pass {turn.pass_number} turn {turn.number}"
-        calls = [*turn.calls, *self.journal.calls()]
         with faults.told(self.folder, doing):
             walked = self._walk()
-        stored = frozenset(self._blob_names())
-        variables, named = layout.snapshot_files(turn.snapshot, stored)
-        report = layout.walk_report(walked.unstored, walked.empty_folders)
-        ours = {**layout.turn_files(turn, calls), **variables, **_checked(files)}
-        if report:
-            ours[layout.WALK_FILE] = report
-        gone = [layout.blob_path(name) for name in stored - named]
-        if not report and os.fsencode(layout.WALK_FILE) in self._tree:
-            gone.append(layout.WALK_FILE)
+        calls = [*turn.calls, *self.journal.calls()]
+        ours, gone = self._turn_files(turn, walked)
+        ours |= layout.turn_files(turn, calls) | _checked(files)
         trailers = Trailers(turn.pass_number, turn.number, None, turn.seconds, __version__)
         checkpoint = self._commit(
             NewCommit(
-                ref=self._branch,
                 message=layout.message(layout.turn_subject(turn), trailers),
                 time=int(time.time()),
                 parents=[self._head.commit],
@@ -243,7 +239,6 @@ class Workspace:
         trailers = Trailers(pass_number, 0, outcome, seconds, __version__)
         checkpoint = self._commit(
             NewCommit(
-                ref=self._branch,
                 message=layout.message(subject or f"pass {pass_number}: {outcome}", trailers),
                 time=int(time.time()),
                 parents=[head.oid] if base == head.oid else [base, head.oid],
@@ -254,16 +249,16 @@ class Workspace:
         )
         self._settle(checkpoint, {journal.key(call) for call in calls}, ours, [], doing)
         self._set_index()
-        with contextlib.suppress(GitFailed, OSError):  # housekeeping; the next pass tries again
-            packs.join(self._git)
+        self._joiner.start()
         return checkpoint
 
     def _commit(self, new: NewCommit, doing: str) -> Checkpoint:
         try:
             with faults.told(self.folder, doing):
                 oid = fast_import.write(self._git, new)
+                fast_import.point(self._git, self._branch, oid, was=self._head.commit)
         except GitFailed as error:
-            if "Not updating" in error.stderr:
+            if "but expected" in error.stderr:
                 raise self._was_moved() from error
             raise error.fault(self.folder, doing) from error
         said = layout.trailers_from(new.message)
@@ -289,6 +284,25 @@ class Workspace:
                 self._folder.write(os.fsencode(path), Blob(data))
             for path in gone:
                 self._folder.remove(os.fsencode(path))
+
+    def _require_next(self, pass_number: int, turn: int) -> None:
+        head = self._head
+        after = (head.pass_number, head.turn + 1) if head.turn else (head.pass_number + 1, 1)
+        if (pass_number, turn) != after:
+            msg = f"pass {pass_number} turn {turn} does not follow {head.subject!r}"
+            raise ValueError(msg)
+
+    def _turn_files(self, turn: TurnRecord, walked: Walked) -> tuple[dict[str, bytes], list[str]]:
+        """The variables and the report on the walk: what to write, and which paths go."""
+        stored = frozenset(self._blob_names())
+        files, named = layout.snapshot_files(turn.snapshot, stored)
+        gone = [layout.blob_path(name) for name in sorted(stored - named)]
+        report = layout.walk_report(walked.unstored, walked.empty_folders)
+        if report:
+            files[layout.WALK_FILE] = report
+        elif os.fsencode(layout.WALK_FILE) in self._tree:
+            gone.append(layout.WALK_FILE)
+        return files, gone
 
     # ── the model's files ───────────────────────────────────────────────────────────────────────────
 
@@ -422,8 +436,9 @@ def _lay_out(folder: Path, name: str, files: Mapping[str, bytes]) -> Lock:
     held = Lock.take(new / _PRIVATE / "lock", folder)
     try:
         message = layout.message(f"run: {name}", Trailers(runner=__version__))
-        first = NewCommit(_BRANCH, message, int(time.time()), set_paths=_blobs(files))
-        fast_import.write(Git(new, held.fd), first)
+        git = Git(new, held.fd)
+        first = fast_import.write(git, NewCommit(message, int(time.time()), set_paths=_blobs(files)))
+        fast_import.point(git, _BRANCH, first, was=None)
         durable.sync_tree(new)
         new.rename(folder / ".git")
         durable.sync(folder)
