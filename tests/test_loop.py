@@ -178,7 +178,10 @@ def test_subcalls_are_answered_and_charged(tmp_path):
     )
     outcome = run_task(task, tmp_path / "run")
     assert (outcome.status, outcome.spend.subcalls, outcome.spend.requests) == ("verified", 3, 4)
-    calls = [json.loads(line) for line in (tmp_path / "run/passes/0001/turns/0001/calls.jsonl").open()]
+    calls = [
+        json.loads(line)
+        for line in (tmp_path / "run/passes/0001/turns/0001/calls.jsonl").read_text().splitlines()
+    ]
     assert [call["kind"] for call in calls] == ["root", "sub", "sub", "sub"]
 
 
