@@ -130,7 +130,7 @@ class Session:
         """One reply, one cell, one commit."""
         started = time.monotonic()
         number = self._turn + 1
-        self._tell("turn_started", number)
+        self._tell("turn_started", number, messages=len(self._messages))
         self._models.start_turn()
         reply = self._ask()
         self._tell("reply_received", number, reply.text)

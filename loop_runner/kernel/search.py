@@ -104,6 +104,37 @@ class SearchHits(list):  # type: ignore[type-arg]
 
     __repr__ = __str__
 
+    def cite(self, copied: str) -> str:
+        """The citation of the line in these passages that ``copied`` is, or is most like.
+
+        A model that copies a line drops its number, adds a remark or keeps only the part that matters. The
+        passages are few, so the line that shares most with the copy is the one it meant. ``ValueError`` when
+        none does.
+        """
+        lines = [line for hit in self for line in hit.passage.split("\n")]
+        wanted = [part.strip(" `>") for part in copied.split("\n") if part.strip(" `>")]
+        scored = [(max((_likeness(line, part) for part in wanted), default=0.0), line) for line in lines]
+        score, best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
+        if score < _LIKE_ENOUGH:
+            raise ValueError("this is no line of these passages; copy one line exactly as it is printed")
+        name, number, text = best.split(":", 2)
+        return f"> {name}:{number}: {text.strip()}"
+
+
+_LIKE_ENOUGH = 0.5
+
+
+def _likeness(line: str, copied: str) -> float:
+    """How alike a printed line and a copy are: 2 as printed, 1 its text alone, below that by shared words."""
+    if line.strip() == copied:
+        return 2.0
+    text = line.split(":", 2)[-1].strip()
+    if text and text == copied:
+        return 1.0
+    ours, theirs = set(_WORD.findall(line)), set(_WORD.findall(copied))
+    shared = len(ours & theirs)
+    return 0.6 * shared / max(len(theirs), 1) + 0.39 * shared / max(len(ours | theirs), 1)
+
 
 class _Term:
     """One word of the query: how it is matched and how much it weighs."""
