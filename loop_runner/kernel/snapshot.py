@@ -37,12 +37,14 @@ from loop_runner.kernel.preview import preview, type_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, ClassVar
 
 MAGIC = b"LRVARS1\n"
 _LENGTH = struct.Struct(">I")
+WHOLE_BLOB = ""  # in the place of a name: nothing of the blob could be read
 _MAX_REASON_CHARS = 200
 _internals = cloudpickle.cloudpickle
+_PythonUnpickler: Any = pickle._Unpickler  # noqa: SLF001 - its memo, unlike the C one's, may have gaps
 
 
 class SnapshotError(Exception):
@@ -169,10 +171,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return _steady_class(obj, reduced)
 
     def _keeps_globals(self, func: types.FunctionType) -> bool:
-        """Whether ``func`` lives on the namespace, or was made inside a module (a decorator's wrapper, say)."""
+        """Whether ``func`` lives on the namespace, or was made inside a module, as a wrapper is."""
         if func.__globals__ is self._namespace:
             return True
-        name = func.__globals__.get("__name__")
+        name: Any = func.__globals__.get("__name__")
         module = sys.modules.get(name) if type(name) is str else None
         if getattr(module, "__dict__", None) is not func.__globals__:
             return False
@@ -359,8 +361,8 @@ def save(
 ) -> tuple[bytes, list[dict[str, Any]]]:
     """The blob of all ``names`` that can be saved, and one row for every name.
 
-    A row is ``{"name", "type", "size", "preview", "status", "reason"}``. ``sources`` is left with the cells that
-    saved code comes from, so that it is the same as after a restart.
+    A row is ``{"name", "type", "size", "preview", "status", "reason"}``. ``sources`` is left with the cells
+    that saved code comes from, so that it is the same as after a restart.
     """
     writer = _Writer(namespace, pins, sources, max_bytes)
     was_enabled = gc.isenabled()
@@ -416,14 +418,14 @@ class _Unpickler(pickle.Unpickler):
         self.persistent_load = pinned  # type: ignore[method-assign]
 
 
-class _CarefulUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]  # noqa: SLF001
+class _CarefulUnpickler(_PythonUnpickler):  # type: ignore[misc]
     """Goes on after a name that failed. Slow, in Python: only here can the memo have gaps.
 
     A memo index is implied by the number of objects before it, so a pickle that was left half-way would shift
     all later ones; and what it left half-built must not be found again.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]  # noqa: SLF001
+    dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
 
     def __init__(self, file: io.BytesIO, pinned: _Pinned) -> None:
         super().__init__(file)
@@ -443,11 +445,11 @@ def load(
     find_pin: Callable[[tuple[str, ...]], object],
     sources: dict[str, str],
 ) -> list[tuple[str, str]]:
-    """Put the names of ``blob`` into ``namespace``; (name, reason) of each that could not be loaded."""
+    """Put the names of ``blob`` into ``namespace``; (name or ``WHOLE_BLOB``, reason) of what failed."""
     try:
         index, start = _read_index(blob)
     except SnapshotError as error:
-        return [("*", str(error))]
+        return [(WHOLE_BLOB, str(error))]
     sources.update(index["cells"])
     file = io.BytesIO(blob)
     file.seek(start)
