@@ -1,0 +1,58 @@
+# Everything that a person types, each target with one line of help: `make help`.
+# `setup` needs git, make and Python 3.11 or later with venv, and installs the rest into .venv.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo questions test test-model check format bench wheel-test clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: .venv/installed  ## make .venv with the loop-runner command in it
+
+.venv/installed: pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "loop-runner needs Python 3.11 or later with the venv module." >&2; \
+	echo "Debian and Ubuntu: apt-get install python3 python3-venv; or make setup PYTHON=/path/to/python3" >&2; exit 1; fi
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,local]'
+	@touch $@
+
+demo: setup  ## fetch the local model (1.1 GB, once) and answer a question over Python's own sources
+	$(BIN)/loop-runner models fetch coder
+	$(BIN)/loop-runner run examples/stdlib-questions/task.yaml --input "$(STDLIB)"
+
+questions: setup  ## ten questions over the same sources, as a table
+	$(BIN)/loop-runner models fetch coder
+	$(BIN)/python examples/stdlib-questions/ask_all.py
+
+test: setup  ## run the tests (no model, no key, no network)
+	$(BIN)/python -m pytest -m 'not real_model' $(TESTS)
+
+test-model: setup  ## run the tests that need the local model, fetched first
+	$(BIN)/loop-runner models fetch coder
+	$(BIN)/python -m pytest -m real_model -s
+
+check: setup  ## format, lint, types, tests: what CI asks for
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) --no-print-directory test
+
+format: setup  ## put the code into its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## measure, and print medians
+	$(BIN)/python -m bench
+
+wheel-test: setup  ## build a wheel and run it from an empty directory
+	$(BIN)/python -m pytest tests/test_wheel.py
+
+clean:  ## remove what was made here, the fetched model excepted
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,120 @@
+"""Shows a run while it goes on, and its result when it has ended.
+
+Progress goes to standard error, one line an event; the result goes to standard output. Everything that a
+model or an input wrote passes through ``output.write``, which escapes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loop_runner import text, verify
+from loop_runner.cli import output
+from loop_runner.events import Event
+from loop_runner.records import Inputs, Outcome
+
+_HEADLINES = {
+    "verified": "VERIFIED: every verifier accepted the committed answer",
+    "unverified": "UNVERIFIED: no answer was accepted",
+    "broken": "BROKEN: a verifier could not be run, so the answer was not judged",
+    "interrupted": "INTERRUPTED: every finished turn is committed",
+}
+
+
+class Progress:
+    """One line on standard error for each step of a run."""
+
+    def __init__(self, *, is_verbose: bool = False) -> None:
+        self._is_verbose = is_verbose
+        self._subcalls = 0
+
+    def __call__(self, event: Event) -> None:
+        """Print ``event`` if a person wants to know of it."""
+        line = self._line(event)
+        if line is not None:
+            output.note(line)
+
+    def _line(self, event: Event) -> str | None:
+        place = f"pass {event.pass_number}"
+        match event.kind:
+            case "pass_started" if event.pass_number > 1:
+                return f"{place}: the prompt goes in again, with the state and what failed"
+            case "turn_started":
+                self._subcalls = 0
+                return f"{place} turn {event.turn}: asking the model"
+            case "subcall_finished":
+                self._subcalls += 1
+                return f"  sub-call {self._subcalls}: {event.data['reply']}" if self._is_verbose else None
+            case "cell_finished":
+                calls = f", {output.plural(self._subcalls, 'sub-call')}" if self._subcalls else ""
+                shown = f"\n{text.fence(event.text)}" if self._is_verbose else ""
+                return f"{place} turn {event.turn}: the code {_ENDS[str(event.data['end'])]}{calls}{shown}"
+            case "verifying":
+                return f"{place}: the model says it is ready; verifying: {text.one_line(event.text, 90)}"
+            case "pass_ended":
+                reason = f": {text.one_line(event.text, 200)}" if event.text else ""
+                return f"{place}: {event.data['outcome']}{reason}"
+            case "notice":
+                return f"note: {event.text}"
+            case _:
+                return None
+
+
+_ENDS = {
+    "ok": "ran",
+    "raised": "raised an error, which the model is shown",
+    "timed_out": "was stopped at its time limit",
+    "died": "killed the kernel, which was started again",
+}
+
+
+def show_outcome(outcome: Outcome, folder: Path, texts: Inputs, story: list[str]) -> None:
+    """The end of a run for a person: answer, citations, cost, story, what to type next."""
+    spend = outcome.spend
+    output.write(_HEADLINES[outcome.status])
+    if outcome.status != "verified":
+        output.write(f"  {outcome.reason}")
+    output.write()
+    output.write(outcome.answer.content.strip() or "(no answer)")
+    output.write()
+    _show_citations(outcome.answer.content, texts)
+    passes, turns = output.plural(spend.passes, "pass", "passes"), output.plural(spend.turns, "turn")
+    calls = output.plural(spend.subcalls, "sub-call")
+    output.write(f"Took   {passes}, {turns}, {calls}, {output.duration(spend.seconds)}")
+    output.write(f"Cost   {output.cost(spend)}")
+    output.write(f"Story  git -C {folder} log --first-parent --format=%s")
+    for subject in story:
+        output.write(f"         {subject}")
+    output.write("Next   " + "\n       ".join(_next_steps(outcome, folder)))
+
+
+def _show_citations(answer: str, texts: Inputs) -> None:
+    located = verify.locate(answer, texts)
+    if not located:
+        return
+    output.write("Citations, checked byte for byte")
+    for citation in located:
+        state = "stands there" if citation.ok else f"NOT FOUND: {citation.reason}"
+        output.write(f"  {citation.path or citation.name}:{citation.line}  {state}")
+    output.write()
+
+
+def _next_steps(outcome: Outcome, folder: Path) -> list[str]:
+    if outcome.status == "verified":
+        return [f"loop-runner show {folder} 1", f"loop-runner log {folder}"]
+    if outcome.status == "unverified":
+        more = max(outcome.spend.passes * 2, 1)
+        return [f"loop-runner resume {folder} --set budget.passes={more}", f"loop-runner log {folder}"]
+    return [f"loop-runner resume {folder}", f"loop-runner log {folder}"]
+
+
+def outcome_as_json(outcome: Outcome, folder: Path) -> dict[str, object]:
+    """The one object that ``run``, ``ask`` and ``resume`` end with (docs/json.md)."""
+    return {
+        "status": outcome.status,
+        "answer": outcome.answer.content,
+        "run": str(folder),
+        "reason": outcome.reason,
+        "commit": outcome.checkpoint.commit,
+        **output.spend_as_json(outcome.spend),
+    }

@@ -1,0 +1,73 @@
+"""Prints results: text for a person, one JSON object for a program.
+
+Every JSON object has ``"version": 1``; keys may be added, never renamed or removed, within a version. Text
+that a model or an input wrote is made safe for a terminal first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from loop_runner import text
+from loop_runner.records import Spend
+
+JSON_VERSION = 1
+
+
+def write_json(data: Mapping[str, Any]) -> None:
+    """One object on standard output; non-ASCII is escaped, so it is safe in any terminal."""
+    click.echo(json.dumps({"version": JSON_VERSION, **data}, indent=2))
+
+
+def write(line: str = "") -> None:
+    """One line, or several, for a person."""
+    click.echo(text.escape_controls(line))
+
+
+def note(line: str) -> None:
+    """Progress and remarks: standard error, so that results can be piped."""
+    click.echo(text.escape_controls(line), err=True)
+
+
+def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
+    """``3 passes``; ``1 pass``."""
+    return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def cost(spend: Spend) -> str:
+    """Dollars and tokens in one line; an unknown price is said to be unknown."""
+    usd = "price unknown" if spend.usd is None else f"{spend.usd:.4f} USD"
+    usage = spend.usage
+    cached = f", {usage.cache_read_tokens:,} from cache" if usage.cache_read_tokens else ""
+    return f"{usd} ({usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out)"
+
+
+def spend_as_json(spend: Spend) -> dict[str, Any]:
+    """The keys that every result shares."""
+    usage = spend.usage
+    return {
+        "passes": spend.passes,
+        "turns": spend.turns,
+        "seconds": round(spend.seconds, 3),
+        "usage": {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cache_read_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+            "requests": spend.requests,
+            "subcalls": spend.subcalls,
+        },
+        "cost": {"usd": spend.usd},
+    }

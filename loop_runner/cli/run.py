@@ -1,0 +1,191 @@
+"""``run``, ``ask`` and ``resume``: start a run or go on with one, and show how it ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loop_runner import config, inputs
+from loop_runner.cli import display, output
+from loop_runner.cli.folders import find_run, new_run_folder
+from loop_runner.records import Outcome, RunStatus
+
+_EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
+
+
+def _options(*names: str) -> Callable[[Any], Any]:
+    """Attach the options that several commands share."""
+
+    def attach(command: Any) -> Any:
+        for name in reversed(names):
+            command = _SHARED[name](command)
+        return command
+
+    return attach
+
+
+_SHARED = {
+    "model": click.option("--model", metavar="ID", help="Root model, as provider:name (see `models list`)."),
+    "sub_model": click.option(
+        "--sub-model", metavar="ID", help="Model for llm_query; default: see `models`."
+    ),
+    "passes": click.option("--passes", type=click.IntRange(1), help="How many passes at most."),
+    "turns": click.option("--turns", type=click.IntRange(1), help="How many turns a pass may take."),
+    "exclude": click.option(
+        "--exclude", multiple=True, metavar="NAME", help="Folder or file name to leave out."
+    ),
+    "run_dir": click.option(
+        "--run-dir", type=click.Path(path_type=Path), help="Run folder; default runs/NAME."
+    ),
+    "set": click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any key of the task."
+    ),
+    "json": click.option(
+        "--json", "as_json", is_flag=True, help="End with one JSON object on standard output."
+    ),
+    "quiet": click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
+    "verbose": click.option(
+        "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
+    ),
+}
+
+
+@click.command()
+@click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
+@click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
+@_options("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "json", "quiet", "verbose")
+def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
+    """Run a task file until its verifiers accept the answer.
+
+    \b
+    Example:  loop-runner run examples/first-rejection/task.yaml
+    """
+    overrides = [*_overrides(settings, flags)]
+    if paths:
+        overrides.append(("inputs", [_input_spec(path, flags["exclude"]) for path in paths]))
+    task = config.read_task(task_file, overrides)
+    return _start(task, flags)
+
+
+@click.command()
+@click.argument("question")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "--quote/--no-quote",
+    default=True,
+    help="Ask that the short answer itself stands in a quoted line (default), or only that the quotes exist.",
+)
+@_options("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "json", "quiet", "verbose")
+def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
+    """Ask a question about files, without a task file.
+
+    The answer must quote the lines that prove it; the quotes are checked byte for byte.
+
+    \b
+    Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
+    """
+    overrides: list[tuple[str, Any]] = [
+        ("name", _slug(question)),
+        ("prompt", question),
+        ("type", "ask"),
+        ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
+        ("verifiers", [{"citations": {"answer_in_quote": quote}}]),
+        ("budget.passes", 5),
+        *_overrides(settings, flags),
+    ]
+    task = config.parse_task("{}", label="ask", base_dir=Path.cwd(), overrides=overrides)
+    return _start(task, flags)
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@_options("passes", "turns", "set", "json", "quiet", "verbose")
+def resume(run_name: str, settings: tuple[str, ...], **flags: Any) -> int:
+    """Go on with a run from its last commit, after a crash, Ctrl-C or a spent budget.
+
+    \b
+    Example:  loop-runner resume runs/contract-review --passes 20
+    """
+    from loop_runner import runs
+
+    folder = find_run(run_name)
+    with _interruptible(flags) as around:
+        outcome = runs.resume(folder, around, tuple(_overrides(settings, flags)))
+    return _finish(outcome, folder, flags)
+
+
+def _start(task: config.Task, flags: dict[str, Any]) -> int:
+    from loop_runner import runs
+
+    folder = new_run_folder(task)
+    with _interruptible(flags) as around:
+        outcome = runs.start(task, folder, around)
+    return _finish(outcome, folder, flags)
+
+
+def _finish(outcome: Outcome, folder: Path, flags: dict[str, Any]) -> int:
+    if flags["as_json"]:
+        output.write_json(display.outcome_as_json(outcome, folder))
+    else:
+        from loop_runner.workspace.history import History
+
+        with History(folder) as history:
+            texts = inputs.from_json((history.read("inputs.json") or b"").decode())
+            story = [entry.subject for entry in history.commits(first_parent=True)]
+        display.show_outcome(outcome, folder, texts, story)
+    return _EXIT_CODES[outcome.status]
+
+
+@contextmanager
+def _interruptible(flags: dict[str, Any]) -> Iterator[Any]:
+    """What a run is given from outside; a first Ctrl-C (or SIGTERM) asks it to stop, a second kills it."""
+    from loop_runner import runs
+
+    is_asked = False
+
+    def on_signal(_number: int, _frame: object) -> None:
+        nonlocal is_asked
+        if is_asked:
+            os._exit(130)  # the kernel and a local model die with this process; what is committed is safe
+        is_asked = True
+        os.write(2, b"\nstopping after this turn is committed; once more to stop at once\n")
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    listeners = () if flags["quiet"] else (display.Progress(is_verbose=flags["verbose"]),)
+    try:
+        yield runs.Surroundings(os.environ, listeners, lambda: is_asked)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        sys.stderr.flush()
+
+
+def _overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Flags and ``--set`` as (dotted key, value); ``--set`` comes last and wins."""
+    by_flag = {
+        "model": flags.get("model"),
+        "sub_model": flags.get("sub_model"),
+        "budget.passes": flags.get("passes"),
+        "budget.turns": flags.get("turns"),
+        "run_dir": None if flags.get("run_dir") is None else str(flags["run_dir"]),
+    }
+    named = [(key, value) for key, value in by_flag.items() if value is not None]
+    return named + [config.parse_override(text) for text in settings]
+
+
+def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:
+    """An input given on the command line is relative to the current folder, not to the task file."""
+    return {"path": str(Path(path).absolute()), **({"exclude": list(exclude)} if exclude else {})}
+
+
+def _slug(question: str) -> str:
+    words = re.findall(r"[a-z0-9_]+", question.lower())
+    return "-".join(words)[:40].strip("-") or "question"

@@ -1,0 +1,369 @@
+"""Reads the task file, checks every key and value, and gives a frozen ``Task``.
+
+Owns the format of ``task.yaml`` (documented key by key in docs/task-file.md). Relies on PyYAML. Never looks
+at the inputs themselves, starts nothing, and reads no environment variable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from loop_runner.budget import Budget
+from loop_runner.errors import ConfigError
+from loop_runner.records import KernelSettings
+
+Reentry = Literal["fresh", "continue"]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MEGABYTES = {"": 1, "mb": 1, "gb": 1024, "m": 1, "g": 1024}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task, checked. ``base_dir`` is what its relative paths are relative to."""
+
+    name: str
+    prompt: str
+    base_dir: Path
+    inputs: tuple[str | Mapping[str, Any], ...] = ()
+    verifiers: tuple[str | Mapping[str, Any], ...] = ()
+    type: str = "custom"
+    model: str | None = None
+    sub_model: str | None = None
+    budget: Budget = field(default_factory=Budget)
+    reentry: Reentry = "fresh"
+    kernel: KernelSettings = field(default_factory=KernelSettings)
+    run_dir: Path | None = None
+
+
+class _Bad(Exception):  # noqa: N818 - a value that does not fit, caught where its line is known
+    """A value's shape is wrong; the text says what was expected."""
+
+
+# ── what each key takes ─────────────────────────────────────────────────────────────────────────────
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _Bad("a text that is not empty")
+    return value
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+        raise _Bad("letters, digits, dots, dashes and underscores (it names the run folder)")
+    return value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _Bad("a whole number from 1 up")
+    return value
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise _Bad("a whole number from 0 up")
+    return value
+
+
+def _positive(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise _Bad("a number over 0")
+    return float(value)
+
+
+def _duration(value: Any) -> float:
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value)):
+        value = float(match[1]) * _SECONDS[match[2]]
+    try:
+        return _positive(value)
+    except _Bad:
+        raise _Bad("a duration such as 90s, 30m, 2h or a number of seconds") from None
+
+
+def _memory(value: Any) -> int:
+    text = str(value).strip().lower() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    match = re.fullmatch(r"(\d+)\s*([a-z]*)", text)
+    if not match or match[2] not in _MEGABYTES or int(match[1]) == 0:
+        raise _Bad("a size such as 512MB or 4GB")
+    return int(match[1]) * _MEGABYTES[match[2]]
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices:
+            raise _Bad(" or ".join(choices))
+        return str(value)
+
+    return check
+
+
+def _list_of_specs(value: Any) -> tuple[Any, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | dict) for item in items):
+        raise _Bad("a list of texts or of mappings")
+    return tuple(items)
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A mapping inside the task file; ``names`` maps its keys to field names where they differ."""
+
+    keys: Mapping[str, Callable[[Any], Any]]
+    build: Callable[..., Any]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+_TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
+    "name": _name,
+    "prompt": _text,
+    "prompt_file": _text,
+    "inputs": _list_of_specs,
+    "type": _text,
+    "model": _text,
+    "sub_model": _text,
+    "verifiers": _list_of_specs,
+    "budget": _Section(
+        {
+            "passes": _count,
+            "turns": _count,
+            "tokens": _count,
+            "usd": _positive,
+            "wall": _duration,
+            "subcalls": _depth,
+            "depth": _depth,
+        },
+        Budget,
+        {"wall": "wall_s"},
+    ),
+    "reentry": _one_of("fresh", "continue"),
+    "kernel": _Section(
+        {
+            "timeout_s": _positive,
+            "grace_s": _positive,
+            "memory": _memory,
+            "max_output_chars": _count,
+            "python": _text,
+        },
+        KernelSettings,
+        {"memory": "memory_mb"},
+    ),
+    "run_dir": _text,
+    "task_dir": _text,  # written by the runner into a run's own copy, so that relative paths keep their base
+}
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_task(path: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
+    """Read and check ``path``; ``overrides`` are (dotted key, value) pairs that win over the file.
+
+    Raises ``ConfigError`` that names the file, the line and, for an unknown key, the nearest known one.
+    """
+    try:
+        source = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no task file {path}",
+            hint="check the path, or ask without a file: loop-runner ask 'QUESTION' PATH...",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", hint="a task file is YAML in UTF-8") from error
+    return parse_task(source, label=str(path), base_dir=path.parent.resolve(), overrides=overrides)
+
+
+def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
+    """Check the text of a task file; ``label`` is what messages call it."""
+    data, lines = _load(source, label)
+    for key, value in overrides:
+        _override(data, key, value)
+    where = _Where(label, lines)
+    checked = _check(data, _TASK_KEYS, where, ())
+    base = Path(checked.pop("task_dir", base_dir))
+    prompt = _prompt(checked, base, where)
+    if not checked.get("name"):
+        raise ConfigError(
+            f"{label}: the key `name` is missing", why="it names the run folder", hint="add `name: my-task`"
+        )
+    if not checked.get("verifiers"):
+        raise ConfigError(
+            f"{label}: the task has no verifiers",
+            why="a run ends when a verifier accepts its answer; without one nothing could ever be verified",
+            hint="add `verifiers:` with at least one of citations, command, contains, regex",
+        )
+    run_dir = checked.pop("run_dir", None)
+    return Task(
+        prompt=prompt,
+        base_dir=base,
+        run_dir=None if run_dir is None else Path(run_dir).expanduser(),
+        **checked,
+    )
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """``budget.passes=3`` → ``("budget.passes", 3)``; the value is read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r} is not KEY=VALUE", hint="for example --set budget.passes=3")
+    import yaml
+
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from error
+
+
+def dump_task(task: Task) -> str:
+    """The task as YAML that ``parse_task`` reads back to the same ``Task`` (paths made absolute)."""
+    import yaml
+
+    data: dict[str, Any] = {
+        "name": task.name,
+        "prompt": task.prompt,
+        "type": task.type,
+        "inputs": [_plain(spec) for spec in task.inputs],
+        "model": task.model,
+        "sub_model": task.sub_model,
+        "verifiers": [_plain(spec) for spec in task.verifiers],
+        "budget": _dump_section(task.budget, "budget"),
+        "reentry": task.reentry,
+        "kernel": _dump_section(task.kernel, "kernel"),
+        "task_dir": str(task.base_dir),
+    }
+    kept = {key: value for key, value in data.items() if value not in (None, [], {})}
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _dump_section(value: Any, key: str) -> dict[str, Any]:
+    section = _TASK_KEYS[key]
+    assert isinstance(section, _Section)
+    by_field = {section.names.get(name, name): name for name in section.keys}
+    pairs = (
+        (by_field[item.name], getattr(value, item.name)) for item in fields(value) if item.name in by_field
+    )
+    return {name: entry for name, entry in pairs if entry is not None}
+
+
+# ── checking ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Finds the line of a key for a message."""
+
+    label: str
+    lines: Mapping[tuple[str, ...], int]
+
+    def __call__(self, path: tuple[str, ...]) -> str:
+        line = self.lines.get(path)
+        return f"{self.label}, line {line}" if line else f"{self.label}, --set {'.'.join(path)}"
+
+
+def _load(source: str, label: str) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """The file's mapping and the line (from 1) of every key in it."""
+    import yaml
+
+    try:
+        root = yaml.compose(source, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(source)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{label}{line}: not valid YAML: {problem}") from error
+    if not isinstance(data, dict) or not isinstance(root, yaml.MappingNode):
+        raise ConfigError(
+            f"{label}: a task file is a mapping of keys",
+            hint="start with `name: my-task`; see docs/task-file.md",
+        )
+    lines: dict[tuple[str, ...], int] = {}
+    _collect_lines(root, (), lines)
+    return data, lines
+
+
+def _collect_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> None:
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            lines[here] = key.start_mark.line + 1
+            _collect_lines(value, here, lines)
+
+
+def _override(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"--set {key}: `{parent}` is not a mapping")
+    data[last] = value
+
+
+def _check(
+    data: Mapping[Any, Any],
+    keys: Mapping[str, Callable[[Any], Any] | _Section],
+    where: _Where,
+    path: tuple[str, ...],
+) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for key, value in data.items():
+        here = (*path, str(key))
+        if key not in keys:
+            raise _unknown_key(str(key), keys, where(here))
+        rule = keys[key]
+        if value is None:
+            continue  # `model:` with nothing behind it is the same as no key
+        if isinstance(rule, _Section):
+            checked[key] = _check_section(value, rule, where, here)
+            continue
+        try:
+            checked[key] = rule(value)
+        except _Bad as bad:
+            raise ConfigError(f"{where(here)}: `{'.'.join(here)}` takes {bad}, not {value!r}") from None
+    return checked
+
+
+def _check_section(value: Any, rule: _Section, where: _Where, path: tuple[str, ...]) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where(path)}: `{'.'.join(path)}` takes a mapping of {', '.join(rule.keys)}")
+    checked = _check(value, rule.keys, where, path)
+    return rule.build(**{rule.names.get(name, name): entry for name, entry in checked.items()})
+
+
+def _unknown_key(key: str, keys: Mapping[str, Any], where: str) -> ConfigError:
+    known = [name for name in keys if name != "task_dir"]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
+    return ConfigError(f"{where}: unknown key `{key}`", hint=hint)
+
+
+def _prompt(checked: dict[str, Any], base_dir: Path, where: _Where) -> str:
+    """Take ``prompt`` or ``prompt_file`` out of ``checked``; exactly one of them must be there."""
+    prompt, file = checked.pop("prompt", None), checked.pop("prompt_file", None)
+    if (prompt is None) == (file is None):
+        problem = (
+            "has neither `prompt` nor `prompt_file`"
+            if prompt is None
+            else "has both `prompt` and `prompt_file`"
+        )
+        raise ConfigError(f"{where.label}: the task {problem}", hint="give exactly one of them")
+    if prompt is not None:
+        return str(prompt)
+    try:
+        return _text((base_dir / file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where(('prompt_file',))}: {file} cannot be read: {error}") from error
+    except _Bad:
+        raise ConfigError(f"{where(('prompt_file',))}: {file} is empty") from None

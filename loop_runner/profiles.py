@@ -1,0 +1,30 @@
+"""How much text a kind of model is given: one profile for large models, one for small local ones.
+
+Plain data. The names are those of the prompt templates (``system.local.md.j2`` belongs to ``local``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Sizes in characters unless the name says otherwise."""
+
+    name: str
+    suffix: str  # of the templates that differ from the standard ones
+    max_output_chars: int  # of one cell, shown to the root model
+    state_chars: int  # of the state that a new pass is given
+    sub_prompt_chars: int  # what the system prompt advises for one sub-call
+    max_reply_tokens: int
+    has_example: bool = False  # a small model follows one worked turn better than any description
+
+
+STANDARD = Profile("standard", "", 8000, 24_000, 200_000, 8192)
+LOCAL = Profile("local", ".local", 3000, 2000, 6000, 512, has_example=True)
+
+
+def profile(name: str) -> Profile:
+    """The profile called ``name`` ("standard" or "local")."""
+    return {STANDARD.name: STANDARD, LOCAL.name: LOCAL}[name]

@@ -1,0 +1,77 @@
+"""Packs what a new pass is told: the original prompt, word for word, then the state in a fixed order.
+
+Owns the order and the shares of the character budget. Relies on the workspace for what is committed. All that
+models and verifiers wrote goes into fences; nothing here is rendered as a template.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from loop_runner import prompts, text
+from loop_runner.budget import Ledger
+from loop_runner.profiles import Profile
+from loop_runner.records import Variable
+from loop_runner.workspace.workspace import Workspace
+
+_MAX_NOTES = 8
+_MAX_VARIABLES = 40
+_MAX_HISTORY = 12
+
+
+def first_message(
+    workspace: Workspace, *, pass_number: int, prompt: str, profile: Profile, ledger: Ledger
+) -> str:
+    """The first user message of pass ``pass_number``; from pass 2 on it ends with the state.
+
+    Depends on committed bytes and on ``ledger`` only, so that a pass begun again after a crash says the same.
+    """
+    if pass_number == 1:
+        return prompt
+    share = profile.state_chars // 4
+    variables = workspace.snapshot().variables
+    state = prompts.render(
+        f"reentry{profile.suffix}",
+        pass_number=pass_number,
+        feedback=text.cut_middle(_reason(workspace, pass_number - 1), share),
+        draft=(workspace.read("answer.md") or b"").decode("utf-8", "replace"),
+        max_draft_chars=share,
+        diff="",
+        notes=_notes(workspace),
+        max_note_chars=max(share // _MAX_NOTES, 200),
+        variables=_list_variables([item for item in variables if item.status != "lost"]),
+        lost=_list_variables([item for item in variables if item.status == "lost"]),
+        history=_history(workspace, pass_number),
+        left=ledger.describe_left(),
+    )
+    return f"{prompt}\n\n{state}"
+
+
+def verdict(workspace: Workspace, pass_number: int) -> dict[str, Any]:
+    """``verdict.json`` of a committed pass; empty when there is none."""
+    data = workspace.read(f"passes/{pass_number:04d}/verdict.json")
+    return dict(json.loads(data)) if data else {}
+
+
+def _reason(workspace: Workspace, pass_number: int) -> str:
+    return str(verdict(workspace, pass_number).get("reason", "")) or "the pass ended without an answer"
+
+
+def _notes(workspace: Workspace) -> list[tuple[str, str]]:
+    paths = workspace.files("workspace/notes/")[:_MAX_NOTES]
+    return [
+        (path.removeprefix("workspace/"), (workspace.read(path) or b"").decode("utf-8", "replace"))
+        for path in paths
+    ]
+
+
+def _list_variables(variables: list[Variable]) -> str:
+    lines = [f"{item.name}: {item.type}, {item.preview or item.reason}" for item in variables]
+    more = len(lines) - _MAX_VARIABLES
+    return "\n".join(lines[:_MAX_VARIABLES] + ([f"and {more} more"] if more > 0 else []))
+
+
+def _history(workspace: Workspace, pass_number: int) -> list[str]:
+    numbers = range(max(1, pass_number - _MAX_HISTORY), pass_number)
+    return [f"pass {number}: {text.one_line(_reason(workspace, number), 160)}" for number in numbers]

@@ -1,0 +1,15 @@
+"""Finds the files that come with loop-runner: prompts and hooks.
+
+In a checkout they lie at the top of the tree, where a person looks for them; in an installed package they lie
+inside it. Relies on nothing.
+"""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def folder(name: str) -> Path:
+    """The folder ``name`` ("prompts" or "hooks"), wherever this copy of loop-runner keeps it."""
+    installed = _PACKAGE / "_resources" / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name

@@ -1,0 +1,176 @@
+"""Puts the parts of a run together: for a new run, and for one that goes on.
+
+Owns the wiring and the order in which parts are opened and closed. Relies on every room below; never prints
+and never reads the environment: the caller passes it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loop_runner import config, inputs, prompts, verify
+from loop_runner.budget import Ledger
+from loop_runner.config import Task
+from loop_runner.errors import ConfigError
+from loop_runner.events import Event, Listener, Trace
+from loop_runner.kernel.kernel import Kernel
+from loop_runner.loop import Loop, Models
+from loop_runner.model import prices, registry
+from loop_runner.model.switchboard import Switchboard
+from loop_runner.profiles import Profile, profile
+from loop_runner.records import Call, Inputs, Message, Outcome
+from loop_runner.session import SubCalls
+from loop_runner.stop_hook import StopHook
+from loop_runner.workspace.workspace import Workspace
+
+_EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run is given from outside."""
+
+    env: Mapping[str, str]
+    listeners: tuple[Listener, ...] = ()
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
+    """Create the run folder ``folder`` and run ``task`` in it to one of its ends.
+
+    Raises ``ConfigError`` for inputs, models or verifiers that cannot work, before anything is created.
+    """
+    task = _with_models(task, around.env)
+    texts = inputs.load(task.inputs, task.base_dir)
+    verify.build(task.verifiers, task.base_dir)
+    registry.check(task.model or "", base_dir=task.base_dir, env=around.env)
+    files = {
+        "task.yaml": config.dump_task(task).encode(),
+        "prompt.md": task.prompt.encode(),
+        "system.md": _system_prompt(task, texts).encode(),
+        **_example_files(task),
+        "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
+    }
+    with Workspace.create(folder, name=task.name, files=files) as workspace:
+        return _run(task, texts, workspace, around)
+
+
+def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, object], ...] = ()) -> Outcome:
+    """Go on with the run in ``folder`` from its last commit. Raises ``WorkspaceError`` if it cannot be used.
+
+    ``overrides`` change the frozen task for this process only (a larger budget, say).
+    """
+    with Workspace.open(folder) as workspace:
+        source = (workspace.read("task.yaml") or b"").decode()
+        task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
+        task = replace(task, prompt=(workspace.read("prompt.md") or b"").decode())
+        texts = inputs.from_json((workspace.read("inputs.json") or b"").decode(), task.base_dir)
+        _refuse_changed_inputs(texts)
+        return _run(task, texts, workspace, around)
+
+
+def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings) -> Outcome:
+    root, sub = task.model or "", task.sub_model or task.model or ""
+    sizes = profile(registry.profile_name(root))
+    ledger = Ledger(task.budget, workspace.spend(prices.price))
+    with ExitStack() as stack:
+        trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
+        stack.callback(trace.close)
+        switchboard = Switchboard(
+            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
+            log=workspace.journal,
+            # A reply served from the journal is charged too: what is committed does not count it yet.
+            on_call=lambda call, _replayed: _charge(ledger, call),
+        )
+        stack.callback(switchboard.close)
+        sub_calls = SubCalls(
+            switchboard, ledger, model=sub, max_reply_tokens=sizes.max_reply_tokens, trace=trace
+        )
+        settings = replace(
+            task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
+        )
+        kernel = Kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
+        stack.callback(kernel.close)
+        if workspace.set_aside:
+            trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
+        system = (workspace.read("system.md") or b"").decode()
+        return Loop(
+            task,
+            inputs=texts,
+            workspace=workspace,
+            models=Models(root, system, _example(workspace), sizes, registry.window_tokens(root)),
+            switchboard=switchboard,
+            kernel=kernel,
+            stop_hook=StopHook(verify.build(task.verifiers, task.base_dir)),
+            ledger=ledger,
+            trace=trace,
+            should_stop=around.should_stop,
+        ).run()
+
+
+def _charge(ledger: Ledger, call: Call) -> None:
+    model = call.model
+    usd = prices.price(model, call.reply.usage)
+    ledger.charge_request(call.reply.usage, usd, is_subcall=call.kind == "sub")
+
+
+def _with_models(task: Task, env: Mapping[str, str]) -> Task:
+    """The task with its models settled: named ones, else what the environment and the cache offer."""
+    root = task.model or registry.default_model(env)
+    return replace(task, model=root, sub_model=task.sub_model or registry.default_sub_model(root))
+
+
+def _system_prompt(task: Task, texts: Inputs) -> str:
+    sizes: Profile = profile(registry.profile_name(task.model or ""))
+    return prompts.render(
+        f"system{sizes.suffix}",
+        inputs=_describe(texts),
+        max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
+        sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
+        requirements=_requirements(task),
+    )
+
+
+def _example_files(task: Task) -> dict[str, bytes]:
+    """The worked turn of a profile that has one, frozen like the rest of what the model is told."""
+    sizes = profile(registry.profile_name(task.model or ""))
+    if not sizes.has_example:
+        return {}
+    return {path: prompts.render(f"{stem}{sizes.suffix}").encode() for path, stem in _EXAMPLE.items()}
+
+
+def _example(workspace: Workspace) -> tuple[Message, ...]:
+    question, reply = (workspace.read(path) for path in _EXAMPLE)
+    if question is None or reply is None:
+        return ()
+    return Message("user", question.decode()), Message("assistant", reply.decode())
+
+
+def _requirements(task: Task) -> str:
+    asked = [verifier.requirement for verifier in verify.build(task.verifiers, task.base_dir)]
+    return "\n".join(f"- {line}" for line in asked)
+
+
+def _describe(texts: Inputs) -> str:
+    megabytes = texts.total_bytes / 1e6
+    if texts.is_single:
+        return f"`context` is one text (`str`): {texts.texts[0].name}, {megabytes:.2f} MB."
+    first = ", ".join(f"`{text.name}`" for text in texts.texts[:5])
+    return (
+        f"`context` maps {len(texts.texts):,} names to texts (`str`), {megabytes:.1f} MB in all; "
+        f"`context[name]` is one of them. The first names: {first}."
+    )
+
+
+def _refuse_changed_inputs(texts: Inputs) -> None:
+    changed = inputs.changed(texts)
+    if changed:
+        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise ConfigError(
+            f"{len(changed)} of {len(texts.texts)} inputs have changed since the run began: {shown}",
+            why="notes, variables and citations of earlier passes are about the old texts",
+            hint="put the old files back, or start a new run",
+        )

@@ -1,0 +1,53 @@
+"""Makes text that others wrote safe to show: in a prompt, in a terminal, in a file.
+
+Control characters, terminal escapes and direction overrides become visible escapes; long text keeps its head
+and its tail. Relies on nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_ALLOWED_CONTROLS = "\n\t"
+_BACKTICKS = re.compile(r"`{3,}")
+
+
+def escape_controls(text: str) -> str:
+    """Replace control, format and unpaired surrogate characters by visible escapes.
+
+    Newlines and tabs stay. A CRLF becomes a newline: a carriage return alone can overwrite a terminal line.
+    """
+    text = text.replace("\r\n", "\n")
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(_escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    if char in _ALLOWED_CONTROLS or unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Co", "Cn"}:
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def cut_middle(text: str, max_chars: int) -> str:
+    """Keep the head and the tail of ``text``; a line between them says how much is missing."""
+    if len(text) <= max_chars:
+        return text
+    half = max(max_chars // 2, 1)
+    return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
+
+
+def fence(text: str, label: str = "") -> str:
+    """Put ``text`` into a Markdown fence that nothing inside it can close."""
+    safe = escape_controls(text)
+    longest = max((len(run) for run in _BACKTICKS.findall(safe)), default=2)
+    ticks = "`" * (longest + 1)
+    return f"{ticks}{label}\n{safe.rstrip(chr(10))}\n{ticks}"
+
+
+def one_line(text: str, max_chars: int = 120) -> str:
+    """``text`` as a single safe line of at most ``max_chars`` characters."""
+    flat = " ".join(escape_controls(text).split())
+    return flat if len(flat) <= max_chars else flat[: max_chars - 1] + "…"

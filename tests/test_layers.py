@@ -1,0 +1,111 @@
+"""The picture in docs/design.md, checked against the imports."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "loop_runner"
+
+# Each room may import from the rooms in its set (and from itself); "*" stands for the plain-data floor.
+FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles"}
+MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
+TALKERS = {"model", "kernel", "workspace"}
+ALLOWED = {
+    "cli": FLOOR | MIDDLE | TALKERS | {"runs", "verify", "stop_hook", "loop", "session"},
+    "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session", "stop_hook", "verify"},
+    "loop": FLOOR | MIDDLE | TALKERS | {"session", "stop_hook", "verify", "reentry"},
+    "reentry": FLOOR | MIDDLE | {"workspace"},
+    "session": FLOOR | MIDDLE | TALKERS,
+    "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},
+    "verify": FLOOR | {"process", "inputs"},
+    "workspace": FLOOR | {"process"},
+    "model": FLOOR | {"process"},
+    "kernel": FLOOR | {"process"},
+    "inputs": FLOOR,
+    "events": FLOOR,
+    "prompts": FLOOR,
+    "process": FLOOR,
+    "reply_reader": FLOOR,
+    "config": {"budget", "records", "errors"},
+    "budget": {"records"},
+    "records": set(),
+    "errors": set(),
+    "resources": set(),
+    "text": set(),
+    "profiles": set(),
+    "__init__": set(),
+    "__main__": {"cli"},
+}
+
+# The host's half of the kernel room; the rest of it runs inside the kernel process.
+KERNEL_HOST = {
+    "kernel",
+    "kernel_process",
+    "launch",
+    "lm_handler",
+    "report",
+    "sandbox",
+    "mounts",
+    "wrap",
+    "effects",
+}
+# The one room that may import each heavy or risky library.
+OWNERS = {"anthropic": "model", "xllamacpp": "model", "httpx2": "model", "jinja2": "prompts", "click": "cli"}
+
+
+def modules():
+    return sorted(path for path in PACKAGE.rglob("*.py") if "_resources" not in path.parts)
+
+
+def room(path):
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imported(path):
+    """Dotted names that a module imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_import_points_down_the_page(path):
+    own = room(path)
+    ours = [name.split(".") for name in imported(path) if name.split(".")[0] == "loop_runner"]
+    rooms = {parts[1] for parts in ours if len(parts) > 1 and parts[1] != "__version__"} - {own}
+    assert rooms <= ALLOWED[own], f"{own} reaches up to {rooms - ALLOWED[own]}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_outside_library_has_one_room(path):
+    for name in imported(path):
+        owner = OWNERS.get(name.split(".")[0])
+        assert owner is None or owner == room(path), f"{path.name} imports {name}"
+
+
+def test_the_files_inside_the_kernel_import_the_standard_library_and_each_other_only():
+    for path in (PACKAGE / "kernel").glob("*.py"):
+        if path.stem in KERNEL_HOST:
+            continue
+        for name in imported(path):
+            top = name.split(".")[0]
+            if top == "loop_runner":
+                inside = name.removeprefix("loop_runner.kernel.").split(".")[0]
+                assert name.startswith("loop_runner.kernel."), f"{path.name} imports {name}"
+                assert inside not in KERNEL_HOST, f"{path.name} imports {name}"
+            elif top == "cloudpickle":
+                assert path.stem == "snapshot"
+            else:
+                assert top in sys.stdlib_module_names, f"{path.name} imports {name}"
+
+
+def test_no_module_on_the_host_imports_pickle():
+    for path in modules():
+        if path.parent.name != "kernel" or path.stem in KERNEL_HOST:
+            names = {name.split(".")[0] for name in imported(path)}
+            assert not names & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}, path
