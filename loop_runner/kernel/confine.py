@@ -5,8 +5,8 @@ host as a small plan (a dict that JSON can carry); each step says what it did, o
 here decides whether that is enough: the plan names the steps that must hold, and the process ends if one of
 them does not.
 
-The order matters. Limits and control groups need the rights that the drop of the user id takes; Landlock and
-the filter of system calls would stop what comes before them.
+The order matters. Control groups, mounts and limits need the rights that the drop of the user id takes;
+Landlock and the filter of system calls would stop what comes before them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from loop_runner.kernel import seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 REFUSED_EXIT_CODE = 97  # a step that must hold did not; the reason is on standard error
@@ -30,6 +30,9 @@ _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 2
 _SECCOMP_MODE_FILTER = 2
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION_3 = 0x20080522
+_CLONE_NEWNS = 0x20000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
+_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same numbers on every processor
 
 # Landlock's rights on files, by the ABI that brought them.
@@ -62,6 +65,15 @@ class _Libc:
         zero = ctypes.c_ulong(0)
         return self._checked(self._libc.prctl(option, ctypes.c_ulong(value), third, zero, zero))
 
+    def mount(self, source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
+        """``mount(2)``."""
+        texts = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
+        self._checked(self._libc.mount(*texts, ctypes.c_ulong(flags), options.encode()))
+
+    def unshare(self, flags: int) -> None:
+        """``unshare(2)``."""
+        self._checked(self._libc.unshare(flags))
+
     @staticmethod
     def _checked(result: int) -> int:
         if result < 0:
@@ -90,15 +102,18 @@ def apply(plan: Mapping[str, Any]) -> dict[str, str]:
     """Carry out the plan. For each step of it: "" when it was done, else why not."""
     libc = _Libc()
     landlock_abi = _landlock_abi(libc)
-    steps = {
+    outcome: dict[str, str] = {}
+    steps: dict[str, Callable[[], None]] = {
         "cgroup": lambda: _join_cgroups(plan["cgroup"]),
+        "ways": lambda: _open_ways(libc, **plan["ways"]),
         "limits": lambda: _set_limits(plan["limits"]),
         "privileges": lambda: _no_new_privileges(libc),
         "ids": lambda: _drop_ids(libc, **plan["ids"]),
         "landlock": lambda: _landlock(libc, landlock_abi, plan["landlock"]),
-        "syscalls": lambda: _filter_syscalls(libc, landlock_abi, **plan["syscalls"]),
+        "syscalls": lambda: _filter_syscalls(
+            libc, landlock_abi if outcome.get("landlock") == "" else 0, **plan["syscalls"]
+        ),
     }
-    outcome: dict[str, str] = {}
     for name, step in steps.items():
         if plan.get(name) is None:
             continue
@@ -118,6 +133,46 @@ def _join_cgroups(fds: Iterable[int]) -> None:
             os.write(fd, b"0")
         finally:
             os.close(fd)
+
+
+def _open_ways(libc: _Libc, closed: list[str], paths: list[str], links: Mapping[str, str]) -> None:
+    """Show only ``paths`` and ``links`` in folders that are open to root alone, to whoever we become.
+
+    In mounts of our own: the folders themselves stay as they are, and closed, for everyone else.
+    """
+    kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths}
+    here = os.getcwd()  # noqa: PTH109
+    try:
+        libc.unshare(_CLONE_NEWNS)
+        libc.mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+        for folder in closed:
+            libc.mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
+        os.umask(0o022)
+        for path, fd in kept.items():
+            _make_place(path, is_folder=os.path.isdir(f"/proc/self/fd/{fd}"))  # noqa: PTH112
+            libc.mount(f"/proc/self/fd/{fd}", path, None, _MS_BIND | _MS_REC)
+        for link, target in links.items():
+            os.makedirs(os.path.dirname(link), exist_ok=True)  # noqa: PTH103, PTH120
+            os.symlink(target, link)  # noqa: PTH211
+        for folder in closed:
+            libc.mount(None, folder, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+    except PermissionError:
+        raise StepFailed(f"{closed[0]} is open to root only, and this root may not make mounts") from None
+    finally:
+        for fd in kept.values():
+            os.close(fd)
+    os.chdir(here)  # into the new mounts
+
+
+def _make_place(path: str, *, is_folder: bool) -> None:
+    """Something to mount on."""
+    if os.path.lexists(path):
+        return
+    if is_folder:
+        os.makedirs(path)  # noqa: PTH103
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
 
 
 def _set_limits(limits: Mapping[str, int]) -> None:
@@ -174,7 +229,12 @@ def _landlock(libc: _Libc, abi: int, rules: Mapping[str, list[str]]) -> None:
     """Leave only the paths of ``rules`` ("read", "run", "write", "devices"); no TCP, no signals outside."""
     if abi < 1:
         raise StepFailed("this kernel has no Landlock")
-    rights = _ABI_1 | (_REFER if abi >= 2 else 0) | (_TRUNCATE if abi >= 3 else 0) | (_IOCTL_DEV if abi >= 5 else 0)
+    rights = (
+        _ABI_1
+        | (_REFER if abi >= 2 else 0)
+        | (_TRUNCATE if abi >= 3 else 0)
+        | (_IOCTL_DEV if abi >= 5 else 0)
+    )
     attributes = struct.pack("<Q", rights)
     if abi >= 4:
         attributes += struct.pack("<Q", _TCP_BIND_AND_CONNECT)
@@ -213,7 +273,7 @@ def _allow(libc: _Libc, ruleset: int, path: str, rights: int) -> None:
 
 
 def _filter_syscalls(libc: _Libc, landlock_abi: int, *, shared: bool) -> None:
-    """Install the filter; it holds for this process and all that it starts."""
+    """Install the filter; it holds for this process and all that it starts. ``landlock_abi``: as in force."""
     machine = os.uname().machine
     try:
         program = seccomp.program(

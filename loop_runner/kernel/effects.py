@@ -93,18 +93,23 @@ def inputs_work(settings: Mapping[str, Any]) -> str:
 
 
 def read_outside(settings: Mapping[str, Any]) -> str:
+    """A file that everyone may read."""
     return _refused(lambda: _read(settings["secret"]), "a file outside was read")
 
 
 def write_outside(settings: Mapping[str, Any]) -> str:
+    """A new file in a folder that everyone may write."""
     return _refused(lambda: _create(settings["outside"] + "/written"), "a file outside was written")
 
 
 def write_input(settings: Mapping[str, Any]) -> str:
+    """The input."""
     return _refused(lambda: os.close(os.open(settings["input"], os.O_WRONLY)), "an input could be written")
 
 
 def write_code(settings: Mapping[str, Any]) -> str:
+    """A module of Python's library, which the next kernel would run."""
+
     def write() -> None:
         os.close(os.open(os.__file__, os.O_WRONLY | os.O_APPEND))
 
@@ -112,6 +117,7 @@ def write_code(settings: Mapping[str, Any]) -> str:
 
 
 def truncate_outside(settings: Mapping[str, Any]) -> str:
+    """A file that everyone may write."""
     return _refused(lambda: os.truncate(settings["emptied"], 0), "a file outside was emptied")
 
 
@@ -123,37 +129,48 @@ def change_mode(settings: Mapping[str, Any]) -> str:
 
 
 def stat_outside(settings: Mapping[str, Any]) -> str:
+    """What is there, without reading it."""
     return _refused(lambda: os.stat(settings["secret"]), "size and times of a file outside were seen")  # noqa: PTH116
 
 
 # ── network and neighbours ──────────────────────────────────────────────────────────────────────────
 
 
-def _connects(family: int, kind: int, address: object, told: str) -> str:
+def _connects(family: int, kind: int, address: Any, told: str) -> str:
     def connect() -> None:
         with socket.socket(family, kind) as end:
             end.settimeout(1)
             if kind == socket.SOCK_DGRAM:
-                end.sendto(b"x", address)  # type: ignore[arg-type]
+                end.sendto(b"x", address)
             else:
-                end.connect(address)  # type: ignore[arg-type]
+                end.connect(address)
 
     return _refused(connect, told)
 
 
 def tcp(settings: Mapping[str, Any]) -> str:
-    return _connects(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", settings["tcp"]), "a TCP connection was made")
+    """To a listener of the host."""
+    return _connects(
+        socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", settings["tcp"]), "a TCP connection was made"
+    )
 
 
 def udp(settings: Mapping[str, Any]) -> str:
-    return _connects(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", settings["udp"]), "a UDP packet was sent")
+    """To a socket of the host."""
+    return _connects(
+        socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", settings["udp"]), "a UDP packet was sent"
+    )
 
 
 def unix_path(settings: Mapping[str, Any]) -> str:
-    return _connects(socket.AF_UNIX, socket.SOCK_STREAM, settings["unix"], "a socket file outside was reached")
+    """To a listener of the host that everyone may connect to."""
+    return _connects(
+        socket.AF_UNIX, socket.SOCK_STREAM, settings["unix"], "a socket file outside was reached"
+    )
 
 
 def unix_abstract(settings: Mapping[str, Any]) -> str:
+    """To a listener of the host."""
     name = "\0" + settings["abstract"]
     return _connects(socket.AF_UNIX, socket.SOCK_STREAM, name, "an abstract socket outside was reached")
 
@@ -179,6 +196,7 @@ def other_environ(settings: Mapping[str, Any]) -> str:
 
 
 def signals(settings: Mapping[str, Any]) -> str:
+    """The host itself, with signal 0."""
     if os.stat("/proc/self/ns/pid").st_ino != settings["pid_namespace"]:  # noqa: PTH116
         return ""  # the host has no number in here
     return _refused(lambda: os.kill(settings["host_pid"], 0), "the runner's process could be signalled")
@@ -207,6 +225,7 @@ def descriptors(settings: Mapping[str, Any]) -> str:
 
 
 def environment(settings: Mapping[str, Any]) -> str:
+    """Only what a kernel is given."""
     extra = set(os.environ) - {"HOME", "TMPDIR", "PWD", "LANG", "LC_CTYPE", *settings["environ"]}
     return f"unexpected variables: {sorted(extra)}" if extra else ""
 
@@ -215,17 +234,20 @@ def environment(settings: Mapping[str, Any]) -> str:
 
 
 def not_root(settings: Mapping[str, Any]) -> str:
+    """Real, effective and saved ids, and all groups."""
     ids = {*os.getresuid(), *os.getresgid(), *os.getgroups()}
     return "a user or group id is 0" if 0 in ids else ""
 
 
 def capabilities(settings: Mapping[str, Any]) -> str:
+    """None may be held, or be inherited by a program."""
     status = _status()
     held = [name for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") if int(status[name], 16)]
     return f"capabilities are left: {held}" if held else ""
 
 
 def privileges(settings: Mapping[str, Any]) -> str:
+    """Programs with the set-user-id bit give nothing."""
     return "" if _status()["NoNewPrivs"] == "1" else "programs with more rights can be started"
 
 
@@ -237,7 +259,9 @@ def _status() -> dict[str, str]:
 def machine_settings(settings: Mapping[str, Any]) -> str:
     """Opened for writing, nothing is written. Whoever can write there can run programs as root."""
     for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger"):
-        if told := _refused(lambda path=path: os.close(os.open(path, os.O_WRONLY)), f"{path} could be written"):  # type: ignore[misc]
+        if told := _refused(
+            lambda path=path: os.close(os.open(path, os.O_WRONLY)), f"{path} could be written"
+        ):  # type: ignore[misc]
             return told
     return ""
 
@@ -280,6 +304,7 @@ def _try_syscalls(numbers: Mapping[str, int]) -> str:
 
 
 def memory(settings: Mapping[str, Any]) -> str:
+    """One allocation over the limit."""
     try:
         bytearray(settings["memory_bytes"])
     except MemoryError:
@@ -288,6 +313,7 @@ def memory(settings: Mapping[str, Any]) -> str:
 
 
 def file_size(settings: Mapping[str, Any]) -> str:
+    """One byte behind the limit."""
     path = settings["workspace"] + "/long"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
@@ -298,6 +324,7 @@ def file_size(settings: Mapping[str, Any]) -> str:
 
 
 def open_files(settings: Mapping[str, Any]) -> str:
+    """Copies of one descriptor."""
     opened: list[int] = []
     try:
         for _ in range(settings["open_files"]):

@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ print(json.dumps([prefixes, os.path.dirname(os.__file__), sys.path]))
 """
 _ASK_TIMEOUT_S = 30
 _MAX_LINKS = 40
+_MANY_MOUNTS = 64
 
 
 @functools.lru_cache(maxsize=32)
@@ -93,6 +94,17 @@ def _ask(python: str) -> _Told:
         ) from None
 
 
+def gathered(paths: Sequence[str]) -> list[str]:
+    """``paths``, or the one folder that holds them all if they are too many to be mounted one by one.
+
+    For a sandbox whose Landlock rules still name each path, so that the rest of the folder stays closed.
+    """
+    if len(paths) <= _MANY_MOUNTS:
+        return list(paths)
+    folder = os.path.commonpath(paths)
+    return list(paths) if folder == "/" else [folder]
+
+
 def follow(path: str) -> tuple[dict[str, str], str]:
     """Every symbolic link on the way to ``path`` (link → its target, as written), and where it ends."""
     links: dict[str, str] = {}
@@ -137,18 +149,18 @@ class View:
                     ends[kind].append(end)
         read_ends = _outermost(ends["read"])
         write_ends = tuple(dict.fromkeys(ends["write"]))
-        hidden = (*read_ends, *write_ends)
-        kept = {link: target for link, target in links.items() if not _is_below(link, hidden)}
+        hidden = {*read_ends, *write_ends}
+        kept = {link: target for link, target in links.items() if not is_below(link, hidden)}
         return cls(read_ends, write_ends, kept)
 
     def bubblewrap(self) -> list[str]:
         """The options that make this view, parents before children."""
-        bound = (*self.read, *self.write)
-        folders = {folder for path in (*bound, *self.links) for folder in _above(path)}
+        bound = {*self.read, *self.write}
+        folders = {folder for path in (*bound, *self.links) for folder in above(path)}
         options: list[str] = []
         # Made by itself, bubblewrap's folders are closed to everyone but root.
         for folder in sorted(folders):
-            if folder not in bound and not _is_below(folder, bound):
+            if folder not in bound and not is_below(folder, bound):
                 options += ["--perms", "0755", "--dir", folder]
         for link in sorted(self.links):
             options += ["--symlink", self.links[link], link]
@@ -158,16 +170,18 @@ class View:
         return options
 
 
-def _above(path: str) -> list[str]:
+def above(path: str) -> list[str]:
     """The folders that lead to ``path``, without the root."""
-    return [str(folder) for folder in Path(path).parents if folder.name]
+    parts = path.split("/")
+    return ["/".join(parts[:end]) for end in range(2, len(parts))]
 
 
 def _outermost(paths: Sequence[str]) -> tuple[str, ...]:
     """``paths`` without those that lie inside another one."""
-    unique = list(dict.fromkeys(paths))
-    return tuple(path for path in unique if not _is_below(path, unique))
+    unique = dict.fromkeys(paths)
+    return tuple(path for path in unique if not is_below(path, unique))
 
 
-def _is_below(path: str, folders: Iterable[str]) -> bool:
-    return any(path != folder and path.startswith(folder.rstrip("/") + "/") for folder in folders)
+def is_below(path: str, folders: Container[str]) -> bool:
+    """Whether ``path`` lies inside one of ``folders``."""
+    return any(folder in folders for folder in above(path))

@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from loop_runner.errors import EnvironmentFault
 from loop_runner.kernel import seccomp
@@ -58,7 +58,7 @@ class _Claim:
 _CLAIMS = (
     _Claim(
         ("read_outside",),
-        "files outside the workspace and the inputs cannot be read, but for Python's own and shared libraries",
+        "no file can be read but the workspace, the inputs, Python's own and the system's shared libraries",
         "files outside the workspace can be read",
         "AB",
     ),
@@ -153,7 +153,7 @@ _CLAIMS = (
 )
 _WORKS = ("python_works", "workspace_works", "inputs_work")
 _NEVER_TRIED = (
-    "the number of files in the workspace is looked at by the runner from time to time; it is not refused by the system",
+    "the number of files in the workspace is looked at by the runner from time to time, not refused by the system",
     "time and bandwidth of the processor and the disk are shared with everything else on the machine",
     "what the model's code sends to sub-models leaves the machine, as far as those are elsewhere",
 )
@@ -196,7 +196,7 @@ def _probe(python: str, search_path: str) -> SandboxReport:
     bubblewrap = shutil.which("bwrap", path=search_path)
     as_root = os.geteuid() == 0
     for layers in _candidates(bubblewrap, as_root=as_root):
-        tier = "A" if layers.bubblewrap else "B" if layers.landlock else "C"
+        tier: Tier = "A" if layers.bubblewrap else "B" if layers.landlock else "C"
         seen = _observe(layers, python)
         tier_failure = _why_not(tier, seen)
         if tier_failure:
@@ -220,7 +220,11 @@ def require_tier(report: SandboxReport, tier: Tier | None = None) -> None:
     if _TIERS.index(report.tier) <= _TIERS.index(wanted):
         return
     improve = " ".join(report.how_to_improve)
-    allow = " Or set kernel.require_tier: C to run without protection, in a machine of its own." if tier is None else ""
+    allow = (
+        " Or set kernel.require_tier: C to run without protection, in a machine of its own."
+        if tier is None
+        else ""
+    )
     raise EnvironmentFault(
         f"the sandbox here is of tier {report.tier}, and tier {wanted} is required",
         why="not enforced: " + "; ".join(report.not_enforced),
@@ -267,7 +271,10 @@ def _candidates(bubblewrap: str | None, *, as_root: bool) -> Iterator[Layers]:
 
 def _observe(layers: Layers, python: str, *, only_memory: bool = False) -> dict[str, str]:
     """Run the tests under ``layers``: test → "" or what happened; under "start": why there are none."""
-    with tempfile.TemporaryDirectory(prefix="loop-runner-probe-") as name, _Neighbours(Path(name)) as neighbours:
+    with (
+        tempfile.TemporaryDirectory(prefix="loop-runner-probe-") as name,
+        _Neighbours(Path(name)) as neighbours,
+    ):
         settings = {**neighbours.settings(), "only_memory": only_memory}
         limits = replace(_TRY, memory_bytes=4096 * MIB) if only_memory else _TRY
         argv = [python, "-P", "-s", "-X", "utf8", "-c", _PROBE, json.dumps(settings)]
@@ -323,7 +330,7 @@ class _Neighbours:
         self.input = folder / "input"
         self._listeners: dict[str, socket.socket] = {}
 
-    def __enter__(self) -> _Neighbours:
+    def __enter__(self) -> Self:
         # Open to everyone: what keeps the child out must be the sandbox, not the modes of this folder.
         self._outside.parent.chmod(0o755)
         for folder in (self._outside, self.workspace, self.private):
@@ -437,39 +444,46 @@ def _report(tier: Tier, layers: Layers, seen: Mapping[str, str], advice: tuple[s
     return SandboxReport(tier, enforced, (*missing, *_NEVER_TRIED), advice, layers, dict(seen))
 
 
+_INSTALL = "install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap)"
+# Settings of a machine that keep bubblewrap from working: file, value, remedy.
+_NAMESPACE_SETTINGS = (
+    ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
+    ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
+    (
+        "kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "an AppArmor profile for bwrap with the rule `userns,`, "
+        "or sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+)
+
+
 def _advice(tier: str, failures: Mapping[str, str], bubblewrap: str | None) -> tuple[str, ...]:
     """How to come to a better tier than ``tier``, for this machine."""
     if tier == "A":
         return ()
     advice = []
     if bubblewrap is None:
-        advice.append(
-            "For tier A install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap)."
-        )
+        advice.append(f"For tier A {_INSTALL}.")
     else:
         advice.append(f"Tier A was tried with {bubblewrap} and failed: {failures.get('A', 'unknown')}.")
         advice += _namespace_advice()
     if tier == "C":
         advice.append(f"Tier B was tried and failed: {failures.get('B', 'unknown')}.")
-        advice.append("Tier B needs Linux 5.13 or later with Landlock enabled (lsm= on the kernel's command line).")
+        advice.append(
+            "It needs Linux 5.13 or later with Landlock in the kernel's list of security modules (lsm=)."
+        )
     return tuple(advice)
 
 
 def _namespace_advice() -> list[str]:
-    """Settings of the machine that are known to keep bubblewrap from working."""
-    known = {
-        "user/max_user_namespaces": ("0", "sysctl user.max_user_namespaces=10000"),
-        "kernel/unprivileged_userns_clone": ("0", "sysctl kernel.unprivileged_userns_clone=1"),
-        "kernel/apparmor_restrict_unprivileged_userns": (
-            "1",
-            "an AppArmor profile that allows bwrap user namespaces, or sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
-    }
     advice = []
-    for name, (bad, remedy) in known.items():
+    for name, bad, remedy in _NAMESPACE_SETTINGS:
         with contextlib.suppress(OSError):
             if (Path("/proc/sys") / name).read_text().strip() == bad:
-                advice.append(f"This machine keeps users from making namespaces; an administrator can allow it: {remedy}.")
+                advice.append(
+                    f"Users of this machine may not make namespaces; an administrator can allow it: {remedy}."
+                )
     if not advice:
-        advice.append("In a container, allow user namespaces (Docker: --security-opt seccomp=unconfined and a private /proc).")
+        advice.append("In a container, allow user namespaces (Docker: --security-opt seccomp=unconfined).")
     return advice

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from loop_runner.errors import EnvironmentFault
 from loop_runner.kernel import cgroup
-from loop_runner.kernel.mounts import View, python_paths
+from loop_runner.kernel.mounts import View, above, gathered, is_below, python_paths
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -90,7 +90,7 @@ class Launch:
         """
         settings = {**self.popen, **popen}
         try:
-            return _starter().submit(subprocess.Popen, self.argv, env=dict(self.env), **settings).result()
+            return _starter().submit(_popen, self.argv, self.env, settings).result()
         finally:
             self.started()
 
@@ -104,6 +104,11 @@ class Launch:
         self.started()
         if self._group is not None:
             self._group.remove()
+
+
+def _popen(argv: Sequence[str], env: Mapping[str, str], settings: dict[str, Any]) -> subprocess.Popen[bytes]:
+    process: subprocess.Popen[bytes] = subprocess.Popen(argv, env=dict(env), **settings)
+    return process
 
 
 @functools.cache
@@ -167,11 +172,12 @@ def _fill(
 ) -> Launch:
     own_tmp = layers.bubblewrap is not None
     writable = [workspace] if own_tmp else [workspace, private_dir]
+    python, inputs = [*python_paths(argv[0]), str(INSIDE)], [str(path) for path in read_only]
     if launch.uid is not None:
         for folder in writable:
             hand_over(Path(folder), launch.uid)
-    readable = [*map(str, read_only), str(INSIDE)]
-    view = View.of([*python_paths(argv[0]), *readable], writable)
+        _check_open_to_others(inputs)
+    view = View.of([*python, *inputs], writable)
     joins = _join_group(launch, limits) if layers.cgroup else []
     plan = _plan(layers, limits, view, launch.uid, joins)
     plan_fd = _sealed(launch, json.dumps(plan).encode())
@@ -181,7 +187,8 @@ def _fill(
         launch.argv, launch.env = tuple(inner), {**env, "HOME": private_dir, "TMPDIR": private_dir}
     else:
         inside_env = {**env, "HOME": TMP, "TMPDIR": TMP}
-        options = _bubblewrap_options(view, inside_env, workspace, limits, as_root=launch.uid is not None)
+        mounted = View.of([*python, *gathered(inputs)], writable) if layers.landlock else view
+        options = _bubblewrap_options(mounted, inside_env, workspace, limits, as_root=launch.uid is not None)
         options_fd = _sealed(launch, b"".join(option.encode() + b"\0" for option in options))
         passed.append(options_fd)
         # bubblewrap stays as process 1 of the sandbox, so its own environment and arguments can be read there.
@@ -195,9 +202,9 @@ def _join_group(launch: Launch, limits: Limits) -> list[int]:
     launch._group = cgroup.create(limits.total_memory_bytes, limits.processes)  # noqa: SLF001 - we build it
     if launch._group is None:  # noqa: SLF001
         raise EnvironmentFault(
-            "the control group for the kernel could not be made, though this worked before",
-            why="without it the memory of all the kernel's processes together has no limit",
-            hint="start again: what the machine lets us do is then found out anew",
+            "no control group can be made for the kernel",
+            why="without it the memory of all its processes together has no limit",
+            hint="start again: what the machine allows is then found out anew",
         )
     fds = launch._group.open()  # noqa: SLF001
     launch._fds += fds  # noqa: SLF001
@@ -225,6 +232,7 @@ def _plan(layers: Layers, limits: Limits, view: View, uid: int | None, joins: li
     alone = layers.bubblewrap is not None
     plan: dict[str, Any] = {
         "cgroup": joins or None,
+        "ways": None if alone or uid is None else _ways(view),
         "limits": _rlimits(limits, _others(alone=alone, uid=uid)),
         "privileges": True,
         "ids": None if uid is None else {"uid": uid, "gid": uid},
@@ -302,8 +310,9 @@ def _bubblewrap_options(
 
 
 def _root_options() -> tuple[str, ...]:
-    """Started as root, no user namespace is needed, and none is made: inside one, root would still be root
-    to the machine's own files. Only the right to become somebody else is kept, and ``confine`` uses it up.
+    """No user namespace: in one, root would still be root to the machine's own files.
+
+    Only the rights to become somebody else are kept, and ``confine`` uses them up.
     """
     kept = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
     return ("--cap-drop", "ALL", *(part for name in kept for part in ("--cap-add", name)))
@@ -331,6 +340,37 @@ def free_uid(workspace: Path) -> int:
 def _is_mapped(uid: int, table: str) -> bool:
     rows = [list(map(int, line.split())) for line in Path(table).read_text().splitlines()]
     return any(first <= uid < first + count for first, _, count in rows)
+
+
+def _check_open_to_others(paths: Iterable[str]) -> None:
+    """``EnvironmentFault`` for an input that only root may read."""
+    for path in paths:
+        mode = Path(path).stat().st_mode
+        rights = "rx" if stat.S_ISDIR(mode) else "r"
+        if (0o005 if rights == "rx" else 0o004) & ~mode:
+            raise EnvironmentFault(
+                f"{path} is open to root only",
+                why="the runner was started as root, but the model's code never runs as root, and reads it",
+                hint=f"chmod o+{rights} {path}; or start loop-runner as an ordinary user",
+            )
+
+
+def _ways(view: View) -> dict[str, Any] | None:
+    """Folders that only root may enter and what is needed of them; None when there are none."""
+    paths = [*view.read, *view.write]
+    closed = {folder for path in (*paths, *view.links) for folder in _closed_above(path)}
+    outer = sorted(folder for folder in closed if not is_below(folder, closed))
+    if not outer:
+        return None
+    return {
+        "closed": outer,
+        "paths": sorted((path for path in paths if is_below(path, outer)), key=lambda path: path.count("/")),
+        "links": {link: target for link, target in view.links.items() if is_below(link, outer)},
+    }
+
+
+def _closed_above(path: str) -> list[str]:
+    return [folder for folder in above(path) if not Path(folder).stat().st_mode & 0o001]
 
 
 def hand_over(folder: Path, uid: int) -> None:
