@@ -119,7 +119,7 @@ def apply(plan: Mapping[str, Any]) -> dict[str, str]:
             continue
         try:
             step()
-        except (StepFailed, OSError, ValueError) as error:
+        except (StepFailed, OSError, ValueError, AttributeError) as error:
             outcome[name] = str(error) or type(error).__name__
         else:
             outcome[name] = ""
@@ -140,11 +140,12 @@ def _open_ways(libc: _Libc, closed: list[str], paths: list[str], links: Mapping[
 
     In mounts of our own: the folders themselves stay as they are, and closed, for everyone else.
     """
-    kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths}
     here = os.getcwd()  # noqa: PTH109
+    kept: dict[str, int] = {}
     try:
         libc.unshare(_CLONE_NEWNS)
         libc.mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+        kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths}  # before they are covered
         for folder in closed:
             libc.mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
         os.umask(0o022)
@@ -194,7 +195,7 @@ def _drop_ids(libc: _Libc, uid: int, gid: int) -> None:
         try:
             libc.prctl(_PR_CAPBSET_DROP, capability)
         except OSError:
-            break  # behind the last one, or no right to: without new privileges the bounding set gives nothing
+            break  # behind the last one; or no right to, but without new privileges the set gives nothing
     try:
         os.setgroups([])
     except PermissionError:

@@ -4,10 +4,12 @@ Each test answers "" when the sandbox held, else what happened. The host compare
 outside. Standard library only; loaded like ``child``.
 """
 
+# ruff: noqa: ARG001 - all tests are called alike
 from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import importlib
 import json
 import os
@@ -259,11 +261,13 @@ def _status() -> dict[str, str]:
 def machine_settings(settings: Mapping[str, Any]) -> str:
     """Opened for writing, nothing is written. Whoever can write there can run programs as root."""
     for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger"):
-        if told := _refused(
-            lambda path=path: os.close(os.open(path, os.O_WRONLY)), f"{path} could be written"
-        ):  # type: ignore[misc]
+        if told := _refused(functools.partial(_open_for_writing, path), f"{path} could be written"):
             return told
     return ""
+
+
+def _open_for_writing(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY))
 
 
 def syscalls(settings: Mapping[str, Any]) -> str:
@@ -350,7 +354,7 @@ def temporary_size(settings: Mapping[str, Any]) -> str:
         return ""
     finally:
         for path in written:
-            _refused(lambda path=path: os.unlink(path), "")  # type: ignore[misc]  # noqa: PTH108
+            _refused(functools.partial(os.unlink, path), "")
     return "more was written to the temporary folder than its limit"
 
 

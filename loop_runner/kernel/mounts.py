@@ -94,15 +94,18 @@ def _ask(python: str) -> _Told:
         ) from None
 
 
-def gathered(paths: Sequence[str]) -> list[str]:
+def gathered(paths: Sequence[str], open_folders: Container[str]) -> list[str]:
     """``paths``, or the one folder that holds them all if they are too many to be mounted one by one.
 
-    For a sandbox whose Landlock rules still name each path, so that the rest of the folder stays closed.
+    For a sandbox whose Landlock rules still name each path, so that the rest of the folder stays closed;
+    which it would not in one of ``open_folders``, all of whose contents those rules allow.
     """
     if len(paths) <= _MANY_MOUNTS:
         return list(paths)
     folder = os.path.commonpath(paths)
-    return list(paths) if folder == "/" else [folder]
+    if folder == "/" or folder in open_folders or is_below(folder, open_folders):
+        return list(paths)
+    return [folder]
 
 
 def follow(path: str) -> tuple[dict[str, str], str]:

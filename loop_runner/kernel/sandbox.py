@@ -26,6 +26,7 @@ from typing import Any, Literal, Self
 from loop_runner.errors import EnvironmentFault
 from loop_runner.kernel import seccomp
 from loop_runner.kernel.wrap import MIB, Launch, Layers, Limits, wrap
+from loop_runner.process import kill_group
 
 Tier = Literal["A", "B", "C"]
 _TIERS: tuple[Tier, ...] = ("A", "B", "C")
@@ -153,7 +154,7 @@ _CLAIMS = (
 )
 _WORKS = ("python_works", "workspace_works", "inputs_work")
 _NEVER_TRIED = (
-    "the number of files in the workspace is looked at by the runner from time to time, not refused by the system",
+    "the number of files in the workspace is not limited by the system: the runner counts them now and then",
     "time and bandwidth of the processor and the disk are shared with everything else on the machine",
     "what the model's code sends to sub-models leaves the machine, as far as those are elsewhere",
 )
@@ -271,29 +272,33 @@ def _candidates(bubblewrap: str | None, *, as_root: bool) -> Iterator[Layers]:
 
 def _observe(layers: Layers, python: str, *, only_memory: bool = False) -> dict[str, str]:
     """Run the tests under ``layers``: test → "" or what happened; under "start": why there are none."""
-    with (
-        tempfile.TemporaryDirectory(prefix="loop-runner-probe-") as name,
-        _Neighbours(Path(name)) as neighbours,
-    ):
-        settings = {**neighbours.settings(), "only_memory": only_memory}
-        limits = replace(_TRY, memory_bytes=4096 * MIB) if only_memory else _TRY
-        argv = [python, "-P", "-s", "-X", "utf8", "-c", _PROBE, json.dumps(settings)]
-        if os.path.abspath(python) == os.path.abspath(sys.executable):  # noqa: PTH100
-            argv.insert(1, "-S")
-        try:
-            wrapped = wrap(
-                layers,
-                argv,
-                {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
-                workspace=neighbours.workspace,
-                private_dir=neighbours.private,
-                read_only=[neighbours.input],
-                limits=limits,
-            )
-        except (EnvironmentFault, OSError) as error:
-            return {"start": getattr(error, "message", str(error))}
-        seen = _run(wrapped)
-        return {**seen, **neighbours.seen(seen)} if "start" not in seen else seen
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="loop-runner-probe-") as name,
+            _Neighbours(Path(name)) as neighbours,
+        ):
+            seen = _run(_wrapped_tests(layers, python, neighbours, only_memory=only_memory))
+            return {**seen, **neighbours.seen(seen)} if "start" not in seen else seen
+    except EnvironmentFault as error:
+        return {"start": error.message}
+    except OSError as error:
+        return {"start": str(error)}
+
+
+def _wrapped_tests(layers: Layers, python: str, neighbours: _Neighbours, *, only_memory: bool) -> Launch:
+    settings = {**neighbours.settings(), "only_memory": only_memory}
+    argv = [python, "-P", "-s", "-X", "utf8", "-c", _PROBE, json.dumps(settings)]
+    if os.path.abspath(python) == os.path.abspath(sys.executable):  # noqa: PTH100
+        argv.insert(1, "-S")
+    return wrap(
+        layers,
+        argv,
+        {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
+        workspace=neighbours.workspace,
+        private_dir=neighbours.private,
+        read_only=[neighbours.input],
+        limits=replace(_TRY, memory_bytes=4096 * MIB) if only_memory else _TRY,
+    )
 
 
 def _run(wrapped: Launch) -> dict[str, str]:
@@ -302,14 +307,10 @@ def _run(wrapped: Launch) -> dict[str, str]:
         try:
             out, err = process.communicate(timeout=_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
             return {"start": f"it did not end within {_TIMEOUT_S:g} s"}
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-    except OSError as error:
-        return {"start": str(error)}
+            kill_group(process.pid)
+            process.communicate()
     finally:
         wrapped.ended()
     try:
@@ -452,8 +453,7 @@ _NAMESPACE_SETTINGS = (
     (
         "kernel/apparmor_restrict_unprivileged_userns",
         "1",
-        "an AppArmor profile for bwrap with the rule `userns,`, "
-        "or sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        "an AppArmor profile for bwrap with `userns,` in it, or set that to 0 with sysctl",
     ),
 )
 

@@ -197,9 +197,9 @@ def program(
     """The filter's instructions, eight bytes each.
 
     ``shared``: the process sees the machine's own network, processes and files (no namespaces), so sockets,
-    sessions, System V IPC and file metadata are closed too. ``signals_of``: only the process with this pid may
-    be signalled (for kernels whose Landlock cannot say that). ``guard_truncate``: Landlock here does not stop
-    the emptying of files that it keeps from being written.
+    sessions, System V IPC and file metadata are closed too. ``signals_of``: only the process with this pid
+    may be signalled (for kernels whose Landlock cannot say that). ``guard_truncate``: Landlock here does not
+    stop the emptying of files that it keeps from being written.
     """
     if machine not in _AUDIT_ARCH:
         raise UnknownMachine(machine)

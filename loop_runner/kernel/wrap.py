@@ -30,6 +30,7 @@ INSIDE = Path(__file__).parent  # the code that runs in the kernel process
 TMP = "/tmp"  # noqa: S108 - inside the sandbox, where it is private and empty
 
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_OPEN_FOLDERS = {"/proc", "/dev", TMP}  # to Landlock, inside bubblewrap: what is there is made for the kernel
 # A range of user ids that nothing hands out: systemd leaves it unused, containers map other ones.
 _FIRST_UID, _UIDS = 0x7000_0000, 1 << 27
 _NOBODY = 65534
@@ -147,8 +148,8 @@ def wrap(
 ) -> Launch:
     """The command ``[python, …, "-c", CODE, …]`` with the sandbox around it.
 
-    ``workspace`` is writable; so is ``private_dir`` (HOME and TMPDIR) unless bubblewrap gives a ``/tmp`` of its
-    own. ``read_only`` is what may be read beside Python itself. ``fds`` stay open in the child.
+    ``workspace`` is writable; so is ``private_dir`` (HOME and TMPDIR) unless bubblewrap gives a ``/tmp`` of
+    its own. ``read_only`` is what may be read beside Python itself. ``fds`` stay open in the child.
     """
     limits = limits or Limits()
     launch = Launch((), {}, {}, uid=free_uid(workspace) if layers.uid else None)
@@ -187,11 +188,11 @@ def _fill(
         launch.argv, launch.env = tuple(inner), {**env, "HOME": private_dir, "TMPDIR": private_dir}
     else:
         inside_env = {**env, "HOME": TMP, "TMPDIR": TMP}
-        mounted = View.of([*python, *gathered(inputs)], writable) if layers.landlock else view
+        mounted = View.of([*python, *gathered(inputs, _OPEN_FOLDERS)], writable) if layers.landlock else view
         options = _bubblewrap_options(mounted, inside_env, workspace, limits, as_root=launch.uid is not None)
         options_fd = _sealed(launch, b"".join(option.encode() + b"\0" for option in options))
         passed.append(options_fd)
-        # bubblewrap stays as process 1 of the sandbox, so its own environment and arguments can be read there.
+        # bubblewrap stays as process 1 of the sandbox, where its own environment and arguments can be read.
         launch.argv = (layers.bubblewrap, "--args", str(options_fd), "--", *inner)
     cwd = "/" if own_tmp else workspace
     launch.popen = {"cwd": cwd, "pass_fds": tuple(passed), "start_new_session": True, "close_fds": True}
