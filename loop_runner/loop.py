@@ -31,6 +31,7 @@ from loop_runner.records import (
     Inputs,
     Message,
     Outcome,
+    PassOutcome,
     RunStatus,
     VerifierReport,
 )
@@ -42,6 +43,7 @@ from loop_runner.workspace.workspace import Workspace
 _NO_ANSWER = {
     "turns": "the turns were used up and `answer['content']` was still empty",
     "budget": "the budget was used up and `answer['content']` was still empty",
+    "no_code": "the model wrote no code in three replies in a row and `answer['content']` was still empty",
     "window": "the conversation filled the model's window and `answer['content']` was still empty",
 }
 
@@ -52,6 +54,7 @@ class Models:
 
     root: str
     system: str
+    example: tuple[Message, ...]  # a worked turn that every conversation begins with; empty for most
     profile: Profile
     window_tokens: int
 
@@ -151,7 +154,7 @@ class Loop:
 
     def _messages(self, number: int, injected: bytes) -> list[Message]:
         """The conversation so far; with ``reentry: continue`` that of the earlier passes too."""
-        messages: list[Message] = []
+        messages = list(self._models.example)
         first = 1 if self._task.reentry == "continue" else number
         for earlier in range(first, number + 1):
             told = (
@@ -174,7 +177,7 @@ class Loop:
             return self._stop_hook.decide(Submission(answer.content, checkout, self._inputs))
 
     def _commit_pass(self, number: int, decision: Allow | Block, seconds: float) -> Checkpoint:
-        outcome = "accepted" if isinstance(decision, Allow) else "rejected"
+        outcome: PassOutcome = "accepted" if isinstance(decision, Allow) else "rejected"
         self._ledger.charge_pass(seconds)
         verdict = decision_as_json(decision)
         folder = f"passes/{number:04d}"

@@ -1,4 +1,4 @@
-"""Starts programs and waits for their end: the one place that does, the kernel and git apart.
+"""Starts programs and waits for their end: the one place that does, but for kernel, git and local models.
 
 Every program gets a timeout, its own process group and an end that is waited for, so that nothing is left
 running behind a run. Output is kept to a cap, head and tail, and never decoded with an exception.
@@ -7,15 +7,19 @@ running behind a run. Output is kept to a cap, head and tail, and never decoded 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 _CHUNK = 65536
+_POLL_MS = 50
+_AFTERLIFE_S = 1.0  # how long output is still read when the program has ended and others hold its pipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,9 @@ def run(
     kept = HeadAndTail(max_output_bytes)
     assert process.stdin is not None
     assert process.stdout is not None
-    reader = threading.Thread(target=_drain, args=(process.stdout, kept), daemon=True)
-    writer = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+    ended = threading.Event()
+    reader = threading.Thread(target=_drain, args=(process.stdout, kept, ended), daemon=True)
+    writer = threading.Thread(target=_feed, args=(process.stdin, stdin, ended), daemon=True)
     reader.start()
     writer.start()
     timed_out = False
@@ -94,6 +99,7 @@ def run(
     finally:
         kill_group(process.pid)
         process.wait()
+        ended.set()
     reader.join()
     writer.join()
     process.stdout.close()
@@ -108,14 +114,35 @@ def kill_group(pid: int) -> None:
         return
 
 
-def _drain(stream: IO[bytes], kept: HeadAndTail) -> None:
-    while chunk := os.read(stream.fileno(), _CHUNK):
-        kept.write(chunk)
+# Both watch ``ended``: a process that left the group keeps the pipes open, and must not hold us up for ever.
 
 
-def _feed(stream: IO[bytes], data: bytes) -> None:
+def _drain(stream: IO[bytes], kept: HeadAndTail, ended: threading.Event) -> None:
+    poll = select.poll()
+    poll.register(stream.fileno(), select.POLLIN)
+    last_call: float | None = None
+    while last_call is None or time.monotonic() < last_call:
+        if poll.poll(_POLL_MS):
+            chunk = os.read(stream.fileno(), _CHUNK)
+            if not chunk:
+                return
+            kept.write(chunk)
+        elif last_call is not None:
+            return
+        if last_call is None and ended.is_set():
+            last_call = time.monotonic() + _AFTERLIFE_S
+
+
+def _feed(stream: IO[bytes], data: bytes, ended: threading.Event) -> None:
+    poll = select.poll()
+    poll.register(stream.fileno(), select.POLLOUT)
+    os.set_blocking(stream.fileno(), False)
+    left = memoryview(data)
     try:
-        stream.write(data)
-        stream.close()
+        while left and not ended.is_set():
+            if poll.poll(_POLL_MS):
+                left = left[os.write(stream.fileno(), left[:_CHUNK]) :]
     except BrokenPipeError:
         return  # the program did not want its input
+    finally:
+        stream.close()

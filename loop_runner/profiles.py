@@ -18,10 +18,11 @@ class Profile:
     state_chars: int  # of the state that a new pass is given
     sub_prompt_chars: int  # what the system prompt advises for one sub-call
     max_reply_tokens: int
+    has_example: bool = False  # a small model follows one worked turn better than any description
 
 
 STANDARD = Profile("standard", "", 8000, 24_000, 200_000, 8192)
-LOCAL = Profile("local", ".local", 3000, 2000, 6000, 512)
+LOCAL = Profile("local", ".local", 3000, 2000, 6000, 512, has_example=True)
 
 
 def profile(name: str) -> Profile:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,8 +50,13 @@ class Request:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all that can change the reply; ``ordinal`` is bookkeeping and left out."""
-        body = asdict(self)
-        del body["ordinal"]
+        body = {
+            "kind": self.kind,
+            "max_output_tokens": self.max_output_tokens,
+            "messages": [[message.role, message.text] for message in self.messages],
+            "model": self.model,
+            "system": self.system,
+        }
         text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -103,7 +108,6 @@ class Call:
     occurrence: int
     prompt: str  # the last user message; for "root" empty: the transcript holds it already
     reply: Reply
-    requested_model: str = ""
 
 
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────────
@@ -281,6 +285,19 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Spend:
+    """What a run has used so far; every path is charged, and it survives restarts."""
+
+    usage: Usage = Usage()
+    passes: int = 0
+    turns: int = 0
+    requests: int = 0
+    subcalls: int = 0
+    seconds: float = 0.0
+    usd: float | None = 0.0  # None: at least one request has no known price
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRecord:
     """One turn as it is committed: what the model said, what ran, what came out."""
 
@@ -294,19 +311,6 @@ class TurnRecord:
     calls: tuple[Call, ...]
     snapshot: Snapshot
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Spend:
-    """What a run has used so far; every path is charged, and it survives restarts."""
-
-    usage: Usage = Usage()
-    passes: int = 0
-    turns: int = 0
-    requests: int = 0
-    subcalls: int = 0
-    seconds: float = 0.0
-    usd: float | None = 0.0  # None: at least one request has no known price
 
 
 # ── how a run ends ──────────────────────────────────────────────────────────────────────────────────

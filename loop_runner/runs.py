@@ -21,10 +21,12 @@ from loop_runner.loop import Loop, Models
 from loop_runner.model import prices, registry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile, profile
-from loop_runner.records import Call, Inputs, Outcome
+from loop_runner.records import Call, Inputs, Message, Outcome
 from loop_runner.session import SubCalls
 from loop_runner.stop_hook import StopHook
 from loop_runner.workspace.workspace import Workspace
+
+_EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,13 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
     task = _with_models(task, around.env)
     texts = inputs.load(task.inputs, task.base_dir)
     verify.build(task.verifiers, task.base_dir)
-    registry.check(task.model or "", base_dir=task.base_dir)
+    registry.check(task.model or "", base_dir=task.base_dir, env=around.env)
     files = {
         "task.yaml": config.dump_task(task).encode(),
         "prompt.md": task.prompt.encode(),
         "system.md": _system_prompt(task, texts).encode(),
-        "inputs.json": inputs.to_json(texts).encode(),
+        **_example_files(task),
+        "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
     }
     with Workspace.create(folder, name=task.name, files=files) as workspace:
         return _run(task, texts, workspace, around)
@@ -64,7 +67,7 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
         source = (workspace.read("task.yaml") or b"").decode()
         task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
         task = replace(task, prompt=(workspace.read("prompt.md") or b"").decode())
-        texts = inputs.from_json((workspace.read("inputs.json") or b"").decode())
+        texts = inputs.from_json((workspace.read("inputs.json") or b"").decode(), task.base_dir)
         _refuse_changed_inputs(texts)
         return _run(task, texts, workspace, around)
 
@@ -72,12 +75,12 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
 def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings) -> Outcome:
     root, sub = task.model or "", task.sub_model or task.model or ""
     sizes = profile(registry.profile_name(root))
-    ledger = Ledger(task.budget, workspace.spend())
+    ledger = Ledger(task.budget, workspace.spend(prices.price))
     with ExitStack() as stack:
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
         switchboard = Switchboard(
-            lambda model: registry.client_for(model, base_dir=task.base_dir),
+            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
             log=workspace.journal,
             # A reply served from the journal is charged too: what is committed does not count it yet.
             on_call=lambda call, _replayed: _charge(ledger, call),
@@ -98,7 +101,7 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings) 
             task,
             inputs=texts,
             workspace=workspace,
-            models=Models(root, system, sizes, registry.window_tokens(root)),
+            models=Models(root, system, _example(workspace), sizes, registry.window_tokens(root)),
             switchboard=switchboard,
             kernel=kernel,
             stop_hook=StopHook(verify.build(task.verifiers, task.base_dir)),
@@ -127,8 +130,28 @@ def _system_prompt(task: Task, texts: Inputs) -> str:
         inputs=_describe(texts),
         max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
-        requirements=verify.describe(task.verifiers, task.base_dir),
+        requirements=_requirements(task),
     )
+
+
+def _example_files(task: Task) -> dict[str, bytes]:
+    """The worked turn of a profile that has one, frozen like the rest of what the model is told."""
+    sizes = profile(registry.profile_name(task.model or ""))
+    if not sizes.has_example:
+        return {}
+    return {path: prompts.render(f"{stem}{sizes.suffix}").encode() for path, stem in _EXAMPLE.items()}
+
+
+def _example(workspace: Workspace) -> tuple[Message, ...]:
+    question, reply = (workspace.read(path) for path in _EXAMPLE)
+    if question is None or reply is None:
+        return ()
+    return Message("user", question.decode()), Message("assistant", reply.decode())
+
+
+def _requirements(task: Task) -> str:
+    asked = [verifier.requirement for verifier in verify.build(task.verifiers, task.base_dir)]
+    return "\n".join(f"- {line}" for line in asked)
 
 
 def _describe(texts: Inputs) -> str:

@@ -52,8 +52,8 @@ class _LazyGroup(click.Group):
             import difflib
 
             near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            if near and error.message.startswith("No such command"):
-                error.message += f" Did you mean '{near[0]}'?"
+            if near and args[0] not in _COMMANDS:
+                raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from error
             raise
 
 

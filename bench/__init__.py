@@ -1,0 +1,1 @@
+"""Measurements, reported as medians; nothing here asserts on seconds."""

@@ -1,0 +1,142 @@
+"""``doctor``: what this machine has, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from loop_runner.cli import output
+from loop_runner.errors import LoopRunnerError
+
+_MIN_GIT = (2, 28)  # `git init --initial-branch`
+_MIN_FREE_GB = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. ``is_ok`` None: it is not needed for every run."""
+
+    name: str
+    is_ok: bool | None
+    found: str
+    hint: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def doctor(as_json: bool) -> int:
+    """Check what this machine has and what is missing. Exit code 4 when a run could not work.
+
+    \b
+    Example:  loop-runner doctor
+    """
+    checks = list(_checks())
+    is_ok = all(check.is_ok is not False for check in checks)
+    if as_json:
+        output.write_json(
+            {
+                "ok": is_ok,
+                "checks": [
+                    {"name": one.name, "ok": one.is_ok, "found": one.found, "hint": one.hint}
+                    for one in checks
+                ],
+            }
+        )
+    else:
+        for check in checks:
+            mark = {True: "ok", False: "MISSING", None: "-"}[check.is_ok]
+            output.write(f"{mark:<8} {check.name:<10} {check.found}")
+            if check.hint:
+                output.write(f"{'':<19} {check.hint}")
+    return 0 if is_ok else 4
+
+
+def _checks() -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("python", True, f"{version}, {sys.executable}")
+    yield _git()
+    yield _disk()
+    yield from _models()
+    yield _guard("kernel", _kernel)
+
+
+def _git() -> Check:
+    from loop_runner import process
+
+    path = shutil.which("git")
+    if path is None:
+        return Check("git", False, "not found", "install git, 2.28 or later")
+    result = process.run([path, "--version"], cwd=Path.cwd(), env={}, timeout_s=10)
+    version = tuple(int(part) for part in result.output.split()[2].split(".")[:2])
+    if version < _MIN_GIT:
+        return Check("git", False, result.output.strip(), "install git 2.28 or later")
+    return Check("git", True, result.output.strip())
+
+
+def _disk() -> Check:
+    free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
+    hint = "" if free_gb >= _MIN_FREE_GB else "a run whose disk is full stops; what is committed is safe"
+    return Check("disk", free_gb >= _MIN_FREE_GB, f"{free_gb:.0f} GB free here", hint)
+
+
+def _models() -> Iterator[Check]:
+    from loop_runner.model import catalog, fetch, registry
+
+    for entry in fetch.list_models(fetch.models_dir(os.environ)):
+        hint = "" if entry.is_fetched else f"loop-runner models fetch {entry.name}"
+        found = str(entry.path) if entry.is_fetched else "not fetched"
+        yield Check(f"local:{entry.name}", True if entry.is_fetched else None, found, hint)
+    for provider in catalog.load().providers.values():
+        if provider.keys:
+            key = next((name for name in provider.keys if os.environ.get(name)), None)
+            found = f"{key} is set" if key else f"no key ({' or '.join(provider.keys)})"
+            yield Check(provider.name, True if key else None, found)
+    try:
+        yield Check("default", True, registry.default_model(os.environ))
+    except LoopRunnerError as error:
+        yield Check("default", None, error.message, error.hint)
+
+
+def _guard(name: str, look: Callable[[], Check]) -> Check:
+    try:
+        return look()
+    except LoopRunnerError as error:
+        return Check(name, False, error.message, error.hint)
+
+
+def _kernel() -> Check:
+    """Start a kernel, run a cell in it, and see that it works."""
+    import asyncio
+    import threading
+
+    from loop_runner.kernel.kernel import Kernel
+    from loop_runner.records import Answer, Inputs, KernelSettings, Snapshot
+
+    class NoModel:
+        async def query(self, prompt: str) -> str:
+            raise NotImplementedError(prompt)
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            kernel = Kernel(KernelSettings(), Inputs(()), Path(folder), NoModel(), loop)
+            try:
+                kernel.start(Snapshot(), Answer())
+                result = kernel.run_cell("print(6 * 7)", 1)
+            finally:
+                kernel.close()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+    works = result.end == "ok" and result.output.strip() == "42"
+    return Check("kernel", works, "runs cells" if works else result.output)

@@ -1,0 +1,233 @@
+"""``status``, ``log`` and ``show``: look at runs without touching them, also while they go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loop_runner import config, text
+from loop_runner.cli import output
+from loop_runner.cli.folders import all_runs, find_run
+from loop_runner.errors import ConfigError
+from loop_runner.model import prices
+from loop_runner.workspace.history import Entry, History
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+
+
+# ── status ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@click.command()
+@click.argument("run_name", metavar="[RUN]", required=False)
+@_JSON
+def status(run_name: str | None, as_json: bool) -> None:
+    """Say where a run stands; without RUN, where each run under runs/ stands.
+
+    \b
+    Example:  loop-runner status runs/contract-review
+    """
+    folders = [find_run(run_name)] if run_name else all_runs()
+    entries = [_status(folder) for folder in folders]
+    if as_json:
+        output.write_json({"runs": entries})
+        return
+    if not entries:
+        output.write("no runs here; start one with `loop-runner run TASK.yaml`")
+    for entry in entries:
+        output.write(f"{entry['run']:<32} {entry['state']:<11} {_where(entry)}")
+        if entry["answer"]:
+            output.write(f"{'':<32} {text.one_line(entry['answer'], 90)}")
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    with History(folder) as history:
+        head, running = history.head(), history.running()
+        spend = history.spend(prices.price)
+        return {
+            "run": str(folder),
+            "state": "running" if running else _state(history, spend.passes),
+            "pid": running.pid if running else None,
+            "pass": head.pass_number,
+            "turn": head.turn,
+            "answer": history.answer().content,
+            **output.spend_as_json(spend),
+        }
+
+
+def _state(history: History, passes: int) -> str:
+    """``verified``, ``unverified`` (the passes are used up) or ``unfinished``."""
+    head = history.head()
+    if head.outcome == "accepted":
+        return "verified"
+    source = (history.read("task.yaml") or b"").decode()
+    task = config.parse_task(source, label="task.yaml", base_dir=history.folder)
+    return "unverified" if head.turn == 0 and passes >= task.budget.passes else "unfinished"
+
+
+def _where(entry: dict[str, Any]) -> str:
+    turn = f" turn {entry['turn']}" if entry["turn"] else ""
+    place = f"pass {entry['pass']}{turn}" if entry["pass"] else "before the first turn"
+    usd = entry["cost"]["usd"]
+    cost = "price unknown" if usd is None else f"{usd:.4f} USD"
+    return f"{place}, {output.duration(entry['seconds'])}, {cost}"
+
+
+# ── log ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@_JSON
+def log(run_name: str, as_json: bool) -> None:
+    """Print the story of a run: every pass with its verdict, every turn with its end.
+
+    \b
+    Example:  loop-runner log runs/contract-review
+    """
+    with History(find_run(run_name)) as history:
+        entries = [entry for entry in reversed(history.commits()) if entry.runner]
+        if as_json:
+            output.write_json(
+                {"run": str(history.folder), "commits": [_entry_as_json(one) for one in entries]}
+            )
+            return
+        for entry in sorted(entries, key=_order):
+            indent = "" if entry.checkpoint.turn == 0 else "  "
+            output.write(f"{entry.checkpoint.commit[:10]}  {indent}{entry.subject}{_seconds(entry)}")
+            if entry.is_pass:
+                reason = _verdict(history, entry.checkpoint.pass_number).get("reason", "")
+                for line in str(reason).splitlines()[:6]:
+                    output.write(f"{'':<14}{text.one_line(line, 100)}")
+
+
+def _order(entry: Entry) -> tuple[int, int, int]:
+    """Turns before the merge that ends their pass."""
+    point = entry.checkpoint
+    return (point.pass_number, int(entry.is_pass), point.turn)
+
+
+def _seconds(entry: Entry) -> str:
+    return f"  ({output.duration(entry.seconds)})" if entry.seconds else ""
+
+
+def _entry_as_json(entry: Entry) -> dict[str, Any]:
+    point = entry.checkpoint
+    return {
+        "commit": point.commit,
+        "subject": entry.subject,
+        "pass": point.pass_number,
+        "turn": point.turn,
+        "outcome": point.outcome,
+        "seconds": entry.seconds,
+        "committed_at": entry.committed_at,
+    }
+
+
+# ── show ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("pass_number", metavar="[PASS]", type=click.IntRange(1), required=False)
+@_JSON
+def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
+    """Print the answer of a run with its verdict, or all that happened in one pass.
+
+    \b
+    Example:  loop-runner show runs/contract-review 2
+    """
+    with History(find_run(run_name)) as history:
+        data = _answer(history) if pass_number is None else _pass(history, pass_number)
+        if as_json:
+            output.write_json(data)
+            return
+        for line in _answer_lines(data) if pass_number is None else _pass_lines(data):
+            output.write(line)
+
+
+def _answer(history: History) -> dict[str, Any]:
+    head = history.head()
+    last = head.pass_number if head.turn == 0 else head.pass_number - 1
+    return {
+        "run": str(history.folder),
+        "prompt": _text(history, "prompt.md"),
+        "answer": history.answer().content,
+        "is_verified": head.outcome == "accepted",
+        "verdict": _verdict(history, last),
+    }
+
+
+def _answer_lines(data: dict[str, Any]) -> Iterator[str]:
+    yield f"{data['prompt'].rstrip()}\n"
+    yield f"{'VERIFIED' if data['is_verified'] else 'NOT VERIFIED'}\n"
+    yield data["answer"].rstrip() or "(no answer yet)"
+    yield ""
+    yield from _verdict_lines(data["verdict"])
+
+
+def _pass(history: History, number: int) -> dict[str, Any]:
+    folder = f"passes/{number:04d}"
+    if not history.files(f"{folder}/"):
+        raise ConfigError(
+            f"{history.folder} has no pass {number}", hint=f"loop-runner log {history.folder} lists them"
+        )
+    return {
+        "run": str(history.folder),
+        "pass": number,
+        "told": _text(history, f"{folder}/injected.md"),
+        "turns": [_turn(history, f"{folder}/turns/{turn:04d}") for turn in _turn_numbers(history, folder)],
+        "verdict": _verdict(history, number),
+    }
+
+
+def _turn_numbers(history: History, folder: str) -> list[int]:
+    return list(range(1, 1 + sum(path.endswith("/reply.md") for path in history.files(f"{folder}/turns/"))))
+
+
+def _turn(history: History, folder: str) -> dict[str, Any]:
+    calls = [json.loads(line) for line in _text(history, f"{folder}/calls.jsonl").splitlines()]
+    return {
+        "reply": _text(history, f"{folder}/reply.md"),
+        "cell": _text(history, f"{folder}/cell.py"),
+        "told": _text(history, f"{folder}/output.txt"),
+        "subcalls": sum(call["kind"] == "sub" for call in calls),
+    }
+
+
+def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
+    yield f"Pass {data['pass']} was told:\n"
+    yield text.fence(data["told"])
+    for number, turn in enumerate(data["turns"], 1):
+        yield f"\nTurn {number}, {output.plural(turn['subcalls'], 'sub-call')}: the model wrote\n"
+        yield text.fence(turn["cell"] or turn["reply"], "python" if turn["cell"] else "")
+        yield "\nand was told\n"
+        yield turn["told"].rstrip()
+    yield ""
+    yield from _verdict_lines(data["verdict"])
+
+
+# ── shared ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _verdict(history: History, number: int) -> dict[str, Any]:
+    data = _text(history, f"passes/{number:04d}/verdict.json")
+    return dict(json.loads(data)) if data else {}
+
+
+def _verdict_lines(verdict: dict[str, Any]) -> Iterator[str]:
+    for report in verdict.get("reports", []):
+        yield f"{report['verifier']}: {report['verdict']}"
+        for part in ("reason", "evidence"):
+            if report.get(part):
+                yield "  " + str(report[part]).replace("\n", "\n  ")
+    if verdict and not verdict.get("reports"):
+        yield str(verdict.get("reason", ""))
+
+
+def _text(history: History, path: str) -> str:
+    return (history.read(path) or b"").decode("utf-8", "replace")

@@ -1,0 +1,305 @@
+"""The kernel as the session knows it: start, run a cell, take a snapshot, close.
+
+Owns one kernel process at a time and starts another when it is gone: a cell that hangs, crashes or breaks
+the protocol costs that cell only. Relies on ``kernel_process`` for one life of it and on ``report`` for
+what it may say. Never raises for what the model's code does, never unpickles, never believes a frame it has
+not checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from loop_runner.errors import KernelError
+from loop_runner.kernel import report, wire
+from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
+from loop_runner.kernel.launch import Launch, cloudpickle_dir, kernel_launch
+from loop_runner.kernel.lm_handler import LmHandler, SubModel
+from loop_runner.records import Answer, CellEnd, CellResult, Inputs, KernelSettings, Snapshot, Variable
+
+START_TIMEOUT_S = 30.0
+MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
+MAX_FILE_BYTES = 1024 * 1024 * 1024  # one file that the model's code writes
+_WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
+_NAMES_IN_NOTICE = 20
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """A running process and what answers its sub-calls."""
+
+    process: KernelProcess
+    handler: LmHandler
+
+    def close(self) -> None:
+        self.process.close()
+        self.handler.close()
+
+
+class _TimeOutError(Exception):
+    """The kernel did not answer in time."""
+
+
+class Kernel:
+    """Keeps the model's variables in a process of its own. Not thread-safe: one session uses it."""
+
+    def __init__(
+        self,
+        settings: KernelSettings,
+        inputs: Inputs,
+        workspace: Path,
+        sub_model: SubModel,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._settings = settings
+        self._inputs = inputs
+        self._workspace = workspace
+        self._sub_model = sub_model
+        self._loop = loop
+        self._private_dir: Path | None = None
+        self._life: _Life | None = None
+        self._last = Snapshot()  # the last one handed out or started with: where a restart goes back to
+        self._answer = Answer()
+        self._names: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ── the four things a session does ──────────────────────────────────────────────────────────────
+
+    def start(self, snapshot: Snapshot, answer: Answer) -> tuple[Variable, ...]:
+        """Start afresh from ``snapshot``; returns the variables of it that could not be restored.
+
+        A snapshot that kills or hangs the kernel is given up whole. Raises ``KernelError`` when not even an
+        empty kernel starts.
+        """
+        self._end_life()
+        self._last, self._answer = snapshot, replace(answer, is_ready=False)
+        try:
+            failed = self._begin_life(snapshot)
+        except (KernelDiedError, _TimeOutError) as error:
+            failed = self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
+        everything = failed.get("", "")
+        return tuple(
+            replace(
+                variable,
+                status="lost",
+                reason=failed.get(variable.name) or variable.reason or everything,
+                blob="",
+            )
+            for variable in snapshot.variables
+            if variable.status != "saved" or variable.name in failed or everything
+        )
+
+    def run_cell(self, code: str, number: int) -> CellResult:
+        """Run one cell. One that hangs or kills the kernel has an ordinary result; another is started."""
+        life = self._running()
+        started = time.monotonic()
+        waited_before = life.handler.clock.seconds()
+        try:
+            life.process.send({"type": "cell", "number": number}, code.encode("utf-8", "replace"))
+            frame, in_time = self._await_cell(life, started, waited_before)
+            done = self._checked(life, lambda: report.read_done(frame, number))
+        except (KernelDiedError, _TimeOutError) as error:
+            return self._cell_lost(life, error, started, waited_before)
+        seconds = time.monotonic() - started - (life.handler.clock.seconds() - waited_before)
+        return self._cell_done(life, done, max(seconds, 0.0), in_time=in_time)
+
+    def snapshot(self) -> Snapshot:
+        """All variables as they are now. When saving ends the kernel: the last ones, the others as lost."""
+        life = self._running()
+        try:
+            life.process.send({"type": "snapshot", "max_bytes": MAX_SNAPSHOT_BYTES})
+            frame = self._receive(life, self._settings.timeout_s)
+            taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES))
+        except (KernelDiedError, _TimeOutError) as error:
+            taken = self._snapshot_lost(error)
+        self._last = taken
+        return taken
+
+    def close(self) -> None:
+        """End the process and remove its private folder. May be called twice."""
+        self._end_life()
+        if self._private_dir is not None:
+            shutil.rmtree(self._private_dir, ignore_errors=True)
+            self._private_dir = None
+
+    # ── waiting ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _await_cell(self, life: _Life, started: float, waited_before: float) -> tuple[wire.Frame, bool]:
+        """The cell's report, and whether it came in time; over time it is interrupted, then given up."""
+        clock = life.handler.clock
+
+        def time_left() -> float:
+            waited = clock.seconds() - waited_before
+            left = self._settings.timeout_s - (time.monotonic() - started - waited)
+            return min(left, _WAIT_CHECK_S) if clock.is_waiting and left > 0 else left
+
+        while True:
+            frame = life.process.receive(time_left)
+            if frame is not None:
+                return frame, True
+            if time_left() <= 0:
+                break
+        life.process.interrupt()
+        return self._receive(life, self._settings.grace_s), False
+
+    def _receive(self, life: _Life, timeout_s: float) -> wire.Frame:
+        deadline = time.monotonic() + timeout_s
+        frame = life.process.receive(lambda: deadline - time.monotonic())
+        if frame is None:
+            raise _TimeOutError(f"no answer within {timeout_s:g} seconds")
+        return frame
+
+    def _checked(self, life: _Life, read: Callable[[], _T]) -> _T:
+        """``read()``; a frame that does not pass ends the process."""
+        try:
+            return read()
+        except wire.WireError as error:
+            raise life.process.violated(str(error)) from None
+
+    # ── results ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _cell_done(
+        self, life: _Life, done: report.CellReport, seconds: float, *, in_time: bool
+    ) -> CellResult:
+        self._names = (self._names | set(done.added)) - set(done.removed)
+        self._answer = replace(done.answer, is_ready=False)
+        output, dropped = report.compose_output(
+            done, life.process.raw_output(), self._settings.max_output_chars
+        )
+        end: CellEnd = done.end if in_time else "timed_out"
+        notices, answer = done.notices, done.answer
+        if not in_time:
+            notices += (f"{self._over_time()}: it was interrupted; its earlier assignments were kept",)
+            answer = self._answer
+        return CellResult(end, output, dropped, done.error, answer, notices, seconds)
+
+    def _cell_lost(self, life: _Life, error: Exception, started: float, waited_before: float) -> CellResult:
+        """The result of a cell that took the kernel with it; the next one is already running."""
+        waited = life.handler.clock.seconds() - waited_before
+        seconds = max(time.monotonic() - started - waited, 0.0)
+        timed_out = isinstance(error, _TimeOutError)
+        life.process.violated("it was over time")
+        raw, dropped = life.process.raw_output()
+        empty = report.CellReport("ok", "", "", 0, "", None, self._answer, (), (), ())
+        output, cut = report.compose_output(
+            empty, (report.without_our_frames(raw), dropped), self._settings.max_output_chars
+        )
+        what = f"{self._over_time()} and did not react to an interrupt" if timed_out else str(error)
+        notices = (f"{what}; what it printed is lost", *self._restart())
+        last_line = what if not timed_out else f"time-out after {self._settings.timeout_s:g} seconds"
+        return CellResult(
+            "timed_out" if timed_out else "died", output, cut, last_line, self._answer, notices, seconds
+        )
+
+    def _over_time(self) -> str:
+        return f"the cell ran longer than {self._settings.timeout_s:g} seconds"
+
+    def _snapshot_lost(self, error: Exception) -> Snapshot:
+        known = self._names
+        self._restart()
+        kept = {variable.name for variable in self._last.variables}
+        reason = f"saving it ended the kernel: {error}"
+        lost = tuple(Variable(name, "?", 0, "", "lost", reason) for name in sorted(known - kept))
+        return Snapshot((*self._last.variables, *lost), self._last.blobs)
+
+    def _restart(self) -> tuple[str, ...]:
+        """Start again from the last snapshot; what the model is told about it."""
+        before = set(self._names)
+        lost = self.start(self._last, self._answer)
+        gone = dict.fromkeys(before - self._names, "") | {each.name: each.reason for each in lost}
+        told = ["the kernel was restarted: variables are as they were after the last turn that was saved"]
+        if gone:
+            names = [f"{name} ({why})" if why else name for name, why in sorted(gone.items())]
+            more = f" and {len(names) - _NAMES_IN_NOTICE} more" if len(names) > _NAMES_IN_NOTICE else ""
+            told.append(f"lost variables: {', '.join(names[:_NAMES_IN_NOTICE])}{more}")
+        return tuple(told)
+
+    # ── lives ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _running(self) -> _Life:
+        if self._life is None:
+            raise KernelError("the kernel is not running", hint="call start() first")
+        return self._life
+
+    def _begin_life(self, snapshot: Snapshot) -> dict[str, str]:
+        """Start a process and load ``snapshot`` into it; names that failed, each with its reason."""
+        process = KernelProcess(self._launch)
+        handler = LmHandler(
+            process.lm_line,
+            self._sub_model,
+            self._loop,
+            on_violation=lambda reason: _ignore(process.violated(reason)),
+        )
+        life = _Life(process, handler)
+        try:
+            process.send(self._start_header(snapshot), b"".join(snapshot.blobs.values()))
+            size = self._inputs.total_bytes if self._inputs.is_single else 0
+            seconds = START_TIMEOUT_S + (size + sum(map(len, snapshot.blobs.values()))) / 5e6
+            frame = self._receive(life, seconds)
+            failed, names = self._checked(life, lambda: report.read_ready(frame))
+        except BaseException:
+            life.close()
+            raise
+        self._life, self._names = life, set(names)
+        return failed
+
+    def _begin_empty(self, snapshot: Snapshot, reason: str) -> dict[str, str]:
+        self._last = Snapshot()
+        try:
+            self._begin_life(Snapshot())
+        except (KernelDiedError, _TimeOutError) as error:
+            raise KernelError(
+                f"the kernel does not start: {error}",
+                why="the model's code runs in it",
+                hint="check `kernel.python`, `kernel.memory` and that the inputs can be read",
+            ) from None
+        return {variable.name: reason for variable in snapshot.variables if variable.status == "saved"}
+
+    def _start_header(self, snapshot: Snapshot) -> Mapping[str, Any]:
+        limits = {
+            "AS": self._settings.memory_mb * 1024 * 1024,
+            "CORE": 0,
+            "NOFILE": 1024,
+            "FSIZE": MAX_FILE_BYTES,
+        }
+        return {
+            "type": "start",
+            "limits": limits,
+            "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
+            "single": self._inputs.is_single and len(self._inputs.texts) == 1,
+            "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
+            "workspace": str(self._workspace),
+            "cloudpickle": str(cloudpickle_dir()),
+            "max_output_chars": self._settings.max_output_chars,
+            "blobs": [len(blob) for blob in snapshot.blobs.values()],
+        }
+
+    def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
+        if self._private_dir is None:
+            self._private_dir = Path(tempfile.mkdtemp(prefix="loop-runner-kernel-"))
+        return kernel_launch(self._settings, self._workspace, self._private_dir, control_fd, lm_fd, life_fd)
+
+    def _end_life(self) -> None:
+        if self._life is not None:
+            self._life.close()
+            self._life = None
+
+
+def _ignore(_: object) -> None:
+    """The process was ended; the thread that waits for it will find out by itself."""

@@ -1,0 +1,83 @@
+"""Short descriptions of variables that cannot hang and cannot lie. Runs inside the kernel process.
+
+Only exact builtin types are looked into, with the base classes' own methods; anything else is named by its
+class. No ``__repr__``, ``__len__`` or ``__getattr__`` of the model's is ever called here.
+"""
+
+from __future__ import annotations
+
+from types import BuiltinFunctionType, FunctionType, ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_PREVIEW_CHARS = 120
+_MAX_ITEMS = 8
+_MAX_DEPTH = 2
+_BIG_INT_BITS = 400
+
+_type_name = type.__dict__["__name__"].__get__
+_SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
+_BRACKETS: dict[type, str] = {list: "[]", tuple: "()", set: "{}", frozenset: "{}", dict: "{}"}
+
+
+def type_name(value: object) -> str:
+    """Name of the value's class, whatever its metaclass says."""
+    return str.__str__(_type_name(type(value)))[:80]
+
+
+def length(value: object) -> int | None:
+    """Number of items of a builtin container (or of its part, for a subclass); None for the rest."""
+    for base in _SIZED:
+        if issubclass(type(value), base):
+            return int(base.__len__(value))  # type: ignore[arg-type]
+    return None
+
+
+def preview(value: object, max_chars: int = MAX_PREVIEW_CHARS) -> str:
+    """What ``value`` looks like, in one line of at most ``max_chars`` characters."""
+    text = _show(value, max_chars, 0)
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+
+
+def _show(value: object, room: int, depth: int) -> str:
+    kind = type(value)
+    if value is None or kind in (bool, float, complex):
+        return repr(value)
+    if kind is int:
+        bits = int.bit_length(value)  # type: ignore[arg-type]
+        return repr(value) if bits < _BIG_INT_BITS else f"<int of {bits} bits>"
+    if kind in (str, bytes, bytearray):
+        return repr(value[: max(room, 0) + 1])  # type: ignore[index]
+    if kind in _BRACKETS:
+        return _show_items(value, room, depth)
+    if kind is FunctionType or kind is BuiltinFunctionType:
+        return f"<function {value.__name__!s:.60}>"  # type: ignore[attr-defined]
+    if kind is ModuleType:
+        return "<module>"
+    if issubclass(kind, type):
+        return f"<class {_type_name(value)}>"
+    return f"<{type_name(value)} object>"
+
+
+def _show_items(value: object, room: int, depth: int) -> str:
+    opening, closing = tuple(_BRACKETS[type(value)])
+    count = length(value) or 0
+    if count and depth >= _MAX_DEPTH:
+        return f"{opening}…{closing}"
+    parts: list[str] = []
+    items: Any = dict.items(value) if type(value) is dict else value
+    for index, item in enumerate(items):
+        left = room - sum(map(len, parts)) - 2 * len(parts)
+        if index == _MAX_ITEMS or left <= 0:
+            parts.append("…")
+            break
+        if type(value) is dict:
+            parts.append(f"{_show(item[0], left, depth + 1)}: {_show(item[1], left, depth + 1)}")
+        else:
+            parts.append(_show(item, left, depth + 1))
+    if not count and type(value) in (set, frozenset):
+        return "set()"
+    comma = "," if type(value) is tuple and count == 1 else ""
+    return f"{opening}{', '.join(parts)}{comma}{closing}"

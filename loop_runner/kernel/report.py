@@ -1,0 +1,207 @@
+"""What the kernel may say, checked word by word, and how it is told to the model.
+
+Each function takes a frame of the untrusted kernel and returns plain records, or raises ``WireError``: a
+wrong type, a name too long, a number that does not add up. Text leaves here escaped and cut. Pure
+functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from loop_runner.kernel.wire import Frame, WireError
+from loop_runner.records import Answer, CellEnd, Snapshot, Variable
+from loop_runner.text import escape_controls, one_line
+
+NOTHING_PRINTED = "(nothing was printed)\n"
+_MAX_NAMES = 1_000_000
+_MAX_NAME_CHARS = 200
+_MAX_NOTICES = 50
+_MAX_PREVIEW_CHARS = 200
+_MAX_LINE_CHARS = 500
+_T = TypeVar("_T")
+_OUR_FOLDER = os.path.dirname(__file__)  # noqa: PTH120 - as the interpreter prints it
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class CellReport:
+    """One cell as the kernel tells it; texts are still raw."""
+
+    end: CellEnd
+    head: str
+    tail: str
+    missing: int
+    trace: str
+    error: str | None
+    answer: Answer
+    notices: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+# ── a cell ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_done(frame: Frame, number: int) -> CellReport:
+    """The report of cell ``number``."""
+    header = frame.header
+    if header.get("type") != "done" or header.get("number") != number or frame.payload:
+        raise WireError(f"the kernel did not report on cell {number}")
+    end = _get(header, "end", str)
+    error = header.get("error")
+    if end not in {"ok", "raised"} or (error is None) != (end == "ok"):
+        raise WireError("the kernel's report contradicts itself")
+    return CellReport(
+        end="raised" if end == "raised" else "ok",
+        head=_get(header, "head", str),
+        tail=_get(header, "tail", str),
+        missing=_count(header, "missing"),
+        trace=_get(header, "trace", str),
+        error=None if error is None else one_line(_get(header, "error", str), _MAX_LINE_CHARS),
+        answer=_answer(_get(header, "answer", dict)),
+        notices=tuple(one_line(text, _MAX_LINE_CHARS) for text in _texts(header, "notices")[:_MAX_NOTICES]),
+        added=read_names(header, "added"),
+        removed=read_names(header, "removed"),
+    )
+
+
+def _answer(said: dict[str, Any]) -> Answer:
+    content = _SURROGATES.sub("\ufffd", _get(said, "content", str))
+    return Answer(content, _get(said, "ready", bool), _get(said, "extra", dict))
+
+
+def read_names(header: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """A list of variable names."""
+    names = _texts(header, key)
+    if len(names) > _MAX_NAMES:
+        raise WireError(f"the kernel's {key!r} is too long")
+    return tuple(_name(name) for name in names)
+
+
+def compose_output(report: CellReport, raw: tuple[str, int], limit: int) -> tuple[str, int]:
+    """What the model is shown of a cell, in about ``limit`` characters; and how many are missing.
+
+    The traceback goes last and keeps half of the room, because it is what the model must react to.
+    """
+    trace, cut_trace = _cut(escape_controls(report.trace), limit // 2)
+    raw_text, cut_raw = _cut(escape_controls(raw[0]), (limit - len(trace)) // (2 if report.head else 1))
+    head, tail = escape_controls(report.head), escape_controls(report.tail)
+    room = max(limit - len(trace) - len(raw_text), 2)
+    missing = report.missing
+    if missing or len(head) + len(tail) > room:
+        if not report.tail:
+            head, tail = head[: len(head) // 2], head[len(head) // 2 :]
+        first, last = head[: room // 2], tail[-(room // 2) :]
+        missing += len(head) - len(first) + len(tail) - len(last)
+        head, tail = first, last
+    printed = (
+        head + (_gap(missing, "the whole text is in the variable last_output") if missing else "") + tail
+    )
+    text = "".join(_ended(part) for part in (printed, raw_text, trace))
+    return text or NOTHING_PRINTED, missing + cut_trace + cut_raw + raw[1]
+
+
+def without_our_frames(raw: str) -> str:
+    """What a crashing interpreter writes, less the lines about our own code."""
+    ours = (f'  File "{_OUR_FOLDER}', '  File "<string>"')
+    return "".join(line for line in raw.splitlines(keepends=True) if not line.startswith(ours))
+
+
+def _gap(missing: int, where: str) -> str:
+    return f"\n[… {missing:,} characters left out here{'; ' + where if where else ''} …]\n"
+
+
+def _cut(text: str, limit: int) -> tuple[str, int]:
+    missing = len(text) - limit
+    if missing <= 0:
+        return text, 0
+    half = limit // 2
+    return text[:half] + _gap(missing, "") + text[len(text) - (limit - half) :], missing
+
+
+def _ended(text: str) -> str:
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
+# ── variables ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_snapshot(frame: Frame, max_bytes: int) -> Snapshot:
+    """The variables, their blobs named by the hash of what was received."""
+    header = frame.header
+    sizes = _get(header, "blobs", list)
+    if header.get("type") != "snapshot" or any(type(size) is not int or size < 1 for size in sizes):
+        raise WireError("the kernel's reply is not a snapshot")
+    if sum(sizes) != len(frame.payload) or sum(sizes) > max_bytes + 64 * 1024 * 1024 or len(sizes) > 1:
+        raise WireError("the kernel's snapshot does not have the size it says")
+    blob = hashlib.sha256(frame.payload).hexdigest() if sizes else ""
+    variables = tuple(_variable(row, blob) for row in _get(header, "variables", list))
+    if len({variable.name for variable in variables}) != len(variables):
+        raise WireError("the kernel's snapshot has a name twice")
+    return Snapshot(variables, {blob: frame.payload} if sizes else {})
+
+
+def _variable(row: object, blob: str) -> Variable:
+    if type(row) is not dict:
+        raise WireError("the kernel's snapshot holds something that is not a variable")
+    status = _get(row, "status", str)
+    if status not in {"saved", "lost"} or (status == "saved" and not blob):
+        raise WireError("the kernel's snapshot has a variable of no known status")
+    return Variable(
+        name=_name(row.get("name")),
+        type=one_line(_get(row, "type", str), 80),
+        size=_count(row, "size"),
+        preview=one_line(_get(row, "preview", str), _MAX_PREVIEW_CHARS),
+        status="saved" if status == "saved" else "lost",
+        reason=one_line(_get(row, "reason", str), _MAX_LINE_CHARS),
+        blob=blob if status == "saved" else "",
+    )
+
+
+def read_ready(frame: Frame) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(names that could not be loaded → why, names that there are). The name "" stands for all."""
+    header = frame.header
+    if header.get("type") != "ready" or frame.payload:
+        raise WireError("the kernel did not say that it is ready")
+    failed = {}
+    for pair in _get(header, "failed", list):
+        if type(pair) is not list or len(pair) != 2 or type(pair[1]) is not str:
+            raise WireError("the kernel's list of failures is malformed")
+        failed[pair[0] and _name(pair[0])] = one_line(pair[1], _MAX_LINE_CHARS)
+    return failed, read_names(header, "names")
+
+
+# ── pieces ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _get(header: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
+    value = header.get(key)
+    if type(value) is not kind:
+        raise WireError(f"the kernel's {key!r} is not a {kind.__name__}")
+    return value
+
+
+def _count(header: Mapping[str, Any], key: str) -> int:
+    value = _get(header, key, int)
+    if not 0 <= value < 1 << 62:
+        raise WireError(f"the kernel's {key!r} is not a count")
+    return value
+
+
+def _texts(header: Mapping[str, Any], key: str) -> list[str]:
+    values = _get(header, key, list)
+    if any(type(value) is not str for value in values):
+        raise WireError(f"the kernel's {key!r} is not a list of texts")
+    return values
+
+
+def _name(value: object) -> str:
+    if type(value) is not str or not value.isidentifier() or len(value) > _MAX_NAME_CHARS:
+        raise WireError("the kernel gave something as a variable's name that is none")
+    return value

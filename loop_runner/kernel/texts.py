@@ -1,0 +1,73 @@
+"""``context``: the input as the model's code sees it. Runs inside the kernel process.
+
+One text is a plain ``str``. Many are a read-only mapping of name to text, each read from its file when it
+is first asked for and kept. Texts are UTF-8 with bytes that are not replaced by U+FFFD; line ends stay as
+they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+_SHOWN_NAMES = 5
+
+
+def read_text(path: str) -> str:
+    """The text in the file at ``path``."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - pathlib costs the start of every kernel 5 ms
+        return file.read().decode("utf-8", "replace")
+
+
+class Texts(Mapping[str, str]):
+    """All texts by name, in the task's order. ``context[name]`` is the text; it cannot be changed."""
+
+    def __init__(self, files: list[tuple[str, str, int]]) -> None:
+        self._paths = {name: path for name, path, _ in files}
+        self._total_bytes = sum(size for _, _, size in files)
+        self._read: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        text = self._read.get(name) if isinstance(name, str) else None
+        return self._load(name) if text is None else text
+
+    def _load(self, name: object) -> str:
+        if not isinstance(name, str):
+            first = next(iter(self._paths), "NAME")
+            raise TypeError(
+                f"context is a mapping of name to text: use a name, like context[{first!r}], not {name!r:.40}"
+            )
+        if name not in self._paths:
+            raise KeyError(f"no text is named {name!r:.80}{did_you_mean(name, self._paths)}")
+        text = self._read[name] = read_text(self._paths[name])
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._paths
+
+    def __repr__(self) -> str:
+        names = ", ".join(repr(name) for name in list(self._paths)[:_SHOWN_NAMES])
+        more = ", …" if len(self._paths) > _SHOWN_NAMES else ""
+        return f"<context: {len(self._paths):,} texts, {self._total_bytes:,} bytes, by name: {names}{more}>"
+
+    def cached(self) -> dict[str, str]:
+        """The texts that were read so far (the snapshot names them instead of saving them)."""
+        return self._read
+
+
+def did_you_mean(name: str, known: object) -> str:
+    """`; did you mean 'a', 'b'?` for names like ``name``, or nothing."""
+    from difflib import get_close_matches
+
+    names = [each for each in known if isinstance(each, str)]  # type: ignore[attr-defined]
+    tail = name.rsplit("/", 1)[-1]
+    close = [each for each in names if each.rsplit("/", 1)[-1] == tail][:3]
+    # difflib is slow on long lists, and names that share a first letter are what a slip leaves.
+    pool = names if len(names) < 3000 else [each for each in names if each[:1] == name[:1]][:3000]
+    close += [each for each in get_close_matches(name, pool, n=3, cutoff=0.6) if each not in close]
+    return f"; did you mean {', '.join(map(repr, close[:3]))}?" if close else ""

@@ -1,0 +1,41 @@
+"""What a call costs in US dollars, or that nobody knows.
+
+Prices come from the ``genai-prices`` package: its data lies in the wheel, so nothing is fetched, and the
+package's version says how old they are. Usage is what is stored; a price is worked out when it is asked for.
+"""
+
+from __future__ import annotations
+
+from loop_runner.records import Usage
+
+_FREE = frozenset({"local", "manual", "script"})  # nobody sends a bill
+
+
+def price(model_id: str, usage: Usage) -> float | None:
+    """Dollars for one request to ``model_id`` ("provider:name"); None when there is no known price.
+
+    The price of a request can depend on its length, so ask per request and add up: never the other way round.
+    """
+    provider, _, name = model_id.partition(":")
+    if provider in _FREE:
+        return 0.0
+    import genai_prices
+
+    counted = genai_prices.Usage(
+        # The package counts cached tokens as a part of the input; ``Usage`` keeps them apart.
+        input_tokens=usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
+    try:
+        return float(genai_prices.calc_price(counted, name, provider_id=provider).total_price)
+    except LookupError:
+        return None
+
+
+def source() -> str:
+    """Where the prices come from, with the version, for the record: ``genai-prices 0.2.3``."""
+    from importlib.metadata import version
+
+    return f"genai-prices {version('genai-prices')}"

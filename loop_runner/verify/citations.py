@@ -1,0 +1,191 @@
+"""The verifier that asks for evidence: every quote must stand where the answer says, and bear the answer out.
+
+Owns which citations count and what is asked of them together; ``quotes.py`` finds them. A quote that
+exists but does not support the answer is the mistake this verifier is here for: hence ``answer_in_quote``
+and ``quote_mentions``. Never judges meaning.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
+from loop_runner.verify.options import Options
+from loop_runner.verify.quotes import MAX_CITATIONS, LocatedCitation, Looked, locate, look_up
+from loop_runner.verify.short_answer import is_citation_line, short_answer, spellings, stands_in
+from loop_runner.verify.shown import exact_line
+from loop_runner.verify.verifier import Submission
+
+__all__ = ["Citations", "LocatedCitation", "locate"]
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """One thing that is wrong: a sentence, and what shows it."""
+
+    reason: str
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Citations:
+    """Accepts an answer whose citations all stand, of which at least ``minimum`` count."""
+
+    KEYS: ClassVar = ("min", "answer_in_quote", "names", "quote_mentions", "within_lines", "ignore_case")
+
+    name: str
+    minimum: int = 1
+    answer_in_quote: bool = False
+    names: tuple[str, ...] = ()  # patterns; a citation of another input does not count
+    quote_mentions: tuple[str, ...] = ()
+    within_lines: int = 0
+    ignore_case: bool = False
+
+    @classmethod
+    def from_options(cls, name: str, options: Options) -> Citations:
+        """Raises ``VerifierError`` for a setting of the wrong type."""
+        return cls(
+            name or "citations",
+            options.count("min", 1),
+            options.flag("answer_in_quote"),
+            options.texts("names"),
+            options.texts("quote_mentions"),
+            options.count("within_lines", 0),
+            options.flag("ignore_case"),
+        )
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        plural = "citation" if self.minimum == 1 else "citations"
+        says = [
+            (
+                f"the answer must have at least {self.minimum} {plural}, each on a line of its own, written "
+                "`> name:line: the text of that line, copied`"
+            )
+        ]
+        if self.names:
+            says.append(f"only citations of {', '.join(self.names)} count")
+        if self.answer_in_quote:
+            says.append("the first line must be the short answer alone, and it must stand in a quoted text")
+        if self.quote_mentions:
+            near = f" or within {self.within_lines} lines of one" if self.within_lines else ""
+            words = " and ".join(repr(word) for word in self.quote_mentions)
+            says.append(f"{words} must stand in a quoted text{near}")
+        return "; ".join(says)
+
+    def verify(self, submission: Submission) -> Verdict:
+        """``Broken`` when a cited input has changed or cannot be read."""
+        if not submission.inputs.texts:
+            return Broken("the task has no inputs, so nothing can be cited")
+        looked = look_up(submission.answer, submission.inputs, self.within_lines)
+        for one in looked:
+            if one.citation.is_fault:
+                return Broken(one.citation.reason)
+        counted = self._counted(looked)
+        problems = list(self._problems(submission, looked, counted))
+        if not problems:
+            return Accepted("\n".join(_written(one.citation) for one in counted[:_SHOWN]))
+        reason = "; ".join(problem.reason for problem in problems)
+        evidence = "\n".join(problem.evidence for problem in problems if problem.evidence)
+        return Rejected(reason, evidence, self._score(looked, counted, len(problems)))
+
+    def _counted(self, looked: list[Looked]) -> list[Looked]:
+        """Those that stand, say something and are of the right inputs; each place once."""
+        places = {
+            (one.citation.name, one.citation.line): one
+            for one in looked
+            if one.citation.counts and self._is_wanted(one.citation.name)
+        }
+        return list(places.values())
+
+    def _is_wanted(self, name: str) -> bool:
+        return not self.names or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.names)
+
+    def _problems(
+        self, submission: Submission, looked: list[Looked], counted: list[Looked]
+    ) -> Iterator[_Problem]:
+        if _count_lines(submission.answer) > MAX_CITATIONS:
+            yield _Problem(f"the answer has more than {MAX_CITATIONS} citations")
+        wrong = [(number, one.citation) for number, one in enumerate(looked, 1) if not one.citation.ok]
+        # Also when enough others stand: a reader would believe every quote of a verified answer.
+        if wrong:
+            which = ", ".join(str(number) for number, _ in wrong[:_SHOWN])
+            shown = "\n".join(
+                f"citation {number}: {_written(one)}\n  {one.reason}" for number, one in wrong[:_SHOWN]
+            )
+            plural, verb = ("citations", "do") if len(wrong) > 1 else ("citation", "does")
+            yield _Problem(f"{plural} {which} of {len(looked)} {verb} not stand where said", shown)
+        # Mending the wrong ones may be enough; one complaint at a time.
+        if len(counted) + len(wrong) < self.minimum:
+            yield self._too_few(looked, counted, submission.inputs)
+        if self.answer_in_quote and counted:
+            yield from self._unsupported(submission.answer, counted)
+        if counted:
+            yield from self._unmentioned(counted)
+
+    def _too_few(self, looked: list[Looked], counted: list[Looked], inputs: Inputs) -> _Problem:
+        how = (
+            "write each citation on a line of its own: > name:line: the text of that line, copied\n"
+            f"for example: > {inputs.texts[0].name}:12: the text of line 12, copied"
+        )
+        if not looked:
+            return _Problem("the answer cites nothing", how)
+        notes = [how]
+        if any(one.citation.ok and not one.citation.counts for one in looked):
+            notes.append("a quote of under 8 characters, or without a letter or digit, does not count")
+        if self.names:
+            notes.append(f"only citations of {', '.join(self.names)} count")
+        return _Problem(f"{len(counted)} of its citations count, {self.minimum} must", "\n".join(notes))
+
+    def _unsupported(self, answer: str, counted: list[Looked]) -> Iterator[_Problem]:
+        short = short_answer(answer)
+        if not short:
+            yield _Problem(
+                "there is no short answer", "write the answer itself on the first line, then the citations"
+            )
+            return
+        # The quotes alone, not their whole lines: what was left out of a quote was not shown.
+        quotes = [one.citation.quote for one in counted]
+        wanted = spellings(short)
+        if not any(stands_in(one, quote, ignore_case=self.ignore_case) for one in wanted for quote in quotes):
+            shown = "\n".join(_written(one.citation) for one in counted[:_SHOWN])
+            yield _Problem(
+                f"the short answer {exact_line(short, 100)!r} stands in none of its quotes as whole words",
+                f"the quotes that stand:\n{shown}\n"
+                "the first line must be the answer alone, spelled as in the line that proves it",
+            )
+
+    def _unmentioned(self, counted: list[Looked]) -> Iterator[_Problem]:
+        texts = [
+            f"{one.citation.quote}\n{one.around}" if self.within_lines else one.citation.quote
+            for one in counted
+        ]
+        missing = [
+            word
+            for word in self.quote_mentions
+            if not any(stands_in(word, text, ignore_case=self.ignore_case) for text in texts)
+        ]
+        if missing:
+            near = f", nor within {self.within_lines} lines of one" if self.within_lines else ""
+            words = ", ".join(repr(word) for word in missing)
+            yield _Problem(f"no quote mentions {words}{near}", "cite the line that is about what was asked")
+
+    def _score(self, looked: list[Looked], counted: list[Looked], problems: int) -> float:
+        """How near it is, under 1: the share of citations that count, less for what else is wrong."""
+        share = len(counted) / max(len(looked), self.minimum, 1)
+        return round(share / (1 + problems), 4)
+
+
+def _written(citation: LocatedCitation) -> str:
+    place = f"{citation.name}:{citation.line}: " if citation.name or citation.line else ""
+    return f"> {exact_line(place + citation.quote)}"
+
+
+def _count_lines(answer: str) -> int:
+    return sum(1 for line in answer.split("\n") if is_citation_line(line))

@@ -1,0 +1,89 @@
+"""Reads one verifier's settings out of the task file, so that every kind refuses the same mistakes alike.
+
+Owns the words of those refusals. Relies on plain data; never guesses what a user may have meant, but says
+it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from loop_runner.errors import VerifierError
+
+
+class Options:
+    """The settings of one verifier. Keys that ``known`` does not hold raise ``VerifierError`` at once."""
+
+    def __init__(self, kind: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
+        self._kind = kind
+        self._values = values
+        known = tuple(known)
+        for key in values:
+            if key not in known:
+                raise unknown(f"verifier `{kind}` has the unknown key", str(key), known)
+
+    def text(self, key: str) -> str:
+        """A non-empty text that must be there."""
+        value = self._values.get(key)
+        if not isinstance(value, str) or not value:
+            raise self._wrong(key, "a text; put numbers and yes/no in quotes")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts, empty when it is not given; one text is a list of one."""
+        value = self._values.get(key, ())
+        items = (value,) if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(one, str) and one for one in items):
+            raise self._wrong(key, "a list of texts; put numbers and yes/no in quotes")
+        return tuple(items)
+
+    def choice(self, key: str, allowed: tuple[str, ...]) -> str:
+        """One of ``allowed``; the first when it is not given."""
+        value = self._values.get(key, allowed[0])
+        if value not in allowed:
+            raise self._wrong(key, f"one of {', '.join(allowed)}")
+        return str(value)
+
+    def flag(self, key: str) -> bool:
+        """True or false; false when it is not given."""
+        value = self._values.get(key, False)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false")
+        return value
+
+    def count(self, key: str, default: int) -> int:
+        """A whole number, 0 or more."""
+        value = self._values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self._wrong(key, "a whole number, 0 or more")
+        return value
+
+    def seconds(self, key: str, default: float) -> float:
+        """A number of seconds over 0."""
+        value = self._values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._wrong(key, "a number of seconds")
+        if not (0 < value < math.inf):
+            raise self._wrong(key, "a number of seconds over 0")
+        return float(value)
+
+    def _wrong(self, key: str, wanted: str) -> VerifierError:
+        return VerifierError(
+            f"verifier `{self._kind}`: `{key}` is {self._values.get(key)!r}",
+            why="the answer would be checked for something else than was meant",
+            hint=f"it must be {wanted}",
+        )
+
+
+def unknown(what: str, given: str, known: Iterable[str]) -> VerifierError:
+    """An error that names the nearest of the ``known`` words, or all of them."""
+    known = tuple(known)
+    near = difflib.get_close_matches(given, known, 1)
+    return VerifierError(
+        f"{what} {given!r}",
+        why="a check that is not understood would not be made",
+        hint=f"did you mean {near[0]!r}?" if near else f"it can be: {', '.join(known)}",
+    )

@@ -1,0 +1,100 @@
+"""The one line of an answer that says it, and whether that line stands somewhere as whole words.
+
+Owns what "the short answer" means; ``docs/verifiers.md`` tells users and prompts tell models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+_LABEL = re.compile(r"(?i)^(?:the\s+)?(?:final\s+|short\s+)?answer\s*(?:is\s*:|:|=)\s*")
+_QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019"}
+_WRAPPINGS = _QUOTES | {"(": ")", "[": "]", "{": "}", "<": ">"}
+_SCANNED_CHARS = 200_000  # a short answer that has not come by then is none
+
+
+def is_citation_line(line: str) -> bool:
+    """True for a line that starts with one ``>``; a Python prompt (``>>>``) is text."""
+    start = line.lstrip(" \t")
+    return start.startswith(">") and not start.startswith(">>")
+
+
+def short_answer(answer: str) -> str:
+    """The first line that is neither empty nor a citation, without label and wrapping; "" if none."""
+    for line in answer[:_SCANNED_CHARS].split("\n"):
+        if not is_citation_line(line) and (said := _unlabelled(line)):
+            return said
+    return ""
+
+
+def stands_in(needle: str, text: str, *, ignore_case: bool = False) -> bool:
+    """True when ``needle`` stands in ``text`` as whole words: ``12`` is not in ``128``, nor in ``12.5``."""
+    if ignore_case:
+        needle, text = needle.casefold(), text.casefold()
+    return any(_is_whole(text, start, start + len(needle)) for start in _places(needle, text))
+
+
+def spellings(short: str) -> tuple[str, ...]:
+    """The short answer as it is, and without brackets around it, a last mark or a call's ``()``."""
+    bare = _unwrapped(short, _WRAPPINGS, ".,;:!")
+    return tuple(dict.fromkeys(one for one in (short, bare, bare.removesuffix("()")) if one))
+
+
+def _unlabelled(line: str) -> str:
+    said = _without_marks(line.strip())
+    said = _without_marks(_LABEL.sub("", said, count=1))
+    return _unwrapped(said, _QUOTES, ".")
+
+
+def _unwrapped(text: str, pairs: Mapping[str, str], marks: str) -> str:
+    """``text`` without pairs of marks around all of it and without one final mark."""
+    text = text.strip()
+    while len(text) > 1:
+        inside = text[1:-1]
+        if text[-1] in marks and text[-2] not in marks:
+            text = text[:-1].rstrip()
+        elif pairs.get(text[0]) == text[-1] and text[0] not in inside and text[-1] not in inside:
+            text = inside.strip()
+        else:
+            break
+    return text
+
+
+def _without_marks(text: str) -> str:
+    """Without Markdown's heading and bold marks; the underscores of a name such as ``__init__`` stay."""
+    text = re.sub(r"^#+\s+", "", text)
+    text = re.sub(r"^\*\*(.+?)\*\*", r"\1", text)
+    return text.strip().removeprefix("**").strip()
+
+
+def _places(needle: str, text: str) -> Iterator[int]:
+    at = text.find(needle) if needle else -1
+    while at >= 0:
+        yield at
+        at = text.find(needle, at + 1)
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    before, after = text[max(start - 2, 0) : start], text[end : end + 5]
+    first, last = text[start], text[end - 1]
+    if _is_word(first) and before and _is_word(before[-1]):
+        return False
+    if _is_word(last) and after and _is_word(after[0]):
+        return False
+    if first.isdigit() and _continues_a_number(before, text[start : start + 4]):
+        return False
+    return not (last.isdigit() and re.match(r"\.\d|,\d{3}(?!\d)", after))
+
+
+def _continues_a_number(before: str, number: str) -> bool:
+    """True when the digits go on to the left: ``3.`` or a sign before them, or ``1,`` before three digits."""
+    if re.search(r"(?:^|[^.])\.$", before):
+        return True
+    if re.match(r"\d{3}(?!\d)", number) and re.search(r"\d,$", before):
+        return True
+    return bool(re.search(r"(?:^|[^\w)\]])[-\u2212]$", before))
+
+
+def _is_word(char: str) -> bool:
+    return char.isalnum() or char == "_"

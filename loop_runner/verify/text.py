@@ -1,0 +1,140 @@
+"""The verifiers that read only the answer's text: ``contains`` and ``regex``.
+
+A pattern is the task's, but the text is the model's, and together they may take for ever: the match is
+made in a process of its own (``regex_child.py``) that is given a time. Neither ever writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from loop_runner import process
+from loop_runner.errors import VerifierError
+from loop_runner.records import Accepted, Broken, Rejected, Verdict
+from loop_runner.text import cut_middle
+from loop_runner.verify.options import Options
+from loop_runner.verify.short_answer import short_answer
+from loop_runner.verify.shown import exact_line
+from loop_runner.verify.verifier import Submission
+
+Part = Literal["answer", "first_line", "short_answer"]
+_EVIDENCE_CHARS = 600
+_BLANKS = " \t\r\n"
+_CHILD = Path(__file__).with_name("regex_child.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """Accepts an answer in which ``text`` stands."""
+
+    KEYS: ClassVar = ("text", "ignore_case")
+
+    name: str
+    text: str
+    ignore_case: bool = False
+
+    @classmethod
+    def from_options(cls, name: str, options: Options) -> Contains:
+        """Raises ``VerifierError`` when ``text`` is missing."""
+        return cls(
+            name or f"contains {options.text('text')!r}", options.text("text"), options.flag("ignore_case")
+        )
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        case = " (in any letter case)" if self.ignore_case else ""
+        return f"the answer must contain the text {self.text!r}{case}"
+
+    def verify(self, submission: Submission) -> Verdict:
+        """Never ``Broken``."""
+        answer, text = submission.answer, self.text
+        if text in answer or (self.ignore_case and text.casefold() in answer.casefold()):
+            return Accepted()
+        hint = (
+            " (it does in other letter case, which counts here)"
+            if text.casefold() in answer.casefold()
+            else ""
+        )
+        return Rejected(f"the answer does not contain {text!r}{hint}", _seen(answer))
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """Accepts an answer, or the named part of it, in which Python's ``re.search`` finds ``pattern``."""
+
+    KEYS: ClassVar = ("pattern", "part", "ignore_case", "timeout_s")
+
+    name: str
+    pattern: str
+    part: Part = "answer"
+    ignore_case: bool = False
+    timeout_s: float = 5.0
+
+    @classmethod
+    def from_options(cls, name: str, options: Options) -> Regex:
+        """Raises ``VerifierError`` for a pattern that is none."""
+        pattern = options.text("pattern")
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise VerifierError(
+                f"verifier `regex`: the pattern {pattern!r} is wrong: {error}",
+                why="no answer could be checked with it",
+                hint="patterns are those of Python's `re`; in YAML put them in single quotes",
+            ) from error
+        part: Part = options.choice("part", ("answer", "first_line", "short_answer"))  # type: ignore[assignment]
+        name = name or f"regex `{exact_line(pattern, 80)}`"
+        return cls(name, pattern, part, options.flag("ignore_case"), options.seconds("timeout_s", 5.0))
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        part = {
+            "answer": "answer",
+            "first_line": "first line",
+            "short_answer": "first line, without a label,",
+        }
+        return f"the {part[self.part]} must match the regular expression `{self.pattern}`"
+
+    def verify(self, submission: Submission) -> Verdict:
+        """``Broken`` when the match did not end in ``timeout_s``."""
+        text = _part(submission.answer, self.part)
+        request = json.dumps({"pattern": self.pattern, "ignore_case": self.ignore_case, "text": text})
+        # -I and -S: neither the user's environment nor site-packages has a say, and it starts in 15 ms.
+        with tempfile.TemporaryDirectory(prefix="loop-runner-") as folder:
+            ended = process.run(
+                [sys.executable, "-I", "-S", str(_CHILD)],
+                cwd=Path(folder),
+                env={},
+                timeout_s=self.timeout_s,
+                stdin=request.encode(),
+            )
+        if ended.timed_out:
+            return Broken(
+                f"the pattern `{self.pattern}` did not finish in {self.timeout_s:g} s on this answer"
+            )
+        if ended.output.strip() == "found":
+            return Accepted()
+        if ended.output.strip() == "not found":
+            where = self.part.replace("_", " ")
+            return Rejected(f"the {where} does not match the pattern `{self.pattern}`", _seen(text))
+        return Broken(f"the pattern could not be tried: {exact_line(ended.output[-300:])}")
+
+
+def _part(answer: str, part: Part) -> str:
+    """White space around the part is not part of it."""
+    if part == "short_answer":
+        return short_answer(answer)
+    text = answer.strip(_BLANKS)
+    return text.split("\n", 1)[0].rstrip(_BLANKS) if part == "first_line" else text
+
+
+def _seen(text: str) -> str:
+    return f"what was looked at: {cut_middle(text, _EVIDENCE_CHARS)}" if text else "it is empty"

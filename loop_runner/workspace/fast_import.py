@@ -1,0 +1,94 @@
+"""Makes one commit, raw and whole, as one ``git fast-import`` stream, and moves a branch to it.
+
+Owns the stream's format and the order that keeps every moment whole: the objects are on disk, with their
+names, before the branch names them. Bytes go in as they are: no index, no attributes, no filters, no
+ignore rules. The stream must end in ``done``, so that the half of a stream that a killed runner leaves is
+never taken for the whole; and a branch moves only from where the writer knew it to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from loop_runner.workspace import durable
+from loop_runner.workspace.git import IDENTITY, Git
+
+FILE, EXECUTABLE, LINK = "100644", "100755", "120000"
+
+_SCRATCH = b"refs/loop-runner/next"
+_NOWHERE = "0" * 40
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What stands at a path: its mode and its bytes (a link's are its target)."""
+
+    data: bytes
+    mode: str = FILE
+
+
+@dataclass(frozen=True, slots=True)
+class NewCommit:
+    """A commit to make. Its tree is ``tree``, or that of the first parent, with the changes."""
+
+    message: str
+    time: int  # seconds since the epoch, UTC
+    parents: Sequence[str] = ()
+    tree: str | None = None
+    set_paths: Mapping[bytes, Blob] = field(default_factory=dict)
+    removed_paths: Sequence[bytes] = ()
+
+
+def write(git: Git, commit: NewCommit) -> str:
+    """Make ``commit`` and return its id: durable, and named by nothing yet. Raises ``GitFailed``."""
+    # The pack is joined with others later, where deltas are looked for; here they would only cost time.
+    output = git.run("fast-import", "--quiet", "--done", "--depth=0", stdin=stream(commit))
+    durable.sync(git.git_dir / "objects" / "pack")
+    return output.decode().strip()
+
+
+def point(git: Git, ref: str, to: str, *, was: str | None) -> None:
+    """Move ``ref`` from ``was`` (None: it is new) to the durable commit ``to``; durable when this returns.
+
+    Raises ``GitFailed`` when the ref is elsewhere by now.
+    """
+    git.run("update-ref", ref, to, was or _NOWHERE)
+    path = git.git_dir / ref
+    if not path.is_file():
+        return  # a repository that keeps its refs in a table, which git has synced
+    if was is None:
+        durable.sync_chain(path.parent, git.git_dir)
+    else:
+        durable.sync(path.parent)
+
+
+def stream(commit: NewCommit) -> bytes:
+    """The fast-import commands that make ``commit`` and print its id."""
+    who = b"%s %d +0000" % (IDENTITY, commit.time)
+    parts = [b"commit %s\nmark :1\n" % _SCRATCH]
+    parts.append(b"author %s\ncommitter %s\n" % (who, who))
+    parts.append(_data(commit.message.encode("utf-8", "replace")))
+    for keyword, parent in zip((b"from", b"merge"), commit.parents, strict=False):
+        parts.append(b"%s %s\n" % (keyword, parent.encode()))
+    if commit.tree is not None:
+        parts.append(b'M 040000 %s ""\n' % commit.tree.encode())
+    # Removals first: a file may make way for a folder of the same name.
+    parts += [b"D %s\n" % quote(path) for path in sorted(commit.removed_paths)]
+    for path, blob in sorted(commit.set_paths.items()):
+        parts += [b"M %s inline %s\n" % (blob.mode.encode(), quote(path)), _data(blob.data)]
+    # The reset takes the scratch branch back before git writes it: the commit is made and no ref is.
+    parts.append(b"\nget-mark :1\nreset %s\n\ndone\n" % _SCRATCH)
+    return b"".join(parts)
+
+
+def quote(path: bytes) -> bytes:
+    """``path`` as a C-style string: any byte a file name may hold comes through unchanged."""
+    plain = b"".join(
+        bytes([byte]) if 0x20 <= byte < 0x7F and byte not in b'"\\' else b"\\%03o" % byte for byte in path
+    )
+    return b'"%s"' % plain
+
+
+def _data(data: bytes) -> bytes:
+    return b"data %d\n%s\n" % (len(data), data)

@@ -1,0 +1,246 @@
+"""The only module that starts git.
+
+Every git runs with an environment built from nothing, no system or user configuration, no hooks, no
+fsmonitor, no signing, fsync on, a time limit and a session of its own (Ctrl-C is the runner's affair: a
+git in the middle of a commit is let finish). ``GIT_DIR`` is always given and the working directory is the
+git directory, so no git of ours ever looks at a file that a model wrote. Those that write inherit the run
+folder's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import subprocess
+import time
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop_runner.errors import EnvironmentFault, LoopRunnerError, WorkspaceError
+from loop_runner.process import kill_group
+from loop_runner.workspace import faults
+
+IDENTITY = b"loop-runner <loop-runner@localhost>"
+
+_CONFIG = {
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.fsync": "all,-index",  # the index is for a person's `git status`; it can be made again
+    "core.attributesFile": "/dev/null",
+    "core.excludesFile": "/dev/null",
+    "core.logAllRefUpdates": "false",
+    "commit.gpgsign": "false",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    # One pack per checkpoint: two files to fsync however many objects it holds. ``packs`` joins them later.
+    "fastimport.unpackLimit": "1",
+    "core.compression": "1",
+}
+_TIMEOUT_S = 120.0
+
+
+def environment(git_dir: Path) -> dict[str, str]:
+    """All that a git of ours sees of the environment; no ``GIT_*`` is inherited (a hook may run us)."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LC_ALL": "C",
+        "HOME": "/dev/null",  # git before 2.32 does not know GIT_CONFIG_GLOBAL
+        "XDG_CONFIG_HOME": "/dev/null",
+        "GIT_DIR": str(git_dir),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_NO_LAZY_FETCH": "1",
+    }
+
+
+class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of our errors further up
+    """A git that ended with an error; ``fault`` makes it an error of ours."""
+
+    def __init__(self, command: str, exit_code: int, stderr: str) -> None:
+        super().__init__(f"git {command} ended with {exit_code}: {stderr.strip()}")
+        self.command = command
+        self.exit_code = exit_code
+        self.stderr = stderr
+
+    def fault(self, folder: Path, doing: str) -> LoopRunnerError:
+        """The error to raise for it, by whose fault it was."""
+        said = self.stderr.strip().splitlines()[-1:] or [f"exit code {self.exit_code}"]
+        if re.search(r"No space left|Out of disk ?space|Disk quota", self.stderr, re.IGNORECASE):
+            return faults.disk_full(folder, doing)
+        if "Permission denied" in self.stderr or "Read-only file system" in self.stderr:
+            return faults.unwritable(folder, doing, "git was refused")
+        return WorkspaceError(
+            f"git {self.command} failed in {folder} while {doing}: {said[0]}",
+            why="the history in the run folder is the run; going on without it would lose work",
+            hint=f"look at it with `git -C {folder} fsck`; what was committed before is untouched",
+            exit_code=4,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """Git on one repository. ``lock_fd`` is the run folder's lock, inherited by every git that is run."""
+
+    git_dir: Path
+    lock_fd: int | None = None
+
+    def run(self, *args: str, stdin: bytes = b"", timeout_s: float = _TIMEOUT_S) -> bytes:
+        """Run one git to its end and return its output. Raises ``GitFailed`` when it ends badly."""
+        process = self.start(args)
+        try:
+            stdout, stderr = process.communicate(stdin, timeout_s)
+        except BaseException as error:
+            kill_group(process.pid)
+            process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise GitFailed(args[0], -9, f"no end after {timeout_s:g} s") from error
+            raise
+        if process.returncode:
+            raise GitFailed(args[0], process.returncode, stderr.decode("utf-8", "replace"))
+        return bytes(stdout)
+
+    def start(self, args: Iterable[str]) -> subprocess.Popen[bytes]:
+        """Start a git with pipes on all sides; raises ``EnvironmentFault`` when there is none."""
+        settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
+        try:
+            return subprocess.Popen(
+                ["git", *settings, *args],
+                cwd=self.git_dir,
+                env=environment(self.git_dir),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=() if self.lock_fd is None else (self.lock_fd,),
+            )
+        except FileNotFoundError as error:
+            if not self.git_dir.exists():
+                raise
+            raise EnvironmentFault(
+                "git was not found",
+                why="a run folder is a git repository: every turn is a commit",
+                hint="install git (2.32 or later) and see that it is on PATH",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class GitObject:
+    """One object, as git stores it."""
+
+    oid: str
+    kind: str  # "commit", "tree", "blob" or "tag"
+    data: bytes
+
+
+class ObjectReader:
+    """Reads objects through one ``git cat-file --batch``, started when first needed.
+
+    Ends with ``close``, or by itself when nobody refers to it any more.
+    """
+
+    def __init__(self, git_dir: Path) -> None:
+        self._git = Git(git_dir)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._buffer = bytearray()
+        self._end: weakref.finalize[..., ObjectReader] | None = None
+
+    def get(self, name: str) -> GitObject | None:
+        """The object called ``name`` (an id, ``HEAD``, ``REV:path``); None when there is none such.
+
+        Raises ``GitFailed`` when git dies over it, which is what a damaged object does.
+        """
+        asked = os.fsencode(name)
+        if b"\n" in asked:
+            return self._get_alone(name)
+        try:
+            self._send(asked + b"\n")
+            header = self._read_line()
+            parts = header.split(b" ")
+            if parts[-1] in (b"missing", b"ambiguous") or len(parts) != 3:
+                return None
+            data = self._read(int(parts[2]) + 1)[:-1]
+        except (BrokenPipeError, EOFError) as error:
+            raise self._died() from error
+        return GitObject(parts[0].decode(), parts[1].decode(), data)
+
+    def close(self) -> None:
+        """End the process, if one runs. Reading again starts another."""
+        if self._end is not None:
+            self._end()
+        self._process = self._end = None
+        self._buffer.clear()
+
+    def _get_alone(self, name: str) -> GitObject | None:
+        # The batch protocol has one name per line; a path with a newline in it goes by argument instead.
+        try:
+            oid = self._git.run("rev-parse", "--verify", "--quiet", "--end-of-options", name).decode().strip()
+        except GitFailed:
+            return None
+        return self.get(oid)
+
+    def _send(self, line: bytes) -> None:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = self._git.start(["cat-file", "--batch"])
+            self._end = weakref.finalize(self, _end, self._process)
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
+    def _read_line(self) -> bytes:
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._fill()
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def _read(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._fill()
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    def _fill(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], _TIMEOUT_S)
+        chunk = os.read(self._process.stdout.fileno(), 1 << 20) if ready else b""
+        if not chunk:
+            raise EOFError
+        self._buffer += chunk
+
+    def _died(self) -> GitFailed:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        code = self._process.poll()
+        said = b"it did not answer" if code is None else self._process.stderr.read()
+        self.close()
+        return GitFailed("cat-file", -1 if code is None else code, said.decode("utf-8", "replace"))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a reading git: it stops at the end of its input; if not, it is killed."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    deadline = time.monotonic() + 2.0
+    process.stdout.close()
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    if process.poll() is None:
+        kill_group(process.pid)
+        process.wait()
+    process.stderr.close()

@@ -1,0 +1,197 @@
+"""Replies that are paid for and not in a commit yet: an append-only file, safe before it is believed.
+
+A record is ``magic, length, checksum, JSON``, and is on disk before ``append`` returns. It says which
+commit it was made after, so records that a later commit already holds are known and ignored. What a crash
+left torn is dropped on reading. The file is emptied only when the commit with its calls is durable.
+
+Format: header line, then records of ``>4sI8s`` (magic ``FF 4C 52 4A``, payload bytes, BLAKE2b-64 of
+length and payload) and an ASCII JSON payload ``{"after": commit, "call": {…}}``. The magic's first byte
+is no ASCII, so no reply can imitate a record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from loop_runner.errors import EnvironmentFault
+from loop_runner.records import Call
+from loop_runner.workspace import durable, faults, layout
+
+HEADER = b"loop-runner journal 1\n"
+_MAGIC = b"\xffLRJ"
+_FRAME = struct.Struct(">4sI8s")
+Key = tuple[str, int]
+
+
+class Journal:
+    """The calls made after one commit. Safe from any thread; made and moved on by the workspace."""
+
+    def __init__(self, path: Path, after: str, *, folder: Path) -> None:
+        self._path = path
+        self._folder = folder
+        self._after = after
+        self._lock = threading.Lock()
+        self._calls: dict[Key, Call] = {}
+        self._is_broken = False
+        self.dropped_bytes = 0  # torn or damaged, found when the file was opened
+        with faults.told(folder, "reading the journal"):
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            try:
+                self._load()
+            except BaseException:
+                os.close(self._fd)
+                raise
+
+    def find(self, fingerprint: str, occurrence: int) -> Call | None:
+        """The reply to the n-th identical request after the last commit, if it was paid for already."""
+        with self._lock:
+            return self._calls.get((fingerprint, occurrence))
+
+    def calls(self) -> tuple[Call, ...]:
+        """All calls after the last commit, in the order in which they were written."""
+        with self._lock:
+            return tuple(self._calls.values())
+
+    def append(self, call: Call) -> None:
+        """Write ``call`` down; durable when it returns. Raises ``EnvironmentFault`` (disk full, say)."""
+        self.append_many((call,))
+
+    def append_many(self, calls: Sequence[Call]) -> None:
+        """Write several calls down with one fsync."""
+        with self._lock:
+            self._write(b"".join(record(call, self._after) for call in calls))
+            for call in calls:
+                self._calls.setdefault(key(call), call)
+
+    def move_on(self, after: str, committed: Collection[Key]) -> None:
+        """From now on calls are made after ``after``, whose durable commit holds ``committed``.
+
+        A call that came in meanwhile is not among them; it is carried over, so that it is committed next.
+        """
+        with self._lock:
+            self._after = after
+            self._calls = {each: call for each, call in self._calls.items() if each not in committed}
+            with faults.told(self._folder, "emptying the journal"):
+                self._rewrite()
+
+    def close(self) -> None:
+        """Close the file; more than once is fine."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def _load(self) -> None:
+        size = os.fstat(self._fd).st_size
+        data = _read_all(self._fd, size)
+        good = 0
+        for after, call, length in records(data):
+            good += length
+            if after == self._after:
+                self._calls.setdefault(key(call), call)
+        self.dropped_bytes = max(size - len(HEADER) - good, 0)
+        self._rewrite()
+
+    def _write(self, data: bytes) -> None:
+        if self._is_broken:
+            raise _broken(self._folder)
+        end = os.fstat(self._fd).st_size
+        try:
+            with faults.told(self._folder, "writing the journal"):
+                _write_all(self._fd, data, end)
+                os.fdatasync(self._fd)
+        except BaseException:
+            self._cut(end)
+            raise
+
+    def _cut(self, end: int) -> None:
+        # After a failed fsync nobody knows what is on disk, and a second one may lie.
+        self._is_broken = True
+        try:
+            os.ftruncate(self._fd, end)
+            os.fsync(self._fd)
+        except OSError:
+            return
+        self._is_broken = False
+
+    def _rewrite(self) -> None:
+        """Make the file hold exactly the calls in memory."""
+        if self._calls:
+            # Calls that no commit holds: never a moment without a whole file that has them.
+            kept = b"".join(record(call, self._after) for call in self._calls.values())
+            durable.replace(self._path, HEADER + kept)
+            os.close(self._fd)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return
+        if os.pread(self._fd, len(HEADER), 0) != HEADER:
+            os.ftruncate(self._fd, 0)
+            _write_all(self._fd, HEADER, 0)
+            os.fsync(self._fd)
+            durable.sync(self._path.parent)
+        # No fsync: should the old records come back, they are known by the commit they were made after.
+        os.ftruncate(self._fd, len(HEADER))
+
+
+def key(call: Call) -> Key:
+    """Under what a re-run of the turn asks for ``call``."""
+    return call.fingerprint, call.occurrence
+
+
+def record(call: Call, after: str) -> bytes:
+    """``call`` as one record of the file."""
+    payload = json.dumps({"after": after, "call": layout.call_to_json(call)}, sort_keys=True).encode("ascii")
+    return _FRAME.pack(_MAGIC, len(payload), _checksum(payload)) + payload
+
+
+def records(data: bytes) -> Iterator[tuple[str, Call, int]]:
+    """Every whole record in ``data``: the commit it was made after, the call, its length in bytes."""
+    at = data.find(_MAGIC)
+    while at >= 0:
+        payload = _payload(data, at)
+        if payload is None:
+            at = data.find(_MAGIC, at + 1)  # torn or damaged: what follows may be whole
+            continue
+        content = json.loads(payload)
+        length = _FRAME.size + len(payload)
+        yield content["after"], layout.call_from_json(content["call"]), length
+        at = data.find(_MAGIC, at + length)
+
+
+def _payload(data: bytes, at: int) -> bytes | None:
+    if at + _FRAME.size > len(data):
+        return None
+    _, length, checksum = _FRAME.unpack_from(data, at)
+    payload = data[at + _FRAME.size : at + _FRAME.size + length]
+    return payload if len(payload) == length and _checksum(payload) == checksum else None
+
+
+def _checksum(payload: bytes) -> bytes:
+    return hashlib.blake2b(len(payload).to_bytes(4, "big") + payload, digest_size=8).digest()
+
+
+def _write_all(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    data = bytearray()
+    while chunk := os.pread(fd, size, len(data)):
+        data += chunk
+    return bytes(data)
+
+
+def _broken(folder: Path) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"the journal in {folder} cannot be written any more",
+        why="a reply that is not written down would be paid for twice",
+        hint=f"see what is wrong with the disk, then `loop-runner resume {folder}`",
+    )

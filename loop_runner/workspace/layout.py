@@ -1,0 +1,300 @@
+"""Which bytes stand at which path of the run folder, and back: pure functions, no disk and no git.
+
+Owns format version 1 (``docs/design.md``, "The run folder"). Nothing here depends on a clock or on the
+order in which concurrent calls ended, so two runs that did the same have the same tree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
+
+from loop_runner.records import (
+    Answer,
+    Call,
+    PassOutcome,
+    Reply,
+    Snapshot,
+    TurnRecord,
+    Usage,
+    Variable,
+)
+
+FORMAT = 1
+FORMAT_FILE = "loop-runner.json"
+MODEL_FOLDER = "workspace"
+NOTES_FOLDER = "workspace/notes"
+RUNNER_FOLDERS = ("passes", "variables")
+MANIFEST = "variables/manifest.json"
+WALK_FILE = "workspace.json"
+_BLOB_NAME = re.compile(r"[0-9a-f]{64}")
+
+_ENDS = {"ok": "ran", "raised": "raised", "timed_out": "timed out", "died": "died", "no_code": "no code"}
+
+
+@dataclass(frozen=True, slots=True)
+class TurnText:
+    """What one committed turn adds to the conversation."""
+
+    reply: str
+    output: str
+
+
+# ── text and JSON ───────────────────────────────────────────────────────────────────────────────────
+
+
+def to_bytes(text: str) -> bytes:
+    """``text`` as UTF-8; a lone surrogate, which some providers send, survives the way back."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def to_text(data: bytes) -> str:
+    """The text that ``to_bytes`` was given; bytes that are not UTF-8 read as U+FFFD."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")
+
+
+def to_json(data: Any, *, indent: int | None = 1) -> bytes:
+    """``data`` as one JSON document: sorted keys, valid UTF-8 whatever is in it, a newline at the end."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(data, sort_keys=True, indent=indent, ensure_ascii=False, separators=separators)
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:  # a lone surrogate
+        return json.dumps(data, sort_keys=True, indent=indent, separators=separators).encode() + b"\n"
+
+
+# ── paths ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pass_folder(number: int) -> str:
+    """Where a pass's files stand."""
+    return f"passes/{number:04d}"
+
+
+def turn_folder(pass_number: int, turn: int) -> str:
+    """Where a turn's files stand."""
+    return f"{pass_folder(pass_number)}/turns/{turn:04d}"
+
+
+def blob_path(name: str) -> str:
+    """Where the blob with the SHA-256 ``name`` stands."""
+    return f"variables/blobs/{name}"
+
+
+# ── a new run ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def creation_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The first commit's files."""
+    return {**files, FORMAT_FILE: to_json({"format": FORMAT}), **answer_files(Answer(), 0, 0)}
+
+
+def format_of(data: bytes) -> int | None:
+    """The format version that ``loop-runner.json`` names; None when it names none."""
+    try:
+        version = json.loads(data)["format"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, int) else None
+
+
+# ── a turn ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def turn_files(turn: TurnRecord, calls: Iterable[Call]) -> dict[str, bytes]:
+    """A turn's own files and the answer; variables come from ``snapshot_files``."""
+    calls = in_order(calls)
+    folder = turn_folder(turn.pass_number, turn.number)
+    files = {
+        f"{folder}/reply.md": to_bytes(turn.reply),
+        f"{folder}/output.txt": to_bytes(turn.output),
+        f"{folder}/calls.jsonl": calls_to_jsonl(calls),
+        f"{folder}/turn.json": to_json(
+            {
+                "end": turn.end,
+                "ready": turn.answer.is_ready,
+                "requests": len(calls),
+                "subcalls": sum(call.kind == "sub" for call in calls),
+                "usage": asdict(sum((call.reply.usage for call in calls), Usage())),
+            }
+        ),
+        **answer_files(turn.answer, turn.pass_number, turn.number),
+    }
+    if turn.code is not None:
+        files[f"{folder}/cell.py"] = to_bytes(turn.code)
+    return files
+
+
+def in_order(calls: Iterable[Call]) -> list[Call]:
+    """Root calls as they were made, then the others by key: concurrent calls end in any order."""
+    unique = list({(call.fingerprint, call.occurrence): call for call in calls}.values())
+    others = sorted(
+        (call for call in unique if call.kind != "root"), key=lambda call: (call.fingerprint, call.occurrence)
+    )
+    return [call for call in unique if call.kind == "root"] + others
+
+
+def calls_to_jsonl(calls: Iterable[Call]) -> bytes:
+    """One call per line."""
+    return b"".join(to_json(call_to_json(call), indent=None) for call in calls)
+
+
+def calls_from_jsonl(data: bytes) -> list[Call]:
+    """The calls of a ``calls.jsonl``."""
+    return [call_from_json(json.loads(line)) for line in data.split(b"\n") if line]
+
+
+def call_to_json(call: Call) -> dict[str, Any]:
+    """A call as plain data."""
+    return asdict(call)
+
+
+def call_from_json(data: Mapping[str, Any]) -> Call:
+    """The call that ``call_to_json`` was given."""
+    reply = dict(data["reply"])
+    return Call(**{**data, "reply": Reply(**{**reply, "usage": Usage(**reply["usage"])})})
+
+
+def answer_files(answer: Answer, pass_number: int, turn: int) -> dict[str, bytes]:
+    """``answer.md`` and ``answer.json``."""
+    content = to_bytes(answer.content)
+    about = {
+        "ready": answer.is_ready,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "extra": dict(answer.extra),
+        "pass": pass_number,
+        "turn": turn,
+    }
+    return {"answer.md": content, "answer.json": to_json(about)}
+
+
+def answer_from(content: bytes | None, about: bytes | None) -> Answer:
+    """The answer that ``answer_files`` was given."""
+    data = json.loads(about) if about else {}
+    return Answer(to_text(content or b""), bool(data.get("ready", False)), dict(data.get("extra", {})))
+
+
+# ── variables ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def snapshot_files(snapshot: Snapshot, stored: frozenset[str]) -> tuple[dict[str, bytes], frozenset[str]]:
+    """The manifest and the blobs to add, and the names of all blobs that the manifest names.
+
+    ``stored`` are the blobs that the parent commit has. The kernel's word is not taken for a blob: one whose
+    bytes do not have the SHA-256 that names them is not kept, and its variables are marked lost.
+    """
+    files: dict[str, bytes] = {}
+    named: set[str] = set()
+    variables = []
+    for variable in sorted(snapshot.variables, key=lambda each: each.name):
+        blob = variable.blob
+        if blob and blob not in named:
+            if problem := _problem(blob, snapshot.blobs.get(blob), is_stored=blob in stored):
+                variables.append(replace(variable, status="lost", reason=problem, blob=""))
+                continue
+            named.add(blob)
+            if blob not in stored:
+                files[blob_path(blob)] = snapshot.blobs[blob]
+        variables.append(variable)
+    files[MANIFEST] = to_json({"variables": [asdict(variable) for variable in variables]})
+    return files, frozenset(named)
+
+
+def _problem(name: str, data: bytes | None, *, is_stored: bool) -> str:
+    if not _BLOB_NAME.fullmatch(name):
+        return "its blob's name is no SHA-256"
+    if is_stored:
+        return ""
+    if data is None:
+        return "its blob was not handed over"
+    return "" if hashlib.sha256(data).hexdigest() == name else "its blob does not have the hash that names it"
+
+
+def variables_from(manifest: bytes | None) -> tuple[Variable, ...]:
+    """The variables that a manifest lists."""
+    if not manifest:
+        return ()
+    return tuple(Variable(**each) for each in json.loads(manifest)["variables"])
+
+
+# ── what was not stored ─────────────────────────────────────────────────────────────────────────────
+
+
+def walk_report(unstored: Iterable[tuple[str, str]], empty_folders: Iterable[str]) -> bytes | None:
+    """``workspace.json``: what git cannot say about ``workspace/``; None when there is nothing to say."""
+    empty = sorted(set(empty_folders) - {NOTES_FOLDER})  # that one is always made
+    report = {"unstored": [list(each) for each in unstored], "empty_folders": empty}
+    return to_json(report) if any(report.values()) else None
+
+
+def walk_report_from(data: bytes | None) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """The unstored paths with their reasons, and the empty folders."""
+    report = json.loads(data) if data else {}
+    unstored = tuple((str(path), str(reason)) for path, reason in report.get("unstored", ()))
+    return unstored, tuple(map(str, report.get("empty_folders", ())))
+
+
+# ── commit messages ─────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Trailers:
+    """What the last paragraph of a commit message of ours says."""
+
+    pass_number: int = 0
+    turn: int = 0
+    outcome: PassOutcome | None = None
+    seconds: float = 0.0
+    runner: str = ""  # the version that made the commit; empty: not one of ours
+
+
+def turn_subject(turn: TurnRecord) -> str:
+    """``pass 3 turn 7: ran, ready``."""
+    ready = ", ready" if turn.answer.is_ready else ""
+    return f"pass {turn.pass_number} turn {turn.number}: {_ENDS[turn.end]}{ready}"
+
+
+def message(subject: str, trailers: Trailers) -> str:
+    """A commit message; a subject from outside is made one printable line."""
+    lines = []
+    if trailers.pass_number:
+        lines.append(f"Loop-Pass: {trailers.pass_number}")
+    if trailers.turn:
+        lines.append(f"Loop-Turn: {trailers.turn}")
+    if trailers.outcome:
+        lines.append(f"Loop-Outcome: {trailers.outcome}")
+    if trailers.pass_number:
+        lines.append(f"Loop-Seconds: {trailers.seconds:.3f}")
+    lines.append(f"Loop-Runner: {trailers.runner}")
+    printable = "".join(char if char.isprintable() else " " for char in subject)
+    return " ".join(printable.split()) + "\n\n" + "\n".join(lines) + "\n"
+
+
+def trailers_from(text: str) -> Trailers:
+    """What ``message`` was given, as far as the text says it; never fails on a person's own commit."""
+    found = dict(re.findall(r"^Loop-([A-Za-z]+): (.*)$", text.rstrip().rpartition("\n\n")[2], re.MULTILINE))
+    outcome = found.get("Outcome")
+    return Trailers(
+        pass_number=_number(found.get("Pass")),
+        turn=_number(found.get("Turn")),
+        outcome=cast("PassOutcome", outcome)
+        if outcome in {"accepted", "rejected", "broken", "stopped"}
+        else None,
+        seconds=_seconds(found.get("Seconds")),
+        runner=found.get("Runner", ""),
+    )
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and re.fullmatch(r"[0-9]{1,9}", text) else 0
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else 0.0

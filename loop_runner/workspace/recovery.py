@@ -1,0 +1,124 @@
+"""What is done before a run goes on: clear what a killed git left, set aside, put back.
+
+Runs under the run folder's lock only. Nothing is ever lost: files that differ from HEAD are committed
+under ``refs/loop-runner/set-aside/N`` first, and what git cannot hold is moved into
+``.git/loop-runner/displaced/``. Never runs git on the files themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop_runner import __version__
+from loop_runner.workspace import fast_import, layout
+from loop_runner.workspace.fast_import import Blob, NewCommit
+from loop_runner.workspace.folder import Folder
+from loop_runner.workspace.git import Git
+from loop_runner.workspace.history import Commit, History
+from loop_runner.workspace.walk import NO_LIMITS, TEMPORARY, Found, Limits, Walked, Walker
+
+SET_ASIDE = "refs/loop-runner/set-aside"
+_OWNED = tuple(os.fsencode(name) for name in (layout.MODEL_FOLDER, *layout.RUNNER_FOLDERS))
+_STALE = ("*.lock", "refs/**/*.lock", "objects/**/tmp_obj_*", "objects/pack/tmp_*", "fast_import_crash_*")
+
+Tree = Mapping[bytes, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What recovery did. ``set_aside`` says where changed files went; None when there were none."""
+
+    tree: Tree
+    set_aside: str | None
+
+
+def clear_stale(git_dir: Path) -> None:
+    """Remove what a killed git leaves behind: locks, unfinished objects, the marks of unfinished packs."""
+    for pattern in _STALE:
+        for path in git_dir.glob(pattern):
+            path.unlink(missing_ok=True)
+    for keep in (git_dir / "objects" / "pack").glob("*.keep"):
+        if keep.read_bytes().startswith(b"fast-import"):  # a person's own .keep says something else
+            keep.unlink(missing_ok=True)
+
+
+def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: Limits) -> Recovered:
+    """Make the files be what ``head`` says, after setting aside what nobody could get back."""
+    folder.remove_unfinished()
+    expected = history.tree(head.oid)
+    there = _look(folder, expected, limits)
+    before = [history.tree(parent) for parent in head.parents]
+    edits = {path: each for path, each in there.files.items() if _is_edit(path, each, expected, before)}
+    ref = _set_aside(git, history, head, edits) if edits else None
+    for path, _ in there.unstored:
+        folder.move_aside(os.fsencode(path))
+        folder.remove_empty(os.fsencode(path).rpartition(b"/")[0])
+    _restore(folder, history, expected, there)
+    moved = [f"{path} is now {where}" for path, where in folder.moved_aside]
+    words = ([f"git ref {ref}"] if ref else []) + moved
+    return Recovered(expected, "; ".join(words) or None)
+
+
+def _look(folder: Folder, expected: Tree, limits: Limits) -> Walked:
+    """What is there: our folders whole, and of the rest what HEAD has; all else is a person's."""
+    known = {path: blob for path, (_, blob) in expected.items()}
+    walks = [Walker(limits if top == _OWNED[0] else NO_LIMITS).walk(folder.fd, top, known) for top in _OWNED]
+    files = {path: each for walked in walks for path, each in walked.files.items()}
+    walker = Walker(NO_LIMITS)
+    for path in (path for path in expected if path.partition(b"/")[0] not in _OWNED):
+        with contextlib.suppress(OSError), folder.existing(path.rpartition(b"/")[0]) as fd:
+            if found := walker.look_at(fd, path, known):
+                files[path] = found
+    unstored = tuple(each for walked in walks for each in walked.unstored)
+    return Walked(files, unstored, tuple(path for walked in walks for path in walked.empty_folders))
+
+
+def _is_edit(path: bytes, found: Found, expected: Tree, before: list[dict[bytes, tuple[str, str]]]) -> bool:
+    """The file is neither what HEAD says nor what its parents say: a crash between commit and files."""
+    if path.rpartition(b"/")[2].startswith(TEMPORARY):
+        return False
+    now = (found.mode, found.blob)
+    return now != expected.get(path) and all(now != tree.get(path) for tree in before)
+
+
+def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, Found]) -> str:
+    taken = git.run("for-each-ref", "--format=%(refname)", SET_ASIDE).decode().split()
+    number = max((int(name.rpartition("/")[2]) for name in taken), default=0) + 1
+    ref = f"{SET_ASIDE}/{number}"
+    subject = f"set aside: {len(edits)} files that no turn committed"
+    commit = fast_import.write(
+        git,
+        NewCommit(
+            message=layout.message(subject, layout.Trailers(runner=__version__)),
+            time=int(time.time()),
+            parents=[head.oid],
+            set_paths={path: _blob(history, each) for path, each in edits.items()},
+        ),
+    )
+    fast_import.point(git, ref, commit, was=None)
+    return ref
+
+
+def _blob(history: History, found: Found) -> Blob:
+    # Only the mode differs when there are no bytes: the blob itself is stored.
+    return Blob(history.blob(found.blob) if found.data is None else found.data, found.mode)
+
+
+def _restore(folder: Folder, history: History, expected: Tree, there: Walked) -> None:
+    for path in there.files:
+        if path not in expected:
+            folder.remove(path)
+    for name in there.empty_folders:
+        folder.remove_empty(os.fsencode(name))
+    for path, (mode, oid) in expected.items():
+        found = there.files.get(path)
+        if found is None or (found.mode, found.blob) != (mode, oid):
+            folder.write(path, Blob(history.blob(oid), mode))
+    _, empty_folders = layout.walk_report_from(history.read(layout.WALK_FILE))
+    for name in (layout.NOTES_FOLDER, *empty_folders):
+        folder.make_folder(os.fsencode(name))

@@ -1,0 +1,471 @@
+"""The run folder's one writer: every turn a commit, every pass a merge, under one lock.
+
+Owns the order of the writes, which is the whole promise: the commit is durable, then the journal lets go
+of its calls, then the files are put on disk. A crash at any moment leaves a history that the run goes on
+from, and the journal with the replies that are paid for and not in it. Pass and turn numbers always come
+from git.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from loop_runner import __version__
+from loop_runner.errors import WorkspaceError
+from loop_runner.records import Answer, Checkpoint, PassOutcome, Snapshot, Spend, TurnRecord
+from loop_runner.workspace import checkout, durable, fast_import, faults, journal, layout, packs, recovery
+from loop_runner.workspace.fast_import import Blob, NewCommit
+from loop_runner.workspace.folder import Folder
+from loop_runner.workspace.git import Git, GitFailed
+from loop_runner.workspace.history import Commit, History, Price
+from loop_runner.workspace.journal import Journal
+from loop_runner.workspace.layout import Trailers, TurnText
+from loop_runner.workspace.lock import Lock
+from loop_runner.workspace.walk import Limits, Walked, Walker
+
+_PRIVATE = "loop-runner"
+_BRANCH = "refs/heads/main"
+
+# Laid out by hand: the same repository whatever git is installed, with no template and no hooks.
+_CONFIG = """\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = false
+\tlogallrefupdates = false
+\tautocrlf = false
+\tfsync = all
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+"""
+# Above any .gitattributes of the model's: a person's git, too, is to leave the bytes alone.
+_ATTRIBUTES = "* -text -ident -filter -working-tree-encoding\n"
+
+
+class Workspace:
+    """A run folder, open for writing. Made by ``create`` or ``open``; ends with ``close``.
+
+    ``set_aside`` says where changed files went that ``open`` found, None when there were none; ``unstored``
+    is what of the model's files the last turn commit does not hold: (path, reason).
+    """
+
+    def __init__(self, folder: Path, held: Lock, *, limits: Limits) -> None:
+        self.folder = folder
+        self.private_folder = folder / ".git" / _PRIVATE
+        self.model_folder = folder / layout.MODEL_FOLDER
+        self.set_aside: str | None = None
+        self._lock = held
+        self._limits = limits
+        self._git = Git(folder / ".git", held.fd)
+        self._walker = Walker(limits)
+        self._tree: dict[bytes, tuple[str, str]] = {}  # HEAD's files: mode and blob (of the model's)
+        with contextlib.ExitStack() as stack:
+            stack.callback(held.release)
+            self._history = stack.enter_context(History(folder))
+            self._head = self._history.head()
+            with faults.told(folder, "opening it"):
+                self._branch = self._current_branch()
+                self._folder = Folder(folder, self.private_folder / "displaced")
+                stack.callback(self._folder.close)
+                self._recover()
+            self.unstored = self._history.unstored()
+            self.journal = Journal(self.private_folder / "journal", self._head.commit, folder=folder)
+            stack.callback(self.journal.close)
+            self._joiner = packs.Joiner(self._git.git_dir)
+            stack.callback(self._joiner.stop)
+            self._closing = stack.pop_all()
+
+    # ── open and close ──────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        files: Mapping[str, bytes],
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> Workspace:
+        """Make the run folder ``folder`` with ``files`` as its first commit; it appears whole or not at all.
+
+        Raises ``WorkspaceError`` when something is there already, ``EnvironmentFault`` without git or space.
+        """
+        folder = folder.absolute()
+        with faults.told(folder, "making the run folder"), _claimed(folder):
+            _refuse_contents(folder)
+            held = _lay_out(folder, name, layout.creation_files(_checked(files)))
+        return cls(folder, held, limits=limits)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> Workspace:
+        """Take the run folder's lock and bring everything to where the last commit stands.
+
+        Raises ``WorkspaceError``: no run folder, a newer format, damaged, unwritable, in use.
+        """
+        folder = folder.absolute()
+        with History(folder):
+            pass  # refuses what is no run folder before anything is written there
+        with faults.told(folder, "taking its lock"):
+            (folder / ".git" / _PRIVATE).mkdir(exist_ok=True)
+            held = Lock.take(folder / ".git" / _PRIVATE / "lock", folder)
+        return cls(folder, held, limits=limits)
+
+    def close(self) -> None:
+        """Leave the folder as a person expects it and give the lock back; more than once is fine."""
+        with self._closing:
+            if self._lock.fd >= 0:
+                self._set_index()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ── reading what is committed ───────────────────────────────────────────────────────────────────
+
+    def head(self) -> Checkpoint:
+        """Where the run stands."""
+        return self._head
+
+    def read(self, path: str, at: str | None = None) -> bytes | None:
+        """The committed bytes at ``path`` (at HEAD, or in the commit ``at``); None when there are none."""
+        return self._history.read(path, at or self._head.commit)
+
+    def files(self, prefix: str = "") -> list[str]:
+        """The committed paths below the folder ``prefix`` ("workspace/notes/"), sorted."""
+        return self._history.files(prefix, self._head.commit)
+
+    def turns(self, pass_number: int) -> list[TurnText]:
+        """What each committed turn of a pass adds to the conversation, in order."""
+        return self._history.turns(pass_number, self._head.commit)
+
+    def snapshot(self) -> Snapshot:
+        """The variables at HEAD; one whose blob is damaged is lost, with the reason."""
+        return self._history.snapshot(self._head.commit)
+
+    def answer(self, at_pass: int | None = None) -> Answer:
+        """The committed answer, at HEAD or as a pass left it. ``WorkspaceError``: no such pass."""
+        if at_pass is None:
+            return self._history.answer(self._head.commit)
+        for entry in self._history.passes():
+            if entry.checkpoint.pass_number == at_pass:
+                return self._history.answer(entry.checkpoint.commit)
+        raise WorkspaceError(
+            f"{self.folder} has no pass {at_pass}", hint=f"`loop-runner log {self.folder}` lists them"
+        )
+
+    def spend(self, price: Price | None = None) -> Spend:
+        """What the commits say was used; see ``History.spend``."""
+        return self._history.spend(price)
+
+    def checkout(self, into: Path) -> None:
+        """Put the answer and ``workspace/`` of HEAD into the empty or missing folder ``into``, read-only.
+
+        Links are kept only when they lead to a file or folder of the checkout.
+        """
+        with faults.told(into, "checking out the answer"):
+            checkout.write(self._history, self._head.commit, into)
+
+    # ── committing ──────────────────────────────────────────────────────────────────────────────────
+
+    def commit_turn(self, turn: TurnRecord, files: Mapping[str, bytes]) -> Checkpoint:
+        """Commit a turn with the model's files as they lie there; it survives a power cut when this returns.
+
+        ``files`` are further files of the runner's, such as ``passes/0001/injected.md``. Calls in the journal
+        that ``turn.calls`` does not name are committed with it: they are paid for. ``ValueError`` when the
+        turn is not the next one.
+        """
+        self._require_next(turn.pass_number, turn.number)
+        doing = f"committing pass {turn.pass_number} turn {turn.number}"
+        with faults.told(self.folder, doing):
+            walked = self._walk()
+        calls = [*turn.calls, *self.journal.calls()]
+        ours, gone = self._turn_files(turn, walked)
+        ours |= layout.turn_files(turn, calls) | _checked(files)
+        trailers = Trailers(turn.pass_number, turn.number, None, turn.seconds, __version__)
+        checkpoint = self._commit(
+            NewCommit(
+                message=layout.message(layout.turn_subject(turn), trailers),
+                time=int(time.time()),
+                parents=[self._head.commit],
+                set_paths=_blobs(ours) | self._changed(walked),
+                removed_paths=[os.fsencode(path) for path in gone] + self._removed(walked),
+            ),
+            doing,
+        )
+        self._tree = {path: at for path, at in self._tree.items() if not _is_models(path)}
+        self._tree |= {path: (each.mode, each.blob) for path, each in walked.files.items()}
+        self.unstored = walked.unstored
+        self._settle(checkpoint, {journal.key(call) for call in calls}, ours, gone, doing)
+        return checkpoint
+
+    def commit_pass(
+        self,
+        pass_number: int,
+        outcome: PassOutcome,
+        subject: str = "",
+        files: Mapping[str, bytes] | None = None,
+        *,
+        seconds: float = 0.0,
+    ) -> Checkpoint:
+        """Commit the end of a pass: a merge of its last turn into the story of passes.
+
+        The tree is the last turn's with ``files``. A pass without turns is an ordinary commit. Calls made
+        since the last turn (judges') are kept in ``passes/N/calls.jsonl``. ``seconds``: what verifying took.
+        """
+        doing = f"committing pass {pass_number}"
+        calls = self.journal.calls()
+        ours = _checked(files or {})
+        if calls:
+            path = f"{layout.pass_folder(pass_number)}/calls.jsonl"
+            ours[path] = layout.calls_to_jsonl(layout.in_order(calls))
+        head = self._history.commit(self._head.commit)
+        base = self._base_of(pass_number, head)
+        trailers = Trailers(pass_number, 0, outcome, seconds, __version__)
+        checkpoint = self._commit(
+            NewCommit(
+                message=layout.message(subject or f"pass {pass_number}: {outcome}", trailers),
+                time=int(time.time()),
+                parents=[head.oid] if base == head.oid else [base, head.oid],
+                tree=head.tree,
+                set_paths=_blobs(ours),
+            ),
+            doing,
+        )
+        self._settle(checkpoint, {journal.key(call) for call in calls}, ours, [], doing)
+        self._set_index()
+        self._joiner.start()
+        return checkpoint
+
+    def _commit(self, new: NewCommit, doing: str) -> Checkpoint:
+        try:
+            with faults.told(self.folder, doing):
+                oid = fast_import.write(self._git, new)
+                fast_import.point(self._git, self._branch, oid, was=self._head.commit)
+        except GitFailed as error:
+            with contextlib.suppress(OSError):  # half a pack takes space that may be what is missing
+                recovery.clear_stale(self._git.git_dir)
+            if "but expected" in error.stderr:
+                raise self._was_moved() from error
+            raise error.fault(self.folder, doing) from error
+        said = layout.trailers_from(new.message)
+        subject = new.message.partition("\n")[0]
+        return Checkpoint(oid, said.pass_number, said.turn, subject, said.outcome)
+
+    def _settle(
+        self,
+        checkpoint: Checkpoint,
+        calls: set[journal.Key],
+        files: Mapping[str, bytes],
+        gone: list[str],
+        doing: str,
+    ) -> None:
+        """What follows a durable commit. A crash before or within it is made good by ``open``."""
+        self._head = checkpoint
+        self._tree |= {os.fsencode(path): ("100644", "") for path in files}
+        for path in gone:
+            self._tree.pop(os.fsencode(path), None)
+        self.journal.move_on(checkpoint.commit, calls)
+        with faults.told(self.folder, f"putting files in place after {doing}"):
+            for path, data in files.items():
+                self._folder.write(os.fsencode(path), Blob(data))
+            for path in gone:
+                self._folder.remove(os.fsencode(path))
+
+    def _require_next(self, pass_number: int, turn: int) -> None:
+        head = self._head
+        after = (head.pass_number, head.turn + 1) if head.turn else (head.pass_number + 1, 1)
+        if (pass_number, turn) != after:
+            msg = f"pass {pass_number} turn {turn} does not follow {head.subject!r}"
+            raise ValueError(msg)
+
+    def _turn_files(self, turn: TurnRecord, walked: Walked) -> tuple[dict[str, bytes], list[str]]:
+        """The variables and the report on the walk: what to write, and which paths go."""
+        stored = frozenset(self._blob_names())
+        files, named = layout.snapshot_files(turn.snapshot, stored)
+        gone = [layout.blob_path(name) for name in sorted(stored - named)]
+        report = layout.walk_report(walked.unstored, walked.empty_folders)
+        if report:
+            files[layout.WALK_FILE] = report
+        elif os.fsencode(layout.WALK_FILE) in self._tree:
+            gone.append(layout.WALK_FILE)
+        return files, gone
+
+    # ── the model's files ───────────────────────────────────────────────────────────────────────────
+
+    def _walk(self) -> Walked:
+        known = {path: blob for path, (_, blob) in self._tree.items() if _is_models(path)}
+        return self._walker.walk(self._folder.fd, os.fsencode(layout.MODEL_FOLDER), known)
+
+    def _changed(self, walked: Walked) -> dict[bytes, Blob]:
+        changed = {}
+        for path, each in walked.files.items():
+            if self._tree.get(path) != (each.mode, each.blob):
+                data = self._history.blob(each.blob) if each.data is None else each.data
+                changed[path] = Blob(data, each.mode)
+        return changed
+
+    def _removed(self, walked: Walked) -> list[bytes]:
+        return [path for path in self._tree if _is_models(path) and path not in walked.files]
+
+    def _blob_names(self) -> Iterator[str]:
+        prefix = os.fsencode(layout.blob_path(""))
+        return (os.fsdecode(path[len(prefix) :]) for path in self._tree if path.startswith(prefix))
+
+    # ── the branch ──────────────────────────────────────────────────────────────────────────────────
+
+    def _recover(self) -> None:
+        recovery.clear_stale(self.folder / ".git")
+        info = self.folder / ".git" / "info"
+        if not (info / "attributes").exists():  # a clone brings none
+            info.mkdir(exist_ok=True)
+            (info / "attributes").write_text(_ATTRIBUTES)
+        head = self._history.commit(self._head.commit)
+        try:
+            done = recovery.put_back(self._folder, self._history, self._git, head, self._limits)
+        except GitFailed as error:
+            raise error.fault(self.folder, "setting changed files aside") from error
+        self.set_aside = done.set_aside
+        self._tree = dict(done.tree)
+        self._set_index()
+
+    def _current_branch(self) -> str:
+        head = (self.folder / ".git" / "HEAD").read_text().strip()
+        if not head.startswith("ref: refs/heads/"):
+            raise WorkspaceError(
+                f"{self.folder} has no branch checked out",
+                why="the next turn would be committed where nothing keeps it",
+                hint=f"`git -C {self.folder} switch main`",
+            )
+        return head.removeprefix("ref: ")
+
+    def _base_of(self, pass_number: int, head: Commit) -> str:
+        """The commit that the pass's first turn was made after; HEAD itself when the pass has no turn."""
+        commit = head
+        while (said := commit.trailers).pass_number == pass_number or not said.runner:
+            is_end = said.turn == 0 and bool(said.runner)
+            if is_end or not commit.parents:
+                break
+            if said.turn == 1:
+                return commit.parents[0]
+            commit = self._history.commit(commit.parents[0])
+        return head.oid
+
+    def _set_index(self) -> None:
+        """Make a person's ``git status`` compare with the last commit. Reads no file but git's."""
+        # Somebody's own git may hold the index; the next pass tries again.
+        with contextlib.suppress(GitFailed):
+            self._git.run("read-tree", self._head.commit)
+
+    def _was_moved(self) -> WorkspaceError:
+        branch = self._branch.removeprefix("refs/heads/")
+        return WorkspaceError(
+            f"the branch {branch} of {self.folder} was moved by another program",
+            why="committing over it would drop what that program did",
+            hint=f"look at `git -C {self.folder} log`; `loop-runner resume {self.folder}` goes on from there",
+        )
+
+
+# ── making a run folder ─────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Within it, nobody else makes a run folder in ``folder``, which exists."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _refuse_contents(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()} - {".git.new"}
+    if not names:
+        return
+    if ".git" in names and (layout.FORMAT_FILE in names or (folder / ".git" / _PRIVATE).is_dir()):
+        with History(folder) as history:
+            raise _is_there(folder, history.head())
+    shown = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    raise WorkspaceError(
+        f"{folder} is not empty and is no run folder: it holds {shown}",
+        why="a run puts back and removes files in its folder, and these are not its own",
+        hint="choose another folder with --run-dir, or empty this one",
+    )
+
+
+def _is_there(folder: Path, head: Checkpoint) -> WorkspaceError:
+    if head.outcome == "accepted":
+        return WorkspaceError(
+            f"{folder} holds a finished run (pass {head.pass_number} was accepted)",
+            why="a run folder holds one run, and its history is the proof of it",
+            hint=f"see it with `loop-runner show {folder}`, or choose another folder with --run-dir",
+        )
+    return WorkspaceError(
+        f"{folder} holds an unfinished run (pass {head.pass_number}, turn {head.turn})",
+        why="starting over would leave paid work behind",
+        hint=f"go on with `loop-runner resume {folder}`, or choose another folder with --run-dir",
+    )
+
+
+def _lay_out(folder: Path, name: str, files: Mapping[str, bytes]) -> Lock:
+    """Make the repository beside its place, its first commit in it, and move it there; returns its lock."""
+    new = folder / ".git.new"
+    shutil.rmtree(new, ignore_errors=True)  # of a runner that was killed here: it held no commit
+    for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", _PRIVATE):
+        (new / part).mkdir(parents=True)
+    (new / "HEAD").write_text(f"ref: {_BRANCH}\n")
+    (new / "config").write_text(_CONFIG)
+    (new / "info" / "attributes").write_text(_ATTRIBUTES)
+    held = Lock.take(new / _PRIVATE / "lock", folder)
+    try:
+        message = layout.message(f"run: {name}", Trailers(runner=__version__))
+        git = Git(new, held.fd)
+        first = fast_import.write(git, NewCommit(message, int(time.time()), set_paths=_blobs(files)))
+        fast_import.point(git, _BRANCH, first, was=None)
+        durable.sync_tree(new)
+        new.rename(folder / ".git")
+        durable.sync(folder)
+        durable.sync(folder.parent)
+    except GitFailed as error:
+        held.release()
+        raise error.fault(folder, "making the run folder") from error
+    except BaseException:
+        held.release()
+        raise
+    return held
+
+
+def _checked(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """``files`` again, if every path is one that the runner may write."""
+    for path in files:
+        parts = path.split("/")
+        if not all(parts) or {".", "..", ".git"} & set(parts) or parts[0] == layout.MODEL_FOLDER:
+            msg = f"the runner does not write {path!r}"
+            raise ValueError(msg)
+    return dict(files)
+
+
+def _blobs(files: Mapping[str, bytes]) -> dict[bytes, Blob]:
+    return {os.fsencode(path): Blob(data) for path, data in files.items()}
+
+
+def _is_models(path: bytes) -> bool:
+    return path.startswith(b"workspace/")

@@ -1,0 +1,238 @@
+"""The program decides by its exit code; one that does not work is a broken gate, never a wrong answer."""
+
+import json
+import stat
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from loop_runner.records import Accepted, Broken, Inputs, InputText, Rejected
+from loop_runner.verify import Submission, build
+
+
+@pytest.fixture
+def task_dir(tmp_path):
+    folder = tmp_path / "task"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    folder = tmp_path / "checkout"
+    (folder / "workspace" / "notes").mkdir(parents=True)
+    (folder / "answer.md").write_text("42 is it")
+    (folder / "answer.json").write_text("{}")
+    (folder / "workspace" / "notes" / "a.md").write_text("note")
+    (folder / "workspace" / "link").symlink_to("/etc/hostname")
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & ~0o222)
+    yield folder
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+
+
+@pytest.fixture
+def verdict(task_dir, checkout, tmp_path):
+    def run(spec, answer="42 is it"):
+        (verifier,) = build([{"command": spec}], task_dir)
+        text = InputText("a.txt", tmp_path / "a.txt", 3, "abc")
+        return verifier.verify(Submission(answer, checkout, Inputs((text,))))
+
+    return run
+
+
+def python(code):
+    return [sys.executable, "-c", textwrap.dedent(code)]
+
+
+def test_exit_code_0_accepts_and_keeps_the_output(verdict):
+    assert verdict(python("print('fine')")) == Accepted("fine")
+
+
+@pytest.mark.parametrize("code", [1, 2, 125])
+def test_other_exit_codes_reject_with_the_output_as_evidence(verdict, code):
+    said = verdict(python(f"import sys; print('expected 42, got 41'); sys.exit({code})"))
+    assert isinstance(said, Rejected)
+    assert said.reason.endswith(f"ended with exit code {code}")
+    assert said.evidence == "expected 42, got 41"
+
+
+def test_standard_error_is_evidence_too(verdict):
+    assert "AssertionError: no" in verdict(python("assert False, 'no'")).evidence
+
+
+def test_long_output_keeps_its_head_and_its_tail(verdict):
+    said = verdict(python("print('first'); print('x' * 1_000_000); print('last'); raise SystemExit(1)"))
+    assert said.evidence.startswith("first")
+    assert said.evidence.endswith("last")
+    assert len(said.evidence) < 10_000
+
+
+@pytest.mark.parametrize("code", [126, 127, 128, 255])
+def test_exit_codes_that_mean_it_did_not_run_are_broken(verdict, code):
+    assert isinstance(verdict(python(f"raise SystemExit({code})")), Broken)
+
+
+def test_a_missing_program_is_broken(verdict):
+    said = verdict(["no-such-program-anywhere"])
+    assert isinstance(said, Broken)
+    assert "no-such-program-anywhere could not be started" in said.reason
+
+
+def test_a_program_that_is_not_executable_is_broken(verdict, task_dir):
+    (task_dir / "check.sh").write_text("#!/bin/sh\nexit 0\n")
+    assert isinstance(verdict(["check.sh"]), Broken)
+
+
+def test_a_missing_script_is_broken_although_its_interpreter_would_say_2(verdict):
+    said = verdict(["python3", "check.py"])
+    assert isinstance(said, Broken)
+    assert "check.py is neither in the task's folder" in said.reason
+
+
+def test_a_killed_program_is_broken(verdict):
+    said = verdict(python("import os; print('so far', flush=True); os.kill(os.getpid(), 9)"))
+    assert isinstance(said, Broken)
+    assert "SIGKILL; its last line: so far" in said.reason
+
+
+def test_a_program_that_takes_too_long_is_broken_and_ended(verdict):
+    started = time.monotonic()
+    said = verdict({"run": python("import time; time.sleep(60)"), "timeout_s": 0.3})
+    assert isinstance(said, Broken)
+    assert "did not end in 0.3 s" in said.reason
+    assert time.monotonic() - started < 20
+
+
+def test_what_a_program_leaves_running_in_another_session_does_not_hold_up_the_verdict(verdict):
+    started = time.monotonic()
+    said = verdict(["sh", "-c", "setsid sleep 30 & sleep 0.3; echo done"])
+    assert said == Accepted("done")
+    assert time.monotonic() - started < 20
+
+
+def test_programs_and_scripts_are_found_in_the_tasks_folder(verdict, task_dir):
+    (task_dir / "check.py").write_text("import helper; helper.check()")
+    (task_dir / "helper.py").write_text("def check(): print('helped')")
+    assert verdict(["python3", "check.py"]) == Accepted("helped")
+    (task_dir / "tool").write_text("#!/bin/sh\necho ran $1\n")
+    (task_dir / "tool").chmod(0o755)
+    assert verdict("tool 'a b'") == Accepted("ran a b")
+    assert verdict("./tool x") == Accepted("ran x")
+
+
+def test_a_file_of_the_model_never_stands_in_for_one_of_the_task(verdict, task_dir):
+    (task_dir / "answer.md").write_text("not the answer")
+    assert verdict(["cat", "answer.md"]) == Accepted("42 is it")
+
+
+def test_there_is_no_shell(verdict):
+    assert verdict("echo a;b $HOME `x` > y") == Accepted("a;b $HOME `x` > y")
+
+
+def test_it_gets_the_answer_the_workspace_and_the_inputs_and_nothing_of_our_environment(
+    verdict, task_dir, monkeypatch
+):
+    monkeypatch.setenv("SECRET_TOKEN", "hidden")
+    said = verdict(
+        python(
+            """
+            import json, os, pathlib, sys
+            env = dict(os.environ)
+            print(json.dumps({
+                "names": sorted(env),
+                "answer": pathlib.Path(env["LOOP_ANSWER"]).read_text(),
+                "stdin": sys.stdin.read(),
+                "note": pathlib.Path(env["LOOP_WORKSPACE"], "notes/a.md").read_text(),
+                "inputs": json.load(open(env["LOOP_INPUTS"])),
+                "task": env["LOOP_TASK_DIR"],
+                "here": sorted(os.listdir()),
+                "home": os.listdir(env["HOME"]),
+            }))
+            """
+        )
+    )
+    seen = json.loads(said.evidence)
+    wanted = {
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "LANG",
+        "LOOP_ANSWER",
+        "LOOP_WORKSPACE",
+        "LOOP_INPUTS",
+        "LOOP_TASK_DIR",
+    }
+    assert set(seen["names"]) - {"LC_CTYPE"} == wanted
+    assert seen["answer"] == seen["stdin"] == "42 is it"
+    assert seen["note"] == "note"
+    assert [(one["name"], one["sha256"]) for one in seen["inputs"]] == [("a.txt", "abc")]
+    assert seen["task"] == str(task_dir)
+    assert seen["here"] == ["answer.json", "answer.md", "workspace"]
+    assert seen["home"] == []
+
+
+def test_it_may_write_and_nothing_of_it_reaches_the_checkout(verdict, checkout):
+    before = sorted(str(path) for path in checkout.rglob("*"))
+    said = verdict(
+        python(
+            """
+            import os
+            open("new", "w").close()
+            open("answer.md", "w").write("forged")
+            open("workspace/notes/a.md", "w").write("forged")
+            os.mkdir("workspace/deep"); os.chmod("workspace/deep", 0)
+            print(os.getcwd())
+            """
+        )
+    )
+    assert isinstance(said, Accepted)
+    assert sorted(str(path) for path in checkout.rglob("*")) == before
+    assert (checkout / "answer.md").read_text() == "42 is it"
+    assert not Path(said.evidence).exists()
+
+
+def test_links_of_the_model_are_copied_as_links(verdict, checkout):
+    said = verdict(python("import os; print(os.readlink('workspace/link'))"))
+    assert said.evidence == "/etc/hostname"
+    assert stat.S_ISLNK((checkout / "workspace" / "link").lstat().st_mode)
+
+
+def test_a_checkout_that_is_gone_is_broken(task_dir, tmp_path):
+    (verifier,) = build([{"command": "true"}], task_dir)
+    assert isinstance(verifier.verify(Submission("x", tmp_path / "gone", Inputs(()))), Broken)
+
+
+# ── the report on the last line ─────────────────────────────────────────────────────────────────────
+
+
+def test_a_last_line_of_json_gives_score_and_reason(verdict):
+    said = verdict(
+        python("""print('3 of 4'); print('{"score": 0.75, "reason": "row 4 is missing"}'); exit(1)""")
+    )
+    assert said == Rejected("row 4 is missing", "3 of 4", 0.75)
+    assert verdict(python("""print('{"score": 0.5}')""")) == Accepted("", 0.5)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"score": "high"}', '{"score": NaN}', '{"score": true}', '{"score": Infinity}', '{"reason": 5}']
+)
+def test_a_report_that_makes_no_sense_is_passed_over(verdict, line):
+    said = verdict(python(f"print({line!r}); exit(1)"))
+    assert (said.score, said.reason.endswith("ended with exit code 1")) == (0.0, True)
+
+
+@pytest.mark.parametrize("line", ["{", '{"other": 1}', "[1]", "{" * 5000])
+def test_other_last_lines_are_plain_output(verdict, line):
+    assert verdict(python(f"print({line!r}); exit(1)")).evidence == line
+
+
+def test_a_score_is_kept_between_0_and_1(verdict):
+    assert verdict(python("""print('{"score": 7}'); exit(1)""")).score == 1.0
+    assert verdict(python("""print('{"score": -7}'); exit(1)""")).score == 0.0
