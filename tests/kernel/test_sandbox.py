@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_runner.errors import EnvironmentFault
-from loop_runner.kernel import sandbox
+from loop_runner.kernel import sandbox, seccomp
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.wrap import Layers, Limits, free_uid, hand_over, inner_pid
 from tests.support import confined
@@ -145,7 +146,7 @@ def outside(tmp_path):
             "udp": udp.getsockname()[1],
             "abstract": name,
             "datagram": str(folder / "datagram"),
-            "numbers": {key: numbers[column] for key, numbers in sandbox.seccomp.NUMBERS.items()},
+            "numbers": {key: numbers[column] for key, numbers in seccomp.NUMBERS.items()},
         }
         yield given_
         for each in (udp, datagram):
@@ -266,6 +267,7 @@ def test_nothing_lives_on_when_the_host_is_killed(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", host, str(tmp_path)], env=env, stdout=subprocess.PIPE
     ) as process:
+        assert process.stdout
         assert process.stdout.readline() == b"up\n"
         process.kill()
     _eventually(lambda: _count(token) == 0)
@@ -283,7 +285,9 @@ def test_the_kernel_inside_bubblewrap_can_be_interrupted(tmp_path):
     launch, process = start(TIERS["A"], tmp_path, code)
     try:
         process.stdout.readline()
-        os.kill(inner_pid(process.pid), signal.SIGINT)
+        inner = inner_pid(process.pid)
+        assert inner is not None
+        os.kill(inner, signal.SIGINT)
         assert process.communicate(timeout=10)[0] == b"interrupted\n"
         assert process.returncode == 0
     finally:
@@ -427,7 +431,7 @@ def report_as_ordinary_user(before=None, search_path=None):
     path = os.environ["PATH"] if search_path is None else search_path
     ran = confined.host_as_ordinary_user(python, REPORT, path, before=before)
     assert ran.returncode == 0, ran.stderr
-    report: dict = json.loads(ran.stdout)
+    report: dict[str, Any] = json.loads(ran.stdout)
     return report
 
 
