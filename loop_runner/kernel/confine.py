@@ -87,6 +87,7 @@ def enter(plan_fd: int) -> None:
     with os.fdopen(plan_fd, "rb") as file:
         plan = json.loads(file.read())
     outcome = apply(plan)
+    os.environ.pop("PWD", None)  # bubblewrap's
     report_fd = plan.get("report_fd")
     if report_fd is not None:
         os.write(report_fd, json.dumps(outcome).encode() + b"\n")

@@ -16,7 +16,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner.errors import EnvironmentFault
+from loop_runner.errors import KernelError
 
 # Shared libraries and the linker's own files; time zones for ``zoneinfo``. No programs, no configuration.
 _SYSTEM = (
@@ -29,7 +29,7 @@ _PREFIX_PARTS = ("lib", "lib64", "pyvenv.cfg", "share/zoneinfo")
 _ASK = """\
 import json, os, sys
 prefixes = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
-print(json.dumps([prefixes, os.path.dirname(os.__file__), sys.path]))
+print(json.dumps([prefixes, os.path.dirname(os.__file__), sys.path, sys.executable]))
 """
 _ASK_TIMEOUT_S = 30
 _MAX_LINKS = 40
@@ -37,15 +37,14 @@ _MANY_MOUNTS = 64
 
 
 @functools.lru_cache(maxsize=32)
-def python_paths(python: str) -> tuple[str, ...]:
+def python_paths(python: str, *, has_packages: bool) -> tuple[str, ...]:
     """The paths that the interpreter ``python`` (absolute) needs: its own library, and its packages.
 
-    The runner's own interpreter is started without its packages, so those are left out.
-    ``EnvironmentFault`` when another one cannot be run at all.
+    Without packages it is the runner's own. ``KernelError`` when it cannot be run at all.
     """
-    if os.path.abspath(python) == os.path.abspath(sys.executable):  # noqa: PTH100 - links must stay as they are
+    if not has_packages:
         bases = {sys.base_prefix, sys.base_exec_prefix}
-        told = _Told([sys.prefix, *bases], os.path.dirname(os.__file__), [])  # noqa: PTH120
+        told = _Told([sys.prefix, *bases], os.path.dirname(os.__file__), [], python)  # noqa: PTH120
         venvs = {sys.prefix} - bases
     else:
         told, venvs = _ask(python), set()
@@ -57,6 +56,16 @@ def python_paths(python: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path for path in paths if os.path.lexists(path)))
 
 
+def behind_script(python: str) -> str:
+    """The interpreter itself, where ``python`` is a script that looks for it (as those of pyenv are)."""
+    try:
+        with Path(python).open("rb") as file:
+            is_script = file.read(2) == b"#!"
+    except OSError:
+        return python  # what keeps it from being read will keep it from being started
+    return _ask(python).executable if is_script else python
+
+
 @dataclass(frozen=True, slots=True)
 class _Told:
     """What an interpreter says about itself."""
@@ -64,6 +73,7 @@ class _Told:
     prefixes: list[str]
     stdlib: str
     search: list[str]  # its ``sys.path``
+    executable: str
 
 
 def _below(prefix: str, names: Sequence[str]) -> list[str]:
@@ -74,6 +84,7 @@ def _below(prefix: str, names: Sequence[str]) -> list[str]:
     return [] if prefix in _SYSTEM_PREFIXES else [f"{prefix}/{name}" for name in names]
 
 
+@functools.lru_cache(maxsize=8)
 def _ask(python: str) -> _Told:
     try:
         done = subprocess.run(
@@ -87,8 +98,8 @@ def _ask(python: str) -> _Told:
         )
         return _Told(*json.loads(done.stdout))
     except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
-        raise EnvironmentFault(
-            f"the kernel's interpreter {python} cannot be run ({error})",
+        raise KernelError(
+            f"the kernel's interpreter {python} could not be started: {error}",
             why="the model's code runs in it",
             hint="set kernel.python to a Python 3.11 or later that starts without help from the environment",
         ) from None

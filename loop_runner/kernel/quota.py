@@ -13,6 +13,7 @@ from pathlib import Path
 MAX_FILES = 20_000
 MAX_BYTES = 2 * 1024**3
 _BLOCK = 512
+_MOST_COUNTED = 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +32,18 @@ class Quota:
         self._max_files = max_files
         self._max_bytes = max_bytes
 
-    def usage(self) -> Usage:
-        """Count, but not much further than the limits."""
+    def usage(self, slack: float = 1.0) -> Usage:
+        """Count, but not much further than ``slack`` times the limits."""
         files = size = 0
+        max_files, max_bytes = self._max_files * slack, self._max_bytes * slack
         pending = [os.fspath(self._workspace)]
-        while pending and files <= self._max_files and size <= self._max_bytes:
+        while pending and files <= max_files and size <= max_bytes:
             folder = pending.pop()
             try:
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         files += 1
-                        if files > self._max_files or size > self._max_bytes:
+                        if files > max_files or size > max_bytes:
                             break
                         size += _disk_bytes(entry)
                         if entry.is_dir(follow_symlinks=False):
@@ -50,13 +52,25 @@ class Quota:
                 continue  # removed or closed to us while we looked; what is in it cannot be kept either
         return Usage(files, size)
 
-    def check(self) -> str | None:
-        """Why the workspace is over its quota, as a sentence for the model; None while it is not."""
-        usage = self.usage()
-        if usage.files > self._max_files:
-            return f"the workspace holds more than {self._max_files:,} files"
-        if usage.bytes > self._max_bytes:
-            return f"the workspace holds more than {self._max_bytes / 1024**2:,.0f} MiB"
+    def slack(self) -> float:
+        """1, or for a workspace that is over its quota already: twice what it holds, in quotas.
+
+        So that a cell can tidy up, and still cannot go on as before.
+        """
+        usage = self.usage(_MOST_COUNTED)
+        filled = max(usage.files / self._max_files, usage.bytes / self._max_bytes)
+        return 2 * filled if filled > 1 else 1.0
+
+    def check(self, slack: float = 1.0) -> str | None:
+        """Why the workspace is over its quota, as a sentence for the model; None while it is not.
+
+        ``slack``: how many quotas are allowed.
+        """
+        usage = self.usage(slack)
+        if usage.files > self._max_files * slack:
+            return f"the workspace holds more than {self._max_files * slack:,.0f} files"
+        if usage.bytes > self._max_bytes * slack:
+            return f"the workspace holds more than {self._max_bytes * slack / 1024**2:,.0f} MiB"
         return None
 
 

@@ -21,14 +21,15 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from loop_runner.errors import EnvironmentFault
 from loop_runner.kernel import seccomp
+from loop_runner.kernel.mounts import python_paths
 from loop_runner.kernel.wrap import MIB, Launch, Layers, Limits, wrap
 from loop_runner.process import kill_group
+from loop_runner.records import SandboxTier as Tier
 
-Tier = Literal["A", "B", "C"]
 _TIERS: tuple[Tier, ...] = ("A", "B", "C")
 _TIMEOUT_S = 30.0
 _MESSAGE_CHARS = 300
@@ -184,15 +185,17 @@ class SandboxReport:
 def probe(python: str | None = None, search_path: str | None = None) -> SandboxReport:
     """The best sandbox that a kernel in the interpreter ``python`` gets; found out once per process.
 
+    None is the runner's own interpreter without its packages, as ``launch`` starts it.
     ``search_path`` is where bubblewrap is looked for, as in PATH. ``EnvironmentFault`` when not even limits
     work, or when the runner is root and the kernel cannot become another user.
     """
     looked_in = os.environ.get("PATH", os.defpath) if search_path is None else search_path
-    return _probe(python or sys.executable, looked_in)
+    return _probe(python, looked_in)
 
 
 @functools.lru_cache(maxsize=8)
-def _probe(python: str, search_path: str) -> SandboxReport:
+def _probe(python: str | None, search_path: str) -> SandboxReport:
+    python_paths(python or sys.executable, has_packages=python is not None)  # raises when it cannot be run
     failures: dict[str, str] = {}
     bubblewrap = shutil.which("bwrap", path=search_path)
     as_root = os.geteuid() == 0
@@ -270,7 +273,7 @@ def _candidates(bubblewrap: str | None, *, as_root: bool) -> Iterator[Layers]:
 # ── trying ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _observe(layers: Layers, python: str, *, only_memory: bool = False) -> dict[str, str]:
+def _observe(layers: Layers, python: str | None, *, only_memory: bool = False) -> dict[str, str]:
     """Run the tests under ``layers``: test → "" or what happened; under "start": why there are none."""
     try:
         with (
@@ -285,11 +288,12 @@ def _observe(layers: Layers, python: str, *, only_memory: bool = False) -> dict[
         return {"start": str(error)}
 
 
-def _wrapped_tests(layers: Layers, python: str, neighbours: _Neighbours, *, only_memory: bool) -> Launch:
+def _wrapped_tests(
+    layers: Layers, python: str | None, neighbours: _Neighbours, *, only_memory: bool
+) -> Launch:
     settings = {**neighbours.settings(), "only_memory": only_memory}
-    argv = [python, "-P", "-s", "-X", "utf8", "-c", _PROBE, json.dumps(settings)]
-    if os.path.abspath(python) == os.path.abspath(sys.executable):  # noqa: PTH100
-        argv.insert(1, "-S")
+    interpreter = [sys.executable, "-S"] if python is None else [python]
+    argv = [*interpreter, "-P", "-s", "-X", "utf8", "-c", _PROBE, json.dumps(settings)]
     return wrap(
         layers,
         argv,
@@ -426,7 +430,7 @@ def _why_not(tier: str, seen: Mapping[str, str]) -> str:
     return "; ".join(text for text in failed if text)
 
 
-def _with_group(layers: Layers, seen: Mapping[str, str], python: str) -> tuple[Layers, dict[str, str]]:
+def _with_group(layers: Layers, seen: Mapping[str, str], python: str | None) -> tuple[Layers, dict[str, str]]:
     """The same with a control group, if one can be made and was seen to limit memory."""
     grouped = replace(layers, cgroup=True)
     found = _observe(grouped, python, only_memory=True)

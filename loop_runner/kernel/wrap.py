@@ -80,6 +80,7 @@ class Launch:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     popen: dict[str, Any]  # cwd, pass_fds, start_new_session
+    in_bubblewrap: bool = False  # the process that is started is then not the kernel itself
     uid: int | None = None  # who the model's code is; None: the user who started the runner
     _fds: list[int] = field(default_factory=list)
     _group: cgroup.Cgroup | None = None
@@ -152,7 +153,8 @@ def wrap(
     its own. ``read_only`` is what may be read beside Python itself. ``fds`` stay open in the child.
     """
     limits = limits or Limits()
-    launch = Launch((), {}, {}, uid=free_uid(workspace) if layers.uid else None)
+    uid = free_uid(workspace) if layers.uid else None
+    launch = Launch((), {}, {}, in_bubblewrap=layers.bubblewrap is not None, uid=uid)
     try:
         return _fill(launch, layers, argv, env, str(workspace), str(private_dir), read_only, fds, limits)
     except BaseException:
@@ -173,7 +175,9 @@ def _fill(
 ) -> Launch:
     own_tmp = layers.bubblewrap is not None
     writable = [workspace] if own_tmp else [workspace, private_dir]
-    python, inputs = [*python_paths(argv[0]), str(INSIDE)], [str(path) for path in read_only]
+    has_packages = "-S" not in argv[: argv.index("-c")]
+    python = [*python_paths(argv[0], has_packages=has_packages), str(INSIDE)]
+    inputs = [str(path) for path in read_only]
     if launch.uid is not None:
         for folder in writable:
             hand_over(Path(folder), launch.uid)

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from loop_runner.kernel import sandbox, seccomp
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.wrap import Layers, Limits, free_uid, hand_over, inner_pid
 from tests.support import confined
-from tests.support.confined import BUBBLEWRAP, IS_ROOT, TIERS, run, start
+from tests.support.confined import BUBBLEWRAP, IS_ROOT, TIERS, count_processes, eventually, run, start
 
 needs_bubblewrap = pytest.mark.skipif(BUBBLEWRAP is None, reason="TIER A UNTESTED: no bubblewrap")
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="ROOT START UNTESTED: not run as root")
@@ -241,10 +240,10 @@ def test_nothing_lives_on_when_bubblewrap_is_killed(tmp_path):
     launch, process = start(TIERS["A"], tmp_path, code, token)
     try:
         assert process.stdout.readline() == b"up\n"
-        assert _count(token) >= 2
+        assert count_processes(token) >= 2
         process.kill()
         process.wait()
-        _eventually(lambda: _count(token) == 0)
+        eventually(lambda: count_processes(token) == 0)
     finally:
         process.kill()
         process.communicate()
@@ -270,7 +269,7 @@ def test_nothing_lives_on_when_the_host_is_killed(tmp_path):
         assert process.stdout
         assert process.stdout.readline() == b"up\n"
         process.kill()
-    _eventually(lambda: _count(token) == 0)
+    eventually(lambda: count_processes(token) == 0)
 
 
 @needs_bubblewrap
@@ -543,7 +542,7 @@ def test_a_tier_is_given_only_when_all_that_it_needs_was_seen(seen):
 
 
 def test_a_layer_that_is_not_put_on_is_not_claimed():
-    bare = sandbox._observe(Layers(uid=IS_ROOT), sys.executable)
+    bare = sandbox._observe(Layers(uid=IS_ROOT), None)
     report = sandbox._report("C", Layers(), bare, ())
     assert "there is no network, this machine's own services included" not in report.enforced
     assert "memory of all processes of the kernel together is limited" not in report.enforced
@@ -551,7 +550,7 @@ def test_a_layer_that_is_not_put_on_is_not_claimed():
 
 
 def test_every_test_of_a_claim_is_really_run():
-    seen = sandbox._observe(TIERS["B"], sys.executable)
+    seen = sandbox._observe(TIERS["B"], None)
     assert set(ALL_TESTS) - {"total_memory"} <= set(seen)
 
 
@@ -602,20 +601,3 @@ def test_the_quota_survives_deep_folders_and_strange_names(tmp_path):
         here.mkdir()
     (tmp_path / "new\nline").touch()
     assert Quota(tmp_path).usage().files == 41
-
-
-def _count(token):
-    found = 0
-    for entry in Path("/proc").iterdir():
-        try:
-            found += entry.name.isdigit() and token.encode() in (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-    return found
-
-
-def _eventually(is_true):
-    deadline = time.monotonic() + 5
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

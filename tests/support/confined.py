@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,3 +149,22 @@ def can_unshare():
     if pid == 0:
         os._exit(ctypes.CDLL(None).unshare(0x10000000) != 0)
     return os.waitpid(pid, 0)[1] == 0
+
+
+def count_processes(token):
+    """How many processes of the machine have ``token`` among their arguments."""
+    found = 0
+    for entry in Path("/proc").iterdir():
+        try:
+            found += entry.name.isdigit() and token.encode() in (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+    return found
+
+
+def eventually(is_true):
+    """Wait until ``is_true()``; fail after five seconds."""
+    deadline = time.monotonic() + 5
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
