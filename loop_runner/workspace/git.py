@@ -72,7 +72,7 @@ class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of o
     def fault(self, folder: Path, doing: str) -> LoopRunnerError:
         """The error to raise for it, by whose fault it was."""
         said = self.stderr.strip().splitlines()[-1:] or [f"exit code {self.exit_code}"]
-        if "No space left" in self.stderr or "Disk quota" in self.stderr:
+        if "No space left" in self.stderr or "Disk quota" in self.stderr or faults.is_full(folder):
             return faults.disk_full(folder, doing)
         if "Permission denied" in self.stderr or "Read-only file system" in self.stderr:
             return faults.unwritable(folder, doing, "git was refused")
