@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from loop_runner import config, runs
+from loop_runner import runs
 from loop_runner.events import Event
 from loop_runner.workspace.history import History
 from tests.support.tasks import cell, ready, run_task, write_task
@@ -143,6 +143,8 @@ def test_an_interrupted_run_ends_after_the_turn_and_goes_on(tmp_path):
     task = write_task(tmp_path / "task", root=[cell("x = 41"), cell("FINAL(x + 1)")])
     events: list[Event] = []
     around = runs.Surroundings({}, (events.append,), lambda: any(e.kind == "turn_committed" for e in events))
+    from loop_runner import config
+
     outcome = runs.start(config.read_task(task), tmp_path / "run", around)
     assert (outcome.status, outcome.checkpoint.turn) == ("interrupted", 1)
     outcome = runs.resume(tmp_path / "run", runs.Surroundings({}))
@@ -166,8 +168,10 @@ def test_subcalls_are_answered_and_charged(tmp_path):
     )
     outcome = run_task(task, tmp_path / "run")
     assert (outcome.status, outcome.spend.subcalls, outcome.spend.requests) == ("verified", 3, 4)
-    lines = (tmp_path / "run/passes/0001/turns/0001/calls.jsonl").read_text().splitlines()
-    calls = [json.loads(line) for line in lines]
+    calls = [
+        json.loads(line)
+        for line in (tmp_path / "run/passes/0001/turns/0001/calls.jsonl").read_text().splitlines()
+    ]
     assert [call["kind"] for call in calls] == ["root", "sub", "sub", "sub"]
 
 
@@ -187,3 +191,21 @@ def test_a_reply_without_code_gets_a_reminder(tmp_path):
     task = write_task(tmp_path / "task", root=["I think that I should think first.", ready("42")])
     assert run_task(task, tmp_path / "run").spend.turns == 2
     assert "held no Python code" in (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
+
+
+def test_three_replies_without_code_end_the_pass_and_the_next_one_begins_anew(tmp_path):
+    task = write_task(tmp_path / "task", root=["Hm.", "Let me think.", "I will.", ready("42")])
+    outcome = run_task(task, tmp_path / "run")
+    assert (outcome.status, outcome.spend.passes, outcome.spend.turns) == ("verified", 2, 4)
+    verdict = json.loads((tmp_path / "run/passes/0001/verdict.json").read_text())
+    assert "wrote no code in three replies" in verdict["reason"]
+
+
+def test_a_reply_that_was_cut_is_not_run(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("41"), ready("42")])
+    script = tmp_path / "task/script.yaml"
+    script.write_text(script.read_text() + "faults:\n- {on: root 1, kind: max_tokens}\n")
+    run_task(task, tmp_path / "run")
+    turn = tmp_path / "run/passes/0001/turns/0001"
+    assert not (turn / "cell.py").exists()
+    assert "was cut at the model's output limit" in (turn / "output.txt").read_text()

@@ -12,6 +12,7 @@ its hashes. Python does not promise that; these are the sources of difference th
 
 - whether two equal texts are one object: every text and bytes object is written through its first equal
 - the order of a set: sets of plain values are put in sorted order, the live one too, so both stay alike
+- whether two functions share one code object: written through the first equal one, like texts
 - cloudpickle's random class ids: left out (one memo keeps identity)
 - hash seeds: ``PYTHONHASHSEED=0``
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import importlib
 import io
 import json
 import pickle
@@ -35,12 +37,14 @@ from loop_runner.kernel.preview import preview, type_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, ClassVar
 
 MAGIC = b"LRVARS1\n"
 _LENGTH = struct.Struct(">I")
+WHOLE_BLOB = ""  # in the place of a name: nothing of the blob could be read
 _MAX_REASON_CHARS = 200
 _internals = cloudpickle.cloudpickle
+_PythonUnpickler: Any = pickle._Unpickler  # noqa: SLF001 - its memo, unlike the C one's, may have gaps
 
 
 class SnapshotError(Exception):
@@ -64,7 +68,7 @@ class Pins:
         }
         pins |= {id(value): ("name", name) for name, value in sorted(self._protected.items(), reverse=True)}
         pins |= {id(sys.stdout): ("stream", "stdout"), id(sys.stderr): ("stream", "stderr")}
-        for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY"):
+        for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY", "_EMPTY_METADATA"):
             pins[id(getattr(dataclasses, name))] = ("dataclasses", name)
         pins[id(self._namespace)] = ("namespace",)
         pins[id(self._namespace["answer"])] = ("answer",)
@@ -78,6 +82,8 @@ class Pins:
             return self._protected[pin[1]]
         if pin[0] == "stream":
             return getattr(sys, pin[1])
+        if pin[0] == "module":
+            return importlib.import_module(pin[1]).__dict__
         if pin[0] == "dataclasses":
             return getattr(dataclasses, pin[1])
         return self._namespace if pin[0] == "namespace" else self._namespace["answer"]
@@ -114,7 +120,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(file, protocol=5)
         self._namespace = namespace
         self._pins = pins
-        self._first_equal: dict[tuple[type, object], object] = {}
+        self._first_equal: dict[tuple[object, object], object] = {}
         self._sets: dict[int, object] = {}
         self.cells: set[str] = set()
 
@@ -131,6 +137,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self._sort_set(obj)  # type: ignore[arg-type]
         elif kind is frozenset:
             return self._frozen(obj)  # type: ignore[arg-type]
+        elif kind is types.CodeType:
+            # Equality leaves the file out, which tracebacks need.
+            self.cells.add(obj.co_filename)  # type: ignore[attr-defined]
+            return self._first_equal.setdefault((obj.co_filename, obj), obj)  # type: ignore[attr-defined]
         return None
 
     def _sort_set(self, live: set[object]) -> None:
@@ -151,17 +161,27 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, obj: object) -> Any:
         kind = type(obj)
-        if kind is types.FunctionType and obj.__globals__ is self._namespace:  # type: ignore[attr-defined]
+        if kind is types.FunctionType and self._keeps_globals(obj):  # type: ignore[arg-type]
             return self._reduce_function(obj)  # type: ignore[arg-type]
-        if kind is types.CodeType:
-            self.cells.add(obj.co_filename)  # type: ignore[attr-defined]
-            return NotImplemented
         if kind is types.CellType:
             return _reduce_cell(obj)  # type: ignore[arg-type]
         if isinstance(obj, io.IOBase) and not isinstance(obj, io.BytesIO | io.StringIO):
             raise pickle.PicklingError("an open file or stream cannot be saved")
         reduced = super().reducer_override(obj)
-        return _without_tracker(reduced)
+        return _steady_class(obj, reduced)
+
+    def _keeps_globals(self, func: types.FunctionType) -> bool:
+        """Whether ``func`` lives on the namespace, or was made inside a module, as a wrapper is."""
+        if func.__globals__ is self._namespace:
+            return True
+        name: Any = func.__globals__.get("__name__")
+        module = sys.modules.get(name) if type(name) is str else None
+        if getattr(module, "__dict__", None) is not func.__globals__:
+            return False
+        if _internals._should_pickle_by_reference(func):  # noqa: SLF001
+            return False
+        self._pins.setdefault(id(func.__globals__), ("module", name))
+        return True
 
     def _reduce_function(self, func: types.FunctionType) -> tuple[object, ...]:
         state = (
@@ -173,7 +193,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             func.__module__,
             func.__qualname__,
         )
-        args = (func.__code__, self._namespace, func.__name__, func.__closure__)
+        args = (func.__code__, func.__globals__, func.__name__, func.__closure__)
         return _make_function, args, state, None, None, _set_function_state
 
 
@@ -206,13 +226,23 @@ def _order_key(item: object) -> tuple[str, Any] | None:
     return None
 
 
-def _without_tracker(reduced: Any) -> Any:
-    """The reduction by cloudpickle of a class, without the random id that it would be known by elsewhere."""
+def _steady_class(cls: Any, reduced: Any) -> Any:
+    """A class as cloudpickle reduces it, without what differs from process to process."""
     makers = (_internals._make_skeleton_class, _internals._make_skeleton_enum)  # noqa: SLF001
-    if isinstance(reduced, tuple) and reduced[0] in makers:
-        make, args, *rest = reduced
-        return (make, (*args[:-2], None, args[-1]), *rest)
-    return reduced
+    if not isinstance(reduced, tuple) or reduced[0] not in makers:
+        return reduced
+    make, args, state, *rest = reduced
+    attributes = state[0]
+    attributes.pop("__slotnames__", None)  # a cache that the first pickling of an instance fills
+    inherited: dict[str, object] = {}
+    for base in reversed(cls.__bases__):
+        inherited.update(base.__dict__)
+    for name, value in list(attributes.items()):
+        # Left out by cloudpickle when it is the same object as the base's; for texts that is chance.
+        if type(value) is str and type(inherited.get(name)) is str and inherited[name] == value:
+            del attributes[name]
+    # In the place of None: a random id that the class would be known by elsewhere; one memo does that here.
+    return (make, (*args[:-2], None, args[-1]), state, *rest)
 
 
 def _reduce_cell(cell: types.CellType) -> tuple[object, ...]:
@@ -265,6 +295,7 @@ class _Writer:
         self._max_bytes = max_bytes
         self.lost: dict[str, str] = {}
         self.sizes: dict[str, int] = {}
+        self.cells: dict[str, str] = {}
 
     def write(self, names: list[str], suspects: Iterable[str]) -> bytes:
         """The blob of ``names``. ``suspects`` failed before: they are tried alone first."""
@@ -295,8 +326,10 @@ class _Writer:
             if file.tell() > self._max_bytes:
                 self.lost[name] = f"the saved variables would take more than {self._max_bytes:,} bytes"
                 return None
-        cells = {label: self._sources[label] for label in sorted(pickler.cells) if label in self._sources}
-        index = {"names": [[name, self.sizes[name]] for name in names], "cells": cells}
+        self.cells = {
+            label: self._sources[label] for label in sorted(pickler.cells) if label in self._sources
+        }
+        index = {"names": [[name, self.sizes[name]] for name in names], "cells": self.cells}
         text = json.dumps(index, separators=(",", ":")).encode()
         return b"".join((MAGIC, _LENGTH.pack(len(text)), text, file.getbuffer()))
 
@@ -322,13 +355,14 @@ def save(
     namespace: dict[str, Any],
     names: list[str],
     pins: dict[int, tuple[str, ...]],
-    sources: Mapping[str, str],
+    sources: dict[str, str],
     suspects: Iterable[str],
     max_bytes: int,
 ) -> tuple[bytes, list[dict[str, Any]]]:
     """The blob of all ``names`` that can be saved, and one row for every name.
 
-    A row is ``{"name", "type", "size", "preview", "status", "reason"}``.
+    A row is ``{"name", "type", "size", "preview", "status", "reason"}``. ``sources`` is left with the cells
+    that saved code comes from, so that it is the same as after a restart.
     """
     writer = _Writer(namespace, pins, sources, max_bytes)
     was_enabled = gc.isenabled()
@@ -338,6 +372,8 @@ def save(
     finally:
         if was_enabled:
             gc.enable()
+    sources.clear()
+    sources.update(writer.cells)
     rows = [_row(namespace, name, writer) for name in names]
     return (blob if writer.sizes else b""), rows
 
@@ -358,15 +394,16 @@ def _row(namespace: dict[str, Any], name: str, writer: _Writer) -> dict[str, Any
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, find_pin: Callable[[tuple[str, ...]], object]) -> None:
-        super().__init__(file)
+class _Pinned:
+    """What both unpicklers share: pins and frozensets."""
+
+    def __init__(self, find_pin: Callable[[tuple[str, ...]], object]) -> None:
         self._find_pin = find_pin
         self._frozen: dict[int, tuple[object, frozenset[object]]] = {}
 
-    def persistent_load(self, pid: object) -> object:
+    def __call__(self, pid: object) -> object:
         kind = type(pid)
-        if kind is str or kind is bytes:
+        if kind in (str, bytes, types.CodeType):
             return pid
         if kind is _Frozen:
             if id(pid) not in self._frozen:
@@ -375,38 +412,103 @@ class _Unpickler(pickle.Unpickler):
         return self._find_pin(pid)  # type: ignore[arg-type]
 
 
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, pinned: _Pinned) -> None:
+        super().__init__(file)
+        self.persistent_load = pinned  # type: ignore[method-assign]
+
+
+class _CarefulUnpickler(_PythonUnpickler):  # type: ignore[misc]
+    """Goes on after a name that failed. Slow, in Python: only here can the memo have gaps.
+
+    A memo index is implied by the number of objects before it, so a pickle that was left half-way would shift
+    all later ones; and what it left half-built must not be found again.
+    """
+
+    dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
+
+    def __init__(self, file: io.BytesIO, pinned: _Pinned) -> None:
+        super().__init__(file)
+        self.persistent_load = pinned
+        self.next_index = 0
+
+    def load_memoize(self) -> None:
+        self.memo[self.next_index] = self.stack[-1]
+        self.next_index += 1
+
+    dispatch[pickle.MEMOIZE[0]] = load_memoize
+
+
 def load(
     blob: bytes,
     namespace: dict[str, Any],
     find_pin: Callable[[tuple[str, ...]], object],
     sources: dict[str, str],
 ) -> list[tuple[str, str]]:
-    """Put the names of ``blob`` into ``namespace``; (name, reason) of each that could not be loaded."""
-    index, start = _read_index(blob)
+    """Put the names of ``blob`` into ``namespace``; (name or ``WHOLE_BLOB``, reason) of what failed."""
+    try:
+        index, start = _read_index(blob)
+    except SnapshotError as error:
+        return [(WHOLE_BLOB, str(error))]
     sources.update(index["cells"])
     file = io.BytesIO(blob)
-    unpickler = _Unpickler(file, find_pin)
-    failed = []
-    for name, size in index["names"]:
-        file.seek(start)
-        start += size
+    file.seek(start)
+    pinned = _Pinned(find_pin)
+    unpickler = _Unpickler(file, pinned)
+    names = index["names"]
+    for position, (name, _) in enumerate(names):
         try:
-            value = unpickler.load()
+            namespace[name] = unpickler.load()
         except Exception as error:  # noqa: BLE001 - what a pickle runs decides what it raises
-            failed.append((name, _reason(error)))
-            memo = unpickler.memo
-            unpickler = _Unpickler(file, find_pin)  # without the half-read rest of the one that failed
-            unpickler.memo = memo
-            continue
-        namespace[name] = value
-    _settle_sets(unpickler)
+            rest = _load_rest(blob, start, names, position, unpickler.memo.copy(), pinned, namespace)
+            return [(name, _reason(error)), *rest]
+    _settle_sets(unpickler.memo.copy())
+    return []
+
+
+def _load_rest(
+    blob: bytes,
+    start: int,
+    names: list[tuple[str, int]],
+    position: int,
+    memo: dict[int, Any],
+    pinned: _Pinned,
+    namespace: dict[str, Any],
+) -> list[tuple[str, str]]:
+    """Load the names after ``position``, whose pickle failed; what needs a failed one fails too."""
+    file = io.BytesIO(blob)
+    unpickler = _CarefulUnpickler(file, pinned)
+    failed: list[tuple[str, str]] = []
+    first_index = 0
+    for each, (name, size) in enumerate(names):
+        count = _memoized(blob[start : start + size])
+        if each == position:
+            unpickler.memo = {index: value for index, value in memo.items() if index < first_index}
+        elif each > position:
+            file.seek(start)
+            unpickler.next_index = first_index
+            try:
+                namespace[name] = unpickler.load()
+            except Exception as error:  # noqa: BLE001 - see above
+                failed.append((name, _reason(error)))
+                for index in range(first_index, first_index + count):
+                    unpickler.memo.pop(index, None)
+        start += size
+        first_index += count
+    _settle_sets(unpickler.memo)
     return failed
 
 
-def _settle_sets(unpickler: _Unpickler) -> None:
+def _memoized(data: bytes) -> int:
+    """How many objects a pickle puts into the memo."""
+    from pickletools import genops
+
+    return sum(opcode.name == "MEMOIZE" for opcode, _, _ in genops(data))
+
+
+def _settle_sets(memo: dict[int, Any]) -> None:
     """Sets as loaded may iterate in another order than the live ones they were saved from."""
-    objects: list[Any] = list(unpickler.memo.copy().values())
-    for value in objects:
+    for value in memo.values():
         if type(value) is set and len(value) > 1:
             items = _in_order(value)
             if items is not None:
