@@ -430,7 +430,7 @@ def test_a_disk_without_room_for_a_run_folder_takes_it_once_there_is_some(tmp_pa
 
 
 def test_progress_that_cannot_be_shown_does_not_stop_a_run(tmp_path, task):
-    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+    with open("/dev/full", "w") as full:
         command = argv("run", task, "--json")
         result = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, check=False)
     assert result.returncode == 0
@@ -438,7 +438,7 @@ def test_progress_that_cannot_be_shown_does_not_stop_a_run(tmp_path, task):
 
 
 def test_a_result_that_cannot_be_written_is_an_error(rejected):
-    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+    with open("/dev/full", "w") as full:
         command = argv("log", rejected)
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     said(result, 4, "the result cannot be written to standard output", "loop-runner show")
