@@ -248,7 +248,8 @@ def require_git_dir(folder: Path) -> None:
             )
     except PermissionError as error:
         raise WorkspaceError(
-            f"{folder} cannot be read ({error.strerror})",
+            f"{folder} cannot be read ({(error.strerror or '').lower()})",
+            why="where the run stands is in its git history",
             hint="give yourself permission to read the folder and all in it",
             exit_code=4,
         ) from error
