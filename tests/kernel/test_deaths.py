@@ -4,6 +4,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -141,6 +142,17 @@ def test_a_kernel_dies_with_its_host(start):
     process._life = -1
     assert process._process.wait(5) in (-signal.SIGKILL, 128 + signal.SIGKILL)
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_twenty_deaths_leave_no_descriptor_no_thread_and_no_process_behind(start):
+    kernel = start()
+    kernel.run("import os; os._exit(1)")
+    before = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    for _ in range(20):
+        kernel.run("llm_query('x')\nimport os; os._exit(1)")
+    assert (len(list(Path("/proc/self/fd").iterdir())), threading.active_count()) == before
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+    assert len(children) == 1  # the kernel that runs now
 
 
 def test_closing_the_output_descriptors_hurts_nobody(kernel):
