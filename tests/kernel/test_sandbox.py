@@ -377,6 +377,14 @@ def test_what_root_puts_back_is_writable_for_the_model_again(tier, tmp_path):
 
 
 @needs_root
+@pytest.mark.parametrize("tier", TIER_PARAMETERS)
+def test_a_workspace_that_is_open_to_its_owner_alone_works(tier, tmp_path):
+    (tmp_path / "workspace").mkdir(mode=0o700)
+    ran = run(TIERS[tier], tmp_path, "import os; open('a', 'w'); print(os.getcwd())")
+    assert ran.out.strip() == str(tmp_path / "workspace"), ran.err
+
+
+@needs_root
 def test_handing_over_follows_no_link_and_leaves_files_with_other_names(tmp_path):
     workspace = tmp_path / "workspace"
     workspace.mkdir()
