@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_runner.errors import EnvironmentFault
-from loop_runner.kernel import sandbox, seccomp
+from loop_runner.kernel import cgroup, sandbox, seccomp
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.wrap import Layers, Limits, free_uid, hand_over, inner_pid
 from tests.support import confined
@@ -576,6 +576,22 @@ def test_control_groups_limit_all_processes_together_or_are_reported_missing(tmp
     )
     ran = run(report.layers, tmp_path, code, limits=Limits(total_memory_bytes=70 << 20, processes=16))
     assert "9" in ran.out or ran.code != 0, ran
+
+
+def test_groups_of_runners_that_were_killed_are_removed():
+    group = cgroup.create(1 << 30, 10)
+    if group is None:
+        pytest.skip("CONTROL GROUPS UNTESTED: none can be made here")
+    stale = group.folders[0].parent / "loop-runner-999999999-dead"
+    stale.mkdir()
+    another = cgroup.create(1 << 30, 10)
+    assert another is not None
+    assert not stale.exists()
+    assert group.folders[0].exists()
+    folders = [*group.folders, *another.folders]
+    group.remove()
+    another.remove()
+    assert not any(folder.exists() for folder in folders)
 
 
 # ── the quota ───────────────────────────────────────────────────────────────────────────────────────
