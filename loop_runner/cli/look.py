@@ -222,6 +222,7 @@ def _pass(history: History, number: int) -> dict[str, Any]:
         "pass": number,
         "told": _text(history, f"{folder}/injected.md"),
         "turns": [_turn(history, f"{folder}/turns/{turn:04d}") for turn in _turn_numbers(history, folder)],
+        "changes": [{"kind": kind, "path": path} for kind, path in history.changes(number)],
         "verdict": _verdict(history, number),
     }
 
@@ -248,6 +249,9 @@ def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
         yield text.fence(turn["cell"] or turn["reply"], "python" if turn["cell"] else "")
         yield "\nand was told\n"
         yield turn["told"].rstrip()
+    if data["changes"]:
+        yield "\nFiles that the pass left otherwise than it found them\n"
+        yield from (f"  {each['kind']:<7}  {text.name(each['path'])}" for each in data["changes"])
     yield ""
     yield from _verdict_lines(data["verdict"])
 
