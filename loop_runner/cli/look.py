@@ -123,13 +123,30 @@ def _where(entry: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("run_name", metavar="RUN")
-@_JSON
-def log(run_name: str, as_json: bool) -> None:
+@click.option("-f", "--follow", is_flag=True, help="Print what happens as it happens, until the run ends.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="With --follow: the model's code, output and sub-calls too."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object; with --follow, one on a line for each event."
+)
+def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
     """Print the story of a run: every pass with its verdict, every turn with its end.
 
     \b
-    Example:  loop-runner log runs/contract-review
+    Example:  loop-runner log runs/contract-review --follow
     """
+    if follow:
+        from loop_runner.cli import follow as following
+
+        with History(find_run(run_name)) as history:
+            following.follow(
+                history.folder,
+                lambda: history.running() is not None,
+                is_verbose=verbose,
+                as_json=as_json,
+            )
+        return
     with History(find_run(run_name)) as history:
         entries = [entry for entry in reversed(history.commits()) if entry.runner]
         if as_json:
