@@ -160,7 +160,7 @@ def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
             if entry.is_pass:
                 reason = _verdict(history, entry.checkpoint.pass_number).get("reason", "")
                 for line in str(reason).splitlines()[:6]:
-                    output.write(f"{'':<14}{text.one_line(line, 100)}")
+                    output.write(f"{'':<14}{text.one_line(line, 100)}".rstrip())
 
 
 def _order(entry: Entry) -> tuple[int, int, int]:
