@@ -53,7 +53,15 @@ KERNEL_HOST = {
     "quota",
 }
 # The one room that may import each heavy or risky library.
-OWNERS = {"anthropic": "model", "xllamacpp": "model", "httpx2": "model", "jinja2": "prompts", "click": "cli"}
+OWNERS = {
+    "git": "workspace",
+    "watchdog": "cli",
+    "anthropic": "model",
+    "xllamacpp": "model",
+    "httpx2": "model",
+    "jinja2": "prompts",
+    "click": "cli",
+}
 
 
 def modules():

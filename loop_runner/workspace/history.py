@@ -15,7 +15,8 @@ from typing import Self
 
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Answer, Call, Checkpoint, Snapshot, Spend, Usage, Variable
-from loop_runner.workspace import layout, lock
+from loop_runner.workspace import changes, layout, lock
+from loop_runner.workspace.changes import Change
 from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
 from loop_runner.workspace.layout import TurnText
 
@@ -140,6 +141,19 @@ class History:
     def passes(self) -> list[Entry]:
         """The ends of the passes, the oldest first."""
         return [entry for entry in reversed(self.commits(first_parent=True)) if entry.is_pass]
+
+    def changes(self, pass_number: int) -> tuple[Change, ...]:
+        """(kind, path) of each of the model's files that a pass added, changed or deleted (so far)."""
+        commits = [
+            each for each in self.commits() if each.checkpoint.pass_number == pass_number and each.runner
+        ]
+        first = next((each for each in commits if each.checkpoint.turn == 1), None)
+        if first is None:
+            return ()
+        try:
+            return changes.between(self.git_dir, first.parents[0], commits[0].checkpoint.commit)
+        except GitFailed as error:
+            raise damaged(self.folder, "HEAD", error.stderr) from error
 
     def calls(self, at: str | None = None) -> Iterator[Call]:
         """Every committed model call of the run, judges' included."""

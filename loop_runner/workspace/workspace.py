@@ -21,6 +21,7 @@ from loop_runner import __version__
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Answer, Checkpoint, PassOutcome, Snapshot, Spend, TurnRecord
 from loop_runner.workspace import checkout, durable, fast_import, faults, journal, layout, packs, recovery
+from loop_runner.workspace.changes import Change
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import Git, GitFailed
@@ -172,6 +173,10 @@ class Workspace:
         raise WorkspaceError(
             f"{self.folder} has no pass {at_pass}", hint=f"`loop-runner log {self.folder}` lists them"
         )
+
+    def changes(self, pass_number: int) -> tuple[Change, ...]:
+        """(kind, path) of each of the model's files that a pass added, changed or deleted."""
+        return self._history.changes(pass_number)
 
     def spend(self, price: Price | None = None) -> Spend:
         """What the commits say was used; see ``History.spend``."""
