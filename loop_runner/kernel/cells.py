@@ -77,8 +77,7 @@ class CellRunner:
 
     def run(self, number: int, source: str) -> dict[str, Any]:
         """Run one cell; what is returned is the header of its ``done`` frame."""
-        filename = f"<cell {number}>"
-        self.sources[filename] = source
+        filename = self._label(number, source)
         self._prepare()
         error = self._run_guarded(filename, source)
         if _getpid() != self._pid:
@@ -102,6 +101,15 @@ class CellRunner:
             "added": added,
             "removed": removed,
         }
+
+    def _label(self, number: int, source: str) -> str:
+        """The cell's file name. Numbers begin anew with each pass; functions of earlier ones keep their lines."""
+        label, again = f"<cell {number}>", 1
+        while self.sources.get(label, source) != source:
+            again += 1
+            label = f"<cell {number}.{again}>"
+        self.sources[label] = source
+        return label
 
     # ── before ──────────────────────────────────────────────────────────────────────────────────────
 

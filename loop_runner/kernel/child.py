@@ -128,6 +128,8 @@ class _Kernel:
         names = self._helpers.own_names()
         pins = self._pins().by_id(self._read_texts())
         blob, rows = b"", []
+        if not names:
+            self._runner.sources.clear()
         if names:
             blob, rows = self._snapshots().save(
                 self._namespace, names, pins, self._runner.sources, self._suspects, max_bytes

@@ -191,7 +191,9 @@ class Kernel:
         life.process.violated("it was over time")
         raw, dropped = life.process.raw_output()
         empty = report.CellReport("ok", "", "", 0, "", None, self._answer, (), (), ())
-        output, cut = report.compose_output(empty, (report.without_our_frames(raw), dropped), self._settings.max_output_chars)
+        output, cut = report.compose_output(
+            empty, (report.without_our_frames(raw), dropped), self._settings.max_output_chars
+        )
         what = f"{self._over_time()} and did not react to an interrupt" if timed_out else str(error)
         notices = (f"{what}; what it printed is lost", *self._restart())
         last_line = what if not timed_out else f"time-out after {self._settings.timeout_s:g} seconds"

@@ -248,7 +248,7 @@ class SearchIndex:
             ):
                 scored.append((score * prior, segment.name, segment.first_line + line))
         scored.sort(key=lambda each: (-each[0], each[1], each[2]))
-        return self._hits(_spread(scored, max_results, max(context_lines, 1)), context_lines)
+        return self._hits(_spread(scored, max_results, context_lines), context_lines)
 
     def _count(self, terms: list[_Term], segments: list[_Segment]) -> None:
         """Count every term in every segment, and weigh it by how few segments have it."""

@@ -64,7 +64,7 @@ class Pins:
         }
         pins |= {id(value): ("name", name) for name, value in sorted(self._protected.items(), reverse=True)}
         pins |= {id(sys.stdout): ("stream", "stdout"), id(sys.stderr): ("stream", "stderr")}
-        for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY"):
+        for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY", "_EMPTY_METADATA"):
             pins[id(getattr(dataclasses, name))] = ("dataclasses", name)
         pins[id(self._namespace)] = ("namespace",)
         pins[id(self._namespace["answer"])] = ("answer",)
@@ -207,11 +207,12 @@ def _order_key(item: object) -> tuple[str, Any] | None:
 
 
 def _without_tracker(reduced: Any) -> Any:
-    """The reduction by cloudpickle of a class, without the random id that it would be known by elsewhere."""
+    """A class as cloudpickle reduces it, without the random id that it would be known by elsewhere."""
     makers = (_internals._make_skeleton_class, _internals._make_skeleton_enum)  # noqa: SLF001
     if isinstance(reduced, tuple) and reduced[0] in makers:
-        make, args, *rest = reduced
-        return (make, (*args[:-2], None, args[-1]), *rest)
+        make, args, state, *rest = reduced
+        state[0].pop("__slotnames__", None)  # a cache that the first pickling of an instance fills
+        return (make, (*args[:-2], None, args[-1]), state, *rest)
     return reduced
 
 
@@ -265,6 +266,7 @@ class _Writer:
         self._max_bytes = max_bytes
         self.lost: dict[str, str] = {}
         self.sizes: dict[str, int] = {}
+        self.cells: dict[str, str] = {}
 
     def write(self, names: list[str], suspects: Iterable[str]) -> bytes:
         """The blob of ``names``. ``suspects`` failed before: they are tried alone first."""
@@ -295,8 +297,10 @@ class _Writer:
             if file.tell() > self._max_bytes:
                 self.lost[name] = f"the saved variables would take more than {self._max_bytes:,} bytes"
                 return None
-        cells = {label: self._sources[label] for label in sorted(pickler.cells) if label in self._sources}
-        index = {"names": [[name, self.sizes[name]] for name in names], "cells": cells}
+        self.cells = {
+            label: self._sources[label] for label in sorted(pickler.cells) if label in self._sources
+        }
+        index = {"names": [[name, self.sizes[name]] for name in names], "cells": self.cells}
         text = json.dumps(index, separators=(",", ":")).encode()
         return b"".join((MAGIC, _LENGTH.pack(len(text)), text, file.getbuffer()))
 
@@ -322,13 +326,14 @@ def save(
     namespace: dict[str, Any],
     names: list[str],
     pins: dict[int, tuple[str, ...]],
-    sources: Mapping[str, str],
+    sources: dict[str, str],
     suspects: Iterable[str],
     max_bytes: int,
 ) -> tuple[bytes, list[dict[str, Any]]]:
     """The blob of all ``names`` that can be saved, and one row for every name.
 
-    A row is ``{"name", "type", "size", "preview", "status", "reason"}``.
+    A row is ``{"name", "type", "size", "preview", "status", "reason"}``. ``sources`` is left with the cells that
+    saved code comes from, so that it is the same as after a restart.
     """
     writer = _Writer(namespace, pins, sources, max_bytes)
     was_enabled = gc.isenabled()
@@ -338,6 +343,8 @@ def save(
     finally:
         if was_enabled:
             gc.enable()
+    sources.clear()
+    sources.update(writer.cells)
     rows = [_row(namespace, name, writer) for name in names]
     return (blob if writer.sizes else b""), rows
 
@@ -358,13 +365,14 @@ def _row(namespace: dict[str, Any], name: str, writer: _Writer) -> dict[str, Any
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, find_pin: Callable[[tuple[str, ...]], object]) -> None:
-        super().__init__(file)
+class _Pinned:
+    """What both unpicklers share: pins and frozensets."""
+
+    def __init__(self, find_pin: Callable[[tuple[str, ...]], object]) -> None:
         self._find_pin = find_pin
         self._frozen: dict[int, tuple[object, frozenset[object]]] = {}
 
-    def persistent_load(self, pid: object) -> object:
+    def __call__(self, pid: object) -> object:
         kind = type(pid)
         if kind is str or kind is bytes:
             return pid
@@ -375,6 +383,33 @@ class _Unpickler(pickle.Unpickler):
         return self._find_pin(pid)  # type: ignore[arg-type]
 
 
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, pinned: _Pinned) -> None:
+        super().__init__(file)
+        self.persistent_load = pinned  # type: ignore[method-assign]
+
+
+class _CarefulUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]  # noqa: SLF001
+    """Goes on after a name that failed. Slow, in Python: only here can the memo have gaps.
+
+    A memo index is implied by the number of objects before it, so a pickle that was left half-way would shift
+    all later ones; and what it left half-built must not be found again.
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def __init__(self, file: io.BytesIO, pinned: _Pinned) -> None:
+        super().__init__(file)
+        self.persistent_load = pinned
+        self.next_index = 0
+
+    def load_memoize(self) -> None:
+        self.memo[self.next_index] = self.stack[-1]
+        self.next_index += 1
+
+    dispatch[pickle.MEMOIZE[0]] = load_memoize
+
+
 def load(
     blob: bytes,
     namespace: dict[str, Any],
@@ -382,31 +417,69 @@ def load(
     sources: dict[str, str],
 ) -> list[tuple[str, str]]:
     """Put the names of ``blob`` into ``namespace``; (name, reason) of each that could not be loaded."""
-    index, start = _read_index(blob)
+    try:
+        index, start = _read_index(blob)
+    except SnapshotError as error:
+        return [("*", str(error))]
     sources.update(index["cells"])
     file = io.BytesIO(blob)
-    unpickler = _Unpickler(file, find_pin)
-    failed = []
-    for name, size in index["names"]:
-        file.seek(start)
-        start += size
+    file.seek(start)
+    pinned = _Pinned(find_pin)
+    unpickler = _Unpickler(file, pinned)
+    names = index["names"]
+    for position, (name, _) in enumerate(names):
         try:
-            value = unpickler.load()
+            namespace[name] = unpickler.load()
         except Exception as error:  # noqa: BLE001 - what a pickle runs decides what it raises
-            failed.append((name, _reason(error)))
-            memo = unpickler.memo
-            unpickler = _Unpickler(file, find_pin)  # without the half-read rest of the one that failed
-            unpickler.memo = memo
-            continue
-        namespace[name] = value
-    _settle_sets(unpickler)
+            rest = _load_rest(blob, start, names, position, unpickler.memo.copy(), pinned, namespace)
+            return [(name, _reason(error)), *rest]
+    _settle_sets(unpickler.memo.copy())
+    return []
+
+
+def _load_rest(
+    blob: bytes,
+    start: int,
+    names: list[tuple[str, int]],
+    position: int,
+    memo: dict[int, Any],
+    pinned: _Pinned,
+    namespace: dict[str, Any],
+) -> list[tuple[str, str]]:
+    """Load the names after ``position``, whose pickle failed; what needs a failed one fails too."""
+    file = io.BytesIO(blob)
+    unpickler = _CarefulUnpickler(file, pinned)
+    failed: list[tuple[str, str]] = []
+    first_index = 0
+    for each, (name, size) in enumerate(names):
+        count = _memoized(blob[start : start + size])
+        if each == position:
+            unpickler.memo = {index: value for index, value in memo.items() if index < first_index}
+        elif each > position:
+            file.seek(start)
+            unpickler.next_index = first_index
+            try:
+                namespace[name] = unpickler.load()
+            except Exception as error:  # noqa: BLE001 - see above
+                failed.append((name, _reason(error)))
+                for index in range(first_index, first_index + count):
+                    unpickler.memo.pop(index, None)
+        start += size
+        first_index += count
+    _settle_sets(unpickler.memo)
     return failed
 
 
-def _settle_sets(unpickler: _Unpickler) -> None:
+def _memoized(data: bytes) -> int:
+    """How many objects a pickle puts into the memo."""
+    from pickletools import genops
+
+    return sum(opcode.name == "MEMOIZE" for opcode, _, _ in genops(data))
+
+
+def _settle_sets(memo: dict[int, Any]) -> None:
     """Sets as loaded may iterate in another order than the live ones they were saved from."""
-    objects: list[Any] = list(unpickler.memo.copy().values())
-    for value in objects:
+    for value in memo.values():
         if type(value) is set and len(value) > 1:
             items = _in_order(value)
             if items is not None:
