@@ -103,7 +103,7 @@ class CellRunner:
         }
 
     def _label(self, number: int, source: str) -> str:
-        """The cell's file name. Numbers begin anew with each pass; functions of earlier ones keep their lines."""
+        """The cell's file name. Numbers begin anew with each pass, but functions keep their lines."""
         label, again = f"<cell {number}>", 1
         while self.sources.get(label, source) != source:
             again += 1

@@ -93,14 +93,20 @@ class Kernel:
             failed = self._begin_life(snapshot)
         except (KernelDiedError, _TimeOutError) as error:
             failed = self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
+        everything = failed.get("", "")
         return tuple(
-            replace(variable, status="lost", reason=failed.get(variable.name, variable.reason), blob="")
+            replace(
+                variable,
+                status="lost",
+                reason=failed.get(variable.name) or variable.reason or everything,
+                blob="",
+            )
             for variable in snapshot.variables
-            if variable.status != "saved" or variable.name in failed
+            if variable.status != "saved" or variable.name in failed or everything
         )
 
     def run_cell(self, code: str, number: int) -> CellResult:
-        """Run one cell. One that hangs or kills the kernel has an ordinary result: the kernel is restarted."""
+        """Run one cell. One that hangs or kills the kernel has an ordinary result; another is started."""
         life = self._running()
         started = time.monotonic()
         waited_before = life.handler.clock.seconds()

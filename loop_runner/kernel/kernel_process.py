@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -61,6 +62,8 @@ class KernelProcess:
         self._kept = HeadAndTail(MAX_RAW_BYTES)
         self._raw_ended = False
         self._violation = ""
+        self._closed = False
+        self._kill_lock = threading.Lock()
         self._poll = select.poll()
         for fd in (self._control.fileno(), self._raw, self._pidfd):
             self._poll.register(fd, select.POLLIN)
@@ -104,7 +107,7 @@ class KernelProcess:
     def violated(self, reason: str) -> KernelDiedError:
         """End the process for breaking the protocol; callable from any thread."""
         self._violation = self._violation or reason
-        kill_group(self._process.pid)
+        self._kill()
         return KernelDiedError(f"the kernel was ended: {self._violation}")
 
     def raw_output(self) -> tuple[str, int]:
@@ -118,9 +121,16 @@ class KernelProcess:
 
     def close(self) -> None:
         """Kill the process and all of its group, and wait for it. May be called twice."""
-        kill_group(self._process.pid)
+        self._kill()
+        self._closed = True
         self._process.wait()
         self._close_lines()
+
+    def _kill(self) -> None:
+        """Kill the group, also when its leader is gone; but never a later group of the same number."""
+        with self._kill_lock:
+            if not self._closed:
+                kill_group(self._process.pid)
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────
 

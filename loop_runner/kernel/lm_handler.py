@@ -20,6 +20,7 @@ from loop_runner.kernel import wire
 
 MAX_PROMPT_BYTES = 64 * 1024 * 1024
 MAX_HEADER_BYTES = 4096
+_END_WAIT_S = 2.0
 MAX_OPEN_REQUESTS = 4096  # above this the line is not read: the kernel waits
 
 
@@ -87,22 +88,26 @@ class LmHandler:
         self._on_violation = on_violation
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(MAX_OPEN_REQUESTS)
-        self._serving = asyncio.run_coroutine_threadsafe(self._serve(), loop)
+        self._server: asyncio.Task[None] | None = None
+        asyncio.run_coroutine_threadsafe(self._serve(), loop)
 
     def close(self) -> None:
         """Close the line and cancel what is open; called from any thread but the loop's."""
-        self._serving.cancel()
         if self._loop.is_running():
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=10)
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._line.close()
 
     async def _end(self) -> None:
-        tasks = list(self._tasks.values())
+        """Cancel all; a sub-model that finishes what is paid for may do so, but nobody waits long for it."""
+        tasks = [task for task in (self._server, *self._tasks.values()) if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_END_WAIT_S)
+        await asyncio.sleep(0)  # the transport lets go of the socket one step later
 
     async def _serve(self) -> None:
+        self._server = asyncio.current_task()
         reader, writer = await asyncio.open_connection(sock=self._line, limit=1 << 20)
         try:
             while (frame := await self._next_frame(reader)) is not None:
@@ -113,7 +118,7 @@ class LmHandler:
         except (ConnectionError, asyncio.IncompleteReadError):
             return  # the kernel ended, perhaps in the middle of a frame
         finally:
-            writer.close()
+            writer.transport.abort()  # what is not sent yet is for a kernel that is gone
 
     async def _next_frame(self, reader: asyncio.StreamReader) -> wire.Frame | None:
         start = await reader.read(1)

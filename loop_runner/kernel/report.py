@@ -165,7 +165,7 @@ def _variable(row: object, blob: str) -> Variable:
 
 
 def read_ready(frame: Frame) -> tuple[dict[str, str], tuple[str, ...]]:
-    """(names that could not be loaded → why, names that there are)."""
+    """(names that could not be loaded → why, names that there are). The name "" stands for all."""
     header = frame.header
     if header.get("type") != "ready" or frame.payload:
         raise WireError("the kernel did not say that it is ready")
@@ -173,7 +173,7 @@ def read_ready(frame: Frame) -> tuple[dict[str, str], tuple[str, ...]]:
     for pair in _get(header, "failed", list):
         if type(pair) is not list or len(pair) != 2 or type(pair[1]) is not str:
             raise WireError("the kernel's list of failures is malformed")
-        failed[_name(pair[0])] = one_line(pair[1], _MAX_LINE_CHARS)
+        failed[pair[0] and _name(pair[0])] = one_line(pair[1], _MAX_LINE_CHARS)
     return failed, read_names(header, "names")
 
 

@@ -12,6 +12,7 @@ its hashes. Python does not promise that; these are the sources of difference th
 
 - whether two equal texts are one object: every text and bytes object is written through its first equal
 - the order of a set: sets of plain values are put in sorted order, the live one too, so both stay alike
+- whether two functions share one code object: written through the first equal one, like texts
 - cloudpickle's random class ids: left out (one memo keeps identity)
 - hash seeds: ``PYTHONHASHSEED=0``
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import importlib
 import io
 import json
 import pickle
@@ -35,12 +37,14 @@ from loop_runner.kernel.preview import preview, type_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, ClassVar
 
 MAGIC = b"LRVARS1\n"
 _LENGTH = struct.Struct(">I")
+WHOLE_BLOB = ""  # in the place of a name: nothing of the blob could be read
 _MAX_REASON_CHARS = 200
 _internals = cloudpickle.cloudpickle
+_PythonUnpickler: Any = pickle._Unpickler  # noqa: SLF001 - its memo, unlike the C one's, may have gaps
 
 
 class SnapshotError(Exception):
@@ -78,6 +82,8 @@ class Pins:
             return self._protected[pin[1]]
         if pin[0] == "stream":
             return getattr(sys, pin[1])
+        if pin[0] == "module":
+            return importlib.import_module(pin[1]).__dict__
         if pin[0] == "dataclasses":
             return getattr(dataclasses, pin[1])
         return self._namespace if pin[0] == "namespace" else self._namespace["answer"]
@@ -114,7 +120,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(file, protocol=5)
         self._namespace = namespace
         self._pins = pins
-        self._first_equal: dict[tuple[type, object], object] = {}
+        self._first_equal: dict[tuple[object, object], object] = {}
         self._sets: dict[int, object] = {}
         self.cells: set[str] = set()
 
@@ -131,6 +137,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self._sort_set(obj)  # type: ignore[arg-type]
         elif kind is frozenset:
             return self._frozen(obj)  # type: ignore[arg-type]
+        elif kind is types.CodeType:
+            # Equality leaves the file out, which tracebacks need.
+            self.cells.add(obj.co_filename)  # type: ignore[attr-defined]
+            return self._first_equal.setdefault((obj.co_filename, obj), obj)  # type: ignore[attr-defined]
         return None
 
     def _sort_set(self, live: set[object]) -> None:
@@ -151,17 +161,27 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, obj: object) -> Any:
         kind = type(obj)
-        if kind is types.FunctionType and obj.__globals__ is self._namespace:  # type: ignore[attr-defined]
+        if kind is types.FunctionType and self._keeps_globals(obj):  # type: ignore[arg-type]
             return self._reduce_function(obj)  # type: ignore[arg-type]
-        if kind is types.CodeType:
-            self.cells.add(obj.co_filename)  # type: ignore[attr-defined]
-            return NotImplemented
         if kind is types.CellType:
             return _reduce_cell(obj)  # type: ignore[arg-type]
         if isinstance(obj, io.IOBase) and not isinstance(obj, io.BytesIO | io.StringIO):
             raise pickle.PicklingError("an open file or stream cannot be saved")
         reduced = super().reducer_override(obj)
-        return _without_tracker(reduced)
+        return _steady_class(obj, reduced)
+
+    def _keeps_globals(self, func: types.FunctionType) -> bool:
+        """Whether ``func`` lives on the namespace, or was made inside a module, as a wrapper is."""
+        if func.__globals__ is self._namespace:
+            return True
+        name: Any = func.__globals__.get("__name__")
+        module = sys.modules.get(name) if type(name) is str else None
+        if getattr(module, "__dict__", None) is not func.__globals__:
+            return False
+        if _internals._should_pickle_by_reference(func):  # noqa: SLF001
+            return False
+        self._pins.setdefault(id(func.__globals__), ("module", name))
+        return True
 
     def _reduce_function(self, func: types.FunctionType) -> tuple[object, ...]:
         state = (
@@ -173,7 +193,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             func.__module__,
             func.__qualname__,
         )
-        args = (func.__code__, self._namespace, func.__name__, func.__closure__)
+        args = (func.__code__, func.__globals__, func.__name__, func.__closure__)
         return _make_function, args, state, None, None, _set_function_state
 
 
@@ -206,14 +226,23 @@ def _order_key(item: object) -> tuple[str, Any] | None:
     return None
 
 
-def _without_tracker(reduced: Any) -> Any:
-    """A class as cloudpickle reduces it, without the random id that it would be known by elsewhere."""
+def _steady_class(cls: Any, reduced: Any) -> Any:
+    """A class as cloudpickle reduces it, without what differs from process to process."""
     makers = (_internals._make_skeleton_class, _internals._make_skeleton_enum)  # noqa: SLF001
-    if isinstance(reduced, tuple) and reduced[0] in makers:
-        make, args, state, *rest = reduced
-        state[0].pop("__slotnames__", None)  # a cache that the first pickling of an instance fills
-        return (make, (*args[:-2], None, args[-1]), state, *rest)
-    return reduced
+    if not isinstance(reduced, tuple) or reduced[0] not in makers:
+        return reduced
+    make, args, state, *rest = reduced
+    attributes = state[0]
+    attributes.pop("__slotnames__", None)  # a cache that the first pickling of an instance fills
+    inherited: dict[str, object] = {}
+    for base in reversed(cls.__bases__):
+        inherited.update(base.__dict__)
+    for name, value in list(attributes.items()):
+        # Left out by cloudpickle when it is the same object as the base's; for texts that is chance.
+        if type(value) is str and type(inherited.get(name)) is str and inherited[name] == value:
+            del attributes[name]
+    # In the place of None: a random id that the class would be known by elsewhere; one memo does that here.
+    return (make, (*args[:-2], None, args[-1]), state, *rest)
 
 
 def _reduce_cell(cell: types.CellType) -> tuple[object, ...]:
@@ -332,8 +361,8 @@ def save(
 ) -> tuple[bytes, list[dict[str, Any]]]:
     """The blob of all ``names`` that can be saved, and one row for every name.
 
-    A row is ``{"name", "type", "size", "preview", "status", "reason"}``. ``sources`` is left with the cells that
-    saved code comes from, so that it is the same as after a restart.
+    A row is ``{"name", "type", "size", "preview", "status", "reason"}``. ``sources`` is left with the cells
+    that saved code comes from, so that it is the same as after a restart.
     """
     writer = _Writer(namespace, pins, sources, max_bytes)
     was_enabled = gc.isenabled()
@@ -374,7 +403,7 @@ class _Pinned:
 
     def __call__(self, pid: object) -> object:
         kind = type(pid)
-        if kind is str or kind is bytes:
+        if kind in (str, bytes, types.CodeType):
             return pid
         if kind is _Frozen:
             if id(pid) not in self._frozen:
@@ -389,14 +418,14 @@ class _Unpickler(pickle.Unpickler):
         self.persistent_load = pinned  # type: ignore[method-assign]
 
 
-class _CarefulUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]  # noqa: SLF001
+class _CarefulUnpickler(_PythonUnpickler):  # type: ignore[misc]
     """Goes on after a name that failed. Slow, in Python: only here can the memo have gaps.
 
     A memo index is implied by the number of objects before it, so a pickle that was left half-way would shift
     all later ones; and what it left half-built must not be found again.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]  # noqa: SLF001
+    dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
 
     def __init__(self, file: io.BytesIO, pinned: _Pinned) -> None:
         super().__init__(file)
@@ -416,11 +445,11 @@ def load(
     find_pin: Callable[[tuple[str, ...]], object],
     sources: dict[str, str],
 ) -> list[tuple[str, str]]:
-    """Put the names of ``blob`` into ``namespace``; (name, reason) of each that could not be loaded."""
+    """Put the names of ``blob`` into ``namespace``; (name or ``WHOLE_BLOB``, reason) of what failed."""
     try:
         index, start = _read_index(blob)
     except SnapshotError as error:
-        return [("*", str(error))]
+        return [(WHOLE_BLOB, str(error))]
     sources.update(index["cells"])
     file = io.BytesIO(blob)
     file.seek(start)

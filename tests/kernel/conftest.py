@@ -69,8 +69,9 @@ def inputs_of(tmp_path):
 class Driver:
     """A started kernel that counts its cells."""
 
-    def __init__(self, kernel):
+    def __init__(self, kernel, lost):
         self.kernel = kernel
+        self.lost = lost  # what start() could not restore
         self.number = 0
 
     def run(self, code):
@@ -94,7 +95,7 @@ class Driver:
 @pytest.fixture
 def start(loop, sub_model, tmp_path):
     """Starts kernels; all are closed at the end."""
-    kernels = []
+    kernels: list[Kernel] = []
 
     def begin(
         inputs=None, snapshot=None, answer=None, workspace=None, *, model=None, expect_lost=False, **settings
@@ -105,10 +106,8 @@ def start(loop, sub_model, tmp_path):
         kernel = Kernel(KernelSettings(**settings), inputs or Inputs(()), folder, model or sub_model, loop)
         kernels.append(kernel)
         lost = kernel.start(snapshot or Snapshot(), answer or Answer())
-        driver = Driver(kernel)
-        driver.lost = lost
         assert expect_lost or not lost
-        return driver
+        return Driver(kernel, lost)
 
     yield begin
     for kernel in kernels:

@@ -1,5 +1,7 @@
 """What a cell does to the namespace, what the model is shown, and what is mended."""
 
+# ruff: noqa: E501 - cells are shorter to read on one line each
+
 import pytest
 
 
@@ -147,7 +149,7 @@ def test_nothing_that_is_installed_beside_the_host_can_be_imported(kernel):
         assert kernel.run(f"import {name}").error.startswith("ModuleNotFoundError"), name
 
 
-def test_the_environment_holds_nothing_of_the_hosts(kernel, monkeypatch):
+def test_the_environment_holds_nothing_of_the_hosts(kernel):
     assert kernel.value("sorted(__import__('os').environ)") == "['HOME', 'LANG', 'PYTHONHASHSEED', 'TMPDIR']"
 
 

@@ -1,7 +1,10 @@
 """Whatever a cell does to the process costs that cell only."""
 
+# ruff: noqa: E501 - cells are shorter to read on one line each
+
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -130,7 +133,7 @@ def test_programs_of_a_killed_cell_are_killed_too(start):
         time.sleep(0.01)
 
 
-def test_a_kernel_dies_with_its_host(start, tmp_path):
+def test_a_kernel_dies_with_its_host(start):
     """The life line: what the system does when the host is gone is done when its end is closed."""
     kernel = start()
     pid = kernel.pid
@@ -138,7 +141,18 @@ def test_a_kernel_dies_with_its_host(start, tmp_path):
     os.close(process._life)
     process._life = -1
     assert process._process.wait(5) == -signal.SIGKILL
-    assert not os.path.exists(f"/proc/{pid}")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_twenty_deaths_leave_no_descriptor_no_thread_and_no_process_behind(start):
+    kernel = start()
+    kernel.run("import os; os._exit(1)")
+    before = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    for _ in range(20):
+        kernel.run("llm_query('x')\nimport os; os._exit(1)")
+    assert (len(list(Path("/proc/self/fd").iterdir())), threading.active_count()) == before
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+    assert len(children) == 1  # the kernel that runs now
 
 
 def test_closing_the_output_descriptors_hurts_nobody(kernel):
@@ -183,7 +197,9 @@ def test_a_snapshot_that_kills_the_kernel_is_given_up_whole(start):
 def test_a_blob_that_is_no_snapshot_is_reported_not_raised(start):
     forged = Snapshot((Variable("x", "int", 3, "1", "saved", blob="aa"),), {"aa": b"garbage"})
     kernel = start(snapshot=forged, expect_lost=True)
-    assert [v.name for v in kernel.lost] == ["x"]
+    assert [(v.name, v.reason) for v in kernel.lost] == [
+        ("x", "the blob is not one of this version's snapshots")
+    ]
     assert kernel.value("1") == "1"
 
 

@@ -1,6 +1,7 @@
 """The defects that were reproduced in other tools, each asserted to be absent here."""
 
 import os
+from pathlib import Path
 
 from loop_runner.kernel.kernel import Kernel
 
@@ -29,7 +30,7 @@ def test_sys_exit_reaches_neither_host_nor_kernel(kernel):
 def test_the_environment_of_the_host_is_untouched(kernel):
     kernel.run("import os; os.environ['LEAKED'] = '1'; os.chdir('/')")
     assert "LEAKED" not in os.environ
-    assert os.getcwd() != "/"
+    assert Path.cwd() != Path("/")
 
 
 def test_ready_before_content_in_one_cell_is_whole(kernel):

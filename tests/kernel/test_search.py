@@ -9,7 +9,7 @@ import pytest
 from loop_runner.kernel.search import SearchHits, SearchIndex
 from loop_runner.kernel.texts import Texts
 
-# What a person asks, keywords and whole sentences; the text that answers, and what must be in one of the first hits.
+# What a person asks, in keywords and whole sentences; the text that answers; what a first hit must show.
 QUESTIONS = [
     ("What is the default maxsize of functools.lru_cache?", "functools.py", "def lru_cache(maxsize=128"),
     ("http.client HTTP_PORT", "http/client.py", "HTTP_PORT = 80"),
@@ -143,7 +143,7 @@ def test_names_limit_the_search():
     assert {hit.name for hit in find(texts, "port", names="c.txt")} == {"c.txt"}
     assert {hit.name for hit in find(texts, "port", names=["a.py", "c.txt"])} == {"lib/a.py", "c.txt"}
     assert {hit.name for hit in find(texts, "port", names="lib/*")} == {"lib/a.py", "lib/b.py"}
-    with pytest.raises(ValueError, match="did you mean 'c.txt'"):
+    with pytest.raises(ValueError, match=r"did you mean 'c\.txt'"):
         find(texts, "port", names="c.text")
 
 

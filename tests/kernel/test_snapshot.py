@@ -1,4 +1,9 @@
-"""Variables survive a kill with identity and equality, or are honestly reported; equal variables are equal bytes."""
+"""Variables survive a kill with identity and equality, or are honestly reported.
+
+Equal variables are equal bytes, restarts or not.
+"""
+
+# ruff: noqa: E501 - cells are shorter to read on one line each
 
 import pytest
 
@@ -148,7 +153,7 @@ def test_what_cannot_be_saved_is_lost_with_its_reason_and_the_rest_is_saved(star
     assert statuses(kernel.snapshot()) == statuses(taken)
 
 
-def test_a_name_that_fails_to_load_is_reported_and_the_rest_is_there(start, kernel, tmp_path):
+def test_a_name_that_fails_to_load_is_reported_and_the_rest_is_there(start, kernel):
     kernel.run(
         "open('mine.py', 'w').write('class C: pass')\nimport mine\nbefore = [1]\nc = mine.C()\nlater = {'b': before}"
     )
@@ -211,7 +216,8 @@ def test_a_kernel_restarted_after_every_cell_saves_the_same_bytes_as_one_that_ne
         assert [result.end for result in results] == ["ok", "ok"], results
         snapshot = fresh.snapshot()
         expected = steady.snapshot()
-        assert snapshot.variables == expected.variables, code
+        saved = [each for each in expected.variables if each.status == "saved"]  # what is lost is lost once
+        assert [each for each in snapshot.variables if each.status == "saved"] == saved, code
         fresh.kernel.close()
     assert set(snapshot.blobs) == set(expected.blobs)
 
@@ -225,7 +231,7 @@ def test_a_cell_that_changes_nothing_gives_the_same_snapshot(start, kernel):
     assert start(snapshot=first, expect_lost=True).snapshot().blobs == first.blobs
 
 
-def test_a_malicious_pickle_runs_in_the_kernel_only(start, kernel, tmp_path):
+def test_a_malicious_pickle_runs_in_the_kernel_only(start, kernel):
     kernel.run("import os\nclass Evil:\n    def __reduce__(self): return os.getpid, ()\npid = Evil()")
     again = restored(start, kernel)
     assert again.value("pid") == str(again.pid)

@@ -1,5 +1,7 @@
 """``llm_query`` and ``llm_batch`` through the LM handler."""
 
+# ruff: noqa: E501 - cells are shorter to read on one line each
+
 import time
 
 
