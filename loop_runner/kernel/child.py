@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+from _thread import get_ident
 
 from loop_runner.kernel import wire
 from loop_runner.kernel.answer_box import AnswerBox
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from loop_runner.kernel.saver import Saver
     from loop_runner.kernel.snapshot import Pins
 
 
@@ -41,7 +43,7 @@ def main(control_fd: int, lm_fd: int, life_fd: int) -> None:
             set_limits(frame.header["limits"])
             kernel = _Kernel(frame.header, lm_fd)
         assert kernel is not None
-        wire.write_all(control_fd, kernel.serve(frame))
+        kernel.serve(frame, control_fd)
     os._exit(0)
 
 
@@ -95,49 +97,65 @@ class _Kernel:
         self._runner = CellRunner(
             self._namespace, self._helpers, self._answer, models, start["max_output_chars"]
         )
-        self._suspects: list[str] = []
+        self._models = models
+        self._workspace: str = start["workspace"]
+        self._saver: Saver | None = None
         sys.path.append(start["workspace"])  # last: the model's files never hide the standard library
         sys.argv = [""]
         sys.dont_write_bytecode = True  # no caches in the workspace
         # Quiet until the first cell: what a pickle prints on loading is nobody's output.
         sys.stdout, sys.stderr = self._runner.streams
 
-    def serve(self, frame: wire.Frame) -> bytes:
-        """The reply to one request of the host."""
+    def serve(self, frame: wire.Frame, out: int) -> None:
+        """Do what one request of the host asks for and write the reply to ``out``."""
         header = frame.header
         if header["type"] == "start":
-            return wire.encode(self._restore(header["blobs"], frame.payload))
-        if header["type"] == "cell":
-            return wire.encode(self._runner.run(header["number"], frame.payload.decode("utf-8", "replace")))
-        if header["type"] == "snapshot":
-            return self._save(header["max_bytes"])
-        raise wire.WireError(f"the host asked for {header['type']!r}")
+            wire.write_all(out, wire.encode(self._restore(header, frame.payload)))
+        elif header["type"] == "cell":
+            source = frame.payload.decode("utf-8", "replace")
+            wire.write_all(out, wire.encode(self._runner.run(header["number"], source)))
+        elif header["type"] == "snapshot":
+            self._save(header, out)
+        else:
+            raise wire.WireError(f"the host asked for {header['type']!r}")
 
-    def _restore(self, sizes: list[int], payload: bytes) -> dict[str, Any]:
+    def _restore(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
         failed: list[tuple[str, str]] = []
+        blobs = []
         start = 0
-        for size in sizes:
-            from_here = payload[start : start + size]
+        for size in header["blobs"]:
+            blobs.append(payload[start : start + size])
             start += size
-            failed += self._snapshots().load(
-                from_here, self._namespace, self._pins().find, self._runner.sources
+        if blobs:
+            failed = self._snapshots().load_all(
+                blobs, self._namespace, self._pins().find, self._runner.sources
             )
+        if blobs or header["gone"]:
+            self._keeper().restored(blobs, header["gone"])
         return {"type": "ready", "failed": failed, "names": self._runner.adopt_names()}
 
-    def _save(self, max_bytes: int) -> bytes:
-        names = self._helpers.own_names()
-        pins = self._pins().by_id(self._read_texts())
-        blob, rows = b"", []
-        if not names:
+    def _save(self, request: Mapping[str, Any], out: int) -> None:
+        if self._saver is None and not self._helpers.own_names():
             self._runner.sources.clear()
-        if names:
-            blob, rows = self._snapshots().save(
-                self._namespace, names, pins, self._runner.sources, self._suspects, max_bytes
+            wire.write_all(out, wire.encode({"type": "snapshot", "variables": [], "blobs": []}))
+            return
+        self._keeper().save(request, self._runner.take_words(), out)
+
+    def _keeper(self) -> Saver:
+        """What takes the snapshots; made when first needed, because it brings cloudpickle."""
+        if self._saver is None:
+            self._snapshots()
+            from loop_runner.kernel.saver import Saver
+
+            self._saver = Saver(
+                self._namespace,
+                self._runner.sources,
+                own_names=self._helpers.own_names,
+                pins=lambda: self._pins().by_id(self._read_texts()),
+                own_threads=lambda: {get_ident(), self._models.thread_id},
+                workspace=self._workspace,
             )
-        self._suspects = [row["name"] for row in rows if row["status"] != "saved"]
-        return wire.encode(
-            {"type": "snapshot", "variables": rows, "blobs": [len(blob)] if blob else []}, blob
-        )
+        return self._saver
 
     def _pins(self) -> Pins:
         return self._snapshots().Pins(self._namespace, self._helpers.protected, self._helpers.texts)  # type: ignore[no-any-return]

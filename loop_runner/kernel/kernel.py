@@ -119,13 +119,23 @@ class Kernel:
         seconds = time.monotonic() - started - (life.handler.clock.seconds() - waited_before)
         return self._cell_done(life, done, max(seconds, 0.0), in_time=in_time)
 
-    def snapshot(self) -> Snapshot:
-        """All variables as they are now. When saving ends the kernel: the last ones, the others as lost."""
+    def snapshot(self, *, full: bool = False) -> Snapshot:
+        """All variables as they are now. When saving ends the kernel: the last ones, the others as lost.
+
+        ``full``: write everything again, also what the cells cannot have touched.
+        """
         life = self._running()
+        before = list(self._last.blobs.values())
+        request = {
+            "type": "snapshot",
+            "max_bytes": MAX_SNAPSHOT_BYTES,
+            "seconds": self._settings.timeout_s / 2,
+            "full": full,
+        }
         try:
-            life.process.send({"type": "snapshot", "max_bytes": MAX_SNAPSHOT_BYTES})
+            life.process.send(request)
             frame = self._receive(life, self._settings.timeout_s)
-            taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES))
+            taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
         except (KernelDiedError, _TimeOutError) as error:
             taken = self._snapshot_lost(error)
         self._last = taken
@@ -211,12 +221,12 @@ class Kernel:
         return f"the cell ran longer than {self._settings.timeout_s:g} seconds"
 
     def _snapshot_lost(self, error: Exception) -> Snapshot:
-        known = self._names
-        self._restart()
         kept = {variable.name for variable in self._last.variables}
         reason = f"saving it ended the kernel: {error}"
-        lost = tuple(Variable(name, "?", 0, "", "lost", reason) for name in sorted(known - kept))
-        return Snapshot((*self._last.variables, *lost), self._last.blobs)
+        lost = tuple(Variable(name, "?", 0, "", "lost", reason) for name in sorted(self._names - kept))
+        self._last = Snapshot((*self._last.variables, *lost), self._last.blobs)
+        self._restart()
+        return self._last
 
     def _restart(self) -> tuple[str, ...]:
         """Start again from the last snapshot; what the model is told about it."""
@@ -288,6 +298,7 @@ class Kernel:
             "cloudpickle": str(cloudpickle_dir()),
             "max_output_chars": self._settings.max_output_chars,
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
+            "gone": [_row(variable) for variable in snapshot.variables if variable.status == "lost"],
         }
 
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
@@ -299,6 +310,19 @@ class Kernel:
         if self._life is not None:
             self._life.close()
             self._life = None
+
+
+def _row(variable: Variable) -> dict[str, Any]:
+    """A lost variable as the kernel told of it, to be told of again."""
+    return {
+        "name": variable.name,
+        "type": variable.type,
+        "size": 0,
+        "preview": variable.preview,
+        "status": "lost",
+        "reason": variable.reason,
+        "blob": -1,
+    }
 
 
 def _ignore(_: object) -> None:
