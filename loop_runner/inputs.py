@@ -108,6 +108,7 @@ def load(specs: Sequence[str | Mapping[str, Any]], base_dir: Path, *, exclude: S
     skipped: list[tuple[str, str]] = []
     found = _without_repeats([item for root in roots for item in _find(root, skipped)], skipped)
     measured = [(item, facts) for item in found if (facts := _facts_or_skip(item, skipped)) is not None]
+    # Only what could be read takes part: a skipped twin must not make a name longer.
     names = _unique_names([item for item, _ in measured])
     texts = [
         InputText(name, Path(item.path), facts.size, facts.sha256, facts.replaced)
@@ -207,6 +208,7 @@ def _root(spec: str | Mapping[str, Any], base_dir: Path, exclude: tuple[str, ...
         return _Root(given, path.resolve(), exclude=patterns, name=name)
     if is_there:
         return _Root(given, path.parent.resolve(), file=path.resolve(), name=name)
+    # Last: a file that is really called `a[1].txt` is that file.
     if _has_magic(given):
         folder, pattern = _split_glob(path)
         return _Root(given, folder.resolve(), pattern=pattern, exclude=patterns, name=name)
@@ -267,6 +269,7 @@ def _walk(root: _Root, skipped: list[tuple[str, str]]) -> Iterator[_Found]:
 def _why_not(root: _Root, rel: str, entry: os.DirEntry[str]) -> str | None:
     """Why an entry is left out; None when it is taken, "" when a glob simply does not mean it."""
     is_folder = entry.is_dir(follow_symlinks=False)
+    # Before "hidden": of `.git` and `.venv` the better reason is what they are.
     if is_folder and entry.name in TOOL_FOLDERS:
         return "a tool's folder"
     if entry.name.startswith("."):
@@ -368,6 +371,7 @@ def _measure(path: str) -> _Facts:
             _refuse_binary(chunk)
         size += len(chunk)
         digest.update(chunk)
+        # Most text is ASCII, and asking for that costs a tenth of decoding it.
         if carry or not chunk.isascii():
             bad, carry = _undecodable(carry + chunk, is_last=False)
             replaced += bad
@@ -381,6 +385,7 @@ def _undecodable(data: bytes, *, is_last: bool) -> tuple[int, bytes]:
     try:
         _, used = codecs.utf_8_decode(data, "strict", is_last)
     except UnicodeDecodeError:
+        # "ignore" drops exactly what "replace" would replace, and needs no callback for each fault.
         text, used = codecs.utf_8_decode(data, "ignore", is_last)
         return used - len(text.encode()), data[used:]
     return 0, data[used:]

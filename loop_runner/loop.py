@@ -43,6 +43,7 @@ from loop_runner.workspace.workspace import Workspace
 _NO_ANSWER = {
     "turns": "the turns were used up and `answer['content']` was still empty",
     "budget": "the budget was used up and `answer['content']` was still empty",
+    "no_code": "the model wrote no code in three replies in a row and `answer['content']` was still empty",
     "window": "the conversation filled the model's window and `answer['content']` was still empty",
 }
 

@@ -215,6 +215,7 @@ class _FenceScan:
     def _take(self, opening: _Opening) -> bool:
         """Read the block that ``opening`` opens, or closes; False when the rest is invented."""
         before = self._lines[self._since : self._at]
+        # A bare fence right under code closes what was never opened.
         if opening.kind == "bare" and not opening.info and (run := _code_at_end(before, self._parser)):
             self._add(_Block("code", run), self._at + 1)
             return True
@@ -341,6 +342,7 @@ def _chosen(blocks: Sequence[_Block], parser: _Parser) -> str | None:
             if block.code.strip()
             and (block.kind == "code" or (block.kind == "bare" and parser.acts(block.code)))
         ]
+    # One torn block must not take the others with it; if all are torn, the model is to see its error.
     whole = [code for code in codes if parser.parse(code) is not None] or codes[:1]
     distinct = [code for at, code in enumerate(whole) if at == 0 or code != whole[at - 1]]
     return "\n".join(distinct) if distinct else None
@@ -430,7 +432,7 @@ def _bare(text: str, parser: _Parser) -> ReadReply | None:
     ticked = re.compile(r"^[ \t]*`([^`]+)`[ \t]*$")
     lines = [ticked.sub(r"\1", line) for line in text.strip("\n").split("\n")]
     if lines[0].strip().lower() in _CODE_TAGS:
-        lines = lines[1:]
+        lines = lines[1:]  # the tag of a fence that the chat template swallowed
     if any(line.lstrip().startswith(">>> ") for line in lines):
         lines = _without_prompts(lines).split("\n")
     whole = textwrap.dedent("\n".join(lines))

@@ -52,7 +52,7 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
         "prompt.md": task.prompt.encode(),
         "system.md": _system_prompt(task, texts).encode(),
         **_example_files(task),
-        "inputs.json": inputs.to_json(texts).encode(),
+        "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
     }
     with Workspace.create(folder, name=task.name, files=files) as workspace:
         return _run(task, texts, workspace, around)
@@ -67,7 +67,7 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
         source = (workspace.read("task.yaml") or b"").decode()
         task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
         task = replace(task, prompt=(workspace.read("prompt.md") or b"").decode())
-        texts = inputs.from_json((workspace.read("inputs.json") or b"").decode())
+        texts = inputs.from_json((workspace.read("inputs.json") or b"").decode(), task.base_dir)
         _refuse_changed_inputs(texts)
         return _run(task, texts, workspace, around)
 

@@ -19,12 +19,13 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import SubCallError
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.records import Answer, CellResult, Message, Reply, Request, Snapshot, TurnRecord
+from loop_runner.records import Answer, CellResult, Message, Reply, Request, Snapshot, StopReason, TurnRecord
 from loop_runner.workspace.workspace import Workspace
 
-SessionEnd = Literal["ready", "turns", "budget", "window", "interrupted"]
+SessionEnd = Literal["ready", "turns", "budget", "window", "no_code", "interrupted"]
 
 _CHARS_PER_TOKEN = 3  # a low estimate for code, so that the window is never overrun
+_MAX_WITHOUT_CODE = 3  # replies in a row; more of the same conversation would not help
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ class Session:
         self._should_stop = should_stop
         self._files = dict(first_files or {})
         self._answer = Answer()
+        self._without_code = 0
+        self._stopped_for: StopReason = "end_turn"  # of the last reply
 
     def run(self, answer: Answer) -> SessionEnd:
         """Take turns until one of the ends; every turn is committed before the next begins."""
@@ -118,10 +121,14 @@ class Session:
                 return "budget"
             if self._is_window_full():
                 return "window"
+            if self._without_code >= _MAX_WITHOUT_CODE:
+                return "no_code"
             self._take_turn()
         return "ready"
 
     def _is_window_full(self) -> bool:
+        if self._stopped_for == "model_context_window_exceeded":
+            return True
         chars = len(self._settings.system) + sum(len(message.text) for message in self._messages)
         room = self._settings.window_tokens - self._settings.max_reply_tokens
         return chars // _CHARS_PER_TOKEN > room
@@ -135,6 +142,8 @@ class Session:
         reply = self._ask()
         self._tell("reply_received", number, reply.text)
         code = None if reply.stop_reason == "max_tokens" else reply_reader.read(reply.text).code
+        self._without_code = 0 if code is not None else self._without_code + 1
+        self._stopped_for = reply.stop_reason
         result = None if code is None else self._kernel.run_cell(code, number)
         if result is not None:
             self._tell("cell_finished", number, result.output, end=result.end, code=code)

@@ -58,6 +58,7 @@ class StopHook:
         for _ in range(self._retries):
             if not isinstance(verdict, Broken):
                 break
+            # A missing file will not come back, but a busy machine or a network may.
             time.sleep(self._retry_wait_s)
             verdict = _verdict(verifier, submission)
         return verdict

@@ -151,7 +151,7 @@ def test_each_file_left_out_of_a_folder_has_its_reason(tree):
 
 def test_a_name_that_is_not_utf8_is_skipped_and_said_in_plain_letters(tree):
     base = tree(**{"d/a.txt": "a"})
-    with open(os.fsencode(base / "d") + b"/caf\xe9.txt", "wb") as file:  # noqa: PTH123 - a name as bytes
+    with open(os.fsencode(base / "d") + b"/caf\xe9.txt", "wb") as file:
         file.write(b"x")
     inputs = load(["d"], base)
     assert names(inputs) == ["a.txt"]

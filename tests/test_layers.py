@@ -40,7 +40,17 @@ ALLOWED = {
 }
 
 # The host's half of the kernel room; the rest of it runs inside the kernel process.
-KERNEL_HOST = {"kernel", "kernel_process", "launch", "lm_handler", "report", "sandbox", "mounts", "wrap", "effects"}
+KERNEL_HOST = {
+    "kernel",
+    "kernel_process",
+    "launch",
+    "lm_handler",
+    "report",
+    "sandbox",
+    "mounts",
+    "wrap",
+    "effects",
+}
 # The one room that may import each heavy or risky library.
 OWNERS = {"anthropic": "model", "xllamacpp": "model", "httpx2": "model", "jinja2": "prompts", "click": "cli"}
 

@@ -1,0 +1,222 @@
+"""The outer loop with a scripted model, a real kernel and real git: what a run does and what it leaves."""
+
+import json
+import subprocess
+
+import pytest
+
+from loop_runner import runs
+from loop_runner.errors import ConfigError
+from loop_runner.events import Event
+from loop_runner.workspace.history import History
+from tests.support.tasks import cell, ready, run_task, write_task
+
+
+def git(folder, *args):
+    return subprocess.run(
+        ["git", "-C", folder, *args], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_the_reason_for_a_rejection_is_in_the_next_prompt(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("41"), ready("42")])
+    outcome = run_task(task, tmp_path / "run")
+    assert outcome.status == "verified"
+    assert outcome.answer.content == "42"
+    injected = (tmp_path / "run/passes/0002/injected.md").read_text()
+    assert injected.startswith("What is the answer?")
+    assert "42" in injected.split("## What failed", 1)[1]
+
+
+def test_both_passes_are_given_the_same_prompt_bytes(tmp_path):
+    task = write_task(
+        tmp_path / "task", root=[ready("41"), ready("42")], prompt="Häßlich\t {{ 7*7 }} {% x %}\n"
+    )
+    run_task(task, tmp_path / "run")
+    prompt = (tmp_path / "run/prompt.md").read_bytes()
+    assert (tmp_path / "run/passes/0001/injected.md").read_bytes() == prompt
+    assert (tmp_path / "run/passes/0002/injected.md").read_bytes().startswith(prompt)
+    assert b"{{ 7*7 }}" in prompt
+
+
+def test_the_history_tells_the_story(tmp_path):
+    task = write_task(tmp_path / "task", root=[cell("x = 1"), ready("41"), ready("42")])
+    run_task(task, tmp_path / "run")
+    assert git(tmp_path / "run", "log", "--first-parent", "--format=%s").splitlines() == [
+        "pass 2: accepted",
+        "pass 1: rejected",
+        "run: scripted",
+    ]
+    subjects = git(tmp_path / "run", "log", "--format=%s").splitlines()
+    assert sorted(subjects) == sorted(
+        [
+            "pass 2: accepted",
+            "pass 2 turn 1: ran, ready",
+            "pass 1: rejected",
+            "pass 1 turn 2: ran, ready",
+            "pass 1 turn 1: ran",
+            "run: scripted",
+        ]
+    )
+    assert git(tmp_path / "run", "status", "--porcelain") == ""
+    git(tmp_path / "run", "fsck", "--strict")
+
+
+def test_variables_and_notes_of_a_rejected_pass_are_there_in_the_next(tmp_path):
+    task = write_task(
+        tmp_path / "task",
+        root=[
+            cell(
+                "import pathlib\nfound = [40, 2]\npathlib.Path('notes').mkdir(exist_ok=True)\n"
+                "pathlib.Path('notes/a.md').write_text('look at line 1')"
+            ),
+            ready("41"),
+            cell("FINAL(sum(found))"),
+        ],
+    )
+    outcome = run_task(task, tmp_path / "run")
+    assert outcome.status == "verified"
+    injected = (tmp_path / "run/passes/0002/injected.md").read_text()
+    assert "look at line 1" in injected
+    assert "found: list" in injected
+
+
+def test_when_the_passes_are_used_up_the_run_is_unverified_with_the_last_answer(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("40"), ready("41")], budget={"passes": 2})
+    outcome = run_task(task, tmp_path / "run")
+    assert outcome.status == "unverified"
+    assert outcome.answer.content == "41"
+    assert "2 passes" in outcome.reason
+
+
+def test_turns_that_run_out_still_have_the_draft_verified(tmp_path):
+    task = write_task(
+        tmp_path / "task", root=[cell("answer['content'] = 'it is 42'"), cell("x = 1")], budget={"turns": 2}
+    )
+    assert run_task(task, tmp_path / "run").status == "verified"
+
+
+def test_an_empty_answer_is_rejected_without_asking_a_verifier(tmp_path):
+    task = write_task(
+        tmp_path / "task",
+        root=[cell("x = 1"), ready("42")],
+        budget={"turns": 1},
+        verifiers=[{"command": ["sh", "-c", "test -s answer.md || exit 1; grep -q 42 answer.md"]}],
+    )
+    outcome = run_task(task, tmp_path / "run")
+    assert outcome.status == "verified"
+    verdict = json.loads((tmp_path / "run/passes/0001/verdict.json").read_text())
+    assert verdict["reports"] == []
+    assert "still empty" in verdict["reason"]
+
+
+def test_a_broken_gate_ends_the_run_without_judging_the_answer(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[{"command": ["no-such-program"]}])
+    outcome = run_task(task, tmp_path / "run")
+    assert outcome.status == "broken"
+    assert "no-such-program" in outcome.reason
+    assert History(tmp_path / "run").head().turn == 1, "the pass stays open, so that resume asks again"
+
+
+def test_a_gate_that_works_again_is_asked_again_on_resume(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[{"command": ["./gate.sh"]}])
+    assert run_task(task, tmp_path / "run").status == "broken"
+    gate = tmp_path / "task/gate.sh"
+    gate.write_text("#!/bin/sh\ngrep -q 42 answer.md\n")
+    gate.chmod(0o755)
+    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}))
+    assert (outcome.status, outcome.spend.turns) == ("verified", 1)
+
+
+def test_a_run_that_ended_unverified_goes_on_with_a_larger_budget(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("41"), ready("42")], budget={"passes": 1})
+    assert run_task(task, tmp_path / "run").status == "unverified"
+    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}), (("budget.passes", 2),))
+    assert (outcome.status, outcome.spend.passes) == ("verified", 2)
+
+
+def test_resuming_a_verified_run_says_so_and_does_nothing(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("42")])
+    first = run_task(task, tmp_path / "run")
+    again = runs.resume(tmp_path / "run", runs.Surroundings({}))
+    assert (again.status, again.checkpoint.commit) == ("verified", first.checkpoint.commit)
+
+
+def test_an_interrupted_run_ends_after_the_turn_and_goes_on(tmp_path):
+    task = write_task(tmp_path / "task", root=[cell("x = 41"), cell("FINAL(x + 1)")])
+    events: list[Event] = []
+    around = runs.Surroundings({}, (events.append,), lambda: any(e.kind == "turn_committed" for e in events))
+    from loop_runner import config
+
+    outcome = runs.start(config.read_task(task), tmp_path / "run", around)
+    assert (outcome.status, outcome.checkpoint.turn) == ("interrupted", 1)
+    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}))
+    assert (outcome.status, outcome.answer.content, outcome.spend.turns) == ("verified", "42", 2)
+
+
+def test_inputs_that_changed_since_the_last_pass_stop_a_resume(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("41"), ready("42")], budget={"passes": 1})
+    run_task(task, tmp_path / "run")
+    (tmp_path / "task/notes.txt").write_text("Another text.\n")
+    with pytest.raises(ConfigError, match=r"1 of 1 inputs have changed since the run began: notes.txt"):
+        runs.resume(tmp_path / "run", runs.Surroundings({}))
+
+
+def test_continue_keeps_the_conversation_and_fresh_does_not(tmp_path):
+    for reentry, expected in (("fresh", 1), ("continue", 4)):
+        task = write_task(tmp_path / reentry, root=[ready("41"), ready("42")], reentry=reentry)
+        events: list[Event] = []
+        run_task(task, tmp_path / f"run-{reentry}", events)
+        messages = [e.data["messages"] for e in events if e.kind == "turn_started"]
+        assert messages == [1, expected]
+
+
+def test_subcalls_are_answered_and_charged(tmp_path):
+    task = write_task(
+        tmp_path / "task",
+        root=[cell("replies = llm_batch(['a?', 'b?'])\nFINAL(llm_query('sum: ' + ' '.join(replies)))")],
+        sub=[{"contains": "sum", "reply": "42"}, {"contains": "?", "reply": "21"}],
+    )
+    outcome = run_task(task, tmp_path / "run")
+    assert (outcome.status, outcome.spend.subcalls, outcome.spend.requests) == ("verified", 3, 4)
+    calls = [
+        json.loads(line)
+        for line in (tmp_path / "run/passes/0001/turns/0001/calls.jsonl").read_text().splitlines()
+    ]
+    assert [call["kind"] for call in calls] == ["root", "sub", "sub", "sub"]
+
+
+def test_a_spent_subcall_budget_is_an_error_that_the_model_sees(tmp_path):
+    task = write_task(
+        tmp_path / "task",
+        root=[cell("a = llm_query('one')\nb = llm_query('two')"), ready("42")],
+        sub=[{"contains": "o", "reply": "1"}],
+        budget={"subcalls": 1},
+    )
+    assert run_task(task, tmp_path / "run").status == "verified"
+    output = (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
+    assert "the budget of 1 sub-calls is used up" in output
+
+
+def test_a_reply_without_code_gets_a_reminder(tmp_path):
+    task = write_task(tmp_path / "task", root=["I think that I should think first.", ready("42")])
+    assert run_task(task, tmp_path / "run").spend.turns == 2
+    assert "held no Python code" in (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
+
+
+def test_three_replies_without_code_end_the_pass_and_the_next_one_begins_anew(tmp_path):
+    task = write_task(tmp_path / "task", root=["Hm.", "Let me think.", "I will.", ready("42")])
+    outcome = run_task(task, tmp_path / "run")
+    assert (outcome.status, outcome.spend.passes, outcome.spend.turns) == ("verified", 2, 4)
+    verdict = json.loads((tmp_path / "run/passes/0001/verdict.json").read_text())
+    assert "wrote no code in three replies" in verdict["reason"]
+
+
+def test_a_reply_that_was_cut_is_not_run(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("41"), ready("42")])
+    script = tmp_path / "task/script.yaml"
+    script.write_text(script.read_text() + "faults:\n- {on: root 1, kind: max_tokens}\n")
+    run_task(task, tmp_path / "run")
+    turn = tmp_path / "run/passes/0001/turns/0001"
+    assert not (turn / "cell.py").exists()
+    assert "was cut at the model's output limit" in (turn / "output.txt").read_text()

@@ -111,24 +111,26 @@ class SearchHits(list):  # type: ignore[type-arg]
         passages are few, so the line that shares most with the copy is the one it meant. ``ValueError`` when
         none does.
         """
-        lines = [line for hit in self for line in hit.passage.split("\n")]
         wanted = [part.strip(" `>") for part in copied.split("\n") if part.strip(" `>")]
-        scored = [(max((_likeness(line, part) for part in wanted), default=0.0), line) for line in lines]
-        score, best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
-        if score < _LIKE_ENOUGH:
+        best, found = 0.0, ""
+        for hit in self:
+            for line in hit.passage.split("\n"):
+                number, _, text = line.removeprefix(f"{hit.name}:").partition(":")
+                score = max((_likeness(line, text.strip(), part) for part in wanted), default=0.0)
+                if score > best:
+                    best, found = score, f"> {hit.name}:{number}: {text.strip()}"
+        if best < _LIKE_ENOUGH:
             raise ValueError("this is no line of these passages; copy one line exactly as it is printed")
-        name, number, text = best.split(":", 2)
-        return f"> {name}:{number}: {text.strip()}"
+        return found
 
 
 _LIKE_ENOUGH = 0.5
 
 
-def _likeness(line: str, copied: str) -> float:
+def _likeness(line: str, text: str, copied: str) -> float:
     """How alike a printed line and a copy are: 2 as printed, 1 its text alone, below that by shared words."""
     if line.strip() == copied:
         return 2.0
-    text = line.split(":", 2)[-1].strip()
     if text and text == copied:
         return 1.0
     ours, theirs = set(_WORD.findall(line)), set(_WORD.findall(copied))

@@ -29,6 +29,7 @@ def build(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> tuple[Ver
     taken: set[str] = set()
     for spec in specs:
         kind, value, name = _parts(spec)
+        # Made before it is named: only the verifier knows what to call itself.
         first = _make(kind, value, name, base_dir.resolve())
         called, count = first.name, 1
         while called in taken:

@@ -113,6 +113,7 @@ class Citations:
         if _count_lines(submission.answer) > MAX_CITATIONS:
             yield _Problem(f"the answer has more than {MAX_CITATIONS} citations")
         wrong = [(number, one.citation) for number, one in enumerate(looked, 1) if not one.citation.ok]
+        # Also when enough others stand: a reader would believe every quote of a verified answer.
         if wrong:
             which = ", ".join(str(number) for number, _ in wrong[:_SHOWN])
             shown = "\n".join(
@@ -120,6 +121,7 @@ class Citations:
             )
             plural, verb = ("citations", "do") if len(wrong) > 1 else ("citation", "does")
             yield _Problem(f"{plural} {which} of {len(looked)} {verb} not stand where said", shown)
+        # Mending the wrong ones may be enough; one complaint at a time.
         if len(counted) + len(wrong) < self.minimum:
             yield self._too_few(looked, counted, submission.inputs)
         if self.answer_in_quote and counted:
@@ -148,6 +150,7 @@ class Citations:
                 "there is no short answer", "write the answer itself on the first line, then the citations"
             )
             return
+        # The quotes alone, not their whole lines: what was left out of a quote was not shown.
         quotes = [one.citation.quote for one in counted]
         wanted = spellings(short)
         if not any(stands_in(one, quote, ignore_case=self.ignore_case) for one in wanted for quote in quotes):

@@ -15,7 +15,8 @@ import shlex
 import shutil
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -63,10 +64,7 @@ class Command:
 
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the program is missing, cannot start, is killed or outlasts ``timeout_s``."""
-        with tempfile.TemporaryDirectory(
-            prefix="loop-runner-verify-", ignore_cleanup_errors=True
-        ) as temporary:
-            folder = Path(temporary)
+        with _temporary_folder() as folder:
             try:
                 copy = _writable_copy(submission.checkout, folder / "checkout")
                 environment = self._environment(folder, copy, submission.inputs)
@@ -156,6 +154,23 @@ def _bad_run(run: object, reason: str) -> VerifierError:
         why="the answer could not be checked",
         hint='write it as a list, for example: command: ["python3", "check.py"]',
     )
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards, whatever a program did to the permissions in it."""
+    folder = tempfile.mkdtemp(prefix="loop-runner-verify-")
+    try:
+        yield Path(folder)
+    finally:
+        # Before the walk goes down: a folder without permissions cannot be looked into. (The standard
+        # library's TemporaryDirectory can raise here, even when it is told to ignore errors.)
+        for parent, names, _ in os.walk(folder):
+            for path in (Path(parent, name) for name in names):
+                with suppress(OSError):
+                    if not path.is_symlink():
+                        path.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _writable_copy(source: Path, target: Path) -> Path:

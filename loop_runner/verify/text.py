@@ -107,6 +107,7 @@ class Regex:
         """``Broken`` when the match did not end in ``timeout_s``."""
         text = _part(submission.answer, self.part)
         request = json.dumps({"pattern": self.pattern, "ignore_case": self.ignore_case, "text": text})
+        # -I and -S: neither the user's environment nor site-packages has a say, and it starts in 15 ms.
         with tempfile.TemporaryDirectory(prefix="loop-runner-") as folder:
             ended = process.run(
                 [sys.executable, "-I", "-S", str(_CHILD)],

@@ -229,7 +229,8 @@ def variables_from(manifest: bytes | None) -> tuple[Variable, ...]:
 
 def walk_report(unstored: Iterable[tuple[str, str]], empty_folders: Iterable[str]) -> bytes | None:
     """``workspace.json``: what git cannot say about ``workspace/``; None when there is nothing to say."""
-    report = {"unstored": [list(each) for each in unstored], "empty_folders": sorted(empty_folders)}
+    empty = sorted(set(empty_folders) - {NOTES_FOLDER})  # that one is always made
+    report = {"unstored": [list(each) for each in unstored], "empty_folders": empty}
     return to_json(report) if any(report.values()) else None
 
 

@@ -57,6 +57,7 @@ def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: L
     ref = _set_aside(git, history, head, edits) if edits else None
     for path, _ in there.unstored:
         folder.move_aside(os.fsencode(path))
+        folder.remove_empty(os.fsencode(path).rpartition(b"/")[0])
     _restore(folder, history, expected, there)
     moved = [f"{path} is now {where}" for path, where in folder.moved_aside]
     words = ([f"git ref {ref}"] if ref else []) + moved

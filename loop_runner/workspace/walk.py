@@ -27,7 +27,7 @@ _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_C
 # where the kernel notes a page's first write only until it has written the page back (30 s by default). So
 # small files are always read, and large ones are trusted by their times only when those are older than this.
 _ALWAYS_READ_BYTES = 64 * 1024
-_SETTLED_NS = 60 * 10**9
+_SETTLED_S = 60.0
 _READ_TRIES = 3
 
 # Names that git, or git on another system, takes for a repository or for settings; it refuses to check them
@@ -98,8 +98,9 @@ class _State:
 class Walker:
     """Walks the same folder again and again, and reads large files only when they have changed."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:
+    def __init__(self, limits: Limits = Limits(), *, settled_s: float = _SETTLED_S) -> None:
         self._limits = limits
+        self._settled_ns = int(settled_s * 1e9)
         self._cache: dict[bytes, tuple[_Stamp, str]] = {}
 
     def walk(self, root_fd: int, top: bytes, known: Mapping[bytes, str]) -> Walked:
@@ -207,7 +208,7 @@ class Walker:
         return cached is not None and cached[0] == stamp and cached[1] == state.known.get(path)
 
     def _remember(self, state: _State, path: bytes, stamp: _Stamp) -> None:
-        is_settled = stamp.ctime_ns < time.time_ns() - _SETTLED_NS
+        is_settled = stamp.ctime_ns < time.time_ns() - self._settled_ns
         if stamp.size >= _ALWAYS_READ_BYTES and is_settled and path in state.files:
             self._cache[path] = (stamp, state.files[path].blob)
         else:

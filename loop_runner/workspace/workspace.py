@@ -258,6 +258,8 @@ class Workspace:
                 oid = fast_import.write(self._git, new)
                 fast_import.point(self._git, self._branch, oid, was=self._head.commit)
         except GitFailed as error:
+            with contextlib.suppress(OSError):  # half a pack takes space that may be what is missing
+                recovery.clear_stale(self._git.git_dir)
             if "but expected" in error.stderr:
                 raise self._was_moved() from error
             raise error.fault(self.folder, doing) from error
@@ -367,7 +369,7 @@ class Workspace:
     def _set_index(self) -> None:
         """Make a person's ``git status`` compare with the last commit. Reads no file but git's."""
         # Somebody's own git may hold the index; the next pass tries again.
-        with contextlib.suppress(GitFailed):
+        with contextlib.suppress(GitFailed, OSError):
             self._git.run("read-tree", self._head.commit)
 
     def _was_moved(self) -> WorkspaceError:
@@ -398,10 +400,9 @@ def _refuse_contents(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()} - {".git.new"}
     if not names:
         return
-    if ".git" in names:
-        with contextlib.suppress(WorkspaceError), History(folder) as history:
-            head = history.head()
-            raise _is_there(folder, head) from None
+    if ".git" in names and (layout.FORMAT_FILE in names or (folder / ".git" / _PRIVATE).is_dir()):
+        with History(folder) as history:
+            raise _is_there(folder, history.head())
     shown = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     raise WorkspaceError(
         f"{folder} is not empty and is no run folder: it holds {shown}",

@@ -71,6 +71,6 @@ def test_the_feedback_shown_is_what_is_said(submit, tmp_path):
 def test_the_checker_shown_works(submit, tmp_path):
     (tmp_path / "planets.py").write_text(CHECKER)
     (verifier,) = build([{"command": [sys.executable, "planets.py"]}], tmp_path)
-    assert verifier.verify(submit("Mercury to Neptune")).score == 1.0
+    assert verifier.verify(submit("Mercury to Neptune")) == Accepted("looked for Mercury and Neptune", 1.0)
     said = verifier.verify(submit("Mercury"))
     assert said == Rejected("missing: Neptune", "looked for Mercury and Neptune", 0.5)
