@@ -74,7 +74,8 @@ class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of o
     def fault(self, folder: Path, doing: str) -> LoopRunnerError:
         """The error to raise for it, by whose fault it was."""
         said = self.stderr.strip().splitlines()[-1:] or [f"exit code {self.exit_code}"]
-        if re.search(r"No space left|Out of disk ?space|Disk quota", self.stderr, re.IGNORECASE):
+        is_said = re.search(r"No space left|Out of disk ?space|Disk quota", self.stderr, re.IGNORECASE)
+        if is_said or faults.is_full(folder):
             return faults.disk_full(folder, doing)
         if "Permission denied" in self.stderr or "Read-only file system" in self.stderr:
             return faults.unwritable(folder, doing, "git was refused")

@@ -67,6 +67,7 @@ class Workspace:
         self._limits = limits
         self._git = Git(folder / ".git", held.fd)
         self._walker = Walker(limits)
+        self._stored: layout.Stored | None = None  # the blobs at HEAD, once they were needed
         self._tree: dict[bytes, tuple[str, str]] = {}  # HEAD's files: mode and blob (of the model's)
         with contextlib.ExitStack() as stack:
             stack.callback(held.release)
@@ -195,7 +196,7 @@ class Workspace:
         with faults.told(self.folder, doing):
             walked = self._walk()
         calls = [*turn.calls, *self.journal.calls()]
-        ours, gone = self._turn_files(turn, walked)
+        ours, gone, stored = self._turn_files(turn, walked)
         ours |= layout.turn_files(turn, calls) | _checked(files)
         trailers = Trailers(turn.pass_number, turn.number, None, turn.seconds, __version__)
         checkpoint = self._commit(
@@ -211,6 +212,7 @@ class Workspace:
         self._tree = {path: at for path, at in self._tree.items() if not _is_models(path)}
         self._tree |= {path: (each.mode, each.blob) for path, each in walked.files.items()}
         self.unstored = walked.unstored
+        self._stored = stored
         self._settle(checkpoint, {journal.key(call) for call in calls}, ours, gone, doing)
         return checkpoint
 
@@ -294,17 +296,18 @@ class Workspace:
             msg = f"pass {pass_number} turn {turn} does not follow {head.subject!r}"
             raise ValueError(msg)
 
-    def _turn_files(self, turn: TurnRecord, walked: Walked) -> tuple[dict[str, bytes], list[str]]:
-        """The variables and the report on the walk: what to write, and which paths go."""
-        stored = frozenset(self._blob_names())
-        files, named = layout.snapshot_files(turn.snapshot, stored)
-        gone = [layout.blob_path(name) for name in sorted(stored - named)]
+    def _turn_files(
+        self, turn: TurnRecord, walked: Walked
+    ) -> tuple[dict[str, bytes], list[str], layout.Stored]:
+        """The variables and the report on the walk: what to write, which paths go, what is stored then."""
+        files, needed, stored = layout.snapshot_files(turn.snapshot, self._stored_blobs())
+        gone = [path for path in self._variable_paths() if path not in needed and path != layout.MANIFEST]
         report = layout.walk_report(walked.unstored, walked.empty_folders)
         if report:
             files[layout.WALK_FILE] = report
         elif os.fsencode(layout.WALK_FILE) in self._tree:
             gone.append(layout.WALK_FILE)
-        return files, gone
+        return files, gone, stored
 
     # ── the model's files ───────────────────────────────────────────────────────────────────────────
 
@@ -323,9 +326,19 @@ class Workspace:
     def _removed(self, walked: Walked) -> list[bytes]:
         return [path for path in self._tree if _is_models(path) and path not in walked.files]
 
-    def _blob_names(self) -> Iterator[str]:
-        prefix = os.fsencode(layout.blob_path(""))
-        return (os.fsdecode(path[len(prefix) :]) for path in self._tree if path.startswith(prefix))
+    def _variable_paths(self) -> list[str]:
+        return [os.fsdecode(path) for path in self._tree if path.startswith(b"variables/")]
+
+    def _stored_blobs(self) -> layout.Stored:
+        if self._stored is None:
+            self._stored = layout.stored_from(self._variable_paths(), self._readable)
+        return self._stored
+
+    def _readable(self, path: str) -> bytes | None:
+        try:
+            return self.read(path)
+        except WorkspaceError:
+            return None  # damaged: what it lists is stored anew
 
     # ── the branch ──────────────────────────────────────────────────────────────────────────────────
 
