@@ -2,7 +2,7 @@
 
 Owns the namespace. Relies on the standard library and its sibling modules only. Trusts the host, is not
 trusted by it. A strict dialogue on one descriptor: ``start`` → ``ready``, ``cell`` → ``done``,
-``snapshot`` → ``snapshot``; anything that goes wrong in our own code ends the process.
+``snapshot`` → ``snapshot``, ``try`` → ``tried``; anything that goes wrong in our own code ends the process.
 """
 
 from __future__ import annotations
@@ -72,6 +72,15 @@ def _close(*fds: int) -> None:
             continue  # the model's code may have closed it
 
 
+def _split(payload: bytes, sizes: list[int]) -> list[bytes]:
+    parts = []
+    start = 0
+    for size in sizes:
+        parts.append(payload[start : start + size])
+        start += size
+    return parts
+
+
 class _Kernel:
     """The namespace and what serves requests on it."""
 
@@ -105,16 +114,14 @@ class _Kernel:
             wire.write_all(out, wire.encode(self._runner.run(header["number"], source)))
         elif header["type"] == "snapshot":
             self._save(header, out)
+        elif header["type"] == "try":
+            self._try(header, frame.payload, out)
         else:
             raise wire.WireError(f"the host asked for {header['type']!r}")
 
     def _restore(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
         failed: list[tuple[str, str]] = []
-        blobs = []
-        start = 0
-        for size in header["blobs"]:
-            blobs.append(payload[start : start + size])
-            start += size
+        blobs = _split(payload, header["blobs"])
         if blobs:
             failed = self._snapshots().load_all(
                 blobs, self._namespace, self._pins().find, self._runner.sources
@@ -129,6 +136,19 @@ class _Kernel:
             wire.write_all(out, wire.encode({"type": "snapshot", "variables": [], "blobs": []}))
             return
         self._keeper().save(request, self._runner.take_words(), out)
+
+    def _try(self, request: Mapping[str, Any], payload: bytes, out: int) -> None:
+        """Find out whether blobs load. Asked only of a process that runs no cells."""
+        from loop_runner.kernel import trial
+
+        load_all = self._snapshots().load_all
+        blobs = _split(payload, request["blobs"])
+        failed, modules = trial.attempt(
+            lambda at: load_all(blobs, self._namespace, self._pins().find, {}, at),
+            request["seconds"],
+        )
+        wire.write_all(out, wire.encode({"type": "tried", "failed": failed}))
+        trial.import_installed(modules, self._workspace)  # the host goes on meanwhile
 
     def _keeper(self) -> Saver:
         """What takes the snapshots; made when first needed, because it brings cloudpickle."""

@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 
 from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
+from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
@@ -34,6 +35,7 @@ MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # one file that the model's code writes
 _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
 _NAMES_IN_NOTICE = 20
+_TRIALS = 10  # how often a snapshot is taken again without a name that does not load
 _QUOTA_CHECK_S = 1.0  # how often the workspace is looked at while a cell runs
 _T = TypeVar("_T")
 
@@ -76,6 +78,8 @@ class Kernel:
         self._answer = Answer()
         self._names: set[str] = set()
         self._quota = Quota(workspace)
+        self._loaded: set[str] = set()  # SHA-256 of blobs that are known to load
+        self._checker = Checker(self._launch, lambda: self._start_header(Snapshot(), is_trial=True))
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +110,9 @@ class Kernel:
         except (KernelDiedError, _TimeOutError) as error:
             failed = self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
         everything = failed.get("", "")
+        self._loaded = {
+            each.blob for each in snapshot.variables if each.blob and not (everything or each.name in failed)
+        } - {each.blob for each in snapshot.variables if each.name in failed}
         return tuple(
             replace(
                 variable,
@@ -124,6 +131,7 @@ class Kernel:
         started = time.monotonic()
         waited_before = life.handler.clock.seconds()
         try:
+            self._checker.warm()  # it starts while the cell runs
             life.process.send({"type": "cell", "number": number}, code.encode("utf-8", "replace"))
             frame, stopped = self._await_cell(life, started, waited_before, slack)
             done = self._checked(life, lambda: report.read_done(frame, number))
@@ -137,6 +145,18 @@ class Kernel:
 
         ``full``: write everything again, also what the cells cannot have touched.
         """
+        safe = self._last
+        try:
+            taken = self._tried(self._take(full=full), full=full)
+        except (KernelDiedError, _TimeOutError) as error:
+            self._last = safe
+            taken = self._snapshot_lost(error)
+        self._loaded |= taken.blobs.keys()
+        self._last = taken
+        return taken
+
+    def _take(self, *, full: bool, unloadable: Mapping[str, str] | None = None) -> Snapshot:
+        """What the kernel says its variables are. It counts blobs as ``_last`` does."""
         life = self._running()
         before = list(self._last.blobs.values())
         request = {
@@ -144,19 +164,36 @@ class Kernel:
             "max_bytes": MAX_SNAPSHOT_BYTES,
             "seconds": self._settings.timeout_s / 2,
             "full": full,
+            "unloadable": dict(unloadable or {}),
         }
-        try:
-            life.process.send(request)
-            frame = self._receive(life, self._settings.timeout_s)
-            taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
-        except (KernelDiedError, _TimeOutError) as error:
-            taken = self._snapshot_lost(error)
-        self._last = taken
+        life.process.send(request)
+        frame = self._receive(life, self._settings.timeout_s)
+        return self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
+
+    def _tried(self, taken: Snapshot, *, full: bool) -> Snapshot:
+        """``taken`` if all new blobs of it load in a fresh process; else another without what does not."""
+        for round_number in range(_TRIALS):
+            new = {name: blob for name, blob in taken.blobs.items() if name not in self._loaded}
+            if not new:
+                break
+            failed = self._checker.try_blobs(list(new.values()), self._settings.timeout_s / 4)
+            if not failed:
+                break
+            if "" in failed or round_number == _TRIALS - 2:
+                why = next(iter(failed.values()))
+                failed = {each.name: why for each in taken.variables if each.blob in new}
+            self._last = taken  # the kernel counts from here
+            # The first one only: others may have failed for what they share with it.
+            first = (
+                dict(list(failed.items())[:1]) if round_number < _TRIALS - 2 and "" not in failed else failed
+            )
+            taken = self._take(full=full, unloadable=first)
         return taken
 
     def close(self) -> None:
         """End the process and remove its private folder. May be called twice."""
         self._end_life()
+        self._checker.close()
         if self._private_dir is not None:
             shutil.rmtree(self._private_dir, ignore_errors=True)
             self._private_dir = None
@@ -307,11 +344,12 @@ class Kernel:
             ) from None
         return {variable.name: reason for variable in snapshot.variables if variable.status == "saved"}
 
-    def _start_header(self, snapshot: Snapshot) -> Mapping[str, Any]:
+    def _start_header(self, snapshot: Snapshot, *, is_trial: bool = False) -> Mapping[str, Any]:
         return {
             "type": "start",
             "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
-            "single": self._inputs.is_single and len(self._inputs.texts) == 1,
+            # A trial reads a text when a variable needs it, and no sooner.
+            "single": self._inputs.is_single and len(self._inputs.texts) == 1 and not is_trial,
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
             "cloudpickle": str(cloudpickle_dir()),

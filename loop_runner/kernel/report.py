@@ -192,12 +192,23 @@ def read_ready(frame: Frame) -> tuple[dict[str, str], tuple[str, ...]]:
     header = frame.header
     if header.get("type") != "ready" or frame.payload:
         raise WireError("the kernel did not say that it is ready")
+    return _failures(header), read_names(header, "names")
+
+
+def read_tried(frame: Frame) -> dict[str, str]:
+    """Names that did not load → why. The name "" stands for all."""
+    if frame.header.get("type") != "tried" or frame.payload:
+        raise WireError("the kernel did not say what loads")
+    return _failures(frame.header)
+
+
+def _failures(header: Mapping[str, Any]) -> dict[str, str]:
     failed = {}
     for pair in _get(header, "failed", list):
         if type(pair) is not list or len(pair) != 2 or type(pair[1]) is not str:
             raise WireError("the kernel's list of failures is malformed")
         failed[pair[0] and _name(pair[0])] = one_line(pair[1], _MAX_LINE_CHARS)
-    return failed, read_names(header, "names")
+    return failed
 
 
 # ── pieces ──────────────────────────────────────────────────────────────────────────────────────────

@@ -10,12 +10,14 @@ them were written again: a run that was restarted in between gives the same blob
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import json
 import os
 import signal
 import sys
+import time
 import warnings
 
 from loop_runner.kernel import snapshot, wire
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, Never
 
 BIG_BYTES = 1024 * 1024
+_LEAST_SECONDS = 0.2
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
 # Taken now: a cell may rebind them.
@@ -42,6 +45,7 @@ _fork, _exit, _pipe, _dup, _close, _read, _waitpid = (
     os.waitpid,
 )
 _current_frames = sys._current_frames  # noqa: SLF001 - the one list of threads that cannot be faked
+_monotonic = time.monotonic
 _signal, _setitimer, _ALRM, _REAL = signal.signal, signal.setitimer, signal.SIGALRM, signal.ITIMER_REAL
 
 
@@ -120,14 +124,16 @@ class _Work:
         *,
         max_bytes: int,
         pause_bytes: int | None,
-        seconds: float,
+        deadline: float,
+        overdue: list[str],
     ) -> None:
         self._namespace = namespace
         self._pins = pins
         self._lost = lost
         self._max_bytes = max_bytes
         self._pause_bytes = pause_bytes
-        self._seconds = seconds
+        self._deadline = deadline
+        self._overdue = overdue
         self.oversize = ""
         self.links = Links(pins)
         self.roots: dict[str, int] = {}  # name → what stands for the names that share something with it
@@ -143,7 +149,11 @@ class _Work:
             for position, names in enumerate(todo)
         ]
         self._alive += written
-        sizes = {number: size for each in written for number, size in zip(each.numbers, each.sizes.values(), strict=True)}
+        sizes = {
+            number: size
+            for each in written
+            for number, size in zip(each.numbers, each.sizes.values(), strict=True)
+        }
         big: list[list[str]] = []
         small: list[str] = []
         for component in self.links.components(sorted(sizes, key=lambda number: self.links.names[number])):
@@ -196,12 +206,16 @@ class _Work:
 
     def dump(self, pickler: snapshot.Pickler, name: str) -> None:
         """Write one name; one that raises or takes too long is lost."""
-        _setitimer(_REAL, self._seconds, 0.5)  # again and again: a handler of the model's may eat the first
+        # Half of the time that is left: those that hang must leave some to the others. And again and again:
+        # a handler of the model's may eat the first.
+        seconds = max((self._deadline - _monotonic()) / 2, _LEAST_SECONDS)
+        _setitimer(_REAL, seconds, _LEAST_SECONDS)
         try:
             pickler.dump(self._namespace[name])
         except _OverdueError:
             _setitimer(_REAL, 0)
-            self._lost[name] = f"saving it took longer than {self._seconds:g} seconds"
+            self._lost[name] = "saving it took too long"
+            self._overdue.append(name)
             raise _Failed from None
         except Exception as error:  # noqa: BLE001 - objects of the model's decide what they raise
             _setitimer(_REAL, 0)
@@ -237,11 +251,13 @@ class Saver:
         self._groups: list[_Group] = []
         self._gone: dict[str, dict[str, Any]] = {}
         self._failing: list[str] = []
+        # name → what it was bound to, and why that is not tried again
+        self._hopeless: dict[str, tuple[object, str]] = {}
 
     # ── what the host has ───────────────────────────────────────────────────────────────────────────
 
     def restored(self, blobs: Iterable[bytes], gone: Iterable[dict[str, Any]]) -> None:
-        """The host's snapshot was loaded. ``gone``: rows of names that could not be, and are told of again."""
+        """The host's snapshot was loaded. ``gone``: rows of names that it lost, to be told of again."""
         self._groups = []
         for blob in blobs:
             try:
@@ -263,12 +279,17 @@ class Saver:
 
         ``words``: what the cells since the last snapshot name; None when that is not known.
         """
+        for name, why in request["unloadable"].items():
+            if name in self._namespace:
+                self._hopeless[name] = (self._namespace[name], why)
         untouched = [] if request["full"] else self._untouched(words)
         result = self._write(request, untouched, out)
         for name in list(self._gone):
             if name in self._namespace:
                 del self._gone[name]
         self._failing = result["failing"]
+        for name, why in result["overdue"]:
+            self._hopeless[name] = (self._namespace[name], why)
         self._groups = [
             _Group(said) if type(said) is dict else self._groups[said] for said in result["groups"]
         ]
@@ -309,9 +330,7 @@ class Saver:
 
     def _write(self, request: Mapping[str, Any], untouched: list[int], out: int) -> dict[str, Any]:
         """Write the frame, here or in a copy of the process; what is to be remembered of it."""
-        size = sum(
-            sum(group.sizes.values()) for at, group in enumerate(self._groups) if at not in untouched
-        )
+        size = sum(sum(group.sizes.values()) for at, group in enumerate(self._groups) if at not in untouched)
         if self._has_threads():  # a copy would have their locks and not them
             frame, result = self._compose(request, untouched, None)
             wire.write_all(out, frame)
@@ -333,7 +352,9 @@ class Saver:
 
     # ── in a copy ───────────────────────────────────────────────────────────────────────────────────
 
-    def _write_in_copy(self, request: Mapping[str, Any], untouched: list[int], out: int) -> dict[str, Any] | None:
+    def _write_in_copy(
+        self, request: Mapping[str, Any], untouched: list[int], out: int
+    ) -> dict[str, Any] | None:
         """Let a forked copy write; None when there is none, or it ended before it began to speak."""
         line, said = _pipe()
         own_out = _dup(out)  # the one that every other fork closes
@@ -352,10 +373,8 @@ class Saver:
         _close(own_out)
         heard = b"".join(iter(lambda: _read(line, 1 << 16), b""))
         _close(line)
-        try:
+        with contextlib.suppress(ChildProcessError):  # a cell had children reaped by the system
             _waitpid(pid, 0)
-        except ChildProcessError:
-            pass  # a cell had children reaped by the system
         if not heard:
             return None
         if not heard.endswith(b"\n"):
@@ -391,12 +410,13 @@ class Saver:
         """The frame and what is to be remembered of it."""
         kept = {name for position in untouched for name in self._groups[position].sizes}
         names = [name for name in self._own_names() if name not in kept]
-        lost: dict[str, str] = {}
+        lost = self._lost_already(names)
+        overdue: list[str] = []
         was_enabled = gc.isenabled()
         gc.disable()  # a collection in the middle of a large dump costs a third of its time
         previous = _signal(_ALRM, _overdue)
         try:
-            work, written = self._try(request, names, lost, untouched, pause_bytes)
+            work, written = self._try(request, names, lost, overdue, untouched, pause_bytes)
         finally:
             _signal(_ALRM, previous if previous is not None else signal.SIG_DFL)
             if was_enabled:
@@ -406,19 +426,32 @@ class Saver:
         ]
         entries += [(min(self._groups[position].sizes), position) for position in untouched]
         entries.sort(key=lambda entry: entry[0])
-        return self._frame([entry for _, entry in entries], lost, written)
+        frame, remembered = self._frame([entry for _, entry in entries], lost)
+        return frame, remembered | {"overdue": [(name, lost[name]) for name in overdue]}
+
+    def _lost_already(self, names: Iterable[str]) -> dict[str, str]:
+        """Names whose values are known not to load, or to take too long to be written."""
+        nothing = object()
+        self._hopeless = {
+            name: (value, why)
+            for name, (value, why) in self._hopeless.items()
+            if self._namespace.get(name, nothing) is value
+        }
+        return {name: self._hopeless[name][1] for name in names if name in self._hopeless}
 
     def _try(
         self,
         request: Mapping[str, Any],
         names: list[str],
         lost: dict[str, str],
+        overdue: list[str],
         untouched: list[int],
         pause_bytes: int | None,
     ) -> tuple[_Work, list[tuple[_Written, bool]]]:
         """Write until no name fails any more. Ids are void after a failure, so each try begins anew."""
-        suspects = [name for name in self._failing if name in names]
+        suspects = [name for name in self._failing if name in names and name not in lost]
         oversize: list[str] = []
+        deadline = _monotonic() + request["seconds"]
         while True:
             work = _Work(
                 self._namespace,
@@ -426,7 +459,8 @@ class Saver:
                 lost,
                 max_bytes=request["max_bytes"],
                 pause_bytes=pause_bytes,
-                seconds=request["seconds"],
+                deadline=deadline,
+                overdue=overdue,
             )
             while suspects:
                 work.try_alone(suspects.pop())
@@ -439,9 +473,7 @@ class Saver:
             hints += [[name] for name in oversize if name in left]
             hinted = {name for group in hints for name in group}
             try:
-                return work, work.group(
-                    sorted(group for group in hints if group), sorted(left - hinted)
-                )
+                return work, work.group(sorted(group for group in hints if group), sorted(left - hinted))
             except _OversizeError:
                 oversize.append(work.oversize)
             except _Failed:
@@ -454,8 +486,12 @@ class Saver:
             parts.setdefault(work.roots[name], []).append(name)
         index = {
             "names": list(written.sizes.items()),
-            "cells": {label: self._sources[label] for label in sorted(reached.cells) if label in self._sources},
-            "parts": [[names, sorted(work.words[root])] for root, names in parts.items() if root in work.words],
+            "cells": {
+                label: self._sources[label] for label in sorted(reached.cells) if label in self._sources
+            },
+            "parts": [
+                [names, sorted(work.words[root])] for root, names in parts.items() if root in work.words
+            ],
             "sets": bool(reached.sets),
             "big": is_big,
         }
@@ -466,9 +502,12 @@ class Saver:
         self,
         entries: list[int | tuple[bytes, dict[str, Any]]],
         lost: dict[str, str],
-        written: list[tuple[_Written, bool]],
     ) -> tuple[bytes, dict[str, Any]]:
-        rows, blobs, payload, groups, sets = [], [], [], [], []
+        rows: list[dict[str, Any]] = []
+        blobs: list[dict[str, int]] = []
+        payload: list[bytes] = []
+        groups: list[int | dict[str, Any]] = []
+        sets: list[int] = []
         for position, entry in enumerate(entries):
             if isinstance(entry, int):
                 sizes = self._groups[entry].sizes
@@ -488,7 +527,9 @@ class Saver:
         remembered = {"groups": groups, "failing": sorted(lost), "sets": sets}
         return wire.encode(header, b"".join(payload)), remembered
 
-    def _row(self, name: str, status: str, *, size: int = 0, reason: str = "", blob: int = -1) -> dict[str, Any]:
+    def _row(
+        self, name: str, status: str, *, size: int = 0, reason: str = "", blob: int = -1
+    ) -> dict[str, Any]:
         value = self._namespace[name]
         return {
             "name": name,

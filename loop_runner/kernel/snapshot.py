@@ -153,6 +153,7 @@ class Reached:
         return held[1]  # type: ignore[index]
 
 
+# The kind is asked, never the object: its ``__class__`` may be a property of the model's.
 # Kinds that are written by value or by reference: sharing one of them ties no names together.
 _NO_LINK = frozenset({bool, type(None), type(...), type(NotImplemented), _Frozen, types.CodeType})
 _BY_REFERENCE = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
@@ -201,7 +202,7 @@ def _naming(reached: Reached) -> Callable[[object], object]:
             pin = met_again(key)
             if pin is not None:
                 return pin
-        elif records and not (kind in _NO_LINK or isinstance(obj, _BY_REFERENCE) or _is_empty(obj, kind)):
+        elif records and not (kind in _NO_LINK or issubclass(kind, _BY_REFERENCE) or _is_empty(obj, kind)):
             owner[key] = reached.name
         if kind is set:
             reached.sort_set(obj)
@@ -229,15 +230,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.persistent_id = _naming(reached)
 
     def reducer_override(self, obj: object) -> Any:
+        """How ``obj`` is written, unless it is of a plain kind."""
         kind = type(obj)
         if kind is types.FunctionType and self._keeps_globals(obj):  # type: ignore[arg-type]
             return self._reduce_function(obj)  # type: ignore[arg-type]
         if kind is types.CellType:
             return _reduce_cell(obj)  # type: ignore[arg-type]
-        if isinstance(obj, io.IOBase) and not isinstance(obj, io.BytesIO | io.StringIO):
+        if issubclass(kind, io.IOBase) and not issubclass(kind, (io.BytesIO, io.StringIO)):
             raise pickle.PicklingError("an open file or stream cannot be saved")
         reduced = _steady_class(obj, super().reducer_override(obj))
-        if reduced is not NotImplemented and isinstance(obj, _BY_REFERENCE):
+        if reduced is not NotImplemented and issubclass(kind, _BY_REFERENCE):
             self._made_here(obj)
         return reduced
 
@@ -376,7 +378,7 @@ def encode(index: Mapping[str, Any], body: bytes | memoryview) -> bytes:
 
 
 class _Named(dict[object, object]):
-    """What persistent ids stand for. As a ``dict`` it answers for texts, which are most of them, at C speed."""
+    """What persistent ids stand for. A ``dict``, so that for texts, which are most, no Python runs."""
 
     def __init__(self, find_pin: Callable[[tuple[str, ...]], object]) -> None:
         super().__init__()
@@ -427,14 +429,18 @@ def load_all(
     namespace: dict[str, Any],
     find_pin: Callable[[tuple[str, ...]], object],
     sources: dict[str, str],
+    at: Callable[[str], object] = bool,
 ) -> list[tuple[str, str]]:
-    """Put the names of all ``blobs`` into ``namespace``, always in the same order; what failed, as ``load``."""
+    """Put the names of all ``blobs`` into ``namespace``, always in the same order; what failed, as ``load``.
+
+    ``at`` is called with each name before it is loaded.
+    """
     was_enabled = gc.isenabled()
     gc.disable()  # it would look at every object of a large blob again and again
     try:
         failed: list[tuple[str, str]] = []
         for blob in sorted(blobs):
-            failed += load(blob, namespace, find_pin, sources)
+            failed += load(blob, namespace, find_pin, sources, at)
     finally:
         if was_enabled:
             gc.enable()
@@ -446,6 +452,7 @@ def load(
     namespace: dict[str, Any],
     find_pin: Callable[[tuple[str, ...]], object],
     sources: dict[str, str],
+    at: Callable[[str], object] = bool,
 ) -> list[tuple[str, str]]:
     """Put the names of ``blob`` into ``namespace``; (name or ``WHOLE_BLOB``, reason) of what failed."""
     try:
@@ -459,6 +466,7 @@ def load(
     unpickler = _Unpickler(file, named)
     names = index["names"]
     for position, (name, _) in enumerate(names):
+        at(name)
         try:
             namespace[name] = unpickler.load()
         except Exception as error:  # noqa: BLE001 - what a pickle runs decides what it raises

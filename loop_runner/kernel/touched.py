@@ -15,13 +15,12 @@ if TYPE_CHECKING:
 
 # Ways to a variable that do not name it, and places where code or objects are kept for later.
 _BACK_WAYS = frozenset(
-    """
-    __builtins__ __closure__ __code__ __dict__ __globals__ __import__ __main__ __self__ __subclasses__
-    _getframe asyncio atexit builtins cell_contents concurrent contextvars ctypes currentframe
-    eval exec exec_module f_globals f_locals FINAL_VAR gc get_objects get_referrers
-    gi_frame globals importlib inspect locals logging multiprocessing pickle run_path runpy sched setattr
-    settrace setprofile signal sys tb_frame threading tracemalloc vars weakref
-    """.split()
+    {"__builtins__", "__closure__", "__code__", "__dict__", "__globals__", "__import__", "__main__"}
+    | {"__self__", "__subclasses__", "_getframe", "asyncio", "atexit", "builtins", "cell_contents"}
+    | {"concurrent", "contextvars", "ctypes", "currentframe", "eval", "exec", "exec_module", "f_globals"}
+    | {"f_locals", "FINAL_VAR", "gc", "get_objects", "get_referrers", "gi_frame", "globals", "importlib"}
+    | {"inspect", "locals", "logging", "multiprocessing", "pickle", "run_path", "runpy", "sched", "setattr"}
+    | {"setprofile", "settrace", "signal", "sys", "tb_frame", "threading", "tracemalloc", "vars", "weakref"}
 )
 
 

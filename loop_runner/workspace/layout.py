@@ -201,7 +201,7 @@ def answer_from(content: bytes | None, about: bytes | None) -> Answer:
 
 
 def snapshot_files(snapshot: Snapshot, stored: Stored) -> tuple[dict[str, bytes], frozenset[str], Stored]:
-    """The manifest and what to add for it, all paths below ``variables/`` that it needs, and what is stored then.
+    """The manifest and what to add for it; all paths it needs besides itself; what is stored then.
 
     ``stored``: what the parent commit has. The kernel's word is not taken for a blob: one whose bytes do not
     have the SHA-256 that names them is not kept, and its variables are marked lost.
@@ -251,8 +251,9 @@ def chunks_from(chunk_list: bytes) -> list[str]:
         listed = json.loads(chunk_list)["chunks"]
     except (ValueError, KeyError, TypeError):
         return []
-    is_list = type(listed) is list and all(type(name) is str and _BLOB_NAME.fullmatch(name) for name in listed)
-    return listed if is_list else []
+    if type(listed) is not list:
+        return []
+    return listed if all(type(name) is str and _BLOB_NAME.fullmatch(name) for name in listed) else []
 
 
 def stored_from(paths: Iterable[str], read: Callable[[str], bytes | None]) -> Stored:
