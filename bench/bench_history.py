@@ -1,6 +1,6 @@
-"""How a long run ages: time per commit over a thousand passes, size on disk, time to open and to read.
+"""How a long run ages: time per commit over hundreds of passes, size on disk, time to open and to read.
 
-    python bench/bench_history.py [PASSES]
+    python -m bench.bench_history [PASSES]
 
 Notes-sized work: each pass is two turns and a verdict; each turn appends to two of 20 notes and changes 4 kB
 of variables.
@@ -23,8 +23,7 @@ from loop_runner.workspace.workspace import Workspace
 TURNS = 2
 
 
-def main() -> None:
-    passes = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+def main(passes: int = 200) -> None:
     random_state = random.Random(1)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as parent:
         folder = Path(parent, "run")
@@ -93,4 +92,4 @@ def _spend(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

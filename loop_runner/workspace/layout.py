@@ -200,8 +200,8 @@ def answer_from(content: bytes | None, about: bytes | None) -> Answer:
 # ── variables ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def snapshot_files(snapshot: Snapshot, stored: Stored) -> tuple[dict[str, bytes], frozenset[str], Stored]:
-    """The manifest and what to add for it; all paths it needs besides itself; what is stored then.
+def snapshot_files(snapshot: Snapshot, stored: Stored) -> tuple[dict[str, bytes], Stored]:
+    """The manifest and the files to add for it; what is stored then.
 
     ``stored``: what the parent commit has. The kernel's word is not taken for a blob: one whose bytes do not
     have the SHA-256 that names them is not kept, and its variables are marked lost.
@@ -224,11 +224,15 @@ def snapshot_files(snapshot: Snapshot, stored: Stored) -> tuple[dict[str, bytes]
             else:
                 now[blob] = known
         variables.append(variable)
-    needed = frozenset().union(*now.values())
-    before = frozenset().union(*stored.values())
+    before = paths_of(stored)
     files = {path: data for path, data in files.items() if path not in before}
     files[MANIFEST] = to_json({"variables": [asdict(variable) for variable in variables]})
-    return files, needed, now
+    return files, now
+
+
+def paths_of(stored: Stored) -> frozenset[str]:
+    """The files that hold the blobs."""
+    return frozenset().union(*stored.values())
 
 
 def _blob_files(name: str, data: bytes) -> dict[str, bytes]:

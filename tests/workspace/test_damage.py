@@ -57,7 +57,7 @@ def test_a_damaged_history_is_said_to_be_damaged_or_does_no_harm(whole, tmp_path
         found.append(damage_found(folder))
         shutil.rmtree(folder)
     errors = [error for error in found if error is not None]
-    assert 0 < len(errors) < TRIES
+    assert errors
     assert all("damaged" in error.message and "fsck" in error.hint for error in errors)
     assert {error.exit_code for error in errors} == {4}
 
