@@ -41,6 +41,7 @@ ALLOWED = {
 
 # The host's half of the kernel room; the rest of it runs inside the kernel process.
 KERNEL_HOST = {
+    "checker",
     "kernel",
     "kernel_process",
     "launch",

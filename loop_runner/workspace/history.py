@@ -231,6 +231,9 @@ class History:
     def _blob(self, name: str, at: str | None) -> bytes | None:
         try:
             data = self.read(layout.blob_path(name), at)
+            if data is None and (listed := self.read(layout.chunk_list_path(name), at)) is not None:
+                chunks = (self.read(layout.chunk_path(chunk), at) for chunk in layout.chunks_from(listed))
+                data = b"".join(chunk or b"" for chunk in chunks)
         except WorkspaceError:
             return None  # the object is damaged; the variable is lost, the run is not
         return data if data is not None and hashlib.sha256(data).hexdigest() == name else None
