@@ -497,8 +497,12 @@ def _missing(given: str, path: Path) -> ConfigError:
     return ConfigError(
         f"input {given!r} does not exist",
         why=f"it was looked for at {path}, and the model would work without it",
-        hint=f"did you mean {near[0]!r}?" if near else "relative paths start at the task file's folder",
+        hint=f"did you mean {near[0]!r}?" if near else _where(given),
     )
+
+
+def _where(given: str) -> str:
+    return "check the path" if Path(given).is_absolute() else "relative paths start at the task file's folder"
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> ConfigError:

@@ -14,6 +14,7 @@ from loop_runner import prompts, text
 from loop_runner.budget import Ledger
 from loop_runner.profiles import Profile
 from loop_runner.records import Variable
+from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
 _MAX_NOTES = 8
@@ -58,8 +59,10 @@ def describe_changes(changes: Sequence[tuple[str, str]]) -> str:
 
 def verdict(workspace: Workspace, pass_number: int) -> dict[str, Any]:
     """``verdict.json`` of a committed pass; empty when there is none."""
-    data = workspace.read(f"passes/{pass_number:04d}/verdict.json")
-    return dict(json.loads(data)) if data else {}
+    path = f"passes/{pass_number:04d}/verdict.json"
+    with parsing(workspace.folder, path):
+        data = workspace.read(path)
+        return dict(json.loads(data)) if data else {}
 
 
 def _reason(workspace: Workspace, pass_number: int) -> str:

@@ -24,6 +24,7 @@ from loop_runner.profiles import Profile, profile
 from loop_runner.records import Call, Checkpoint, Inputs, Message, Outcome
 from loop_runner.session import SubCalls
 from loop_runner.stop_hook import StopHook
+from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
 _SHOWN_SKIPPED = 20
@@ -65,10 +66,10 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
     ``overrides`` change the frozen task for this process only (a larger budget, say).
     """
     with Workspace.open(folder) as workspace:
-        source = (workspace.read("task.yaml") or b"").decode()
+        source = _text(workspace, "task.yaml")
         task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
-        task = replace(task, prompt=(workspace.read("prompt.md") or b"").decode())
-        texts = inputs.from_json((workspace.read("inputs.json") or b"").decode(), task.base_dir)
+        task = replace(task, prompt=_text(workspace, "prompt.md"))
+        texts = inputs.from_json(_text(workspace, "inputs.json"), task.base_dir)
         _refuse_changed_inputs(texts)
         _check_models(task, around.env)
         return _run(task, texts, workspace, around, folder)
@@ -99,7 +100,7 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
         stack.callback(kernel.close)
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
-        system = (workspace.read("system.md") or b"").decode()
+        system = _text(workspace, "system.md")
         return Loop(
             task,
             inputs=texts,
@@ -112,6 +113,12 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
             trace=trace,
             should_stop=around.should_stop,
         ).run()
+
+
+def _text(workspace: Workspace, path: str) -> str:
+    """A file of ours; ``WorkspaceError`` when somebody put something into it that is no text."""
+    with parsing(workspace.folder, path):
+        return (workspace.read(path) or b"").decode()
 
 
 def _models(task: Task) -> tuple[str, str]:

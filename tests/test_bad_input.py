@@ -492,6 +492,27 @@ def test_a_damaged_run_folder_is_left_alone_and_said_to_be_damaged(rejected, com
     assert content(rejected) == before
 
 
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("answer.json", "show"),
+        ("inputs.json", "resume"),
+        ("task.yaml", "status"),
+        ("passes/0001/verdict.json", "log"),
+        ("passes/0001/turns/0001/calls.jsonl", "resume"),
+        ("variables/manifest.json", "resume"),
+    ],
+)
+def test_a_file_of_the_runs_that_somebody_changed_and_committed_is_named(rejected, path, command):
+    (rejected / path).write_bytes(b'{"garbage": \xff')
+    git(rejected, "commit", "-q", "-a", "-m", "Tidy up")
+    result = loop_runner(command, rejected, cwd=rejected.parent)
+    said(result, 4, f"is damaged: {path} does not hold what it should", f"log -- {path}")
+    if path == "inputs.json":
+        git(rejected, "revert", "--no-edit", "HEAD")
+        resume_ends_verified(rejected)
+
+
 def test_status_lists_the_runs_that_can_be_read_beside_those_that_cannot(rejected):
     newer, damaged, sound = (rejected.with_name(name) for name in ("newer", "damaged", "sound"))
     for folder in (newer, damaged, sound):

@@ -21,7 +21,7 @@ def running(tmp_path):
         tmp_path / "task", root=[cell("print('\\x1b[31mred')"), ready("41"), ready("42 \x1b]0;owned\x07")]
     )
     script = task.with_name("script.yaml")
-    script.write_text(script.read_text() + "latency_s: 0.7\n")
+    script.write_text(script.read_text() + "latency_s: 0.5\n")
     with started("run", task, cwd=tmp_path) as run:
         run.wait_for_line("pass 1 turn 1")
         yield run

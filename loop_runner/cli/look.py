@@ -15,7 +15,8 @@ from loop_runner.cli.folders import all_runs, find_run
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
 from loop_runner.records import Checkpoint, Spend
-from loop_runner.workspace.history import Entry, History
+from loop_runner.workspace import layout
+from loop_runner.workspace.history import Entry, History, parsing
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
@@ -103,7 +104,8 @@ def _state(history: History, passes: int) -> str:
     head = history.head()
     if head.outcome == "accepted":
         return "verified"
-    source = (history.read("task.yaml") or b"").decode()
+    with parsing(history.folder, "task.yaml"):
+        source = (history.read("task.yaml") or b"").decode()
     task = config.parse_task(source, label="task.yaml", base_dir=history.folder)
     return "unverified" if head.turn == 0 and passes >= task.budget.passes else "unfinished"
 
@@ -249,12 +251,14 @@ def _turn_numbers(history: History, folder: str) -> list[int]:
 
 
 def _turn(history: History, folder: str) -> dict[str, Any]:
-    calls = [json.loads(line) for line in _text(history, f"{folder}/calls.jsonl").splitlines()]
+    path = f"{folder}/calls.jsonl"
+    with parsing(history.folder, path):
+        calls = layout.calls_from_jsonl(history.read(path) or b"")
     return {
         "reply": _text(history, f"{folder}/reply.md"),
         "cell": _text(history, f"{folder}/cell.py"),
         "told": _text(history, f"{folder}/output.txt"),
-        "subcalls": sum(call["kind"] == "sub" for call in calls),
+        "subcalls": sum(call.kind == "sub" for call in calls),
     }
 
 
@@ -277,8 +281,10 @@ def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
 
 
 def _verdict(history: History, number: int) -> dict[str, Any]:
-    data = _text(history, f"passes/{number:04d}/verdict.json")
-    return dict(json.loads(data)) if data else {}
+    path = f"passes/{number:04d}/verdict.json"
+    with parsing(history.folder, path):
+        data = _text(history, path)
+        return dict(json.loads(data)) if data else {}
 
 
 def _verdict_lines(verdict: dict[str, Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ never from the files beside it. Never unpickles: variables are names, previews a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -99,7 +100,8 @@ class History:
 
     def answer(self, at: str | None = None) -> Answer:
         """The committed answer."""
-        return layout.answer_from(self.read("answer.md", at), self.read("answer.json", at))
+        with parsing(self.folder, "answer.json"):
+            return layout.answer_from(self.read("answer.md", at), self.read("answer.json", at))
 
     def turns(self, pass_number: int, at: str | None = None) -> list[TurnText]:
         """What each committed turn of a pass adds to the conversation, in order."""
@@ -115,7 +117,9 @@ class History:
         """The variables with their blobs. A blob that is missing or damaged makes its variables lost."""
         blobs: dict[str, bytes] = {}
         variables = []
-        for variable in layout.variables_from(self.read(layout.MANIFEST, at)):
+        with parsing(self.folder, layout.MANIFEST):
+            listed = layout.variables_from(self.read(layout.MANIFEST, at))
+        for variable in listed:
             kept = variable
             if variable.blob and variable.blob not in blobs:
                 data = self._blob(variable.blob, at)
@@ -128,7 +132,8 @@ class History:
 
     def unstored(self, at: str | None = None) -> tuple[tuple[str, str], ...]:
         """What of ``workspace/`` the commit does not hold: (path, reason)."""
-        return layout.walk_report_from(self.read(layout.WALK_FILE, at))[0]
+        with parsing(self.folder, layout.WALK_FILE):
+            return layout.walk_report_from(self.read(layout.WALK_FILE, at))[0]
 
     # ── the story ───────────────────────────────────────────────────────────────────────────────────
 
@@ -159,7 +164,9 @@ class History:
         """Every committed model call of the run, judges' included."""
         for path in self.files("passes/", at):
             if path.endswith("/calls.jsonl"):
-                yield from layout.calls_from_jsonl(self.read(path, at) or b"")
+                with parsing(self.folder, path):
+                    calls = layout.calls_from_jsonl(self.read(path, at) or b"")
+                yield from calls
 
     def spend(self, price: Price | None = None) -> Spend:
         """What the commits say was used. Without ``price``, dollars are unknown once a model was asked."""
@@ -307,6 +314,20 @@ def damaged(folder: Path, what: str, said: str = "") -> WorkspaceError:
         hint=f"nothing was changed; `git -C {folder} fsck` lists what is damaged",
         exit_code=4,
     )
+
+
+@contextlib.contextmanager
+def parsing(folder: Path, path: str) -> Iterator[None]:
+    """Within it, a file that does not hold what it should is a ``WorkspaceError``: somebody changed it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise WorkspaceError(
+            f"{folder} is damaged: {path} does not hold what it should ({error})",
+            why="the run goes on from what is committed, and nobody can tell what this was",
+            hint=f"nothing was changed; `git -C {folder} log -- {path}` names the commit to revert",
+            exit_code=4,
+        ) from error
 
 
 def _commit(found: GitObject) -> Commit:
