@@ -124,7 +124,7 @@ class Kernel:
         life = self._running()
         try:
             life.process.send({"type": "snapshot", "max_bytes": MAX_SNAPSHOT_BYTES})
-            frame = self._receive(life, self._settings.timeout_s)
+            frame = self._receive(life, self._settings.timeout_s, wire.MAX_PAYLOAD_BYTES)
             taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES))
         except (KernelDiedError, _TimeOutError) as error:
             taken = self._snapshot_lost(error)
@@ -158,9 +158,9 @@ class Kernel:
         life.process.interrupt()
         return self._receive(life, self._settings.grace_s), False
 
-    def _receive(self, life: _Life, timeout_s: float) -> wire.Frame:
+    def _receive(self, life: _Life, timeout_s: float, max_payload: int = 0) -> wire.Frame:
         deadline = time.monotonic() + timeout_s
-        frame = life.process.receive(lambda: deadline - time.monotonic())
+        frame = life.process.receive(lambda: deadline - time.monotonic(), max_payload)
         if frame is None:
             raise _TimeOutError(f"no answer within {timeout_s:g} seconds")
         return frame
