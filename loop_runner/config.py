@@ -150,6 +150,7 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
             "memory": _memory,
             "max_output_chars": _count,
             "python": _text,
+            "require_tier": _one_of("A", "B", "C"),
         },
         KernelSettings,
         {"memory": "memory_mb"},

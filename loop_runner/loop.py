@@ -201,6 +201,7 @@ class Loop:
             "pass": number,
             "outcome": outcome,
             "model": self._models.root,
+            "sandbox": self._kernel.sandbox().as_dict(),
             "turns_so_far": spend.turns,
             "requests_so_far": spend.requests,
             "subcalls_so_far": spend.subcalls,

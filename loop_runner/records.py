@@ -141,6 +141,9 @@ class Inputs:
 # ── the kernel ──────────────────────────────────────────────────────────────────────────────────────
 
 
+SandboxTier = Literal["A", "B", "C"]
+
+
 @dataclass(frozen=True, slots=True)
 class KernelSettings:
     """How the kernel is started and what one cell may use."""
@@ -150,6 +153,7 @@ class KernelSettings:
     memory_mb: int = 4096  # address space of the kernel process
     max_output_chars: int = 8000  # shown to the model after a cell
     python: str | None = None  # interpreter; None: the runner's own
+    require_tier: SandboxTier | None = None  # None: A or B; C (no protection) only when it is named here
 
 
 # ── cells ───────────────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,6 @@ from __future__ import annotations
 import faulthandler
 import fcntl
 import os
-import resource
 import signal
 import sys
 
@@ -38,7 +37,6 @@ def main(control_fd: int, lm_fd: int, life_fd: int) -> None:
     kernel: _Kernel | None = None
     while (frame := wire.read_frame(control_fd, decoder)) is not None:
         if frame.header["type"] == "start":
-            set_limits(frame.header["limits"])
             kernel = _Kernel(frame.header, lm_fd)
         assert kernel is not None
         wire.write_all(control_fd, kernel.serve(frame))
@@ -62,15 +60,6 @@ def _is_closed(life_fd: int) -> bool:
         return os.read(life_fd, 1) == b""
     except BlockingIOError:
         return False
-
-
-def set_limits(limits: Mapping[str, int]) -> None:
-    """Lower this process's own limits, hard ones too. ``RLIMIT_NPROC`` counts the whole user: not used."""
-    for name, value in limits.items():
-        which = getattr(resource, f"RLIMIT_{name}")
-        _, hard = resource.getrlimit(which)
-        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(which, (limit, limit))
 
 
 def _close(*fds: int) -> None:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,8 +22,11 @@ from typing import Any, Self, TypeVar
 from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
-from loop_runner.kernel.launch import Launch, cloudpickle_dir, kernel_launch
+from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
+from loop_runner.kernel.quota import Quota
+from loop_runner.kernel.sandbox import SandboxReport, probe, require_tier
+from loop_runner.kernel.wrap import Launch, Limits, wrap
 from loop_runner.records import Answer, CellEnd, CellResult, Inputs, KernelSettings, Snapshot, Variable
 
 START_TIMEOUT_S = 30.0
@@ -30,6 +34,7 @@ MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # one file that the model's code writes
 _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
 _NAMES_IN_NOTICE = 20
+_QUOTA_CHECK_S = 1.0  # how often the workspace is looked at while a cell runs
 _T = TypeVar("_T")
 
 
@@ -70,6 +75,7 @@ class Kernel:
         self._last = Snapshot()  # the last one handed out or started with: where a restart goes back to
         self._answer = Answer()
         self._names: set[str] = set()
+        self._quota = Quota(workspace)
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +84,12 @@ class Kernel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def sandbox(self) -> SandboxReport:
+        """What confines the model's code; ``EnvironmentFault`` when it is less than the settings ask for."""
+        found = probe(interpreter(self._settings))
+        require_tier(found, self._settings.require_tier)
+        return found
 
     # ── the four things a session does ──────────────────────────────────────────────────────────────
 
@@ -108,16 +120,17 @@ class Kernel:
     def run_cell(self, code: str, number: int) -> CellResult:
         """Run one cell. One that hangs or kills the kernel has an ordinary result; another is started."""
         life = self._running()
+        slack = self._quota.slack()
         started = time.monotonic()
         waited_before = life.handler.clock.seconds()
         try:
             life.process.send({"type": "cell", "number": number}, code.encode("utf-8", "replace"))
-            frame, in_time = self._await_cell(life, started, waited_before)
+            frame, stopped = self._await_cell(life, started, waited_before, slack)
             done = self._checked(life, lambda: report.read_done(frame, number))
         except (KernelDiedError, _TimeOutError) as error:
             return self._cell_lost(life, error, started, waited_before)
         seconds = time.monotonic() - started - (life.handler.clock.seconds() - waited_before)
-        return self._cell_done(life, done, max(seconds, 0.0), in_time=in_time)
+        return self._cell_done(life, done, max(seconds, 0.0), stopped)
 
     def snapshot(self) -> Snapshot:
         """All variables as they are now. When saving ends the kernel: the last ones, the others as lost."""
@@ -140,8 +153,14 @@ class Kernel:
 
     # ── waiting ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _await_cell(self, life: _Life, started: float, waited_before: float) -> tuple[wire.Frame, bool]:
-        """The cell's report, and whether it came in time; over time it is interrupted, then given up."""
+    def _await_cell(
+        self, life: _Life, started: float, waited_before: float, slack: float
+    ) -> tuple[wire.Frame, str]:
+        """The cell's report, and why it was interrupted ("" when it was not).
+
+        Over its time or its quota it is interrupted, then given up.
+        """
+        look = time.monotonic() + _QUOTA_CHECK_S
         clock = life.handler.clock
 
         def time_left() -> float:
@@ -149,14 +168,21 @@ class Kernel:
             left = self._settings.timeout_s - (time.monotonic() - started - waited)
             return min(left, _WAIT_CHECK_S) if clock.is_waiting and left > 0 else left
 
-        while True:
-            frame = life.process.receive(time_left)
+        why = ""
+        while not why:
+            frame = life.process.receive(partial(_until, look, time_left))
             if frame is not None:
-                return frame, True
+                return frame, ""
             if time_left() <= 0:
-                break
+                why = self._over_time()
+            elif (now := time.monotonic()) >= look:
+                why = self._quota.check(slack) or ""
+                look = now + max(_QUOTA_CHECK_S, 10 * (time.monotonic() - now))  # a tenth of the time at most
         life.process.interrupt()
-        return self._receive(life, self._settings.grace_s), False
+        try:
+            return self._receive(life, self._settings.grace_s), why
+        except _TimeOutError:
+            raise _TimeOutError(f"{why} and did not react to an interrupt") from None
 
     def _receive(self, life: _Life, timeout_s: float, max_payload: int = 0) -> wire.Frame:
         deadline = time.monotonic() + timeout_s
@@ -174,19 +200,19 @@ class Kernel:
 
     # ── results ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _cell_done(
-        self, life: _Life, done: report.CellReport, seconds: float, *, in_time: bool
-    ) -> CellResult:
+    def _cell_done(self, life: _Life, done: report.CellReport, seconds: float, stopped: str) -> CellResult:
         self._names = (self._names | set(done.added)) - set(done.removed)
         self._answer = replace(done.answer, is_ready=False)
         output, dropped = report.compose_output(
             done, life.process.raw_output(), self._settings.max_output_chars
         )
-        end: CellEnd = done.end if in_time else "timed_out"
+        end: CellEnd = "timed_out" if stopped else done.end
         notices, answer = done.notices, done.answer
-        if not in_time:
-            notices += (f"{self._over_time()}: it was interrupted; its earlier assignments were kept",)
+        if stopped:
+            notices += (f"{stopped}: it was interrupted; its earlier assignments were kept",)
             answer = self._answer
+        elif over := self._quota.check():
+            notices += (f"{over}: remove what you do not need before you write more",)
         return CellResult(end, output, dropped, done.error, answer, notices, seconds)
 
     def _cell_lost(self, life: _Life, error: Exception, started: float, waited_before: float) -> CellResult:
@@ -200,9 +226,9 @@ class Kernel:
         output, cut = report.compose_output(
             empty, (report.without_our_frames(raw), dropped), self._settings.max_output_chars
         )
-        what = f"{self._over_time()} and did not react to an interrupt" if timed_out else str(error)
+        what = str(error)
         notices = (f"{what}; what it printed is lost", *self._restart())
-        last_line = what if not timed_out else f"time-out after {self._settings.timeout_s:g} seconds"
+        last_line = what
         return CellResult(
             "timed_out" if timed_out else "died", output, cut, last_line, self._answer, notices, seconds
         )
@@ -272,15 +298,8 @@ class Kernel:
         return {variable.name: reason for variable in snapshot.variables if variable.status == "saved"}
 
     def _start_header(self, snapshot: Snapshot) -> Mapping[str, Any]:
-        limits = {
-            "AS": self._settings.memory_mb * 1024 * 1024,
-            "CORE": 0,
-            "NOFILE": 1024,
-            "FSIZE": MAX_FILE_BYTES,
-        }
         return {
             "type": "start",
-            "limits": limits,
             "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
             "single": self._inputs.is_single and len(self._inputs.texts) == 1,
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
@@ -293,12 +312,32 @@ class Kernel:
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
         if self._private_dir is None:
             self._private_dir = Path(tempfile.mkdtemp(prefix="loop-runner-kernel-"))
-        return kernel_launch(self._settings, self._workspace, self._private_dir, control_fd, lm_fd, life_fd)
+        fds = (control_fd, lm_fd, life_fd)
+        argv, env = kernel_command(self._settings, *fds)
+        return wrap(
+            self.sandbox().layers,
+            argv,
+            env,
+            workspace=self._workspace,
+            private_dir=self._private_dir,
+            read_only=[cloudpickle_dir(), *(text.path for text in self._inputs.texts)],
+            fds=fds,
+            limits=self._limits(),
+        )
+
+    def _limits(self) -> Limits:
+        memory_bytes = self._settings.memory_mb * 1024 * 1024
+        return Limits(memory_bytes, memory_bytes, file_bytes=MAX_FILE_BYTES)
 
     def _end_life(self) -> None:
         if self._life is not None:
             self._life.close()
             self._life = None
+
+
+def _until(look: float, time_left: Callable[[], float]) -> float:
+    """Seconds to whichever comes first."""
+    return min(time_left(), look - time.monotonic())
 
 
 def _ignore(_: object) -> None:

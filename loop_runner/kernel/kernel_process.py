@@ -18,10 +18,11 @@ from typing import Any
 
 from loop_runner.errors import KernelError
 from loop_runner.kernel import wire
-from loop_runner.kernel.launch import Launch
+from loop_runner.kernel.wrap import Launch, inner_pid
 from loop_runner.process import HeadAndTail, kill_group
 
 _CHUNK = 1 << 18
+_SIGNALLED = 128
 MAX_RAW_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 16 * 1024 * 1024  # JSON can take thirty times its length when it is read
 _LAST_DRAIN_BYTES = 1 << 20  # a program that floods on must not keep the host reading
@@ -42,10 +43,13 @@ class KernelProcess:
         self._pidfd = -1
         child_fds = (control_child.fileno(), lm_child.fileno(), life_child)
         try:
-            self._process = _spawn(make_launch(*child_fds), child_fds, raw_child)
-        except OSError as error:
+            self._launch = make_launch(*child_fds)
+            self._process = self._launch.start(stdin=subprocess.DEVNULL, stdout=raw_child, stderr=raw_child)
+        except BaseException as error:
             self._close_lines()
             self.lm_line.close()
+            if not isinstance(error, OSError):
+                raise
             raise KernelError(
                 f"the kernel's interpreter could not be started: {error}",
                 why="the model's code runs in it",
@@ -106,8 +110,9 @@ class KernelProcess:
 
     def interrupt(self) -> None:
         """Ask the cell to stop, as Ctrl-C would."""
-        if self._process.poll() is None:
-            os.kill(self._process.pid, signal.SIGINT)
+        pid = inner_pid(self._process.pid) if self._launch.in_bubblewrap else self._process.pid
+        if pid is not None and self._process.poll() is None:
+            os.kill(pid, signal.SIGINT)
 
     def violated(self, reason: str) -> KernelDiedError:
         """End the process for breaking the protocol; callable from any thread."""
@@ -130,6 +135,7 @@ class KernelProcess:
         self._closed = True
         self._process.wait()
         self._close_lines()
+        self._launch.ended()
 
     def _kill(self) -> None:
         """Kill the group, also when its leader is gone; but never a later group of the same number."""
@@ -184,7 +190,10 @@ class KernelProcess:
             time.sleep(0.005)
         if self._violation or self._process.poll() is None:
             return self.violated("its line to the host was closed")
-        return KernelDiedError(f"the kernel died ({_how(self._process.returncode)})")
+        code = self._process.returncode
+        if self._launch.in_bubblewrap and code > _SIGNALLED:
+            code = _SIGNALLED - code  # as a shell does, bubblewrap adds a signal to 128
+        return KernelDiedError(f"the kernel died ({_how(code)})")
 
     def _close_lines(self) -> None:
         self._control.close()
@@ -192,19 +201,6 @@ class KernelProcess:
             if fd >= 0:
                 os.close(fd)
         self._life = self._raw = self._pidfd = -1
-
-
-def _spawn(launch: Launch, fds: tuple[int, ...], raw: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        launch.argv,
-        cwd=launch.cwd,
-        env=dict(launch.env),
-        stdin=subprocess.DEVNULL,
-        stdout=raw,
-        stderr=raw,
-        pass_fds=fds,
-        start_new_session=True,
-    )
 
 
 def _how(returncode: int) -> str:

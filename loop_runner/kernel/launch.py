@@ -1,18 +1,19 @@
-"""How the kernel process is started: its arguments and its environment.
+"""How the kernel process is started: its arguments and its environment, before the sandbox is put around it.
 
-One function, so that a sandbox can wrap what it returns. The process sees the standard library, the files
+The process sees the standard library, the files
 of this folder and cloudpickle; nothing that is installed beside the host, nothing of the host's environment.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner.errors import EnvironmentFault
+from loop_runner.errors import EnvironmentFault, KernelError
+from loop_runner.kernel.mounts import behind_script
 from loop_runner.records import KernelSettings
 
 # ``loop_runner`` is a stub inside: the host's package (and what it may import) stays out of reach.
@@ -27,29 +28,35 @@ main(*map(int, sys.argv[2:5]))
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """What to start: no shell, exactly this environment, in ``cwd``."""
+def interpreter(settings: KernelSettings) -> str | None:
+    """The absolute path of the user's own choice of interpreter; None for the runner's."""
+    if settings.python is None:
+        return None
+    found = shutil.which(Path(settings.python).expanduser())
+    if found is None:
+        raise KernelError(
+            f"the kernel's interpreter could not be started: there is no program {settings.python}",
+            why="the model's code runs in it",
+            hint="check `kernel.python`",
+        )
+    # Its links must stay as they are: they lead to its packages.
+    return behind_script(os.path.abspath(found))  # noqa: PTH100
 
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    cwd: Path
 
-
-def kernel_launch(
-    settings: KernelSettings, workspace: Path, private_dir: Path, control_fd: int, lm_fd: int, life_fd: int
-) -> Launch:
-    """The command of a kernel in ``workspace`` with its home in ``private_dir``.
+def kernel_command(
+    settings: KernelSettings, control_fd: int, lm_fd: int, life_fd: int
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Arguments and environment of a kernel that talks on these descriptors.
 
     ``-P``: the current folder is not on ``sys.path``. ``-S`` (own interpreter only): no site-packages.
     Not ``-I``, which would make Python ignore ``PYTHONHASHSEED``: with a fixed seed, sets of texts keep their
     order over restarts, so equal variables pickle to equal bytes.
     """
-    interpreter = [sys.executable, "-S"] if settings.python is None else [settings.python]
+    python = interpreter(settings)
+    command = [sys.executable, "-S"] if python is None else [python]
     fds = (str(control_fd), str(lm_fd), str(life_fd))
-    argv = (*interpreter, "-P", "-s", "-X", "utf8", "-c", BOOTSTRAP, str(Path(__file__).parent), *fds)
-    env = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "HOME": str(private_dir), "TMPDIR": str(private_dir)}
-    return Launch(argv, env, workspace)
+    argv = (*command, "-P", "-s", "-X", "utf8", "-c", BOOTSTRAP, str(Path(__file__).parent), *fds)
+    return argv, {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
 
 
 def cloudpickle_dir() -> Path:

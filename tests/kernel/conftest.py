@@ -8,6 +8,7 @@ import pytest
 
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import SubCallError
+from loop_runner.kernel.wrap import inner_pid
 from loop_runner.records import Answer, Inputs, InputText, KernelSettings, Snapshot
 
 
@@ -89,7 +90,8 @@ class Driver:
 
     @property
     def pid(self):
-        return self.kernel._life.process._process.pid
+        process = self.kernel._life.process
+        return inner_pid(process._process.pid) if process._launch.in_bubblewrap else process._process.pid
 
 
 @pytest.fixture

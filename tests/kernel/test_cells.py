@@ -192,7 +192,7 @@ def test_stdout_and_stderr_keep_their_order(kernel):
 
 
 def test_what_programs_and_c_code_write_is_shown_after_what_was_printed(kernel):
-    code = "import os, subprocess\nos.write(1, b'raw\\n')\nsubprocess.run(['echo', 'from a program'])\nprint('printed')"
+    code = "import os, subprocess, sys\nos.write(1, b'raw\\n')\nsubprocess.run([sys.executable, '-c', 'print(\"from a program\")'])\nprint('printed')"
     assert kernel.run(code).output == "printed\nraw\nfrom a program\n"
 
 

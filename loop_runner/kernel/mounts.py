@@ -1,0 +1,201 @@
+"""What of the machine a kernel's Python needs to see, and how that is laid out for bubblewrap.
+
+Paths keep their names inside the sandbox; what is not listed is not there. Symbolic links on the way to a
+path (a virtual environment's interpreter, ``/lib`` on merged systems) are made again inside. Looks at the
+file system, changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop_runner.errors import KernelError
+
+# Shared libraries and the linker's own files; time zones for ``zoneinfo``. No programs, no configuration.
+_SYSTEM = (
+    *("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"),
+    *("/etc/localtime", "/usr/share/zoneinfo"),
+)
+_SYSTEM_PREFIXES = ("/", "/usr")
+_STORES = ("/nix/store", "/gnu/store")  # libraries lie in folders of their own, all below these
+_PREFIX_PARTS = ("lib", "lib64", "pyvenv.cfg", "share/zoneinfo")
+_ASK = """\
+import json, os, sys
+prefixes = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
+print(json.dumps([prefixes, os.path.dirname(os.__file__), sys.path, sys.executable]))
+"""
+_ASK_TIMEOUT_S = 30
+_MAX_LINKS = 40
+_MANY_MOUNTS = 64
+
+
+@functools.lru_cache(maxsize=32)
+def python_paths(python: str, *, has_packages: bool) -> tuple[str, ...]:
+    """The paths that the interpreter ``python`` (absolute) needs: its own library, and its packages.
+
+    Without packages it is the runner's own. ``KernelError`` when it cannot be run at all.
+    """
+    if not has_packages:
+        bases = {sys.base_prefix, sys.base_exec_prefix}
+        told = _Told([sys.prefix, *bases], os.path.dirname(os.__file__), [], python)  # noqa: PTH120
+        venvs = {sys.prefix} - bases
+    else:
+        told, venvs = _ask(python), set()
+    paths = [*_SYSTEM, python, told.stdlib]
+    for prefix in dict.fromkeys(told.prefixes):
+        paths += _below(prefix, ("pyvenv.cfg",) if prefix in venvs else _PREFIX_PARTS)
+    # A path entry of another kind (a project installed for editing) may hold anything: it is left out.
+    paths += [path for path in told.search if Path(path).name in ("site-packages", "dist-packages")]
+    return tuple(dict.fromkeys(path for path in paths if os.path.lexists(path)))
+
+
+def behind_script(python: str) -> str:
+    """The interpreter itself, where ``python`` is a script that looks for it (as those of pyenv are)."""
+    try:
+        with Path(python).open("rb") as file:
+            is_script = file.read(2) == b"#!"
+    except OSError:
+        return python  # what keeps it from being read will keep it from being started
+    return _ask(python).executable if is_script else python
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What an interpreter says about itself."""
+
+    prefixes: list[str]
+    stdlib: str
+    search: list[str]  # its ``sys.path``
+    executable: str
+
+
+def _below(prefix: str, names: Sequence[str]) -> list[str]:
+    """The parts of a prefix that a running Python reads; the rest of it may be somebody's project."""
+    for store in _STORES:
+        if prefix.startswith(store + "/"):
+            return [store]
+    return [] if prefix in _SYSTEM_PREFIXES else [f"{prefix}/{name}" for name in names]
+
+
+@functools.lru_cache(maxsize=8)
+def _ask(python: str) -> _Told:
+    try:
+        done = subprocess.run(
+            [python, "-P", "-s", "-c", _ASK],
+            env={"LANG": "C.UTF-8"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            timeout=_ASK_TIMEOUT_S,
+        )
+        return _Told(*json.loads(done.stdout))
+    except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
+        raise KernelError(
+            f"the kernel's interpreter {python} could not be started: {error}",
+            why="the model's code runs in it",
+            hint="set kernel.python to a Python 3.11 or later that starts without help from the environment",
+        ) from None
+
+
+def gathered(paths: Sequence[str], open_folders: Container[str]) -> list[str]:
+    """``paths``, or the one folder that holds them all if they are too many to be mounted one by one.
+
+    For a sandbox whose Landlock rules still name each path, so that the rest of the folder stays closed;
+    which it would not in one of ``open_folders``, all of whose contents those rules allow.
+    """
+    if len(paths) <= _MANY_MOUNTS:
+        return list(paths)
+    folder = os.path.commonpath(paths)
+    if folder == "/" or folder in open_folders or is_below(folder, open_folders):
+        return list(paths)
+    return [folder]
+
+
+def follow(path: str) -> tuple[dict[str, str], str]:
+    """Every symbolic link on the way to ``path`` (link → its target, as written), and where it ends."""
+    links: dict[str, str] = {}
+    todo = [part for part in os.path.abspath(path).split("/") if part][::-1]  # noqa: PTH100
+    here = ""
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            here = here.rpartition("/")[0]
+            continue
+        step = f"{here}/{part}"
+        if not os.path.islink(step):  # noqa: PTH114
+            here = step
+            continue
+        if len(links) >= _MAX_LINKS:
+            break
+        target = links[step] = os.readlink(step)  # noqa: PTH115
+        if target.startswith("/"):
+            here = ""
+        todo += [piece for piece in target.split("/") if piece not in ("", ".")][::-1]
+    return links, here or "/"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is to be seen: real paths, read-only and writable, and the links that lead to them."""
+
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+    links: Mapping[str, str]
+
+    @classmethod
+    def of(cls, read: Iterable[str], write: Iterable[str]) -> View:
+        """Follow the links of all paths; what is not there is left out; the rest needs to be listed once."""
+        links: dict[str, str] = {}
+        ends: dict[str, list[str]] = {"read": [], "write": []}
+        for kind, paths in (("read", read), ("write", write)):
+            for path in paths:
+                found, end = follow(path)
+                links.update(found)
+                if os.path.lexists(end):
+                    ends[kind].append(end)
+        read_ends = _outermost(ends["read"])
+        write_ends = tuple(dict.fromkeys(ends["write"]))
+        hidden = {*read_ends, *write_ends}
+        kept = {link: target for link, target in links.items() if not is_below(link, hidden)}
+        return cls(read_ends, write_ends, kept)
+
+    def bubblewrap(self) -> list[str]:
+        """The options that make this view, parents before children."""
+        bound = {*self.read, *self.write}
+        folders = {folder for path in (*bound, *self.links) for folder in above(path)}
+        options: list[str] = []
+        # Made by itself, bubblewrap's folders are closed to everyone but root.
+        for folder in sorted(folders):
+            if folder not in bound and not is_below(folder, bound):
+                options += ["--perms", "0755", "--dir", folder]
+        for link in sorted(self.links):
+            options += ["--symlink", self.links[link], link]
+        binds = [("--ro-bind", path) for path in self.read] + [("--bind", path) for path in self.write]
+        for option, path in sorted(binds, key=lambda bind: (bind[1].count("/"), bind[1])):
+            options += [option, path, path]
+        return options
+
+
+def above(path: str) -> list[str]:
+    """The folders that lead to ``path``, without the root."""
+    parts = path.split("/")
+    return ["/".join(parts[:end]) for end in range(2, len(parts))]
+
+
+def _outermost(paths: Sequence[str]) -> tuple[str, ...]:
+    """``paths`` without those that lie inside another one."""
+    unique = dict.fromkeys(paths)
+    return tuple(path for path in unique if not is_below(path, unique))
+
+
+def is_below(path: str, folders: Container[str]) -> bool:
+    """Whether ``path`` lies inside one of ``folders``."""
+    return any(folder in folders for folder in above(path))

@@ -1,0 +1,493 @@
+"""Which sandbox this machine gives a kernel, found out by trying, and said without embellishment.
+
+A throw-away child is wrapped exactly as a kernel would be and tries what must not be possible (``effects``);
+the host watches from outside. A layer counts for what it was seen to do, never for being installed. Three
+tiers: A has namespaces of its own (bubblewrap), B shares the machine's but sees only its paths and calls
+(Landlock and a filter of system calls), C has limits on amounts and little else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from loop_runner.errors import EnvironmentFault
+from loop_runner.kernel import seccomp
+from loop_runner.kernel.mounts import python_paths
+from loop_runner.kernel.wrap import MIB, Launch, Layers, Limits, wrap
+from loop_runner.process import kill_group
+from loop_runner.records import SandboxTier as Tier
+
+_TIERS: tuple[Tier, ...] = ("A", "B", "C")
+_TIMEOUT_S = 30.0
+_MESSAGE_CHARS = 300
+
+# Small, so that reaching a limit costs little.
+_TRY = Limits(
+    memory_bytes=512 * MIB,
+    total_memory_bytes=48 * MIB,
+    processes=12,
+    open_files=64,
+    file_bytes=MIB,
+    tmp_bytes=MIB,
+)
+_TOUCH_BYTES = 96 * MIB
+_PROBE = "import sys\nfrom loop_runner.kernel.effects import main\nmain(sys.argv[1])\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A sentence that may be said when every test in ``tests`` held, and the one to say otherwise."""
+
+    tests: tuple[str, ...]
+    enforced: str
+    not_enforced: str
+    needed_for: str = ""  # tiers that are not given without it
+
+
+_CLAIMS = (
+    _Claim(
+        ("read_outside",),
+        "no file can be read but the workspace, the inputs, Python's own and the system's shared libraries",
+        "files outside the workspace can be read",
+        "AB",
+    ),
+    _Claim(
+        ("write_outside", "write_input", "write_code", "truncate_outside", "change_mode"),
+        "nothing but the workspace and a temporary folder can be changed",
+        "files outside the workspace can be changed",
+        "AB",
+    ),
+    _Claim(
+        ("stat_outside",),
+        "names, sizes and times of files outside cannot be seen",
+        "names, sizes and times of files outside can be seen",
+        "A",
+    ),
+    _Claim(
+        ("tcp", "udp"),
+        "there is no network, this machine's own services included",
+        "the network can be used",
+        "AB",
+    ),
+    _Claim(
+        ("unix_path", "unix_abstract"),
+        "local sockets of other programs cannot be reached",
+        "local sockets of other programs can be reached",
+        "AB",
+    ),
+    _Claim(
+        ("other_pids", "other_environ"),
+        "other processes, their arguments and environments cannot be seen",
+        "other processes can be seen",
+        "A",
+    ),
+    _Claim(
+        ("signals",),
+        "other processes cannot be signalled",
+        "other processes of the same user can be stopped or killed",
+        "AB",
+    ),
+    _Claim(
+        ("background",),
+        "whatever the model's code starts ends with the kernel",
+        "programs that the model's code leaves in the background can go on after the kernel",
+        "AB",
+    ),
+    _Claim(
+        ("not_root", "capabilities", "privileges", "machine_settings"),
+        "the model's code is an ordinary user without special rights and cannot get any",
+        "the model's code has special rights, or can get them",
+        "ABC",
+    ),
+    _Claim(
+        ("syscalls",),
+        "system calls that look into processes, mount, load or trace are refused",
+        "risky system calls (ptrace, new namespaces, io_uring, bpf and others) are open",
+        "AB",
+    ),
+    _Claim(
+        ("environment", "descriptors"),
+        "no environment variable and no open file of the runner is passed on",
+        "environment variables or open files of the runner are passed on",
+        "ABC",
+    ),
+    _Claim(
+        ("memory",),
+        "memory of each process is limited",
+        "memory of a process has no limit",
+        "AB",
+    ),
+    _Claim(
+        ("total_memory",),
+        "memory of all processes of the kernel together is limited",
+        "memory of all processes of the kernel together has no limit (each has its own)",
+    ),
+    _Claim(
+        ("processes",),
+        "the number of processes and threads is limited",
+        "the number of processes has no limit",
+        "AB",
+    ),
+    _Claim(
+        ("file_size", "open_files"),
+        "the size of a file and the number of open files are limited",
+        "the size of a file or the number of open files has no limit",
+        "AB",
+    ),
+    _Claim(
+        ("temporary_size",),
+        "the size of the temporary folders is limited",
+        "the temporary folder has no limit of its own in size",
+    ),
+)
+_WORKS = ("python_works", "workspace_works", "inputs_work")
+_NEVER_TRIED = (
+    "the number of files in the workspace is not limited by the system: the runner counts them now and then",
+    "time and bandwidth of the processor and the disk are shared with everything else on the machine",
+    "what the model's code sends to sub-models leaves the machine, as far as those are elsewhere",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReport:
+    """What the sandbox gives on this machine, as seen by trying. All texts are whole sentences or clauses."""
+
+    tier: Tier
+    enforced: tuple[str, ...]
+    not_enforced: tuple[str, ...]
+    how_to_improve: tuple[str, ...]
+    layers: Layers
+    observations: Mapping[str, str] = field(default_factory=dict)  # test → "" (it held) or what happened
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``pass.json`` and ``doctor``."""
+        return {
+            "tier": self.tier,
+            "enforced": list(self.enforced),
+            "not_enforced": list(self.not_enforced),
+            "how_to_improve": list(self.how_to_improve),
+        }
+
+
+def probe(python: str | None = None, search_path: str | None = None) -> SandboxReport:
+    """The best sandbox that a kernel in the interpreter ``python`` gets; found out once per process.
+
+    None is the runner's own interpreter without its packages, as ``launch`` starts it.
+    ``search_path`` is where bubblewrap is looked for, as in PATH. ``EnvironmentFault`` when not even limits
+    work, or when the runner is root and the kernel cannot become another user.
+    """
+    looked_in = os.environ.get("PATH", os.defpath) if search_path is None else search_path
+    return _probe(python, looked_in)
+
+
+@functools.lru_cache(maxsize=8)
+def _probe(python: str | None, search_path: str) -> SandboxReport:
+    python_paths(python or sys.executable, has_packages=python is not None)  # raises when it cannot be run
+    failures: dict[str, str] = {}
+    bubblewrap = shutil.which("bwrap", path=search_path)
+    as_root = os.geteuid() == 0
+    for layers in _candidates(bubblewrap, as_root=as_root):
+        tier: Tier = "A" if layers.bubblewrap else "B" if layers.landlock else "C"
+        seen = _observe(layers, python)
+        tier_failure = _why_not(tier, seen)
+        if tier_failure:
+            failures.setdefault(tier, tier_failure)
+            continue
+        layers, seen = _with_group(layers, seen, python)  # noqa: PLW2901 - the same layers and one more
+        return _report(tier, layers, seen, _advice(tier, failures, bubblewrap))
+    raise EnvironmentFault(
+        "no sandbox works here: " + "; ".join(f"tier {tier}: {why}" for tier, why in failures.items()),
+        why="the model's code runs unattended, and never as root",
+        hint=" ".join(_advice("C", failures, bubblewrap)) or "start loop-runner as an ordinary user",
+    )
+
+
+def require_tier(report: SandboxReport, tier: Tier | None = None) -> None:
+    """``EnvironmentFault`` (exit code 4) when the machine gives less than ``tier``.
+
+    None asks for the default: A or B. Tier C has to be asked for by name.
+    """
+    wanted: Tier = tier or "B"
+    if _TIERS.index(report.tier) <= _TIERS.index(wanted):
+        return
+    improve = " ".join(report.how_to_improve)
+    allow = (
+        " Or set kernel.require_tier: C to run without protection, in a machine of its own."
+        if tier is None
+        else ""
+    )
+    raise EnvironmentFault(
+        f"the sandbox here is of tier {report.tier}, and tier {wanted} is required",
+        why="not enforced: " + "; ".join(report.not_enforced),
+        hint=improve + allow,
+    )
+
+
+def launch(
+    report: SandboxReport,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    workspace: Path,
+    private_dir: Path,
+    read_only: Iterable[Path | str] = (),
+    fds: Sequence[int] = (),
+    limits: Limits | None = None,
+) -> Launch:
+    """The command of a kernel, ``[python, …, "-c", CODE, …]``, in the sandbox that ``report`` describes."""
+    return wrap(
+        report.layers,
+        argv,
+        env,
+        workspace=workspace,
+        private_dir=private_dir,
+        read_only=read_only,
+        fds=fds,
+        limits=limits,
+    )
+
+
+def _candidates(bubblewrap: str | None, *, as_root: bool) -> Iterator[Layers]:
+    """Sets of layers to try, best first."""
+    if bubblewrap:
+        yield Layers(bubblewrap, landlock=True, syscalls=True, uid=as_root)
+        yield Layers(bubblewrap, syscalls=True, uid=as_root)
+    yield Layers(landlock=True, syscalls=True, uid=as_root)
+    yield Layers(syscalls=True, uid=as_root)
+    yield Layers(uid=as_root)
+
+
+# ── trying ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _observe(layers: Layers, python: str | None, *, only_memory: bool = False) -> dict[str, str]:
+    """Run the tests under ``layers``: test → "" or what happened; under "start": why there are none."""
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="loop-runner-probe-") as name,
+            _Neighbours(Path(name)) as neighbours,
+        ):
+            seen = _run(_wrapped_tests(layers, python, neighbours, only_memory=only_memory))
+            return {**seen, **neighbours.seen(seen)} if "start" not in seen else seen
+    except EnvironmentFault as error:
+        return {"start": error.message}
+    except OSError as error:
+        return {"start": str(error)}
+
+
+def _wrapped_tests(
+    layers: Layers, python: str | None, neighbours: _Neighbours, *, only_memory: bool
+) -> Launch:
+    settings = {**neighbours.settings(), "only_memory": only_memory}
+    interpreter = [sys.executable, "-S"] if python is None else [python]
+    argv = [*interpreter, "-P", "-s", "-X", "utf8", "-c", _PROBE, json.dumps(settings)]
+    return wrap(
+        layers,
+        argv,
+        {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
+        workspace=neighbours.workspace,
+        private_dir=neighbours.private,
+        read_only=[neighbours.input],
+        limits=replace(_TRY, memory_bytes=4096 * MIB) if only_memory else _TRY,
+    )
+
+
+def _run(wrapped: Launch) -> dict[str, str]:
+    try:
+        process = wrapped.start(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            out, err = process.communicate(timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return {"start": f"it did not end within {_TIMEOUT_S:g} s"}
+        finally:
+            kill_group(process.pid)
+            process.communicate()
+    finally:
+        wrapped.ended()
+    try:
+        seen: dict[str, str] = json.loads(out)
+    except ValueError:
+        said = err.decode("utf-8", "replace").strip().splitlines() or [f"exit code {process.returncode}"]
+        return {"start": said[-1][:_MESSAGE_CHARS]}
+    return seen
+
+
+class _Neighbours:
+    """What lies around the throw-away child: files, sockets and the host itself, as bait."""
+
+    def __init__(self, folder: Path) -> None:
+        self._outside = folder / "outside"
+        self.workspace = folder / "workspace"
+        self.private = folder / "private"
+        self.input = folder / "input"
+        self._listeners: dict[str, socket.socket] = {}
+
+    def __enter__(self) -> Self:
+        # Open to everyone: what keeps the child out must be the sandbox, not the modes of this folder.
+        self._outside.parent.chmod(0o755)
+        for folder in (self._outside, self.workspace, self.private):
+            folder.mkdir()
+            folder.chmod(0o777)
+        self.input.write_bytes(b"input")
+        self.input.chmod(0o644)
+        for name in ("secret", "emptied"):
+            (self._outside / name).write_text("secret")
+            (self._outside / name).chmod(0o666)
+        self._abstract = f"loop-runner-{secrets.token_hex(8)}"
+        self._listen("tcp", socket.AF_INET, ("127.0.0.1", 0))
+        self._listen("udp", socket.AF_INET, ("127.0.0.1", 0))
+        self._listen("unix_path", socket.AF_UNIX, str(self._outside / "socket"))
+        (self._outside / "socket").chmod(0o777)
+        self._listen("unix_abstract", socket.AF_UNIX, "\0" + self._abstract)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for listener in self._listeners.values():
+            listener.close()
+
+    def _listen(self, name: str, family: int, address: object) -> None:
+        kind = socket.SOCK_DGRAM if name == "udp" else socket.SOCK_STREAM
+        listener = self._listeners[name] = socket.socket(family, kind)
+        listener.bind(address)  # type: ignore[arg-type]
+        listener.setblocking(False)
+        if kind == socket.SOCK_STREAM:
+            listener.listen()
+
+    def settings(self) -> dict[str, Any]:
+        """For ``effects.main``."""
+        machine = os.uname().machine
+        column = 1 if machine == "aarch64" else 0
+        start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+        return {
+            "workspace": str(self.workspace),
+            "input": str(self.input),
+            "outside": str(self._outside),
+            "secret": str(self._outside / "secret"),
+            "emptied": str(self._outside / "emptied"),
+            "tcp": self._listeners["tcp"].getsockname()[1],
+            "udp": self._listeners["udp"].getsockname()[1],
+            "unix": str(self._outside / "socket"),
+            "abstract": self._abstract,
+            "host_pid": os.getpid(),
+            "host_start": start,
+            "pid_namespace": Path("/proc/self/ns/pid").stat().st_ino,
+            "environ": ["PYTHONHASHSEED"],
+            "syscalls": {name: numbers[column] for name, numbers in seccomp.NUMBERS.items()},
+            "memory_bytes": _TRY.memory_bytes + 256 * MIB,
+            "file_bytes": _TRY.file_bytes,
+            "open_files": _TRY.open_files + 8,
+            "tmp_bytes": _TRY.tmp_bytes,
+            "processes": _TRY.processes + 28,
+            "touch_bytes": _TOUCH_BYTES,
+        }
+
+    def seen(self, told: Mapping[str, str]) -> dict[str, str]:
+        """What only the host can see; it overrules what the child believes."""
+        overruled = {}
+        if (self._outside / "written").exists():
+            overruled["write_outside"] = "a file outside was written"
+        if (self._outside / "emptied").read_text() != "secret":
+            overruled["truncate_outside"] = "a file outside was emptied"
+        now = (self._outside / "secret").stat()
+        if now.st_mode & 0o777 != 0o666 or now.st_mtime == 1:
+            overruled["change_mode"] = "mode or times of a file outside were changed"
+        for name, listener in self._listeners.items():
+            if _was_reached(listener):
+                overruled[name] = told.get(name) or "the host was reached"
+        return overruled
+
+
+def _was_reached(listener: socket.socket) -> bool:
+    try:
+        if listener.type == socket.SOCK_DGRAM:
+            listener.recv(1)
+        else:
+            listener.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _why_not(tier: str, seen: Mapping[str, str]) -> str:
+    """Why these observations are not enough for ``tier``; "" when they are."""
+    if "start" in seen:
+        return seen["start"]
+    needed = [test for claim in _CLAIMS if tier in claim.needed_for for test in claim.tests]
+    failed = [seen.get(test, f"{test} was not tried") for test in (*_WORKS, *needed)]
+    return "; ".join(text for text in failed if text)
+
+
+def _with_group(layers: Layers, seen: Mapping[str, str], python: str | None) -> tuple[Layers, dict[str, str]]:
+    """The same with a control group, if one can be made and was seen to limit memory."""
+    grouped = replace(layers, cgroup=True)
+    found = _observe(grouped, python, only_memory=True)
+    if "start" in found or found.get("total_memory"):
+        return layers, {**seen, "total_memory": found.get("start") or found["total_memory"]}
+    return grouped, {**seen, **found}
+
+
+# ── telling ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _report(tier: Tier, layers: Layers, seen: Mapping[str, str], advice: tuple[str, ...]) -> SandboxReport:
+    held = [all(seen.get(test) == "" for test in claim.tests) for claim in _CLAIMS]
+    enforced = tuple(claim.enforced for claim, holds in zip(_CLAIMS, held, strict=True) if holds)
+    missing = tuple(claim.not_enforced for claim, holds in zip(_CLAIMS, held, strict=True) if not holds)
+    return SandboxReport(tier, enforced, (*missing, *_NEVER_TRIED), advice, layers, dict(seen))
+
+
+_INSTALL = "install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap)"
+# Settings of a machine that keep bubblewrap from working: file, value, remedy.
+_NAMESPACE_SETTINGS = (
+    ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
+    ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
+    (
+        "kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "an AppArmor profile for bwrap with `userns,` in it, or set that to 0 with sysctl",
+    ),
+)
+
+
+def _advice(tier: str, failures: Mapping[str, str], bubblewrap: str | None) -> tuple[str, ...]:
+    """How to come to a better tier than ``tier``, for this machine."""
+    if tier == "A":
+        return ()
+    advice = []
+    if bubblewrap is None:
+        advice.append(f"For tier A {_INSTALL}.")
+    else:
+        advice.append(f"Tier A was tried with {bubblewrap} and failed: {failures.get('A', 'unknown')}.")
+        advice += _namespace_advice()
+    if tier == "C":
+        advice.append(f"Tier B was tried and failed: {failures.get('B', 'unknown')}.")
+        advice.append(
+            "It needs Linux 5.13 or later with Landlock in the kernel's list of security modules (lsm=)."
+        )
+    return tuple(advice)
+
+
+def _namespace_advice() -> list[str]:
+    advice = []
+    for name, bad, remedy in _NAMESPACE_SETTINGS:
+        with contextlib.suppress(OSError):
+            if (Path("/proc/sys") / name).read_text().strip() == bad:
+                advice.append(
+                    f"Users of this machine may not make namespaces; an administrator can allow it: {remedy}."
+                )
+    if not advice:
+        advice.append("In a container, allow user namespaces (Docker: --security-opt seccomp=unconfined).")
+    return advice

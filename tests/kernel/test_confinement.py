@@ -1,0 +1,87 @@
+"""The kernel as a session uses it, inside the sandbox that this machine gives."""
+
+import sys
+
+import pytest
+
+from loop_runner.errors import EnvironmentFault
+from loop_runner.kernel.quota import Quota
+from loop_runner.kernel.sandbox import probe
+from tests.support.confined import BUBBLEWRAP, IS_ROOT, ordinary_python
+
+
+def test_the_kernel_runs_in_the_tier_that_was_found(kernel):
+    assert kernel.kernel.sandbox() == probe()
+    assert kernel.run("open('/etc/passwd')").error.split(":")[0] in ("FileNotFoundError", "PermissionError")
+    assert kernel.run("import socket; socket.create_connection(('127.0.0.1', 9))").end == "raised"
+
+
+def test_the_code_of_the_model_never_runs_as_root(kernel):
+    assert kernel.value("0 in {*__import__('os').getresuid(), *__import__('os').getresgid()}") == "False"
+
+
+def test_what_the_model_writes_can_be_read_and_removed_and_put_back(start, tmp_path):
+    kernel = start(workspace=tmp_path / "shared")
+    kernel.run("open('note.md', 'w').write('first')")
+    note = tmp_path / "shared" / "note.md"
+    assert note.read_text() == "first"
+    note.unlink()
+    kernel.kernel.close()
+    note.write_text("from a checkpoint")
+    again = start(workspace=tmp_path / "shared")
+    assert again.run("open('note.md', 'a').write('!')").end == "ok"
+    assert note.read_text() == "from a checkpoint!"
+
+
+def test_inputs_are_readable_and_not_writable(start, inputs_of):
+    inputs = inputs_of({"a.txt": "alpha", "deep/b.txt": "beta"})
+    kernel = start(inputs)
+    assert kernel.value("context['deep/b.txt']") == "beta"
+    assert kernel.run(f"open({str(inputs.texts[0].path)!r}, 'a')").end == "raised"
+    assert inputs.texts[0].path.read_text() == "alpha"
+
+
+def test_a_tier_that_is_not_to_be_had_stops_before_any_kernel_is_started(start):
+    if probe().tier == "A":
+        pytest.skip("REFUSAL UNTESTED here: this machine has tier A (test_sandbox tries the others)")
+    with pytest.raises(EnvironmentFault, match="tier A is required"):
+        start(require_tier="A")
+
+
+def test_a_cell_that_fills_the_workspace_is_interrupted_and_may_then_tidy_up(start):
+    kernel = start()
+    kernel.kernel._quota = Quota(kernel.kernel._workspace, max_files=50)
+    result = kernel.run("import os, time\nfor n in range(10**6): open(f'{n}.txt', 'w'); time.sleep(0.005)")
+    assert result.end == "timed_out"
+    assert "more than 50 files: it was interrupted" in result.notices[0]
+    result = kernel.run("import os, time; time.sleep(1.2); [os.unlink(n) for n in os.listdir()]")
+    assert result.end == "ok"
+    assert not result.notices
+
+
+def test_a_quick_cell_that_fills_the_workspace_is_told(start):
+    kernel = start()
+    kernel.kernel._quota = Quota(kernel.kernel._workspace, max_files=5)
+    result = kernel.run("for n in range(9): open(f'{n}.txt', 'w').close()")
+    assert result.end == "ok"
+    assert any("more than 5 files: remove what you do not need" in notice for notice in result.notices)
+
+
+@pytest.mark.skipif(
+    BUBBLEWRAP is None or not IS_ROOT, reason="OTHER INTERPRETER UNTESTED: needs root and tier A"
+)
+def test_another_interpreter_can_be_chosen(start):
+    python = ordinary_python()
+    if python is None:
+        pytest.skip("OTHER INTERPRETER UNTESTED: there is none")
+    kernel = start(python=python)
+    assert kernel.value("__import__('sys').executable") == python
+    assert kernel.run("import sqlite3, decimal, json").end == "ok"
+
+
+def test_an_interpreter_behind_a_script_is_found(start, tmp_path):
+    shim = tmp_path / "python"
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    shim.chmod(0o755)
+    kernel = start(python=str(shim))
+    assert kernel.value("__import__('sys').executable") == sys.executable
