@@ -151,7 +151,9 @@ def test_twenty_deaths_leave_no_descriptor_no_thread_and_no_process_behind(start
     for _ in range(20):
         kernel.run("llm_query('x')\nimport os; os._exit(1)")
     assert (len(list(Path("/proc/self/fd").iterdir())), threading.active_count()) == before
-    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+    children = [
+        pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
     assert len(children) == 1  # the kernel that runs now
 
 

@@ -24,9 +24,9 @@ from loop_runner.kernel import kernel as kernel_module
 from loop_runner.kernel import lm_handler, report, wire
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.kernel_process import MAX_HEADER_BYTES, KernelProcess
-from loop_runner.kernel.launch import Launch
 from loop_runner.kernel.lm_client import LmClient
 from loop_runner.kernel.lm_handler import LmHandler
+from loop_runner.kernel.wrap import Launch
 from loop_runner.records import Answer, CellResult, Inputs, KernelSettings, Snapshot, Variable
 from loop_runner.workspace import layout
 from tests.support import forgery
@@ -312,7 +312,7 @@ class ForgingKernel(Kernel):
         line = socket.socket(fileno=os.dup(control_fd))
         threading.Thread(target=self._play, args=(line,), name="forger").start()
         deaf = "trap '' INT; exec sleep 100"
-        return Launch(("sh", "-c", deaf), {"PATH": os.environ["PATH"]}, self._workspace)
+        return Launch(("sh", "-c", deaf), {"PATH": os.environ["PATH"]}, {"start_new_session": True})
 
     def _play(self, line):
         decoder = wire.Decoder()
