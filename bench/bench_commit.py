@@ -1,6 +1,6 @@
 """How long a durable turn commit takes, against porcelain git in the same run.
 
-    python bench/bench_commit.py [TURNS]
+    python -m bench.bench_commit [TURNS]
 
 The workspace has 20 notes of 2 kB and variables of 200 kB. Each turn appends a line to two notes and changes
 the variables. Both sides start from the same bytes and take turns, so that a busy machine is busy for both.
@@ -26,8 +26,7 @@ NOTES, NOTE_LINES, BLOB_BYTES, PASS_TURNS = 20, 40, 200_000, 10
 WORDS = [f"word{number}" for number in range(5000)]
 
 
-def main() -> None:
-    turns = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+def main(turns: int = 100) -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         ours = Path(folder, "ours")
         theirs = Path(folder, "theirs")
@@ -130,4 +129,4 @@ def _report(times: dict[str, list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

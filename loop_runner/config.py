@@ -19,6 +19,9 @@ from loop_runner.records import KernelSettings
 
 Reentry = Literal["fresh", "continue"]
 
+_WHY_A_TASK_FILE = "it says what to do, on which files, and what must hold before it is done"
+_REFERENCE = "docs/task-file.md describes every key"
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MEGABYTES = {"": 1, "mb": 1, "gb": 1024, "m": 1, "g": 1024}
 
@@ -173,10 +176,13 @@ def read_task(path: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
     except FileNotFoundError:
         raise ConfigError(
             f"there is no task file {path}",
+            why=_WHY_A_TASK_FILE,
             hint="check the path, or ask without a file: loop-runner ask 'QUESTION' PATH...",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", hint="a task file is YAML in UTF-8") from error
+        raise ConfigError(
+            f"{path} cannot be read: {error}", why=_WHY_A_TASK_FILE, hint="a task file is YAML in UTF-8"
+        ) from error
     return parse_task(source, label=str(path), base_dir=path.parent.resolve(), overrides=overrides)
 
 
@@ -212,13 +218,21 @@ def parse_override(text: str) -> tuple[str, Any]:
     """``budget.passes=3`` → ``("budget.passes", 3)``; the value is read as YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {text!r} is not KEY=VALUE", hint="for example --set budget.passes=3")
+        raise ConfigError(
+            f"--set {text!r} is not KEY=VALUE",
+            why="it sets one key of the task",
+            hint="for example --set budget.passes=3",
+        )
     import yaml
 
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from error
+        raise ConfigError(
+            f"--set {text!r}: the value is not YAML: {error}",
+            why="a value is read as it would be in the task file",
+            hint="put it in quotes twice, once for the shell: --set 'prompt=\"What: why?\"'",
+        ) from error
 
 
 def dump_task(task: Task) -> str:
@@ -282,25 +296,36 @@ def _load(source: str, label: str) -> tuple[dict[str, Any], dict[tuple[str, ...]
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{label}{line}: not valid YAML: {problem}") from error
+        raise ConfigError(
+            f"{label}{line}: not valid YAML: {problem}",
+            why="what cannot be read for certain is not run",
+            hint="check the brackets, quotes and indentation there and on the line before",
+        ) from error
     if not isinstance(data, dict) or not isinstance(root, yaml.MappingNode):
         raise ConfigError(
             f"{label}: a task file is a mapping of keys",
-            hint="start with `name: my-task`; see docs/task-file.md",
+            why=_WHY_A_TASK_FILE,
+            hint=f"start with `name: my-task`; {_REFERENCE}",
         )
     lines: dict[tuple[str, ...], int] = {}
-    _collect_lines(root, (), lines)
+    _collect_lines(root, (), lines, label)
     return data, lines
 
 
-def _collect_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> None:
+def _collect_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int], label: str) -> None:
     import yaml
 
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            here = (*path, str(key.value))
-            lines[here] = key.start_mark.line + 1
-            _collect_lines(value, here, lines)
+            here, line = (*path, str(key.value)), key.start_mark.line + 1
+            if here in lines:  # YAML would take the last one without a word
+                raise ConfigError(
+                    f"{label}, line {line}: `{'.'.join(here)}` is there twice, first on line {lines[here]}",
+                    why="only one of them could count",
+                    hint="keep one of the two",
+                )
+            lines[here] = line
+            _collect_lines(value, here, lines, label)
 
 
 def _override(data: dict[str, Any], key: str, value: Any) -> None:
@@ -308,7 +333,11 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
-            raise ConfigError(f"--set {key}: `{parent}` is not a mapping")
+            raise ConfigError(
+                f"--set {key}: `{parent}` is not a mapping",
+                why="a dot leads from a key to one inside it",
+                hint=_REFERENCE,
+            )
     data[last] = value
 
 
@@ -332,22 +361,35 @@ def _check(
         try:
             checked[key] = rule(value)
         except _Bad as bad:
-            raise ConfigError(f"{where(here)}: `{'.'.join(here)}` takes {bad}, not {value!r}") from None
+            raise _bad_value(where(here), here, str(bad), value) from None
     return checked
 
 
 def _check_section(value: Any, rule: _Section, where: _Where, path: tuple[str, ...]) -> Any:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where(path)}: `{'.'.join(path)}` takes a mapping of {', '.join(rule.keys)}")
+        raise _bad_value(where(path), path, f"a mapping of {', '.join(rule.keys)}", value)
     checked = _check(value, rule.keys, where, path)
     return rule.build(**{rule.names.get(name, name): entry for name, entry in checked.items()})
+
+
+def _bad_value(where: str, path: tuple[str, ...], expected: str, value: Any) -> ConfigError:
+    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+    return ConfigError(
+        f"{where}: `{'.'.join(path)}` takes {expected}, not {shown}",
+        why="a guess at what was meant could cost a day of running",
+        hint=_REFERENCE,
+    )
 
 
 def _unknown_key(key: str, keys: Mapping[str, Any], where: str) -> ConfigError:
     known = [name for name in keys if name != "task_dir"]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
-    return ConfigError(f"{where}: unknown key `{key}`", hint=hint)
+    return ConfigError(
+        f"{where}: unknown key `{key}`",
+        why="a setting that is ignored is worse than one that is refused",
+        hint=hint,
+    )
 
 
 def _prompt(checked: dict[str, Any], base_dir: Path, where: _Where) -> str:
@@ -359,12 +401,24 @@ def _prompt(checked: dict[str, Any], base_dir: Path, where: _Where) -> str:
             if prompt is None
             else "has both `prompt` and `prompt_file`"
         )
-        raise ConfigError(f"{where.label}: the task {problem}", hint="give exactly one of them")
+        raise ConfigError(
+            f"{where.label}: the task {problem}",
+            why="the prompt is what every pass is given, word for word",
+            hint="give exactly one of the two",
+        )
     if prompt is not None:
         return str(prompt)
     try:
         return _text((base_dir / file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where(('prompt_file',))}: {file} cannot be read: {error}") from error
+        raise _no_prompt(f"{where(('prompt_file',))}: {file} cannot be read: {error}") from error
     except _Bad:
-        raise ConfigError(f"{where(('prompt_file',))}: {file} is empty") from None
+        raise _no_prompt(f"{where(('prompt_file',))}: {file} is empty") from None
+
+
+def _no_prompt(message: str) -> ConfigError:
+    return ConfigError(
+        message,
+        why="the prompt is what every pass is given, word for word",
+        hint="a prompt file is UTF-8 text; its path is relative to the task file",
+    )

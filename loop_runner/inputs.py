@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,19 @@ _MAGIC = {
     b"SQLite format 3": "an SQLite database",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
+}
+
+# How reasons for leaving something out begin, and the word under which they are counted.
+_KINDS = {
+    "binary": "binary",
+    "empty": "empty",
+    "hidden": "hidden",
+    "excluded": "excluded",
+    "a tool's folder": "tools' folders",
+    "a link": "links",
+    "not a regular file": "special files",
+    "the same file": "repeated",
+    "its name": "oddly named",
 }
 
 
@@ -133,6 +147,12 @@ def read_bytes(text: InputText) -> bytes:
     if hashlib.sha256(data).hexdigest() != text.sha256:
         raise _changed_error(text, "its bytes are not those that the run began with")
     return data
+
+
+def skipped_by_kind(inputs: Inputs) -> dict[str, int]:
+    """How many paths were left out, by the kind of reason, the most frequent first."""
+    counts = Counter(_kind(reason) for _, reason in inputs.skipped)
+    return dict(counts.most_common())
 
 
 def to_json(inputs: Inputs, base_dir: Path | None = None) -> str:
@@ -461,6 +481,10 @@ def _words(error: BaseException) -> str:
             return "a link took its place while it was read"
         return (error.strerror or str(error)).lower()
     return str(error)
+
+
+def _kind(reason: str) -> str:
+    return next((kind for start, kind in _KINDS.items() if reason.startswith(start)), "unreadable")
 
 
 def _missing(given: str, path: Path) -> ConfigError:

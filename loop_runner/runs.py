@@ -21,11 +21,12 @@ from loop_runner.loop import Loop, Models
 from loop_runner.model import prices, registry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile, profile
-from loop_runner.records import Call, Inputs, Message, Outcome
+from loop_runner.records import Call, Checkpoint, Inputs, Message, Outcome
 from loop_runner.session import SubCalls
 from loop_runner.stop_hook import StopHook
 from loop_runner.workspace.workspace import Workspace
 
+_SHOWN_SKIPPED = 20
 _EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
 
 
@@ -46,7 +47,7 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
     task = _with_models(task, around.env)
     texts = inputs.load(task.inputs, task.base_dir)
     verify.build(task.verifiers, task.base_dir)
-    registry.check(task.model or "", base_dir=task.base_dir, env=around.env)
+    _check_models(task, around.env)
     files = {
         "task.yaml": config.dump_task(task).encode(),
         "prompt.md": task.prompt.encode(),
@@ -55,7 +56,7 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
     }
     with Workspace.create(folder, name=task.name, files=files) as workspace:
-        return _run(task, texts, workspace, around)
+        return _run(task, texts, workspace, around, folder)
 
 
 def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, object], ...] = ()) -> Outcome:
@@ -69,16 +70,18 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
         task = replace(task, prompt=(workspace.read("prompt.md") or b"").decode())
         texts = inputs.from_json((workspace.read("inputs.json") or b"").decode(), task.base_dir)
         _refuse_changed_inputs(texts)
-        return _run(task, texts, workspace, around)
+        _check_models(task, around.env)
+        return _run(task, texts, workspace, around, folder)
 
 
-def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings) -> Outcome:
-    root, sub = task.model or "", task.sub_model or task.model or ""
+def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, folder: Path) -> Outcome:
+    root, sub = _models(task)
     sizes = profile(registry.profile_name(root))
     ledger = Ledger(task.budget, workspace.spend(prices.price))
     with ExitStack() as stack:
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
+        trace.append(_started(task, texts, folder, workspace.head()))
         switchboard = Switchboard(
             lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
             log=workspace.journal,
@@ -109,6 +112,36 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings) 
             trace=trace,
             should_stop=around.should_stop,
         ).run()
+
+
+def _models(task: Task) -> tuple[str, str]:
+    """The root model and the sub-model of a task whose models are settled."""
+    root = task.model or ""
+    return root, task.sub_model or root
+
+
+def _check_models(task: Task, env: Mapping[str, str]) -> None:
+    """Refuse a model that cannot answer before anything is made, paid or changed."""
+    for model in dict.fromkeys(_models(task)):
+        registry.check(model, base_dir=task.base_dir, env=env)
+
+
+def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint) -> Event:
+    """The first event of every start: what is worked on, by whom, where, and what was left out."""
+    root, sub = _models(task)
+    replaced = [text.replaced_bytes for text in texts.texts if text.replaced_bytes]
+    data: dict[str, object] = {
+        "run": str(folder),
+        "model": root,
+        "sub_model": sub,
+        "texts": len(texts.texts),
+        "bytes": texts.total_bytes,
+        "skipped": inputs.skipped_by_kind(texts),
+        "first_skipped": [list(each) for each in texts.skipped[:_SHOWN_SKIPPED]],
+        "texts_not_utf8": len(replaced),
+        "bytes_not_utf8": sum(replaced),
+    }
+    return Event("run_started", "", head.pass_number, head.turn, data)
 
 
 def _charge(ledger: Ledger, call: Call) -> None:

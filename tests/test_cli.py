@@ -1,7 +1,6 @@
 """The commands as a person runs them: real processes, their output and their exit codes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,19 +8,8 @@ import time
 
 import pytest
 
+from tests.support.commands import loop_runner, started
 from tests.support.tasks import cell, ready, write_task
-
-
-def loop_runner(*args, cwd, env=None, timeout=60):
-    return subprocess.run(
-        [sys.executable, "-m", "loop_runner", *map(str, args)],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -86,36 +74,16 @@ def test_run_on_an_unfinished_folder_names_resume(tmp_path):
     assert (tmp_path / "runs/scripted-2").is_dir(), "a finished run is left alone"
 
 
-def test_a_second_runner_on_the_same_run_is_refused(tmp_path):
-    task = write_task(tmp_path / "task", root=[cell("import time\ntime.sleep(20)"), ready("42")])
-    first = subprocess.Popen(
-        [sys.executable, "-m", "loop_runner", "run", str(task), "-q"], cwd=tmp_path, stdout=-3, stderr=-3
-    )
-    try:
-        wait_for((tmp_path / "runs/scripted/.git/loop-runner/journal").exists)
-        second = loop_runner("resume", "scripted", cwd=tmp_path)
-        assert second.returncode == 2
-        assert str(first.pid) in second.stderr
-    finally:
-        first.kill()
-        first.wait()
-
-
 def test_ctrl_c_once_commits_the_turn_and_exits_130(tmp_path):
     task = write_task(
         tmp_path / "task", root=[cell("import time\ntime.sleep(1.5)\nx = 42"), cell("FINAL(x)")]
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loop_runner", "run", str(task), "--json"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    for line in process.stderr:
-        if "turn 1" in line:
-            break
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    stdout, _ = process.communicate(timeout=30)
-    assert process.returncode == 130
+    with started("run", task, "--json", cwd=tmp_path) as run:
+        run.wait_for_line("turn 1")
+        time.sleep(0.5)
+        run.signal(signal.SIGINT)
+        exit_code, stdout, _ = run.finish()
+    assert exit_code == 130
     assert json.loads(stdout)["status"] == "interrupted"
     assert json.loads(stdout)["turns"] == 1
     resumed = loop_runner("resume", "scripted", "--json", cwd=tmp_path)
@@ -124,63 +92,19 @@ def test_ctrl_c_once_commits_the_turn_and_exits_130(tmp_path):
 
 def test_ctrl_c_twice_kills_at_once(tmp_path):
     task = write_task(tmp_path / "task", root=[cell("import time\ntime.sleep(60)"), ready("42")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loop_runner", "run", str(task)],
-        cwd=tmp_path,
-        stdout=-3,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stderr:
-        if "turn 1" in line:
-            break
-    started = time.monotonic()
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
-    assert time.monotonic() - started < 10
-    process.stderr.close()
+    with started("run", task, cwd=tmp_path) as run:
+        run.wait_for_line("turn 1")
+        time.sleep(0.3)
+        run.signal(signal.SIGINT)
+        time.sleep(0.3)
+        run.signal(signal.SIGINT)
+        assert run.finish(timeout_s=10)[0] == 130
 
 
 def test_a_typo_in_a_command_names_the_nearest(tmp_path):
     result = loop_runner("rnu", cwd=tmp_path)
     assert result.returncode == 2
     assert "Did you mean 'run'?" in result.stderr
-
-
-def test_a_missing_input_is_exit_code_2_and_nothing_is_created(tmp_path, task):
-    (tmp_path / "task/notes.txt").unlink()
-    result = loop_runner("run", task, cwd=tmp_path)
-    assert result.returncode == 2
-    assert "notes.txt" in result.stderr
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize("model", ["nonsense", "antropic:x", "script:none.yaml"])
-def test_an_unknown_model_is_exit_code_2_and_nothing_is_created(tmp_path, task, model):
-    result = loop_runner("run", task, "--model", model, cwd=tmp_path)
-    assert result.returncode == 2, result.stderr
-    assert "what to do" in result.stderr
-    assert not (tmp_path / "runs").exists()
-
-
-def test_without_a_model_and_without_a_key_the_message_names_the_two_commands(tmp_path):
-    task = write_task(tmp_path / "task", root=[], model=None)
-    empty = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
-    keys = dict.fromkeys(("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY"), "")
-    result = loop_runner("run", task, cwd=tmp_path, env={**empty, **keys})
-    assert result.returncode == 2
-    assert "loop-runner models fetch coder" in result.stderr
-    assert "ANTHROPIC_API_KEY" in result.stderr
-
-
-def test_without_git_the_message_says_what_to_install(tmp_path, task):
-    result = loop_runner("run", task, cwd=tmp_path, env={"PATH": str(tmp_path / "empty")})
-    assert result.returncode == 4
-    assert "git" in result.stderr
-    assert "what to do" in result.stderr
 
 
 def test_control_characters_of_a_model_never_reach_the_terminal(tmp_path):
@@ -205,10 +129,3 @@ def test_every_command_has_help_with_an_example(tmp_path, name):
     result = loop_runner(name, "--help", cwd=tmp_path)
     assert result.returncode == 0
     assert "Example:" in result.stdout
-
-
-def wait_for(condition, timeout_s=15):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)

@@ -49,7 +49,8 @@ KERNEL_HOST = {
     "sandbox",
     "mounts",
     "wrap",
-    "effects",
+    "cgroup",
+    "quota",
 }
 # The one room that may import each heavy or risky library.
 OWNERS = {"anthropic": "model", "xllamacpp": "model", "httpx2": "model", "jinja2": "prompts", "click": "cli"}

@@ -3,10 +3,7 @@
 import json
 import subprocess
 
-import pytest
-
 from loop_runner import runs
-from loop_runner.errors import ConfigError
 from loop_runner.events import Event
 from loop_runner.workspace.history import History
 from tests.support.tasks import cell, ready, run_task, write_task
@@ -152,14 +149,6 @@ def test_an_interrupted_run_ends_after_the_turn_and_goes_on(tmp_path):
     assert (outcome.status, outcome.checkpoint.turn) == ("interrupted", 1)
     outcome = runs.resume(tmp_path / "run", runs.Surroundings({}))
     assert (outcome.status, outcome.answer.content, outcome.spend.turns) == ("verified", "42", 2)
-
-
-def test_inputs_that_changed_since_the_last_pass_stop_a_resume(tmp_path):
-    task = write_task(tmp_path / "task", root=[ready("41"), ready("42")], budget={"passes": 1})
-    run_task(task, tmp_path / "run")
-    (tmp_path / "task/notes.txt").write_text("Another text.\n")
-    with pytest.raises(ConfigError, match=r"1 of 1 inputs have changed since the run began: notes.txt"):
-        runs.resume(tmp_path / "run", runs.Surroundings({}))
 
 
 def test_continue_keeps_the_conversation_and_fresh_does_not(tmp_path):

@@ -5,14 +5,15 @@ Commands are loaded when they are called, so that ``loop-runner --help`` imports
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import sys
-from typing import Any
 
 import click
 
 import loop_runner
-from loop_runner.errors import LoopRunnerError
+from loop_runner.errors import EnvironmentFault, LoopRunnerError
 
 # name → (module, one line for the list). The line is written once more in each command's own help.
 _COMMANDS = {
@@ -85,29 +86,38 @@ def main(argv: list[str] | None = None) -> None:
     except LoopRunnerError as error:
         code = _report(error, as_json="--json" in arguments)
     except Exception as error:  # noqa: BLE001 - the border: nothing may end in a bare traceback
-        code = _report_bug(error)
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = _report(_disk_full(error), as_json="--json" in arguments) if is_full else _report_bug(error)
     else:
         code = result if isinstance(result, int) else 0
     sys.exit(code)
 
 
 def _report(error: LoopRunnerError, *, as_json: bool) -> int:
-    from loop_runner import text
+    from loop_runner.cli import output
 
-    click.echo(text.escape_controls(f"loop-runner: {error}"), err=True)
+    output.note(f"loop-runner: {error}")
     if as_json:
-        from loop_runner.cli import output
-
-        output.write_json(
-            {
-                "status": "error",
-                "message": error.message,
-                "why": error.why,
-                "hint": error.hint,
-                "exit_code": error.exit_code,
-            }
-        )
+        with contextlib.suppress(LoopRunnerError):  # standard output itself may be what is broken
+            output.write_json(
+                {
+                    "status": "error",
+                    "message": error.message,
+                    "why": error.why,
+                    "hint": error.hint,
+                    "exit_code": error.exit_code,
+                }
+            )
     return error.exit_code
+
+
+def _disk_full(error: Exception) -> LoopRunnerError:
+    """A full disk outside the run folder: the folder for temporary files, most likely."""
+    return EnvironmentFault(
+        f"the disk is full: {error}",
+        why="the step that needed the space could not be taken; what was committed is safe",
+        hint="free some space, also where temporary files go, then `loop-runner resume RUN`",
+    )
 
 
 def _report_bug(error: Exception) -> int:
@@ -115,16 +125,22 @@ def _report_bug(error: Exception) -> int:
     import tempfile
     import traceback
 
-    details: list[Any] = [f"loop-runner {loop_runner.__version__}, Python {sys.version}\n"]
+    from loop_runner.cli import output
+
+    details = [f"loop-runner {loop_runner.__version__}, Python {sys.version}\n"]
     details += traceback.format_exception(error)
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="loop-runner-", suffix=".log", delete=False, encoding="utf-8", errors="replace"
-    ) as log:
-        log.writelines(details)
-    click.echo(
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="loop-runner-", suffix=".log", delete=False, encoding="utf-8", errors="replace"
+        ) as log:
+            log.writelines(details)
+        where = log.name
+    except OSError:
+        output.note("".join(details))
+        where = "the lines above"
+    output.note(
         f"loop-runner: internal error: {type(error).__name__}: {error}\n"
         f"  why it matters: this is a bug of ours; what was committed is safe\n"
-        f"  what to do: send {log.name} with a bug report; `loop-runner resume RUN` goes on",
-        err=True,
+        f"  what to do: send {where} with a bug report; `loop-runner resume RUN` goes on"
     )
     return 5

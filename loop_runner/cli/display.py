@@ -6,7 +6,9 @@ model or an input wrote passes through ``output.write``, which escapes it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from loop_runner import text, verify
 from loop_runner.cli import output
@@ -37,6 +39,8 @@ class Progress:
     def _line(self, event: Event) -> str | None:
         place = f"pass {event.pass_number}"
         match event.kind:
+            case "run_started":
+                return "\n".join(_start_lines(event, is_verbose=self._is_verbose))
             case "pass_started" if event.pass_number > 1:
                 return f"{place}: the prompt goes in again, with the state and what failed"
             case "turn_started":
@@ -58,6 +62,35 @@ class Progress:
                 return f"note: {event.text}"
             case _:
                 return None
+
+
+def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
+    """Where the run lies, who answers, what is read, and what is not."""
+    data = event.data
+    turn = f" turn {event.turn}" if event.turn else ""
+    going_on = f", going on after pass {event.pass_number}{turn}" if event.pass_number else ""
+    yield f"run folder: {data['run']}{going_on}"
+    sub = f"; sub-calls: {data['sub_model']}" if data["sub_model"] != data["model"] else ""
+    yield f"model: {data['model']}{sub}"
+    yield f"inputs: {'; '.join(_input_parts(data))}"
+    if is_verbose:
+        yield from (f"  skipped {path}: {reason}" for path, reason in data["first_skipped"])
+        if (more := sum(data["skipped"].values()) - len(data["first_skipped"])) > 0:
+            yield f"  and {more:,} more, in {data['run']}/inputs.json"
+
+
+def _input_parts(data: Mapping[str, Any]) -> Iterator[str]:
+    if not data["texts"]:
+        yield "none"
+        return
+    yield f"{output.plural(data['texts'], 'text')}, {output.size(data['bytes'])}"
+    if skipped := data["skipped"]:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in skipped.items())
+        yield f"{sum(skipped.values()):,} skipped ({kinds})"
+    if texts := data["texts_not_utf8"]:
+        have = "text has" if texts == 1 else "texts have"
+        count = output.plural(data["bytes_not_utf8"], "byte")
+        yield f"{texts:,} {have} bytes that are not UTF-8 ({count} read as U+FFFD)"
 
 
 _ENDS = {

@@ -13,19 +13,32 @@ RUNS = Path("runs")
 def find_run(name: str) -> Path:
     """The run folder called ``name``: a path, or a name under ``runs/``."""
     for folder in (Path(name), RUNS / name):
-        if (folder / ".git").is_dir():
+        if _holds(folder, ".git") or _holds(folder, ".git.new"):
             return folder
     known = ", ".join(path.name for path in all_runs()[:5])
-    hint = f"runs here: {known}" if known else "start one with `loop-runner run TASK.yaml`"
-    raise ConfigError(f"there is no run {name!r} here", hint=hint)
+    raise ConfigError(
+        f"there is no run {name!r} here",
+        why=f"it was looked for as a folder of that name, here and in {RUNS}/",
+        hint=f"runs here: {known}" if known else "start one with `loop-runner run TASK.yaml`",
+    )
 
 
 def all_runs() -> list[Path]:
-    """Every run folder under ``runs/``, the latest first."""
+    """Every folder under ``runs/`` that is or once was a run, the latest first."""
     if not RUNS.is_dir():
         return []
-    folders = [path for path in RUNS.iterdir() if (path / ".git" / "loop-runner").is_dir()]
+    folders = [path for path in RUNS.iterdir() if _holds(path, ".git") and _holds(path, "loop-runner.json")]
     return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """Whether ``name`` is in ``folder``, or cannot be told: opening it then says why."""
+    try:
+        return (folder / name).exists()
+    except PermissionError:
+        return True
+    except OSError:  # a name that is too long, say
+        return False
 
 
 def new_run_folder(task: Task) -> Path:
@@ -33,18 +46,43 @@ def new_run_folder(task: Task) -> Path:
 
     Raises ``WorkspaceError`` for a run that is there and unfinished, naming ``resume``.
     """
+    if task.run_dir is not None:
+        return _with_room(task.run_dir)
+    number = 1
+    # A folder whose making was interrupted has no .git yet; it is taken over.
+    while _holds(folder := RUNS / (task.name if number == 1 else f"{task.name}-{number}"), ".git"):
+        _refuse_unfinished(folder)
+        number += 1
+    return _with_room(folder)
+
+
+def _refuse_unfinished(folder: Path) -> None:
     from loop_runner.workspace.history import History
 
-    if task.run_dir is not None:
-        return task.run_dir
-    number = 1
-    while (folder := RUNS / (task.name if number == 1 else f"{task.name}-{number}")).exists():
-        head = History(folder).head()
-        if head.outcome != "accepted":
+    with History(folder) as history:
+        head = history.head()
+    if head.outcome != "accepted":
+        raise WorkspaceError(
+            f"{folder} holds an unfinished run (pass {head.pass_number}, turn {head.turn})",
+            why="starting over would leave paid work behind",
+            hint=f"go on with `loop-runner resume {folder}`, or choose another folder with --run-dir",
+        )
+
+
+def _with_room(folder: Path) -> Path:
+    """``folder``, if it can be one: nothing on the way to it is a file."""
+    for part in (folder, *folder.parents):
+        if _is_file(part):
             raise WorkspaceError(
-                f"{folder} holds an unfinished run (pass {head.pass_number}, turn {head.turn})",
-                why="starting over would leave paid work behind",
-                hint=f"go on with `loop-runner resume {folder}`, or choose another folder with --run-dir",
+                f"no run folder can be made at {folder}: {part} is a file",
+                why="a run is kept in a folder of its own",
+                hint="choose another place with --run-dir",
             )
-        number += 1
     return folder
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError:  # no permission to look: making the folder says so
+        return False

@@ -12,8 +12,9 @@ import click
 from loop_runner import config, text
 from loop_runner.cli import output
 from loop_runner.cli.folders import all_runs, find_run
-from loop_runner.errors import ConfigError
+from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
+from loop_runner.records import Checkpoint, Spend
 from loop_runner.workspace.history import Entry, History
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -31,8 +32,7 @@ def status(run_name: str | None, as_json: bool) -> None:
     \b
     Example:  loop-runner status runs/contract-review
     """
-    folders = [find_run(run_name)] if run_name else all_runs()
-    entries = [_status(folder) for folder in folders]
+    entries = [_status(find_run(run_name))] if run_name else [_any_status(each) for each in all_runs()]
     if as_json:
         output.write_json({"runs": entries})
         return
@@ -40,23 +40,62 @@ def status(run_name: str | None, as_json: bool) -> None:
         output.write("no runs here; start one with `loop-runner run TASK.yaml`")
     for entry in entries:
         output.write(f"{entry['run']:<32} {entry['state']:<11} {_where(entry)}")
+        if entry["reason"]:
+            output.write(f"{'':<32} {entry['reason']}")
         if entry["answer"]:
             output.write(f"{'':<32} {text.one_line(entry['answer'], 90)}")
+
+
+def _any_status(folder: Path) -> dict[str, Any]:
+    """The status of one run among others: one that cannot be read does not hide the rest."""
+    try:
+        return _status(folder)
+    except EnvironmentFault:
+        raise  # no git: none of them can be read
+    except LoopRunnerError as error:
+        return _unreadable(folder, error.message)
+    except (ValueError, KeyError, TypeError, OSError) as error:  # its files say what no run of ours says
+        return _unreadable(folder, f"{type(error).__name__}: {error}")
+
+
+def _unreadable(folder: Path, reason: str) -> dict[str, Any]:
+    return _entry(folder, "unreadable", reason=text.one_line(reason, 200), spend=Spend(usd=None))
 
 
 def _status(folder: Path) -> dict[str, Any]:
     with History(folder) as history:
         head, running = history.head(), history.running()
         spend = history.spend(prices.price)
-        return {
-            "run": str(folder),
-            "state": "running" if running else _state(history, spend.passes),
-            "pid": running.pid if running else None,
-            "pass": head.pass_number,
-            "turn": head.turn,
-            "answer": history.answer().content,
-            **output.spend_as_json(spend),
-        }
+        return _entry(
+            folder,
+            "running" if running else _state(history, spend.passes),
+            spend=spend,
+            pid=running.pid if running else None,
+            head=head,
+            answer=history.answer().content,
+        )
+
+
+def _entry(
+    folder: Path,
+    state: str,
+    *,
+    spend: Spend,
+    reason: str = "",
+    pid: int | None = None,
+    head: Checkpoint | None = None,
+    answer: str = "",
+) -> dict[str, Any]:
+    return {
+        "run": str(folder),
+        "state": state,
+        "reason": reason,
+        "pid": pid,
+        "pass": head.pass_number if head else 0,
+        "turn": head.turn if head else 0,
+        "answer": answer,
+        **output.spend_as_json(spend),
+    }
 
 
 def _state(history: History, passes: int) -> str:
@@ -70,6 +109,8 @@ def _state(history: History, passes: int) -> str:
 
 
 def _where(entry: dict[str, Any]) -> str:
+    if entry["state"] == "unreadable":
+        return ""
     turn = f" turn {entry['turn']}" if entry["turn"] else ""
     place = f"pass {entry['pass']}{turn}" if entry["pass"] else "before the first turn"
     usd = entry["cost"]["usd"]

@@ -1,18 +1,23 @@
 """Prints results: text for a person, one JSON object for a program.
 
 Every JSON object has ``"version": 1``; keys may be added, never renamed or removed, within a version. Text
-that a model or an input wrote is made safe for a terminal first.
+that a model or an input wrote is made safe for a terminal first. A reader that goes away (``| head``, a
+closed terminal) never changes how a run ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from loop_runner import text
+from loop_runner.errors import EnvironmentFault
 from loop_runner.records import Spend
 
 JSON_VERSION = 1
@@ -20,17 +25,46 @@ JSON_VERSION = 1
 
 def write_json(data: Mapping[str, Any]) -> None:
     """One object on standard output; non-ASCII is escaped, so it is safe in any terminal."""
-    click.echo(json.dumps({"version": JSON_VERSION, **data}, indent=2))
+    _print(json.dumps({"version": JSON_VERSION, **data}, indent=2))
+
+
+def write_json_line(data: Mapping[str, Any]) -> None:
+    """One object on one line of standard output: for what has no end yet."""
+    _print(json.dumps({"version": JSON_VERSION, **data}))
 
 
 def write(line: str = "") -> None:
     """One line, or several, for a person."""
-    click.echo(text.escape_controls(line))
+    _print(text.escape_controls(line))
 
 
 def note(line: str) -> None:
-    """Progress and remarks: standard error, so that results can be piped."""
-    click.echo(text.escape_controls(line), err=True)
+    """Progress and remarks: standard error, so that results can be piped. Never fails."""
+    with contextlib.suppress(OSError):
+        click.echo(text.escape_controls(line), err=True)
+
+
+def _print(line: str) -> None:
+    """A result on standard output. ``EnvironmentFault`` when it cannot be written (a full disk, say)."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        # Nobody reads any more, which is theirs to decide: the rest goes nowhere, the exit code stays.
+        _drop_the_rest()
+    except OSError as error:
+        _drop_the_rest()
+        raise EnvironmentFault(
+            f"the result cannot be written to standard output: {error.strerror}",
+            why="whoever reads it would take the part that was written for the whole",
+            hint="free some space and ask again with `loop-runner show RUN`; the run folder holds it all",
+        ) from error
+
+
+def _drop_the_rest() -> None:
+    """Send standard output nowhere: what is buffered would fail once more when Python exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
@@ -44,6 +78,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(count: int) -> str:
+    """``512 bytes``, ``3.4 kB``, ``37.2 MB``."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return plural(count, "byte")
 
 
 def cost(spend: Spend) -> str:

@@ -137,9 +137,10 @@ def _finish(outcome: Outcome, folder: Path, flags: dict[str, Any]) -> int:
     else:
         from loop_runner.workspace.history import History
 
-        history = History(folder)
-        texts = inputs.from_json((history.read("inputs.json") or b"").decode())
-        display.show_outcome(outcome, folder, texts, [entry.subject for entry in history.passes()])
+        with History(folder) as history:
+            texts = inputs.from_json((history.read("inputs.json") or b"").decode())
+            story = [entry.subject for entry in history.commits(first_parent=True)]
+        display.show_outcome(outcome, folder, texts, story)
     return _EXIT_CODES[outcome.status]
 
 

@@ -64,6 +64,7 @@ class AnthropicClient:
         if self._api_key is None and self._auth_token is None and not _has_other_credentials():
             raise ConfigError(
                 f"anthropic:{name} needs a key, and the environment has none",
+                why="the API refuses a request without one, so nothing was started",
                 hint="export ANTHROPIC_API_KEY=..., or use a local model: loop-runner models fetch coder",
             )
 

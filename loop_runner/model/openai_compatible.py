@@ -70,6 +70,7 @@ class OpenAICompatibleClient:
         if not base_url and not key:
             raise ConfigError(
                 f"openai:{name} needs a key or an address",
+                why="without an address the official one is asked, which refuses a request without a key",
                 hint="export OPENAI_API_KEY=..., or OPENAI_BASE_URL=http://HOST:PORT/v1 for your own server",
             )
         return cls(name, base_url or _OFFICIAL, key)

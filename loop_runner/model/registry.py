@@ -46,7 +46,11 @@ def split(model_id: str) -> tuple[str, str]:
     if provider not in _MAKERS:
         near = difflib.get_close_matches(provider, _MAKERS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}:{name}?" if near else f"providers: {', '.join(_MAKERS)}"
-        raise ConfigError(f"there is no provider {provider!r} (in the model id {model_id!r})", hint=hint)
+        raise ConfigError(
+            f"there is no provider {provider!r} (in the model id {model_id!r})",
+            why="the provider says who is asked, and how",
+            hint=hint,
+        )
     return provider, name
 
 
@@ -63,6 +67,7 @@ def default_model(env: Mapping[str, str]) -> str:
         return f"local:{local}"
     raise ConfigError(
         "no model: no --model was given, no provider's key is set, and no local model is fetched",
+        why="somebody has to answer",
         hint=f"export ANTHROPIC_API_KEY=..., or run: loop-runner models fetch {local}",
     )
 

@@ -142,7 +142,9 @@ def read_script(path: Path) -> Script:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except FileNotFoundError:
         raise ConfigError(
-            f"there is no script file {path}", hint="the path in script:FILE is relative to the task file"
+            f"there is no script file {path}",
+            why="every reply of a script model stands in it",
+            hint="the path in script:FILE is relative to the task file",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="a script file is YAML in UTF-8") from error

@@ -41,6 +41,9 @@ def spellings(short: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one for one in (short, bare, bare.removesuffix("()")) if one))
 
 
+_BESIDE_MARKS = " \t\n\"'`,"  # what else may stand beside an answer that is made of marks alone
+
+
 def _unlabelled(line: str) -> str:
     said = _without_marks(line.strip())
     said = _without_marks(_LABEL.sub("", said, count=1))
@@ -82,6 +85,10 @@ def _is_whole(text: str, start: int, end: int) -> bool:
         return False
     if _is_word(last) and after and _is_word(after[0]):
         return False
+    if not any(_is_word(char) for char in text[start:end]):
+        # Marks alone, such as `...`: a part of `[...]` is another thing.
+        beside = before[-1:] + after[:1]
+        return all(_is_word(char) or char in _BESIDE_MARKS for char in beside)
     if first.isdigit() and _continues_a_number(before, text[start : start + 4]):
         return False
     return not (last.isdigit() and re.match(r"\.\d|,\d{3}(?!\d)", after))

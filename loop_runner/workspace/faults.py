@@ -7,6 +7,7 @@ whether a fault may be lived with.
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from loop_runner.errors import EnvironmentFault, LoopRunnerError, WorkspaceError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_HARDLY_ANY_BYTES = 1 << 20
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -47,6 +49,14 @@ def unwritable(folder: Path, doing: str, reason: str) -> WorkspaceError:
         hint="give yourself write permission on the folder and all in it, or choose another with --run-dir",
         exit_code=4,
     )
+
+
+def is_full(folder: Path) -> bool:
+    """Whether hardly any space is left: a git that met the end of it may speak of corruption instead."""
+    try:
+        return shutil.disk_usage(folder).free < _HARDLY_ANY_BYTES
+    except OSError:
+        return False
 
 
 @contextmanager

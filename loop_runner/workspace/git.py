@@ -37,7 +37,8 @@ _CONFIG = {
     "gc.auto": "0",
     "maintenance.auto": "false",
     # One pack per checkpoint: two files to fsync however many objects it holds. ``packs`` joins them later.
-    "fastimport.unpackLimit": "1",
+    # 0, not 1: a pack of up to as many objects is unpacked, and nobody fsyncs the folders of loose objects.
+    "fastimport.unpackLimit": "0",
     "core.compression": "1",
 }
 _TIMEOUT_S = 120.0
@@ -73,7 +74,8 @@ class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of o
     def fault(self, folder: Path, doing: str) -> LoopRunnerError:
         """The error to raise for it, by whose fault it was."""
         said = self.stderr.strip().splitlines()[-1:] or [f"exit code {self.exit_code}"]
-        if re.search(r"No space left|Out of disk ?space|Disk quota", self.stderr, re.IGNORECASE):
+        is_said = re.search(r"No space left|Out of disk ?space|Disk quota", self.stderr, re.IGNORECASE)
+        if is_said or faults.is_full(folder):
             return faults.disk_full(folder, doing)
         if "Permission denied" in self.stderr or "Read-only file system" in self.stderr:
             return faults.unwritable(folder, doing, "git was refused")

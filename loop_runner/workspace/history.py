@@ -88,6 +88,8 @@ class History:
     def read(self, path: str, at: str | None = None) -> bytes | None:
         """The bytes at ``path`` in the commit ``at`` (HEAD when None); None when there is no such file."""
         found = self._get(f"{at or 'HEAD'}:{path}")
+        if found is None and self._is_listed(path, at or "HEAD"):
+            raise damaged(self.folder, f"{path} at {at or 'HEAD'}")
         return found.data if found is not None and found.kind == "blob" else None
 
     def files(self, prefix: str = "", at: str | None = None) -> list[str]:
@@ -203,6 +205,15 @@ class History:
             raise damaged(self.folder, oid)
         return found.data
 
+    def _is_listed(self, path: str, at: str) -> bool:
+        """The commit says that there is such a path: to a reading git, missing and damaged look the same."""
+        try:
+            return bool(self._git.run("ls-tree", "-z", "--full-tree", "--end-of-options", at, "--", path))
+        except GitFailed as error:
+            if "Not a valid object name" in error.stderr:
+                return False  # there is no such commit
+            raise damaged(self.folder, at, error.stderr) from error
+
     def _blob(self, name: str, at: str | None) -> bytes | None:
         try:
             data = self.read(layout.blob_path(name), at)
@@ -237,7 +248,8 @@ def require_git_dir(folder: Path) -> None:
             )
     except PermissionError as error:
         raise WorkspaceError(
-            f"{folder} cannot be read ({error.strerror})",
+            f"{folder} cannot be read ({(error.strerror or '').lower()})",
+            why="where the run stands is in its git history",
             hint="give yourself permission to read the folder and all in it",
             exit_code=4,
         ) from error

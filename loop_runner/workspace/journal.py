@@ -105,7 +105,7 @@ class Journal:
         try:
             with faults.told(self._folder, "writing the journal"):
                 _write_all(self._fd, data, end)
-                os.fdatasync(self._fd)
+                os.fsync(self._fd)
         except BaseException:
             self._cut(end)
             raise

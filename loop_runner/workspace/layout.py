@@ -88,6 +88,12 @@ def blob_path(name: str) -> str:
     return f"variables/blobs/{name}"
 
 
+def blob_name(path: str) -> str:
+    """The name of the blob at ``path``; empty when no blob stands there."""
+    folder, _, name = path.rpartition("/")
+    return name if folder == "variables/blobs" else ""
+
+
 # ── a new run ───────────────────────────────────────────────────────────────────────────────────────
 
 

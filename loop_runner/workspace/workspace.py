@@ -32,6 +32,7 @@ from loop_runner.workspace.walk import Limits, Walked, Walker
 
 _PRIVATE = "loop-runner"
 _BRANCH = "refs/heads/main"
+_MODEL_PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
 
 # Laid out by hand: the same repository whatever git is installed, with no template and no hooks.
 _CONFIG = """\
@@ -67,7 +68,10 @@ class Workspace:
         self._limits = limits
         self._git = Git(folder / ".git", held.fd)
         self._walker = Walker(limits)
-        self._tree: dict[bytes, tuple[str, str]] = {}  # HEAD's files: mode and blob (of the model's)
+        # What HEAD holds of the things that change from turn to turn; ``passes/`` only grows.
+        self._models: dict[bytes, tuple[str, str]] = {}  # path -> (mode, blob id)
+        self._blobs: frozenset[str] = frozenset()  # names of the variables' blobs
+        self._has_report = False  # ``workspace.json`` is there
         with contextlib.ExitStack() as stack:
             stack.callback(held.release)
             self._history = stack.enter_context(History(folder))
@@ -195,7 +199,7 @@ class Workspace:
         with faults.told(self.folder, doing):
             walked = self._walk()
         calls = [*turn.calls, *self.journal.calls()]
-        ours, gone = self._turn_files(turn, walked)
+        ours, gone, blobs = self._turn_files(turn, walked)
         ours |= layout.turn_files(turn, calls) | _checked(files)
         trailers = Trailers(turn.pass_number, turn.number, None, turn.seconds, __version__)
         checkpoint = self._commit(
@@ -208,9 +212,9 @@ class Workspace:
             ),
             doing,
         )
-        self._tree = {path: at for path, at in self._tree.items() if not _is_models(path)}
-        self._tree |= {path: (each.mode, each.blob) for path, each in walked.files.items()}
+        self._models = {path: (each.mode, each.blob) for path, each in walked.files.items()}
         self.unstored = walked.unstored
+        self._blobs, self._has_report = blobs, layout.WALK_FILE in ours
         self._settle(checkpoint, {journal.key(call) for call in calls}, ours, gone, doing)
         return checkpoint
 
@@ -277,9 +281,6 @@ class Workspace:
     ) -> None:
         """What follows a durable commit. A crash before or within it is made good by ``open``."""
         self._head = checkpoint
-        self._tree |= {os.fsencode(path): ("100644", "") for path in files}
-        for path in gone:
-            self._tree.pop(os.fsencode(path), None)
         self.journal.move_on(checkpoint.commit, calls)
         with faults.told(self.folder, f"putting files in place after {doing}"):
             for path, data in files.items():
@@ -294,38 +295,35 @@ class Workspace:
             msg = f"pass {pass_number} turn {turn} does not follow {head.subject!r}"
             raise ValueError(msg)
 
-    def _turn_files(self, turn: TurnRecord, walked: Walked) -> tuple[dict[str, bytes], list[str]]:
-        """The variables and the report on the walk: what to write, and which paths go."""
-        stored = frozenset(self._blob_names())
-        files, named = layout.snapshot_files(turn.snapshot, stored)
-        gone = [layout.blob_path(name) for name in sorted(stored - named)]
+    def _turn_files(
+        self, turn: TurnRecord, walked: Walked
+    ) -> tuple[dict[str, bytes], list[str], frozenset[str]]:
+        """The variables and the report on the walk: what to write, which paths go, which blobs stay."""
+        files, named = layout.snapshot_files(turn.snapshot, self._blobs)
+        gone = [layout.blob_path(name) for name in sorted(self._blobs - named)]
         report = layout.walk_report(walked.unstored, walked.empty_folders)
         if report:
             files[layout.WALK_FILE] = report
-        elif os.fsencode(layout.WALK_FILE) in self._tree:
+        elif self._has_report:
             gone.append(layout.WALK_FILE)
-        return files, gone
+        return files, gone, named
 
     # ── the model's files ───────────────────────────────────────────────────────────────────────────
 
     def _walk(self) -> Walked:
-        known = {path: blob for path, (_, blob) in self._tree.items() if _is_models(path)}
+        known = {path: blob for path, (_, blob) in self._models.items()}
         return self._walker.walk(self._folder.fd, os.fsencode(layout.MODEL_FOLDER), known)
 
     def _changed(self, walked: Walked) -> dict[bytes, Blob]:
         changed = {}
         for path, each in walked.files.items():
-            if self._tree.get(path) != (each.mode, each.blob):
+            if self._models.get(path) != (each.mode, each.blob):
                 data = self._history.blob(each.blob) if each.data is None else each.data
                 changed[path] = Blob(data, each.mode)
         return changed
 
     def _removed(self, walked: Walked) -> list[bytes]:
-        return [path for path in self._tree if _is_models(path) and path not in walked.files]
-
-    def _blob_names(self) -> Iterator[str]:
-        prefix = os.fsencode(layout.blob_path(""))
-        return (os.fsdecode(path[len(prefix) :]) for path in self._tree if path.startswith(prefix))
+        return [path for path in self._models if path not in walked.files]
 
     # ── the branch ──────────────────────────────────────────────────────────────────────────────────
 
@@ -341,7 +339,10 @@ class Workspace:
         except GitFailed as error:
             raise error.fault(self.folder, "setting changed files aside") from error
         self.set_aside = done.set_aside
-        self._tree = dict(done.tree)
+        self._models = {path: at for path, at in done.tree.items() if path.startswith(_MODEL_PREFIX)}
+        paths = map(os.fsdecode, done.tree)
+        self._blobs = frozenset(name for path in paths if (name := layout.blob_name(path)))
+        self._has_report = os.fsencode(layout.WALK_FILE) in done.tree
         self._set_index()
 
     def _current_branch(self) -> str:
@@ -369,7 +370,7 @@ class Workspace:
     def _set_index(self) -> None:
         """Make a person's ``git status`` compare with the last commit. Reads no file but git's."""
         # Somebody's own git may hold the index; the next pass tries again.
-        with contextlib.suppress(GitFailed):
+        with contextlib.suppress(GitFailed, OSError):
             self._git.run("read-tree", self._head.commit)
 
     def _was_moved(self) -> WorkspaceError:
@@ -465,7 +466,3 @@ def _checked(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 def _blobs(files: Mapping[str, bytes]) -> dict[bytes, Blob]:
     return {os.fsencode(path): Blob(data) for path, data in files.items()}
-
-
-def _is_models(path: bytes) -> bool:
-    return path.startswith(b"workspace/")

@@ -36,8 +36,8 @@ FORBIDDEN = {
     "read the machine's password hashes": "open('/etc/shadow').read()",
     "read the home of root": "os.listdir('/root/.ssh')",
     "read the source of the verifiers": "open(given['source'] + '/loop_runner/errors.py').read()",
-    "write a file outside": "open(given['outside'] + '/new', 'w')",
-    "append to a file outside": "open(given['secret'], 'a')",
+    "write a file outside": "open(given['source'] + '/new', 'w')",
+    "append to a file outside": "os.open(given['secret'], os.O_WRONLY | os.O_APPEND)",
     "empty a file outside": "os.truncate(given['secret'], 0)",
     "remove a file outside": "os.unlink(given['secret'])",
     "move a file from outside": "os.rename(given['secret'], 'mine')",
@@ -83,8 +83,8 @@ FORBIDDEN = {
     "a file over the limit": "os.pwrite(os.open('big', os.O_CREAT | os.O_WRONLY), b'x', 1 << 20)",
     "a sparse file of 1 TB": "os.ftruncate(os.open('big', os.O_CREAT | os.O_WRONLY), 1 << 40)",
     "a memory bomb": "bytearray(1 << 30)",
-    "a fork bomb": "[os.fork() or time.sleep(1) for _ in range(40)]",
-    "a thread bomb": "[threading.Thread(target=time.sleep, args=(1,)).start() for _ in range(40)]",
+    "a fork bomb": "[os.fork() or time.sleep(1) for _ in range(99)]",
+    "a thread bomb": "[threading.Thread(target=time.sleep, args=(1,)).start() for _ in range(99)]",
     "many open files": "[os.dup(0) for _ in range(100)]",
 }
 TRIAL = """
@@ -156,6 +156,7 @@ def outside(tmp_path):
                 each.accept()
     assert Path(given_["secret"]).read_text() == "untouched"
     assert Path(given_["input"]).read_text() == "untouched"
+    assert not (confined.SOURCE / "new").exists()
     assert sorted(path.name for path in folder.iterdir()) == ["datagram", "input", "secret"]
 
 

@@ -34,6 +34,9 @@ def test_it_is_the_first_line_without_label_and_wrapping(answer, short):
 @pytest.mark.parametrize(
     ("needle", "text", "stands"),
     [
+        ("...", "placeholder=' [...]'", False),
+        ("[...]", "placeholder=' [...]'", True),
+        ("...", "end='...'", True),
         ("12", "x = 12", True),
         ("12", "x = 128", False),
         ("12", "x = 312", False),

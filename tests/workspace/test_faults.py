@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 
 import pytest
 
@@ -37,10 +38,8 @@ def full(disk, leave=0):
     with filler.open("wb") as file:
         left = os.statvfs(disk)
         size = max(left.f_bavail * left.f_bsize - leave, 0)
-        try:
+        with suppress(OSError):
             file.write(bytes(size))
-        except OSError:
-            pass
     yield
     filler.unlink()
 
@@ -68,8 +67,13 @@ def test_a_full_disk_while_committing_loses_nothing_that_was_committed(small_dis
         assert workspace.commit_turn(turn(1, 2), {}).turn == 2, "the same turn works once there is space"
     with Workspace.open(folder) as again:
         assert again.head().turn == 2
-        assert b"kept" in again.read("passes/0001/turns/0002/calls.jsonl")
+        assert b"kept" in (again.read("passes/0001/turns/0002/calls.jsonl") or b"")
     git("fsck", "--strict", cwd=folder)
+
+
+def append_for_ever(journal):
+    for index in count():
+        journal.append(call(f"{index}", text="x" * 500))
 
 
 def test_a_full_disk_while_writing_the_journal_keeps_what_is_in_it(small_disk):
@@ -78,8 +82,7 @@ def test_a_full_disk_while_writing_the_journal_keeps_what_is_in_it(small_disk):
         workspace.journal.append(call("first"))
         with full(small_disk):
             with pytest.raises(EnvironmentFault) as caught:
-                for index in range(1000):
-                    workspace.journal.append(call(f"{index}", text="x" * 500))
+                append_for_ever(workspace.journal)
             assert_says_what_to_do(caught.value, folder)
         kept = workspace.journal.calls()
         workspace.journal.append(call("after"))

@@ -1,6 +1,5 @@
 """One runner per run folder, an orphaned git included."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,8 +18,9 @@ HOLD = (
 
 def start(path, code):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD + code, str(path)], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+        [sys.executable, "-c", HOLD + code, str(path)], stdout=subprocess.PIPE, text=True
     )
+    assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
 
@@ -38,7 +38,9 @@ def test_a_second_runner_is_told_the_pid_of_the_first(tmp_path):
             Lock.take(path, tmp_path)
         assert caught.value.exit_code == 2
         assert f"kill -INT {first.pid}" in caught.value.hint
-        assert holder(path).pid == first.pid
+        held = holder(path)
+        assert held is not None
+        assert held.pid == first.pid
     finally:
         end(first)
     Lock.take(path, tmp_path).release()

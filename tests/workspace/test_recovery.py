@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_half_a_turn_of_the_model_is_set_aside_and_taken_back(closed, git):
         assert again.head().turn == 2
     assert (closed / "workspace/notes/plan.md").read_text() == "one\n"
     assert not (closed / "workspace/new.txt").exists()
-    assert os.readlink(closed / "workspace/link") == "notes/plan.md"
+    assert (closed / "workspace/link").readlink() == Path("notes/plan.md")
     aside = "refs/loop-runner/set-aside/1"
     assert git("show", f"{aside}:workspace/notes/plan.md") == "one\nhalf a tho"
     assert git("rev-parse", f"{aside}^") == git("rev-parse", "HEAD")
@@ -94,21 +95,21 @@ def test_what_git_cannot_hold_is_moved_aside_and_said(closed):
     inner = closed / "workspace" / "project"
     subprocess.run(["git", "init", "-q", inner], check=True)
     with Workspace.open(closed) as again:
-        assert "workspace/pipe is now" in again.set_aside
-        assert "workspace/project/.git is now" in again.set_aside
+        assert "workspace/pipe is now" in (again.set_aside or "")
+        assert "workspace/project/.git is now" in (again.set_aside or "")
     assert not (closed / "workspace" / "pipe").exists()
     assert not inner.exists()
     assert len(list((closed / ".git/loop-runner/displaced").iterdir())) == 2
 
 
-def test_links_in_the_way_are_replaced_and_never_written_through(closed, tmp_path, git):
+def test_links_in_the_way_are_replaced_and_never_written_through(closed, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "answer.md").write_text("precious")
     (outside / "plan.md").write_text("precious")
     for name in ("answer.md", "workspace/notes/plan.md"):
         (closed / name).unlink()
-        (closed / name).symlink_to(outside / os.path.basename(name))
+        (closed / name).symlink_to(outside / Path(name).name)
     subprocess.run(["rm", "-r", "variables"], cwd=closed, check=True)
     (closed / "variables").symlink_to(outside)
     with Workspace.open(closed) as again:
@@ -137,8 +138,8 @@ def test_a_folder_where_a_file_belongs_makes_way(closed, git):
     (closed / "answer.md").mkdir()
     (closed / "answer.md" / "mine").write_text("precious")
     with Workspace.open(closed) as again:
-        assert "refs/loop-runner/set-aside/1" in again.set_aside
-        assert "answer.md is now" in again.set_aside
+        assert "refs/loop-runner/set-aside/1" in (again.set_aside or "")
+        assert "answer.md is now" in (again.set_aside or "")
     assert git("status", "--porcelain") == ""
     assert [path.read_text() for path in (closed / ".git/loop-runner/displaced").glob("*/mine")] == [
         "precious"
@@ -146,7 +147,7 @@ def test_a_folder_where_a_file_belongs_makes_way(closed, git):
     assert git("show", "refs/loop-runner/set-aside/1:workspace/tool.sh/inner/file") == "x"
 
 
-def test_what_a_killed_git_left_behind_is_cleared(closed, git):
+def test_what_a_killed_git_left_behind_is_cleared(closed):
     left = [
         ".git/index.lock",
         ".git/HEAD.lock",
@@ -157,7 +158,7 @@ def test_what_a_killed_git_left_behind_is_cleared(closed, git):
     ]
     for name in left:
         (closed / name).write_text("")
-    pack = next((closed / ".git/objects/pack").glob("*.pack"))
+    pack = min((closed / ".git/objects/pack").glob("*.pack"))
     pack.with_suffix(".keep").write_text("fast-import")
     mine = closed / ".git/objects/pack/pack-mine.keep"
     mine.write_text("keep this, please")

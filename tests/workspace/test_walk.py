@@ -1,10 +1,11 @@
-"""What the model may leave in its folder, and what becomes of it in git: bytes kept, nothing run, nothing hung."""
+"""What the model may leave in its folder: bytes are kept, nothing is run, nothing hangs, nothing leaks."""
 
 import os
 import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -115,22 +116,20 @@ ODD_NAMES = [
 
 
 def test_any_other_name_is_stored_byte_for_byte_and_comes_back(workspace, run_folder, git):
-    folder = os.fsencode(workspace.model_folder)
-    for index, name in enumerate(ODD_NAMES):
-        with open(os.path.join(folder, name), "wb") as file:
-            file.write(b"%d" % index)
+    paths = [workspace.model_folder / os.fsdecode(name) for name in ODD_NAMES]
+    for path in paths:
+        path.write_bytes(os.fsencode(path.name))
     workspace.commit_turn(turn(), {})
     assert not workspace.unstored
     git("fsck", "--strict")
     workspace.close()
-    for name in ODD_NAMES:
-        os.unlink(os.path.join(folder, name))
+    for path in paths:
+        path.unlink()
     with Workspace.open(run_folder) as again:
         assert again.set_aside is None
-        for index, name in enumerate(ODD_NAMES):
-            with open(os.path.join(folder, name), "rb") as file:
-                assert file.read() == b"%d" % index
-            assert again.read("workspace/" + os.fsdecode(name)) == b"%d" % index
+        for path in paths:
+            assert path.read_bytes() == os.fsencode(path.name)
+            assert again.read(f"workspace/{path.name}") == os.fsencode(path.name)
 
 
 def test_attributes_that_git_calls_damage_are_left_out(workspace, git):
@@ -297,7 +296,7 @@ def test_what_may_not_be_read_is_reported(workspace_of_nobody):
 
 
 @pytest.fixture
-def workspace_of_nobody(top, tmp_path):
+def workspace_of_nobody(top):
     """What a walk reports that runs as a user who may not read everything."""
     (top / "unreadable").write_text("x")
     (top / "unreadable").chmod(0)
@@ -318,7 +317,7 @@ def workspace_of_nobody(top, tmp_path):
             os.write(write, repr(dict(walk(top).unstored)).encode())
             os._exit(0)
         os.close(write)
-        with open(read, "rb") as pipe:
+        with os.fdopen(read, "rb") as pipe:
             text = pipe.read().decode()
         os.waitpid(child, 0)
         yield eval(text)
@@ -326,8 +325,7 @@ def workspace_of_nobody(top, tmp_path):
 
 
 def bytes_read():
-    with open("/proc/self/io") as file:
-        return int(file.readline().split()[1])
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 # ── again and again ─────────────────────────────────────────────────────────────────────────────────

@@ -272,8 +272,8 @@ def test_what_is_not_stored_is_reported_and_the_report_is_kept(workspace, run_fo
     with Workspace.open(run_folder) as again:
         assert again.unstored == (("workspace/pipe", "a fifo, not a file"),)
         again.commit_turn(turn(1, 2), {})
-        assert not again.unstored
         assert again.read("workspace.json") is None
+        assert not again.unstored
 
 
 # ── variables ───────────────────────────────────────────────────────────────────────────────────────

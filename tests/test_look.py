@@ -1,0 +1,91 @@
+"""``status``, ``log`` and ``show``: what a person and a program are told about a run."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from loop_runner.cli import main_group
+from tests.support.tasks import cell, ready, run_task, write_task
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run of two passes, the second accepted, as ``runs/story``."""
+    task = write_task(
+        tmp_path / "task",
+        root=[cell("x = llm_query('how much?')\nprint('found', x)"), ready("41"), ready("it is 42")],
+        sub=[{"contains": "how much", "reply": "42"}],
+    )
+    run_task(task, tmp_path / "runs" / "story")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs" / "story"
+
+
+def said(*args):
+    result = CliRunner().invoke(main_group, args, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_status_names_state_place_and_answer(run):
+    output = said("status")
+    assert "runs/story" in output
+    assert "verified" in output
+    assert "pass 2" in output
+    assert "it is 42" in output
+
+
+def test_status_as_json_has_the_keys_of_a_result(run):
+    (entry,) = json.loads(said("status", "story", "--json"))["runs"]
+    assert (entry["state"], entry["pass"], entry["passes"], entry["turns"]) == ("verified", 2, 2, 3)
+    assert entry["usage"]["subcalls"] == 1
+
+
+def test_status_of_a_run_whose_passes_are_used_up_is_unverified(tmp_path, monkeypatch):
+    task = write_task(tmp_path / "task", root=[ready("41")], budget={"passes": 1})
+    run_task(task, tmp_path / "runs" / "short")
+    monkeypatch.chdir(tmp_path)
+    assert "unverified" in said("status", "short")
+
+
+def test_without_runs_status_says_how_to_start_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "loop-runner run TASK.yaml" in said("status")
+
+
+def test_log_tells_turns_before_the_pass_they_belong_to_and_why_it_was_rejected(run):
+    subjects = [line[10:].strip() for line in said("log", "story").splitlines()]
+    order = ["run: scripted", "pass 1 turn 1: ran", "pass 1 turn 2: ran, ready", "pass 1: rejected"]
+    places = [next(i for i, line in enumerate(subjects) if line.startswith(subject)) for subject in order]
+    assert places == sorted(places)
+    assert any("Failed" in line for line in subjects[places[3] :])
+
+
+def test_log_as_json_has_every_commit(run):
+    commits = json.loads(said("log", "story", "--json"))["commits"]
+    assert [one["outcome"] for one in commits if one["outcome"]] == ["rejected", "accepted"]
+    assert len(commits) == 6
+
+
+def test_show_gives_the_question_the_answer_and_the_verdict(run):
+    output = said("show", "story")
+    assert output.index("What is the answer?") < output.index("VERIFIED") < output.index("it is 42")
+    assert "accepted" in output
+
+
+def test_show_of_a_pass_gives_code_output_and_what_it_was_told(run):
+    output = said("show", "story", "1")
+    assert "llm_query('how much?')" in output
+    assert "found 42" in output
+    assert "Turn 1, 1 sub-call" in output
+    data = json.loads(said("show", "story", "2", "--json"))
+    assert data["told"].startswith("What is the answer?")
+    assert data["verdict"]["decision"] == "allow"
+
+
+def test_show_of_a_pass_that_is_not_there_says_which_are(run):
+    from loop_runner.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="has no pass 7"):
+        CliRunner().invoke(main_group, ["show", "story", "7"], catch_exceptions=False)
