@@ -110,6 +110,7 @@ def apply(plan: Mapping[str, Any]) -> dict[str, str]:
         "limits": lambda: _set_limits(plan["limits"]),
         "privileges": lambda: _no_new_privileges(libc),
         "ids": lambda: _drop_ids(libc, **plan["ids"]),
+        "folder": lambda: os.chdir(plan["folder"]),
         "landlock": lambda: _landlock(libc, landlock_abi, plan["landlock"]),
         "syscalls": lambda: _filter_syscalls(
             libc, landlock_abi if outcome.get("landlock") == "" else 0, **plan["syscalls"]

@@ -193,7 +193,7 @@ def _fill(
     else:
         inside_env = {**env, "HOME": TMP, "TMPDIR": TMP}
         mounted = View.of([*python, *gathered(inputs, _OPEN_FOLDERS)], writable) if layers.landlock else view
-        options = _bubblewrap_options(mounted, inside_env, workspace, limits, as_root=launch.uid is not None)
+        options = _bubblewrap_options(mounted, inside_env, limits, as_root=launch.uid is not None)
         options_fd = _sealed(launch, b"".join(option.encode() + b"\0" for option in options))
         passed.append(options_fd)
         # bubblewrap stays as process 1 of the sandbox, where its own environment and arguments can be read.
@@ -241,6 +241,8 @@ def _plan(layers: Layers, limits: Limits, view: View, uid: int | None, joins: li
         "limits": _rlimits(limits, _others(alone=alone, uid=uid)),
         "privileges": True,
         "ids": None if uid is None else {"uid": uid, "gid": uid},
+        # Not by bubblewrap, which may not enter a workspace that is open to its owner alone.
+        "folder": view.write[0] if alone else None,
         "landlock": _landlock_rules(view, alone=alone) if layers.landlock else None,
         "syscalls": {"shared": not alone} if layers.syscalls else None,
     }
@@ -297,9 +299,7 @@ def _count_tasks(uid: int) -> int:
     return count
 
 
-def _bubblewrap_options(
-    view: View, env: Mapping[str, str], workspace: str, limits: Limits, *, as_root: bool
-) -> list[str]:
+def _bubblewrap_options(view: View, env: Mapping[str, str], limits: Limits, *, as_root: bool) -> list[str]:
     size = str(limits.tmp_bytes)
     return [
         *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
@@ -309,7 +309,7 @@ def _bubblewrap_options(
         *("--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"),  # noqa: S108
         *("--perms", "1777", "--size", size, "--tmpfs", TMP),
         *view.bubblewrap(),
-        *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", workspace),
+        *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
         *(part for name, value in env.items() for part in ("--setenv", name, value)),
     ]
 
