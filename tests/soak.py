@@ -67,7 +67,8 @@ class Usage:
         )
 
 
-HEAD = f"{'turn':>6} {'restarts':>9} {'RSS MB':>8} {'fds':>6} {'threads':>8} {'children':>9} {'zombies':>8} {'folders':>8} {'groups':>7}"
+_COLUMNS = "turn:6 restarts:9 RSS/MB:8 fds:6 threads:8 children:9 zombies:8 folders:8 groups:7"
+HEAD = " ".join(f"{name:>{width}}" for name, _, width in (each.partition(":") for each in _COLUMNS.split()))
 
 
 def _children() -> list[int]:
