@@ -105,9 +105,18 @@ def _make(folders: list[Path]) -> Cgroup | None:
     try:
         for folder in folders:
             folder.mkdir()
+            _sweep(folder.parent)
     except OSError:
         return None
     return Cgroup(folders)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the groups of runners that were killed; one that still holds a process stays."""
+    for folder in parent.glob("loop-runner-*-*"):
+        if not Path("/proc", folder.name.split("-")[2]).exists():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _set(file: Path, value: int) -> bool:

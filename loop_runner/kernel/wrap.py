@@ -184,7 +184,7 @@ def _fill(
         _check_open_to_others(inputs)
     view = View.of([*python, *inputs], writable)
     joins = _join_group(launch, limits) if layers.cgroup else []
-    plan = _plan(layers, limits, view, launch.uid, joins)
+    plan = _plan(layers, limits, view, launch.uid, joins, workspace)
     plan_fd = _sealed(launch, json.dumps(plan).encode())
     inner = _with_prelude(argv, plan_fd)
     passed = [*fds, *joins, plan_fd]
@@ -232,7 +232,9 @@ def _with_prelude(argv: Sequence[str], plan_fd: int) -> list[str]:
     return inner
 
 
-def _plan(layers: Layers, limits: Limits, view: View, uid: int | None, joins: list[int]) -> dict[str, Any]:
+def _plan(
+    layers: Layers, limits: Limits, view: View, uid: int | None, joins: list[int], workspace: str
+) -> dict[str, Any]:
     """What ``confine`` is to do; every step that is asked for must hold."""
     alone = layers.bubblewrap is not None
     plan: dict[str, Any] = {
@@ -241,8 +243,7 @@ def _plan(layers: Layers, limits: Limits, view: View, uid: int | None, joins: li
         "limits": _rlimits(limits, _others(alone=alone, uid=uid)),
         "privileges": True,
         "ids": None if uid is None else {"uid": uid, "gid": uid},
-        # Not by bubblewrap, which may not enter a workspace that is open to its owner alone.
-        "folder": view.write[0] if alone else None,
+        "folder": workspace,  # only now: it may be open to its new owner alone
         "landlock": _landlock_rules(view, alone=alone) if layers.landlock else None,
         "syscalls": {"shared": not alone} if layers.syscalls else None,
     }

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_runner.errors import EnvironmentFault
-from loop_runner.kernel import sandbox, seccomp
+from loop_runner.kernel import cgroup, sandbox, seccomp
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.wrap import Layers, Limits, free_uid, hand_over, inner_pid
 from tests.support import confined
@@ -377,6 +377,14 @@ def test_what_root_puts_back_is_writable_for_the_model_again(tier, tmp_path):
 
 
 @needs_root
+@pytest.mark.parametrize("tier", TIER_PARAMETERS)
+def test_a_workspace_that_is_open_to_its_owner_alone_works(tier, tmp_path):
+    (tmp_path / "workspace").mkdir(mode=0o700)
+    ran = run(TIERS[tier], tmp_path, "import os; open('a', 'w'); print(os.getcwd())")
+    assert ran.out.strip() == str(tmp_path / "workspace"), ran.err
+
+
+@needs_root
 def test_handing_over_follows_no_link_and_leaves_files_with_other_names(tmp_path):
     workspace = tmp_path / "workspace"
     workspace.mkdir()
@@ -568,6 +576,22 @@ def test_control_groups_limit_all_processes_together_or_are_reported_missing(tmp
     )
     ran = run(report.layers, tmp_path, code, limits=Limits(total_memory_bytes=70 << 20, processes=16))
     assert "9" in ran.out or ran.code != 0, ran
+
+
+def test_groups_of_runners_that_were_killed_are_removed():
+    group = cgroup.create(1 << 30, 10)
+    if group is None:
+        pytest.skip("CONTROL GROUPS UNTESTED: none can be made here")
+    stale = group.folders[0].parent / "loop-runner-999999999-dead"
+    stale.mkdir()
+    another = cgroup.create(1 << 30, 10)
+    assert another is not None
+    assert not stale.exists()
+    assert group.folders[0].exists()
+    folders = [*group.folders, *another.folders]
+    group.remove()
+    another.remove()
+    assert not any(folder.exists() for folder in folders)
 
 
 # ── the quota ───────────────────────────────────────────────────────────────────────────────────────
