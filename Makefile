@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions test test-model test-sandbox soak check format bench wheel-test clean
+.PHONY: help setup demo questions test test-model test-sandbox soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -47,6 +47,9 @@ check: setup  ## format, lint, types, tests: what CI asks for
 format: setup  ## put the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup  ## write the true help and output into the documents
+	$(BIN)/python -m tests.support.documents
 
 test-sandbox: setup  ## try 70 ways out of the sandbox, in every tier that this machine has
 	$(BIN)/python -m pytest tests/sandbox --ways-out

@@ -63,7 +63,12 @@ class ModelError(LoopRunnerError):
     exit_code = 4
 
     def __init__(self, message: str, *, why: str = "", hint: str = "", paid: bool = False) -> None:
-        super().__init__(message, why=why, hint=hint)
+        super().__init__(
+            message,
+            why=why
+            or "the run cannot go on without a reply; those before it are kept and not asked for again",
+            hint=hint or "mend what the message names, then: loop-runner resume",
+        )
         self.paid = paid
 
 

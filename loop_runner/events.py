@@ -7,12 +7,15 @@ no work.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 EventKind = Literal[
     "run_started",
@@ -44,31 +47,46 @@ Listener = Callable[[Event], None]
 
 
 class Trace:
-    """Appends events to a file and tells listeners, in the order in which they happen."""
+    """Appends events to a file and tells listeners, in the order in which they happen, from any thread."""
 
     def __init__(self, path: Path | None = None, listeners: tuple[Listener, ...] = ()) -> None:
-        self._file = None if path is None else path.open("a", encoding="utf-8")
+        self._file = None if path is None else _open(path)
         self._listeners = listeners
+        self._lock = threading.RLock()
 
     def append(self, event: Event) -> None:
         """Write ``event`` down. A full disk does not stop a run here: the trace is a log, not the state."""
-        if self._file is not None:
-            line: dict[str, Any] = {
-                "at": round(time.time(), 3),
-                "kind": event.kind,
-                "pass": event.pass_number,
-            }
-            line |= {"turn": event.turn, "text": event.text, "data": dict(event.data)}
-            try:
-                self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
-                self._file.flush()
-            except OSError:
-                self._file = None
-        for listener in self._listeners:
-            listener(event)
+        line: dict[str, Any] = {"at": round(time.time(), 3), "kind": event.kind, "pass": event.pass_number}
+        line |= {"turn": event.turn, "text": event.text, "data": dict(event.data)}
+        with self._lock:
+            self._write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+            for listener in self._listeners:
+                listener(event)
 
     def close(self) -> None:
         """Close the file; later events reach the listeners only."""
-        if self._file is not None:
-            self._file.close()
+        with self._lock, contextlib.suppress(OSError):
+            if self._file is not None:
+                self._file.close()
             self._file = None
+
+    def _write(self, data: bytes) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+
+def _open(path: Path) -> IO[bytes]:
+    """The file to append to; a line that a killed runner left torn stays a line of its own."""
+    file = path.open("ab+")
+    if file.tell():
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+    return file

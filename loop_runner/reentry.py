@@ -7,6 +7,7 @@ models and verifiers wrote goes into fences; nothing here is rendered as a templ
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from loop_runner import prompts, text
@@ -17,6 +18,7 @@ from loop_runner.workspace.workspace import Workspace
 
 _MAX_NOTES = 8
 _MAX_VARIABLES = 40
+_MAX_CHANGES = 40
 _MAX_HISTORY = 12
 
 
@@ -37,7 +39,7 @@ def first_message(
         feedback=text.cut_middle(_reason(workspace, pass_number - 1), share),
         draft=(workspace.read("answer.md") or b"").decode("utf-8", "replace"),
         max_draft_chars=share,
-        diff="",
+        diff=describe_changes(workspace.changes(pass_number - 1)),
         notes=_notes(workspace),
         max_note_chars=max(share // _MAX_NOTES, 200),
         variables=_list_variables([item for item in variables if item.status != "lost"]),
@@ -46,6 +48,12 @@ def first_message(
         left=ledger.describe_left(),
     )
     return f"{prompt}\n\n{state}"
+
+
+def describe_changes(changes: Sequence[tuple[str, str]]) -> str:
+    """One line for each changed file, named as the model names it: from its own folder."""
+    lines = [f"{kind:<7}  {text.name(path.removeprefix('workspace/'))}" for kind, path in changes]
+    return _listed(lines, _MAX_CHANGES)
 
 
 def verdict(workspace: Workspace, pass_number: int) -> dict[str, Any]:
@@ -68,8 +76,12 @@ def _notes(workspace: Workspace) -> list[tuple[str, str]]:
 
 def _list_variables(variables: list[Variable]) -> str:
     lines = [f"{item.name}: {item.type}, {item.preview or item.reason}" for item in variables]
-    more = len(lines) - _MAX_VARIABLES
-    return "\n".join(lines[:_MAX_VARIABLES] + ([f"and {more} more"] if more > 0 else []))
+    return _listed(lines, _MAX_VARIABLES)
+
+
+def _listed(lines: list[str], at_most: int) -> str:
+    more = len(lines) - at_most
+    return "\n".join(lines[:at_most] + ([f"and {more} more"] if more > 0 else []))
 
 
 def _history(workspace: Workspace, pass_number: int) -> list[str]:

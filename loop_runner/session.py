@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from loop_runner import prompts, reply_reader, text
@@ -24,6 +24,7 @@ from loop_runner.workspace.workspace import Workspace
 
 SessionEnd = Literal["ready", "turns", "budget", "window", "no_code", "interrupted"]
 
+_MAX_TOLD = 5  # variables that are named to the model when they cannot be saved
 _CHARS_PER_TOKEN = 3  # a low estimate for code, so that the window is never overrun
 _MAX_WITHOUT_CODE = 3  # replies in a row; more of the same conversation would not help
 
@@ -148,7 +149,9 @@ class Session:
         if result is not None:
             self._tell("cell_finished", number, result.output, end=result.end, code=code)
             self._answer = result.answer
-            self._snapshot = self._kernel.snapshot()
+            is_last = result.answer.is_ready or number == self._settings.turns
+            before, self._snapshot = self._snapshot, self._kernel.snapshot(full=is_last)
+            result = replace(result, notices=(*result.notices, *_newly_lost(before, self._snapshot)))
         turn = TurnRecord(
             pass_number=self._settings.pass_number,
             number=number,
@@ -209,3 +212,16 @@ class Session:
         self._trace.append(
             Event(kind, detail, self._settings.pass_number, turn, data)  # type: ignore[arg-type]
         )
+
+
+def _newly_lost(before: Snapshot, now: Snapshot) -> list[str]:
+    """What the model is told of variables that could not be saved, once for each."""
+    known = {each.name for each in before.variables if each.status == "lost"}
+    lost = [each for each in now.variables if each.status == "lost" and each.name not in known]
+    told = [
+        f"variable {text.one_line(each.name)} cannot be saved ({text.one_line(each.reason, 160)}):"
+        " it is gone when the kernel has to be started again"
+        for each in lost[:_MAX_TOLD]
+    ]
+    more = len(lost) - _MAX_TOLD
+    return [*told, f"{more} more variables cannot be saved"] if more > 0 else told

@@ -51,3 +51,9 @@ def one_line(text: str, max_chars: int = 120) -> str:
     """``text`` as a single safe line of at most ``max_chars`` characters."""
     flat = " ".join(escape_controls(text).split())
     return flat if len(flat) <= max_chars else flat[: max_chars - 1] + "…"
+
+
+def name(path: str, max_chars: int = 200) -> str:
+    """A file's name on one line: as it is, or in quotes with escapes where it could play tricks."""
+    shown = path if path.isprintable() else repr(path)
+    return shown if len(shown) <= max_chars else f"{shown[: max_chars - 1]}…"

@@ -41,6 +41,7 @@ ALLOWED = {
 
 # The host's half of the kernel room; the rest of it runs inside the kernel process.
 KERNEL_HOST = {
+    "checker",
     "kernel",
     "kernel_process",
     "launch",
@@ -53,7 +54,15 @@ KERNEL_HOST = {
     "quota",
 }
 # The one room that may import each heavy or risky library.
-OWNERS = {"anthropic": "model", "xllamacpp": "model", "httpx2": "model", "jinja2": "prompts", "click": "cli"}
+OWNERS = {
+    "git": "workspace",
+    "watchdog": "cli",
+    "anthropic": "model",
+    "xllamacpp": "model",
+    "httpx2": "model",
+    "jinja2": "prompts",
+    "click": "cli",
+}
 
 
 def modules():

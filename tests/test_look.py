@@ -14,7 +14,11 @@ def run(tmp_path, monkeypatch):
     """A run of two passes, the second accepted, as ``runs/story``."""
     task = write_task(
         tmp_path / "task",
-        root=[cell("x = llm_query('how much?')\nprint('found', x)"), ready("41"), ready("it is 42")],
+        root=[
+            cell("x = llm_query('how much?')\nprint('found', x)\nopen('a\\nb', 'w')"),
+            ready("41"),
+            ready("it is 42"),
+        ],
         sub=[{"contains": "how much", "reply": "42"}],
     )
     run_task(task, tmp_path / "runs" / "story")
@@ -82,6 +86,13 @@ def test_show_of_a_pass_gives_code_output_and_what_it_was_told(run):
     data = json.loads(said("show", "story", "2", "--json"))
     assert data["told"].startswith("What is the answer?")
     assert data["verdict"]["decision"] == "allow"
+
+
+def test_show_of_a_pass_lists_the_files_it_changed_each_on_one_line(run):
+    assert "  added    'workspace/a\\nb'\n" in said("show", "story", "1")
+    data = json.loads(said("show", "story", "1", "--json"))
+    assert data["changes"] == [{"kind": "added", "path": "workspace/a\nb"}]
+    assert json.loads(said("show", "story", "2", "--json"))["changes"] == []
 
 
 def test_show_of_a_pass_that_is_not_there_says_which_are(run):

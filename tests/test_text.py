@@ -51,3 +51,18 @@ def test_a_cut_text_keeps_head_and_tail_and_says_how_much_is_missing():
 def test_one_line_flattens_and_caps():
     assert text.one_line("a\n b\x1b", 80) == "a b\\x1b"
     assert text.one_line("x" * 200, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("notes/plan.md", "notes/plan.md"),
+        ("Übersicht 1.txt", "Übersicht 1.txt"),
+        ("two\nlines", r"'two\nlines'"),
+        ("gpj\u202eexe", r"'gpj\u202eexe'"),
+        ("\udcff", r"'\udcff'"),
+        ("x" * 300, "x" * 199 + "…"),
+    ],
+)
+def test_a_file_name_is_one_line_whatever_it_holds(path, shown):
+    assert text.name(path) == shown

@@ -32,11 +32,12 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Print ``event`` if a person wants to know of it."""
-        line = self._line(event)
+        line = self.line(event)
         if line is not None:
             output.note(line)
 
-    def _line(self, event: Event) -> str | None:
+    def line(self, event: Event) -> str | None:
+        """What a person is told of ``event``; None for nothing."""
         place = f"pass {event.pass_number}"
         match event.kind:
             case "run_started":

@@ -123,13 +123,30 @@ def _where(entry: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("run_name", metavar="RUN")
-@_JSON
-def log(run_name: str, as_json: bool) -> None:
+@click.option("-f", "--follow", is_flag=True, help="Print what happens as it happens, until the run ends.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="With --follow: the model's code, output and sub-calls too."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object; with --follow, one on a line for each event."
+)
+def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
     """Print the story of a run: every pass with its verdict, every turn with its end.
 
     \b
-    Example:  loop-runner log runs/contract-review
+    Example:  loop-runner log runs/contract-review --follow
     """
+    if follow:
+        from loop_runner.cli import follow as following
+
+        with History(find_run(run_name)) as history:
+            following.follow(
+                history.folder,
+                lambda: history.running() is not None,
+                is_verbose=verbose,
+                as_json=as_json,
+            )
+        return
     with History(find_run(run_name)) as history:
         entries = [entry for entry in reversed(history.commits()) if entry.runner]
         if as_json:
@@ -143,7 +160,7 @@ def log(run_name: str, as_json: bool) -> None:
             if entry.is_pass:
                 reason = _verdict(history, entry.checkpoint.pass_number).get("reason", "")
                 for line in str(reason).splitlines()[:6]:
-                    output.write(f"{'':<14}{text.one_line(line, 100)}")
+                    output.write(f"{'':<14}{text.one_line(line, 100)}".rstrip())
 
 
 def _order(entry: Entry) -> tuple[int, int, int]:
@@ -222,6 +239,7 @@ def _pass(history: History, number: int) -> dict[str, Any]:
         "pass": number,
         "told": _text(history, f"{folder}/injected.md"),
         "turns": [_turn(history, f"{folder}/turns/{turn:04d}") for turn in _turn_numbers(history, folder)],
+        "changes": [{"kind": kind, "path": path} for kind, path in history.changes(number)],
         "verdict": _verdict(history, number),
     }
 
@@ -248,6 +266,9 @@ def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
         yield text.fence(turn["cell"] or turn["reply"], "python" if turn["cell"] else "")
         yield "\nand was told\n"
         yield turn["told"].rstrip()
+    if data["changes"]:
+        yield "\nFiles that the pass left otherwise than it found them\n"
+        yield from (f"  {each['kind']:<7}  {text.name(each['path'])}" for each in data["changes"])
     yield ""
     yield from _verdict_lines(data["verdict"])
 

@@ -28,14 +28,19 @@ def write_json(data: Mapping[str, Any]) -> None:
     _print(json.dumps({"version": JSON_VERSION, **data}, indent=2))
 
 
-def write_json_line(data: Mapping[str, Any]) -> None:
-    """One object on one line of standard output: for what has no end yet."""
-    _print(json.dumps({"version": JSON_VERSION, **data}))
-
-
 def write(line: str = "") -> None:
     """One line, or several, for a person."""
     _print(text.escape_controls(line))
+
+
+def stream(line: str) -> bool:
+    """One line of something that has no end yet; False when nobody reads any more."""
+    try:
+        click.echo(text.escape_controls(line))
+    except BrokenPipeError:
+        _drop_the_rest()
+        return False
+    return True
 
 
 def note(line: str) -> None:

@@ -16,10 +16,11 @@ from types import ModuleType
 
 from loop_runner.kernel.answer_box import AnswerBox
 from loop_runner.kernel.capture import MAX_KEPT_CHARS, Capture, Kept
+from loop_runner.kernel.touched import words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
     from typing import Any, TextIO
 
     from loop_runner.kernel.helpers import Helpers
@@ -71,6 +72,7 @@ class CellRunner:
         self._in_cell = False
         self._stdin: TextIO | None = None
         self._known_names: set[str] = set()
+        self._words: set[str] = set()
         self._ballast: bytearray | None = bytearray(_BALLAST_BYTES)
         self.sources: dict[str, str] = {}  # "<cell 7>" → its code, for tracebacks
         namespace.update(helpers.protected)
@@ -148,13 +150,21 @@ class CellRunner:
         tree = _compile(source, filename, "exec", _ONLY_AST, dont_inherit=True)
         last = tree.body[-1] if tree.body and type(tree.body[-1]) is Expr else None
         body = Module(tree.body[:-1] if last else tree.body, type_ignores=[])
-        _exec(_compile(body, filename, "exec", 0, dont_inherit=True), self._namespace)
+        _exec(self._noted(_compile(body, filename, "exec", 0, dont_inherit=True)), self._namespace)
         if last is not None:
-            value = _eval(
-                _compile(Expression(last.value), filename, "eval", 0, dont_inherit=True), self._namespace
-            )
+            code = _compile(Expression(last.value), filename, "eval", 0, dont_inherit=True)
+            value = _eval(self._noted(code), self._namespace)
             if value is not None:
                 self._show(value)
+
+    def _noted(self, code: CodeType) -> CodeType:
+        self._words |= words_of(code)
+        return code
+
+    def take_words(self) -> set[str]:
+        """Every name in the code of the cells since this was last asked: what they can have touched."""
+        words, self._words = self._words, set()
+        return words
 
     def _show(self, value: object) -> None:
         text = repr(value if type(value) is not str else value[:MAX_KEPT_CHARS])

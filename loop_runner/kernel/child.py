@@ -2,7 +2,7 @@
 
 Owns the namespace. Relies on the standard library and its sibling modules only. Trusts the host, is not
 trusted by it. A strict dialogue on one descriptor: ``start`` → ``ready``, ``cell`` → ``done``,
-``snapshot`` → ``snapshot``; anything that goes wrong in our own code ends the process.
+``snapshot`` → ``snapshot``, ``try`` → ``tried``; anything that goes wrong in our own code ends the process.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import os
 import signal
 import sys
+from _thread import get_ident
 
 from loop_runner.kernel import wire
 from loop_runner.kernel.answer_box import AnswerBox
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from loop_runner.kernel.saver import Saver
     from loop_runner.kernel.snapshot import Pins
 
 
@@ -39,7 +41,7 @@ def main(control_fd: int, lm_fd: int, life_fd: int) -> None:
         if frame.header["type"] == "start":
             kernel = _Kernel(frame.header, lm_fd)
         assert kernel is not None
-        wire.write_all(control_fd, kernel.serve(frame))
+        kernel.serve(frame, control_fd)
     os._exit(0)
 
 
@@ -70,6 +72,15 @@ def _close(*fds: int) -> None:
             continue  # the model's code may have closed it
 
 
+def _split(payload: bytes, sizes: list[int]) -> list[bytes]:
+    parts = []
+    start = 0
+    for size in sizes:
+        parts.append(payload[start : start + size])
+        start += size
+    return parts
+
+
 class _Kernel:
     """The namespace and what serves requests on it."""
 
@@ -84,49 +95,76 @@ class _Kernel:
         self._runner = CellRunner(
             self._namespace, self._helpers, self._answer, models, start["max_output_chars"]
         )
-        self._suspects: list[str] = []
+        self._models = models
+        self._workspace: str = start["workspace"]
+        self._saver: Saver | None = None
         sys.path.append(start["workspace"])  # last: the model's files never hide the standard library
         sys.argv = [""]
         sys.dont_write_bytecode = True  # no caches in the workspace
         # Quiet until the first cell: what a pickle prints on loading is nobody's output.
         sys.stdout, sys.stderr = self._runner.streams
 
-    def serve(self, frame: wire.Frame) -> bytes:
-        """The reply to one request of the host."""
+    def serve(self, frame: wire.Frame, out: int) -> None:
+        """Do what one request of the host asks for and write the reply to ``out``."""
         header = frame.header
         if header["type"] == "start":
-            return wire.encode(self._restore(header["blobs"], frame.payload))
-        if header["type"] == "cell":
-            return wire.encode(self._runner.run(header["number"], frame.payload.decode("utf-8", "replace")))
-        if header["type"] == "snapshot":
-            return self._save(header["max_bytes"])
-        raise wire.WireError(f"the host asked for {header['type']!r}")
+            wire.write_all(out, wire.encode(self._restore(header, frame.payload)))
+        elif header["type"] == "cell":
+            source = frame.payload.decode("utf-8", "replace")
+            wire.write_all(out, wire.encode(self._runner.run(header["number"], source)))
+        elif header["type"] == "snapshot":
+            self._save(header, out)
+        elif header["type"] == "try":
+            self._try(header, frame.payload, out)
+        else:
+            raise wire.WireError(f"the host asked for {header['type']!r}")
 
-    def _restore(self, sizes: list[int], payload: bytes) -> dict[str, Any]:
+    def _restore(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
         failed: list[tuple[str, str]] = []
-        start = 0
-        for size in sizes:
-            from_here = payload[start : start + size]
-            start += size
-            failed += self._snapshots().load(
-                from_here, self._namespace, self._pins().find, self._runner.sources
+        blobs = _split(payload, header["blobs"])
+        if blobs:
+            failed = self._snapshots().load_all(
+                blobs, self._namespace, self._pins().find, self._runner.sources
             )
+        if blobs or header["gone"]:
+            self._keeper().restored(blobs, header["gone"])
         return {"type": "ready", "failed": failed, "names": self._runner.adopt_names()}
 
-    def _save(self, max_bytes: int) -> bytes:
-        names = self._helpers.own_names()
-        pins = self._pins().by_id(self._read_texts())
-        blob, rows = b"", []
-        if not names:
+    def _save(self, request: Mapping[str, Any], out: int) -> None:
+        if self._saver is None and not self._helpers.own_names():
             self._runner.sources.clear()
-        if names:
-            blob, rows = self._snapshots().save(
-                self._namespace, names, pins, self._runner.sources, self._suspects, max_bytes
-            )
-        self._suspects = [row["name"] for row in rows if row["status"] != "saved"]
-        return wire.encode(
-            {"type": "snapshot", "variables": rows, "blobs": [len(blob)] if blob else []}, blob
+            wire.write_all(out, wire.encode({"type": "snapshot", "variables": [], "blobs": []}))
+            return
+        self._keeper().save(request, self._runner.take_words(), out)
+
+    def _try(self, request: Mapping[str, Any], payload: bytes, out: int) -> None:
+        """Find out whether blobs load. Asked only of a process that runs no cells."""
+        from loop_runner.kernel import trial
+
+        load_all = self._snapshots().load_all
+        blobs = _split(payload, request["blobs"])
+        failed, modules = trial.attempt(
+            lambda at: load_all(blobs, self._namespace, self._pins().find, {}, at),
+            request["seconds"],
         )
+        wire.write_all(out, wire.encode({"type": "tried", "failed": failed}))
+        trial.import_installed(modules, self._workspace)  # the host goes on meanwhile
+
+    def _keeper(self) -> Saver:
+        """What takes the snapshots; made when first needed, because it brings cloudpickle."""
+        if self._saver is None:
+            self._snapshots()
+            from loop_runner.kernel.saver import Saver
+
+            self._saver = Saver(
+                self._namespace,
+                self._runner.sources,
+                own_names=self._helpers.own_names,
+                pins=lambda: self._pins().by_id(self._read_texts()),
+                own_threads=lambda: {get_ident(), self._models.thread_id},
+                workspace=self._workspace,
+            )
+        return self._saver
 
     def _pins(self) -> Pins:
         return self._snapshots().Pins(self._namespace, self._helpers.protected, self._helpers.texts)  # type: ignore[no-any-return]

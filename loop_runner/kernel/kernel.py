@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 
 from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
+from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
@@ -34,6 +35,7 @@ MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # one file that the model's code writes
 _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
 _NAMES_IN_NOTICE = 20
+_TRIALS = 10  # how often a snapshot is taken again without a name that does not load
 _QUOTA_CHECK_S = 1.0  # how often the workspace is looked at while a cell runs
 _T = TypeVar("_T")
 
@@ -76,6 +78,8 @@ class Kernel:
         self._answer = Answer()
         self._names: set[str] = set()
         self._quota = Quota(workspace)
+        self._loaded: set[str] = set()  # SHA-256 of blobs that are known to load
+        self._checker = Checker(self._launch, lambda: self._start_header(Snapshot(), is_trial=True))
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +110,9 @@ class Kernel:
         except (KernelDiedError, _TimeOutError) as error:
             failed = self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
         everything = failed.get("", "")
+        self._loaded = {
+            each.blob for each in snapshot.variables if each.blob and not (everything or each.name in failed)
+        } - {each.blob for each in snapshot.variables if each.name in failed}
         return tuple(
             replace(
                 variable,
@@ -124,6 +131,7 @@ class Kernel:
         started = time.monotonic()
         waited_before = life.handler.clock.seconds()
         try:
+            self._checker.warm()  # it starts while the cell runs
             life.process.send({"type": "cell", "number": number}, code.encode("utf-8", "replace"))
             frame, stopped = self._await_cell(life, started, waited_before, slack)
             done = self._checked(life, lambda: report.read_done(frame, number))
@@ -132,21 +140,60 @@ class Kernel:
         seconds = time.monotonic() - started - (life.handler.clock.seconds() - waited_before)
         return self._cell_done(life, done, max(seconds, 0.0), stopped)
 
-    def snapshot(self) -> Snapshot:
-        """All variables as they are now. When saving ends the kernel: the last ones, the others as lost."""
-        life = self._running()
+    def snapshot(self, *, full: bool = False) -> Snapshot:
+        """All variables as they are now. When saving ends the kernel: the last ones, the others as lost.
+
+        ``full``: write everything again, also what the cells cannot have touched.
+        """
+        safe = self._last
         try:
-            life.process.send({"type": "snapshot", "max_bytes": MAX_SNAPSHOT_BYTES})
-            frame = self._receive(life, self._settings.timeout_s, wire.MAX_PAYLOAD_BYTES)
-            taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES))
+            taken = self._tried(self._take(full=full), full=full)
         except (KernelDiedError, _TimeOutError) as error:
+            self._last = safe
             taken = self._snapshot_lost(error)
+        self._loaded |= taken.blobs.keys()
         self._last = taken
+        return taken
+
+    def _take(self, *, full: bool, unloadable: Mapping[str, str] | None = None) -> Snapshot:
+        """What the kernel says its variables are. It counts blobs as ``_last`` does."""
+        life = self._running()
+        before = list(self._last.blobs.values())
+        request = {
+            "type": "snapshot",
+            "max_bytes": MAX_SNAPSHOT_BYTES,
+            "seconds": self._settings.timeout_s / 2,
+            "full": full,
+            "unloadable": dict(unloadable or {}),
+        }
+        life.process.send(request)
+        frame = self._receive(life, self._settings.timeout_s, wire.MAX_PAYLOAD_BYTES)
+        return self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
+
+    def _tried(self, taken: Snapshot, *, full: bool) -> Snapshot:
+        """``taken`` if all new blobs of it load in a fresh process; else another without what does not."""
+        for round_number in range(_TRIALS):
+            new = {name: blob for name, blob in taken.blobs.items() if name not in self._loaded}
+            if not new:
+                break
+            failed = self._checker.try_blobs(list(new.values()), self._settings.timeout_s / 4)
+            if not failed:
+                break
+            if "" in failed or round_number == _TRIALS - 2:
+                why = next(iter(failed.values()))
+                failed = {each.name: why for each in taken.variables if each.blob in new}
+            self._last = taken  # the kernel counts from here
+            # The first one only: others may have failed for what they share with it.
+            first = (
+                dict(list(failed.items())[:1]) if round_number < _TRIALS - 2 and "" not in failed else failed
+            )
+            taken = self._take(full=full, unloadable=first)
         return taken
 
     def close(self) -> None:
         """End the process and remove its private folder. May be called twice."""
         self._end_life()
+        self._checker.close()
         if self._private_dir is not None:
             shutil.rmtree(self._private_dir, ignore_errors=True)
             self._private_dir = None
@@ -237,12 +284,12 @@ class Kernel:
         return f"the cell ran longer than {self._settings.timeout_s:g} seconds"
 
     def _snapshot_lost(self, error: Exception) -> Snapshot:
-        known = self._names
-        self._restart()
         kept = {variable.name for variable in self._last.variables}
         reason = f"saving it ended the kernel: {error}"
-        lost = tuple(Variable(name, "?", 0, "", "lost", reason) for name in sorted(known - kept))
-        return Snapshot((*self._last.variables, *lost), self._last.blobs)
+        lost = tuple(Variable(name, "?", 0, "", "lost", reason) for name in sorted(self._names - kept))
+        self._last = Snapshot((*self._last.variables, *lost), self._last.blobs)
+        self._restart()
+        return self._last
 
     def _restart(self) -> tuple[str, ...]:
         """Start again from the last snapshot; what the model is told about it."""
@@ -297,16 +344,18 @@ class Kernel:
             ) from None
         return {variable.name: reason for variable in snapshot.variables if variable.status == "saved"}
 
-    def _start_header(self, snapshot: Snapshot) -> Mapping[str, Any]:
+    def _start_header(self, snapshot: Snapshot, *, is_trial: bool = False) -> Mapping[str, Any]:
         return {
             "type": "start",
             "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
-            "single": self._inputs.is_single and len(self._inputs.texts) == 1,
+            # A trial reads a text when a variable needs it, and no sooner.
+            "single": self._inputs.is_single and len(self._inputs.texts) == 1 and not is_trial,
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
             "cloudpickle": str(cloudpickle_dir()),
             "max_output_chars": self._settings.max_output_chars,
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
+            "gone": [_row(variable) for variable in snapshot.variables if variable.status == "lost"],
         }
 
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
@@ -333,6 +382,19 @@ class Kernel:
         if self._life is not None:
             self._life.close()
             self._life = None
+
+
+def _row(variable: Variable) -> dict[str, Any]:
+    """A lost variable as the kernel told of it, to be told of again."""
+    return {
+        "name": variable.name,
+        "type": variable.type,
+        "size": 0,
+        "preview": variable.preview,
+        "status": "lost",
+        "reason": variable.reason,
+        "blob": -1,
+    }
 
 
 def _until(look: float, time_left: Callable[[], float]) -> float:

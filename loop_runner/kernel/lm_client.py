@@ -6,6 +6,8 @@ each reply to the thread that waits for it.
 
 from __future__ import annotations
 
+from _thread import get_ident
+
 from loop_runner.kernel import wire
 
 TYPE_CHECKING = False
@@ -35,6 +37,7 @@ class LmClient:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.thread_id = -1  # of the thread that reads replies
         self._next_id = 0
         self._batches: dict[int, _Batch] = {}
         self._lock: Lock | None = None
@@ -107,6 +110,7 @@ class LmClient:
                 self._batches.pop(number, None)
 
     def _read(self) -> None:
+        self.thread_id = get_ident()
         decoder = wire.Decoder()
         reason = "the line to the models is closed"
         try:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -158,26 +158,49 @@ def _ended(text: str) -> str:
 # ── variables ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_snapshot(frame: Frame, max_bytes: int) -> Snapshot:
-    """The variables, their blobs named by the hash of what was received."""
+def read_snapshot(frame: Frame, max_bytes: int, before: Sequence[bytes]) -> Snapshot:
+    """The variables, their blobs named by the hash of what was received.
+
+    ``before``: the blobs of the last snapshot, of which the kernel names those that are still true.
+    """
     header = frame.header
-    sizes = _get(header, "blobs", list)
-    if header.get("type") != "snapshot" or any(type(size) is not int or size < 1 for size in sizes):
+    if header.get("type") != "snapshot":
         raise WireError("the kernel's reply is not a snapshot")
-    if sum(sizes) != len(frame.payload) or sum(sizes) > max_bytes + 64 * 1024 * 1024 or len(sizes) > 1:
-        raise WireError("the kernel's snapshot does not have the size it says")
-    blob = hashlib.sha256(frame.payload).hexdigest() if sizes else ""
-    variables = tuple(_variable(row, blob) for row in _get(header, "variables", list))
+    blobs = _blobs(_get(header, "blobs", list), frame.payload, max_bytes, before)
+    names = [hashlib.sha256(blob).hexdigest() for blob in blobs]
+    variables = tuple(_variable(row, names) for row in _get(header, "variables", list))
     if len({variable.name for variable in variables}) != len(variables):
         raise WireError("the kernel's snapshot has a name twice")
-    return Snapshot(variables, {blob: frame.payload} if sizes else {})
+    return Snapshot(variables, dict(zip(names, blobs, strict=True)))
 
 
-def _variable(row: object, blob: str) -> Variable:
+def _blobs(said: list[Any], payload: bytes, max_bytes: int, before: Sequence[bytes]) -> list[bytes]:
+    blobs = []
+    start = 0
+    for entry in said:
+        if type(entry) is not dict or len(entry) != 1:
+            raise WireError("the kernel's snapshot holds something that is not a blob")
+        if "again" in entry:
+            position = _count(entry, "again")
+            if position >= len(before):
+                raise WireError("the kernel's snapshot names a blob that there was not")
+            blobs.append(before[position])
+            continue
+        size = _count(entry, "bytes")
+        blobs.append(payload[start : start + size])
+        start += size
+    total = sum(map(len, blobs))
+    if start != len(payload) or not all(blobs) or total > max_bytes + 64 * 1024 * 1024:
+        raise WireError("the kernel's snapshot does not have the size it says")
+    return blobs
+
+
+def _variable(row: object, blobs: Sequence[str]) -> Variable:
     if type(row) is not dict:
         raise WireError("the kernel's snapshot holds something that is not a variable")
     status = _get(row, "status", str)
-    if status not in {"saved", "lost"} or (status == "saved" and not blob):
+    position = _get(row, "blob", int)
+    if status not in {"saved", "lost"} or (status == "saved" and not 0 <= position < len(blobs)):
         raise WireError("the kernel's snapshot has a variable of no known status")
     return Variable(
         name=_name(row.get("name")),
@@ -186,7 +209,7 @@ def _variable(row: object, blob: str) -> Variable:
         preview=one_line(_get(row, "preview", str), _MAX_PREVIEW_CHARS),
         status="saved" if status == "saved" else "lost",
         reason=one_line(_get(row, "reason", str), _MAX_LINE_CHARS),
-        blob=blob if status == "saved" else "",
+        blob=blobs[position] if status == "saved" else "",
     )
 
 
@@ -195,12 +218,23 @@ def read_ready(frame: Frame) -> tuple[dict[str, str], tuple[str, ...]]:
     header = frame.header
     if header.get("type") != "ready" or frame.payload:
         raise WireError("the kernel did not say that it is ready")
+    return _failures(header), read_names(header, "names")
+
+
+def read_tried(frame: Frame) -> dict[str, str]:
+    """Names that did not load → why. The name "" stands for all."""
+    if frame.header.get("type") != "tried" or frame.payload:
+        raise WireError("the kernel did not say what loads")
+    return _failures(frame.header)
+
+
+def _failures(header: Mapping[str, Any]) -> dict[str, str]:
     failed = {}
     for pair in _get(header, "failed", list):
         if type(pair) is not list or len(pair) != 2 or type(pair[1]) is not str:
             raise WireError("the kernel's list of failures is malformed")
         failed["" if pair[0] == "" else _name(pair[0])] = one_line(pair[1], _MAX_LINE_CHARS)
-    return failed, read_names(header, "names")
+    return failed
 
 
 # ── pieces ──────────────────────────────────────────────────────────────────────────────────────────

@@ -32,17 +32,21 @@ import typing
 
 import cloudpickle
 
-from loop_runner.kernel.preview import preview, type_name
+from loop_runner.kernel.preview import type_name
+from loop_runner.kernel.touched import words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, ClassVar
 
+    from loop_runner.kernel.links import Links
+
 MAGIC = b"LRVARS1\n"
 _LENGTH = struct.Struct(">I")
 WHOLE_BLOB = ""  # in the place of a name: nothing of the blob could be read
 _MAX_REASON_CHARS = 200
+MAX_UNPINNED_CHARS = 100  # shorter texts of the context are saved like any other
 _internals = cloudpickle.cloudpickle
 _PythonUnpickler: Any = pickle._Unpickler  # noqa: SLF001 - its memo, unlike the C one's, may have gaps
 
@@ -64,7 +68,7 @@ class Pins:
     def by_id(self, all_texts: Mapping[str, str]) -> dict[int, tuple[str, ...]]:
         """``id`` of each pinned object → its name. ``all_texts``: those that were read so far."""
         pins: dict[int, tuple[str, ...]] = {
-            id(text): ("text", name) for name, text in all_texts.items() if len(text) > 100
+            id(text): ("text", name) for name, text in all_texts.items() if len(text) > MAX_UNPINNED_CHARS
         }
         pins |= {id(value): ("name", name) for name, value in sorted(self._protected.items(), reverse=True)}
         pins |= {id(sys.stdout): ("stream", "stdout"), id(sys.stderr): ("stream", "stderr")}
@@ -111,64 +115,138 @@ def _reduce_typevar(obj: object) -> Any:
     return reduced
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class Reached:
+    """What a pickler met, name by name: code, sets and, through ``links``, objects that names share.
+
+    ``records`` says whether later picklers are to find what this one met.
+    """
+
+    def __init__(self, links: Links, *, records: bool) -> None:
+        self.links = links
+        self.records = records
+        self.name = 0  # the number that ``links`` gave to the name that is being written
+        self.cells: set[str] = set()
+        self.words: dict[int, set[str]] = {}
+        self.sets: dict[int, object] = {}  # id → the set, which stays alive with us
+        self.sorted_sets: list[int] = []
+
+    def code(self, code: types.CodeType) -> None:
+        """Note where ``code`` comes from and which names it may use."""
+        self.cells.add(code.co_filename)
+        self.words.setdefault(self.name, set()).update(words_of(code))
+
+    def sort_set(self, live: set[object]) -> None:
+        """Put a set of plain values in its steady order."""
+        if len(live) > 1 and id(live) not in self.sets:
+            self.sets[id(live)] = live
+            items = _in_order(live)
+            if items is not None:
+                set.__init__(live, items)
+                self.sorted_sets.append(id(live))
+
+    def frozen(self, value: frozenset[object]) -> object:
+        """What stands for ``value``; None when it may stand for itself."""
+        held = self.sets.get(id(value))
+        if held is None:
+            items = _in_order(value)
+            held = self.sets[id(value)] = (value, None if items is None else _Frozen(items))
+        return held[1]  # type: ignore[index]
+
+
+# The kind is asked, never the object: its ``__class__`` may be a property of the model's.
+# Kinds that are written by value or by reference: sharing one of them ties no names together.
+_NO_LINK = frozenset({bool, type(None), type(...), type(NotImplemented), _Frozen, types.CodeType})
+_BY_REFERENCE = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
+
+
+def _naming(reached: Reached) -> Callable[[object], object]:
+    """The pickler's ``persistent_id``: called for every object, millions of them, so it is flat and terse."""
+    seen: dict[object, object] = {}
+    links, records = reached.links, reached.records
+    owner = links.owner
+
+    def persistent_id(obj: Any) -> object:
+        kind = type(obj)
+        if kind is str or kind is bytes:
+            if obj in seen:
+                return seen[obj]  # also for the same object again: chance must not show
+            pin = owner.get(id(obj))
+            if pin is None:
+                seen[obj] = obj
+            return pin
+        if kind is int or kind is float:
+            return None
+        if kind is dict or kind is list:
+            key = id(obj)
+            if key in owner:
+                return met_again(key)
+            if records:
+                owner[key] = reached.name
+            return None
+        return of_rare_kind(obj, kind)
+
+    def met_again(key: int) -> object:
+        first = owner[key]
+        if type(first) is tuple:
+            return first
+        links.join(first, reached.name)  # type: ignore[arg-type]
+        return None
+
+    def of_rare_kind(obj: Any, kind: type) -> object:
+        if kind is types.CodeType:
+            reached.code(obj)
+            # Equality leaves the file out, which tracebacks need.
+            return seen.setdefault((obj.co_filename, obj), obj)
+        key = id(obj)
+        if key in owner:
+            pin = met_again(key)
+            if pin is not None:
+                return pin
+        elif records and not (kind in _NO_LINK or issubclass(kind, _BY_REFERENCE) or _is_empty(obj, kind)):
+            owner[key] = reached.name
+        if kind is set:
+            reached.sort_set(obj)
+        elif kind is frozenset and len(obj) > 1:
+            return reached.frozen(obj)
+        return None
+
+    return persistent_id
+
+
+def _is_empty(obj: Any, kind: type) -> bool:
+    """Whether ``obj`` is one of the two empty constants that all code shares."""
+    return (kind is tuple or kind is frozenset) and not obj
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle with pins, functions on the live namespace, and bytes that depend on values only."""
 
     dispatch_table = cloudpickle.Pickler.dispatch_table.new_child({typing.TypeVar: _reduce_typevar})
 
-    def __init__(self, file: io.BytesIO, namespace: dict[str, Any], pins: dict[int, tuple[str, ...]]) -> None:
+    def __init__(self, file: io.BytesIO, namespace: dict[str, Any], reached: Reached) -> None:
         super().__init__(file, protocol=5)
         self._namespace = namespace
-        self._pins = pins
-        self._first_equal: dict[tuple[object, object], object] = {}
-        self._sets: dict[int, object] = {}
-        self.cells: set[str] = set()
-
-    def persistent_id(self, obj: object) -> object:
-        kind = type(obj)
-        if kind is int or kind is float or (kind is dict and id(obj) not in self._pins):
-            return None
-        pin = self._pins.get(id(obj))
-        if pin is not None:
-            return pin
-        if kind is str or kind is bytes:
-            return self._first_equal.setdefault((kind, obj), obj)
-        if kind is set:
-            self._sort_set(obj)  # type: ignore[arg-type]
-        elif kind is frozenset:
-            return self._frozen(obj)  # type: ignore[arg-type]
-        elif kind is types.CodeType:
-            # Equality leaves the file out, which tracebacks need.
-            self.cells.add(obj.co_filename)  # type: ignore[attr-defined]
-            return self._first_equal.setdefault((obj.co_filename, obj), obj)  # type: ignore[attr-defined]
-        return None
-
-    def _sort_set(self, live: set[object]) -> None:
-        if len(live) > 1 and id(live) not in self._sets:
-            self._sets[id(live)] = live
-            items = _in_order(live)
-            if items is not None:
-                set.__init__(live, items)
-
-    def _frozen(self, value: frozenset[object]) -> object:
-        if len(value) < 2:
-            return None
-        held = self._sets.get(id(value))
-        if held is None:
-            items = _in_order(value)
-            held = self._sets[id(value)] = (value, None if items is None else _Frozen(items))
-        return held[1]  # type: ignore[index]
+        self._reached = reached
+        self.persistent_id = _naming(reached)
 
     def reducer_override(self, obj: object) -> Any:
+        """How ``obj`` is written, unless it is of a plain kind."""
         kind = type(obj)
         if kind is types.FunctionType and self._keeps_globals(obj):  # type: ignore[arg-type]
             return self._reduce_function(obj)  # type: ignore[arg-type]
         if kind is types.CellType:
             return _reduce_cell(obj)  # type: ignore[arg-type]
-        if isinstance(obj, io.IOBase) and not isinstance(obj, io.BytesIO | io.StringIO):
+        if issubclass(kind, io.IOBase) and not issubclass(kind, (io.BytesIO, io.StringIO)):
             raise pickle.PicklingError("an open file or stream cannot be saved")
-        reduced = super().reducer_override(obj)
-        return _steady_class(obj, reduced)
+        reduced = _steady_class(obj, super().reducer_override(obj))
+        if reduced is not NotImplemented and issubclass(kind, _BY_REFERENCE):
+            self._made_here(obj)
+        return reduced
+
+    def _made_here(self, obj: object) -> None:
+        """A function or class that is saved by value ties the names that reach it together."""
+        if type(obj) is not types.ModuleType:
+            self._reached.links.owner.setdefault(id(obj), self._reached.name)
 
     def _keeps_globals(self, func: types.FunctionType) -> bool:
         """Whether ``func`` lives on the namespace, or was made inside a module, as a wrapper is."""
@@ -180,10 +258,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return False
         if _internals._should_pickle_by_reference(func):  # noqa: SLF001
             return False
-        self._pins.setdefault(id(func.__globals__), ("module", name))
+        self._reached.links.owner.setdefault(id(func.__globals__), ("module", name))
         return True
 
     def _reduce_function(self, func: types.FunctionType) -> tuple[object, ...]:
+        self._made_here(func)
         state = (
             func.__defaults__,
             func.__kwdefaults__,
@@ -279,70 +358,8 @@ def _set_function_state(func: types.FunctionType, state: tuple[Any, ...]) -> Non
     func.__doc__, func.__module__, func.__qualname__ = state[4:]
 
 
-class _Writer:
-    """Writes one blob, leaving out the names that cannot be pickled, each with its reason."""
-
-    def __init__(
-        self,
-        namespace: dict[str, Any],
-        pins: dict[int, tuple[str, ...]],
-        sources: Mapping[str, str],
-        max_bytes: int,
-    ) -> None:
-        self._namespace = namespace
-        self._pins = pins
-        self._sources = sources
-        self._max_bytes = max_bytes
-        self.lost: dict[str, str] = {}
-        self.sizes: dict[str, int] = {}
-        self.cells: dict[str, str] = {}
-
-    def write(self, names: list[str], suspects: Iterable[str]) -> bytes:
-        """The blob of ``names``. ``suspects`` failed before: they are tried alone first."""
-        for name in suspects:
-            self._try_alone(name)
-        while True:
-            blob = self._attempt([name for name in names if name not in self.lost])
-            if blob is not None:
-                return blob
-
-    def _pickler(self, file: io.BytesIO) -> _Pickler:
-        return _Pickler(file, self._namespace, self._pins)
-
-    def _try_alone(self, name: str) -> None:
-        if name in self._namespace:
-            self._dump(self._pickler(io.BytesIO()), name)
-
-    def _attempt(self, names: list[str]) -> bytes | None:
-        """All names in one go; None when one failed: it is then in ``lost``, and the shared memo is void."""
-        file = io.BytesIO()
-        pickler = self._pickler(file)
-        self.sizes = {}
-        for name in names:
-            start = file.tell()
-            if not self._dump(pickler, name):
-                return None
-            self.sizes[name] = file.tell() - start
-            if file.tell() > self._max_bytes:
-                self.lost[name] = f"the saved variables would take more than {self._max_bytes:,} bytes"
-                return None
-        self.cells = {
-            label: self._sources[label] for label in sorted(pickler.cells) if label in self._sources
-        }
-        index = {"names": [[name, self.sizes[name]] for name in names], "cells": self.cells}
-        text = json.dumps(index, separators=(",", ":")).encode()
-        return b"".join((MAGIC, _LENGTH.pack(len(text)), text, file.getbuffer()))
-
-    def _dump(self, pickler: _Pickler, name: str) -> bool:
-        try:
-            pickler.dump(self._namespace[name])
-        except Exception as error:  # noqa: BLE001 - objects of the model's decide what they raise
-            self.lost[name] = _reason(error)
-            return False
-        return True
-
-
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Why something of the model's failed, in a line; its own text may be hostile."""
     if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return "it is nested too deeply"
     try:
@@ -351,71 +368,39 @@ def _reason(error: BaseException) -> str:
         return type_name(error)
 
 
-def save(
-    namespace: dict[str, Any],
-    names: list[str],
-    pins: dict[int, tuple[str, ...]],
-    sources: dict[str, str],
-    suspects: Iterable[str],
-    max_bytes: int,
-) -> tuple[bytes, list[dict[str, Any]]]:
-    """The blob of all ``names`` that can be saved, and one row for every name.
-
-    A row is ``{"name", "type", "size", "preview", "status", "reason"}``. ``sources`` is left with the cells
-    that saved code comes from, so that it is the same as after a restart.
-    """
-    writer = _Writer(namespace, pins, sources, max_bytes)
-    was_enabled = gc.isenabled()
-    gc.disable()  # a collection in the middle of a large dump costs a third of its time
-    try:
-        blob = writer.write(names, suspects)
-    finally:
-        if was_enabled:
-            gc.enable()
-    sources.clear()
-    sources.update(writer.cells)
-    rows = [_row(namespace, name, writer) for name in names]
-    return (blob if writer.sizes else b""), rows
-
-
-def _row(namespace: dict[str, Any], name: str, writer: _Writer) -> dict[str, Any]:
-    value = namespace[name]
-    reason = writer.lost.get(name, "")
-    return {
-        "name": name,
-        "type": type_name(value),
-        "size": 0 if reason else writer.sizes[name],
-        "preview": preview(value),
-        "status": "lost" if reason else "saved",
-        "reason": reason,
-    }
+def encode(index: Mapping[str, Any], body: bytes | memoryview) -> bytes:
+    """A blob."""
+    text = json.dumps(index, separators=(",", ":")).encode()
+    return b"".join((MAGIC, _LENGTH.pack(len(text)), text, body))
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Pinned:
-    """What both unpicklers share: pins and frozensets."""
+class _Named(dict[object, object]):
+    """What persistent ids stand for. A ``dict``, so that for texts, which are most, no Python runs."""
 
     def __init__(self, find_pin: Callable[[tuple[str, ...]], object]) -> None:
+        super().__init__()
         self._find_pin = find_pin
-        self._frozen: dict[int, tuple[object, frozenset[object]]] = {}
 
-    def __call__(self, pid: object) -> object:
+    def __missing__(self, pid: object) -> object:
         kind = type(pid)
-        if kind in (str, bytes, types.CodeType):
-            return pid
-        if kind is _Frozen:
-            if id(pid) not in self._frozen:
-                self._frozen[id(pid)] = (pid, frozenset(pid.items))  # type: ignore[attr-defined]
-            return self._frozen[id(pid)][1]
-        return self._find_pin(pid)  # type: ignore[arg-type]
+        if kind is types.CodeType:
+            return pid  # not kept: equal code may be of another file
+        if kind is str or kind is bytes:
+            self[pid] = pid
+        elif kind is _Frozen:
+            self[pid] = frozenset(pid.items)  # type: ignore[attr-defined]
+        else:
+            return self._find_pin(pid)  # type: ignore[arg-type]
+        return self[pid]
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, pinned: _Pinned) -> None:
+    def __init__(self, file: io.BytesIO, named: _Named) -> None:
         super().__init__(file)
-        self.persistent_load = pinned  # type: ignore[method-assign]
+        self.persistent_load = named.__getitem__  # type: ignore[method-assign]
 
 
 class _CarefulUnpickler(_PythonUnpickler):  # type: ignore[misc]
@@ -427,9 +412,9 @@ class _CarefulUnpickler(_PythonUnpickler):  # type: ignore[misc]
 
     dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
 
-    def __init__(self, file: io.BytesIO, pinned: _Pinned) -> None:
+    def __init__(self, file: io.BytesIO, named: _Named) -> None:
         super().__init__(file)
-        self.persistent_load = pinned
+        self.persistent_load = named.__getitem__
         self.next_index = 0
 
     def load_memoize(self) -> None:
@@ -439,30 +424,56 @@ class _CarefulUnpickler(_PythonUnpickler):  # type: ignore[misc]
     dispatch[pickle.MEMOIZE[0]] = load_memoize
 
 
+def load_all(
+    blobs: Iterable[bytes],
+    namespace: dict[str, Any],
+    find_pin: Callable[[tuple[str, ...]], object],
+    sources: dict[str, str],
+    at: Callable[[str], object] = bool,
+) -> list[tuple[str, str]]:
+    """Put the names of all ``blobs`` into ``namespace``, always in the same order; what failed, as ``load``.
+
+    ``at`` is called with each name before it is loaded.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()  # it would look at every object of a large blob again and again
+    try:
+        failed: list[tuple[str, str]] = []
+        for blob in sorted(blobs):
+            failed += load(blob, namespace, find_pin, sources, at)
+    finally:
+        if was_enabled:
+            gc.enable()
+    return failed
+
+
 def load(
     blob: bytes,
     namespace: dict[str, Any],
     find_pin: Callable[[tuple[str, ...]], object],
     sources: dict[str, str],
+    at: Callable[[str], object] = bool,
 ) -> list[tuple[str, str]]:
     """Put the names of ``blob`` into ``namespace``; (name or ``WHOLE_BLOB``, reason) of what failed."""
     try:
-        index, start = _read_index(blob)
+        index, start = read_index(blob)
     except SnapshotError as error:
         return [(WHOLE_BLOB, str(error))]
     sources.update(index["cells"])
     file = io.BytesIO(blob)
     file.seek(start)
-    pinned = _Pinned(find_pin)
-    unpickler = _Unpickler(file, pinned)
+    named = _Named(find_pin)
+    unpickler = _Unpickler(file, named)
     names = index["names"]
     for position, (name, _) in enumerate(names):
+        at(name)
         try:
             namespace[name] = unpickler.load()
         except Exception as error:  # noqa: BLE001 - what a pickle runs decides what it raises
-            rest = _load_rest(blob, start, names, position, unpickler.memo.copy(), pinned, namespace)
-            return [(name, _reason(error)), *rest]
-    _settle_sets(unpickler.memo.copy())
+            rest = _load_rest(blob, start, names, position, unpickler.memo.copy(), named, namespace)
+            return [(name, reason_of(error)), *rest]
+    if index["sets"]:  # the memo of a large blob takes long to copy
+        _settle_sets(unpickler.memo.copy())
     return []
 
 
@@ -472,12 +483,12 @@ def _load_rest(
     names: list[tuple[str, int]],
     position: int,
     memo: dict[int, Any],
-    pinned: _Pinned,
+    named: _Named,
     namespace: dict[str, Any],
 ) -> list[tuple[str, str]]:
     """Load the names after ``position``, whose pickle failed; what needs a failed one fails too."""
     file = io.BytesIO(blob)
-    unpickler = _CarefulUnpickler(file, pinned)
+    unpickler = _CarefulUnpickler(file, named)
     failed: list[tuple[str, str]] = []
     first_index = 0
     for each, (name, size) in enumerate(names):
@@ -490,7 +501,7 @@ def _load_rest(
             try:
                 namespace[name] = unpickler.load()
             except Exception as error:  # noqa: BLE001 - see above
-                failed.append((name, _reason(error)))
+                failed.append((name, reason_of(error)))
                 for index in range(first_index, first_index + count):
                     unpickler.memo.pop(index, None)
         start += size
@@ -515,7 +526,8 @@ def _settle_sets(memo: dict[int, Any]) -> None:
                 set.__init__(value, items)
 
 
-def _read_index(blob: bytes) -> tuple[dict[str, Any], int]:
+def read_index(blob: bytes) -> tuple[dict[str, Any], int]:
+    """A blob's JSON, and where its pickles begin. Raises ``SnapshotError``."""
     if not blob.startswith(MAGIC):
         raise SnapshotError("the blob is not one of this version's snapshots")
     try:

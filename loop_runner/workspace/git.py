@@ -1,4 +1,4 @@
-"""The only module that starts git.
+"""The only module that starts git, but for ``changes``, which takes its environment and settings from here.
 
 Every git runs with an environment built from nothing, no system or user configuration, no hooks, no
 fsmonitor, no signing, fsync on, a time limit and a session of its own (Ctrl-C is the runner's affair: a
@@ -62,6 +62,11 @@ def environment(git_dir: Path) -> dict[str, str]:
     }
 
 
+def settings() -> list[str]:
+    """The arguments that set, before the command, what every git of ours is to hold to."""
+    return [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
+
+
 class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of our errors further up
     """A git that ended with an error; ``fault`` makes it an error of ours."""
 
@@ -111,10 +116,9 @@ class Git:
 
     def start(self, args: Iterable[str]) -> subprocess.Popen[bytes]:
         """Start a git with pipes on all sides; raises ``EnvironmentFault`` when there is none."""
-        settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
         try:
             return subprocess.Popen(
-                ["git", *settings, *args],
+                ["git", *settings(), *args],
                 cwd=self.git_dir,
                 env=environment(self.git_dir),
                 stdin=subprocess.PIPE,

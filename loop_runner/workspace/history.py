@@ -15,7 +15,8 @@ from typing import Self
 
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Answer, Call, Checkpoint, Snapshot, Spend, Usage, Variable
-from loop_runner.workspace import layout, lock
+from loop_runner.workspace import changes, layout, lock
+from loop_runner.workspace.changes import Change
 from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
 from loop_runner.workspace.layout import TurnText
 
@@ -141,6 +142,19 @@ class History:
         """The ends of the passes, the oldest first."""
         return [entry for entry in reversed(self.commits(first_parent=True)) if entry.is_pass]
 
+    def changes(self, pass_number: int) -> tuple[Change, ...]:
+        """(kind, path) of each of the model's files that a pass added, changed or deleted (so far)."""
+        commits = [
+            each for each in self.commits() if each.checkpoint.pass_number == pass_number and each.runner
+        ]
+        first = next((each for each in commits if each.checkpoint.turn == 1), None)
+        if first is None:
+            return ()
+        try:
+            return changes.between(self.git_dir, first.parents[0], commits[0].checkpoint.commit)
+        except GitFailed as error:
+            raise damaged(self.folder, "HEAD", error.stderr) from error
+
     def calls(self, at: str | None = None) -> Iterator[Call]:
         """Every committed model call of the run, judges' included."""
         for path in self.files("passes/", at):
@@ -217,6 +231,9 @@ class History:
     def _blob(self, name: str, at: str | None) -> bytes | None:
         try:
             data = self.read(layout.blob_path(name), at)
+            if data is None and (listed := self.read(layout.chunk_list_path(name), at)) is not None:
+                chunks = (self.read(layout.chunk_path(chunk), at) for chunk in layout.chunks_from(listed))
+                data = b"".join(chunk or b"" for chunk in chunks)
         except WorkspaceError:
             return None  # the object is damaged; the variable is lost, the run is not
         return data if data is not None and hashlib.sha256(data).hexdigest() == name else None

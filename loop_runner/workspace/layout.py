@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from loop_runner.records import (
     Usage,
     Variable,
 )
+from loop_runner.workspace import chunking
 
 FORMAT = 1
 FORMAT_FILE = "loop-runner.json"
@@ -31,9 +32,14 @@ NOTES_FOLDER = "workspace/notes"
 RUNNER_FOLDERS = ("passes", "variables")
 MANIFEST = "variables/manifest.json"
 WALK_FILE = "workspace.json"
+MAX_WHOLE_BLOB_BYTES = 1024 * 1024  # a larger blob is cut into chunks
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
 
 _ENDS = {"ok": "ran", "raised": "raised", "timed_out": "timed out", "died": "died", "no_code": "no code"}
+
+
+Stored = Mapping[str, frozenset[str]]
+"""SHA-256 of each stored blob → the paths of the files that hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +94,14 @@ def blob_path(name: str) -> str:
     return f"variables/blobs/{name}"
 
 
-def blob_name(path: str) -> str:
-    """The name of the blob at ``path``; empty when no blob stands there."""
-    folder, _, name = path.rpartition("/")
-    return name if folder == "variables/blobs" else ""
+def chunk_list_path(name: str) -> str:
+    """Where the list of chunks of the blob with the SHA-256 ``name`` stands, when it was cut."""
+    return f"variables/blobs/{name}.json"
+
+
+def chunk_path(name: str) -> str:
+    """Where the chunk with the SHA-256 ``name`` stands; in 256 folders, so that few change at a time."""
+    return f"variables/chunks/{name[:2]}/{name}"
 
 
 # ── a new run ───────────────────────────────────────────────────────────────────────────────────────
@@ -190,27 +200,77 @@ def answer_from(content: bytes | None, about: bytes | None) -> Answer:
 # ── variables ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def snapshot_files(snapshot: Snapshot, stored: frozenset[str]) -> tuple[dict[str, bytes], frozenset[str]]:
-    """The manifest and the blobs to add, and the names of all blobs that the manifest names.
+def snapshot_files(snapshot: Snapshot, stored: Stored) -> tuple[dict[str, bytes], Stored]:
+    """The manifest and the files to add for it; what is stored then.
 
-    ``stored`` are the blobs that the parent commit has. The kernel's word is not taken for a blob: one whose
-    bytes do not have the SHA-256 that names them is not kept, and its variables are marked lost.
+    ``stored``: what the parent commit has. The kernel's word is not taken for a blob: one whose bytes do not
+    have the SHA-256 that names them is not kept, and its variables are marked lost.
     """
     files: dict[str, bytes] = {}
-    named: set[str] = set()
+    now: dict[str, frozenset[str]] = {}
     variables = []
     for variable in sorted(snapshot.variables, key=lambda each: each.name):
         blob = variable.blob
-        if blob and blob not in named:
-            if problem := _problem(blob, snapshot.blobs.get(blob), is_stored=blob in stored):
+        if blob and blob not in now:
+            data = snapshot.blobs.get(blob)
+            if problem := _problem(blob, data, is_stored=blob in stored):
                 variables.append(replace(variable, status="lost", reason=problem, blob=""))
                 continue
-            named.add(blob)
-            if blob not in stored:
-                files[blob_path(blob)] = snapshot.blobs[blob]
+            known = stored.get(blob)
+            if known is None:
+                added = _blob_files(blob, data or b"")
+                now[blob] = frozenset(added)
+                files |= added
+            else:
+                now[blob] = known
         variables.append(variable)
+    before = paths_of(stored)
+    files = {path: data for path, data in files.items() if path not in before}
     files[MANIFEST] = to_json({"variables": [asdict(variable) for variable in variables]})
-    return files, frozenset(named)
+    return files, now
+
+
+def paths_of(stored: Stored) -> frozenset[str]:
+    """The files that hold the blobs."""
+    return frozenset().union(*stored.values())
+
+
+def _blob_files(name: str, data: bytes) -> dict[str, bytes]:
+    """The files that hold a blob: itself, or its chunks and the list of them."""
+    if len(data) <= MAX_WHOLE_BLOB_BYTES:
+        return {blob_path(name): data}
+    files = {}
+    listed = []
+    for piece in chunking.cut(data):
+        chunk = hashlib.sha256(piece).hexdigest()
+        files[chunk_path(chunk)] = bytes(piece)
+        listed.append(chunk)
+    files[chunk_list_path(name)] = to_json({"chunks": listed})
+    return files
+
+
+def chunks_from(chunk_list: bytes) -> list[str]:
+    """The SHA-256 of each chunk of a blob, in order; empty when this is no list of chunks."""
+    try:
+        listed = json.loads(chunk_list)["chunks"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    if type(listed) is not list:
+        return []
+    return listed if all(type(name) is str and _BLOB_NAME.fullmatch(name) for name in listed) else []
+
+
+def stored_from(paths: Iterable[str], read: Callable[[str], bytes | None]) -> Stored:
+    """What a commit has stored, told from its ``paths`` below ``variables/`` and its lists of chunks."""
+    stored = {}
+    for path in paths:
+        name, _, ending = path.removeprefix(blob_path("")).partition(".")
+        if not path.startswith(blob_path("")) or not _BLOB_NAME.fullmatch(name):
+            continue
+        chunks = chunks_from(read(path) or b"") if ending else []
+        if not ending or chunks:
+            stored[name] = frozenset((path, *map(chunk_path, chunks)))
+    return stored
 
 
 def _problem(name: str, data: bytes | None, *, is_stored: bool) -> str:

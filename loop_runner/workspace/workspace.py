@@ -21,6 +21,7 @@ from loop_runner import __version__
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Answer, Checkpoint, PassOutcome, Snapshot, Spend, TurnRecord
 from loop_runner.workspace import checkout, durable, fast_import, faults, journal, layout, packs, recovery
+from loop_runner.workspace.changes import Change
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import Git, GitFailed
@@ -70,7 +71,7 @@ class Workspace:
         self._walker = Walker(limits)
         # What HEAD holds of the things that change from turn to turn; ``passes/`` only grows.
         self._models: dict[bytes, tuple[str, str]] = {}  # path -> (mode, blob id)
-        self._blobs: frozenset[str] = frozenset()  # names of the variables' blobs
+        self._blobs: layout.Stored = {}  # the variables' blobs
         self._has_report = False  # ``workspace.json`` is there
         with contextlib.ExitStack() as stack:
             stack.callback(held.release)
@@ -172,6 +173,10 @@ class Workspace:
         raise WorkspaceError(
             f"{self.folder} has no pass {at_pass}", hint=f"`loop-runner log {self.folder}` lists them"
         )
+
+    def changes(self, pass_number: int) -> tuple[Change, ...]:
+        """(kind, path) of each of the model's files that a pass added, changed or deleted."""
+        return self._history.changes(pass_number)
 
     def spend(self, price: Price | None = None) -> Spend:
         """What the commits say was used; see ``History.spend``."""
@@ -297,16 +302,16 @@ class Workspace:
 
     def _turn_files(
         self, turn: TurnRecord, walked: Walked
-    ) -> tuple[dict[str, bytes], list[str], frozenset[str]]:
-        """The variables and the report on the walk: what to write, which paths go, which blobs stay."""
-        files, named = layout.snapshot_files(turn.snapshot, self._blobs)
-        gone = [layout.blob_path(name) for name in sorted(self._blobs - named)]
+    ) -> tuple[dict[str, bytes], list[str], layout.Stored]:
+        """The variables and the report on the walk: what to write, which paths go, which blobs there are."""
+        files, blobs = layout.snapshot_files(turn.snapshot, self._blobs)
+        gone = sorted(layout.paths_of(self._blobs) - layout.paths_of(blobs))
         report = layout.walk_report(walked.unstored, walked.empty_folders)
         if report:
             files[layout.WALK_FILE] = report
         elif self._has_report:
             gone.append(layout.WALK_FILE)
-        return files, gone, named
+        return files, gone, blobs
 
     # ── the model's files ───────────────────────────────────────────────────────────────────────────
 
@@ -340,10 +345,15 @@ class Workspace:
             raise error.fault(self.folder, "setting changed files aside") from error
         self.set_aside = done.set_aside
         self._models = {path: at for path, at in done.tree.items() if path.startswith(_MODEL_PREFIX)}
-        paths = map(os.fsdecode, done.tree)
-        self._blobs = frozenset(name for path in paths if (name := layout.blob_name(path)))
+        self._blobs = layout.stored_from(map(os.fsdecode, done.tree), self._readable)
         self._has_report = os.fsencode(layout.WALK_FILE) in done.tree
         self._set_index()
+
+    def _readable(self, path: str) -> bytes | None:
+        try:
+            return self.read(path)
+        except WorkspaceError:
+            return None  # damaged: what it lists is stored anew
 
     def _current_branch(self) -> str:
         head = (self.folder / ".git" / "HEAD").read_text().strip()

@@ -93,3 +93,8 @@ def test_an_interpreter_behind_a_script_is_found(start, tmp_path):
     shim.chmod(0o755)
     kernel = start(python=str(shim))
     assert kernel.value("__import__('sys').executable") == sys.executable
+
+
+def test_a_workspace_that_only_its_owner_may_enter_is_no_obstacle(start, tmp_path):
+    tmp_path.chmod(0o700)
+    assert start().run("print(6 * 7)").output == "42\n"

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from loop_runner.errors import KernelError
+from loop_runner.kernel import checker, lm_handler, report, wire
 from loop_runner.kernel import kernel as kernel_module
-from loop_runner.kernel import lm_handler, report, wire
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.kernel_process import MAX_HEADER_BYTES, KernelProcess
 from loop_runner.kernel.lm_client import LmClient
@@ -49,6 +49,8 @@ DONE = {
     "notices": [], "added": [], "removed": [],
 }  # fmt: skip
 
+SNAPSHOT = {"type": "snapshot", "max_bytes": 1 << 20, "seconds": 5, "full": False, "unloadable": {}}
+
 
 @pytest.fixture(scope="module")
 def real_frames(tmp_path_factory, loop):
@@ -60,11 +62,12 @@ def real_frames(tmp_path_factory, loop):
         said = [_asked(process, kernel._start_header(Snapshot()))]
         for number, code in enumerate(CELLS, 1):
             said.append(_asked(process, {"type": "cell", "number": number}, code.encode()))
-            said.append(_asked(process, {"type": "snapshot", "max_bytes": 1 << 20}))
+            said.append(_asked(process, SNAPSHOT))
     finally:
         process.close()
         process.lm_line.close()
         kernel.close()
+    said.append(wire.Frame({"type": "tried", "failed": [["x", "it ended the process"]]}))
     return {"control": [wire.encode(each.header, each.payload) for each in said], "lm": _recorded_queries()}
 
 
@@ -180,7 +183,7 @@ def _answer_can_be_kept(answer):
 
 
 def _use_snapshot(frame):
-    taken = report.read_snapshot(frame, 1 << 20)
+    taken = report.read_snapshot(frame, 1 << 20, [b"an earlier one"])
     for variable in taken.variables:
         assert variable.name.isidentifier()
         assert variable.status in {"saved", "lost"}
@@ -193,8 +196,12 @@ def _use_snapshot(frame):
 
 
 def _use_ready(frame):
-    failed, names = report.read_ready(frame)
-    assert all(name == "" or name.isidentifier() for name in (*failed, *names))
+    if frame.header.get("type") == "tried":
+        failed = report.read_tried(frame)
+    else:
+        failed, names = report.read_ready(frame)
+        assert all(name.isidentifier() for name in names)
+    assert all(name == "" or name.isidentifier() for name in failed)
     assert all(len(why) <= 500 for why in failed.values())
 
 
@@ -327,6 +334,8 @@ class ForgingKernel(Kernel):
 def honest(header):
     if header["type"] == "start":
         return wire.encode({"type": "ready", "failed": [], "names": []})
+    if header["type"] == "try":
+        return wire.encode({"type": "tried", "failed": []})
     if header["type"] == "snapshot":
         return wire.encode({"type": "snapshot", "variables": [], "blobs": []})
     return wire.encode({**DONE, "number": header["number"], "head": "honest\n"})
@@ -334,6 +343,8 @@ def honest(header):
 
 def test_the_host_survives_every_forged_dialogue(real_frames, loop, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(kernel_module, "START_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(checker, "_START_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(checker, "_SLACK_S", 0.05)
     rng = random.Random(SEED + 2)
     settings = KernelSettings(timeout_s=0.05, grace_s=0.03, max_output_chars=500)
     saved = Snapshot((Variable("x", "int", 1, "1", "saved", "", "ab"),), {"ab": b"opaque"})
@@ -344,7 +355,7 @@ def test_the_host_survives_every_forged_dialogue(real_frames, loop, tmp_path, mo
         kernel.start(Snapshot(), Answer())
         for number in range(OVER_THE_CONTROL_LINE):
             way, data = forgery.forge(rng, real_frames["control"])
-            kind = rng.choice(("cell", "cell", "cell", "snapshot", "snapshot", "start"))
+            kind = rng.choice(("cell", "cell", "cell", "snapshot", "snapshot", "start", "try"))
             began = time.monotonic()
             try:
                 end = _one_dialogue(kernel, kind, data, saved)
@@ -371,6 +382,8 @@ def _one_dialogue(kernel, kind, data, saved):
     forged = [data]
 
     def said(header):
+        if kind == "try" and header["type"] == "snapshot":
+            return _one_variable(os.urandom(20))
         return forged.pop() if header["type"] == kind and forged else honest(header)
 
     kernel.said = said
@@ -381,13 +394,18 @@ def _one_dialogue(kernel, kind, data, saved):
         assert not result.answer.is_ready or _first_header(data)["answer"]["ready"] is True
         assert result.end in {"died", "timed_out"} or _first_header(data)["number"] == 1
         return result.end
-    if kind == "snapshot":
+    if kind in {"snapshot", "try"}:
         taken = kernel.snapshot()
         assert set(taken.blobs) >= {each.blob for each in taken.variables if each.status == "saved"}
-        return "snapshot"
+        return kind
     lost = kernel.start(saved, Answer("draft"))
     assert {each.status for each in lost} <= {"lost"}
     return "start"
+
+
+def _one_variable(blob):
+    row = {"name": "x", "type": "int", "size": 1, "preview": "1", "status": "saved", "reason": "", "blob": 0}
+    return wire.encode({"type": "snapshot", "variables": [row], "blobs": [{"bytes": len(blob)}]}, blob)
 
 
 def _first_header(data):

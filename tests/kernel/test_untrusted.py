@@ -101,22 +101,25 @@ def test_a_failure_of_something_that_is_no_name_is_refused(name):
         report.read_ready(wire.Frame({"type": "ready", "failed": [[name, "why"]], "names": []}))
 
 
-ROW = {"name": "x", "type": "int", "size": 1, "preview": "1", "status": "saved", "reason": ""}
+ROW = {"name": "x", "type": "int", "size": 1, "preview": "1", "status": "saved", "reason": "", "blob": 0}
 
 
 @pytest.mark.parametrize(
     ("change", "payload"),
     [
-        ({"blobs": [5]}, b"1234"), ({"blobs": [-4, 8]}, b"1234"), ({"blobs": [2, 2]}, b"1234"), ({"blobs": []}, b""),
+        ({"blobs": [{"bytes": 5}]}, b"1234"), ({"blobs": [{"bytes": -4}, {"bytes": 8}]}, b"1234"), ({"blobs": []}, b""),
+        ({"blobs": [{"bytes": 3}]}, b"1234"), ({"blobs": [{"bytes": 0}, {"bytes": 4}]}, b"1234"), ({"blobs": [4]}, b"1234"),
+        ({"blobs": [{"bytes": 4}, {"again": 1}]}, b"1234"), ({"blobs": [{"bytes": 4}, {"again": -1}]}, b"1234"),
+        ({"variables": [{**ROW, "blob": 1}]}, b"1234"), ({"variables": [{**ROW, "blob": -1}]}, b"1234"),
         ({"variables": [{**ROW, "status": "verified"}]}, b"1234"), ({"variables": [ROW, ROW]}, b"1234"),
         ({"variables": [{**ROW, "name": "../x"}]}, b"1234"), ({"variables": ["x"]}, b"1234"),
         ({"variables": [{**ROW, "size": 10**30}]}, b"1234"), ({"type": "done"}, b"1234"),
     ],
 )  # fmt: skip
 def test_a_forged_snapshot_is_refused(change, payload):
-    header = {"type": "snapshot", "variables": [ROW], "blobs": [4], **change}
+    header = {"type": "snapshot", "variables": [ROW], "blobs": [{"bytes": 4}], **change}
     with pytest.raises(wire.WireError):
-        report.read_snapshot(wire.Frame(header, payload), 1000)
+        report.read_snapshot(wire.Frame(header, payload), 1000, [b"before"])
 
 
 values = st.recursive(
@@ -141,7 +144,7 @@ def test_any_header_is_a_report_or_a_wire_error(changes, payload):
     frame = wire.Frame(json.loads(json.dumps({**DONE, **changes})), payload)
     for read in (
         lambda: report.read_done(frame, 1),
-        lambda: report.read_snapshot(frame, 1000),
+        lambda: report.read_snapshot(frame, 1000, []),
         lambda: report.read_ready(frame),
     ):
         try:

@@ -1,5 +1,7 @@
 """What a cell may try, by the numbers of part F of the research note. Each entry is one test in each tier."""
 
+# ruff: noqa: E501 - cells are shorter to read on one line each
+
 from __future__ import annotations
 
 import os

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from loop_runner.inputs import load
 from loop_runner.kernel import kernel as kernel_module
@@ -134,7 +134,7 @@ class Room:
         self._turn = 0
         self.last = Snapshot()
 
-    def __enter__(self) -> Room:
+    def __enter__(self) -> Self:
         try:
             self._lay_bait()
             self.loop = self._start_loop()

@@ -1,0 +1,46 @@
+"""Which names reach a common object. Runs inside the kernel process.
+
+A union-find over names, fed by the picklers: the first name that reaches an object owns it, every later one
+is joined to that name. Objects are known by ``id``, so whoever feeds it keeps them alive meanwhile.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Links:
+    """Names as small numbers, and the sets that they form."""
+
+    def __init__(self, pins: Mapping[int, tuple[str, ...]]) -> None:
+        # id of an object → the name that reached it first; or what it is pinned as, which ties nothing
+        self.owner: dict[int, int | tuple[str, ...]] = dict(pins)
+        self.names: list[str] = []
+        self._above: list[int] = []
+
+    def number(self, name: str) -> int:
+        """A number for ``name``, which is in no set with others yet."""
+        self.names.append(name)
+        self._above.append(len(self._above))
+        return len(self._above) - 1
+
+    def join(self, one: int, other: int) -> None:
+        """Make the sets of both names one."""
+        one, other = self.root(one), self.root(other)
+        if one != other:
+            self._above[max(one, other)] = min(one, other)
+
+    def root(self, number: int) -> int:
+        """The number that stands for the set of ``number``."""
+        while self._above[number] != number:
+            self._above[number] = number = self._above[self._above[number]]
+        return number
+
+    def components(self, numbers: Iterable[int]) -> list[list[int]]:
+        """The sets that ``numbers`` form, each in order, by their first number."""
+        found: dict[int, list[int]] = {}
+        for number in numbers:
+            found.setdefault(self.root(number), []).append(number)
+        return list(found.values())

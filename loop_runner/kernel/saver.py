@@ -1,0 +1,542 @@
+"""Decides which variables go into which blob, and writes only those that may have changed. Inside the kernel.
+
+Names that reach a common object stay together. A set of such names that takes more than ``BIG_BYTES`` has a
+blob of its own; all others share one. A big blob that the cell cannot have touched is not written again, and
+big ones are written by a forked copy of the process, so that the process itself pauses for the fork only.
+
+Which names go together depends on the variables and on how the last snapshot grouped them, never on which of
+them were written again: a run that was restarted in between gives the same blobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import json
+import os
+import signal
+import sys
+import time
+import warnings
+
+from loop_runner.kernel import snapshot, wire
+from loop_runner.kernel.links import Links
+from loop_runner.kernel.preview import preview, type_name
+from loop_runner.kernel.touched import reach
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Never
+
+BIG_BYTES = 1024 * 1024
+_LEAST_SECONDS = 0.2
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+
+# Taken now: a cell may rebind them.
+_fork, _exit, _pipe, _dup, _close, _read, _waitpid = (
+    os.fork,
+    os._exit,
+    os.pipe,
+    os.dup,
+    os.close,
+    os.read,
+    os.waitpid,
+)
+_current_frames = sys._current_frames  # noqa: SLF001 - the one list of threads that cannot be faked
+_monotonic = time.monotonic
+_signal, _setitimer, _ALRM, _REAL = signal.signal, signal.setitimer, signal.SIGALRM, signal.ITIMER_REAL
+
+
+class _TooLargeHereError(BaseException):
+    """More than this process should be paused for: a copy of it has to do the writing."""
+
+
+class _OverdueError(BaseException):
+    """A name took too long. Not an ``Exception``: the model's own handlers must not catch it."""
+
+
+class _Body(io.BytesIO):
+    """Bytes up to two limits: of all that this process may write, and of one name."""
+
+    def __init__(self, pause_bytes: int | None, name_bytes: int | None = None) -> None:
+        super().__init__()
+        self._pause_bytes = pause_bytes
+        self._name_bytes = name_bytes
+        self._start = 0
+
+    def begin_name(self) -> int:
+        self._start = self.tell()
+        return self._start
+
+    def write(self, data: Any, /) -> int:
+        end = self.tell() + len(data)
+        if self._pause_bytes is not None and end > self._pause_bytes:
+            raise _TooLargeHereError
+        if self._name_bytes is not None and end - self._start > self._name_bytes:
+            raise _OversizeError
+        return super().write(data)
+
+
+class _Group:
+    """One blob of the last snapshot, as far as it matters for the next."""
+
+    def __init__(self, index: Mapping[str, Any]) -> None:
+        self.sizes: dict[str, int] = dict(index["names"])
+        self.parts: list[tuple[list[str], list[str]]] = index["parts"]
+        self.cells: dict[str, str] = index["cells"]
+        self.is_big: bool = index["big"]
+        self.values: dict[str, int] = {}  # name → id of what it was bound to
+
+
+class _Written:
+    """Some names as one pickle."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.numbers: list[int] = []
+        self.sizes: dict[str, int] = {}
+        self.reached: snapshot.Reached
+        self.body = _Body(None)
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes.values())
+
+
+class _OversizeError(BaseException):
+    """One name alone is more than a small one may be."""
+
+
+class _Failed(Exception):  # noqa: N818 - it leads to another try, not to a report
+    """One name cannot be written; what was begun is void."""
+
+
+class _Work:
+    """One try to write everything that has to be written."""
+
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        pins: dict[int, tuple[str, ...]],
+        lost: dict[str, str],
+        *,
+        max_bytes: int,
+        pause_bytes: int | None,
+        deadline: float,
+        overdue: list[str],
+    ) -> None:
+        self._namespace = namespace
+        self._pins = pins
+        self._lost = lost
+        self._max_bytes = max_bytes
+        self._pause_bytes = pause_bytes
+        self._deadline = deadline
+        self._overdue = overdue
+        self.oversize = ""
+        self.links = Links(pins)
+        self.roots: dict[str, int] = {}  # name → what stands for the names that share something with it
+        self.words: dict[int, set[str]] = {}  # root → what the code of those names may look up
+        self._alive: list[object] = []  # ids stay unique for as long as their objects live
+
+    def group(self, hints: list[list[str]], rest: list[str]) -> list[tuple[_Written, bool]]:
+        """Write all names; blobs and whether each is a big one. ``hints``: the big groups of last time."""
+        todo = [rest, *hints]
+        # Only the last one may skip being found by others, and only if nothing within it can be shared.
+        written = [
+            self.write(names, is_rest=names is rest, records=position + 1 < len(todo) or len(names) > 1)
+            for position, names in enumerate(todo)
+        ]
+        self._alive += written
+        sizes = {
+            number: size
+            for each in written
+            for number, size in zip(each.numbers, each.sizes.values(), strict=True)
+        }
+        big: list[list[str]] = []
+        small: list[str] = []
+        for component in self.links.components(sorted(sizes, key=lambda number: self.links.names[number])):
+            names = [self.links.names[number] for number in component]
+            if sum(sizes[number] for number in component) > BIG_BYTES:
+                big.append(sorted(names))
+            else:
+                small += names
+        for each in written:
+            for number, said in each.reached.words.items():
+                self.words.setdefault(self.links.root(number), set()).update(said)
+        self.roots = {self.links.names[number]: self.links.root(number) for number in sizes}
+        known = {tuple(each.names): each for each in written}
+        groups = [(sorted(small), False), *((names, True) for names in sorted(big))]
+        return [(known.get(tuple(names)) or self.write(names), is_big) for names, is_big in groups if names]
+
+    def write(self, names: list[str], *, is_rest: bool = False, records: bool | None = None) -> _Written:
+        """Write ``names`` as one pickle. Without ``records``, the links are known already."""
+        written = _Written(names)
+        written.body = file = _Body(self._pause_bytes, BIG_BYTES if is_rest else None)
+        links = self.links if records is not None else Links(self._pins)
+        written.reached = snapshot.Reached(links, records=bool(records))
+        pickler = snapshot.Pickler(file, self._namespace, written.reached)
+        self._alive.append(pickler)
+        for name in names:
+            written.reached.name = links.number(name)
+            written.numbers.append(written.reached.name)
+            start = file.begin_name()
+            try:
+                self.dump(pickler, name)
+            except _OversizeError:
+                self.oversize = name
+                raise
+            written.sizes[name] = file.tell() - start
+            self._max_bytes -= written.sizes[name] if records is not None else 0
+            if self._max_bytes < 0:
+                self._lost[name] = "the saved variables would take more room than there is"
+                raise _Failed
+        return written
+
+    def try_alone(self, name: str) -> None:
+        """Find out whether ``name`` fails, at no other's cost."""
+        reached = snapshot.Reached(Links(self._pins), records=False)
+        reached.name = reached.links.number(name)
+        pickler = snapshot.Pickler(_Body(self._pause_bytes), self._namespace, reached)
+        try:
+            self.dump(pickler, name)
+        except _Failed:
+            return
+
+    def dump(self, pickler: snapshot.Pickler, name: str) -> None:
+        """Write one name; one that raises or takes too long is lost."""
+        # Half of the time that is left: those that hang must leave some to the others. And again and again:
+        # a handler of the model's may eat the first.
+        seconds = max((self._deadline - _monotonic()) / 2, _LEAST_SECONDS)
+        _setitimer(_REAL, seconds, _LEAST_SECONDS)
+        try:
+            pickler.dump(self._namespace[name])
+        except _OverdueError:
+            _setitimer(_REAL, 0)
+            self._lost[name] = "saving it took too long"
+            self._overdue.append(name)
+            raise _Failed from None
+        except Exception as error:  # noqa: BLE001 - objects of the model's decide what they raise
+            _setitimer(_REAL, 0)
+            self._lost[name] = snapshot.reason_of(error)
+            raise _Failed from None
+        finally:
+            _setitimer(_REAL, 0)
+
+
+def _overdue(_number: int, _frame: object) -> Never:
+    raise _OverdueError
+
+
+class Saver:
+    """Takes snapshots of one namespace; knows what the host has of the last one."""
+
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        sources: dict[str, str],
+        *,
+        own_names: Callable[[], list[str]],
+        pins: Callable[[], dict[int, tuple[str, ...]]],
+        own_threads: Callable[[], set[int]],
+        workspace: str,
+    ) -> None:
+        self._namespace = namespace
+        self._sources = sources
+        self._own_names = own_names
+        self._pins = pins
+        self._own_threads = own_threads
+        self._workspace = workspace
+        self._groups: list[_Group] = []
+        self._gone: dict[str, dict[str, Any]] = {}
+        self._failing: list[str] = []
+        # name → what it was bound to, and why that is not tried again
+        self._hopeless: dict[str, tuple[object, str]] = {}
+
+    # ── what the host has ───────────────────────────────────────────────────────────────────────────
+
+    def restored(self, blobs: Iterable[bytes], gone: Iterable[dict[str, Any]]) -> None:
+        """The host's snapshot was loaded. ``gone``: rows of names that it lost, to be told of again."""
+        self._groups = []
+        for blob in blobs:
+            try:
+                group = _Group(snapshot.read_index(blob)[0])
+            except (snapshot.SnapshotError, KeyError, TypeError, ValueError):
+                group = _Group({"names": [], "parts": [], "cells": {}, "big": False})
+            self._groups.append(group)
+        self._gone = {row["name"]: row for row in gone}
+        self._remember_values()
+
+    def _remember_values(self) -> None:
+        for group in self._groups:
+            group.values = {name: id(self._namespace.get(name)) for name in group.sizes}
+
+    # ── taking a snapshot ───────────────────────────────────────────────────────────────────────────
+
+    def save(self, request: Mapping[str, Any], words: Iterable[str] | None, out: int) -> None:
+        """Write the frame that answers ``request`` to the descriptor ``out``.
+
+        ``words``: what the cells since the last snapshot name; None when that is not known.
+        """
+        for name, why in request["unloadable"].items():
+            if name in self._namespace:
+                self._hopeless[name] = (self._namespace[name], why)
+        untouched = [] if request["full"] else self._untouched(words)
+        result = self._write(request, untouched, out)
+        for name in list(self._gone):
+            if name in self._namespace:
+                del self._gone[name]
+        self._failing = result["failing"]
+        for name, why in result["overdue"]:
+            self._hopeless[name] = (self._namespace[name], why)
+        self._groups = [
+            _Group(said) if type(said) is dict else self._groups[said] for said in result["groups"]
+        ]
+        self._remember_values()
+        self._sources.clear()
+        for group in self._groups:
+            self._sources.update(group.cells)
+
+    def _untouched(self, words: Iterable[str] | None) -> list[int]:
+        """The positions of the big blobs that are certainly as they were."""
+        big = [position for position, group in enumerate(self._groups) if group.is_big]
+        if not big or words is None or self._is_reachable_unseen():
+            return []
+        parts = [part for group in self._groups for part in group.parts]
+        touched = reach(words, parts)
+        if touched is None or touched & set(self._failing):
+            return []
+        return [position for position in big if self._is_as_it_was(self._groups[position], touched)]
+
+    def _is_as_it_was(self, group: _Group, touched: set[str]) -> bool:
+        return bool(group.values) and all(
+            name not in touched and name in self._namespace and id(self._namespace[name]) == value
+            for name, value in group.values.items()
+        )
+
+    def _is_reachable_unseen(self) -> bool:
+        """Whether something other than a cell's own names may lead to a variable."""
+        answer = self._namespace.get("answer")
+        if type(answer) is not dict or any(type(value) not in _ATOMS for value in answer.values()):
+            return True
+        if self._has_threads():
+            return True
+        files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+        return any(type(path) is str and path.startswith(self._workspace) for path in files)
+
+    def _has_threads(self) -> bool:
+        return bool(_current_frames().keys() - self._own_threads())
+
+    def _write(self, request: Mapping[str, Any], untouched: list[int], out: int) -> dict[str, Any]:
+        """Write the frame, here or in a copy of the process; what is to be remembered of it."""
+        size = sum(sum(group.sizes.values()) for at, group in enumerate(self._groups) if at not in untouched)
+        if self._has_threads():  # a copy would have their locks and not them
+            frame, result = self._compose(request, untouched, None)
+            wire.write_all(out, frame)
+            return result
+        if size <= BIG_BYTES:
+            try:
+                frame, result = self._compose(request, untouched, BIG_BYTES)
+            except _TooLargeHereError:
+                pass
+            else:
+                wire.write_all(out, frame)
+                return result
+        copied = self._write_in_copy(request, untouched, out)
+        if copied is not None:
+            return copied
+        frame, result = self._compose(request, untouched, None)
+        wire.write_all(out, frame)
+        return result
+
+    # ── in a copy ───────────────────────────────────────────────────────────────────────────────────
+
+    def _write_in_copy(
+        self, request: Mapping[str, Any], untouched: list[int], out: int
+    ) -> dict[str, Any] | None:
+        """Let a forked copy write; None when there is none, or it ended before it began to speak."""
+        line, said = _pipe()
+        own_out = _dup(out)  # the one that every other fork closes
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                pid = _fork()
+        except OSError:
+            for fd in (line, said, own_out):
+                _close(fd)
+            return None
+        if pid == 0:
+            _close(line)
+            self._be_the_copy(request, untouched, own_out, said)
+        _close(said)
+        _close(own_out)
+        heard = b"".join(iter(lambda: _read(line, 1 << 16), b""))
+        _close(line)
+        with contextlib.suppress(ChildProcessError):  # a cell had children reaped by the system
+            _waitpid(pid, 0)
+        if not heard:
+            return None
+        if not heard.endswith(b"\n"):
+            _exit(70)  # half a frame is on the line: nobody can go on from here
+        result: dict[str, Any] = json.loads(heard[1:])
+        self._sort_live_sets(set(result["sets"]))
+        return result
+
+    def _be_the_copy(self, request: Mapping[str, Any], untouched: list[int], out: int, said: int) -> Never:
+        try:
+            gc.disable()
+            frame, result = self._compose(request, untouched, None)
+            wire.write_all(said, b"!")
+            wire.write_all(out, frame)
+            wire.write_all(said, json.dumps(result).encode() + b"\n")
+        finally:
+            _exit(0)
+
+    def _sort_live_sets(self, ids: set[int]) -> None:
+        """Do here what the copy did to its sets: they are found among all objects, by the ids it names."""
+        if not ids:
+            return
+        reached = snapshot.Reached(Links({}), records=False)
+        for each in gc.get_objects():
+            if type(each) is set and id(each) in ids:
+                reached.sort_set(each)
+
+    # ── the frame ───────────────────────────────────────────────────────────────────────────────────
+
+    def _compose(
+        self, request: Mapping[str, Any], untouched: list[int], pause_bytes: int | None
+    ) -> tuple[bytes, dict[str, Any]]:
+        """The frame and what is to be remembered of it."""
+        kept = {name for position in untouched for name in self._groups[position].sizes}
+        names = [name for name in self._own_names() if name not in kept]
+        lost = self._lost_already(names)
+        overdue: list[str] = []
+        was_enabled = gc.isenabled()
+        gc.disable()  # a collection in the middle of a large dump costs a third of its time
+        previous = _signal(_ALRM, _overdue)
+        try:
+            work, written = self._try(request, names, lost, overdue, untouched, pause_bytes)
+        finally:
+            _signal(_ALRM, previous if previous is not None else signal.SIG_DFL)
+            if was_enabled:
+                gc.enable()
+        entries: list[tuple[str, int | tuple[bytes, dict[str, Any]]]] = [
+            (each.names[0], self._blob(work, each, is_big)) for each, is_big in written
+        ]
+        entries += [(min(self._groups[position].sizes), position) for position in untouched]
+        entries.sort(key=lambda entry: entry[0])
+        frame, remembered = self._frame([entry for _, entry in entries], lost)
+        return frame, remembered | {"overdue": [(name, lost[name]) for name in overdue]}
+
+    def _lost_already(self, names: Iterable[str]) -> dict[str, str]:
+        """Names whose values are known not to load, or to take too long to be written."""
+        nothing = object()
+        self._hopeless = {
+            name: (value, why)
+            for name, (value, why) in self._hopeless.items()
+            if self._namespace.get(name, nothing) is value
+        }
+        return {name: self._hopeless[name][1] for name in names if name in self._hopeless}
+
+    def _try(
+        self,
+        request: Mapping[str, Any],
+        names: list[str],
+        lost: dict[str, str],
+        overdue: list[str],
+        untouched: list[int],
+        pause_bytes: int | None,
+    ) -> tuple[_Work, list[tuple[_Written, bool]]]:
+        """Write until no name fails any more. Ids are void after a failure, so each try begins anew."""
+        suspects = [name for name in self._failing if name in names and name not in lost]
+        oversize: list[str] = []
+        deadline = _monotonic() + request["seconds"]
+        while True:
+            work = _Work(
+                self._namespace,
+                self._pins(),
+                lost,
+                max_bytes=request["max_bytes"],
+                pause_bytes=pause_bytes,
+                deadline=deadline,
+                overdue=overdue,
+            )
+            while suspects:
+                work.try_alone(suspects.pop())
+            left = {name for name in names if name not in lost}
+            hints = [
+                [name for name in sorted(group.sizes) if name in left]
+                for position, group in enumerate(self._groups)
+                if group.is_big and position not in untouched
+            ]
+            hints += [[name] for name in oversize if name in left]
+            hinted = {name for group in hints for name in group}
+            try:
+                return work, work.group(sorted(group for group in hints if group), sorted(left - hinted))
+            except _OversizeError:
+                oversize.append(work.oversize)
+            except _Failed:
+                continue
+
+    def _blob(self, work: _Work, written: _Written, is_big: bool) -> tuple[bytes, dict[str, Any]]:
+        reached = written.reached
+        parts: dict[int, list[str]] = {}
+        for name in written.names:
+            parts.setdefault(work.roots[name], []).append(name)
+        index = {
+            "names": list(written.sizes.items()),
+            "cells": {
+                label: self._sources[label] for label in sorted(reached.cells) if label in self._sources
+            },
+            "parts": [
+                [names, sorted(work.words[root])] for root, names in parts.items() if root in work.words
+            ],
+            "sets": bool(reached.sets),
+            "big": is_big,
+        }
+        blob = snapshot.encode(index, written.body.getbuffer())
+        return blob, index | {"sorted": reached.sorted_sets}
+
+    def _frame(
+        self,
+        entries: list[int | tuple[bytes, dict[str, Any]]],
+        lost: dict[str, str],
+    ) -> tuple[bytes, dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        blobs: list[dict[str, int]] = []
+        payload: list[bytes] = []
+        groups: list[int | dict[str, Any]] = []
+        sets: list[int] = []
+        for position, entry in enumerate(entries):
+            if isinstance(entry, int):
+                sizes = self._groups[entry].sizes
+                blobs.append({"again": entry})
+                groups.append(entry)
+            else:
+                sizes = dict(entry[1]["names"])
+                blobs.append({"bytes": len(entry[0])})
+                payload.append(entry[0])
+                sets += entry[1].pop("sorted")
+                groups.append(entry[1])
+            rows += [self._row(name, "saved", blob=position, size=size) for name, size in sizes.items()]
+        rows += [self._row(name, "lost", reason=reason) for name, reason in lost.items()]
+        rows += [row for name, row in self._gone.items() if name not in self._namespace]
+        rows.sort(key=lambda row: row["name"])
+        header = {"type": "snapshot", "variables": rows, "blobs": blobs}
+        remembered = {"groups": groups, "failing": sorted(lost), "sets": sets}
+        return wire.encode(header, b"".join(payload)), remembered
+
+    def _row(
+        self, name: str, status: str, *, size: int = 0, reason: str = "", blob: int = -1
+    ) -> dict[str, Any]:
+        value = self._namespace[name]
+        return {
+            "name": name,
+            "type": type_name(value),
+            "size": size,
+            "preview": preview(value),
+            "status": status,
+            "reason": reason,
+            "blob": blob,
+        }

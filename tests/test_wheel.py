@@ -1,0 +1,100 @@
+"""A wheel built from this tree works from an empty directory, prompts and hooks included."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import clean_environment
+from tests.support.tasks import cell, ready, write_task
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command, cwd, **env):
+    result = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env={**clean_environment(), **env},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built by the backend that is installed: nothing is downloaded."""
+    folder = tmp_path_factory.mktemp("dist")
+    options = ["--wheel", "--no-isolation", "--outdir", folder]
+    run(sys.executable, "-m", "build", *options, ROOT, cwd=folder, PIP_NO_INDEX="1")
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A folder that holds the installed wheel and nothing else; its dependencies are this Python's."""
+    folder = tmp_path_factory.mktemp("installed")
+    options = ["--no-deps", "--no-index", "--no-compile", "--quiet", "--disable-pip-version-check"]
+    run(sys.executable, "-m", "pip", "install", *options, "--target", folder, wheel, cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def python(installed, tmp_path):
+    """Runs this Python in an empty directory, with the installed copy before everything else."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    return lambda *args: run(sys.executable, *args, cwd=empty, PYTHONPATH=str(installed))
+
+
+def test_it_holds_everything_that_the_code_reads(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    for folder in ("prompts", "hooks"):
+        ours = {path.name for path in (ROOT / folder).iterdir()}
+        assert ours
+        assert {f"loop_runner/_resources/{folder}/{name}" for name in ours} <= names
+    assert {"loop_runner/model/models.yaml", "loop_runner/py.typed"} <= names
+    code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "loop_runner").rglob("*.py")}
+    assert code <= names
+    assert not [name for name in names if name.startswith(("tests/", "bench/", "examples/"))]
+
+
+def test_the_copy_that_runs_is_the_installed_one_with_its_own_prompts_and_hooks(python, installed):
+    code = (
+        "import loop_runner, loop_runner.kernel.kernel, loop_runner.resources as r\n"
+        "print(loop_runner.__file__, r.folder('prompts'), r.folder('hooks'), sep='\\n')"
+    )
+    paths = [Path(line) for line in python("-c", code).splitlines()]
+    assert len(paths) == 3
+    assert all(path.is_relative_to(installed) and path.exists() for path in paths)
+
+
+def test_a_whole_run_works_with_nothing_but_the_installed_copy(python, installed, tmp_path):
+    # The first cell says where the kernel's own code came from.
+    where = "import sys\nprint([getattr(each, '__file__', '') for each in sys.modules.values()])"
+    task = write_task(tmp_path / "task", root=[cell(where), ready("41"), ready("42")])
+    data = json.loads(python("-m", "loop_runner", "run", task, "--json"))
+    assert (data["status"], data["answer"], data["passes"], data["turns"]) == ("verified", "42", 2, 3)
+    folder = tmp_path / "empty" / data["run"]
+    printed = (folder / "passes/0001/turns/0001/output.txt").read_text()
+    assert str(installed / "loop_runner/kernel") in printed
+    assert str(ROOT) + os.sep not in printed
+    assert "verified" in python("-m", "loop_runner", "status")
+    assert "pass 1: rejected" in python("-m", "loop_runner", "log", data["run"])
+
+
+def test_the_command_is_installed_with_it(installed, tmp_path):
+    said = run(installed / "bin" / "loop-runner", "--version", cwd=tmp_path, PYTHONPATH=str(installed))
+    assert said.startswith("loop-runner, version ")
