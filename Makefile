@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions test test-model check format docs bench wheel-test clean
+.PHONY: help setup demo questions test test-model test-sandbox soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -50,6 +50,12 @@ format: setup  ## put the code into its format
 
 docs: setup  ## write the true help and output into the documents
 	$(BIN)/python -m tests.support.documents
+
+test-sandbox: setup  ## try 70 ways out of the sandbox, in every tier that this machine has
+	$(BIN)/python -m pytest tests/sandbox --ways-out
+
+soak: setup  ## 5,000 turns on one kernel, with kills and crashes; memory, descriptors, processes stay flat
+	$(BIN)/python -m tests.soak --turns 5000
 
 bench: setup  ## measure, and print medians
 	$(BIN)/python -m bench

@@ -112,6 +112,9 @@ class Loop:
     # ── one pass ────────────────────────────────────────────────────────────────────────────────────
 
     def _start_kernel(self) -> None:
+        confined = self._kernel.sandbox()
+        gaps = "; ".join(confined.not_enforced)
+        self._tell("notice", f"sandbox tier {confined.tier}; not enforced: {gaps}", sandbox=confined.tier)
         snapshot = self._workspace.snapshot()
         for lost in self._kernel.start(snapshot, self._committed_answer()):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")

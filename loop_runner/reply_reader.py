@@ -21,7 +21,7 @@ from typing import Any, Literal
 MAX_CHARS = 256_000  # more than any model writes in one reply
 _PARSE_BUDGET = 1_500_000  # characters over all attempts; about a second
 _PARSE_COST = 150  # what one attempt costs at least, in characters
-_CLOSINGS_TRIED = 12
+_CLOSINGS_TRIED = 40
 _MERGES_TRIED = 40
 
 _CODE_TAGS = frozenset({"repl", "python", "py", "python3", "py3", "ipython", "pycon", "tool_code", "code"})

@@ -53,8 +53,8 @@ def doctor(as_json: bool) -> int:
         for check in checks:
             mark = {True: "ok", False: "MISSING", None: "-"}[check.is_ok]
             output.write(f"{mark:<8} {check.name:<10} {check.found}")
-            if check.hint:
-                output.write(f"{'':<19} {check.hint}")
+            for line in check.hint.splitlines():
+                output.write(f"{'':<19} {line}")
     return 0 if is_ok else 4
 
 
@@ -65,6 +65,7 @@ def _checks() -> Iterator[Check]:
     yield _disk()
     yield from _models()
     yield _guard("kernel", _kernel)
+    yield _guard("sandbox", _sandbox)
 
 
 def _git() -> Check:
@@ -140,3 +141,13 @@ def _kernel() -> Check:
         loop.close()
     works = result.end == "ok" and result.output.strip() == "42"
     return Check("kernel", works, "runs cells" if works else result.output)
+
+
+def _sandbox() -> Check:
+    """The tier that the model's code would be confined in, and what it leaves open."""
+    from loop_runner.kernel.sandbox import probe
+
+    found = probe()
+    gaps = [f"not enforced: {sentence}" for sentence in found.not_enforced]
+    ways = [f"to improve: {sentence}" for sentence in found.how_to_improve]
+    return Check("sandbox", found.tier != "C", f"tier {found.tier}", "\n".join([*gaps, *ways]))

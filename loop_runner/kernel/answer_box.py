@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAX_CONTENT_CHARS = 1_000_000
 MAX_EXTRA_CHARS = 200_000
+_MAX_EXTRA_DEPTH = 40
 _NOT_TEXT = object()
 
 
@@ -54,6 +55,9 @@ class AnswerBox:
         ready = self._is_ready(answer, content, notices, raised=raised)
         dict.__setitem__(answer, "ready", False)
         self._last = content if type(content) is str else ""
+        if len(self._last) > MAX_CONTENT_CHARS:  # more would not fit into one message to the host
+            self._last = self._last[:MAX_CONTENT_CHARS]
+            notices.append(f"of answer['content'] only the first {MAX_CONTENT_CHARS:,} characters are kept")
         extra = {
             key: value
             for key, value in answer.items()
@@ -130,10 +134,22 @@ def _jsonable(extra: dict[str, Any]) -> dict[str, Any]:
     for key, value in extra.items():
         try:
             text = json.dumps(value, allow_nan=False)
+            plain = json.loads(text)
         except (TypeError, ValueError, RecursionError):
+            continue
+        if _is_deeper(plain, _MAX_EXTRA_DEPTH):
             continue
         room -= len(text) + len(key)
         if room < 0:
             break
-        kept[key] = json.loads(text)
+        kept[key] = plain
     return kept
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    """Whether lists and dicts lie in each other more than ``depth`` levels deep."""
+    level = [value]
+    for _ in range(depth):
+        boxes = [each for each in level if type(each) in (dict, list)]
+        level = [item for box in boxes for item in (box.values() if type(box) is dict else box)]  # type: ignore[attr-defined]
+    return any(type(each) in (dict, list) for each in level)

@@ -55,15 +55,16 @@ class Kept:
         self._tail = [joined[extra:]]
         self._tail_chars = len(joined) - extra
 
-    def take(self) -> str:
-        """The text so far, with a line where some is missing; then begin anew."""
+    def take(self) -> tuple[str, int]:
+        """The text so far, with a line where some is missing, and how much that is; then begin anew."""
         with self._lock:
             if self._tail:
                 self._trim()
-            gap = f"\n[… {self._missing:,} characters were not kept …]\n" if self._missing else ""
+            missing = self._missing
+            gap = f"\n[… {missing:,} characters were not kept …]\n" if missing else ""
             text = self._head.getvalue() + gap + "".join(self._tail)
             self._clear()
-        return text
+        return text, missing
 
 
 class Capture(io.TextIOBase):

@@ -215,7 +215,7 @@ class CellRunner:
 
     def _output(self, trace: str) -> tuple[str, str, int]:
         """The printed text, cut to head and tail; the whole of it is then in ``last_output``."""
-        text = self._kept.take()
+        text, not_kept = self._kept.take()
         limit = self._max_output_chars
         if len(text) + len(trace) <= limit:
             return text, "", 0
@@ -223,7 +223,7 @@ class CellRunner:
         if len(text) <= limit:
             return text, "", 0  # the host cuts what is left over: it knows the whole
         half = limit // 2
-        return text[:half], text[-half:], len(text) - 2 * half
+        return text[:half], text[-half:], len(text) - 2 * half + not_kept
 
     def adopt_names(self) -> list[str]:
         """The names that there are now, as known to the host from here on."""

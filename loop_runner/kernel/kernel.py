@@ -167,7 +167,7 @@ class Kernel:
             "unloadable": dict(unloadable or {}),
         }
         life.process.send(request)
-        frame = self._receive(life, self._settings.timeout_s)
+        frame = self._receive(life, self._settings.timeout_s, wire.MAX_PAYLOAD_BYTES)
         return self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
 
     def _tried(self, taken: Snapshot, *, full: bool) -> Snapshot:
@@ -231,9 +231,9 @@ class Kernel:
         except _TimeOutError:
             raise _TimeOutError(f"{why} and did not react to an interrupt") from None
 
-    def _receive(self, life: _Life, timeout_s: float) -> wire.Frame:
+    def _receive(self, life: _Life, timeout_s: float, max_payload: int = 0) -> wire.Frame:
         deadline = time.monotonic() + timeout_s
-        frame = life.process.receive(lambda: deadline - time.monotonic())
+        frame = life.process.receive(lambda: deadline - time.monotonic(), max_payload)
         if frame is None:
             raise _TimeOutError(f"no answer within {timeout_s:g} seconds")
         return frame

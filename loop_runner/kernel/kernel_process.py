@@ -24,6 +24,7 @@ from loop_runner.process import HeadAndTail, kill_group
 _CHUNK = 1 << 18
 _SIGNALLED = 128
 MAX_RAW_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 16 * 1024 * 1024  # JSON can take thirty times its length when it is read
 _LAST_DRAIN_BYTES = 1 << 20  # a program that floods on must not keep the host reading
 
 
@@ -62,7 +63,7 @@ class KernelProcess:
         self._pidfd = os.pidfd_open(self._process.pid)
         self._control.setblocking(False)
         os.set_blocking(self._raw, False)
-        self._decoder = wire.Decoder(max_payload=wire.MAX_PAYLOAD_BYTES)
+        self._decoder = wire.Decoder(max_header=MAX_HEADER_BYTES, max_payload=0)
         self._kept = HeadAndTail(MAX_RAW_BYTES)
         self._raw_ended = False
         self._violation = ""
@@ -88,8 +89,12 @@ class KernelProcess:
         finally:
             self._control.setblocking(False)
 
-    def receive(self, time_left: Callable[[], float]) -> wire.Frame | None:
-        """The next frame; None when ``time_left()`` (seconds until it is asked again) is not positive."""
+    def receive(self, time_left: Callable[[], float], max_payload: int = 0) -> wire.Frame | None:
+        """The next frame; None when ``time_left()`` (seconds until it is asked again) is not positive.
+
+        ``max_payload``: bytes that the answer to what was asked may bring along.
+        """
+        self._decoder.max_payload = max_payload
         while True:
             frame = self._take()
             if frame is not None:

@@ -21,7 +21,9 @@ from loop_runner.kernel import wire
 MAX_PROMPT_BYTES = 64 * 1024 * 1024
 MAX_HEADER_BYTES = 4096
 _END_WAIT_S = 2.0
-MAX_OPEN_REQUESTS = 4096  # above this the line is not read: the kernel waits
+# Above these the line is not read: the kernel waits.
+MAX_OPEN_REQUESTS = 4096
+MAX_OPEN_BYTES = 256 * 1024 * 1024  # of prompts
 
 
 class SubCallError(ModelError):
@@ -88,6 +90,8 @@ class LmHandler:
         self._on_violation = on_violation
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(MAX_OPEN_REQUESTS)
+        self._open_bytes = 0
+        self._fewer_bytes = asyncio.Event()
         self._server: asyncio.Task[None] | None = None
         asyncio.run_coroutine_threadsafe(self._serve(), loop)
 
@@ -113,12 +117,21 @@ class LmHandler:
             while (frame := await self._next_frame(reader)) is not None:
                 await self._room.acquire()
                 self._take(frame, writer)
+                del frame
+                await self._settle(writer)
         except wire.WireError as error:
             self._on_violation(str(error))
         except (ConnectionError, asyncio.IncompleteReadError):
             return  # the kernel ended, perhaps in the middle of a frame
         finally:
             writer.transport.abort()  # what is not sent yet is for a kernel that is gone
+
+    async def _settle(self, writer: asyncio.StreamWriter) -> None:
+        """Wait until the open prompts are not too large, and the kernel has read most of the replies."""
+        while self._open_bytes > MAX_OPEN_BYTES:
+            self._fewer_bytes.clear()
+            await self._fewer_bytes.wait()
+        await writer.drain()
 
     async def _next_frame(self, reader: asyncio.StreamReader) -> wire.Frame | None:
         start = await reader.read(1)
@@ -140,10 +153,14 @@ class LmHandler:
             raise wire.WireError("a prompt is not UTF-8") from None
         task = self._loop.create_task(self._answer(number, prompt, writer))
         self._tasks[number] = task
-        task.add_done_callback(lambda _: self._done(number))
+        size = len(frame.payload)
+        self._open_bytes += size
+        task.add_done_callback(lambda _: self._done(number, size))
 
-    def _done(self, number: int) -> None:
+    def _done(self, number: int, size: int) -> None:
         del self._tasks[number]
+        self._open_bytes -= size
+        self._fewer_bytes.set()
         self._room.release()
 
     async def _answer(self, number: int, prompt: str, writer: asyncio.StreamWriter) -> None:

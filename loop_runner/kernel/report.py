@@ -8,6 +8,7 @@ functions.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,8 @@ from typing import Any, TypeVar
 
 from loop_runner.kernel.wire import Frame, WireError
 from loop_runner.records import Answer, CellEnd, Snapshot, Variable
-from loop_runner.text import escape_controls, one_line
+from loop_runner.text import escape_controls
+from loop_runner.text import one_line as _one_line
 
 NOTHING_PRINTED = "(nothing was printed)\n"
 _MAX_NAMES = 1_000_000
@@ -24,6 +26,8 @@ _MAX_NAME_CHARS = 200
 _MAX_NOTICES = 50
 _MAX_PREVIEW_CHARS = 200
 _MAX_LINE_CHARS = 500
+_MAX_EXTRA_CHARS = 1_000_000  # as JSON; the kernel keeps to a fifth of it
+_MAX_EXTRA_DEPTH = 50  # what writes it down again recurses
 _T = TypeVar("_T")
 _OUR_FOLDER = os.path.dirname(__file__)  # noqa: PTH120 - as the interpreter prints it
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -73,7 +77,25 @@ def read_done(frame: Frame, number: int) -> CellReport:
 
 def _answer(said: dict[str, Any]) -> Answer:
     content = _SURROGATES.sub("\ufffd", _get(said, "content", str))
-    return Answer(content, _get(said, "ready", bool), _get(said, "extra", dict))
+    extra = _get(said, "extra", dict)
+    if _is_deeper(extra, _MAX_EXTRA_DEPTH):
+        raise WireError("the kernel's 'extra' is nested too deeply")
+    try:
+        length = len(json.dumps(extra, allow_nan=False))  # 1e999 is JSON, and no number once read
+    except ValueError:
+        raise WireError("the kernel's 'extra' is not JSON") from None
+    if length > _MAX_EXTRA_CHARS:
+        raise WireError("the kernel's 'extra' is too long")
+    return Answer(content, _get(said, "ready", bool), extra)
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    """Whether lists and objects lie in each other more than ``depth`` levels deep; without recursion."""
+    level = [value]
+    for _ in range(depth):
+        boxes = [each for each in level if isinstance(each, dict | list)]
+        level = [item for box in boxes for item in (box.values() if isinstance(box, dict) else box)]
+    return any(isinstance(each, dict | list) for each in level)
 
 
 def read_names(header: Mapping[str, Any], key: str) -> tuple[str, ...]:
@@ -89,11 +111,15 @@ def compose_output(report: CellReport, raw: tuple[str, int], limit: int) -> tupl
 
     The traceback goes last and keeps half of the room, because it is what the model must react to.
     """
-    trace, cut_trace = _cut(escape_controls(report.trace), limit // 2)
+    # Cut before anything is escaped, too: the texts are as long as the kernel likes.
+    first_cut = 4 * limit + 1000
+    trace, cut_early = _cut(report.trace, first_cut)
+    trace, cut_trace = _cut(escape_controls(trace), limit // 2)
+    cut_trace += cut_early
     raw_text, cut_raw = _cut(escape_controls(raw[0]), (limit - len(trace)) // (2 if report.head else 1))
-    head, tail = escape_controls(report.head), escape_controls(report.tail)
+    head, tail = escape_controls(report.head[:first_cut]), escape_controls(report.tail[-first_cut:])
     room = max(limit - len(trace) - len(raw_text), 2)
-    missing = report.missing
+    missing = report.missing + max(len(report.head) - first_cut, 0) + max(len(report.tail) - first_cut, 0)
     if missing or len(head) + len(tail) > room:
         if not report.tail:
             head, tail = head[: len(head) // 2], head[len(head) // 2 :]
@@ -207,11 +233,16 @@ def _failures(header: Mapping[str, Any]) -> dict[str, str]:
     for pair in _get(header, "failed", list):
         if type(pair) is not list or len(pair) != 2 or type(pair[1]) is not str:
             raise WireError("the kernel's list of failures is malformed")
-        failed[pair[0] and _name(pair[0])] = one_line(pair[1], _MAX_LINE_CHARS)
+        failed["" if pair[0] == "" else _name(pair[0])] = one_line(pair[1], _MAX_LINE_CHARS)
     return failed
 
 
 # ── pieces ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def one_line(text: str, max_chars: int) -> str:
+    """``text`` as one safe line; what lies far behind its end is not looked at."""
+    return _one_line(text[: 4 * max_chars], max_chars)
 
 
 def _get(header: Mapping[str, Any], key: str, kind: type[_T]) -> _T:

@@ -88,7 +88,8 @@ class Decoder:
     """Turns bytes, in whatever pieces they arrive, into frames."""
 
     def __init__(self, max_header: int = MAX_HEADER_BYTES, max_payload: int = MAX_PAYLOAD_BYTES) -> None:
-        self._caps = (max_header, max_payload)
+        self._max_header = max_header
+        self.max_payload = max_payload
         self._buffer = bytearray()
 
     @property
@@ -104,7 +105,7 @@ class Decoder:
         """The next frame; None when it is not complete yet; ``WireError`` when it cannot become one."""
         if len(self._buffer) < LENGTHS_SIZE:
             return None
-        header, payload = lengths(self._buffer, *self._caps)
+        header, payload = lengths(self._buffer, self._max_header, self.max_payload)
         end = LENGTHS_SIZE + header + payload
         if len(self._buffer) < end:
             return None

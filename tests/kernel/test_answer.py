@@ -129,3 +129,18 @@ def test_an_answer_of_more_than_a_million_characters_is_refused(kernel):
     result = kernel.run("answer.update(content='x' * 1_000_001, ready=True)")
     assert not result.answer.is_ready
     assert any("longer than" in notice for notice in result.notices)
+
+
+def test_an_answer_of_many_megabytes_is_cut_and_costs_no_kernel(kernel):
+    result = kernel.run("answer['content'] = 'é' * 20_000_000")
+    assert result.end == "ok"
+    assert result.answer.content == "é" * 1_000_000
+    assert any("only the first 1,000,000 characters" in notice for notice in result.notices)
+    assert kernel.value("len(answer['content'])") == "20000000"
+
+
+def test_extra_keys_that_are_nested_deeply_are_left_out(kernel):
+    result = kernel.run(
+        "answer['deep'] = []\nfor _ in range(60): answer['deep'] = [answer['deep']]\nanswer['ok'] = [1]"
+    )
+    assert (result.end, result.answer.extra) == ("ok", {"ok": [1]})

@@ -216,7 +216,7 @@ def test_a_gigabyte_of_output_takes_no_memory(start):
     kernel = start(memory_mb=300, timeout_s=60)
     result = kernel.run("for _ in range(250): print('z' * 4_000_000)")
     assert result.end == "ok"
-    assert result.dropped_chars > 0
+    assert result.dropped_chars >= 1_000_000_000 - 8000
     raw = kernel.run("import os\nfor _ in range(200): os.write(1, b'r' * 1_000_000)")
     assert raw.end == "ok"
     assert len(raw.output) < 8300

@@ -33,6 +33,14 @@ def test_what_the_model_writes_can_be_read_and_removed_and_put_back(start, tmp_p
     assert note.read_text() == "from a checkpoint!"
 
 
+def test_a_workspace_that_is_open_to_its_owner_alone_is_as_good_as_another(start, tmp_path):
+    folder = tmp_path / "private"
+    folder.mkdir(mode=0o700)
+    kernel = start(workspace=folder)
+    assert kernel.value("__import__('os').getcwd()") == str(folder.resolve())
+    assert kernel.run("open('note.md', 'w').write('x')").end == "ok"
+
+
 def test_inputs_are_readable_and_not_writable(start, inputs_of):
     inputs = inputs_of({"a.txt": "alpha", "deep/b.txt": "beta"})
     kernel = start(inputs)

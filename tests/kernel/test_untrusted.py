@@ -85,11 +85,20 @@ def test_what_a_kernel_claims_is_escaped_and_cut():
         {"end": "timed_out"}, {"end": "raised"}, {"error": "x"}, {"missing": -1}, {"missing": True}, {"head": None},
         {"added": "abc"}, {"added": ["x" * 500]}, {"notices": [1]}, {"answer": []}, {"number": "1"},
         {"answer": {"content": "x", "ready": 1, "extra": {}}},
+        {"answer": {"content": "x", "ready": True, "extra": {"a": float("inf")}}},
+        {"answer": {"content": "x", "ready": True, "extra": {"a": "x" * 1_000_000}}},
+        {"answer": {"content": "x", "ready": True, "extra": json.loads('{"a":' * 60 + "1" + "}" * 60)}},
     ],
 )  # fmt: skip
 def test_a_report_that_contradicts_itself_is_refused(change):
     with pytest.raises(wire.WireError):
         report.read_done(wire.Frame({**DONE, **change}), 1)
+
+
+@pytest.mark.parametrize("name", [[], {}, 0, None, False, ["x"], "a b"])
+def test_a_failure_of_something_that_is_no_name_is_refused(name):
+    with pytest.raises(wire.WireError):
+        report.read_ready(wire.Frame({"type": "ready", "failed": [[name, "why"]], "names": []}))
 
 
 ROW = {"name": "x", "type": "int", "size": 1, "preview": "1", "status": "saved", "reason": "", "blob": 0}
