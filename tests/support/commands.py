@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,33 +46,42 @@ def loop_runner(
 
 
 class Started:
-    """A command that runs while the test goes on."""
+    """A command that runs while the test goes on; all that it says is read as it comes, and kept."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         self.process = process
         self.pid = process.pid
-        self.stdout = process.stdout
-        self.stderr = process.stderr
+        self.stdout: list[str] = []  # lines
+        self.stderr: list[str] = []
+        self._readers = [
+            threading.Thread(target=lines.extend, args=(stream,))
+            for stream, lines in ((process.stdout, self.stdout), (process.stderr, self.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
 
-    def wait_for_line(self, text: str) -> str:
-        """Read standard error up to a line with ``text`` in it."""
-        read = []
-        for line in self.stderr:
-            read.append(line)
-            if text in line:
-                return line
-        raise AssertionError(f"it ended without saying {text!r}:\n{''.join(read)}")
+    def wait_for_line(self, text: str, timeout_s: float = 20) -> None:
+        """Wait until it has said ``text``, on either stream."""
+        wait_for(lambda: self._has_said(text) or self.process.poll() is not None, timeout_s)
+        if self.process.poll() is not None:
+            self.finish()
+        assert self._has_said(text), f"it ended without saying {text!r}:\n{''.join(self.stderr)}"
 
     def signal(self, number: int) -> None:
         """Send a signal to it."""
         self.process.send_signal(number)
 
     def finish(self, timeout_s: float = 30) -> tuple[int, str, str]:
-        """Wait for its end: exit code, and what it said that was not read yet."""
-        stdout, stderr = self.process.communicate(timeout=timeout_s)
-        return self.process.returncode, stdout, stderr
+        """Wait for its end: exit code, standard output, standard error."""
+        exit_code = self.process.wait(timeout_s)
+        for reader in self._readers:
+            reader.join()
+        return exit_code, "".join(self.stdout), "".join(self.stderr)
+
+    def _has_said(self, text: str) -> bool:
+        return any(text in line for line in [*self.stdout, *self.stderr])
 
 
 @contextmanager
@@ -85,10 +95,12 @@ def started(*args: object, cwd: Path, env: Mapping[str, str] | None = None) -> I
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        command = Started(process)
         try:
-            yield Started(process)
+            yield command
         finally:
             process.kill()
+            command.finish()
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 15) -> None:
