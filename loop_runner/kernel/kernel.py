@@ -35,6 +35,7 @@ MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # one file that the model's code writes
 _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
 _NAMES_IN_NOTICE = 20
+_MAX_GONE = 1000  # lost names that are kept track of; a cell can make a million in a moment
 _TRIALS = 10  # how often a snapshot is taken again without a name that does not load
 _QUOTA_CHECK_S = 1.0  # how often the workspace is looked at while a cell runs
 _T = TypeVar("_T")
@@ -107,7 +108,7 @@ class Kernel:
         self._last, self._answer = snapshot, replace(answer, is_ready=False)
         try:
             failed = self._begin_life(snapshot)
-        except (KernelDiedError, _TimeOutError) as error:
+        except (KernelDiedError, _TimeOutError, wire.WireError) as error:
             failed = self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
         everything = failed.get("", "")
         self._loaded = {
@@ -286,7 +287,9 @@ class Kernel:
     def _snapshot_lost(self, error: Exception) -> Snapshot:
         kept = {variable.name for variable in self._last.variables}
         reason = f"saving it ended the kernel: {error}"
-        lost = tuple(Variable(name, "?", 0, "", "lost", reason) for name in sorted(self._names - kept))
+        lost = tuple(
+            Variable(name, "?", 0, "", "lost", reason) for name in sorted(self._names - kept)[:_MAX_GONE]
+        )
         self._last = Snapshot((*self._last.variables, *lost), self._last.blobs)
         self._restart()
         return self._last
@@ -336,7 +339,7 @@ class Kernel:
         self._last = Snapshot()
         try:
             self._begin_life(Snapshot())
-        except (KernelDiedError, _TimeOutError) as error:
+        except (KernelDiedError, _TimeOutError, wire.WireError) as error:
             raise KernelError(
                 f"the kernel does not start: {error}",
                 why="the model's code runs in it",
@@ -355,7 +358,7 @@ class Kernel:
             "cloudpickle": str(cloudpickle_dir()),
             "max_output_chars": self._settings.max_output_chars,
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
-            "gone": [_row(variable) for variable in snapshot.variables if variable.status == "lost"],
+            "gone": [_row(each) for each in snapshot.variables if each.status == "lost"][:_MAX_GONE],
         }
 
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:

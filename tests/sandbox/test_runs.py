@@ -32,7 +32,7 @@ def place():
 
 def run(place, tier, cells, **task):
     """A whole run: its outcome, and the texts of the first turn's calls."""
-    keys = {"kernel": {"require_tier": tier, "memory_mb": 512}, **task}
+    keys = {"kernel": {"require_tier": tier}, **task}
     return run_task(write_task(place / "task", root=cells, **keys), place / "run")
 
 
