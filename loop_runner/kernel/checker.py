@@ -1,7 +1,8 @@
-"""Finds out whether blobs load, in a process that is confined like the kernel and never ran a cell.
+"""The warm process beside the kernel: confined like it, imports done, and it never ran a cell.
 
-The host's side. Owns that process: started ahead of its first use, replaced when it ends. Each trial happens
-in a copy of it (``trial``). Never raises for what a blob does.
+The host's side. Owns that process: started ahead of its first use, replaced when it ends. It serves twice: it
+finds out whether blobs load, each time in a forked copy of itself (``trial``), and when the kernel is gone it
+takes its place, which is quicker than starting another. Never raises for what a blob does.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ class Checker:
         if self._process is not None:
             return
         self._process = KernelProcess(self._launch)
-        self._process.lm_line.close()  # nothing that loads has a model to ask
         self._is_ready = False
         with contextlib.suppress(KernelDiedError):  # told when it is used
             self._process.send(self._start_header())
@@ -57,14 +57,29 @@ class Checker:
                     return {"": f"it could not be tried whether it loads: {error}"}
         return {}
 
-    def _try(self, blobs: Sequence[bytes], seconds: float) -> dict[str, str]:
-        self.warm()
-        process = self._process
-        assert process is not None
+    def give(self) -> KernelProcess | None:
+        """The warm process, now the caller's to start as the kernel; None when none works."""
+        if self._process is None:
+            return None
+        try:
+            self._await_ready(self._process)
+        except (KernelDiedError, wire.WireError):
+            self.close()
+            return None
+        process, self._process = self._process, None
+        return process
+
+    def _await_ready(self, process: KernelProcess) -> None:
         if not self._is_ready:
             report.read_ready(_receive(process, _START_TIMEOUT_S))
             self._is_ready = True
         process.raw_output()  # what loading prints is nobody's
+
+    def _try(self, blobs: Sequence[bytes], seconds: float) -> dict[str, str]:
+        self.warm()
+        process = self._process
+        assert process is not None
+        self._await_ready(process)
         request = {"type": "try", "blobs": [len(blob) for blob in blobs], "seconds": seconds}
         process.send(request, b"".join(blobs))
         return report.read_tried(_receive(process, seconds + _SLACK_S))
@@ -73,6 +88,7 @@ class Checker:
         """End the process; another is started when needed."""
         if self._process is not None:
             self._process.close()
+            self._process.lm_line.close()
             self._process = None
 
 

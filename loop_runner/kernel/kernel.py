@@ -9,6 +9,7 @@ not checked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 import time
@@ -23,7 +24,7 @@ from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
-from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command
+from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command, preloaded
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.sandbox import SandboxReport, probe, require_tier
@@ -314,8 +315,14 @@ class Kernel:
         return self._life
 
     def _begin_life(self, snapshot: Snapshot) -> dict[str, str]:
-        """Start a process and load ``snapshot`` into it; names that failed, each with its reason."""
-        process = KernelProcess(self._launch)
+        """Load ``snapshot`` into the warm process or a new one; names that failed, each with its reason."""
+        warm = self._checker.give()
+        if warm is not None:
+            with contextlib.suppress(KernelDiedError):  # perhaps for reasons of its own: a new one shall tell
+                return self._begin_in(warm, snapshot)
+        return self._begin_in(KernelProcess(self._launch), snapshot)
+
+    def _begin_in(self, process: KernelProcess, snapshot: Snapshot) -> dict[str, str]:
         handler = LmHandler(
             process.lm_line,
             self._sub_model,
@@ -357,6 +364,8 @@ class Kernel:
             "workspace": str(self._workspace),
             "cloudpickle": str(cloudpickle_dir()),
             "max_output_chars": self._settings.max_output_chars,
+            "preload": preloaded(self._settings),
+            "is_warm": is_trial,  # it has time
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
             "gone": [_row(each) for each in snapshot.variables if each.status == "lost"][:_MAX_GONE],
         }
