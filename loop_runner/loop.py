@@ -225,7 +225,8 @@ class Loop:
     def _best_answer(self) -> Answer:
         """The answer of the pass with the best score, the latest of equals."""
         best: tuple[float, int] | None = None
-        for number in range(1, self._workspace.head().pass_number + 1):
+        first = reentry.first_pass_of_task(self._workspace)
+        for number in range(first, self._workspace.head().pass_number + 1):
             score = float(reentry.verdict(self._workspace, number).get("score", 0.0))
             best = max(best or (score, number), (score, number))
         if best is None:

@@ -6,9 +6,11 @@ and never reads the environment: the caller passes it in.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from loop_runner import config, inputs, prompts, verify
@@ -50,35 +52,63 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
     verify.build(task.verifiers, task.base_dir)
     _check_models(task, around.env)
     files = {
-        "task.yaml": config.dump_task(task).encode(),
-        "prompt.md": task.prompt.encode(),
-        "system.md": _system_prompt(task, texts).encode(),
-        **_example_files(task),
+        **task_files(task, texts),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
     }
     with Workspace.create(folder, name=task.name, files=files) as workspace:
         return _run(task, texts, workspace, around, folder)
 
 
-def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, object], ...] = ()) -> Outcome:
+def task_files(task: Task, texts: Inputs) -> dict[str, bytes]:
+    """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
+    return {
+        "task.yaml": config.dump_task(task).encode(),
+        "prompt.md": task.prompt.encode(),
+        "system.md": _system_prompt(task, texts).encode(),
+        **_example_files(task),
+    }
+
+
+def resume(
+    folder: Path,
+    around: Surroundings,
+    overrides: tuple[tuple[str, object], ...] = (),
+    *,
+    inputs_folder: Path | None = None,
+) -> Outcome:
     """Go on with the run in ``folder`` from its last commit. Raises ``WorkspaceError`` if it cannot be used.
 
-    ``overrides`` change the frozen task for this process only (a larger budget, say).
+    ``overrides`` change the frozen task for this process only (a larger budget, say); its commits say so.
+    ``inputs_folder`` is where the inputs lie on this machine, if not where the run began with them.
     """
     with Workspace.open(folder) as workspace:
         source = _text(workspace, "task.yaml")
         task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
-        task = replace(task, prompt=_text(workspace, "prompt.md"))
-        texts = inputs.from_json(_text(workspace, "inputs.json"), task.base_dir)
-        _refuse_changed_inputs(texts)
+        if not any(key == "prompt" for key, _ in overrides):
+            task = replace(task, prompt=_text(workspace, "prompt.md"))
+        texts = frozen_inputs(_text(workspace, "inputs.json"), task.base_dir, inputs_folder)
         _check_models(task, around.env)
+        workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
         return _run(task, texts, workspace, around, folder)
+
+
+def frozen_inputs(source: str, base_dir: Path, elsewhere: Path | None = None) -> Inputs:
+    """The inputs that ``inputs.json`` names, found where they lie now; ``elsewhere`` is looked in first.
+
+    Raises ``ConfigError`` when one is missing or is not what the run began with.
+    """
+    texts = inputs.from_json(source, base_dir)
+    if elsewhere is not None:
+        texts = inputs.found_in(texts, elsewhere)
+    _refuse_changed_inputs(texts)
+    return texts
 
 
 def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, folder: Path) -> Outcome:
     root, sub = _models(task)
     sizes = profile(registry.profile_name(root))
     ledger = Ledger(task.budget, workspace.spend(prices.price))
+    workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")
     with ExitStack() as stack:
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
@@ -207,10 +237,19 @@ def _describe(texts: Inputs) -> str:
 
 def _refuse_changed_inputs(texts: Inputs) -> None:
     changed = inputs.changed(texts)
-    if changed:
-        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    if not changed:
+        return
+    shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    paths = {text.name: text.path for text in texts.texts}
+    if gone := [name for name in changed if not paths[name].exists()]:
         raise ConfigError(
-            f"{len(changed)} of {len(texts.texts)} inputs have changed since the run began: {shown}",
-            why="notes, variables and citations of earlier passes are about the old texts",
-            hint="put the old files back, or start a new run",
+            f"{len(gone)} of {len(texts.texts)} inputs are not there: {paths[gone[0]]}"
+            + (f" and {len(gone) - 1} more" if len(gone) > 1 else ""),
+            why="a run folder names its inputs and their hashes; it does not hold them",
+            hint="put them there, or say where they lie on this machine with --inputs DIR",
         )
+    raise ConfigError(
+        f"{len(changed)} of {len(texts.texts)} inputs have changed since the run began: {shown}",
+        why="notes, variables and citations of earlier passes are about the old texts",
+        hint="put the old files back, or start a new run",
+    )

@@ -23,6 +23,8 @@ _COMMANDS = {
     "status": ("look", "Say where a run, or each run here, stands."),
     "log": ("look", "Print the story of a run, pass by pass."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
+    "fork": ("travel", "Make a new run that goes on from a moment of another one."),
+    "rewind": ("travel", "Take a run back to an earlier pass or turn."),
     "models": ("models", "List the models, or fetch a local one."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }

@@ -150,25 +150,23 @@ def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
             )
         return
     with History(find_run(run_name)) as history:
-        entries = [entry for entry in reversed(history.commits()) if entry.runner]
+        entries = [entry for entry in reversed(history.commits()) if _is_ours(entry)]
         if as_json:
             output.write_json(
                 {"run": str(history.folder), "commits": [_entry_as_json(one) for one in entries]}
             )
             return
-        for entry in sorted(entries, key=_order):
+        for entry in entries:
             indent = "" if entry.checkpoint.turn == 0 else "  "
             output.write(f"{entry.checkpoint.commit[:10]}  {indent}{entry.subject}{_seconds(entry)}")
-            if entry.is_pass:
+            if entry.is_pass and not entry.trailers.forked_from:
                 reason = _verdict(history, entry.checkpoint.pass_number).get("reason", "")
                 for line in str(reason).splitlines()[:6]:
                     output.write(f"{'':<14}{text.one_line(line, 100)}".rstrip())
 
 
-def _order(entry: Entry) -> tuple[int, int, int]:
-    """Turns before the merge that ends their pass."""
-    point = entry.checkpoint
-    return (point.pass_number, int(entry.is_pass), point.turn)
+def _is_ours(entry: Entry) -> bool:
+    return bool(entry.runner or entry.trailers.forked_from)
 
 
 def _seconds(entry: Entry) -> str:
