@@ -13,7 +13,11 @@ FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles
 MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
 TALKERS = {"model", "kernel", "workspace"}
 ALLOWED = {
-    "cli": FLOOR | MIDDLE | TALKERS | {"forking", "runs", "verify", "stop_hook", "loop", "session"},
+    "cli": FLOOR
+    | MIDDLE
+    | TALKERS
+    | {"comparing", "forking", "runs", "verify", "stop_hook", "loop", "session"},
+    "comparing": FLOOR | MIDDLE | TALKERS,
     "forking": FLOOR | MIDDLE | TALKERS | {"runs"},
     "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session", "stop_hook", "verify"},
     "loop": FLOOR | MIDDLE | TALKERS | {"session", "stop_hook", "verify", "reentry"},

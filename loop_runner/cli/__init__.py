@@ -24,6 +24,7 @@ _COMMANDS = {
     "log": ("look", "Print the story of a run, pass by pass."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
     "fork": ("travel", "Make a new run that goes on from a moment of another one."),
+    "diff": ("compare", "Say what differs between two moments of a run."),
     "rewind": ("travel", "Take a run back to an earlier pass or turn."),
     "models": ("models", "List the models, or fetch a local one."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),

@@ -131,13 +131,16 @@ class History:
                 return texts
             texts.append(TurnText(layout.to_text(reply), layout.to_text(output)))
 
+    def variables(self, at: str | None = None) -> tuple[Variable, ...]:
+        """The variables as the manifest lists them, without their blobs."""
+        with parsing(self.folder, layout.MANIFEST):
+            return layout.variables_from(self.read(layout.MANIFEST, at))
+
     def snapshot(self, at: str | None = None) -> Snapshot:
         """The variables with their blobs. A blob that is missing or damaged makes its variables lost."""
         blobs: dict[str, bytes] = {}
         variables = []
-        with parsing(self.folder, layout.MANIFEST):
-            listed = layout.variables_from(self.read(layout.MANIFEST, at))
-        for variable in listed:
+        for variable in self.variables(at):
             kept = variable
             if variable.blob and variable.blob not in blobs:
                 data = self._blob(variable.blob, at)
@@ -173,10 +176,14 @@ class History:
         first = next((each for each in commits if each.checkpoint.turn == 1), None)
         if first is None:
             return ()
+        return self.changes_between(first.parents[0], commits[0].checkpoint.commit)
+
+    def changes_between(self, old: str, new: str) -> tuple[Change, ...]:
+        """(kind, path) of each of the model's files that differs from the commit ``old`` to ``new``."""
         try:
-            return changes.between(self.git_dir, first.parents[0], commits[0].checkpoint.commit)
+            return changes.between(self.git_dir, old, new)
         except GitFailed as error:
-            raise damaged(self.folder, "HEAD", error.stderr) from error
+            raise damaged(self.folder, new, error.stderr) from error
 
     def calls(self, at: str | None = None) -> Iterator[Call]:
         """Every committed model call of the run, judges' included."""

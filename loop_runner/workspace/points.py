@@ -13,7 +13,7 @@ from loop_runner.records import Checkpoint
 from loop_runner.workspace.history import Entry, History
 from loop_runner.workspace.rewinding import REWOUND
 
-_POINT = re.compile(r"(?:(\d{1,9})(?:\.([1-9]\d{0,8}))?|rewound/([1-9]\d{0,8}))")
+_POINT = re.compile(r"(?:([0-9]{1,9})(?:\.([1-9][0-9]{0,8}))?|rewound/([1-9][0-9]{0,8}))")
 
 
 @dataclass(frozen=True, slots=True)
