@@ -17,6 +17,7 @@ ALLOWED = {
     | MIDDLE
     | TALKERS
     | {"comparing", "forking", "runs", "verify", "stop_hook", "loop", "session"},
+    "bisecting": FLOOR | MIDDLE | {"workspace"},
     "comparing": FLOOR | MIDDLE | TALKERS,
     "forking": FLOOR | MIDDLE | TALKERS | {"runs"},
     "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session", "stop_hook", "verify"},
