@@ -19,8 +19,9 @@ from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.loop import Loop, Models
+from loop_runner.loop import Loop, Models, PassFiles
 from loop_runner.model import prices, registry
+from loop_runner.model.client import ModelClient
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile, profile
 from loop_runner.records import Call, Checkpoint, Inputs, Message, Outcome
@@ -42,6 +43,17 @@ class Surroundings:
     should_stop: Callable[[], bool] = lambda: False
 
 
+@dataclass(frozen=True, slots=True)
+class Stead:
+    """What a replay puts in the place of the models, the ledger, the gates and other parts."""
+
+    open_client: Callable[[str], ModelClient]
+    ledger: Ledger
+    stop_hook: StopHook
+    pass_files: PassFiles
+    kernel: type[Kernel] = Kernel
+
+
 def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
     """Create the run folder ``folder`` and run ``task`` in it to one of its ends.
 
@@ -56,7 +68,7 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
     }
     with Workspace.create(folder, name=task.name, files=files) as workspace:
-        return _run(task, texts, workspace, around, folder)
+        return run_in(workspace, task, texts, around, folder)
 
 
 def task_files(task: Task, texts: Inputs) -> dict[str, bytes]:
@@ -89,7 +101,7 @@ def resume(
         texts = frozen_inputs(_text(workspace, "inputs.json"), task.base_dir, inputs_folder)
         _check_models(task, around.env)
         workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
-        return _run(task, texts, workspace, around, folder)
+        return run_in(workspace, task, texts, around, folder)
 
 
 def frozen_inputs(source: str, base_dir: Path, elsewhere: Path | None = None) -> Inputs:
@@ -104,17 +116,32 @@ def frozen_inputs(source: str, base_dir: Path, elsewhere: Path | None = None) ->
     return texts
 
 
-def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, folder: Path) -> Outcome:
+def run_in(
+    workspace: Workspace,
+    task: Task,
+    texts: Inputs,
+    around: Surroundings,
+    folder: Path,
+    stead: Stead | None = None,
+) -> Outcome:
+    """Open the parts of a run, run its loop to one of its ends, and close them."""
     root, sub = _models(task)
     sizes = profile(registry.profile_name(root))
-    ledger = Ledger(task.budget, workspace.spend(prices.price))
+    if stead is None:
+        stead = Stead(
+            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
+            Ledger(task.budget, workspace.spend(prices.price)),
+            StopHook(verify.build(task.verifiers, task.base_dir)),
+            lambda _number, files: files,
+        )
+    ledger = stead.ledger
     workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")
     with ExitStack() as stack:
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
         trace.append(_started(task, texts, folder, workspace.head()))
         switchboard = Switchboard(
-            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
+            stead.open_client,
             log=workspace.journal,
             # A reply served from the journal is charged too: what is committed does not count it yet.
             on_call=lambda call, _replayed: _charge(ledger, call),
@@ -126,7 +153,7 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
         settings = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
         )
-        kernel = Kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
+        kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
         stack.callback(kernel.close)
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
@@ -138,10 +165,11 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
             models=Models(root, system, _example(workspace), sizes, registry.window_tokens(root)),
             switchboard=switchboard,
             kernel=kernel,
-            stop_hook=StopHook(verify.build(task.verifiers, task.base_dir)),
+            stop_hook=stead.stop_hook,
             ledger=ledger,
             trace=trace,
             should_stop=around.should_stop,
+            pass_files=stead.pass_files,
         ).run()
 
 

@@ -27,6 +27,7 @@ _COMMANDS = {
     "diff": ("compare", "Say what differs between two moments of a run."),
     "bisect": ("bisect", "Find the first pass whose answer fails a command."),
     "rewind": ("travel", "Take a run back to an earlier pass or turn."),
+    "replay": ("replay", "Run a run again from its recorded replies, offline."),
     "models": ("models", "List the models, or fetch a local one."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }

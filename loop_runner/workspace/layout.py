@@ -321,6 +321,7 @@ class Trailers:
     seconds: float = 0.0
     runner: str = ""  # the version that made the commit; empty: not a turn or pass of ours
     started: str = ""  # when the process that made it took up the run; the same over all of its commits
+    folder: str = ""  # where the run folder lay then, as JSON: a path may hold a line break
     overrides: str = ""  # what that process was given for itself only, as JSON: dotted key to value
     forked_from: str = ""  # on a fork: where it left the other run, as "COMMIT pass 3 turn 7"
 
@@ -346,6 +347,8 @@ def message(subject: str, trailers: Trailers) -> str:
         lines.append(f"Loop-Forked-From: {trailers.forked_from}")
     if trailers.started:
         lines.append(f"Loop-Started: {trailers.started}")
+    if trailers.folder:
+        lines.append(f"Loop-Folder: {trailers.folder}")
     if trailers.overrides:
         lines.append(f"Loop-Set: {trailers.overrides}")
     if trailers.runner:
@@ -368,6 +371,7 @@ def trailers_from(text: str) -> Trailers:
         seconds=_seconds(found.get("Seconds")),
         runner=found.get("Runner", ""),
         started=found.get("Started", ""),
+        folder=found.get("Folder", ""),
         overrides=found.get("Set", ""),
         forked_from=found.get("Forked-From", ""),
     )

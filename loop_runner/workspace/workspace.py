@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import time
@@ -309,6 +310,7 @@ class Workspace:
             seconds,
             __version__,
             started=self.started,
+            folder=json.dumps(str(self.folder)) if self.started else "",
             overrides=self.overrides,
         )
 
