@@ -79,6 +79,7 @@ class History:
         require_git_dir(folder)
         self._git = Git(self.git_dir)
         self._objects = ObjectReader(self.git_dir)
+        self._require_checked_out()
         require_format(folder, self.read(layout.FORMAT_FILE, at=self.head_commit().oid))
 
     # ── where it stands ─────────────────────────────────────────────────────────────────────────────
@@ -268,6 +269,18 @@ class History:
         if found is None:
             raise damaged(self.folder, oid)
         return found.data
+
+    def _require_checked_out(self) -> None:
+        """A clone of a remote whose HEAD names no branch has commits and stands on none of them."""
+        if self._get("HEAD") is not None:
+            return
+        branches = self._run("for-each-ref", "--format=%(refname:lstrip=3)", "refs/remotes").decode().split()
+        if branches:
+            raise WorkspaceError(
+                f"{self.folder} is a clone with nothing checked out",
+                why="the remote's HEAD names a branch that it does not have",
+                hint=f"`git -C {self.folder} switch {branches[0]}`",
+            )
 
     def _is_listed(self, path: str, at: str) -> bool:
         """The commit says that there is such a path: to a reading git, missing and damaged look the same."""
