@@ -9,6 +9,8 @@ from tests.support.commands import loop_runner
 from tests.support.git import assert_clean, git, tree
 from tests.support.tasks import cell, ready, write_task
 
+pytestmark = pytest.mark.slow
+
 ROOT = [
     cell(
         "words = ['one']\nopen('notes/plan.md', 'w').write('count\\r\\n')\nopen('.gitattributes', 'w').write('* text\\n')"
@@ -30,7 +32,7 @@ def json_of(*args, cwd, code=0):
 
 @pytest.fixture
 def place(tmp_path):
-    """``runs/scripted`` stopped after its first pass, and the tree that it ends with when it goes on there."""
+    """``runs/scripted`` stopped after its first pass, and ``kept``, which went on where it was."""
     root = [ROOT[0], cell(PROGRAM), *ROOT[1:]]
     write_task(tmp_path / "task", root=root, sub=[{"reply": "two"}])
     assert loop_runner("run", "task/task.yaml", "-q", "--passes", "1", cwd=tmp_path).returncode == 3
@@ -101,8 +103,8 @@ def test_a_clone_of_a_remote_whose_head_is_elsewhere_says_what_to_type(place):
     git(place, "clone", "-q", "remote.git", "copy")
     result = loop_runner("resume", "copy", cwd=place)
     assert result.returncode == 2
-    (hint,) = [line for line in result.stderr.splitlines() if "what to do" in line]
-    assert "git -C copy switch main" in hint
+    assert "what to do: `git -C " in result.stderr
+    assert "copy switch main`" in result.stderr
     git(place / "copy", "switch", "-q", "main")
     goes_on(place, "copy")
 

@@ -1,7 +1,7 @@
 """A replay makes the same tree from the recorded replies, asks nobody, and says where it cannot."""
 
 import json
-import os
+import re
 import shutil
 import signal
 
@@ -11,6 +11,8 @@ import yaml
 from tests.support.commands import loop_runner, started
 from tests.support.git import git, tree
 from tests.support.tasks import cell, ready, write_task
+
+pytestmark = pytest.mark.slow
 
 FAN_OUT = "print(llm_batch([f'how many in {n}?' for n in range(20)]))"
 
@@ -68,7 +70,7 @@ def test_a_run_that_was_killed_and_resumed_replays(tmp_path):
 
 
 def test_sub_calls_side_by_side_with_the_same_prompt_replay(tmp_path):
-    batch = "print(llm_batch(['same?'] * 8 + ['other?', 'same?']))\nkept = {w for w in 'a b c d'.split()}\nprint(kept)"
+    batch = "print(llm_batch(['same?'] * 8 + ['other?', 'same?']))\nkept = set('abcd')\nprint(kept)"
     run = make(
         tmp_path, [cell(batch), ready("42")], sub=[{"contains": "same", "reply": "yes"}, {"reply": "no"}]
     )
@@ -104,10 +106,7 @@ def test_settings_of_one_start_only_are_in_the_record(tmp_path):
 def test_what_is_left_of_a_time_limit_is_told_again_as_it_was(tmp_path):
     slow = "import time\ntime.sleep(1.2)\nanswer['content'] = '41'\nanswer['ready'] = True"
     run = make(tmp_path, [cell(slow), ready("42")], budget={"wall": "90s"})
-    assert (
-        " s\n" in (run / "passes/0002/injected.md").read_text()
-        or "88 s" in (run / "passes/0002/injected.md").read_text()
-    )
+    assert re.search(r"\b[78]\d s\b", (run / "passes/0002/injected.md").read_text())
     assert replayed(tmp_path)["status"] == "same"
 
 
@@ -178,7 +177,7 @@ def test_inputs_that_lie_elsewhere_are_named_and_found_with_inputs(place):
 @pytest.fixture
 def judged(tmp_path):
     """A run whose gate is a program: it accepts 42, and says when."""
-    gate = "import pathlib, time; print('at', time.time_ns()); exit('42' not in pathlib.Path('answer.md').read_text())"
+    gate = "import time; print('at', time.time_ns()); exit('42' not in open('answer.md').read())"
     (tmp_path / "task").mkdir()
     (tmp_path / "task/gate.py").write_text(gate)
     make(tmp_path, [ready("41"), ready("42")], verifiers=[{"command": ["python3", "gate.py"]}])
@@ -188,11 +187,8 @@ def judged(tmp_path):
 def test_a_gate_that_says_the_same_in_other_words_is_a_difference_of_its_own(judged):
     data = replayed(judged, code=3)
     assert (data["status"], data["differences"], data["first_difference"]) == ("differs", [], None)
-    assert [(one["pass"], one["recorded"], one["now"]) for one in data["verdicts"]][0] == (
-        1,
-        "block",
-        "block",
-    )
+    first = data["verdicts"][0]
+    assert (first["pass"], first["recorded"], first["now"]) == (1, "block", "block")
     said = loop_runner("replay", "scripted", cwd=judged).stdout
     assert "pass 1: recorded block, now block, in other words" in said
 
@@ -263,4 +259,4 @@ def test_a_replay_writes_over_nothing(place):
     result = loop_runner("replay", "scripted", "--to", "there", cwd=place)
     assert result.returncode == 2
     assert "is not empty" in result.stderr
-    assert os.listdir(place / "there") == ["mine.txt"]  # noqa: PTH208 - a list is what is compared
+    assert [path.name for path in (place / "there").iterdir()] == ["mine.txt"]
