@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,10 @@ _NO_ANSWER = {
 }
 
 
+PassFiles = Callable[[int, Mapping[str, bytes]], Mapping[str, bytes]]
+"""Given a pass's number and the files that its end adds, says which to commit; a replay has a say in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """Which models a run uses and what they are told."""
@@ -75,6 +79,7 @@ class Loop:
         ledger: Ledger,
         trace: Trace,
         should_stop: Callable[[], bool] = lambda: False,
+        pass_files: PassFiles = lambda _number, files: files,
     ) -> None:
         self._task = task
         self._inputs = inputs
@@ -86,6 +91,7 @@ class Loop:
         self._ledger = ledger
         self._trace = trace
         self._should_stop = should_stop
+        self._pass_files = pass_files
 
     def run(self) -> Outcome:
         """Run passes until the stop hook allows the end, a limit is reached or somebody interrupts."""
@@ -187,10 +193,13 @@ class Loop:
         checkpoint = self._workspace.commit_pass(
             number,
             outcome,
-            files={
-                f"{folder}/verdict.json": _json(verdict),
-                f"{folder}/pass.json": _json(self._pass_record(number, outcome)),
-            },
+            files=self._pass_files(
+                number,
+                {
+                    f"{folder}/verdict.json": _json(verdict),
+                    f"{folder}/pass.json": _json(self._pass_record(number, outcome)),
+                },
+            ),
             seconds=seconds,
         )
         reason = decision.reason if isinstance(decision, Block) else ""
@@ -225,7 +234,8 @@ class Loop:
     def _best_answer(self) -> Answer:
         """The answer of the pass with the best score, the latest of equals."""
         best: tuple[float, int] | None = None
-        for number in range(1, self._workspace.head().pass_number + 1):
+        first = reentry.first_pass_of_task(self._workspace)
+        for number in range(first, self._workspace.head().pass_number + 1):
             score = float(reentry.verdict(self._workspace, number).get("score", 0.0))
             best = max(best or (score, number), (score, number))
         if best is None:

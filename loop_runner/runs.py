@@ -6,9 +6,11 @@ and never reads the environment: the caller passes it in.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from loop_runner import config, inputs, prompts, verify
@@ -17,8 +19,9 @@ from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.loop import Loop, Models
+from loop_runner.loop import Loop, Models, PassFiles
 from loop_runner.model import prices, registry
+from loop_runner.model.client import ModelClient
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile, profile
 from loop_runner.records import Call, Checkpoint, Inputs, Message, Outcome
@@ -40,6 +43,17 @@ class Surroundings:
     should_stop: Callable[[], bool] = lambda: False
 
 
+@dataclass(frozen=True, slots=True)
+class Stead:
+    """What a replay puts in the place of the models, the ledger, the gates and other parts."""
+
+    open_client: Callable[[str], ModelClient]
+    ledger: Ledger
+    stop_hook: StopHook
+    pass_files: PassFiles
+    kernel: type[Kernel] = Kernel
+
+
 def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
     """Create the run folder ``folder`` and run ``task`` in it to one of its ends.
 
@@ -50,41 +64,84 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
     verify.build(task.verifiers, task.base_dir)
     _check_models(task, around.env)
     files = {
+        **task_files(task, texts),
+        "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
+    }
+    with Workspace.create(folder, name=task.name, files=files) as workspace:
+        return run_in(workspace, task, texts, around, folder)
+
+
+def task_files(task: Task, texts: Inputs) -> dict[str, bytes]:
+    """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
+    return {
         "task.yaml": config.dump_task(task).encode(),
         "prompt.md": task.prompt.encode(),
         "system.md": _system_prompt(task, texts).encode(),
         **_example_files(task),
-        "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
     }
-    with Workspace.create(folder, name=task.name, files=files) as workspace:
-        return _run(task, texts, workspace, around, folder)
 
 
-def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, object], ...] = ()) -> Outcome:
+def resume(
+    folder: Path,
+    around: Surroundings,
+    overrides: tuple[tuple[str, object], ...] = (),
+    *,
+    inputs_folder: Path | None = None,
+) -> Outcome:
     """Go on with the run in ``folder`` from its last commit. Raises ``WorkspaceError`` if it cannot be used.
 
-    ``overrides`` change the frozen task for this process only (a larger budget, say).
+    ``overrides`` change the frozen task for this process only (a larger budget, say); its commits say so.
+    ``inputs_folder`` is where the inputs lie on this machine, if not where the run began with them.
     """
     with Workspace.open(folder) as workspace:
         source = _text(workspace, "task.yaml")
         task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
-        task = replace(task, prompt=_text(workspace, "prompt.md"))
-        texts = inputs.from_json(_text(workspace, "inputs.json"), task.base_dir)
-        _refuse_changed_inputs(texts)
+        if not any(key == "prompt" for key, _ in overrides):
+            task = replace(task, prompt=_text(workspace, "prompt.md"))
+        texts = frozen_inputs(_text(workspace, "inputs.json"), task.base_dir, inputs_folder)
         _check_models(task, around.env)
-        return _run(task, texts, workspace, around, folder)
+        workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
+        return run_in(workspace, task, texts, around, folder)
 
 
-def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, folder: Path) -> Outcome:
+def frozen_inputs(source: str, base_dir: Path, elsewhere: Path | None = None) -> Inputs:
+    """The inputs that ``inputs.json`` names, found where they lie now; ``elsewhere`` is looked in first.
+
+    Raises ``ConfigError`` when one is missing or is not what the run began with.
+    """
+    texts = inputs.from_json(source, base_dir)
+    if elsewhere is not None:
+        texts = inputs.found_in(texts, elsewhere)
+    _refuse_changed_inputs(texts)
+    return texts
+
+
+def run_in(
+    workspace: Workspace,
+    task: Task,
+    texts: Inputs,
+    around: Surroundings,
+    folder: Path,
+    stead: Stead | None = None,
+) -> Outcome:
+    """Open the parts of a run, run its loop to one of its ends, and close them."""
     root, sub = _models(task)
     sizes = profile(registry.profile_name(root))
-    ledger = Ledger(task.budget, workspace.spend(prices.price))
+    if stead is None:
+        stead = Stead(
+            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
+            Ledger(task.budget, workspace.spend(prices.price)),
+            StopHook(verify.build(task.verifiers, task.base_dir)),
+            lambda _number, files: files,
+        )
+    ledger = stead.ledger
+    workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")
     with ExitStack() as stack:
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
         trace.append(_started(task, texts, folder, workspace.head()))
         switchboard = Switchboard(
-            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
+            stead.open_client,
             log=workspace.journal,
             # A reply served from the journal is charged too: what is committed does not count it yet.
             on_call=lambda call, _replayed: _charge(ledger, call),
@@ -96,7 +153,7 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
         settings = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
         )
-        kernel = Kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
+        kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
         stack.callback(kernel.close)
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
@@ -108,10 +165,11 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
             models=Models(root, system, _example(workspace), sizes, registry.window_tokens(root)),
             switchboard=switchboard,
             kernel=kernel,
-            stop_hook=StopHook(verify.build(task.verifiers, task.base_dir)),
+            stop_hook=stead.stop_hook,
             ledger=ledger,
             trace=trace,
             should_stop=around.should_stop,
+            pass_files=stead.pass_files,
         ).run()
 
 
@@ -207,10 +265,19 @@ def _describe(texts: Inputs) -> str:
 
 def _refuse_changed_inputs(texts: Inputs) -> None:
     changed = inputs.changed(texts)
-    if changed:
-        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    if not changed:
+        return
+    shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    paths = {text.name: text.path for text in texts.texts}
+    if gone := [name for name in changed if not paths[name].exists()]:
         raise ConfigError(
-            f"{len(changed)} of {len(texts.texts)} inputs have changed since the run began: {shown}",
-            why="notes, variables and citations of earlier passes are about the old texts",
-            hint="put the old files back, or start a new run",
+            f"{len(gone)} of {len(texts.texts)} inputs are not there: {paths[gone[0]]}"
+            + (f" and {len(gone) - 1} more" if len(gone) > 1 else ""),
+            why="a run folder names its inputs and their hashes; it does not hold them",
+            hint="put them there, or say where they lie on this machine with --inputs DIR",
         )
+    raise ConfigError(
+        f"{len(changed)} of {len(texts.texts)} inputs have changed since the run began: {shown}",
+        why="notes, variables and citations of earlier passes are about the old texts",
+        hint="put the old files back, or start a new run",
+    )

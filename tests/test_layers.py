@@ -13,7 +13,14 @@ FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles
 MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
 TALKERS = {"model", "kernel", "workspace"}
 ALLOWED = {
-    "cli": FLOOR | MIDDLE | TALKERS | {"runs", "verify", "stop_hook", "loop", "session"},
+    "cli": FLOOR
+    | MIDDLE
+    | TALKERS
+    | {"comparing", "forking", "replaying", "runs", "verify", "stop_hook", "loop", "session"},
+    "bisecting": FLOOR | MIDDLE | {"workspace"},
+    "comparing": FLOOR | MIDDLE | TALKERS,
+    "replaying": FLOOR | MIDDLE | TALKERS | {"forking", "runs", "stop_hook", "verify"},
+    "forking": FLOOR | MIDDLE | TALKERS | {"runs"},
     "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session", "stop_hook", "verify"},
     "loop": FLOOR | MIDDLE | TALKERS | {"session", "stop_hook", "verify", "reentry"},
     "reentry": FLOOR | MIDDLE | {"workspace"},

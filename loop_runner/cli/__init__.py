@@ -23,6 +23,11 @@ _COMMANDS = {
     "status": ("look", "Say where a run, or each run here, stands."),
     "log": ("look", "Print the story of a run, pass by pass."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
+    "fork": ("travel", "Make a new run that goes on from a moment of another one."),
+    "diff": ("compare", "Say what differs between two moments of a run."),
+    "bisect": ("bisect", "Find the first pass whose answer fails a command."),
+    "rewind": ("travel", "Take a run back to an earlier pass or turn."),
+    "replay": ("replay", "Run a run again from its recorded replies, offline."),
     "models": ("models", "List the models, or fetch a local one."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }

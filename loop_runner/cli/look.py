@@ -11,12 +11,13 @@ import click
 
 from loop_runner import config, text
 from loop_runner.cli import output
-from loop_runner.cli.folders import all_runs, find_run
+from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
 from loop_runner.records import Checkpoint, Spend
-from loop_runner.workspace import layout
+from loop_runner.workspace import layout, points
 from loop_runner.workspace.history import Entry, History, parsing
+from loop_runner.workspace.points import Point
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
@@ -150,25 +151,23 @@ def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
             )
         return
     with History(find_run(run_name)) as history:
-        entries = [entry for entry in reversed(history.commits()) if entry.runner]
+        entries = [entry for entry in reversed(history.commits()) if _is_ours(entry)]
         if as_json:
             output.write_json(
                 {"run": str(history.folder), "commits": [_entry_as_json(one) for one in entries]}
             )
             return
-        for entry in sorted(entries, key=_order):
+        for entry in entries:
             indent = "" if entry.checkpoint.turn == 0 else "  "
             output.write(f"{entry.checkpoint.commit[:10]}  {indent}{entry.subject}{_seconds(entry)}")
-            if entry.is_pass:
+            if entry.is_pass and not entry.trailers.forked_from:
                 reason = _verdict(history, entry.checkpoint.pass_number).get("reason", "")
                 for line in str(reason).splitlines()[:6]:
                     output.write(f"{'':<14}{text.one_line(line, 100)}".rstrip())
 
 
-def _order(entry: Entry) -> tuple[int, int, int]:
-    """Turns before the merge that ends their pass."""
-    point = entry.checkpoint
-    return (point.pass_number, int(entry.is_pass), point.turn)
+def _is_ours(entry: Entry) -> bool:
+    return bool(entry.runner or entry.trailers.forked_from)
 
 
 def _seconds(entry: Entry) -> str:
@@ -192,22 +191,63 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN[@PASS[.TURN]]")
 @click.argument("pass_number", metavar="[PASS]", type=click.IntRange(1), required=False)
 @_JSON
 def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
-    """Print the answer of a run with its verdict, or all that happened in one pass.
+    """Print the answer of a run with its verdict, or all that happened in one pass or turn.
+
+    RUN@2 is the same as RUN 2; RUN@2.4 is turn 4 of it, with the answer as it was then.
 
     \b
     Example:  loop-runner show runs/contract-review 2
     """
-    with History(find_run(run_name)) as history:
-        data = _answer(history) if pass_number is None else _pass(history, pass_number)
+    folder, point = find_run_at(run_name)
+    with History(folder) as history:
+        data, lines = _shown(history, point, pass_number)
         if as_json:
             output.write_json(data)
             return
-        for line in _answer_lines(data) if pass_number is None else _pass_lines(data):
+        for line in lines:
             output.write(line)
+
+
+def _shown(
+    history: History, point: Point | None, pass_number: int | None
+) -> tuple[dict[str, Any], Iterator[str]]:
+    """What was asked for, as data and as lines."""
+    if point is not None and point.turn is not None:
+        data = _one_turn(history, point)
+        return data, _turn_lines(data)
+    number = pass_number or (point.pass_number if point is not None else None)
+    if number:
+        data = _pass(history, number)
+        return data, _pass_lines(data)
+    data = _answer(history)
+    return data, _answer_lines(data)
+
+
+def _one_turn(history: History, point: Point) -> dict[str, Any]:
+    at = points.find(history, point)
+    folder = f"passes/{at.pass_number:04d}/turns/{at.turn:04d}"
+    return {
+        "run": str(history.folder),
+        "commit": at.commit,
+        "pass": at.pass_number,
+        "turn": at.turn,
+        **_turn(history, folder),
+        "answer": history.answer(at.commit).content,
+    }
+
+
+def _turn_lines(data: dict[str, Any]) -> Iterator[str]:
+    calls = output.plural(data["subcalls"], "sub-call")
+    yield f"Pass {data['pass']} turn {data['turn']}, {calls}: the model wrote\n"
+    yield text.fence(data["reply"])
+    yield "\nand was told\n"
+    yield data["told"].rstrip()
+    yield "\nThe answer was then\n"
+    yield data["answer"].rstrip() or "(no answer yet)"
 
 
 def _answer(history: History) -> dict[str, Any]:

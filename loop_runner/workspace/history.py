@@ -32,13 +32,22 @@ class Entry:
     checkpoint: Checkpoint
     parents: tuple[str, ...]
     committed_at: float  # seconds since the epoch
-    seconds: float  # how long the turn or the verification took
-    runner: str  # version that made it; empty: a person's own commit
+    trailers: layout.Trailers
 
     @property
     def subject(self) -> str:
         """The commit's first line."""
         return self.checkpoint.subject
+
+    @property
+    def seconds(self) -> float:
+        """How long the turn or the verification took."""
+        return self.trailers.seconds
+
+    @property
+    def runner(self) -> str:
+        """The version that made it; empty: a fork, or a person's own commit."""
+        return self.trailers.runner
 
     @property
     def is_pass(self) -> bool:
@@ -70,16 +79,26 @@ class History:
         require_git_dir(folder)
         self._git = Git(self.git_dir)
         self._objects = ObjectReader(self.git_dir)
+        self._require_checked_out()
         require_format(folder, self.read(layout.FORMAT_FILE, at=self.head_commit().oid))
 
     # ── where it stands ─────────────────────────────────────────────────────────────────────────────
 
     def head(self) -> Checkpoint:
         """The newest checkpoint. A person's own commit on top counts as the turn or pass below it."""
-        head = commit = self.head_commit()
+        return self.checkpoint("HEAD")
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """What the commit called ``name`` counts as. A fork of an accepted pass is a run that goes on."""
+        top = commit = self.commit(name)
+        is_forked = False
         while not commit.trailers.runner and commit.parents:
+            is_forked = is_forked or bool(commit.trailers.forked_from)
             commit = self.commit(commit.parents[0])
-        return replace(_checkpoint(commit), commit=head.oid)
+        found = _checkpoint(commit)
+        if is_forked and found.outcome == "accepted":
+            found = replace(found, outcome="stopped")
+        return replace(found, commit=top.oid)
 
     def running(self) -> lock.Holder | None:
         """Who is running in the folder now; None when nobody is."""
@@ -113,13 +132,16 @@ class History:
                 return texts
             texts.append(TurnText(layout.to_text(reply), layout.to_text(output)))
 
+    def variables(self, at: str | None = None) -> tuple[Variable, ...]:
+        """The variables as the manifest lists them, without their blobs."""
+        with parsing(self.folder, layout.MANIFEST):
+            return layout.variables_from(self.read(layout.MANIFEST, at))
+
     def snapshot(self, at: str | None = None) -> Snapshot:
         """The variables with their blobs. A blob that is missing or damaged makes its variables lost."""
         blobs: dict[str, bytes] = {}
         variables = []
-        with parsing(self.folder, layout.MANIFEST):
-            listed = layout.variables_from(self.read(layout.MANIFEST, at))
-        for variable in listed:
+        for variable in self.variables(at):
             kept = variable
             if variable.blob and variable.blob not in blobs:
                 data = self._blob(variable.blob, at)
@@ -137,10 +159,10 @@ class History:
 
     # ── the story ───────────────────────────────────────────────────────────────────────────────────
 
-    def commits(self, *, first_parent: bool = False) -> list[Entry]:
+    def commits(self, *, first_parent: bool = False, at: str | None = None) -> list[Entry]:
         """Every commit, the newest first; with ``first_parent`` the passes and what stands between them."""
         options = ["--first-parent"] if first_parent else ["--topo-order"]
-        text = self._run("log", "-z", "--format=%H%n%P%n%ct%n%B", *options, "HEAD", "--")
+        text = self._run("log", "-z", "--format=%H%n%P%n%ct%n%B", *options, at or "HEAD", "--")
         return [_entry(record) for record in layout.to_text(text).split("\0") if record.strip()]
 
     def passes(self) -> list[Entry]:
@@ -155,10 +177,14 @@ class History:
         first = next((each for each in commits if each.checkpoint.turn == 1), None)
         if first is None:
             return ()
+        return self.changes_between(first.parents[0], commits[0].checkpoint.commit)
+
+    def changes_between(self, old: str, new: str) -> tuple[Change, ...]:
+        """(kind, path) of each of the model's files that differs from the commit ``old`` to ``new``."""
         try:
-            return changes.between(self.git_dir, first.parents[0], commits[0].checkpoint.commit)
+            return changes.between(self.git_dir, old, new)
         except GitFailed as error:
-            raise damaged(self.folder, "HEAD", error.stderr) from error
+            raise damaged(self.folder, new, error.stderr) from error
 
     def calls(self, at: str | None = None) -> Iterator[Call]:
         """Every committed model call of the run, judges' included."""
@@ -168,10 +194,10 @@ class History:
                     calls = layout.calls_from_jsonl(self.read(path, at) or b"")
                 yield from calls
 
-    def spend(self, price: Price | None = None) -> Spend:
+    def spend(self, price: Price | None = None, at: str | None = None) -> Spend:
         """What the commits say was used. Without ``price``, dollars are unknown once a model was asked."""
-        calls = list(self.calls())
-        entries = self.commits()
+        calls = list(self.calls(at))
+        entries = self.commits(at=at)
         dollars = [price(call.model, call.reply.usage) if price else None for call in calls]
         known = [each for each in dollars if each is not None]
         return Spend(
@@ -207,6 +233,24 @@ class History:
             raise damaged(self.folder, name)
         return _commit(found)
 
+    def base_of(self, pass_number: int, head: Commit) -> str:
+        """The commit that the pass's first turn was made after; ``head`` itself when the pass has no turn."""
+        commit = head
+        while (said := commit.trailers).pass_number == pass_number or not said.runner:
+            is_end = said.turn == 0 and bool(said.runner)
+            if is_end or not commit.parents:
+                break
+            if said.turn == 1:
+                return commit.parents[0]
+            commit = self.commit(commit.parents[0])
+        return head.oid
+
+    def refs(self, prefix: str) -> dict[int, str]:
+        """The commits kept under ``prefix``/N: number to id, in order."""
+        listed = self._run("for-each-ref", "--format=%(refname) %(objectname)", prefix).decode().split("\n")
+        found = (line.rpartition("/")[2].split(" ") for line in listed if line)
+        return dict(sorted((int(number), oid) for number, oid in found if number.isdecimal()))
+
     def tree(self, commit: str, prefix: str = "") -> dict[bytes, tuple[str, str]]:
         """Every file of a commit below ``prefix``: path to (mode, blob id)."""
         where = ["--", prefix] if prefix else []
@@ -225,6 +269,18 @@ class History:
         if found is None:
             raise damaged(self.folder, oid)
         return found.data
+
+    def _require_checked_out(self) -> None:
+        """A clone of a remote whose HEAD names no branch has commits and stands on none of them."""
+        if self._get("HEAD") is not None:
+            return
+        branches = self._run("for-each-ref", "--format=%(refname:lstrip=3)", "refs/remotes").decode().split()
+        if branches:
+            raise WorkspaceError(
+                f"{self.folder} is a clone with nothing checked out",
+                why="the remote's HEAD names a branch that it does not have",
+                hint=f"`git -C {self.folder} switch {branches[0]}`",
+            )
 
     def _is_listed(self, path: str, at: str) -> bool:
         """The commit says that there is such a path: to a reading git, missing and damaged look the same."""
@@ -262,6 +318,8 @@ def require_git_dir(folder: Path) -> None:
     """Raise ``WorkspaceError`` unless ``folder`` looks like a run folder from outside."""
     git_dir = folder / ".git"
     try:
+        if (git_dir / "shallow").exists():
+            raise _is_shallow(folder)
         if git_dir.is_dir() and (git_dir / "HEAD").is_file():
             return
         if not git_dir.is_dir() and (folder / ".git.new").is_dir():
@@ -278,6 +336,14 @@ def require_git_dir(folder: Path) -> None:
             exit_code=4,
         ) from error
     raise not_a_run(folder)
+
+
+def _is_shallow(folder: Path) -> WorkspaceError:
+    return WorkspaceError(
+        f"{folder} is a shallow clone",
+        why="what the run has used and done is told from its whole history",
+        hint=f"`git -C {folder} fetch --unshallow`",
+    )
 
 
 def not_a_run(folder: Path) -> WorkspaceError:
@@ -347,8 +413,7 @@ def _checkpoint(commit: Commit) -> Checkpoint:
 def _entry(record: str) -> Entry:
     oid, parents, seconds, message = record.lstrip("\n").split("\n", 3)
     commit = Commit(oid, "", tuple(parents.split()), message)
-    said = commit.trailers
-    return Entry(_checkpoint(commit), commit.parents, float(seconds), said.seconds, said.runner)
+    return Entry(_checkpoint(commit), commit.parents, float(seconds), commit.trailers)
 
 
 def _lost(variable: Variable) -> Variable:

@@ -10,29 +10,43 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
 from loop_runner import __version__
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Answer, Checkpoint, PassOutcome, Snapshot, Spend, TurnRecord
-from loop_runner.workspace import checkout, durable, fast_import, faults, journal, layout, packs, recovery
+from loop_runner.workspace import (
+    checkout,
+    durable,
+    fast_import,
+    faults,
+    journal,
+    layout,
+    packs,
+    points,
+    recovery,
+    rewinding,
+)
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import Git, GitFailed
-from loop_runner.workspace.history import Commit, History, Price
+from loop_runner.workspace.history import History, Price, damaged
 from loop_runner.workspace.journal import Journal
 from loop_runner.workspace.layout import Trailers, TurnText
 from loop_runner.workspace.lock import Lock
+from loop_runner.workspace.points import Point
 from loop_runner.workspace.walk import Limits, Walked, Walker
 
 _PRIVATE = "loop-runner"
 _BRANCH = "refs/heads/main"
+_COPY_TIMEOUT_S = 3600.0
 _MODEL_PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
 
 # Laid out by hand: the same repository whatever git is installed, with no template and no hooks.
@@ -65,6 +79,8 @@ class Workspace:
         self.private_folder = folder / ".git" / _PRIVATE
         self.model_folder = folder / layout.MODEL_FOLDER
         self.set_aside: str | None = None
+        self.started = ""  # what the next commits say of the process that makes them: see ``Trailers``
+        self.overrides = ""
         self._lock = held
         self._limits = limits
         self._git = Git(folder / ".git", held.fd)
@@ -105,9 +121,34 @@ class Workspace:
         Raises ``WorkspaceError`` when something is there already, ``EnvironmentFault`` without git or space.
         """
         folder = folder.absolute()
+        first = NewCommit(
+            layout.message(f"run: {name}", Trailers(runner=__version__)),
+            int(time.time()),
+            set_paths=_blobs(layout.creation_files(_checked(files))),
+        )
         with faults.told(folder, "making the run folder"), _claimed(folder):
             _refuse_contents(folder)
-            held = _lay_out(folder, name, layout.creation_files(_checked(files)))
+            held = _lay_out(folder, lambda git: fast_import.write(git, first))
+        return cls(folder, held, limits=limits)
+
+    @classmethod
+    def fork(
+        cls,
+        folder: Path,
+        *,
+        source: History,
+        commit: NewCommit,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> Workspace:
+        """Make the run folder ``folder`` with ``commit`` on top of what its parents are in ``source``.
+
+        The objects are copied, so the two runs share nothing. Of ``source`` nothing but git's objects is
+        read, so it may be going on. Raises what ``create`` raises, and ``WorkspaceError`` for a damaged one.
+        """
+        folder = folder.absolute()
+        with faults.told(folder, "making the run folder"), _claimed(folder):
+            _refuse_contents(folder)
+            held = _lay_out(folder, lambda git: _branch_off(git, source, commit))
         return cls(folder, held, limits=limits)
 
     @classmethod
@@ -206,7 +247,7 @@ class Workspace:
         calls = [*turn.calls, *self.journal.calls()]
         ours, gone, blobs = self._turn_files(turn, walked)
         ours |= layout.turn_files(turn, calls) | _checked(files)
-        trailers = Trailers(turn.pass_number, turn.number, None, turn.seconds, __version__)
+        trailers = self._trailers(turn.pass_number, turn.number, None, turn.seconds)
         checkpoint = self._commit(
             NewCommit(
                 message=layout.message(layout.turn_subject(turn), trailers),
@@ -244,8 +285,8 @@ class Workspace:
             path = f"{layout.pass_folder(pass_number)}/calls.jsonl"
             ours[path] = layout.calls_to_jsonl(layout.in_order(calls))
         head = self._history.commit(self._head.commit)
-        base = self._base_of(pass_number, head)
-        trailers = Trailers(pass_number, 0, outcome, seconds, __version__)
+        base = self._history.base_of(pass_number, head)
+        trailers = self._trailers(pass_number, 0, outcome, seconds)
         checkpoint = self._commit(
             NewCommit(
                 message=layout.message(subject or f"pass {pass_number}: {outcome}", trailers),
@@ -260,6 +301,18 @@ class Workspace:
         self._set_index()
         self._joiner.start()
         return checkpoint
+
+    def _trailers(self, pass_number: int, turn: int, outcome: PassOutcome | None, seconds: float) -> Trailers:
+        return Trailers(
+            pass_number,
+            turn,
+            outcome,
+            seconds,
+            __version__,
+            started=self.started,
+            folder=json.dumps(str(self.folder)) if self.started else "",
+            overrides=self.overrides,
+        )
 
     def _commit(self, new: NewCommit, doing: str) -> Checkpoint:
         try:
@@ -313,6 +366,37 @@ class Workspace:
             gone.append(layout.WALK_FILE)
         return files, gone, blobs
 
+    # ── going back ──────────────────────────────────────────────────────────────────────────────────
+
+    def find(self, point: Point) -> Checkpoint:
+        """The commit to go back to for ``point``; ``ConfigError`` when the history has no such moment."""
+        return points.find(self._history, point)
+
+    def rewind(self, to: str) -> str:
+        """Go back to the commit ``to``; returns the ref that keeps what the run leaves.
+
+        First the ref, then the branch, then the files: a crash in between leaves a run that stands at the one
+        end or at the other. Replies that no turn holds yet are kept with what is left.
+        """
+        doing = "going back"
+        calls = {journal.key(call) for call in self.journal.calls()}
+        kept = rewinding.next_ref(self._history)
+        try:
+            with faults.told(self.folder, doing):
+                tip = rewinding.tip(self._git, self._head, self.journal.calls())
+                fast_import.point(self._git, kept, tip, was=None)
+                fast_import.point(self._git, self._branch, to, was=self._head.commit)
+        except GitFailed as error:
+            raise error.fault(self.folder, doing) from error
+        left, self._head = self._head.commit, self._history.checkpoint(to)
+        self.journal.move_on(to, calls)
+        with faults.told(self.folder, "putting the earlier files in place"):
+            rewinding.put_files(self._folder, self._history, left, to)
+        self._know(self._history.tree(to))
+        self.unstored = self._history.unstored(to)
+        self._set_index()
+        return kept
+
     # ── the model's files ───────────────────────────────────────────────────────────────────────────
 
     def _walk(self) -> Walked:
@@ -344,10 +428,14 @@ class Workspace:
         except GitFailed as error:
             raise error.fault(self.folder, "setting changed files aside") from error
         self.set_aside = done.set_aside
-        self._models = {path: at for path, at in done.tree.items() if path.startswith(_MODEL_PREFIX)}
-        self._blobs = layout.stored_from(map(os.fsdecode, done.tree), self._readable)
-        self._has_report = os.fsencode(layout.WALK_FILE) in done.tree
+        self._know(done.tree)
         self._set_index()
+
+    def _know(self, tree: Mapping[bytes, tuple[str, str]]) -> None:
+        """Keep in mind what ``tree``, which is HEAD's, holds of the things that change from turn to turn."""
+        self._models = {path: at for path, at in tree.items() if path.startswith(_MODEL_PREFIX)}
+        self._blobs = layout.stored_from(map(os.fsdecode, tree), self._readable)
+        self._has_report = os.fsencode(layout.WALK_FILE) in tree
 
     def _readable(self, path: str) -> bytes | None:
         try:
@@ -364,18 +452,6 @@ class Workspace:
                 hint=f"`git -C {self.folder} switch main`",
             )
         return head.removeprefix("ref: ")
-
-    def _base_of(self, pass_number: int, head: Commit) -> str:
-        """The commit that the pass's first turn was made after; HEAD itself when the pass has no turn."""
-        commit = head
-        while (said := commit.trailers).pass_number == pass_number or not said.runner:
-            is_end = said.turn == 0 and bool(said.runner)
-            if is_end or not commit.parents:
-                break
-            if said.turn == 1:
-                return commit.parents[0]
-            commit = self._history.commit(commit.parents[0])
-        return head.oid
 
     def _set_index(self) -> None:
         """Make a person's ``git status`` compare with the last commit. Reads no file but git's."""
@@ -436,8 +512,24 @@ def _is_there(folder: Path, head: Checkpoint) -> WorkspaceError:
     )
 
 
-def _lay_out(folder: Path, name: str, files: Mapping[str, bytes]) -> Lock:
-    """Make the repository beside its place, its first commit in it, and move it there; returns its lock."""
+def _branch_off(git: Git, source: History, commit: NewCommit) -> str:
+    """Copy all that ``commit``'s parents reach into one pack of the new repository, and make the commit."""
+    pack = git.git_dir / "objects" / "pack" / "pack"
+    wanted = "".join(f"{parent}\n" for parent in commit.parents).encode()
+    try:
+        Git(source.git_dir).run(
+            "pack-objects", "-q", "--revs", str(pack), stdin=wanted, timeout_s=_COPY_TIMEOUT_S
+        )
+    except GitFailed as error:
+        raise damaged(source.folder, commit.parents[-1], error.stderr) from error
+    return fast_import.write(git, commit)
+
+
+def _lay_out(folder: Path, make: Callable[[Git], str]) -> Lock:
+    """Make the repository beside its place and move it there; returns its lock.
+
+    ``make`` puts the objects into it and says which commit the branch begins with.
+    """
     new = folder / ".git.new"
     shutil.rmtree(new, ignore_errors=True)  # of a runner that was killed here: it held no commit
     for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", _PRIVATE):
@@ -447,10 +539,8 @@ def _lay_out(folder: Path, name: str, files: Mapping[str, bytes]) -> Lock:
     (new / "info" / "attributes").write_text(_ATTRIBUTES)
     held = Lock.take(new / _PRIVATE / "lock", folder)
     try:
-        message = layout.message(f"run: {name}", Trailers(runner=__version__))
         git = Git(new, held.fd)
-        first = fast_import.write(git, NewCommit(message, int(time.time()), set_paths=_blobs(files)))
-        fast_import.point(git, _BRANCH, first, was=None)
+        fast_import.point(git, _BRANCH, make(git), was=None)
         durable.sync_tree(new)
         new.rename(folder / ".git")
         durable.sync(folder)
