@@ -8,15 +8,17 @@ for durability. Never retries: a client knows its provider better.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
-from loop_runner.errors import ModelError
-from loop_runner.model.client import BatchingCallLog, CallLog, ModelClient
+from loop_runner import failpoints
+from loop_runner.errors import LoopRunnerError, ModelError
+from loop_runner.model.client import BatchingCallLog, CallLog, MarkingCallLog, ModelClient
 from loop_runner.records import Call, Reply, Request
 
 OnCall = Callable[[Call, bool], None]
@@ -51,6 +53,7 @@ class Switchboard:
         self._told: set[tuple[str, int]] = set()
         self._width = asyncio.Semaphore(width)
         self._writer = _Writer(log)
+        self._fault: LoopRunnerError | None = None  # of the log
         self._thread = threading.Thread(target=self._run, name="switchboard", daemon=True)
         self._thread.start()
 
@@ -81,6 +84,15 @@ class Switchboard:
         self._tell(call, replayed=known is not None)
         return call.reply
 
+    def raise_fault(self) -> None:
+        """Raise what the log has failed with, if it has.
+
+        A sub-call can only hand it to the model's code, which may catch it and go on; the run must not: a
+        reply that was paid for is not written down, and the turn would be another than that of a sound disk.
+        """
+        if self._fault is not None:
+            raise self._fault
+
     def start_turn(self) -> None:
         """Begin to count identical requests from 0 again; no request may be out."""
         self._wait(self._reset())
@@ -104,7 +116,7 @@ class Switchboard:
 
     async def _ask_and_log(self, request: Request, fingerprint: str, occurrence: int) -> Call:
         async with self._width:
-            reply = await self._client(request.model).complete(request)
+            reply = await self._send(request, fingerprint, occurrence)
         call = Call(
             kind=request.kind,
             model=request.model,
@@ -117,8 +129,36 @@ class Switchboard:
         await asyncio.shield(self._keep(call))
         return call
 
+    async def _send(self, request: Request, fingerprint: str, occurrence: int) -> Reply:
+        """Ask the provider, with a mark in the log for as long as no reply is there."""
+        client = self._client(request.model)
+        failpoints.passing("switchboard.send")
+        if not isinstance(self._log, MarkingCallLog):
+            return await client.complete(request)
+        with self._noting_faults():
+            self.raise_fault()  # what can no longer be written down is not asked for
+            self._log.sent(fingerprint, occurrence)
+        try:
+            reply = await client.complete(request)
+        except ModelError as error:
+            if not error.paid:
+                with self._noting_faults():
+                    self._log.not_billed(fingerprint, occurrence)
+            raise
+        failpoints.passing("switchboard.replied")
+        return reply
+
+    @contextlib.contextmanager
+    def _noting_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except LoopRunnerError as error:
+            self._fault = self._fault or error
+            raise
+
     async def _keep(self, call: Call) -> None:
-        await self._writer.append(call)
+        with self._noting_faults():
+            await self._writer.append(call)
         self._tell(call, replayed=False)
 
     def _tell(self, call: Call, *, replayed: bool) -> None:

@@ -319,6 +319,7 @@ class Trailers:
     outcome: PassOutcome | None = None
     seconds: float = 0.0
     runner: str = ""  # the version that made the commit; empty: not one of ours
+    unanswered: int = 0  # requests that were sent since the last commit and whose reply never came
 
 
 def turn_subject(turn: TurnRecord) -> str:
@@ -338,6 +339,8 @@ def message(subject: str, trailers: Trailers) -> str:
         lines.append(f"Loop-Outcome: {trailers.outcome}")
     if trailers.pass_number:
         lines.append(f"Loop-Seconds: {trailers.seconds:.3f}")
+    if trailers.unanswered:
+        lines.append(f"Loop-Unanswered: {trailers.unanswered}")
     lines.append(f"Loop-Runner: {trailers.runner}")
     printable = "".join(char if char.isprintable() else " " for char in subject)
     return " ".join(printable.split()) + "\n\n" + "\n".join(lines) + "\n"
@@ -355,6 +358,7 @@ def trailers_from(text: str) -> Trailers:
         else None,
         seconds=_seconds(found.get("Seconds")),
         runner=found.get("Runner", ""),
+        unanswered=_number(found.get("Unanswered")),
     )
 
 

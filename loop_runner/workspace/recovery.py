@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner import __version__
+from loop_runner import __version__, failpoints
 from loop_runner.workspace import fast_import, layout
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
@@ -39,6 +39,7 @@ class Recovered:
 
 def clear_stale(git_dir: Path) -> None:
     """Remove what a killed git leaves behind: locks, unfinished objects, the marks of unfinished packs."""
+    failpoints.passing("recovery.clear")
     for pattern in _STALE:
         for path in git_dir.glob(pattern):
             path.unlink(missing_ok=True)
@@ -50,11 +51,13 @@ def clear_stale(git_dir: Path) -> None:
 def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: Limits) -> Recovered:
     """Make the files be what ``head`` says, after setting aside what nobody could get back."""
     folder.remove_unfinished()
+    failpoints.passing("recovery.look")
     expected = history.tree(head.oid)
     there = _look(folder, expected, limits)
     before = [history.tree(parent) for parent in head.parents]
     edits = {path: each for path, each in there.files.items() if _is_edit(path, each, expected, before)}
     ref = _set_aside(git, history, head, edits) if edits else None
+    failpoints.passing("recovery.restore")
     for path, _ in there.unstored:
         folder.move_aside(os.fsencode(path))
         folder.remove_empty(os.fsencode(path).rpartition(b"/")[0])
@@ -91,6 +94,7 @@ def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, F
     number = max((int(name.rpartition("/")[2]) for name in taken), default=0) + 1
     ref = f"{SET_ASIDE}/{number}"
     subject = f"set aside: {len(edits)} files that no turn committed"
+    failpoints.passing("recovery.set_aside")
     commit = fast_import.write(
         git,
         NewCommit(
@@ -100,6 +104,7 @@ def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, F
             set_paths={path: _blob(history, each) for path, each in edits.items()},
         ),
     )
+    failpoints.passing("recovery.point")
     fast_import.point(git, ref, commit, was=None)
     return ref
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from loop_runner import __version__
+from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Answer, Checkpoint, PassOutcome, Snapshot, Spend, TurnRecord
 from loop_runner.workspace import checkout, durable, fast_import, faults, journal, layout, packs, recovery
@@ -83,7 +83,12 @@ class Workspace:
                 stack.callback(self._folder.close)
                 self._recover()
             self.unstored = self._history.unstored()
-            self.journal = Journal(self.private_folder / "journal", self._head.commit, folder=folder)
+            self.journal = Journal(
+                self.private_folder / "journal",
+                self._head.commit,
+                folder=folder,
+                earlier=self._history.since_checkpoint(),
+            )
             stack.callback(self.journal.close)
             self._joiner = packs.Joiner(self._git.git_dir)
             stack.callback(self._joiner.stop)
@@ -202,11 +207,13 @@ class Workspace:
         self._require_next(turn.pass_number, turn.number)
         doing = f"committing pass {turn.pass_number} turn {turn.number}"
         with faults.told(self.folder, doing):
+            failpoints.passing("commit.walk")
             walked = self._walk()
         calls = [*turn.calls, *self.journal.calls()]
         ours, gone, blobs = self._turn_files(turn, walked)
         ours |= layout.turn_files(turn, calls) | _checked(files)
-        trailers = Trailers(turn.pass_number, turn.number, None, turn.seconds, __version__)
+        unanswered = self.journal.unanswered()
+        trailers = Trailers(turn.pass_number, turn.number, None, turn.seconds, __version__, unanswered)
         checkpoint = self._commit(
             NewCommit(
                 message=layout.message(layout.turn_subject(turn), trailers),
@@ -245,7 +252,7 @@ class Workspace:
             ours[path] = layout.calls_to_jsonl(layout.in_order(calls))
         head = self._history.commit(self._head.commit)
         base = self._base_of(pass_number, head)
-        trailers = Trailers(pass_number, 0, outcome, seconds, __version__)
+        trailers = Trailers(pass_number, 0, outcome, seconds, __version__, self.journal.unanswered())
         checkpoint = self._commit(
             NewCommit(
                 message=layout.message(subject or f"pass {pass_number}: {outcome}", trailers),
@@ -288,6 +295,7 @@ class Workspace:
         self._head = checkpoint
         self.journal.move_on(checkpoint.commit, calls)
         with faults.told(self.folder, f"putting files in place after {doing}"):
+            failpoints.passing("commit.settle")
             for path, data in files.items():
                 self._folder.write(os.fsencode(path), Blob(data))
             for path in gone:
@@ -381,6 +389,7 @@ class Workspace:
         """Make a person's ``git status`` compare with the last commit. Reads no file but git's."""
         # Somebody's own git may hold the index; the next pass tries again.
         with contextlib.suppress(GitFailed, OSError):
+            failpoints.passing("index.set")
             self._git.run("read-tree", self._head.commit)
 
     def _was_moved(self) -> WorkspaceError:
@@ -438,6 +447,7 @@ def _is_there(folder: Path, head: Checkpoint) -> WorkspaceError:
 
 def _lay_out(folder: Path, name: str, files: Mapping[str, bytes]) -> Lock:
     """Make the repository beside its place, its first commit in it, and move it there; returns its lock."""
+    failpoints.passing("create.lay_out")
     new = folder / ".git.new"
     shutil.rmtree(new, ignore_errors=True)  # of a runner that was killed here: it held no commit
     for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", _PRIVATE):
@@ -449,10 +459,14 @@ def _lay_out(folder: Path, name: str, files: Mapping[str, bytes]) -> Lock:
     try:
         message = layout.message(f"run: {name}", Trailers(runner=__version__))
         git = Git(new, held.fd)
+        failpoints.passing("create.first_commit")
         first = fast_import.write(git, NewCommit(message, int(time.time()), set_paths=_blobs(files)))
         fast_import.point(git, _BRANCH, first, was=None)
+        failpoints.passing("create.sync")
         durable.sync_tree(new)
+        failpoints.passing("create.rename")
         new.rename(folder / ".git")
+        failpoints.passing("create.renamed")
         durable.sync(folder)
         durable.sync(folder.parent)
     except GitFailed as error:
