@@ -44,7 +44,8 @@ def clear_stale(git_dir: Path) -> None:
         for path in git_dir.glob(pattern):
             path.unlink(missing_ok=True)
     for keep in (git_dir / "objects" / "pack").glob("*.keep"):
-        if keep.read_bytes().startswith(b"fast-import"):  # a person's own .keep says something else
+        # A person's own .keep says something else, or nothing; one of ours that is empty still has no pack.
+        if keep.read_bytes().startswith(b"fast-import") or not keep.with_suffix(".idx").exists():
             keep.unlink(missing_ok=True)
 
 

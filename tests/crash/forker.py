@@ -1,7 +1,8 @@
 """Starts ``loop-runner`` commands by forking a process that has imported everything: twice as fast as a start.
 
-Each command is a real process that leads its own group, so that a signal kills what it would kill. Run as a
-module it serves orders, one JSON object a line; ``Forker`` is the other end of it.
+Each command is a real process that leads its own group, so that a signal kills what it would kill. One may be
+held at its first instruction until a tracer is attached. Run as a module it serves orders, one JSON object a
+line; ``Forker`` is the other end of it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +33,7 @@ _WARM = (
     "loop_runner.cli.look",
     "loop_runner.runs",
     "loop_runner.model.openai_compatible",
+    "tests.crash.driver",
 )
 
 
@@ -57,6 +59,8 @@ class Forker:
     def __init__(self, scratch: Path) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         self._out, self._err = scratch / "stdout", scratch / "stderr"
+        self._hold = scratch / "hold"
+        os.mkfifo(self._hold)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.forker"],
             stdin=subprocess.PIPE,
@@ -66,9 +70,21 @@ class Forker:
             text=True,
         )
 
-    def run(self, *args: object, env: Mapping[str, str], timeout_s: float = 40) -> Ended:
-        """Run ``loop-runner ARGS`` to its end; ``env`` is added to the environment."""
+    def run(
+        self,
+        *args: object,
+        env: Mapping[str, str],
+        module: str = "loop_runner.cli",
+        attach: Callable[[int], None] | None = None,
+        timeout_s: float = 40,
+    ) -> Ended:
+        """Run ``main([ARGS])`` of ``module`` to its end; ``env`` is added to the environment.
+
+        ``attach`` is called with the process's number before it does anything.
+        """
         order = {
+            "module": module,
+            "hold": str(self._hold) if attach else "",
             "args": [str(arg) for arg in args],
             "env": dict(env),
             "out": str(self._out),
@@ -79,6 +95,9 @@ class Forker:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
+        if attach is not None:
+            attach(pid)
+            self._hold.write_bytes(b"!")
         late = threading.Timer(timeout_s, os.kill, (pid, signal.SIGABRT))
         late.start()
         exit_code = int(self._process.stdout.readline())
@@ -130,13 +149,16 @@ def _become(order: dict[str, Any]) -> None:
 
     faulthandler.enable(file=2, all_threads=True)  # a command that hangs is aborted, and says where it was
     os.environ.update(order["env"])
-    from loop_runner.cli import main as command
     from loop_runner.kernel import wrap
 
     wrap._starter.cache_clear()  # its thread did not come along
+    command = importlib.import_module(order["module"]).main
     code = 1
+    if order["hold"]:
+        Path(order["hold"]).read_bytes()
     try:
         command(order["args"])
+        code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     finally:
