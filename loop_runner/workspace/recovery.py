@@ -25,6 +25,7 @@ from loop_runner.workspace.walk import NO_LIMITS, TEMPORARY, Found, Limits, Walk
 SET_ASIDE = "refs/loop-runner/set-aside"
 _OWNED = tuple(os.fsencode(name) for name in (layout.MODEL_FOLDER, *layout.RUNNER_FOLDERS))
 _STALE = ("*.lock", "refs/**/*.lock", "objects/**/tmp_obj_*", "objects/pack/tmp_*", "fast_import_crash_*")
+_GITS_KEEP = b"fast-import"  # what it writes into the mark of a pack that it has not finished
 
 Tree = Mapping[bytes, tuple[str, str]]
 
@@ -44,8 +45,10 @@ def clear_stale(git_dir: Path) -> None:
         for path in git_dir.glob(pattern):
             path.unlink(missing_ok=True)
     for keep in (git_dir / "objects" / "pack").glob("*.keep"):
-        # A person's own .keep says something else, or nothing; one of ours that is empty still has no pack.
-        if keep.read_bytes().startswith(b"fast-import") or not keep.with_suffix(".idx").exists():
+        # A person's own says something else, or nothing; one of git's that it could not fill has no pack yet.
+        said = keep.read_bytes()
+        is_unfinished = _GITS_KEEP.startswith(said) and not keep.with_suffix(".idx").exists()
+        if said.startswith(_GITS_KEEP) or is_unfinished:
             keep.unlink(missing_ok=True)
 
 
