@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.commands import clean_environment
+from tests.support.commands import clean_environment, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 _WARM = (
@@ -59,8 +59,6 @@ class Forker:
     def __init__(self, scratch: Path) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         self._out, self._err = scratch / "stdout", scratch / "stderr"
-        self._hold = scratch / "hold"
-        os.mkfifo(self._hold)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.forker"],
             stdin=subprocess.PIPE,
@@ -84,7 +82,7 @@ class Forker:
         """
         order = {
             "module": module,
-            "hold": str(self._hold) if attach else "",
+            "hold": attach is not None,
             "args": [str(arg) for arg in args],
             "env": dict(env),
             "out": str(self._out),
@@ -96,8 +94,9 @@ class Forker:
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
         if attach is not None:
+            wait_for(lambda: _state(pid) == "T")
             attach(pid)
-            self._hold.write_bytes(b"!")
+            os.kill(pid, signal.SIGCONT)
         late = threading.Timer(timeout_s, os.kill, (pid, signal.SIGABRT))
         late.start()
         exit_code = int(self._process.stdout.readline())
@@ -115,6 +114,10 @@ class Forker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def main() -> None:
@@ -155,7 +158,7 @@ def _become(order: dict[str, Any]) -> None:
     command = importlib.import_module(order["module"]).main
     code = 1
     if order["hold"]:
-        Path(order["hold"]).read_bytes()
+        os.kill(os.getpid(), signal.SIGSTOP)
     try:
         command(order["args"])
         code = 0

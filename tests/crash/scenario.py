@@ -39,7 +39,9 @@ _FIRST = {
     5: cell("answer['content'] = llm_query('draft')\nanswer['ready'] = True"),
 }
 _SECOND = {
-    1: cell("assert words['extra'] == 1\nopen('notes/plan.md', 'a').write('added\\n')\nmore = llm_query('part 5')"),
+    1: cell(
+        "assert words['extra'] == 1\nopen('notes/plan.md', 'a').write('added\\n')\nmore = llm_query('part 5')"
+    ),
     3: cell("FINAL(total + int(more))"),
 }
 
@@ -88,7 +90,9 @@ class Scene:
             place / "task",
             root=[],
             model=MODEL,
-            verifiers=[{"command": ["sh", "-c", "grep -q 42 answer.md || { echo The answer is wrong; exit 1; }"]}],
+            verifiers=[
+                {"command": ["sh", "-c", "grep -q 42 answer.md || { echo The answer is wrong; exit 1; }"]}
+            ],
             texts={"notes.txt": "one two three two\n" * 20},
             kernel={"memory": "1GB"},
             budget={"passes": 1},

@@ -243,7 +243,9 @@ def table(results: Sequence[Result]) -> Iterator[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sample", type=int, metavar="N", help="so many points, chosen at random")
     options = parser.parse_args()
     started = time.monotonic()

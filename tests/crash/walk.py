@@ -170,9 +170,7 @@ def walk(place: Path, choose: int | None) -> list[Result]:
                     error.add_note(f"in {case}")
                     errors.append(error)
 
-        threads = [
-            threading.Thread(target=work, args=pair) for pair in zip(scenes, ready, strict=True)
-        ]
+        threads = [threading.Thread(target=work, args=pair) for pair in zip(scenes, ready, strict=True)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -202,7 +200,9 @@ def table(results: Iterable[Result]) -> Iterator[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sample", type=int, metavar="N", help="so many cases, chosen over all places")
     options = parser.parse_args()
     started = time.monotonic()
