@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model.limiter import Limiter, Policy
 from loop_runner.model.openai_compatible import OpenAICompatibleClient
 from loop_runner.model.registry import client_for
 from loop_runner.records import Message, Reply, Request, Usage
@@ -18,11 +17,12 @@ BUSY = HttpError(503, "server_error", "busy")
 
 def ask(server: ModelServer, text: str = "hello", *, max_tries: int = 3, **changes: Any) -> Reply:
     async def run() -> Reply:
-        client = OpenAICompatibleClient("m", server.openai_url, "test-key")
-        policy = Policy(max_tries=max_tries, max_throttled=max_tries, first_pause_s=0.001)
+        client = OpenAICompatibleClient(
+            "m", server.openai_url, "test-key", max_tries=max_tries, first_pause_s=0.001
+        )
         try:
             request = Request("openai:m", (Message("user", text),), system="s", **changes)
-            return await Limiter("openai", 8, policy=policy).run(lambda: client.complete(request))
+            return await client.complete(request)
         finally:
             await client.close()
 
