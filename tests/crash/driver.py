@@ -1,4 +1,4 @@
-"""What a run does to its folder between two passes, without a model or a kernel: for the sweep of system calls.
+"""What a run does to its folder in a pass, without a model or a kernel: for the sweep of system calls.
 
 Opens a folder with a person's edits and one journalled reply in it, pays for three more, commits the turn and
 the pass, closes. Each line that it prints is acknowledged: it must be found whatever happens after.

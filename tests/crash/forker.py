@@ -1,4 +1,4 @@
-"""Starts ``loop-runner`` commands by forking a process that has imported everything: twice as fast as a start.
+"""Starts ``loop-runner`` commands by forking a process that has imported everything: much less to wait for.
 
 Each command is a real process that leads its own group, so that a signal kills what it would kill. One may be
 held at its first instruction until a tracer is attached. Run as a module it serves orders, one JSON object a

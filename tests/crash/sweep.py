@@ -3,11 +3,11 @@
     python -m tests.crash.sweep                # every point: thousands
     python -m tests.crash.sweep --sample 150   # so many of them, the same ones each time
 
-A dry run lists the calls of the runner and of each git; a point is (process, call, count): the process dies by
-SIGKILL, injected by strace, on entering the call for the count-th time, so before the call does anything. Then
-the run goes on, and its end is compared with that of the unbroken one. Counting begins when the work does: the
-runner is held until strace is attached, so that no point is spent on the start-up of Python. Prints a table of
-points and of what was wrong, and ends with 1 if anything was.
+A dry run lists the calls of the runner and of each git; a point is (process, call, count): the process dies
+by SIGKILL, injected by strace, on entering the call for the count-th time, so before the call does anything.
+Then the run goes on, and its end is compared with that of the unbroken one. Counting begins when the work
+does: the runner is held until strace is attached, so that no point is spent on the start-up of Python. Prints
+a table of points and of what was wrong, and ends with 1 if anything was.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Requests that are out when a run dies: the only ones that are sent again, and they are counted and shown."""
+"""Requests that are out when a run dies: only they are sent again, and they are counted and shown."""
 
 import json
 import os

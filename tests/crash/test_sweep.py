@@ -1,4 +1,4 @@
-"""SIGKILL at system calls of the runner and of its gits: a sample; ``make test-crash-full`` takes them all."""
+"""SIGKILL at system calls of the runner and of its gits: a sample of what ``make test-crash-full`` takes."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Break a run at every named place, each time it is come by, in every way; go on; compare with the unbroken run.
+"""Break a run at every named place, every time, in every way; go on; compare with the unbroken run.
 
     python -m tests.crash.walk                 # everything: about half an hour
     python -m tests.crash.walk --sample 80     # so many of them, the same ones each time
@@ -22,8 +22,8 @@ from pathlib import Path
 
 from loop_runner import failpoints
 from loop_runner.workspace.history import History
-from tests.crash.scenario import EDITS, Scene, Stage, acknowledged, durable, git, stages
 from tests.crash.forker import Ended
+from tests.crash.scenario import EDITS, Scene, Stage, acknowledged, durable, git, stages
 
 ACTIONS = ("kill", "kill-group", "ENOSPC", "EIO")
 SEED = 20261121
