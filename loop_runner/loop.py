@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner import reentry, text
+from loop_runner import failpoints, reentry, text
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.events import Event, Trace
@@ -108,6 +108,7 @@ class Loop:
                 )
             started = time.monotonic()
             decision = self._decide(end)
+            failpoints.passing("verify.decided")
             if isinstance(decision, GateBroken):
                 return self._end("broken", self._workspace.head(), decision.reason)
             head = self._commit_pass(number, decision, time.monotonic() - started)
@@ -182,14 +183,16 @@ class Loop:
         self._tell("verifying", answer.content, self._workspace.head().pass_number)
         with tempfile.TemporaryDirectory(prefix="loop-runner-verify-") as folder:
             checkout = Path(folder) / "checkout"
+            failpoints.passing("verify.checkout")
             self._workspace.checkout(checkout)
             return self._stop_hook.decide(Submission(answer.content, checkout, self._inputs))
 
     def _commit_pass(self, number: int, decision: Allow | Block, seconds: float) -> Checkpoint:
         outcome: PassOutcome = "accepted" if isinstance(decision, Allow) else "rejected"
-        self._ledger.charge_pass(seconds)
+        self._ledger.charge_pass(seconds, self._workspace.journal.unanswered())
         verdict = decision_as_json(decision)
         folder = f"passes/{number:04d}"
+        failpoints.passing("pass.commit")
         checkpoint = self._workspace.commit_pass(
             number,
             outcome,
@@ -202,6 +205,7 @@ class Loop:
             ),
             seconds=seconds,
         )
+        failpoints.passing("pass.committed")
         reason = decision.reason if isinstance(decision, Block) else ""
         self._tell("pass_ended", reason, number, outcome=outcome, commit=checkpoint.commit, verdict=verdict)
         return checkpoint
@@ -227,6 +231,7 @@ class Loop:
         return self._workspace.answer()
 
     def _end(self, status: RunStatus, head: Checkpoint, reason: str) -> Outcome:
+        failpoints.passing("run.end")
         answer = self._best_answer() if status == "unverified" else self._committed_answer()
         self._tell("run_ended", reason, head.pass_number, status=status)
         return Outcome(status, answer, head, self._ledger.spend, reason)

@@ -302,6 +302,7 @@ class Spend:
     subcalls: int = 0
     seconds: float = 0.0
     usd: float | None = 0.0  # None: at least one request has no known price
+    unanswered: int = 0  # requests that were sent and whose reply never came (a crash): perhaps billed too
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,8 @@ def run_in(
         )
         kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
         stack.callback(kernel.close)
+        if lost := workspace.journal.unanswered():
+            trace.append(Event("notice", _in_flight(lost), data={"in_flight": lost}))
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
         system = _text(workspace, "system.md")
@@ -207,6 +209,14 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint) -> Event
         "bytes_not_utf8": sum(replaced),
     }
     return Event("run_started", "", head.pass_number, head.turn, data)
+
+
+def _in_flight(lost: int) -> str:
+    what, they = ("1 request was", "it is") if lost == 1 else (f"{lost:,} requests were", "they are")
+    return (
+        f"{what} in flight when the run was stopped, with no reply written down: {they} sent again,"
+        " and the provider may bill both"
+    )
 
 
 def _charge(ledger: Ledger, call: Call) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from loop_runner import prompts, reply_reader, text
+from loop_runner import failpoints, prompts, reply_reader, text
 from loop_runner.budget import Ledger
 from loop_runner.errors import ModelError
 from loop_runner.events import Event, Trace
@@ -136,22 +136,27 @@ class Session:
 
     def _take_turn(self) -> None:
         """One reply, one cell, one commit."""
+        failpoints.passing("turn.begin")
         started = time.monotonic()
         number = self._turn + 1
         self._tell("turn_started", number, messages=len(self._messages))
         self._models.start_turn()
         reply = self._ask()
+        failpoints.passing("turn.replied")
         self._tell("reply_received", number, reply.text)
         code = None if reply.stop_reason == "max_tokens" else reply_reader.read(reply.text).code
         self._without_code = 0 if code is not None else self._without_code + 1
         self._stopped_for = reply.stop_reason
         result = None if code is None else self._kernel.run_cell(code, number)
+        self._models.raise_fault()
+        failpoints.passing("turn.ran")
         if result is not None:
             self._tell("cell_finished", number, result.output, end=result.end, code=code)
             self._answer = result.answer
             is_last = result.answer.is_ready or number == self._settings.turns
             before, self._snapshot = self._snapshot, self._kernel.snapshot(full=is_last)
             result = replace(result, notices=(*result.notices, *_newly_lost(before, self._snapshot)))
+        failpoints.passing("turn.saved")
         turn = TurnRecord(
             pass_number=self._settings.pass_number,
             number=number,
@@ -167,9 +172,11 @@ class Session:
         self._commit(turn)
 
     def _commit(self, turn: TurnRecord) -> None:
+        unanswered = self._workspace.journal.unanswered()
         checkpoint = self._workspace.commit_turn(turn, self._files)
+        failpoints.passing("turn.committed")
         self._files = {}
-        self._ledger.charge_turn(turn.seconds)
+        self._ledger.charge_turn(turn.seconds, unanswered)
         self._turn = turn.number
         self._is_ready = turn.answer.is_ready
         self._messages += [Message("assistant", turn.reply), Message("user", turn.output)]

@@ -142,3 +142,20 @@ def test_every_command_with_json_has_a_section():
     words = {word for heading in described() for word in re.findall(r"[a-z]+", heading)}
     for names in documents.command_names():
         assert set(names) <= words, names
+
+
+# ── what is promised ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_claim_about_durability_names_a_test_that_is_there():
+    page = (documents.ROOT / "docs" / "durability.md").read_text(encoding="utf-8")
+    rows = [
+        row for row in re.findall(r"^\| (.*) \|$", page, re.MULTILINE) if not row.startswith(("claim", "---"))
+    ]
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(tests/[a-z_/]+\.py)::([A-Za-z_]+)`", row)
+        assert named, f"no test is named: {row}"
+        for path, name in named:
+            source = (documents.ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^(def {name}\(|{name} = )", source, re.MULTILINE), f"{path} has no {name}"

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "loop_runner"
 
 # Each room may import from the rooms in its set (and from itself); "*" stands for the plain-data floor.
-FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles"}
+FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles", "failpoints"}
 MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
 TALKERS = {"model", "kernel", "workspace"}
 ALLOWED = {
@@ -39,6 +39,7 @@ ALLOWED = {
     "budget": {"records"},
     "records": set(),
     "errors": set(),
+    "failpoints": set(),
     "resources": set(),
     "text": set(),
     "profiles": set(),

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import os
 import sys
 
 import click
 
 import loop_runner
+from loop_runner import failpoints
 from loop_runner.errors import EnvironmentFault, LoopRunnerError
 
 # name → (module, one line for the list). The line is written once more in each command's own help.
@@ -82,6 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point: run the command and turn every error into a message and an exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE))
         result = main_group.main(args=arguments, prog_name="loop-runner", standalone_mode=False)
     except click.exceptions.Abort:
         code = 130
@@ -91,8 +94,9 @@ def main(argv: list[str] | None = None) -> None:
     except LoopRunnerError as error:
         code = _report(error, as_json="--json" in arguments)
     except Exception as error:  # noqa: BLE001 - the border: nothing may end in a bare traceback
-        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        code = _report(_disk_full(error), as_json="--json" in arguments) if is_full else _report_bug(error)
+        is_machines = isinstance(error, OSError) and error.errno in _MACHINES
+        fault = _refused_by_machine(error) if is_machines else None
+        code = _report(fault, as_json="--json" in arguments) if fault else _report_bug(error)
     else:
         code = result if isinstance(result, int) else 0
     sys.exit(code)
@@ -116,8 +120,19 @@ def _report(error: LoopRunnerError, *, as_json: bool) -> int:
     return error.exit_code
 
 
-def _disk_full(error: Exception) -> LoopRunnerError:
-    """A full disk outside the run folder: the folder for temporary files, most likely."""
+# What a machine refuses wherever it is asked: not a bug of ours.
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_MACHINES = _FULL | {errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+
+
+def _refused_by_machine(error: Exception) -> LoopRunnerError:
+    """A fault outside the run folder: in the folder for temporary files, most likely."""
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+        return EnvironmentFault(
+            f"the machine refused a step of the run: {error}",
+            why="the step could not be taken; what was committed is safe",
+            hint="see what is wrong (the disk, memory, open files), then `loop-runner resume RUN`",
+        )
     return EnvironmentFault(
         f"the disk is full: {error}",
         why="the step that needed the space could not be taken; what was committed is safe",

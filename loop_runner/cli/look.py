@@ -42,6 +42,8 @@ def status(run_name: str | None, as_json: bool) -> None:
         output.write("no runs here; start one with `loop-runner run TASK.yaml`")
     for entry in entries:
         output.write(f"{entry['run']:<32} {entry['state']:<11} {_where(entry)}")
+        for line in _lost_lines(entry):
+            output.write(f"{'':<32} {line}")
         if entry["reason"]:
             output.write(f"{'':<32} {entry['reason']}")
         if entry["answer"]:
@@ -75,7 +77,16 @@ def _status(folder: Path) -> dict[str, Any]:
             pid=running.pid if running else None,
             head=head,
             answer=history.answer().content,
+            in_flight=history.in_flight(),
         )
+
+
+def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
+    """Requests that may be paid for in vain, or twice."""
+    if (lost := entry["in_flight"]) and entry["state"] != "running":
+        yield f"{output.plural(lost, 'request')} in flight when it was stopped; `resume` sends them again"
+    if lost := entry["usage"]["unanswered"]:
+        yield f"{output.plural(lost, 'request')} sent before without a reply; the provider may bill them"
 
 
 def _entry(
@@ -87,6 +98,7 @@ def _entry(
     pid: int | None = None,
     head: Checkpoint | None = None,
     answer: str = "",
+    in_flight: int = 0,
 ) -> dict[str, Any]:
     return {
         "run": str(folder),
@@ -96,6 +108,7 @@ def _entry(
         "pass": head.pass_number if head else 0,
         "turn": head.turn if head else 0,
         "answer": answer,
+        "in_flight": in_flight,
         **output.spend_as_json(spend),
     }
 
@@ -171,7 +184,10 @@ def _is_ours(entry: Entry) -> bool:
 
 
 def _seconds(entry: Entry) -> str:
-    return f"  ({output.duration(entry.seconds)})" if entry.seconds else ""
+    parts = [output.duration(entry.seconds)] if entry.seconds else []
+    if entry.unanswered:
+        parts.append(f"{output.plural(entry.unanswered, 'request')} without a reply")
+    return f"  ({', '.join(parts)})" if parts else ""
 
 
 def _entry_as_json(entry: Entry) -> dict[str, Any]:
@@ -184,6 +200,7 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
         "outcome": point.outcome,
         "seconds": entry.seconds,
         "committed_at": entry.committed_at,
+        "unanswered": entry.unanswered,
     }
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from loop_runner import failpoints
 from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
@@ -105,6 +106,7 @@ class Kernel:
         A snapshot that kills or hangs the kernel is given up whole. Raises ``KernelError`` when not even an
         empty kernel starts.
         """
+        failpoints.passing("kernel.start")
         self._end_life()
         self._last, self._answer = snapshot, replace(answer, is_ready=False)
         try:

@@ -16,7 +16,7 @@ from typing import Self
 
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Answer, Call, Checkpoint, Snapshot, Spend, Usage, Variable
-from loop_runner.workspace import changes, layout, lock
+from loop_runner.workspace import changes, journal, layout, lock, sent
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
 from loop_runner.workspace.layout import TurnText
@@ -48,6 +48,11 @@ class Entry:
     def runner(self) -> str:
         """The version that made it; empty: a fork, or a person's own commit."""
         return self.trailers.runner
+
+    @property
+    def unanswered(self) -> int:
+        """Requests sent for it whose reply never came: perhaps billed in vain."""
+        return self.trailers.unanswered
 
     @property
     def is_pass(self) -> bool:
@@ -208,7 +213,23 @@ class History:
             subcalls=sum(call.kind == "sub" for call in calls),
             seconds=sum(entry.seconds for entry in entries),
             usd=sum(known, 0.0) if len(known) == len(dollars) else None,
+            unanswered=sum(entry.unanswered for entry in entries),
         )
+
+    def in_flight(self) -> int:
+        """Requests sent since HEAD that have no reply yet; when nobody runs here, they never got one."""
+        private = self.git_dir / "loop-runner"
+        afters = self.since_checkpoint()
+        return sent.unanswered(private / sent.NAME, afters, journal.answered(private / "journal", afters))
+
+    def since_checkpoint(self) -> list[str]:
+        """HEAD, and where a person committed on top of a turn or pass, all down to that."""
+        commit = self.head_commit()
+        found = [commit.oid]
+        while not commit.trailers.runner and commit.parents:
+            commit = self.commit(commit.parents[0])
+            found.append(commit.oid)
+        return found
 
     def close(self) -> None:
         """End the reading git; reading again starts another."""

@@ -324,6 +324,7 @@ class Trailers:
     folder: str = ""  # where the run folder lay then, as JSON: a path may hold a line break
     overrides: str = ""  # what that process was given for itself only, as JSON: dotted key to value
     forked_from: str = ""  # on a fork: where it left the other run, as "COMMIT pass 3 turn 7"
+    unanswered: int = 0  # requests that were sent since the last commit and whose reply never came
 
 
 def turn_subject(turn: TurnRecord) -> str:
@@ -343,6 +344,8 @@ def message(subject: str, trailers: Trailers) -> str:
         lines.append(f"Loop-Outcome: {trailers.outcome}")
     if trailers.pass_number:
         lines.append(f"Loop-Seconds: {trailers.seconds:.3f}")
+    if trailers.unanswered:
+        lines.append(f"Loop-Unanswered: {trailers.unanswered}")
     if trailers.forked_from:
         lines.append(f"Loop-Forked-From: {trailers.forked_from}")
     if trailers.started:
@@ -374,6 +377,7 @@ def trailers_from(text: str) -> Trailers:
         folder=found.get("Folder", ""),
         overrides=found.get("Set", ""),
         forked_from=found.get("Forked-From", ""),
+        unanswered=_number(found.get("Unanswered")),
     )
 
 

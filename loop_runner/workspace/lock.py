@@ -16,6 +16,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from loop_runner import failpoints
 from loop_runner.errors import WorkspaceError
 
 _ORPHAN_WAIT_S = 10.0  # for git processes of a runner that was killed
@@ -57,6 +58,7 @@ class Lock:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             _wait_for(fd, folder)
+            failpoints.passing("lock.write")
             _write(fd)
         except BaseException:
             os.close(fd)

@@ -15,6 +15,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from loop_runner import failpoints
 from loop_runner.errors import LoopRunnerError
 from loop_runner.process import kill_group
 from loop_runner.workspace import durable
@@ -65,15 +66,18 @@ class Joiner:
         small = _small(packs)
         if len(packs) < self._at_least or len(small) < 2:
             return 0
+        failpoints.passing("packs.make")
         made = self._make(small)
         if not made:
             return 0
+        failpoints.passing("packs.sync")
         for name in made:
             durable.sync(folder / f"{name}.pack")
             durable.sync(folder / f"{name}.idx")
         durable.sync(folder)
         gone = [pack for pack in small if pack.name not in made]
         for pack in gone:
+            failpoints.passing("packs.remove")
             # The index first: a pack without one is ignored, an index without its pack is complained about.
             for suffix in (".idx", ".rev", ".pack"):
                 (folder / f"{pack.name}{suffix}").unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from loop_runner import __version__
+from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Answer, Checkpoint, PassOutcome, Snapshot, Spend, TurnRecord
 from loop_runner.workspace import (
@@ -99,7 +99,12 @@ class Workspace:
                 stack.callback(self._folder.close)
                 self._recover()
             self.unstored = self._history.unstored()
-            self.journal = Journal(self.private_folder / "journal", self._head.commit, folder=folder)
+            self.journal = Journal(
+                self.private_folder / "journal",
+                self._head.commit,
+                folder=folder,
+                earlier=self._history.since_checkpoint(),
+            )
             stack.callback(self.journal.close)
             self._joiner = packs.Joiner(self._git.git_dir)
             stack.callback(self._joiner.stop)
@@ -243,6 +248,7 @@ class Workspace:
         self._require_next(turn.pass_number, turn.number)
         doing = f"committing pass {turn.pass_number} turn {turn.number}"
         with faults.told(self.folder, doing):
+            failpoints.passing("commit.walk")
             walked = self._walk()
         calls = [*turn.calls, *self.journal.calls()]
         ours, gone, blobs = self._turn_files(turn, walked)
@@ -312,6 +318,7 @@ class Workspace:
             started=self.started,
             folder=json.dumps(str(self.folder)) if self.started else "",
             overrides=self.overrides,
+            unanswered=self.journal.unanswered(),
         )
 
     def _commit(self, new: NewCommit, doing: str) -> Checkpoint:
@@ -341,6 +348,7 @@ class Workspace:
         self._head = checkpoint
         self.journal.move_on(checkpoint.commit, calls)
         with faults.told(self.folder, f"putting files in place after {doing}"):
+            failpoints.passing("commit.settle")
             for path, data in files.items():
                 self._folder.write(os.fsencode(path), Blob(data))
             for path in gone:
@@ -457,6 +465,7 @@ class Workspace:
         """Make a person's ``git status`` compare with the last commit. Reads no file but git's."""
         # Somebody's own git may hold the index; the next pass tries again.
         with contextlib.suppress(GitFailed, OSError):
+            failpoints.passing("index.set")
             self._git.run("read-tree", self._head.commit)
 
     def _was_moved(self) -> WorkspaceError:
@@ -530,6 +539,7 @@ def _lay_out(folder: Path, make: Callable[[Git], str]) -> Lock:
 
     ``make`` puts the objects into it and says which commit the branch begins with.
     """
+    failpoints.passing("create.lay_out")
     new = folder / ".git.new"
     shutil.rmtree(new, ignore_errors=True)  # of a runner that was killed here: it held no commit
     for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", _PRIVATE):
@@ -540,9 +550,13 @@ def _lay_out(folder: Path, make: Callable[[Git], str]) -> Lock:
     held = Lock.take(new / _PRIVATE / "lock", folder)
     try:
         git = Git(new, held.fd)
+        failpoints.passing("create.first_commit")
         fast_import.point(git, _BRANCH, make(git), was=None)
+        failpoints.passing("create.sync")
         durable.sync_tree(new)
+        failpoints.passing("create.rename")
         new.rename(folder / ".git")
+        failpoints.passing("create.renamed")
         durable.sync(folder)
         durable.sync(folder.parent)
     except GitFailed as error:
