@@ -113,7 +113,15 @@ def objects(tmp_path_factory):
 
     followed = {"run, ask, resume": said("run", task)}
     events = loop_runner("log", "scripted", "--follow", "--json", cwd=folder).stdout
+    bisected = loop_runner("bisect", "--json", "--first-good", "scripted", "--", "true", cwd=folder)
     return followed | {
+        "show RUN@PASS.TURN": said("show", "scripted@1.1"),
+        "diff": said("diff", "scripted", "1", "2"),
+        "fork": said("fork", "scripted@1.1", "forked"),
+        "rewind": said("rewind", "forked", "0"),
+        "bisect": [json.loads(bisected.stdout)],
+        "replay": said("replay", "scripted"),
+        "cost": said("cost", "scripted"),
         "An error": said("show", "nothing"),
         "status": said("status"),
         "log": said("log", "scripted"),

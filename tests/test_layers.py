@@ -16,10 +16,11 @@ ALLOWED = {
     "cli": FLOOR
     | MIDDLE
     | TALKERS
-    | {"comparing", "forking", "replaying", "runs", "verify", "stop_hook", "loop", "session"},
+    | {"comparing", "costing", "forking", "replaying", "runs", "verify", "stop_hook", "loop", "session"},
     "bisecting": FLOOR | MIDDLE | {"workspace"},
     "comparing": FLOOR | MIDDLE | TALKERS,
     "replaying": FLOOR | MIDDLE | TALKERS | {"forking", "runs", "stop_hook", "verify"},
+    "costing": FLOOR | MIDDLE | TALKERS,
     "forking": FLOOR | MIDDLE | TALKERS | {"runs"},
     "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session", "stop_hook", "verify"},
     "loop": FLOOR | MIDDLE | TALKERS | {"session", "stop_hook", "verify", "reentry"},

@@ -25,6 +25,7 @@ _COMMANDS = {
     "status": ("look", "Say where a run, or each run here, stands."),
     "log": ("look", "Print the story of a run, pass by pass."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
+    "cost": ("cost", "Say what a run cost, by pass, model and kind of request."),
     "fork": ("travel", "Make a new run that goes on from a moment of another one."),
     "diff": ("compare", "Say what differs between two moments of a run."),
     "bisect": ("bisect", "Find the first pass whose answer fails a command."),

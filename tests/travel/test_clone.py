@@ -13,7 +13,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = [
     cell(
-        "words = ['one']\nopen('notes/plan.md', 'w').write('count\\r\\n')\nopen('.gitattributes', 'w').write('* text\\n')"
+        "words = ['one']\nopen('notes/plan.md', 'w').write('count\\r\\n')\n"
+        "open('.gitattributes', 'w').write('* text\\n')"
     ),
     ready("41"),
     cell("words.append(llm_query('which?'))\nprint(words)"),
