@@ -105,7 +105,7 @@ def keys_of(data, prefix=""):
 def objects(tmp_path_factory):
     """Heading to the real objects that it is about."""
     folder = tmp_path_factory.mktemp("json")
-    code = cell("print(llm_query('how many?'))\nopen('plan.md', 'w').write('count')")
+    code = cell("found = llm_query('how many?')\nprint(found)\nopen('plan.md', 'w').write('count')")
     task = write_task(folder / "task", root=[code, ready("41"), ready("42")], sub=[{"reply": "42"}])
 
     def said(*args):
@@ -116,7 +116,7 @@ def objects(tmp_path_factory):
     bisected = loop_runner("bisect", "--json", "--first-good", "scripted", "--", "true", cwd=folder)
     return followed | {
         "show RUN@PASS.TURN": said("show", "scripted@1.1"),
-        "diff": said("diff", "scripted", "1", "2"),
+        "diff": said("diff", "scripted", "0", "2"),
         "fork": said("fork", "scripted@1.1", "forked"),
         "rewind": said("rewind", "forked", "0"),
         "bisect": [json.loads(bisected.stdout)],

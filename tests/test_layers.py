@@ -16,7 +16,18 @@ ALLOWED = {
     "cli": FLOOR
     | MIDDLE
     | TALKERS
-    | {"comparing", "costing", "forking", "replaying", "runs", "verify", "stop_hook", "loop", "session"},
+    | {
+        "bisecting",
+        "comparing",
+        "costing",
+        "forking",
+        "replaying",
+        "runs",
+        "verify",
+        "stop_hook",
+        "loop",
+        "session",
+    },
     "bisecting": FLOOR | MIDDLE | {"workspace"},
     "comparing": FLOOR | MIDDLE | TALKERS,
     "replaying": FLOOR | MIDDLE | TALKERS | {"forking", "runs", "stop_hook", "verify"},
