@@ -236,7 +236,14 @@ def _shown(
     if point is not None and point.turn is not None:
         data = _one_turn(history, point)
         return data, _turn_lines(data)
-    number = pass_number or (point.pass_number if point is not None else None)
+    if point is not None and (pass_number is not None or point.pass_number == 0):
+        raise ConfigError(
+            f"`show` takes one pass or one turn of a run, not {point}"
+            + (f" and {pass_number}" if pass_number else ""),
+            why="what is shown is what happened in it",
+            hint=f"for example `loop-runner show {history.folder}@1`",
+        )
+    number = pass_number if point is None else point.pass_number
     if number:
         data = _pass(history, number)
         return data, _pass_lines(data)

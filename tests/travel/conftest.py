@@ -1,7 +1,6 @@
 import pytest
 
-from tests.support.commands import loop_runner
-from tests.support.tasks import cell, ready, write_task
+from tests.support.tasks import cell, ready, run_task, write_task
 
 ROOT = [
     cell("words = ['one']\nopen('notes/plan.md', 'w').write('count\\n')"),
@@ -15,7 +14,6 @@ ROOT = [
 @pytest.fixture
 def place(tmp_path):
     """A folder with one finished run, ``runs/scripted``: passes 1 and 2 rejected, pass 3 accepted."""
-    task = write_task(tmp_path / "task", root=ROOT)
-    result = loop_runner("run", task, "-q", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    outcome = run_task(write_task(tmp_path / "task", root=ROOT), tmp_path / "runs/scripted")
+    assert (outcome.status, outcome.spend.passes) == ("verified", 3)
     return tmp_path

@@ -42,6 +42,13 @@ def test_a_pass_is_shown_by_either_name(place):
     assert one.stdout == loop_runner("show", "scripted", "2", cwd=place).stdout
 
 
+@pytest.mark.parametrize("args", [("scripted@0",), ("scripted@rewound/1",), ("scripted@1", "2")])
+def test_what_is_no_pass_and_no_turn_is_not_shown(place, args):
+    result = loop_runner("show", *args, cwd=place)
+    assert result.returncode == 2
+    assert "`show` takes one pass or one turn" in result.stderr
+
+
 def test_a_persons_commit_after_a_moment_belongs_to_it(place):
     run = place / "runs/scripted"
     loop_runner("rewind", "scripted", "2.1", cwd=place)
