@@ -5,8 +5,8 @@ it was made after, as the journal's records do, so that marks of an earlier turn
 fsync: a mark outlives the death of the runner, for which it is made; a power cut may take the last ones with
 it, and then the count is too low. Owns the file's format; whoever writes holds the run folder's lock.
 
-Format: ASCII lines ``SIGN AFTER FINGERPRINT OCCURRENCE``; SIGN is ``+`` (sent) or ``-`` (it failed, and
-nothing was billed). A line that is no such line is a torn one.
+Format: ASCII lines ``SIGN AFTER FINGERPRINT OCCURRENCE.``; SIGN is ``+`` (sent) or ``-`` (it failed, and
+nothing was billed). A line that is no such line, full stop included, is a torn one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from loop_runner import failpoints
 
 NAME = "sent"
-_LINE = re.compile(rb"([+-]) ([0-9a-f]{40,64}) ([0-9a-f]{64}) ([0-9]{1,9})")
+_LINE = re.compile(rb"([+-]) ([0-9a-f]{40,64}) ([0-9a-f]{64}) ([0-9]{1,9})\.")
 Key = tuple[str, int]
 
 
@@ -72,7 +72,7 @@ class Sent:
 
     def _write(self, sign: bytes, key: Key) -> None:
         # One write to a file that is appended to: lines of several threads do not mix.
-        os.write(self._fd, b"%s %s %s %d\n" % (sign, self._after.encode(), key[0].encode(), key[1]))
+        os.write(self._fd, b"%s %s %s %d.\n" % (sign, self._after.encode(), key[0].encode(), key[1]))
 
 
 def unanswered(path: Path, afters: Collection[str], answered: Collection[Key]) -> int:
