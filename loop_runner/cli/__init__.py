@@ -23,6 +23,7 @@ _COMMANDS = {
     "status": ("look", "Say where a run, or each run here, stands."),
     "log": ("look", "Print the story of a run, pass by pass."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
+    "fsck": ("fsck", "Check a run folder, say what was checked, and repair it."),
     "models": ("models", "List the models, or fetch a local one."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }

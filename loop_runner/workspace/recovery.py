@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,21 +37,26 @@ class Recovered:
     set_aside: str | None
 
 
-def clear_stale(git_dir: Path) -> None:
-    """Remove what a killed git leaves behind: locks, unfinished objects, the marks of unfinished packs."""
+def stale(git_dir: Path) -> Iterator[Path]:
+    """What a killed git leaves behind: locks, unfinished objects, the marks of unfinished packs."""
     for pattern in _STALE:
-        for path in git_dir.glob(pattern):
-            path.unlink(missing_ok=True)
+        yield from git_dir.glob(pattern)
     for keep in (git_dir / "objects" / "pack").glob("*.keep"):
         if keep.read_bytes().startswith(b"fast-import"):  # a person's own .keep says something else
-            keep.unlink(missing_ok=True)
+            yield keep
+
+
+def clear_stale(git_dir: Path) -> None:
+    """Remove what a killed git left behind."""
+    for path in list(stale(git_dir)):
+        path.unlink(missing_ok=True)
 
 
 def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: Limits) -> Recovered:
     """Make the files be what ``head`` says, after setting aside what nobody could get back."""
     folder.remove_unfinished()
     expected = history.tree(head.oid)
-    there = _look(folder, expected, limits)
+    there = look(folder, expected, limits)
     before = [history.tree(parent) for parent in head.parents]
     edits = {path: each for path, each in there.files.items() if _is_edit(path, each, expected, before)}
     ref = _set_aside(git, history, head, edits) if edits else None
@@ -64,7 +69,7 @@ def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: L
     return Recovered(expected, "; ".join(words) or None)
 
 
-def _look(folder: Folder, expected: Tree, limits: Limits) -> Walked:
+def look(folder: Folder, expected: Tree, limits: Limits) -> Walked:
     """What is there: our folders whole, and of the rest what HEAD has; all else is a person's."""
     known = {path: blob for path, (_, blob) in expected.items()}
     walks = [Walker(limits if top == _OWNED[0] else NO_LIMITS).walk(folder.fd, top, known) for top in _OWNED]

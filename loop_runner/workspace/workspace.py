@@ -32,11 +32,11 @@ from loop_runner.workspace.lock import Lock
 from loop_runner.workspace.walk import Limits, Walked, Walker
 
 _PRIVATE = "loop-runner"
-_BRANCH = "refs/heads/main"
+BRANCH = "refs/heads/main"
 _MODEL_PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
 
 # Laid out by hand: the same repository whatever git is installed, with no template and no hooks.
-_CONFIG = """\
+CONFIG = """\
 [core]
 \trepositoryformatversion = 0
 \tfilemode = true
@@ -50,7 +50,7 @@ _CONFIG = """\
 \tauto = false
 """
 # Above any .gitattributes of the model's: a person's git, too, is to leave the bytes alone.
-_ATTRIBUTES = "* -text -ident -filter -working-tree-encoding\n"
+ATTRIBUTES = "* -text -ident -filter -working-tree-encoding\n"
 
 
 class Workspace:
@@ -334,10 +334,12 @@ class Workspace:
 
     def _recover(self) -> None:
         recovery.clear_stale(self.folder / ".git")
+        with contextlib.suppress(GitFailed):  # space, not safety: what is damaged is told by what needs it
+            packs.collect_lost(self._git.git_dir)
         info = self.folder / ".git" / "info"
         if not (info / "attributes").exists():  # a clone brings none
             info.mkdir(exist_ok=True)
-            (info / "attributes").write_text(_ATTRIBUTES)
+            (info / "attributes").write_text(ATTRIBUTES)
         head = self._history.commit(self._head.commit)
         try:
             done = recovery.put_back(self._folder, self._history, self._git, head, self._limits)
@@ -442,15 +444,15 @@ def _lay_out(folder: Path, name: str, files: Mapping[str, bytes]) -> Lock:
     shutil.rmtree(new, ignore_errors=True)  # of a runner that was killed here: it held no commit
     for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", _PRIVATE):
         (new / part).mkdir(parents=True)
-    (new / "HEAD").write_text(f"ref: {_BRANCH}\n")
-    (new / "config").write_text(_CONFIG)
-    (new / "info" / "attributes").write_text(_ATTRIBUTES)
+    (new / "HEAD").write_text(f"ref: {BRANCH}\n")
+    (new / "config").write_text(CONFIG)
+    (new / "info" / "attributes").write_text(ATTRIBUTES)
     held = Lock.take(new / _PRIVATE / "lock", folder)
     try:
         message = layout.message(f"run: {name}", Trailers(runner=__version__))
         git = Git(new, held.fd)
         first = fast_import.write(git, NewCommit(message, int(time.time()), set_paths=_blobs(files)))
-        fast_import.point(git, _BRANCH, first, was=None)
+        fast_import.point(git, BRANCH, first, was=None)
         durable.sync_tree(new)
         new.rename(folder / ".git")
         durable.sync(folder)
