@@ -64,23 +64,22 @@ def _show(report: Report, done: Repaired | None, folder: Path) -> None:
         output.write(f"{check.name:<16} {check.looked_at}")
         for each in check.findings:
             output.write(f"  {_MARKS[each.level]:<8} {each.text}")
-    output.write(_verdict(report, folder))
+    output.write(_verdict(report, folder, was_repaired=done is not None))
 
 
-def _verdict(report: Report, folder: Path) -> str:
+def _verdict(report: Report, folder: Path, *, was_repaired: bool) -> str:
     if report.is_whole:
         return f"whole: {folder} stands at {report.newest_whole}"
-    if not report.newest_whole:
+    if not report.newest_whole and was_repaired:
         return (
             f"damaged: {folder} has no whole checkpoint left; the files in it are as they were,\n"
             "and a new run can be started from them"
         )
     if not report.findings("damage"):
-        return (
-            f"whole from {report.newest_whole} on: the run can go on; older checkpoints named above are lost"
-        )
+        return f"whole from {report.newest_whole} on: the run can go on; what is named above stays as it is"
+    where = report.newest_whole or "not to be found in git alone"
     return (
-        f"damaged: {folder}; the newest whole checkpoint is {report.newest_whole}\n"
+        f"damaged: {folder}; the newest whole checkpoint is {where}\n"
         f"go back to it with `loop-runner fsck {folder} --repair`, which deletes nothing"
     )
 

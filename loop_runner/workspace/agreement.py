@@ -36,11 +36,8 @@ def problems_of_files(paths: Iterable[str], read: Read) -> Iterator[str]:
     yield from _variables(names, read)
 
 
-def problems_of_story(commits: Sequence[Commit], passes: Iterable[str]) -> Iterator[str]:
-    """What is wrong with the chain of turns and merges; ``commits`` are all of it, the newest first.
-
-    ``passes``: the paths at HEAD, whose numbers of passes must be those of the commits.
-    """
+def problems_of_story(commits: Sequence[Commit]) -> Iterator[str]:
+    """What is wrong with the chain of turns and merges; ``commits`` are all of it, the newest first."""
     by_id = {commit.oid: commit for commit in commits}
     for commit in commits:
         said = commit.trailers
@@ -49,11 +46,15 @@ def problems_of_story(commits: Sequence[Commit], passes: Iterable[str]) -> Itera
         before = [_place(by_id, parent) for parent in commit.parents]
         if problem := _misplaced(said, before):
             yield f"{commit.oid[:10]} ({_subject(commit)}) {problem}"
-    if commits:
-        newest = _place(by_id, commits[0].oid)[0]
-        folders = {int(found[1]) for path in passes if (found := _PASS.match(path))}
-        if folders and max(folders) != newest:
-            yield f"the last commit is of pass {newest}, and the files of pass {max(folders)} are there"
+
+
+def problem_of_number(commits: Sequence[Commit], paths: Iterable[str]) -> str:
+    """Why ``paths``, those of the newest of ``commits``, are of another pass than it; else empty."""
+    newest = _place({commit.oid: commit for commit in commits}, commits[0].oid)[0]
+    number = max((int(found[1]) for path in paths if (found := _PASS.match(path))), default=newest)
+    if number == newest:
+        return ""
+    return f"the last commit is of pass {newest}, and the files of pass {number} are there"
 
 
 def _misplaced(said: layout.Trailers, before: list[tuple[int, int, bool]]) -> str:

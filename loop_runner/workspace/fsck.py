@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ from loop_runner.workspace.walk import NO_LIMITS
 
 Level = Literal["damage", "gap", "note"]
 _FSCK_S = 3600.0
+_MISSING = 2  # git fsck's exit code for them
 _REF = re.compile(r"[0-9a-f]{40}\n?")
 _PACKED = re.compile(r"#.*|\^?[0-9a-f]{40}|[0-9a-f]{40} refs/\S+")
 _SHOWN = 5
@@ -76,12 +77,13 @@ def examine(folder: Path) -> Report:
     git_dir = folder / ".git"
     require_there(folder)
     runner = lock.holder(git_dir / "loop-runner" / "lock")
-    refs, tip = _refs(git_dir)
+    refs, tip, others = _refs(git_dir)
     checks = [_guarded("settings", lambda: _settings(git_dir)), refs]
     with Inventory(git_dir) as inventory:
         checks.append(_guarded("objects", lambda: _objects(inventory, is_running=runner is not None)))
         commits, lost = inventory.ancestors(tip) if tip else ([], [])
         checks += _checkpoints(folder, inventory, commits, lost)
+        checks.append(_others(inventory, others))
         checks.append(_guarded("journal", lambda: _journal(git_dir, {each.oid for each in commits})))
         if runner is None:
             if commits and inventory.is_whole_tree(commits[0].tree):
@@ -89,7 +91,7 @@ def examine(folder: Path) -> Report:
             checks.append(_guarded("leftovers", lambda: _leftovers(git_dir)))
         else:
             checks.append(Check("files", "nothing: they change while a run goes on"))
-        best = newest_whole(inventory, commits)
+        best = best_checkpoint(inventory, commits, others.values())
     return Report(folder, tuple(checks), runner, name_of(best) if best else "")
 
 
@@ -99,23 +101,49 @@ def require_there(folder: Path) -> None:
         history.require_git_dir(folder)
 
 
-def newest_whole(inventory: Inventory, commits: Iterable[Commit]) -> Commit | None:
-    """The first of ``commits`` that is whole: it, its tree, and no contradiction among our files in it."""
+def best_checkpoint(inventory: Inventory, commits: Sequence[Commit], hidden: Iterable[str]) -> Commit | None:
+    """The newest whole checkpoint: of ``commits``, the history, the newest first; else of all there are.
+
+    ``hidden`` are the commits of other refs, which hold what was given up.
+    """
+    found = _newest_whole(inventory, commits)
+    return found if found is not None else _newest_whole(inventory, _unnamed(inventory, hidden))
+
+
+def _newest_whole(inventory: Inventory, commits: Sequence[Commit]) -> Commit | None:
     known: dict[str, bool] = {}
     for commit in commits:
         if commit.tree not in known:
             known[commit.tree] = inventory.is_whole_tree(commit.tree) and not list(
-                file_problems(inventory, commit)
+                file_problems(inventory, inventory.ancestors(commit.oid)[0])
             )
         if known[commit.tree]:
             return commit
     return None
 
 
-def file_problems(inventory: Inventory, commit: Commit) -> Iterator[str]:
-    """What is wrong with the runner's files of a commit whose tree is whole."""
-    files, _ = inventory.files(commit.tree)
-    return agreement.problems_of_files(files, lambda path: blob(inventory, files[path][1]))
+def _unnamed(inventory: Inventory, hidden: Iterable[str]) -> list[Commit]:
+    """Commits of turns and passes that no other ref has, the furthest first."""
+    skipped = {each.oid for tip in hidden for each in inventory.ancestors(tip)[0]}
+    ours = [each for each in inventory.commits() if each.trailers.runner]
+    free = [each for each in ours if each.oid not in skipped]
+    if not any(each.trailers.pass_number for each in free):
+        free = ours  # all are before something that was set aside, which follows the newest that is left
+    usable = [each for each in free if each.trailers.pass_number or not each.parents]
+    return sorted(usable, key=_how_far, reverse=True)
+
+
+def _how_far(commit: Commit) -> tuple[int, bool, int, int]:
+    said = commit.trailers
+    return said.pass_number, said.turn == 0, said.turn, commit.time
+
+
+def file_problems(inventory: Inventory, commits: Sequence[Commit]) -> Iterator[str]:
+    """What is wrong with the runner's files of the first of ``commits``, whose tree is whole."""
+    files, _ = inventory.files(commits[0].tree)
+    yield from agreement.problems_of_files(files, lambda path: blob(inventory, files[path][1]))
+    if problem := agreement.problem_of_number(commits, files):
+        yield problem
 
 
 def blob(inventory: Inventory, oid: str) -> bytes:
@@ -146,18 +174,16 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 def _settings(git_dir: Path) -> Check:
     listed = Git(git_dir).run("config", "--file", str(git_dir / "config"), "--list")
-    findings = []
-    for name in ("objects", "refs"):
-        if not (git_dir / name).is_dir():
-            findings.append(Finding("damage", f".git/{name} is missing"))
+    missing = [name for name in ("objects", "refs") if not (git_dir / name).is_dir()]
+    findings = [Finding("damage", f".git/{name} is missing") for name in missing]
     said = dict(line.partition("=")[::2] for line in listed.decode("utf-8", "replace").splitlines())
     if said.get("core.repositoryformatversion") not in ("0", "1"):
         findings.append(Finding("damage", ".git/config does not say which format the repository has"))
     return Check("settings", "the repository's format and settings", tuple(findings))
 
 
-def _refs(git_dir: Path) -> tuple[Check, str]:
-    """The check, and the commit that the current branch names; empty when that cannot be told."""
+def _refs(git_dir: Path) -> tuple[Check, str, dict[str, str]]:
+    """The check, the commit that the current branch names (empty: none), and what the other refs name."""
     findings: list[Finding] = []
     values = dict(packed(git_dir, findings))
     for path in sorted((git_dir / "refs").rglob("*")):
@@ -176,7 +202,8 @@ def _refs(git_dir: Path) -> tuple[Check, str]:
     tip = values.get(branch, branch if _REF.fullmatch(branch) else "")
     if not tip and branch.startswith("refs/heads/"):
         findings.append(Finding("damage", f"the branch {branch.removeprefix('refs/heads/')} names no commit"))
-    return Check("refs", f"HEAD and {len(values)} refs", tuple(findings)), tip
+    values.pop(branch, None)
+    return Check("refs", f"HEAD, {branch} and {len(values)} other refs", tuple(findings)), tip, values
 
 
 def packed(git_dir: Path, findings: list[Finding]) -> Iterator[tuple[str, str]]:
@@ -215,6 +242,18 @@ def _objects(inventory: Inventory, *, is_running: bool) -> Check:
     return Check("objects", looked, tuple(findings))
 
 
+def is_kept(inventory: Inventory, oid: str) -> bool:
+    """What a ref names can be read: an object, and a commit with all that is in its tree."""
+    commit = inventory.commit(oid)
+    return oid in inventory if commit is None else inventory.is_whole_tree(commit.tree)
+
+
+def _others(inventory: Inventory, refs: dict[str, str]) -> Check:
+    broken = [name for name, oid in sorted(refs.items()) if not is_kept(inventory, oid)]
+    findings = [Finding("damage", f"{name} names a commit that is not whole") for name in broken]
+    return Check("other refs", f"{len(refs)} of them: what was set aside, tags", tuple(findings))
+
+
 def git_fsck(git_dir: Path) -> list[str]:
     """What git's own check complains about."""
     # The index is for a person's `git status` and can be made again; what it holds does not count.
@@ -222,7 +261,9 @@ def git_fsck(git_dir: Path) -> list[str]:
     try:
         git.run("fsck", "--full", "--no-dangling", "--no-progress", "--no-reflogs", timeout_s=_FSCK_S)
     except GitFailed as error:
-        return [line for line in error.stderr.strip().splitlines() if line] or [str(error)]
+        lines = [line for line in error.stderr.strip().splitlines() if line]
+        # Objects that are missing are told by name, checkpoint by checkpoint, from the walk of our own.
+        return lines if lines or error.exit_code == _MISSING else [str(error)]
     return []
 
 
@@ -239,12 +280,14 @@ def _checkpoints(
     older = [each for each in commits[1:] if not inventory.is_whole_tree(each.tree)]
     if not missing:
         findings += [Finding("gap", f"{name_of(each)} cannot be read whole") for each in older]
-    findings += [Finding("damage", each) for each in agreement.problems_of_story(commits, files)]
+    findings += [Finding("gap", each) for each in agreement.problems_of_story(commits)]
+    if any(not each.message.startswith("run: ") and each.parents for each in commits[-1:]):
+        findings.append(Finding("note", f"the history begins at {name_of(commits[-1])}: .git/shallow"))
     passes = sum(each.trailers.pass_number > 0 and not each.trailers.turn for each in commits)
     turns = sum(each.trailers.turn > 0 for each in commits)
     yield Check("history", f"{passes} passes and {turns} turns, one after another", tuple(findings))
     if not missing:
-        problems = [Finding("damage", each) for each in file_problems(inventory, head)]
+        problems = [Finding("damage", each) for each in file_problems(inventory, commits)]
         version = layout.format_of(blob(inventory, files.get(layout.FORMAT_FILE, ("", ""))[1]))
         if version is not None and version > layout.FORMAT:
             history.require_format(folder, layout.to_json({"format": version}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,30 +113,36 @@ class Inventory:
 
     def ancestors(self, tip: str) -> tuple[list[Commit], list[str]]:
         """``tip`` and all before it, the newest first, as far as they can be read; the ids that cannot."""
+        found, lost = self._reachable(tip)
+        children = Counter(parent for commit in found.values() for parent in self._parents(commit))
         order: list[Commit] = []
-        lost: list[str] = []
-        queue: list[tuple[int, int, Commit]] = []
-        known: set[str] = set()
-
-        def push(oid: str) -> None:
-            if oid in known:
-                return
-            known.add(oid)
-            found = self.commit(oid)
-            if found is None:
-                lost.append(oid)
-            else:
-                heapq.heappush(queue, (-found.time, len(known), found))
-
-        push(tip)
-        while queue:
-            commit = heapq.heappop(queue)[2]
-            order.append(commit)
-            if commit.oid in self._shallow:
-                continue
-            for parent in reversed(commit.parents):  # of a pass's two, its last turn is the newer
-                push(parent)
+        queue = [(-found[tip].time, 0, tip)] if tip in found else []
+        while queue:  # none before all that follow it
+            order.append(found[heapq.heappop(queue)[2]])
+            for parent in self._parents(order[-1]):
+                children[parent] -= 1
+                if parent in found and not children[parent]:
+                    heapq.heappush(queue, (-found[parent].time, len(order), parent))
         return order, lost
+
+    def _reachable(self, tip: str) -> tuple[dict[str, Commit], list[str]]:
+        found: dict[str, Commit] = {}
+        lost: list[str] = []
+        waiting, known = [tip], {tip}
+        while waiting:
+            oid = waiting.pop()
+            commit = self.commit(oid)
+            if commit is None:
+                lost.append(oid)
+                continue
+            found[oid] = commit
+            new = [parent for parent in self._parents(commit) if parent not in known]
+            waiting += new
+            known |= set(new)
+        return found, lost
+
+    def _parents(self, commit: Commit) -> tuple[str, ...]:
+        return () if commit.oid in self._shallow else commit.parents
 
     def files(self, tree: str) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
         """Path → (mode, blob id) of all files of a tree; path → id of what is missing or damaged in it."""

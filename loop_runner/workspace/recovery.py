@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop_runner import __version__
+from loop_runner.errors import WorkspaceError
 from loop_runner.workspace import fast_import, layout
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
@@ -57,7 +58,7 @@ def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: L
     folder.remove_unfinished()
     expected = history.tree(head.oid)
     there = look(folder, expected, limits)
-    before = [history.tree(parent) for parent in head.parents]
+    before = [_readable_tree(history, parent) for parent in head.parents]
     edits = {path: each for path, each in there.files.items() if _is_edit(path, each, expected, before)}
     ref = _set_aside(git, history, head, edits) if edits else None
     for path, _ in there.unstored:
@@ -67,6 +68,14 @@ def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: L
     moved = [f"{path} is now {where}" for path, where in folder.moved_aside]
     words = ([f"git ref {ref}"] if ref else []) + moved
     return Recovered(expected, "; ".join(words) or None)
+
+
+def _readable_tree(history: History, commit: str) -> dict[bytes, tuple[str, str]]:
+    """A commit's files; none when it cannot be read: then a file that only it explains is set aside."""
+    try:
+        return history.tree(commit)
+    except WorkspaceError:
+        return {}
 
 
 def look(folder: Folder, expected: Tree, limits: Limits) -> Walked:

@@ -229,10 +229,8 @@ class _Repair:
         """Point the branch at the newest whole checkpoint; it, and where the one given up is kept."""
         tip = values.get(branch, "")
         before, _ = inventory.ancestors(tip) if tip else ([], [])
-        best = fsck.newest_whole(inventory, before)
-        if best is None:
-            hidden = {name: oid for name, oid in values.items() if name != branch}
-            best = fsck.newest_whole(inventory, _unnamed(inventory, hidden.values()))
+        hidden = [oid for name, oid in values.items() if name != branch]
+        best = fsck.best_checkpoint(inventory, before, hidden)
         if best is None:
             self.steps.append("no checkpoint is whole; the files on disk were left as they are")
             return None, ""
@@ -278,6 +276,11 @@ class _Repair:
                     os.fsencode(path): Blob(fsck.blob(inventory, oid), mode)
                     for path, (mode, oid) in files.items()
                 },
+                removed_paths=[
+                    os.fsencode(path) for path in inventory.files(best.tree)[0] if path not in files
+                ]
+                if given_up
+                else (),
             ),
         )
         fast_import.point(self.git, ref, commit, was=None)
@@ -294,11 +297,9 @@ class _Repair:
 
     def _mend_other(self, inventory: Inventory, best: Commit, name: str, oid: str) -> None:
         """A ref whose commit is not whole is dropped, and what can be read of it is kept."""
-        found = inventory.get(oid)
-        commit = inventory.commit(oid)
-        if found is not None and (commit is None or inventory.is_whole_tree(commit.tree)):
+        if fsck.is_kept(inventory, oid):
             return
-        self._keep(inventory, best, oid, commit)
+        self._keep(inventory, best, oid, inventory.commit(oid))
         path = self.git_dir / name
         if path.is_file():
             self._move(path, "named a commit that is not whole")
@@ -344,22 +345,6 @@ class _Repair:
         path.rename(target)
         durable.sync(path.parent)
         self.steps.append(f".git/{name} {why}" if " " in why else f".git/{name}: {why}")
-
-
-def _unnamed(inventory: Inventory, hidden: Iterable[str]) -> list[Commit]:
-    """Commits of turns and passes that no other ref has, the furthest first."""
-    skipped = {each.oid for tip in hidden for each in inventory.ancestors(tip)[0]}
-    ours = [each for each in inventory.commits() if each.trailers.runner and each.oid not in skipped]
-    if not any(each.trailers.pass_number for each in ours):
-        # All are among the ancestors of what was set aside, which follows the newest one that is left.
-        ours = [each for each in inventory.commits() if each.trailers.runner]
-    usable = [each for each in ours if each.trailers.pass_number or not each.parents]
-    return sorted(usable, key=_how_far, reverse=True)
-
-
-def _how_far(commit: Commit) -> tuple[int, bool, int, int]:
-    said = commit.trailers
-    return said.pass_number, said.turn == 0, said.turn, commit.time
 
 
 # ── the files on disk ───────────────────────────────────────────────────────────────────────────────

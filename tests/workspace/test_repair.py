@@ -1,6 +1,7 @@
 """Damaged run folders: found, named, brought back to the newest whole checkpoint, and then run to the end."""
 
 import hashlib
+import os
 import random
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from loop_runner.workspace.workspace import Workspace
 from tests.support.turns import call
 from tests.workspace import scripted_run
 
+SAMPLED = 35  # of about a hundred; `make test-damage` does them all
+SEED = 11
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -66,7 +69,10 @@ def damages(folder):
     chosen = [path for path in files if path not in loose] + random.Random(5).sample(
         loose, min(len(loose), 6)
     )
-    return [(path.relative_to(folder), how) for path in chosen for how in HOW]
+    every = [(path.relative_to(folder), how) for path in chosen for how in HOW]
+    if os.environ.get("LOOP_RUNNER_EVERY_DAMAGE"):
+        return every
+    return random.Random(SEED).sample(every, min(len(every), SAMPLED))
 
 
 def emptied(data, moments):
@@ -107,7 +113,9 @@ def finish(folder):
     scripted_run.main(folder)
     with History(folder) as history:
         assert history.head().outcome == "accepted"
-        return [entry.subject for entry in history.commits() if entry.checkpoint.turn]
+        subjects = [entry.subject for entry in history.commits() if entry.checkpoint.turn]
+        assert len(subjects) == len(set(subjects))
+        return sum(path.endswith("/turn.json") for path in history.files("passes/"))
 
 
 def digests(folder):
@@ -153,8 +161,7 @@ def test_whatever_file_of_gits_is_damaged_the_run_ends_or_nothing_whole_is_left(
         if "loop-runner" not in path.parts and not report.findings("damage"):
             with History(folder) as history:
                 assert history.head() == stands, what
-        turns = finish(folder)
-        assert len(turns) == len(set(turns)) == 6, what
+        assert finish(folder) == 6, what
         left = fsck.examine(folder)
         assert not left.findings("damage"), (what, left.findings("damage"))
         shutil.rmtree(folder)
