@@ -70,7 +70,9 @@ def _misplaced(said: layout.Trailers, before: list[tuple[int, int, bool]]) -> st
         if at != number or not last:
             return "does not merge a turn of its pass"
         return "" if places[0] == (number - 1, 0) else f"does not follow pass {number - 1}"
-    return "" if places in ([(number - 1, 0)], [(number, 0)]) else f"does not follow pass {number - 1}"
+    # One parent: a pass without turns, or one whose beginning was lost and cut off by a repair.
+    is_next = places in ([(number - 1, 0)], [(number, 0)]) or places[0][0] == number
+    return "" if is_next else f"does not follow pass {number - 1}"
 
 
 def _place(by_id: Mapping[str, Commit], oid: str) -> tuple[int, int, bool]:

@@ -209,6 +209,10 @@ class History:
             raise damaged(self.folder, name)
         return commit_from(found.oid, found.data)
 
+    def has(self, oid: str) -> bool:
+        """Whether there is such an object, which need not be whole."""
+        return self._get(oid) is not None
+
     def tree(self, commit: str, prefix: str = "") -> dict[bytes, tuple[str, str]]:
         """Every file of a commit below ``prefix``: path to (mode, blob id)."""
         where = ["--", prefix] if prefix else []

@@ -24,6 +24,8 @@ from loop_runner.workspace.history import Commit, commit_from
 
 MANY = 50
 _NICENESS = 10
+_SETTINGS = ("-c", "pack.threads=1", "-c", "pack.compression=9")  # made once, kept for ever
+_OPTIONS = ("--delta-base-offset", "--window=20")
 _OURS = {".pack", ".idx", ".rev"}  # a pack with other files (.keep, .promisor) belongs to somebody else
 
 
@@ -50,6 +52,11 @@ class Joiner:
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="packs", daemon=True)
             self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until what is being joined is joined."""
+        if self._thread is not None:
+            self._thread.join()
 
     def stop(self) -> None:
         """End it: what is half done is thrown away, and the next start begins again."""
@@ -93,7 +100,7 @@ class Joiner:
             if self._is_stopping:
                 return set()
             self._process = self._git.start(
-                ["-c", "pack.threads=1", "pack-objects", "-q", "--stdin-packs", "objects/pack/pack"]
+                [*_SETTINGS, "pack-objects", "-q", "--stdin-packs", *_OPTIONS, "objects/pack/pack"]
             )
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)

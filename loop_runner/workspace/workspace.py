@@ -261,6 +261,10 @@ class Workspace:
         self._joiner.start()
         return checkpoint
 
+    def wait_for_maintenance(self) -> None:
+        """Wait until packs that are being joined in the background are joined; a run need not."""
+        self._joiner.wait()
+
     def _commit(self, new: NewCommit, doing: str) -> Checkpoint:
         try:
             with faults.told(self.folder, doing):
@@ -375,7 +379,10 @@ class Workspace:
             if is_end or not commit.parents:
                 break
             if said.turn == 1:
-                return commit.parents[0]
+                base = commit.parents[0]
+                return base if self._history.has(base) else head.oid  # a repair may have cut history there
+            if not self._history.has(commit.parents[0]):
+                break
             commit = self._history.commit(commit.parents[0])
         return head.oid
 
@@ -400,7 +407,9 @@ class Workspace:
 @contextlib.contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
     """Within it, nobody else makes a run folder in ``folder``, which exists."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
     folder.mkdir(parents=True, exist_ok=True)
+    durable.sync_chain(folder, there)  # else a power cut takes the run by taking the folder above it
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
