@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions test test-model test-sandbox soak check format docs bench wheel-test clean
+.PHONY: help setup demo questions test test-model test-sandbox test-damage power-loss long-run soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -53,6 +53,15 @@ docs: setup  ## write the true help and output into the documents
 
 test-sandbox: setup  ## try a hundred ways out of the sandbox, in every tier, as root and as an ordinary user
 	$(BIN)/python -m tests.sandbox
+
+test-damage: setup  ## damage each file of a run's git folder in each way, repair, and run to the end: ten minutes
+	LOOP_RUNNER_EVERY_DAMAGE=1 $(BIN)/python -m pytest -s tests/workspace/test_repair.py
+
+power-loss: setup  ## fail the power at each moment of a run, rebuild what a disk may hold, recover: half an hour
+	$(BIN)/python -m tests.power_loss
+
+long-run: setup  ## 1,000 passes through the run folder: size, and how long commits take
+	$(BIN)/python -m tests.long_run
 
 soak: setup  ## 5,000 turns on one kernel, with kills and crashes; memory, descriptors, processes stay flat
 	$(BIN)/python -m tests.soak --turns 5000

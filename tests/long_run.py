@@ -2,7 +2,8 @@
 
 `make long-run` prints size and medians as they grow, and ends with 1 when the git folder is over its
 megabytes or the last hundred commits are slower than the first. A pass is two turns: in each, two of twenty
-notes get a line, one of forty variables changes, and there are a reply, a cell, its output and two sub-calls.
+notes get a line, one of twenty variables of 100 words changes, and there are a reply, a cell, its output and
+two sub-calls.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from loop_runner.workspace.workspace import Workspace
 MAX_MB_PER_1000 = 10.0
 SLOWER = 1.5  # how much slower the last hundred commits may be than the first: machines are noisy
 _TURNS = 2
-_NOTES, _VARIABLES = 20, 40
+_NOTES, _VARIABLES, _WORDS_EACH = 20, 20, 100
 _WORDS = ("the", "of", "clause", "party", "notice", "term", "renewal", "breach", "remedy", "data", "audit")
 
 
@@ -36,7 +37,7 @@ class Work:
     values: list[bytes] = field(default_factory=list)
 
     def begin(self, notes: Path) -> None:
-        self.values = [self._text(200).encode() for _ in range(_VARIABLES)]
+        self.values = [self._text(_WORDS_EACH).encode() for _ in range(_VARIABLES)]
         for number in range(_NOTES):
             (notes / f"{number:02d}.md").write_text(self._text(100))
 
@@ -45,7 +46,7 @@ class Work:
         for number in self.rng.sample(range(_NOTES), 2):
             with (workspace.model_folder / "notes" / f"{number:02d}.md").open("a") as note:
                 note.write(self._text(10))
-        self.values[self.rng.randrange(_VARIABLES)] = self._text(200).encode()
+        self.values[self.rng.randrange(_VARIABLES)] = self._text(_WORDS_EACH).encode()
         calls = [self._call("root", 80), self._call("sub", 40), self._call("sub", 40)]
         workspace.journal.append_many(calls)
         record = TurnRecord(

@@ -22,7 +22,7 @@ from loop_runner.workspace import durable, objects
 from loop_runner.workspace.git import Git, ObjectReader
 from loop_runner.workspace.history import Commit, commit_from
 
-MANY = 50
+MANY = 25
 _NICENESS = 10
 _SETTINGS = ("-c", "pack.threads=1", "-c", "pack.compression=9")  # made once, kept for ever
 _OPTIONS = ("--delta-base-offset", "--window=20")
