@@ -137,6 +137,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The power fails at every moment of a run.")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--mixes", type=int, default=3, help="random mixtures at each moment")
+    parser.add_argument("--every", type=int, default=1, help="take each N-th moment only")
     asked = parser.parse_args()
     if asked.child:
         child(asked.child)
@@ -145,7 +146,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="power-loss-") as name:
         recording, tree = recorded(Path(name))
         print(f"{len(recording.changes)} moments, {len(recording.said)} acknowledgements", flush=True)
-        moments = [0, *recording.changes]
+        moments = [0, *recording.changes][:: asked.every]
         result = try_all(recording, tree, moments, Path(name), mixes=asked.mixes, finish_each=10)
     for policy, count in sorted(result.tried.items()):
         print(f"{count:>6} states: what was not flushed: {policy}")
