@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions test test-model test-sandbox test-crash test-crash-full soak check format docs bench wheel-test clean
+.PHONY: help setup demo questions test test-model test-sandbox test-crash test-crash-full test-damage power-loss long-run soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -61,6 +61,15 @@ test-crash-full: setup  ## the same, every place, every call: an hour
 	$(BIN)/python -m tests.crash.walk
 	$(BIN)/python -m tests.crash.sweep
 	CRASH_STATES=100 $(BIN)/python -m pytest tests/crash
+
+test-damage: setup  ## damage each file of a run's git folder in each way, repair, and run to the end: ten minutes
+	LOOP_RUNNER_EVERY_DAMAGE=1 $(BIN)/python -m pytest -s tests/workspace/test_repair.py
+
+power-loss: setup  ## fail the power at each moment of a run, rebuild what a disk may hold, recover: half an hour
+	$(BIN)/python -m tests.power_loss
+
+long-run: setup  ## 1,000 passes through the run folder: size, and how long commits take
+	$(BIN)/python -m tests.long_run
 
 soak: setup  ## 5,000 turns on one kernel, with kills and crashes; memory, descriptors, processes stay flat
 	$(BIN)/python -m tests.soak --turns 5000

@@ -128,6 +128,7 @@ def objects(tmp_path_factory):
         "log --follow": [json.loads(line) for line in events.splitlines()],
         "show": said("show", "scripted"),
         "show PASS": said("show", "scripted", "1") + said("show", "scripted", "2"),
+        "fsck": said("fsck", "scripted"),
         "models list": said("models", "list"),
         "doctor": said("doctor"),
     }

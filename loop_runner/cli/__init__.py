@@ -31,6 +31,7 @@ _COMMANDS = {
     "bisect": ("bisect", "Find the first pass whose answer fails a command."),
     "rewind": ("travel", "Take a run back to an earlier pass or turn."),
     "replay": ("replay", "Run a run again from its recorded replies, offline."),
+    "fsck": ("fsck", "Check a run folder, say what was checked, and repair it."),
     "models": ("models", "List the models, or fetch a local one."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }

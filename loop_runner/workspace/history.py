@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,6 +69,7 @@ class Commit:
     tree: str
     parents: tuple[str, ...]
     message: str
+    time: int = 0  # of committing, seconds since the epoch
 
     @property
     def trailers(self) -> layout.Trailers:
@@ -252,7 +254,11 @@ class History:
         found = self._get(name)
         if found is None or found.kind != "commit":
             raise damaged(self.folder, name)
-        return _commit(found)
+        return commit_from(found.oid, found.data)
+
+    def has(self, oid: str) -> bool:
+        """Whether there is such an object, which need not be whole."""
+        return self._get(oid) is not None
 
     def base_of(self, pass_number: int, head: Commit) -> str:
         """The commit that the pass's first turn was made after; ``head`` itself when the pass has no turn."""
@@ -261,6 +267,8 @@ class History:
             is_end = said.turn == 0 and bool(said.runner)
             if is_end or not commit.parents:
                 break
+            if not self.has(commit.parents[0]):
+                break  # a repair may have cut history there
             if said.turn == 1:
                 return commit.parents[0]
             commit = self.commit(commit.parents[0])
@@ -339,10 +347,10 @@ def require_git_dir(folder: Path) -> None:
     """Raise ``WorkspaceError`` unless ``folder`` looks like a run folder from outside."""
     git_dir = folder / ".git"
     try:
-        if (git_dir / "shallow").exists():
-            raise _is_shallow(folder)
-        if git_dir.is_dir() and (git_dir / "HEAD").is_file():
-            return
+        if (git_dir / "shallow").exists() and not (git_dir / "loop-runner" / "damaged").is_dir():
+            raise _is_shallow(folder)  # where a repair was made, what is missing was said
+        if git_dir.is_dir() and ((git_dir / "HEAD").is_file() or (git_dir / "loop-runner").is_dir()):
+            return  # one of ours without its HEAD is damaged, not something else
         if not git_dir.is_dir() and (folder / ".git.new").is_dir():
             raise WorkspaceError(
                 f"{folder} is a run folder whose making was interrupted",
@@ -398,7 +406,8 @@ def damaged(folder: Path, what: str, said: str = "") -> WorkspaceError:
     return WorkspaceError(
         f"{folder} is damaged: {what} cannot be read{detail}",
         why="the run goes on from what is committed, and this commit is not whole",
-        hint=f"nothing was changed; `git -C {folder} fsck` lists what is damaged",
+        hint=f"nothing was changed; `loop-runner fsck {folder}` says what is damaged, and with --repair it "
+        "goes back to the newest checkpoint that is whole",
         exit_code=4,
     )
 
@@ -417,12 +426,15 @@ def parsing(folder: Path, path: str) -> Iterator[None]:
         ) from error
 
 
-def _commit(found: GitObject) -> Commit:
-    head, _, body = found.data.partition(b"\n\n")
+def commit_from(oid: str, data: bytes) -> Commit:
+    """The commit with the bytes ``data``."""
+    head, _, body = data.partition(b"\n\n")
     lines = [line.partition(b" ") for line in head.split(b"\n")]
     parents = tuple(value.decode() for name, _, value in lines if name == b"parent")
     tree = next(value.decode() for name, _, value in lines if name == b"tree")
-    return Commit(found.oid, tree, parents, layout.to_text(body))
+    who = next((value for name, _, value in lines if name == b"committer"), b"")
+    seconds = re.search(rb"> ([0-9]{1,12}) ", who)
+    return Commit(oid, tree, parents, layout.to_text(body), int(seconds[1]) if seconds else 0)
 
 
 def _checkpoint(commit: Commit) -> Checkpoint:

@@ -16,6 +16,7 @@ import json
 import os
 import struct
 import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -120,7 +121,15 @@ class Journal:
             if after in afters:
                 self._calls.setdefault(key(call), call)
         self.dropped_bytes = max(size - len(HEADER) - good, 0)
+        if self.dropped_bytes and data.strip(b"\0") != HEADER:
+            self._keep_aside(data)
         self._rewrite()
+
+    def _keep_aside(self, data: bytes) -> None:
+        """Nothing is deleted that somebody could still read something from."""
+        folder = self._path.parent / "damaged"
+        folder.mkdir(exist_ok=True)
+        durable.replace(folder / f"journal-{time.time_ns()}", data)
 
     def _write(self, data: bytes) -> None:
         if self._is_broken:

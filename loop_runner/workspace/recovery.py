@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from loop_runner import __version__, failpoints
+from loop_runner.errors import WorkspaceError
 from loop_runner.workspace import fast_import, layout
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
@@ -38,18 +39,23 @@ class Recovered:
     set_aside: str | None
 
 
-def clear_stale(git_dir: Path) -> None:
-    """Remove what a killed git leaves behind: locks, unfinished objects, the marks of unfinished packs."""
-    failpoints.passing("recovery.clear")
+def stale(git_dir: Path) -> Iterator[Path]:
+    """What a killed git leaves behind: locks, unfinished objects, the marks of unfinished packs."""
     for pattern in _STALE:
-        for path in git_dir.glob(pattern):
-            path.unlink(missing_ok=True)
+        yield from git_dir.glob(pattern)
     for keep in (git_dir / "objects" / "pack").glob("*.keep"):
         # A person's own says something else, or nothing; one of git's that it could not fill has no pack yet.
         said = keep.read_bytes()
         is_unfinished = _GITS_KEEP.startswith(said) and not keep.with_suffix(".idx").exists()
         if said.startswith(_GITS_KEEP) or is_unfinished:
-            keep.unlink(missing_ok=True)
+            yield keep
+
+
+def clear_stale(git_dir: Path) -> None:
+    """Remove what a killed git left behind."""
+    failpoints.passing("recovery.clear")
+    for path in list(stale(git_dir)):
+        path.unlink(missing_ok=True)
 
 
 def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: Limits) -> Recovered:
@@ -57,8 +63,8 @@ def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: L
     folder.remove_unfinished()
     failpoints.passing("recovery.look")
     expected = history.tree(head.oid)
-    there = _look(folder, expected, limits)
-    before = [history.tree(parent) for parent in head.parents]
+    there = look(folder, expected, limits)
+    before = [_readable_tree(history, parent) for parent in head.parents]
     edits = {path: each for path, each in there.files.items() if _is_edit(path, each, expected, before)}
     ref = _set_aside(git, history, head, edits) if edits else None
     failpoints.passing("recovery.restore")
@@ -71,7 +77,15 @@ def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: L
     return Recovered(expected, "; ".join(words) or None)
 
 
-def _look(folder: Folder, expected: Tree, limits: Limits) -> Walked:
+def _readable_tree(history: History, commit: str) -> dict[bytes, tuple[str, str]]:
+    """A commit's files; none when it cannot be read: then a file that only it explains is set aside."""
+    try:
+        return history.tree(commit)
+    except WorkspaceError:
+        return {}
+
+
+def look(folder: Folder, expected: Tree, limits: Limits) -> Walked:
     """What is there: our folders whole, and of the rest what HEAD has; all else is a person's."""
     known = {path: blob for path, (_, blob) in expected.items()}
     walks = [Walker(limits if top == _OWNED[0] else NO_LIMITS).walk(folder.fd, top, known) for top in _OWNED]

@@ -45,12 +45,12 @@ from loop_runner.workspace.points import Point
 from loop_runner.workspace.walk import Limits, Walked, Walker
 
 _PRIVATE = "loop-runner"
-_BRANCH = "refs/heads/main"
+BRANCH = "refs/heads/main"
 _COPY_TIMEOUT_S = 3600.0
 _MODEL_PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
 
 # Laid out by hand: the same repository whatever git is installed, with no template and no hooks.
-_CONFIG = """\
+CONFIG = """\
 [core]
 \trepositoryformatversion = 0
 \tfilemode = true
@@ -64,7 +64,7 @@ _CONFIG = """\
 \tauto = false
 """
 # Above any .gitattributes of the model's: a person's git, too, is to leave the bytes alone.
-_ATTRIBUTES = "* -text -ident -filter -working-tree-encoding\n"
+ATTRIBUTES = "* -text -ident -filter -working-tree-encoding\n"
 
 
 class Workspace:
@@ -321,6 +321,10 @@ class Workspace:
             unanswered=self.journal.unanswered(),
         )
 
+    def wait_for_maintenance(self) -> None:
+        """Wait until packs that are being joined in the background are joined; a run need not."""
+        self._joiner.wait()
+
     def _commit(self, new: NewCommit, doing: str) -> Checkpoint:
         try:
             with faults.told(self.folder, doing):
@@ -426,10 +430,12 @@ class Workspace:
 
     def _recover(self) -> None:
         recovery.clear_stale(self.folder / ".git")
+        with contextlib.suppress(GitFailed):  # space, not safety: what is damaged is told by what needs it
+            packs.collect_lost(self._git.git_dir)
         info = self.folder / ".git" / "info"
         if not (info / "attributes").exists():  # a clone brings none
             info.mkdir(exist_ok=True)
-            (info / "attributes").write_text(_ATTRIBUTES)
+            (info / "attributes").write_text(ATTRIBUTES)
         head = self._history.commit(self._head.commit)
         try:
             done = recovery.put_back(self._folder, self._history, self._git, head, self._limits)
@@ -483,7 +489,9 @@ class Workspace:
 @contextlib.contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
     """Within it, nobody else makes a run folder in ``folder``, which exists."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
     folder.mkdir(parents=True, exist_ok=True)
+    durable.sync_chain(folder, there)  # else a power cut takes the run by taking the folder above it
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -544,14 +552,14 @@ def _lay_out(folder: Path, make: Callable[[Git], str]) -> Lock:
     shutil.rmtree(new, ignore_errors=True)  # of a runner that was killed here: it held no commit
     for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", _PRIVATE):
         (new / part).mkdir(parents=True)
-    (new / "HEAD").write_text(f"ref: {_BRANCH}\n")
-    (new / "config").write_text(_CONFIG)
-    (new / "info" / "attributes").write_text(_ATTRIBUTES)
+    (new / "HEAD").write_text(f"ref: {BRANCH}\n")
+    (new / "config").write_text(CONFIG)
+    (new / "info" / "attributes").write_text(ATTRIBUTES)
     held = Lock.take(new / _PRIVATE / "lock", folder)
     try:
         git = Git(new, held.fd)
         failpoints.passing("create.first_commit")
-        fast_import.point(git, _BRANCH, make(git), was=None)
+        fast_import.point(git, BRANCH, make(git), was=None)
         failpoints.passing("create.sync")
         durable.sync_tree(new)
         failpoints.passing("create.rename")
