@@ -183,6 +183,15 @@ class CellResult:
     seconds: float = 0.0  # wall clock, without the time spent waiting for sub-calls
 
 
+@dataclass(frozen=True, slots=True)
+class PastCell:
+    """A cell that ran earlier in the run, with what is needed to run it again at no cost."""
+
+    code: str
+    end: CellEnd
+    replies: tuple[tuple[str, str], ...] = ()  # (prompt, reply) of its sub-calls that were answered
+
+
 VariableStatus = Literal["saved", "replay", "lost"]
 
 

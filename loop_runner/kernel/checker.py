@@ -15,6 +15,7 @@ from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.wrap import Launch
+from loop_runner.records import PastCell
 
 _START_TIMEOUT_S = 30.0
 _SLACK_S = 10.0  # for the way there and back, above what a trial may take
@@ -42,22 +43,32 @@ class Checker:
         with contextlib.suppress(KernelDiedError):  # told when it is used
             self._process.send(self._start_header())
 
-    def try_blobs(self, blobs: Sequence[bytes], seconds: float) -> dict[str, str]:
+    def try_blobs(
+        self,
+        blobs: Sequence[bytes],
+        seconds: float,
+        *,
+        cells: Sequence[PastCell] = (),
+        again: Sequence[str] = (),
+    ) -> dict[str, str]:
         """Names that do not load, each with its reason; the name "" stands for all. Empty: all is well.
 
-        ``seconds``: what a trial may take on top of the time that its size explains.
+        ``seconds``: what a trial may take on top of the time that its size explains. ``again``: names to make
+        again from ``cells`` before.
         """
         seconds += sum(map(len, blobs)) / _BYTES_PER_S
         for is_last in (False, True):
             try:
-                return self._try(blobs, seconds)
+                return self._try(blobs, seconds, cells_as_json(cells if again else ()), list(again))
             except (KernelDiedError, KernelError, wire.WireError) as error:
                 self.close()
                 if is_last:
                     return {"": f"it could not be tried whether it loads: {error}"}
         return {}
 
-    def _try(self, blobs: Sequence[bytes], seconds: float) -> dict[str, str]:
+    def _try(
+        self, blobs: Sequence[bytes], seconds: float, cells: list[dict[str, Any]], again: list[str]
+    ) -> dict[str, str]:
         self.warm()
         process = self._process
         assert process is not None
@@ -65,7 +76,13 @@ class Checker:
             report.read_ready(_receive(process, _START_TIMEOUT_S))
             self._is_ready = True
         process.raw_output()  # what loading prints is nobody's
-        request = {"type": "try", "blobs": [len(blob) for blob in blobs], "seconds": seconds}
+        request = {
+            "type": "try",
+            "blobs": [len(blob) for blob in blobs],
+            "seconds": seconds,
+            "cells": cells,
+            "again": again,
+        }
         process.send(request, b"".join(blobs))
         return report.read_tried(_receive(process, seconds + _SLACK_S))
 
@@ -74,6 +91,11 @@ class Checker:
         if self._process is not None:
             self._process.close()
             self._process = None
+
+
+def cells_as_json(cells: Sequence[PastCell]) -> list[dict[str, Any]]:
+    """Past cells as they go to the kernel."""
+    return [{"code": cell.code, "end": cell.end, "replies": list(cell.replies)} for cell in cells]
 
 
 def _receive(process: KernelProcess, seconds: float) -> wire.Frame:

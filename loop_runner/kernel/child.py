@@ -23,7 +23,7 @@ from loop_runner.kernel.texts import Texts, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from loop_runner.kernel.saver import Saver
@@ -98,6 +98,7 @@ class _Kernel:
         self._models = models
         self._workspace: str = start["workspace"]
         self._saver: Saver | None = None
+        self._tried: tuple[object, list[tuple[str, str]], list[str]] = (None, [], [])
         sys.path.append(start["workspace"])  # last: the model's files never hide the standard library
         sys.argv = [""]
         sys.dont_write_bytecode = True  # no caches in the workspace
@@ -120,20 +121,55 @@ class _Kernel:
             raise wire.WireError(f"the host asked for {header['type']!r}")
 
     def _restore(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        failed: list[tuple[str, str]] = []
         blobs = _split(payload, header["blobs"])
+        failed = self._make_again(header["cells"], header["again"])
         if blobs:
-            failed = self._snapshots().load_all(
+            failed += self._snapshots().load_all(
                 blobs, self._namespace, self._pins().find, self._runner.sources
             )
         if blobs or header["gone"]:
             self._keeper().restored(blobs, header["gone"])
         return {"type": "ready", "failed": failed, "names": self._runner.adopt_names()}
 
+    def _recipe(self, cells: list[dict[str, Any]], names: list[str]) -> object:
+        from loop_runner.kernel import replay
+
+        past = [replay.PastCell(cell) for cell in cells]
+        needed = replay.needed_cells(past, names, {*self._helpers.protected, "answer"})
+        return names, [cells[at] for at in needed], [sorted(cell.imported) for cell in past if cell.imported]
+
+    def _make_again(self, cells: list[dict[str, Any]], names: list[str]) -> list[tuple[str, str]]:
+        """Make ``names`` by running earlier cells, and nothing else; (name, reason) of what failed."""
+        if not names:
+            return []
+        from loop_runner.kernel import replay
+
+        past = [replay.PastCell(cell) for cell in cells]
+        positions = replay.needed_cells(past, names, {*self._helpers.protected, "answer"})
+        namespace = self._namespace
+        before = dict(namespace)
+        draft = dict(self._answer.live())
+        why = ""
+        try:
+            replay.run_again(past, positions, namespace, self._models.serve)
+        except replay.NotRepeatableError as error:
+            why = str(error)
+        made = {name: namespace[name] for name in names if name in namespace and not why}
+        namespace.clear()
+        namespace.update(before)
+        namespace.update(made)
+        self._answer.put_back(draft)
+        self._runner.forget_output()
+        return [
+            (name, why or "the cells that made it do not make it again") for name in names if name not in made
+        ]
+
     def _save(self, request: Mapping[str, Any], out: int) -> None:
         if self._saver is None and not self._helpers.own_names():
             self._runner.sources.clear()
-            wire.write_all(out, wire.encode({"type": "snapshot", "variables": [], "blobs": []}))
+            wire.write_all(
+                out, wire.encode({"type": "snapshot", "variables": [], "blobs": [], "unchanged": []})
+            )
             return
         self._keeper().save(request, self._runner.take_words(), out)
 
@@ -141,12 +177,21 @@ class _Kernel:
         """Find out whether blobs load. Asked only of a process that runs no cells."""
         from loop_runner.kernel import trial
 
-        load_all = self._snapshots().load_all
+        load_all: Callable[..., list[tuple[str, str]]] = self._snapshots().load_all
         blobs = _split(payload, request["blobs"])
-        failed, modules = trial.attempt(
-            lambda at: load_all(blobs, self._namespace, self._pins().find, {}, at),
-            request["seconds"],
-        )
+
+        def load(at: Callable[[str], None]) -> list[tuple[str, str]]:
+            if request["again"]:
+                at(request["again"][0])
+            failed = self._make_again(request["cells"], request["again"])
+            return failed + load_all(blobs, self._namespace, self._pins().find, {}, at)
+
+        # What was tried once need not run again for as long as it takes the same cells.
+        key = not blobs and self._recipe(request["cells"], request["again"])
+        if not key or key != self._tried[0]:
+            failed, modules = trial.attempt(load, request["seconds"])
+            self._tried = key, failed, modules
+        _, failed, modules = self._tried
         wire.write_all(out, wire.encode({"type": "tried", "failed": failed}))
         trial.import_installed(modules, self._workspace)  # the host goes on meanwhile
 

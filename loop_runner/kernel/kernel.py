@@ -12,7 +12,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,14 +21,23 @@ from typing import Any, Self, TypeVar
 
 from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
-from loop_runner.kernel.checker import Checker
+from loop_runner.kernel.checker import Checker, cells_as_json
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.sandbox import SandboxReport, probe, require_tier
 from loop_runner.kernel.wrap import Launch, Limits, wrap
-from loop_runner.records import Answer, CellEnd, CellResult, Inputs, KernelSettings, Snapshot, Variable
+from loop_runner.records import (
+    Answer,
+    CellEnd,
+    CellResult,
+    Inputs,
+    KernelSettings,
+    PastCell,
+    Snapshot,
+    Variable,
+)
 
 START_TIMEOUT_S = 30.0
 MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
@@ -79,6 +88,12 @@ class Kernel:
         self._answer = Answer()
         self._names: set[str] = set()
         self._quota = Quota(workspace)
+        self._last_cells: Callable[[], Sequence[PastCell]] = tuple
+        self._new_cells: list[PastCell] = []
+        self._tried_names: tuple[object, dict[str, str]] = (None, {})
+        self._recorder = _Recorder(sub_model)
+        self._committed: tuple[Variable, ...] = ()  # as the last snapshot had them
+        self._unchanged: set[str] = set()  # names that cannot be saved and are bound as they were then
         self._loaded: set[str] = set()  # SHA-256 of blobs that are known to load
         self._checker = Checker(self._launch, lambda: self._start_header(Snapshot(), is_trial=True))
 
@@ -98,12 +113,21 @@ class Kernel:
 
     # ── the four things a session does ──────────────────────────────────────────────────────────────
 
-    def start(self, snapshot: Snapshot, answer: Answer) -> tuple[Variable, ...]:
+    def start(
+        self, snapshot: Snapshot, answer: Answer, cells: Callable[[], Sequence[PastCell]] = tuple
+    ) -> tuple[Variable, ...]:
         """Start afresh from ``snapshot``; returns the variables of it that could not be restored.
+
+        ``cells``: gives all cells of the run up to there, in order; asked for when a variable can only be
+        made again by running some of them.
 
         A snapshot that kills or hangs the kernel is given up whole. Raises ``KernelError`` when not even an
         empty kernel starts.
         """
+        self._last_cells, self._new_cells = cells, []
+        return self._start(snapshot, answer)
+
+    def _start(self, snapshot: Snapshot, answer: Answer) -> tuple[Variable, ...]:
         self._end_life()
         self._last, self._answer = snapshot, replace(answer, is_ready=False)
         try:
@@ -122,7 +146,7 @@ class Kernel:
                 blob="",
             )
             for variable in snapshot.variables
-            if variable.status != "saved" or variable.name in failed or everything
+            if variable.status == "lost" or variable.name in failed or everything
         )
 
     def run_cell(self, code: str, number: int) -> CellResult:
@@ -137,9 +161,13 @@ class Kernel:
             frame, stopped = self._await_cell(life, started, waited_before, slack)
             done = self._checked(life, lambda: report.read_done(frame, number))
         except (KernelDiedError, _TimeOutError) as error:
-            return self._cell_lost(life, error, started, waited_before)
+            lost = self._cell_lost(life, error, started, waited_before)
+            self._new_cells.append(PastCell(code, lost.end, self._recorder.take()))
+            return lost
         seconds = time.monotonic() - started - (life.handler.clock.seconds() - waited_before)
-        return self._cell_done(life, done, max(seconds, 0.0), stopped)
+        result = self._cell_done(life, done, max(seconds, 0.0), stopped)
+        self._new_cells.append(PastCell(code, result.end, self._recorder.take()))
+        return result
 
     def snapshot(self, *, full: bool = False) -> Snapshot:
         """All variables as they are now. When saving ends the kernel: the last ones, the others as lost.
@@ -147,8 +175,9 @@ class Kernel:
         ``full``: write everything again, also what the cells cannot have touched.
         """
         safe = self._last
+        self._committed = safe.variables
         try:
-            taken = self._tried(self._take(full=full), full=full)
+            taken = self._with_replays(self._tried(self._take(full=full), full=full))
         except (KernelDiedError, _TimeOutError) as error:
             self._last = safe
             taken = self._snapshot_lost(error)
@@ -169,7 +198,48 @@ class Kernel:
         }
         life.process.send(request)
         frame = self._receive(life, self._settings.timeout_s, wire.MAX_PAYLOAD_BYTES)
-        return self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
+        taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
+        self._unchanged = set(self._checked(life, lambda: report.read_names(frame.header, "unchanged")))
+        return taken
+
+    def _with_replays(self, taken: Snapshot) -> Snapshot:
+        """``taken``, where what cannot be written but can be made again is no longer called lost."""
+        # What was called lost stays so until it is bound anew: after a restart it would not be there at all.
+        given_up = {each.name: each for each in self._committed if each.status == "lost"}
+        given_up = {name: each for name, each in given_up.items() if name in self._unchanged}
+        taken = replace(
+            taken,
+            variables=tuple(
+                given_up.get(each.name, each) if each.status == "lost" else each for each in taken.variables
+            ),
+        )
+        names = [
+            each.name
+            for each in taken.variables
+            if each.status == "lost" and each.name in self._names and each.name not in given_up
+        ]
+        if not names:
+            return taken
+        cells = self._cells()
+        key = (len(cells), tuple(names))
+        if key != self._tried_names[0]:
+            failed = self._checker.try_blobs([], self._settings.timeout_s / 4, cells=cells, again=names)
+            self._tried_names = key, failed
+        failed = self._tried_names[1]
+        if "" in failed:
+            return taken
+        return replace(
+            taken,
+            variables=tuple(
+                _unsaved(each, failed) if each.name in names else each for each in taken.variables
+            ),
+        )
+
+    def _cells(self) -> tuple[PastCell, ...]:
+        """All cells of the run so far."""
+        past = tuple(self._last_cells())
+        self._last_cells = lambda: past
+        return (*past, *self._new_cells)
 
     def _tried(self, taken: Snapshot, *, full: bool) -> Snapshot:
         """``taken`` if all new blobs of it load in a fresh process; else another without what does not."""
@@ -297,7 +367,7 @@ class Kernel:
     def _restart(self) -> tuple[str, ...]:
         """Start again from the last snapshot; what the model is told about it."""
         before = set(self._names)
-        lost = self.start(self._last, self._answer)
+        lost = self._start(self._last, self._answer)
         gone = dict.fromkeys(before - self._names, "") | {each.name: each.reason for each in lost}
         told = ["the kernel was restarted: variables are as they were after the last turn that was saved"]
         if gone:
@@ -318,7 +388,7 @@ class Kernel:
         process = KernelProcess(self._launch)
         handler = LmHandler(
             process.lm_line,
-            self._sub_model,
+            self._recorder,
             self._loop,
             on_violation=lambda reason: _ignore(process.violated(reason)),
         )
@@ -358,6 +428,8 @@ class Kernel:
             "cloudpickle": str(cloudpickle_dir()),
             "max_output_chars": self._settings.max_output_chars,
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
+            "again": (again := [each.name for each in snapshot.variables if each.status == "replay"]),
+            "cells": cells_as_json(self._cells()) if again else [],
             "gone": [_row(each) for each in snapshot.variables if each.status == "lost"][:_MAX_GONE],
         }
 
@@ -385,6 +457,36 @@ class Kernel:
         if self._life is not None:
             self._life.close()
             self._life = None
+
+
+class _Recorder:
+    """Passes sub-calls on and keeps what was answered during a cell."""
+
+    def __init__(self, sub_model: SubModel) -> None:
+        self._sub_model = sub_model
+        self._answers: dict[str, list[str]] = {}
+
+    async def query(self, prompt: str) -> str:
+        """As the sub-model's."""
+        answers = self._answers.setdefault(prompt, [])
+        place = len(answers)  # identical prompts count in the order in which they were asked
+        answers.append("")
+        reply = answers[place] = await self._sub_model.query(prompt)
+        return reply
+
+    def take(self) -> tuple[tuple[str, str], ...]:
+        """What was answered since the last call, in an order that does not depend on who was quicker."""
+        answers, self._answers = self._answers, {}
+        return tuple((prompt, reply) for prompt in sorted(answers) for reply in answers[prompt] if reply)
+
+
+def _unsaved(variable: Variable, failed: Mapping[str, str]) -> Variable:
+    why = failed.get(variable.name)
+    if why is None:
+        return replace(
+            variable, status="replay", reason=f"{variable.reason}; it is made again by running its cells"
+        )
+    return replace(variable, reason=f"{variable.reason}; it cannot be made again: {why}")
 
 
 def _row(variable: Variable) -> dict[str, Any]:

@@ -251,6 +251,7 @@ class Saver:
         self._groups: list[_Group] = []
         self._gone: dict[str, dict[str, Any]] = {}
         self._failing: list[str] = []
+        self._failed_values: dict[str, object] = {}
         # name → what it was bound to, and why that is not tried again
         self._hopeless: dict[str, tuple[object, str]] = {}
 
@@ -288,6 +289,7 @@ class Saver:
             if name in self._namespace:
                 del self._gone[name]
         self._failing = result["failing"]
+        self._failed_values = {name: self._namespace[name] for name in self._failing}
         for name, why in result["overdue"]:
             self._hopeless[name] = (self._namespace[name], why)
         self._groups = [
@@ -523,9 +525,13 @@ class Saver:
         rows += [self._row(name, "lost", reason=reason) for name, reason in lost.items()]
         rows += [row for name, row in self._gone.items() if name not in self._namespace]
         rows.sort(key=lambda row: row["name"])
-        header = {"type": "snapshot", "variables": rows, "blobs": blobs}
+        unchanged = [name for name in lost if self._is_known_to_fail(name)]
+        header = {"type": "snapshot", "variables": rows, "blobs": blobs, "unchanged": unchanged}
         remembered = {"groups": groups, "failing": sorted(lost), "sets": sets}
         return wire.encode(header, b"".join(payload)), remembered
+
+    def _is_known_to_fail(self, name: str) -> bool:
+        return name in self._failed_values and self._failed_values[name] is self._namespace[name]
 
     def _row(
         self, name: str, status: str, *, size: int = 0, reason: str = "", blob: int = -1

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from loop_runner.errors import WorkspaceError
-from loop_runner.records import Answer, Call, Checkpoint, Snapshot, Spend, Usage, Variable
+from loop_runner.records import Answer, Call, Checkpoint, PastCell, Snapshot, Spend, Usage, Variable
 from loop_runner.workspace import changes, layout, lock
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
@@ -129,6 +129,22 @@ class History:
                     blobs[variable.blob] = data
             variables.append(kept)
         return Snapshot(tuple(variables), blobs)
+
+    def cells(self, at: str | None = None) -> tuple[PastCell, ...]:
+        """Every cell of the run with the replies that its sub-calls got, in order."""
+        cells = []
+        for path in self.files("passes/", at):
+            folder, _, name = path.rpartition("/")
+            if name != "cell.py":
+                continue
+            calls = layout.calls_from_jsonl(self.read(f"{folder}/calls.jsonl", at) or b"")
+            answered = [
+                (call.prompt, call.reply.text) for call in calls if call.kind == "sub" and call.reply.text
+            ]
+            answered.sort(key=lambda pair: pair[0])  # identical prompts stay in the order of the file
+            end = layout.end_from(self.read(f"{folder}/turn.json", at))
+            cells.append(PastCell(layout.to_text(self.read(path, at) or b""), end, tuple(answered)))
+        return tuple(cells)
 
     def unstored(self, at: str | None = None) -> tuple[tuple[str, str], ...]:
         """What of ``workspace/`` the commit does not hold: (path, reason)."""

@@ -16,6 +16,7 @@ from typing import Any, cast
 from loop_runner.records import (
     Answer,
     Call,
+    CellEnd,
     PassOutcome,
     Reply,
     Snapshot,
@@ -146,6 +147,12 @@ def turn_files(turn: TurnRecord, calls: Iterable[Call]) -> dict[str, bytes]:
     if turn.code is not None:
         files[f"{folder}/cell.py"] = to_bytes(turn.code)
     return files
+
+
+def end_from(about: bytes | None) -> CellEnd:
+    """How the cell of a turn ended, as ``turn.json`` says it."""
+    end = json.loads(about)["end"] if about else "died"
+    return cast("CellEnd", end) if end in {"ok", "raised", "timed_out"} else "died"
 
 
 def in_order(calls: Iterable[Call]) -> list[Call]:

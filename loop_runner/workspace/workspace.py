@@ -19,7 +19,7 @@ from typing import Self
 
 from loop_runner import __version__
 from loop_runner.errors import WorkspaceError
-from loop_runner.records import Answer, Checkpoint, PassOutcome, Snapshot, Spend, TurnRecord
+from loop_runner.records import Answer, Checkpoint, PassOutcome, PastCell, Snapshot, Spend, TurnRecord
 from loop_runner.workspace import checkout, durable, fast_import, faults, journal, layout, packs, recovery
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.fast_import import Blob, NewCommit
@@ -162,6 +162,10 @@ class Workspace:
     def snapshot(self) -> Snapshot:
         """The variables at HEAD; one whose blob is damaged is lost, with the reason."""
         return self._history.snapshot(self._head.commit)
+
+    def cells(self) -> tuple[PastCell, ...]:
+        """Every cell of the run up to HEAD with the replies that its sub-calls got, in order."""
+        return self._history.cells(self._head.commit)
 
     def answer(self, at_pass: int | None = None) -> Answer:
         """The committed answer, at HEAD or as a pass left it. ``WorkspaceError``: no such pass."""

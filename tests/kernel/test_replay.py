@@ -1,0 +1,118 @@
+"""What cannot be saved is made again by the cells that made it, at no cost and without effects; or it is lost."""
+
+# ruff: noqa: E501 - cells are shorter to read on one line each
+
+import pytest
+
+from loop_runner.records import Answer
+
+
+def rows(snapshot):
+    return {variable.name: variable for variable in snapshot.variables}
+
+
+@pytest.fixture
+def again(start):
+    """Another kernel with the variables of ``kernel`` and the cells that it ran."""
+
+    def make(driver, taken=None, **options):
+        taken = taken or driver.snapshot()
+        other = start(**options)
+        cells = driver.kernel._cells()
+        other.lost = other.kernel.start(taken, Answer(), lambda: cells)
+        return other
+
+    return make
+
+
+MAKES = {
+    "a generator": ("lines = (i * i for i in range(5)); next(lines)", "list(lines)", "[1, 4, 9, 16]"),
+    "a generator of a function": ("def count(n):\n    for i in range(n): yield i, K\nK = 'k'; lines = count(3); next(lines)", "list(lines)", "[(1, 'k'), (2, 'k')]"),
+    "a lock": ("import threading; lock = threading.Lock(); lock.acquire()", "lock.locked()", "True"),
+    "a file that is read": ("f = open('in.txt'); f.readline()", "f.read()", "b"),
+    "a database in memory": ("import sqlite3\ndb = sqlite3.connect(':memory:'); db.execute('create table t (x)'); _ = db.execute('insert into t values (7)')", "list(db.execute('select * from t'))", "[(7,)]"),
+    "what asked the sub-model": ("parts = llm_batch(['a', 'b']); g = (p for p in parts + [llm_query('c')]); next(g)", "list(g)", "['echo: b', 'echo: c']"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MAKES)
+def test_what_cannot_be_saved_is_made_again(kernel, again, sub_model, tmp_path, what):
+    (tmp_path / "workspace0/in.txt").write_text("a\nb")
+    code, expression, expected = MAKES[what]
+    assert kernel.run(code).end == "ok"
+    taken = kernel.snapshot()
+    assert {each.status for each in taken.variables} <= {"saved", "replay"}, taken.variables
+    assert "replay" in {each.status for each in taken.variables}
+    asked = len(sub_model.prompts)
+    other = again(kernel, taken, workspace=tmp_path / "workspace0")
+    assert other.lost == ()
+    assert other.snapshot().variables == taken.variables
+    assert other.value(expression) == expected
+    assert len(sub_model.prompts) == asked
+
+
+def test_later_cells_that_used_it_are_run_too(kernel, again):
+    kernel.run("def count():\n    for i in range(10): yield i\nlines = count()")
+    kernel.run("unrelated = open('out.txt', 'w').write('x')")
+    kernel.run("first = next(lines); total = first")
+    kernel.run("total = 100")
+    kernel.run("second = next(lines)")
+    other = again(kernel)
+    assert other.value("(next(lines), first, second, total)") == "(2, 0, 1, 100)"
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("f = open('out.txt', 'w')", "writes files"),
+        ("lines = (i for i in 'ab'); open('log.txt', 'a').write(next(lines))", "writes files"),
+        ("import os; lines = (i for i in 'ab'); os.mkdir(next(lines))", "outside the kernel"),
+        (
+            "import time\nif time.time() > stop: raise ValueError('late')\nlines = (i for i in 'ab')",
+            "raised NameError",
+        ),
+        (
+            "import threading, time; t = threading.Thread(target=time.sleep, args=[60], daemon=True); t.start()",
+            "thread",
+        ),
+    ],
+)
+def test_what_would_act_again_is_lost_with_the_reason(start, kernel, tmp_path, code, why):
+    kernel.run("globals()['st' + 'op'] = 1e12")
+    assert kernel.run(code).end == "ok"
+    (tmp_path / "workspace0/log.txt").unlink(missing_ok=True)
+    lost = [each for each in kernel.snapshot().variables if each.status == "lost"]
+    assert lost
+    assert all(why in each.reason for each in lost)
+    assert not (tmp_path / "workspace0/log.txt").exists()
+
+
+def test_making_it_again_changes_nothing_else(kernel, again, tmp_path):
+    kernel.run("found = [1]; lines = (i for i in found); answer['content'] = 'early'; print('told')")
+    kernel.run("found.append(2); answer['content'] = 'draft'")
+    taken = kernel.snapshot()
+    other = again(kernel, taken)
+    result = other.run("found, answer['content']")
+    assert result.output == "([1, 2], '')\n"  # the answer is the host's to restore
+    assert result.answer.content == ""
+
+
+def test_a_cell_that_failed_then_may_fail_again(kernel, again):
+    kernel.run("lines = (i for i in 'ab'); next(lines); 1 / 0")
+    assert again(kernel).value("list(lines)") == "['b']"
+
+
+def test_what_was_lost_stays_lost_until_it_is_bound_anew(kernel):
+    kernel.run("f = open('out.txt', 'w')")
+    first = rows(kernel.snapshot())["f"]
+    kernel.run("x = 1")
+    assert rows(kernel.snapshot())["f"] == first
+    kernel.run("g = (i for i in 'ab')\nf = threads = 1")
+    assert rows(kernel.snapshot())["f"].status == "saved"
+
+
+def test_a_restart_after_a_death_makes_it_again(kernel):
+    kernel.run("lines = (i for i in 'abc'); next(lines)")
+    kernel.snapshot()
+    kernel.run("next(lines); import os; os._exit(1)")
+    assert kernel.value("list(lines)") == "['b', 'c']"
