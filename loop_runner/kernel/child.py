@@ -87,8 +87,9 @@ class _Kernel:
     def __init__(self, start: Mapping[str, Any], lm_fd: int) -> None:
         self._cloudpickle_dir: str = start["cloudpickle"]
         self._namespace = new_namespace()
-        files = [(name, path, size) for name, path, size in start["inputs"]]
-        context = read_text(files[0][1]) if start["single"] else Texts(files)
+        self._files = files = [(name, path, size) for name, path, size in start["inputs"]]
+        self._is_single_unread = start["single"] and start["is_trial"]
+        context = read_text(files[0][1]) if start["single"] and not start["is_trial"] else Texts(files)
         self._answer = AnswerBox(self._namespace, start["answer"]["content"], start["answer"]["extra"])
         models = LmClient(lm_fd)
         self._helpers = Helpers(self._namespace, context, files[0][0] if files else "", self._answer, models)
@@ -131,6 +132,12 @@ class _Kernel:
             self._keeper().restored(blobs, header["gone"])
         return {"type": "ready", "failed": failed, "names": self._runner.adopt_names()}
 
+    def _read_single(self) -> None:
+        """Put the one text in the place of the mapping that stood for it."""
+        name, path, _ = self._files[0]
+        self._helpers = Helpers(self._namespace, read_text(path), name, self._answer, self._models)
+        self._namespace.update(self._helpers.protected)
+
     def _recipe(self, cells: list[dict[str, Any]], names: list[str]) -> object:
         from loop_runner.kernel import replay
 
@@ -144,6 +151,8 @@ class _Kernel:
             return []
         from loop_runner.kernel import replay
 
+        if self._is_single_unread:
+            self._read_single()
         past = [replay.PastCell(cell) for cell in cells]
         positions = replay.needed_cells(past, names, {*self._helpers.protected, "answer"})
         namespace = self._namespace

@@ -421,8 +421,8 @@ class Kernel:
         return {
             "type": "start",
             "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
-            # A trial reads a text when a variable needs it, and no sooner.
-            "single": self._inputs.is_single and len(self._inputs.texts) == 1 and not is_trial,
+            "single": self._inputs.is_single and len(self._inputs.texts) == 1,
+            "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
             "cloudpickle": str(cloudpickle_dir()),

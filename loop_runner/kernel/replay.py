@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import builtins
 import os
+import symtable
 import sys
 
 TYPE_CHECKING = False
@@ -41,23 +42,41 @@ class PastCell:
         self.imported: set[str] = set()
         self.bound: set[str] = set()
         self.names: set[str] = set()
+        self._defined: dict[str, set[str]] = {}  # top-level function or class → the names in its statement
         try:
-            self._read(ast.parse(self.code))
+            body = ast.parse(self.code).body
+            self.imports = [each for each in body if isinstance(each, ast.Import | ast.ImportFrom)]
+            self._note_definitions(body)
+            self._read(symtable.symtable(self.code, "<cell>", "exec"), is_top=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return  # it did not run then either
 
-    def _read(self, tree: ast.Module) -> None:
-        self.imports = [each for each in tree.body if isinstance(each, ast.Import | ast.ImportFrom)]
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name):
-                (self.names if isinstance(node.ctx, ast.Load) else self.bound).add(node.id)
-            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                self.bound.add(node.name)
-            elif isinstance(node, ast.Global):
-                self.bound.update(node.names)
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                self.imported.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
-        self.names |= self.bound
+    def _note_definitions(self, body: list[ast.stmt]) -> None:
+        for statement in body:
+            if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+                within = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+                self._defined.setdefault(statement.name, set()).update(within)
+
+    def carries(self, needed: set[str]) -> set[str]:
+        """The names that, when this cell runs, may come to lead to what ``needed`` leads to.
+
+        All that it uses or binds; but not a function or class that mentions none of ``needed``.
+        """
+        return self.names - {name for name, within in self._defined.items() if not within & needed} | (
+            self.names & needed
+        )
+
+    def _read(self, scope: symtable.SymbolTable, *, is_top: bool = False) -> None:
+        """Note the names of the namespace that the code of ``scope`` uses; its own locals are none."""
+        for symbol in scope.get_symbols():
+            if is_top or symbol.is_global():
+                self.names.add(symbol.get_name())
+                if symbol.is_imported():
+                    self.imported.add(symbol.get_name())
+                elif symbol.is_assigned():
+                    self.bound.add(symbol.get_name())
+        for inner in scope.get_children():
+            self._read(inner)
 
 
 def needed_cells(cells: list[PastCell], wanted: Iterable[str], given: Iterable[str]) -> list[int]:
@@ -69,16 +88,13 @@ def needed_cells(cells: list[PastCell], wanted: Iterable[str], given: Iterable[s
     needed = set(wanted)
     found: set[int] = set()
     while True:
-        more = {
-            at
-            for at, cell in enumerate(cells)
-            if at not in found and cell.end != "died" and cell.names & needed
-        }
-        if not more:
+        before = len(found), len(needed)
+        for at, cell in enumerate(cells):
+            if cell.end != "died" and (at in found or cell.names & needed):
+                found.add(at)
+                needed |= cell.carries(needed) - always
+        if before == (len(found), len(needed)):
             return sorted(found)
-        found |= more
-        for at in more:
-            needed |= cells[at].names - always
 
 
 def run_again(

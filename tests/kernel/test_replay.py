@@ -51,6 +51,31 @@ def test_what_cannot_be_saved_is_made_again(kernel, again, sub_model, tmp_path, 
     assert len(sub_model.prompts) == asked
 
 
+def test_cells_that_only_share_names_of_locals_are_not_run(kernel):
+    kernel.run("def double(n): return 2 * n\nopen('out.txt', 'w').write('x')")
+    kernel.run("lines = (n for n in range(3))\nclass C:\n    def __init__(self, n): self.n = n")
+    assert rows(kernel.snapshot())["lines"].status == "replay"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "alias = lines\nx = next(alias)",
+        "def take(): return next(lines)\nx = take()",
+        "def take(g=lines): return next(g)\nx = take()",
+        "class Holder: held = lines\nx = next(Holder.held)",
+        "def one(): return two()\ndef two(): return next(lines)\nx = one()",
+        "held = {'k': [lines]}\nx = next(held['k'][0])",
+    ],
+)
+def test_cells_that_used_it_by_another_name_are_run_too(kernel, again, use):
+    kernel.run("lines = (n for n in range(5))")
+    for line in use.split("\n"):
+        kernel.run(line)
+    kernel.run("unrelated = [x]")
+    assert again(kernel).value("(list(lines), x)") == "([1, 2, 3, 4], 0)"
+
+
 def test_later_cells_that_used_it_are_run_too(kernel, again):
     kernel.run("def count():\n    for i in range(10): yield i\nlines = count()")
     kernel.run("unrelated = open('out.txt', 'w').write('x')")
@@ -116,3 +141,14 @@ def test_a_restart_after_a_death_makes_it_again(kernel):
     kernel.snapshot()
     kernel.run("next(lines); import os; os._exit(1)")
     assert kernel.value("list(lines)") == "['b', 'c']"
+
+
+@pytest.mark.parametrize("is_single", [True, False])
+def test_the_context_is_there_again(start, again, inputs_of, is_single):
+    inputs = inputs_of({"a.txt": "one\ntwo\n"}, is_single=is_single)
+    kernel = start(inputs)
+    text = "context" if is_single else "context['a.txt']"
+    kernel.run(f"lines = (line for line in {text}.splitlines())")
+    kernel.run("first = next(lines)")
+    assert rows(kernel.snapshot())["lines"].status == "replay"
+    assert again(kernel, inputs=inputs).value("(first, list(lines))") == "('one', ['two'])"
