@@ -225,8 +225,9 @@ class CellRunner:
         half = limit // 2
         return text[:half], text[-half:], len(text) - 2 * half + not_kept
 
-    def forget_output(self) -> None:
-        """Drop what was printed outside a cell."""
+    def forget(self) -> None:
+        """Undo and drop what code that ran outside a cell did to streams and builtins, and printed."""
+        self._mend()
         self._kept.take()
 
     def adopt_names(self) -> list[str]:

@@ -2,13 +2,15 @@
 
 Owns the namespace. Relies on the standard library and its sibling modules only. Trusts the host, is not
 trusted by it. A strict dialogue on one descriptor: ``start`` → ``ready``, ``cell`` → ``done``,
-``snapshot`` → ``snapshot``, ``try`` → ``tried``; anything that goes wrong in our own code ends the process.
+``snapshot`` → ``snapshot``, ``try`` → ``tried``, ``plan`` → ``planned``; anything
+that goes wrong in our own code ends the process.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from loop_runner.kernel.remake import Remaker
+    from loop_runner.kernel.replay import PastCell
     from loop_runner.kernel.saver import Saver
     from loop_runner.kernel.snapshot import Pins
 
@@ -99,7 +103,7 @@ class _Kernel:
         self._models = models
         self._workspace: str = start["workspace"]
         self._saver: Saver | None = None
-        self._tried: tuple[object, list[tuple[str, str]], list[str]] = (None, [], [])
+        self._past: list[PastCell] = []  # in a process that only tries
         sys.path.append(start["workspace"])  # last: the model's files never hide the standard library
         sys.argv = [""]
         sys.dont_write_bytecode = True  # no caches in the workspace
@@ -118,19 +122,60 @@ class _Kernel:
             self._save(header, out)
         elif header["type"] == "try":
             self._try(header, frame.payload, out)
+        elif header["type"] == "plan":
+            self._plan(header, out)
         else:
             raise wire.WireError(f"the host asked for {header['type']!r}")
 
     def _restore(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        blobs = _split(payload, header["blobs"])
-        failed = self._make_again(header["cells"], header["again"])
-        if blobs:
-            failed += self._snapshots().load_all(
-                blobs, self._namespace, self._pins().find, self._runner.sources
-            )
-        if blobs or header["gone"]:
-            self._keeper().restored(blobs, header["gone"])
+        groups, *blobs = _split(payload, [header["groups"], *header["blobs"]])
+        failed: list[tuple[str, str]] = []
+        gone = list(header["gone"])
+        if groups or blobs:
+            failed = self._remaker().fill(json.loads(groups or b"[]"), blobs, self._runner.sources)
+            again = {row["name"]: row for row in header["again"]}
+            gone += [again[name] | {"reason": why} for name, why in failed if name in again]
+        if blobs or gone:
+            self._keeper().restored(blobs, gone)
         return {"type": "ready", "failed": failed, "names": self._runner.adopt_names()}
+
+    def _remaker(self) -> Remaker:
+        """What fills the namespace; made when first needed, because it brings cloudpickle."""
+        self._snapshots()
+        from loop_runner.kernel.remake import Remaker
+
+        return Remaker(
+            self._namespace,
+            self._runner,
+            self._answer,
+            self._models,
+            pins=self._pins,
+            pin_ids=self._pin_ids,
+            workspace=self._workspace,
+        )
+
+    def _save(self, request: Mapping[str, Any], out: int) -> None:
+        if self._saver is None and not self._helpers.own_names():
+            self._runner.sources.clear()
+            wire.write_all(out, wire.encode({"type": "snapshot", "variables": [], "blobs": []}))
+            return
+        self._keeper().save(request, self._runner.take_words(), out)
+
+    def _try(self, request: Mapping[str, Any], payload: bytes, out: int) -> None:
+        """Find out whether blobs load and names are made again. Asked only of a process that runs no cells."""
+        from loop_runner.kernel import trial
+
+        groups, *blobs = _split(payload, [request["groups"], *request["blobs"]])
+
+        def load(at: Callable[[str], None]) -> list[tuple[str, str]]:
+            if groups and self._is_single_unread:
+                self._read_single()
+            return self._remaker().fill(json.loads(groups or b"[]"), blobs, {}, at)
+
+        self._remaker()  # the copies find it imported
+        failed, modules = trial.attempt(load, request["seconds"], request["cpu_seconds"])
+        wire.write_all(out, wire.encode({"type": "tried", "failed": failed}))
+        trial.import_installed(modules, self._workspace)  # the host goes on meanwhile
 
     def _read_single(self) -> None:
         """Put the one text in the place of the mapping that stood for it."""
@@ -138,71 +183,13 @@ class _Kernel:
         self._helpers = Helpers(self._namespace, read_text(path), name, self._answer, self._models)
         self._namespace.update(self._helpers.protected)
 
-    def _recipe(self, cells: list[dict[str, Any]], names: list[str]) -> object:
+    def _plan(self, request: Mapping[str, Any], out: int) -> None:
+        """Tell which cells make which names. ``cells``: those that were not told of yet."""
         from loop_runner.kernel import replay
 
-        past = [replay.PastCell(cell) for cell in cells]
-        needed = replay.needed_cells(past, names, {*self._helpers.protected, "answer"})
-        return names, [cells[at] for at in needed], [sorted(cell.imported) for cell in past if cell.imported]
-
-    def _make_again(self, cells: list[dict[str, Any]], names: list[str]) -> list[tuple[str, str]]:
-        """Make ``names`` by running earlier cells, and nothing else; (name, reason) of what failed."""
-        if not names:
-            return []
-        from loop_runner.kernel import replay
-
-        if self._is_single_unread:
-            self._read_single()
-        past = [replay.PastCell(cell) for cell in cells]
-        positions = replay.needed_cells(past, names, {*self._helpers.protected, "answer"})
-        namespace = self._namespace
-        before = dict(namespace)
-        draft = dict(self._answer.live())
-        why = ""
-        try:
-            replay.run_again(past, positions, namespace, self._models.serve)
-        except replay.NotRepeatableError as error:
-            why = str(error)
-        made = {name: namespace[name] for name in names if name in namespace and not why}
-        namespace.clear()
-        namespace.update(before)
-        namespace.update(made)
-        self._answer.put_back(draft)
-        self._runner.forget_output()
-        return [
-            (name, why or "the cells that made it do not make it again") for name in names if name not in made
-        ]
-
-    def _save(self, request: Mapping[str, Any], out: int) -> None:
-        if self._saver is None and not self._helpers.own_names():
-            self._runner.sources.clear()
-            wire.write_all(
-                out, wire.encode({"type": "snapshot", "variables": [], "blobs": [], "unchanged": []})
-            )
-            return
-        self._keeper().save(request, self._runner.take_words(), out)
-
-    def _try(self, request: Mapping[str, Any], payload: bytes, out: int) -> None:
-        """Find out whether blobs load. Asked only of a process that runs no cells."""
-        from loop_runner.kernel import trial
-
-        load_all: Callable[..., list[tuple[str, str]]] = self._snapshots().load_all
-        blobs = _split(payload, request["blobs"])
-
-        def load(at: Callable[[str], None]) -> list[tuple[str, str]]:
-            if request["again"]:
-                at(request["again"][0])
-            failed = self._make_again(request["cells"], request["again"])
-            return failed + load_all(blobs, self._namespace, self._pins().find, {}, at)
-
-        # What was tried once need not run again for as long as it takes the same cells.
-        key = not blobs and self._recipe(request["cells"], request["again"])
-        if not key or key != self._tried[0]:
-            failed, modules = trial.attempt(load, request["seconds"])
-            self._tried = key, failed, modules
-        _, failed, modules = self._tried
-        wire.write_all(out, wire.encode({"type": "tried", "failed": failed}))
-        trial.import_installed(modules, self._workspace)  # the host goes on meanwhile
+        self._past += [replay.PastCell(*cell) for cell in request["cells"]]
+        groups = replay.plan(self._past, request["names"], {*self._helpers.protected, "answer"})
+        wire.write_all(out, wire.encode({"type": "planned", "groups": groups}))
 
     def _keeper(self) -> Saver:
         """What takes the snapshots; made when first needed, because it brings cloudpickle."""
@@ -214,7 +201,7 @@ class _Kernel:
                 self._namespace,
                 self._runner.sources,
                 own_names=self._helpers.own_names,
-                pins=lambda: self._pins().by_id(self._read_texts()),
+                pins=self._pin_ids,
                 own_threads=lambda: {get_ident(), self._models.thread_id},
                 workspace=self._workspace,
             )
@@ -222,6 +209,9 @@ class _Kernel:
 
     def _pins(self) -> Pins:
         return self._snapshots().Pins(self._namespace, self._helpers.protected, self._helpers.texts)  # type: ignore[no-any-return]
+
+    def _pin_ids(self) -> dict[int, tuple[str, ...]]:
+        return self._pins().by_id(self._read_texts())
 
     def _read_texts(self) -> Mapping[str, str]:
         texts = self._helpers.texts()

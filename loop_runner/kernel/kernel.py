@@ -9,6 +9,8 @@ not checked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import shutil
 import tempfile
 import time
@@ -21,20 +23,21 @@ from typing import Any, Self, TypeVar
 
 from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
-from loop_runner.kernel.checker import Checker, cells_as_json
+from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.quota import Quota
+from loop_runner.kernel.replays import NoCells, Replays
 from loop_runner.kernel.sandbox import SandboxReport, probe, require_tier
 from loop_runner.kernel.wrap import Launch, Limits, wrap
 from loop_runner.records import (
     Answer,
     CellEnd,
+    CellLog,
     CellResult,
     Inputs,
     KernelSettings,
-    PastCell,
     Snapshot,
     Variable,
 )
@@ -80,7 +83,6 @@ class Kernel:
         self._settings = settings
         self._inputs = inputs
         self._workspace = workspace
-        self._sub_model = sub_model
         self._loop = loop
         self._private_dir: Path | None = None
         self._life: _Life | None = None
@@ -88,14 +90,10 @@ class Kernel:
         self._answer = Answer()
         self._names: set[str] = set()
         self._quota = Quota(workspace)
-        self._last_cells: Callable[[], Sequence[PastCell]] = tuple
-        self._new_cells: list[PastCell] = []
-        self._tried_names: tuple[object, dict[str, str]] = (None, {})
-        self._recorder = _Recorder(sub_model)
-        self._committed: tuple[Variable, ...] = ()  # as the last snapshot had them
-        self._unchanged: set[str] = set()  # names that cannot be saved and are bound as they were then
+        self._unchanged: set[str] = set()  # names that could not be saved last time and are bound as then
         self._loaded: set[str] = set()  # SHA-256 of blobs that are known to load
         self._checker = Checker(self._launch, lambda: self._start_header(Snapshot(), is_trial=True))
+        self._replays = Replays(self._checker, sub_model, settings.timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -114,26 +112,24 @@ class Kernel:
     # ── the four things a session does ──────────────────────────────────────────────────────────────
 
     def start(
-        self, snapshot: Snapshot, answer: Answer, cells: Callable[[], Sequence[PastCell]] = tuple
+        self, snapshot: Snapshot, answer: Answer, log: CellLog | None = None
     ) -> tuple[Variable, ...]:
         """Start afresh from ``snapshot``; returns the variables of it that could not be restored.
 
-        ``cells``: gives all cells of the run up to there, in order; asked for when a variable can only be
-        made again by running some of them.
-
-        A snapshot that kills or hangs the kernel is given up whole. Raises ``KernelError`` when not even an
+        ``log``: all cells of the run, of which some may have to run again. A snapshot that kills or hangs the kernel is given up whole. Raises ``KernelError`` when not even an
         empty kernel starts.
         """
-        self._last_cells, self._new_cells = cells, []
+        self._replays.begin(log or NoCells())
         return self._start(snapshot, answer)
 
     def _start(self, snapshot: Snapshot, answer: Answer) -> tuple[Variable, ...]:
         self._end_life()
         self._last, self._answer = snapshot, replace(answer, is_ready=False)
+        groups, failed = self._replays.groups(snapshot)
         try:
-            failed = self._begin_life(snapshot)
+            failed = self._begin_life(snapshot, groups, failed)
         except (KernelDiedError, _TimeOutError, wire.WireError) as error:
-            failed = self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
+            failed = self._begin_less(snapshot, error, has_groups=bool(groups))
         everything = failed.get("", "")
         self._loaded = {
             each.blob for each in snapshot.variables if each.blob and not (everything or each.name in failed)
@@ -151,6 +147,12 @@ class Kernel:
 
     def run_cell(self, code: str, number: int) -> CellResult:
         """Run one cell. One that hangs or kills the kernel has an ordinary result; another is started."""
+        self._replays.cell_begins()
+        result = self._run_cell(code, number)
+        self._replays.cell_ended(code, number, result.end)
+        return result
+
+    def _run_cell(self, code: str, number: int) -> CellResult:
         life = self._running()
         slack = self._quota.slack()
         started = time.monotonic()
@@ -161,13 +163,9 @@ class Kernel:
             frame, stopped = self._await_cell(life, started, waited_before, slack)
             done = self._checked(life, lambda: report.read_done(frame, number))
         except (KernelDiedError, _TimeOutError) as error:
-            lost = self._cell_lost(life, error, started, waited_before)
-            self._new_cells.append(PastCell(code, lost.end, self._recorder.take()))
-            return lost
+            return self._cell_lost(life, error, started, waited_before)
         seconds = time.monotonic() - started - (life.handler.clock.seconds() - waited_before)
-        result = self._cell_done(life, done, max(seconds, 0.0), stopped)
-        self._new_cells.append(PastCell(code, result.end, self._recorder.take()))
-        return result
+        return self._cell_done(life, done, max(seconds, 0.0), stopped)
 
     def snapshot(self, *, full: bool = False) -> Snapshot:
         """All variables as they are now. When saving ends the kernel: the last ones, the others as lost.
@@ -175,14 +173,15 @@ class Kernel:
         ``full``: write everything again, also what the cells cannot have touched.
         """
         safe = self._last
-        self._committed = safe.variables
         try:
-            taken = self._with_replays(self._tried(self._take(full=full), full=full))
+            taken = self._tried(self._take(full=full), full=full)
+            taken = self._replays.mark(taken, safe, self._unchanged, self._names)
         except (KernelDiedError, _TimeOutError) as error:
             self._last = safe
             taken = self._snapshot_lost(error)
         self._loaded |= taken.blobs.keys()
         self._last = taken
+        self._replays.saved()
         return taken
 
     def _take(self, *, full: bool, unloadable: Mapping[str, str] | None = None) -> Snapshot:
@@ -199,47 +198,9 @@ class Kernel:
         life.process.send(request)
         frame = self._receive(life, self._settings.timeout_s, wire.MAX_PAYLOAD_BYTES)
         taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
-        self._unchanged = set(self._checked(life, lambda: report.read_names(frame.header, "unchanged")))
+        if unloadable is None:  # a second try follows at once: for it, everything is unchanged
+            self._unchanged = set(self._checked(life, lambda: report.read_names(frame.header, "unchanged")))
         return taken
-
-    def _with_replays(self, taken: Snapshot) -> Snapshot:
-        """``taken``, where what cannot be written but can be made again is no longer called lost."""
-        # What was called lost stays so until it is bound anew: after a restart it would not be there at all.
-        given_up = {each.name: each for each in self._committed if each.status == "lost"}
-        given_up = {name: each for name, each in given_up.items() if name in self._unchanged}
-        taken = replace(
-            taken,
-            variables=tuple(
-                given_up.get(each.name, each) if each.status == "lost" else each for each in taken.variables
-            ),
-        )
-        names = [
-            each.name
-            for each in taken.variables
-            if each.status == "lost" and each.name in self._names and each.name not in given_up
-        ]
-        if not names:
-            return taken
-        cells = self._cells()
-        key = (len(cells), tuple(names))
-        if key != self._tried_names[0]:
-            failed = self._checker.try_blobs([], self._settings.timeout_s / 4, cells=cells, again=names)
-            self._tried_names = key, failed
-        failed = self._tried_names[1]
-        if "" in failed:
-            return taken
-        return replace(
-            taken,
-            variables=tuple(
-                _unsaved(each, failed) if each.name in names else each for each in taken.variables
-            ),
-        )
-
-    def _cells(self) -> tuple[PastCell, ...]:
-        """All cells of the run so far."""
-        past = tuple(self._last_cells())
-        self._last_cells = lambda: past
-        return (*past, *self._new_cells)
 
     def _tried(self, taken: Snapshot, *, full: bool) -> Snapshot:
         """``taken`` if all new blobs of it load in a fresh process; else another without what does not."""
@@ -345,6 +306,7 @@ class Kernel:
             empty, (report.without_our_frames(raw), dropped), self._settings.max_output_chars
         )
         what = str(error)
+        self._replays.went_back()
         notices = (f"{what}; what it printed is lost", *self._restart())
         last_line = what
         return CellResult(
@@ -360,7 +322,12 @@ class Kernel:
         lost = tuple(
             Variable(name, "?", 0, "", "lost", reason) for name in sorted(self._names - kept)[:_MAX_GONE]
         )
-        self._last = Snapshot((*self._last.variables, *lost), self._last.blobs)
+        # The cell is committed as one that ran, but what it did is undone: running it again would be wrong.
+        rows = tuple(
+            replace(each, status="lost", reason=f"{each.reason}; {reason}") if each.status == "replay" else each
+            for each in self._last.variables
+        )
+        self._last = Snapshot((*rows, *lost), self._last.blobs)
         self._restart()
         return self._last
 
@@ -383,41 +350,73 @@ class Kernel:
             raise KernelError("the kernel is not running", hint="call start() first")
         return self._life
 
-    def _begin_life(self, snapshot: Snapshot) -> dict[str, str]:
-        """Start a process and load ``snapshot`` into it; names that failed, each with its reason."""
+    def _begin_life(
+        self, snapshot: Snapshot, groups: Sequence[Mapping[str, Any]], hopeless: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Start a process and load ``snapshot`` into it; names that failed, each with its reason.
+
+        ``groups``: what is made again; ``hopeless``: what is not, and why.
+        """
         process = KernelProcess(self._launch)
         handler = LmHandler(
             process.lm_line,
-            self._recorder,
+            self._replays.recorder,
             self._loop,
             on_violation=lambda reason: _ignore(process.violated(reason)),
         )
         life = _Life(process, handler)
         try:
-            process.send(self._start_header(snapshot), b"".join(snapshot.blobs.values()))
+            again = json.dumps(groups).encode() if groups else b""
+            header = self._start_header(snapshot, len(again), hopeless)
+            process.send(header, again + b"".join(snapshot.blobs.values()))
             size = self._inputs.total_bytes if self._inputs.is_single else 0
-            seconds = START_TIMEOUT_S + (size + sum(map(len, snapshot.blobs.values()))) / 5e6
+            seconds = START_TIMEOUT_S + len(groups) * self._replays.wall_s
+            seconds += (size + sum(map(len, snapshot.blobs.values()))) / 5e6
             frame = self._receive(life, seconds)
             failed, names = self._checked(life, lambda: report.read_ready(frame))
+            process.raw_output()  # what loading prints is nobody's
         except BaseException:
             life.close()
             raise
         self._life, self._names = life, set(names)
-        return failed
+        return {**hopeless, **failed}
+
+    def _begin_less(self, snapshot: Snapshot, error: Exception, *, has_groups: bool) -> dict[str, str]:
+        """Start without what is made again, though it worked when it was tried; or else without anything."""
+        if has_groups:
+            why = f"making it again ended the kernel: {error}"
+            hopeless = {each.name: why for each in snapshot.variables if each.status == "replay"}
+            with contextlib.suppress(KernelDiedError, _TimeOutError, wire.WireError):
+                return self._begin_life(snapshot, (), hopeless)
+        return self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
 
     def _begin_empty(self, snapshot: Snapshot, reason: str) -> dict[str, str]:
         self._last = Snapshot()
         try:
-            self._begin_life(Snapshot())
+            self._begin_life(Snapshot(), (), {})
         except (KernelDiedError, _TimeOutError, wire.WireError) as error:
             raise KernelError(
                 f"the kernel does not start: {error}",
                 why="the model's code runs in it",
                 hint="check `kernel.python`, `kernel.memory` and that the inputs can be read",
             ) from None
-        return {variable.name: reason for variable in snapshot.variables if variable.status == "saved"}
+        return {variable.name: reason for variable in snapshot.variables if variable.status != "lost"}
 
-    def _start_header(self, snapshot: Snapshot, *, is_trial: bool = False) -> Mapping[str, Any]:
+    def _start_header(
+        self,
+        snapshot: Snapshot,
+        groups_bytes: int = 0,
+        hopeless: Mapping[str, str] | None = None,
+        *,
+        is_trial: bool = False,
+    ) -> Mapping[str, Any]:
+        hopeless = hopeless or {}
+        gone = [
+            replace(each, reason=hopeless.get(each.name, each.reason))
+            for each in snapshot.variables
+            if each.status == "lost" or each.name in hopeless
+        ]
+        again = [each for each in snapshot.variables if each.status == "replay" and each.name not in hopeless]
         return {
             "type": "start",
             "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
@@ -428,9 +427,9 @@ class Kernel:
             "cloudpickle": str(cloudpickle_dir()),
             "max_output_chars": self._settings.max_output_chars,
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
-            "again": (again := [each.name for each in snapshot.variables if each.status == "replay"]),
-            "cells": cells_as_json(self._cells()) if again else [],
-            "gone": [_row(each) for each in snapshot.variables if each.status == "lost"][:_MAX_GONE],
+            "groups": groups_bytes,
+            "again": [_row(each) for each in again],  # told of as lost, should it fail
+            "gone": [_row(each) for each in gone][:_MAX_GONE],
         }
 
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
@@ -457,36 +456,6 @@ class Kernel:
         if self._life is not None:
             self._life.close()
             self._life = None
-
-
-class _Recorder:
-    """Passes sub-calls on and keeps what was answered during a cell."""
-
-    def __init__(self, sub_model: SubModel) -> None:
-        self._sub_model = sub_model
-        self._answers: dict[str, list[str]] = {}
-
-    async def query(self, prompt: str) -> str:
-        """As the sub-model's."""
-        answers = self._answers.setdefault(prompt, [])
-        place = len(answers)  # identical prompts count in the order in which they were asked
-        answers.append("")
-        reply = answers[place] = await self._sub_model.query(prompt)
-        return reply
-
-    def take(self) -> tuple[tuple[str, str], ...]:
-        """What was answered since the last call, in an order that does not depend on who was quicker."""
-        answers, self._answers = self._answers, {}
-        return tuple((prompt, reply) for prompt in sorted(answers) for reply in answers[prompt] if reply)
-
-
-def _unsaved(variable: Variable, failed: Mapping[str, str]) -> Variable:
-    why = failed.get(variable.name)
-    if why is None:
-        return replace(
-            variable, status="replay", reason=f"{variable.reason}; it is made again by running its cells"
-        )
-    return replace(variable, reason=f"{variable.reason}; it cannot be made again: {why}")
 
 
 def _row(variable: Variable) -> dict[str, Any]:

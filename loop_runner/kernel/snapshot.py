@@ -25,6 +25,7 @@ import importlib
 import io
 import json
 import pickle
+import re
 import struct
 import sys
 import types
@@ -256,7 +257,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         module = sys.modules.get(name) if type(name) is str else None
         if getattr(module, "__dict__", None) is not func.__globals__:
             return False
-        if _internals._should_pickle_by_reference(func):  # noqa: SLF001
+        if is_by_reference(func):
             return False
         self._reached.links.owner.setdefault(id(func.__globals__), ("module", name))
         return True
@@ -358,12 +359,18 @@ def _set_function_state(func: types.FunctionType, state: tuple[Any, ...]) -> Non
     func.__doc__, func.__module__, func.__qualname__ = state[4:]
 
 
+def is_by_reference(value: object) -> bool:
+    """Whether a function or class is found again in its module, by its name."""
+    return bool(_internals._should_pickle_by_reference(value))  # noqa: SLF001
+
+
 def reason_of(error: BaseException) -> str:
     """Why something of the model's failed, in a line; its own text may be hostile."""
     if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return "it is nested too deeply"
     try:
-        return f"{type_name(error)}: {error}"[:_MAX_REASON_CHARS]
+        # Without addresses: a run that was restarted must say the same.
+        return re.sub(r"\b0x[0-9a-f]+", "0x…", f"{type_name(error)}: {error}"[:_MAX_REASON_CHARS])
     except Exception:  # noqa: BLE001 - see above
         return type_name(error)
 

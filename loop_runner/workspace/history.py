@@ -70,6 +70,7 @@ class History:
         require_git_dir(folder)
         self._git = Git(self.git_dir)
         self._objects = ObjectReader(self.git_dir)
+        self._cells: dict[str, PastCell] = {}  # by folder; a turn is written once
         require_format(folder, self.read(layout.FORMAT_FILE, at=self.head_commit().oid))
 
     # ── where it stands ─────────────────────────────────────────────────────────────────────────────
@@ -130,21 +131,28 @@ class History:
             variables.append(kept)
         return Snapshot(tuple(variables), blobs)
 
-    def cells(self, at: str | None = None) -> tuple[PastCell, ...]:
-        """Every cell of the run with the replies that its sub-calls got, in order."""
-        cells = []
+    def cells(self, at: str | None = None) -> list[PastCell]:
+        """Every cell of the run, in order."""
+        found = []
         for path in self.files("passes/", at):
             folder, _, name = path.rpartition("/")
             if name != "cell.py":
                 continue
-            calls = layout.calls_from_jsonl(self.read(f"{folder}/calls.jsonl", at) or b"")
-            answered = [
-                (call.prompt, call.reply.text) for call in calls if call.kind == "sub" and call.reply.text
-            ]
-            answered.sort(key=lambda pair: pair[0])  # identical prompts stay in the order of the file
-            end = layout.end_from(self.read(f"{folder}/turn.json", at))
-            cells.append(PastCell(layout.to_text(self.read(path, at) or b""), end, tuple(answered)))
-        return tuple(cells)
+            if folder not in self._cells:
+                with parsing(self.folder, f"{folder}/turn.json"):
+                    end = layout.end_from(self.read(f"{folder}/turn.json", at))
+                    code = layout.to_text(self.read(path, at) or b"")
+                    self._cells[folder] = PastCell(*layout.turn_of(folder), code, end)
+            found.append(self._cells[folder])
+        return sorted(found, key=lambda cell: (cell.pass_number, cell.number))
+
+    def replies(self, cell: PastCell, at: str | None = None) -> list[tuple[str, str]]:
+        """(prompt, reply) of the sub-calls of ``cell`` that were answered, sorted by prompt."""
+        path = f"{layout.turn_folder(cell.pass_number, cell.number)}/calls.jsonl"
+        with parsing(self.folder, path):
+            calls = layout.calls_from_jsonl(self.read(path, at) or b"")
+        answered = [(call.prompt, call.reply.text) for call in calls if call.kind == "sub" and call.reply.text]
+        return sorted(answered, key=lambda pair: pair[0])  # identical prompts stay in the order of the file
 
     def unstored(self, at: str | None = None) -> tuple[tuple[str, str], ...]:
         """What of ``workspace/`` the commit does not hold: (path, reason)."""

@@ -163,9 +163,13 @@ class Workspace:
         """The variables at HEAD; one whose blob is damaged is lost, with the reason."""
         return self._history.snapshot(self._head.commit)
 
-    def cells(self) -> tuple[PastCell, ...]:
-        """Every cell of the run up to HEAD with the replies that its sub-calls got, in order."""
+    def cells(self) -> list[PastCell]:
+        """Every cell of the run up to HEAD, in order."""
         return self._history.cells(self._head.commit)
+
+    def replies(self, cell: PastCell) -> list[tuple[str, str]]:
+        """(prompt, reply) of the sub-calls of a committed cell that were answered, sorted by prompt."""
+        return self._history.replies(cell, self._head.commit)
 
     def answer(self, at_pass: int | None = None) -> Answer:
         """The committed answer, at HEAD or as a pass left it. ``WorkspaceError``: no such pass."""

@@ -4,8 +4,6 @@
 
 import pytest
 
-from loop_runner.records import Answer
-
 
 def rows(snapshot):
     return {variable.name: variable for variable in snapshot.variables}
@@ -16,11 +14,7 @@ def again(start):
     """Another kernel with the variables of ``kernel`` and the cells that it ran."""
 
     def make(driver, taken=None, **options):
-        taken = taken or driver.snapshot()
-        other = start(**options)
-        cells = driver.kernel._cells()
-        other.lost = other.kernel.start(taken, Answer(), lambda: cells)
-        return other
+        return start(snapshot=taken or driver.snapshot(), after=driver, **options)
 
     return make
 
@@ -93,8 +87,8 @@ def test_later_cells_that_used_it_are_run_too(kernel, again):
         ("lines = (i for i in 'ab'); open('log.txt', 'a').write(next(lines))", "writes files"),
         ("import os; lines = (i for i in 'ab'); os.mkdir(next(lines))", "outside the kernel"),
         (
-            "import time\nif time.time() > stop: raise ValueError('late')\nlines = (i for i in 'ab')",
-            "raised NameError",
+            "import os\nif os.path.exists('late'): raise ValueError('late')\nlines = (i for i in 'ab')",
+            "raised ValueError",
         ),
         (
             "import threading, time; t = threading.Thread(target=time.sleep, args=[60], daemon=True); t.start()",
@@ -103,8 +97,8 @@ def test_later_cells_that_used_it_are_run_too(kernel, again):
     ],
 )
 def test_what_would_act_again_is_lost_with_the_reason(start, kernel, tmp_path, code, why):
-    kernel.run("globals()['st' + 'op'] = 1e12")
     assert kernel.run(code).end == "ok"
+    (tmp_path / "workspace0/late").touch()
     (tmp_path / "workspace0/log.txt").unlink(missing_ok=True)
     lost = [each for each in kernel.snapshot().variables if each.status == "lost"]
     assert lost
@@ -120,6 +114,56 @@ def test_making_it_again_changes_nothing_else(kernel, again, tmp_path):
     result = other.run("found, answer['content']")
     assert result.output == "([1, 2], '')\n"  # the answer is the host's to restore
     assert result.answer.content == ""
+
+
+SHARES = {
+    "a list": ("found = [1]; lines = (i for i in found)", "found.append(next(lines) + 1)", "(next(lines), found.append(3), list(lines), found)", "(2, None, [3], [1, 2, 3])"),
+    "a class": ("import threading\nclass W:\n    def __init__(self): self.lock = threading.Lock()\nw = W()", "other = W; kept = [1]", "(type(w) is W, isinstance(w, other), W().lock.locked())", "(True, True, False)"),
+    "a function": ("def f(x, seen=[]):\n    seen.append(x); return seen\nlines = (f(i) for i in range(9)); next(lines)", "same = f; before = f(7)", "(next(lines) is before, same is f, before)", "(True, True, [0, 7, 1])"),
+    "a class that others use": ("import threading\nclass W:\n    def __init__(self): self.lock = threading.Lock()\nclass V:\n    pass", "v = V(); w = W()\nw.v = v; vs = [V()]", "(type(w.v) is V is type(vs[0]), w.v is v, type(w) is W)", "(True, True, True)"),
+    "through another": ("inner = [1]; outer = {'inner': inner}; other = {'outer': outer}; lines = (i for i in inner)", "inner.append(2)", "(other['outer'] is outer, outer['inner'] is inner, inner.append(3), list(lines))", "(True, True, None, [1, 2, 3])"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SHARES)
+def test_what_is_made_again_shares_with_what_was_saved(kernel, again, what):
+    first, second, expression, expected = SHARES[what]
+    for code in (first, second):
+        assert kernel.run(code).end == "ok"
+    taken = kernel.snapshot()
+    assert {each.status for each in taken.variables} == {"saved", "replay"}, taken.variables
+    other = again(kernel, taken)
+    assert other.kernel.snapshot(full=True) == taken
+    assert other.value(expression) == expected == kernel.value(expression)
+
+
+def test_what_shares_with_something_that_comes_out_otherwise_is_lost(kernel, again):
+    kernel.run("import time\nfound = [time.time_ns()]; lines = (i for i in found); apart = (i for i in 'ab')")
+    found = kernel.value("found")
+    taken = kernel.snapshot()
+    assert rows(taken)["lines"].status == rows(taken)["apart"].status == "lost"
+    assert "it shares objects with found" in rows(taken)["lines"].reason
+    other = again(kernel, taken, expect_lost=True)
+    assert other.value("found") == found
+
+
+def test_one_that_cannot_be_made_again_costs_no_other(kernel):
+    kernel.run("lines = (i for i in 'ab')")
+    kernel.run("f = open('out.txt', 'w')")
+    taken = rows(kernel.snapshot())
+    assert (taken["lines"].status, taken["f"].status) == ("replay", "lost")
+
+
+def test_what_takes_too_much_work_to_make_again_is_lost(start):
+    kernel = start(timeout_s=12)
+    kernel.run("total = sum(i * i % 7 for i in range(25_000_000)); lines = (i for i in 'ab')")
+    assert "it took too long" in rows(kernel.snapshot())["lines"].reason
+
+
+def test_a_module_that_the_model_wrote_cannot_act_again(kernel):
+    kernel.run("open('mine.py', 'w').write(\"open('log.txt', 'a').write('x')\")")
+    kernel.run("import mine\nlines = (mine for i in 'ab')")
+    assert "writes files" in rows(kernel.snapshot())["lines"].reason
 
 
 def test_a_cell_that_failed_then_may_fail_again(kernel, again):
