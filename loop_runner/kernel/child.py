@@ -132,7 +132,7 @@ class _Kernel:
         failed: list[tuple[str, str]] = []
         gone = list(header["gone"])
         if groups or blobs:
-            failed = self._remaker().fill(json.loads(groups or b"[]"), blobs, self._runner.sources)
+            failed = self._remaker().fill(json.loads(groups or b"[]"), blobs)
             again = {row["name"]: row for row in header["again"]}
             gone += [again[name] | {"reason": why} for name, why in failed if name in again]
         if blobs or gone:
@@ -170,7 +170,7 @@ class _Kernel:
         def load(at: Callable[[str], None]) -> list[tuple[str, str]]:
             if groups and self._is_single_unread:
                 self._read_single()
-            return self._remaker().fill(json.loads(groups or b"[]"), blobs, {}, at)
+            return self._remaker().fill(json.loads(groups or b"[]"), blobs, at)
 
         self._remaker()  # the copies find it imported
         failed, modules = trial.attempt(load, request["seconds"], request["cpu_seconds"])

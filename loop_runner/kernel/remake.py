@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from loop_runner.kernel.cells import CellRunner
     from loop_runner.kernel.lm_client import LmClient
 
+_COMMON = ("common",)  # in the place of a pin: what all may reach without sharing anything
 _NAMED = 3  # variables that a reason names
 # What has no identity that a cell could rely on, or is never a variable's own.
 _ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None), types.CodeType, types.ModuleType})
@@ -58,7 +59,6 @@ class Remaker:
         self,
         groups: list[dict[str, Any]],
         blobs: list[bytes],
-        sources: dict[str, str],
         at: Callable[[str], object] = bool,
     ) -> list[tuple[str, str]]:
         """Load ``blobs`` and make the names of ``groups`` again; (name, reason) of what failed.
@@ -66,33 +66,45 @@ class Remaker:
         A group is ``{"names", "tries"}``, a try as ``replay.run_again`` takes it; its names are there all or
         none. ``at``: as for ``load``.
         """
-        made = []
+        fresh = dict(self._namespace)
+        failed = snapshot.load_all(blobs, self._namespace, self._pins().find, self._runner.sources, at)
+        loaded = {name: self._namespace[name] for name in _names_in(blobs) if name in self._namespace}
+        used: set[str] = set()  # names that are taken from a replay already
         for group in groups:
             at(group["names"][0])
-            made.append([self._replayed(group["names"], one_try, blobs) for one_try in group["tries"]])
-        failed = snapshot.load_all(blobs, self._namespace, self._pins().find, sources, at)
-        loaded = {name: self._namespace[name] for name in self._names_in(blobs) if name in self._namespace}
-        used: set[str] = set()  # names that are taken from a replay already
-        for group, outcomes in zip(groups, made, strict=True):
-            names = group["names"]
-            at(names[0])
-            taken, why = self._shared(names, outcomes, loaded, used)
-            failed += [(name, why) for name in names if why]
+            taken, why = self._made(group, fresh, loaded, used)
+            failed += [(name, why) for name in group["names"] if why]
             used |= taken.keys()
             self._namespace.update(taken)
         return failed
 
+    def _made(
+        self, group: Mapping[str, Any], fresh: dict[str, Any], loaded: dict[str, Any], used: set[str]
+    ) -> tuple[dict[str, Any], str]:
+        """The names of ``group`` and those that share with them, made again; or why there are none."""
+        why = ""
+        for one_try in group["tries"]:
+            values, failure = self._replayed(group["names"], one_try, fresh)
+            if failure:
+                return {}, why or failure
+            taken, why = self._shared(group["names"], values, loaded, used)
+            if not why:
+                return taken, ""
+        return {}, why
+
     def _replayed(
-        self, names: list[str], one_try: Mapping[str, Any], blobs: list[bytes]
+        self, names: list[str], one_try: Mapping[str, Any], fresh: dict[str, Any]
     ) -> tuple[dict[str, Any], str]:
         """The names that the cells make; and why it failed. Nothing else is changed."""
         namespace = self._namespace
         before = dict(namespace)
         draft = dict(self._answer.live())
+        namespace.clear()
+        namespace.update(fresh)
         self._answer.put_back({"content": "", "ready": False})  # what it was then is not known: the same for all
         why = ""
         try:
-            replay.run_again(one_try, namespace, self._models.serve, _sources(blobs), self._workspace)
+            replay.run_again(one_try, namespace, self._models.serve, self._runner.sources, self._workspace)
         except replay.NotRepeatableError as error:
             why = str(error)
         made = {name: namespace[name] for name in (*names, *one_try["near"]) if name in namespace}
@@ -105,39 +117,35 @@ class Remaker:
         return made, why
 
     def _shared(
-        self,
-        names: list[str],
-        outcomes: list[tuple[dict[str, Any], str]],
-        loaded: dict[str, Any],
-        used: set[str],
+        self, names: list[str], values: dict[str, Any], loaded: dict[str, Any], used: set[str]
     ) -> tuple[dict[str, Any], str]:
-        """The values of ``names`` and of those that share with them; or why there are none."""
-        why = ""
-        for values, failure in outcomes:
-            if failure:
-                return {}, why or failure
-            sharers = _sharers(names, values, self._common()) & loaded.keys()
-            # Also what shares with them as saved: it would be left behind.
-            left = _sharers(sharers, loaded, self._common()) - sharers if sharers else set()
-            as_saved = {name: loaded[name] for name in sharers}
-            if not left and not sharers & used:
-                taken = {name: values[name] for name in sharers}
-                if not sharers or self._bytes(taken) == self._bytes(as_saved) is not None:
-                    return taken | {name: values[name] for name in names}, ""
-            shown = sorted(left or sharers)
-            more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
-            why = (
-                f"it shares objects with {', '.join(shown[:_NAMED])}{more},"
-                " which its cells do not make again as it is now"
-            )
-        return {}, why
+        """What is to be taken of ``values``: ``names`` and those that share with them; or why nothing is."""
+        sharers = self._sharers(names, values) & loaded.keys()
+        # Also what shares with them as saved: it would be left behind.
+        left = self._sharers(sharers, loaded) - sharers if sharers else set()
+        taken = {name: values[name] for name in sharers}
+        if not left and not sharers & used:
+            as_saved = self._bytes({name: loaded[name] for name in sharers})
+            if not sharers or (as_saved is not None and self._bytes(taken) == as_saved):
+                return taken | {name: values[name] for name in names}, ""
+        shown = sorted(left or sharers)
+        more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+        return {}, (
+            f"it shares objects with {', '.join(shown[:_NAMED])}{more},"
+            " which its cells do not make again as it is now"
+        )
 
-    def _names_in(self, blobs: Iterable[bytes]) -> list[str]:
-        names: list[str] = []
-        for blob in blobs:
-            with contextlib.suppress(snapshot.SnapshotError, KeyError, TypeError, ValueError):
-                names += [name for name, _ in snapshot.read_index(blob)[0]["names"]]
-        return names
+    def _sharers(self, names: Iterable[str], values: Mapping[str, Any]) -> set[str]:
+        """The other names in ``values`` that reach an object which ``names`` reach, also by way of each other."""
+        links = Links(self._pin_ids())
+        for module in list(sys.modules.values()):
+            links.owner[id(getattr(module, "__dict__", None))] = _COMMON
+        links.owner[id(self._namespace)] = links.owner[id(sys.modules)] = _COMMON
+        numbers = {name: links.number(name) for name in values}
+        for name, value in values.items():
+            _walk(value, numbers[name], links)
+        roots = {links.root(numbers[name]) for name in names}
+        return {name for name, number in numbers.items() if links.root(number) in roots} - set(names)
 
     def _bytes(self, values: dict[str, Any]) -> bytes | None:
         file = io.BytesIO()
@@ -151,47 +159,35 @@ class Remaker:
             return None
         return file.getvalue()
 
-    def _common(self) -> set[int]:
-        """Ids of what all variables may reach without sharing anything."""
-        found = set(self._pin_ids()) | {id(self._namespace), id(sys.modules)}
-        return found | {id(getattr(module, "__dict__", None)) for module in list(sys.modules.values())}
 
-
-def _sources(blobs: Iterable[bytes]) -> dict[str, str]:
-    """Label → code of the cells that the functions in ``blobs`` come from."""
-    found: dict[str, str] = {}
+def _names_in(blobs: Iterable[bytes]) -> list[str]:
+    names: list[str] = []
     for blob in blobs:
         with contextlib.suppress(snapshot.SnapshotError, KeyError, TypeError, ValueError):
-            found.update(snapshot.read_index(blob)[0]["cells"])
-    return found
+            names += [name for name, _ in snapshot.read_index(blob)[0]["names"]]
+    return names
 
 
-def _sharers(names: Iterable[str], values: Mapping[str, Any], common: set[int]) -> set[str]:
-    """The other names in ``values`` that reach an object which ``names`` reach, also by way of each other."""
-    reached = _reach([values[name] for name in names], common)
-    left = {name: _reach([value], common) for name, value in values.items() if name not in names}
-    found: set[str] = set()
-    while joined := [name for name, ids in left.items() if not ids.keys().isdisjoint(reached)]:
-        for name in joined:
-            reached |= left.pop(name)
-            found.add(name)
-    return found
-
-
-def _reach(values: list[Any], common: set[int]) -> dict[int, Any]:
-    """Everything with an identity that ``values`` lead to."""
-    met: dict[int, Any] = {}
-    while values:
-        value = values.pop()
+def _walk(start: Any, number: int, links: Links) -> None:
+    """Note that the name of ``number`` reaches everything with an identity that ``start`` leads to."""
+    owner, left = links.owner, [start]
+    while left:
+        value = left.pop()
         kind = type(value)
-        if kind in _ATOMS or id(value) in met or id(value) in common:
+        first = owner.get(id(value))
+        if kind in _ATOMS or type(first) is tuple:
             continue
-        if _is_by_reference(value, kind):
-            common.add(id(value))
+        if first is None:
+            is_common = _is_by_reference(value, kind)
+            owner[id(value)] = _COMMON if is_common else number
+            if is_common:
+                continue
+        elif kind is not tuple and kind is not frozenset:  # these may be constants of code
+            links.join(first, number)  # type: ignore[arg-type]
             continue
-        met[id(value)] = value
-        values += gc.get_referents(value)
-    return {key: value for key, value in met.items() if type(value) not in (tuple, frozenset)}
+        elif first == number:
+            continue
+        left += [each for each in gc.get_referents(value) if type(each) not in _ATOMS]
 
 
 def _is_by_reference(value: Any, kind: type) -> bool:
@@ -199,5 +195,5 @@ def _is_by_reference(value: Any, kind: type) -> bool:
     if kind is types.BuiltinFunctionType:
         return value.__self__ is None or type(value.__self__) is types.ModuleType
     if kind is types.FunctionType or issubclass(kind, type):
-        return bool(snapshot.is_by_reference(value))
+        return snapshot.is_by_reference(value)
     return kind in (types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType)
