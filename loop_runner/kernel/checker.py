@@ -21,6 +21,7 @@ from loop_runner.records import PastCell
 _START_TIMEOUT_S = 30.0
 _SLACK_S = 10.0  # for the way there and back, above what a trial may take
 _BYTES_PER_S = 5e6  # a low estimate of how fast pickles load
+_PATIENCE = 5  # a trial that does not work but waits, or has a busy machine, has so much more time
 _PLAN_S = 60.0
 _T = TypeVar("_T")
 
@@ -58,12 +59,11 @@ class Checker:
         seconds: float,
         *,
         groups: Sequence[Mapping[str, Any]] = (),
-        cpu_seconds: float = 0.0,
     ) -> dict[str, str]:
         """Names that do not load, each with its reason; the name "" stands for all. Empty: all is well.
 
-        ``seconds``: what a trial may take on top of the time that its size explains. ``groups``: what to make
-        again, with work of ``cpu_seconds`` at most; 0: as much as there is time for.
+        ``seconds``: of work that a trial may take on top of what its size explains. ``groups``: what to make
+        again, too.
         """
         seconds += sum(map(len, blobs)) / _BYTES_PER_S
         data = json.dumps(list(groups)).encode() if groups else b""
@@ -71,11 +71,11 @@ class Checker:
             "type": "try",
             "groups": len(data),
             "blobs": [len(blob) for blob in blobs],
-            "seconds": seconds,
-            "cpu_seconds": cpu_seconds,
+            "seconds": seconds * _PATIENCE,
+            "cpu_seconds": seconds,
         }
         try:
-            return self._ask(lambda: request, data + b"".join(blobs), seconds, report.read_tried)
+            return self._ask(lambda: request, data + b"".join(blobs), seconds * _PATIENCE, report.read_tried)
         except _UnansweredError as error:
             return {"": f"it could not be tried whether it loads: {error}"}
 

@@ -370,7 +370,7 @@ class Kernel:
             header = self._start_header(snapshot, len(again), hopeless)
             process.send(header, again + b"".join(snapshot.blobs.values()))
             size = self._inputs.total_bytes if self._inputs.is_single else 0
-            seconds = START_TIMEOUT_S + len(groups) * self._replays.wall_s
+            seconds = START_TIMEOUT_S + (self._replays.wall_s if groups else 0)
             seconds += (size + sum(map(len, snapshot.blobs.values()))) / 5e6
             frame = self._receive(life, seconds)
             failed, names = self._checked(life, lambda: report.read_ready(frame))

@@ -16,7 +16,7 @@ from loop_runner.kernel.checker import Checker, as_run
 from loop_runner.kernel.lm_handler import SubModel
 from loop_runner.records import CellEnd, CellLog, PastCell, Snapshot, Variable
 
-_CPU_SHARE, _WALL_SHARE = 12, 2  # of what a cell may take
+_CPU_SHARE = 12  # of what a cell may take: 10 seconds of work as things are set
 _OPEN_PASS = 1_000_000  # in the place of a pass number: the kernel does not know it
 _AGAIN = "it is made again by running its cells"
 
@@ -40,7 +40,7 @@ class Replays:
         self.recorder = Recorder(sub_model)
         self._checker = checker
         self._cpu_s = timeout_s / _CPU_SHARE
-        self.wall_s = timeout_s / _WALL_SHARE  # what making one group again may take
+        self.wall_s = timeout_s / 2  # what making all of them again at a start may take
         self._log: CellLog = NoCells()
         self._open: list[PastCell] = []  # cells that the log does not have yet
         self._replies: dict[PastCell, Sequence[tuple[str, str]]] = {}
@@ -129,7 +129,7 @@ class Replays:
             near = {each.blob for each in taken.variables if each.blob and each.name in near}
             blobs = [blob for name, blob in taken.blobs.items() if name in near]
             failed = self._checker.try_blobs(
-                blobs, self.wall_s, groups=[self._whole(group, cells) for group in left], cpu_seconds=self._cpu_s
+                blobs, self._cpu_s, groups=[self._whole(group, cells) for group in left]
             )
             if not failed:
                 break

@@ -162,7 +162,7 @@ def test_what_takes_too_much_work_to_make_again_is_lost(start):
 
 def test_a_module_that_the_model_wrote_cannot_act_again(kernel):
     kernel.run("open('mine.py', 'w').write(\"open('log.txt', 'a').write('x')\")")
-    kernel.run("import mine\nlines = (mine for i in 'ab')")
+    kernel.run("import mine\nlines = (i for i in 'ab')\ndel mine")
     assert "writes files" in rows(kernel.snapshot())["lines"].reason
 
 
