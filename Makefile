@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions test test-model test-sandbox soak check format docs bench wheel-test clean
+.PHONY: help setup demo questions test test-model test-sandbox graphs soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -53,6 +53,9 @@ docs: setup  ## write the true help and output into the documents
 
 test-sandbox: setup  ## try a hundred ways out of the sandbox, in every tier, as root and as an ordinary user
 	$(BIN)/python -m tests.sandbox
+
+graphs: setup  ## kill and restore 300 random graphs of objects
+	GRAPH_EXAMPLES=300 $(BIN)/python -m pytest tests/kernel/test_graphs.py
 
 soak: setup  ## 5,000 turns on one kernel, with kills and crashes; memory, descriptors, processes stay flat
 	$(BIN)/python -m tests.soak --turns 5000

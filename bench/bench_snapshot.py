@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.timing import report
@@ -93,8 +95,24 @@ def _small(kernel: Kernel) -> None:
         written.append(timed_ms(lambda: kernel._take(full=False)))  # noqa: SLF001 - the part without the trial
         kernel.run_cell(f"a1 = -{number}", number)
         tried.append(timed_ms(kernel.snapshot))
-    report("1,000 small names, written", statistics.median(written), target="under 10")
+    took = statistics.median(written)
+    report("1,000 small names, written", took, target="under 10")
     report("1,000 small names, written and loaded in a trial", statistics.median(tried))
+    _peers("1,000 small names", SMALL, took)
+
+
+def _peers(what: str, code: str, took_ms: float) -> None:
+    """What libraries take to dump the same names, in this process: no links, no chunks, no trial."""
+    names: dict[str, object] = {}
+    exec(code, names)  # noqa: S102 - ours
+    names = {name: value for name, value in names.items() if name[0] in "ab" and name != "builtins"}
+    for library in ("cloudpickle", "dill"):
+        if find_spec(library) is None:
+            continue
+        dumps = import_module(library).dumps
+        peer_ms = statistics.median(timed_ms(lambda: dumps(names)) for _ in range(ROUNDS))
+        report(f"{what}: {library}.dumps of all at once", peer_ms)
+        report(f"{what}: ours as a multiple of {library}", took_ms / peer_ms, "x")
 
 
 def _big(make: Callable[[Snapshot], Kernel]) -> None:
@@ -121,6 +139,7 @@ def _big(make: Callable[[Snapshot], Kernel]) -> None:
             taken = kernel.snapshot()
     report("grown by 1 %: pause of the model's process (fork)", statistics.median(pauses), target="under 60")
     report("grown by 1 %: snapshot, trial included", statistics.median(grown))
+    _peers("the dict", GROW, statistics.median(grown))
     report("not touched: snapshot", statistics.median(untouched))
     report("grown by 1 %: stored in git", statistics.median(stored[1:]), "MB", "under 1")
     report("grown by 1 %: commit of the turn", statistics.median(committed[1:]))
