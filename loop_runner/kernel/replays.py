@@ -18,7 +18,7 @@ from loop_runner.records import CellEnd, CellLog, PastCell, Snapshot, Variable
 
 _CPU_SHARE = 12  # of what a cell may take: 10 seconds of work as things are set
 _OPEN_PASS = 1_000_000  # in the place of a pass number: the kernel does not know it
-_AGAIN = "it is made again by running its cells"
+_AGAIN = "if the kernel has to be started again, the cells that made it are run again"
 
 
 class NoCells:
