@@ -18,6 +18,7 @@ from loop_runner.kernel.kernel import Kernel
 from loop_runner.records import Answer, Inputs, InputText, KernelSettings, Snapshot
 
 HUNDRED_MB = 100_000_000
+GIGABYTE = 1_000_000_000
 
 
 class Echo:
@@ -60,10 +61,25 @@ def standard_library() -> Inputs:
     )
 
 
-def one_file(folder: Path) -> Inputs:
-    path = folder / "big.txt"
-    path.write_bytes((b"an ordinary line of text, as it comes\n" * (HUNDRED_MB // 37))[:HUNDRED_MB])
-    return Inputs((InputText("big.txt", path, HUNDRED_MB, ""),), is_single=True)
+def one_file(folder: Path, size: int = HUNDRED_MB) -> Inputs:
+    path = folder / f"{size}.txt"
+    path.write_bytes((b"an ordinary line of text, as it comes\n" * (size // 37))[:size])
+    return Inputs((InputText(path.name, path, size, ""),), is_single=True)
+
+
+def warm_restart(kernel: Kernel, taken: Snapshot) -> float:
+    """Milliseconds until a kernel is ready again when another process stands by."""
+    kernel.run_cell("x = 1", 1)
+    time.sleep(0.2)  # as a model thinks; the process beside it gets ready
+    began = time.perf_counter()
+    kernel.start(taken, Answer())
+    return (time.perf_counter() - began) * 1000
+
+
+def resident_bytes(kernel: Kernel) -> int:
+    """Peak resident memory of the kernel process, as it says itself."""
+    code = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    return int(kernel.run_cell(code, 1).output) * 1024
 
 
 def main() -> None:
@@ -94,6 +110,12 @@ def main() -> None:
             show("snapshot of 1,000 small names", median_ms(plain.snapshot, 20))
             taken = plain.snapshot()
         show("start from that snapshot", median_ms(lambda: kernel(Inputs(()), taken).close(), 7))
+        with kernel(Inputs(()), taken) as again:
+            ready = statistics.median(warm_restart(again, taken) for _ in range(11))
+            show("start from that snapshot, a warm process standing by", ready)
+        with kernel(Inputs(())) as again:
+            ready = statistics.median(warm_restart(again, Snapshot()) for _ in range(11))
+            show("start with nothing, a warm process standing by", ready)
         with kernel(Inputs(())) as large:
             large.run_cell("big = {f'key {i}': [i, i * 0.5, 'some text %d' % i] for i in range(400_000)}", 1)
             show("snapshot of a dict of 400,000 entries", median_ms(large.snapshot, 3))
@@ -108,6 +130,10 @@ def main() -> None:
                 median_ms(lambda: one.run_cell("search_text('ordinary zebra')", 1), 1),
             )
             show("search in 100 MB", median_ms(lambda: one.run_cell("search_text('ordinary zebra')", 1), 3))
+        huge = one_file(workspace, GIGABYTE)
+        show("start with 1 GB as one text", median_ms(lambda: kernel(huge).close(), 3))
+        with kernel(huge) as one:
+            print(f"{'':<20}peak resident memory: {resident_bytes(one) / GIGABYTE:.2f} times the text")
         library = standard_library()
         print(f"{'':<20}standard library: {len(library.texts):,} texts, {library.total_bytes / 1e6:.1f} MB")
         show("start with the standard library", median_ms(lambda: kernel(library).close(), 5))

@@ -114,6 +114,13 @@ def _list_of_specs(value: Any) -> tuple[Any, ...]:
     return tuple(items)
 
 
+def _list_of_modules(value: Any) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) and item.replace(".", "_").isidentifier() for item in items):
+        raise _Bad("a list of module names")
+    return tuple(items)
+
+
 @dataclass(frozen=True, slots=True)
 class _Section:
     """A mapping inside the task file; ``names`` maps its keys to field names where they differ."""
@@ -153,6 +160,7 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
             "memory": _memory,
             "max_output_chars": _count,
             "python": _text,
+            "preload": _list_of_modules,
             "require_tier": _one_of("A", "B", "C"),
         },
         KernelSettings,
@@ -267,7 +275,9 @@ def _dump_section(value: Any, key: str) -> dict[str, Any]:
     pairs = (
         (by_field[item.name], getattr(value, item.name)) for item in fields(value) if item.name in by_field
     )
-    return {name: entry for name, entry in pairs if entry is not None}
+    return {
+        name: list(entry) if isinstance(entry, tuple) else entry for name, entry in pairs if entry is not None
+    }
 
 
 # ── checking ────────────────────────────────────────────────────────────────────────────────────────

@@ -153,6 +153,9 @@ class KernelSettings:
     memory_mb: int = 4096  # address space of the kernel process
     max_output_chars: int = 8000  # shown to the model after a cell
     python: str | None = None  # interpreter; None: the runner's own
+    preload: tuple[str, ...] | None = (
+        None  # imported ahead; None: numpy and pandas of a ``python`` of one's own
+    )
     require_tier: SandboxTier | None = None  # None: A or B; C (no protection) only when it is named here
 
 

@@ -1,7 +1,8 @@
-"""Finds out whether blobs load, in a process that is confined like the kernel and never ran a cell.
+"""The warm process beside the kernel: confined like it, imports done, and it never ran a cell.
 
-The host's side. Owns that process: started ahead of its first use, replaced when it ends. Each trial happens
-in a copy of it (``trial``). Never raises for what a blob does.
+The host's side. Owns that process: started ahead of its first use, replaced when it ends. It serves twice: it
+finds out whether blobs load, each time in a forked copy of itself (``trial``), and when the kernel is gone it
+takes its place, which is quicker than starting another. Never raises for what a blob does.
 """
 
 from __future__ import annotations
@@ -48,7 +49,6 @@ class Checker:
             return
         self._process = KernelProcess(self._launch)
         self._told = 0
-        self._process.lm_line.close()  # nothing that loads has a model to ask
         self._is_ready = False
         with contextlib.suppress(KernelDiedError):  # told when it is used
             self._process.send(self._start_header())
@@ -103,7 +103,6 @@ class Checker:
         for is_last in (False, True):
             try:
                 process = self._ready()
-                process.raw_output()  # what loading prints is nobody's
                 process.send(request(), payload)
                 return read(_receive(process, seconds + _SLACK_S))
             except (KernelDiedError, KernelError, wire.WireError) as error:
@@ -112,6 +111,18 @@ class Checker:
                     raise _UnansweredError(str(error)) from None
         raise AssertionError
 
+    def give(self) -> KernelProcess | None:
+        """The warm process, now the caller's to start as the kernel; None when none works."""
+        if self._process is None:
+            return None
+        try:
+            process = self._ready()
+        except (KernelDiedError, wire.WireError):
+            self.close()
+            return None
+        self._process = None
+        return process
+
     def _ready(self) -> KernelProcess:
         self.warm()
         process = self._process
@@ -119,12 +130,14 @@ class Checker:
         if not self._is_ready:
             report.read_ready(_receive(process, _START_TIMEOUT_S))
             self._is_ready = True
+        process.raw_output()  # what loading prints is nobody's
         return process
 
     def close(self) -> None:
         """End the process; another is started when needed."""
         if self._process is not None:
             self._process.close()
+            self._process.lm_line.close()
             self._process = None
 
 

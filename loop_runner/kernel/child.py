@@ -1,9 +1,9 @@
 """The kernel process: reads requests of the host, runs cells, saves variables. Started by ``launch``.
 
 Owns the namespace. Relies on the standard library and its sibling modules only. Trusts the host, is not
-trusted by it. A strict dialogue on one descriptor: ``start`` → ``ready``, ``cell`` → ``done``,
-``snapshot`` → ``snapshot``, ``try`` → ``tried``, ``plan`` → ``planned``; anything
-that goes wrong in our own code ends the process.
+trusted by it. A strict dialogue on one descriptor: ``start`` → ``ready`` (a second one begins anew),
+``cell`` → ``done``, ``snapshot`` → ``snapshot``, ``try`` → ``tried``, ``plan`` → ``planned``; anything that
+goes wrong in our own code ends the process.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def main(control_fd: int, lm_fd: int, life_fd: int) -> None:
             kernel = _Kernel(frame.header, lm_fd)
         assert kernel is not None
         kernel.serve(frame, control_fd)
+        if frame.header["type"] == "start":
+            kernel.get_ahead(frame.header)  # the host goes on meanwhile
     os._exit(0)
 
 
@@ -104,7 +106,8 @@ class _Kernel:
         self._workspace: str = start["workspace"]
         self._saver: Saver | None = None
         self._past: list[PastCell] = []  # in a process that only tries
-        sys.path.append(start["workspace"])  # last: the model's files never hide the standard library
+        if start["workspace"] not in sys.path:  # a warm process was started once before
+            sys.path.append(start["workspace"])  # last: the model's files never hide the standard library
         sys.argv = [""]
         sys.dont_write_bytecode = True  # no caches in the workspace
         # Quiet until the first cell: what a pickle prints on loading is nobody's output.
@@ -126,6 +129,15 @@ class _Kernel:
             self._plan(header, out)
         else:
             raise wire.WireError(f"the host asked for {header['type']!r}")
+
+    def get_ahead(self, start: Mapping[str, Any]) -> None:
+        """Import what will be needed later, before it is."""
+        if start["is_warm"]:
+            self._snapshots()
+        if start["preload"]:
+            from loop_runner.kernel import trial
+
+            trial.import_installed(start["preload"], self._workspace)
 
     def _restore(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
         groups, *blobs = _split(payload, [header["groups"], *header["blobs"]])

@@ -25,7 +25,7 @@ from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
-from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command
+from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command, preloaded
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.replays import NoCells, Replays
@@ -353,11 +353,23 @@ class Kernel:
     def _begin_life(
         self, snapshot: Snapshot, groups: Sequence[Mapping[str, Any]], hopeless: Mapping[str, str]
     ) -> dict[str, str]:
-        """Start a process and load ``snapshot`` into it; names that failed, each with its reason.
+        """Load ``snapshot`` into the warm process or a new one; names that failed, each with its reason.
 
         ``groups``: what is made again; ``hopeless``: what is not, and why.
         """
-        process = KernelProcess(self._launch)
+        warm = self._checker.give()
+        if warm is not None:
+            with contextlib.suppress(KernelDiedError):  # perhaps for reasons of its own: a new one shall tell
+                return self._begin_in(warm, snapshot, groups, hopeless)
+        return self._begin_in(KernelProcess(self._launch), snapshot, groups, hopeless)
+
+    def _begin_in(
+        self,
+        process: KernelProcess,
+        snapshot: Snapshot,
+        groups: Sequence[Mapping[str, Any]],
+        hopeless: Mapping[str, str],
+    ) -> dict[str, str]:
         handler = LmHandler(
             process.lm_line,
             self._replays.recorder,
@@ -426,6 +438,8 @@ class Kernel:
             "workspace": str(self._workspace),
             "cloudpickle": str(cloudpickle_dir()),
             "max_output_chars": self._settings.max_output_chars,
+            "preload": preloaded(self._settings),
+            "is_warm": is_trial,  # it has time
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
             "groups": groups_bytes,
             "again": [_row(each) for each in again],  # told of as lost, should it fail

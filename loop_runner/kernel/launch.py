@@ -59,6 +59,13 @@ def kernel_command(
     return argv, {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
 
 
+def preloaded(settings: KernelSettings) -> list[str]:
+    """Modules that a kernel process imports while it waits for its first cell, if they are there."""
+    if settings.preload is not None:
+        return list(settings.preload)
+    return [] if settings.python is None else ["numpy", "pandas"]
+
+
 def cloudpickle_dir() -> Path:
     """The folder of the cloudpickle package, found without importing it."""
     spec = importlib.util.find_spec("cloudpickle")

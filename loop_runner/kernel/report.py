@@ -198,25 +198,17 @@ def _blobs(said: list[Any], payload: bytes, max_bytes: int, before: Sequence[byt
 def _variable(row: object, blobs: Sequence[str]) -> Variable:
     if type(row) is not dict:
         raise WireError("the kernel's snapshot holds something that is not a variable")
-    said = row.get
-    kind, shown, reason, size, position = (
-        said("type"), said("preview"), said("reason"), said("size"), said("blob")
-    )  # fmt: skip
-    # At once: there are thousands at every turn. What is amiss is told below.
-    if not (type(kind) is type(shown) is type(reason) is str and type(size) is type(position) is int):
-        for key, wanted in (("type", str), ("preview", str), ("reason", str), ("size", int), ("blob", int)):
-            _get(row, key, wanted)
-    status = said("status")
+    status, position, reason = row.get("status"), _get(row, "blob", int), _get(row, "reason", str)
     if status not in ("saved", "lost") or (status == "saved" and not 0 <= position < len(blobs)):
         raise WireError("the kernel's snapshot has a variable of no known status")
     return Variable(
-        _name(said("name")),
-        one_line(kind, 80),
-        _count(row, "size"),
-        one_line(shown, _MAX_PREVIEW_CHARS),
-        "saved" if status == "saved" else "lost",
-        one_line(reason, _MAX_LINE_CHARS) if reason else "",
-        blobs[position] if status == "saved" else "",
+        name=_name(row.get("name")),
+        type=one_line(_get(row, "type", str), 80),
+        size=_count(row, "size"),
+        preview=one_line(_get(row, "preview", str), _MAX_PREVIEW_CHARS),
+        status="saved" if status == "saved" else "lost",
+        reason=one_line(reason, _MAX_LINE_CHARS) if reason else "",
+        blob=blobs[position] if status == "saved" else "",
     )
 
 

@@ -13,6 +13,7 @@ its hashes. Python does not promise that; these are the sources of difference th
 - whether two equal texts are one object: every text and bytes object is written through its first equal
 - the order of a set: sets of plain values are put in sorted order, the live one too, so both stay alike
 - whether two functions share one code object: written through the first equal one, like texts
+- whether code objects share a tuple of constants: each is written with its own
 - cloudpickle's random class ids: left out (one memo keeps identity)
 - hash seeds: ``PYTHONHASHSEED=0``
 """
@@ -235,6 +236,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         kind = type(obj)
         if kind is types.FunctionType and self._keeps_globals(obj):  # type: ignore[arg-type]
             return self._reduce_function(obj)  # type: ignore[arg-type]
+        if kind is types.CodeType:
+            return _reduce_code(obj)  # type: ignore[arg-type]
         if kind is types.CellType:
             return _reduce_cell(obj)  # type: ignore[arg-type]
         if issubclass(kind, io.IOBase) and not issubclass(kind, (io.BytesIO, io.StringIO)):
@@ -323,6 +326,16 @@ def _steady_class(cls: Any, reduced: Any) -> Any:
             del attributes[name]
     # In the place of None: a random id that the class would be known by elsewhere; one memo does that here.
     return (make, (*args[:-2], None, args[-1]), state, *rest)
+
+
+def _reduce_code(code: types.CodeType) -> tuple[object, ...]:
+    """Code whose tuples are nobody else's: the compiler shares equal ones within a cell, loading does not."""
+    make, args = _internals._code_reduce(code)  # noqa: SLF001
+    return make, tuple(map(_own, args))
+
+
+def _own(value: object) -> object:
+    return tuple([_own(item) for item in value]) if type(value) is tuple else value
 
 
 def _reduce_cell(cell: types.CellType) -> tuple[object, ...]:

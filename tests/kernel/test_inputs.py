@@ -126,3 +126,11 @@ def test_cite_takes_part_of_a_long_line_and_ignores_case_for_whole_phrases(start
     )
     assert kernel.value("cite('The Quick Brown Fox')").startswith("> t.txt:1: The Quick Brown Fox")
     assert kernel.value("cite('THE SLOW BROWN DOG')") == "> t.txt:2: the slow brown dog sleeps"
+
+
+def test_a_large_text_is_read_as_a_small_one_is(start, inputs_of):
+    text = "äöü 1\n".encode() * 2_200_000 + b"\xff\xfe end \xe2\x82"
+    kernel = start(inputs_of({"big.txt": text}, is_single=True))
+    decoded = text.decode("utf-8", "replace")
+    assert kernel.value("len(context)") == str(len(decoded))
+    assert kernel.value("ascii(context[-9:])") == ascii(decoded[-9:])
