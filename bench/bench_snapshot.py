@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -104,13 +105,13 @@ def _small(kernel: Kernel) -> None:
 def _peers(what: str, code: str, took_ms: float) -> None:
     """What libraries take to dump the same names, in this process: no links, no chunks, no trial."""
     names: dict[str, object] = {}
-    exec(code, names)  # noqa: S102 - ours
+    exec(code, names)
     names = {name: value for name, value in names.items() if name[0] in "ab" and name != "builtins"}
     for library in ("cloudpickle", "dill"):
         if find_spec(library) is None:
             continue
-        dumps = import_module(library).dumps
-        peer_ms = statistics.median(timed_ms(lambda: dumps(names)) for _ in range(ROUNDS))
+        dump_all = partial(import_module(library).dumps, names)
+        peer_ms = statistics.median(timed_ms(dump_all) for _ in range(ROUNDS))
         report(f"{what}: {library}.dumps of all at once", peer_ms)
         report(f"{what}: ours as a multiple of {library}", took_ms / peer_ms, "x")
 

@@ -30,7 +30,8 @@ ROOT = [
     cell("found = [Finding(double(int(parts[0])))]"),
     ready("41"),
     cell(
-        "table['new'] = next(lines)\nsame['extra'] += 1\nassert words['extra'] == 1\nprint(found[0].n, len(words))"
+        "table['new'] = next(lines)\nsame['extra'] += 1\nassert words['extra'] == 1\n"
+        "print(found[0].n, len(words))"
     ),
     cell("total = found[0].n\nopen('notes/plan.md', 'a').write('added\\n')\nFINAL(total)"),
 ]

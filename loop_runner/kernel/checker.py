@@ -22,6 +22,7 @@ from loop_runner.records import PastCell
 _START_TIMEOUT_S = 30.0
 _SLACK_S = 10.0  # for the way there and back, above what a trial may take
 _BYTES_PER_S = 5e6  # a low estimate of how fast pickles load
+_LEAST_S = 1.0
 _PATIENCE = 5  # a trial that does not work but waits, or has a busy machine, has so much more time
 _PLAN_S = 60.0
 _T = TypeVar("_T")
@@ -65,7 +66,7 @@ class Checker:
         ``seconds``: of work that a trial may take on top of what its size explains. ``groups``: what to make
         again, too.
         """
-        seconds += sum(map(len, blobs)) / _BYTES_PER_S
+        seconds = max(seconds, _LEAST_S) + sum(map(len, blobs)) / _BYTES_PER_S
         data = json.dumps(list(groups)).encode() if groups else b""
         request = {
             "type": "try",

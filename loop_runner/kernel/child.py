@@ -174,7 +174,7 @@ class _Kernel:
         self._keeper().save(request, self._runner.take_words(), out)
 
     def _try(self, request: Mapping[str, Any], payload: bytes, out: int) -> None:
-        """Find out whether blobs load and names are made again. Asked only of a process that runs no cells."""
+        """Find out whether blobs load and names are made again. Asked of a process that runs no cells."""
         from loop_runner.kernel import trial
 
         groups, *blobs = _split(payload, [request["groups"], *request["blobs"]])

@@ -43,6 +43,7 @@ from loop_runner.records import (
 )
 
 START_TIMEOUT_S = 30.0
+_LEAST_SAVE_S = 5.0  # a short limit for cells is none for saving what they made
 MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # one file that the model's code writes
 _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
@@ -111,13 +112,11 @@ class Kernel:
 
     # ── the four things a session does ──────────────────────────────────────────────────────────────
 
-    def start(
-        self, snapshot: Snapshot, answer: Answer, log: CellLog | None = None
-    ) -> tuple[Variable, ...]:
+    def start(self, snapshot: Snapshot, answer: Answer, log: CellLog | None = None) -> tuple[Variable, ...]:
         """Start afresh from ``snapshot``; returns the variables of it that could not be restored.
 
-        ``log``: all cells of the run, of which some may have to run again. A snapshot that kills or hangs the kernel is given up whole. Raises ``KernelError`` when not even an
-        empty kernel starts.
+        ``log``: all cells of the run, of which some may have to run again. A snapshot that kills or hangs the
+        kernel is given up whole. Raises ``KernelError`` when not even an empty kernel starts.
         """
         self._replays.begin(log or NoCells())
         return self._start(snapshot, answer)
@@ -196,7 +195,8 @@ class Kernel:
             "unloadable": dict(unloadable or {}),
         }
         life.process.send(request)
-        frame = self._receive(life, self._settings.timeout_s, wire.MAX_PAYLOAD_BYTES)
+        seconds = max(self._settings.timeout_s, _LEAST_SAVE_S)
+        frame = self._receive(life, seconds, wire.MAX_PAYLOAD_BYTES)
         taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
         if unloadable is None:  # a second try follows at once: for it, everything is unchanged
             self._unchanged = set(self._checked(life, lambda: report.read_names(frame.header, "unchanged")))
@@ -324,7 +324,9 @@ class Kernel:
         )
         # The cell is committed as one that ran, but what it did is undone: running it again would be wrong.
         rows = tuple(
-            replace(each, status="lost", reason=f"{each.reason}; {reason}") if each.status == "replay" else each
+            replace(each, status="lost", reason=f"{each.reason}; {reason}")
+            if each.status == "replay"
+            else each
             for each in self._last.variables
         )
         self._last = Snapshot((*rows, *lost), self._last.blobs)

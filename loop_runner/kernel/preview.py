@@ -10,7 +10,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 MAX_PREVIEW_CHARS = 120
 _MAX_ITEMS = 8

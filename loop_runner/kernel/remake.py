@@ -101,7 +101,9 @@ class Remaker:
         draft = dict(self._answer.live())
         namespace.clear()
         namespace.update(fresh)
-        self._answer.put_back({"content": "", "ready": False})  # what it was then is not known: the same for all
+        self._answer.put_back(
+            {"content": "", "ready": False}
+        )  # what it was then is not known: the same for all
         why = ""
         try:
             replay.run_again(one_try, namespace, self._models.serve, self._runner.sources, self._workspace)
@@ -136,7 +138,7 @@ class Remaker:
         )
 
     def _sharers(self, names: Iterable[str], values: Mapping[str, Any]) -> set[str]:
-        """The other names in ``values`` that reach an object which ``names`` reach, also by way of each other."""
+        """The other names in ``values`` that reach an object of ``names``, also by way of each other."""
         links = Links(self._pin_ids())
         for module in list(sys.modules.values()):
             links.owner[id(getattr(module, "__dict__", None))] = _COMMON

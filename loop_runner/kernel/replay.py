@@ -58,7 +58,9 @@ class PastCell:
             self.imports = [each for each in body if isinstance(each, ast.Import | ast.ImportFrom)]
             self._note_definitions(body)
             self._read(symtable.symtable(code, "<cell>", "exec"), is_top=True)
-            self.may_reach_any = bool(words_of(compile(code, "<cell>", "exec", dont_inherit=True)) & _ANY_NAME)
+            self.may_reach_any = bool(
+                words_of(compile(code, "<cell>", "exec", dont_inherit=True)) & _ANY_NAME
+            )
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return  # it did not run then either
 
@@ -267,7 +269,11 @@ class _Guard:
     @staticmethod
     def check(event: str, args: tuple[Any, ...]) -> None:
         """The audit hook: Python tells it before it acts."""
-        if _Guard._is_on and (why := _felt_outside(event, args)) and not _imports_installed(_Guard._workspace):
+        if (
+            _Guard._is_on
+            and (why := _felt_outside(event, args))
+            and not _imports_installed(_Guard._workspace)
+        ):
             raise NotRepeatableError(f"a cell that is needed for it {why}")
 
 

@@ -1,6 +1,6 @@
 """Which variables that cannot be written are made again by running cells, and what that takes. On the host.
 
-Owns the verdicts: the same cells are tried once only. Whether a variable is called ``replay`` or ``lost`` follows
+Owns the verdicts: the same cells are tried once only. Whether a variable is ``replay`` or ``lost`` follows
 from the cells of the run, the replies they got and the saved variables, all of which are committed, so that a
 run that was restarted says the same. Relies on ``checker`` to plan and to try; never runs or parses a cell.
 """
@@ -77,8 +77,8 @@ class Replays:
     def mark(self, taken: Snapshot, before: Snapshot, unchanged: set[str], names: set[str]) -> Snapshot:
         """``taken``, where what can be made again is no longer called lost.
 
-        What was lost in ``before`` stays so until it is bound anew (``unchanged``: names that are not): after a
-        restart it would not be there at all. ``names``: those that there are.
+        What was lost in ``before`` stays so until it is bound anew (``unchanged``: names that are not): after
+        a restart it would not be there at all. ``names``: those that there are.
         """
         given_up = {
             each.name: each for each in before.variables if each.status == "lost" and each.name in unchanged
@@ -93,11 +93,13 @@ class Replays:
         ]
         if wanted:
             failed = self._failures(wanted, taken)
-            variables = [_marked(each, failed[each.name]) if each.name in failed else each for each in variables]
+            variables = [
+                _marked(each, failed[each.name]) if each.name in failed else each for each in variables
+            ]
         return replace(taken, variables=tuple(variables))
 
     def groups(self, snapshot: Snapshot) -> tuple[list[dict[str, Any]], dict[str, str]]:
-        """What a kernel needs to make the ``replay`` variables of ``snapshot``; and what is hopeless, and why."""
+        """What a kernel needs to make the ``replay`` variables of ``snapshot``; what is hopeless, and why."""
         wanted = [each.name for each in snapshot.variables if each.status == "replay"]
         if not wanted:
             return [], {}
@@ -135,7 +137,9 @@ class Replays:
                 break
             known = {name: why for name, why in failed.items() if name in verdicts}
             # Anything else: the blobs alone do load, so that it is the trial as a whole that failed.
-            verdicts |= known or {name: next(iter(failed.values())) for group in left for name in group["names"]}
+            verdicts |= known or {
+                name: next(iter(failed.values())) for group in left for name in group["names"]
+            }
             for group in left:
                 why = next((verdicts[name] for name in group["names"] if verdicts[name]), "")
                 verdicts |= dict.fromkeys(group["names"], why)

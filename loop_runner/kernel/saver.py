@@ -436,7 +436,9 @@ class Saver:
         was_enabled = gc.isenabled()
         gc.disable()  # a collection in the middle of a large dump costs a third of its time
         previous = _signal(_ALRM, _patience.tick)
-        _setitimer(_REAL, _LEAST_SECONDS, _LEAST_SECONDS)  # one for all: a thousand names cost a thousand calls
+        _setitimer(
+            _REAL, _LEAST_SECONDS, _LEAST_SECONDS
+        )  # one for all: a thousand names cost a thousand calls
         try:
             work, written = self._try(request, names, lost, overdue, untouched, pause_bytes)
         finally:

@@ -38,7 +38,9 @@ def attempt(
     pid = os.fork()
     if pid == 0:
         os.close(line)
-        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # work, unlike time, does not hang on who else works
+        signal.setitimer(
+            signal.ITIMER_PROF, cpu_seconds
+        )  # work, unlike time, does not hang on who else works
         _be_the_copy(load, progress, said)
     os.close(said)
     try:

@@ -151,7 +151,9 @@ class History:
         path = f"{layout.turn_folder(cell.pass_number, cell.number)}/calls.jsonl"
         with parsing(self.folder, path):
             calls = layout.calls_from_jsonl(self.read(path, at) or b"")
-        answered = [(call.prompt, call.reply.text) for call in calls if call.kind == "sub" and call.reply.text]
+        answered = [
+            (call.prompt, call.reply.text) for call in calls if call.kind == "sub" and call.reply.text
+        ]
         return sorted(answered, key=lambda pair: pair[0])  # identical prompts stay in the order of the file
 
     def unstored(self, at: str | None = None) -> tuple[tuple[str, str], ...]:
