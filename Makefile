@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions test test-model test-sandbox test-crash test-crash-full test-damage power-loss long-run soak check format docs bench wheel-test clean
+.PHONY: help setup demo questions test test-model test-sandbox test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -70,6 +70,9 @@ power-loss: setup  ## fail the power at each moment of a run, rebuild what a dis
 
 long-run: setup  ## 1,000 passes through the run folder: size, and how long commits take
 	$(BIN)/python -m tests.long_run
+
+graphs: setup  ## kill and restore 300 random graphs of objects
+	GRAPH_EXAMPLES=300 $(BIN)/python -m pytest tests/kernel/test_graphs.py
 
 soak: setup  ## 5,000 turns on one kernel, with kills and crashes; memory, descriptors, processes stay flat
 	$(BIN)/python -m tests.soak --turns 5000

@@ -123,7 +123,7 @@ class Loop:
         gaps = "; ".join(confined.not_enforced)
         self._tell("notice", f"sandbox tier {confined.tier}; not enforced: {gaps}", sandbox=confined.tier)
         snapshot = self._workspace.snapshot()
-        for lost in self._kernel.start(snapshot, self._committed_answer()):
+        for lost in self._kernel.start(snapshot, self._committed_answer(), self._workspace):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
 
     def _session(self, number: int, head: Checkpoint) -> Session:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,6 +184,28 @@ class CellResult:
     answer: Answer
     notices: tuple[str, ...] = ()  # what the harness mended: "`context` was restored", ...
     seconds: float = 0.0  # wall clock, without the time spent waiting for sub-calls
+
+
+@dataclass(frozen=True, slots=True)
+class PastCell:
+    """A cell that ran earlier in the run."""
+
+    pass_number: int
+    number: int
+    code: str
+    end: CellEnd
+
+
+class CellLog(Protocol):
+    """The cells of the run so far, with what it takes to run them again at no cost."""
+
+    def cells(self) -> Sequence[PastCell]:
+        """All of them, in order. It only ever grows at its end."""
+        ...
+
+    def replies(self, cell: PastCell) -> Sequence[tuple[str, str]]:
+        """(prompt, reply) of the sub-calls of ``cell`` that were answered, sorted by prompt."""
+        ...
 
 
 VariableStatus = Literal["saved", "replay", "lost"]

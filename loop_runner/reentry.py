@@ -90,7 +90,11 @@ def _notes(workspace: Workspace) -> list[tuple[str, str]]:
 
 
 def _list_variables(variables: list[Variable]) -> str:
-    lines = [f"{item.name}: {item.type}, {item.preview or item.reason}" for item in variables]
+    again = {"replay": " (not saved: made again by running its cells)"}
+    lines = [
+        f"{item.name}: {item.type}, {item.preview or item.reason}{again.get(item.status, '')}"
+        for item in variables
+    ]
     return _listed(lines, _MAX_VARIABLES)
 
 

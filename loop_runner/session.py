@@ -155,7 +155,7 @@ class Session:
             self._answer = result.answer
             is_last = result.answer.is_ready or number == self._settings.turns
             before, self._snapshot = self._snapshot, self._kernel.snapshot(full=is_last)
-            result = replace(result, notices=(*result.notices, *_newly_lost(before, self._snapshot)))
+            result = replace(result, notices=(*result.notices, *_newly_unsaved(before, self._snapshot)))
         failpoints.passing("turn.saved")
         turn = TurnRecord(
             pass_number=self._settings.pass_number,
@@ -221,14 +221,14 @@ class Session:
         )
 
 
-def _newly_lost(before: Snapshot, now: Snapshot) -> list[str]:
-    """What the model is told of variables that could not be saved, once for each."""
-    known = {each.name for each in before.variables if each.status == "lost"}
-    lost = [each for each in now.variables if each.status == "lost" and each.name not in known]
+def _newly_unsaved(before: Snapshot, now: Snapshot) -> list[str]:
+    """What the model is told of variables that could not be saved, once for each and each status."""
+    known = {(each.name, each.status) for each in before.variables}
+    new = [each for each in now.variables if each.status != "saved" and (each.name, each.status) not in known]
     told = [
-        f"variable {text.one_line(each.name)} cannot be saved ({text.one_line(each.reason, 160)}):"
-        " it is gone when the kernel has to be started again"
-        for each in lost[:_MAX_TOLD]
+        f"variable {text.one_line(each.name)} cannot be saved ({text.one_line(each.reason, 200)})"
+        + (": it is gone when the kernel has to be started again" if each.status == "lost" else "")
+        for each in new[:_MAX_TOLD]
     ]
-    more = len(lost) - _MAX_TOLD
+    more = len(new) - _MAX_TOLD
     return [*told, f"{more} more variables cannot be saved"] if more > 0 else told

@@ -66,6 +66,7 @@ KERNEL_HOST = {
     "kernel_process",
     "launch",
     "lm_handler",
+    "replays",
     "report",
     "sandbox",
     "mounts",

@@ -16,6 +16,7 @@ from typing import Any, cast
 from loop_runner.records import (
     Answer,
     Call,
+    CellEnd,
     PassOutcome,
     Reply,
     Snapshot,
@@ -90,6 +91,12 @@ def turn_folder(pass_number: int, turn: int) -> str:
     return f"{pass_folder(pass_number)}/turns/{turn:04d}"
 
 
+def turn_of(folder: str) -> tuple[int, int]:
+    """The pass and the turn whose ``turn_folder`` this is."""
+    _, pass_number, _, turn = folder.split("/")
+    return int(pass_number), int(turn)
+
+
 def blob_path(name: str) -> str:
     """Where the blob with the SHA-256 ``name`` stands."""
     return f"variables/blobs/{name}"
@@ -147,6 +154,12 @@ def turn_files(turn: TurnRecord, calls: Iterable[Call]) -> dict[str, bytes]:
     if turn.code is not None:
         files[f"{folder}/cell.py"] = to_bytes(turn.code)
     return files
+
+
+def end_from(about: bytes | None) -> CellEnd:
+    """How the cell of a turn ended, as ``turn.json`` says it."""
+    end = json.loads(about)["end"] if about else "died"
+    return cast("CellEnd", end) if end in {"ok", "raised", "timed_out"} else "died"
 
 
 def in_order(calls: Iterable[Call]) -> list[Call]:

@@ -20,7 +20,7 @@ from typing import Self
 
 from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
-from loop_runner.records import Answer, Checkpoint, PassOutcome, Snapshot, Spend, TurnRecord
+from loop_runner.records import Answer, Checkpoint, PassOutcome, PastCell, Snapshot, Spend, TurnRecord
 from loop_runner.workspace import (
     checkout,
     durable,
@@ -208,6 +208,14 @@ class Workspace:
     def snapshot(self) -> Snapshot:
         """The variables at HEAD; one whose blob is damaged is lost, with the reason."""
         return self._history.snapshot(self._head.commit)
+
+    def cells(self) -> list[PastCell]:
+        """Every cell of the run up to HEAD, in order."""
+        return self._history.cells(self._head.commit)
+
+    def replies(self, cell: PastCell) -> list[tuple[str, str]]:
+        """(prompt, reply) of the sub-calls of a committed cell that were answered, sorted by prompt."""
+        return self._history.replies(cell, self._head.commit)
 
     def answer(self, at_pass: int | None = None) -> Answer:
         """The committed answer, at HEAD or as a pass left it. ``WorkspaceError``: no such pass."""
