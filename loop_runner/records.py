@@ -219,6 +219,7 @@ class Accepted:
 
     evidence: str = ""
     score: float = 1.0
+    record: Mapping[str, Any] = field(default_factory=dict, compare=False)  # for the proof; JSON-able
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +229,18 @@ class Rejected:
     reason: str
     evidence: str = ""
     score: float = 0.0
+    record: Mapping[str, Any] = field(default_factory=dict, compare=False)  # never told to the model
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The verifier itself did not work (program missing, time-out): says nothing about the answer."""
+    """The verifier itself did not work (program missing, time-out): says nothing about the answer.
+
+    ``limit`` names the budget that kept a paid verifier from being asked; empty for every other cause.
+    """
 
     reason: str
+    limit: str = ""
 
 
 Verdict = Accepted | Rejected | Broken
@@ -242,10 +248,12 @@ Verdict = Accepted | Rejected | Broken
 
 @dataclass(frozen=True, slots=True)
 class VerifierReport:
-    """One verifier's verdict, with the name that the task gives it."""
+    """One verifier's verdict, with the name that the task gives it; a group's holds its members'."""
 
     verifier: str
     verdict: Verdict
+    weight: float = 1.0  # in the score
+    members: tuple[VerifierReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +278,7 @@ class GateBroken:
 
     reason: str
     reports: tuple[VerifierReport, ...] = ()
+    limit: str = ""  # see ``Broken``
 
 
 Decision = Allow | Block | GateBroken
