@@ -47,16 +47,19 @@ class Request:
     max_output_tokens: int = 4096
     kind: RequestKind = "root"
     ordinal: int = 0  # how many requests of this kind the run made before; only ``script:`` looks at it
+    temperature: float | None = None  # None: the provider's own; not every provider takes one
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all that can change the reply; ``ordinal`` is bookkeeping and left out."""
-        body = {
+        body: dict[str, Any] = {
             "kind": self.kind,
             "max_output_tokens": self.max_output_tokens,
             "messages": [[message.role, message.text] for message in self.messages],
             "model": self.model,
             "system": self.system,
         }
+        if self.temperature is not None:
+            body["temperature"] = self.temperature
         text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

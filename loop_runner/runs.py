@@ -11,19 +11,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loop_runner import config, inputs, prompts, verify
+from loop_runner import config, gate_sandbox, inputs, prompts, verify
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.loop import Loop, Models
+from loop_runner.loop import Gates, Loop, Models
 from loop_runner.model import prices, registry
 from loop_runner.model.switchboard import Switchboard
+from loop_runner.panel import LivePanel
 from loop_runner.profiles import Profile, profile
 from loop_runner.records import Call, Checkpoint, Inputs, Message, Outcome
 from loop_runner.session import SubCalls
 from loop_runner.stop_hook import StopHook
+from loop_runner.verify import Means, Programs
 from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
@@ -47,23 +49,32 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
     """
     task = _with_models(task, around.env)
     texts = inputs.load(task.inputs, task.base_dir)
-    verify.build(task.verifiers, task.base_dir)
+    verify.refuse(verify.build(task.verifiers, task.base_dir), texts)
     _check_models(task, around.env)
+    programs = verify.pinned_programs(task.verifiers, task.base_dir)
     files = {
         "task.yaml": config.dump_task(task).encode(),
         "prompt.md": task.prompt.encode(),
         "system.md": _system_prompt(task, texts).encode(),
         **_example_files(task),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
+        **(programs.to_files() if programs.files else {}),
     }
     with Workspace.create(folder, name=task.name, files=files) as workspace:
-        return _run(task, texts, workspace, around, folder)
+        return _run(task, texts, programs, workspace, around, folder)
 
 
-def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, object], ...] = ()) -> Outcome:
+def resume(
+    folder: Path,
+    around: Surroundings,
+    overrides: tuple[tuple[str, object], ...] = (),
+    *,
+    repin: bool = False,
+) -> Outcome:
     """Go on with the run in ``folder`` from its last commit. Raises ``WorkspaceError`` if it cannot be used.
 
-    ``overrides`` change the frozen task for this process only (a larger budget, say).
+    ``overrides`` change the frozen task for this process only (a larger budget, say). ``repin`` takes the
+    verifiers' programs as they are now, from the next pass's commit on.
     """
     with Workspace.open(folder) as workspace:
         source = _text(workspace, "task.yaml")
@@ -72,10 +83,20 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
         texts = inputs.from_json(_text(workspace, "inputs.json"), task.base_dir)
         _refuse_changed_inputs(texts)
         _check_models(task, around.env)
-        return _run(task, texts, workspace, around, folder)
+        pinned = Programs() if repin else pinned_in(workspace.folder, workspace.read)
+        programs = verify.pinned_programs(task.verifiers, task.base_dir, pinned)
+        return _run(task, texts, programs, workspace, around, folder)
 
 
-def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, folder: Path) -> Outcome:
+def pinned_in(folder: Path, read: Callable[[str], bytes | None], *, is_frozen: bool = False) -> Programs:
+    """The programs that a run folder holds; ``WorkspaceError`` when somebody changed them there."""
+    with parsing(folder, "gates/pins.json"):
+        return Programs.from_files(read, is_frozen=is_frozen)
+
+
+def _run(
+    task: Task, texts: Inputs, programs: Programs, workspace: Workspace, around: Surroundings, folder: Path
+) -> Outcome:
     root, sub = _models(task)
     sizes = profile(registry.profile_name(root))
     ledger = Ledger(task.budget, workspace.spend(prices.price))
@@ -108,11 +129,17 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
             models=Models(root, system, _example(workspace), sizes, registry.window_tokens(root)),
             switchboard=switchboard,
             kernel=kernel,
-            stop_hook=StopHook(verify.build(task.verifiers, task.base_dir)),
+            gates=_gates(task, programs, LivePanel(switchboard, ledger, workspace.journal, model=root)),
             ledger=ledger,
             trace=trace,
             should_stop=around.should_stop,
         ).run()
+
+
+def _gates(task: Task, programs: Programs, panel: LivePanel) -> Gates:
+    fence = gate_sandbox.GateSandbox(task.kernel.require_tier)
+    verifiers = verify.build(task.verifiers, task.base_dir, Means(fence, panel, programs))
+    return Gates(StopHook(verifiers), panel, fence, programs, verify.wants_network(verifiers))
 
 
 def _text(workspace: Workspace, path: str) -> str:
@@ -129,7 +156,8 @@ def _models(task: Task) -> tuple[str, str]:
 
 def _check_models(task: Task, env: Mapping[str, str]) -> None:
     """Refuse a model that cannot answer before anything is made, paid or changed."""
-    for model in dict.fromkeys(_models(task)):
+    named = verify.models(verify.build(task.verifiers, task.base_dir))
+    for model in dict.fromkeys((*_models(task), *task.no_progress.models, *named)):
         registry.check(model, base_dir=task.base_dir, env=env)
 
 

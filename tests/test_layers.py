@@ -12,10 +12,16 @@ PACKAGE = Path(__file__).parent.parent / "loop_runner"
 FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles"}
 MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
 TALKERS = {"model", "kernel", "workspace"}
+GATES = {"stop_hook", "verify", "panel", "gate_sandbox", "proof"}
 ALLOWED = {
-    "cli": FLOOR | MIDDLE | TALKERS | {"runs", "verify", "stop_hook", "loop", "session"},
-    "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session", "stop_hook", "verify"},
-    "loop": FLOOR | MIDDLE | TALKERS | {"session", "stop_hook", "verify", "reentry"},
+    "cli": FLOOR | MIDDLE | TALKERS | {"runs", "reverify", "verify", "stop_hook", "loop", "session"},
+    "reverify": FLOOR | MIDDLE | TALKERS | {"runs"} | GATES,
+    "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session"} | GATES,
+    "loop": FLOOR | MIDDLE | TALKERS | {"session", "reentry", "progress"} | GATES,
+    "panel": FLOOR | {"model", "verify"},
+    "gate_sandbox": FLOOR | {"process", "kernel", "verify"},
+    "progress": FLOOR,
+    "proof": FLOOR,
     "reentry": FLOOR | MIDDLE | {"workspace"},
     "session": FLOOR | MIDDLE | TALKERS,
     "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},

@@ -7,7 +7,7 @@ kernel; and on the ``Means`` that it is given for whatever runs a program or ask
 raises for what an answer holds, and never changes what it checks.
 """
 
-from loop_runner.verify.build import build, describe, models, pinned_programs, refuse
+from loop_runner.verify.build import build, describe, models, pinned_programs, refuse, wants_network
 from loop_runner.verify.citations import LocatedCitation, locate
 from loop_runner.verify.groups import Group, Weighted, rejection, score
 from loop_runner.verify.programs import Programs
@@ -36,4 +36,5 @@ __all__ = [
     "rejection",
     "score",
     "short_answer",
+    "wants_network",
 ]

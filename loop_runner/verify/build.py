@@ -81,6 +81,11 @@ def models(verifiers: Sequence[Verifier]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
+def wants_network(verifiers: Sequence[Verifier]) -> bool:
+    """Whether one of them runs a program that may use the network."""
+    return any(one.network for one in leaves(verifiers) if isinstance(one, Command | Python))
+
+
 def leaves(verifiers: Sequence[Verifier]) -> Iterator[Verifier]:
     """The verifiers that check something themselves, out of their groups."""
     for one in verifiers:
