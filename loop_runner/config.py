@@ -240,7 +240,7 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
         raise ConfigError(
             f"{label}: the task has no verifiers",
             why="a run ends when a verifier accepts its answer; without one nothing could ever be verified",
-            hint="add `verifiers:` with at least one of citations, command, python, schema, judge (docs/verifiers.md)",
+            hint="add `verifiers:` with at least one of citations, command, contains, regex, python, judge",
         )
     run_dir = checked.pop("run_dir", None)
     return Task(

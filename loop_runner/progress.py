@@ -131,9 +131,9 @@ def notes(passes: Sequence[PassState], step: Step) -> list[str]:
         told.append(f"Your files, variables and the answer were put back: they are {what}.")
     if step.kind in ("prompt", "model", "temperature", "restart"):
         told.append(
-            f"The last {step.equal} passes ended with the same answer and the same failures. Doing the same again "
-            "cannot succeed. Before anything else, write down in one line what was tried and why it failed; then "
-            "take another way: other evidence, another method, another reading of the task."
+            f"The last {step.equal} passes ended with the same answer and the same failures. Doing the same "
+            "again cannot succeed. Before anything else, write down in one line what was tried and why it "
+            "failed; then take another way: other evidence, another method, another reading of the task."
         )
     return told
 

@@ -111,7 +111,7 @@ class Compared:
 
 
 def compare(recorded: Sequence[Mapping[str, Any]], now: Sequence[VerifierReport]) -> list[Compared]:
-    """Each verifier of a re-run beside what ``verdict.json`` or ``proof.json`` says of it; members after groups."""
+    """Each verifier of a re-run beside what the proof (or the verdict) says of it; members after groups."""
     before = {str(one["verifier"]): one for one in _flat(recorded)}
     rows = [
         _compared(before.pop(one["verifier"], {}), one)

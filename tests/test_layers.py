@@ -15,7 +15,7 @@ TALKERS = {"model", "kernel", "workspace"}
 GATES = {"stop_hook", "verify", "panel", "gate_sandbox", "proof"}
 ALLOWED = {
     "cli": FLOOR | MIDDLE | TALKERS | {"runs", "reverify", "verify", "stop_hook", "loop", "session"},
-    "reverify": FLOOR | MIDDLE | TALKERS | {"runs"} | GATES,
+    "reverify": FLOOR | MIDDLE | TALKERS | {"runs", "loop"} | GATES,
     "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session"} | GATES,
     "loop": FLOOR | MIDDLE | TALKERS | {"session", "reentry", "progress"} | GATES,
     "panel": FLOOR | {"model", "verify"},

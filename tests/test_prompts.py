@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from loop_runner import prompts, resources
 
 REENTRY = {
+    "course": [],
+    "lessons": [],
     "pass_number": 2,
     "feedback": "wrong",
     "draft": "",

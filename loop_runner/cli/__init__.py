@@ -22,6 +22,7 @@ _COMMANDS = {
     "resume": ("run", "Go on with a run from its last commit."),
     "status": ("look", "Say where a run, or each run here, stands."),
     "log": ("look", "Print the story of a run, pass by pass."),
+    "verify": ("verify", "Run the verifiers of a finished run once more, anywhere."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
     "models": ("models", "List the models, or fetch a local one."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),

@@ -107,8 +107,9 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
 
 @click.command()
 @click.argument("run_name", metavar="RUN")
+@click.option("--repin", is_flag=True, help="Take the verifiers' programs as they are now.")
 @_options("passes", "turns", "set", "json", "quiet", "verbose")
-def resume(run_name: str, settings: tuple[str, ...], **flags: Any) -> int:
+def resume(run_name: str, repin: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Go on with a run from its last commit, after a crash, Ctrl-C or a spent budget.
 
     \b
@@ -118,7 +119,7 @@ def resume(run_name: str, settings: tuple[str, ...], **flags: Any) -> int:
 
     folder = find_run(run_name)
     with _interruptible(flags) as around:
-        outcome = runs.resume(folder, around, tuple(_overrides(settings, flags)))
+        outcome = runs.resume(folder, around, tuple(_overrides(settings, flags)), repin=repin)
     return _finish(outcome, folder, flags)
 
 

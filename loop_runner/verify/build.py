@@ -37,7 +37,7 @@ _BESIDE = ("name", "weight")
 def build(
     specs: Sequence[str | Mapping[str, Any]], base_dir: Path, means: Means | None = None
 ) -> tuple[Verifier, ...]:
-    """One verifier for each spec: ``{kind: settings}``, with ``name`` and ``weight`` beside it, or a bare kind.
+    """One verifier for each spec: ``{kind: settings}``, ``name`` and ``weight`` beside it, or a bare kind.
 
     ``base_dir`` is the task file's folder. Without ``means``, what lies there now is taken as pinned, nobody
     can be asked and programs run unconfined. Names are made unique. Raises ``VerifierError``.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import shlex
 import signal
@@ -32,6 +33,7 @@ from loop_runner.verify.verifier import Means, Submission
 _EVIDENCE_CHARS = 6000
 _INTERPRETER = re.compile(r"(?:python[\d.]*|pypy[\d.]*|bash|sh|dash|zsh|node|ruby|perl)")
 _CHECKOUT = ("answer.md", "answer.json", "workspace")
+_HERE = (".", "..", "/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,11 @@ class Command:
     def sources(self) -> list[Path]:
         """What is to be pinned for it. ``VerifierError`` for a ``pin:`` that names nothing."""
         named = [self.task_dir / word for word in self.argv if self._may_be_a_file(word)]
-        return [path for path in named if path.is_dir() or programs.is_program(path)] + pinned(
-            self.pin, self.task_dir, "command"
-        )
+        found = [path for path in named if self._is_folder(path) or programs.is_program(path)]
+        return found + pinned(self.pin, self.task_dir, "command")
 
     def verify(self, submission: Submission) -> Verdict:
-        """``Broken`` when the program is missing, changed, cannot start, is killed or outlasts ``timeout_s``."""
+        """``Broken`` when the program is missing or changed, cannot start, is killed or takes too long."""
         pins = self.means.programs
         named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
         mine = pins.relied_on(path for path in named if pins.place(path))
@@ -121,7 +122,12 @@ class Command:
     def _may_be_a_file(self, word: str) -> bool:
         # What the checkout holds keeps its name: `wc -c answer.md` means the answer, not a file of the task.
         parts = Path(word).parts
-        return bool(parts) and not word.startswith("-") and "\n" not in word and parts[0] not in _CHECKOUT
+        return bool(parts) and word not in _HERE and not word.startswith("-") and parts[0] not in _CHECKOUT
+
+    def _is_folder(self, path: Path) -> bool:
+        """A folder of the task's, not the whole of it."""
+        path = Path(os.path.normpath(path))
+        return self.task_dir in path.parents and programs.is_folder(path)
 
     def _verdict(self, ended: process.Finished, record: Mapping[str, Any]) -> Verdict:
         if (broken := why_broken(ended, self.argv[0], self.timeout_s)) is not None:
@@ -144,7 +150,7 @@ def pinned(patterns: Sequence[str], task_dir: Path, kind: str) -> list[Path]:
         paths = programs.matches(task_dir, pattern)
         if not paths:
             raise VerifierError(
-                f"verifier `{kind}`: `pin` names {pattern!r}, and there is nothing of that name in {task_dir}",
+                f"verifier `{kind}`: `pin` names {pattern!r}, and nothing in {task_dir} has that name",
                 why="the check would run without a file that it needs",
                 hint="paths and patterns are relative to the task file's folder",
             )

@@ -79,8 +79,8 @@ class Programs:
             return ""
         verb = "has" if len(names) == 1 else "have"
         return (
-            f"{', '.join(names[:5])} {verb} changed since the run began; put the old bytes back, or take the new "
-            "ones with `loop-runner resume RUN --repin`"
+            f"{', '.join(names[:5])} {verb} changed since the run began; put the old bytes back, or take the "
+            "new ones with `loop-runner resume RUN --repin`"
         )
 
     def lay_out(self, programs: Iterable[Program], into: Path) -> str:
@@ -95,7 +95,7 @@ class Programs:
             target.write_bytes(data)
             target.chmod(0o555 if one.is_executable else 0o444)
         for folder, _, _ in os.walk(into):
-            os.chmod(folder, 0o755)  # noqa: PTH101 - a str from os.walk
+            Path(folder).chmod(0o755)
         return ""
 
     def with_missing(self, other: Programs) -> Programs:
@@ -132,7 +132,7 @@ class Programs:
 
 
 def pin(paths: Iterable[Path], base_dir: Path) -> Programs:
-    """Read the files at ``paths`` (folders whole, scripts with the code beside them). Missing ones are not there.
+    """Read the files at ``paths``: folders whole, scripts with the code beside them. What is missing is left.
 
     ``VerifierError`` when there are too many files to keep.
     """
@@ -160,6 +160,14 @@ def is_program(path: Path) -> bool:
             return file.read(4) != _ELF
     except (OSError, ValueError):
         return False  # a word of thousands of letters is no path
+
+
+def is_folder(path: Path) -> bool:
+    """True for a folder; false for words that no path can be."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def matches(base_dir: Path, pattern: str) -> list[Path]:

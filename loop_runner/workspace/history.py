@@ -137,10 +137,10 @@ class History:
 
     # ── the story ───────────────────────────────────────────────────────────────────────────────────
 
-    def commits(self, *, first_parent: bool = False) -> list[Entry]:
-        """Every commit, the newest first; with ``first_parent`` the passes and what stands between them."""
+    def commits(self, *, first_parent: bool = False, at: str = "HEAD") -> list[Entry]:
+        """Every commit up to ``at``, the newest first; ``first_parent``: the passes and what is between."""
         options = ["--first-parent"] if first_parent else ["--topo-order"]
-        text = self._run("log", "-z", "--format=%H%n%P%n%ct%n%B", *options, "HEAD", "--")
+        text = self._run("log", "-z", "--format=%H%n%P%n%ct%n%B", *options, at, "--")
         return [_entry(record) for record in layout.to_text(text).split("\0") if record.strip()]
 
     def passes(self) -> list[Entry]:

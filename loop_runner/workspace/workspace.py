@@ -181,7 +181,7 @@ class Workspace:
         return self._history.answer(self.end_of(pass_number))
 
     def end_of(self, pass_number: int) -> str:
-        """The commit of the last turn of a finished pass; 0 is the beginning. ``WorkspaceError``: no such pass."""
+        """The commit of a finished pass's last turn; 0 is the beginning. ``WorkspaceError``: no such pass."""
         if pass_number == 0:
             return self._history.commits()[-1].checkpoint.commit
         for entry in self._history.passes():
@@ -325,7 +325,7 @@ class Workspace:
         return changed, [path for path in now if _is_models(path) and path not in then]
 
     def _put_in_place(self, changed: Mapping[bytes, Blob], removed: list[bytes], doing: str) -> None:
-        """The files of a commit that put others back. A crash before or within it is made good by ``open``."""
+        """The files of a commit that put others back. ``open`` makes a crash before or within it good."""
         with faults.told(self.folder, f"putting files in place after {doing}"):
             for path in removed:
                 self._folder.remove(path)
