@@ -81,6 +81,12 @@ def _count(value: Any) -> int:
     return value
 
 
+def _several(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 2:
+        raise _Bad("a whole number from 2 up")
+    return value
+
+
 def _depth(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _Bad("a whole number from 0 up")
@@ -180,7 +186,7 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
         {"wall": "wall_s"},
     ),
     "reentry": _one_of("fresh", "continue"),
-    "no_progress": _Section({"passes": _count, "then": _strategies, "models": _texts}, NoProgress),
+    "no_progress": _Section({"passes": _several, "then": _strategies, "models": _texts}, NoProgress),
     "on_regression": _one_of("keep", "rollback"),
     "kernel": _Section(
         {

@@ -68,7 +68,7 @@ class Agreement:
         """Raise ``VerifierError`` for inputs that one request cannot hold, before a run begins."""
         if inputs.total_bytes > 4 * self.max_chars:
             raise VerifierError(
-                f"verifier `agreement`: the inputs ({inputs.total_bytes:,} bytes) are longer than `max_chars`",
+                f"verifier `agreement`: {inputs.total_bytes:,} bytes of inputs are longer than `max_chars`",
                 why="the independent answer is given in one request that holds all of them",
                 hint="use `judge` or `citations`, or raise `max_chars` for a model with room",
             )

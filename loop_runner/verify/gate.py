@@ -91,7 +91,7 @@ class Gate:
         return text.replace(str(self.checkout), ".").replace(str(self.folder), "/gate")
 
     def result(self) -> dict[str, Any] | None:
-        """What the program wrote into the file that ``LOOP_RESULT`` names; None unless it is a JSON object."""
+        """The JSON object that the program wrote into the file that ``LOOP_RESULT`` names; else None."""
         try:
             fd = os.open(
                 self.scratch / "result.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

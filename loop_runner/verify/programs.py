@@ -61,14 +61,23 @@ class Programs:
 
     def relied_on(self, paths: Iterable[Path]) -> list[Program]:
         """The pinned files at or below ``paths`` and the code beside them, by place."""
-        found: dict[str, Program] = {}
-        for path in paths:
-            source = os.path.normpath(path)
-            folder = os.path.dirname(source) if source in self.files else source  # noqa: PTH120
-            for name, one in self.files.items():
-                if name == source or name.startswith(f"{folder}/"):
-                    found[one.place] = one
+        found = {one.place: one for path in paths for one in self._company(os.path.normpath(path))}
         return [found[place] for place in sorted(found)]
+
+    def _company(self, source: str) -> Iterator[Program]:
+        """What ``pin`` found for ``source``."""
+        if source not in self.files:
+            yield from (one for name, one in self.files.items() if name.startswith(f"{source}/"))
+            return
+        yield self.files[source]
+        folder, suffix = os.path.split(source)[0], Path(source).suffix
+        for name, one in self.files.items():
+            first, _, rest = name.removeprefix(f"{folder}/").partition("/")
+            if suffix.lower() not in _CODE or not name.startswith(f"{folder}/"):
+                continue
+            is_package = suffix == ".py" and f"{folder}/{first}/__init__.py" in self.files
+            if is_package if rest else Path(name).suffix == suffix:
+                yield one
 
     def changed(self, programs: Iterable[Program]) -> str:
         """Which of ``programs`` are no longer what was pinned, in words; "" when all are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from loop_runner.records import Inputs, Reply, Request
 from loop_runner.verify import Fence, Means, PanelSpent, Submission, build, pinned_programs
@@ -34,12 +35,15 @@ class Says:
         return kept[number]
 
 
+NOTHING = Inputs(())
+
+
 def submission(
     folder: Path,
     answer: str,
     *,
     files: Mapping[str, str] | None = None,
-    inputs: Inputs = Inputs(()),
+    inputs: Inputs = NOTHING,
     prompt: str = "What is the answer?",
     earlier: Sequence[str] = (),
 ) -> Submission:
@@ -55,7 +59,7 @@ def submission(
     return Submission(answer, checkout, inputs, prompt, tuple(earlier))
 
 
-def made(spec: object, task_dir: Path, *, panel: Says | None = None, fence: Fence | None = None):
+def made(spec: Any, task_dir: Path, *, panel: Says | None = None, fence: Fence | None = None):
     """The one verifier that ``spec`` makes, with what lies in ``task_dir`` pinned now."""
     programs = pinned_programs([spec], task_dir)
     means = Means(panel=panel, programs=programs) if fence is None else Means(fence, panel, programs)

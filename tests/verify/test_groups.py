@@ -4,7 +4,7 @@ import pytest
 
 from loop_runner.records import Accepted, Allow, Block, Broken, GateBroken, Rejected
 from loop_runner.stop_hook import StopHook
-from loop_runner.verify import Means, build, pinned_programs
+from loop_runner.verify import Group, Means, build, pinned_programs
 from tests.support.gates import Says, submission
 
 JUDGE = {"judge": "rubric.md"}
@@ -73,6 +73,7 @@ def test_a_spent_budget_leaves_the_answer_unjudged_but_not_where_another_rejects
 def test_names_are_unique_over_all_groups(tmp_path):
     outer, group = build([{"contains": "a"}, {"any": [{"contains": "a"}, {"contains": "a"}]}], tmp_path)
     assert outer.name == "contains 'a'"
+    assert isinstance(group, Group)
     assert [one.name for one in group.members] == ["contains 'a' (2)", "contains 'a' (3)"]
 
 

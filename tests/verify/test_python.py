@@ -3,12 +3,12 @@
 import pytest
 
 from loop_runner.records import Accepted, Broken, Inputs, InputText, Rejected
-from tests.support.gates import made, submission
+from tests.support.gates import NOTHING, made, submission
 
 
 @pytest.fixture
 def verdict(tmp_path):
-    def run(code, answer="42", *, spec="check.py", files=None, inputs=Inputs(())):
+    def run(code, answer="42", *, spec="check.py", files=None, inputs=NOTHING):
         task_dir = tmp_path / "task"
         task_dir.mkdir()
         (task_dir / "check.py").write_text(code)
