@@ -120,6 +120,7 @@ def objects(tmp_path_factory):
         "log --follow": [json.loads(line) for line in events.splitlines()],
         "show": said("show", "scripted"),
         "show PASS": said("show", "scripted", "1") + said("show", "scripted", "2"),
+        "verify": said("verify", "scripted"),
         "models list": said("models", "list"),
         "doctor": said("doctor"),
     }
