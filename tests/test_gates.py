@@ -2,16 +2,21 @@
 
 import json
 import os
+import random
 import shutil
+import subprocess
 import sys
+import time
 
 import pytest
+import yaml
 
 from loop_runner import config, runs
 from loop_runner.errors import VerifierError
 from loop_runner.kernel.sandbox import probe
 from loop_runner.workspace.history import History
 from tests.support.tasks import cell, ready, run_task, write_task
+from tests.test_crash import command, run_killed, tree
 
 CHECK = """\
 import json, pathlib, re, statistics
@@ -453,3 +458,44 @@ def test_settings_of_progress_are_frozen_with_the_task(tmp_path):
     task = config.read_task(file)
     again = config.parse_task(config.dump_task(task), label="task.yaml", base_dir=tmp_path)
     assert (again.no_progress, again.on_regression) == (task.no_progress, "rollback")
+
+
+# ── killed at any moment ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_with_jurors_a_rollback_and_a_restart_that_is_killed_ends_with_the_same_tree(tmp_path):
+    rules = [{"match": "# The answer\n\n```\na b c", "reply": ACCEPT}, {"reply": REJECT}]
+    root = [note("one", "a b"), note("two", "x"), *[note("three", "a b")] * 2, cell("FINAL('a b c ' + kept)")]
+    file = judged(
+        tmp_path,
+        root=root,
+        rules=rules,
+        on_regression="rollback",
+        no_progress={"passes": 2, "then": ["restart"]},
+    )
+    task = yaml.safe_load(file.read_text())
+    (tmp_path / "task/check.py").write_text("def check(submission):\n    return 'c' in submission.answer\n")
+    file.write_text(
+        yaml.safe_dump({**task, "verifiers": [*SCORED, {"python": "check.py"}, *task["verifiers"]]})
+    )
+    started = time.monotonic()
+    subprocess.run(command("run", file, "--run-dir", tmp_path / "whole", "-q"), check=True, stdout=-3)
+    whole = time.monotonic() - started
+    follows = [verdict(tmp_path / "whole", number)["next"] for number in range(1, 5)]
+    assert [one.get("from_pass") for one in follows] == [None, 1, None, 1]
+
+    moments, kills, rounds = random.Random(20261121), 0, 0
+    while kills < 12:
+        rounds += 1
+        folder, end = tmp_path / f"run-{rounds}", None
+        while end is None:
+            made = (folder / ".git" / "loop-runner").is_dir()
+            args = ("resume", folder) if made else ("run", file, "--run-dir", folder)
+            end = run_killed(command(*args, "-q"), moments.uniform(0.3, whole))
+            kills += end is None
+        assert tree(folder) == tree(tmp_path / "whole"), f"run {rounds} ended differently"
+        with History(folder) as history, History(tmp_path / "whole") as unbroken:
+            assert history.spend().requests == unbroken.spend().requests, "nothing was paid twice"
+            assert history.running() is None
