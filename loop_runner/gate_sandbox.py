@@ -128,7 +128,7 @@ def _shown(job: Job) -> list[str]:
     folders = job.env.get("PATH", "").split(os.pathsep)
     beside = Path(job.argv[0]).parent
     found = [*system, *_installations([*folders, *([str(beside)] if beside.name == "bin" else [])])]
-    mine = [str(path) for path in job.shown if path.exists()]
+    mine = [str(path) for path in job.shown if os.path.lexists(path)]
     return [*dict.fromkeys([path for path in found if _is_open(path)] + mine)]
 
 
@@ -137,7 +137,7 @@ def _installations(folders: Iterable[str]) -> Iterator[str]:
     home = Path.home()
     for folder in folders:
         path = Path(folder)
-        if not path.is_absolute() or not path.is_dir() or path in (home, *home.parents):
+        if not path.is_absolute() or not os.path.isdir(path) or path in (home, *home.parents):  # noqa: PTH112
             continue
         yield folder
         if path.name in ("bin", "sbin") and path.parent not in (home, *home.parents):

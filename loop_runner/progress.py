@@ -18,6 +18,8 @@ from loop_runner.text import one_line
 
 Kind = Literal["go", "prompt", "model", "temperature", "restart", "stop"]
 
+NO_PROGRESS = "no progress"  # how the reason of a run that got nowhere begins
+
 _TEMPERATURE = 1.0
 _MAX_LESSONS = 5
 _WITH_TEMPERATURE = ("openai:", "local:")  # providers that take one
@@ -141,7 +143,7 @@ def notes(passes: Sequence[PassState], step: Step) -> list[str]:
 def stop_reason(step: Step) -> str:
     """Why a run without progress ended."""
     return (
-        f"no progress: {step.equal} passes in a row ended with the same answer and the same failures, "
+        f"{NO_PROGRESS}: {step.equal} passes in a row ended with the same answer and the same failures, "
         "and every other strategy was tried"
     )
 

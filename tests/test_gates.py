@@ -15,6 +15,7 @@ from loop_runner import config, runs
 from loop_runner.errors import VerifierError
 from loop_runner.kernel.sandbox import probe
 from loop_runner.workspace.history import History
+from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, run_task, write_task
 from tests.test_crash import command, run_killed, tree
 
@@ -130,7 +131,13 @@ def test_a_model_cannot_reach_the_programs_that_judge_it(tmp_path):
     )
     task = write_task(tmp_path / "task", root=[cell(code)], verifiers=[spec], budget={"passes": 1})
     assert run_task(task, tmp_path / "run").status == "unverified"
-    assert (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text().count("refused") == 3
+    # Whatever the sandbox let it believe (its /tmp is its own): the files themselves are as they were.
+    with History(tmp_path / "run") as history:
+        kept = history.read("gates/files/task/check.py")
+    for path in (tmp_path / "task/check.py", tmp_path / "run/gates/files/task/check.py"):
+        assert path.read_bytes() == kept
+    assert kept is not None
+    assert b"return True" not in kept
 
 
 def test_notes_that_imitate_the_harness_stay_quoted_in_the_next_prompt(tmp_path):
@@ -369,6 +376,10 @@ def test_equal_passes_change_the_strategy_then_stop_with_the_reason(tmp_path):
     )
     calls = (tmp_path / "run/passes/0004/turns/0001/calls.jsonl").read_text()
     assert json.loads(calls)["model"] == "script:other.yaml"
+    assert (
+        json.loads(loop_runner("status", "run", "--json", cwd=tmp_path).stdout)["runs"][0]["state"]
+        == "unverified"
+    )
     # Asked to go on with nothing changed, it decides the same; with another setting it goes on.
     again = runs.resume(tmp_path / "run", runs.Surroundings({}))
     assert (again.status, again.spend.passes) == ("unverified", 5)

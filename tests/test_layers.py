@@ -14,7 +14,10 @@ MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
 TALKERS = {"model", "kernel", "workspace"}
 GATES = {"stop_hook", "verify", "panel", "gate_sandbox", "proof"}
 ALLOWED = {
-    "cli": FLOOR | MIDDLE | TALKERS | {"runs", "reverify", "verify", "stop_hook", "loop", "session"},
+    "cli": FLOOR
+    | MIDDLE
+    | TALKERS
+    | {"runs", "reverify", "verify", "stop_hook", "loop", "session", "progress"},
     "reverify": FLOOR | MIDDLE | TALKERS | {"runs", "loop"} | GATES,
     "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session"} | GATES,
     "loop": FLOOR | MIDDLE | TALKERS | {"session", "reentry", "progress"} | GATES,

@@ -61,7 +61,7 @@ class Gate:
     ) -> process.Finished:
         """Run ``argv`` to its end; paths of this run's folders are taken out of its output."""
         program = find_program(argv[0])
-        there = [text.path for text in self.inputs.texts if text.path.exists()]
+        there = [text.path for text in self.inputs.texts if os.path.exists(text.path)]  # noqa: PTH110
         ended = self.fence.run(
             Job(
                 argv=(program, *argv[1:]),
