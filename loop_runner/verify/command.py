@@ -34,6 +34,9 @@ _EVIDENCE_CHARS = 6000
 _INTERPRETER = re.compile(r"(?:python[\d.]*|pypy[\d.]*|bash|sh|dash|zsh|node|ruby|perl)")
 _CHECKOUT = ("answer.md", "answer.json", "workspace")
 _HERE = (".", "..", "/")
+_PYTEST_SAW_NOTHING = (4, 5)  # wrong usage (a folder of tests that is not there, say); no test was collected
+_IS_MISSING = re.compile(r"No such file or directory|No module named ")
+_WORDS = re.compile(r"[\w][\w./-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,27 @@ class Command:
         parts = Path(word).parts
         return bool(parts) and word not in _HERE and not word.startswith("-") and parts[0] not in _CHECKOUT
 
+    def _never_looked(self, ended: process.Finished) -> str:
+        """Why a program that ended as if it rejected has not looked at the answer; "" when it has.
+
+        A missing test runner or data file says nothing about the answer, and the exit code does not tell.
+        """
+        last = ended.output.strip().rsplit("\n", 1)[-1]
+        if ended.output.count("\n") <= 1 and re.search(r"python[\d.]*: No module named \S+$", last):
+            return f"{self.argv[0]} did not run: {exact_line(last)}"
+        if ended.exit_code in _PYTEST_SAW_NOTHING and any(Path(word).name == "pytest" for word in self.argv):
+            return f"pytest ran no test (exit code {ended.exit_code}); its last line: {exact_line(last)}"
+        if not _IS_MISSING.search(last):
+            return ""
+        for word in _WORDS.findall(last[:2000]):
+            for path in (self.task_dir / word, self.task_dir / f"{word}.py"):
+                if _is_there(path) and path != self.task_dir and self.means.programs.place(path) is None:
+                    return (
+                        f"{self.argv[0]} missed {path.name}, which lies in the task's folder and is not pinned:"
+                        f" name it under `pin:`; the last line: {exact_line(last)}"
+                    )
+        return ""
+
     def _is_folder(self, path: Path) -> bool:
         """A folder of the task's, not the whole of it."""
         path = Path(os.path.normpath(path))
@@ -137,6 +161,8 @@ class Command:
         score = _score(said, default=float(ended.exit_code == 0))
         if ended.exit_code == 0:
             return Accepted(evidence, score, record)
+        if reason := self._never_looked(ended):
+            return Broken(reason)
         reason = said.get("reason")
         if not isinstance(reason, str) or not reason.strip():
             reason = f"{self.argv[0]} ended with exit code {ended.exit_code}"
@@ -209,6 +235,13 @@ def _missing_script(argv: Sequence[str], cwd: Path) -> str | None:
     if len(argv) < 2 or not _INTERPRETER.fullmatch(Path(argv[0]).name) or argv[1].startswith("-"):
         return None
     return None if _is_file(cwd / argv[1]) else argv[1]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_file(path: Path) -> bool:

@@ -254,3 +254,33 @@ def test_other_last_lines_are_plain_output(verdict, line):
 def test_a_score_is_kept_between_0_and_1(verdict):
     assert verdict(python("""print('{"score": 7}'); exit(1)""")).score == 1.0
     assert verdict(python("""print('{"score": -7}'); exit(1)""")).score == 0.0
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('data.json')",
+        "import os; open(os.environ['LOOP_TASK_DIR'] + '/data.json')",
+        "import lib_of_mine",
+        "raise SystemExit('cat: data.json: No such file or directory')",
+    ],
+)
+def test_a_program_that_misses_a_file_which_is_not_pinned_is_broken_not_a_rejection(verdict, task_dir, code):
+    (task_dir / "data.json").write_text("{}")
+    (task_dir / "lib_of_mine").mkdir()
+    (task_dir / "lib_of_mine/a.txt").write_text("")
+    said = verdict(python(code))
+    assert isinstance(said, Broken)
+    assert "lies in the task's folder and is not pinned" in said.reason
+
+
+def test_a_missing_file_of_the_models_is_a_rejection(verdict, task_dir):
+    (task_dir / "report.md").write_text("mine")
+    assert isinstance(verdict(python("open('workspace/report.md')")), Rejected)
+    assert isinstance(verdict(python("open('other.json')")), Rejected)
+    assert isinstance(verdict(python("raise SystemExit('Neptune was not found in report.md')")), Rejected)
+
+
+def test_a_missing_test_runner_and_tests_that_are_not_there_are_broken(verdict):
+    assert isinstance(verdict([sys.executable, "-m", "no_such_runner"]), Broken)
+    assert isinstance(verdict([sys.executable, "-m", "pytest", "no-such-tests"]), Broken)

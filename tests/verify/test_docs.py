@@ -11,8 +11,8 @@ from loop_runner.inputs import load
 from loop_runner.records import Accepted, Block, Rejected
 from loop_runner.stop_hook import StopHook
 from loop_runner.verify import Submission, build, short_answer
-from loop_runner.verify.build import KINDS
 from loop_runner.verify.agreement import Agreement
+from loop_runner.verify.build import KINDS
 from loop_runner.verify.citations import Citations
 from loop_runner.verify.command import Command
 from loop_runner.verify.judge import Judge
