@@ -130,7 +130,9 @@ def notes(passes: Sequence[PassState], step: Step) -> list[str]:
     if passes and passes[-1].restored is not None:
         at = passes[-1].restored
         what = f"as pass {at} left them" if at else "as they were at the very beginning"
-        told.append(f"Your files, variables and the answer were put back: they are {what}.")
+        then = next((one.reason for one in passes if one.number == at), "")
+        failed = f" What failed in it: {then}" if then else ""
+        told.append(f"Your files, variables and the answer were put back: they are {what}.{failed}")
     if step.kind in ("prompt", "model", "temperature", "restart"):
         told.append(
             f"The last {step.equal} passes ended with the same answer and the same failures. Doing the same "

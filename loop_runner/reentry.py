@@ -48,6 +48,7 @@ def first_message(
         pass_number=pass_number,
         course=course,
         lessons=lessons,
+        was_put_back="from_pass" in verdict(workspace, pass_number - 1).get("next", {}),
         feedback=text.cut_middle(_reason(workspace, pass_number - 1), share),
         draft=(workspace.read("answer.md") or b"").decode("utf-8", "replace"),
         max_draft_chars=share,

@@ -432,7 +432,9 @@ def test_a_restart_begins_with_the_best_of_the_other_passes(tmp_path):
     )
     outcome = run_task(task, tmp_path / "run")
     assert (outcome.status, outcome.answer.content) == ("verified", "a b c better")
-    assert "they are as pass 1 left them" in (tmp_path / "run/passes/0004/injected.md").read_text()
+    injected = (tmp_path / "run/passes/0004/injected.md").read_text()
+    assert "they are as pass 1 left them. What failed in it: Failed: contains 'c'" in injected
+    assert "## The answer that you have now" in injected
 
 
 def test_a_restart_with_nothing_else_to_begin_with_begins_anew(tmp_path):

@@ -10,6 +10,7 @@ from loop_runner import prompts, resources
 REENTRY = {
     "course": [],
     "lessons": [],
+    "was_put_back": False,
     "pass_number": 2,
     "feedback": "wrong",
     "draft": "",
