@@ -143,7 +143,7 @@ class Command:
             for path in (self.task_dir / word, self.task_dir / f"{word}.py"):
                 if _is_there(path) and path != self.task_dir and self.means.programs.place(path) is None:
                     return (
-                        f"{self.argv[0]} missed {path.name}, which lies in the task's folder and is not pinned;"
+                        f"{self.argv[0]} missed {path.name}, which is in the task's folder and is not pinned;"
                         f" name it under `pin:`. Its last line: {exact_line(last)}"
                     )
         return ""

@@ -271,7 +271,7 @@ def test_a_program_that_misses_a_file_which_is_not_pinned_is_broken_not_a_reject
     (task_dir / "lib_of_mine/a.txt").write_text("")
     said = verdict(python(code))
     assert isinstance(said, Broken)
-    assert "lies in the task's folder and is not pinned" in said.reason
+    assert "is in the task's folder and is not pinned" in said.reason
 
 
 def test_a_missing_file_of_the_models_is_a_rejection(verdict, task_dir):
