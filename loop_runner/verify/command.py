@@ -161,8 +161,8 @@ class Command:
         score = _score(said, default=float(ended.exit_code == 0))
         if ended.exit_code == 0:
             return Accepted(evidence, score, record)
-        if reason := self._never_looked(ended):
-            return Broken(reason)
+        if missed := self._never_looked(ended):
+            return Broken(missed)
         reason = said.get("reason")
         if not isinstance(reason, str) or not reason.strip():
             reason = f"{self.argv[0]} ended with exit code {ended.exit_code}"
