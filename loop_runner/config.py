@@ -18,12 +18,22 @@ from loop_runner.errors import ConfigError
 from loop_runner.records import KernelSettings
 
 Reentry = Literal["fresh", "continue"]
+OnRegression = Literal["keep", "rollback"]
 
 _WHY_A_TASK_FILE = "it says what to do, on which files, and what must hold before it is done"
 _REFERENCE = "docs/task-file.md describes every key"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MEGABYTES = {"": 1, "mb": 1, "gb": 1024, "m": 1, "g": 1024}
+
+
+@dataclass(frozen=True, slots=True)
+class NoProgress:
+    """When passes count as equal, and what is tried before the run stops (``progress.py``)."""
+
+    passes: int = 3  # so many in a row with the same files, answer and failures
+    then: tuple[str, ...] = ("prompt", "model", "restart")  # one after another, a pass each
+    models: tuple[str, ...] = ()  # other root models for "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,8 @@ class Task:
     sub_model: str | None = None
     budget: Budget = field(default_factory=Budget)
     reentry: Reentry = "fresh"
+    no_progress: NoProgress = field(default_factory=NoProgress)
+    on_regression: OnRegression = "keep"
     kernel: KernelSettings = field(default_factory=KernelSettings)
     run_dir: Path | None = None
 
@@ -66,6 +78,12 @@ def _name(value: Any) -> str:
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise _Bad("a whole number from 1 up")
+    return value
+
+
+def _several(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 2:
+        raise _Bad("a whole number from 2 up")
     return value
 
 
@@ -105,6 +123,21 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
         return str(value)
 
     return check
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) and item.strip() for item in items):
+        raise _Bad("a list of texts")
+    return tuple(items)
+
+
+def _strategies(value: Any) -> tuple[str, ...]:
+    known = ("prompt", "model", "restart")
+    items = value if isinstance(value, list) else [value]
+    if not all(item in known for item in items):
+        raise _Bad(f"a list of {', '.join(known)}, which may be empty")
+    return tuple(items)
 
 
 def _list_of_specs(value: Any) -> tuple[Any, ...]:
@@ -153,6 +186,8 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
         {"wall": "wall_s"},
     ),
     "reentry": _one_of("fresh", "continue"),
+    "no_progress": _Section({"passes": _several, "then": _strategies, "models": _texts}, NoProgress),
+    "on_regression": _one_of("keep", "rollback"),
     "kernel": _Section(
         {
             "timeout_s": _positive,
@@ -211,7 +246,7 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
         raise ConfigError(
             f"{label}: the task has no verifiers",
             why="a run ends when a verifier accepts its answer; without one nothing could ever be verified",
-            hint="add `verifiers:` with at least one of citations, command, contains, regex",
+            hint="add `verifiers:` with at least one of citations, command, contains, regex, python, judge",
         )
     run_dir = checked.pop("run_dir", None)
     return Task(
@@ -257,6 +292,8 @@ def dump_task(task: Task) -> str:
         "verifiers": [_plain(spec) for spec in task.verifiers],
         "budget": _dump_section(task.budget, "budget"),
         "reentry": task.reentry,
+        "no_progress": _dump_section(task.no_progress, "no_progress"),
+        "on_regression": task.on_regression,
         "kernel": _dump_section(task.kernel, "kernel"),
         "task_dir": str(task.base_dir),
     }

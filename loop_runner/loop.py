@@ -6,22 +6,26 @@ memory, so that starting, going on after a crash and going on after Ctrl-C are t
 
 from __future__ import annotations
 
-import json
+import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from loop_runner import failpoints, reentry, text
+from loop_runner import failpoints, progress, proof, reentry, text
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
+from loop_runner.model import registry
 from loop_runner.model.switchboard import Switchboard
+from loop_runner.panel import LivePanel
 from loop_runner.profiles import Profile
+from loop_runner.progress import PassState, Step
 from loop_runner.records import (
-    Accepted,
     Allow,
     Answer,
     Block,
@@ -33,11 +37,10 @@ from loop_runner.records import (
     Outcome,
     PassOutcome,
     RunStatus,
-    VerifierReport,
 )
 from loop_runner.session import Session, SessionEnd, SessionSettings
 from loop_runner.stop_hook import StopHook
-from loop_runner.verify import Submission
+from loop_runner.verify import Fence, Programs, Submission
 from loop_runner.workspace.workspace import Workspace
 
 _NO_ANSWER = {
@@ -63,6 +66,17 @@ class Models:
     window_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What an answer has to pass, and what is written down of it."""
+
+    stop_hook: StopHook
+    panel: LivePanel
+    fence: Fence
+    programs: Programs  # pinned; those that the run folder does not hold yet are committed with the next pass
+    network: bool = False  # a verifier asks for it
+
+
 class Loop:
     """One run, from wherever its workspace stands."""
 
@@ -75,7 +89,7 @@ class Loop:
         models: Models,
         switchboard: Switchboard,
         kernel: Kernel,
-        stop_hook: StopHook,
+        gates: Gates,
         ledger: Ledger,
         trace: Trace,
         should_stop: Callable[[], bool] = lambda: False,
@@ -87,7 +101,7 @@ class Loop:
         self._models = models
         self._switchboard = switchboard
         self._kernel = kernel
-        self._stop_hook = stop_hook
+        self._gates = gates
         self._ledger = ledger
         self._trace = trace
         self._should_stop = should_stop
@@ -101,7 +115,10 @@ class Loop:
         self._start_kernel()
         while head.turn > 0 or (limit := self._ledger.reached()) is None:
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
-            end = self._session(number, head).run(self._committed_answer())
+            step = self._step(number)
+            if step.kind == "stop" and head.turn == 0:
+                return self._end("unverified", head, progress.stop_reason(step))
+            end = self._session(number, head, step).run(self._committed_answer())
             if end == "interrupted":
                 return self._end(
                     "interrupted", self._workspace.head(), "interrupted; every turn is committed"
@@ -110,7 +127,7 @@ class Loop:
             decision = self._decide(end)
             failpoints.passing("verify.decided")
             if isinstance(decision, GateBroken):
-                return self._end("broken", self._workspace.head(), decision.reason)
+                return self._end_unjudged(decision)
             head = self._commit_pass(number, decision, time.monotonic() - started)
             if isinstance(decision, Allow):
                 return self._end("verified", head, "every verifier accepted the answer")
@@ -126,7 +143,7 @@ class Loop:
         for lost in self._kernel.start(snapshot, self._committed_answer(), self._workspace):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
 
-    def _session(self, number: int, head: Checkpoint) -> Session:
+    def _session(self, number: int, head: Checkpoint, step: Step) -> Session:
         """The session of pass ``number``, with the turns that are committed already."""
         folder = f"passes/{number:04d}"
         injected = self._workspace.read(f"{folder}/injected.md") if head.turn else None
@@ -137,17 +154,24 @@ class Loop:
                 prompt=self._task.prompt,
                 profile=self._models.profile,
                 ledger=self._ledger,
+                course=progress.notes(self._states(number), step),
+                lessons=progress.lessons(self._states(number)),
             )
             injected = prompt.encode()
         self._tell("pass_started", injected.decode(), number)
+        if step.kind not in ("go", "stop"):
+            change = " ".join(filter(None, (step.kind, step.model)))
+            self._tell("notice", f"{step.equal} passes ended the same; this one tries: {change}", number)
+        model = step.model or self._models.root
         return Session(
             SessionSettings(
                 pass_number=number,
-                model=self._models.root,
+                model=model,
                 system=self._models.system,
                 turns=self._task.budget.turns,
                 max_reply_tokens=self._models.profile.max_reply_tokens,
-                window_tokens=self._models.window_tokens,
+                window_tokens=registry.window_tokens(model) if step.model else self._models.window_tokens,
+                temperature=step.temperature,
             ),
             messages=self._messages(number, injected),
             turns_done=head.turn,
@@ -181,16 +205,28 @@ class Loop:
         if not answer.content.strip():
             return Block(_NO_ANSWER.get(end, "`answer['content']` was empty"))
         self._tell("verifying", answer.content, self._workspace.head().pass_number)
-        with tempfile.TemporaryDirectory(prefix="loop-runner-verify-") as folder:
-            checkout = Path(folder) / "checkout"
-            failpoints.passing("verify.checkout")
-            self._workspace.checkout(checkout)
-            return self._stop_hook.decide(Submission(answer.content, checkout, self._inputs))
+        self._gates.panel.begin()
+        earlier = tuple(
+            self._workspace.handed_in(number).content
+            for number in range(self._first_pass(), self._workspace.head().pass_number)
+        )
+        failpoints.passing("verify.checkout")
+        with checked_out(self._workspace.checkout) as checkout:
+            submission = Submission(answer.content, checkout, self._inputs, self._task.prompt, earlier)
+            return self._gates.stop_hook.decide(submission)
+
+    def _first_pass(self) -> int:
+        """The first pass of what is asked now: before it, a fork had another prompt or other gates."""
+        return reentry.first_pass_of_task(self._workspace)
 
     def _commit_pass(self, number: int, decision: Allow | Block, seconds: float) -> Checkpoint:
         outcome: PassOutcome = "accepted" if isinstance(decision, Allow) else "rejected"
         self._ledger.charge_pass(seconds, self._workspace.journal.unanswered())
-        verdict = decision_as_json(decision)
+        verdict = proof.decision_as_json(decision)
+        verdict["sandbox"] = dict(self._gates.fence.describe(network=self._gates.network))
+        put_back: int | None = None
+        if isinstance(decision, Block):
+            put_back = self._judge_course(number, decision, verdict)
         folder = f"passes/{number:04d}"
         failpoints.passing("pass.commit")
         checkpoint = self._workspace.commit_pass(
@@ -199,16 +235,73 @@ class Loop:
             files=self._pass_files(
                 number,
                 {
-                    f"{folder}/verdict.json": _json(verdict),
-                    f"{folder}/pass.json": _json(self._pass_record(number, outcome)),
+                    f"{folder}/verdict.json": proof.to_bytes(verdict),
+                    f"{folder}/pass.json": proof.to_bytes(self._pass_record(number, outcome)),
+                    **(self._proof(number, decision, verdict) if isinstance(decision, Allow) else {}),
+                    **self._new_pins(),
                 },
             ),
             seconds=seconds,
+            put_back=None if put_back is None else self._workspace.end_of(put_back),
         )
         failpoints.passing("pass.committed")
         reason = decision.reason if isinstance(decision, Block) else ""
         self._tell("pass_ended", reason, number, outcome=outcome, commit=checkpoint.commit, verdict=verdict)
+        if put_back is not None:
+            what = f"as pass {put_back} left them" if put_back else "as they were at the beginning"
+            self._tell("notice", f"files, variables and answer are put back: they are {what}", number)
+            self._start_kernel()
         return checkpoint
+
+    def _judge_course(self, number: int, decision: Block, verdict: dict[str, Any]) -> int | None:
+        """Add to ``verdict`` where the run stands; the pass whose files are to be put back, if any are."""
+        state = progress.state_of(
+            number,
+            decision,
+            files=self._workspace.files_hash(),
+            answer=proof.sha256(self._workspace.read("answer.md") or b""),
+        )
+        states = [*self._states(number), state]
+        step = progress.next_step(states, self._task.no_progress, self._models.root)
+        worse_than = progress.regression(states)
+        rolls_back = worse_than is not None and self._task.on_regression == "rollback"
+        put_back = step.from_pass if step.kind == "restart" else worse_than if rolls_back else None
+        verdict["state"] = progress.as_json(state)
+        verdict["next"] = {"strategy": step.kind, "equal_passes": step.equal}
+        if worse_than is not None:
+            verdict["next"]["worse_than_pass"] = worse_than
+        if put_back is not None:
+            verdict["next"]["from_pass"] = put_back
+        return put_back
+
+    def _states(self, number: int) -> list[PassState]:
+        """How the passes before ``number`` ended, from their committed verdicts."""
+        return [
+            progress.from_verdict(each, reentry.verdict(self._workspace, each))
+            for each in range(self._first_pass(), number)
+        ]
+
+    def _step(self, number: int) -> Step:
+        return progress.next_step(self._states(number), self._task.no_progress, self._models.root)
+
+    def _proof(self, number: int, decision: Allow, verdict: dict[str, Any]) -> dict[str, bytes]:
+        read = self._workspace.read
+        subject = proof.Subject(
+            self._task.name,
+            number,
+            self._workspace.head().turn,
+            self._workspace.tree(),
+            read("answer.md") or b"",
+            read("task.yaml") or b"",
+            read("prompt.md") or b"",
+            read("inputs.json") or b"",
+        )
+        return {proof.PATH: proof.to_bytes(proof.proof_of(subject, decision, verdict["sandbox"]))}
+
+    def _new_pins(self) -> dict[str, bytes]:
+        """Pinned files that the run folder does not hold as they are: they were missing, or pinned anew."""
+        files = self._gates.programs.to_files() if self._gates.programs.files else {}
+        return {path: data for path, data in files.items() if self._workspace.read(path) != data}
 
     def _pass_record(self, number: int, outcome: str) -> dict[str, object]:
         """``pass.json``: the run's sums after this pass, and how the kernel was confined. No clock times."""
@@ -236,46 +329,44 @@ class Loop:
         self._tell("run_ended", reason, head.pass_number, status=status)
         return Outcome(status, answer, head, self._ledger.spend, reason)
 
+    def _end_unjudged(self, decision: GateBroken) -> Outcome:
+        """The gates said nothing. The pass stays open, so that a resumed run asks them again."""
+        head = self._workspace.head()
+        if decision.limit:
+            return self._end(
+                "unverified", head, f"the budget of {decision.limit} is used up: {decision.reason}"
+            )
+        return self._end("broken", head, decision.reason)
+
     def _best_answer(self) -> Answer:
-        """The answer of the pass with the best score, the latest of equals."""
+        """What the pass with the best score handed in, the latest of equals."""
+        head = self._workspace.head()
         best: tuple[float, int] | None = None
-        first = reentry.first_pass_of_task(self._workspace)
-        for number in range(first, self._workspace.head().pass_number + 1):
+        for number in range(self._first_pass(), head.pass_number + (head.turn == 0)):
             score = float(reentry.verdict(self._workspace, number).get("score", 0.0))
             best = max(best or (score, number), (score, number))
         if best is None:
             return self._committed_answer()
-        return self._workspace.answer(at_pass=best[1])
+        return self._workspace.handed_in(best[1])
 
     def _tell(self, kind: str, detail: str = "", number: int = 0, **data: object) -> None:
         self._trace.append(Event(kind, detail, number, 0, data))  # type: ignore[arg-type]
 
 
-def decision_as_json(decision: Allow | Block) -> dict[str, object]:
-    """``verdict.json``: what was decided and what each verifier said."""
-    is_allowed = isinstance(decision, Allow)
-    return {
-        "decision": "allow" if is_allowed else "block",
-        "reason": "" if isinstance(decision, Allow) else decision.reason,
-        "score": 1.0 if isinstance(decision, Allow) else decision.score,
-        "reports": [_report_as_json(report) for report in decision.reports],
-    }
-
-
-def _report_as_json(report: VerifierReport) -> dict[str, object]:
-    verdict = report.verdict
-    data: dict[str, object] = {"verifier": report.verifier, "verdict": type(verdict).__name__.lower()}
-    if isinstance(verdict, Accepted):
-        return data | {"evidence": verdict.evidence, "score": verdict.score}
-    data["reason"] = verdict.reason
-    return data
+@contextmanager
+def checked_out(write: Callable[[Path], None]) -> Iterator[Path]:
+    """A fresh folder with what ``write`` puts there, read-only; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="loop-runner-verify-") as folder:
+        checkout = Path(folder) / "checkout"
+        write(checkout)
+        for each, _, _ in os.walk(checkout):
+            Path(each).chmod(
+                0o755
+            )  # for whoever the verifier's program runs as; the sandbox keeps it from writing
+        yield checkout
 
 
 def usage_as_json(usage: object) -> dict[str, int]:
     """Token counts by name."""
     names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     return {name: int(getattr(usage, name)) for name in names}
-
-
-def _json(data: dict[str, object]) -> bytes:
-    return (json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()

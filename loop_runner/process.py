@@ -83,6 +83,17 @@ def run(
         )
     except OSError as error:
         return Finished(None, f"{argv[0]}: {error.strerror}")
+    return finish(process, timeout_s=timeout_s, stdin=stdin, max_output_bytes=max_output_bytes)
+
+
+def finish(
+    process: subprocess.Popen[bytes],
+    *,
+    timeout_s: float,
+    stdin: bytes = b"",
+    max_output_bytes: int = 64 * 1024,
+) -> Finished:
+    """Feed ``process`` and wait for it and its group: it leads one, and its three streams are two pipes."""
     kept = HeadAndTail(max_output_bytes)
     assert process.stdin is not None
     assert process.stdout is not None

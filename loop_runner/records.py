@@ -47,16 +47,19 @@ class Request:
     max_output_tokens: int = 4096
     kind: RequestKind = "root"
     ordinal: int = 0  # how many requests of this kind the run made before; only ``script:`` looks at it
+    temperature: float | None = None  # None: the provider's own; not every provider takes one
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all that can change the reply; ``ordinal`` is bookkeeping and left out."""
-        body = {
+        body: dict[str, Any] = {
             "kind": self.kind,
             "max_output_tokens": self.max_output_tokens,
             "messages": [[message.role, message.text] for message in self.messages],
             "model": self.model,
             "system": self.system,
         }
+        if self.temperature is not None:
+            body["temperature"] = self.temperature
         text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -241,6 +244,7 @@ class Accepted:
 
     evidence: str = ""
     score: float = 1.0
+    record: Mapping[str, Any] = field(default_factory=dict, compare=False)  # for the proof; JSON-able
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,13 +254,18 @@ class Rejected:
     reason: str
     evidence: str = ""
     score: float = 0.0
+    record: Mapping[str, Any] = field(default_factory=dict, compare=False)  # never told to the model
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The verifier itself did not work (program missing, time-out): says nothing about the answer."""
+    """The verifier itself did not work (program missing, time-out): says nothing about the answer.
+
+    ``limit`` names the budget that kept a paid verifier from being asked; empty for every other cause.
+    """
 
     reason: str
+    limit: str = ""
 
 
 Verdict = Accepted | Rejected | Broken
@@ -264,10 +273,12 @@ Verdict = Accepted | Rejected | Broken
 
 @dataclass(frozen=True, slots=True)
 class VerifierReport:
-    """One verifier's verdict, with the name that the task gives it."""
+    """One verifier's verdict, with the name that the task gives it; a group's holds its members'."""
 
     verifier: str
     verdict: Verdict
+    weight: float = 1.0  # in the score
+    members: tuple[VerifierReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +303,7 @@ class GateBroken:
 
     reason: str
     reports: tuple[VerifierReport, ...] = ()
+    limit: str = ""  # see ``Broken``
 
 
 Decision = Allow | Block | GateBroken

@@ -25,11 +25,20 @@ _MAX_HISTORY = 12
 
 
 def first_message(
-    workspace: Workspace, *, pass_number: int, prompt: str, profile: Profile, ledger: Ledger
+    workspace: Workspace,
+    *,
+    pass_number: int,
+    prompt: str,
+    profile: Profile,
+    ledger: Ledger,
+    course: Sequence[str] = (),
+    lessons: Sequence[str] = (),
 ) -> str:
     """The first user message of pass ``pass_number``; from pass 2 on it ends with the state.
 
     Depends on committed bytes and on ``ledger`` only, so that a pass begun again after a crash says the same.
+    ``course`` is what is told about the run as a whole, in the runner's words; ``lessons`` one line for each
+    pass that made things worse.
     """
     if pass_number == 1:
         return prompt
@@ -38,6 +47,9 @@ def first_message(
     state = prompts.render(
         f"reentry{profile.suffix}",
         pass_number=pass_number,
+        course=course,
+        lessons=lessons,
+        was_put_back="from_pass" in verdict(workspace, pass_number - 1).get("next", {}),
         feedback=text.cut_middle(_reason(workspace, pass_number - 1), share),
         draft=(workspace.read("answer.md") or b"").decode("utf-8", "replace"),
         max_draft_chars=share,

@@ -14,13 +14,13 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from loop_runner import forking, runs, verify
+from loop_runner import forking, proof, runs
 from loop_runner.budget import Budget, Ledger
 from loop_runner.config import Task
 from loop_runner.errors import ModelError
@@ -29,7 +29,6 @@ from loop_runner.kernel.kernel import Kernel
 from loop_runner.model import prices
 from loop_runner.records import (
     Allow,
-    Block,
     Call,
     CellResult,
     Checkpoint,
@@ -41,7 +40,7 @@ from loop_runner.records import (
     Spend,
 )
 from loop_runner.stop_hook import StopHook
-from loop_runner.verify import Submission
+from loop_runner.verify import Submission, Verifier
 from loop_runner.workspace import layout
 from loop_runner.workspace.fast_import import Blob, NewCommit, point, write
 from loop_runner.workspace.git import Git
@@ -234,7 +233,13 @@ class _Replay:
             )
             try:
                 outcome = runs.run_in(
-                    workspace, task, self._texts, around, self._folder, self._stead(task, stretch, workspace)
+                    workspace,
+                    task,
+                    self._texts,
+                    around,
+                    self._folder,
+                    self._stead(task, stretch, workspace),
+                    programs=runs.frozen_programs(task, workspace),
                 )
                 reason = outcome.reason
             except _EndOfRecord:
@@ -256,7 +261,7 @@ class _Replay:
         return runs.Stead(
             lambda model: _Nobody(model, workspace, self._notes.missing),
             _RecordedLedger(task.budget, spent, self._seconds, workspace),
-            _RecordedGates(task, self, workspace),
+            lambda verifiers: _RecordedGates(verifiers, self, workspace),
             self.settle,
             _kernel_at(workspace.folder, stretch.entries[0].trailers.folder),
         )
@@ -308,11 +313,15 @@ class _Replay:
         if verdict is None or about is None:
             raise _EndOfRecord
         settled = dict(files)
+        now = self._with_machine(files[names["verdict.json"]], verdict)
         is_noted = any(one.pass_number == number for one in self._notes.verdicts)
-        if files[names["verdict.json"]] != verdict and not is_noted and self._asks_gates:
-            self.note_verdict(number, *_words(verdict, files[names["verdict.json"]]))
+        if now != verdict and not is_noted and self._asks_gates:
+            self.note_verdict(number, *_words(verdict, now))
         settled[names["verdict.json"]] = verdict
         settled[names["pass.json"]] = self._with_machine(files[names["pass.json"]], about)
+        if proof.PATH in files:
+            ended = self._commits[number, math.inf].checkpoint.commit
+            settled[proof.PATH] = self._history.read(proof.PATH, ended) or files[proof.PATH]
         return settled
 
     def _with_machine(self, ours: bytes, recorded: bytes) -> bytes:
@@ -388,8 +397,8 @@ class _RecordedLedger(Ledger):
 class _RecordedGates(StopHook):
     """Asks the gates, notes what they say, and decides as the record does."""
 
-    def __init__(self, task: Task, record: _Replay, workspace: Workspace) -> None:
-        super().__init__(verify.build(task.verifiers, task.base_dir) if record.asks_gates else ())
+    def __init__(self, verifiers: Sequence[Verifier], record: _Replay, workspace: Workspace) -> None:
+        super().__init__(verifiers)
         self._record = record
         self._workspace = workspace
 
@@ -400,7 +409,7 @@ class _RecordedGates(StopHook):
         if verdict is None:
             raise _EndOfRecord
         said = json.loads(verdict)
-        recorded: Decision = Allow() if said["decision"] == "allow" else Block(str(said["reason"]))
+        recorded = proof.decision_from(said)
         if not self._record.asks_gates:
             return recorded
         self._workspace.journal.append_many(self._record.calls(layout.pass_folder(number)))

@@ -7,26 +7,28 @@ and never reads the environment: the caller passes it in.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loop_runner import config, inputs, prompts, verify
+from loop_runner import config, gate_sandbox, inputs, prompts, verify
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.loop import Loop, Models, PassFiles
+from loop_runner.loop import Gates, Loop, Models, PassFiles
 from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient
 from loop_runner.model.switchboard import Switchboard
+from loop_runner.panel import LivePanel
 from loop_runner.profiles import Profile, profile
 from loop_runner.records import Call, Checkpoint, Inputs, Message, Outcome
 from loop_runner.session import SubCalls
 from loop_runner.stop_hook import StopHook
+from loop_runner.verify import Means, Programs, Verifier
 from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
@@ -49,7 +51,7 @@ class Stead:
 
     open_client: Callable[[str], ModelClient]
     ledger: Ledger
-    stop_hook: StopHook
+    stop_hook: Callable[[Sequence[Verifier]], StopHook]
     pass_files: PassFiles
     kernel: type[Kernel] = Kernel
 
@@ -61,14 +63,16 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
     """
     task = _with_models(task, around.env)
     texts = inputs.load(task.inputs, task.base_dir)
-    verify.build(task.verifiers, task.base_dir)
+    verify.refuse(verify.build(task.verifiers, task.base_dir), texts)
     _check_models(task, around.env)
+    programs = verify.pinned_programs(task.verifiers, task.base_dir)
     files = {
         **task_files(task, texts),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
+        **(programs.to_files() if programs.files else {}),
     }
     with Workspace.create(folder, name=task.name, files=files) as workspace:
-        return run_in(workspace, task, texts, around, folder)
+        return run_in(workspace, task, texts, around, folder, programs=programs)
 
 
 def task_files(task: Task, texts: Inputs) -> dict[str, bytes]:
@@ -87,11 +91,13 @@ def resume(
     overrides: tuple[tuple[str, object], ...] = (),
     *,
     inputs_folder: Path | None = None,
+    repin: bool = False,
 ) -> Outcome:
     """Go on with the run in ``folder`` from its last commit. Raises ``WorkspaceError`` if it cannot be used.
 
     ``overrides`` change the frozen task for this process only (a larger budget, say); its commits say so.
     ``inputs_folder`` is where the inputs lie on this machine, if not where the run began with them.
+    ``repin`` takes the verifiers' programs as they are now, from the next pass's commit on.
     """
     with Workspace.open(folder) as workspace:
         source = _text(workspace, "task.yaml")
@@ -101,7 +107,20 @@ def resume(
         texts = frozen_inputs(_text(workspace, "inputs.json"), task.base_dir, inputs_folder)
         _check_models(task, around.env)
         workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
-        return run_in(workspace, task, texts, around, folder)
+        programs = frozen_programs(task, workspace, repin=repin)
+        return run_in(workspace, task, texts, around, folder, programs=programs)
+
+
+def frozen_programs(task: Task, workspace: Workspace, *, repin: bool = False) -> Programs:
+    """The verifiers' programs as the run folder has them, with those that it does not have yet."""
+    pinned = Programs() if repin else pinned_in(workspace.folder, workspace.read)
+    return verify.pinned_programs(task.verifiers, task.base_dir, pinned)
+
+
+def pinned_in(folder: Path, read: Callable[[str], bytes | None], *, is_frozen: bool = False) -> Programs:
+    """The programs that a run folder holds; ``WorkspaceError`` when somebody changed them there."""
+    with parsing(folder, "gates/pins.json"):
+        return Programs.from_files(read, is_frozen=is_frozen)
 
 
 def frozen_inputs(source: str, base_dir: Path, elsewhere: Path | None = None) -> Inputs:
@@ -123,6 +142,8 @@ def run_in(
     around: Surroundings,
     folder: Path,
     stead: Stead | None = None,
+    *,
+    programs: Programs,
 ) -> Outcome:
     """Open the parts of a run, run its loop to one of its ends, and close them."""
     root, sub = _models(task)
@@ -131,7 +152,7 @@ def run_in(
         stead = Stead(
             lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
             Ledger(task.budget, workspace.spend(prices.price)),
-            StopHook(verify.build(task.verifiers, task.base_dir)),
+            StopHook,
             lambda _number, files: files,
         )
     ledger = stead.ledger
@@ -167,12 +188,28 @@ def run_in(
             models=Models(root, system, _example(workspace), sizes, registry.window_tokens(root)),
             switchboard=switchboard,
             kernel=kernel,
-            stop_hook=stead.stop_hook,
+            gates=_gates(
+                task,
+                programs,
+                LivePanel(switchboard, ledger, workspace.journal, model=root),
+                stead.stop_hook,
+            ),
             ledger=ledger,
             trace=trace,
             should_stop=around.should_stop,
             pass_files=stead.pass_files,
         ).run()
+
+
+def _gates(
+    task: Task,
+    programs: Programs,
+    panel: LivePanel,
+    stop_hook: Callable[[Sequence[Verifier]], StopHook],
+) -> Gates:
+    fence = gate_sandbox.GateSandbox(task.kernel.require_tier)
+    verifiers = verify.build(task.verifiers, task.base_dir, Means(fence, panel, programs))
+    return Gates(stop_hook(verifiers), panel, fence, programs, verify.wants_network(verifiers))
 
 
 def _text(workspace: Workspace, path: str) -> str:
@@ -189,7 +226,8 @@ def _models(task: Task) -> tuple[str, str]:
 
 def _check_models(task: Task, env: Mapping[str, str]) -> None:
     """Refuse a model that cannot answer before anything is made, paid or changed."""
-    for model in dict.fromkeys(_models(task)):
+    named = verify.models(verify.build(task.verifiers, task.base_dir))
+    for model in dict.fromkeys((*_models(task), *task.no_progress.models, *named)):
         registry.check(model, base_dir=task.base_dir, env=env)
 
 

@@ -39,6 +39,7 @@ class SessionSettings:
     turns: int
     max_reply_tokens: int
     window_tokens: int
+    temperature: float | None = None  # None: the provider's own
 
 
 class SubCalls:
@@ -199,6 +200,7 @@ class Session:
                 max_output_tokens=self._settings.max_reply_tokens,
                 kind="root",
                 ordinal=self._ledger.spend.turns,
+                temperature=self._settings.temperature,
             )
         )
 

@@ -7,7 +7,6 @@ writes.
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Sequence
 
@@ -22,12 +21,9 @@ from loop_runner.records import (
     Verdict,
     VerifierReport,
 )
-from loop_runner.text import cut_middle
-from loop_runner.verify import Submission, Verifier
+from loop_runner.verify import Group, Submission, Verifier, Weighted, rejection, score
 
 NO_VERIFIER = VerifierReport("none", Accepted(evidence="no verifier was set: the answer was taken as it is"))
-
-_EVIDENCE_CHARS = 4000  # for each verifier; the next prompt has a budget
 
 
 class StopHook:
@@ -45,18 +41,33 @@ class StopHook:
         """
         if not self._verifiers:
             return Allow((NO_VERIFIER,))
-        reports = tuple(VerifierReport(one.name, self._ask(one, submission)) for one in self._verifiers)
+        reports = tuple(self._report(one, submission) for one in self._verifiers)
         if broken := [report for report in reports if isinstance(report.verdict, Broken)]:
-            return GateBroken(_broken_reason(broken), reports)
+            limits = [one.verdict.limit for one in broken if isinstance(one.verdict, Broken)]
+            # Money alone keeps the answer from being judged: that is how a run ends, not a fault of the gate.
+            # Where another verifier has rejected already, nothing is kept open for it.
+            if not (all(limits) and any(isinstance(one.verdict, Rejected) for one in reports)):
+                return GateBroken(_broken_reason(broken), reports, limits[0] if all(limits) else "")
         if all(isinstance(report.verdict, Accepted) for report in reports):
             return Allow(reports)
-        scores = [report.verdict.score for report in reports if not isinstance(report.verdict, Broken)]
-        return Block(_reason(reports), reports, sum(scores) / len(scores))
+        return Block(_reason(reports), reports, score(reports))
+
+    def _report(self, verifier: Verifier, submission: Submission) -> VerifierReport:
+        """One verifier's report; a group's members are asked one by one, each with its own retries."""
+        weight = verifier.weight if isinstance(verifier, Weighted) else 1.0
+        inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
+        if not isinstance(inner, Group):
+            return VerifierReport(inner.name, self._ask(inner, submission), weight)
+        members: list[VerifierReport] = []
+        for member in inner.members:
+            if not inner.is_settled(members):
+                members.append(self._report(member, submission))
+        return VerifierReport(inner.name, inner.combine(members), weight, tuple(members))
 
     def _ask(self, verifier: Verifier, submission: Submission) -> Verdict:
         verdict = _verdict(verifier, submission)
         for _ in range(self._retries):
-            if not isinstance(verdict, Broken):
+            if not isinstance(verdict, Broken) or verdict.limit:
                 break
             # A missing file will not come back, but a busy machine or a network may.
             time.sleep(self._retry_wait_s)
@@ -80,14 +91,7 @@ def _reason(reports: Sequence[VerifierReport]) -> str:
     """What the next pass is told: who rejected, why, with the evidence, and in one line who accepted."""
     passed = [report.verifier for report in reports if isinstance(report.verdict, Accepted)]
     parts = [f"{len(passed)} of {len(reports)} checks passed."]
-    parts += [_rejection(one.verifier, one.verdict) for one in reports if isinstance(one.verdict, Rejected)]
+    parts += [rejection(one.verifier, one.verdict) for one in reports if isinstance(one.verdict, Rejected)]
     if passed:
         parts.append(f"Passed: {', '.join(passed)}.")
     return "\n\n".join(parts)
-
-
-def _rejection(name: str, verdict: Rejected) -> str:
-    said = f"Failed: {name}: {cut_middle(verdict.reason, _EVIDENCE_CHARS)}"
-    evidence = cut_middle(verdict.evidence.strip("\n"), _EVIDENCE_CHARS)
-    # Every line is indented: evidence holds what programs and models wrote, and must not pass for our words.
-    return f"{said}\n{textwrap.indent(evidence, '    ', lambda _: True)}" if evidence else said

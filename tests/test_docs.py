@@ -129,6 +129,7 @@ def objects(tmp_path_factory):
         "show": said("show", "scripted"),
         "show PASS": said("show", "scripted", "1") + said("show", "scripted", "2"),
         "fsck": said("fsck", "scripted"),
+        "verify": said("verify", "scripted"),
         "models list": said("models", "list"),
         "doctor": said("doctor"),
     }

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "loop_runner"
 FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles", "failpoints"}
 MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
 TALKERS = {"model", "kernel", "workspace"}
+GATES = {"stop_hook", "verify", "panel", "gate_sandbox", "proof"}
 ALLOWED = {
     "cli": FLOOR
     | MIDDLE
@@ -21,20 +22,27 @@ ALLOWED = {
         "comparing",
         "costing",
         "forking",
-        "replaying",
-        "runs",
-        "verify",
-        "stop_hook",
         "loop",
+        "progress",
+        "replaying",
+        "reverify",
+        "runs",
         "session",
+        "stop_hook",
+        "verify",
     },
     "bisecting": FLOOR | MIDDLE | {"workspace"},
     "comparing": FLOOR | MIDDLE | TALKERS,
-    "replaying": FLOOR | MIDDLE | TALKERS | {"forking", "runs", "stop_hook", "verify"},
+    "replaying": FLOOR | MIDDLE | TALKERS | {"forking", "runs"} | GATES,
     "costing": FLOOR | MIDDLE | TALKERS,
     "forking": FLOOR | MIDDLE | TALKERS | {"runs"},
-    "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session", "stop_hook", "verify"},
-    "loop": FLOOR | MIDDLE | TALKERS | {"session", "stop_hook", "verify", "reentry"},
+    "reverify": FLOOR | MIDDLE | TALKERS | {"runs", "loop"} | GATES,
+    "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session"} | GATES,
+    "loop": FLOOR | MIDDLE | TALKERS | {"session", "reentry", "progress"} | GATES,
+    "panel": FLOOR | {"model", "verify"},
+    "gate_sandbox": FLOOR | {"process", "kernel", "verify"},
+    "progress": FLOOR,
+    "proof": FLOOR,
     "reentry": FLOOR | MIDDLE | {"workspace"},
     "session": FLOOR | MIDDLE | TALKERS,
     "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},

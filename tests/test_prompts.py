@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from loop_runner import prompts, resources
 
 REENTRY = {
+    "course": [],
+    "lessons": [],
+    "was_put_back": False,
     "pass_number": 2,
     "feedback": "wrong",
     "draft": "",

@@ -24,6 +24,7 @@ _COMMANDS = {
     "resume": ("run", "Go on with a run from its last commit."),
     "status": ("look", "Say where a run, or each run here, stands."),
     "log": ("look", "Print the story of a run, pass by pass."),
+    "verify": ("verify", "Run the verifiers of a finished run once more, anywhere."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
     "cost": ("cost", "Say what a run cost, by pass, model and kind of request."),
     "fork": ("travel", "Make a new run that goes on from a moment of another one."),

@@ -13,6 +13,7 @@ from typing import Any
 from loop_runner import text, verify
 from loop_runner.cli import output
 from loop_runner.events import Event
+from loop_runner.progress import NO_PROGRESS
 from loop_runner.records import Inputs, Outcome
 
 _HEADLINES = {
@@ -141,6 +142,11 @@ def _show_citations(answer: str, texts: Inputs) -> None:
 def _next_steps(outcome: Outcome, folder: Path) -> list[str]:
     if outcome.status == "verified":
         return [f"loop-runner show {folder} 1", f"loop-runner log {folder}"]
+    if outcome.status == "unverified" and outcome.reason.startswith(NO_PROGRESS):
+        return [
+            f"loop-runner log {folder}",
+            f"loop-runner resume {folder} --set no_progress.passes=N, or with another --set model=ID",
+        ]
     if outcome.status == "unverified":
         more = max(outcome.spend.passes * 2, 1)
         return [f"loop-runner resume {folder} --set budget.passes={more}", f"loop-runner log {folder}"]

@@ -114,14 +114,23 @@ def _entry(
 
 
 def _state(history: History, passes: int) -> str:
-    """``verified``, ``unverified`` (the passes are used up) or ``unfinished``."""
+    """``verified``, ``unverified`` (the passes are used up, or got nowhere) or ``unfinished``."""
     head = history.head()
     if head.outcome == "accepted":
         return "verified"
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
     task = config.parse_task(source, label="task.yaml", base_dir=history.folder)
-    return "unverified" if head.turn == 0 and passes >= task.budget.passes else "unfinished"
+    is_over = passes >= task.budget.passes or _gets_nowhere(history, head)
+    return "unverified" if head.turn == 0 and is_over else "unfinished"
+
+
+def _gets_nowhere(history: History, head: Checkpoint) -> bool:
+    """The run stopped because pass after pass ended the same."""
+    path = f"{layout.pass_folder(head.pass_number)}/verdict.json"
+    with parsing(history.folder, path):
+        said = json.loads(history.read(path) or b"{}")
+        return bool(said.get("next", {}).get("strategy") == "stop")
 
 
 def _where(entry: dict[str, Any]) -> str:

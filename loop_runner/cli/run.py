@@ -114,8 +114,11 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     metavar="DIR",
     help="Where the inputs lie now, for a run that came from another machine.",
 )
+@click.option("--repin", is_flag=True, help="Take the verifiers' programs as they are now.")
 @options("passes", "turns", "set", "json", "quiet", "verbose")
-def resume(run_name: str, inputs_folder: Path | None, settings: tuple[str, ...], **flags: Any) -> int:
+def resume(
+    run_name: str, inputs_folder: Path | None, repin: bool, settings: tuple[str, ...], **flags: Any
+) -> int:
     """Go on with a run from its last commit, after a crash, Ctrl-C or a spent budget.
 
     RUN may be a clone made with plain git. What is set here holds for this time only.
@@ -126,8 +129,9 @@ def resume(run_name: str, inputs_folder: Path | None, settings: tuple[str, ...],
     from loop_runner import runs
 
     folder = find_run(run_name)
+    changed = tuple(overrides(settings, flags))
     with interruptible(flags) as around:
-        outcome = runs.resume(folder, around, tuple(overrides(settings, flags)), inputs_folder=inputs_folder)
+        outcome = runs.resume(folder, around, changed, inputs_folder=inputs_folder, repin=repin)
     return finish(outcome, folder, flags, inputs_folder)
 
 

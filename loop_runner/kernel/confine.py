@@ -111,7 +111,9 @@ def apply(plan: Mapping[str, Any]) -> dict[str, str]:
         "privileges": lambda: _no_new_privileges(libc),
         "ids": lambda: _drop_ids(libc, **plan["ids"]),
         "folder": lambda: os.chdir(plan["folder"]),
-        "landlock": lambda: _landlock(libc, landlock_abi, plan["landlock"]),
+        "landlock": lambda: _landlock(
+            libc, landlock_abi, plan["landlock"], network=plan.get("network", False)
+        ),
         "syscalls": lambda: _filter_syscalls(
             libc, landlock_abi if outcome.get("landlock") == "" else 0, **plan["syscalls"]
         ),
@@ -228,8 +230,8 @@ def _landlock_abi(libc: _Libc) -> int:
         return 0
 
 
-def _landlock(libc: _Libc, abi: int, rules: Mapping[str, list[str]]) -> None:
-    """Leave only the paths of ``rules`` ("read", "run", "write", "devices"); no TCP, no signals outside."""
+def _landlock(libc: _Libc, abi: int, rules: Mapping[str, list[str]], *, network: bool) -> None:
+    """Leave only the paths of ``rules`` ("read", "run", "write", "devices"); no signals outside, no TCP."""
     if abi < 1:
         raise StepFailed("this kernel has no Landlock")
     rights = (
@@ -240,7 +242,7 @@ def _landlock(libc: _Libc, abi: int, rules: Mapping[str, list[str]]) -> None:
     )
     attributes = struct.pack("<Q", rights)
     if abi >= 4:
-        attributes += struct.pack("<Q", _TCP_BIND_AND_CONNECT)
+        attributes += struct.pack("<Q", 0 if network else _TCP_BIND_AND_CONNECT)
     if abi >= 6:
         attributes += struct.pack("<Q", _SCOPE_ABSTRACT_AND_SIGNALS)
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
@@ -275,13 +277,14 @@ def _allow(libc: _Libc, ruleset: int, path: str, rights: int) -> None:
         os.close(fd)
 
 
-def _filter_syscalls(libc: _Libc, landlock_abi: int, *, shared: bool) -> None:
+def _filter_syscalls(libc: _Libc, landlock_abi: int, *, shared: bool, network: bool = False) -> None:
     """Install the filter; it holds for this process and all that it starts. ``landlock_abi``: as in force."""
     machine = os.uname().machine
     try:
         program = seccomp.program(
             machine,
             shared=shared,
+            network=network,
             signals_of=os.getpid() if shared and landlock_abi < 6 else None,
             guard_truncate=shared and landlock_abi < 3,
         )

@@ -172,8 +172,9 @@ NUMBERS.update(
         "openat2": (437, 437),
     }
 )
+_SOCKETS = ("socket", "connect", "bind", "listen", "accept", "accept4")
 _SHARED_DENIED = (
-    *("socket", "connect", "bind", "listen", "accept", "accept4"),
+    *_SOCKETS,
     *("setsid", "setpgid"),  # the host ends everything by its process group
     *("shmget", "shmat", "shmctl", "semget", "semop", "semtimedop", "semctl"),
     *("msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink"),
@@ -192,12 +193,18 @@ class UnknownMachine(Exception):  # noqa: N818 - a fact about the machine
 
 
 def program(
-    machine: str, *, shared: bool, signals_of: int | None = None, guard_truncate: bool = False
+    machine: str,
+    *,
+    shared: bool,
+    network: bool = False,
+    signals_of: int | None = None,
+    guard_truncate: bool = False,
 ) -> list[bytes]:
     """The filter's instructions, eight bytes each.
 
     ``shared``: the process sees the machine's own network, processes and files (no namespaces), so sockets,
-    sessions, System V IPC and file metadata are closed too. ``signals_of``: only the process with this pid
+    sessions, System V IPC and file metadata are closed too. ``network``: sockets are open (a verifier whose
+    task says so). ``signals_of``: only the process with this pid
     may be signalled (for kernels whose Landlock cannot say that). ``guard_truncate``: Landlock here does not
     stop the emptying of files that it keeps from being written.
     """
@@ -217,7 +224,10 @@ def program(
         *build.unless_clear("clone", 0, _NEW_NAMESPACES),
         *build.not_equal("ioctl", 1, (_TIOCSTI, _TIOCLINUX)),
     ]
-    code += _shared_rules(build) if shared else _own_network_rules(build)
+    if shared:
+        code += _shared_rules(build, network=network)
+    elif not network:
+        code += _own_network_rules(build)
     if signals_of is not None:
         code += _signal_rules(build, signals_of)
     if guard_truncate:
@@ -229,9 +239,10 @@ def _own_network_rules(build: _Builder) -> Code:
     return [*build.only_equal("socket", 0, (_AF_UNIX,)), *build.only_equal("socketpair", 0, (_AF_UNIX,))]
 
 
-def _shared_rules(build: _Builder) -> Code:
+def _shared_rules(build: _Builder, *, network: bool) -> Code:
+    denied = [name for name in _SHARED_DENIED if not (network and name in _SOCKETS)]
     return [
-        *build.answer(_SHARED_DENIED, EPERM),
+        *build.answer(denied, EPERM),
         *build.answer(_IGNORED, 0),
         *build.answer(_XATTR, EOPNOTSUPP),
         # A connected stream cannot be pointed elsewhere; a datagram socket could reach any socket on disk.

@@ -71,6 +71,7 @@ class Layers:
     syscalls: bool = False
     cgroup: bool = False
     uid: bool = False  # started as root: become a user that is nobody else's
+    network: bool = False  # leave the machine's network open (for a verifier whose task says so)
 
 
 @dataclass(slots=True)
@@ -193,7 +194,9 @@ def _fill(
     else:
         inside_env = {**env, "HOME": TMP, "TMPDIR": TMP}
         mounted = View.of([*python, *gathered(inputs, _OPEN_FOLDERS)], writable) if layers.landlock else view
-        options = _bubblewrap_options(mounted, inside_env, limits, as_root=launch.uid is not None)
+        options = _bubblewrap_options(
+            mounted, inside_env, limits, as_root=launch.uid is not None, network=layers.network
+        )
         options_fd = _sealed(launch, b"".join(option.encode() + b"\0" for option in options))
         passed.append(options_fd)
         # bubblewrap stays as process 1 of the sandbox, where its own environment and arguments can be read.
@@ -245,9 +248,10 @@ def _plan(
         "ids": None if uid is None else {"uid": uid, "gid": uid},
         "folder": workspace,  # only now: it may be open to its new owner alone
         "landlock": _landlock_rules(view, alone=alone) if layers.landlock else None,
-        "syscalls": {"shared": not alone} if layers.syscalls else None,
+        "syscalls": {"shared": not alone, "network": layers.network} if layers.syscalls else None,
     }
-    return {**plan, "must": [step for step, wanted in plan.items() if wanted is not None]}
+    must = [step for step, wanted in plan.items() if wanted is not None]
+    return {**plan, "network": layers.network, "must": must}
 
 
 def _rlimits(limits: Limits, others: int) -> dict[str, int]:
@@ -300,10 +304,13 @@ def _count_tasks(uid: int) -> int:
     return count
 
 
-def _bubblewrap_options(view: View, env: Mapping[str, str], limits: Limits, *, as_root: bool) -> list[str]:
+def _bubblewrap_options(
+    view: View, env: Mapping[str, str], limits: Limits, *, as_root: bool, network: bool
+) -> list[str]:
     size = str(limits.tmp_bytes)
     return [
-        *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *(() if network else ("--unshare-net",)),
         *("--hostname", "kernel", "--die-with-parent", "--new-session"),
         *(_root_options() if as_root else ("--unshare-user", "--uid", _INSIDE_UID, "--gid", _INSIDE_UID)),
         *("--proc", "/proc", "--size", "4096", "--tmpfs", "/proc/sys", "--remount-ro", "/proc/sys"),

@@ -123,7 +123,8 @@ class OpenAICompatibleClient:
             messages.insert(0, {"role": "system", "content": sendable(request.system)})
         # The official endpoint refuses the old name for its newer models; other servers know only that one.
         limit = "max_completion_tokens" if self._base_url == _OFFICIAL else "max_tokens"
-        return {"model": self._name, "messages": messages, limit: request.max_output_tokens, **self._extra}
+        body = {"model": self._name, "messages": messages, limit: request.max_output_tokens, **self._extra}
+        return body if request.temperature is None else {**body, "temperature": request.temperature}
 
     def _reply(self, response: httpx2.Response) -> Reply:
         try:

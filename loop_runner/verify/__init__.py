@@ -1,15 +1,40 @@
 """Checks a committed answer: nothing is done until a verifier says so.
 
-Owns the kinds of verifier that a task file may name (``command``, ``contains``, ``regex``,
-``citations``), each in a module of its own, and ``build``, which makes them from the task file. Relies on
-committed bytes only: a ``Submission`` holds the answer's text, a read-only checkout and the inputs, never
-a live object of the kernel. A verifier never raises for what an answer holds, and never changes what it
-checks.
+Owns the kinds of verifier that a task file may name, each in a module of its own, ``build``, which makes
+them from the task file, and the pins of the files that they are made of. Relies on committed bytes only: a
+``Submission`` holds the answer's text, a read-only checkout and the inputs, never a live object of the
+kernel; and on the ``Means`` that it is given for whatever runs a program or asks a model. A verifier never
+raises for what an answer holds, and never changes what it checks.
 """
 
-from loop_runner.verify.build import build, describe
+from loop_runner.verify.build import build, describe, models, pinned_programs, refuse, wants_network
 from loop_runner.verify.citations import LocatedCitation, locate
+from loop_runner.verify.groups import Group, Weighted, rejection, score
+from loop_runner.verify.programs import Programs
 from loop_runner.verify.short_answer import short_answer
-from loop_runner.verify.verifier import Submission, Verifier
+from loop_runner.verify.verifier import Fence, Job, Means, Panel, PanelSpent, Submission, Unfenced, Verifier
 
-__all__ = ["LocatedCitation", "Submission", "Verifier", "build", "describe", "locate", "short_answer"]
+__all__ = [
+    "Fence",
+    "Group",
+    "Job",
+    "LocatedCitation",
+    "Means",
+    "Panel",
+    "PanelSpent",
+    "Programs",
+    "Submission",
+    "Unfenced",
+    "Verifier",
+    "Weighted",
+    "build",
+    "describe",
+    "locate",
+    "models",
+    "pinned_programs",
+    "refuse",
+    "rejection",
+    "score",
+    "short_answer",
+    "wants_network",
+]

@@ -1,43 +1,65 @@
 """Makes verifiers out of a task file's ``verifiers:`` list.
 
 Owns the names of the kinds and how each may be written in short. Every mistake is a ``VerifierError``
-before anything runs; nothing is looked up on disk.
+before anything runs; nothing is looked up on disk but what ``pinned_programs`` reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loop_runner.errors import VerifierError
+from loop_runner.records import Inputs
+from loop_runner.verify import programs
+from loop_runner.verify.agreement import Agreement
 from loop_runner.verify.citations import Citations
 from loop_runner.verify.command import Command
+from loop_runner.verify.groups import Group, Weighted
+from loop_runner.verify.judge import Judge
 from loop_runner.verify.options import Options, unknown
+from loop_runner.verify.programs import Programs
+from loop_runner.verify.python import Python
+from loop_runner.verify.schema import Schema
+from loop_runner.verify.stable import Promise, Stable
 from loop_runner.verify.text import Contains, Regex
-from loop_runner.verify.verifier import Verifier
+from loop_runner.verify.verifier import Means, Verifier
 
-KINDS = ("command", "contains", "regex", "citations")
+KINDS = (
+    *("command", "python", "schema", "contains", "regex", "citations"),
+    *("judge", "agreement", "stable", "promise", "all", "any"),
+)
+_BESIDE = ("name", "weight")
 
 
-def build(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> tuple[Verifier, ...]:
-    """One verifier for each spec: ``{kind: settings}``, with a ``name`` beside it if wanted, or a bare kind.
+def build(
+    specs: Sequence[str | Mapping[str, Any]], base_dir: Path, means: Means | None = None
+) -> tuple[Verifier, ...]:
+    """One verifier for each spec: ``{kind: settings}``, ``name`` and ``weight`` beside it, or a bare kind.
 
-    ``base_dir`` is the task file's folder. Names are made unique. Raises ``VerifierError``.
+    ``base_dir`` is the task file's folder. Without ``means``, what lies there now is taken as pinned, nobody
+    can be asked and programs run unconfined. Names are made unique. Raises ``VerifierError``.
     """
-    verifiers: list[Verifier] = []
-    taken: set[str] = set()
-    for spec in specs:
-        kind, value, name = _parts(spec)
-        # Made before it is named: only the verifier knows what to call itself.
-        first = _make(kind, value, name, base_dir.resolve())
-        called, count = first.name, 1
-        while called in taken:
-            count += 1
-            called = f"{first.name} ({count})"
-        taken.add(called)
-        verifiers.append(first if called == first.name else _make(kind, value, called, base_dir.resolve()))
-    return tuple(verifiers)
+    base_dir = base_dir.resolve()
+    if means is None:
+        means = Means(programs=pinned_programs(specs, base_dir))
+    return _Builder(base_dir, means).list(specs)
+
+
+def pinned_programs(
+    specs: Sequence[str | Mapping[str, Any]], base_dir: Path, known: Programs | None = None
+) -> Programs:
+    """The files that the verifiers are made of, as they are now; ``known`` ones stay as they were pinned.
+
+    Raises ``VerifierError`` for a ``pin:`` that names nothing.
+    """
+    known = known or Programs()
+    base_dir = base_dir.resolve()
+    paths = [path for one in leaves(_Builder(base_dir, Means()).list(specs)) for path in _sources(one)]
+    missing = [path for path in paths if known.place(path) is None]
+    return known.with_missing(programs.pin(missing, base_dir))
 
 
 def describe(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> str:
@@ -46,34 +68,134 @@ def describe(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> str:
     return asked[0] if len(asked) == 1 else "\n".join(f"- {one}" for one in asked)
 
 
-def _parts(spec: object) -> tuple[str, Any, str]:
-    """Kind, settings and name of one spec."""
+def refuse(verifiers: Sequence[Verifier], inputs: Inputs) -> None:
+    """Raise ``VerifierError`` for verifiers that could never work on these inputs."""
+    for one in leaves(verifiers):
+        if isinstance(one, Agreement):
+            one.refuse(inputs)
+
+
+def models(verifiers: Sequence[Verifier]) -> tuple[str, ...]:
+    """The models that verifiers name."""
+    named = [one.model for one in leaves(verifiers) if isinstance(one, Judge | Agreement) and one.model]
+    return tuple(dict.fromkeys(named))
+
+
+def wants_network(verifiers: Sequence[Verifier]) -> bool:
+    """Whether one of them runs a program that may use the network."""
+    return any(one.network for one in leaves(verifiers) if isinstance(one, Command | Python))
+
+
+def leaves(verifiers: Sequence[Verifier]) -> Iterator[Verifier]:
+    """The verifiers that check something themselves, out of their groups."""
+    for one in verifiers:
+        inner = one.verifier if isinstance(one, Weighted) else one
+        if isinstance(inner, Group):
+            yield from leaves(inner.members)
+        else:
+            yield inner
+
+
+def _sources(verifier: Verifier) -> list[Path]:
+    return verifier.sources() if isinstance(verifier, Command | Python | Schema | Judge) else []
+
+
+class _Builder:
+    """Makes the verifiers of one task; names are unique over all of them, those in groups included."""
+
+    def __init__(self, base_dir: Path, means: Means) -> None:
+        self._base_dir = base_dir
+        self._means = means
+        self._taken: set[str] = set()
+
+    def list(self, specs: Sequence[str | Mapping[str, Any]]) -> tuple[Verifier, ...]:
+        """One verifier for each of ``specs``."""
+        return tuple(self._one(spec) for spec in specs)
+
+    def _one(self, spec: object) -> Verifier:
+        kind, value, name, weight = _parts(spec)
+        if kind in ("all", "any"):
+            made = self._group(kind, value, name)
+        else:
+            # Made before it is named: only the verifier knows what to call itself.
+            first = self._make(kind, value, name)
+            called = self._unique(first.name)
+            made = first if called == first.name else self._make(kind, value, called)
+        return made if weight == 1 else Weighted(made, weight)
+
+    def _unique(self, name: str) -> str:
+        called, count = name, 1
+        while called in self._taken:
+            count += 1
+            called = f"{name} ({count})"
+        self._taken.add(called)
+        return called
+
+    def _group(self, kind: str, value: object, name: str) -> Verifier:
+        if not isinstance(value, list | tuple) or not value:
+            raise VerifierError(
+                f"verifier `{kind}`: {value!r} is not a list of verifiers",
+                why="a group is made of the checks in it",
+                hint=f"write a list, for example: {kind}: [{{contains: yes}}, {{command: make check}}]",
+            )
+        called = self._unique(name or f"{kind} of {len(value)}")
+        return Group(called, "all" if kind == "all" else "any", self.list(value))
+
+    def _make(self, kind: str, value: Any, name: str) -> Verifier:
+        base_dir, means = self._base_dir, self._means
+        if kind == "command":
+            settings = _settings(value, "run")
+            options = Options(kind, settings, Command.KEYS)
+            return Command.from_options(name, options, settings.get("run"), base_dir, means)
+        if kind == "python":
+            return Python.from_options(name, _options(kind, value, "file", Python.KEYS), base_dir, means)
+        if kind == "schema":
+            if isinstance(value, Mapping) and "schema" not in value and set(value) - set(Schema.KEYS):
+                value = {"schema": value}  # the schema itself, in place of its settings
+            return Schema.from_options(name, _options(kind, value, "schema", Schema.KEYS), base_dir, means)
+        if kind == "contains":
+            return Contains.from_options(name, _options(kind, value, "text", Contains.KEYS))
+        if kind == "regex":
+            return Regex.from_options(name, _options(kind, value, "pattern", Regex.KEYS))
+        if kind == "judge":
+            return Judge.from_options(name, _options(kind, value, "rubric", Judge.KEYS), base_dir, means)
+        if kind == "agreement":
+            return Agreement.from_options(name, _options(kind, value, "replies", Agreement.KEYS), means)
+        if kind == "stable":
+            return Stable.from_options(name, _options(kind, value, "passes", Stable.KEYS))
+        if kind == "promise":
+            return Promise.from_options(name, _options(kind, value, "phrase", Promise.KEYS))
+        return Citations.from_options(name, _options(kind, value, "min", Citations.KEYS))
+
+
+_MAY_BE_BARE = ("citations", "agreement", "stable")
+
+
+def _parts(spec: object) -> tuple[str, Any, str, float]:
+    """Kind, settings, name and weight of one spec."""
     if isinstance(spec, str):
         spec = {spec: None}
     if not isinstance(spec, Mapping):
         raise _unreadable(spec)
-    name = spec.get("name", "")
-    kinds = [key for key in spec if key != "name"]
+    name, weight = spec.get("name", ""), spec.get("weight", 1)
+    kinds = [key for key in spec if key not in _BESIDE]
     for kind in kinds:
         if kind not in KINDS:
             raise unknown("there is no verifier", str(kind), KINDS)
     if len(kinds) != 1 or not isinstance(name, str) or not name.isprintable():
         raise _unreadable(spec)
-    return kinds[0], spec[kinds[0]], name
-
-
-def _make(kind: str, value: Any, name: str, base_dir: Path) -> Verifier:
-    if kind == "command":
-        settings = _settings(value, "run")
-        return Command.from_options(
-            name, Options(kind, settings, Command.KEYS), settings.get("run"), base_dir
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise VerifierError(
+            f"a verifier has the weight {weight!r}",
+            why="it says how much the verifier counts in the score",
+            hint="it must be a number over 0",
         )
-    if kind == "contains":
-        return Contains.from_options(name, Options(kind, _settings(value, "text"), Contains.KEYS))
-    if kind == "regex":
-        return Regex.from_options(name, Options(kind, _settings(value, "pattern"), Regex.KEYS))
-    settings = {} if value is None else _settings(value, "min")
-    return Citations.from_options(name, Options(kind, settings, Citations.KEYS))
+    return kinds[0], spec[kinds[0]], name, float(weight)
+
+
+def _options(kind: str, value: Any, short: str, known: Sequence[str]) -> Options:
+    bare = value is None and kind in _MAY_BE_BARE
+    return Options(kind, {} if bare else _settings(value, short), known)
 
 
 def _settings(value: Any, short: str) -> Mapping[str, Any]:
@@ -85,5 +207,5 @@ def _unreadable(spec: object) -> VerifierError:
     return VerifierError(
         f"a verifier is not written as expected: {spec!r}",
         why="each entry of `verifiers:` is one check",
-        hint=f"one of {', '.join(KINDS)} with its settings, and a `name:` beside it if you like",
+        hint=f"one of {', '.join(KINDS)} with its settings, and a `name:` or `weight:` beside it if you like",
     )

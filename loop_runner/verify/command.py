@@ -1,53 +1,62 @@
 """The verifier that asks a program of the user's.
 
-Owns how the program is found, what it is given and what its end means. The program runs in a fresh copy
-of the checkout, so that it may write there and nothing of it reaches the run; its own files stay in the
-task's folder, which the model cannot write. Never uses a shell, never hands on the runner's environment.
+Owns how the program is found, what it is given and what its end means. Its own files are the pinned ones;
+the checkout is read-only unless the task asks for a copy to write in. Never uses a shell, never hands on
+the runner's environment.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import re
 import shlex
-import shutil
 import signal
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from loop_runner import process
-from loop_runner.errors import VerifierError
-from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
+from loop_runner.errors import LoopRunnerError, VerifierError
+from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
+from loop_runner.verify import gate, programs
+from loop_runner.verify.gate import Gate, GateFault
 from loop_runner.verify.options import Options
+from loop_runner.verify.programs import Program
 from loop_runner.verify.shown import exact_line
-from loop_runner.verify.verifier import Submission
+from loop_runner.verify.verifier import Means, Submission
 
-_OUTPUT_BYTES = 64 * 1024
 _EVIDENCE_CHARS = 6000
 _INTERPRETER = re.compile(r"(?:python[\d.]*|pypy[\d.]*|bash|sh|dash|zsh|node|ruby|perl)")
 _CHECKOUT = ("answer.md", "answer.json", "workspace")
+_HERE = (".", "..", "/")
+_PYTEST_SAW_NOTHING = (4, 5)  # wrong usage (a folder of tests that is not there, say); no test was collected
+_IS_MISSING = re.compile(r"No such file or directory|No module named ")
+_WORDS = re.compile(r"[\w][\w./-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """Accepts when ``argv`` ends with exit code 0; see ``docs/verifiers.md`` for all that it can say."""
 
-    KEYS: ClassVar = ("run", "timeout_s")
+    KEYS: ClassVar = ("run", "timeout_s", "network", "writable", "pin", "show")
 
     name: str
     argv: tuple[str, ...]
     task_dir: Path  # the task file's folder: where the program's own files lie
     timeout_s: float = 60.0
+    network: bool = False
+    writable: bool = False
+    pin: tuple[str, ...] = ()
+    show: tuple[str, ...] = ()  # further paths of the machine that it may read
+    means: Means = field(default_factory=Means)
 
     @classmethod
-    def from_options(cls, name: str, options: Options, run: object, task_dir: Path) -> Command:
+    def from_options(cls, name: str, options: Options, run: object, task_dir: Path, means: Means) -> Command:
         """``run`` is a list of texts, or one text that is split as a shell would, without being one."""
         argv = _argv(run)
         return cls(
@@ -55,6 +64,11 @@ class Command:
             argv,
             task_dir,
             options.seconds("timeout_s", 60.0),
+            options.flag("network"),
+            options.flag("writable"),
+            options.texts("pin"),
+            options.texts("show"),
+            means,
         )
 
     @property
@@ -62,78 +76,138 @@ class Command:
         """See ``Verifier``."""
         return f"the program `{exact_line(shlex.join(self.argv))}` must accept the answer"
 
+    def sources(self) -> list[Path]:
+        """What is to be pinned for it. ``VerifierError`` for a ``pin:`` that names nothing."""
+        named = [self.task_dir / word for word in self.argv if self._may_be_a_file(word)]
+        found = [path for path in named if self._is_folder(path) or programs.is_program(path)]
+        return found + pinned(self.pin, self.task_dir, "command")
+
     def verify(self, submission: Submission) -> Verdict:
-        """``Broken`` when the program is missing, cannot start, is killed or outlasts ``timeout_s``."""
-        with _temporary_folder() as folder:
-            try:
-                copy = _writable_copy(submission.checkout, folder / "checkout")
-                environment = self._environment(folder, copy, submission.inputs)
-            except (OSError, shutil.Error) as error:
-                return Broken(
-                    f"the checkout could not be copied for {self.name}: {exact_line(str(error), 400)}"
+        """``Broken`` when the program is missing or changed, cannot start, is killed or takes too long."""
+        pins = self.means.programs
+        named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
+        mine = pins.relied_on(path for path in named if pins.place(path))
+        if changed := pins.changed(mine):
+            return Broken(changed)
+        try:
+            with gate.prepared(
+                submission, self.means.fence, lambda into: pins.lay_out(mine, into), writable=self.writable
+            ) as here:
+                argv = self._resolved(here)
+                if (script := _missing_script(argv, here.checkout)) is not None:
+                    return Broken(
+                        f"{script} is neither in the task's folder {self.task_dir} nor in the checkout"
+                    )
+                ended = here.run(
+                    argv,
+                    timeout_s=self.timeout_s,
+                    stdin=submission.answer.encode("utf-8", "replace"),
+                    network=self.network,
+                    shown=[Path(path).expanduser() for path in self.show],
                 )
-            argv = self._resolved()
-            if (script := _missing_script(argv, copy)) is not None:
-                return Broken(f"{script} is neither in the task's folder {self.task_dir} nor in the checkout")
-            ended = process.run(
-                argv,
-                cwd=copy,
-                env=environment,
-                timeout_s=self.timeout_s,
-                stdin=submission.answer.encode("utf-8", "replace"),
-                max_output_bytes=_OUTPUT_BYTES,
-            )
-        return self._verdict(ended)
+                record = about(ended, mine, gate.find_program(argv[0]), here)
+        except GateFault as fault:
+            return Broken(exact_line(str(fault), 400))
+        except LoopRunnerError as error:
+            return Broken(exact_line(error.message, 400))
+        return self._verdict(ended, record)
 
-    def _resolved(self) -> list[str]:
-        """``argv`` with what names a file of the task's folder made absolute: the program runs elsewhere."""
-        return [self._found(one) for one in self.argv]
+    def _resolved(self, here: Gate) -> list[str]:
+        """``argv`` with what names a file of the task's folder as it is laid out now."""
+        return [self._found(one, here) for one in self.argv]
 
-    def _found(self, word: str) -> str:
+    def _found(self, word: str, here: Gate) -> str:
+        place = self.means.programs.place(self.task_dir / word) if self._may_be_a_file(word) else None
+        if place is not None:
+            return str(here.programs / place)
+        return str(here.checkout / word) if "/" in word and word == self.argv[0] else word
+
+    def _may_be_a_file(self, word: str) -> bool:
         # What the checkout holds keeps its name: `wc -c answer.md` means the answer, not a file of the task.
-        is_path = not word.startswith("-") and Path(word).parts[:1] not in [(name,) for name in _CHECKOUT]
-        return str(self.task_dir / word) if is_path and _is_file(self.task_dir / word) else word
+        parts = Path(word).parts
+        return bool(parts) and word not in _HERE and not word.startswith("-") and parts[0] not in _CHECKOUT
 
-    def _environment(self, folder: Path, copy: Path, inputs: Inputs) -> dict[str, str]:
-        listing = [{"name": one.name, "path": str(one.path), "sha256": one.sha256} for one in inputs.texts]
-        (folder / "inputs.json").write_text(json.dumps(listing, indent=1), encoding="utf-8")
-        for name in ("home", "tmp"):
-            (folder / name).mkdir()
-        return {
-            # The user's own search path, and nothing else of their environment.
-            "PATH": os.pathsep.join(os.get_exec_path()),
-            "HOME": str(folder / "home"),
-            "TMPDIR": str(folder / "tmp"),
-            "LANG": "C.UTF-8",
-            "LOOP_ANSWER": str(copy / "answer.md"),
-            "LOOP_WORKSPACE": str(copy / "workspace"),
-            "LOOP_INPUTS": str(folder / "inputs.json"),
-            "LOOP_TASK_DIR": str(self.task_dir),
-        }
+    def _never_looked(self, ended: process.Finished) -> str:
+        """Why a program that ended as if it rejected has not looked at the answer; "" when it has.
 
-    def _verdict(self, ended: process.Finished) -> Verdict:
-        code = ended.exit_code
-        if ended.timed_out:
-            return Broken(f"{self.argv[0]} did not end in {self.timeout_s:g} s{_last_words(ended.output)}")
-        if code is None:
-            return Broken(f"{self.argv[0]} could not be started: {exact_line(ended.output)}")
-        if code < 0:
-            return Broken(f"{self.argv[0]} was killed by {_signal(-code)}{_last_words(ended.output)}")
-        if code > 125:
-            return Broken(
-                f"{self.argv[0]} ended with exit code {code}: it did not run{_last_words(ended.output)}"
-            )
+        A missing test runner or data file says nothing about the answer, and the exit code does not tell.
+        """
+        last = ended.output.strip().rsplit("\n", 1)[-1]
+        if ended.output.count("\n") <= 1 and re.search(r"python[\d.]*: No module named \S+$", last):
+            return f"{self.argv[0]} did not run: {exact_line(last)}"
+        if ended.exit_code in _PYTEST_SAW_NOTHING and any(Path(word).name == "pytest" for word in self.argv):
+            return f"pytest ran no test (exit code {ended.exit_code}); its last line: {exact_line(last)}"
+        if not _IS_MISSING.search(last):
+            return ""
+        for word in _WORDS.findall(last[:2000]):
+            for path in (self.task_dir / word, self.task_dir / f"{word}.py"):
+                if _is_there(path) and path != self.task_dir and self.means.programs.place(path) is None:
+                    return (
+                        f"{self.argv[0]} missed {path.name}, which is in the task's folder and is not pinned;"
+                        f" name it under `pin:`. Its last line: {exact_line(last)}"
+                    )
+        return ""
+
+    def _is_folder(self, path: Path) -> bool:
+        """A folder of the task's, not the whole of it."""
+        path = Path(os.path.normpath(path))
+        return self.task_dir in path.parents and programs.is_folder(path)
+
+    def _verdict(self, ended: process.Finished, record: Mapping[str, Any]) -> Verdict:
+        if (broken := why_broken(ended, self.argv[0], self.timeout_s)) is not None:
+            return broken
         output, said = _split_report(ended.output)
-        evidence, score = (
-            cut_middle(output.strip(), _EVIDENCE_CHARS),
-            _score(said, default=float(code == 0)),
-        )
-        if code == 0:
-            return Accepted(evidence, score)
+        evidence = cut_middle(output.strip(), _EVIDENCE_CHARS)
+        score = _score(said, default=float(ended.exit_code == 0))
+        if ended.exit_code == 0:
+            return Accepted(evidence, score, record)
+        if missed := self._never_looked(ended):
+            return Broken(missed)
         reason = said.get("reason")
         if not isinstance(reason, str) or not reason.strip():
-            reason = f"{self.argv[0]} ended with exit code {code}"
-        return Rejected(cut_middle(reason.strip(), 2000), evidence, score)
+            reason = f"{self.argv[0]} ended with exit code {ended.exit_code}"
+        return Rejected(cut_middle(reason.strip(), 2000), evidence, score, record)
+
+
+def pinned(patterns: Sequence[str], task_dir: Path, kind: str) -> list[Path]:
+    """The paths that ``pin:`` names. ``VerifierError`` for a pattern that names nothing."""
+    found: list[Path] = []
+    for pattern in patterns:
+        paths = programs.matches(task_dir, pattern)
+        if not paths:
+            raise VerifierError(
+                f"verifier `{kind}`: `pin` names {pattern!r}, and nothing in {task_dir} has that name",
+                why="the check would run without a file that it needs",
+                hint="paths and patterns are relative to the task file's folder",
+            )
+        found += paths
+    return found
+
+
+def about(ended: process.Finished, mine: Sequence[Program], program: str, here: Gate) -> dict[str, Any]:
+    """What a proof says of a run: exit code, hash of the output, programs with their hashes."""
+    record: dict[str, Any] = {
+        "exit_code": ended.exit_code,
+        "output_sha256": hashlib.sha256(ended.output.encode("utf-8", "surrogatepass")).hexdigest(),
+        "programs": {one.place.removeprefix("task/"): one.sha256 for one in mine},
+    }
+    if not program.startswith(str(here.folder)):
+        record["interpreter"] = {"path": program, "sha256": gate.hash_of(program)}
+    return record
+
+
+def why_broken(ended: process.Finished, program: str, timeout_s: float) -> Broken | None:
+    """Why an ended program has said nothing about the answer; None when it has."""
+    code = ended.exit_code
+    if ended.timed_out:
+        return Broken(f"{program} did not end in {timeout_s:g} s{_last_words(ended.output)}")
+    if code is None:
+        return Broken(f"{program} could not be started: {exact_line(ended.output)}")
+    if code < 0:
+        return Broken(f"{program} was killed by {_signal(-code)}{_last_words(ended.output)}")
+    if code > 125:
+        return Broken(f"{program} ended with exit code {code}: it did not run{_last_words(ended.output)}")
+    return None
 
 
 def _argv(run: object) -> tuple[str, ...]:
@@ -156,39 +230,18 @@ def _bad_run(run: object, reason: str) -> VerifierError:
     )
 
 
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards, whatever a program did to the permissions in it."""
-    folder = tempfile.mkdtemp(prefix="loop-runner-verify-")
-    try:
-        yield Path(folder)
-    finally:
-        # Before the walk goes down: a folder without permissions cannot be looked into. (The standard
-        # library's TemporaryDirectory can raise here, even when it is told to ignore errors.)
-        for parent, names, _ in os.walk(folder):
-            for path in (Path(parent, name) for name in names):
-                with suppress(OSError):
-                    if not path.is_symlink():
-                        path.chmod(0o700)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _writable_copy(source: Path, target: Path) -> Path:
-    shutil.copytree(source, target, symlinks=True, copy_function=shutil.copy)
-    for folder, _, files in os.walk(target):
-        os.chmod(folder, 0o700)  # noqa: PTH101 - `folder` is a str from os.walk
-        for name in files:
-            path = Path(folder, name)
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | 0o600)
-    return target
-
-
-def _missing_script(argv: list[str], cwd: Path) -> str | None:
+def _missing_script(argv: Sequence[str], cwd: Path) -> str | None:
     """The script of ``python3 check.py`` when there is none: the exit code would say "wrong"."""
     if len(argv) < 2 or not _INTERPRETER.fullmatch(Path(argv[0]).name) or argv[1].startswith("-"):
         return None
     return None if _is_file(cwd / argv[1]) else argv[1]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_file(path: Path) -> bool:

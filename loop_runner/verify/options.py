@@ -32,6 +32,22 @@ class Options:
             raise self._wrong(key, "a text; put numbers and yes/no in quotes")
         return value
 
+    def word(self, key: str, default: str) -> str:
+        """A text; ``default`` when it is not given."""
+        return self.text(key) if key in self._values else default
+
+    def text_or_mapping(self, key: str) -> str | Mapping[str, Any]:
+        """A non-empty text or a mapping, which must be there."""
+        value = self._values.get(key)
+        return value if isinstance(value, Mapping) and value else self.text(key)
+
+    def share(self, key: str, default: float) -> float:
+        """A number over 0 and up to 1."""
+        value = self._values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise self._wrong(key, "a number over 0 and up to 1, such as 0.66")
+        return float(value)
+
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts, empty when it is not given; one text is a list of one."""
         value = self._values.get(key, ())

@@ -1,12 +1,15 @@
-"""What a verifier is given and what it is: the seam that every kind meets. Plain data, no behaviour."""
+"""What a verifier is given and what it is: the seams that every kind meets. Plain data, no behaviour."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from loop_runner.records import Inputs, Verdict
+from loop_runner import process
+from loop_runner.records import Inputs, Reply, Request, Verdict
+from loop_runner.verify.programs import Programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,87 @@ class Submission:
     answer: str
     checkout: Path
     inputs: Inputs
+    prompt: str = ""  # the task's own
+    earlier: tuple[str, ...] = ()  # what the passes before this one handed in, the oldest first
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A program to run. Only ``scratch`` may be written; of the rest only ``shown`` is there."""
+
+    argv: tuple[str, ...]  # the program by its absolute path
+    cwd: Path
+    env: Mapping[str, str]
+    scratch: Path
+    shown: tuple[Path, ...]  # beside the system's programs and libraries
+    timeout_s: float
+    stdin: bytes = b""
+    network: bool = False
+    max_output_bytes: int = 64 * 1024
+
+
+class Fence(Protocol):
+    """Runs a job apart from the runner and from the model's kernel."""
+
+    def run(self, job: Job) -> process.Finished:
+        """Run to the end; raises ``EnvironmentFault`` when the machine cannot confine it as required."""
+        ...
+
+    def describe(self, *, network: bool) -> Mapping[str, Any]:
+        """What confined it, and what was not enforced; JSON-able, for ``verdict.json``."""
+        ...
+
+
+class Unfenced:
+    """No sandbox: for callers that have one around themselves."""
+
+    def run(self, job: Job) -> process.Finished:
+        """See ``Fence``."""
+        return process.run(
+            job.argv,
+            cwd=job.cwd,
+            env=job.env,
+            timeout_s=job.timeout_s,
+            stdin=job.stdin,
+            max_output_bytes=job.max_output_bytes,
+        )
+
+    def describe(self, *, network: bool) -> Mapping[str, Any]:
+        """See ``Fence``."""
+        return {"tier": "none", "network": True, "not_enforced": ["everything"]}
+
+
+class Panel(Protocol):
+    """Asks models for verifiers; every reply is paid for once and kept."""
+
+    @property
+    def model(self) -> str:
+        """Who is asked when the task names nobody."""
+        ...
+
+    def known(self, request: Request) -> int:
+        """How many replies to this request are kept already."""
+        ...
+
+    def ask(self, request: Request, number: int) -> Reply:
+        """The ``number``-th reply (from 0) to this request; asked again, the same one.
+
+        Raises ``PanelSpent`` when a budget is used up, ``ModelError`` when the provider refuses.
+        """
+        ...
+
+
+class PanelSpent(Exception):  # noqa: N818 - a fact about the budget
+    """A reply would have to be paid for and the budget that the text names is used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What verifiers are given to work with."""
+
+    fence: Fence = field(default_factory=Unfenced)
+    panel: Panel | None = None  # None: nobody can be asked
+    programs: Programs = field(default_factory=Programs)
 
 
 class Verifier(Protocol):

@@ -193,7 +193,7 @@ class History:
     # ── the story ───────────────────────────────────────────────────────────────────────────────────
 
     def commits(self, *, first_parent: bool = False, at: str | None = None) -> list[Entry]:
-        """Every commit, the newest first; with ``first_parent`` the passes and what stands between them."""
+        """Every commit up to ``at``, the newest first; ``first_parent``: the passes and what is between."""
         options = ["--first-parent"] if first_parent else ["--topo-order"]
         text = self._run("log", "-z", "--format=%H%n%P%n%ct%n%B", *options, at or "HEAD", "--")
         return [_entry(record) for record in layout.to_text(text).split("\0") if record.strip()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -48,6 +49,7 @@ _PRIVATE = "loop-runner"
 BRANCH = "refs/heads/main"
 _COPY_TIMEOUT_S = 3600.0
 _MODEL_PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
+_MODELS_FILES = ("answer.md", "answer.json", layout.WALK_FILE)
 
 # Laid out by hand: the same repository whatever git is installed, with no template and no hooks.
 CONFIG = """\
@@ -228,6 +230,34 @@ class Workspace:
             f"{self.folder} has no pass {at_pass}", hint=f"`loop-runner log {self.folder}` lists them"
         )
 
+    def handed_in(self, pass_number: int) -> Answer:
+        """The answer that a finished pass ended with, whatever was put back behind it."""
+        return self._history.answer(self.end_of(pass_number))
+
+    def end_of(self, pass_number: int) -> str:
+        """The commit of a finished pass's last turn; 0 is the beginning. ``WorkspaceError``: no such pass."""
+        if pass_number == 0:
+            return self._history.commits()[-1].checkpoint.commit
+        for entry in self._history.passes():
+            if entry.checkpoint.pass_number == pass_number:
+                return entry.parents[-1]
+        raise WorkspaceError(
+            f"{self.folder} has no pass {pass_number}", hint=f"`loop-runner log {self.folder}` lists them"
+        )
+
+    def tree(self) -> str:
+        """Git's id of the tree at HEAD."""
+        return self._history.commit(self._head.commit).tree
+
+    def files_hash(self) -> str:
+        """SHA-256 over names, modes and contents of the model's files at HEAD."""
+        tree = self._history.tree(self._head.commit, f"{layout.MODEL_FOLDER}/")
+        rows = (
+            b"%s %s %s\0" % (mode.encode(), blob.encode(), path)
+            for path, (mode, blob) in sorted(tree.items())
+        )
+        return hashlib.sha256(b"".join(rows)).hexdigest()
+
     def changes(self, pass_number: int) -> tuple[Change, ...]:
         """(kind, path) of each of the model's files that a pass added, changed or deleted."""
         return self._history.changes(pass_number)
@@ -286,11 +316,14 @@ class Workspace:
         files: Mapping[str, bytes] | None = None,
         *,
         seconds: float = 0.0,
+        put_back: str | None = None,
     ) -> Checkpoint:
         """Commit the end of a pass: a merge of its last turn into the story of passes.
 
         The tree is the last turn's with ``files``. A pass without turns is an ordinary commit. Calls made
         since the last turn (judges') are kept in ``passes/N/calls.jsonl``. ``seconds``: what verifying took.
+        ``put_back``: a commit whose answer, variables and model's files are to be those of this one too; what
+        the pass made of them stays in its turns. The kernel must be started again behind it.
         """
         doing = f"committing pass {pass_number}"
         calls = self.journal.calls()
@@ -300,6 +333,7 @@ class Workspace:
             ours[path] = layout.calls_to_jsonl(layout.in_order(calls))
         head = self._history.commit(self._head.commit)
         base = self._history.base_of(pass_number, head)
+        changed, removed = ({}, []) if put_back is None else self._differences(put_back)
         trailers = self._trailers(pass_number, 0, outcome, seconds)
         checkpoint = self._commit(
             NewCommit(
@@ -307,11 +341,14 @@ class Workspace:
                 time=int(time.time()),
                 parents=[head.oid] if base == head.oid else [base, head.oid],
                 tree=head.tree,
-                set_paths=_blobs(ours),
+                set_paths=_blobs(ours) | changed,
+                removed_paths=removed,
             ),
             doing,
         )
         self._settle(checkpoint, {journal.key(call) for call in calls}, ours, [], doing)
+        if put_back is not None:
+            self._put_in_place(changed, removed, doing)
         self._set_index()
         self._joiner.start()
         return checkpoint
@@ -347,6 +384,28 @@ class Workspace:
         said = layout.trailers_from(new.message)
         subject = new.message.partition("\n")[0]
         return Checkpoint(oid, said.pass_number, said.turn, subject, said.outcome)
+
+    def _differences(self, commit: str) -> tuple[dict[bytes, Blob], list[bytes]]:
+        """What turns the model's part of HEAD into that of ``commit``: files to write, files to remove."""
+        now = self._history.tree(self._head.commit)
+        then = {path: at for path, at in self._history.tree(commit).items() if _is_models(path)}
+        changed = {
+            path: Blob(self._history.blob(blob), mode)
+            for path, (mode, blob) in then.items()
+            if now.get(path) != (mode, blob)
+        }
+        return changed, [path for path in now if _is_models(path) and path not in then]
+
+    def _put_in_place(self, changed: Mapping[bytes, Blob], removed: list[bytes], doing: str) -> None:
+        """The files of a commit that put others back. ``open`` makes a crash before or within it good."""
+        with faults.told(self.folder, f"putting files in place after {doing}"):
+            for path in removed:
+                self._folder.remove(path)
+            for path, blob in changed.items():
+                self._folder.write(path, blob)
+            self._folder.make_folder(os.fsencode(layout.NOTES_FOLDER))
+        self._know(self._history.tree(self._head.commit))
+        self.unstored = self._history.unstored()
 
     def _settle(
         self,
@@ -592,6 +651,11 @@ def _checked(files: Mapping[str, bytes]) -> dict[str, bytes]:
             msg = f"the runner does not write {path!r}"
             raise ValueError(msg)
     return dict(files)
+
+
+def _is_models(path: bytes) -> bool:
+    """What the model's code made: its files, its variables and the answer."""
+    return path.startswith((_MODEL_PREFIX, b"variables/")) or os.fsdecode(path) in _MODELS_FILES
 
 
 def _blobs(files: Mapping[str, bytes]) -> dict[bytes, Blob]:

@@ -1,5 +1,6 @@
 """The program decides by its exit code; one that does not work is a broken gate, never a wrong answer."""
 
+import hashlib
 import json
 import stat
 import sys
@@ -168,34 +169,51 @@ def test_it_gets_the_answer_the_workspace_and_the_inputs_and_nothing_of_our_envi
         "LOOP_WORKSPACE",
         "LOOP_INPUTS",
         "LOOP_TASK_DIR",
+        "LOOP_RESULT",
+        *("PYTHONDONTWRITEBYTECODE", "PYTHONNOUSERSITE", "PYTHONHASHSEED"),
     }
     assert set(seen["names"]) - {"LC_CTYPE"} == wanted
     assert seen["answer"] == seen["stdin"] == "42 is it"
     assert seen["note"] == "note"
     assert [(one["name"], one["sha256"]) for one in seen["inputs"]] == [("a.txt", "abc")]
-    assert seen["task"] == str(task_dir)
+    assert seen["task"] == "task"  # as the output shows it
     assert seen["here"] == ["answer.json", "answer.md", "workspace"]
     assert seen["home"] == []
 
 
-def test_it_may_write_and_nothing_of_it_reaches_the_checkout(verdict, checkout):
+def test_with_writable_it_may_write_and_nothing_of_it_reaches_the_checkout(verdict, checkout):
     before = sorted(str(path) for path in checkout.rglob("*"))
-    said = verdict(
-        python(
-            """
-            import os
-            open("new", "w").close()
-            open("answer.md", "w").write("forged")
-            open("workspace/notes/a.md", "w").write("forged")
-            os.mkdir("workspace/deep"); os.chmod("workspace/deep", 0)
-            print(os.getcwd())
-            """
-        )
-    )
+    code = """
+        import os
+        open("new", "w").close()
+        open("answer.md", "w").write("forged")
+        open("workspace/notes/a.md", "w").write("forged")
+        os.mkdir("workspace/deep"); os.chmod("workspace/deep", 0)
+        open(os.environ["TMPDIR"] + "/here", "w").write(os.getcwd())
+        """
+    said = verdict({"run": python(code), "writable": True})
     assert isinstance(said, Accepted)
     assert sorted(str(path) for path in checkout.rglob("*")) == before
     assert (checkout / "answer.md").read_text() == "42 is it"
-    assert not Path(said.evidence).exists()
+
+
+def test_paths_of_this_run_are_taken_out_of_the_output(verdict, task_dir):
+    (task_dir / "check.py").write_text(
+        "import os, sys\nprint(os.getcwd(), __file__, os.environ['LOOP_ANSWER'], os.environ['TMPDIR'])\n"
+    )
+    assert verdict(["python3", "check.py"]).evidence == ". check.py answer.md /gate/scratch/tmp"
+
+
+def test_the_record_names_the_exit_code_the_output_and_the_programs(verdict, task_dir):
+    (task_dir / "check.py").write_text("import helper\n")
+    (task_dir / "helper.py").write_text("print('fine')\n")
+    record = verdict(["python3", "check.py"]).record
+    assert record["exit_code"] == 0
+    assert record["output_sha256"] == hashlib.sha256(b"fine\n").hexdigest()
+    assert record["programs"] == {
+        name: hashlib.sha256((task_dir / name).read_bytes()).hexdigest() for name in ("check.py", "helper.py")
+    }
+    assert Path(record["interpreter"]["path"]).name == "python3"
 
 
 def test_links_of_the_model_are_copied_as_links(verdict, checkout):
@@ -236,3 +254,33 @@ def test_other_last_lines_are_plain_output(verdict, line):
 def test_a_score_is_kept_between_0_and_1(verdict):
     assert verdict(python("""print('{"score": 7}'); exit(1)""")).score == 1.0
     assert verdict(python("""print('{"score": -7}'); exit(1)""")).score == 0.0
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('data.json')",
+        "import os; open(os.environ['LOOP_TASK_DIR'] + '/data.json')",
+        "import lib_of_mine",
+        "raise SystemExit('cat: data.json: No such file or directory')",
+    ],
+)
+def test_a_program_that_misses_a_file_which_is_not_pinned_is_broken_not_a_rejection(verdict, task_dir, code):
+    (task_dir / "data.json").write_text("{}")
+    (task_dir / "lib_of_mine").mkdir()
+    (task_dir / "lib_of_mine/a.txt").write_text("")
+    said = verdict(python(code))
+    assert isinstance(said, Broken)
+    assert "is in the task's folder and is not pinned" in said.reason
+
+
+def test_a_missing_file_of_the_models_is_a_rejection(verdict, task_dir):
+    (task_dir / "report.md").write_text("mine")
+    assert isinstance(verdict(python("open('workspace/report.md')")), Rejected)
+    assert isinstance(verdict(python("open('other.json')")), Rejected)
+    assert isinstance(verdict(python("raise SystemExit('Neptune was not found in report.md')")), Rejected)
+
+
+def test_a_missing_test_runner_and_tests_that_are_not_there_are_broken(verdict):
+    assert isinstance(verdict([sys.executable, "-m", "no_such_runner"]), Broken)
+    assert isinstance(verdict([sys.executable, "-m", "pytest", "no-such-tests"]), Broken)

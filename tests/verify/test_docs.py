@@ -11,8 +11,14 @@ from loop_runner.inputs import load
 from loop_runner.records import Accepted, Block, Rejected
 from loop_runner.stop_hook import StopHook
 from loop_runner.verify import Submission, build, short_answer
+from loop_runner.verify.agreement import Agreement
 from loop_runner.verify.build import KINDS
 from loop_runner.verify.citations import Citations
+from loop_runner.verify.command import Command
+from loop_runner.verify.judge import Judge
+from loop_runner.verify.python import Python
+from loop_runner.verify.schema import Schema
+from loop_runner.verify.stable import Stable
 from loop_runner.verify.text import Regex
 
 TEXT = (Path(__file__).parents[2] / "docs" / "verifiers.md").read_text(encoding="utf-8")
@@ -20,6 +26,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
 YAML = [body for tag, body in BLOCKS if tag == "yaml"]
 SHOWN = [body for tag, body in BLOCKS if tag == "text"]
 (CHECKER,) = (body for tag, body in BLOCKS if tag == "python")
+(FUNCTION,) = (body for tag, body in BLOCKS if tag == "py")
 
 
 @pytest.fixture
@@ -38,14 +45,17 @@ def submit(tmp_path):
 
 @pytest.mark.parametrize("block", YAML)
 def test_every_task_shown_can_be_built(block, tmp_path):
+    (tmp_path / "expected.json").write_text("{}")
     assert build(yaml.safe_load(block)["verifiers"], tmp_path)
 
 
 def test_every_kind_and_every_setting_is_described():
     for kind in KINDS:
         assert f"\n## {kind}\n" in TEXT
-    for key in (*Citations.KEYS, *Regex.KEYS):
+    for key in (*Citations.KEYS, *Regex.KEYS, *Command.KEYS, *Judge.KEYS):
         assert f"| `{key}` |" in TEXT
+    for key in (*Python.KEYS, *Schema.KEYS, *Agreement.KEYS, *Stable.KEYS):
+        assert f"`{key}" in TEXT or f"{key}: " in TEXT
 
 
 def test_the_answer_shown_is_accepted(submit, tmp_path):
@@ -74,3 +84,14 @@ def test_the_checker_shown_works(submit, tmp_path):
     assert verifier.verify(submit("Mercury to Neptune")) == Accepted("looked for Mercury and Neptune", 1.0)
     said = verifier.verify(submit("Mercury"))
     assert said == Rejected("missing: Neptune", "looked for Mercury and Neptune", 0.5)
+
+
+def test_the_function_shown_works(submit, tmp_path):
+    (tmp_path / "check.py").write_text(FUNCTION)
+    (tmp_path / "checkout/answer.md").write_text("40\n2")
+    (verifier,) = build([{"python": "check.py"}], tmp_path)
+    assert verifier.verify(submit("40\n2")) == Accepted()
+    (tmp_path / "checkout/answer.md").write_text("40\n1")
+    said = verifier.verify(submit("40\n1"))
+    assert isinstance(said, Rejected)
+    assert said.reason == "expected the lines to sum to 42, got 41"

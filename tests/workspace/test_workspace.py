@@ -337,6 +337,75 @@ def test_a_variable_whose_committed_blob_is_damaged_is_lost_and_the_run_is_not(w
 # ── the journal and the commits ─────────────────────────────────────────────────────────────────────
 
 
+def one_after_another(workspace):
+    """Two passes that leave different files, answers and variables; the last turn of the first."""
+    files = workspace.model_folder
+    (files / "old.md").write_text("old")
+    (files / "notes" / "n.md").write_text("first")
+    workspace.commit_turn(turn(1, 1, snapshot=snapshot(words=b"one")), {})
+    first = workspace.commit_pass(1, "rejected")
+    (files / "old.md").unlink()
+    (files / "notes" / "n.md").write_text("second")
+    (files / "new.md").write_text("new")
+    workspace.commit_turn(turn(2, 1, snapshot=snapshot(words=b"two", more=b"x")), {})
+    return first
+
+
+def is_as_after_the_first(workspace):
+    files = workspace.model_folder
+    there = {path.name: path.read_text() for path in files.rglob("*") if path.is_file()}
+    variables = {each.name for each in workspace.snapshot().variables}
+    return (there, variables, workspace.answer().content) == (
+        {"old.md": "old", "n.md": "first"},
+        {"words"},
+        "draft 1.1",
+    )
+
+
+def test_what_a_pass_made_can_be_put_back_and_stays_in_its_turns(workspace, git):
+    one_after_another(workspace)
+    assert workspace.end_of(1) != workspace.end_of(0)
+    ended = workspace.commit_pass(2, "rejected", put_back=workspace.end_of(1))
+    assert is_as_after_the_first(workspace)
+    assert workspace.handed_in(2).content == "draft 2.1"
+    assert git("show", f"{ended.commit}^2:workspace/new.md") == "new"
+    assert git("status", "--porcelain") == ""
+    # What the next turn commits is told from what was put back.
+    (workspace.model_folder / "later.md").write_text("later")
+    workspace.commit_turn(turn(3, 1, snapshot=snapshot(words=b"one")), {})
+    assert workspace.files("workspace/") == ["workspace/later.md", "workspace/notes/n.md", "workspace/old.md"]
+
+
+def test_everything_may_be_put_back_to_the_beginning(workspace):
+    one_after_another(workspace)
+    workspace.commit_pass(2, "rejected", put_back=workspace.end_of(0))
+    assert [path for path in workspace.model_folder.rglob("*") if path.is_file()] == []
+    assert workspace.snapshot().variables == ()
+    assert workspace.answer().content == ""
+
+
+def test_a_runner_that_is_killed_before_the_files_are_put_back_loses_and_sets_aside_nothing(
+    workspace, run_folder
+):
+    one_after_another(workspace)
+    before = {
+        path: path.read_bytes() for path in run_folder.joinpath("workspace").rglob("*") if path.is_file()
+    }
+    answer = (run_folder / "answer.md").read_bytes()
+    workspace.commit_pass(2, "rejected", put_back=workspace.end_of(1))
+    workspace.close()
+    # As the disk would be if the commit were the last thing that happened.
+    for path in run_folder.joinpath("workspace").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    for path, data in before.items():
+        path.write_bytes(data)
+    (run_folder / "answer.md").write_bytes(answer)
+    with Workspace.open(run_folder) as again:
+        assert is_as_after_the_first(again)
+        assert again.set_aside is None
+
+
 def test_the_journal_is_empty_after_the_commit_that_holds_its_calls(workspace):
     workspace.journal.append(call("root"))
     workspace.commit_turn(turn(calls=workspace.journal.calls()), {})

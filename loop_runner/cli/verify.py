@@ -1,0 +1,84 @@
+"""``verify``: run the verifiers of a finished run once more, from the folder or any clone of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loop_runner import text
+from loop_runner.cli import output
+from loop_runner.cli.folders import find_run
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.option("--at", metavar="COMMIT", help="What to verify; default: HEAD.")
+@click.option(
+    "--task-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the inputs lie here, if not where the run found them.",
+)
+@click.option(
+    "--ask-again", is_flag=True, help="Ask models anew, and pay, instead of taking recorded replies."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def verify(run_name: str, at: str | None, task_dir: Path | None, ask_again: bool, as_json: bool) -> int:
+    """Run the verifiers of a finished run once more, and say for each whether it says the same.
+
+    A plain `git clone` of the run folder is enough; verifiers that read the inputs need these as well. Exit
+    codes: 0 accepted as proven, 3 something is different or was not accepted, 4 a verifier could not be run.
+
+    \b
+    Example:  loop-runner verify runs/contract-review
+    """
+    from loop_runner import reverify, runs
+
+    folder = find_run(run_name)
+    found = reverify.verify_run(
+        folder, runs.Surroundings(os.environ), at=at, task_dir=task_dir, ask_again=ask_again
+    )
+    code = reverify.exit_code(found)
+    if as_json:
+        output.write_json(_as_json(found, code))
+        return code
+    what = "the proof" if found.has_proof else "the verdict"
+    output.write(f"pass {found.pass_number} at {found.commit[:12]}, against {what} of that pass")
+    for fault in found.faults:
+        output.write(f"  different  {fault}")
+    for gate in found.gates:
+        then = f"{gate.recorded or 'not recorded'} then, " if gate.status == "different" else ""
+        same_output = {True: ", same output", False: ", other output", None: ""}[gate.is_output_same]
+        output.write(
+            f"  {gate.status:<9}  {text.one_line(gate.verifier)}: {then}{gate.now or 'not run'}{same_output}"
+        )
+        if gate.detail:
+            output.write(f"             {text.one_line(gate.detail, 300)}")
+    output.write(_headline(found, code))
+    return code
+
+
+def _headline(found: Any, code: int) -> str:
+    if code == 0:
+        return "VERIFIED again: every verifier accepts the committed answer, as the proof says"
+    if code == 4:
+        return "BROKEN: a verifier could not be run here, so the proof was not checked"
+    if found.status == "same":
+        return "UNVERIFIED: the verifiers say what they said, and that was no acceptance"
+    return "DIFFERENT: this is not what was proven"
+
+
+def _as_json(found: Any, code: int) -> dict[str, Any]:
+    return {
+        "status": found.status,
+        "verified": code == 0,
+        "commit": found.commit,
+        "pass": found.pass_number,
+        "has_proof": found.has_proof,
+        "faults": list(found.faults),
+        "verifiers": [asdict(gate) for gate in found.gates],
+        "requests": found.requests,
+    }

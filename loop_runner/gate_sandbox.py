@@ -1,0 +1,168 @@
+"""The sandbox of verifiers: the kernel's confinement, with the programs of the machine to be seen in it.
+
+Owns what of the machine a verifier's program may read: system folders and what the search path leads to,
+never a home. Everything that keeps a kernel in keeps a verifier in, except that the network may be opened
+by the task and that amounts are larger. Starts each program through a small Python, which gives up rights
+first and then becomes the program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from loop_runner import process
+from loop_runner.kernel.sandbox import probe, require_tier
+from loop_runner.kernel.wrap import MIB, Limits, wrap
+from loop_runner.records import SandboxTier
+from loop_runner.verify import Job
+
+# Address space is left alone: node, Java and Go reserve far more of it than they use.
+_LIMITS = Limits(
+    memory_bytes=1 << 46,
+    total_memory_bytes=8192 * MIB,
+    processes=1024,
+    open_files=8192,
+    file_bytes=8192 * MIB,
+    tmp_bytes=2048 * MIB,
+)
+_SYSTEM = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store", "/gnu/store"),
+    *("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts", "/etc/localtime", "/etc/timezone"),
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/mime.types"),
+    *("/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/fonts", "/etc/protocols", "/etc/services"),
+)
+_FOR_THE_NETWORK = ("/etc/resolv.conf", "/etc/gai.conf", "/run/systemd/resolve")
+_PARTS = (
+    "bin",
+    "lib",
+    "lib64",
+    "libexec",
+    "include",
+    "pyvenv.cfg",
+)  # of an installation; no ``share``, no settings
+# Rights are given up before this runs. Python ignores two signals that the program must not.
+_START = """\
+import json, os, signal, sys
+job = json.loads(sys.argv[1])
+for number in signal.SIGPIPE, signal.SIGXFSZ:
+    signal.signal(number, signal.SIG_DFL)
+try:
+    os.chdir(job["cwd"])
+    os.execve(job["argv"][0], job["argv"], {**os.environ, **job["env"]})
+except OSError as error:
+    os.write(2, f"{job['argv'][0]} could not be started: {error.strerror}\\n".encode())
+    os._exit(126)
+"""
+
+
+class GateSandbox:
+    """A ``Fence``. Refuses, as the kernel does, a machine that gives less than ``tier`` (None: A or B)."""
+
+    def __init__(self, tier: SandboxTier | None = None) -> None:
+        self._tier = tier
+
+    def run(self, job: Job) -> process.Finished:
+        """See ``Fence``. Raises ``EnvironmentFault`` when the required tier is not there."""
+        report = probe()
+        require_tier(report, self._tier)
+        private = job.scratch / "private"
+        told = {"argv": job.argv, "cwd": str(job.cwd), "env": _own_settings(job.env)}
+        launcher = [sys.executable, "-S", "-P", "-s", "-X", "utf8", "-c", _START, json.dumps(told)]
+        wrapped = wrap(
+            replace(report.layers, network=job.network),
+            launcher,
+            {"LANG": "C.UTF-8"},
+            workspace=job.scratch,
+            private_dir=private,
+            read_only=_shown(job),
+            limits=_LIMITS,
+        )
+        try:
+            started = wrapped.start(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            ended = process.finish(
+                started,
+                timeout_s=job.timeout_s,
+                stdin=job.stdin,
+                max_output_bytes=job.max_output_bytes,
+            )
+        finally:
+            wrapped.ended()
+        return _as_it_ended(ended) if wrapped.in_bubblewrap else ended
+
+    def describe(self, *, network: bool) -> Mapping[str, Any]:
+        """See ``Fence``."""
+        report = probe()
+        open_ones = [each for each in report.not_enforced if not (network and "network" in each)]
+        if network:
+            open_ones.append("the network is open, as the task says")
+        open_ones.append(
+            "programs and settings of the system can be read; memory of each process has no limit"
+        )
+        return {"tier": report.tier, "network": network, "not_enforced": open_ones}
+
+
+def _own_settings(env: Mapping[str, str]) -> dict[str, str]:
+    """All but what the sandbox sets itself: its home and its temporary folder."""
+    return {name: value for name, value in env.items() if name not in ("HOME", "TMPDIR")}
+
+
+def _as_it_ended(ended: process.Finished) -> process.Finished:
+    """Bubblewrap says 128 and the signal where the program was killed."""
+    code = ended.exit_code
+    if code is not None and code > 128 and code - 128 in {each.value for each in signal.Signals}:
+        return replace(ended, exit_code=128 - code)
+    return ended
+
+
+def _shown(job: Job) -> list[str]:
+    system = [*_SYSTEM, *(_FOR_THE_NETWORK if job.network else ())]
+    folders = job.env.get("PATH", "").split(os.pathsep)
+    beside = Path(job.argv[0]).parent
+    found = [*system, *_installations([*folders, *([str(beside)] if beside.name == "bin" else [])])]
+    mine = [str(path) for path in job.shown if os.path.lexists(path)]
+    return [*dict.fromkeys([path for path in found if _is_open(path)] + mine)]
+
+
+def _installations(folders: Iterable[str]) -> Iterator[str]:
+    """What programs in these folders need: the folder, libraries beside it, a virtual environment's base."""
+    home = Path.home()
+    for folder in folders:
+        path = Path(folder)
+        if not path.is_absolute() or not os.path.isdir(path) or path in (home, *home.parents):  # noqa: PTH112
+            continue
+        yield folder
+        if path.name in ("bin", "sbin") and path.parent not in (home, *home.parents):
+            yield from (str(path.parent / part) for part in _PARTS)
+            yield from _base(path.parent / "pyvenv.cfg")
+
+
+def _base(settings: Path) -> Iterator[str]:
+    """The Python that a virtual environment was made from."""
+    try:
+        lines = settings.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        name, _, value = line.partition("=")
+        if name.strip() == "home" and Path(value.strip()).name == "bin":
+            prefix = Path(value.strip()).parent
+            yield from (str(prefix / part) for part in _PARTS)
+
+
+def _is_open(path: str) -> bool:
+    """Whether it is there, and open to any user: the program may be another one than we are."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError:
+        return False
+    wanted = 0o005 if stat.S_ISDIR(mode) else 0o004
+    return os.geteuid() != 0 or mode & wanted == wanted

@@ -1,0 +1,204 @@
+"""Whether a run gets anywhere: equal passes, passes that made it worse, and what follows from either.
+
+Everything is decided from what the passes' verdicts say, which is committed, so that a run that is killed and
+goes on decides the same. Pure functions over plain data: nothing here reads git, asks a model or writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from loop_runner.config import NoProgress
+from loop_runner.records import Block, Rejected, VerifierReport
+from loop_runner.text import one_line
+
+Kind = Literal["go", "prompt", "model", "temperature", "restart", "stop"]
+
+NO_PROGRESS = "no progress"  # how the reason of a run that got nowhere begins
+
+_TEMPERATURE = 1.0
+_MAX_LESSONS = 5
+_WITH_TEMPERATURE = ("openai:", "local:")  # providers that take one
+
+
+@dataclass(frozen=True, slots=True)
+class PassState:
+    """What a finished pass left behind."""
+
+    number: int
+    score: float
+    files: str  # hash of the model's files and the answer
+    answer: str  # hash of the answer alone
+    failures: str  # hash of what failed
+    reason: str  # first line of what the next pass was told
+    restored: int | None = None  # the pass whose files were put back behind it; 0: the beginning
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the next pass does about the passes before it."""
+
+    kind: Kind = "go"
+    equal: int = 0  # passes in a row that ended the same
+    model: str = ""
+    temperature: float | None = None
+    from_pass: int | None = None  # with "restart": whose files it begins with; 0: the beginning
+
+
+def state_of(
+    number: int, decision: Block, *, files: str, answer: str, restored: int | None = None
+) -> PassState:
+    """The state of a rejected pass. ``files`` and ``answer`` are hashes of the committed bytes."""
+    return PassState(
+        number,
+        decision.score,
+        _hash([files, answer]),
+        answer,
+        _hash(_failures(decision)),
+        one_line(_headline(decision.reason), 200),
+        restored,
+    )
+
+
+def as_json(state: PassState) -> dict[str, Any]:
+    """For ``verdict.json``."""
+    return {"files": state.files, "answer": state.answer, "failures": state.failures}
+
+
+def from_verdict(number: int, verdict: Mapping[str, Any]) -> PassState:
+    """The state that ``verdict.json`` of a pass tells; one of an older run equals no other."""
+    said = verdict.get("state", {})
+    unique = f"pass {number}"
+    return PassState(
+        number,
+        float(verdict.get("score", 0.0)),
+        str(said.get("files", unique)),
+        str(said.get("answer", unique)),
+        str(said.get("failures", unique)),
+        one_line(_headline(str(verdict.get("reason", ""))), 200),
+        verdict.get("next", {}).get("from_pass"),
+    )
+
+
+def next_step(passes: Sequence[PassState], settings: NoProgress, root: str) -> Step:
+    """What to do after ``passes`` (all of the run, the oldest first): nothing new, a strategy, or stop."""
+    if not passes:
+        return Step()
+    # The same files say it surely. The same answer alone, beside notes that went on changing, says it later.
+    same = _streak([(one.files, one.failures) for one in passes])
+    same_answer = _streak([(one.answer, one.failures) for one in passes])
+    level = max(same - settings.passes, same_answer - 2 * settings.passes)
+    equal = same if same >= settings.passes else same_answer
+    if level < 0:
+        return Step("go", equal)
+    steps = _strategies(settings, root)
+    if level >= len(steps):
+        return Step("stop", equal)
+    step = steps[level]
+    from_pass = _another(passes) if step.kind == "restart" else None
+    return Step(step.kind, equal, step.model, step.temperature, from_pass)
+
+
+def regression(passes: Sequence[PassState]) -> int | None:
+    """The best pass before the last one, when the last one scored below it; else None."""
+    *before, last = passes
+    best = max(before, key=lambda one: (one.score, one.number), default=None)
+    return best.number if best is not None and last.score < best.score else None
+
+
+def lessons(passes: Sequence[PassState]) -> list[str]:
+    """One line for each pass that scored below an earlier one: what it was rejected for."""
+    found, best = [], None
+    for one in passes:
+        if best is not None and one.score < best.score:
+            found.append(
+                f"pass {one.number} scored {one.score:.2f}, below the {best.score:.2f} of pass {best.number}:"
+                f" {one.reason}"
+            )
+        else:
+            best = one
+    return found[-_MAX_LESSONS:]
+
+
+def notes(passes: Sequence[PassState], step: Step) -> list[str]:
+    """What the next pass is told about its own course, in our words."""
+    told = []
+    if passes and passes[-1].restored is not None:
+        at = passes[-1].restored
+        what = f"as pass {at} left them" if at else "as they were at the very beginning"
+        then = next((one.reason for one in passes if one.number == at), "")
+        failed = f" What failed in it: {then}" if then else ""
+        told.append(f"Your files, variables and the answer were put back: they are {what}.{failed}")
+    if step.kind in ("prompt", "model", "temperature", "restart"):
+        told.append(
+            f"The last {step.equal} passes ended with the same answer and the same failures. Doing the same "
+            "again cannot succeed. Before anything else, write down in one line what was tried and why it "
+            "failed; then take another way: other evidence, another method, another reading of the task."
+        )
+    return told
+
+
+def stop_reason(step: Step) -> str:
+    """Why a run without progress ended."""
+    return (
+        f"{NO_PROGRESS}: {step.equal} passes in a row ended with the same answer and the same failures, "
+        "and every other strategy was tried"
+    )
+
+
+def _strategies(settings: NoProgress, root: str) -> list[Step]:
+    steps: list[Step] = []
+    for kind in settings.then:
+        if kind == "model" and settings.models:
+            steps += [Step("model", model=model) for model in settings.models if model != root]
+        elif kind == "model" and root.startswith(_WITH_TEMPERATURE):
+            steps.append(Step("temperature", temperature=_TEMPERATURE))
+        elif kind in ("prompt", "restart"):
+            steps.append(Step(kind))  # type: ignore[arg-type]
+    return steps
+
+
+def _another(passes: Sequence[PassState]) -> int:
+    """The best-scored pass that ended differently from the last one; 0 (the beginning) when there is none."""
+    last = passes[-1]
+    others = [one for one in passes if one.files != last.files]
+    best = max(others, key=lambda one: (one.score, one.number), default=None)
+    return 0 if best is None else best.number
+
+
+def _streak(keys: Sequence[object]) -> int:
+    count = 0
+    for key in reversed(keys):
+        if key != keys[-1]:
+            break
+        count += 1
+    return count
+
+
+def _failures(decision: Block) -> list[object]:
+    """What failed: names, and scores but for those that models gave, which differ by chance."""
+    if not decision.reports:
+        return [decision.reason]
+    return [
+        [one.verifier, None if "votes" in one.verdict.record else round(one.verdict.score, 2)]
+        for one in _leaves(decision.reports)
+        if isinstance(one.verdict, Rejected)
+    ]
+
+
+def _leaves(reports: Sequence[VerifierReport]) -> list[VerifierReport]:
+    return [leaf for one in reports for leaf in (_leaves(one.members) if one.members else [one])]
+
+
+def _headline(reason: str) -> str:
+    """The first failure in ``reason``; the line above it only counts."""
+    lines = [line for line in reason.split("\n") if line.strip()]
+    return next((line for line in lines if line.startswith("Failed: ")), lines[0] if lines else "")
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

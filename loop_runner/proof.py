@@ -1,0 +1,166 @@
+"""What shows that an answer was verified, in a file that anybody can check: ``proof.json``.
+
+Owns its format and that of ``verdict.json`` (docs/proof.md). Plain data in, plain data out: it holds hashes,
+verdicts and versions, never a clock or a place on this machine's disk that a run made for itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loop_runner import __version__
+from loop_runner.records import Accepted, Allow, Block, Broken, Rejected, Verdict, VerifierReport
+
+PATH = "proof.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What was verified."""
+
+    name: str
+    pass_number: int
+    turn: int
+    tree: str  # git's id of the verified tree: of the last parent of the pass's commit
+    answer: bytes
+    task: bytes
+    prompt: bytes
+    inputs: bytes  # inputs.json
+
+
+def proof_of(subject: Subject, decision: Allow, sandbox: Mapping[str, Any]) -> dict[str, Any]:
+    """``proof.json`` of an accepted answer."""
+    return {
+        "format": FORMAT,
+        "run": subject.name,
+        "pass": subject.pass_number,
+        "turn": subject.turn,
+        "tree": subject.tree,
+        "answer_sha256": sha256(subject.answer),
+        "task_sha256": sha256(subject.task),
+        "prompt_sha256": sha256(subject.prompt),
+        "inputs_sha256": sha256(subject.inputs),
+        "gates": [report_as_json(report) for report in decision.reports],
+        "sandbox": dict(sandbox),
+        "versions": {"loop-runner": __version__, "python": platform.python_version()},
+    }
+
+
+def decision_as_json(decision: Allow | Block) -> dict[str, Any]:
+    """The part of ``verdict.json`` that says what was decided and what each verifier said."""
+    is_allowed = isinstance(decision, Allow)
+    return {
+        "decision": "allow" if is_allowed else "block",
+        "reason": "" if isinstance(decision, Allow) else decision.reason,
+        "score": 1.0 if isinstance(decision, Allow) else decision.score,
+        "reports": [report_as_json(report) for report in decision.reports],
+    }
+
+
+def decision_from(said: Mapping[str, Any]) -> Allow | Block:
+    """What ``verdict.json`` says was decided, its reports with what decides about the next pass."""
+    reports = tuple(_report_from(one) for one in said.get("reports", ()))
+    if said["decision"] == "allow":
+        return Allow(reports)
+    return Block(str(said["reason"]), reports, float(said.get("score", 0.0)))
+
+
+def _report_from(said: Mapping[str, Any]) -> VerifierReport:
+    evidence, score = str(said.get("evidence", "")), float(said.get("score", 0.0))
+    verdicts: dict[str, Verdict] = {
+        "accepted": Accepted(evidence, score, record=said.get("record", {})),
+        "rejected": Rejected(str(said.get("reason", "")), evidence, score, record=said.get("record", {})),
+    }
+    verdict: Verdict = verdicts.get(str(said["verdict"])) or Broken(str(said.get("reason", "")))
+    members = tuple(_report_from(one) for one in said.get("members", ()))
+    return VerifierReport(str(said["verifier"]), verdict, float(said.get("weight", 1)), members)
+
+
+def report_as_json(report: VerifierReport) -> dict[str, Any]:
+    """One verifier's part of a verdict, its members' in it."""
+    verdict = report.verdict
+    data: dict[str, Any] = {"verifier": report.verifier, "verdict": verdict_name(report)}
+    if isinstance(verdict, Rejected | Broken):
+        data["reason"] = verdict.reason
+    if isinstance(verdict, Accepted | Rejected):
+        data |= {"evidence": verdict.evidence, "score": verdict.score}
+        if verdict.record:
+            data["record"] = dict(verdict.record)
+    if report.weight != 1:
+        data["weight"] = report.weight
+    if report.members:
+        data["members"] = [report_as_json(member) for member in report.members]
+    return data
+
+
+def verdict_name(report: VerifierReport) -> str:
+    """``accepted``, ``rejected`` or ``broken``."""
+    return type(report.verdict).__name__.lower()
+
+
+def to_bytes(data: Mapping[str, Any]) -> bytes:
+    """As all files of the runner's own are written."""
+    return (json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def sha256(data: bytes) -> str:
+    """Hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+# ── comparing ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One verifier, then and now."""
+
+    verifier: str
+    recorded: str  # accepted, rejected; "" when the record does not name it
+    now: str
+    status: str  # same, different, broken
+    detail: str = ""
+    is_output_same: bool | None = None  # None: it has no output, or nothing is recorded of it
+
+
+def compare(recorded: Sequence[Mapping[str, Any]], now: Sequence[VerifierReport]) -> list[Compared]:
+    """Each verifier of a re-run beside what the proof (or the verdict) says of it; members after groups."""
+    before = {str(one["verifier"]): one for one in _flat(recorded)}
+    rows = [
+        _compared(before.pop(one["verifier"], {}), one)
+        for one in _flat([report_as_json(each) for each in now])
+    ]
+    # ``any`` asks no further than it must, so a member may be missing on either side; a verifier may not.
+    named = {str(one["verifier"]) for one in recorded}
+    gone = [name for name in before if name in named]
+    return rows + [
+        Compared(name, str(before[name]["verdict"]), "", "different", "it was not run") for name in gone
+    ]
+
+
+def _flat(reports: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [each for one in reports for each in (one, *_flat(one.get("members", ())))]
+
+
+def _compared(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Compared:
+    was, is_now = str(recorded.get("verdict", "")), str(now["verdict"])
+    status = "broken" if is_now == "broken" else "same" if was == is_now else "different"
+    then, today = recorded.get("record", {}), now.get("record", {})
+    outputs = (then.get("output_sha256"), today.get("output_sha256"))
+    notes = [str(now.get("reason", ""))] if status != "same" else []
+    if then.get("interpreter") and then["interpreter"] != today.get("interpreter"):
+        notes.append(f"another program here: {dict(today.get('interpreter') or {}).get('path', 'none')}")
+    return Compared(
+        str(now["verifier"]),
+        was,
+        is_now,
+        status,
+        "; ".join(note for note in notes if note),
+        None if None in outputs else outputs[0] == outputs[1],
+    )

@@ -1,0 +1,219 @@
+"""Runs the verifiers of a finished pass once more, from a run folder or any clone of it, and compares.
+
+Everything comes from the commit: answer, files, the task, the verifiers' own programs and the replies of the
+models that they asked. Only the inputs must be there as well, for verifiers that read them. Takes no lock and
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loop_runner import config, inputs, proof, verify
+from loop_runner.budget import Budget, Ledger
+from loop_runner.config import Task
+from loop_runner.errors import ConfigError, WorkspaceError
+from loop_runner.gate_sandbox import GateSandbox
+from loop_runner.loop import checked_out
+from loop_runner.model import registry
+from loop_runner.model.switchboard import Switchboard
+from loop_runner.panel import LivePanel, RecordedPanel
+from loop_runner.proof import Compared
+from loop_runner.records import Allow, Call, Decision, Inputs
+from loop_runner.runs import Surroundings, pinned_in
+from loop_runner.stop_hook import StopHook
+from loop_runner.verify import Means, Submission
+from loop_runner.workspace import checkout, layout
+from loop_runner.workspace.history import Entry, History, parsing
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """What a re-run found. ``faults`` are committed bytes that are not what the proof says."""
+
+    commit: str
+    pass_number: int
+    has_proof: bool
+    is_accepted: bool  # every verifier accepts now
+    gates: tuple[Compared, ...]
+    faults: tuple[str, ...]
+    requests: int  # asked and paid for now
+
+    @property
+    def status(self) -> str:
+        """``same``, ``different`` or ``broken``."""
+        if self.faults or any(gate.status == "different" for gate in self.gates):
+            return "different"
+        return "broken" if any(gate.status == "broken" for gate in self.gates) else "same"
+
+
+def verify_run(
+    folder: Path,
+    around: Surroundings,
+    *,
+    at: str | None = None,
+    task_dir: Path | None = None,
+    ask_again: bool = False,
+) -> Recheck:
+    """Run the verifiers again on what the commit ``at`` (None: HEAD) holds.
+
+    ``task_dir``: where the task's inputs lie now. ``ask_again``: models are asked anew, and paid, instead of
+    taking their recorded replies. Raises ``WorkspaceError`` or ``ConfigError`` without a verdict.
+    """
+    with History(folder) as history:
+        commit = _commit(history, at)
+        entry = _finished_pass(history, commit)
+        record, has_proof = _record(history, entry, commit)
+        task = _task(history, commit, folder, task_dir)
+        with parsing(folder, "inputs.json"):
+            texts = inputs.from_json(_text(history, "inputs.json", commit), task.base_dir)
+        with _asking(history, entry, task, around, ask_again=ask_again) as (panel, log):
+            decision = _decide(history, commit, entry, task, texts, panel)
+        return Recheck(
+            commit,
+            entry.checkpoint.pass_number,
+            has_proof,
+            isinstance(decision, Allow),
+            tuple(proof.compare(record.get("gates", record.get("reports", ())), decision.reports)),
+            tuple(_faults(history, entry, commit, record)) if has_proof else (),
+            len(log),
+        )
+
+
+def _commit(history: History, at: str | None) -> str:
+    try:
+        return history.commit(f"{at or 'HEAD'}^{{commit}}").oid
+    except WorkspaceError:
+        raise ConfigError(
+            f"{history.folder} has no commit {at!r}",
+            why="what is verified is what a commit holds",
+            hint=f"`loop-runner log {history.folder}` lists them",
+        ) from None
+
+
+def _finished_pass(history: History, commit: str) -> Entry:
+    """The end of the newest pass in ``commit``."""
+    for entry in history.commits(first_parent=True, at=commit):
+        if entry.is_pass:
+            return entry
+    raise WorkspaceError(
+        f"no pass was finished at {commit[:12]}",
+        why="there is no verdict that could be compared",
+        hint="name the commit of a pass: --at COMMIT",
+    )
+
+
+def _record(history: History, entry: Entry, commit: str) -> tuple[Mapping[str, Any], bool]:
+    """The proof, if the commit has one; else what the pass's verdict says."""
+    path = f"{layout.pass_folder(entry.checkpoint.pass_number)}/verdict.json"
+    for name, is_proof in ((proof.PATH, True), (path, False)):
+        data = history.read(name, commit)
+        if data is not None:
+            with parsing(history.folder, name):
+                return dict(json.loads(data)), is_proof
+    raise WorkspaceError(f"{history.folder} is damaged: there is no {path}", exit_code=4)
+
+
+def _task(history: History, commit: str, folder: Path, task_dir: Path | None) -> Task:
+    overrides = () if task_dir is None else (("task_dir", str(task_dir.absolute())),)
+    source = _text(history, "task.yaml", commit)
+    # The programs were pinned under the folder that the run knew, wherever the inputs lie now.
+    task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
+    return replace(task, prompt=_text(history, "prompt.md", commit))
+
+
+def _decide(
+    history: History, commit: str, entry: Entry, task: Task, texts: Inputs, panel: LivePanel | RecordedPanel
+) -> Decision:
+    programs = pinned_in(history.folder, lambda path: history.read(path, commit), is_frozen=True)
+    fence = GateSandbox(task.kernel.require_tier)
+    with parsing(history.folder, "task.yaml"):
+        pinned_at = config.parse_task(
+            _text(history, "task.yaml", commit), label="task.yaml", base_dir=history.folder
+        ).base_dir
+    verifiers = verify.build(task.verifiers, pinned_at, Means(fence, panel, programs))
+    earlier = tuple(
+        history.answer(each.parents[-1]).content
+        for each in reversed(history.commits(first_parent=True, at=commit))
+        if each.is_pass and each.checkpoint.pass_number < entry.checkpoint.pass_number
+    )
+    answer = history.answer(commit).content
+    with checked_out(lambda into: checkout.write(history, commit, into)) as folder:
+        return StopHook(verifiers, retries=1).decide(Submission(answer, folder, texts, task.prompt, earlier))
+
+
+def _faults(history: History, entry: Entry, commit: str, record: Mapping[str, Any]) -> Iterator[str]:
+    """What of the proof does not fit the committed bytes."""
+    for key, path in (
+        ("answer_sha256", "answer.md"),
+        ("task_sha256", "task.yaml"),
+        ("prompt_sha256", "prompt.md"),
+        ("inputs_sha256", "inputs.json"),
+    ):
+        if proof.sha256(history.read(path, commit) or b"") != record.get(key):
+            yield f"{path} is not what was proven"
+    if history.commit(entry.parents[-1]).tree != record.get("tree"):
+        yield "the commit before the verdict is not the one that was proven"
+    pinned = pinned_in(history.folder, lambda path: history.read(path, commit), is_frozen=True)
+    hashes = {one.place.removeprefix("task/"): one.sha256 for one in pinned.files.values()}
+    for gate in record.get("gates", ()):
+        for name, sha256 in gate.get("record", {}).get("programs", {}).items():
+            if hashes.get(name) != sha256:
+                yield f"the program {name} of {gate['verifier']} is not the one that was proven"
+
+
+class _InMemory:
+    """A ``CallLog`` of replies that nobody keeps."""
+
+    def __init__(self) -> None:
+        self.calls: dict[tuple[str, int], Call] = {}
+
+    def find(self, fingerprint: str, occurrence: int) -> Call | None:
+        return self.calls.get((fingerprint, occurrence))
+
+    def append(self, call: Call) -> None:
+        self.calls[call.fingerprint, call.occurrence] = call
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+
+@contextmanager
+def _asking(
+    history: History, entry: Entry, task: Task, around: Surroundings, *, ask_again: bool
+) -> Iterator[tuple[LivePanel | RecordedPanel, _InMemory]]:
+    log, root = _InMemory(), task.model or ""
+    if not ask_again:
+        path = f"{layout.pass_folder(entry.checkpoint.pass_number)}/calls.jsonl"
+        with parsing(history.folder, path):
+            calls: Iterable[Call] = layout.calls_from_jsonl(
+                history.read(path, entry.checkpoint.commit) or b""
+            )
+        yield RecordedPanel(calls, model=root), log
+        return
+    switchboard = Switchboard(
+        lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env), log=log
+    )
+    try:
+        panel = LivePanel(switchboard, Ledger(Budget()), log, model=root)
+        panel.begin()
+        yield panel, log
+    finally:
+        switchboard.close()
+
+
+def _text(history: History, path: str, commit: str) -> str:
+    with parsing(history.folder, path):
+        return (history.read(path, commit) or b"").decode()
+
+
+def exit_code(found: Recheck) -> int:
+    """0: accepted as the proof says; 3: something differs or was not accepted; 4: a verifier is broken."""
+    if found.status == "broken":
+        return 4
+    return 0 if found.status == "same" and found.is_accepted and found.has_proof else 3

@@ -1,0 +1,209 @@
+"""One run of one program for a verifier: its folders, what it is told, and how it is started.
+
+Owns the layout (the checkout read-only, the pinned programs, a scratch folder that is thrown away) and the
+environment, of which nothing is the runner's but the search path. Relies on a ``Fence`` for the sandbox.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loop_runner import process
+from loop_runner.records import Inputs
+from loop_runner.verify.verifier import Fence, Job, Submission
+
+_OUTPUT_BYTES = 64 * 1024
+_RESULT_BYTES = 1024 * 1024
+
+
+class GateFault(Exception):  # noqa: N818 - becomes a ``Broken``
+    """The program could not be run; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The folders of one run. ``checkout`` is where the program starts."""
+
+    folder: Path
+    checkout: Path
+    env: dict[str, str]
+    inputs: Inputs
+    fence: Fence
+
+    @property
+    def programs(self) -> Path:
+        """Where the pinned programs are laid out, by ``Program.place``."""
+        return self.folder / "programs"
+
+    @property
+    def scratch(self) -> Path:
+        """The one folder that the program may write."""
+        return self.folder / "scratch"
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes,
+        network: bool,
+        shown: Sequence[Path] = (),
+    ) -> process.Finished:
+        """Run ``argv`` to its end; paths of this run's folders are taken out of its output."""
+        program = find_program(argv[0])
+        there = [text.path for text in self.inputs.texts if os.path.exists(text.path)]  # noqa: PTH110
+        ended = self.fence.run(
+            Job(
+                argv=(program, *argv[1:]),
+                cwd=self.checkout,
+                env=self.env,
+                scratch=self.scratch,
+                shown=(
+                    self.checkout,
+                    self.programs,
+                    self.folder / "inputs.json",
+                    Path(program),
+                    *shown,
+                    *there,
+                ),
+                timeout_s=timeout_s,
+                stdin=stdin,
+                network=network,
+                max_output_bytes=_OUTPUT_BYTES,
+            )
+        )
+        return replace(ended, output=self.without_paths(ended.output))
+
+    def without_paths(self, text: str) -> str:
+        """``text`` with names that mean the same in every run: these folders are elsewhere each time."""
+        for folder in (self.checkout, self.programs / "task", self.programs):
+            text = text.replace(f"{folder}/", "")
+        return text.replace(str(self.checkout), ".").replace(str(self.folder), "/gate")
+
+    def result(self) -> dict[str, Any] | None:
+        """The JSON object that the program wrote into the file that ``LOOP_RESULT`` names; else None."""
+        try:
+            fd = os.open(
+                self.scratch / "result.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+        except OSError:
+            return None
+        with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
+            data = file.read(_RESULT_BYTES)
+        with suppress(ValueError, RecursionError):
+            said = json.loads(data)
+            return said if isinstance(said, dict) else None
+        return None
+
+
+@contextmanager
+def prepared(
+    submission: Submission, fence: Fence, lay_out: Callable[[Path], str], *, writable: bool = False
+) -> Iterator[Gate]:
+    """The folders for one run, gone afterwards. ``lay_out(folder)`` puts the programs there or says why not.
+
+    ``writable``: the program starts in a copy of the checkout that it may change, instead of the checkout.
+    Raises ``GateFault`` when the folders cannot be made.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="loop-runner-gate-"))
+    try:
+        try:
+            gate = _lay_out(folder, submission, fence, lay_out, writable=writable)
+        except (OSError, shutil.Error) as error:
+            raise GateFault(f"the folders for it could not be made: {error}") from error
+        yield gate
+    finally:
+        _remove(folder)
+
+
+def _lay_out(
+    folder: Path, submission: Submission, fence: Fence, lay_out: Callable[[Path], str], *, writable: bool
+) -> Gate:
+    scratch = folder / "scratch"
+    for name in ("home", "tmp", "private"):
+        (scratch / name).mkdir(parents=True)
+    if missing := lay_out(folder / "programs"):
+        raise GateFault(missing)
+    checkout = submission.checkout
+    if writable:
+        checkout = _writable_copy(submission.checkout, scratch / "checkout")
+    listing = [
+        {"name": one.name, "path": str(one.path), "sha256": one.sha256} for one in submission.inputs.texts
+    ]
+    (folder / "inputs.json").write_text(json.dumps(listing, indent=1), encoding="utf-8")
+    (folder / "inputs.json").chmod(0o644)
+    env = {
+        # The user's own search path, and nothing else of their environment. A relative part of it would be
+        # looked up in the checkout, where the model's files are.
+        "PATH": os.pathsep.join(part for part in os.get_exec_path() if os.path.isabs(part)),  # noqa: PTH117
+        "HOME": str(scratch / "home"),
+        "TMPDIR": str(scratch / "tmp"),
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONHASHSEED": "0",
+        "LOOP_ANSWER": str(checkout / "answer.md"),
+        "LOOP_WORKSPACE": str(checkout / "workspace"),
+        "LOOP_INPUTS": str(folder / "inputs.json"),
+        "LOOP_TASK_DIR": str(folder / "programs" / "task"),
+        "LOOP_RESULT": str(scratch / "result.json"),
+    }
+    return Gate(folder, checkout, env, submission.inputs, fence)
+
+
+def find_program(name: str) -> str:
+    """The absolute path of a program; raises ``GateFault`` when there is none that can be started."""
+    path = os.pathsep.join(part for part in os.get_exec_path() if os.path.isabs(part))  # noqa: PTH117
+    found = shutil.which(name, path=path) if "/" not in name else name
+    if found is None or not os.path.exists(found):  # noqa: PTH110
+        raise GateFault(f"{name} could not be started: there is no such program")
+    if not os.access(found, os.X_OK) or os.path.isdir(found):  # noqa: PTH112
+        raise GateFault(f"{name} could not be started: it is not executable")
+    return os.path.abspath(found)  # noqa: PTH100 - its links must stay: a virtual environment is known by them
+
+
+def hash_of(program: str) -> str:
+    """SHA-256 of a program of the machine's; "" when it cannot be read."""
+    try:
+        seen = os.stat(program)  # noqa: PTH116
+        return _hash(program, seen.st_mtime_ns, seen.st_size)
+    except OSError:
+        return ""
+
+
+@functools.lru_cache(maxsize=64)
+def _hash(program: str, _mtime_ns: int, _size: int) -> str:
+    with open(program, "rb") as file:  # noqa: PTH123
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _writable_copy(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target, symlinks=True, copy_function=shutil.copy)
+    for folder, _, files in os.walk(target):
+        os.chmod(folder, 0o700)  # noqa: PTH101 - `folder` is a str from os.walk
+        for name in files:
+            path = Path(folder, name)
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o600)
+    return target
+
+
+def _remove(folder: Path) -> None:
+    # Before the walk goes down: a folder without permissions cannot be looked into. (The standard
+    # library's TemporaryDirectory can raise here, even when it is told to ignore errors.)
+    for parent, names, _ in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with suppress(OSError):
+                if not path.is_symlink():
+                    path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,102 @@
+"""Verifiers made of verifiers: all of them, any of them, some counting for more than others.
+
+Owns what the members' verdicts make together and how a rejection is put into words. Asks nobody itself: the
+stop hook does, with its retries, and hands the reports in.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from loop_runner.records import Accepted, Broken, Rejected, Verdict, VerifierReport
+from loop_runner.text import cut_middle
+from loop_runner.verify.verifier import Submission, Verifier
+
+_EVIDENCE_CHARS = 4000  # for each verifier; the next prompt has a budget
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A verifier that counts for ``weight`` in the score; 1 is what the others count for."""
+
+    verifier: Verifier
+    weight: float
+
+    @property
+    def name(self) -> str:
+        """See ``Verifier``."""
+        return self.verifier.name
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        return self.verifier.requirement
+
+    def verify(self, submission: Submission) -> Verdict:
+        """See ``Verifier``."""
+        return self.verifier.verify(submission)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """``all`` accepts when every member does, ``any`` when one does."""
+
+    name: str
+    mode: Literal["all", "any"]
+    members: tuple[Verifier, ...]
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        asked = "; ".join(f"({number}) {one.requirement}" for number, one in enumerate(self.members, 1))
+        return f"{'all' if self.mode == 'all' else 'at least one'} of these must hold: {asked}"
+
+    def verify(self, submission: Submission) -> Verdict:
+        """Ask every member once; the stop hook asks them one by one instead."""
+        return self.combine([VerifierReport(one.name, one.verify(submission)) for one in self.members])
+
+    def is_settled(self, reports: Sequence[VerifierReport]) -> bool:
+        """True when no further member can change anything: ``any`` needs one, and others may cost money."""
+        return self.mode == "any" and any(isinstance(one.verdict, Accepted) for one in reports)
+
+    def combine(self, reports: Sequence[VerifierReport]) -> Verdict:
+        """The group's verdict. A broken member of ``any`` counts for nothing as long as another accepts."""
+        accepted = [one for one in reports if isinstance(one.verdict, Accepted)]
+        if len(accepted) == len(reports) or (accepted and self.mode == "any"):
+            evidence = "\n".join(f"{one.verifier}: accepted" for one in accepted)
+            return Accepted(evidence, score(reports) if self.mode == "all" else 1.0)
+        broken = [(one.verifier, one.verdict) for one in reports if isinstance(one.verdict, Broken)]
+        if broken:
+            reason = "; ".join(f"{name}: {verdict.reason}" for name, verdict in broken)
+            return Broken(reason, next((verdict.limit for _, verdict in broken if verdict.limit), ""))
+        told = "\n\n".join(
+            rejection(one.verifier, one.verdict) for one in reports if isinstance(one.verdict, Rejected)
+        )
+        asked = "all must" if self.mode == "all" else "one must"
+        return Rejected(
+            f"{len(accepted)} of {len(reports)} accepted it; {asked}",
+            told,
+            score(reports) if self.mode == "all" else max(_score(one) for one in reports),
+        )
+
+
+def score(reports: Sequence[VerifierReport]) -> float:
+    """The mean of the scores by weight; broken verifiers say nothing and are left out. 0 when all are."""
+    counted = [(one.weight, _score(one)) for one in reports if not isinstance(one.verdict, Broken)]
+    total = sum(weight for weight, _ in counted)
+    return sum(weight * value for weight, value in counted) / total if total else 0.0
+
+
+def rejection(name: str, verdict: Rejected) -> str:
+    """A rejection as the next pass is told it."""
+    said = f"Failed: {name}: {cut_middle(verdict.reason, _EVIDENCE_CHARS)}"
+    evidence = cut_middle(verdict.evidence.strip("\n"), _EVIDENCE_CHARS)
+    # Every line is indented: evidence holds what programs and models wrote, and must not pass for our words.
+    return f"{said}\n{textwrap.indent(evidence, '    ', lambda _: True)}" if evidence else said
+
+
+def _score(report: VerifierReport) -> float:
+    return 0.0 if isinstance(report.verdict, Broken) else report.verdict.score

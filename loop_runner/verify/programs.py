@@ -1,0 +1,264 @@
+"""The files that verifiers are made of, pinned: read once when the run begins, by hash and by bytes.
+
+A verifier runs from these bytes, laid out in a folder of its own, so that a run and a re-run from a clone
+use the same program. A file of the task's folder that is no longer what it was makes its verifier broken.
+Owns ``gates/`` of the run folder. Relies on the task's folder only while pins are made or compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loop_runner.errors import VerifierError
+
+INDEX = "gates/pins.json"
+_FILES = "gates/files/"
+_MAX_STORED_BYTES = 4 * 1024 * 1024  # a bigger file is known by its hash and taken from the task's folder
+_MAX_FILES = 2000
+# What a script may import or call without naming it on the command line lies beside it.
+_CODE = {".py", ".sh", ".bash", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".lua", ".r"}
+_LEFT_OUT = {"__pycache__", "node_modules", "site-packages"}
+_SYSTEM = ("/usr/", "/bin/", "/sbin/", "/lib", "/etc/", "/opt/", "/nix/", "/gnu/", "/proc/", "/dev/", "/sys/")
+_ELF = b"\x7fELF"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One pinned file."""
+
+    source: str  # its absolute path when it was pinned
+    place: str  # where it is laid out: "task/check.py", or "outside/1a2b3c4d/check.py"
+    sha256: str
+    size: int
+    is_executable: bool
+    data: bytes | None  # None: bigger than what is stored
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """All pinned files of a task. ``is_frozen``: the task's folder is not looked at (a re-run elsewhere)."""
+
+    files: Mapping[str, Program] = field(default_factory=dict)  # by source
+    is_frozen: bool = False
+
+    def place(self, path: Path) -> str | None:
+        """Where the file or folder that was at ``path`` is laid out; None when it is not pinned."""
+        source = os.path.normpath(path)
+        if source in self.files:
+            return self.files[source].place
+        inside = next((one for name, one in self.files.items() if name.startswith(f"{source}/")), None)
+        if inside is None:
+            return None
+        levels = inside.source.removeprefix(f"{source}/").count("/") + 1
+        return inside.place.rsplit("/", levels)[0]
+
+    def relied_on(self, paths: Iterable[Path]) -> list[Program]:
+        """The pinned files at or below ``paths`` and the code beside them, by place."""
+        found = {one.place: one for path in paths for one in self._company(os.path.normpath(path))}
+        return [found[place] for place in sorted(found)]
+
+    def _company(self, source: str) -> Iterator[Program]:
+        """What ``pin`` found for ``source``."""
+        if source not in self.files:
+            yield from (one for name, one in self.files.items() if name.startswith(f"{source}/"))
+            return
+        yield self.files[source]
+        folder, suffix = os.path.split(source)[0], Path(source).suffix
+        for name, one in self.files.items():
+            first, _, rest = name.removeprefix(f"{folder}/").partition("/")
+            if suffix.lower() not in _CODE or not name.startswith(f"{folder}/"):
+                continue
+            is_package = suffix == ".py" and f"{folder}/{first}/__init__.py" in self.files
+            if is_package if rest else Path(name).suffix == suffix:
+                yield one
+
+    def changed(self, programs: Iterable[Program]) -> str:
+        """Which of ``programs`` are no longer what was pinned, in words; "" when all are."""
+        if self.is_frozen:
+            return ""
+        names = [one.place.removeprefix("task/") for one in programs if _is_other(one)]
+        if not names:
+            return ""
+        verb = "has" if len(names) == 1 else "have"
+        return (
+            f"{', '.join(names[:5])} {verb} changed since the run began; put the old bytes back, or take the "
+            "new ones with `loop-runner resume RUN --repin`"
+        )
+
+    def lay_out(self, programs: Iterable[Program], into: Path) -> str:
+        """Write ``programs`` below ``into``, readable by everybody; what is missing, in words, or ""."""
+        (into / "task").mkdir(parents=True, exist_ok=True)
+        for one in programs:
+            data = one.data if one.data is not None else _stored_elsewhere(one)
+            if data is None:
+                return f"{one.source} is bigger than what a run keeps, and it is not there as it was pinned"
+            target = into / one.place
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            target.chmod(0o555 if one.is_executable else 0o444)
+        for folder, _, _ in os.walk(into):
+            Path(folder).chmod(0o755)
+        return ""
+
+    def with_missing(self, other: Programs) -> Programs:
+        """These, and those of ``other`` that were not pinned: files that were not there before."""
+        return Programs({**other.files, **self.files}, self.is_frozen)
+
+    def to_files(self) -> dict[str, bytes]:
+        """What the run folder keeps of them: path → bytes."""
+        listed = [
+            {
+                "source": one.source,
+                "place": one.place,
+                "sha256": one.sha256,
+                "size": one.size,
+                "is_executable": one.is_executable,
+                "is_stored": one.data is not None,
+            }
+            for one in sorted(self.files.values(), key=lambda one: one.place)
+        ]
+        stored = {_FILES + one.place: one.data for one in self.files.values() if one.data is not None}
+        return {INDEX: (json.dumps({"programs": listed}, indent=1) + "\n").encode(), **stored}
+
+    @classmethod
+    def from_files(cls, read: Callable[[str], bytes | None], *, is_frozen: bool = False) -> Programs:
+        """The inverse of ``to_files``; none for a run that pinned nothing. ``ValueError`` when damaged."""
+        index = read(INDEX)
+        if index is None:
+            return cls(is_frozen=is_frozen)
+        found = {}
+        for item in json.loads(index)["programs"]:
+            one = _from_index(item, read)
+            found[one.source] = one
+        return cls(found, is_frozen)
+
+
+def pin(paths: Iterable[Path], base_dir: Path) -> Programs:
+    """Read the files at ``paths``: folders whole, scripts with the code beside them. What is missing is left.
+
+    ``VerifierError`` when there are too many files to keep.
+    """
+    base_dir = Path(os.path.normpath(base_dir))
+    found: dict[str, Program] = {}
+    for path in paths:
+        for each in _with_company(Path(os.path.normpath(path))):
+            if str(each) not in found and (one := _read(each, base_dir)) is not None:
+                found[str(each)] = one
+            if len(found) > _MAX_FILES:
+                raise VerifierError(
+                    f"the verifiers are made of more than {_MAX_FILES} files, {path} among them",
+                    why="each is kept in the run folder, so that the verdict can be checked anywhere",
+                    hint="put the checks into a folder of their own, or name what they need under `pin:`",
+                )
+    return Programs(found)
+
+
+def is_program(path: Path) -> bool:
+    """True for a file that is worth pinning: not the system's own, not a compiled program."""
+    try:
+        if str(path).startswith(_SYSTEM) or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(4) != _ELF
+    except (OSError, ValueError):
+        return False  # a word of thousands of letters is no path
+
+
+def is_folder(path: Path) -> bool:
+    """True for a folder; false for words that no path can be."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def matches(base_dir: Path, pattern: str) -> list[Path]:
+    """The files and folders of the task's folder that ``pattern`` (a path or a glob) names."""
+    path = base_dir / pattern
+    if path.exists():
+        return [path]
+    return sorted(base_dir.glob(pattern)) if not Path(pattern).is_absolute() else []
+
+
+def _with_company(path: Path) -> Iterator[Path]:
+    """The file, and what it may use without naming it; or all files of the folder."""
+    if path.is_dir():
+        yield from _below(path)
+        return
+    yield path
+    if path.suffix.lower() not in _CODE or not path.is_file():
+        return
+    for beside in sorted(path.parent.iterdir()):
+        if beside.is_file() and beside.suffix == path.suffix and not beside.name.startswith("."):
+            yield beside
+        elif path.suffix == ".py" and (beside / "__init__.py").is_file():
+            yield from _below(beside)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _read(path: Path, base_dir: Path) -> Program | None:
+    try:
+        data = path.read_bytes()
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    inside = path.is_relative_to(base_dir)
+    place = (
+        f"task/{path.relative_to(base_dir)}"
+        if inside
+        else f"outside/{hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:8]}/{path.name}"
+    )
+    return Program(
+        str(path),
+        place,
+        hashlib.sha256(data).hexdigest(),
+        len(data),
+        bool(mode & stat.S_IXUSR),
+        data if len(data) <= _MAX_STORED_BYTES else None,
+    )
+
+
+def _is_other(one: Program) -> bool:
+    """The file is there and is not what was pinned. One that is gone is taken from the run's own copy."""
+    try:
+        return hashlib.sha256(Path(one.source).read_bytes()).hexdigest() != one.sha256
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _stored_elsewhere(one: Program) -> bytes | None:
+    try:
+        data = Path(one.source).read_bytes()
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == one.sha256 else None
+
+
+def _from_index(item: Mapping[str, Any], read: Callable[[str], bytes | None]) -> Program:
+    place = str(item["place"])
+    # The index lies in a repository that may come from elsewhere: nothing in it may lead out of a folder.
+    parts = place.split("/")
+    if parts[0] not in ("task", "outside") or {"", ".", ".."} & set(parts):
+        msg = f"{INDEX} names {place!r}"
+        raise ValueError(msg)
+    data = read(_FILES + place) if item["is_stored"] else None
+    if item["is_stored"] and (data is None or hashlib.sha256(data).hexdigest() != item["sha256"]):
+        msg = f"{_FILES}{place} is not what {INDEX} says"
+        raise ValueError(msg)
+    return Program(
+        str(item["source"]), place, str(item["sha256"]), int(item["size"]), bool(item["is_executable"]), data
+    )

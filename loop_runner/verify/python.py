@@ -1,0 +1,124 @@
+"""The verifier that calls a Python function of the user's, in a process of its own.
+
+Owns how the function is named and what its outcome means; ``python_child.py`` calls it. What it prints is
+evidence. Nothing of the checkout is on its import path.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from loop_runner import process
+from loop_runner.errors import LoopRunnerError
+from loop_runner.records import Accepted, Broken, Rejected, Verdict
+from loop_runner.text import cut_middle
+from loop_runner.verify import gate
+from loop_runner.verify.command import about, pinned, why_broken
+from loop_runner.verify.gate import GateFault
+from loop_runner.verify.options import Options
+from loop_runner.verify.shown import exact_line
+from loop_runner.verify.verifier import Means, Submission
+
+_CHILD = Path(__file__).with_name("python_child.py")
+_EVIDENCE_CHARS = 6000
+
+
+@dataclass(frozen=True, slots=True)
+class Python:
+    """Accepts when the function returns None or True; see ``docs/verifiers.md``."""
+
+    KEYS: ClassVar = ("file", "function", "timeout_s", "network", "pin", "show", "interpreter")
+
+    name: str
+    file: str  # relative to the task's folder
+    function: str
+    task_dir: Path
+    timeout_s: float = 60.0
+    network: bool = False
+    pin: tuple[str, ...] = ()
+    show: tuple[str, ...] = ()
+    interpreter: str = ""  # empty: the runner's own, with its packages
+    means: Means = field(default_factory=Means)
+
+    @classmethod
+    def from_options(cls, name: str, options: Options, task_dir: Path, means: Means) -> Python:
+        """``file`` may be written ``check.py:function``. Raises ``VerifierError``."""
+        file, _, function = options.text("file").partition(":")
+        function = options.word("function", function or "check")
+        return cls(
+            name or exact_line(f"python {file}:{function}", 80),
+            file,
+            function,
+            task_dir,
+            options.seconds("timeout_s", 60.0),
+            options.flag("network"),
+            options.texts("pin"),
+            options.texts("show"),
+            options.word("interpreter", ""),
+            means,
+        )
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        return f"the check `{self.function}` in `{exact_line(self.file)}` must accept the answer"
+
+    def sources(self) -> list[Path]:
+        """What is to be pinned for it. ``VerifierError`` for a ``pin:`` that names nothing."""
+        return [self.task_dir / self.file, *pinned(self.pin, self.task_dir, "python")]
+
+    def verify(self, submission: Submission) -> Verdict:
+        """``Broken`` when the file is missing or changed, or raises anything but an assertion."""
+        pins = self.means.programs
+        place = pins.place(self.task_dir / self.file)
+        if place is None:
+            return Broken(f"there is no file {self.file} in the task's folder {self.task_dir}")
+        mine = pins.relied_on(self.task_dir / one for one in (self.file, *self.pin))
+        if changed := pins.changed(mine):
+            return Broken(changed)
+        try:
+            with gate.prepared(submission, self.means.fence, lambda into: pins.lay_out(mine, into)) as here:
+                python = gate.find_program(self.interpreter or sys.executable)
+                # -P and -s: neither the folder it starts in nor a user's site has a say in what is imported.
+                flags = ("-P", "-s", "-B", "-X", "utf8")
+                ended = here.run(
+                    [python, *flags, str(_CHILD), str(here.programs / place), self.function],
+                    timeout_s=self.timeout_s,
+                    stdin=b"",
+                    network=self.network,
+                    shown=[_CHILD, *(Path(path).expanduser() for path in self.show)],
+                )
+                said, record = here.result(), about(ended, mine, python, here)
+        except GateFault as fault:
+            return Broken(exact_line(str(fault), 400))
+        except LoopRunnerError as error:
+            return Broken(exact_line(error.message, 400))
+        return why_broken(ended, self.file, self.timeout_s) or self._verdict(said, ended, record)
+
+    def _verdict(
+        self, said: Mapping[str, Any] | None, ended: process.Finished, record: dict[str, Any]
+    ) -> Verdict:
+        if said is None or ended.exit_code:
+            last = exact_line(ended.output.strip().rsplit("\n", 1)[-1])
+            return Broken(f"{self.file} ended without a verdict{f'; its last line: {last}' if last else ''}")
+        if "broken" in said:
+            return Broken(exact_line(str(said["broken"]), 600))
+        evidence = "\n".join(part for part in (str(said.get("evidence", "")), ended.output.strip()) if part)
+        evidence = cut_middle(evidence, _EVIDENCE_CHARS)
+        is_accepted = said.get("accepted") is True
+        score = _share(said.get("score"), default=float(is_accepted))
+        if is_accepted:
+            return Accepted(evidence, score, record)
+        reason = str(said.get("reason") or f"`{self.function}` did not accept the answer")
+        return Rejected(cut_middle(reason.strip(), 2000), evidence, score, record)
+
+
+def _share(value: object, *, default: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return default
+    return min(max(float(value), 0.0), 1.0)

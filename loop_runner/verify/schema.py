@@ -1,0 +1,181 @@
+"""The verifier that asks for JSON of a given shape, in the answer or in a file.
+
+Owns what counts as the JSON of an answer and how a fault is told; ``schema_child.py`` does the comparing in
+a process of its own, because a schema's patterns may take for ever on a hostile text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from loop_runner import process
+from loop_runner.records import Accepted, Broken, Rejected, Verdict
+from loop_runner.text import cut_middle
+from loop_runner.verify.options import Options
+from loop_runner.verify.shown import exact_line
+from loop_runner.verify.verifier import Means, Submission
+
+_CHILD = Path(__file__).with_name("schema_child.py")
+_FENCED = re.compile(r"^```[a-zA-Z]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+_MAX_BYTES = 64 * 1024 * 1024
+_MAX_OUTPUT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Accepts when the answer, or the file ``of`` in the workspace, is JSON that fits."""
+
+    KEYS: ClassVar = ("schema", "of", "timeout_s")
+
+    name: str
+    schema: str | Mapping[str, Any]  # a file of the task's folder, or the schema itself
+    task_dir: Path
+    of: str = ""  # a path in workspace/; empty: the answer
+    timeout_s: float = 30.0
+    means: Means = field(default_factory=Means)
+
+    @classmethod
+    def from_options(cls, name: str, options: Options, task_dir: Path, means: Means) -> Schema:
+        """Raises ``VerifierError`` when there is no schema."""
+        schema = options.text_or_mapping("schema")
+        of = options.word("of", "")
+        label = schema if isinstance(schema, str) else "written in the task"
+        return cls(
+            name or exact_line(f"schema {label}", 80),
+            schema,
+            task_dir,
+            "" if of == "answer" else of,
+            options.seconds("timeout_s", 30.0),
+            means,
+        )
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        what = f"the file {self.of}" if self.of else "the answer"
+        shape = (
+            f"the JSON Schema {self.schema}"
+            if isinstance(self.schema, str)
+            else f"this JSON Schema: {json.dumps(self.schema, sort_keys=True)}"
+        )
+        return f"{what} must be JSON that fits {shape}"
+
+    def sources(self) -> list[Path]:
+        """What is to be pinned for it."""
+        return [self.task_dir / self.schema] if isinstance(self.schema, str) else []
+
+    def verify(self, submission: Submission) -> Verdict:
+        """``Broken`` when the schema is missing, changed or no schema."""
+        try:
+            schema, record = self._schema()
+        except ValueError as error:
+            return Broken(exact_line(str(error), 400))
+        try:
+            value = _read(self._text(submission))
+        except _NotJson as fault:
+            return Rejected(str(fault), fault.evidence, 0.0, record)
+        said = self._compare(schema, value)
+        if isinstance(said, Broken):
+            return said
+        if not said:
+            return Accepted(record=record)
+        count = len(said) - 1 + said[-1].get("more", 1)
+        plural = "fault" if count == 1 else "faults"
+        what = self.of or "the answer"
+        return Rejected(
+            f"{what} does not fit the schema: {count} {plural}, the first at {said[0]['where']}",
+            "\n".join(_shown(fault) for fault in said),
+            round(1 / (1 + count), 4),
+            record,
+        )
+
+    def _schema(self) -> tuple[object, dict[str, Any]]:
+        if not isinstance(self.schema, str):
+            return dict(self.schema), {}
+        pins = self.means.programs
+        mine = [one for one in pins.files.values() if one.source == str(self.task_dir / self.schema)]
+        if not mine or mine[0].data is None:
+            msg = f"there is no schema {self.schema} in the task's folder {self.task_dir}"
+            raise ValueError(msg)
+        if changed := pins.changed(mine):
+            raise ValueError(changed)
+        record = {"programs": {self.schema: mine[0].sha256}}
+        try:
+            return json.loads(mine[0].data), record
+        except (ValueError, RecursionError) as error:
+            msg = f"{self.schema} is not JSON: {error}"
+            raise ValueError(msg) from error
+
+    def _text(self, submission: Submission) -> str:
+        if not self.of:
+            text = submission.answer.strip()
+            fenced = _FENCED.findall(text)
+            return str(fenced[0]) if len(fenced) == 1 else text
+        path = submission.checkout / "workspace" / self.of.removeprefix("workspace/")
+        try:
+            if path.stat().st_size > _MAX_BYTES:
+                raise _NotJson(f"{self.of} is longer than {_MAX_BYTES:,} bytes")
+            return path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            raise _NotJson(f"there is no file {self.of} in the workspace") from None
+
+    def _compare(self, schema: object, value: object) -> list[dict[str, Any]] | Broken:
+        request = json.dumps({"schema": schema, "value": value}).encode()
+        with tempfile.TemporaryDirectory(prefix="loop-runner-") as folder:
+            ended = process.run(
+                [sys.executable, "-P", "-s", "-B", "-X", "utf8", str(_CHILD)],
+                cwd=Path(folder),
+                env={},
+                timeout_s=self.timeout_s,
+                stdin=request,
+                max_output_bytes=_MAX_OUTPUT_BYTES,
+            )
+        if ended.timed_out:
+            return Broken(f"the schema was not done with this answer in {self.timeout_s:g} s")
+        try:
+            said = json.loads(ended.output)
+        except ValueError:
+            return Broken(f"the schema could not be tried: {exact_line(ended.output[-300:])}")
+        if isinstance(said, dict):
+            return Broken(exact_line(str(said["broken"]), 400))
+        return list(said)
+
+
+class _NotJson(Exception):  # noqa: N818 - an answer's fault
+    """There is no JSON to compare; the text says why, ``evidence`` where."""
+
+    def __init__(self, reason: str, evidence: str = "") -> None:
+        super().__init__(reason)
+        self.evidence = evidence
+
+
+def _read(text: str) -> object:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        line = text.split("\n")[error.lineno - 1] if text else ""
+        raise _NotJson(
+            f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
+            f"line {error.lineno} is: {exact_line(line)}" if line else "it is empty",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _NotJson(f"it is not JSON: {error}", cut_middle(text, 600)) from None
+
+
+def _no_constant(name: str) -> object:
+    msg = f"{name} is no JSON value"
+    raise ValueError(msg)
+
+
+def _shown(fault: Mapping[str, Any]) -> str:
+    if "more" in fault:
+        return f"and {fault['more']} more"
+    where, expected, got = (exact_line(fault[key]) for key in ("where", "expected", "got"))
+    return f"{where}: expected {expected}, got {got}"

@@ -1,0 +1,94 @@
+"""Two verifiers that look at what the model itself says: ``stable`` and ``promise``. Neither knows the truth.
+
+``stable`` asks for the same answer in several passes in a row; ``promise`` for a phrase at the answer's end.
+They show that a model is settled, not that it is right: docs/verifiers.md says so.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from loop_runner.records import Accepted, Rejected, Verdict
+from loop_runner.verify.agreement import normalise
+from loop_runner.verify.options import Options
+from loop_runner.verify.short_answer import short_answer
+from loop_runner.verify.shown import exact_line
+from loop_runner.verify.verifier import Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Stable:
+    """Accepts when this pass and the ``passes - 1`` before it handed in the same answer."""
+
+    KEYS: ClassVar = ("passes", "compare")
+
+    name: str
+    passes: int = 2
+    compare: str = "short_answer"
+
+    @classmethod
+    def from_options(cls, name: str, options: Options) -> Stable:
+        """Raises ``VerifierError`` for settings of the wrong type."""
+        return cls(
+            name or "stable",
+            max(options.count("passes", 2), 2),
+            options.choice("compare", ("short_answer", "text")),
+        )
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        return f"{self.passes} passes in a row must hand in the same answer, each found anew"
+
+    def verify(self, submission: Submission) -> Verdict:
+        """Never ``Broken``."""
+        mine = self._compared(submission.answer)
+        count = 1
+        for earlier in reversed(submission.earlier):
+            if self._compared(earlier) != mine:
+                break
+            count += 1
+        if count >= self.passes:
+            return Accepted(f"{count} passes in a row handed in this answer")
+        times = "pass has" if count == 1 else "passes have"
+        return Rejected(
+            f"{count} {times} handed in this answer, {self.passes} in a row must",
+            f"what is compared: {exact_line(mine, 600)}\n"
+            "find the answer anew, by another way if there is one, and hand in what you find",
+            round(count / (self.passes + 1), 4),
+        )
+
+    def _compared(self, answer: str) -> str:
+        return normalise(short_answer(answer) if self.compare == "short_answer" else answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Accepts an answer that ends with ``phrase``, alone or between ``<promise>`` tags."""
+
+    KEYS: ClassVar = ("phrase",)
+
+    name: str
+    phrase: str
+
+    @classmethod
+    def from_options(cls, name: str, options: Options) -> Promise:
+        """Raises ``VerifierError`` without a phrase."""
+        phrase = " ".join(options.text("phrase").split())
+        return cls(name or f"promise {phrase!r}", phrase)
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        return f"the answer must end with <promise>{self.phrase}</promise>, and only once that is true"
+
+    def verify(self, submission: Submission) -> Verdict:
+        """Never ``Broken``."""
+        end = " ".join(submission.answer.split())
+        tagged = re.search(r"<promise>\s*(.*?)\s*</promise>$", end)
+        if (tagged and tagged[1] == self.phrase) or re.search(rf"(?:^|\W){re.escape(self.phrase)}$", end):
+            return Accepted()
+        last = end[-200:]
+        return Rejected(f"the answer does not end with {self.phrase!r}", f"it ends with: {exact_line(last)}")

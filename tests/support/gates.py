@@ -1,0 +1,67 @@
+"""What verifiers are given in tests: a submission on disk, and a panel that says what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loop_runner.records import Inputs, Reply, Request
+from loop_runner.verify import Fence, Means, PanelSpent, Submission, build, pinned_programs
+
+
+class Says:
+    """A ``Panel`` with replies in order, kept by request and number as a real one keeps them."""
+
+    def __init__(self, *replies: str | Exception, model: str = "script:x") -> None:
+        self.model = model
+        self.asked: list[Request] = []
+        self._replies = list(replies)
+        self._kept: dict[str, list[Reply]] = {}
+
+    def known(self, request: Request) -> int:
+        return len(self._kept.get(request.fingerprint(), ()))
+
+    def ask(self, request: Request, number: int) -> Reply:
+        kept = self._kept.setdefault(request.fingerprint(), [])
+        while len(kept) <= number:
+            if not self._replies:
+                raise PanelSpent("1 US dollars")
+            said = self._replies.pop(0)
+            if isinstance(said, Exception):
+                raise said
+            self.asked.append(request)
+            kept.append(Reply(said))
+        return kept[number]
+
+
+NOTHING = Inputs(())
+
+
+def submission(
+    folder: Path,
+    answer: str,
+    *,
+    files: Mapping[str, str] | None = None,
+    inputs: Inputs = NOTHING,
+    prompt: str = "What is the answer?",
+    earlier: Sequence[str] = (),
+) -> Submission:
+    """An answer with the model's ``files``, checked out below ``folder``."""
+    checkout = folder / "checkout"
+    (checkout / "workspace").mkdir(parents=True, exist_ok=True)
+    (checkout / "answer.md").write_text(answer, encoding="utf-8")
+    (checkout / "answer.json").write_text("{}")
+    for name, text in (files or {}).items():
+        path = checkout / "workspace" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return Submission(answer, checkout, inputs, prompt, tuple(earlier))
+
+
+def made(spec: Any, task_dir: Path, *, panel: Says | None = None, fence: Fence | None = None):
+    """The one verifier that ``spec`` makes, with what lies in ``task_dir`` pinned now."""
+    programs = pinned_programs([spec], task_dir)
+    means = Means(panel=panel, programs=programs) if fence is None else Means(fence, panel, programs)
+    (verifier,) = build([spec], task_dir, means)
+    return verifier
