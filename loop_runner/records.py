@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
-RequestKind = Literal["root", "sub", "judge"]
+RequestKind = Literal["root", "sub", "child", "judge"]  # child: the root model of a child session
 
 StopReason = Literal[
     "end_turn",
@@ -47,16 +47,25 @@ class Request:
     max_output_tokens: int = 4096
     kind: RequestKind = "root"
     ordinal: int = 0  # how many requests of this kind the run made before; only ``script:`` looks at it
+    schema: Mapping[str, Any] | None = None  # JSON Schema that the reply is to fit, for a provider's own form
+    scope: str = ""  # the child session that asks; "" outside of one. No provider sees it
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over all that can change the reply; ``ordinal`` is bookkeeping and left out."""
-        body = {
+        """SHA-256 (hex) over all that can change the reply, and ``scope``; ``ordinal`` is left out.
+
+        With ``scope``, each of two equal child sessions finds its own replies again.
+        """
+        body: dict[str, Any] = {
             "kind": self.kind,
             "max_output_tokens": self.max_output_tokens,
             "messages": [[message.role, message.text] for message in self.messages],
             "model": self.model,
             "system": self.system,
         }
+        if self.schema is not None:
+            body["schema"] = self.schema
+        if self.scope:
+            body["scope"] = self.scope
         text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
