@@ -296,4 +296,5 @@ def _explain_status(error: anthropic.APIStatusError, name: str) -> ModelError:
         hint = "wait, then: loop-runner resume" if status >= 500 else ""
     said = one_line(error.api_message or error.message, 300)
     request_id = f" (request {error.request_id})" if error.request_id else ""
-    return ModelError(f"anthropic:{name}: {what} (HTTP {error.status_code}): {said}{request_id}", hint=hint)
+    message = f"anthropic:{name}: {what} (HTTP {error.status_code}): {said}{request_id}"
+    return ModelError(message, hint=hint, ends_run=status in (401, 402, 403))

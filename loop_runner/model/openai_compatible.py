@@ -155,7 +155,11 @@ class OpenAICompatibleClient:
             429: "wait, or lower the width; if the account's quota is spent, waiting does not help",
         }
         hint = hints.get(status, "try again later with: loop-runner resume" if status >= 500 else "")
-        return ModelError(f"{self._label}: {self._base_url} answered {status}: {said}", hint=hint)
+        return ModelError(
+            f"{self._label}: {self._base_url} answered {status}: {said}",
+            hint=hint,
+            ends_run=status in (401, 402, 403) or (status == 429 and not _is_worth_a_retry(response)),
+        )
 
     def _unreachable(self, error: Exception) -> ModelError:
         return ModelError(
