@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 RequestKind = Literal["root", "sub", "child", "judge"]  # child: the root model of a child session
 
+SUBCALL_KINDS: frozenset[RequestKind] = frozenset({"sub", "child"})  # asked for by the model's code
+
 StopReason = Literal[
     "end_turn",
     "max_tokens",

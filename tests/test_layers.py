@@ -29,7 +29,7 @@ ALLOWED = {
     "process": FLOOR,
     "reply_reader": FLOOR,
     "config": {"budget", "records", "errors"},
-    "budget": {"records"},
+    "budget": {"records", "errors"},
     "records": set(),
     "errors": set(),
     "resources": set(),

@@ -14,7 +14,7 @@ from loop_runner.cli import output
 from loop_runner.cli.folders import all_runs, find_run
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
-from loop_runner.records import Checkpoint, Spend
+from loop_runner.records import SUBCALL_KINDS, Checkpoint, Spend
 from loop_runner.workspace import layout
 from loop_runner.workspace.history import Entry, History, parsing
 
@@ -258,7 +258,7 @@ def _turn(history: History, folder: str) -> dict[str, Any]:
         "reply": _text(history, f"{folder}/reply.md"),
         "cell": _text(history, f"{folder}/cell.py"),
         "told": _text(history, f"{folder}/output.txt"),
-        "subcalls": sum(call.kind == "sub" for call in calls),
+        "subcalls": sum(call.kind in SUBCALL_KINDS for call in calls),
     }
 
 

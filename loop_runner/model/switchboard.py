@@ -2,7 +2,8 @@
 
 Owns one asyncio loop in one daemon thread, the clients that live on it, the width (how many requests are out
 at the same time) and the key under which a re-run of a turn finds its replies again. Relies on a ``CallLog``
-for durability. Never retries: a client knows its provider better.
+for durability and on a ``Meter`` for leave to send. Never retries: a client knows its provider better. A
+refusal that ends the run is remembered, and nothing more is sent.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
+from loop_runner.budget import Hold
 from loop_runner.errors import ModelError
 from loop_runner.model.client import BatchingCallLog, CallLog, ModelClient
 from loop_runner.records import Call, Reply, Request
@@ -23,8 +25,24 @@ OnCall = Callable[[Call, bool], None]
 """Told of every call before its reply is handed on; the second argument says that the log served it. Runs on
 the switchboard's thread: short, and never asking the switchboard."""
 
+
+
+class Meter(Protocol):
+    """Lets requests out and charges their replies; the run's ledger is one. See ``budget.Ledger``."""
+
+    def reserve(self, request: Request) -> Hold | None:
+        """Leave to send ``request``; None: ask again when another has ended. Raises when there is none."""
+
+    def settle(self, hold: Hold, call: Call | None) -> None:
+        """The request has ended, with the reply in ``call`` or without one."""
+
+    def replayed(self, call: Call) -> None:
+        """The log served ``call``: nothing was sent."""
+
+
 _T = TypeVar("_T")
 _CLOSE_TIMEOUT_S = 15.0
+_IN_TRANSCRIPT = frozenset({"root", "child"})  # their prompts are the conversation, which is kept elsewhere
 
 
 class Switchboard:
@@ -40,17 +58,21 @@ class Switchboard:
         *,
         log: CallLog,
         on_call: OnCall | None = None,
+        meter: Meter | None = None,
         width: int = 32,
     ) -> None:
         self.loop = asyncio.new_event_loop()
+        self.refusal: ModelError | None = None  # the one that ends the run
         self._open_client = open_client
         self._log = log
         self._on_call = on_call
+        self._meter = meter
         self._clients: dict[str, ModelClient] = {}
         self._occurrences: dict[str, _Occurrences] = {}
         self._told: set[tuple[str, int]] = set()
         self._width = asyncio.Semaphore(width)
-        self._writer = _Writer(log)
+        self._settled = asyncio.Event()
+        self._writer = _Writer(log, self._written)
         self._thread = threading.Thread(target=self._run, name="switchboard", daemon=True)
         self._thread.start()
 
@@ -78,7 +100,10 @@ class Switchboard:
             # which the first try works, would look for its reply under a number that was never written.
             occurrences.give_back(occurrence)
             raise
-        self._tell(call, replayed=known is not None)
+        if known is not None:
+            if self._meter is not None:
+                self._meter.replayed(known)
+            self._tell(known, replayed=True)
         return call.reply
 
     def start_turn(self) -> None:
@@ -104,22 +129,48 @@ class Switchboard:
 
     async def _ask_and_log(self, request: Request, fingerprint: str, occurrence: int) -> Call:
         async with self._width:
-            reply = await self._client(request.model).complete(request)
+            hold = await self._admitted(request)
+            try:
+                reply = await self._client(request.model).complete(request)
+            except BaseException as error:
+                self._settle(hold, None)
+                if isinstance(error, ModelError) and error.ends_run and self.refusal is None:
+                    self.refusal = error
+                raise
         call = Call(
             kind=request.kind,
             model=request.model,
             fingerprint=fingerprint,
             occurrence=occurrence,
-            prompt="" if request.kind == "root" else request.messages[-1].text,
+            prompt="" if request.kind in _IN_TRANSCRIPT else request.messages[-1].text,
             reply=reply,
         )
-        # Paid for: it is logged and charged even if whoever asked has stopped waiting.
-        await asyncio.shield(self._keep(call))
+        # Paid for: it is logged and charged even if whoever asked stops waiting.
+        await self._writer.append(call, hold)
         return call
 
-    async def _keep(self, call: Call) -> None:
-        await self._writer.append(call)
-        self._tell(call, replayed=False)
+    async def _admitted(self, request: Request) -> Hold | None:
+        """Leave of the meter to send ``request``, waited for while it depends on what others use."""
+        while True:
+            if self.refusal is not None:
+                raise _again(self.refusal)
+            if self._meter is None:
+                return None
+            if (hold := self._meter.reserve(request)) is not None:
+                return hold
+            self._settled.clear()
+            await self._settled.wait()
+
+    def _settle(self, hold: Hold | None, call: Call | None) -> None:
+        if self._meter is not None and hold is not None:
+            self._meter.settle(hold, call)
+            self._settled.set()
+
+    def _written(self, call: Call, hold: Hold | None, *, is_durable: bool) -> None:
+        """The log has ``call``, or failed to take it: it is paid for either way."""
+        self._settle(hold, call)
+        if is_durable:
+            self._tell(call, replayed=False)
 
     def _tell(self, call: Call, *, replayed: bool) -> None:
         """Report ``call`` once per turn, whatever way it is met again."""
@@ -186,23 +237,34 @@ class _Occurrences:
         heapq.heappush(self._free, number)
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A call that is to be written, and who waits for that."""
+
+    call: Call
+    hold: Hold | None
+    written: asyncio.Future[None]
+
+
 class _Writer:
     """Appends to the log off the loop, one batch at a time: what arrives during an append goes out together.
 
     A durable append costs a disk flush; a hundred sub-calls that end together must not wait for a hundred.
+    ``on_written`` is told of each call, on the loop, before those who wait for it.
     """
 
-    def __init__(self, log: CallLog) -> None:
+    def __init__(self, log: CallLog, on_written: Callable[..., None]) -> None:
         self._log = log
-        self._waiting: list[tuple[Call, asyncio.Future[None]]] = []
+        self._on_written = on_written
+        self._waiting: list[_Waiting] = []
         self.task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="call-log")
 
-    def append(self, call: Call) -> asyncio.Future[None]:
+    def append(self, call: Call, hold: Hold | None) -> asyncio.Future[None]:
         """A future that is done when ``call`` is durable, or fails as the log failed."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((call, written))
+        self._waiting.append(_Waiting(call, hold, written))
         if self.task is None:
             self.task = loop.create_task(self._write_all())
         return written
@@ -214,17 +276,26 @@ class _Writer:
         self._thread.shutdown()
 
     async def _write_all(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                await asyncio.get_running_loop().run_in_executor(
-                    self._thread, self._write, [call for call, _ in batch]
-                )
+                await loop.run_in_executor(self._thread, self._write, [each.call for each in batch])
             except Exception as error:  # noqa: BLE001 - whatever the log raises belongs to those who wait
-                _settle(batch, error)
+                self._end(batch, error)
             else:
-                _settle(batch, None)
+                self._end(batch, None)
         self.task = None
+
+    def _end(self, batch: list[_Waiting], error: Exception | None) -> None:
+        for each in batch:
+            self._on_written(each.call, each.hold, is_durable=error is None)
+            if each.written.cancelled():
+                continue
+            if error is None:
+                each.written.set_result(None)
+            else:
+                each.written.set_exception(error)
 
     def _write(self, calls: list[Call]) -> None:
         if isinstance(self._log, BatchingCallLog):
@@ -234,11 +305,6 @@ class _Writer:
             self._log.append(call)
 
 
-def _settle(batch: list[tuple[Call, asyncio.Future[None]]], error: Exception | None) -> None:
-    for _, written in batch:
-        if written.cancelled():
-            continue
-        if error is None:
-            written.set_result(None)
-        else:
-            written.set_exception(error)
+def _again(refusal: ModelError) -> ModelError:
+    """The refusal once more, for a request that was not sent because of it."""
+    return ModelError(refusal.message, why=refusal.why, hint=refusal.hint, ends_run=True)

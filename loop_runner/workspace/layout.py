@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from loop_runner.records import (
+    SUBCALL_KINDS,
     Answer,
     Call,
     PassOutcome,
@@ -137,7 +138,7 @@ def turn_files(turn: TurnRecord, calls: Iterable[Call]) -> dict[str, bytes]:
                 "end": turn.end,
                 "ready": turn.answer.is_ready,
                 "requests": len(calls),
-                "subcalls": sum(call.kind == "sub" for call in calls),
+                "subcalls": sum(call.kind in SUBCALL_KINDS for call in calls),
                 "usage": asdict(sum((call.reply.usage for call in calls), Usage())),
             }
         ),
