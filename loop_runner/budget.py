@@ -306,7 +306,7 @@ def _is_over(limit: float | None, used: float) -> bool:
     return limit is not None and used > limit
 
 
-def _charged(spend: Spend, usage: Usage, usd: float | None, is_subcall: bool) -> Spend:  # noqa: FBT001
+def _charged(spend: Spend, usage: Usage, usd: float | None, is_subcall: bool) -> Spend:
     return replace(
         spend,
         usage=spend.usage + usage,

@@ -38,10 +38,24 @@ class Task:
     type: str = "custom"
     model: str | None = None
     sub_model: str | None = None
+    sub_models: tuple[str, ...] = ()  # further ones that the model's code may name
+    width: int = 32  # requests that are out at once
+    child_width: int = 16  # child sessions at once
+    prices: Mapping[str, Rates] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     reentry: Reentry = "fresh"
     kernel: KernelSettings = field(default_factory=KernelSettings)
     run_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a model costs, in US dollars per million tokens, where the task says so."""
+
+    input: float
+    output: float
+    cache_read: float | None = None  # None: as input
+    cache_write: float | None = None
 
 
 class _Bad(Exception):  # noqa: N818 - a value that does not fit, caught where its line is known
@@ -98,6 +112,41 @@ def _memory(value: Any) -> int:
     return int(match[1]) * _MEGABYTES[match[2]]
 
 
+def _up_to(most: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise _Bad(f"a whole number from 1 to {most:,}")
+        return value
+
+    return check
+
+
+def _list_of_names(value: Any) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) and item.strip() for item in items):
+        raise _Bad("a list of model ids")
+    return tuple(items)
+
+
+def _prices(value: Any) -> dict[str, Rates]:
+    expected = "a mapping of model ids to {input: USD, output: USD} per million tokens"
+    if not isinstance(value, dict):
+        raise _Bad(expected)
+    return {str(model): _rates(rates, expected) for model, rates in value.items()}
+
+
+def _rates(value: Any, expected: str) -> Rates:
+    names = {item.name for item in fields(Rates)}
+    is_right = isinstance(value, dict) and {"input", "output"} <= value.keys() <= names
+    if not is_right or not all(_is_amount(each) for each in value.values()):
+        raise _Bad(f"{expected}, and cache_read and cache_write where they differ from input")
+    return Rates(**{name: float(each) for name, each in value.items()})
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in choices:
@@ -138,16 +187,23 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
     "type": _text,
     "model": _text,
     "sub_model": _text,
+    "sub_models": _list_of_names,
+    "width": _up_to(1024),
+    "child_width": _up_to(256),
+    "prices": _prices,
     "verifiers": _list_of_specs,
     "budget": _Section(
         {
             "passes": _count,
             "turns": _count,
             "tokens": _count,
+            "tokens_in": _count,
+            "tokens_out": _count,
             "usd": _positive,
             "wall": _duration,
             "subcalls": _depth,
             "depth": _depth,
+            "child_turns": _count,
         },
         Budget,
         {"wall": "wall_s"},
@@ -254,6 +310,10 @@ def dump_task(task: Task) -> str:
         "inputs": [_plain(spec) for spec in task.inputs],
         "model": task.model,
         "sub_model": task.sub_model,
+        "sub_models": list(task.sub_models),
+        "width": task.width,
+        "child_width": task.child_width,
+        "prices": {model: _dump_rates(rates) for model, rates in task.prices.items()},
         "verifiers": [_plain(spec) for spec in task.verifiers],
         "budget": _dump_section(task.budget, "budget"),
         "reentry": task.reentry,
@@ -266,6 +326,11 @@ def dump_task(task: Task) -> str:
 
 def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
+
+
+def _dump_rates(rates: Rates) -> dict[str, float]:
+    pairs = ((item.name, getattr(rates, item.name)) for item in fields(rates))
+    return {name: value for name, value in pairs if value is not None}
 
 
 def _dump_section(value: Any, key: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from loop_runner.records import (
 )
 from loop_runner.session import Session, SessionEnd, SessionSettings
 from loop_runner.stop_hook import StopHook
+from loop_runner.subcalls import SubCalls
 from loop_runner.verify import Submission
 from loop_runner.workspace.workspace import Workspace
 
@@ -70,6 +71,7 @@ class Loop:
         workspace: Workspace,
         models: Models,
         switchboard: Switchboard,
+        sub_calls: SubCalls,
         kernel: Kernel,
         stop_hook: StopHook,
         ledger: Ledger,
@@ -81,6 +83,7 @@ class Loop:
         self._workspace = workspace
         self._models = models
         self._switchboard = switchboard
+        self._sub_calls = sub_calls
         self._kernel = kernel
         self._stop_hook = stop_hook
         self._ledger = ledger
@@ -147,6 +150,7 @@ class Loop:
             is_ready=head.turn > 0 and self._committed_answer().is_ready,
             snapshot=self._workspace.snapshot(),
             models=self._switchboard,
+            sub_calls=self._sub_calls,
             kernel=self._kernel,
             workspace=self._workspace,
             ledger=self._ledger,

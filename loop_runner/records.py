@@ -316,6 +316,37 @@ class Spend:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildTurn:
+    """One turn of a child session. Its calls are among those of the turn that started the session."""
+
+    reply: str
+    code: str | None  # None when the reply held no code
+    output: str  # what the child was told after this turn, word for word
+    end: CellEnd | Literal["no_code"]
+    children: tuple[ChildRecord, ...] = ()
+
+
+ChildEnd = Literal["ready", "turns", "budget", "window", "no_code", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRecord:
+    """One child session, as it is committed under the turn that started it.
+
+    ``scope`` names it and is the ``Request.scope`` of all that it asked; it depends on what was asked only.
+    """
+
+    scope: str
+    question: str
+    texts: tuple[tuple[str, int, str], ...]  # (name, bytes, SHA-256) of what it worked on
+    model: str
+    turns: tuple[ChildTurn, ...]
+    answer: Answer
+    end: ChildEnd
+    reason: str = ""  # why it gave no answer
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRecord:
     """One turn as it is committed: what the model said, what ran, what came out."""
 
@@ -329,6 +360,7 @@ class TurnRecord:
     calls: tuple[Call, ...]
     snapshot: Snapshot
     seconds: float = 0.0
+    children: tuple[ChildRecord, ...] = ()
 
 
 # ── how a run ends ──────────────────────────────────────────────────────────────────────────────────

@@ -7,23 +7,26 @@ and never reads the environment: the caller passes it in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loop_runner import config, inputs, prompts, verify
 from loop_runner.budget import Ledger
+from loop_runner.children import Children, ChildSettings, describe
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Listener, Trace
+from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.loop import Loop, Models
 from loop_runner.model import prices, registry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile, profile
-from loop_runner.records import Call, Checkpoint, Inputs, Message, Outcome
-from loop_runner.session import SubCalls
+from loop_runner.records import Checkpoint, Inputs, Message, Outcome, Usage
 from loop_runner.stop_hook import StopHook
+from loop_runner.subcalls import Shared, SubCalls, SubModels
 from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
@@ -53,6 +56,7 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
         "task.yaml": config.dump_task(task).encode(),
         "prompt.md": task.prompt.encode(),
         "system.md": _system_prompt(task, texts).encode(),
+        "child_system.md": _child_system_prompt(task).encode(),
         **_example_files(task),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
     }
@@ -78,21 +82,15 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
 def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, folder: Path) -> Outcome:
     root, sub = _models(task)
     sizes = profile(registry.profile_name(root))
-    ledger = Ledger(task.budget, workspace.spend(prices.price))
+    price = prices.with_rates(task.prices)
+    # What the journal holds is paid for, and in no commit yet.
+    ledger = Ledger(task.budget, workspace.spend(price), price=price, unmet=workspace.journal.calls())
     with ExitStack() as stack:
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
         trace.append(_started(task, texts, folder, workspace.head()))
-        switchboard = Switchboard(
-            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
-            log=workspace.journal,
-            # A reply served from the journal is charged too: what is committed does not count it yet.
-            on_call=lambda call, _replayed: _charge(ledger, call),
-        )
-        stack.callback(switchboard.close)
-        sub_calls = SubCalls(
-            switchboard, ledger, model=sub, max_reply_tokens=sizes.max_reply_tokens, trace=trace
-        )
+        parts = _Parts(stack, task, trace, ledger)
+        switchboard, sub_calls = parts.models(workspace, texts, around.env)
         settings = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
         )
@@ -107,12 +105,60 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
             workspace=workspace,
             models=Models(root, system, _example(workspace), sizes, registry.window_tokens(root)),
             switchboard=switchboard,
+            sub_calls=sub_calls,
             kernel=kernel,
             stop_hook=StopHook(verify.build(task.verifiers, task.base_dir)),
             ledger=ledger,
             trace=trace,
             should_stop=around.should_stop,
         ).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Opens what reaches the models; all of it is closed by ``stack``."""
+
+    stack: ExitStack
+    task: Task
+    trace: Trace
+    ledger: Ledger
+
+    def models(
+        self, workspace: Workspace, texts: Inputs, env: Mapping[str, str]
+    ) -> tuple[Switchboard, SubCalls]:
+        """The switchboard and the sub-calls of the run's own session."""
+        task, stack = self.task, self.stack
+        root, sub = _models(task)
+        checker = SchemaChecker()
+        stack.callback(checker.close)
+        checking = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="schemas"))
+        closing = stack.enter_context(ExitStack())  # the children's threads outlive the switchboard's loop
+        switchboard = Switchboard(
+            lambda model: registry.client_for(model, base_dir=task.base_dir, env=env),
+            log=workspace.journal,
+            meter=self.ledger,
+            width=task.width,
+        )
+        stack.callback(switchboard.close)
+        sizes = profile(registry.profile_name(sub))
+        sub_models = SubModels(sub, root, task.sub_models, sizes.max_reply_tokens)
+        shared = Shared(switchboard, self.ledger, sub_models, self.trace, checker, checking)
+        kernel = replace(
+            task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
+        )
+        children = Children(
+            shared,
+            ChildSettings(
+                kernel=kernel,
+                system=_child_system(workspace, task),
+                turns=min(task.budget.child_turns, task.budget.turns),
+                max_reply_tokens=sizes.max_reply_tokens,
+                window_tokens=registry.window_tokens,
+                width=task.child_width,
+            ),
+        )
+        closing.callback(children.close)
+        return switchboard, SubCalls(shared, children.run, texts)
 
 
 def _text(workspace: Workspace, path: str) -> str:
@@ -129,8 +175,18 @@ def _models(task: Task) -> tuple[str, str]:
 
 def _check_models(task: Task, env: Mapping[str, str]) -> None:
     """Refuse a model that cannot answer before anything is made, paid or changed."""
-    for model in dict.fromkeys(_models(task)):
+    models = tuple(dict.fromkeys((*_models(task), *task.sub_models)))
+    for model in models:
         registry.check(model, base_dir=task.base_dir, env=env)
+    if task.budget.usd is not None:
+        price = prices.with_rates(task.prices)
+        if unknown := [model for model in models if price(model, Usage(1, 1)) is None]:
+            raise ConfigError(
+                f"budget.usd is set, and there is no known price for {', '.join(unknown)}",
+                why="a limit in dollars that nobody can add up would never be reached",
+                hint=f"give the rate per million tokens: prices: {{{unknown[0]!r}: {{input: 1.0, output: 5.0}}}},"
+                " or limit budget.tokens instead",
+            )
 
 
 def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint) -> Event:
@@ -141,6 +197,7 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint) -> Event
         "run": str(folder),
         "model": root,
         "sub_model": sub,
+        "prices": prices.source(),
         "texts": len(texts.texts),
         "bytes": texts.total_bytes,
         "skipped": inputs.skipped_by_kind(texts),
@@ -149,12 +206,6 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint) -> Event
         "bytes_not_utf8": sum(replaced),
     }
     return Event("run_started", "", head.pass_number, head.turn, data)
-
-
-def _charge(ledger: Ledger, call: Call) -> None:
-    model = call.model
-    usd = prices.price(model, call.reply.usage)
-    ledger.charge_request(call.reply.usage, usd, is_subcall=call.kind == "sub")
 
 
 def _with_models(task: Task, env: Mapping[str, str]) -> Task:
@@ -167,11 +218,26 @@ def _system_prompt(task: Task, texts: Inputs) -> str:
     sizes: Profile = profile(registry.profile_name(task.model or ""))
     return prompts.render(
         f"system{sizes.suffix}",
-        inputs=_describe(texts),
+        inputs=describe(texts),
         max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
         requirements=_requirements(task),
     )
+
+
+def _child_system_prompt(task: Task) -> str:
+    """What every child session is told first: the same for all of them, so that a provider can cache it."""
+    sizes = profile(registry.profile_name(task.sub_model or task.model or ""))
+    return prompts.render(
+        "system_child",
+        max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
+        sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
+    )
+
+
+def _child_system(workspace: Workspace, task: Task) -> str:
+    """The frozen text; a run of an earlier version has none."""
+    return _text(workspace, "child_system.md") or _child_system_prompt(task)
 
 
 def _example_files(task: Task) -> dict[str, bytes]:
@@ -192,17 +258,6 @@ def _example(workspace: Workspace) -> tuple[Message, ...]:
 def _requirements(task: Task) -> str:
     asked = [verifier.requirement for verifier in verify.build(task.verifiers, task.base_dir)]
     return "\n".join(f"- {line}" for line in asked)
-
-
-def _describe(texts: Inputs) -> str:
-    megabytes = texts.total_bytes / 1e6
-    if texts.is_single:
-        return f"`context` is one text (`str`): {texts.texts[0].name}, {megabytes:.2f} MB."
-    first = ", ".join(f"`{text.name}`" for text in texts.texts[:5])
-    return (
-        f"`context` maps {len(texts.texts):,} names to texts (`str`), {megabytes:.1f} MB in all; "
-        f"`context[name]` is one of them. The first names: {first}."
-    )
 
 
 def _refuse_changed_inputs(texts: Inputs) -> None:

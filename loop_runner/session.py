@@ -12,21 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from loop_runner import prompts, reply_reader, text
-from loop_runner.budget import Ledger
-from loop_runner.errors import ModelError
+from loop_runner import text
+from loop_runner.budget import BudgetSpentError, Ledger
+from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.kernel.lm_handler import SubCallError
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.records import Answer, CellResult, Message, Reply, Request, Snapshot, StopReason, TurnRecord
+from loop_runner.records import Answer, Message, Reply, Request, Snapshot, StopReason, TurnRecord
+from loop_runner.subcalls import SubCalls
 from loop_runner.workspace.workspace import Workspace
 
 SessionEnd = Literal["ready", "turns", "budget", "window", "no_code", "interrupted"]
 
 _MAX_TOLD = 5  # variables that are named to the model when they cannot be saved
-_CHARS_PER_TOKEN = 3  # a low estimate for code, so that the window is never overrun
-_MAX_WITHOUT_CODE = 3  # replies in a row; more of the same conversation would not help
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,40 +39,6 @@ class SessionSettings:
     window_tokens: int
 
 
-class SubCalls:
-    """What ``llm_query`` reaches: the sub-model, under the run's budget and journal."""
-
-    def __init__(
-        self, models: Switchboard, ledger: Ledger, *, model: str, max_reply_tokens: int, trace: Trace
-    ) -> None:
-        self._models = models
-        self._ledger = ledger
-        self._model = model
-        self._max_reply_tokens = max_reply_tokens
-        self._trace = trace
-
-    async def query(self, prompt: str) -> str:
-        """One sub-call. Raises ``SubCallError`` when the budget or the provider refuses it."""
-        if limit := self._ledger.subcalls_reached():
-            raise SubCallError(f"no sub-call was made: the budget of {limit} is used up")
-        request = Request(
-            model=self._model,
-            messages=(Message("user", prompt),),
-            max_output_tokens=self._max_reply_tokens,
-            kind="sub",
-        )
-        try:
-            reply = await self._models.complete(request)
-        except ModelError as error:
-            raise SubCallError(f"the sub-model did not answer: {error.message}") from error
-        self._trace.append(
-            Event("subcall_finished", data={"prompt_chars": len(prompt), "reply": text.one_line(reply.text)})
-        )
-        if not reply.text:
-            raise SubCallError(f"the sub-model gave no text (it stopped with {reply.stop_reason})")
-        return reply.text
-
-
 class Session:
     """Runs the turns of one pass, from its first or, after a crash, from the last committed one."""
 
@@ -87,6 +51,7 @@ class Session:
         is_ready: bool,
         snapshot: Snapshot,
         models: Switchboard,
+        sub_calls: SubCalls,
         kernel: Kernel,
         workspace: Workspace,
         ledger: Ledger,
@@ -100,6 +65,7 @@ class Session:
         self._is_ready = is_ready
         self._snapshot = snapshot
         self._models = models
+        self._sub_calls = sub_calls
         self._kernel = kernel
         self._workspace = workspace
         self._ledger = ledger
@@ -122,17 +88,19 @@ class Session:
                 return "budget"
             if self._is_window_full():
                 return "window"
-            if self._without_code >= _MAX_WITHOUT_CODE:
+            if self._without_code >= MAX_WITHOUT_CODE:
                 return "no_code"
-            self._take_turn()
+            try:
+                self._take_turn()
+            except BudgetSpentError:
+                return "budget"  # before the reply: the turn has not begun
         return "ready"
 
     def _is_window_full(self) -> bool:
-        if self._stopped_for == "model_context_window_exceeded":
-            return True
-        chars = len(self._settings.system) + sum(len(message.text) for message in self._messages)
-        room = self._settings.window_tokens - self._settings.max_reply_tokens
-        return chars // _CHARS_PER_TOKEN > room
+        settings = self._settings
+        room = settings.window_tokens - settings.max_reply_tokens
+        is_exceeded = self._stopped_for == "model_context_window_exceeded"
+        return is_exceeded or is_over_window(settings.system, self._messages, room)
 
     def _take_turn(self) -> None:
         """One reply, one cell, one commit."""
@@ -140,12 +108,16 @@ class Session:
         number = self._turn + 1
         self._tell("turn_started", number, messages=len(self._messages))
         self._models.start_turn()
+        self._ledger.begin_turn(self._settings.turns - number)
         reply = self._ask()
         self._tell("reply_received", number, reply.text)
-        code = None if reply.stop_reason == "max_tokens" else reply_reader.read(reply.text).code
+        code = code_of(reply)
         self._without_code = 0 if code is not None else self._without_code + 1
         self._stopped_for = reply.stop_reason
         result = None if code is None else self._kernel.run_cell(code, number)
+        if self._models.refusal is not None:
+            # The turn stays open: what it was answered is in the journal, and ``resume`` runs it again.
+            raise self._models.refusal
         if result is not None:
             self._tell("cell_finished", number, result.output, end=result.end, code=code)
             self._answer = result.answer
@@ -157,12 +129,13 @@ class Session:
             number=number,
             reply=reply.text,
             code=code,
-            output=self._observe(number, reply, result),
+            output=observe(reply, result, number, self._settings.turns),
             end="no_code" if result is None else result.end,
             answer=self._answer,
             calls=self._workspace.journal.calls(),
             snapshot=self._snapshot,
             seconds=time.monotonic() - started,
+            children=self._sub_calls.end_turn(),
         )
         self._commit(turn)
 
@@ -193,19 +166,6 @@ class Session:
                 kind="root",
                 ordinal=self._ledger.spend.turns,
             )
-        )
-
-    def _observe(self, number: int, reply: Reply, result: CellResult | None) -> str:
-        notices = [] if result is None else list(result.notices)
-        if reply.stop_reason in ("refusal", "model_context_window_exceeded"):
-            notices.append(f"the model stopped with {reply.stop_reason}")
-        return prompts.render(
-            "observation",
-            was_cut=reply.stop_reason == "max_tokens",
-            notices=notices,
-            output=None if result is None else result.output,
-            turn=number,
-            turns=self._settings.turns,
         )
 
     def _tell(self, kind: str, turn: int, detail: str = "", **data: object) -> None:

@@ -10,14 +10,21 @@ PACKAGE = Path(__file__).parent.parent / "loop_runner"
 
 # Each room may import from the rooms in its set (and from itself); "*" stands for the plain-data floor.
 FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles"}
-MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
+MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader", "json_schema", "conversation"}
+# What a session is made of; a child session is one.
+SESSION = {"session", "subcalls", "children"}
 TALKERS = {"model", "kernel", "workspace"}
 ALLOWED = {
-    "cli": FLOOR | MIDDLE | TALKERS | {"runs", "verify", "stop_hook", "loop", "session"},
-    "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session", "stop_hook", "verify"},
-    "loop": FLOOR | MIDDLE | TALKERS | {"session", "stop_hook", "verify", "reentry"},
+    "cli": FLOOR | MIDDLE | TALKERS | {"runs", "verify", "stop_hook", "loop"} | SESSION,
+    "runs": FLOOR | MIDDLE | TALKERS | {"loop", "stop_hook", "verify"} | SESSION,
+    "loop": FLOOR | MIDDLE | TALKERS | {"stop_hook", "verify", "reentry"} | SESSION,
     "reentry": FLOOR | MIDDLE | {"workspace"},
-    "session": FLOOR | MIDDLE | TALKERS,
+    "session": FLOOR | MIDDLE | TALKERS | {"subcalls"},
+    "children": FLOOR | MIDDLE | TALKERS | {"subcalls"},
+    "subcalls": FLOOR | MIDDLE | TALKERS,
+    "json_schema": FLOOR | {"process"},
+    "json_schema_child": set(),
+    "conversation": FLOOR | {"prompts", "reply_reader"},
     "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},
     "verify": FLOOR | {"process", "inputs"},
     "workspace": FLOOR | {"process"},

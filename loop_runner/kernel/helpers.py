@@ -62,7 +62,12 @@ class Helpers:
     # ── sub-models ──────────────────────────────────────────────────────────────────────────────────
 
     def llm_query(
-        self, prompt: str, *, context: Any = None, schema: dict[str, Any] | None = None, model: str | None = None
+        self,
+        prompt: str,
+        *,
+        context: Any = None,
+        schema: dict[str, Any] | None = None,
+        model: str | None = None,
     ) -> Any:
         """Ask the sub-model, which sees only `prompt` (after `context`, when given). Returns its reply.
 
@@ -100,7 +105,7 @@ class Helpers:
         answer = self._delegated([(question, data)], model)[0]
         if isinstance(answer, LLMError):
             raise answer
-        return answer
+        return str(answer)
 
     def rlm_batch(self, tasks: Iterable[tuple[str, Any]], *, model: str | None = None) -> list[Any]:
         """Run `rlm_query` for many (question, data) pairs at once. Returns as `llm_batch` does."""
@@ -142,7 +147,9 @@ class Helpers:
         has_inputs = data is self._context
         texts = [] if has_inputs else [(name, _utf8(text)) for name, text in named_texts(data)]
         if len(texts) > _MAX_TEXTS or any(len(name) > _MAX_NAME_CHARS for name, _ in texts):
-            raise ValueError(f"data takes up to {_MAX_TEXTS:,} texts with names of up to {_MAX_NAME_CHARS} characters")
+            raise ValueError(
+                f"data takes up to {_MAX_TEXTS:,} texts with names of up to {_MAX_NAME_CHARS} characters"
+            )
         about = {
             "question": _text(question),
             "texts": [[name, len(text)] for name, text in texts],

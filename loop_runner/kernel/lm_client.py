@@ -41,7 +41,6 @@ class _Batch:
         self.left = count
         self.done = done
 
-
     def replies(self) -> list[str | LLMError]:
         """One for each request, in order."""
         lost = LLMError("no reply came")

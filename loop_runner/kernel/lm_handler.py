@@ -211,7 +211,7 @@ class LmHandler(asyncio.Protocol):
         is_full = len(self._tasks) >= MAX_OPEN_REQUESTS or self._open_bytes > MAX_OPEN_BYTES
         return not (is_full or self._is_backed_up)
 
-    def _read_if(self, has_room: bool) -> None:  # noqa: FBT001
+    def _read_if(self, has_room: bool) -> None:
         transport = self._transport
         if transport is None or transport.is_closing() or has_room != self._is_paused:
             return

@@ -43,6 +43,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildRule:
+    """The replies of a child session, in order; the first rule whose ``pattern`` is in its question wins."""
+
+    replies: tuple[str, ...]
+    pattern: re.Pattern[str] | None = None  # None: any question
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """What goes wrong at the ``number``-th request (from 1) of a kind."""
 
@@ -59,6 +67,7 @@ class Script:
     root: tuple[str, ...] = ()
     sub: tuple[Rule, ...] = ()
     judge: tuple[Rule, ...] = ()
+    child: tuple[ChildRule, ...] = ()
     latency_s: float = 0.0
     faults: tuple[Fault, ...] = ()
     usage: Usage | None = None  # the same for every reply; None: estimated from the lengths
@@ -114,6 +123,8 @@ class ScriptClient:
                 why="a script cannot make up what the model would have said",
                 hint=f"add a reply under `root:` in {script.path}, or set a smaller budget",
             )
+        if request.kind == "child":
+            return self._child_text(request)
         rules = script.sub if request.kind == "sub" else script.judge
         prompt = request.messages[-1].text if request.messages else ""
         for rule in rules:
@@ -122,6 +133,20 @@ class ScriptClient:
         raise ModelError(
             f"no rule under `{request.kind}:` in {script.path.name} fits the prompt: {prompt[:200]!r}",
             hint=f"add a rule, or one with only `reply:` that fits any prompt, to {script.path}",
+        )
+
+    def _child_text(self, request: Request) -> str:
+        """The reply of a child session's turn; ``ordinal`` says how many turns it has had."""
+        question = request.messages[0].text
+        for rule in self._script.child:
+            if rule.pattern is None or rule.pattern.search(question):
+                if request.ordinal < len(rule.replies):
+                    return rule.replies[request.ordinal]
+                break
+        raise ModelError(
+            f"{self._script.path.name} has no reply number {request.ordinal + 1} for the child session that is"
+            f" asked: {question[:200]!r}",
+            hint=f"add a rule with `replies:` under `child:` in {self._script.path}",
         )
 
     def _usage(self, request: Request, reply: str) -> Usage:
@@ -221,6 +246,18 @@ class _Reader:
             raise self.bad(node, "a rule with both `match` and `contains`", "keep one of them")
         return Rule(found["reply"], found.get("match", found.get("contains")))
 
+    def child_rules(self, node: Any) -> tuple[ChildRule, ...]:
+        return tuple(self._child_rule(item) for item in self.items(node))
+
+    def _child_rule(self, node: Any) -> ChildRule:
+        keys = {"match": _Reader.pattern, "contains": _Reader.literal, "replies": _Reader.replies}
+        found = self.section(node, keys)
+        if "replies" not in found:
+            raise self.bad(node, "a rule for child sessions without `replies`")
+        if "match" in found and "contains" in found:
+            raise self.bad(node, "a rule with both `match` and `contains`", "keep one of them")
+        return ChildRule(found["replies"], found.get("match", found.get("contains")))
+
     def pattern(self, node: Any) -> re.Pattern[str]:
         try:
             return re.compile(self.text(node), re.DOTALL)
@@ -235,7 +272,7 @@ class _Reader:
 
     def _fault(self, node: Any) -> Fault:
         found = self.section(node, {"on": _Reader.text, "kind": _Reader.text})
-        place = re.fullmatch(r"(root|sub|judge) ([1-9]\d*)", found.get("on", ""))
+        place = re.fullmatch(r"(root|sub|child|judge) ([1-9]\d*)", found.get("on", ""))
         if place is None:
             raise self.bad(
                 node, f"`on` takes a kind and a number, not {found.get('on')!r}", "for example: root 3"
@@ -254,6 +291,7 @@ _SCRIPT_KEYS: dict[str, Callable[[_Reader, Any], Any]] = {
     "root": _Reader.replies,
     "sub": _Reader.rules,
     "judge": _Reader.rules,
+    "child": _Reader.child_rules,
     "latency_s": _Reader.number,
     "faults": _Reader.faults,
     "usage": _Reader.usage,

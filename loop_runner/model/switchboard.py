@@ -26,7 +26,6 @@ OnCall = Callable[[Call, bool], None]
 the switchboard's thread: short, and never asking the switchboard."""
 
 
-
 class Meter(Protocol):
     """Lets requests out and charges their replies; the run's ledger is one. See ``budget.Ledger``."""
 
