@@ -38,7 +38,10 @@ def main() -> None:
 
 def _batch(folder: Path, count: int, width: int, target: str) -> None:
     ideal = -(-count // width) * _LATENCY_S
-    walls = [_cell_seconds(folder, f"llm_batch(list(map(str, range({count}))))", width, _LATENCY_S) for _ in range(_REPEATS)]
+    walls = [
+        _cell_seconds(folder, f"llm_batch(list(map(str, range({count}))))", width, _LATENCY_S)
+        for _ in range(_REPEATS)
+    ]
     wall = statistics.median(walls)
     what = f"llm_batch, {count:,} calls of 50 ms at width {width}"
     report(what, wall * 1000, target=f"{wall / ideal:.3f} x ideal ({ideal * 1000:.0f} ms); {target}")
@@ -102,7 +105,14 @@ def _peak_kb(folder: Path, count: int) -> int:
     task = _task(folder, f"llm_batch(list(map(str, range({count}))))", 1024, 1.0)
     path = folder / f"run-{next(_numbers)}"
     process = subprocess.Popen(
-        [Path(os.sys.executable).parent / "loop-runner", "run", task.base_dir / "task.yaml", "--run-dir", path, "-q"],
+        [
+            Path(os.sys.executable).parent / "loop-runner",
+            "run",
+            task.base_dir / "task.yaml",
+            "--run-dir",
+            path,
+            "-q",
+        ],
         stdout=subprocess.DEVNULL,
     )
     _, status, used = os.wait4(process.pid, 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from loop_runner.errors import ModelError
 from loop_runner.records import SUBCALL_KINDS, Call, Request, Spend, Usage
@@ -59,8 +59,40 @@ class Hold:
     subcalls: int
 
 
-_NO_USAGE = Usage()
+class _Sums:
+    """Running sums, changed in place: there can be ten thousand requests in a second."""
+
+    __slots__ = ("requests", "subcalls", "tokens_in", "tokens_out", "usage", "usd")
+
+    def __init__(self, spent: Spend = Spend()) -> None:  # noqa: B008 - frozen
+        usage = spent.usage
+        self.usage = [getattr(usage, name) for name in _USAGE_NAMES]
+        self.tokens_in = sum(self.usage) - usage.output_tokens
+        self.tokens_out = usage.output_tokens
+        self.usd = spent.usd
+        self.requests = spent.requests
+        self.subcalls = spent.subcalls
+
+    def add(self, usage: Usage, usd: float | None, subcalls: int, sign: int = 1) -> None:
+        sums = self.usage
+        sums[0] += sign * usage.input_tokens
+        sums[1] += sign * usage.output_tokens
+        sums[2] += sign * usage.cache_read_tokens
+        sums[3] += sign * usage.cache_write_tokens
+        self.tokens_out = sums[1]
+        self.tokens_in = sums[0] + sums[2] + sums[3]
+        self.usd = None if usd is None or self.usd is None else self.usd + sign * usd
+        self.requests += sign
+        self.subcalls += sign * subcalls
+
+
 _USAGE_NAMES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_NO_USAGE = Usage()
+_IN_AND_OUT = ("tokens_in", "tokens_out")
+_FREE = {
+    0: Hold(_NO_USAGE, 0.0, 0),
+    1: Hold(_NO_USAGE, 0.0, 1),
+}  # of runs that limit neither tokens nor dollars
 
 
 class Ledger:
@@ -80,68 +112,79 @@ class Ledger:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget = budget
-        self._spend = spent
         self._price = price
         self._clock = clock
         self._lock = threading.Lock()
+        self._passes, self._turns, self._seconds = spent.passes, spent.turns, spent.seconds
+        self._used = _Sums(spent)
         self._unmet = {(call.fingerprint, call.occurrence): call for call in unmet}
-        self._owed = Spend()  # the sum of ``_unmet``
+        self._owed = _Sums()  # the sum of ``_unmet``
         for call in self._unmet.values():
-            self._owed = self._with(self._owed, call)
-        self._out: set[Hold] = set()
-        self._held = Spend()  # the sum of ``_out``
+            self._charge(self._owed, call)
+        self._out = 0  # requests
+        self._held = _Sums()  # the most that they can use
         self._turn_since: float | None = None
         self._turns_left = budget.turns
         limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
         self._is_metered = any(limit is not None for limit in limits)
+        self._is_limited = self._is_metered or budget.wall_s is not None or budget.subcalls is not None
 
     @property
     def spend(self) -> Spend:
         """The sums so far."""
         with self._lock:
-            return self._spend
+            used = self._used
+            return Spend(
+                Usage(*used.usage),
+                passes=self._passes,
+                turns=self._turns,
+                requests=used.requests,
+                subcalls=used.subcalls,
+                seconds=self._seconds,
+                usd=used.usd,
+            )
 
     # ── before a request ────────────────────────────────────────────────────────────────────────────
 
     def reserve(self, request: Request) -> Hold | None:
         """Set aside what ``request`` can cost at most. None: only when others have ended can that be said.
 
-        Raises ``BudgetSpentError`` when a limit is reached. A request that may overrun a limit goes out alone.
+        Raises ``BudgetSpentError`` when a limit is reached. What may overrun a limit goes out alone.
         """
         hold = self._most(request)
         with self._lock:
-            used = _sum(self._spend, self._owed)
-            if limit := self._spent_limit(used, is_subcall=bool(hold.subcalls)):
-                raise BudgetSpentError(limit)
-            if self._out and self._may_overrun(_sum(used, self._held), hold):
-                return None
-            self._out.add(hold)
-            self._held = _plus(self._held, hold, 1)
+            if self._is_limited:
+                if limit := self._spent_limit((self._used, self._owed), is_subcall=bool(hold.subcalls)):
+                    raise BudgetSpentError(limit)
+                if self._out and self._may_overrun(hold):
+                    return None
+            self._out += 1
+            self._held.add(hold.usage, hold.usd, hold.subcalls)
             return hold
 
     def settle(self, hold: Hold, call: Call | None) -> None:
         """The request of ``hold`` has ended: with the reply in ``call``, which is charged, or without one."""
         with self._lock:
-            if hold not in self._out:
-                return
-            self._out.discard(hold)
-            self._held = _plus(self._held, hold, -1) if self._out else Spend()
+            self._out -= 1
+            self._held.add(hold.usage, hold.usd, hold.subcalls, -1)
+            if not self._out:
+                self._held = _Sums()  # no remainder of adding and taking away dollars
             if call is not None:
-                self._spend = self._with(self._spend, call)
+                self._charge(self._used, call)
 
     def replayed(self, call: Call) -> None:
         """A reply of the journal was served again: from now on it counts as the turn's."""
         with self._lock:
             if self._unmet.pop((call.fingerprint, call.occurrence), None) is None:
                 return  # charged when it came in
-            self._spend = self._with(self._spend, call)
-            self._owed = self._without(self._owed, call) if self._unmet else Spend()
+            self._charge(self._used, call)
+            self._charge(self._owed, call, -1)
 
     def _most(self, request: Request) -> Hold:
         """The most that ``request`` can use. No token is shorter than one byte."""
         subcalls = int(request.kind in SUBCALL_KINDS)
         if not self._is_metered:
-            return Hold(_NO_USAGE, 0.0, subcalls)
+            return _FREE[subcalls]
         size = len(request.system.encode("utf-8", "replace")) + _HIDDEN_TOKENS
         size += sum(len(message.text.encode("utf-8", "replace")) for message in request.messages)
         if request.schema is not None:
@@ -153,15 +196,18 @@ class Ledger:
             usd = max(self._price(request.model, each) or 0.0 for each in (usage, written))
         return Hold(usage, usd, subcalls)
 
-    def _may_overrun(self, used: Spend, hold: Hold) -> bool:
+    def _may_overrun(self, hold: Hold) -> bool:
         """Whether some limit could be passed if everything that is out, and ``hold``, uses all it may."""
-        budget, usage = self.budget, used.usage + hold.usage
+        budget, usage = self.budget, hold.usage
+        parts = (self._used, self._owed, self._held)
+        tokens_in = sum(part.tokens_in for part in parts) + usage.input_tokens
+        tokens_out = sum(part.tokens_out for part in parts) + usage.output_tokens
         return (
-            _is_over(budget.tokens, usage.total_tokens)
-            or _is_over(budget.tokens_in, _tokens_in(usage))
-            or _is_over(budget.tokens_out, usage.output_tokens)
-            or _is_over(budget.usd, (used.usd or 0.0) + hold.usd)
-            or (hold.subcalls > 0 and _is_over(budget.subcalls, used.subcalls + hold.subcalls))
+            _is_over(budget.tokens, tokens_in + tokens_out)
+            or _is_over(budget.tokens_in, tokens_in)
+            or _is_over(budget.tokens_out, tokens_out)
+            or _is_over(budget.usd, sum(part.usd or 0.0 for part in parts) + hold.usd)
+            or (hold.subcalls and _is_over(budget.subcalls, sum(part.subcalls for part in parts) + 1))
         )
 
     # ── charging ────────────────────────────────────────────────────────────────────────────────────
@@ -169,7 +215,7 @@ class Ledger:
     def charge_request(self, usage: Usage, usd: float | None, *, is_subcall: bool) -> None:
         """Add one answered request; ``usd`` None (no known price) makes the run's cost unknown."""
         with self._lock:
-            self._spend = _charged(self._spend, usage, usd, is_subcall)
+            self._used.add(usage, usd, int(is_subcall))
 
     def begin_turn(self, turns_left: int) -> None:
         """A turn begins: its time counts from now on. ``turns_left``: of this pass, this one not counted."""
@@ -180,107 +226,103 @@ class Ledger:
     def charge_turn(self, seconds: float) -> None:
         """Add one turn that was committed, and with it every reply that the journal still held."""
         with self._lock:
-            self._committed()
-            old = self._spend
-            self._spend = replace(old, turns=old.turns + 1, seconds=old.seconds + seconds)
+            self._committed(seconds)
+            self._turns += 1
 
     def charge_pass(self, seconds: float) -> None:
         """Add one pass that was committed, with the time that its verifiers took."""
         with self._lock:
-            self._committed()
-            old = self._spend
-            self._spend = replace(old, passes=old.passes + 1, seconds=old.seconds + seconds)
+            self._committed(seconds)
+            self._passes += 1
             self._turns_left = self.budget.turns
 
-    def _committed(self) -> None:
+    def _committed(self, seconds: float) -> None:
         for call in self._unmet.values():
-            self._spend = self._with(self._spend, call)
+            self._charge(self._used, call)
         self._unmet.clear()
-        self._owed = Spend()
+        self._owed = _Sums()
         self._turn_since = None
+        self._seconds += seconds
 
-    def _with(self, spend: Spend, call: Call) -> Spend:
+    def _charge(self, sums: _Sums, call: Call, sign: int = 1) -> None:
         usage = call.reply.usage
-        return _charged(spend, usage, self._price(call.model, usage), call.kind in SUBCALL_KINDS)
-
-    def _without(self, spend: Spend, call: Call) -> Spend:
-        usage = call.reply.usage
-        usd = self._price(call.model, usage)
-        return replace(
-            spend,
-            usage=Usage(*(getattr(spend.usage, name) - getattr(usage, name) for name in _USAGE_NAMES)),
-            subcalls=spend.subcalls - (call.kind in SUBCALL_KINDS),
-            usd=None if spend.usd is None or usd is None else spend.usd - usd,
-        )
+        sums.add(usage, self._price(call.model, usage), int(call.kind in SUBCALL_KINDS), sign)
 
     # ── limits ──────────────────────────────────────────────────────────────────────────────────────
 
     def reached(self) -> str | None:
         """The limit that is reached, in words, or None. Passes are checked between passes only."""
         return self.reached_within_pass() or (
-            f"{self.budget.passes} passes" if self.spend.passes >= self.budget.passes else None
+            f"{self.budget.passes} passes" if self._passes >= self.budget.passes else None
         )
 
     def reached_within_pass(self) -> str | None:
         """The limit that ends a session early, in words, or None."""
         with self._lock:
-            return self._spent_limit(self._spend, is_subcall=False)
+            return self._spent_limit((self._used,), is_subcall=False)
 
     def subcalls_reached(self) -> str | None:
         """The limit that refuses a further sub-call, in words, or None."""
         with self._lock:
-            return self._spent_limit(self._spend, is_subcall=True)
+            return self._spent_limit((self._used,), is_subcall=True)
 
-    def _spent_limit(self, used: Spend, *, is_subcall: bool) -> str | None:
-        budget, usage = self.budget, used.usage
-        if is_subcall and _is_reached(budget.subcalls, used.subcalls):
+    def _spent_limit(self, parts: tuple[_Sums, ...], *, is_subcall: bool) -> str | None:
+        budget = self.budget
+        if is_subcall and _is_reached(budget.subcalls, sum(part.subcalls for part in parts)):
             return f"{budget.subcalls} sub-calls"
-        if _is_reached(budget.tokens, usage.total_tokens):
-            return f"{budget.tokens:,} tokens"
-        if _is_reached(budget.tokens_in, _tokens_in(usage)):
-            return f"{budget.tokens_in:,} input tokens"
-        if _is_reached(budget.tokens_out, usage.output_tokens):
-            return f"{budget.tokens_out:,} output tokens"
-        if used.usd is not None and _is_reached(budget.usd, used.usd):
-            return f"{budget.usd:g} US dollars"
-        if _is_reached(budget.wall_s, used.seconds + self._turn_seconds()):
+        if _is_reached(budget.wall_s, self._seconds_so_far()):
             return f"{budget.wall_s:g} seconds"
+        if not self._is_metered:
+            return None
+        tokens_in = sum(part.tokens_in for part in parts)
+        tokens_out = sum(part.tokens_out for part in parts)
+        if _is_reached(budget.tokens, tokens_in + tokens_out):
+            return f"{budget.tokens:,} tokens"
+        if _is_reached(budget.tokens_in, tokens_in):
+            return f"{budget.tokens_in:,} input tokens"
+        if _is_reached(budget.tokens_out, tokens_out):
+            return f"{budget.tokens_out:,} output tokens"
+        if _is_reached(budget.usd, sum(part.usd or 0.0 for part in parts)):
+            return f"{budget.usd:g} US dollars"
         return None
 
-    def _turn_seconds(self) -> float:
-        return 0.0 if self._turn_since is None else self._clock() - self._turn_since
+    def _seconds_so_far(self) -> float:
+        return self._seconds + (0.0 if self._turn_since is None else self._clock() - self._turn_since)
 
     # ── what is left ────────────────────────────────────────────────────────────────────────────────
 
     def left(self, depth: int = 0) -> dict[str, int | float | None]:
         """What is left, by name, for code that runs ``depth`` sessions down; None where there is no limit."""
+        budget = self.budget
         with self._lock:
-            spend, budget = _sum(self._spend, self._owed), self.budget
-            seconds = spend.seconds + self._turn_seconds()
-            turns = self._turns_left
-        usd = None if budget.usd is None else round(max(budget.usd - (spend.usd or 0.0), 0.0), 6)
+            parts = (self._used, self._owed)
+            tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
+            usd = sum(part.usd or 0.0 for part in parts)
+            subcalls = sum(part.subcalls for part in parts)
+            seconds, passes, turns = self._seconds_so_far(), self._passes, self._turns_left
         return {
-            "passes": max(budget.passes - spend.passes - 1, 0),  # the one that runs is not left
+            "passes": max(budget.passes - passes - 1, 0),  # the one that runs is not left
             "turns": turns,
-            "tokens": _left(budget.tokens, spend.usage.total_tokens),
-            "tokens_in": _left(budget.tokens_in, _tokens_in(spend.usage)),
-            "tokens_out": _left(budget.tokens_out, spend.usage.output_tokens),
-            "usd": usd,
+            "tokens": _left(budget.tokens, tokens_in + tokens_out),
+            "tokens_in": _left(budget.tokens_in, tokens_in),
+            "tokens_out": _left(budget.tokens_out, tokens_out),
+            "usd": None if budget.usd is None else round(max(budget.usd - usd, 0.0), 6),
             "seconds": None if budget.wall_s is None else round(max(budget.wall_s - seconds, 0.0), 1),
-            "subcalls": _left(budget.subcalls, spend.subcalls),
+            "subcalls": _left(budget.subcalls, subcalls),
             "depth": max(budget.depth - depth, 0),
         }
 
     def describe_left(self) -> str:
         """What is left, in one line for the model."""
         spend, budget = self.spend, self.budget
+        usage = spend.usage
         parts = [f"{max(budget.passes - spend.passes, 0)} of {budget.passes} passes"]
         tokens = (
-            (budget.tokens, spend.usage.total_tokens, "tokens"),
-            (budget.tokens_in, _tokens_in(spend.usage), "input tokens"),
-            (budget.tokens_out, spend.usage.output_tokens, "output tokens"),
+            (budget.tokens, usage.total_tokens, "tokens"),
+            (budget.tokens_in, usage.total_tokens - usage.output_tokens, "input tokens"),
+            (budget.tokens_out, usage.output_tokens, "output tokens"),
         )
-        parts += [f"{_left(limit, used):,} {what}" for limit, used, what in tokens if limit is not None]
+        parts += [f"{max(limit - used, 0):,} {what}" for limit, used, what in tokens if limit is not None]
         if budget.usd is not None and spend.usd is not None:
             parts.append(f"{max(budget.usd - spend.usd, 0):.2f} US dollars")
         if budget.wall_s is not None:
@@ -288,10 +330,6 @@ class Ledger:
         if budget.subcalls is not None:
             parts.append(f"{max(budget.subcalls - spend.subcalls, 0)} sub-calls")
         return ", ".join(parts)
-
-
-def _tokens_in(usage: Usage) -> int:
-    return usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
 
 
 def _left(limit: int | None, used: int) -> int | None:
@@ -304,32 +342,3 @@ def _is_reached(limit: float | None, used: float) -> bool:
 
 def _is_over(limit: float | None, used: float) -> bool:
     return limit is not None and used > limit
-
-
-def _charged(spend: Spend, usage: Usage, usd: float | None, is_subcall: bool) -> Spend:
-    return replace(
-        spend,
-        usage=spend.usage + usage,
-        requests=spend.requests + 1,
-        subcalls=spend.subcalls + is_subcall,
-        usd=None if usd is None or spend.usd is None else spend.usd + usd,
-    )
-
-
-def _plus(spend: Spend, hold: Hold, sign: int) -> Spend:
-    usage = hold.usage
-    return replace(
-        spend,
-        usage=spend.usage + Usage(sign * usage.input_tokens, sign * usage.output_tokens),
-        subcalls=spend.subcalls + sign * hold.subcalls,
-        usd=(spend.usd or 0.0) + sign * hold.usd,
-    )
-
-
-def _sum(one: Spend, other: Spend) -> Spend:
-    return replace(
-        one,
-        usage=one.usage + other.usage,
-        subcalls=one.subcalls + other.subcalls,
-        usd=None if one.usd is None or other.usd is None else one.usd + other.usd,
-    )

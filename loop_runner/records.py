@@ -57,19 +57,20 @@ class Request:
 
         With ``scope``, each of two equal child sessions finds its own replies again.
         """
-        body: dict[str, Any] = {
-            "kind": self.kind,
-            "max_output_tokens": self.max_output_tokens,
-            "messages": [[message.role, message.text] for message in self.messages],
-            "model": self.model,
-            "system": self.system,
-        }
-        if self.schema is not None:
-            body["schema"] = self.schema
-        if self.scope:
-            body["scope"] = self.scope
-        text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        # Written by hand in the order of its keys: a batch takes thousands of fingerprints in a second.
+        messages = ",".join(f"[{_quoted(each.role)},{_quoted(each.text)}]" for each in self.messages)
+        schema = "" if self.schema is None else f',"schema":{_canonical(self.schema)}'
+        scope = f',"scope":{_quoted(self.scope)}' if self.scope else ""
+        text = (
+            f'{{"kind":{_quoted(self.kind)},"max_output_tokens":{self.max_output_tokens},'
+            f'"messages":[{messages}],"model":{_quoted(self.model)}{schema}{scope},'
+            f'"system":{_quoted(self.system)}}}'
+        )
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_quoted = json.encoder.encode_basestring  # a JSON string, not limited to ASCII
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,12 @@
 """What the plain data promises."""
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loop_runner.records import Message, Request
 
@@ -30,3 +34,22 @@ def test_whatever_can_change_the_reply_or_who_it_is_for_changes_the_fingerprint(
 
 def test_what_a_request_counts_as_does_not_change_it():
     assert replace(ASKED, ordinal=7).fingerprint() == ASKED.fingerprint()
+
+
+@given(
+    st.builds(Message, st.sampled_from(["user", "assistant"]), st.text()), st.text(), st.text(), st.booleans()
+)
+def test_a_fingerprint_is_the_hash_of_canonical_json(message, system, scope, has_schema):
+    schema = {"b": ["ü", 1.5], "a": None} if has_schema else None
+    request = Request("p:m", (message, message), system, 7, "child", schema=schema, scope=scope)
+    body = {
+        "kind": "child",
+        "max_output_tokens": 7,
+        "messages": [[message.role, message.text]] * 2,
+        "model": "p:m",
+        "system": system,
+        **({"schema": schema} if has_schema else {}),
+        **({"scope": scope} if scope else {}),
+    }
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    assert request.fingerprint() == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

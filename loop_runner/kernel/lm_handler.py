@@ -225,10 +225,11 @@ class LmHandler(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _send(self, header: Mapping[str, Any], text: str) -> None:
+    def _send(self, kind: str, number: int, text: str, note: str = "") -> None:
         """Queue a reply; all that are ready in the same step of the loop go out together."""
         if not self._outbox:
             self._loop.call_soon(self._flush)
+        header = {"type": kind, "id": number} | ({"note": note} if note else {})
         self._outbox.append(wire.encode(header, text.encode("utf-8", "replace")))
 
     def _flush(self) -> None:
@@ -245,7 +246,7 @@ class LmHandler(asyncio.Protocol):
             raise wire.WireError("two requests have the same number")
         kind = frame.header["type"]
         if kind == "budget":
-            self._send({"type": "reply", "id": number}, self._left())
+            self._send("reply", number, self._left())
             return
         asking = self._session(more, rest) if kind == "session" else self._query(more, rest)
         task = self._loop.create_task(self._answer(number, asking))
@@ -295,7 +296,7 @@ class LmHandler(asyncio.Protocol):
                 kind, text = "error", error.message
             except Exception as error:  # noqa: BLE001 - a fault of ours must not leave the cell waiting for ever
                 kind, text = "error", f"the call failed ({type(error).__name__})"
-        self._send({"type": kind, "id": number} | ({"note": note} if note else {}), text)
+        self._send(kind, number, text, note)
 
     async def _doom(self) -> None:
         """Wait for the end of the cell, which comes when nothing else that it asked for is open."""
