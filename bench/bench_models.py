@@ -1,18 +1,18 @@
 """Sub-calls of a run, side by side with other packages where they can do it.
 
-The others are looked for in the environment variable BENCH_PEERS: a Python interpreter with ``rlms`` and ``dspy``
-installed. Without it only our own figures are printed.
+The environment variable BENCH_PEERS names a Python interpreter that has ``rlms`` and ``dspy``. Without it only
+our own figures are printed.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import subprocess
+import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -78,7 +78,7 @@ _CHILD = [cell("n = len(context.split())\nprint(n)"), cell("FINAL(f'{n} words')"
 _numbers = iter(range(10_000))
 
 
-def _task(folder: Path, code: str, width: int, latency_s: float, **keys: object) -> config.Task:
+def _task(folder: Path, code: str, width: int, latency_s: float, **keys: Any) -> config.Task:
     place = folder / f"task-{next(_numbers)}"
     path = write_task(place, root=[cell(f"{code}\nFINAL('42')")], width=width, **keys)
     script = yaml.safe_load((place / "script.yaml").read_text())
@@ -89,7 +89,7 @@ def _task(folder: Path, code: str, width: int, latency_s: float, **keys: object)
     return config.read_task(path)
 
 
-def _cell_seconds(folder: Path, code: str, width: int, latency_s: float, **keys: object) -> float:
+def _cell_seconds(folder: Path, code: str, width: int, latency_s: float, **keys: Any) -> float:
     """Wall time inside the cell that runs ``code``, taken by the cell itself."""
     timed = f"import time\n_t = time.perf_counter()\n{code}\nprint('seconds', time.perf_counter() - _t)"
     events: list[Event] = []
@@ -106,7 +106,7 @@ def _peak_kb(folder: Path, count: int) -> int:
     path = folder / f"run-{next(_numbers)}"
     process = subprocess.Popen(
         [
-            Path(os.sys.executable).parent / "loop-runner",
+            Path(sys.executable).parent / "loop-runner",
             "run",
             task.base_dir / "task.yaml",
             "--run-dir",

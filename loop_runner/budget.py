@@ -147,7 +147,7 @@ class Ledger:
     # ── before a request ────────────────────────────────────────────────────────────────────────────
 
     def reserve(self, request: Request) -> Hold | None:
-        """Set aside what ``request`` can cost at most. None: only when others have ended can that be said.
+        """Set aside what ``request`` can cost at most. None: what others use must be known first.
 
         Raises ``BudgetSpentError`` when a limit is reached. What may overrun a limit goes out alone.
         """
@@ -207,7 +207,7 @@ class Ledger:
             or _is_over(budget.tokens_in, tokens_in)
             or _is_over(budget.tokens_out, tokens_out)
             or _is_over(budget.usd, sum(part.usd or 0.0 for part in parts) + hold.usd)
-            or (hold.subcalls and _is_over(budget.subcalls, sum(part.subcalls for part in parts) + 1))
+            or (hold.subcalls > 0 and _is_over(budget.subcalls, sum(part.subcalls for part in parts) + 1))
         )
 
     # ── charging ────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""Child sessions: what ``rlm_query`` starts. Each has a kernel and a history of its own, under the run's budget.
+"""Child sessions: what ``rlm_query`` starts. Each has its own kernel and history, and the run's budget.
 
 Owns the threads that wait for child kernels, how many of them live at once, and the folders that they work
 in, which go when they end. Relies on the switchboard for replies: they are in the run's journal under the

@@ -1,4 +1,4 @@
-"""What every conversation in code shares: the code of a reply, what is told after it, when the window is full.
+"""What all conversations in code share: the code of a reply, what is told after it, a full window.
 
 Owns no state. Relies on ``reply_reader`` and ``prompts``; a run's own session and child sessions use it.
 """

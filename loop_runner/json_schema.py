@@ -34,7 +34,7 @@ class BadSchemaError(Exception):
 
 
 def encode(schema: Mapping[str, Any]) -> str:
-    """``schema`` as JSON. Raises ``BadSchemaError`` for one that is too large, too deep or points elsewhere."""
+    """``schema`` as JSON. Raises ``BadSchemaError``: it is too large, too deep or points elsewhere."""
     try:
         text = json.dumps(schema, ensure_ascii=False, sort_keys=True, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:

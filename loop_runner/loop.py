@@ -18,6 +18,7 @@ from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
+from loop_runner.model import prices
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile
 from loop_runner.records import (
@@ -214,6 +215,7 @@ class Loop:
             "subcalls_so_far": spend.subcalls,
             "usage_so_far": usage_as_json(spend.usage),
             "usd_so_far": None if spend.usd is None else round(spend.usd, 9),
+            "prices": prices.source(),
         }
 
     # ── how it ends ─────────────────────────────────────────────────────────────────────────────────

@@ -80,7 +80,7 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
 
 
 def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, folder: Path) -> Outcome:
-    root, sub = _models(task)
+    root, _ = _models(task)
     sizes = profile(registry.profile_name(root))
     price = prices.with_rates(task.prices)
     # What the journal holds is paid for, and in no commit yet.
@@ -184,8 +184,8 @@ def _check_models(task: Task, env: Mapping[str, str]) -> None:
             raise ConfigError(
                 f"budget.usd is set, and there is no known price for {', '.join(unknown)}",
                 why="a limit in dollars that nobody can add up would never be reached",
-                hint=f"give the rate per million tokens: prices: {{{unknown[0]!r}: {{input: 1.0, output: 5.0}}}},"
-                " or limit budget.tokens instead",
+                hint="give the rate per million tokens: "
+                f"prices: {{{unknown[0]!r}: {{input: 1.0, output: 5.0}}}}, or limit budget.tokens instead",
             )
 
 

@@ -78,7 +78,7 @@ class Shared:
 
 
 class SubCalls:
-    """The sub-calls of one session (see ``lm_handler.Delegate``); ``depth`` 0 is the run's own, 1 a child's."""
+    """The sub-calls of one session (see ``lm_handler.Delegate``); ``depth`` 0 is the run's, 1 a child's."""
 
     def __init__(
         self, shared: Shared, run_child: RunChild, inputs: Inputs, *, scope: str = "", depth: int = 0

@@ -3,12 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 
 import pytest
 
-from tests.support.commands import clean_environment
+from tests.support.commands import argv, clean_environment
 from tests.support.model_server import Scripted
 from tests.support.tasks import cell, write_task
 
@@ -21,7 +20,7 @@ ROOT = (
 
 
 class Plan:
-    """Answers like a root model, a child's root model and a sub-model; runs ``at_request`` when that one comes."""
+    """Answers like a root model, a child's root model and a sub-model; calls ``kill`` at one request."""
 
     def __init__(self):
         self.prompts = []
@@ -38,9 +37,7 @@ class Plan:
                 return Scripted("nobody reads this", delay_s=1.0)
         if "You work on one question" in system:
             turn = len(received.messages) // 2
-            return cell(
-                f"part = llm_query('part ' + context)\nprint(part, {turn})" if not turn else "FINAL(part)"
-            )
+            return cell("FINAL(part)" if turn else "part = llm_query('part ' + context)\nprint(part)")
         if system:
             return cell(ROOT)
         return f"reply to {received.last_user_text}"
@@ -52,13 +49,12 @@ def tree(folder):
 
 
 def command(env, *args):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loop_runner", *map(str, args), "-q"],
-        env={**clean_environment(), **env},
+    return subprocess.Popen(
+        [*argv(*args), "-q"],
+        env=clean_environment(env),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    return process
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Sub-calls of whole runs: batches, schemas, other models, child sessions, budgets, refusals that end a run."""
+"""Sub-calls of whole runs: batches, schemas, models, child sessions, budgets, refusals that end a run."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from loop_runner import config, runs
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event
 from loop_runner.workspace.history import History
-from tests.support.model_server import HttpError, model_server  # noqa: F401
+from tests.support.model_server import HttpError
 from tests.support.tasks import cell, ready, run_task, write_task
 
 

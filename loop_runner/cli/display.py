@@ -50,6 +50,12 @@ class Progress:
             case "subcall_finished":
                 self._subcalls += 1
                 return f"  sub-call {self._subcalls}: {event.data['reply']}" if self._is_verbose else None
+            case "subcalls_progress":
+                return f"  sub-calls: {_progress(event.data)}"
+            case "child_started" if self._is_verbose:
+                return f"  child session ({event.data['model']}): {event.text}"
+            case "child_finished":
+                return self._child_line(event)
             case "cell_finished":
                 calls = f", {output.plural(self._subcalls, 'sub-call')}" if self._subcalls else ""
                 shown = f"\n{text.fence(event.text)}" if self._is_verbose else ""
@@ -63,6 +69,18 @@ class Progress:
                 return f"note: {event.text}"
             case _:
                 return None
+
+    def _child_line(self, event: Event) -> str | None:
+        """How a child session ended; one that answered is of interest to who wants every detail."""
+        turns = output.plural(event.data["turns"], "turn")
+        if event.data["end"] == "ready":
+            return f"  child session, {turns}: {event.text}" if self._is_verbose else None
+        return f"  child session, {turns}: gave no answer ({event.data['end']})"
+
+
+def _progress(data: Mapping[str, Any]) -> str:
+    failed = f", {data['failed']:,} failed" if data["failed"] else ""
+    return f"{data['answered']:,} answered{failed}, {data['out']:,} to go"
 
 
 def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:

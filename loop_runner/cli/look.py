@@ -66,10 +66,11 @@ def _unreadable(folder: Path, reason: str) -> dict[str, Any]:
 def _status(folder: Path) -> dict[str, Any]:
     with History(folder) as history:
         head, running = history.head(), history.running()
-        spend = history.spend(prices.price)
+        task = _task(history)
+        spend = history.spend(prices.with_rates(task.prices))
         return _entry(
             folder,
-            "running" if running else _state(history, spend.passes),
+            "running" if running else _state(head, spend.passes, task.budget.passes),
             spend=spend,
             pid=running.pid if running else None,
             head=head,
@@ -99,15 +100,17 @@ def _entry(
     }
 
 
-def _state(history: History, passes: int) -> str:
-    """``verified``, ``unverified`` (the passes are used up) or ``unfinished``."""
-    head = history.head()
-    if head.outcome == "accepted":
-        return "verified"
+def _task(history: History) -> config.Task:
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
-    task = config.parse_task(source, label="task.yaml", base_dir=history.folder)
-    return "unverified" if head.turn == 0 and passes >= task.budget.passes else "unfinished"
+    return config.parse_task(source, label="task.yaml", base_dir=history.folder)
+
+
+def _state(head: Checkpoint, passes: int, most: int) -> str:
+    """``verified``, ``unverified`` (the passes are used up) or ``unfinished``."""
+    if head.outcome == "accepted":
+        return "verified"
+    return "unverified" if head.turn == 0 and passes >= most else "unfinished"
 
 
 def _where(entry: dict[str, Any]) -> str:

@@ -199,7 +199,7 @@ class Kernel:
         return taken
 
     def abort(self) -> None:
-        """End the process now, from any thread, and start no other; what runs in it raises ``KernelError``."""
+        """End the process now, from any thread, and start no other; ``run_cell`` raises ``KernelError``."""
         self._is_aborted = True
         if (life := self._life) is not None:
             life.process.violated("nobody waits for it any more")

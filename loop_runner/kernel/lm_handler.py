@@ -172,7 +172,7 @@ class LmHandler(asyncio.Protocol):
         self._take_frames()
 
     def eof_received(self) -> bool:
-        """Asyncio's: the kernel has ended, perhaps in the middle of a frame. What is open may still finish."""
+        """Asyncio's: the kernel has ended, perhaps within a frame. What is open may still finish."""
         self._has_ended = True
         if not self._tasks:
             self._hang_up()

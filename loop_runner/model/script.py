@@ -144,8 +144,8 @@ class ScriptClient:
                     return rule.replies[request.ordinal]
                 break
         raise ModelError(
-            f"{self._script.path.name} has no reply number {request.ordinal + 1} for the child session that is"
-            f" asked: {question[:200]!r}",
+            f"{self._script.path.name} has no reply number {request.ordinal + 1} for the child session"
+            f" that is asked: {question[:200]!r}",
             hint=f"add a rule with `replies:` under `child:` in {self._script.path}",
         )
 
