@@ -104,17 +104,17 @@ def _peak_kb(folder: Path, count: int) -> int:
     """Peak resident memory (kB) of a process that runs a batch of ``count`` calls, all out at once."""
     task = _task(folder, f"llm_batch(list(map(str, range({count}))))", 1024, 1.0)
     path = folder / f"run-{next(_numbers)}"
-    process = subprocess.Popen(
-        [
-            Path(sys.executable).parent / "loop-runner",
-            "run",
-            task.base_dir / "task.yaml",
-            "--run-dir",
-            path,
-            "-q",
-        ],
-        stdout=subprocess.DEVNULL,
-    )
+    command = [
+        sys.executable,
+        "-m",
+        "loop_runner",
+        "run",
+        task.base_dir / "task.yaml",
+        "--run-dir",
+        path,
+        "-q",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0

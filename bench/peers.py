@@ -62,10 +62,14 @@ def rlms():
 
     def seconds(root, latency_s=LATENCY_S, **options):
         Scripted.root, Scripted.latency_s = root, latency_s
-        return float(RLM(backend="openai", backend_kwargs={"model_name": "x"}, **options).completion("q").response)
+        return float(
+            RLM(backend="openai", backend_kwargs={"model_name": "x"}, **options).completion("q").response
+        )
 
     def batch(count):
-        return seconds(f"got = llm_query_batched([str(n) for n in range({count})])\nassert got.count('ok') == {count}")
+        return seconds(
+            f"got = llm_query_batched([str(n) for n in range({count})])\nassert got.count('ok') == {count}"
+        )
 
     report(f"rlms {version}: batch of 1,000, its own width of 16", batch(1000), "ideal 3,150 ms")
     # There is no setting for it; this is what it would do with one.
@@ -102,14 +106,18 @@ def dspy_rlm():
                 time.sleep(LATENCY_S)
                 return ["ok"]
             code = timed(self.root) + "SUBMIT(answer=str(seconds))"
-            return [f"[[ ## reasoning ## ]]\nx\n\n[[ ## code ## ]]\n```python\n{code}\n```\n\n[[ ## completed ## ]]"]
+            return [
+                f"[[ ## reasoning ## ]]\nx\n\n[[ ## code ## ]]\n```python\n{code}\n```\n\n[[ ## completed ## ]]"
+            ]
 
     root = "got = llm_query_batched([str(n) for n in range(1000)])\nassert len(got) == 1000"
     dspy.configure(lm=Scripted(root), adapter=dspy.ChatAdapter())
     program = dspy.RLM("query -> answer", max_llm_calls=5000, interpreter_factory=LocalInterpreter)
     wall = float(re.findall(r"[0-9.]+", str(program(query="q").answer))[0])
     report(f"dspy {version}: batch of 1,000, its width of 8, no setting", wall, "ideal 6,250 ms")
-    print(f"dspy {version}: 10,000 at 512 and 100 children: no setting for the one; children are programs in the code")
+    print(
+        f"dspy {version}: 10,000 at 512 and 100 children: no setting for the one; children are programs in the code"
+    )
 
 
 if __name__ == "__main__":
@@ -118,4 +126,6 @@ if __name__ == "__main__":
         try:
             measure()
         except Exception as error:  # noqa: BLE001 - the other one is still to be measured
-            print(f"{name}: could not be measured: {type(error).__name__}: {str(error)[:300]}", file=sys.stderr)
+            print(
+                f"{name}: could not be measured: {type(error).__name__}: {str(error)[:300]}", file=sys.stderr
+            )

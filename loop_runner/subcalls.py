@@ -26,6 +26,7 @@ from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import ChildRecord, Inputs, Message, Reply, Request
 
 _PROGRESS_S = 2.0  # how often a person is told how far a batch is
+_MAX_TOLD = 200  # sub-calls of a turn that are told of one by one; the rest as progress
 _MAX_SCHEMA_CHARS_TOLD = 2000  # of a reply that did not fit, when the model is asked again
 
 
@@ -132,7 +133,7 @@ class SubCalls:
             return reply
         finally:
             tally.out -= 1
-            if reply:
+            if reply and tally.answered <= _MAX_TOLD:
                 data = {"prompt_chars": len(prompt), "reply": text.one_line(reply)}
                 self._shared.trace.append(Event("subcall_finished", data=data))
             if tally.is_due():
@@ -259,10 +260,13 @@ class _Tally:
     told_at: float = 0.0
 
     def is_due(self) -> bool:
+        """Whether a person is to be told: from time to time, and when the last of many is answered."""
+        if not self.out:
+            return self.answered > _MAX_TOLD
         now = time.monotonic()
         if not self.told_at:
             self.told_at = now
-        if now - self.told_at < _PROGRESS_S or not self.out:
+        if now - self.told_at < _PROGRESS_S:
             return False
         self.told_at = now
         return True

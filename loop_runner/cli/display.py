@@ -51,7 +51,8 @@ class Progress:
                 self._subcalls += 1
                 return f"  sub-call {self._subcalls}: {event.data['reply']}" if self._is_verbose else None
             case "subcalls_progress":
-                return f"  sub-calls: {_progress(event.data)}"
+                self._subcalls = max(self._subcalls, event.data["answered"])
+                return f"  sub-calls: {_progress(event.data)}" if event.data["out"] else None
             case "child_started" if self._is_verbose:
                 return f"  child session ({event.data['model']}): {event.text}"
             case "child_finished":

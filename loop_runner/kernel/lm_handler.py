@@ -29,6 +29,7 @@ _MAX_NAME_CHARS = 1000
 _END_WAIT_S = 2.0
 # Above these the line is not read: the kernel waits.
 MAX_OPEN_REQUESTS = 4096
+_FRAMES_AT_ONCE = 128
 MAX_OPEN_BYTES = 256 * 1024 * 1024  # of prompts
 
 
@@ -134,6 +135,7 @@ class LmHandler(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._is_paused = False  # the line is not read
         self._is_backed_up = False  # the kernel does not read its replies
+        self._takes_more = False  # in the loop's next step
         self._has_ended = False  # nothing more is taken
         self._doomed = 0  # requests whose refusal ends the run; they are never answered
         self._connecting = asyncio.run_coroutine_threadsafe(self._connect(), loop)
@@ -190,22 +192,33 @@ class LmHandler(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Asyncio's: the kernel has read most of the replies."""
         self._is_backed_up = False
-        self._take_frames()
+        if not self._takes_more:
+            self._take_frames()
 
     def _take_frames(self) -> None:
-        """Take as many requests as there is room for; stop reading the line while there is none."""
+        """Take as many requests as there is room for; stop reading the line while there is none.
+
+        A few at a time: the first of a large batch are to be out before the last are read.
+        """
+        self._takes_more = False
+        taken = 0
         try:
-            while not self._has_ended and self._has_room():
+            while not self._has_ended and self._has_room() and taken < _FRAMES_AT_ONCE:
                 frame = self._decoder.take()
                 if frame is None:
                     break
                 self._take(frame)
+                taken += 1
         except wire.WireError as error:
             self._has_ended = True
             self._hang_up()  # what is not sent yet is for a kernel that is gone
             self._on_violation(str(error))
             return
-        self._read_if(self._has_room())
+        has_more = taken == _FRAMES_AT_ONCE and not self._has_ended
+        if has_more:
+            self._takes_more = True
+            self._loop.call_soon(self._take_frames)
+        self._read_if(self._has_room() and not has_more)
 
     def _has_room(self) -> bool:
         is_full = len(self._tasks) >= MAX_OPEN_REQUESTS or self._open_bytes > MAX_OPEN_BYTES
@@ -314,7 +327,7 @@ class LmHandler(asyncio.Protocol):
         self._open_bytes -= size
         if not self._has_ended:
             self._end_if_doomed()
-            if self._is_paused:
+            if self._is_paused and not self._takes_more:
                 self._take_frames()
         elif not self._tasks and not self._outbox:
             self._hang_up()
