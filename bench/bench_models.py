@@ -1,7 +1,7 @@
 """Sub-calls of a run, side by side with other packages where they can do it.
 
-The environment variable BENCH_PEERS names a Python interpreter that has ``rlms`` and ``dspy``. Without it only
-our own figures are printed.
+The environment variable BENCH_PEERS names a Python that has ``rlms`` and ``dspy``; without it only our own
+figures are printed. Compile the checkout first (``python -m compileall loop_runner``), as an installer does.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _peak_kb(folder: Path, count: int) -> int:
         path,
         "-q",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0

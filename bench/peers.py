@@ -1,6 +1,8 @@
-"""The same measurements with ``rlms`` and ``dspy``; runs in a Python that has them, started by ``bench_models``.
+# mypy: ignore-errors
+# ruff: noqa: ANN001, ANN003, ANN201, ANN202, ANN204 - of packages that are not installed here
+"""The same measurements with ``rlms`` and ``dspy``; run by a Python that has them.
 
-Both are given a model that answers after 50 ms (or at once) and a scripted root reply; the time is taken inside
+Both are given a model that answers after 50 ms (or at once) and a scripted root reply; the time is taken in
 the code that their root model "wrote", as it is for ours. Widths are theirs unless a line says otherwise.
 """
 

@@ -237,10 +237,21 @@ class _Child:
         return await asyncio.wrap_future(future)
 
     async def _end(self) -> None:
-        """End the kernel and remove the folder, whatever the thread is at; not to be cancelled."""
+        """End the kernel and remove the folder, whatever the thread is at; whoever cancels this waits for it.
+
+        Closing the kernel needs the loop, which must not end before.
+        """
         if self._kernel is not None and self._working is not None and not self._working.done():
             self._kernel.abort()
-        await asyncio.shield(asyncio.wrap_future(self._level.threads.submit(self._clear_away)))
+        cleared = asyncio.wrap_future(self._level.threads.submit(self._clear_away))
+        was_cancelled = False
+        while not cleared.done():
+            try:
+                await asyncio.shield(cleared)
+            except asyncio.CancelledError:
+                was_cancelled = True
+        if was_cancelled:
+            raise asyncio.CancelledError
 
     def _clear_away(self) -> None:
         if self._working is not None:

@@ -127,11 +127,9 @@ class SchemaChecker:
 
     def _exchange(self, data: bytes, was_running: bool) -> dict[str, Any]:
         process = self._process or self._start()
-        assert process.stdin is not None
         deadline = time.monotonic() + self._timeout_s + (0.0 if was_running else _START_TIMEOUT_S)
         try:
-            process.stdin.write(data)
-            process.stdin.flush()
+            self._write(process, data, deadline)
             line = self._read_line(process, deadline)
         except OSError:
             line = b""
@@ -141,6 +139,13 @@ class SchemaChecker:
                 f"checking a reply against it took too long (over {self._timeout_s:g} s) or too much"
             )
         return dict(json.loads(line))
+
+    def _write(self, process: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
+        assert process.stdin is not None
+        fd, left = process.stdin.fileno(), memoryview(data)
+        while left and (seconds := deadline - time.monotonic()) > 0:
+            if select.select([], [fd], [], seconds)[1]:
+                left = left[os.write(fd, left[: select.PIPE_BUF]) :]
 
     def _read_line(self, process: subprocess.Popen[bytes], deadline: float) -> bytes:
         assert process.stdout is not None

@@ -1,15 +1,22 @@
 """Sub-calls of whole runs: batches, schemas, models, child sessions, budgets, refusals that end a run."""
 
 import json
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from loop_runner import config, runs
+from loop_runner.cli.display import Progress
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event
+from loop_runner.model import prices
 from loop_runner.workspace.history import History
+from tests.support.commands import argv, clean_environment
 from tests.support.model_server import HttpError
 from tests.support.tasks import cell, ready, run_task, write_task
 
@@ -326,3 +333,64 @@ def test_progress_is_told_while_a_batch_goes_on(tmp_path, monkeypatch):
     told = [event.data for event in events if event.kind == "subcalls_progress"]
     assert told
     assert all(each["answered"] + each["out"] == 40 and not each["failed"] for each in told)
+
+
+def test_a_person_sees_how_far_a_batch_is_and_which_child_gave_no_answer():
+    progress = Progress()
+    going = {"answered": 1200, "failed": 3, "out": 800}
+    assert progress.line(Event("subcalls_progress", data=going)) == (
+        "  sub-calls: 1,200 answered, 3 failed, 800 to go"
+    )
+    assert progress.line(Event("subcalls_progress", data={"answered": 2000, "failed": 3, "out": 0})) is None
+    assert "2,000 sub-calls" in (progress.line(Event("cell_finished", data={"end": "ok"})) or "")
+    ended = {"scope": "x", "depth": 1, "end": "turns", "turns": 8}
+    assert progress.line(Event("child_finished", "half an answer", data=ended)) == (
+        "  child session, 8 turns: gave no answer (turns)"
+    )
+
+
+def test_a_pass_says_where_its_prices_come_from(tmp_path):
+    run_task(write_task(tmp_path / "task", root=[ready("42")]), tmp_path / "run")
+    record = json.loads((tmp_path / "run/passes/0001/pass.json").read_text())
+    assert record["prices"] == prices.source()
+
+
+def works_in(pid, folders):
+    """Whether the process was given one of ``folders``; it may end while this looks at it."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return False
+    return any(folder in command for folder in folders)
+
+
+def test_stopped_at_once_while_children_are_at_work_the_run_ends_at_once_and_their_kernels_with_it(tmp_path):
+    root = [cell("rlm_batch([(str(n), 'x') for n in range(4)])\nFINAL('42')")]
+    task = write_task(tmp_path / "task", root=root)
+    script(tmp_path / "task", child=[{"replies": [cell("import time\ntime.sleep(60)")]}])
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.Popen(
+        [*argv("run", task, "--run-dir", tmp_path / "run"), "-v"],
+        env=clean_environment({"TMPDIR": str(tmp_path / "tmp")}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "child session" in line:
+            break
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 30
+    folders = [str(each / "workspace") for each in (tmp_path / "tmp").glob("loop-runner-child-*")]
+    assert len(folders) == 4
+    deadline = time.monotonic() + 10
+    while alive := [pid for pid in os.listdir("/proc") if pid.isdigit() and works_in(pid, folders)]:
+        assert time.monotonic() < deadline, f"kernels outlive the run: {alive}"
+        time.sleep(0.1)
