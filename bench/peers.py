@@ -108,18 +108,15 @@ def dspy_rlm():
                 time.sleep(LATENCY_S)
                 return ["ok"]
             code = timed(self.root) + "SUBMIT(answer=str(seconds))"
-            return [
-                f"[[ ## reasoning ## ]]\nx\n\n[[ ## code ## ]]\n```python\n{code}\n```\n\n[[ ## completed ## ]]"
-            ]
+            thought, cell = "[[ ## reasoning ## ]]\nx", f"[[ ## code ## ]]\n```python\n{code}\n```"
+            return ["\n\n".join((thought, cell, "[[ ## completed ## ]]"))]
 
     root = "got = llm_query_batched([str(n) for n in range(1000)])\nassert len(got) == 1000"
     dspy.configure(lm=Scripted(root), adapter=dspy.ChatAdapter())
     program = dspy.RLM("query -> answer", max_llm_calls=5000, interpreter_factory=LocalInterpreter)
     wall = float(re.findall(r"[0-9.]+", str(program(query="q").answer))[0])
     report(f"dspy {version}: batch of 1,000, its width of 8, no setting", wall, "ideal 6,250 ms")
-    print(
-        f"dspy {version}: 10,000 at 512 and 100 children: no setting for the one; children are programs in the code"
-    )
+    print(f"dspy {version}: no setting for a width of 512; its children are programs in the code")
 
 
 if __name__ == "__main__":
