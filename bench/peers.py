@@ -109,7 +109,7 @@ def dspy_rlm():
                 return ["ok"]
             code = timed(self.root) + "SUBMIT(answer=str(seconds))"
             thought, cell = "[[ ## reasoning ## ]]\nx", f"[[ ## code ## ]]\n```python\n{code}\n```"
-            return ["\n\n".join((thought, cell, "[[ ## completed ## ]]"))]
+            return [f"{thought}\n\n{cell}\n\n[[ ## completed ## ]]"]
 
     root = "got = llm_query_batched([str(n) for n in range(1000)])\nassert len(got) == 1000"
     dspy.configure(lm=Scripted(root), adapter=dspy.ChatAdapter())
