@@ -18,7 +18,9 @@ _MAX_CHARS = 500
 
 def main() -> None:
     """Answer requests until the parent goes away."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = _MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, _MAX_MEMORY_BYTES)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     known: dict[str, Any] = {}
     lines = sys.stdin.buffer
     while schema := lines.readline():
