@@ -6,9 +6,9 @@ and never reads the environment: the caller passes it in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,6 +86,7 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
     # What the journal holds is paid for, and in no commit yet.
     ledger = Ledger(task.budget, workspace.spend(price), price=price, unmet=workspace.journal.calls())
     with ExitStack() as stack:
+        stack.enter_context(_rare_collections())
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
         trace.append(_started(task, texts, folder, workspace.head()))
@@ -112,6 +113,23 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
             trace=trace,
             should_stop=around.should_stop,
         ).run()
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for unreachable circles less often.
+
+    A batch has ten thousand calls' objects alive at once; going through them again and again took a fifth of
+    the time of the loop that serves them.
+    """
+    import gc
+
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @dataclass(frozen=True, slots=True)
