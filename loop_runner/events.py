@@ -29,6 +29,7 @@ EventKind = Literal[
     "child_started",
     "child_turn",
     "child_finished",
+    "retried",
     "verifying",
     "pass_ended",
     "run_ended",

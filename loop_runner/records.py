@@ -31,12 +31,16 @@ StopReason = Literal[
 ]
 
 
+LOST = "lost:"  # begins the fingerprint of a call that was billed and gave no reply
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message of a conversation; ``text`` is all of it."""
 
     role: Literal["user", "assistant"]
     text: str
+    stable_chars: int = 0  # how much of its beginning every pass repeats: where a provider's cache is marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Request:
     ordinal: int = 0  # how many requests of this kind the run made before; only ``script:`` looks at it
     schema: Mapping[str, Any] | None = None  # JSON Schema that the reply is to fit, for a provider's own form
     scope: str = ""  # the child session that asks; "" outside of one. No provider sees it
+    offers_tool: bool = False  # the model may call a tool with its code instead of writing a fence
+    occurrence: int = 0  # which of the turn's identical requests this is; set by the switchboard
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all that can change the reply, and ``scope``; ``ordinal`` is left out.
@@ -61,9 +67,10 @@ class Request:
         messages = ",".join(f"[{_quoted(each.role)},{_quoted(each.text)}]" for each in self.messages)
         schema = "" if self.schema is None else f',"schema":{_canonical(self.schema)}'
         scope = f',"scope":{_quoted(self.scope)}' if self.scope else ""
+        tool = ',"offers_tool":true' if self.offers_tool else ""
         text = (
             f'{{"kind":{_quoted(self.kind)},"max_output_tokens":{self.max_output_tokens},'
-            f'"messages":[{messages}],"model":{_quoted(self.model)}{schema}{scope},'
+            f'"messages":[{messages}],"model":{_quoted(self.model)}{tool}{schema}{scope},'
             f'"system":{_quoted(self.system)}}}'
         )
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -111,7 +118,8 @@ class Call:
     """One paid request and its reply, as the journal and ``calls.jsonl`` keep it.
 
     ``fingerprint`` and ``occurrence`` (0 for the first identical request of a turn) are the key under which a
-    re-run of the turn finds the reply again.
+    re-run of the turn finds the reply again. A request that ended in an error and was billed is kept too, so
+    that it is charged, under a fingerprint that nobody asks for (``is_lost``).
     """
 
     kind: RequestKind
@@ -120,6 +128,11 @@ class Call:
     occurrence: int
     prompt: str  # the last user message; for "root" empty: the transcript holds it already
     reply: Reply
+
+    @property
+    def is_lost(self) -> bool:
+        """Paid for, and no reply came of it."""
+        return self.fingerprint.startswith(LOST)
 
 
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────────

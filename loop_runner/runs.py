@@ -22,6 +22,7 @@ from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.loop import Loop, Models
 from loop_runner.model import prices, registry
+from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile, profile
 from loop_runner.records import Checkpoint, Inputs, Message, Outcome, Usage
@@ -41,6 +42,7 @@ class Surroundings:
     env: Mapping[str, str]
     listeners: tuple[Listener, ...] = ()
     should_stop: Callable[[], bool] = lambda: False
+    policy: Policy | None = None  # of tries that failed; None: the usual patience
 
 
 def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
@@ -91,7 +93,7 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
         stack.callback(trace.close)
         trace.append(_started(task, texts, folder, workspace.head()))
         parts = _Parts(stack, task, trace, ledger)
-        switchboard, sub_calls = parts.models(workspace, texts, around.env)
+        switchboard, sub_calls = parts.models(workspace, texts, around)
         settings = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
         )
@@ -142,7 +144,7 @@ class _Parts:
     ledger: Ledger
 
     def models(
-        self, workspace: Workspace, texts: Inputs, env: Mapping[str, str]
+        self, workspace: Workspace, texts: Inputs, around: Surroundings
     ) -> tuple[Switchboard, SubCalls]:
         """The switchboard and the sub-calls of the run's own session."""
         task, stack = self.task, self.stack
@@ -152,10 +154,12 @@ class _Parts:
         checking = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="schemas"))
         closing = stack.enter_context(ExitStack())  # the children's threads outlive the switchboard's loop
         switchboard = Switchboard(
-            lambda model: registry.client_for(model, base_dir=task.base_dir, env=env),
+            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
             log=workspace.journal,
             meter=self.ledger,
+            on_retry=lambda retry: self.trace.append(_retried(retry)),
             width=task.width,
+            policy=around.policy,
         )
         stack.callback(switchboard.close)
         sizes = profile(registry.profile_name(sub))
@@ -224,6 +228,19 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint) -> Event
         "bytes_not_utf8": sum(replaced),
     }
     return Event("run_started", "", head.pass_number, head.turn, data)
+
+
+def _retried(retry: Retry) -> Event:
+    """One more try, with what it waits for."""
+    said = f"{retry.provider}: {retry.reason}; trying again in {retry.pause_s:.1f} s, {retry.width} at a time"
+    data = {
+        "provider": retry.provider,
+        "reason": retry.reason,
+        "failed_tries": retry.number,
+        "pause_s": round(retry.pause_s, 3),
+        "width": retry.width,
+    }
+    return Event("retried", said, data=data)
 
 
 def _with_models(task: Task, env: Mapping[str, str]) -> Task:

@@ -6,6 +6,7 @@ model or an input wrote passes through ``output.write``, which escapes it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Progress:
     def __init__(self, *, is_verbose: bool = False) -> None:
         self._is_verbose = is_verbose
         self._subcalls = 0
+        self._retries: Counter[str] = Counter()
 
     def __call__(self, event: Event) -> None:
         """Print ``event`` if a person wants to know of it."""
@@ -57,6 +59,8 @@ class Progress:
                 return f"  child session ({event.data['model']}): {event.text}"
             case "child_finished":
                 return self._child_line(event)
+            case "retried":
+                return self._retried(event)
             case "cell_finished":
                 calls = f", {output.plural(self._subcalls, 'sub-call')}" if self._subcalls else ""
                 shown = f"\n{text.fence(event.text)}" if self._is_verbose else ""
@@ -77,6 +81,15 @@ class Progress:
         if event.data["end"] == "ready":
             return f"  child session, {turns}: {event.text}" if self._is_verbose else None
         return f"  child session, {turns}: gave no answer ({event.data['end']})"
+
+    def _retried(self, event: Event) -> str | None:
+        """The 1st, 2nd, 4th, 8th… try of a kind: a burst that is refused must not fill the screen."""
+        reason = f"{event.data['provider']}: {event.data['reason']}"
+        self._retries[reason] += 1
+        count = self._retries[reason]
+        if count & (count - 1) and not self._is_verbose:
+            return None
+        return f"  {event.text}" + (f" ({count} times so far)" if count > 1 else "")
 
 
 def _progress(data: Mapping[str, Any]) -> str:

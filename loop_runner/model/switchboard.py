@@ -1,9 +1,9 @@
 """The one door to the models: every reply is in the log before it is used, and is charged once.
 
-Owns one asyncio loop in one daemon thread, the clients that live on it, the width (how many requests are out
-at the same time) and the key under which a re-run of a turn finds its replies again. Relies on a ``CallLog``
-for durability and on a ``Meter`` for leave to send. Never retries: a client knows its provider better. A
-refusal that ends the run is remembered, and nothing more is sent.
+Owns one asyncio loop in one daemon thread, the clients that live on it, one ``Limiter`` for each provider and
+the key under which a re-run of a turn finds its replies again. Relies on a ``CallLog`` for durability, on a
+``Meter`` for leave to send, and on the limiters for the width (how many requests are out at the same time)
+and the retries. A refusal that ends the run is remembered, and nothing more is sent.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import heapq
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypeVar
 
 from loop_runner.budget import Hold
 from loop_runner.errors import ModelError
-from loop_runner.model.client import BatchingCallLog, CallLog, ModelClient
-from loop_runner.records import Call, Reply, Request
+from loop_runner.model.client import BatchingCallLog, CallLog, ModelClient, TokenCounter, TryAgain
+from loop_runner.model.limiter import Limiter, Policy, Retry
+from loop_runner.records import LOST, Call, Reply, Request, Usage
 
 OnCall = Callable[[Call, bool], None]
 """Told of every call before its reply is handed on; the second argument says that the log served it. Runs on
@@ -58,7 +59,9 @@ class Switchboard:
         log: CallLog,
         on_call: OnCall | None = None,
         meter: Meter | None = None,
+        on_retry: Callable[[Retry], None] | None = None,
         width: int = 32,
+        policy: Policy | None = None,
     ) -> None:
         self.loop = asyncio.new_event_loop()
         self.refusal: ModelError | None = None  # the one that ends the run
@@ -68,8 +71,12 @@ class Switchboard:
         self._meter = meter
         self._clients: dict[str, ModelClient] = {}
         self._occurrences: dict[str, _Occurrences] = {}
+        self._lost_numbers: dict[str, int] = {}
         self._told: set[tuple[str, int]] = set()
-        self._width = asyncio.Semaphore(width)
+        self._width = width
+        self._policy = policy
+        self._on_retry = on_retry
+        self._limiters: dict[str, Limiter] = {}
         self._settled = asyncio.Event()
         self._writer = _Writer(log, self._written)
         self._thread = threading.Thread(target=self._run, name="switchboard", daemon=True)
@@ -105,6 +112,15 @@ class Switchboard:
             self._tell(known, replayed=True)
         return call.reply
 
+    def count_tokens(self, request: Request) -> int | None:
+        """How many tokens ``request`` is, if its provider can be asked that for nothing; None if not."""
+        return self._wait(self._count(request))
+
+    @property
+    def retries(self) -> int:
+        """How many tries were made again so far, at all providers."""
+        return sum(limiter.retries for limiter in self._limiters.values())
+
     def start_turn(self) -> None:
         """Begin to count identical requests from 0 again; no request may be out."""
         self._wait(self._reset())
@@ -127,25 +143,26 @@ class Switchboard:
         self.close()
 
     async def _ask_and_log(self, request: Request, fingerprint: str, occurrence: int) -> Call:
-        async with self._width:
+        if occurrence:
+            request = replace(request, occurrence=occurrence)
+        client = self._client(request.model)
+        held: Hold | None = None
+
+        async def attempt() -> Reply:
+            nonlocal held
             hold = await self._admitted(request)
             try:
-                reply = await self._client(request.model).complete(request)
+                reply = await client.complete(request)
             except BaseException as error:
-                self._settle(hold, None)
-                if isinstance(error, ModelError) and error.ends_run and self.refusal is None:
-                    self.refusal = error
+                await self._failed(error, hold, request, fingerprint)
                 raise
-        call = Call(
-            kind=request.kind,
-            model=request.model,
-            fingerprint=fingerprint,
-            occurrence=occurrence,
-            prompt="" if request.kind in _IN_TRANSCRIPT else request.messages[-1].text,
-            reply=reply,
-        )
+            held = hold
+            return reply
+
+        reply = await self._limiter(request.model, client).run(attempt)
+        call = _call(request, fingerprint, occurrence, reply)
         # Paid for: it is logged and charged even if whoever asked stops waiting.
-        await self._writer.append(call, hold)
+        await self._writer.append(call, held)
         return call
 
     async def _admitted(self, request: Request) -> Hold | None:
@@ -179,6 +196,41 @@ class Switchboard:
             if self._on_call is not None:
                 self._on_call(call, replayed)
 
+    async def _failed(
+        self, error: BaseException, hold: Hold | None, request: Request, fingerprint: str
+    ) -> None:
+        """A try gave no reply; what it cost all the same is logged and charged."""
+        if isinstance(error, ModelError) and error.ends_run and self.refusal is None:
+            self.refusal = error
+        if isinstance(error, TryAgain) and error.usage.total_tokens:
+            await self._writer.append(self._lost(request, fingerprint, error.usage), hold)
+        else:
+            self._settle(hold, None)
+
+    def _lost(self, request: Request, fingerprint: str, usage: Usage) -> Call:
+        """What was billed for a try that gave no reply: charged, and never served to anybody."""
+        number = self._lost_numbers.get(fingerprint, 0)
+        while self._log.find(LOST + fingerprint, number) is not None:
+            number += 1
+        self._lost_numbers[fingerprint] = number + 1
+        return _call(request, LOST + fingerprint, number, Reply("", usage=usage))
+
+    async def _count(self, request: Request) -> int | None:
+        client = self._client(request.model)
+        if not isinstance(client, TokenCounter):
+            return None
+        try:
+            return await client.count_tokens(request)
+        except ModelError:
+            return None  # a number that would have been nice to have
+
+    def _limiter(self, model: str, client: ModelClient) -> Limiter:
+        provider = model.partition(":")[0]
+        if provider not in self._limiters:
+            width = int(getattr(client, "width", self._width))
+            self._limiters[provider] = Limiter(provider, width, policy=self._policy, on_retry=self._on_retry)
+        return self._limiters[provider]
+
     def _client(self, model: str) -> ModelClient:
         if model not in self._clients:
             self._clients[model] = self._open_client(model)
@@ -187,6 +239,7 @@ class Switchboard:
     async def _reset(self) -> None:
         # On the loop, where the counting happens: no lock is needed.
         self._occurrences.clear()
+        self._lost_numbers.clear()
         self._told.clear()
 
     async def _shut_down(self) -> None:
@@ -217,6 +270,17 @@ class Switchboard:
         except BaseException:  # Ctrl-C among them: what nobody waits for must not go on costing money
             future.cancel()
             raise
+
+
+def _call(request: Request, fingerprint: str, occurrence: int, reply: Reply) -> Call:
+    return Call(
+        kind=request.kind,
+        model=request.model,
+        fingerprint=fingerprint,
+        occurrence=occurrence,
+        prompt="" if request.kind in _IN_TRANSCRIPT else request.messages[-1].text,
+        reply=reply,
+    )
 
 
 @dataclass(slots=True)
