@@ -18,12 +18,21 @@ from loop_runner.errors import ConfigError
 from loop_runner.records import KernelSettings
 
 Reentry = Literal["fresh", "continue"]
+SessionKind = Literal["rlm", "direct", "auto"]
 
 _WHY_A_TASK_FILE = "it says what to do, on which files, and what must hold before it is done"
 _REFERENCE = "docs/task-file.md describes every key"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MEGABYTES = {"": 1, "mb": 1, "gb": 1024, "m": 1, "g": 1024}
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a conversation keeps of its older turns: all; ``turns`` whole outputs; a summary."""
+
+    mode: Literal["full", "window", "compact"] = "full"
+    turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,9 @@ class Task:
     prices: Mapping[str, Rates] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     reentry: Reentry = "fresh"
+    history: History = field(default_factory=History)
+    session: SessionKind = "rlm"
+    code_as: Literal["fence", "tool"] = "fence"
     kernel: KernelSettings = field(default_factory=KernelSettings)
     run_dir: Path | None = None
 
@@ -156,6 +168,15 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return check
 
 
+def _history(value: Any) -> History:
+    if value in ("full", "compact"):
+        return History(value)
+    turns = value.get("window") if isinstance(value, dict) and len(value) == 1 else None
+    if isinstance(turns, bool) or not isinstance(turns, int) or turns < 1:
+        raise _Bad("full, compact, or {window: N} with the number of turns that stay whole")
+    return History("window", turns)
+
+
 def _list_of_specs(value: Any) -> tuple[Any, ...]:
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str | dict) for item in items):
@@ -209,6 +230,9 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
         {"wall": "wall_s"},
     ),
     "reentry": _one_of("fresh", "continue"),
+    "history": _history,
+    "session": _one_of("rlm", "direct", "auto"),
+    "code_as": _one_of("fence", "tool"),
     "kernel": _Section(
         {
             "timeout_s": _positive,
@@ -317,6 +341,9 @@ def dump_task(task: Task) -> str:
         "verifiers": [_plain(spec) for spec in task.verifiers],
         "budget": _dump_section(task.budget, "budget"),
         "reentry": task.reentry,
+        "history": {"window": task.history.turns} if task.history.mode == "window" else task.history.mode,
+        "session": task.session,
+        "code_as": task.code_as,
         "kernel": _dump_section(task.kernel, "kernel"),
         "task_dir": str(task.base_dir),
     }

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner import reentry, text
+from loop_runner import direct, reentry, text
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
+from loop_runner.direct import DirectPass
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model import prices
@@ -36,10 +37,12 @@ from loop_runner.records import (
     RunStatus,
     VerifierReport,
 )
-from loop_runner.session import Session, SessionEnd, SessionSettings
+from loop_runner.session import Session, SessionEnd, SessionSettings, summary_path
 from loop_runner.stop_hook import StopHook
 from loop_runner.subcalls import SubCalls
+from loop_runner.transcript import Transcript
 from loop_runner.verify import Submission
+from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
 _NO_ANSWER = {
@@ -59,6 +62,8 @@ class Models:
     example: tuple[Message, ...]  # a worked turn that every conversation begins with; empty for most
     profile: Profile
     window_tokens: int
+    direct_system: str = ""
+    session: direct.Decision = direct.RLM
 
 
 class Loop:
@@ -90,16 +95,17 @@ class Loop:
         self._ledger = ledger
         self._trace = trace
         self._should_stop = should_stop
+        self._has_kernel = False  # started by the first pass that runs code
 
     def run(self) -> Outcome:
         """Run passes until the stop hook allows the end, a limit is reached or somebody interrupts."""
         head = self._workspace.head()
         if head.outcome == "accepted":
             return self._end("verified", head, "every verifier accepted the answer")
-        self._start_kernel()
         while head.turn > 0 or (limit := self._ledger.reached()) is None:
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
-            end = self._session(number, head).run(self._committed_answer())
+            session = self._session(number, head)
+            end = session.run(self._committed_answer())
             if end == "interrupted":
                 return self._end(
                     "interrupted", self._workspace.head(), "interrupted; every turn is committed"
@@ -108,7 +114,7 @@ class Loop:
             decision = self._decide(end)
             if isinstance(decision, GateBroken):
                 return self._end("broken", self._workspace.head(), decision.reason)
-            head = self._commit_pass(number, decision, time.monotonic() - started)
+            head = self._commit_pass(number, session, end, decision, time.monotonic() - started)
             if isinstance(decision, Allow):
                 return self._end("verified", head, "every verifier accepted the answer")
         return self._end("unverified", head, f"the budget of {limit} is used up")
@@ -116,6 +122,9 @@ class Loop:
     # ── one pass ────────────────────────────────────────────────────────────────────────────────────
 
     def _start_kernel(self) -> None:
+        if self._has_kernel:
+            return
+        self._has_kernel = True
         confined = self._kernel.sandbox()
         gaps = "; ".join(confined.not_enforced)
         self._tell("notice", f"sandbox tier {confined.tier}; not enforced: {gaps}", sandbox=confined.tier)
@@ -123,8 +132,9 @@ class Loop:
         for lost in self._kernel.start(snapshot, self._committed_answer()):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
 
-    def _session(self, number: int, head: Checkpoint) -> Session:
+    def _session(self, number: int, head: Checkpoint) -> Session | DirectPass:
         """The session of pass ``number``, with the turns that are committed already."""
+        is_direct = self._is_direct(number)
         folder = f"passes/{number:04d}"
         injected = self._workspace.read(f"{folder}/injected.md") if head.turn else None
         if injected is None:
@@ -136,17 +146,23 @@ class Loop:
                 ledger=self._ledger,
             )
             injected = prompt.encode()
-        self._tell("pass_started", injected.decode(), number)
+        self._tell("pass_started", injected.decode(), number, session="direct" if is_direct else "rlm")
+        settings = SessionSettings(
+            pass_number=number,
+            model=self._models.root,
+            system=self._models.direct_system if is_direct else self._models.system,
+            turns=self._task.budget.turns,
+            max_reply_tokens=self._models.profile.max_reply_tokens,
+            window_tokens=self._models.window_tokens,
+            sums_up=self._task.history.mode == "compact",
+            offers_tool=self._task.code_as == "tool",
+        )
+        if is_direct:
+            return self._direct_pass(settings, head, injected)
+        self._start_kernel()
         return Session(
-            SessionSettings(
-                pass_number=number,
-                model=self._models.root,
-                system=self._models.system,
-                turns=self._task.budget.turns,
-                max_reply_tokens=self._models.profile.max_reply_tokens,
-                window_tokens=self._models.window_tokens,
-            ),
-            messages=self._messages(number, injected),
+            settings,
+            transcript=self._transcript(number, injected),
             turns_done=head.turn,
             is_ready=head.turn > 0 and self._committed_answer().is_ready,
             snapshot=self._workspace.snapshot(),
@@ -160,18 +176,53 @@ class Loop:
             first_files={f"{folder}/injected.md": injected},
         )
 
-    def _messages(self, number: int, injected: bytes) -> list[Message]:
+    def _is_direct(self, number: int) -> bool:
+        """Whether pass ``number`` takes the direct path: not when the texts proved too long."""
+        if self._models.session.kind != "direct":
+            return False
+        ends = (self._pass_json(earlier).get("end") for earlier in range(1, number))
+        return self._task.session == "direct" or "window" not in ends
+
+    def _direct_pass(self, settings: SessionSettings, head: Checkpoint, injected: bytes) -> DirectPass:
+        number = settings.pass_number
+        turns = self._workspace.turns(number) if head.turn else []
+        return DirectPass(
+            settings,
+            message=direct.first_message(self._inputs, injected.decode(), len(self._task.prompt)),
+            earlier=tuple((turn.reply, turn.output) for turn in turns),
+            turns_done=head.turn,
+            is_ready=head.turn > 0 and self._committed_answer().is_ready,
+            snapshot=self._workspace.snapshot(),
+            models=self._switchboard,
+            workspace=self._workspace,
+            ledger=self._ledger,
+            trace=self._trace,
+            should_stop=self._should_stop,
+            first_files={f"passes/{number:04d}/injected.md": injected},
+        )
+
+    def _transcript(self, number: int, injected: bytes) -> Transcript:
         """The conversation so far; with ``reentry: continue`` that of the earlier passes too."""
-        messages = list(self._models.example)
+        transcript = Transcript(self._task.history, self._models.example)
         first = 1 if self._task.reentry == "continue" else number
         for earlier in range(first, number + 1):
             told = (
                 injected if earlier == number else self._workspace.read(f"passes/{earlier:04d}/injected.md")
             )
-            messages.append(Message("user", (told or b"").decode()))
-            for turn in self._workspace.turns(earlier):
-                messages += [Message("assistant", turn.reply), Message("user", turn.output)]
-        return messages
+            transcript.begin_pass((told or b"").decode(), len(self._task.prompt))
+            for at, turn in enumerate(self._workspace.turns(earlier), start=1):
+                summary = self._workspace.read(summary_path(earlier, at))
+                transcript.add(
+                    (earlier, at), turn.reply, turn.output, None if summary is None else summary.decode()
+                )
+        return transcript
+
+    def _pass_json(self, number: int) -> dict[str, object]:
+        """``pass.json`` of a committed pass; empty when there is none."""
+        path = f"passes/{number:04d}/pass.json"
+        with parsing(self._workspace.folder, path):
+            data = self._workspace.read(path)
+            return dict(json.loads(data)) if data else {}
 
     def _decide(self, end: SessionEnd) -> Decision:
         """Ask the stop hook about the committed answer: the bytes in git, not the live object."""
@@ -184,7 +235,14 @@ class Loop:
             self._workspace.checkout(checkout)
             return self._stop_hook.decide(Submission(answer.content, checkout, self._inputs))
 
-    def _commit_pass(self, number: int, decision: Allow | Block, seconds: float) -> Checkpoint:
+    def _commit_pass(
+        self,
+        number: int,
+        session: Session | DirectPass,
+        end: SessionEnd,
+        decision: Allow | Block,
+        seconds: float,
+    ) -> Checkpoint:
         outcome: PassOutcome = "accepted" if isinstance(decision, Allow) else "rejected"
         self._ledger.charge_pass(seconds)
         verdict = decision_as_json(decision)
@@ -194,22 +252,33 @@ class Loop:
             outcome,
             files={
                 f"{folder}/verdict.json": _json(verdict),
-                f"{folder}/pass.json": _json(self._pass_record(number, outcome)),
+                f"{folder}/pass.json": _json(self._pass_record(number, end, outcome)),
             },
             seconds=seconds,
         )
         reason = decision.reason if isinstance(decision, Block) else ""
-        self._tell("pass_ended", reason, number, outcome=outcome, commit=checkpoint.commit, verdict=verdict)
+        cache = session.usage.cache_as_dict()
+        self._tell(
+            "pass_ended",
+            reason,
+            number,
+            outcome=outcome,
+            commit=checkpoint.commit,
+            verdict=verdict,
+            cache=cache,
+        )
         return checkpoint
 
-    def _pass_record(self, number: int, outcome: str) -> dict[str, object]:
+    def _pass_record(self, number: int, end: SessionEnd, outcome: str) -> dict[str, object]:
         """``pass.json``: the run's sums after this pass, and how the kernel was confined. No clock times."""
         spend = self._ledger.spend
         return {
             "pass": number,
             "outcome": outcome,
+            "session": "direct" if self._is_direct(number) else "rlm",
+            "end": end,
             "model": self._models.root,
-            "sandbox": self._kernel.sandbox().as_dict(),
+            "sandbox": self._kernel.sandbox().as_dict() if self._has_kernel else None,
             "turns_so_far": spend.turns,
             "requests_so_far": spend.requests,
             "subcalls_so_far": spend.subcalls,

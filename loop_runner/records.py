@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
-RequestKind = Literal["root", "sub", "child", "judge"]  # child: the root model of a child session
+# child: the root model of a child session; summary: the root model, of its own conversation so far
+RequestKind = Literal["root", "sub", "child", "judge", "summary"]
 
 SUBCALL_KINDS: frozenset[RequestKind] = frozenset({"sub", "child"})  # asked for by the model's code
 
@@ -96,6 +97,16 @@ class Usage:
             self.cache_read_tokens + other.cache_read_tokens,
             self.cache_write_tokens + other.cache_write_tokens,
         )
+
+    def cache_as_dict(self) -> dict[str, float]:
+        """What a provider's prompt cache did for these prompts; ``hit_rate`` is the share that was read."""
+        prompt = self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+        return {
+            "read": self.cache_read_tokens,
+            "written": self.cache_write_tokens,
+            "not_cached": self.input_tokens,
+            "hit_rate": round(self.cache_read_tokens / prompt, 3) if prompt else 0.0,
+        }
 
     @property
     def total_tokens(self) -> int:

@@ -6,26 +6,28 @@ and never reads the environment: the caller passes it in.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loop_runner import config, inputs, prompts, verify
+from loop_runner import config, direct, inputs, prompts, verify
 from loop_runner.budget import Ledger
 from loop_runner.children import Children, ChildSettings, describe
 from loop_runner.config import Task
-from loop_runner.errors import ConfigError
+from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.loop import Loop, Models
 from loop_runner.model import prices, registry
+from loop_runner.model.client import TokenCounter
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile, profile
-from loop_runner.records import Checkpoint, Inputs, Message, Outcome, Usage
+from loop_runner.records import Checkpoint, Inputs, Message, Outcome, Request, Usage
 from loop_runner.stop_hook import StopHook
 from loop_runner.subcalls import Shared, SubCalls, SubModels
 from loop_runner.workspace.history import parsing
@@ -58,6 +60,7 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
         "task.yaml": config.dump_task(task).encode(),
         "prompt.md": task.prompt.encode(),
         "system.md": _system_prompt(task, texts).encode(),
+        **_session_files(task, texts, around),
         "child_system.md": _child_system_prompt(task).encode(),
         **_example_files(task),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
@@ -74,6 +77,7 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
     with Workspace.open(folder) as workspace:
         source = _text(workspace, "task.yaml")
         task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
+        _refuse_other_words(config.parse_task(source, label="task.yaml", base_dir=folder), task)
         task = replace(task, prompt=_text(workspace, "prompt.md"))
         texts = inputs.from_json(_text(workspace, "inputs.json"), task.base_dir)
         _refuse_changed_inputs(texts)
@@ -91,7 +95,7 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
         stack.enter_context(_rare_collections())
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
-        trace.append(_started(task, texts, folder, workspace.head()))
+        trace.append(_started(task, texts, folder, workspace.head(), _session_kind(workspace)))
         parts = _Parts(stack, task, trace, ledger)
         switchboard, sub_calls = parts.models(workspace, texts, around)
         settings = replace(
@@ -106,7 +110,15 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
             task,
             inputs=texts,
             workspace=workspace,
-            models=Models(root, system, _example(workspace), sizes, registry.window_tokens(root)),
+            models=Models(
+                root,
+                system,
+                _example(workspace),
+                sizes,
+                registry.window_tokens(root),
+                _text(workspace, "system.direct.md"),
+                _session_kind(workspace),
+            ),
             switchboard=switchboard,
             sub_calls=sub_calls,
             kernel=kernel,
@@ -211,7 +223,7 @@ def _check_models(task: Task, env: Mapping[str, str]) -> None:
             )
 
 
-def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint) -> Event:
+def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session: direct.Decision) -> Event:
     """The first event of every start: what is worked on, by whom, where, and what was left out."""
     root, sub = _models(task)
     replaced = [text.replaced_bytes for text in texts.texts if text.replaced_bytes]
@@ -222,6 +234,8 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint) -> Event
         "prices": prices.source(),
         "texts": len(texts.texts),
         "bytes": texts.total_bytes,
+        "session": session.kind,
+        "session_why": session.why,
         "skipped": inputs.skipped_by_kind(texts),
         "first_skipped": [list(each) for each in texts.skipped[:_SHOWN_SKIPPED]],
         "texts_not_utf8": len(replaced),
@@ -257,7 +271,48 @@ def _system_prompt(task: Task, texts: Inputs) -> str:
         max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
         requirements=_requirements(task),
+        history=task.history,
+        has_tool=task.code_as == "tool",
     )
+
+
+def _session_files(task: Task, texts: Inputs, around: Surroundings) -> dict[str, bytes]:
+    """How the passes are held, decided once: a run that goes on must not decide otherwise."""
+    if task.session == "rlm":
+        return {}
+    root = task.model or ""
+    system = prompts.render("system.direct", requirements=_requirements(task))
+    reply_tokens = profile(registry.profile_name(root)).max_reply_tokens
+    decision = direct.decide(
+        task.session,
+        lambda: Request(
+            root, (direct.first_message(texts, task.prompt, 0),), system, max_output_tokens=reply_tokens
+        ),
+        texts,
+        room_tokens=registry.window_tokens(root) - reply_tokens,
+        count=lambda request: _count_tokens(request, task.base_dir, around.env),
+    )
+    return {"system.direct.md": system.encode(), "session.json": decision.to_json()}
+
+
+def _count_tokens(request: Request, base_dir: Path, env: Mapping[str, str]) -> int | None:
+    """What the provider counts, if it does; asked before there is a run that could pay for anything."""
+
+    async def count() -> int | None:
+        client = registry.client_for(request.model, base_dir=base_dir, env=env)
+        try:
+            return await client.count_tokens(request) if isinstance(client, TokenCounter) else None
+        except ModelError:
+            return None
+        finally:
+            await client.close()
+
+    return asyncio.run(count())
+
+
+def _session_kind(workspace: Workspace) -> direct.Decision:
+    with parsing(workspace.folder, "session.json"):
+        return direct.from_json(workspace.read("session.json"))
 
 
 def _child_system_prompt(task: Task) -> str:
@@ -293,6 +348,17 @@ def _example(workspace: Workspace) -> tuple[Message, ...]:
 def _requirements(task: Task) -> str:
     asked = [verifier.requirement for verifier in verify.build(task.verifiers, task.base_dir)]
     return "\n".join(f"- {line}" for line in asked)
+
+
+def _refuse_other_words(frozen: Task, task: Task) -> None:
+    """Refuse a change of what the model was told in the system prompt, which never changes."""
+    for key in ("history", "session", "code_as"):
+        if getattr(frozen, key) != getattr(task, key):
+            raise ConfigError(
+                f"`{key}` cannot be changed for a run that has begun",
+                why="the system prompt of the run tells the model the other thing",
+                hint="start a new run with it",
+            )
 
 
 def _refuse_changed_inputs(texts: Inputs) -> None:

@@ -8,22 +8,25 @@ ready, the turns are used up or a limit is reached, and the stop hook looks at w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from loop_runner import text
+from loop_runner import prompts, text
 from loop_runner.budget import BudgetSpentError, Ledger
 from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.records import Answer, Message, Reply, Request, Snapshot, StopReason, TurnRecord
+from loop_runner.records import Answer, Message, Reply, Request, Snapshot, StopReason, TurnRecord, Usage
 from loop_runner.subcalls import SubCalls
+from loop_runner.transcript import Transcript
 from loop_runner.workspace.workspace import Workspace
 
 SessionEnd = Literal["ready", "turns", "budget", "window", "no_code", "interrupted"]
 
+_FULL = 0.7  # of the window, before older turns are summed up
+_MIN_SUMMED_UP = 3  # turns; fewer would not make it shorter
 _MAX_TOLD = 5  # variables that are named to the model when they cannot be saved
 
 
@@ -37,6 +40,13 @@ class SessionSettings:
     turns: int
     max_reply_tokens: int
     window_tokens: int
+    sums_up: bool = False  # ``history: compact``: older turns give way to a summary when the window fills
+    offers_tool: bool = False
+
+
+def summary_path(pass_number: int, turn: int) -> str:
+    """Where the summary stands that was made after a turn."""
+    return f"passes/{pass_number:04d}/turns/{turn:04d}/summary.md"
 
 
 class Session:
@@ -46,7 +56,7 @@ class Session:
         self,
         settings: SessionSettings,
         *,
-        messages: Sequence[Message],
+        transcript: Transcript,
         turns_done: int,
         is_ready: bool,
         snapshot: Snapshot,
@@ -60,7 +70,7 @@ class Session:
         first_files: Mapping[str, bytes] | None = None,
     ) -> None:
         self._settings = settings
-        self._messages = list(messages)
+        self._transcript = transcript
         self._turn = turns_done
         self._is_ready = is_ready
         self._snapshot = snapshot
@@ -75,6 +85,7 @@ class Session:
         self._answer = Answer()
         self._without_code = 0
         self._stopped_for: StopReason = "end_turn"  # of the last reply
+        self.usage = Usage()  # of the conversation, in this process; sub-calls not counted
 
     def run(self, answer: Answer) -> SessionEnd:
         """Take turns until one of the ends; every turn is committed before the next begins."""
@@ -97,20 +108,34 @@ class Session:
         return "ready"
 
     def _is_window_full(self) -> bool:
+        if self._stopped_for == "model_context_window_exceeded":
+            return True
+        return not self._can_sum_up() and self._is_over(1.0)
+
+    def _can_sum_up(self) -> bool:
+        return self._settings.sums_up and self._transcript.turns_in_full >= _MIN_SUMMED_UP
+
+    def _is_over(self, share: float) -> bool:
+        """Whether the conversation takes more than ``share`` of the window; a guess is checked."""
         settings = self._settings
-        room = settings.window_tokens - settings.max_reply_tokens
-        is_exceeded = self._stopped_for == "model_context_window_exceeded"
-        return is_exceeded or is_over_window(settings.system, self._messages, room)
+        room = int((settings.window_tokens - settings.max_reply_tokens) * share)
+        request = self._request_of(self._transcript.messages())
+        if not is_over_window(request.system, request.messages, room):
+            return False
+        tokens = self._models.count_tokens(request)
+        return tokens is None or tokens > room
 
     def _take_turn(self) -> None:
         """One reply, one cell, one commit."""
         started = time.monotonic()
         number = self._turn + 1
-        self._tell("turn_started", number, messages=len(self._messages))
+        self._tell("turn_started", number, messages=len(self._transcript.messages()))
         self._models.start_turn()
         self._ledger.begin_turn(self._settings.turns - number)
+        if self._can_sum_up() and self._is_over(_FULL):
+            self._sum_up()
         reply = self._ask()
-        self._tell("reply_received", number, reply.text)
+        self._tell("reply_received", number, reply.text, usage=asdict(reply.usage))
         code = code_of(reply)
         self._without_code = 0 if code is not None else self._without_code + 1
         self._stopped_for = reply.stop_reason
@@ -145,27 +170,42 @@ class Session:
         self._ledger.charge_turn(turn.seconds)
         self._turn = turn.number
         self._is_ready = turn.answer.is_ready
-        self._messages += [Message("assistant", turn.reply), Message("user", turn.output)]
+        self._transcript.add((turn.pass_number, turn.number), turn.reply, turn.output)
         self._tell("turn_committed", turn.number, checkpoint.commit, ready=self._is_ready)
 
     def _ask(self) -> Reply:
         """The root model's reply to the conversation so far; paused replies are carried on to their end."""
-        reply = self._request(tuple(self._messages))
+        messages = self._transcript.messages()
+        reply = self._request(messages)
         while reply.stop_reason == "pause_turn":
-            rest = self._request((*self._messages, Message("assistant", reply.text)))
+            rest = self._request((*messages, Message("assistant", reply.text)))
             reply = Reply(reply.text + rest.text, rest.stop_reason, rest.usage, rest.model)
         return reply
 
+    def _sum_up(self) -> None:
+        """Let the model sum up its turns; from now on the summary is sent in their place."""
+        messages = self._transcript.messages(prompts.render("summary"))
+        # Tools are part of the prefix that the provider keeps, so they are offered here too.
+        reply = self._models.ask(replace(self._request_of(messages), kind="summary"))
+        summary = reply.text.strip() or "(no summary was given)"
+        number, turn = self._transcript.summarise(summary)
+        self._files[summary_path(number, turn)] = summary.encode("utf-8", "replace")
+        self._tell("notice", turn, f"the turns up to pass {number} turn {turn} were summed up")
+
     def _request(self, messages: tuple[Message, ...]) -> Reply:
-        return self._models.ask(
-            Request(
-                model=self._settings.model,
-                system=self._settings.system,
-                messages=messages,
-                max_output_tokens=self._settings.max_reply_tokens,
-                kind="root",
-                ordinal=self._ledger.spend.turns,
-            )
+        reply = self._models.ask(self._request_of(messages))
+        self.usage += reply.usage
+        return reply
+
+    def _request_of(self, messages: tuple[Message, ...]) -> Request:
+        return Request(
+            model=self._settings.model,
+            system=self._settings.system,
+            messages=messages,
+            max_output_tokens=self._settings.max_reply_tokens,
+            kind="root",
+            ordinal=self._ledger.spend.turns,
+            offers_tool=self._settings.offers_tool,
         )
 
     def _tell(self, kind: str, turn: int, detail: str = "", **data: object) -> None:

@@ -10,9 +10,18 @@ PACKAGE = Path(__file__).parent.parent / "loop_runner"
 
 # Each room may import from the rooms in its set (and from itself); "*" stands for the plain-data floor.
 FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles"}
-MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader", "json_schema", "conversation"}
+MIDDLE = {
+    "events",
+    "prompts",
+    "inputs",
+    "process",
+    "reply_reader",
+    "json_schema",
+    "conversation",
+    "transcript",
+}
 # What a session is made of; a child session is one.
-SESSION = {"session", "subcalls", "children"}
+SESSION = {"session", "subcalls", "children", "direct"}
 TALKERS = {"model", "kernel", "workspace"}
 ALLOWED = {
     "cli": FLOOR | MIDDLE | TALKERS | {"runs", "verify", "stop_hook", "loop"} | SESSION,
@@ -24,6 +33,8 @@ ALLOWED = {
     "subcalls": FLOOR | MIDDLE | TALKERS,
     "json_schema": FLOOR | {"process"},
     "json_schema_child": set(),
+    "direct": FLOOR | MIDDLE | TALKERS | {"session"},
+    "transcript": FLOOR | {"prompts"},
     "conversation": FLOOR | {"prompts", "reply_reader"},
     "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},
     "verify": FLOOR | {"process", "inputs"},

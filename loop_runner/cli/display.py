@@ -69,7 +69,7 @@ class Progress:
                 return f"{place}: the model says it is ready; verifying: {text.one_line(event.text, 90)}"
             case "pass_ended":
                 reason = f": {text.one_line(event.text, 200)}" if event.text else ""
-                return f"{place}: {event.data['outcome']}{reason}"
+                return f"{place}: {event.data['outcome']}{_cache(event)}{reason}"
             case "notice":
                 return f"note: {event.text}"
             case _:
@@ -106,6 +106,8 @@ def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
     sub = f"; sub-calls: {data['sub_model']}" if data["sub_model"] != data["model"] else ""
     yield f"model: {data['model']}{sub}"
     yield f"inputs: {'; '.join(_input_parts(data))}"
+    if data.get("session_why"):
+        yield f"session: {data['session']}, because {data['session_why']}"
     if is_verbose:
         yield from (f"  skipped {path}: {reason}" for path, reason in data["first_skipped"])
         if (more := sum(data["skipped"].values()) - len(data["first_skipped"])) > 0:
@@ -124,6 +126,14 @@ def _input_parts(data: Mapping[str, Any]) -> Iterator[str]:
         have = "text has" if texts == 1 else "texts have"
         count = output.plural(data["bytes_not_utf8"], "byte")
         yield f"{texts:,} {have} bytes that are not UTF-8 ({count} read as U+FFFD)"
+
+
+def _cache(event: Event) -> str:
+    """How much of the prompts the provider's cache served, where it did anything."""
+    cache = event.data.get("cache") or {}
+    if not cache.get("read") and not cache.get("written"):
+        return ""
+    return f" ({cache['hit_rate']:.0%} of the prompts from the provider's cache)"
 
 
 _ENDS = {

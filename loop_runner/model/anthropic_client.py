@@ -117,7 +117,7 @@ class AnthropicClient:
         """``request`` as the SDK's arguments; equal beginnings of conversations become equal bytes."""
         # A conversation is sent again each turn with its old part unchanged, so it pays to keep it in the
         # provider's cache; a sub-call is sent once, and writing it there would cost a quarter more.
-        is_cached = request.kind in ("root", "child")
+        is_cached = request.kind in ("root", "child", "summary")
         arguments: dict[str, Any] = {"model": self._name, "max_tokens": request.max_output_tokens}
         if request.offers_tool:
             tool = {"name": tool_calls.TOOL, "description": tool_calls.DESCRIPTION}
@@ -137,6 +137,8 @@ class AnthropicClient:
 def _messages(request: Request, *, is_cached: bool) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
     open_ids: tuple[str, ...] = ()
+    # Behind a worked example, if there is one: at what every pass repeats.
+    first = next((at for at, each in enumerate(request.messages) if each.stable_chars), 0)
     for at, message in enumerate(request.messages):
         content: list[dict[str, Any]]
         call = (
@@ -151,7 +153,7 @@ def _messages(request: Request, *, is_cached: bool) -> list[dict[str, Any]]:
         elif open_ids and message.role == "user":
             content = _results(open_ids, message.text)
         else:
-            content = _blocks(message, is_marked=is_cached and at == 0)
+            content = _blocks(message, is_marked=is_cached and at == first)
         sent.append({"role": message.role, "content": content})
         open_ids = call.ids if call else ()
     return sent

@@ -42,7 +42,9 @@ class Meter(Protocol):
 
 _T = TypeVar("_T")
 _CLOSE_TIMEOUT_S = 15.0
-_IN_TRANSCRIPT = frozenset({"root", "child"})  # their prompts are the conversation, which is kept elsewhere
+_IN_TRANSCRIPT = frozenset(
+    {"root", "child", "summary"}
+)  # their prompts are the conversation, which is kept elsewhere
 
 
 class Switchboard:
