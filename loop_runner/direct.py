@@ -139,6 +139,7 @@ class DirectPass:
         self._trace = trace
         self._should_stop = should_stop
         self._files = dict(first_files or {})
+        self.unfinished_s = 0.0  # spent waiting for a reply that the budget ended
         self.usage = Usage()  # of the conversation, in this process
 
     def run(self, answer: Answer) -> SessionEnd:
@@ -150,9 +151,11 @@ class DirectPass:
                 return "turns"
             if self._ledger.reached_within_pass():
                 return "budget"
+            started = time.monotonic()
             try:
                 stopped_for = self._take_turn(answer)
             except BudgetSpentError:
+                self.unfinished_s = time.monotonic() - started
                 return "budget"
             if stopped_for == "model_context_window_exceeded":
                 return "window"

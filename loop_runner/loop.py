@@ -114,7 +114,8 @@ class Loop:
             decision = self._decide(end)
             if isinstance(decision, GateBroken):
                 return self._end("broken", self._workspace.head(), decision.reason)
-            head = self._commit_pass(number, session, end, decision, time.monotonic() - started)
+            seconds = time.monotonic() - started + session.unfinished_s
+            head = self._commit_pass(number, session, end, decision, seconds)
             if isinstance(decision, Allow):
                 return self._end("verified", head, "every verifier accepted the answer")
         return self._end("unverified", head, f"the budget of {limit} is used up")

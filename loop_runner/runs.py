@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from loop_runner import config, direct, inputs, prompts, verify
 from loop_runner.budget import Ledger
@@ -23,13 +24,14 @@ from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.loop import Loop, Models
 from loop_runner.model import prices, registry
-from loop_runner.model.client import TokenCounter
+from loop_runner.model.client import Setting, TokenCounter
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile, profile
 from loop_runner.records import Checkpoint, Inputs, Message, Outcome, Request, Usage
 from loop_runner.stop_hook import StopHook
 from loop_runner.subcalls import Shared, SubCalls, SubModels
+from loop_runner.workspace import durable
 from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
@@ -164,9 +166,18 @@ class _Parts:
         checker = SchemaChecker()
         stack.callback(checker.close)
         checking = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="schemas"))
+        setting = Setting(
+            task.base_dir,
+            around.env,
+            private_dir=workspace.private_folder,
+            write=durable.replace,
+            position=lambda: workspace.head().commit,
+            seconds_left=lambda: cast("float | None", self.ledger.left()["seconds"]),
+            tell=lambda said: self.trace.append(Event("notice", said)),
+        )
         closing = stack.enter_context(ExitStack())  # the children's threads outlive the switchboard's loop
         switchboard = Switchboard(
-            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
+            lambda model: registry.client_for(model, base_dir=task.base_dir, setting=setting),
             log=workspace.journal,
             meter=self.ledger,
             on_retry=lambda retry: self.trace.append(_retried(retry)),

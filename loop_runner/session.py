@@ -85,6 +85,7 @@ class Session:
         self._answer = Answer()
         self._without_code = 0
         self._stopped_for: StopReason = "end_turn"  # of the last reply
+        self.unfinished_s = 0.0  # spent waiting for a reply that the budget ended
         self.usage = Usage()  # of the conversation, in this process; sub-calls not counted
 
     def run(self, answer: Answer) -> SessionEnd:
@@ -101,9 +102,11 @@ class Session:
                 return "window"
             if self._without_code >= MAX_WITHOUT_CODE:
                 return "no_code"
+            started = time.monotonic()
             try:
                 self._take_turn()
             except BudgetSpentError:
+                self.unfinished_s = time.monotonic() - started
                 return "budget"  # before the reply: the turn has not begun
         return "ready"
 

@@ -8,11 +8,35 @@ from __future__ import annotations
 
 import email.utils
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from loop_runner.errors import ModelError
 from loop_runner.records import Call, Reply, Request, Usage
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a client is told of the run that opens it. ``env`` holds keys and addresses.
+
+    ``private_dir`` is where it may keep what must survive a crash, with ``write`` (durable when it returns);
+    None outside of a run. ``position`` names the commit that the current turn began at. ``seconds_left`` of
+    the run's budget; None without a limit. ``tell`` shows a line to the person who watches.
+    """
+
+    base_dir: Path
+    env: Mapping[str, str]
+    private_dir: Path | None = None
+    write: Callable[[Path, bytes], None] = _write
+    position: Callable[[], str] = lambda: ""
+    seconds_left: Callable[[], float | None] = lambda: None
+    tell: Callable[[str], None] = lambda _: None
 
 
 class ModelClient(Protocol):

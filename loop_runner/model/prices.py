@@ -12,6 +12,8 @@ from loop_runner.config import Rates
 from loop_runner.records import Usage
 
 _FREE = frozenset({"local", "manual", "script"})  # nobody sends a bill
+# Providers that bill a part of what another one does.
+_SHARES = {"anthropic-batch": ("anthropic", 0.5)}
 
 
 def price(model_id: str, usage: Usage) -> float | None:
@@ -22,6 +24,9 @@ def price(model_id: str, usage: Usage) -> float | None:
     provider, _, name = model_id.partition(":")
     if provider in _FREE:
         return 0.0
+    share = 1.0
+    if provider in _SHARES:
+        provider, share = _SHARES[provider]
     import genai_prices
 
     counted = genai_prices.Usage(
@@ -32,7 +37,7 @@ def price(model_id: str, usage: Usage) -> float | None:
         cache_write_tokens=usage.cache_write_tokens,
     )
     try:
-        return float(genai_prices.calc_price(counted, name, provider_id=provider).total_price)
+        return share * float(genai_prices.calc_price(counted, name, provider_id=provider).total_price)
     except LookupError:
         return None
 

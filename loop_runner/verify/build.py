@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from loop_runner import plugins
 from loop_runner.errors import VerifierError
 from loop_runner.verify.citations import Citations
 from loop_runner.verify.command import Command
@@ -55,14 +56,17 @@ def _parts(spec: object) -> tuple[str, Any, str]:
     name = spec.get("name", "")
     kinds = [key for key in spec if key != "name"]
     for kind in kinds:
-        if kind not in KINDS:
-            raise unknown("there is no verifier", str(kind), KINDS)
+        if kind not in KINDS and kind not in plugins.find(plugins.VERIFIERS):
+            raise unknown("there is no verifier", str(kind), (*KINDS, *plugins.find(plugins.VERIFIERS)))
     if len(kinds) != 1 or not isinstance(name, str) or not name.isprintable():
         raise _unreadable(spec)
     return kinds[0], spec[kinds[0]], name
 
 
 def _make(kind: str, value: Any, name: str, base_dir: Path) -> Verifier:
+    if kind not in KINDS:  # a package's: it gets the settings as they stand in the task file
+        made: Verifier = plugins.load(plugins.VERIFIERS, kind)(name, value, base_dir)
+        return made
     if kind == "command":
         settings = _settings(value, "run")
         return Command.from_options(
