@@ -1,5 +1,6 @@
 """An installed package adds providers and verifiers; none of it is imported before it is named."""
 
+import os
 import textwrap
 
 import pytest
@@ -56,7 +57,7 @@ def installed(tmp_path):
     (site / "lr_parrot.py").write_text(textwrap.dedent(MODULE))
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lr-parrot\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(ENTRY_POINTS)
-    return {"PYTHONPATH": str(site)}
+    return {"PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def run(tmp_path, env, model, verifier):

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from loop_runner.errors import ConfigError, ModelError
+from loop_runner.model.client import TryAgain
 from loop_runner.records import Reply, Request, RequestKind, Usage
 
-FaultKind = Literal["error", "overloaded", "refusal", "max_tokens", "hang"]
+FaultKind = Literal["error", "overloaded", "refusal", "max_tokens", "throttled", "window", "hang"]
 
 _CHARS_PER_TOKEN = 4
 _GROUP = re.compile(r"\{([1-9])\}")
@@ -67,6 +68,7 @@ class Script:
     root: tuple[str, ...] = ()
     sub: tuple[Rule, ...] = ()
     judge: tuple[Rule, ...] = ()
+    summary: tuple[Rule, ...] = (Rule("This is the scripted summary."),)
     child: tuple[ChildRule, ...] = ()
     latency_s: float = 0.0
     faults: tuple[Fault, ...] = ()
@@ -79,6 +81,7 @@ class ScriptClient:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._seen: Counter[str] = Counter()
+        self._throttled: set[tuple[str, int]] = set()
 
     async def complete(self, request: Request) -> Reply:
         """The scripted reply. Raises ``ModelError`` when there is none, or when the script says so."""
@@ -90,6 +93,17 @@ class ScriptClient:
         )
         if fault == "hang":
             await asyncio.Event().wait()
+        if fault == "window":
+            return Reply("", "model_context_window_exceeded", model=self._script.path.name)
+        if fault == "throttled" and (request.kind, number) not in self._throttled:
+            self._throttled.add((request.kind, number))
+            self._seen[request.kind] -= 1  # it comes again, and is the same request
+            raise TryAgain(
+                f"{self._script.path.name}: throttled, as scripted for {request.kind} request {number}",
+                reason="throttled, as scripted",
+                is_throttle=True,
+                asked_pause_s=0.0,
+            )
         if fault in ("error", "overloaded"):
             raise ModelError(
                 f"{self._script.path.name}: {fault}, as scripted for {request.kind} request {number}",
@@ -101,7 +115,7 @@ class ScriptClient:
         if fault == "max_tokens":
             text = text[: len(text) // 2]
         reply = Reply(text, "end_turn", self._usage(request, text), model=self._script.path.name)
-        return replace(reply, stop_reason="max_tokens") if fault else reply
+        return replace(reply, stop_reason="max_tokens") if fault == "max_tokens" else reply
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -125,7 +139,7 @@ class ScriptClient:
             )
         if request.kind == "child":
             return self._child_text(request)
-        rules = script.sub if request.kind == "sub" else script.judge
+        rules = {"sub": script.sub, "judge": script.judge}.get(request.kind, script.summary)
         prompt = request.messages[-1].text if request.messages else ""
         for rule in rules:
             if (answer := rule.answer(prompt)) is not None:
@@ -272,7 +286,7 @@ class _Reader:
 
     def _fault(self, node: Any) -> Fault:
         found = self.section(node, {"on": _Reader.text, "kind": _Reader.text})
-        place = re.fullmatch(r"(root|sub|child|judge) ([1-9]\d*)", found.get("on", ""))
+        place = re.fullmatch(r"(root|sub|child|judge|summary) ([1-9]\d*)", found.get("on", ""))
         if place is None:
             raise self.bad(
                 node, f"`on` takes a kind and a number, not {found.get('on')!r}", "for example: root 3"
@@ -291,6 +305,7 @@ _SCRIPT_KEYS: dict[str, Callable[[_Reader, Any], Any]] = {
     "root": _Reader.replies,
     "sub": _Reader.rules,
     "judge": _Reader.rules,
+    "summary": _Reader.rules,
     "child": _Reader.child_rules,
     "latency_s": _Reader.number,
     "faults": _Reader.faults,
