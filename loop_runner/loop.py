@@ -102,6 +102,8 @@ class Loop:
         head = self._workspace.head()
         if head.outcome == "accepted":
             return self._end("verified", head, "every verifier accepted the answer")
+        if self._models.session.kind == "rlm":
+            self._start_kernel()  # here, so that damaged variables are found before anything is paid
         while head.turn > 0 or (limit := self._ledger.reached()) is None:
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
             session = self._session(number, head)

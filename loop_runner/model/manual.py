@@ -1,7 +1,7 @@
 """``manual:DIR``: a person with an editor, or any program, answers; the folder is a mailbox.
 
 Owns the files: ``0003-root-1f2e3d4c5b6a.request.md`` is a request, ``0003-root-1f2e3d4c5b6a.reply.md`` its
-answer. A reply counts when its last line is ``<!-- end -->``, or when it has not changed for two seconds, so
+answer. A reply counts when its last line is ``=== end ===``, or when it has not changed for two seconds, so
 that half a file that an editor is still writing is never taken for a whole one. A run that goes on finds its
 open request again. Relies on watchdog to be woken, and looks by itself where nothing wakes it.
 """
@@ -24,7 +24,7 @@ from loop_runner.model.client import Setting
 from loop_runner.records import Reply, Request, Usage
 from loop_runner.text import fence
 
-END_MARK = "<!-- end -->"
+END_MARK = "=== end ==="
 _STABLE_S = 2.0
 _LOOK_AGAIN_S = 0.5
 _MAX_BYTES = 4 * 1024 * 1024
@@ -170,8 +170,8 @@ def _as_markdown(request: Request, letter: Letter) -> str:
     """The request for a person: what to do first, then all that a model would be given."""
     title = "Your turn" if request.kind == "root" else "A question"
     how = (
-        f"Write your reply into `{letter.reply.name}`, in this folder. It is read when the file has not changed"
-        f" for two seconds, or at once when its last line is `{END_MARK}`."
+        f"Write your reply into `{letter.reply.name}`, in this folder. It is read when the file has not"
+        f" changed for two seconds, or at once when its last line is `{END_MARK}`."
     )
     said = [f"# {title} ({request.kind})", how]
     if request.schema is not None:
