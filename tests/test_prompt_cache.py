@@ -132,3 +132,27 @@ def test_what_a_pass_is_told_does_not_grow_with_the_number_of_passes(tmp_path):
     assert max(sizes) < 24_000 + 3000, "the share of the state, and the headings"
     settled = sizes[reentry._MAX_HISTORY + 14 :]
     assert max(settled) - min(settled) < 800, "lists end, numbers get longer"
+
+
+def test_a_tool_call_runs_as_the_turns_code_and_the_next_turn_answers_it(play):
+    first, second = play([Scripted("I look.", code="print('seen: 4' + '2')"), ready("42")], code_as="tool")
+    assert first.body["tools"][0]["name"] == "repl"
+    assert "with the tool `repl`" in first.system
+    assert [block["type"] for block in second.body["messages"][1]["content"]] == ["text", "tool_use"]
+    (result,) = second.body["messages"][2]["content"]
+    assert result["type"] == "tool_result"
+    assert "seen: 42" in result["content"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("history", "said", "not_said"),
+    [
+        ("full", "", "This conversation is kept short"),
+        ({"window": 3}, "before the last 3 (at times up to 5) are cut", "asked for a summary"),
+        ("compact", "asked for a summary", "are cut to their beginning"),
+    ],
+)
+def test_the_model_is_told_what_its_conversation_keeps_and_nothing_else(play, history, said, not_said):
+    (request,) = play([ready("42")], history=history)
+    assert said in " ".join(request.system.split())
+    assert not_said not in " ".join(request.system.split())
