@@ -1,15 +1,25 @@
 """What a run may use, and the one ledger of what it has used.
 
-Owns the limits and the sums. Relies on ``records`` only; reads no clock of its own: whoever calls says how
-many seconds have passed.
+Owns the limits, the sums and the rule by which a request is let out: what it may cost at most is set aside
+before it is sent, so that a limit is overrun by at most one request, however many go out side by side. Relies
+on ``records``, and on the clock and the prices that it is given.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from loop_runner.records import Spend, Usage
+from loop_runner.errors import ModelError
+from loop_runner.records import SUBCALL_KINDS, Call, Request, Spend, Usage
+
+Price = Callable[[str, Usage], float | None]
+"""US dollars for a model's usage; None when the price is not known."""
+
+# What a provider adds to a request that we do not see: roles, a schema's own instructions.
+_HIDDEN_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,90 +29,312 @@ class Budget:
     passes: int = 10
     turns: int = 20
     tokens: int | None = None  # input, output and cache together
+    tokens_in: int | None = None  # input, cached or not
+    tokens_out: int | None = None
     usd: float | None = None
     wall_s: float | None = None
-    subcalls: int | None = None
+    subcalls: int | None = None  # requests of llm_query, llm_batch and child sessions
     depth: int = 1  # how deep sub-models may start sessions of their own
+    child_turns: int = 8  # of one child session
+
+
+class BudgetSpentError(ModelError):
+    """A request was not sent because ``limit`` is reached. Not a fault: whoever asked ends or says so."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(
+            f"the budget of {limit} is used up",
+            why="a limit that is spent stops every further request",
+            hint="loop-runner resume RUN --set budget.KEY=MORE goes on",
+        )
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hold:
+    """What is set aside for a request that is out: the most that it can use."""
+
+    usage: Usage
+    usd: float
+    subcalls: int
+
+
+class _Sums:
+    """Running sums, changed in place: there can be ten thousand requests in a second."""
+
+    __slots__ = ("requests", "subcalls", "tokens_in", "tokens_out", "usage", "usd")
+
+    def __init__(self, spent: Spend = Spend()) -> None:  # noqa: B008 - frozen
+        usage = spent.usage
+        self.usage = [getattr(usage, name) for name in _USAGE_NAMES]
+        self.tokens_in = sum(self.usage) - usage.output_tokens
+        self.tokens_out = usage.output_tokens
+        self.usd = spent.usd
+        self.requests = spent.requests
+        self.subcalls = spent.subcalls
+
+    def add(self, usage: Usage, usd: float | None, subcalls: int, sign: int = 1) -> None:
+        sums = self.usage
+        sums[0] += sign * usage.input_tokens
+        sums[1] += sign * usage.output_tokens
+        sums[2] += sign * usage.cache_read_tokens
+        sums[3] += sign * usage.cache_write_tokens
+        self.tokens_out = sums[1]
+        self.tokens_in = sums[0] + sums[2] + sums[3]
+        self.usd = None if usd is None or self.usd is None else self.usd + sign * usd
+        self.requests += sign
+        self.subcalls += sign * subcalls
+
+
+_USAGE_NAMES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_NO_USAGE = Usage()
+_IN_AND_OUT = ("tokens_in", "tokens_out")
+_FREE = {
+    0: Hold(_NO_USAGE, 0.0, 0),
+    1: Hold(_NO_USAGE, 0.0, 1),
+}  # of runs that limit neither tokens nor dollars
 
 
 class Ledger:
-    """Counts what a run uses. Safe from any thread; one request is charged once, when its reply is there."""
+    """Counts what a run uses. Safe from any thread; one request is charged once, when its reply is there.
 
-    def __init__(self, budget: Budget, spent: Spend = Spend()) -> None:  # noqa: B008 - frozen
+    ``unmet`` are replies in the journal that no turn has been served yet: they are paid for and weigh on
+    every new request, but a turn that is run again after a crash is judged without them, as it was before.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        spent: Spend = Spend(),  # noqa: B008 - frozen
+        *,
+        price: Price = lambda _model, _usage: None,
+        unmet: Iterable[Call] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.budget = budget
-        self._spend = spent
+        self._price = price
+        self._clock = clock
         self._lock = threading.Lock()
+        self._passes, self._turns, self._seconds = spent.passes, spent.turns, spent.seconds
+        self._unanswered = spent.unanswered
+        self._used = _Sums(spent)
+        self._unmet: dict[tuple[str, int], Call] = {}
+        self._owed = _Sums()  # the sum of ``_unmet``
+        self.owe(unmet)
+        self._out = 0  # requests
+        self._held = _Sums()  # the most that they can use
+        self._turn_since: float | None = None
+        self._turns_left = budget.turns
+        limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
+        self._is_metered = any(limit is not None for limit in limits)
+        self._is_limited = self._is_metered or budget.wall_s is not None or budget.subcalls is not None
 
     @property
     def spend(self) -> Spend:
         """The sums so far."""
         with self._lock:
-            return self._spend
+            used = self._used
+            return Spend(
+                Usage(*used.usage),
+                passes=self._passes,
+                turns=self._turns,
+                requests=used.requests,
+                subcalls=used.subcalls,
+                seconds=self._seconds,
+                usd=used.usd,
+                unanswered=self._unanswered,
+            )
+
+    # ── before a request ────────────────────────────────────────────────────────────────────────────
+
+    def reserve(self, request: Request) -> Hold | None:
+        """Set aside what ``request`` can cost at most. None: what others use must be known first.
+
+        Raises ``BudgetSpentError`` when a limit is reached. What may overrun a limit goes out alone.
+        """
+        hold = self._most(request)
+        with self._lock:
+            if self._is_limited:
+                if limit := self._spent_limit((self._used, self._owed), is_subcall=bool(hold.subcalls)):
+                    raise BudgetSpentError(limit)
+                if self._out and self._may_overrun(hold):
+                    return None
+            self._out += 1
+            self._held.add(hold.usage, hold.usd, hold.subcalls)
+            return hold
+
+    def settle(self, hold: Hold, call: Call | None) -> None:
+        """The request of ``hold`` has ended: with the reply in ``call``, which is charged, or without one."""
+        with self._lock:
+            self._out -= 1
+            self._held.add(hold.usage, hold.usd, hold.subcalls, -1)
+            if not self._out:
+                self._held = _Sums()  # no remainder of adding and taking away dollars
+            if call is not None:
+                self._charge(self._used, call)
+
+    def replayed(self, call: Call) -> None:
+        """A reply of the journal was served again: from now on it counts as the turn's."""
+        with self._lock:
+            if self._unmet.pop((call.fingerprint, call.occurrence), None) is None:
+                return  # charged when it came in
+            self._charge(self._used, call)
+            self._charge(self._owed, call, -1)
+
+    def _most(self, request: Request) -> Hold:
+        """The most that ``request`` can use. No token is shorter than one byte."""
+        subcalls = int(request.kind in SUBCALL_KINDS)
+        if not self._is_metered:
+            return _FREE[subcalls]
+        size = len(request.system.encode("utf-8", "replace")) + _HIDDEN_TOKENS
+        size += sum(len(message.text.encode("utf-8", "replace")) for message in request.messages)
+        if request.schema is not None:
+            size += 2 * len(str(request.schema))
+        usage = Usage(input_tokens=size, output_tokens=request.max_output_tokens)
+        usd = 0.0
+        if self.budget.usd is not None:
+            written = Usage(cache_write_tokens=size, output_tokens=request.max_output_tokens)
+            usd = max(self._price(request.model, each) or 0.0 for each in (usage, written))
+        return Hold(usage, usd, subcalls)
+
+    def _may_overrun(self, hold: Hold) -> bool:
+        """Whether some limit could be passed if everything that is out, and ``hold``, uses all it may."""
+        budget, usage = self.budget, hold.usage
+        parts = (self._used, self._owed, self._held)
+        tokens_in = sum(part.tokens_in for part in parts) + usage.input_tokens
+        tokens_out = sum(part.tokens_out for part in parts) + usage.output_tokens
+        return (
+            _is_over(budget.tokens, tokens_in + tokens_out)
+            or _is_over(budget.tokens_in, tokens_in)
+            or _is_over(budget.tokens_out, tokens_out)
+            or _is_over(budget.usd, sum(part.usd or 0.0 for part in parts) + hold.usd)
+            or (hold.subcalls > 0 and _is_over(budget.subcalls, sum(part.subcalls for part in parts) + 1))
+        )
+
+    # ── charging ────────────────────────────────────────────────────────────────────────────────────
 
     def charge_request(self, usage: Usage, usd: float | None, *, is_subcall: bool) -> None:
         """Add one answered request; ``usd`` None (no known price) makes the run's cost unknown."""
         with self._lock:
-            old = self._spend
-            self._spend = replace(
-                old,
-                usage=old.usage + usage,
-                requests=old.requests + 1,
-                subcalls=old.subcalls + is_subcall,
-                usd=None if usd is None or old.usd is None else old.usd + usd,
-            )
+            self._used.add(usage, usd, int(is_subcall))
+
+    def begin_turn(self, turns_left: int) -> None:
+        """A turn begins: its time counts from now on. ``turns_left``: of this pass, this one not counted."""
+        with self._lock:
+            self._turn_since = self._clock()
+            self._turns_left = turns_left
 
     def charge_turn(self, seconds: float, unanswered: int = 0) -> None:
-        """Add one turn that was committed; ``unanswered``: requests for it whose replies never came."""
+        """Add one turn that was committed, and with it every reply that the journal still held.
+
+        ``unanswered``: requests for it whose replies never came.
+        """
         with self._lock:
-            old = self._spend
-            self._spend = replace(
-                old,
-                turns=old.turns + 1,
-                seconds=old.seconds + seconds,
-                unanswered=old.unanswered + unanswered,
-            )
+            self._committed(seconds, unanswered)
+            self._turns += 1
 
     def charge_pass(self, seconds: float, unanswered: int = 0) -> None:
         """Add one pass that was committed, with the time that its verifiers took."""
         with self._lock:
-            old = self._spend
-            self._spend = replace(
-                old,
-                passes=old.passes + 1,
-                seconds=old.seconds + seconds,
-                unanswered=old.unanswered + unanswered,
-            )
+            self._committed(seconds, unanswered)
+            self._passes += 1
+            self._turns_left = self.budget.turns
+
+    def owe(self, calls: Iterable[Call]) -> None:
+        """Take note of ``calls``: replies in the journal that no turn has been served yet."""
+        with self._lock:
+            for call in calls:
+                self._unmet[call.fingerprint, call.occurrence] = call
+                self._charge(self._owed, call)
+
+    def _committed(self, seconds: float, unanswered: int) -> None:
+        for call in self._unmet.values():
+            self._charge(self._used, call)
+        self._unmet.clear()
+        self._owed = _Sums()
+        self._turn_since = None
+        self._seconds += seconds
+        self._unanswered += unanswered
+
+    def _charge(self, sums: _Sums, call: Call, sign: int = 1) -> None:
+        usage = call.reply.usage
+        sums.add(usage, self._price(call.model, usage), int(call.kind in SUBCALL_KINDS), sign)
+
+    # ── limits ──────────────────────────────────────────────────────────────────────────────────────
 
     def reached(self) -> str | None:
         """The limit that is reached, in words, or None. Passes are checked between passes only."""
         return self.reached_within_pass() or (
-            f"{self.budget.passes} passes" if self.spend.passes >= self.budget.passes else None
+            f"{self.budget.passes} passes" if self._passes >= self.budget.passes else None
         )
 
     def reached_within_pass(self) -> str | None:
         """The limit that ends a session early, in words, or None."""
-        spend, budget = self.spend, self.budget
-        if budget.tokens is not None and spend.usage.total_tokens >= budget.tokens:
-            return f"{budget.tokens:,} tokens"
-        if budget.usd is not None and spend.usd is not None and spend.usd >= budget.usd:
-            return f"{budget.usd:g} US dollars"
-        if budget.wall_s is not None and spend.seconds >= budget.wall_s:
-            return f"{budget.wall_s:g} seconds"
-        return None
+        with self._lock:
+            return self._spent_limit((self._used,), is_subcall=False)
 
     def subcalls_reached(self) -> str | None:
         """The limit that refuses a further sub-call, in words, or None."""
-        limit = self.budget.subcalls
-        if limit is not None and self.spend.subcalls >= limit:
-            return f"{limit} sub-calls"
-        return self.reached_within_pass()
+        with self._lock:
+            return self._spent_limit((self._used,), is_subcall=True)
+
+    def _spent_limit(self, parts: tuple[_Sums, ...], *, is_subcall: bool) -> str | None:
+        budget = self.budget
+        if is_subcall and _is_reached(budget.subcalls, sum(part.subcalls for part in parts)):
+            return f"{budget.subcalls} sub-calls"
+        if _is_reached(budget.wall_s, self._seconds_so_far()):
+            return f"{budget.wall_s:g} seconds"
+        if not self._is_metered:
+            return None
+        tokens_in = sum(part.tokens_in for part in parts)
+        tokens_out = sum(part.tokens_out for part in parts)
+        if _is_reached(budget.tokens, tokens_in + tokens_out):
+            return f"{budget.tokens:,} tokens"
+        if _is_reached(budget.tokens_in, tokens_in):
+            return f"{budget.tokens_in:,} input tokens"
+        if _is_reached(budget.tokens_out, tokens_out):
+            return f"{budget.tokens_out:,} output tokens"
+        if _is_reached(budget.usd, sum(part.usd or 0.0 for part in parts)):
+            return f"{budget.usd:g} US dollars"
+        return None
+
+    def _seconds_so_far(self) -> float:
+        return self._seconds + (0.0 if self._turn_since is None else self._clock() - self._turn_since)
+
+    # ── what is left ────────────────────────────────────────────────────────────────────────────────
+
+    def left(self, depth: int = 0) -> dict[str, int | float | None]:
+        """What is left, by name, for code that runs ``depth`` sessions down; None where there is no limit."""
+        budget = self.budget
+        with self._lock:
+            parts = (self._used, self._owed)
+            tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
+            usd = sum(part.usd or 0.0 for part in parts)
+            subcalls = sum(part.subcalls for part in parts)
+            seconds, passes, turns = self._seconds_so_far(), self._passes, self._turns_left
+        return {
+            "passes": max(budget.passes - passes - 1, 0),  # the one that runs is not left
+            "turns": turns,
+            "tokens": _left(budget.tokens, tokens_in + tokens_out),
+            "tokens_in": _left(budget.tokens_in, tokens_in),
+            "tokens_out": _left(budget.tokens_out, tokens_out),
+            "usd": None if budget.usd is None else round(max(budget.usd - usd, 0.0), 6),
+            "seconds": None if budget.wall_s is None else round(max(budget.wall_s - seconds, 0.0), 1),
+            "subcalls": _left(budget.subcalls, subcalls),
+            "depth": max(budget.depth - depth, 0),
+        }
 
     def describe_left(self) -> str:
         """What is left, in one line for the model."""
         spend, budget = self.spend, self.budget
+        usage = spend.usage
         parts = [f"{max(budget.passes - spend.passes, 0)} of {budget.passes} passes"]
-        if budget.tokens is not None:
-            parts.append(f"{max(budget.tokens - spend.usage.total_tokens, 0):,} tokens")
+        tokens = (
+            (budget.tokens, usage.total_tokens, "tokens"),
+            (budget.tokens_in, usage.total_tokens - usage.output_tokens, "input tokens"),
+            (budget.tokens_out, usage.output_tokens, "output tokens"),
+        )
+        parts += [f"{max(limit - used, 0):,} {what}" for limit, used, what in tokens if limit is not None]
         if budget.usd is not None and spend.usd is not None:
             parts.append(f"{max(budget.usd - spend.usd, 0):.2f} US dollars")
         if budget.wall_s is not None:
@@ -110,3 +342,15 @@ class Ledger:
         if budget.subcalls is not None:
             parts.append(f"{max(budget.subcalls - spend.subcalls, 0)} sub-calls")
         return ", ".join(parts)
+
+
+def _left(limit: int | None, used: int) -> int | None:
+    return None if limit is None else max(limit - used, 0)
+
+
+def _is_reached(limit: float | None, used: float) -> bool:
+    return limit is not None and used >= limit
+
+
+def _is_over(limit: float | None, used: float) -> bool:
+    return limit is not None and used > limit

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from loop_runner.model import prices
+from loop_runner import costing
 from loop_runner.records import Checkpoint, Spend, Usage, Variable
 from loop_runner.workspace.history import History
 
@@ -61,6 +61,7 @@ class Comparison:
 
 def compare(history: History, before: Checkpoint, after: Checkpoint) -> Comparison:
     """Compare two commits of one run folder."""
+    price = costing.price_in(history)
     variables, unsure = _variables(history.variables(before.commit), history.variables(after.commit))
     return Comparison(
         before,
@@ -72,7 +73,7 @@ def compare(history: History, before: Checkpoint, after: Checkpoint) -> Comparis
         ),
         variables,
         unsure,
-        _less(history.spend(prices.price, before.commit), history.spend(prices.price, after.commit)),
+        _less(history.spend(price, before.commit), history.spend(price, after.commit)),
     )
 
 

@@ -19,6 +19,7 @@ from loop_runner.records import KernelSettings
 
 Reentry = Literal["fresh", "continue"]
 OnRegression = Literal["keep", "rollback"]
+SessionKind = Literal["rlm", "direct", "auto"]
 
 _WHY_A_TASK_FILE = "it says what to do, on which files, and what must hold before it is done"
 _REFERENCE = "docs/task-file.md describes every key"
@@ -37,6 +38,14 @@ class NoProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What a conversation keeps of its older turns: all; ``turns`` whole outputs; a summary."""
+
+    mode: Literal["full", "window", "compact"] = "full"
+    turns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One task, checked. ``base_dir`` is what its relative paths are relative to."""
 
@@ -48,12 +57,29 @@ class Task:
     type: str = "custom"
     model: str | None = None
     sub_model: str | None = None
+    sub_models: tuple[str, ...] = ()  # further ones that the model's code may name
+    width: int = 32  # requests that are out at once
+    child_width: int = 16  # child sessions at once
+    prices: Mapping[str, Rates] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     reentry: Reentry = "fresh"
     no_progress: NoProgress = field(default_factory=NoProgress)
     on_regression: OnRegression = "keep"
+    history: History = field(default_factory=History)
+    session: SessionKind = "rlm"
+    code_as: Literal["fence", "tool"] = "fence"
     kernel: KernelSettings = field(default_factory=KernelSettings)
     run_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a model costs, in US dollars per million tokens, where the task says so."""
+
+    input: float
+    output: float
+    cache_read: float | None = None  # None: as input
+    cache_write: float | None = None
 
 
 class _Bad(Exception):  # noqa: N818 - a value that does not fit, caught where its line is known
@@ -116,6 +142,41 @@ def _memory(value: Any) -> int:
     return int(match[1]) * _MEGABYTES[match[2]]
 
 
+def _up_to(most: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise _Bad(f"a whole number from 1 to {most:,}")
+        return value
+
+    return check
+
+
+def _list_of_names(value: Any) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) and item.strip() for item in items):
+        raise _Bad("a list of model ids")
+    return tuple(items)
+
+
+def _prices(value: Any) -> dict[str, Rates]:
+    expected = "a mapping of model ids to {input: USD, output: USD} per million tokens"
+    if not isinstance(value, dict):
+        raise _Bad(expected)
+    return {str(model): _rates(rates, expected) for model, rates in value.items()}
+
+
+def _rates(value: Any, expected: str) -> Rates:
+    names = {item.name for item in fields(Rates)}
+    is_right = isinstance(value, dict) and {"input", "output"} <= value.keys() <= names
+    if not is_right or not all(_is_amount(each) for each in value.values()):
+        raise _Bad(f"{expected}, and cache_read and cache_write where they differ from input")
+    return Rates(**{name: float(each) for name, each in value.items()})
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in choices:
@@ -138,6 +199,15 @@ def _strategies(value: Any) -> tuple[str, ...]:
     if not all(item in known for item in items):
         raise _Bad(f"a list of {', '.join(known)}, which may be empty")
     return tuple(items)
+
+
+def _history(value: Any) -> History:
+    if value in ("full", "compact"):
+        return History(value)
+    turns = value.get("window") if isinstance(value, dict) and len(value) == 1 else None
+    if isinstance(turns, bool) or not isinstance(turns, int) or turns < 1:
+        raise _Bad("full, compact, or {window: N} with the number of turns that stay whole")
+    return History("window", turns)
 
 
 def _list_of_specs(value: Any) -> tuple[Any, ...]:
@@ -171,16 +241,23 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
     "type": _text,
     "model": _text,
     "sub_model": _text,
+    "sub_models": _list_of_names,
+    "width": _up_to(1024),
+    "child_width": _up_to(256),
+    "prices": _prices,
     "verifiers": _list_of_specs,
     "budget": _Section(
         {
             "passes": _count,
             "turns": _count,
             "tokens": _count,
+            "tokens_in": _count,
+            "tokens_out": _count,
             "usd": _positive,
             "wall": _duration,
             "subcalls": _depth,
             "depth": _depth,
+            "child_turns": _count,
         },
         Budget,
         {"wall": "wall_s"},
@@ -188,6 +265,9 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
     "reentry": _one_of("fresh", "continue"),
     "no_progress": _Section({"passes": _several, "then": _strategies, "models": _texts}, NoProgress),
     "on_regression": _one_of("keep", "rollback"),
+    "history": _history,
+    "session": _one_of("rlm", "direct", "auto"),
+    "code_as": _one_of("fence", "tool"),
     "kernel": _Section(
         {
             "timeout_s": _positive,
@@ -289,11 +369,18 @@ def dump_task(task: Task) -> str:
         "inputs": [_plain(spec) for spec in task.inputs],
         "model": task.model,
         "sub_model": task.sub_model,
+        "sub_models": list(task.sub_models),
+        "width": task.width,
+        "child_width": task.child_width,
+        "prices": {model: _dump_rates(rates) for model, rates in task.prices.items()},
         "verifiers": [_plain(spec) for spec in task.verifiers],
         "budget": _dump_section(task.budget, "budget"),
         "reentry": task.reentry,
         "no_progress": _dump_section(task.no_progress, "no_progress"),
         "on_regression": task.on_regression,
+        "history": {"window": task.history.turns} if task.history.mode == "window" else task.history.mode,
+        "session": task.session,
+        "code_as": task.code_as,
         "kernel": _dump_section(task.kernel, "kernel"),
         "task_dir": str(task.base_dir),
     }
@@ -303,6 +390,11 @@ def dump_task(task: Task) -> str:
 
 def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
+
+
+def _dump_rates(rates: Rates) -> dict[str, float]:
+    pairs = ((item.name, getattr(rates, item.name)) for item in fields(rates))
+    return {name: value for name, value in pairs if value is not None}
 
 
 def _dump_section(value: Any, key: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from loop_runner import config
+from loop_runner.budget import Price
 from loop_runner.model import prices
 from loop_runner.records import Call, Usage
 from loop_runner.workspace import layout
@@ -42,7 +44,16 @@ class Cost:
 
 def of_run(history: History, at: str | None = None) -> Cost:
     """What the run cost up to the commit ``at`` (None: where it stands)."""
-    return Cost(tuple(_lines(_calls(history, at))), tuple(_lines(_dropped_calls(history))))
+    price = price_in(history)
+    return Cost(tuple(_lines(_calls(history, at), price)), tuple(_lines(_dropped_calls(history), price)))
+
+
+def price_in(history: History) -> Price:
+    """What requests cost in this run: with the rates that its task gives."""
+    with parsing(history.folder, "task.yaml"):
+        source = (history.read("task.yaml") or b"").decode()
+    task = config.parse_task(source, label="task.yaml", base_dir=history.folder)
+    return prices.with_rates(task.prices)
 
 
 def total(lines: Iterable[Line]) -> Line:
@@ -66,12 +77,12 @@ def by(name: Callable[[Line], _Name], lines: Iterable[Line]) -> dict[_Name, Line
     return {each: total(line for line in found if name(line) == each) for each in sorted(map(name, found))}
 
 
-def _lines(calls: Iterable[tuple[int, Call]]) -> Iterator[Line]:
+def _lines(calls: Iterable[tuple[int, Call]], price: Price) -> Iterator[Line]:
     grouped: dict[tuple[int, str, str], list[Call]] = {}
     for number, call in calls:
         grouped.setdefault((number, call.model, call.kind), []).append(call)
     for (number, model, kind), group in sorted(grouped.items()):
-        dollars = [prices.price(model, call.reply.usage) for call in group]  # it may depend on the length
+        dollars = [price(model, call.reply.usage) for call in group]  # it may depend on the length
         known = [usd for usd in dollars if usd is not None]
         usage = sum((call.reply.usage for call in group), Usage())
         is_known = len(known) == len(dollars)

@@ -57,12 +57,15 @@ class EnvironmentFault(LoopRunnerError):  # noqa: N818 - "EnvironmentError" is a
 class ModelError(LoopRunnerError):
     """A provider refused, or stayed unreachable after its retries.
 
-    ``paid`` is True when the provider may have billed the request all the same.
+    ``paid`` is True when the provider may have billed the request all the same. ``ends_run`` is True when no
+    other request can succeed either: a refused key, an account that cannot pay, a spend limit.
     """
 
     exit_code = 4
 
-    def __init__(self, message: str, *, why: str = "", hint: str = "", paid: bool = False) -> None:
+    def __init__(
+        self, message: str, *, why: str = "", hint: str = "", paid: bool = False, ends_run: bool = False
+    ) -> None:
         super().__init__(
             message,
             why=why
@@ -70,6 +73,7 @@ class ModelError(LoopRunnerError):
             hint=hint or "mend what the message names, then: loop-runner resume",
         )
         self.paid = paid
+        self.ends_run = ends_run
 
 
 class KernelError(LoopRunnerError):

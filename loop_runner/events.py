@@ -27,6 +27,11 @@ EventKind = Literal[
     "cell_finished",
     "turn_committed",
     "subcall_finished",
+    "subcalls_progress",
+    "child_started",
+    "child_turn",
+    "child_finished",
+    "retried",
     "verifying",
     "pass_ended",
     "run_ended",
@@ -45,6 +50,10 @@ class Event:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
+_MANY: frozenset[EventKind] = frozenset({"subcall_finished"})  # thousands in a second: not each is flushed
+_FLUSH_S = 0.1
+_to_json = json.JSONEncoder(ensure_ascii=True).encode
+
 Listener = Callable[[Event], None]
 
 
@@ -54,6 +63,7 @@ class Trace:
     def __init__(self, path: Path | None = None, listeners: tuple[Listener, ...] = ()) -> None:
         self._file = None if path is None else _open(path)
         self._listeners = listeners
+        self._flushed_at = 0.0
         self._lock = threading.RLock()
 
     def append(self, event: Event) -> None:
@@ -61,7 +71,7 @@ class Trace:
         line: dict[str, Any] = {"at": round(time.time(), 3), "kind": event.kind, "pass": event.pass_number}
         line |= {"turn": event.turn, "text": event.text, "data": dict(event.data)}
         with self._lock:
-            self._write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+            self._write(_to_json(line).encode() + b"\n", is_one_of_many=event.kind in _MANY)
             for listener in self._listeners:
                 listener(event)
 
@@ -72,13 +82,16 @@ class Trace:
                 self._file.close()
             self._file = None
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, *, is_one_of_many: bool) -> None:
         if self._file is None:
             return
         try:
             failpoints.passing("trace.write")
             self._file.write(data)
-            self._file.flush()
+            now = time.monotonic()
+            if not is_one_of_many or now - self._flushed_at > _FLUSH_S:
+                self._file.flush()
+                self._flushed_at = now
         except OSError:
             with contextlib.suppress(OSError):
                 self._file.close()
@@ -87,9 +100,9 @@ class Trace:
 
 def _open(path: Path) -> IO[bytes]:
     """The file to append to; a line that a killed runner left torn stays a line of its own."""
-    file = path.open("ab+")
-    if file.tell():
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":
-            file.write(b"\n")
-    return file
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+    return path.open("ab", buffering=1 << 16)

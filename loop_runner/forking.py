@@ -83,6 +83,12 @@ def _tasks(history: History, at: Checkpoint, overrides: Sequence[tuple[str, Any]
     """The task of the other run and that of the fork."""
     old = frozen_task(history, at.commit)
     new = frozen_task(history, at.commit, overrides)
+    if new.session != old.session:
+        raise ConfigError(
+            "`session` cannot be changed in a fork",
+            why="how the passes are held was decided when the run began",
+            hint="start a new run with it",
+        )
     follows = old.sub_model == registry.default_sub_model(old.model or "")
     if new.model != old.model and new.sub_model == old.sub_model and follows:
         new = replace(new, sub_model=registry.default_sub_model(new.model or ""))

@@ -6,6 +6,7 @@ memory, so that starting, going on after a crash and going on after Ctrl-C are t
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loop_runner import failpoints, progress, proof, reentry, text
+from loop_runner import direct, failpoints, progress, proof, reentry, text
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
+from loop_runner.direct import DirectPass
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.model import registry
+from loop_runner.model import prices, registry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.panel import LivePanel
 from loop_runner.profiles import Profile
@@ -38,9 +40,12 @@ from loop_runner.records import (
     PassOutcome,
     RunStatus,
 )
-from loop_runner.session import Session, SessionEnd, SessionSettings
+from loop_runner.session import Session, SessionEnd, SessionSettings, summary_path
 from loop_runner.stop_hook import StopHook
+from loop_runner.subcalls import SubCalls
+from loop_runner.transcript import Transcript
 from loop_runner.verify import Fence, Programs, Submission
+from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
 _NO_ANSWER = {
@@ -64,6 +69,8 @@ class Models:
     example: tuple[Message, ...]  # a worked turn that every conversation begins with; empty for most
     profile: Profile
     window_tokens: int
+    direct_system: str = ""
+    session: direct.Decision = direct.RLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class Loop:
         workspace: Workspace,
         models: Models,
         switchboard: Switchboard,
+        sub_calls: SubCalls,
         kernel: Kernel,
         gates: Gates,
         ledger: Ledger,
@@ -100,25 +108,29 @@ class Loop:
         self._workspace = workspace
         self._models = models
         self._switchboard = switchboard
+        self._sub_calls = sub_calls
         self._kernel = kernel
         self._gates = gates
         self._ledger = ledger
         self._trace = trace
         self._should_stop = should_stop
         self._pass_files = pass_files
+        self._has_kernel = False  # started by the first pass that runs code
 
     def run(self) -> Outcome:
         """Run passes until the stop hook allows the end, a limit is reached or somebody interrupts."""
         head = self._workspace.head()
         if head.outcome == "accepted":
             return self._end("verified", head, "every verifier accepted the answer")
-        self._start_kernel()
+        if self._models.session.kind == "rlm":
+            self._start_kernel()  # here, so that damaged variables are found before anything is paid
         while head.turn > 0 or (limit := self._ledger.reached()) is None:
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
             step = self._step(number)
             if step.kind == "stop" and head.turn == 0:
                 return self._end("unverified", head, progress.stop_reason(step))
-            end = self._session(number, head, step).run(self._committed_answer())
+            session = self._session(number, head, step)
+            end = session.run(self._committed_answer())
             if end == "interrupted":
                 return self._end(
                     "interrupted", self._workspace.head(), "interrupted; every turn is committed"
@@ -128,7 +140,8 @@ class Loop:
             failpoints.passing("verify.decided")
             if isinstance(decision, GateBroken):
                 return self._end_unjudged(decision)
-            head = self._commit_pass(number, decision, time.monotonic() - started)
+            seconds = time.monotonic() - started + session.unfinished_s
+            head = self._commit_pass(number, session, end, decision, seconds)
             if isinstance(decision, Allow):
                 return self._end("verified", head, "every verifier accepted the answer")
         return self._end("unverified", head, f"the budget of {limit} is used up")
@@ -136,6 +149,9 @@ class Loop:
     # ── one pass ────────────────────────────────────────────────────────────────────────────────────
 
     def _start_kernel(self) -> None:
+        if self._has_kernel:
+            return
+        self._has_kernel = True
         confined = self._kernel.sandbox()
         gaps = "; ".join(confined.not_enforced)
         self._tell("notice", f"sandbox tier {confined.tier}; not enforced: {gaps}", sandbox=confined.tier)
@@ -143,8 +159,9 @@ class Loop:
         for lost in self._kernel.start(snapshot, self._committed_answer(), self._workspace):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
 
-    def _session(self, number: int, head: Checkpoint, step: Step) -> Session:
+    def _session(self, number: int, head: Checkpoint, step: Step) -> Session | DirectPass:
         """The session of pass ``number``, with the turns that are committed already."""
+        is_direct = self._is_direct(number)
         folder = f"passes/{number:04d}"
         injected = self._workspace.read(f"{folder}/injected.md") if head.turn else None
         if injected is None:
@@ -158,26 +175,33 @@ class Loop:
                 lessons=progress.lessons(self._states(number)),
             )
             injected = prompt.encode()
-        self._tell("pass_started", injected.decode(), number)
+        self._tell("pass_started", injected.decode(), number, session="direct" if is_direct else "rlm")
         if step.kind not in ("go", "stop"):
             change = " ".join(filter(None, (step.kind, step.model)))
             self._tell("notice", f"{step.equal} passes ended the same; this one tries: {change}", number)
         model = step.model or self._models.root
+        settings = SessionSettings(
+            pass_number=number,
+            model=model,
+            system=self._models.direct_system if is_direct else self._models.system,
+            turns=self._task.budget.turns,
+            max_reply_tokens=self._models.profile.max_reply_tokens,
+            window_tokens=registry.window_tokens(model) if step.model else self._models.window_tokens,
+            temperature=step.temperature,
+            sums_up=self._task.history.mode == "compact",
+            offers_tool=self._task.code_as == "tool",
+        )
+        if is_direct:
+            return self._direct_pass(settings, head, injected)
+        self._start_kernel()
         return Session(
-            SessionSettings(
-                pass_number=number,
-                model=model,
-                system=self._models.system,
-                turns=self._task.budget.turns,
-                max_reply_tokens=self._models.profile.max_reply_tokens,
-                window_tokens=registry.window_tokens(model) if step.model else self._models.window_tokens,
-                temperature=step.temperature,
-            ),
-            messages=self._messages(number, injected),
+            settings,
+            transcript=self._transcript(number, injected),
             turns_done=head.turn,
             is_ready=head.turn > 0 and self._committed_answer().is_ready,
             snapshot=self._workspace.snapshot(),
             models=self._switchboard,
+            sub_calls=self._sub_calls,
             kernel=self._kernel,
             workspace=self._workspace,
             ledger=self._ledger,
@@ -186,18 +210,53 @@ class Loop:
             first_files={f"{folder}/injected.md": injected},
         )
 
-    def _messages(self, number: int, injected: bytes) -> list[Message]:
+    def _is_direct(self, number: int) -> bool:
+        """Whether pass ``number`` takes the direct path: not when the texts proved too long."""
+        if self._models.session.kind != "direct":
+            return False
+        ends = (self._pass_json(earlier).get("end") for earlier in range(1, number))
+        return self._task.session == "direct" or "window" not in ends
+
+    def _direct_pass(self, settings: SessionSettings, head: Checkpoint, injected: bytes) -> DirectPass:
+        number = settings.pass_number
+        turns = self._workspace.turns(number) if head.turn else []
+        return DirectPass(
+            settings,
+            message=direct.first_message(self._inputs, injected.decode(), len(self._task.prompt)),
+            earlier=tuple((turn.reply, turn.output) for turn in turns),
+            turns_done=head.turn,
+            is_ready=head.turn > 0 and self._committed_answer().is_ready,
+            snapshot=self._workspace.snapshot(),
+            models=self._switchboard,
+            workspace=self._workspace,
+            ledger=self._ledger,
+            trace=self._trace,
+            should_stop=self._should_stop,
+            first_files={f"passes/{number:04d}/injected.md": injected},
+        )
+
+    def _transcript(self, number: int, injected: bytes) -> Transcript:
         """The conversation so far; with ``reentry: continue`` that of the earlier passes too."""
-        messages = list(self._models.example)
+        transcript = Transcript(self._task.history, self._models.example)
         first = 1 if self._task.reentry == "continue" else number
         for earlier in range(first, number + 1):
             told = (
                 injected if earlier == number else self._workspace.read(f"passes/{earlier:04d}/injected.md")
             )
-            messages.append(Message("user", (told or b"").decode()))
-            for turn in self._workspace.turns(earlier):
-                messages += [Message("assistant", turn.reply), Message("user", turn.output)]
-        return messages
+            transcript.begin_pass((told or b"").decode(), len(self._task.prompt))
+            for at, turn in enumerate(self._workspace.turns(earlier), start=1):
+                summary = self._workspace.read(summary_path(earlier, at))
+                transcript.add(
+                    (earlier, at), turn.reply, turn.output, None if summary is None else summary.decode()
+                )
+        return transcript
+
+    def _pass_json(self, number: int) -> dict[str, object]:
+        """``pass.json`` of a committed pass; empty when there is none."""
+        path = f"passes/{number:04d}/pass.json"
+        with parsing(self._workspace.folder, path):
+            data = self._workspace.read(path)
+            return dict(json.loads(data)) if data else {}
 
     def _decide(self, end: SessionEnd) -> Decision:
         """Ask the stop hook about the committed answer: the bytes in git, not the live object."""
@@ -219,7 +278,14 @@ class Loop:
         """The first pass of what is asked now: before it, a fork had another prompt or other gates."""
         return reentry.first_pass_of_task(self._workspace)
 
-    def _commit_pass(self, number: int, decision: Allow | Block, seconds: float) -> Checkpoint:
+    def _commit_pass(
+        self,
+        number: int,
+        session: Session | DirectPass,
+        end: SessionEnd,
+        decision: Allow | Block,
+        seconds: float,
+    ) -> Checkpoint:
         outcome: PassOutcome = "accepted" if isinstance(decision, Allow) else "rejected"
         self._ledger.charge_pass(seconds, self._workspace.journal.unanswered())
         verdict = proof.decision_as_json(decision)
@@ -236,7 +302,7 @@ class Loop:
                 number,
                 {
                     f"{folder}/verdict.json": proof.to_bytes(verdict),
-                    f"{folder}/pass.json": proof.to_bytes(self._pass_record(number, outcome)),
+                    f"{folder}/pass.json": proof.to_bytes(self._pass_record(number, end, outcome)),
                     **(self._proof(number, decision, verdict) if isinstance(decision, Allow) else {}),
                     **self._new_pins(),
                 },
@@ -246,11 +312,20 @@ class Loop:
         )
         failpoints.passing("pass.committed")
         reason = decision.reason if isinstance(decision, Block) else ""
-        self._tell("pass_ended", reason, number, outcome=outcome, commit=checkpoint.commit, verdict=verdict)
+        cache = session.usage.cache_as_dict()
+        self._tell(
+            "pass_ended",
+            reason,
+            number,
+            outcome=outcome,
+            commit=checkpoint.commit,
+            verdict=verdict,
+            cache=cache,
+        )
         if put_back is not None:
             what = f"as pass {put_back} left them" if put_back else "as they were at the beginning"
             self._tell("notice", f"files, variables and answer are put back: they are {what}", number)
-            self._start_kernel()
+            self._has_kernel = False  # the next pass that runs code starts it with what was put back
         return checkpoint
 
     def _judge_course(self, number: int, decision: Block, verdict: dict[str, Any]) -> int | None:
@@ -303,19 +378,22 @@ class Loop:
         files = self._gates.programs.to_files() if self._gates.programs.files else {}
         return {path: data for path, data in files.items() if self._workspace.read(path) != data}
 
-    def _pass_record(self, number: int, outcome: str) -> dict[str, object]:
+    def _pass_record(self, number: int, end: SessionEnd, outcome: str) -> dict[str, object]:
         """``pass.json``: the run's sums after this pass, and how the kernel was confined. No clock times."""
         spend = self._ledger.spend
         return {
             "pass": number,
             "outcome": outcome,
+            "session": "direct" if self._is_direct(number) else "rlm",
+            "end": end,
             "model": self._models.root,
-            "sandbox": self._kernel.sandbox().as_dict(),
+            "sandbox": self._kernel.sandbox().as_dict() if self._has_kernel else None,
             "turns_so_far": spend.turns,
             "requests_so_far": spend.requests,
             "subcalls_so_far": spend.subcalls,
             "usage_so_far": usage_as_json(spend.usage),
             "usd_so_far": None if spend.usd is None else round(spend.usd, 9),
+            "prices": prices.source(),
         }
 
     # ── how it ends ─────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from loop_runner.budget import Ledger
+from loop_runner.budget import BudgetSpentError, Ledger
 from loop_runner.errors import ModelError
 from loop_runner.model.client import CallLog
 from loop_runner.model.switchboard import Switchboard
@@ -46,7 +46,10 @@ class LivePanel:
         while len(replies) <= number:
             if self.known(request) <= len(replies) and (limit := self._ledger.reached_within_pass()):
                 raise PanelSpent(limit)
-            replies.append(self._models.ask(request))
+            try:
+                replies.append(self._models.ask(request))
+            except BudgetSpentError as error:
+                raise PanelSpent(error.limit) from error
         return replies[number]
 
 

@@ -16,7 +16,10 @@ from typing import Any, Literal, Protocol
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
-RequestKind = Literal["root", "sub", "judge"]
+# child: the root model of a child session; summary: the root model, of its own conversation so far
+RequestKind = Literal["root", "sub", "child", "judge", "summary"]
+
+SUBCALL_KINDS: frozenset[RequestKind] = frozenset({"sub", "child"})  # asked for by the model's code
 
 StopReason = Literal[
     "end_turn",
@@ -29,12 +32,16 @@ StopReason = Literal[
 ]
 
 
+LOST = "lost:"  # begins the fingerprint of a call that was billed and gave no reply
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message of a conversation; ``text`` is all of it."""
 
     role: Literal["user", "assistant"]
     text: str
+    stable_chars: int = 0  # how much of its beginning every pass repeats: where a provider's cache is marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +54,33 @@ class Request:
     max_output_tokens: int = 4096
     kind: RequestKind = "root"
     ordinal: int = 0  # how many requests of this kind the run made before; only ``script:`` looks at it
+    schema: Mapping[str, Any] | None = None  # JSON Schema that the reply is to fit, for a provider's own form
+    scope: str = ""  # the child session that asks; "" outside of one. No provider sees it
+    offers_tool: bool = False  # the model may call a tool with its code instead of writing a fence
+    occurrence: int = 0  # which of the turn's identical requests this is; set by the switchboard
     temperature: float | None = None  # None: the provider's own; not every provider takes one
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over all that can change the reply; ``ordinal`` is bookkeeping and left out."""
-        body: dict[str, Any] = {
-            "kind": self.kind,
-            "max_output_tokens": self.max_output_tokens,
-            "messages": [[message.role, message.text] for message in self.messages],
-            "model": self.model,
-            "system": self.system,
-        }
-        if self.temperature is not None:
-            body["temperature"] = self.temperature
-        text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        """SHA-256 (hex) over all that can change the reply, and ``scope``; ``ordinal`` is left out.
+
+        With ``scope``, each of two equal child sessions finds its own replies again.
+        """
+        # Written by hand in the order of its keys: a batch takes thousands of fingerprints in a second.
+        messages = ",".join(f"[{_quoted(each.role)},{_quoted(each.text)}]" for each in self.messages)
+        schema = "" if self.schema is None else f',"schema":{_canonical(self.schema)}'
+        scope = f',"scope":{_quoted(self.scope)}' if self.scope else ""
+        tool = ',"offers_tool":true' if self.offers_tool else ""
+        warmth = "" if self.temperature is None else f',"temperature":{self.temperature!r}'
+        text = (
+            f'{{"kind":{_quoted(self.kind)},"max_output_tokens":{self.max_output_tokens},'
+            f'"messages":[{messages}],"model":{_quoted(self.model)}{tool}{schema}{scope},'
+            f'"system":{_quoted(self.system)}{warmth}}}'
+        )
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_quoted = json.encoder.encode_basestring  # a JSON string, not limited to ASCII
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +99,16 @@ class Usage:
             self.cache_read_tokens + other.cache_read_tokens,
             self.cache_write_tokens + other.cache_write_tokens,
         )
+
+    def cache_as_dict(self) -> dict[str, float]:
+        """What a provider's prompt cache did for these prompts; ``hit_rate`` is the share that was read."""
+        prompt = self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+        return {
+            "read": self.cache_read_tokens,
+            "written": self.cache_write_tokens,
+            "not_cached": self.input_tokens,
+            "hit_rate": round(self.cache_read_tokens / prompt, 3) if prompt else 0.0,
+        }
 
     @property
     def total_tokens(self) -> int:
@@ -102,7 +131,8 @@ class Call:
     """One paid request and its reply, as the journal and ``calls.jsonl`` keep it.
 
     ``fingerprint`` and ``occurrence`` (0 for the first identical request of a turn) are the key under which a
-    re-run of the turn finds the reply again.
+    re-run of the turn finds the reply again. A request that ended in an error and was billed is kept too, so
+    that it is charged, under a fingerprint that nobody asks for (``is_lost``).
     """
 
     kind: RequestKind
@@ -111,6 +141,11 @@ class Call:
     occurrence: int
     prompt: str  # the last user message; for "root" empty: the transcript holds it already
     reply: Reply
+
+    @property
+    def is_lost(self) -> bool:
+        """Paid for, and no reply came of it."""
+        return self.fingerprint.startswith(LOST)
 
 
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────────
@@ -340,6 +375,37 @@ class Spend:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildTurn:
+    """One turn of a child session. Its calls are among those of the turn that started the session."""
+
+    reply: str
+    code: str | None  # None when the reply held no code
+    output: str  # what the child was told after this turn, word for word
+    end: CellEnd | Literal["no_code"]
+    children: tuple[ChildRecord, ...] = ()
+
+
+ChildEnd = Literal["ready", "turns", "budget", "window", "no_code", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRecord:
+    """One child session, as it is committed under the turn that started it.
+
+    ``scope`` names it and is the ``Request.scope`` of all that it asked; it depends on what was asked only.
+    """
+
+    scope: str
+    question: str
+    texts: tuple[tuple[str, int, str], ...]  # (name, bytes, SHA-256) of what it worked on
+    model: str
+    turns: tuple[ChildTurn, ...]
+    answer: Answer
+    end: ChildEnd
+    reason: str = ""  # why it gave no answer
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRecord:
     """One turn as it is committed: what the model said, what ran, what came out."""
 
@@ -353,6 +419,7 @@ class TurnRecord:
     calls: tuple[Call, ...]
     snapshot: Snapshot
     seconds: float = 0.0
+    children: tuple[ChildRecord, ...] = ()
 
 
 # ── how a run ends ──────────────────────────────────────────────────────────────────────────────────

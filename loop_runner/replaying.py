@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from loop_runner import forking, proof, runs
-from loop_runner.budget import Budget, Ledger
+from loop_runner.budget import Budget, Ledger, Price
 from loop_runner.config import Task
 from loop_runner.errors import ModelError
 from loop_runner.events import Event
@@ -226,9 +226,10 @@ class _Replay:
             with History(self._folder) as again:
                 task = forking.frozen_task(again, "HEAD", tuple(overrides.items()))
             workspace.overrides = stretch.entries[0].trailers.overrides
+            stead = self._stead(task, stretch, workspace)
             around = runs.Surroundings(
                 {},
-                (lambda event: self._on_event(event, workspace),),
+                (lambda event: self._on_event(event, workspace, stead.ledger),),
                 lambda: _key(workspace.head()) >= stretch.end,
             )
             try:
@@ -238,7 +239,7 @@ class _Replay:
                     self._texts,
                     around,
                     self._folder,
-                    self._stead(task, stretch, workspace),
+                    stead,
                     programs=runs.frozen_programs(task, workspace),
                 )
                 reason = outcome.reason
@@ -257,19 +258,27 @@ class _Replay:
             return dict(json.loads(text)) if text else {}
 
     def _stead(self, task: Task, stretch: _Stretch, workspace: Workspace) -> runs.Stead:
-        spent = replace(workspace.spend(prices.price), seconds=self._seconds_until(workspace.head()))
+        price = prices.with_rates(task.prices)
+        spent = replace(workspace.spend(price), seconds=self._seconds_until(workspace.head()))
+        ledger = _RecordedLedger(task.budget, spent, price, self._seconds, workspace)
         return runs.Stead(
             lambda model: _Nobody(model, workspace, self._notes.missing),
-            _RecordedLedger(task.budget, spent, self._seconds, workspace),
-            lambda verifiers: _RecordedGates(verifiers, self, workspace),
+            ledger,
+            lambda verifiers: _RecordedGates(verifiers, self, workspace, ledger),
             self.settle,
             _kernel_at(workspace.folder, stretch.entries[0].trailers.folder),
         )
 
-    def _on_event(self, event: Event, workspace: Workspace) -> None:
+    def _on_event(self, event: Event, workspace: Workspace, ledger: Ledger) -> None:
         """Before a turn begins, its replies are put where a run that was killed in it would find them."""
         if event.kind == "turn_started":
-            workspace.journal.append_many(self.calls(f"{layout.turn_folder(event.pass_number, event.turn)}"))
+            self.lay_out(layout.turn_folder(event.pass_number, event.turn), workspace, ledger)
+
+    def lay_out(self, folder: str, workspace: Workspace, ledger: Ledger) -> None:
+        """Put the replies that are recorded in ``folder`` into the journal, as paid for and not used yet."""
+        calls = self.calls(folder)
+        workspace.journal.append_many(calls)
+        ledger.owe(calls)
 
     # ── the record ──────────────────────────────────────────────────────────────────────────────────
 
@@ -378,8 +387,11 @@ class _Replay:
 class _RecordedLedger(Ledger):
     """A ledger whose clock is the record's: what is left of a time limit is told to the model."""
 
-    def __init__(self, budget: Budget, spent: Spend, seconds: Any, workspace: Workspace) -> None:
-        super().__init__(budget, spent)
+    def __init__(
+        self, budget: Budget, spent: Spend, price: Price, seconds: Any, workspace: Workspace
+    ) -> None:
+        # The clock stands still: what the turn that is at work took then is known at its end only.
+        super().__init__(budget, spent, price=price, clock=lambda: 0.0)
         self._recorded = seconds
         self._workspace = workspace
 
@@ -397,8 +409,11 @@ class _RecordedLedger(Ledger):
 class _RecordedGates(StopHook):
     """Asks the gates, notes what they say, and decides as the record does."""
 
-    def __init__(self, verifiers: Sequence[Verifier], record: _Replay, workspace: Workspace) -> None:
+    def __init__(
+        self, verifiers: Sequence[Verifier], record: _Replay, workspace: Workspace, ledger: Ledger
+    ) -> None:
         super().__init__(verifiers)
+        self._ledger = ledger
         self._record = record
         self._workspace = workspace
 
@@ -412,7 +427,7 @@ class _RecordedGates(StopHook):
         recorded = proof.decision_from(said)
         if not self._record.asks_gates:
             return recorded
-        self._workspace.journal.append_many(self._record.calls(layout.pass_folder(number)))
+        self._record.lay_out(layout.pass_folder(number), self._workspace, self._ledger)
         self._record.note_asked()
         now = super().decide(submission)
         if isinstance(now, GateBroken):

@@ -8,25 +8,26 @@ ready, the turns are used up or a limit is reached, and the stop hook looks at w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from loop_runner import failpoints, prompts, reply_reader, text
-from loop_runner.budget import Ledger
-from loop_runner.errors import ModelError
+from loop_runner import failpoints, prompts, text
+from loop_runner.budget import BudgetSpentError, Ledger
+from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.kernel.lm_handler import SubCallError
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.records import Answer, CellResult, Message, Reply, Request, Snapshot, StopReason, TurnRecord
+from loop_runner.records import Answer, Message, Reply, Request, Snapshot, StopReason, TurnRecord, Usage
+from loop_runner.subcalls import SubCalls
+from loop_runner.transcript import Transcript
 from loop_runner.workspace.workspace import Workspace
 
 SessionEnd = Literal["ready", "turns", "budget", "window", "no_code", "interrupted"]
 
+_FULL = 0.7  # of the window, before older turns are summed up
+_MIN_SUMMED_UP = 3  # turns; fewer would not make it shorter
 _MAX_TOLD = 5  # variables that are named to the model when they cannot be saved
-_CHARS_PER_TOKEN = 3  # a low estimate for code, so that the window is never overrun
-_MAX_WITHOUT_CODE = 3  # replies in a row; more of the same conversation would not help
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +41,13 @@ class SessionSettings:
     max_reply_tokens: int
     window_tokens: int
     temperature: float | None = None  # None: the provider's own
+    sums_up: bool = False  # ``history: compact``: older turns give way to a summary when the window fills
+    offers_tool: bool = False
 
 
-class SubCalls:
-    """What ``llm_query`` reaches: the sub-model, under the run's budget and journal."""
-
-    def __init__(
-        self, models: Switchboard, ledger: Ledger, *, model: str, max_reply_tokens: int, trace: Trace
-    ) -> None:
-        self._models = models
-        self._ledger = ledger
-        self._model = model
-        self._max_reply_tokens = max_reply_tokens
-        self._trace = trace
-
-    async def query(self, prompt: str) -> str:
-        """One sub-call. Raises ``SubCallError`` when the budget or the provider refuses it."""
-        if limit := self._ledger.subcalls_reached():
-            raise SubCallError(f"no sub-call was made: the budget of {limit} is used up")
-        request = Request(
-            model=self._model,
-            messages=(Message("user", prompt),),
-            max_output_tokens=self._max_reply_tokens,
-            kind="sub",
-        )
-        try:
-            reply = await self._models.complete(request)
-        except ModelError as error:
-            raise SubCallError(f"the sub-model did not answer: {error.message}") from error
-        self._trace.append(
-            Event("subcall_finished", data={"prompt_chars": len(prompt), "reply": text.one_line(reply.text)})
-        )
-        if not reply.text:
-            raise SubCallError(f"the sub-model gave no text (it stopped with {reply.stop_reason})")
-        return reply.text
+def summary_path(pass_number: int, turn: int) -> str:
+    """Where the summary stands that was made after a turn."""
+    return f"passes/{pass_number:04d}/turns/{turn:04d}/summary.md"
 
 
 class Session:
@@ -83,11 +57,12 @@ class Session:
         self,
         settings: SessionSettings,
         *,
-        messages: Sequence[Message],
+        transcript: Transcript,
         turns_done: int,
         is_ready: bool,
         snapshot: Snapshot,
         models: Switchboard,
+        sub_calls: SubCalls,
         kernel: Kernel,
         workspace: Workspace,
         ledger: Ledger,
@@ -96,11 +71,12 @@ class Session:
         first_files: Mapping[str, bytes] | None = None,
     ) -> None:
         self._settings = settings
-        self._messages = list(messages)
+        self._transcript = transcript
         self._turn = turns_done
         self._is_ready = is_ready
         self._snapshot = snapshot
         self._models = models
+        self._sub_calls = sub_calls
         self._kernel = kernel
         self._workspace = workspace
         self._ledger = ledger
@@ -110,6 +86,8 @@ class Session:
         self._answer = Answer()
         self._without_code = 0
         self._stopped_for: StopReason = "end_turn"  # of the last reply
+        self.unfinished_s = 0.0  # spent waiting for a reply that the budget ended
+        self.usage = Usage()  # of the conversation, in this process; sub-calls not counted
 
     def run(self, answer: Answer) -> SessionEnd:
         """Take turns until one of the ends; every turn is committed before the next begins."""
@@ -123,33 +101,55 @@ class Session:
                 return "budget"
             if self._is_window_full():
                 return "window"
-            if self._without_code >= _MAX_WITHOUT_CODE:
+            if self._without_code >= MAX_WITHOUT_CODE:
                 return "no_code"
-            self._take_turn()
+            started = time.monotonic()
+            try:
+                self._take_turn()
+            except BudgetSpentError:
+                self.unfinished_s = time.monotonic() - started
+                return "budget"  # before the reply: the turn has not begun
         return "ready"
 
     def _is_window_full(self) -> bool:
         if self._stopped_for == "model_context_window_exceeded":
             return True
-        chars = len(self._settings.system) + sum(len(message.text) for message in self._messages)
-        room = self._settings.window_tokens - self._settings.max_reply_tokens
-        return chars // _CHARS_PER_TOKEN > room
+        return not self._can_sum_up() and self._is_over(1.0)
+
+    def _can_sum_up(self) -> bool:
+        return self._settings.sums_up and self._transcript.turns_in_full >= _MIN_SUMMED_UP
+
+    def _is_over(self, share: float) -> bool:
+        """Whether the conversation takes more than ``share`` of the window; a guess is checked."""
+        settings = self._settings
+        room = int((settings.window_tokens - settings.max_reply_tokens) * share)
+        request = self._request_of(self._transcript.messages())
+        if not is_over_window(request.system, request.messages, room):
+            return False
+        tokens = self._models.count_tokens(request)
+        return tokens is None or tokens > room
 
     def _take_turn(self) -> None:
         """One reply, one cell, one commit."""
         failpoints.passing("turn.begin")
         started = time.monotonic()
         number = self._turn + 1
-        self._tell("turn_started", number, messages=len(self._messages))
+        self._tell("turn_started", number, messages=len(self._transcript.messages()))
         self._models.start_turn()
+        self._ledger.begin_turn(self._settings.turns - number)
+        if self._can_sum_up() and self._is_over(_FULL):
+            self._sum_up()
         reply = self._ask()
         failpoints.passing("turn.replied")
-        self._tell("reply_received", number, reply.text)
-        code = None if reply.stop_reason == "max_tokens" else reply_reader.read(reply.text).code
+        self._tell("reply_received", number, reply.text, usage=asdict(reply.usage))
+        code = code_of(reply)
         self._without_code = 0 if code is not None else self._without_code + 1
         self._stopped_for = reply.stop_reason
         result = None if code is None else self._kernel.run_cell(code, number)
         self._models.raise_fault()
+        if self._models.refusal is not None:
+            # The turn stays open: what it was answered is in the journal, and ``resume`` runs it again.
+            raise self._models.refusal
         failpoints.passing("turn.ran")
         if result is not None:
             self._tell("cell_finished", number, result.output, end=result.end, code=code)
@@ -163,12 +163,13 @@ class Session:
             number=number,
             reply=reply.text,
             code=code,
-            output=self._observe(number, reply, result),
+            output=observe(reply, result, number, self._settings.turns),
             end="no_code" if result is None else result.end,
             answer=self._answer,
             calls=self._workspace.journal.calls(),
             snapshot=self._snapshot,
             seconds=time.monotonic() - started,
+            children=self._sub_calls.end_turn(),
         )
         self._commit(turn)
 
@@ -180,41 +181,43 @@ class Session:
         self._ledger.charge_turn(turn.seconds, unanswered)
         self._turn = turn.number
         self._is_ready = turn.answer.is_ready
-        self._messages += [Message("assistant", turn.reply), Message("user", turn.output)]
+        self._transcript.add((turn.pass_number, turn.number), turn.reply, turn.output)
         self._tell("turn_committed", turn.number, checkpoint.commit, ready=self._is_ready)
 
     def _ask(self) -> Reply:
         """The root model's reply to the conversation so far; paused replies are carried on to their end."""
-        reply = self._request(tuple(self._messages))
+        messages = self._transcript.messages()
+        reply = self._request(messages)
         while reply.stop_reason == "pause_turn":
-            rest = self._request((*self._messages, Message("assistant", reply.text)))
+            rest = self._request((*messages, Message("assistant", reply.text)))
             reply = Reply(reply.text + rest.text, rest.stop_reason, rest.usage, rest.model)
         return reply
 
-    def _request(self, messages: tuple[Message, ...]) -> Reply:
-        return self._models.ask(
-            Request(
-                model=self._settings.model,
-                system=self._settings.system,
-                messages=messages,
-                max_output_tokens=self._settings.max_reply_tokens,
-                kind="root",
-                ordinal=self._ledger.spend.turns,
-                temperature=self._settings.temperature,
-            )
-        )
+    def _sum_up(self) -> None:
+        """Let the model sum up its turns; from now on the summary is sent in their place."""
+        messages = self._transcript.messages(prompts.render("summary"))
+        # Tools are part of the prefix that the provider keeps, so they are offered here too.
+        reply = self._models.ask(replace(self._request_of(messages), kind="summary"))
+        summary = reply.text.strip() or "(no summary was given)"
+        number, turn = self._transcript.summarise(summary)
+        self._files[summary_path(number, turn)] = summary.encode("utf-8", "replace")
+        self._tell("notice", turn, f"the turns up to pass {number} turn {turn} were summed up")
 
-    def _observe(self, number: int, reply: Reply, result: CellResult | None) -> str:
-        notices = [] if result is None else list(result.notices)
-        if reply.stop_reason in ("refusal", "model_context_window_exceeded"):
-            notices.append(f"the model stopped with {reply.stop_reason}")
-        return prompts.render(
-            "observation",
-            was_cut=reply.stop_reason == "max_tokens",
-            notices=notices,
-            output=None if result is None else result.output,
-            turn=number,
-            turns=self._settings.turns,
+    def _request(self, messages: tuple[Message, ...]) -> Reply:
+        reply = self._models.ask(self._request_of(messages))
+        self.usage += reply.usage
+        return reply
+
+    def _request_of(self, messages: tuple[Message, ...]) -> Request:
+        return Request(
+            model=self._settings.model,
+            system=self._settings.system,
+            messages=messages,
+            max_output_tokens=self._settings.max_reply_tokens,
+            kind="root",
+            ordinal=self._ledger.spend.turns,
+            offers_tool=self._settings.offers_tool,
+            temperature=self._settings.temperature,
         )
 
     def _tell(self, kind: str, turn: int, detail: str = "", **data: object) -> None:

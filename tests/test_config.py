@@ -116,3 +116,21 @@ def test_a_frozen_task_reads_back_to_the_same_task():
     task = parse(source)
     again = config.parse_task(config.dump_task(task), label="frozen", base_dir=Path("/elsewhere"))
     assert again == task
+
+
+@pytest.mark.parametrize(
+    ("value", "mode", "turns"),
+    [("full", "full", 0), ("compact", "compact", 0), ("{window: 4}", "window", 4)],
+)
+def test_a_history_is_read_and_survives_the_freezing(value, mode, turns, tmp_path):
+    source = f"name: t\nprompt: p\nverifiers: [contains: x]\nhistory: {value}\nsession: auto\ncode_as: tool\n"
+    task = config.parse_task(source, label="t", base_dir=tmp_path)
+    assert (task.history.mode, task.history.turns) == (mode, turns)
+    assert config.parse_task(config.dump_task(task), label="t", base_dir=tmp_path) == task
+
+
+@pytest.mark.parametrize("value", ["window", "{window: 0}", "{window: true}", "{window: 3, more: 1}", "3"])
+def test_a_history_that_is_none_is_refused(value, tmp_path):
+    source = f"name: t\nprompt: p\nverifiers: [contains: x]\nhistory: {value}\n"
+    with pytest.raises(ConfigError, match="`history` takes full, compact, or"):
+        config.parse_task(source, label="t", base_dir=tmp_path)

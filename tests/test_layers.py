@@ -9,14 +9,26 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "loop_runner"
 
 # Each room may import from the rooms in its set (and from itself); "*" stands for the plain-data floor.
-FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles", "failpoints"}
-MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
+FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles", "plugins", "failpoints"}
+MIDDLE = {
+    "events",
+    "prompts",
+    "inputs",
+    "process",
+    "reply_reader",
+    "json_schema",
+    "conversation",
+    "transcript",
+}
+# What a session is made of; a child session is one.
+SESSION = {"session", "subcalls", "children", "direct"}
 TALKERS = {"model", "kernel", "workspace"}
 GATES = {"stop_hook", "verify", "panel", "gate_sandbox", "proof"}
 ALLOWED = {
     "cli": FLOOR
     | MIDDLE
     | TALKERS
+    | SESSION
     | {
         "bisecting",
         "comparing",
@@ -27,24 +39,30 @@ ALLOWED = {
         "replaying",
         "reverify",
         "runs",
-        "session",
         "stop_hook",
         "verify",
     },
     "bisecting": FLOOR | MIDDLE | {"workspace"},
-    "comparing": FLOOR | MIDDLE | TALKERS,
+    "comparing": FLOOR | MIDDLE | TALKERS | {"costing"},
     "replaying": FLOOR | MIDDLE | TALKERS | {"forking", "runs"} | GATES,
     "costing": FLOOR | MIDDLE | TALKERS,
     "forking": FLOOR | MIDDLE | TALKERS | {"runs"},
     "reverify": FLOOR | MIDDLE | TALKERS | {"runs", "loop"} | GATES,
-    "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session"} | GATES,
-    "loop": FLOOR | MIDDLE | TALKERS | {"session", "reentry", "progress"} | GATES,
+    "runs": FLOOR | MIDDLE | TALKERS | {"loop"} | SESSION | GATES,
+    "loop": FLOOR | MIDDLE | TALKERS | {"reentry", "progress"} | SESSION | GATES,
     "panel": FLOOR | {"model", "verify"},
     "gate_sandbox": FLOOR | {"process", "kernel", "verify"},
     "progress": FLOOR,
     "proof": FLOOR,
     "reentry": FLOOR | MIDDLE | {"workspace"},
-    "session": FLOOR | MIDDLE | TALKERS,
+    "session": FLOOR | MIDDLE | TALKERS | {"subcalls"},
+    "children": FLOOR | MIDDLE | TALKERS | {"subcalls"},
+    "subcalls": FLOOR | MIDDLE | TALKERS,
+    "json_schema": FLOOR | {"process"},
+    "json_schema_child": set(),
+    "direct": FLOOR | MIDDLE | TALKERS | {"session"},
+    "transcript": FLOOR | {"prompts"},
+    "conversation": FLOOR | {"prompts", "reply_reader"},
     "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},
     "verify": FLOOR | {"process", "inputs"},
     "workspace": FLOOR | {"process"},
@@ -56,13 +74,14 @@ ALLOWED = {
     "process": FLOOR,
     "reply_reader": FLOOR,
     "config": {"budget", "records", "errors"},
-    "budget": {"records"},
+    "budget": {"records", "errors"},
     "records": set(),
     "errors": set(),
     "failpoints": set(),
     "resources": set(),
     "text": set(),
     "profiles": set(),
+    "plugins": {"errors"},
     "__init__": set(),
     "__main__": {"cli"},
 }
@@ -85,7 +104,6 @@ KERNEL_HOST = {
 # The one room that may import each heavy or risky library.
 OWNERS = {
     "git": "workspace",
-    "watchdog": "cli",
     "anthropic": "model",
     "xllamacpp": "model",
     "httpx2": "model",

@@ -152,7 +152,7 @@ def test_an_interrupted_run_ends_after_the_turn_and_goes_on(tmp_path):
 
 
 def test_continue_keeps_the_conversation_and_fresh_does_not(tmp_path):
-    for reentry, expected in (("fresh", 1), ("continue", 4)):
+    for reentry, expected in (("fresh", 1), ("continue", 3)):
         task = write_task(tmp_path / reentry, root=[ready("41"), ready("42")], reentry=reentry)
         events: list[Event] = []
         run_task(task, tmp_path / f"run-{reentry}", events)

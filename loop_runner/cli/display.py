@@ -6,6 +6,7 @@ model or an input wrote passes through ``output.write``, which escapes it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Progress:
     def __init__(self, *, is_verbose: bool = False) -> None:
         self._is_verbose = is_verbose
         self._subcalls = 0
+        self._retries: Counter[str] = Counter()
 
     def __call__(self, event: Event) -> None:
         """Print ``event`` if a person wants to know of it."""
@@ -51,6 +53,15 @@ class Progress:
             case "subcall_finished":
                 self._subcalls += 1
                 return f"  sub-call {self._subcalls}: {event.data['reply']}" if self._is_verbose else None
+            case "subcalls_progress":
+                self._subcalls = max(self._subcalls, event.data["answered"])
+                return f"  sub-calls: {_progress(event.data)}" if event.data["out"] else None
+            case "child_started" if self._is_verbose:
+                return f"  child session ({event.data['model']}): {event.text}"
+            case "child_finished":
+                return self._child_line(event)
+            case "retried":
+                return self._retried(event)
             case "cell_finished":
                 calls = f", {output.plural(self._subcalls, 'sub-call')}" if self._subcalls else ""
                 shown = f"\n{text.fence(event.text)}" if self._is_verbose else ""
@@ -59,11 +70,32 @@ class Progress:
                 return f"{place}: the model says it is ready; verifying: {text.one_line(event.text, 90)}"
             case "pass_ended":
                 reason = f": {text.one_line(event.text, 200)}" if event.text else ""
-                return f"{place}: {event.data['outcome']}{reason}"
+                return f"{place}: {event.data['outcome']}{_cache(event)}{reason}"
             case "notice":
                 return f"note: {event.text}"
             case _:
                 return None
+
+    def _child_line(self, event: Event) -> str | None:
+        """How a child session ended; one that answered is of interest to who wants every detail."""
+        turns = output.plural(event.data["turns"], "turn")
+        if event.data["end"] == "ready":
+            return f"  child session, {turns}: {event.text}" if self._is_verbose else None
+        return f"  child session, {turns}: gave no answer ({event.data['end']})"
+
+    def _retried(self, event: Event) -> str | None:
+        """The 1st, 2nd, 4th, 8th… try of a kind: a burst that is refused must not fill the screen."""
+        reason = f"{event.data['provider']}: {event.data['reason']}"
+        self._retries[reason] += 1
+        count = self._retries[reason]
+        if count & (count - 1) and not self._is_verbose:
+            return None
+        return f"  {event.text}" + (f" ({count} times so far)" if count > 1 else "")
+
+
+def _progress(data: Mapping[str, Any]) -> str:
+    failed = f", {data['failed']:,} failed" if data["failed"] else ""
+    return f"{data['answered']:,} answered{failed}, {data['out']:,} to go"
 
 
 def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
@@ -75,6 +107,8 @@ def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
     sub = f"; sub-calls: {data['sub_model']}" if data["sub_model"] != data["model"] else ""
     yield f"model: {data['model']}{sub}"
     yield f"inputs: {'; '.join(_input_parts(data))}"
+    if data.get("session_why"):
+        yield f"session: {data['session']}, because {data['session_why']}"
     if is_verbose:
         yield from (f"  skipped {path}: {reason}" for path, reason in data["first_skipped"])
         if (more := sum(data["skipped"].values()) - len(data["first_skipped"])) > 0:
@@ -93,6 +127,14 @@ def _input_parts(data: Mapping[str, Any]) -> Iterator[str]:
         have = "text has" if texts == 1 else "texts have"
         count = output.plural(data["bytes_not_utf8"], "byte")
         yield f"{texts:,} {have} bytes that are not UTF-8 ({count} read as U+FFFD)"
+
+
+def _cache(event: Event) -> str:
+    """How much of the prompts the provider's cache served, where it did anything."""
+    cache = event.data.get("cache") or {}
+    if not cache.get("read") and not cache.get("written"):
+        return ""
+    return f" ({cache['hit_rate']:.0%} of the prompts from the provider's cache)"
 
 
 _ENDS = {

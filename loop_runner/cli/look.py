@@ -14,7 +14,7 @@ from loop_runner.cli import output
 from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
-from loop_runner.records import Checkpoint, Spend
+from loop_runner.records import SUBCALL_KINDS, Checkpoint, Spend
 from loop_runner.workspace import layout, points
 from loop_runner.workspace.history import Entry, History, parsing
 from loop_runner.workspace.points import Point
@@ -69,10 +69,11 @@ def _unreadable(folder: Path, reason: str) -> dict[str, Any]:
 def _status(folder: Path) -> dict[str, Any]:
     with History(folder) as history:
         head, running = history.head(), history.running()
-        spend = history.spend(prices.price)
+        task = _task(history)
+        spend = history.spend(prices.with_rates(task.prices))
         return _entry(
             folder,
-            "running" if running else _state(history, spend.passes),
+            "running" if running else _state(history, head, spend.passes, task.budget.passes),
             spend=spend,
             pid=running.pid if running else None,
             head=head,
@@ -113,15 +114,17 @@ def _entry(
     }
 
 
-def _state(history: History, passes: int) -> str:
-    """``verified``, ``unverified`` (the passes are used up, or got nowhere) or ``unfinished``."""
-    head = history.head()
-    if head.outcome == "accepted":
-        return "verified"
+def _task(history: History) -> config.Task:
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
-    task = config.parse_task(source, label="task.yaml", base_dir=history.folder)
-    is_over = passes >= task.budget.passes or _gets_nowhere(history, head)
+    return config.parse_task(source, label="task.yaml", base_dir=history.folder)
+
+
+def _state(history: History, head: Checkpoint, passes: int, most: int) -> str:
+    """``verified``, ``unverified`` (the passes are used up, or got nowhere) or ``unfinished``."""
+    if head.outcome == "accepted":
+        return "verified"
+    is_over = passes >= most or _gets_nowhere(history, head)
     return "unverified" if head.turn == 0 and is_over else "unfinished"
 
 
@@ -331,7 +334,7 @@ def _turn(history: History, folder: str) -> dict[str, Any]:
         "reply": _text(history, f"{folder}/reply.md"),
         "cell": _text(history, f"{folder}/cell.py"),
         "told": _text(history, f"{folder}/output.txt"),
-        "subcalls": sum(call.kind == "sub" for call in calls),
+        "subcalls": sum(call.kind in SUBCALL_KINDS for call in calls),
     }
 
 

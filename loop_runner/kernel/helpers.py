@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from loop_runner.kernel.search import SearchHits, SearchIndex
 
 _ROWS = 200
+_MAX_TEXTS = 10_000  # of one child session; the host takes no more
+_MAX_NAME_CHARS = 1000
 
 
 class Helpers:
@@ -47,6 +49,9 @@ class Helpers:
                 "cite",
                 "llm_query",
                 "llm_batch",
+                "rlm_query",
+                "rlm_batch",
+                "budget",
                 "FINAL",
                 "FINAL_VAR",
                 "SHOW_VARS",
@@ -56,22 +61,110 @@ class Helpers:
 
     # ── sub-models ──────────────────────────────────────────────────────────────────────────────────
 
-    def llm_query(self, prompt: str) -> str:
-        """Ask the sub-model, which sees only `prompt`. Returns its reply as text."""
-        reply = self._models.ask([_text(prompt)])[0]
+    def llm_query(
+        self,
+        prompt: str,
+        *,
+        context: Any = None,
+        schema: dict[str, Any] | None = None,
+        model: str | None = None,
+    ) -> Any:
+        """Ask the sub-model, which sees only `prompt` (after `context`, when given). Returns its reply.
+
+        The reply is text; with `schema` (JSON Schema) it is Python data that fits it. Raises LLMError.
+        """
+        reply = self._replies([prompt], context, schema, model)[0]
         if isinstance(reply, LLMError):
             raise reply
         return reply
 
-    def llm_batch(self, prompts: Iterable[str]) -> list[str]:
-        """Ask the sub-model many prompts at once. Returns the replies in the same order."""
+    def llm_batch(
+        self,
+        prompts: Iterable[str],
+        *,
+        context: Any = None,
+        schema: dict[str, Any] | None = None,
+        model: str | None = None,
+    ) -> list[Any]:
+        """Ask many prompts at once, each as `llm_query` does. Returns the replies in the same order.
+
+        In the place of a call that failed is an LLMError: it is falsy, and str() of it says why.
+        """
         if isinstance(prompts, str):
             raise TypeError("llm_batch takes a list of prompts; for one prompt use llm_query")
-        replies = self._models.ask([_text(prompt) for prompt in prompts])
+        replies = self._replies(list(prompts), context, schema, model)
+        self._say_failed("llm_batch", replies)
+        return replies
+
+    def rlm_query(self, question: str, data: Any = "", *, model: str | None = None) -> str:
+        """Have a child session answer `question` about `data`: it writes code in a REPL of its own.
+
+        `data` (a text, or a dict or list of texts) is its `context`. For work that needs several steps; a
+        single look at a text is `llm_query`. Raises LLMError.
+        """
+        answer = self._delegated([(question, data)], model)[0]
+        if isinstance(answer, LLMError):
+            raise answer
+        return str(answer)
+
+    def rlm_batch(self, tasks: Iterable[tuple[str, Any]], *, model: str | None = None) -> list[Any]:
+        """Run `rlm_query` for many (question, data) pairs at once. Returns as `llm_batch` does."""
+        pairs = list(tasks)
+        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+            raise TypeError("rlm_batch takes a list of (question, data) pairs")
+        answers = self._delegated([(question, data) for question, data in pairs], model)
+        self._say_failed("rlm_batch", answers)
+        return answers
+
+    def budget(self) -> dict[str, Any]:
+        """What is left: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, depth.
+
+        None where there is no limit.
+        """
+        return _data(self._models.left())  # type: ignore[no-any-return]
+
+    def _replies(
+        self, prompts: list[Any], context: Any, schema: dict[str, Any] | None, model: str | None
+    ) -> list[Any]:
+        if schema is not None and not isinstance(schema, dict):
+            raise TypeError("schema takes a JSON Schema as a dict, such as {'type': 'integer'}")
+        settings: dict[str, Any] = {} if schema is None else {"schema": schema}
+        if model is not None:
+            settings["model"] = _text(model)
+        before = "" if context is None else "\n\n".join(map(_titled, named_texts(context))) + "\n\n"
+        replies = self._models.ask([before + _text(prompt) for prompt in prompts], settings)
+        if schema is None:
+            return list(replies)
+        return [reply if isinstance(reply, LLMError) else _data(reply) for reply in replies]
+
+    def _delegated(self, pairs: list[tuple[Any, Any]], model: str | None) -> list[Any]:
+        answers, notes = self._models.delegate([self._task(*pair, model) for pair in pairs])
+        for note in dict.fromkeys(notes):
+            print(f"rlm_query: {note}")  # noqa: T201 - the model is to read it
+        return list(answers)
+
+    def _task(self, question: Any, data: Any, model: str | None) -> tuple[dict[str, Any], bytes]:
+        has_inputs = data is self._context
+        texts = [] if has_inputs else [(name, _utf8(text)) for name, text in named_texts(data)]
+        if len(texts) > _MAX_TEXTS or any(len(name) > _MAX_NAME_CHARS for name, _ in texts):
+            raise ValueError(
+                f"data takes up to {_MAX_TEXTS:,} texts with names of up to {_MAX_NAME_CHARS} characters"
+            )
+        about = {
+            "question": _text(question),
+            "texts": [[name, len(text)] for name, text in texts],
+            "single": not has_inputs and len(texts) == 1 and not texts[0][0],
+            "inputs": has_inputs,
+            "model": "" if model is None else _text(model),
+        }
+        return about, b"".join(text for _, text in texts)
+
+    def _say_failed(self, what: str, replies: list[Any]) -> None:
         failed = [reply for reply in replies if isinstance(reply, LLMError)]
         if failed:
-            raise LLMError(f"{len(failed)} of {len(replies)} sub-model calls failed; the first: {failed[0]}")
-        return [reply for reply in replies if isinstance(reply, str)]
+            print(  # noqa: T201 - a batch that failed in part must not pass for a whole one
+                f"{what}: {len(failed)} of {len(replies)} calls failed; the first: {failed[0]}"
+            )
 
     # ── the input ───────────────────────────────────────────────────────────────────────────────────
 
@@ -166,3 +259,29 @@ class Helpers:
 def _text(value: object) -> str:
     """``value`` as an exact ``str``: models pass numbers, hits and lists where a text is meant."""
     return value if type(value) is str else str.__str__(str(value))
+
+
+def named_texts(data: Any) -> list[tuple[str, str]]:
+    """(name, text) of whatever stands for one or many texts; a single one has no name."""
+    from collections.abc import Mapping
+
+    if isinstance(data, Mapping):
+        return [(_text(name), _text(text)) for name, text in data.items()]
+    if isinstance(data, (list, tuple)):
+        return [(str(number), _text(text)) for number, text in enumerate(data, 1)]
+    return [("", _text(data))]
+
+
+def _titled(named: tuple[str, str]) -> str:
+    name, text = named
+    return f"## {name}\n\n{text}" if name else text
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _data(text: str) -> Any:
+    import json
+
+    return json.loads(text)

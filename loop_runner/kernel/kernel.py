@@ -81,8 +81,13 @@ class Kernel:
         workspace: Path,
         sub_model: SubModel,
         loop: asyncio.AbstractEventLoop,
+        *,
+        is_short_lived: bool = False,
     ) -> None:
+        """``is_short_lived``: no snapshot is asked for, so nothing is made ready for one."""
         self._settings = settings
+        self._is_short_lived = is_short_lived
+        self._is_aborted = False
         self._inputs = inputs
         self._workspace = workspace
         self._loop = loop
@@ -159,7 +164,8 @@ class Kernel:
         started = time.monotonic()
         waited_before = life.handler.clock.seconds()
         try:
-            self._checker.warm()  # it starts while the cell runs
+            if not self._is_short_lived:
+                self._checker.warm()  # it starts while the cell runs
             life.process.send({"type": "cell", "number": number}, code.encode("utf-8", "replace"))
             frame, stopped = self._await_cell(life, started, waited_before, slack)
             done = self._checked(life, lambda: report.read_done(frame, number))
@@ -223,6 +229,12 @@ class Kernel:
             )
             taken = self._take(full=full, unloadable=first)
         return taken
+
+    def abort(self) -> None:
+        """End the process now, from any thread, and start no other; ``run_cell`` raises ``KernelError``."""
+        self._is_aborted = True
+        if (life := self._life) is not None:
+            life.process.violated("nobody waits for it any more")
 
     def close(self) -> None:
         """End the process and remove its private folder. May be called twice."""
@@ -361,6 +373,8 @@ class Kernel:
 
         ``groups``: what is made again; ``hopeless``: what is not, and why.
         """
+        if self._is_aborted:
+            raise KernelDiedError("nobody waits for it any more")
         warm = self._checker.give()
         if warm is not None:
             with contextlib.suppress(KernelDiedError):  # perhaps for reasons of its own: a new one shall tell

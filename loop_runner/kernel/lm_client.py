@@ -12,14 +12,23 @@ from loop_runner.kernel import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from threading import Event, Lock
+    from typing import Any
+
+_MAX_WRITE_BYTES = 1 << 16  # requests that are written at once
+# What the host takes (lm_handler); a larger request would end the kernel, and an error is kinder.
+MAX_TEXT_BYTES = 64 * 1024 * 1024
+MAX_MORE_BYTES = 1024 * 1024
 
 
 class LLMError(Exception):
-    """A sub-model call that gave no reply."""
+    """A sub-model call that gave no reply. Falsy; str() says why."""
 
     __module__ = "__main__"  # tracebacks name it as the model's code does; snapshots pin it
+
+    def __bool__(self) -> bool:
+        return False
 
 
 class _Batch:
@@ -28,8 +37,14 @@ class _Batch:
     def __init__(self, first_id: int, count: int, done: Event) -> None:
         self.first_id = first_id
         self.results: list[str | LLMError | None] = [None] * count
+        self.notes: list[str] = []
         self.left = count
         self.done = done
+
+    def replies(self) -> list[str | LLMError]:
+        """One for each request, in order."""
+        lost = LLMError("no reply came")
+        return [lost if result is None else result for result in self.results]
 
 
 class LmClient:
@@ -52,21 +67,48 @@ class LmClient:
         self._interrupted = self._is_sending
         return self._is_sending
 
-    def ask(self, prompts: Sequence[str]) -> list[str | LLMError]:
-        """The reply to each prompt, in order; an ``LLMError`` in the place of one that failed."""
+    def ask(self, prompts: Sequence[str], settings: dict[str, Any] | None = None) -> list[str | LLMError]:
+        """The reply to each prompt, in order; an ``LLMError`` in the place of one that failed.
+
+        With ``settings`` ("schema", "model") they hold for all; replies to a schema are JSON text.
+        """
         if not prompts:
             return []
         if self._recorded is not None:
+            if settings:
+                self._refuse_to_repeat()  # what the record holds may be tries that did not fit the schema
             return [self._take_recorded(prompt) for prompt in prompts]
-        batch = self._register(len(prompts))
+        more = b"" if not settings else wire.to_json(settings).encode("ascii")
+        return self._ask("query", [(more, prompt.encode("utf-8", "replace")) for prompt in prompts]).replies()
+
+    def delegate(
+        self, tasks: Sequence[tuple[dict[str, Any], bytes]]
+    ) -> tuple[list[str | LLMError], list[str]]:
+        """The answers of child sessions, in order, and what the host has to say about them."""
+        if not tasks:
+            return [], []
+        done = self._ask("session", [(wire.to_json(about).encode("ascii"), data) for about, data in tasks])
+        return done.replies(), done.notes
+
+    def left(self) -> str:
+        """What is left of the budget, as JSON."""
+        reply = self._ask("budget", [(b"", b"")]).replies()[0]
+        if isinstance(reply, LLMError):
+            raise reply
+        return reply
+
+    def _ask(self, kind: str, requests: Sequence[tuple[bytes, bytes]]) -> _Batch:
+        """Send all and wait for all; each request is the JSON before the text, and the text."""
+        if self._recorded is not None:
+            self._refuse_to_repeat()
+        batch = self._register(len(requests))
         try:
-            for number, prompt in enumerate(prompts, batch.first_id):
-                self._send(wire.encode({"type": "query", "id": number}, prompt.encode("utf-8", "replace")))
+            for data in _joined(kind, batch.first_id, requests):
+                self._send(data)
             batch.done.wait()
         finally:
             self._forget(batch)
-        lost = LLMError("no reply came")
-        return [lost if result is None else result for result in batch.results]
+        return batch
 
     def serve(self, replies: list[tuple[str, str]] | None) -> None:
         """Answer from ``replies`` (prompt, reply), each once, and ask nobody; None: ask the host again."""
@@ -79,10 +121,15 @@ class LmClient:
         assert self._recorded is not None
         left = self._recorded.get(prompt.encode("utf-8", "replace").decode())
         if not left:
-            from loop_runner.kernel.replay import NotRepeatableError
-
-            raise NotRepeatableError("a cell that is needed for it asks the sub-model something new")
+            self._refuse_to_repeat()
+        assert left is not None
         return left.pop(0)
+
+    @staticmethod
+    def _refuse_to_repeat() -> None:
+        from loop_runner.kernel.replay import NotRepeatableError
+
+        raise NotRepeatableError("a cell that is needed for it asks the sub-model something new")
 
     def _register(self, count: int) -> _Batch:
         from threading import Event
@@ -106,14 +153,14 @@ class LmClient:
         self._lock = Lock()
         Thread(target=self._read, name="llm replies", daemon=True).start()
 
-    def _send(self, frame: bytes) -> None:
+    def _send(self, frames: bytes) -> None:
         from threading import current_thread, main_thread
 
         assert self._sending is not None
         with self._sending:
             self._is_sending = current_thread() is main_thread()
             try:
-                wire.write_all(self._fd, frame)
+                wire.write_all(self._fd, frames)
             except OSError as error:
                 raise LLMError(f"the line to the models is closed ({error.strerror})") from None
             finally:
@@ -149,6 +196,8 @@ class LmClient:
                 return  # the cell that asked was interrupted
             ok = frame.header.get("type") == "reply"
             batch.results[number - batch.first_id] = text if ok else LLMError(text)
+            if note := frame.header.get("note"):
+                batch.notes.append(note)
             batch.left -= 1
             if not batch.left:
                 batch.done.set()
@@ -160,3 +209,18 @@ class LmClient:
             for batch in self._batches.values():
                 batch.done.set()
             self._batches.clear()
+
+
+def _joined(kind: str, first_id: int, requests: Sequence[tuple[bytes, bytes]]) -> Iterable[bytes]:
+    """The frames of all requests; many small ones are written at once."""
+    frames, size = [], 0
+    for number, (more, text) in enumerate(requests, first_id):
+        if len(more) > MAX_MORE_BYTES or len(more) + len(text) > MAX_TEXT_BYTES:
+            raise ValueError(f"one request of {len(more) + len(text):,} bytes is too large: send less text")
+        header = {"type": kind, "id": number} | ({"more": len(more)} if more else {})
+        frames.append(wire.encode(header, more + text))
+        size += len(frames[-1])
+        if size > _MAX_WRITE_BYTES:
+            yield b"".join(frames)
+            frames, size = [], 0
+    yield b"".join(frames)

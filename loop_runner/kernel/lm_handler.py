@@ -1,28 +1,35 @@
-"""Answers the kernel's ``llm_query`` calls: the host's end of the second line.
+"""Answers what the kernel's code asks of models: the host's end of the second line.
 
 Runs on the asyncio loop that it is given, many requests at once, while the thread that runs the cell waits
-for the kernel. Nothing that the kernel sends is trusted: a frame that is not a query ends the kernel, and
+for the kernel. Nothing that the kernel sends is trusted: a frame that is not a request ends the kernel, and
 the sub-model never hears of it. Requests still open when the line closes are cancelled: a killed cell stops
-costing.
+costing. A refusal that ends the run ends the cell too, once what else is out has been answered and is paid.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 from loop_runner.errors import ModelError
 from loop_runner.kernel import wire
 
 MAX_PROMPT_BYTES = 64 * 1024 * 1024
 MAX_HEADER_BYTES = 4096
+MAX_MORE_BYTES = 1024 * 1024  # of JSON before the prompt: it takes thirty times its length when it is read
+MAX_TEXTS = 10_000  # of one child session
+_MAX_NAME_CHARS = 1000
 _END_WAIT_S = 2.0
 # Above these the line is not read: the kernel waits.
 MAX_OPEN_REQUESTS = 4096
+_FRAMES_AT_ONCE = 128
 MAX_OPEN_BYTES = 256 * 1024 * 1024  # of prompts
 
 
@@ -36,6 +43,38 @@ class SubModel(Protocol):
     async def query(self, prompt: str) -> str:
         """The reply to one prompt; raises ``SubCallError``."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """What a cell hands to a child session. Nothing in it was checked beyond its shape."""
+
+    question: str
+    texts: tuple[tuple[str, bytes], ...]  # (name, UTF-8)
+    is_single: bool  # ``context`` is to be a ``str``
+    has_inputs: bool  # it is to work on the parent's own inputs; ``texts`` is empty
+    model: str  # as the code named it; "" for the usual one
+
+
+@runtime_checkable
+class Delegate(SubModel, Protocol):
+    """A sub-model that can do more: schemas, other models, child sessions, and say what is left."""
+
+    async def query_as(self, prompt: str, schema: Mapping[str, Any] | None, model: str) -> str:
+        """The reply to one prompt, as JSON text when there is a ``schema``; raises ``SubCallError``."""
+        ...
+
+    async def session(self, task: Delegation) -> tuple[str, str]:
+        """A child session's answer, and a note for the model's code ("" for none)."""
+        ...
+
+    def left(self) -> Mapping[str, int | float | None]:
+        """What is left of the budget, by name."""
+        ...
+
+
+_Asking = Callable[[], Coroutine[Any, Any, tuple[str, str]]]
+"""Asks for one thing; gives the reply and a note."""
 
 
 class WaitClock:
@@ -70,10 +109,11 @@ class WaitClock:
                 self._total += time.monotonic() - self._since
 
 
-class LmHandler:
+class LmHandler(asyncio.Protocol):
     """Serves one life of a kernel on ``line``, which it owns from here on.
 
-    ``on_violation`` is called, on the loop, with the reason when the kernel breaks the protocol.
+    ``on_violation`` is called, on the loop, with the reason when the kernel is to be ended: it broke the
+    protocol, or the run cannot go on.
     """
 
     def __init__(
@@ -89,11 +129,16 @@ class LmHandler:
         self._loop = loop
         self._on_violation = on_violation
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._room = asyncio.Semaphore(MAX_OPEN_REQUESTS)
         self._open_bytes = 0
-        self._fewer_bytes = asyncio.Event()
-        self._server: asyncio.Task[None] | None = None
-        asyncio.run_coroutine_threadsafe(self._serve(), loop)
+        self._decoder = wire.Decoder(MAX_HEADER_BYTES, MAX_PROMPT_BYTES)
+        self._outbox: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._is_paused = False  # the line is not read
+        self._is_backed_up = False  # the kernel does not read its replies
+        self._takes_more = False  # in the loop's next step
+        self._has_ended = False  # nothing more is taken
+        self._doomed = 0  # requests whose refusal ends the run; they are never answered
+        self._connecting = asyncio.run_coroutine_threadsafe(self._connect(), loop)
 
     def close(self) -> None:
         """Close the line and cancel what is open; called from any thread but the loop's."""
@@ -103,80 +148,243 @@ class LmHandler:
 
     async def _end(self) -> None:
         """Cancel all; a sub-model that finishes what is paid for may do so, but nobody waits long for it."""
-        tasks = [task for task in (self._server, *self._tasks.values()) if task is not None]
+        await asyncio.wrap_future(self._connecting)
+        self._has_ended = True
+        tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_END_WAIT_S)
+        self._hang_up()
         await asyncio.sleep(0)  # the transport lets go of the socket one step later
 
-    async def _serve(self) -> None:
-        self._server = asyncio.current_task()
-        reader, writer = await asyncio.open_connection(sock=self._line, limit=1 << 20)
+    async def _connect(self) -> None:
+        await self._loop.create_connection(lambda: self, sock=self._line)
+
+    # ── the line ────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio's: the line is open."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Asyncio's: the kernel wrote something."""
+        self._decoder.feed(data)
+        self._take_frames()
+
+    def eof_received(self) -> bool:
+        """Asyncio's: the kernel has ended, perhaps within a frame. What is open may still finish."""
+        self._has_ended = True
+        if not self._tasks:
+            self._hang_up()
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Asyncio's: nothing can be sent any more."""
+        self._has_ended = True
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        """Asyncio's: the kernel does not read its replies, so its requests are not read either."""
+        self._is_backed_up = True
+
+    def resume_writing(self) -> None:
+        """Asyncio's: the kernel has read most of the replies."""
+        self._is_backed_up = False
+        if not self._takes_more:
+            self._take_frames()
+
+    def _take_frames(self) -> None:
+        """Take as many requests as there is room for; stop reading the line while there is none.
+
+        A few at a time: the first of a large batch are to be out before the last are read.
+        """
+        self._takes_more = False
+        taken = 0
         try:
-            while (frame := await self._next_frame(reader)) is not None:
-                await self._room.acquire()
-                self._take(frame, writer)
-                del frame
-                await self._settle(writer)
+            while not self._has_ended and self._has_room() and taken < _FRAMES_AT_ONCE:
+                frame = self._decoder.take()
+                if frame is None:
+                    break
+                self._take(frame)
+                taken += 1
         except wire.WireError as error:
+            self._has_ended = True
+            self._hang_up()  # what is not sent yet is for a kernel that is gone
             self._on_violation(str(error))
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return  # the kernel ended, perhaps in the middle of a frame
-        finally:
-            writer.transport.abort()  # what is not sent yet is for a kernel that is gone
+            return
+        has_more = taken == _FRAMES_AT_ONCE and not self._has_ended
+        if has_more:
+            self._takes_more = True
+            self._loop.call_soon(self._take_frames)
+        self._read_if(self._has_room() and not has_more)
 
-    async def _settle(self, writer: asyncio.StreamWriter) -> None:
-        """Wait until the open prompts are not too large, and the kernel has read most of the replies."""
-        while self._open_bytes > MAX_OPEN_BYTES:
-            self._fewer_bytes.clear()
-            await self._fewer_bytes.wait()
-        await writer.drain()
+    def _has_room(self) -> bool:
+        is_full = len(self._tasks) >= MAX_OPEN_REQUESTS or self._open_bytes > MAX_OPEN_BYTES
+        return not (is_full or self._is_backed_up)
 
-    async def _next_frame(self, reader: asyncio.StreamReader) -> wire.Frame | None:
-        start = await reader.read(1)
-        if not start:
-            return None
-        start += await reader.readexactly(wire.LENGTHS_SIZE - 1)
-        header, payload = wire.lengths(start, MAX_HEADER_BYTES, MAX_PROMPT_BYTES)
-        return wire.Frame(
-            wire.decode_header(await reader.readexactly(header)), await reader.readexactly(payload)
-        )
+    def _read_if(self, has_room: bool) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or has_room != self._is_paused:
+            return
+        self._is_paused = not has_room
+        if has_room:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
-    def _take(self, frame: wire.Frame, writer: asyncio.StreamWriter) -> None:
-        number = _query_number(frame.header)
+    def _hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _send(self, kind: str, number: int, text: str, note: str = "") -> None:
+        """Queue a reply; all that are ready in the same step of the loop go out together."""
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
+        header = {"type": kind, "id": number} | ({"note": note} if note else {})
+        self._outbox.append(wire.encode(header, text.encode("utf-8", "replace")))
+
+    def _flush(self) -> None:
+        data = b"".join(self._outbox)
+        self._outbox.clear()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    # ── requests ────────────────────────────────────────────────────────────────────────────────────
+
+    def _take(self, frame: wire.Frame) -> None:
+        number, more, rest = _opened(frame)
         if number in self._tasks:
             raise wire.WireError("two requests have the same number")
-        try:
-            prompt = frame.payload.decode("utf-8")
-        except UnicodeDecodeError:
-            raise wire.WireError("a prompt is not UTF-8") from None
-        task = self._loop.create_task(self._answer(number, prompt, writer))
+        kind = frame.header["type"]
+        if kind == "budget":
+            self._send("reply", number, self._left())
+            return
+        asking = self._session(more, rest) if kind == "session" else self._query(more, rest)
+        task = self._loop.create_task(self._answer(number, asking))
         self._tasks[number] = task
         size = len(frame.payload)
         self._open_bytes += size
-        task.add_done_callback(lambda _: self._done(number, size))
+        task.add_done_callback(partial(self._done, number, size))
 
-    def _done(self, number: int, size: int) -> None:
-        del self._tasks[number]
-        self._open_bytes -= size
-        self._fewer_bytes.set()
-        self._room.release()
+    def _query(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
+        prompt = _text(rest)
+        if more is None:
+            return partial(self._plain, prompt)
+        schema, model = more.get("schema"), more.get("model", "")
+        is_right = more.keys() <= {"schema", "model"} and type(model) is str
+        if not is_right or type(schema) not in (dict, type(None)):
+            raise wire.WireError("a query's settings have a wrong shape")
+        return partial(self._as_asked, prompt, schema, model)
 
-    async def _answer(self, number: int, prompt: str, writer: asyncio.StreamWriter) -> None:
+    async def _plain(self, prompt: str) -> tuple[str, str]:
+        return await self._sub_model.query(prompt), ""
+
+    async def _as_asked(self, prompt: str, schema: dict[str, Any] | None, model: str) -> tuple[str, str]:
+        return await self._delegate().query_as(prompt, schema, model), ""
+
+    def _session(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
+        return partial(self._child, _delegation(more or {}, rest))
+
+    async def _child(self, task: Delegation) -> tuple[str, str]:
+        return await self._delegate().session(task)
+
+    def _delegate(self) -> Delegate:
+        if not isinstance(self._sub_model, Delegate):
+            raise SubCallError("this is not to be had here")
+        return self._sub_model
+
+    def _left(self) -> str:
+        return json.dumps(dict(self._sub_model.left()) if isinstance(self._sub_model, Delegate) else {})
+
+    async def _answer(self, number: int, asking: _Asking) -> None:
+        note = ""
         with self.clock:
             try:
-                kind, text = "reply", await self._sub_model.query(prompt)
+                kind, (text, note) = "reply", await asking()
             except SubCallError as error:
+                if error.ends_run:
+                    await self._doom()
                 kind, text = "error", error.message
             except Exception as error:  # noqa: BLE001 - a fault of ours must not leave the cell waiting for ever
                 kind, text = "error", f"the call failed ({type(error).__name__})"
-        if not writer.is_closing():
-            writer.write(wire.encode({"type": kind, "id": number}, text.encode("utf-8", "replace")))
+        self._send(kind, number, text, note)
+
+    async def _doom(self) -> None:
+        """Wait for the end of the cell, which comes when nothing else that it asked for is open."""
+        self._doomed += 1
+        self._end_if_doomed()
+        await self._loop.create_future()
+
+    def _end_if_doomed(self) -> None:
+        if self._doomed and self._doomed == len(self._tasks):
+            self._has_ended = True
+            self._on_violation("the run cannot go on: a model provider refuses all requests")
+
+    def _done(self, number: int, size: int, _: object) -> None:
+        del self._tasks[number]
+        self._open_bytes -= size
+        if not self._has_ended:
+            self._end_if_doomed()
+            if self._is_paused and not self._takes_more:
+                self._take_frames()
+        elif not self._tasks and not self._outbox:
+            self._hang_up()
+        elif not self._tasks:
+            self._loop.call_soon(self._hang_up)
 
 
-def _query_number(header: dict[str, Any]) -> int:
-    number = header.get("id")
-    if header.keys() != {"type", "id"} or header["type"] != "query" or type(number) is not int or number < 0:
-        raise wire.WireError("a frame on the line to the models is not a query")
-    return number
+def _opened(frame: wire.Frame) -> tuple[int, dict[str, Any] | None, bytes]:
+    """The number of a request, the JSON object before its text (None when there is none), and the text."""
+    header = frame.header
+    number, kind, more = header.get("id"), header.get("type"), header.get("more")
+    is_request = kind in ("query", "session", "budget") and type(number) is int and number >= 0
+    if not is_request or not header.keys() <= {"type", "id", "more"}:
+        raise wire.WireError("a frame on the line to the models is not a request")
+    assert type(number) is int
+    if "more" not in header:
+        return number, None, frame.payload
+    if type(more) is not int or not 0 < more <= min(len(frame.payload), MAX_MORE_BYTES) or kind == "budget":
+        raise wire.WireError("a request's settings are over the cap")
+    return number, wire.decode_header(frame.payload[:more]), frame.payload[more:]
+
+
+def _delegation(more: dict[str, Any], rest: bytes) -> Delegation:
+    """What a ``session`` frame asks for; ``WireError`` when it has another shape."""
+    listed = more.get("texts")
+    is_right = (
+        more.keys() == {"question", "texts", "single", "inputs", "model"}
+        and all(type(more[key]) is str for key in ("question", "model"))
+        and all(type(more[key]) is bool for key in ("single", "inputs"))
+        and type(listed) is list
+        and len(listed) <= MAX_TEXTS
+    )
+    if not is_right or not all(_is_listed(each) for each in listed or ()):
+        raise wire.WireError("a request for a session has a wrong shape")
+    texts, at = [], 0
+    for name, size in listed or ():
+        texts.append((name, rest[at : at + size]))
+        at += size
+    if at != len(rest) or len({name for name, _ in texts}) != len(texts):
+        raise wire.WireError("the texts of a request for a session are not as they are listed")
+    _text(rest)
+    return Delegation(more["question"], tuple(texts), more["single"], more["inputs"], more["model"])
+
+
+def _is_listed(each: object) -> bool:
+    return (
+        type(each) is list
+        and len(each) == 2
+        and type(each[0]) is str
+        and len(each[0]) <= _MAX_NAME_CHARS
+        and type(each[1]) is int
+        and each[1] >= 0
+    )
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise wire.WireError("a prompt is not UTF-8") from None

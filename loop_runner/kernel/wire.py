@@ -50,13 +50,13 @@ def _no_constant(name: str) -> NoReturn:
 
 
 # Bound once: the model's code shares the process and may rebind what ``json`` offers.
-_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _from_json = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
     """The bytes of one frame. Lone surrogates survive as JSON escapes."""
-    text = _to_json(header).encode("ascii")
+    text = to_json(header).encode("ascii")
     if len(text) > MAX_HEADER_BYTES or len(payload) > MAX_PAYLOAD_BYTES:
         raise WireError(f"a frame of {len(text)} + {len(payload)} bytes is too large to send")
     return b"".join((_LENGTHS.pack(len(text), len(payload)), text, payload))

@@ -1,31 +1,30 @@
 """``anthropic:NAME``: Anthropic's Messages API through the official SDK.
 
-Owns the mapping between our records and the SDK's, and the second try after a stream that broke. Relies on
-the SDK (imported at the first request: it takes about two seconds) for keys, addresses and retries. Never
-logs a key.
+Owns the mapping between our records and the SDK's, and what each failure means. Relies on the SDK (imported
+at the first request: it takes about two seconds) for keys, addresses and the stream. The SDK's own retries
+are off: they are made where all calls of a provider meet (``limiter``), counted and told. Never logs a key.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model.client import sendable
-from loop_runner.records import Reply, Request, StopReason, Usage
+from loop_runner.model import tool_calls
+from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, sendable
+from loop_runner.model.tool_calls import ToolCall
+from loop_runner.records import Message, Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
 
 if TYPE_CHECKING:
     import anthropic
 
-_MAX_RETRIES = (
-    5  # the SDK's own, before the first byte: half a second doubling to eight, or what the server asks
-)
-_MAX_STREAM_TRIES = 3
-_STREAM_PAUSE_S = 1.0
 _CACHE: dict[str, str] = {"type": "ephemeral"}
+_STALL_S = 240.0  # without a word of the reply; the service's own signs of life do not count
+_REPLY_S = 3600.0  # for all of one reply: a trickle must not hold up a run for days
 
 # Waiting does not fill an account: these are never retried, although some of them come as a 429.
 _UNPAYABLE = frozenset(
@@ -40,25 +39,22 @@ _UNPAYABLE = frozenset(
     }
 )
 _TRANSIENT = frozenset({"overloaded_error", "api_error", "timeout_error", "rate_limit_error"})
+_THROTTLES = frozenset({"overloaded_error", "rate_limit_error"})
 
 
 class AnthropicClient:
-    """Asks one model. ``env`` holds the key and the address under the SDK's own names."""
+    """Asks one model. ``env`` holds the key and the address under the SDK's own names. Times in seconds."""
 
     def __init__(
-        self,
-        name: str,
-        env: Mapping[str, str],
-        *,
-        max_retries: int = _MAX_RETRIES,
-        stream_pause_s: float = _STREAM_PAUSE_S,
+        self, name: str, env: Mapping[str, str], *, stall_s: float = _STALL_S, reply_s: float = _REPLY_S
     ) -> None:
         self._name = name
         self._base_url = env.get("ANTHROPIC_BASE_URL") or None
         self._api_key = env.get("ANTHROPIC_API_KEY") or None
         self._auth_token = env.get("ANTHROPIC_AUTH_TOKEN") or None
-        self._max_retries = max_retries
-        self._stream_pause_s = stream_pause_s
+        self._stall_s = stall_s
+        self._reply_s = reply_s
+        self._takes_schemas = True
         self._opening = asyncio.Lock()
         self._sdk: anthropic.AsyncAnthropic | None = None
         if self._api_key is None and self._auth_token is None and not _has_other_credentials():
@@ -69,21 +65,27 @@ class AnthropicClient:
             )
 
     async def complete(self, request: Request) -> Reply:
-        """One reply, streamed. Its usage includes tries that broke in the middle: they are billed too.
+        """One reply, streamed. Raises ``TryAgain`` with what a broken stream cost, or ``ModelError``."""
+        sdk = await self.open()
+        arguments = self.arguments(request)
+        try:
+            return await _Stream(self._name, self._stall_s, self._reply_s).run(sdk, arguments)
+        except _SchemaRefused:
+            # The schema is checked by whoever asked for it; here it is only a help.
+            self._takes_schemas = False
+            return await self.complete(request)
 
-        Raises ``ModelError`` after the SDK's retries, or at once where they cannot help.
-        """
-        sdk = await self._open()
-        spent = Usage()
-        for tries_left in reversed(range(_MAX_STREAM_TRIES)):
-            outcome = await _Stream(self._name).run(sdk, self._arguments(request))
-            if isinstance(outcome, Reply):
-                return Reply(outcome.text, outcome.stop_reason, spent + outcome.usage, outcome.model)
-            spent += outcome.usage
-            if not tries_left:
-                raise outcome.error
-            await asyncio.sleep(self._stream_pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - keeps no secret
-        raise AssertionError  # the last try returns or raises
+    async def count_tokens(self, request: Request) -> int:
+        """How many tokens ``request`` is to this model; free of charge. Raises ``ModelError``."""
+        import anthropic
+
+        sdk = await self.open()
+        arguments = self.arguments(request)
+        wanted = {key: arguments[key] for key in ("model", "messages", "system", "tools") if key in arguments}
+        try:
+            return (await sdk.messages.count_tokens(**wanted)).input_tokens
+        except anthropic.AnthropicError as error:
+            raise explain(error, self._name) from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -91,7 +93,8 @@ class AnthropicClient:
             await self._sdk.close()
             self._sdk = None
 
-    async def _open(self) -> anthropic.AsyncAnthropic:
+    async def open(self) -> anthropic.AsyncAnthropic:
+        """The SDK's client, made once."""
         async with self._opening:
             if self._sdk is None:
                 # In a thread, so that other models' replies are not held up by the import.
@@ -105,35 +108,102 @@ class AnthropicClient:
             api_key=self._api_key,
             auth_token=None if self._api_key else self._auth_token,
             base_url=self._base_url,
-            max_retries=self._max_retries,
-            middleware=[_stop_at_spend_limits],
+            max_retries=0,
         )
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "model": self._name,
-            "max_tokens": request.max_output_tokens,
-            "messages": [_message(message.role, message.text) for message in request.messages],
-        }
+    # ── what is sent ────────────────────────────────────────────────────────────────────────────────
+
+    def arguments(self, request: Request) -> dict[str, Any]:
+        """``request`` as the SDK's arguments; equal beginnings of conversations become equal bytes."""
+        # A conversation is sent again each turn with its old part unchanged, so it pays to keep it in the
+        # provider's cache; a sub-call is sent once, and writing it there would cost a quarter more.
+        is_cached = request.kind in ("root", "child", "summary")
+        arguments: dict[str, Any] = {"model": self._name, "max_tokens": request.max_output_tokens}
+        if request.offers_tool:
+            tool = {"name": tool_calls.TOOL, "description": tool_calls.DESCRIPTION}
+            arguments["tools"] = [{**tool, "input_schema": tool_calls.PARAMETERS}]
+            arguments["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": True}
         if request.system:
-            arguments["system"] = [{"type": "text", "text": sendable(request.system)}]
-        # A root conversation is sent again each turn with its old part unchanged, so it pays to keep it in
-        # the provider's cache; a sub-call is sent once, and writing it there would cost a quarter more.
-        if request.kind == "root":
-            if request.system:
-                arguments["system"][-1]["cache_control"] = _CACHE
-            arguments["messages"][0]["content"][-1]["cache_control"] = _CACHE
+            arguments["system"] = [_block(request.system, is_marked=is_cached)]
+        arguments["messages"] = _messages(request, is_cached=is_cached)
+        if is_cached:
             # The SDK's own way to mark the last block: the messages' bytes stay the same from turn to turn.
             arguments["cache_control"] = _CACHE
+        if request.schema is not None and self._takes_schemas and (format_ := _native(request.schema)):
+            arguments["output_config"] = {"format": format_}
         return arguments
 
 
-def _message(role: str, text: str) -> dict[str, Any]:
+def _messages(request: Request, *, is_cached: bool) -> list[dict[str, Any]]:
+    sent: list[dict[str, Any]] = []
+    open_ids: tuple[str, ...] = ()
+    # Behind a worked example, if there is one: at what every pass repeats.
+    first = next((at for at, each in enumerate(request.messages) if each.stable_chars), 0)
+    for at, message in enumerate(request.messages):
+        content: list[dict[str, Any]]
+        call = (
+            tool_calls.spoken(message.text) if request.offers_tool and message.role == "assistant" else None
+        )
+        if call is not None:
+            content = [_block(call.prose)] if call.prose.strip() else []
+            content += [
+                {"type": "tool_use", "id": one, "name": tool_calls.TOOL, "input": {"code": code}}
+                for one, code in call.codes()
+            ]
+        elif open_ids and message.role == "user":
+            content = _results(open_ids, message.text)
+        else:
+            content = _blocks(message, is_marked=is_cached and at == first)
+        sent.append({"role": message.role, "content": content})
+        open_ids = call.ids if call else ()
+    return sent
+
+
+def _results(ids: tuple[str, ...], text: str) -> list[dict[str, Any]]:
+    """What a tool call is answered with: the first of several gets the output."""
+    texts = [text, *["(see the result before)"] * (len(ids) - 1)]
+    return [
+        {"type": "tool_result", "tool_use_id": one, "content": [_block(said)]}
+        for one, said in zip(ids, texts, strict=True)
+    ]
+
+
+def _blocks(message: Message, *, is_marked: bool) -> list[dict[str, Any]]:
+    """A message's text; the first is cut where what every pass repeats ends, and marked there too."""
+    stable, rest = message.text[: message.stable_chars], message.text[message.stable_chars :]
+    parts = [part for part in (stable, rest) if part.strip()] or [message.text]
+    return [_block(part, is_marked=is_marked) for part in parts]
+
+
+def _block(text: str, *, is_marked: bool = False) -> dict[str, Any]:
     # The API refuses empty text, and a refusal leaves an assistant's turn empty.
-    return {
-        "role": role,
-        "content": [{"type": "text", "text": sendable(text) if text.strip() else "(no text)"}],
-    }
+    block: dict[str, Any] = {"type": "text", "text": sendable(text) if text.strip() else "(no text)"}
+    return {**block, "cache_control": _CACHE} if is_marked else block
+
+
+def _native(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """``schema`` as the API's own form, or None where it cannot say the same."""
+    import anthropic
+
+    if not _is_closed(schema):
+        return None
+    try:
+        return {"type": "json_schema", "schema": anthropic.transform_schema(dict(schema))}
+    except Exception:  # noqa: BLE001 - a border: a schema that the SDK does not know is checked by us alone
+        return None
+
+
+def _is_closed(schema: object) -> bool:
+    """Whether every object in it lists its keys: the API forbids all others, which would change it."""
+    if isinstance(schema, list):
+        return all(map(_is_closed, schema))
+    if not isinstance(schema, Mapping):
+        return True
+    if schema.get("type") == "object" and (
+        not schema.get("properties") or schema.get("additionalProperties") not in (None, False)
+    ):
+        return False
+    return all(map(_is_closed, schema.values()))
 
 
 def _has_other_credentials() -> bool:
@@ -147,102 +217,118 @@ def _has_other_credentials() -> bool:
     return bool(sdk.api_key or sdk.auth_token or sdk.credentials)
 
 
-async def _stop_at_spend_limits(api_request: Any, call_next: Any) -> Any:
-    """Make the SDK raise at once what it would otherwise retry: a 429 that means an empty account."""
-    response = await call_next(api_request)
-    if response.status_code == 429:
-        await response.read()
-        if _error_code(response) in _UNPAYABLE:
-            response.headers["x-should-retry"] = "false"
-    return response
-
-
-def _error_code(response: Any) -> str | None:
-    import json
-
-    try:
-        code = json.loads(response.http_response.content)["error"]["details"]["error_code"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return code if isinstance(code, str) else None
-
-
 # ── one try ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Broken:
-    """A try that failed in a way that another may not; ``usage`` is what it cost as far as was told."""
-
-    def __init__(self, error: ModelError, usage: Usage) -> None:
-        self.error = error
-        self.usage = usage
+class _SchemaRefused(Exception):  # noqa: N818 - caught a few lines above
+    """The model does not take a schema; nothing was paid."""
 
 
 class _Stream:
     """One streamed request."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, stall_s: float, reply_s: float) -> None:
         self._name = name
-        self._message: Any = None  # grows with the stream
+        self._stall_s = stall_s
+        self._reply_s = reply_s
+        self._message: Any = None
 
-    async def run(self, sdk: anthropic.AsyncAnthropic, arguments: dict[str, Any]) -> Reply | _Broken:
-        """The reply, or what broke. Raises ``ModelError`` when another try cannot help."""
+    async def run(self, sdk: anthropic.AsyncAnthropic, arguments: dict[str, Any]) -> Reply:
+        """The reply. Raises ``TryAgain`` or ``ModelError``."""
         import anthropic
+        import httpx2
 
         opening = sdk.messages.stream(**arguments)  # an argument that the SDK does not know is our mistake
         try:
-            async with opening as stream:
-                async for event in stream:
-                    if event.type == "message_start" or self._message is not None:
-                        self._message = stream.current_message_snapshot
+            async with asyncio.timeout(self._reply_s), opening as stream:
+                await self._read(stream)
         except anthropic.APIStatusError as error:
-            if self._message is not None and error.type in _TRANSIENT:
-                return self._broken(f"the stream ended with {error.type}", error)
-            if _is_too_long(error):
-                return Reply("", "model_context_window_exceeded", model=self._name)
-            raise explain(error, self._name) from error
+            return self._refused(error, has_schema="output_config" in arguments)
         except anthropic.AnthropicError as error:
             if self._message is not None:
-                return self._broken("the connection broke", error)
+                raise self._broken("the connection broke", error) from error
             raise explain(error, self._name) from error
-        except Exception as error:  # noqa: BLE001 - a border: the SDK takes its bytes to be well formed
-            return self._broken("the stream broke", error)
+        except httpx2.TransportError as error:
+            raise self._broken("the connection broke", error) from error
+        except TimeoutError as error:
+            raise self._broken("the reply came too slowly", None) from error
+        except Exception as error:  # a border: the SDK takes its bytes to be well formed
+            raise self._broken("the stream broke", error) from error
         # A proxy that gives up closes the connection in good order, in the middle of a reply.
         if self._message is None or self._message.stop_reason is None:
-            return self._broken("the stream ended too early", None)
-        return self._reply()
+            raise self._broken("the stream ended too early", None)
+        return read_message(self._message)
 
-    def _reply(self) -> Reply:
-        text = "".join(block.text for block in self._message.content if block.type == "text")
-        # A stop reason of a newer API still comes with text that was paid for.
-        stop = self._message.stop_reason
-        known = stop in get_args(StopReason)
-        return Reply(
-            text, cast("StopReason", stop) if known else "end_turn", self._usage(), str(self._message.model)
+    async def _read(self, stream: Any) -> None:
+        events = aiter(stream)
+        while True:
+            async with asyncio.timeout(self._stall_s):
+                event = await anext(events, None)
+            if event is None:
+                return
+            if event.type == "message_start" or self._message is not None:
+                self._message = stream.current_message_snapshot
+
+    def _refused(self, error: anthropic.APIStatusError, *, has_schema: bool) -> Reply:
+        """The reply for a prompt over the window; raises for everything else."""
+        if self._message is not None and error.type in _TRANSIENT:
+            raise self._broken(f"the stream ended with {error.type}", error) from error
+        if _is_too_long(error):
+            return Reply("", "model_context_window_exceeded", model=self._name)
+        said = (error.api_message or "").lower()
+        if error.status_code == 400 and has_schema and ("schema" in said or "output_" in said):
+            raise _SchemaRefused from error
+        raise explain(error, self._name) from error
+
+    def _broken(self, what: str, error: Exception | None) -> TryAgain:
+        detail = f": {type(error).__name__}: {one_line(str(error), 200)}" if error else ""
+        return TryAgain(
+            f"anthropic:{self._name}: {what}{detail}",
+            reason=what,
+            why="what was streamed before it broke is billed, and was thrown away",
+            hint="check the network, then: loop-runner resume",
+            is_throttle=getattr(error, "type", None) in _THROTTLES,
+            usage=self._paid(),
+            paid=self._message is not None,
         )
 
-    def _usage(self) -> Usage:
+    def _paid(self) -> Usage:
+        """What a broken stream cost. The output is counted at its end only: until then it is a guess."""
         if self._message is None:
             return Usage()
-        usage = self._message.usage
+        usage = _usage(self._message.usage)
+        said = guessed_tokens("".join(getattr(block, "text", "") for block in self._message.content))
         return Usage(
-            usage.input_tokens or 0,
-            usage.output_tokens or 0,
-            usage.cache_read_input_tokens or 0,
-            usage.cache_creation_input_tokens or 0,
+            usage.input_tokens,
+            max(usage.output_tokens, said),
+            usage.cache_read_tokens,
+            usage.cache_write_tokens,
         )
 
-    def _broken(self, what: str, error: Exception | None) -> _Broken:
-        detail = f": {type(error).__name__}: {one_line(str(error), 200)}" if error else ""
-        return _Broken(
-            ModelError(
-                f"anthropic:{self._name}: {what}{detail} ({_MAX_STREAM_TRIES} tries)",
-                why="what was streamed before it broke is billed, and was thrown away",
-                hint="check the network, then: loop-runner resume",
-                paid=True,
-            ),
-            self._usage(),
+
+def read_message(message: Any) -> Reply:
+    """A whole message of the SDK's as our record; tool calls become fenced code."""
+    text = "".join(block.text for block in message.content if block.type == "text")
+    calls = [block for block in message.content if block.type == "tool_use"]
+    if calls:
+        # One that was cut off is not a call: it could not be answered on the next turn.
+        is_whole = message.stop_reason == "tool_use"
+        text = tool_calls.as_text(
+            text, [ToolCall(each.id if is_whole else "", each.name, each.input) for each in calls]
         )
+    # A stop reason of a newer API still comes with text that was paid for.
+    known = message.stop_reason in get_args(StopReason)
+    stop = cast("StopReason", message.stop_reason) if known else "end_turn"
+    return Reply(text, stop, _usage(message.usage), str(message.model))
+
+
+def _usage(usage: Any) -> Usage:
+    return Usage(
+        usage.input_tokens or 0,
+        usage.output_tokens or 0,
+        usage.cache_read_input_tokens or 0,
+        usage.cache_creation_input_tokens or 0,
+    )
 
 
 def _is_too_long(error: anthropic.APIStatusError) -> bool:
@@ -259,27 +345,30 @@ _STATUS: Mapping[int, tuple[str, str]] = {
     402: ("the account cannot pay", "settle the account with the provider, then: loop-runner resume"),
     403: ("the key may not do this", "check which models and workspaces the key is for"),
     404: ("there is no such model", "check the name; loop-runner models list shows the defaults"),
-    429: ("still over the rate limit after the retries", "wait or lower the width, then: loop-runner resume"),
-    529: ("still overloaded after the retries", "wait, then: loop-runner resume"),
+    429: ("over the rate limit", "wait or lower the width, then: loop-runner resume"),
+    529: ("overloaded", "wait, then: loop-runner resume"),
 }
+_ENDS_RUN = frozenset({401, 402, 403})
 
 
 def explain(error: anthropic.AnthropicError, name: str) -> ModelError:
-    """The ``ModelError`` that says what ``error`` means and what to do about it."""
+    """The ``ModelError`` that says what ``error`` means; ``TryAgain`` where waiting may help."""
     import anthropic
 
     if isinstance(error, anthropic.APIStatusError):
         return _explain_status(error, name)
     if isinstance(error, anthropic.APITimeoutError):
-        return ModelError(
-            f"anthropic:{name}: no answer in time, after the retries",
+        return TryAgain(
+            f"anthropic:{name}: no answer in time",
+            reason="no answer in time",
             hint="check the network, then: loop-runner resume",
             paid=True,
         )
     if isinstance(error, anthropic.APIConnectionError):
-        reason = one_line(str(error.__cause__ or error), 200)
-        return ModelError(
-            f"anthropic:{name}: the API cannot be reached: {reason}",
+        said = one_line(str(error.__cause__ or error), 200)
+        return TryAgain(
+            f"anthropic:{name}: the API cannot be reached: {said}",
+            reason="the API cannot be reached",
             hint="check the network and ANTHROPIC_BASE_URL, then: loop-runner resume",
         )
     return ModelError(f"anthropic:{name}: {type(error).__name__}: {one_line(str(error), 300)}")
@@ -288,12 +377,30 @@ def explain(error: anthropic.AnthropicError, name: str) -> ModelError:
 def _explain_status(error: anthropic.APIStatusError, name: str) -> ModelError:
     # A spent account comes as 402, as 429 and, for some, as 400.
     status = error.status_code
-    if error.error_code in _UNPAYABLE or error.type == "billing_error":
-        status = 402
+    is_spent = error.error_code in _UNPAYABLE or error.type == "billing_error"
+    status = 402 if is_spent else status
     what, hint = _STATUS.get(status, ("", ""))
     if not what:
-        what = "the service failed, after the retries" if status >= 500 else "the request was refused"
+        what = "the service failed" if status >= 500 else "the request was refused"
         hint = "wait, then: loop-runner resume" if status >= 500 else ""
     said = one_line(error.api_message or error.message, 300)
     request_id = f" (request {error.request_id})" if error.request_id else ""
-    return ModelError(f"anthropic:{name}: {what} (HTTP {error.status_code}): {said}{request_id}", hint=hint)
+    message = f"anthropic:{name}: {what} (HTTP {error.status_code}): {said}{request_id}"
+    if is_spent or not _may_pass(error):
+        return ModelError(message, hint=hint, ends_run=status in _ENDS_RUN)
+    return TryAgain(
+        message,
+        reason=f"{what} (HTTP {error.status_code})",
+        hint=hint,
+        is_throttle=status in (429, 529) or error.type in _THROTTLES,
+        asked_pause_s=asked_pause_s(error.response.headers),
+    )
+
+
+def _may_pass(error: anthropic.APIStatusError) -> bool:
+    said: str | None = None
+    with contextlib.suppress(AttributeError):
+        said = error.response.headers.get("x-should-retry")
+    if said in ("true", "false"):
+        return said == "true"
+    return error.status_code in (408, 409, 429) or error.status_code >= 500 or error.type in _TRANSIENT

@@ -32,8 +32,13 @@ class Provider:
     keys: tuple[str, ...]  # environment variables; any of them set makes the provider the default
     root: str
     sub: str
+    family: str  # models whose names begin so go with ``sub``; "": only ``root`` does
     facts: Facts
     by_prefix: Mapping[str, Facts]
+
+    def is_family(self, model: str) -> bool:
+        """Whether ``sub`` is the cheaper model to go with ``model``."""
+        return model == self.root or (bool(self.family) and model.startswith(self.family))
 
     def facts_of(self, model: str) -> Facts:
         """The facts of the longest prefix that fits ``model`` (the name without the provider)."""
@@ -79,6 +84,11 @@ def load() -> Catalog:
     return parse(_FILE.read_text(encoding="utf-8"))
 
 
+def unknown(name: str) -> Provider:
+    """A provider that another package adds: nothing is known but that it answers."""
+    return Provider(name, "added by a package", (), "", "", "", Facts(32_768, 4096, "standard"), {})
+
+
 def parse(source: str) -> Catalog:
     """Read the text of a ``models.yaml``."""
     import yaml
@@ -99,6 +109,7 @@ def _provider(name: str, entry: Mapping[str, Any]) -> Provider:
         keys=tuple(entry["keys"]),
         root=root,
         sub=entry.get("sub", root),
+        family=entry.get("family", ""),
         facts=_facts(entry, {}),
         by_prefix={prefix: _facts(entry, facts) for prefix, facts in entry.get("models", {}).items()},
     )

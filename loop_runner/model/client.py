@@ -1,25 +1,90 @@
-"""What a model client is, and what keeps its replies.
+"""What a model client is, what it raises, and what keeps its replies.
 
-Owns the two Protocols that the rest of this room meets in, and the little that all clients share. Relies on
-``records`` only.
+Owns the Protocols that the rest of this room meets in, and the little that all clients share. Relies on
+``records`` and ``errors`` only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import email.utils
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from loop_runner.records import Call, Reply, Request
+from loop_runner.errors import ModelError
+from loop_runner.records import Call, Reply, Request, Usage
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a client is told of the run that opens it. ``env`` holds keys and addresses.
+
+    ``private_dir`` is where it may keep what must survive a crash, with ``write`` (durable when it returns);
+    None outside of a run. ``position`` names the commit that the current turn began at. ``seconds_left`` of
+    the run's budget; None without a limit. ``tell`` shows a line to the person who watches.
+    """
+
+    base_dir: Path
+    env: Mapping[str, str]
+    private_dir: Path | None = None
+    write: Callable[[Path, bytes], None] = _write
+    position: Callable[[], str] = lambda: ""
+    seconds_left: Callable[[], float | None] = lambda: None
+    tell: Callable[[str], None] = lambda _: None
 
 
 class ModelClient(Protocol):
-    """One request, one reply. The log, the charging and the width are the switchboard's, not the client's."""
+    """One request, one try, one reply. The log, the charging and the retries are the switchboard's.
+
+    A client may have a ``width``: how many requests it takes at once, instead of the switchboard's own. One
+    with ``takes_up`` finds what a killed run asked for again: none of it is sent, or paid for, twice.
+    """
 
     async def complete(self, request: Request) -> Reply:
-        """Ask the model. Raises ``ModelError`` when the provider refuses or stays unreachable."""
+        """Ask the model once. Raises ``TryAgain`` for what may pass, ``ModelError`` for what will not."""
 
     async def close(self) -> None:
         """Let go of connections and processes; on the loop that ``complete`` ran on."""
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """A client that can ask its provider how long a request is, free of charge."""
+
+    async def count_tokens(self, request: Request) -> int:
+        """Tokens of the prompt. Raises ``ModelError`` when the provider does not say."""
+
+
+class TryAgain(ModelError):  # noqa: N818 - it says what to do, and is raised to nobody above
+    """A try that failed in a way in which the next may not.
+
+    ``reason`` is for the log. ``is_throttle``: the provider asks everybody to slow down (``asked_pause_s``).
+    ``usage``: what this try cost all the same.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        why: str = "",
+        hint: str = "",
+        is_throttle: bool = False,
+        asked_pause_s: float | None = None,
+        usage: Usage | None = None,
+        paid: bool = False,
+    ) -> None:
+        super().__init__(message, why=why, hint=hint, paid=paid)
+        self.reason = reason  # a few words for the log: "overloaded (HTTP 529)"
+        self.is_throttle = is_throttle
+        self.asked_pause_s = asked_pause_s
+        self.usage = usage or Usage()
 
 
 class CallLog(Protocol):
@@ -57,3 +122,19 @@ class MarkingCallLog(CallLog, Protocol):
 def sendable(text: str) -> str:
     """``text`` without unpaired surrogates, which no provider's JSON can carry; each becomes ``?``."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def asked_pause_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a response asks to wait: ``retry-after-ms``, ``retry-after`` in seconds or as a date."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            return max(float(headers.get(name, "")) / unit, 0.0)
+        except ValueError:
+            continue
+    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+    return None if date is None else max(email.utils.mktime_tz(date) - time.time(), 0.0)
+
+
+def guessed_tokens(text: str) -> int:
+    """About how many tokens a text is, where nobody counted them."""
+    return -(-len(text) // 4)

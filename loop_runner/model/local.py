@@ -181,7 +181,7 @@ class _Server:
             key,
             label=model.label,
             extra={"temperature": 0, "cache_prompt": True},
-            max_tries=1,
+            streams=False,
         )
 
     def _introduce(self, settings: dict[str, object]) -> bytes:

@@ -6,12 +6,16 @@ package's version says how old they are. Usage is what is stored; a price is wor
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from loop_runner.config import Rates
 from loop_runner.records import Usage
 
 _BEFORE_ANY_PACKAGE = 2020
 _FREE = frozenset({"local", "manual", "script"})  # nobody sends a bill
+# Providers that bill a part of what another one does.
+_SHARES = {"anthropic-batch": ("anthropic", 0.5)}
 
 
 def price(model_id: str, usage: Usage) -> float | None:
@@ -22,6 +26,9 @@ def price(model_id: str, usage: Usage) -> float | None:
     provider, _, name = model_id.partition(":")
     if provider in _FREE:
         return 0.0
+    share = 1.0
+    if provider in _SHARES:
+        provider, share = _SHARES[provider]
     import genai_prices
 
     counted = genai_prices.Usage(
@@ -32,9 +39,26 @@ def price(model_id: str, usage: Usage) -> float | None:
         cache_write_tokens=usage.cache_write_tokens,
     )
     try:
-        return float(genai_prices.calc_price(counted, name, provider_id=provider).total_price)
+        return share * float(genai_prices.calc_price(counted, name, provider_id=provider).total_price)
     except LookupError:
         return None
+
+
+def with_rates(rates: Mapping[str, Rates]) -> Callable[[str, Usage], float | None]:
+    """``price``, with the rates that a task gives for some models in the place of the package's."""
+
+    def price_of(model_id: str, usage: Usage) -> float | None:
+        given = rates.get(model_id)
+        return price(model_id, usage) if given is None else _at(given, usage)
+
+    return price_of
+
+
+def _at(rates: Rates, usage: Usage) -> float:
+    read = rates.input if rates.cache_read is None else rates.cache_read
+    write = rates.input if rates.cache_write is None else rates.cache_write
+    millionths = usage.input_tokens * rates.input + usage.output_tokens * rates.output
+    return (millionths + usage.cache_read_tokens * read + usage.cache_write_tokens * write) / 1e6
 
 
 def source() -> str:

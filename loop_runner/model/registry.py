@@ -11,22 +11,28 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from loop_runner import plugins
 from loop_runner.errors import ConfigError
 from loop_runner.model import catalog
-from loop_runner.model.catalog import Facts
-from loop_runner.model.client import ModelClient
+from loop_runner.model.catalog import Facts, Provider
+from loop_runner.model.client import ModelClient, Setting
 
-_Maker = Callable[[str, Path, Mapping[str, str]], ModelClient]
+Maker = Callable[[str, Setting], ModelClient]
+"""Makes the client for a model's name; what an entry point of ``loop_runner.providers`` is."""
 
 
-def client_for(model_id: str, *, base_dir: Path, env: Mapping[str, str] | None = None) -> ModelClient:
+def client_for(
+    model_id: str, *, base_dir: Path, env: Mapping[str, str] | None = None, setting: Setting | None = None
+) -> ModelClient:
     """The client for ``model_id``; a path in it is relative to ``base_dir``.
 
-    ``env`` holds keys and addresses (None: the process's own). Raises ``ConfigError`` for an unknown id or
-    a missing key, ``ModelError`` for a local model that is not there. Nothing is started or sent.
+    ``env`` holds keys and addresses (None: the process's own); ``setting`` says it all and more.
+    Raises ``ConfigError`` for an unknown id or a missing key, ``ModelError`` for a local model that is not
+    there. Nothing is started or sent.
     """
     provider, name = split(model_id)
-    return _MAKERS[provider](name, base_dir, os.environ if env is None else env)
+    make = _MAKERS.get(provider) or plugins.load(plugins.PROVIDERS, provider)
+    return make(name, setting or Setting(base_dir, os.environ if env is None else env))
 
 
 def check(model_id: str, *, base_dir: Path, env: Mapping[str, str] | None = None) -> None:
@@ -43,9 +49,10 @@ def split(model_id: str) -> tuple[str, str]:
             why="a model id is PROVIDER:NAME, so that nothing has to guess who answers",
             hint=_suggestion(model_id.rstrip(":")),
         )
-    if provider not in _MAKERS:
-        near = difflib.get_close_matches(provider, _MAKERS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}:{name}?" if near else f"providers: {', '.join(_MAKERS)}"
+    if provider not in _MAKERS and provider not in plugins.find(plugins.PROVIDERS):
+        known = (*_MAKERS, *plugins.find(plugins.PROVIDERS))
+        near = difflib.get_close_matches(provider, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}:{name}?" if near else f"providers: {', '.join(known)}"
         raise ConfigError(
             f"there is no provider {provider!r} (in the model id {model_id!r})",
             why="the provider says who is asked, and how",
@@ -74,15 +81,20 @@ def default_model(env: Mapping[str, str]) -> str:
 
 def default_sub_model(root_model: str) -> str:
     """The sub-model that goes with ``root_model``: its provider's cheaper one, else the same model."""
-    provider, _ = split(root_model)
-    entry = catalog.load().providers[provider]
-    return f"{provider}:{entry.sub}" if entry.sub and root_model == f"{provider}:{entry.root}" else root_model
+    provider, name = split(root_model)
+    entry = _entry(provider)
+    return f"{provider}:{entry.sub}" if entry.sub and entry.is_family(name) else root_model
 
 
 def facts(model_id: str) -> Facts:
     """Window, reply size and prompt profile of ``model_id``."""
     provider, name = split(model_id)
-    return catalog.load().providers[provider].facts_of(name)
+    return _entry(provider).facts_of(name)
+
+
+def _entry(provider: str) -> Provider:
+    """What is known of ``provider``; a careful guess for one that another package adds."""
+    return catalog.load().providers.get(provider) or catalog.unknown(provider)
 
 
 def profile_name(model_id: str) -> str:
@@ -116,33 +128,47 @@ def _suggestion(text: str) -> str:
 # ── the provider table ──────────────────────────────────────────────────────────────────────────────
 
 
-def _anthropic(name: str, _base_dir: Path, env: Mapping[str, str]) -> ModelClient:
+def _anthropic(name: str, setting: Setting) -> ModelClient:
     from loop_runner.model.anthropic_client import AnthropicClient
 
-    return AnthropicClient(name, env)
+    return AnthropicClient(name, setting.env)
 
 
-def _openai(name: str, _base_dir: Path, env: Mapping[str, str]) -> ModelClient:
+def _anthropic_batch(name: str, setting: Setting) -> ModelClient:
+    from loop_runner.model.anthropic_batch import AnthropicBatchClient
+
+    return AnthropicBatchClient(name, setting)
+
+
+def _openai(name: str, setting: Setting) -> ModelClient:
     from loop_runner.model.openai_compatible import OpenAICompatibleClient
 
-    return OpenAICompatibleClient.from_environment(name, env)
+    return OpenAICompatibleClient.from_environment(name, setting.env)
 
 
-def _local(name: str, base_dir: Path, env: Mapping[str, str]) -> ModelClient:
+def _local(name: str, setting: Setting) -> ModelClient:
     from loop_runner.model import fetch, local
 
-    return local.client(name, base_dir=base_dir, models_dir=fetch.models_dir(env))
+    return local.client(name, base_dir=setting.base_dir, models_dir=fetch.models_dir(setting.env))
 
 
-def _script(name: str, base_dir: Path, _env: Mapping[str, str]) -> ModelClient:
+def _manual(name: str, setting: Setting) -> ModelClient:
+    from loop_runner.model.manual import ManualClient
+
+    return ManualClient(setting.base_dir / name, setting)
+
+
+def _script(name: str, setting: Setting) -> ModelClient:
     from loop_runner.model.script import ScriptClient, read_script
 
-    return ScriptClient(read_script(base_dir / name))
+    return ScriptClient(read_script(setting.base_dir / name))
 
 
-_MAKERS: dict[str, _Maker] = {
+_MAKERS: dict[str, Maker] = {
     "anthropic": _anthropic,
+    "anthropic-batch": _anthropic_batch,
     "openai": _openai,
     "local": _local,
+    "manual": _manual,
     "script": _script,
 }

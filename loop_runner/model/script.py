@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from loop_runner.errors import ConfigError, ModelError
+from loop_runner.model.client import TryAgain
 from loop_runner.records import Reply, Request, RequestKind, Usage
 
-FaultKind = Literal["error", "overloaded", "refusal", "max_tokens", "hang"]
+FaultKind = Literal["error", "overloaded", "refusal", "max_tokens", "throttled", "window", "hang"]
 
 _CHARS_PER_TOKEN = 4
 _GROUP = re.compile(r"\{([1-9])\}")
@@ -43,6 +44,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildRule:
+    """The replies of a child session, in order; the first rule whose ``pattern`` is in its question wins."""
+
+    replies: tuple[str, ...]
+    pattern: re.Pattern[str] | None = None  # None: any question
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """What goes wrong at the ``number``-th request (from 1) of a kind."""
 
@@ -59,6 +68,8 @@ class Script:
     root: tuple[str, ...] = ()
     sub: tuple[Rule, ...] = ()
     judge: tuple[Rule, ...] = ()
+    summary: tuple[Rule, ...] = (Rule("This is the scripted summary."),)
+    child: tuple[ChildRule, ...] = ()
     latency_s: float = 0.0
     faults: tuple[Fault, ...] = ()
     usage: Usage | None = None  # the same for every reply; None: estimated from the lengths
@@ -70,6 +81,7 @@ class ScriptClient:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._seen: Counter[str] = Counter()
+        self._throttled: set[tuple[str, int]] = set()
 
     async def complete(self, request: Request) -> Reply:
         """The scripted reply. Raises ``ModelError`` when there is none, or when the script says so."""
@@ -81,6 +93,17 @@ class ScriptClient:
         )
         if fault == "hang":
             await asyncio.Event().wait()
+        if fault == "window":
+            return Reply("", "model_context_window_exceeded", model=self._script.path.name)
+        if fault == "throttled" and (request.kind, number) not in self._throttled:
+            self._throttled.add((request.kind, number))
+            self._seen[request.kind] -= 1  # it comes again, and is the same request
+            raise TryAgain(
+                f"{self._script.path.name}: throttled, as scripted for {request.kind} request {number}",
+                reason="throttled, as scripted",
+                is_throttle=True,
+                asked_pause_s=0.0,
+            )
         if fault in ("error", "overloaded"):
             raise ModelError(
                 f"{self._script.path.name}: {fault}, as scripted for {request.kind} request {number}",
@@ -92,7 +115,7 @@ class ScriptClient:
         if fault == "max_tokens":
             text = text[: len(text) // 2]
         reply = Reply(text, "end_turn", self._usage(request, text), model=self._script.path.name)
-        return replace(reply, stop_reason="max_tokens") if fault else reply
+        return replace(reply, stop_reason="max_tokens") if fault == "max_tokens" else reply
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -114,7 +137,9 @@ class ScriptClient:
                 why="a script cannot make up what the model would have said",
                 hint=f"add a reply under `root:` in {script.path}, or set a smaller budget",
             )
-        rules = script.sub if request.kind == "sub" else script.judge
+        if request.kind == "child":
+            return self._child_text(request)
+        rules = {"sub": script.sub, "judge": script.judge}.get(request.kind, script.summary)
         prompt = request.messages[-1].text if request.messages else ""
         for rule in rules:
             if (answer := rule.answer(prompt)) is not None:
@@ -122,6 +147,20 @@ class ScriptClient:
         raise ModelError(
             f"no rule under `{request.kind}:` in {script.path.name} fits the prompt: {prompt[:200]!r}",
             hint=f"add a rule, or one with only `reply:` that fits any prompt, to {script.path}",
+        )
+
+    def _child_text(self, request: Request) -> str:
+        """The reply of a child session's turn; ``ordinal`` says how many turns it has had."""
+        question = request.messages[0].text
+        for rule in self._script.child:
+            if rule.pattern is None or rule.pattern.search(question):
+                if request.ordinal < len(rule.replies):
+                    return rule.replies[request.ordinal]
+                break
+        raise ModelError(
+            f"{self._script.path.name} has no reply number {request.ordinal + 1} for the child session"
+            f" that is asked: {question[:200]!r}",
+            hint=f"add a rule with `replies:` under `child:` in {self._script.path}",
         )
 
     def _usage(self, request: Request, reply: str) -> Usage:
@@ -221,6 +260,18 @@ class _Reader:
             raise self.bad(node, "a rule with both `match` and `contains`", "keep one of them")
         return Rule(found["reply"], found.get("match", found.get("contains")))
 
+    def child_rules(self, node: Any) -> tuple[ChildRule, ...]:
+        return tuple(self._child_rule(item) for item in self.items(node))
+
+    def _child_rule(self, node: Any) -> ChildRule:
+        keys = {"match": _Reader.pattern, "contains": _Reader.literal, "replies": _Reader.replies}
+        found = self.section(node, keys)
+        if "replies" not in found:
+            raise self.bad(node, "a rule for child sessions without `replies`")
+        if "match" in found and "contains" in found:
+            raise self.bad(node, "a rule with both `match` and `contains`", "keep one of them")
+        return ChildRule(found["replies"], found.get("match", found.get("contains")))
+
     def pattern(self, node: Any) -> re.Pattern[str]:
         try:
             return re.compile(self.text(node), re.DOTALL)
@@ -235,7 +286,7 @@ class _Reader:
 
     def _fault(self, node: Any) -> Fault:
         found = self.section(node, {"on": _Reader.text, "kind": _Reader.text})
-        place = re.fullmatch(r"(root|sub|judge) ([1-9]\d*)", found.get("on", ""))
+        place = re.fullmatch(r"(root|sub|child|judge|summary) ([1-9]\d*)", found.get("on", ""))
         if place is None:
             raise self.bad(
                 node, f"`on` takes a kind and a number, not {found.get('on')!r}", "for example: root 3"
@@ -254,6 +305,8 @@ _SCRIPT_KEYS: dict[str, Callable[[_Reader, Any], Any]] = {
     "root": _Reader.replies,
     "sub": _Reader.rules,
     "judge": _Reader.rules,
+    "summary": _Reader.rules,
+    "child": _Reader.child_rules,
     "latency_s": _Reader.number,
     "faults": _Reader.faults,
     "usage": _Reader.usage,

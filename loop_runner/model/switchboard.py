@@ -1,8 +1,9 @@
 """The one door to the models: every reply is in the log before it is used, and is charged once.
 
-Owns one asyncio loop in one daemon thread, the clients that live on it, the width (how many requests are out
-at the same time) and the key under which a re-run of a turn finds its replies again. Relies on a ``CallLog``
-for durability. Never retries: a client knows its provider better.
+Owns one asyncio loop in one daemon thread, the clients that live on it, one ``Limiter`` for each provider and
+the key under which a re-run of a turn finds its replies again. Relies on a ``CallLog`` for durability, on a
+``Meter`` for leave to send, and on the limiters for the width (how many requests are out at the same time)
+and the retries. A refusal that ends the run is remembered, and nothing more is sent.
 """
 
 from __future__ import annotations
@@ -12,20 +13,46 @@ import heapq
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self, TypeVar
 
 from loop_runner import failpoints
+from loop_runner.budget import Hold
 from loop_runner.errors import ModelError
-from loop_runner.model.client import BatchingCallLog, CallLog, MarkingCallLog, ModelClient
-from loop_runner.records import Call, Reply, Request
+from loop_runner.model.client import (
+    BatchingCallLog,
+    CallLog,
+    MarkingCallLog,
+    ModelClient,
+    TokenCounter,
+    TryAgain,
+)
+from loop_runner.model.limiter import Limiter, Policy, Retry
+from loop_runner.records import LOST, Call, Reply, Request, Usage
 
 OnCall = Callable[[Call, bool], None]
 """Told of every call before its reply is handed on; the second argument says that the log served it. Runs on
 the switchboard's thread: short, and never asking the switchboard."""
 
+
+class Meter(Protocol):
+    """Lets requests out and charges their replies; the run's ledger is one. See ``budget.Ledger``."""
+
+    def reserve(self, request: Request) -> Hold | None:
+        """Leave to send ``request``; None: ask again when another has ended. Raises when there is none."""
+
+    def settle(self, hold: Hold, call: Call | None) -> None:
+        """The request has ended, with the reply in ``call`` or without one."""
+
+    def replayed(self, call: Call) -> None:
+        """The log served ``call``: nothing was sent."""
+
+
 _T = TypeVar("_T")
 _CLOSE_TIMEOUT_S = 15.0
+_IN_TRANSCRIPT = frozenset(
+    {"root", "child", "summary"}
+)  # their prompts are the conversation, which is kept elsewhere
 
 
 class Switchboard:
@@ -41,17 +68,27 @@ class Switchboard:
         *,
         log: CallLog,
         on_call: OnCall | None = None,
+        meter: Meter | None = None,
+        on_retry: Callable[[Retry], None] | None = None,
         width: int = 32,
+        policy: Policy | None = None,
     ) -> None:
         self.loop = asyncio.new_event_loop()
+        self.refusal: ModelError | None = None  # the one that ends the run
         self._open_client = open_client
         self._log = log
         self._on_call = on_call
+        self._meter = meter
         self._clients: dict[str, ModelClient] = {}
         self._occurrences: dict[str, _Occurrences] = {}
+        self._lost_numbers: dict[str, int] = {}
         self._told: set[tuple[str, int]] = set()
-        self._width = asyncio.Semaphore(width)
-        self._writer = _Writer(log)
+        self._width = width
+        self._policy = policy
+        self._on_retry = on_retry
+        self._limiters: dict[str, Limiter] = {}
+        self._settled = asyncio.Event()
+        self._writer = _Writer(log, self._written)
         self._fault: Exception | None = None  # of ours, of the log or of the machine; never a provider's
         self._thread = threading.Thread(target=self._run, name="switchboard", daemon=True)
         self._thread.start()
@@ -81,7 +118,10 @@ class Switchboard:
             # which the first try works, would look for its reply under a number that was never written.
             occurrences.give_back(occurrence)
             raise
-        self._tell(call, replayed=known is not None)
+        if known is not None:
+            if self._meter is not None:
+                self._meter.replayed(known)
+            self._tell(known, replayed=True)
         return call.reply
 
     def raise_fault(self) -> None:
@@ -92,6 +132,15 @@ class Switchboard:
         """
         if self._fault is not None:
             raise self._fault
+
+    def count_tokens(self, request: Request) -> int | None:
+        """How many tokens ``request`` is, if its provider can be asked that for nothing; None if not."""
+        return self._wait(self._count(request))
+
+    @property
+    def retries(self) -> int:
+        """How many tries were made again so far, at all providers."""
+        return sum(limiter.retries for limiter in self._limiters.values())
 
     def start_turn(self) -> None:
         """Begin to count identical requests from 0 again; no request may be out."""
@@ -115,44 +164,69 @@ class Switchboard:
         self.close()
 
     async def _ask_and_log(self, request: Request, fingerprint: str, occurrence: int) -> Call:
-        async with self._width:
-            reply = await self._send(request, fingerprint, occurrence)
-        call = Call(
-            kind=request.kind,
-            model=request.model,
-            fingerprint=fingerprint,
-            occurrence=occurrence,
-            prompt="" if request.kind == "root" else request.messages[-1].text,
-            reply=reply,
-        )
-        # Paid for: it is logged and charged even if whoever asked has stopped waiting.
-        await asyncio.shield(self._keep(call))
+        if occurrence:
+            request = replace(request, occurrence=occurrence)
+        client = self._client(request.model)
+        held: Hold | None = None
+
+        async def attempt() -> Reply:
+            nonlocal held
+            hold = await self._admitted(request)
+            try:
+                reply = await self._send(client, request, fingerprint, occurrence)
+            except BaseException as error:
+                await self._failed(error, hold, request, fingerprint)
+                raise
+            held = hold
+            return reply
+
+        reply = await self._limiter(request.model, client).run(attempt)
+        call = _call(request, fingerprint, occurrence, reply)
+        # Paid for: it is logged and charged even if whoever asked stops waiting.
+        await self._writer.append(call, held)
         return call
 
-    async def _send(self, request: Request, fingerprint: str, occurrence: int) -> Reply:
-        """Ask the provider, with a mark in the log for as long as no reply is there."""
-        client = self._client(request.model)
+    async def _send(self, client: ModelClient, request: Request, fingerprint: str, occurrence: int) -> Reply:
+        """Ask the provider once, with a mark in the log for as long as no reply is there."""
         failpoints.passing("switchboard.send")
-        if not isinstance(self._log, MarkingCallLog):
+        if not isinstance(self._log, MarkingCallLog) or getattr(client, "takes_up", False):
             return await client.complete(request)
         self.raise_fault()  # what can no longer be written down is not asked for
         self._log.sent(fingerprint, occurrence)
         try:
             reply = await client.complete(request)
         except ModelError as error:
-            if not error.paid:
+            # What a lost try cost is charged by itself, so it is not counted here too.
+            if not error.paid or (isinstance(error, TryAgain) and error.usage.total_tokens):
                 self._log.not_billed(fingerprint, occurrence)
             raise
         failpoints.passing("switchboard.replied")
         return reply
 
-    async def _keep(self, call: Call) -> None:
-        try:
-            await self._writer.append(call)
-        except BaseException as error:
+    async def _admitted(self, request: Request) -> Hold | None:
+        """Leave of the meter to send ``request``, waited for while it depends on what others use."""
+        while True:
+            if self.refusal is not None:
+                raise _again(self.refusal)
+            if self._meter is None:
+                return None
+            if (hold := self._meter.reserve(request)) is not None:
+                return hold
+            self._settled.clear()
+            await self._settled.wait()
+
+    def _settle(self, hold: Hold | None, call: Call | None) -> None:
+        if self._meter is not None and hold is not None:
+            self._meter.settle(hold, call)
+            self._settled.set()
+
+    def _written(self, call: Call, hold: Hold | None, error: Exception | None) -> None:
+        """The log has ``call``, or failed to take it: it is paid for either way."""
+        self._settle(hold, call)
+        if error is None:
+            self._tell(call, replayed=False)
+        else:
             self._note_fault(error)  # also when nobody waits for it any more
-            raise
-        self._tell(call, replayed=False)
 
     def _note_fault(self, error: BaseException) -> None:
         if isinstance(error, Exception) and not isinstance(error, ModelError):
@@ -166,6 +240,41 @@ class Switchboard:
             if self._on_call is not None:
                 self._on_call(call, replayed)
 
+    async def _failed(
+        self, error: BaseException, hold: Hold | None, request: Request, fingerprint: str
+    ) -> None:
+        """A try gave no reply; what it cost all the same is logged and charged."""
+        if isinstance(error, ModelError) and error.ends_run and self.refusal is None:
+            self.refusal = error
+        if isinstance(error, TryAgain) and error.usage.total_tokens:
+            await self._writer.append(self._lost(request, fingerprint, error.usage), hold)
+        else:
+            self._settle(hold, None)
+
+    def _lost(self, request: Request, fingerprint: str, usage: Usage) -> Call:
+        """What was billed for a try that gave no reply: charged, and never served to anybody."""
+        number = self._lost_numbers.get(fingerprint, 0)
+        while self._log.find(LOST + fingerprint, number) is not None:
+            number += 1
+        self._lost_numbers[fingerprint] = number + 1
+        return _call(request, LOST + fingerprint, number, Reply("", usage=usage))
+
+    async def _count(self, request: Request) -> int | None:
+        client = self._client(request.model)
+        if not isinstance(client, TokenCounter):
+            return None
+        try:
+            return await client.count_tokens(request)
+        except ModelError:
+            return None  # a number that would have been nice to have
+
+    def _limiter(self, model: str, client: ModelClient) -> Limiter:
+        provider = model.partition(":")[0]
+        if provider not in self._limiters:
+            width = int(getattr(client, "width", self._width))
+            self._limiters[provider] = Limiter(provider, width, policy=self._policy, on_retry=self._on_retry)
+        return self._limiters[provider]
+
     def _client(self, model: str) -> ModelClient:
         if model not in self._clients:
             self._clients[model] = self._open_client(model)
@@ -174,6 +283,7 @@ class Switchboard:
     async def _reset(self) -> None:
         # On the loop, where the counting happens: no lock is needed.
         self._occurrences.clear()
+        self._lost_numbers.clear()
         self._told.clear()
 
     async def _shut_down(self) -> None:
@@ -206,6 +316,17 @@ class Switchboard:
             raise
 
 
+def _call(request: Request, fingerprint: str, occurrence: int, reply: Reply) -> Call:
+    return Call(
+        kind=request.kind,
+        model=request.model,
+        fingerprint=fingerprint,
+        occurrence=occurrence,
+        prompt="" if request.kind in _IN_TRANSCRIPT else request.messages[-1].text,
+        reply=reply,
+    )
+
+
 @dataclass(slots=True)
 class _Occurrences:
     """Numbers identical requests of a turn 0, 1, 2…; one that was given back is the next to be taken."""
@@ -223,23 +344,34 @@ class _Occurrences:
         heapq.heappush(self._free, number)
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A call that is to be written, and who waits for that."""
+
+    call: Call
+    hold: Hold | None
+    written: asyncio.Future[None]
+
+
 class _Writer:
     """Appends to the log off the loop, one batch at a time: what arrives during an append goes out together.
 
     A durable append costs a disk flush; a hundred sub-calls that end together must not wait for a hundred.
+    ``on_written`` is told of each call, on the loop, before those who wait for it.
     """
 
-    def __init__(self, log: CallLog) -> None:
+    def __init__(self, log: CallLog, on_written: Callable[..., None]) -> None:
         self._log = log
-        self._waiting: list[tuple[Call, asyncio.Future[None]]] = []
+        self._on_written = on_written
+        self._waiting: list[_Waiting] = []
         self.task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="call-log")
 
-    def append(self, call: Call) -> asyncio.Future[None]:
+    def append(self, call: Call, hold: Hold | None) -> asyncio.Future[None]:
         """A future that is done when ``call`` is durable, or fails as the log failed."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((call, written))
+        self._waiting.append(_Waiting(call, hold, written))
         if self.task is None:
             self.task = loop.create_task(self._write_all())
         return written
@@ -251,17 +383,26 @@ class _Writer:
         self._thread.shutdown()
 
     async def _write_all(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                await asyncio.get_running_loop().run_in_executor(
-                    self._thread, self._write, [call for call, _ in batch]
-                )
+                await loop.run_in_executor(self._thread, self._write, [each.call for each in batch])
             except Exception as error:  # noqa: BLE001 - whatever the log raises belongs to those who wait
-                _settle(batch, error)
+                self._end(batch, error)
             else:
-                _settle(batch, None)
+                self._end(batch, None)
         self.task = None
+
+    def _end(self, batch: list[_Waiting], error: Exception | None) -> None:
+        for each in batch:
+            self._on_written(each.call, each.hold, error)
+            if each.written.cancelled():
+                continue
+            if error is None:
+                each.written.set_result(None)
+            else:
+                each.written.set_exception(error)
 
     def _write(self, calls: list[Call]) -> None:
         if isinstance(self._log, BatchingCallLog):
@@ -271,11 +412,6 @@ class _Writer:
             self._log.append(call)
 
 
-def _settle(batch: list[tuple[Call, asyncio.Future[None]]], error: Exception | None) -> None:
-    for _, written in batch:
-        if written.cancelled():
-            continue
-        if error is None:
-            written.set_result(None)
-        else:
-            written.set_exception(error)
+def _again(refusal: ModelError) -> ModelError:
+    """The refusal once more, for a request that was not sent because of it."""
+    return ModelError(refusal.message, why=refusal.why, hint=refusal.hint, ends_run=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from loop_runner import plugins
 from loop_runner.errors import VerifierError
 from loop_runner.records import Inputs
 from loop_runner.verify import programs
@@ -143,6 +144,9 @@ class _Builder:
 
     def _make(self, kind: str, value: Any, name: str) -> Verifier:
         base_dir, means = self._base_dir, self._means
+        if kind not in KINDS:  # a package's: it gets the settings as they stand in the task file
+            theirs: Verifier = plugins.load(plugins.VERIFIERS, kind)(name, value, base_dir)
+            return theirs
         if kind == "command":
             settings = _settings(value, "run")
             options = Options(kind, settings, Command.KEYS)
@@ -180,8 +184,8 @@ def _parts(spec: object) -> tuple[str, Any, str, float]:
     name, weight = spec.get("name", ""), spec.get("weight", 1)
     kinds = [key for key in spec if key not in _BESIDE]
     for kind in kinds:
-        if kind not in KINDS:
-            raise unknown("there is no verifier", str(kind), KINDS)
+        if kind not in KINDS and kind not in plugins.find(plugins.VERIFIERS):
+            raise unknown("there is no verifier", str(kind), (*KINDS, *plugins.find(plugins.VERIFIERS)))
     if len(kinds) != 1 or not isinstance(name, str) or not name.isprintable():
         raise _unreadable(spec)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:

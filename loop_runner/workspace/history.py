@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Self
 
 from loop_runner.errors import WorkspaceError
-from loop_runner.records import Answer, Call, Checkpoint, PastCell, Snapshot, Spend, Usage, Variable
+from loop_runner.records import (
+    SUBCALL_KINDS,
+    Answer,
+    Call,
+    Checkpoint,
+    PastCell,
+    Snapshot,
+    Spend,
+    Usage,
+    Variable,
+)
 from loop_runner.workspace import changes, journal, layout, lock, sent
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
@@ -238,7 +248,7 @@ class History:
             passes=sum(entry.is_pass for entry in entries),
             turns=sum(entry.checkpoint.turn > 0 for entry in entries),
             requests=len(calls),
-            subcalls=sum(call.kind == "sub" for call in calls),
+            subcalls=sum(call.kind in SUBCALL_KINDS for call in calls),
             seconds=sum(entry.seconds for entry in entries),
             usd=sum(known, 0.0) if len(known) == len(dollars) else None,
             unanswered=sum(entry.unanswered for entry in entries),

@@ -14,9 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from loop_runner.records import (
+    SUBCALL_KINDS,
     Answer,
     Call,
     CellEnd,
+    ChildRecord,
+    ChildTurn,
     PassOutcome,
     Reply,
     Snapshot,
@@ -145,7 +148,7 @@ def turn_files(turn: TurnRecord, calls: Iterable[Call]) -> dict[str, bytes]:
                 "end": turn.end,
                 "ready": turn.answer.is_ready,
                 "requests": len(calls),
-                "subcalls": sum(call.kind == "sub" for call in calls),
+                "subcalls": sum(call.kind in SUBCALL_KINDS for call in calls),
                 "usage": asdict(sum((call.reply.usage for call in calls), Usage())),
             }
         ),
@@ -153,7 +156,39 @@ def turn_files(turn: TurnRecord, calls: Iterable[Call]) -> dict[str, bytes]:
     }
     if turn.code is not None:
         files[f"{folder}/cell.py"] = to_bytes(turn.code)
+    return files | children_files(folder, turn.children)
+
+
+def children_files(folder: str, children: Iterable[ChildRecord]) -> dict[str, bytes]:
+    """The transcripts of child sessions of the turn in ``folder``, numbered by what was asked, not when."""
+    files: dict[str, bytes] = {}
+    for number, child in enumerate(sorted(children, key=lambda each: each.scope), 1):
+        place = f"{folder}/children/{number:04d}"
+        about = {
+            "question": child.question,
+            "texts": [{"name": name, "bytes": size, "sha256": sha} for name, size, sha in child.texts],
+            "model": child.model,
+            "scope": child.scope,
+            "turns": len(child.turns),
+            "end": child.end,
+            "reason": child.reason,
+        }
+        files[f"{place}/child.json"] = to_json(about)
+        files[f"{place}/answer.md"] = to_bytes(child.answer.content)
+        for index, turn in enumerate(child.turns, 1):
+            files |= _child_turn_files(f"{place}/turns/{index:04d}", turn)
     return files
+
+
+def _child_turn_files(folder: str, turn: ChildTurn) -> dict[str, bytes]:
+    files = {
+        f"{folder}/reply.md": to_bytes(turn.reply),
+        f"{folder}/output.txt": to_bytes(turn.output),
+        f"{folder}/turn.json": to_json({"end": turn.end}),
+    }
+    if turn.code is not None:
+        files[f"{folder}/cell.py"] = to_bytes(turn.code)
+    return files | children_files(folder, turn.children)
 
 
 def end_from(about: bytes | None) -> CellEnd:
@@ -182,8 +217,26 @@ def calls_from_jsonl(data: bytes) -> list[Call]:
 
 
 def call_to_json(call: Call) -> dict[str, Any]:
-    """A call as plain data."""
-    return asdict(call)
+    """A call as plain data. By hand: ``asdict`` copies deeply, and there can be thousands in a second."""
+    reply, usage = call.reply, call.reply.usage
+    return {
+        "kind": call.kind,
+        "model": call.model,
+        "fingerprint": call.fingerprint,
+        "occurrence": call.occurrence,
+        "prompt": call.prompt,
+        "reply": {
+            "text": reply.text,
+            "stop_reason": reply.stop_reason,
+            "usage": {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cache_read_tokens": usage.cache_read_tokens,
+                "cache_write_tokens": usage.cache_write_tokens,
+            },
+            "model": reply.model,
+        },
+    }
 
 
 def call_from_json(data: Mapping[str, Any]) -> Call:

@@ -90,7 +90,27 @@ def _recorded_queries():
         asking.join()
         host.shutdown(socket.SHUT_RDWR)
         _join(("llm replies",))
-    return [wire.encode(frame.header, frame.payload) for frame in frames if frame is not None]
+    queries = [wire.encode(frame.header, frame.payload) for frame in frames if frame is not None]
+    return [*queries, *_RICH_REQUESTS]
+
+
+def _rich(kind, number, about, text=b""):
+    more = wire.to_json(about).encode()
+    return wire.encode({"type": kind, "id": number, "more": len(more)}, more + text)
+
+
+_SESSION = {
+    "question": "How many?",
+    "texts": [["a", 3], ["b", 4]],
+    "single": False,
+    "inputs": False,
+    "model": "",
+}
+_RICH_REQUESTS = [
+    _rich("query", 3, {"schema": {"type": "integer"}, "model": "sub"}, b"one"),
+    _rich("session", 4, _SESSION, "onezwöi"[:6].encode()),
+    wire.encode({"type": "budget", "id": 5}),
+]
 
 
 def _join(names):
@@ -218,6 +238,23 @@ class QuietModel:
         assert type(prompt) is str
         self.asked += 1
         return "fine"
+
+    async def query_as(self, prompt, schema, model):
+        assert (type(prompt), type(model)) == (str, str)
+        assert schema is None or type(schema) is dict
+        self.asked += 1
+        return "fine"
+
+    async def session(self, task):
+        assert all(type(name) is str and type(data) is bytes for name, data in task.texts)
+        assert {type(task.question), type(task.model)} == {str}
+        assert {type(task.is_single), type(task.has_inputs)} == {bool}
+        self.asked += 1
+        return "fine", "noted"
+
+    def left(self):
+        self.asked += 1
+        return {"passes": 1}
 
 
 def test_forged_queries_are_answered_or_end_the_line(real_frames, loop, capsys):

@@ -47,11 +47,53 @@ def test_a_refused_call_is_an_error_of_the_cell(kernel, sub_model):
     )
 
 
-def test_a_batch_with_failures_raises_after_all_finished_with_their_number(kernel, sub_model):
+def test_a_batch_has_an_error_in_the_place_of_each_call_that_failed_and_the_model_is_told(kernel, sub_model):
     sub_model.refusal = "dear"
-    result = kernel.run("llm_batch(['a', 'dear', 'b', 'dear 2'])")
-    assert "2 of 4 sub-model calls failed" in result.error
+    result = kernel.run("got = llm_batch(['a', 'dear', 'b', 'dear 2'])\n[str(each) for each in got if each]")
+    assert result.output == (
+        "llm_batch: 2 of 4 calls failed; the first: the budget of sub-calls is used up\n"
+        "['echo: a', 'echo: b']\n"
+    )
+    assert kernel.value("[isinstance(got[1], LLMError), bool(got[1]), str(got[1])]") == (
+        "[True, False, 'the budget of sub-calls is used up']"
+    )
     assert len(sub_model.prompts) == 4
+
+
+def test_what_failed_is_saved_with_the_other_variables(kernel, sub_model):
+    sub_model.refusal = "dear"
+    kernel.run("got = llm_batch(['a', 'dear'])")
+    assert [each.status for each in kernel.snapshot().variables] == ["saved"]
+
+
+def test_a_context_stands_before_every_prompt_and_its_texts_are_named(kernel, sub_model):
+    kernel.run("llm_batch(['how many?', 'which?'], context='two words')")
+    assert sorted(sub_model.prompts) == ["two words\n\nhow many?", "two words\n\nwhich?"]
+    kernel.run("llm_query('which?', context={'a.txt': 'one', 'b.txt': 'two'})")
+    assert sub_model.prompts[-1] == "## a.txt\n\none\n\n## b.txt\n\ntwo\n\nwhich?"
+
+
+def test_what_is_too_large_to_send_is_an_error_of_the_cell_and_not_its_end(kernel):
+    for call in (
+        "llm_query('x' * 70_000_000)",
+        "llm_query('x', schema={'enum': ['x' * 2_000_000]})",
+        "rlm_query('x', 'x' * 70_000_000)",
+        "rlm_query('x', ['x'] * 20_000)",
+        "rlm_query('x', {'n' * 2000: 'x'})",
+    ):
+        result = kernel.run(call)
+        assert result.end == "raised", call
+        assert result.error.startswith("ValueError: "), result.error
+
+
+def test_a_schema_that_is_no_json_or_a_wrong_shape_is_an_error_of_the_cell(kernel):
+    assert "TypeError" in kernel.run("llm_query('x', schema={'enum': [{1, 2}]})").error
+    assert "TypeError: schema takes" in kernel.run("llm_query('x', schema='integer')").error
+    assert "TypeError: rlm_batch takes" in kernel.run("rlm_batch(['x'])").error
+
+
+def test_where_there_are_no_sessions_the_model_is_told_so(kernel):
+    assert kernel.run("rlm_query('x', 'y')").error == "LLMError: this is not to be had here"
 
 
 def test_a_fault_of_the_sub_model_does_not_leave_the_cell_waiting(start):

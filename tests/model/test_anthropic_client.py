@@ -6,13 +6,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, get_args
 
 import pytest
 
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model.anthropic_client import AnthropicClient
+from loop_runner.model.client import TryAgain
+from loop_runner.model.limiter import Limiter, Policy
 from loop_runner.records import Message, Reply, Request, StopReason, Usage
+from loop_runner.reply_reader import read
 from tests.support.model_server import HttpError, ModelServer, Scripted
 
 OVERLOADED = HttpError(529, "overloaded_error", "busy")
@@ -24,24 +28,26 @@ def request(*texts: str, **changes: Any) -> Request:
     return Request("anthropic:claude-test", messages, system="You are brief.", **changes)
 
 
-def ask_all(server: ModelServer, *requests: Request, max_retries: int = 0) -> list[Reply]:
+def ask_all(server: ModelServer, *requests: Request, max_tries: int = 1) -> list[Reply]:
     async def run() -> list[Reply]:
-        client = AnthropicClient("claude-test", server.env, max_retries=max_retries, stream_pause_s=0.001)
+        client = AnthropicClient("claude-test", server.env)
+        policy = Policy(max_tries=max_tries, max_throttled=max_tries, first_pause_s=0.001)
+        limiter = Limiter("anthropic", 8, policy=policy)
         try:
-            return [await client.complete(each) for each in requests]
+            return [await limiter.run(partial(client.complete, each)) for each in requests]
         finally:
             await client.close()
 
     return asyncio.run(run())
 
 
-def ask(server: ModelServer, *texts: str, max_retries: int = 0) -> Reply:
-    return ask_all(server, request(*(texts or ("hello",))), max_retries=max_retries)[0]
+def ask(server: ModelServer, *texts: str, max_tries: int = 1) -> Reply:
+    return ask_all(server, request(*(texts or ("hello",))), max_tries=max_tries)[0]
 
 
-def refusal(server: ModelServer, max_retries: int = 0) -> ModelError:
+def refusal(server: ModelServer, max_tries: int = 1) -> ModelError:
     with pytest.raises(ModelError) as caught:
-        ask(server, max_retries=max_retries)
+        ask(server, max_tries=max_tries)
     assert caught.value.exit_code == 4
     assert "test-key" not in str(caught.value)
     return caught.value
@@ -112,15 +118,15 @@ def test_an_empty_turn_and_broken_unicode_are_sent_in_a_form_that_the_api_takes(
     ]
 
 
-def test_an_overload_is_retried_by_the_sdk(model_server: ModelServer) -> None:
+def test_an_overload_is_tried_again(model_server: ModelServer) -> None:
     model_server.will_reply(OVERLOADED, "there")
-    assert ask(model_server, max_retries=1).text == "there"
+    assert ask(model_server, max_tries=2).text == "there"
 
 
 def test_retry_after_is_honoured(model_server: ModelServer) -> None:
     slow_down = HttpError(429, "rate_limit_error", "slow down", headers={"retry-after-ms": "50"})
     model_server.will_reply(slow_down, "there")
-    assert ask(model_server, max_retries=1).text == "there"
+    assert ask(model_server, max_tries=2).text == "there"
     assert len(model_server.requests) == 2
 
 
@@ -133,7 +139,7 @@ def test_retry_after_is_honoured(model_server: ModelServer) -> None:
         (HttpError(404, "not_found_error", "model: x"), "there is no such model", "check the name"),
         (HttpError(400, "invalid_request_error", "bad"), "the request was refused", ""),
         (HttpError(429, "rate_limit_error", "slow"), "over the rate limit", "lower the width"),
-        (OVERLOADED, "still overloaded", "resume"),
+        (OVERLOADED, "overloaded", "resume"),
         (HttpError(500, "api_error", "oops"), "the service failed", "resume"),
     ],
 )
@@ -161,7 +167,7 @@ def test_a_spent_account_or_a_bad_key_is_never_asked_again(
     model_server: ModelServer, error: HttpError
 ) -> None:
     model_server.will_reply(error)
-    refused = refusal(model_server, max_retries=5)
+    refused = refusal(model_server, max_tries=6)
     assert len(model_server.requests) == 1
     if error.status != 401:
         assert "cannot pay" in refused.message
@@ -190,22 +196,21 @@ def test_a_prompt_over_the_window_is_a_reply_that_the_model_can_be_told_about(
         Scripted("x" * 200, input_tokens=100, error_after=(4, "overloaded_error")),
     ],
 )
-def test_a_stream_that_breaks_is_asked_for_again_and_both_are_charged(
-    model_server: ModelServer, fault: Scripted
-) -> None:
+def test_a_stream_that_breaks_is_asked_for_again(model_server: ModelServer, fault: Scripted) -> None:
     model_server.will_reply(fault, Scripted("whole", input_tokens=100, output_tokens=7))
-    reply = ask(model_server)
+    reply = ask(model_server, max_tries=2)
     assert reply.text == "whole"
-    assert reply.usage.input_tokens == 200
+    assert reply.usage == Usage(100, 7)
     assert len(model_server.requests) == 2
 
 
 def test_a_stream_that_keeps_breaking_ends_in_an_error_that_says_it_may_be_billed(
     model_server: ModelServer,
 ) -> None:
-    model_server.will_reply(*[Scripted("x" * 200, drop_after=4)] * 3)
-    refused = refusal(model_server)
+    model_server.will_reply(*[Scripted("x" * 200, input_tokens=100, drop_after=4)] * 3)
+    refused = refusal(model_server, max_tries=9)
     assert refused.paid
+    assert "(3 tries)" in refused.message
     assert len(model_server.requests) == 3
 
 
@@ -261,3 +266,107 @@ def test_the_sdk_is_not_imported_before_the_first_request() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("limit", [{"stall_s": 0.1}, {"reply_s": 0.1}])
+def test_a_reply_that_stops_coming_or_only_trickles_is_given_up_and_charged(
+    model_server: ModelServer, limit: dict[str, float]
+) -> None:
+    model_server.will_reply(Scripted("x" * 400, input_tokens=100, trickle_s=0.4))
+
+    async def run() -> None:
+        client = AnthropicClient("claude-test", model_server.env, **limit)
+        await client.open()  # the import takes longer than the limits of this test
+        try:
+            await client.complete(request("hello"))
+        finally:
+            await client.close()
+
+    with pytest.raises(TryAgain, match="the reply came too slowly") as caught:
+        asyncio.run(run())
+    assert caught.value.usage.input_tokens in (0, 100), "nothing may have come yet on a busy machine"
+
+
+def test_tokens_are_counted_by_the_provider(model_server: ModelServer) -> None:
+    async def run() -> int:
+        client = AnthropicClient("claude-test", model_server.env)
+        try:
+            return await client.count_tokens(request("hello " * 1000, offers_tool=True))
+        finally:
+            await client.close()
+
+    assert 1500 < asyncio.run(run()) < 2000
+    assert model_server.requests[0].path == "/v1/messages/count_tokens"
+    assert "max_tokens" not in model_server.requests[0].body
+
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3}}, "required": ["n"]}
+
+
+def test_a_schema_is_sent_in_the_apis_own_form(model_server: ModelServer) -> None:
+    model_server.will_reply("{}")
+    ask_all(model_server, request("x", schema=SCHEMA, kind="sub"))
+    sent = model_server.requests[0].body["output_config"]["format"]
+    assert sent["type"] == "json_schema"
+    assert sent["schema"]["properties"]["n"]["type"] == "integer"
+    assert sent["schema"]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "additionalProperties": {"type": "integer"}},
+        {"type": "array", "items": {"type": "object"}},
+        {"type": ["integer", "null"]},
+        {"minimum": 3},
+    ],
+)
+def test_a_schema_that_the_api_would_change_is_left_to_the_check(
+    model_server: ModelServer, schema: dict[str, Any]
+) -> None:
+    model_server.will_reply("{}")
+    ask_all(model_server, request("x", schema=schema, kind="sub"))
+    assert "output_config" not in model_server.requests[0].body
+
+
+def test_a_model_that_takes_no_schema_is_asked_without_from_then_on(model_server: ModelServer) -> None:
+    refused = HttpError(400, "invalid_request_error", "output_config.format: not supported by this model")
+    model_server.will_reply(refused, "{}", "{}")
+    ask_all(model_server, *[request("x", schema=SCHEMA, kind="sub")] * 2)
+    assert ["output_config" in sent.body for sent in model_server.requests] == [True, False, False]
+
+
+# ── tool calls ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_tool_call_is_read_as_code_and_answered_with_its_result(model_server: ModelServer) -> None:
+    model_server.will_reply(Scripted("I look.", code="print('```')\nx = 1"), "ok", "ok")
+    reply = ask_all(model_server, request("go", offers_tool=True))[0]
+    assert (reply.stop_reason, read(reply.text).code) == ("tool_use", "print('```')\nx = 1")
+    later = [request("go", reply.text, "```", *more, offers_tool=True) for more in ((), ("done", "more"))]
+    ask_all(model_server, *later)
+    first, second, third = (sent.body for sent in model_server.requests)
+    assert first["tools"][0]["name"] == "repl"
+    call, result = second["messages"][1:]
+    assert call["content"] == [
+        {"type": "text", "text": "I look."},
+        {"type": "tool_use", "id": "toolu_test", "name": "repl", "input": {"code": "print('```')\nx = 1"}},
+    ]
+    assert result["content"] == [
+        {"type": "tool_result", "tool_use_id": "toolu_test", "content": [{"type": "text", "text": "```"}]}
+    ]
+    assert third["messages"][:3] == second["messages"]
+
+
+def test_a_tool_call_that_was_cut_off_is_text_afterwards(model_server: ModelServer) -> None:
+    model_server.will_reply(Scripted(code="print(1)", stop_reason="max_tokens"), "ok")
+    reply = ask_all(model_server, request("go", offers_tool=True))[0]
+    assert reply.stop_reason == "max_tokens"
+    ask_all(model_server, request("go", reply.text, "it was cut", offers_tool=True))
+    assert b'"type":"tool_use"' not in model_server.requests[1].raw
+
+
+def test_without_the_tool_a_call_of_an_earlier_turn_is_sent_as_text(model_server: ModelServer) -> None:
+    model_server.will_reply("ok")
+    ask_all(model_server, request("go", "```repl tool=toolu_1\nx\n```", "out"))
+    assert model_server.requests[0].messages[1] == ("assistant", "```repl tool=toolu_1\nx\n```")

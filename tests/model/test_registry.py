@@ -17,7 +17,7 @@ from loop_runner.model.script import ScriptClient
         ("anthropic", "did you mean anthropic:NAME?"),
         ("scrip:", "did you mean script:NAME?"),
         ("antropic:claude-x", "did you mean anthropic:claude-x?"),
-        ("zzz:claude-x", "providers: anthropic, openai, local, script"),
+        ("zzz:claude-x", "providers: anthropic, anthropic-batch, openai, local, manual, script"),
         ("", "for example local:coder"),
     ],
 )
@@ -61,9 +61,10 @@ def test_with_nothing_the_two_commands_that_help_are_named(tmp_path: Path) -> No
     assert "loop-runner models fetch coder" in caught.value.hint
 
 
-def test_a_default_root_model_brings_its_cheaper_sub_model_and_a_chosen_one_itself() -> None:
+def test_a_root_model_brings_its_familys_cheaper_sub_model_and_an_unknown_one_itself() -> None:
     assert registry.default_sub_model("anthropic:claude-sonnet-5-5") == "anthropic:claude-haiku-5-5"
-    assert registry.default_sub_model("anthropic:claude-opus-5-5") == "anthropic:claude-opus-5-5"
+    assert registry.default_sub_model("anthropic:claude-opus-5-5") == "anthropic:claude-haiku-5-5"
+    assert registry.default_sub_model("openai:qwen3-coder") == "openai:qwen3-coder"
     assert registry.default_sub_model("local:coder") == "local:coder"
 
 

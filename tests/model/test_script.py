@@ -8,6 +8,7 @@ from textwrap import dedent
 import pytest
 
 from loop_runner.errors import ConfigError, ModelError
+from loop_runner.model.limiter import Limiter
 from loop_runner.model.script import ScriptClient, read_script
 from loop_runner.records import Message, Reply, Request, RequestKind, Usage
 
@@ -149,3 +150,21 @@ def test_the_examples_in_the_documentation_can_be_read_and_say_what_the_text_say
     assert "41" in ask(player, ordinal=0).text
     assert ask(player, "How many boxes are on shelf 6?", kind="sub").text == "6 times 7 is 42: 42 boxes"
     assert client(tmp_path, blocks[2])
+
+
+def test_a_scripted_throttle_is_waited_out_and_a_full_window_is_a_reply(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "sub: [{reply: fine}]\nfaults: [{on: sub 1, kind: throttled}, {on: sub 2, kind: window}]\n"
+    )
+    request = Request("script:s.yaml", (Message("user", "x"),), kind="sub")
+
+    async def run() -> list[Reply]:
+        client = ScriptClient(read_script(tmp_path / "s.yaml"))
+        limiter = Limiter("script", 4)
+        replies = [await limiter.run(lambda: client.complete(request)) for _ in range(3)]
+        assert limiter.retries == 1
+        return replies
+
+    first, second, third = asyncio.run(run())
+    assert (first.text, third.text) == ("fine", "fine")
+    assert second.stop_reason == "model_context_window_exceeded"

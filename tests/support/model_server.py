@@ -6,7 +6,8 @@
         assert "42" in server.requests[1].first_user_text
 
 Replies are taken in order, whichever route asks: a text, a ``Scripted`` reply, an ``HttpError``; or
-``answer_with`` a function of the request. Everything received is kept, raw bytes included.
+``answer_with`` a function of the request. Everything received is kept, raw bytes included. Message batches
+(``server.batches``) are answered from the same replies; tokens are counted as a quarter of the characters.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Any, Self
 
 import pytest
 
+from tests.support.batches import Batches
+
 _FINISH_REASONS = {
     "end_turn": "stop",
     "max_tokens": "length",
@@ -33,7 +36,7 @@ _FINISH_REASONS = {
 
 @dataclass(frozen=True)
 class Scripted:
-    """One reply. The faults happen in streams only, but for ``delay_s``."""
+    """One reply. The faults happen in streams only, but for ``delay_s`` and ``drop_after=0``."""
 
     text: str = ""
     stop_reason: str = "end_turn"
@@ -46,6 +49,11 @@ class Scripted:
     end_after: int | None = None  # end the stream in good order after so many events
     garble_after: int | None = None  # send an event that is not JSON after so many events
     error_after: tuple[int, str] | None = None  # (events, type): an `error` event instead of the rest
+    trickle_s: float = 0.0  # before each event; signs of life come in between
+    has_usage: bool = True  # chat completions only: many servers count nothing
+    code: str | None = None  # called as a tool, after the text
+    tool: str = "repl"
+    tool_id: str = "toolu_test"
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,11 @@ class Received:
         return next((_text_of(m["content"]) for m in self.body["messages"] if m["role"] == "system"), "")
 
     @property
+    def has_prompt(self) -> bool:
+        """Whether a model is asked for a reply, and not something else."""
+        return self.path in ("/v1/messages", "/v1/chat/completions")
+
+    @property
     def messages(self) -> list[tuple[str, str]]:
         """(role, text) of each message, without the system prompt."""
         messages = self.body["messages"]
@@ -94,7 +107,9 @@ class Received:
 
 
 def _text_of(content: Any) -> str:
-    return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
+    if not content or isinstance(content, str):
+        return content or ""
+    return "".join(block.get("text", "") or _text_of(block.get("content", "")) for block in content)
 
 
 class ModelServer:
@@ -102,6 +117,7 @@ class ModelServer:
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
+        self.batches = Batches(self._message_for)
         self._lock = threading.Lock()
         self._answers: deque[Answer] = deque()
         self._function: Callable[[Received], Answer] | None = None
@@ -156,10 +172,32 @@ class ModelServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def prompts(self) -> list[Received]:
+        """The requests that asked a model."""
+        return [request for request in self.requests if request.has_prompt]
+
+    def _message_for(self, params: Mapping[str, Any]) -> tuple[str, Any]:
+        """One request of a batch: what became of it, and the message or error."""
+        answer = self._next(Received("/v1/messages", {}, b"", params))
+        if isinstance(answer, HttpError):
+            error = {"type": answer.type, "message": answer.message}
+            return "errored", {"type": "error", "error": error, "request_id": None}
+        return "succeeded", _message(answer, params)
+
+    def note(self, received: Received) -> None:
+        """Record what is no prompt. For the handler."""
+        with self._lock:
+            self.requests.append(received)
+
     def take(self, received: Received) -> Scripted | HttpError:
         """Record ``received`` and give its answer. For the handler."""
         with self._lock:
             self.requests.append(received)
+        return self._next(received)
+
+    def _next(self, received: Received) -> Scripted | HttpError:
+        with self._lock:
             queued = self._answers.popleft() if self._answers else None
         if queued is None:
             queued = self._function(received) if self._function else _NOTHING_LEFT
@@ -202,21 +240,45 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.open_connections.discard(self.request)
         super().finish()
 
+    def do_GET(self) -> None:
+        self._note(b"")
+        status, data = self.server.owner.batches.get(self.path, self.server.owner.url)
+        if isinstance(data, bytes):
+            self._send(status, data, "application/x-jsonl")
+        else:
+            self._send_json(status, data)
+
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["content-length"]))
+        body = json.loads(raw)
+        if self.path == "/v1/messages/batches":
+            self._note(raw)
+            self._send_json(*self.server.owner.batches.create(body, self.server.owner.url))
+            return
+        if self.path == "/v1/messages/count_tokens":
+            self._note(raw)
+            self._send_json(200, {"input_tokens": len(raw) // 4})
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.server.owner.take(Received(self.path, headers, raw, json.loads(raw)))
+        answer = self.server.owner.take(Received(self.path, headers, raw, body))
         if isinstance(answer, HttpError):
             self._send_error(answer)
             return
         time.sleep(answer.delay_s)
-        body = json.loads(raw)
-        if self.path == "/v1/chat/completions":
+        if answer.drop_after == 0:
+            self.close_connection = True
+        elif body.get("stream") and self.path == "/v1/chat/completions":
+            self._send_stream(answer, _pieces(answer, body))
+        elif self.path == "/v1/chat/completions":
             self._send_json(200, _completion(answer, body))
         elif body.get("stream"):
-            self._send_stream(answer, body)
+            self._send_stream(answer, _events(answer, body))
         else:
             self._send_json(200, _message(answer, body))
+
+    def _note(self, raw: bytes) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.owner.note(Received(self.path, headers, raw, json.loads(raw or b"{}")))
 
     def log_message(self, *_: object) -> None:
         """Tests read ``requests`` instead."""
@@ -227,9 +289,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json(error.status, {"type": "error", "error": inner}, error.headers)
 
     def _send_json(self, status: int, data: Any, headers: Mapping[str, str] | None = None) -> None:
-        payload = json.dumps(data).encode()
+        self._send(status, json.dumps(data).encode(), "application/json", headers)
+
+    def _send(self, status: int, payload: bytes, kind: str, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", kind)
         self.send_header("content-length", str(len(payload)))
         self.send_header("request-id", "req_test")
         for name, value in (headers or {}).items():
@@ -237,12 +301,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(payload)
 
-    def _send_stream(self, answer: Scripted, body: Mapping[str, Any]) -> None:
+    def _send_stream(self, answer: Scripted, events: Iterator[dict[str, Any]]) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        for number, event in enumerate(_events(answer, body)):
+        is_chat = self.path == "/v1/chat/completions"
+        for number, event in enumerate(events):
             if number == answer.drop_after:
                 self.close_connection = True
                 return
@@ -255,11 +320,24 @@ class _Handler(BaseHTTPRequestHandler):
                 error = {"type": answer.error_after[1], "message": "scripted"}
                 self._send_event("error", json.dumps({"type": "error", "error": error}))
                 break
-            self._send_event(event["type"], json.dumps(event))
-        self.wfile.write(b"0\r\n\r\n")
+            self._wait(answer.trickle_s, is_chat=is_chat)
+            self._send_event("" if is_chat else event["type"], json.dumps(event))
+        else:
+            if is_chat:
+                self._send_event("", "[DONE]")
+        self._send_chunk(b"")
+
+    def _wait(self, seconds: float, *, is_chat: bool) -> None:
+        """Stay silent but for signs of life, which say nothing of the reply."""
+        for _ in range(4 if seconds else 0):
+            time.sleep(seconds / 4)
+            self._send_chunk(b": alive\n\n" if is_chat else b'event: ping\ndata: {"type": "ping"}\n\n')
 
     def _send_event(self, name: str, data: str) -> None:
-        chunk = f"event: {name}\ndata: {data}\n\n".encode()
+        head = f"event: {name}\n" if name else ""
+        self._send_chunk(f"{head}data: {data}\n\n".encode())
+
+    def _send_chunk(self, chunk: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
 
 
@@ -269,8 +347,8 @@ def _message(answer: Scripted, body: Mapping[str, Any]) -> dict[str, Any]:
         "type": "message",
         "role": "assistant",
         "model": body["model"],
-        "content": [{"type": "text", "text": answer.text}] if answer.text else [],
-        "stop_reason": answer.stop_reason,
+        "content": _content(answer),
+        "stop_reason": _stop_reason(answer),
         "stop_sequence": None,
         "usage": {
             "input_tokens": answer.input_tokens,
@@ -279,6 +357,19 @@ def _message(answer: Scripted, body: Mapping[str, Any]) -> dict[str, Any]:
             "cache_creation_input_tokens": answer.cache_write_tokens,
         },
     }
+
+
+def _stop_reason(answer: Scripted) -> str:
+    is_call = answer.code is not None and answer.stop_reason == "end_turn"
+    return "tool_use" if is_call else answer.stop_reason
+
+
+def _content(answer: Scripted) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = [{"type": "text", "text": answer.text}] if answer.text else []
+    if answer.code is not None:
+        call = {"type": "tool_use", "id": answer.tool_id, "name": answer.tool}
+        content.append({**call, "input": {"code": answer.code}})
+    return content
 
 
 def _events(answer: Scripted, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -293,30 +384,70 @@ def _events(answer: Scripted, body: Mapping[str, Any]) -> Iterator[dict[str, Any
             delta = {"type": "text_delta", "text": answer.text[start : start + 40]}
             yield {"type": "content_block_delta", "index": 0, "delta": delta}
         yield {"type": "content_block_stop", "index": 0}
-    stop = {"stop_reason": answer.stop_reason, "stop_sequence": None}
+    if answer.code is not None:
+        at = 1 if answer.text else 0
+        block = {**_content(answer)[-1], "input": {}}
+        yield {"type": "content_block_start", "index": at, "content_block": block}
+        said = json.dumps({"code": answer.code})
+        for start in range(0, len(said), 20):
+            delta = {"type": "input_json_delta", "partial_json": said[start : start + 20]}
+            yield {"type": "content_block_delta", "index": at, "delta": delta}
+        yield {"type": "content_block_stop", "index": at}
+    stop = {"stop_reason": _stop_reason(answer), "stop_sequence": None}
     yield {"type": "message_delta", "delta": stop, "usage": {"output_tokens": answer.output_tokens}}
     yield {"type": "message_stop"}
 
 
 def _completion(answer: Scripted, body: Mapping[str, Any]) -> dict[str, Any]:
-    prompt = answer.input_tokens + answer.cache_read_tokens
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text}
+    if answer.code is not None:
+        message["tool_calls"] = [_chat_call(answer)]
     return {
         "id": "chatcmpl-test",
         "object": "chat.completion",
         "model": body["model"],
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": answer.text},
-                "finish_reason": _FINISH_REASONS.get(answer.stop_reason, "stop"),
-            }
-        ],
-        "usage": {
-            "prompt_tokens": prompt,
-            "completion_tokens": answer.output_tokens,
-            "total_tokens": prompt + answer.output_tokens,
-            "prompt_tokens_details": {"cached_tokens": answer.cache_read_tokens},
-        },
+        "choices": [{"index": 0, "message": message, "finish_reason": _finish_reason(answer)}],
+        **({"usage": _chat_usage(answer)} if answer.has_usage else {}),
+    }
+
+
+def _pieces(answer: Scripted, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The chunks of one streamed completion: text in pieces, the end, the usage if it was asked for."""
+
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return {"object": "chat.completion.chunk", "model": body["model"], "choices": [choice]}
+
+    yield chunk({"role": "assistant", "content": ""})
+    for start in range(0, len(answer.text), 40):
+        yield chunk({"content": answer.text[start : start + 40]})
+    if answer.code is not None:
+        call = _chat_call(answer)
+        said, call["function"]["arguments"] = call["function"]["arguments"], ""
+        yield chunk({"tool_calls": [{"index": 0, **call}]})
+        for start in range(0, len(said), 20):
+            yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": said[start : start + 20]}}]})
+    yield chunk({}, _finish_reason(answer))
+    if answer.has_usage and (body.get("stream_options") or {}).get("include_usage"):
+        yield {"object": "chat.completion.chunk", "choices": [], "usage": _chat_usage(answer)}
+
+
+def _chat_call(answer: Scripted) -> dict[str, Any]:
+    function = {"name": answer.tool, "arguments": json.dumps({"code": answer.code})}
+    return {"id": answer.tool_id, "type": "function", "function": function}
+
+
+def _finish_reason(answer: Scripted) -> str:
+    return _FINISH_REASONS.get(_stop_reason(answer), "stop")
+
+
+def _chat_usage(answer: Scripted) -> dict[str, Any]:
+    prompt = answer.input_tokens + answer.cache_read_tokens
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": answer.output_tokens,
+        "total_tokens": prompt + answer.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": answer.cache_read_tokens},
     }
 
 

@@ -1,0 +1,191 @@
+"""Checks JSON against a JSON Schema that a model wrote, in a process that can be ended.
+
+Owns what such a schema may be (bounded, no reference to anywhere else) and the process that does the
+checking (``json_schema_child.py``): a pattern can take for ever, and references can multiply without end, so
+none of it runs in the runner. Relies on jsonschema, in that process only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from loop_runner.errors import EnvironmentFault
+from loop_runner.process import kill_group
+
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_SCHEMA_DEPTH = 40
+MAX_JSON_BYTES = 4 * 1024 * 1024
+CHECK_TIMEOUT_S = 5.0
+_START_TIMEOUT_S = 30.0
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+
+
+class BadSchemaError(Exception):
+    """The schema itself cannot be used; the text says why, for the model that wrote it."""
+
+
+def encode(schema: Mapping[str, Any]) -> str:
+    """``schema`` as JSON. Raises ``BadSchemaError``: it is too large, too deep or points elsewhere."""
+    try:
+        text = json.dumps(schema, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadSchemaError(f"it is not JSON: {error}") from None
+    if len(text) > MAX_SCHEMA_BYTES:
+        raise BadSchemaError(f"it is longer than {MAX_SCHEMA_BYTES:,} characters")
+    for key, value, depth in _entries(schema):
+        if depth > MAX_SCHEMA_DEPTH:
+            raise BadSchemaError(f"it is nested deeper than {MAX_SCHEMA_DEPTH} levels")
+        if key in _REFERENCES and isinstance(value, str) and not value.startswith("#"):
+            raise BadSchemaError(f"{key} may only point into the schema itself (#/$defs/...)")
+        if key == "$id" and isinstance(value, str):
+            raise BadSchemaError("$id is not supported: references start with #")
+    return text
+
+
+def _entries(schema: Any) -> Iterator[tuple[str, Any, int]]:
+    """Every key with its value and its depth, wherever it stands."""
+    waiting: list[tuple[str, Any, int]] = [("", schema, 0)]
+    while waiting:
+        key, value, depth = waiting.pop()
+        yield key, value, depth
+        if isinstance(value, Mapping):
+            waiting += [(inner, each, depth + 1) for inner, each in value.items()]
+        elif isinstance(value, list):
+            waiting += [("", each, depth + 1) for each in value]
+
+
+def read_json(text: str) -> Any:
+    """The JSON value in a model's reply: alone, in a fence, or the first object or list in it.
+
+    Raises ``ValueError`` when there is none.
+    """
+    if len(text) > MAX_JSON_BYTES:
+        raise ValueError(f"the reply is longer than {MAX_JSON_BYTES:,} characters")
+    first: ValueError | None = None
+    for candidate in _candidates(text):
+        try:
+            return _decode(candidate)
+        except ValueError as error:
+            first = first or error
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
+    raise ValueError(f"the reply is not JSON ({first})")
+
+
+def _candidates(text: str) -> Iterator[str]:
+    yield text.strip()
+    fences = text.split("```")
+    for inside in fences[1::2]:
+        yield inside.partition("\n")[2].strip() if "\n" in inside else inside.strip()
+    starts = [at for at in (text.find("{"), text.find("[")) if at >= 0]
+    if starts:
+        begin = min(starts)
+        end = max(text.rfind("}"), text.rfind("]"))
+        yield text[begin : end + 1]
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+class SchemaChecker:
+    """Says whether values fit a schema. Safe from any thread, one check at a time; ends with ``close``."""
+
+    def __init__(self, timeout_s: float = CHECK_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def check(self, schema: str, value: str) -> str:
+        """Why the JSON text ``value`` does not fit the JSON text ``schema``; "" when it does.
+
+        Raises ``BadSchemaError`` when the schema is none, or when nobody can tell within the time-out.
+        """
+        with self._lock:
+            was_running = self._process is not None
+            reply = self._exchange(f"{schema}\n{value}\n".encode("utf-8", "replace"), was_running)
+        if reply.get("bad_schema"):
+            raise BadSchemaError(str(reply["bad_schema"]))
+        return str(reply["problem"])
+
+    def close(self) -> None:
+        """End the process; more than once is fine."""
+        with self._lock:
+            self._end()
+
+    def _exchange(self, data: bytes, was_running: bool) -> dict[str, Any]:
+        process = self._process or self._start()
+        deadline = time.monotonic() + self._timeout_s + (0.0 if was_running else _START_TIMEOUT_S)
+        try:
+            self._write(process, data, deadline)
+            line = self._read_line(process, deadline)
+        except OSError:
+            line = b""
+        if not line.endswith(b"\n"):
+            self._end()
+            raise BadSchemaError(
+                f"checking a reply against it took too long (over {self._timeout_s:g} s) or too much"
+            )
+        return dict(json.loads(line))
+
+    def _write(self, process: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
+        assert process.stdin is not None
+        fd, left = process.stdin.fileno(), memoryview(data)
+        while left and (seconds := deadline - time.monotonic()) > 0:
+            if select.select([], [fd], [], seconds)[1]:
+                left = left[os.write(fd, left[: select.PIPE_BUF]) :]
+
+    def _read_line(self, process: subprocess.Popen[bytes], deadline: float) -> bytes:
+        assert process.stdout is not None
+        fd, line = process.stdout.fileno(), b""
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([fd], [], [], left)[0]:
+                break
+            piece = os.read(fd, 1 << 16)
+            if not piece:
+                break
+            line += piece
+        return line
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        program = Path(__file__).with_name("json_schema_child.py")
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(program)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={"LANG": "C.UTF-8"},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EnvironmentFault(
+                f"the program that checks schemas could not be started: {error}",
+                why="a reply to llm_query(schema=...) is checked before it is used",
+            ) from error
+        return self._process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            kill_group(process.pid)
+            for stream in (process.stdin, process.stdout):
+                assert stream is not None
+                try:
+                    stream.close()
+                except OSError:
+                    continue  # what was not written is not wanted any more
+            process.wait()

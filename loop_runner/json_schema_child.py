@@ -1,0 +1,56 @@
+"""Runs as a program: checks JSON values against JSON Schemas, so that its parent can end it.
+
+Reads two lines for each check (schema, value), writes one: ``{"problem": ""}`` or ``{"bad_schema": ...}``.
+Imports jsonschema and nothing of this package: it is started by its path.
+"""
+
+import json
+import resource
+import sys
+from typing import Any
+
+import jsonschema
+import referencing
+
+_MAX_MEMORY_BYTES = 2 * 1024**3
+_MAX_CHARS = 500
+
+
+def main() -> None:
+    """Answer requests until the parent goes away."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = _MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, _MAX_MEMORY_BYTES)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    known: dict[str, Any] = {}
+    lines = sys.stdin.buffer
+    while schema := lines.readline():
+        reply = _check(known, schema.decode("utf-8", "replace"), lines.readline())
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+def _check(known: dict[str, Any], schema: str, value: bytes) -> dict[str, str]:
+    try:
+        if schema not in known:
+            known.clear()  # a batch has one schema
+            known[schema] = _validator(json.loads(schema))
+        error = jsonschema.exceptions.best_match(known[schema].iter_errors(json.loads(value)))
+    except jsonschema.SchemaError as wrong:
+        return {"bad_schema": f"{wrong.message[:_MAX_CHARS]} (at {wrong.json_path})"}
+    except referencing.exceptions.Unresolvable as wrong:
+        return {"bad_schema": f"a reference leads nowhere: {str(wrong)[:_MAX_CHARS]}"}
+    except (RecursionError, MemoryError):
+        return {"bad_schema": "its references lead round in a circle, or it takes too much memory"}
+    except Exception as wrong:  # noqa: BLE001 - the border: jsonschema meets whatever a model wrote
+        return {"bad_schema": f"{type(wrong).__name__}: {str(wrong)[:_MAX_CHARS]}"}
+    return {"problem": "" if error is None else f"{error.message[:_MAX_CHARS]} (at {error.json_path})"}
+
+
+def _validator(schema: Any) -> Any:
+    jsonschema.Draft202012Validator.check_schema(schema)
+    # An empty registry: a reference to anywhere else is never fetched.
+    return jsonschema.Draft202012Validator(schema, registry=referencing.Registry())
+
+
+if __name__ == "__main__":
+    main()
