@@ -47,6 +47,8 @@ def test_an_unchanged_fork_that_is_resumed_ends_with_the_tree_of_the_source(plac
     listed = {line.split("\t")[1]: line for line in git(run, "ls-tree", "-r", "HEAD").splitlines()}
     forked = {line.split("\t")[1]: line for line in git(new, "ls-tree", "-r", "HEAD").splitlines()}
     assert forked.pop("forks.json")
+    # The proof names the tree that was verified, and ``forks.json`` is in it.
+    assert forked.pop("proof.json") != listed.pop("proof.json")
     assert forked == listed
 
 
