@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from loop_runner.kernel.checker import Checker, as_run
-from loop_runner.kernel.lm_handler import SubModel
+from loop_runner.kernel.lm_handler import Delegate, Delegation, SubModel
 from loop_runner.records import CellEnd, CellLog, PastCell, Snapshot, Variable
 
 _CPU_SHARE = 12  # of what a cell may take: 10 seconds of work as things are set
@@ -37,7 +37,9 @@ class Replays:
     """Tries and keeps in mind what can be made again. Not thread-safe, but for ``recorder``."""
 
     def __init__(self, checker: Checker, sub_model: SubModel, timeout_s: float) -> None:
-        self.recorder = Recorder(sub_model)
+        self.recorder = (
+            RecordingDelegate(sub_model) if isinstance(sub_model, Delegate) else Recorder(sub_model)
+        )
         self._checker = checker
         self._cpu_s = timeout_s / _CPU_SHARE
         self.wall_s = timeout_s / 2  # what making all of them again at a start may take
@@ -190,3 +192,27 @@ class Recorder:
         """What was answered since the last call, in an order that does not depend on who was quicker."""
         answers, self._answers = self._answers, {}
         return tuple((prompt, reply) for prompt in sorted(answers) for reply in answers[prompt] if reply)
+
+
+class RecordingDelegate(Recorder):
+    """A ``Recorder`` of a sub-model that can do more.
+
+    What else it answers is not kept: a cell that asked for a schema, another model or a child session is not
+    run again.
+    """
+
+    def __init__(self, sub_model: Delegate) -> None:
+        super().__init__(sub_model)
+        self._delegate = sub_model
+
+    async def query_as(self, prompt: str, schema: Mapping[str, Any] | None, model: str) -> str:
+        """As the sub-model's."""
+        return await self._delegate.query_as(prompt, schema, model)
+
+    async def session(self, task: Delegation) -> tuple[str, str]:
+        """As the sub-model's."""
+        return await self._delegate.session(task)
+
+    def left(self) -> Mapping[str, int | float | None]:
+        """As the sub-model's."""
+        return self._delegate.left()
