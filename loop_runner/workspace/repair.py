@@ -256,6 +256,8 @@ class _Repair:
         ends = sorted(each.oid for each in commits if gone & set(each.parents))
         path = self.git_dir / "shallow"
         known = fsck.read_text(path).split()
+        # With this folder there, the history is known to have been cut by a repair: see ``require_git_dir``.
+        (self.git_dir / "loop-runner" / "damaged").mkdir(parents=True, exist_ok=True)
         durable.replace(path, "".join(f"{oid}\n" for oid in sorted({*known, *ends})).encode())
         self.steps.append(f"{len(lost)} older commits are lost: the history now begins after them")
 

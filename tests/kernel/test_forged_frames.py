@@ -401,7 +401,7 @@ def test_the_host_survives_every_forged_dialogue(real_frames, loop, tmp_path, mo
                 print(f"seed {SEED}, dialogue {number}, {kind}, {way}: {data[:500]!r}")
                 raise
             ends[end] = ends.get(end, 0) + 1
-            assert time.monotonic() - began < 5, (SEED, number, kind, way)
+            assert time.monotonic() - began < 12, (SEED, number, kind, way)
             if number == 200:
                 before = resident_bytes(), len(os.listdir("/proc/self/fd"))
         after = resident_bytes(), len(os.listdir("/proc/self/fd"))
