@@ -18,12 +18,25 @@ from loop_runner.errors import ConfigError
 from loop_runner.records import KernelSettings
 
 Reentry = Literal["fresh", "continue"]
+SessionKind = Literal["repl", "command", "hook"]
 
 _WHY_A_TASK_FILE = "it says what to do, on which files, and what must hold before it is done"
 _REFERENCE = "docs/task-file.md describes every key"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MEGABYTES = {"": 1, "mb": 1, "gb": 1024, "m": 1, "g": 1024}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """The agent of a task with ``session: command`` or ``hook``."""
+
+    command: tuple[str, ...] = ()  # its program and arguments; empty: a person starts it
+    repository: str | None = None  # whose files it works on: a git repository; None: the task file's own
+    folder: str | None = None  # ``hook``: the folder that it works in
+    skip: tuple[str, ...] = (".git", "node_modules", "__pycache__", ".venv")  # names that are not kept
+    timeout_s: float = 3600.0  # how long it may neither stop nor end
+    patience: float = 1.0  # how long a failing provider is waited for, as a factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,15 @@ class Task:
     budget: Budget = field(default_factory=Budget)
     reentry: Reentry = "fresh"
     kernel: KernelSettings = field(default_factory=KernelSettings)
+    session: SessionKind = "repl"
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    stop_hooks: tuple[str | Mapping[str, Any], ...] = ()
     run_dir: Path | None = None
+
+    @property
+    def is_agent(self) -> bool:
+        """A program of the user's does the work, not a session of ours."""
+        return self.session != "repl"
 
 
 class _Bad(Exception):  # noqa: N818 - a value that does not fit, caught where its line is known
@@ -121,6 +142,19 @@ def _list_of_modules(value: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
+def _words(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+        raise _Bad("a list of texts: a program and its arguments")
+    return tuple(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) and item and "/" not in item for item in items):
+        raise _Bad("a list of names of files or folders")
+    return tuple(items)
+
+
 @dataclass(frozen=True, slots=True)
 class _Section:
     """A mapping inside the task file; ``names`` maps its keys to field names where they differ."""
@@ -166,6 +200,20 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
         KernelSettings,
         {"memory": "memory_mb"},
     ),
+    "session": _one_of("repl", "command", "hook"),
+    "agent": _Section(
+        {
+            "command": _words,
+            "repository": _text,
+            "folder": _text,
+            "skip": _names,
+            "timeout": _duration,
+            "patience": _positive,
+        },
+        AgentSettings,
+        {"timeout": "timeout_s"},
+    ),
+    "stop_hooks": _list_of_specs,
     "run_dir": _text,
     "task_dir": _text,  # written by the runner into a run's own copy, so that relative paths keep their base
 }
@@ -213,6 +261,7 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
             why="a run ends when a verifier accepts its answer; without one nothing could ever be verified",
             hint="add `verifiers:` with at least one of citations, command, contains, regex",
         )
+    _check_agent(checked, label)
     run_dir = checked.pop("run_dir", None)
     return Task(
         prompt=prompt,
@@ -220,6 +269,22 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
         run_dir=None if run_dir is None else Path(run_dir).expanduser(),
         **checked,
     )
+
+
+def _check_agent(checked: Mapping[str, Any], label: str) -> None:
+    session, agent = checked.get("session", "repl"), checked.get("agent", AgentSettings())
+    if session == "command" and not agent.command:
+        raise ConfigError(
+            f"{label}: `session: command` needs `agent.command`",
+            why="it says which agent does the work",
+            hint='for example agent: {command: [claude, -p, --settings, "{settings}"]}',
+        )
+    if session == "repl" and "agent" in checked:
+        raise ConfigError(
+            f"{label}: `agent` is there and `session` is not `command`",
+            why="the agent would never be started",
+            hint="add `session: command`, or remove `agent`",
+        )
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -258,6 +323,9 @@ def dump_task(task: Task) -> str:
         "budget": _dump_section(task.budget, "budget"),
         "reentry": task.reentry,
         "kernel": _dump_section(task.kernel, "kernel"),
+        "session": task.session,
+        "agent": _dump_section(task.agent, "agent") if task.session != "repl" else {},
+        "stop_hooks": [_plain(spec) for spec in task.stop_hooks],
         "task_dir": str(task.base_dir),
     }
     kept = {key: value for key, value in data.items() if value not in (None, [], {})}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from loop_runner import reentry, text
 from loop_runner.budget import Ledger
@@ -59,6 +60,14 @@ class Models:
     window_tokens: int
 
 
+class RunsPass(Protocol):
+    """What a pass is to the loop: ``Session``, or an agent of the user's."""
+
+    def run(self, answer: Answer) -> SessionEnd:
+        """Run until there is something to verify, commit it, and say why it ended."""
+        ...
+
+
 class Loop:
     """One run, from wherever its workspace stands."""
 
@@ -75,7 +84,11 @@ class Loop:
         ledger: Ledger,
         trace: Trace,
         should_stop: Callable[[], bool] = lambda: False,
+        open_agent_pass: Callable[[int, bool, bytes], RunsPass] | None = None,
     ) -> None:
+        self._open_agent_pass = (
+            open_agent_pass  # (pass, its turn is committed, prompt); None: a session of ours
+        )
         self._task = task
         self._inputs = inputs
         self._workspace = workspace
@@ -119,7 +132,7 @@ class Loop:
         for lost in self._kernel.start(snapshot, self._committed_answer()):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
 
-    def _session(self, number: int, head: Checkpoint) -> Session:
+    def _session(self, number: int, head: Checkpoint) -> RunsPass:
         """The session of pass ``number``, with the turns that are committed already."""
         folder = f"passes/{number:04d}"
         injected = self._workspace.read(f"{folder}/injected.md") if head.turn else None
@@ -133,6 +146,8 @@ class Loop:
             )
             injected = prompt.encode()
         self._tell("pass_started", injected.decode(), number)
+        if self._open_agent_pass is not None:
+            return self._open_agent_pass(number, head.turn > 0, injected)
         return Session(
             SessionSettings(
                 pass_number=number,

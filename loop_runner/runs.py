@@ -6,25 +6,28 @@ and never reads the environment: the caller passes it in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
-from loop_runner import config, inputs, prompts, verify
+from loop_runner import agent_runs, config, inputs, prompts, verify
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Listener, Trace
+from loop_runner.hooks import external as hooks
+from loop_runner.hooks.agent import Agent, NoKernel
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.loop import Loop, Models
 from loop_runner.model import prices, registry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile, profile
-from loop_runner.records import Call, Checkpoint, Inputs, Message, Outcome
+from loop_runner.records import Call, Checkpoint, Inputs, KernelSettings, Message, Outcome
 from loop_runner.session import SubCalls
 from loop_runner.stop_hook import StopHook
-from loop_runner.workspace.history import parsing
+from loop_runner.workspace.history import History, parsing
 from loop_runner.workspace.workspace import Workspace
 
 _SHOWN_SKIPPED = 20
@@ -45,19 +48,37 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
 
     Raises ``ConfigError`` for inputs, models or verifiers that cannot work, before anything is created.
     """
-    task = _with_models(task, around.env)
-    texts = inputs.load(task.inputs, task.base_dir)
+    with _created(task, folder, around.env) as (settled, texts, workspace):
+        return _run(settled, texts, workspace, around, folder)
+
+
+def create(task: Task, folder: Path, env: Mapping[str, str]) -> None:
+    """Create the run folder ``folder`` for ``task`` and start nothing: ``resume`` begins with pass 1."""
+    with _created(task, folder, env):
+        return
+
+
+@contextmanager
+def _created(task: Task, folder: Path, env: Mapping[str, str]) -> Iterator[tuple[Task, Inputs, Workspace]]:
+    task = _with_models(task, env)
+    texts = inputs.load(task.inputs, task.base_dir) if task.inputs or not task.is_agent else Inputs(())
     verify.build(task.verifiers, task.base_dir)
-    _check_models(task, around.env)
+    hooks.build(task.stop_hooks, task.base_dir)
+    _check_models(task, env)
+    model_files, about = agent_runs.beginning(task)
     files = {
         "task.yaml": config.dump_task(task).encode(),
         "prompt.md": task.prompt.encode(),
-        "system.md": _system_prompt(task, texts).encode(),
-        **_example_files(task),
+        **({} if task.is_agent else {"system.md": _system_prompt(task, texts).encode()}),
+        **({} if task.is_agent else _example_files(task)),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
+        **about,
     }
-    with Workspace.create(folder, name=task.name, files=files) as workspace:
-        return _run(task, texts, workspace, around, folder)
+    scope = agent_runs.scope(task, folder)
+    with Workspace.create(
+        folder, name=task.name, files=files, model_files=model_files, scope=scope
+    ) as workspace:
+        yield task, texts, workspace
 
 
 def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, object], ...] = ()) -> Outcome:
@@ -65,9 +86,10 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
 
     ``overrides`` change the frozen task for this process only (a larger budget, say).
     """
-    with Workspace.open(folder) as workspace:
-        source = _text(workspace, "task.yaml")
-        task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
+    with History(folder) as history, parsing(folder, "task.yaml"):
+        source = (history.read("task.yaml") or b"").decode()
+    task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
+    with Workspace.open(folder, scope=agent_runs.scope(task, folder)) as workspace:
         task = replace(task, prompt=_text(workspace, "prompt.md"))
         texts = inputs.from_json(_text(workspace, "inputs.json"), task.base_dir)
         _refuse_changed_inputs(texts)
@@ -77,7 +99,7 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
 
 def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, folder: Path) -> Outcome:
     root, sub = _models(task)
-    sizes = profile(registry.profile_name(root))
+    sizes = profile(registry.profile_name(root) if root else "standard")
     ledger = Ledger(task.budget, workspace.spend(prices.price))
     with ExitStack() as stack:
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
@@ -96,23 +118,52 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
         settings = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
         )
-        kernel = Kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
+        kernel, agent = _worker(task, settings, texts, workspace, sub_calls, switchboard, around, trace)
         stack.callback(kernel.close)
+        if agent is not None:
+            stack.callback(agent.close)
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
         system = _text(workspace, "system.md")
-        return Loop(
+        window = registry.window_tokens(root) if root else 0
+        outcome = Loop(
             task,
             inputs=texts,
             workspace=workspace,
-            models=Models(root, system, _example(workspace), sizes, registry.window_tokens(root)),
+            models=Models(root, system, _example(workspace), sizes, window),
             switchboard=switchboard,
             kernel=kernel,
-            stop_hook=StopHook(verify.build(task.verifiers, task.base_dir)),
+            stop_hook=StopHook(
+                (
+                    *verify.build(task.verifiers, task.base_dir),
+                    *hooks.build(task.stop_hooks, task.base_dir),
+                )
+            ),
             ledger=ledger,
             trace=trace,
             should_stop=around.should_stop,
+            open_agent_pass=None if agent is None else agent_runs.passes(agent, workspace, ledger, trace),
         ).run()
+        if agent is not None:
+            agent.close(agent_runs.notice(outcome))
+        return outcome
+
+
+def _worker(
+    task: Task,
+    settings: KernelSettings,
+    texts: Inputs,
+    workspace: Workspace,
+    sub_calls: SubCalls,
+    switchboard: Switchboard,
+    around: Surroundings,
+    trace: Trace,
+) -> tuple[Kernel, Agent | None]:
+    """Who does the work of the passes: a kernel of ours, or an agent of the user's."""
+    if not task.is_agent:
+        return Kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop), None
+    agent = agent_runs.agent(task, workspace, around.env, trace, around.should_stop)
+    return cast("Kernel", NoKernel()), agent
 
 
 def _text(workspace: Workspace, path: str) -> str:
@@ -129,7 +180,7 @@ def _models(task: Task) -> tuple[str, str]:
 
 def _check_models(task: Task, env: Mapping[str, str]) -> None:
     """Refuse a model that cannot answer before anything is made, paid or changed."""
-    for model in dict.fromkeys(_models(task)):
+    for model in dict.fromkeys(filter(None, _models(task))):
         registry.check(model, base_dir=task.base_dir, env=env)
 
 
@@ -159,6 +210,8 @@ def _charge(ledger: Ledger, call: Call) -> None:
 
 def _with_models(task: Task, env: Mapping[str, str]) -> Task:
     """The task with its models settled: named ones, else what the environment and the cache offer."""
+    if task.is_agent and not task.model:
+        return task  # the agent brings its own
     root = task.model or registry.default_model(env)
     return replace(task, model=root, sub_model=task.sub_model or registry.default_sub_model(root))
 

@@ -1,81 +1,45 @@
 """The command line: the only layer that prints, reads argv or exits.
 
-Commands are loaded when they are called, so that ``loop-runner --help`` imports click and nothing heavy.
+Commands are loaded when they are called, so that ``loop-runner --help`` imports click and nothing heavy, and
+``loop-runner hook stop``, which agent clients start at every stop, not even that.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import importlib
 import sys
 
-import click
-
-import loop_runner
-from loop_runner.errors import EnvironmentFault, LoopRunnerError
-
-# name → (module, one line for the list). The line is written once more in each command's own help.
-_COMMANDS = {
-    "run": ("run", "Run a task file until its verifiers accept the answer."),
-    "ask": ("run", "Ask a question about files, without a task file."),
-    "resume": ("run", "Go on with a run from its last commit."),
-    "status": ("look", "Say where a run, or each run here, stands."),
-    "log": ("look", "Print the story of a run, pass by pass."),
-    "show": ("look", "Print the answer of a run, or what happened in one pass."),
-    "models": ("models", "List the models, or fetch a local one."),
-    "doctor": ("doctor", "Check what this machine has and what is missing."),
-}
+TYPE_CHECKING = False  # not from ``typing``, whose import costs a hook more than the rest of it
+if TYPE_CHECKING:
+    from loop_runner.cli.group import main_group
+    from loop_runner.errors import LoopRunnerError
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+def __getattr__(name: str) -> object:
+    if name == "main_group":
+        from loop_runner.cli.group import main_group
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module = importlib.import_module(f"loop_runner.cli.{_COMMANDS[cmd_name][0]}")
-        command = getattr(module, cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            if near and args[0] not in _COMMANDS:
-                raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from error
-            raise
-
-
-@click.group(
-    cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 verified, 2 wrong usage or task file, 3 ended unverified, 4 a gate, the provider "
-    "or the environment is broken, 5 internal error, 130 interrupted.",
-)
-@click.version_option(loop_runner.__version__, prog_name="loop-runner")
-def main_group() -> None:
-    """Run a model unattended until a verifier, not the model, says that the work is done.
-
-    \b
-    Try:  loop-runner ask "What is the default maxsize of functools.lru_cache?" /usr/lib/python3.11
-    """
+        return main_group
+    raise AttributeError(name)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point: run the command and turn every error into a message and an exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:2] == ["hook", "stop"] and not {"-h", "--help"} & set(arguments):
+        from loop_runner.hooks import stop
+
+        sys.exit(stop.main())
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    import errno
+
+    import click
+
+    from loop_runner.cli.group import main_group
+    from loop_runner.errors import LoopRunnerError
+
     try:
         result = main_group.main(args=arguments, prog_name="loop-runner", standalone_mode=False)
     except click.exceptions.Abort:
@@ -90,11 +54,14 @@ def main(argv: list[str] | None = None) -> None:
         code = _report(_disk_full(error), as_json="--json" in arguments) if is_full else _report_bug(error)
     else:
         code = result if isinstance(result, int) else 0
-    sys.exit(code)
+    return code
 
 
 def _report(error: LoopRunnerError, *, as_json: bool) -> int:
+    import contextlib
+
     from loop_runner.cli import output
+    from loop_runner.errors import LoopRunnerError
 
     output.note(f"loop-runner: {error}")
     if as_json:
@@ -113,6 +80,8 @@ def _report(error: LoopRunnerError, *, as_json: bool) -> int:
 
 def _disk_full(error: Exception) -> LoopRunnerError:
     """A full disk outside the run folder: the folder for temporary files, most likely."""
+    from loop_runner.errors import EnvironmentFault
+
     return EnvironmentFault(
         f"the disk is full: {error}",
         why="the step that needed the space could not be taken; what was committed is safe",
@@ -125,6 +94,7 @@ def _report_bug(error: Exception) -> int:
     import tempfile
     import traceback
 
+    import loop_runner
     from loop_runner.cli import output
 
     details = [f"loop-runner {loop_runner.__version__}, Python {sys.version}\n"]
