@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The stop hook of loop-runner, started straight from this folder: what the clients' settings name.
 
-Any Python from 3.9 up can run it, without site-packages: it asks the loop that owns the session, and prints {}
-when none does.
+Any Python from 3.9 up can run it, without site-packages: it asks the loop that owns the session, and prints
+{} when none does.
 """
 
 import os

@@ -12,9 +12,16 @@ PACKAGE = Path(__file__).parent.parent / "loop_runner"
 FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles"}
 MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
 TALKERS = {"model", "kernel", "workspace"}
+# The hook's own process: started at every stop of every session, so it is the standard library and its own.
+HOOK_PROCESS = {"stop", "sessions", "call", "protocol"}
 ALLOWED = {
-    "cli": FLOOR | MIDDLE | TALKERS | {"runs", "verify", "stop_hook", "loop", "session"},
-    "runs": FLOOR | MIDDLE | TALKERS | {"loop", "session", "stop_hook", "verify"},
+    "cli": FLOOR
+    | MIDDLE
+    | TALKERS
+    | {"runs", "agent_runs", "hooks", "verify", "stop_hook", "loop", "session"},
+    "runs": FLOOR | MIDDLE | TALKERS | {"agent_runs", "hooks", "loop", "session", "stop_hook", "verify"},
+    "agent_runs": FLOOR | MIDDLE | {"hooks", "workspace"},
+    "hooks": FLOOR | {"events", "process", "verify", "workspace"},
     "loop": FLOOR | MIDDLE | TALKERS | {"session", "stop_hook", "verify", "reentry"},
     "reentry": FLOOR | MIDDLE | {"workspace"},
     "session": FLOOR | MIDDLE | TALKERS,
@@ -112,6 +119,18 @@ def test_the_files_inside_the_kernel_import_the_standard_library_and_each_other_
                 assert path.stem == "snapshot"
             else:
                 assert top in sys.stdlib_module_names, f"{path.name} imports {name}"
+
+
+def test_the_process_of_the_hook_imports_the_standard_library_and_itself_only():
+    for path in (PACKAGE / "hooks").glob("*.py"):
+        if path.stem not in HOOK_PROCESS:
+            continue
+        for name in imported(path):
+            top = name.split(".")[0]
+            assert top in sys.stdlib_module_names or top == "loop_runner", f"{path.name} imports {name}"
+            if top == "loop_runner":
+                inside = name.removeprefix("loop_runner.hooks.").split(".")[0]
+                assert inside in HOOK_PROCESS, f"{path.name} imports {name}"
 
 
 def test_no_module_on_the_host_imports_pickle():

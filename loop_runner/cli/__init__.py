@@ -10,7 +10,7 @@ import sys
 
 TYPE_CHECKING = False  # not from ``typing``, whose import costs a hook more than the rest of it
 if TYPE_CHECKING:
-    from loop_runner.cli.group import main_group
+    from loop_runner.cli.group import main_group as main_group
     from loop_runner.errors import LoopRunnerError
 
 

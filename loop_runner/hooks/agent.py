@@ -324,7 +324,7 @@ class AgentPass:
             return "interrupted"
         seconds = time.monotonic() - started
         content = cut_middle(handed.text, _MAX_ANSWER_CHARS) or _SILENT
-        about = {key: value for key, value in asdict(handed).items() if key not in ("text",)}
+        about = {key: value for key, value in asdict(handed).items() if key != "text"}
         turn = TurnRecord(
             pass_number=self._number,
             number=1,

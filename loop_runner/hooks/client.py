@@ -1,5 +1,4 @@
-"""Starts an agent client and watches it: its own process group, its output kept to a cap, an end that is
-waited for.
+"""Starts an agent client and watches it: its own process group, a capped output, an end that is waited for.
 
 The client is the user's own program, started by the user's own task: it gets the user's environment, with
 the run's address added and what would make it give up taken away. Never uses a shell.

@@ -1,4 +1,4 @@
-"""Where a running loop listens for stop hooks: one loopback address, for the command and for Claude's HTTP form.
+"""Where a running loop listens for stop hooks: a loopback address, for the command and Claude's HTTP form.
 
 Owns the token and the file that tells hooks of this run where to ask. Whoever asks must know the token; all
 that is answered is a decision. Never decides: it hands events to whoever was given, in a thread each.

@@ -1,8 +1,8 @@
 """Stop hooks of others: programs that speak the clients' protocol, asked after the verifiers.
 
-Owns what such a program is given and what its answer means. Here a hook fails closed: one that crashes, prints
-something else or does not end is a broken gate, and the run stops without judging the answer. A program is
-run as ``command`` verifiers are: in a folder of its own, without a shell and without the runner's environment.
+Owns what such a program is given and what its answer means. Here a hook fails closed: one that crashes,
+prints something else or does not end is a broken gate, and the run stops without judging the answer. A
+program is run as ``command`` verifiers are: without a shell and without the runner's environment.
 """
 
 from __future__ import annotations

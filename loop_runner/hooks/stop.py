@@ -1,9 +1,9 @@
 """The hook's own process: ``loop-runner hook stop``, started by an agent client whenever it wants to end.
 
-Reads the payload on standard input, finds the run that owns the session, asks the loop of that run and hands
-its answer on. With no loop it prints ``{}`` at once. It always exits 0 and prints one JSON object: a hook that
-crashes is a hook that lets through, and the loop verifies by itself once the client has gone. Imports the
-standard library only; never starts a shell.
+Reads the payload on standard input, finds the run that owns the session, asks the loop of that run and
+hands its answer on. With no loop it prints ``{}`` at once. It always exits 0 and prints one JSON object: a
+hook that crashes is a hook that lets through, and the loop verifies by itself once the client has gone.
+Imports the standard library only; never starts a shell.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ API_ERROR = json.dumps(
 def endings(folder):
     with History(folder) as history:
         paths = [path for path in history.files("passes/") if path.endswith("agent.json")]
-        return [json.loads(history.read(path))["ending"] for path in paths]
+        return [json.loads(history.read(path) or b"{}")["ending"] for path in paths]
 
 
 def test_the_client_is_blocked_with_the_prompt_and_what_failed_until_a_verifier_accepts(tmp_path, env):
