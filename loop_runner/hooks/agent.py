@@ -33,6 +33,7 @@ from loop_runner.workspace.workspace import Workspace
 
 _STEP_S = 0.1
 _LAST_CHANCE_S = 60.0  # for a client to end after it was let
+_SAME_STOP_S = 2.0  # how much later a second hook of ours may ask about a stop that is decided
 _FAILURES = 3  # in a row, before the run stops
 _RETRY_S = 5.0
 _MAX_ANSWER_CHARS = 200_000
@@ -46,11 +47,18 @@ class _Asked:
     event: protocol.Event
     decided: threading.Event = field(default_factory=threading.Event)
     decision: Decision = ALLOW
+    decided_at: float = 0.0
 
     def answer(self, decision: Decision) -> None:
         """Let the client hear ``decision``."""
-        self.decision = decision
+        self.decision, self.decided_at = decision, time.monotonic()
         self.decided.set()
+
+    def is_same_stop(self, event: protocol.Event) -> bool:
+        """Nothing in a payload numbers a stop; a client has waited for all its hooks before it goes on."""
+        if event != self.event:
+            return False
+        return not self.decided.is_set() or time.monotonic() - self.decided_at < _SAME_STOP_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ class Agent:
         self._session_id = session_id  # the one that is listened to; None: the first that speaks
         self._inbox: queue.Queue[_Asked] = queue.Queue()
         self._asked: _Asked | None = None  # the one that the loop is deciding about
+        self._latest: _Asked | None = None
         self._lock = threading.Lock()
         self._is_open = True
         self._process: ClientProcess | None = None
@@ -106,10 +115,11 @@ class Agent:
         with self._lock:
             if not self._is_open or not self._is_ours(event) or event.kind != "stop":
                 return ALLOW
-            # Two hooks of ours in one client (a plugin and a settings file, say) ask the same at once.
-            same = self._asked is not None and self._asked.event == event and not self._asked.decided.is_set()
-            asked = self._asked if same and self._asked is not None else _Asked(event)
-            if not same:
+            # Two hooks of ours in one client (a plugin and a settings file, say) ask the same of one stop.
+            if self._latest is not None and self._latest.is_same_stop(event):
+                asked = self._latest
+            else:
+                asked = self._latest = _Asked(event)
                 self._inbox.put(asked)
         asked.decided.wait()
         return asked.decision
