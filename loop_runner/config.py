@@ -324,12 +324,18 @@ def dump_task(task: Task) -> str:
         "reentry": task.reentry,
         "kernel": _dump_section(task.kernel, "kernel"),
         "session": task.session,
-        "agent": _dump_section(task.agent, "agent") if task.session != "repl" else {},
+        "agent": _dump_agent(task),
         "stop_hooks": [_plain(spec) for spec in task.stop_hooks],
         "task_dir": str(task.base_dir),
     }
     kept = {key: value for key, value in data.items() if value not in (None, [], {})}
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _dump_agent(task: Task) -> dict[str, Any]:
+    if not task.is_agent:
+        return {}
+    return {key: value for key, value in _dump_section(task.agent, "agent").items() if value != []}
 
 
 def _plain(value: Any) -> Any:

@@ -101,6 +101,7 @@ def start(task_file: Path, session_id: str, folder: Path | None, run_dir: Path |
     from loop_runner import agent_runs, config, runs
     from loop_runner.cli.folders import new_run_folder
     from loop_runner.hooks import sessions
+    from loop_runner.hooks import stop as process
 
     overrides: list[tuple[str, Any]] = [
         ("session", "hook"),
@@ -115,6 +116,8 @@ def start(task_file: Path, session_id: str, folder: Path | None, run_dir: Path |
     run = new_run_folder(task)
     runs.create(task, run, os.environ)
     agent_runs.give_to_session(run, session_id, os.environ, sys.executable)
+    if owner := sessions.owner(os.environ, session_id):
+        process.wake(owner, os.environ)  # so that the first stop need not wait for it
     if as_json:
         output.write_json({"run": str(run), "session": session_id, "prompt": task.prompt})
         return

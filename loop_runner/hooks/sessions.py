@@ -7,11 +7,13 @@ taken over. Owns the folder of these notes and the kill switch. Imports the stan
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping
-from typing import NamedTuple
+
+# Annotations only, and not from ``typing``: at a stop with no loop, each of these would cost more than the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 STOP_FILE = "STOP"  # in the run folder, or in the state folder for all runs: nothing is blocked any more
 RUN_VARIABLE = "LOOP_RUNNER_RUN"
@@ -20,13 +22,20 @@ TOKEN_VARIABLE = "LOOP_RUNNER_TOKEN"  # noqa: S105 - a name, no secret
 _MAX_ID_CHARS = 200
 
 
-class Owner(NamedTuple):
-    """The run that a session belongs to, and how to wake it."""
+class Owner:
+    """The run that a session belongs to, and how to wake it.
 
-    run: str  # absolute path of the run folder
-    token: str | None  # given by the runner that started the client; None: the session is registered
-    python: str = ""  # the interpreter that can run loop-runner, and what it needs on its path
-    python_path: str = ""
+    ``run`` is the absolute path of its folder; ``token`` was given by the runner that started the client, None:
+    the session is registered; ``python`` can run loop-runner, with ``python_path`` on its path.
+    """
+
+    __slots__ = ("python", "python_path", "run", "token")
+
+    def __init__(self, run: str, token: str | None, python: str = "", python_path: str = "") -> None:
+        self.run = run
+        self.token = token
+        self.python = python
+        self.python_path = python_path
 
 
 def state_folder(env: Mapping[str, str]) -> str:
@@ -72,6 +81,8 @@ def register(
     held = _registered(env, session_id)
     if held is not None and held.run != run and os.path.isdir(held.run):
         raise FileExistsError(held.run)
+    import json
+
     path = _path(env, session_id)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     new = f"{path}.{os.getpid()}"
@@ -96,6 +107,8 @@ def is_stopped(env: Mapping[str, str], run: str) -> bool:
 
 
 def _registered(env: Mapping[str, str], session_id: str) -> Owner | None:
+    import json
+
     try:
         with open(_path(env, session_id), encoding="utf-8") as file:
             data = json.load(file)

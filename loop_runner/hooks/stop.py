@@ -11,12 +11,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
 
 from loop_runner.hooks import sessions
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+
 _NOTHING = b"{}"
 _WAKE_S = 30.0
+_LOST_RACE_S = 3.0
 _STEP_S = 0.05
 _LOG_BYTES = 256 * 1024
 
@@ -64,7 +69,7 @@ def _ask(owner: sessions.Owner, payload: bytes, env: Mapping[str, str], event: o
         # no such owner: its loop is started again, from its last commit.
         if owner.token is not None or getattr(event, "kind", "") != "stop":
             return _NOTHING
-    _wake(owner, env)
+    woken = wake(owner, env)
     deadline = time.monotonic() + _WAKE_S
     while True:
         try:
@@ -72,17 +77,19 @@ def _ask(owner: sessions.Owner, payload: bytes, env: Mapping[str, str], event: o
         except call.NobodyListens:
             if time.monotonic() > deadline:
                 raise
+            if woken.poll() is not None:  # or another hook woke one first: that one has the lock
+                deadline = min(deadline, time.monotonic() + _LOST_RACE_S)
             time.sleep(_STEP_S)
 
 
-def _wake(owner: sessions.Owner, env: Mapping[str, str]) -> None:
+def wake(owner: sessions.Owner, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start the loop of a registered session; it ends by itself when the run does."""
     import subprocess
 
     log = os.path.join(owner.run, ".git", "loop-runner", "serve.log")
     paths = [path for path in (owner.python_path, env.get("PYTHONPATH")) if path]
     with open(log, "ab") as output:
-        subprocess.Popen(
+        return subprocess.Popen(
             [owner.python or sys.executable, "-m", "loop_runner", "hook", "serve", owner.run],
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import yaml
 
 from tests.clients.conftest import ROOT
 from tests.clients.server import Refused, Tool
@@ -71,9 +72,15 @@ def test_a_hook_that_crashes_or_is_switched_off_does_not_make_an_answer_done(pla
 
 
 def test_an_api_error_is_told_apart_and_tried_again(place, claude):
-    place.provider.replies = [Refused(400), "it is 42"]
+    place.provider.replies = [Refused(400)] * 50
     notices = []
-    outcome = place.run(place.task([claude, *HTTP]), listen=lambda event: notices.append(event.text))
+
+    def listen(event):
+        notices.append(event.text)
+        if "api error" in event.text:
+            place.provider.replies = ["it is 42"]
+
+    outcome = place.run(place.task([claude, *HTTP]), listen=listen)
     assert (outcome.status, outcome.spend.passes) == ("verified", 1)
     assert any("api error" in text for text in notices)
 
@@ -142,10 +149,8 @@ def start(name, place):
 
 
 def hook_task(place, name, wanted):
-    path = place.task(["unused"], name=name, verifiers=[{"contains": wanted}], session="hook", passes=10)
-    text = path.read_text().replace("repository: none\n", "")
-    path.write_text(text)
-    return path
+    task = {"name": name, "prompt": "Say it.", "verifiers": [{"contains": wanted}]}
+    (place.folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
 
 
 def test_the_plugin_starts_a_loop_in_its_session_and_no_other_is_taken(place, claude):
