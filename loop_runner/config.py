@@ -56,7 +56,7 @@ class Task:
     kernel: KernelSettings = field(default_factory=KernelSettings)
     session: SessionKind = "repl"
     agent: AgentSettings = field(default_factory=AgentSettings)
-    stop_hooks: tuple[str | Mapping[str, Any], ...] = ()
+    stop_hooks: tuple[str | Sequence[str] | Mapping[str, Any], ...] = ()
     run_dir: Path | None = None
 
     @property
@@ -142,6 +142,12 @@ def _list_of_modules(value: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
+def _list_of_hooks(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str | dict | list) for item in value):
+        raise _Bad("a list of hooks; each is a program with its arguments, or a mapping with `command`")
+    return tuple(value)
+
+
 def _words(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
         raise _Bad("a list of texts: a program and its arguments")
@@ -213,7 +219,7 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
         AgentSettings,
         {"timeout": "timeout_s"},
     ),
-    "stop_hooks": _list_of_specs,
+    "stop_hooks": _list_of_hooks,
     "run_dir": _text,
     "task_dir": _text,  # written by the runner into a run's own copy, so that relative paths keep their base
 }

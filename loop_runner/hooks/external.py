@@ -82,13 +82,16 @@ def payload(submission: Submission) -> dict[str, object]:
     }
 
 
-def build(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> tuple[ExternalHook, ...]:
+Spec = str | Sequence[str] | Mapping[str, Any]
+
+
+def build(specs: Sequence[Spec], base_dir: Path) -> tuple[ExternalHook, ...]:
     """The hooks of a task. Raises ``HookError`` for one that cannot be run."""
     return tuple(_hook(spec, base_dir) for spec in specs)
 
 
-def _hook(spec: str | Mapping[str, Any], base_dir: Path) -> ExternalHook:
-    data = {"command": spec} if isinstance(spec, str) else dict(spec)
+def _hook(spec: Spec, base_dir: Path) -> ExternalHook:
+    data: dict[str, Any] = dict(spec) if isinstance(spec, Mapping) else {"command": spec}
     command, name, timeout = data.pop("command", None), data.pop("name", None), data.pop("timeout_s", 60)
     try:
         words = shlex.split(command) if isinstance(command, str) else command

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-# Annotations only, and not from ``typing``: at a stop with no loop, each of these would cost more than the rest.
+# For annotations only, and not from ``typing``: at a stop with no loop, they would cost more than the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +25,8 @@ _MAX_ID_CHARS = 200
 class Owner:
     """The run that a session belongs to, and how to wake it.
 
-    ``run`` is the absolute path of its folder; ``token`` was given by the runner that started the client, None:
-    the session is registered; ``python`` can run loop-runner, with ``python_path`` on its path.
+    ``run`` is the absolute path of its folder; ``token`` was given by the runner that started the client
+    (None: the session is registered); ``python`` can run loop-runner, with ``python_path`` on its path.
     """
 
     __slots__ = ("python", "python_path", "run", "token")

@@ -22,7 +22,14 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 def main() -> int:
     if os.environ.get(_INSIDE):
         _loopback_up()
-        return subprocess.run([sys.executable, "-m", "pytest", "tests/clients", *sys.argv[1:]]).returncode
+        if "--compare" in sys.argv:
+            from tests.clients import compare
+
+            compare.main()
+            return 0
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "tests/clients", *sys.argv[1:]], check=False
+        ).returncode
     missing = 0
     for client in ("claude", "codex"):
         try:
@@ -35,17 +42,19 @@ def main() -> int:
     inside = [sys.executable, "-m", "tests.clients", *sys.argv[1:]]
     alone = ["unshare", "--user", "--map-root-user", "--net"]
     try:
-        has_namespaces = subprocess.run([*alone, "true"], capture_output=True).returncode == 0
+        has_namespaces = subprocess.run([*alone, "true"], capture_output=True, check=False).returncode == 0
     except OSError:
         has_namespaces = False
     if has_namespaces:
-        return subprocess.run([*alone, *inside], env={**os.environ, _INSIDE: "1"}).returncode
+        return subprocess.run([*alone, *inside], env={**os.environ, _INSIDE: "1"}, check=False).returncode
     print(
         "*** no user namespaces here: THE CLIENTS ARE NOT CUT OFF FROM THE NETWORK",
         file=sys.stderr,
         flush=True,
     )
-    return subprocess.run([sys.executable, "-m", "pytest", "tests/clients", *sys.argv[1:]]).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/clients", *sys.argv[1:]], check=False
+    ).returncode
 
 
 def _loopback_up() -> None:

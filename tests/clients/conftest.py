@@ -96,6 +96,7 @@ class Place:
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -110,6 +111,7 @@ class Place:
             capture_output=True,
             text=True,
             timeout=timeout,
+            check=False,
         )
 
 

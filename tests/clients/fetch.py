@@ -1,7 +1,7 @@
 """Fetches the real clients, pinned by version and SHA-256, into a cache; says loudly what cannot be had.
 
-Claude Code is inside the wheel of ``claude-agent-sdk``, Codex inside a package of npm that holds nothing but a
-program. Both come through the ordinary clients of their registries; nothing of them is run to install them.
+Claude Code is inside the wheel of ``claude-agent-sdk``, Codex inside a package of npm that holds programs
+only. Both come through the ordinary clients of their registries; nothing of them runs to install them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _INSIDE = {
 _TIMEOUT_S = 600
 
 
-class CannotFetch(Exception):
+class CannotFetch(Exception):  # noqa: N818 - says what is so
     """A client cannot be had here; the text says why."""
 
 
@@ -62,9 +62,9 @@ def fetch(client: str) -> Path:
                     shutil.copyfileobj(source, target)
             else:
                 with tarfile.open(package) as tar:
-                    source = tar.extractfile(_INSIDE[client])
-                    assert source is not None
-                    shutil.copyfileobj(source, target)
+                    member = tar.extractfile(_INSIDE[client])
+                    assert member is not None
+                    shutil.copyfileobj(member, target)
         new.chmod(0o755)
         path.parent.mkdir(exist_ok=True)
         new.replace(path)
@@ -82,7 +82,9 @@ def _download(client: str, folder: Path) -> Path:
     else:
         argv = ["npm", "pack", "--silent", f"@openai/codex@{CODEX}-linux-x64"]
     try:
-        done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        done = subprocess.run(
+            argv, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotFetch(f"{argv[0]}: {error}") from error
     packages = [path for path in folder.iterdir() if path.suffix in {".whl", ".tgz"}]

@@ -1,7 +1,7 @@
 """Two providers on 127.0.0.1, played from a script: Anthropic's Messages and OpenAI's Responses, as streams.
 
-A reply is a text, or ``Tool`` for a shell command that the client is to run, or an HTTP error. When the script
-is used up, the last text is said again.
+A reply is a text, or ``Tool`` for a shell command that the client is to run, or an HTTP error. When the
+script is used up, the last text is said again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Provider:
         """What each request said last, as JSON text."""
         return [json.dumps(body.get("messages") or body.get("input")) for body in self.requests]
 
-    def __enter__(self) -> Provider:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.close_connection = True
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         pass
 
 
@@ -128,7 +128,7 @@ def _messages(reply: str | Tool, number: int) -> list[dict[str, Any]]:
         reason = "tool_use"
     else:
         block, delta, reason = {"type": "text", "text": ""}, {"type": "text_delta", "text": reply}, "end_turn"
-    message = {
+    message: dict[str, Any] = {
         "id": f"msg_{number}",
         "type": "message",
         "role": "assistant",

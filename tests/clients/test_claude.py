@@ -143,9 +143,8 @@ def in_session(place, claude, *extra, cwd, prompt="go", env=None):
 
 
 def start(name, place):
-    return Tool(
-        f'loop-runner hook start {place.folder}/{name}.yaml --session "$CLAUDE_CODE_SESSION_ID" --run-dir {place.folder}/{name}'
-    )
+    command = f'loop-runner hook start {place.folder}/{name}.yaml --session "$CLAUDE_CODE_SESSION_ID"'
+    return Tool(f"{command} --run-dir {place.folder}/{name}")
 
 
 def hook_task(place, name, wanted):

@@ -1,13 +1,14 @@
 """Five clients, told apart by their payloads; answers that each of them takes."""
 
 import json
+from typing import Any
 
 import pytest
 
 from loop_runner.hooks import protocol
 from loop_runner.hooks.protocol import ALLOW, PORTABLE_KEYS, Decision
 
-PAYLOADS = {
+PAYLOADS: dict[str, dict[str, Any]] = {
     "claude": {
         "session_id": "s1",
         "transcript_path": "/t.jsonl",
@@ -49,26 +50,32 @@ PAYLOADS = {
 }
 
 
+def read(payload):
+    event = protocol.read(payload)
+    assert event is not None
+    return event
+
+
 def encoded(data, prefix=b""):
     return prefix + json.dumps(data).encode()
 
 
 @pytest.mark.parametrize("client", protocol.CLIENTS)
 def test_a_client_is_known_by_its_payload(client):
-    event = protocol.read(encoded(PAYLOADS[client]))
+    event = read(encoded(PAYLOADS[client]))
     assert (event.client, event.kind, event.session_id) == (client, "stop", "s1")
 
 
 def test_a_byte_order_mark_and_the_other_dialect_of_copilot_are_read():
-    assert protocol.read(encoded(PAYLOADS["cursor"], b"\xef\xbb\xbf")).is_continuing
+    assert read(encoded(PAYLOADS["cursor"], b"\xef\xbb\xbf")).is_continuing
     other = {"session_id": "s1", "timestamp": 1, "cwd": "/", "stop_reason": "end_turn"}
-    assert protocol.read(encoded(other)).client == "copilot"
+    assert read(encoded(other)).client == "copilot"
 
 
 def test_the_last_message_comes_from_the_payload_and_may_be_missing():
-    assert protocol.read(encoded(PAYLOADS["claude"])).last_message == "done"
-    assert protocol.read(encoded(PAYLOADS["gemini"])).last_message == "done"
-    assert protocol.read(encoded(PAYLOADS["codex"])).last_message is None
+    assert read(encoded(PAYLOADS["claude"])).last_message == "done"
+    assert read(encoded(PAYLOADS["gemini"])).last_message == "done"
+    assert read(encoded(PAYLOADS["codex"])).last_message is None
 
 
 @pytest.mark.parametrize(
@@ -91,9 +98,9 @@ def test_what_is_no_payload_is_no_event(payload):
 
 def test_a_part_of_a_session_and_a_stop_by_the_person_are_never_blocked():
     sub = {**PAYLOADS["claude"], "hook_event_name": "SubagentStop", "agent_id": "a"}
-    assert protocol.read(encoded(sub)).kind == "other"
+    assert read(encoded(sub)).kind == "other"
     aborted = {**PAYLOADS["cursor"], "status": "aborted"}
-    assert protocol.read(encoded(aborted)).kind == "other"
+    assert read(encoded(aborted)).kind == "other"
 
 
 @pytest.mark.parametrize("client", protocol.CLIENTS)
