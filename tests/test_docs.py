@@ -10,7 +10,7 @@ from tests.support import documents
 from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, write_task
 
-WITHOUT_JSON = ([], ["models"], ["hook"], ["hook", "stop"], ["hook", "serve"])
+WITHOUT_JSON: tuple[list[str], ...] = ([], ["models"], ["hook"], ["hook", "stop"], ["hook", "serve"])
 STALE = "the document says something else than the program: run `make docs`"
 
 

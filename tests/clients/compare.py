@@ -69,7 +69,7 @@ def many_passes(both: Both) -> Row:
     return (
         "25 passes of text only, then the right answer",
         f"{outcome.status} after {outcome.spend.passes} passes",
-        f"the client ended after {asked} requests, exit {said['code']}, result {said['result']!r}, {both.state}",
+        f"it ended after {asked} requests, exit {said['code']}, result {said['result']!r}, {both.state}",
     )
 
 
