@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _NOTHING = b"{}"
 _WAKE_S = 30.0
 _LOST_RACE_S = 3.0
+_IS_OVER = (0, 3)  # exit codes of a loop whose run has ended: nobody decides any more
 _STEP_S = 0.05
 _LOG_BYTES = 256 * 1024
 
@@ -77,7 +78,10 @@ def _ask(owner: sessions.Owner, payload: bytes, env: Mapping[str, str], event: o
         except call.NobodyListens:
             if time.monotonic() > deadline:
                 raise
-            if woken.poll() is not None:  # or another hook woke one first: that one has the lock
+            code = woken.poll()
+            if code in _IS_OVER:
+                return _NOTHING
+            if code is not None:  # another hook woke one first, which has the lock; or it cannot run at all
                 deadline = min(deadline, time.monotonic() + _LOST_RACE_S)
             time.sleep(_STEP_S)
 

@@ -212,3 +212,8 @@ def _no_loop_outlives_its_test(place):
     end = time.monotonic() + 10
     while any(path.exists() for path in lock) and time.monotonic() < end:
         time.sleep(0.05)
+
+
+def test_the_repository_is_a_plugin_that_claude_takes(place, claude):
+    done = place.call([claude, "plugin", "validate", ROOT])
+    assert done.returncode == 0, done.stdout + done.stderr
