@@ -99,7 +99,7 @@ def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, objec
 
 def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, folder: Path) -> Outcome:
     root, sub = _models(task)
-    sizes = profile(registry.profile_name(root) if root else "standard")
+    sizes = profile("agent" if task.is_agent else registry.profile_name(root))
     ledger = Ledger(task.budget, workspace.spend(prices.price))
     with ExitStack() as stack:
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)

@@ -30,6 +30,8 @@ def test_the_client_is_blocked_with_the_prompt_and_what_failed_until_a_verifier_
     assert first["prompt"] == "Make the number 42."
     assert second["prompt"].startswith("Make the number 42.")
     assert "What failed in pass 1" in second["prompt"]
+    assert "REPL" not in second["prompt"]
+    assert "variables" not in second["prompt"].lower(), "an agent has files, not variables of ours"
     assert endings(tmp_path / "run") == [None, None]
 
 
