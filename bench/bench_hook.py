@@ -84,7 +84,7 @@ def _cpu_ms() -> float:
 
 def _http_form(folder: Path) -> None:
     (folder / "http" / ".git" / "loop-runner").mkdir(parents=True)
-    endpoint = Endpoint(folder / "http", lambda _event: Decision("go on"))
+    endpoint = Endpoint(folder / "http", lambda _event, _source: Decision("go on"))
     url = urlsplit(endpoint.url)
     payload = json.dumps(_PAYLOAD)
 

@@ -33,7 +33,6 @@ from loop_runner.workspace.workspace import Workspace
 
 _STEP_S = 0.1
 _LAST_CHANCE_S = 60.0  # for a client to end after it was let
-_SAME_STOP_S = 2.0  # how much later a second hook of ours may ask about a stop that is decided
 _FAILURES = 3  # in a row, before the run stops
 _RETRY_S = 5.0
 _MAX_ANSWER_CHARS = 200_000
@@ -47,18 +46,16 @@ class _Asked:
     event: protocol.Event
     decided: threading.Event = field(default_factory=threading.Event)
     decision: Decision = ALLOW
-    decided_at: float = 0.0
+    sources: set[str] = field(default_factory=set)  # the hooks that asked
 
     def answer(self, decision: Decision) -> None:
         """Let the client hear ``decision``."""
-        self.decision, self.decided_at = decision, time.monotonic()
+        self.decision = decision
         self.decided.set()
 
-    def is_same_stop(self, event: protocol.Event) -> bool:
-        """Nothing in a payload numbers a stop; a client has waited for all its hooks before it goes on."""
-        if event != self.event:
-            return False
-        return not self.decided.is_set() or time.monotonic() - self.decided_at < _SAME_STOP_S
+    def is_joined_by(self, event: protocol.Event, source: str) -> bool:
+        """Whether another hook asks about this same stop: payloads do not number them, but each asks once."""
+        return event == self.event and source not in self.sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +107,18 @@ class Agent:
 
     # ── what clients ask ────────────────────────────────────────────────────────────────────────────
 
-    def _on_event(self, event: protocol.Event) -> Decision:
+    def _on_event(self, event: protocol.Event, source: str) -> Decision:
         """In a thread of the endpoint: the answer for one event of a client."""
         with self._lock:
             if not self._is_open or not self._is_ours(event) or event.kind != "stop":
                 return ALLOW
             # Two hooks of ours in one client (a plugin and a settings file, say) ask the same of one stop.
-            if self._latest is not None and self._latest.is_same_stop(event):
+            if self._latest is not None and self._latest.is_joined_by(event, source):
                 asked = self._latest
             else:
                 asked = self._latest = _Asked(event)
                 self._inbox.put(asked)
+            asked.sources.add(source)
         asked.decided.wait()
         return asked.decision
 

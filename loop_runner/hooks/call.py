@@ -11,6 +11,7 @@ import os
 import socket
 
 ADDRESS_FILE = os.path.join(".git", "loop-runner", "hook.json")  # below the run folder
+SOURCE_HEADER = "Loop-Runner-Hook"
 _CONNECT_S = 5.0
 _MAX_BYTES = 64 * 2**20
 
@@ -29,10 +30,11 @@ def address(run: str) -> tuple[int, str]:
         raise NobodyListens(run) from error
 
 
-def ask(run: str, payload: bytes, token: str | None = None) -> bytes:
+def ask(run: str, payload: bytes, token: str | None = None, *, source: str = "command") -> bytes:
     """The answer of the loop in ``run`` to a client's payload: what the client is to read.
 
-    ``token`` None: the one in the run folder. Waits as long as the gates take. Raises ``NobodyListens``.
+    ``token`` None: the one in the run folder. ``source`` tells hooks of one client apart. Waits as long as
+    the gates take. Raises ``NobodyListens``.
     """
     port, written = address(run)
     try:
@@ -40,7 +42,8 @@ def ask(run: str, payload: bytes, token: str | None = None) -> bytes:
             connection.settimeout(None)  # gates may take hours; a loop that dies closes the connection
             head = (
                 f"POST /stop/{token or written} HTTP/1.0\r\nHost: 127.0.0.1\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n"
+                f"{SOURCE_HEADER}: {source.encode('unicode_escape').decode()}\r\n\r\n"
             )
             connection.sendall(head.encode("latin-1", "replace") + payload)
             answer = _all(connection)

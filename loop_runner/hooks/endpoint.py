@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from loop_runner.hooks import protocol
-from loop_runner.hooks.call import ADDRESS_FILE
+from loop_runner.hooks.call import ADDRESS_FILE, SOURCE_HEADER
 from loop_runner.hooks.protocol import ALLOW, Decision, Event
 
 _MAX_PAYLOAD_BYTES = 16 * 2**20
 
 
 class Endpoint:
-    """Listens for the hooks of the run in ``run_folder`` until ``close``."""
+    """Listens for the hooks of the run in ``run_folder`` until ``close``.
 
-    def __init__(self, run_folder: Path, answer: Callable[[Event], Decision]) -> None:
+    ``answer`` is given the event and which hook asks: of two that are set up in one client, each asks once.
+    """
+
+    def __init__(self, run_folder: Path, answer: Callable[[Event, str], Decision]) -> None:
         self.token = secrets.token_urlsafe(24)
         handler = type("_Bound", (_Handler,), {"token": self.token, "answer": staticmethod(answer)})
         self._server = _Server(("127.0.0.1", 0), handler)
@@ -68,7 +71,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     token: ClassVar[str]
-    answer: ClassVar[Callable[[Event], Decision]]
+    answer: ClassVar[Callable[[Event, str], Decision]]
 
     def do_POST(self) -> None:
         """A hook's payload in, what the client is to read out."""
@@ -83,8 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not 0 <= size <= _MAX_PAYLOAD_BYTES:
             self.send_error(413)
             return
-        event = protocol.read(self.rfile.read(size))
-        decision = ALLOW if event is None or event.kind == "other" else type(self).answer(event)
+        event, source = protocol.read(self.rfile.read(size)), self.headers.get(SOURCE_HEADER, "http")
+        decision = ALLOW if event is None or event.kind == "other" else type(self).answer(event, source)
         body = json.dumps(protocol.write(event.client if event else "", decision)).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -63,8 +63,9 @@ def reply(payload: bytes, env: Mapping[str, str]) -> bytes:
 def _ask(owner: sessions.Owner, payload: bytes, env: Mapping[str, str], event: object) -> bytes:
     from loop_runner.hooks import call
 
+    source = f"{env.get('CLAUDE_PLUGIN_ROOT', '')} {' '.join(sys.argv)}"
     try:
-        return call.ask(owner.run, payload, owner.token)
+        return call.ask(owner.run, payload, owner.token, source=source)
     except call.NobodyListens:
         # Whoever started the client is gone, and with it the one who would go on. A registered session has
         # no such owner: its loop is started again, from its last commit.
@@ -74,7 +75,7 @@ def _ask(owner: sessions.Owner, payload: bytes, env: Mapping[str, str], event: o
     deadline = time.monotonic() + _WAKE_S
     while True:
         try:
-            return call.ask(owner.run, payload)
+            return call.ask(owner.run, payload, source=source)
         except call.NobodyListens:
             if time.monotonic() > deadline:
                 raise

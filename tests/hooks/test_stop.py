@@ -41,7 +41,7 @@ def listening(run_folder):
     """A loop that blocks everything, and what it was asked."""
     asked = []
 
-    def answer(event):
+    def answer(event, source):
         asked.append(event)
         return Decision("go on")
 
