@@ -18,7 +18,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.records import KernelSettings
 
 Reentry = Literal["fresh", "continue"]
-SessionKind = Literal["repl", "command", "hook"]
+SessionKind = Literal["rlm", "command", "hook"]
 
 _WHY_A_TASK_FILE = "it says what to do, on which files, and what must hold before it is done"
 _REFERENCE = "docs/task-file.md describes every key"
@@ -54,7 +54,7 @@ class Task:
     budget: Budget = field(default_factory=Budget)
     reentry: Reentry = "fresh"
     kernel: KernelSettings = field(default_factory=KernelSettings)
-    session: SessionKind = "repl"
+    session: SessionKind = "rlm"
     agent: AgentSettings = field(default_factory=AgentSettings)
     stop_hooks: tuple[str | Sequence[str] | Mapping[str, Any], ...] = ()
     run_dir: Path | None = None
@@ -62,7 +62,7 @@ class Task:
     @property
     def is_agent(self) -> bool:
         """A program of the user's does the work, not a session of ours."""
-        return self.session != "repl"
+        return self.session != "rlm"
 
 
 class _Bad(Exception):  # noqa: N818 - a value that does not fit, caught where its line is known
@@ -206,7 +206,7 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
         KernelSettings,
         {"memory": "memory_mb"},
     ),
-    "session": _one_of("repl", "command", "hook"),
+    "session": _one_of("rlm", "command", "hook"),
     "agent": _Section(
         {
             "command": _words,
@@ -278,14 +278,14 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
 
 
 def _check_agent(checked: Mapping[str, Any], label: str) -> None:
-    session, agent = checked.get("session", "repl"), checked.get("agent", AgentSettings())
+    session, agent = checked.get("session", "rlm"), checked.get("agent", AgentSettings())
     if session == "command" and not agent.command:
         raise ConfigError(
             f"{label}: `session: command` needs `agent.command`",
             why="it says which agent does the work",
             hint='for example agent: {command: [claude, -p, --settings, "{settings}"]}',
         )
-    if session == "repl" and "agent" in checked:
+    if session == "rlm" and "agent" in checked:
         raise ConfigError(
             f"{label}: `agent` is there and `session` is not `command`",
             why="the agent would never be started",

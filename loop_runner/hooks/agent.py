@@ -26,7 +26,7 @@ from loop_runner.hooks.client import ClientProcess, environment
 from loop_runner.hooks.endings import Ending
 from loop_runner.hooks.endpoint import Endpoint
 from loop_runner.hooks.protocol import ALLOW, Decision
-from loop_runner.records import Answer, Snapshot, TurnRecord
+from loop_runner.records import Answer, Snapshot, TurnRecord, Usage
 from loop_runner.text import cut_middle, one_line
 from loop_runner.workspace.foreign import lay_out_for_agent
 from loop_runner.workspace.workspace import Workspace
@@ -321,6 +321,9 @@ class AgentPass:
         self._on_turn = on_turn
         self._trace = trace
         self._files = dict(first_files)
+        # As a session of ours has them. What an agent uses of its provider is the agent's own affair.
+        self.usage = Usage()
+        self.unfinished_s = 0.0
 
     def run(self, answer: Answer) -> Literal["ready", "interrupted"]:
         """Wait for the client to want its end and commit what it left: "ready" or "interrupted"."""
