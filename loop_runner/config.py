@@ -35,7 +35,7 @@ class AgentSettings:
     repository: str | None = None  # whose files it works on: a git repository; None: the task file's own
     folder: str | None = None  # ``hook``: the folder that it works in
     skip: tuple[str, ...] = (".git", "node_modules", "__pycache__", ".venv")  # names that are not kept
-    timeout_s: float = 3600.0  # how long it may neither stop nor end
+    timeout_s: float = 4 * 3600.0  # how long it may neither stop nor end
     patience: float = 1.0  # how long a failing provider is waited for, as a factor
 
 

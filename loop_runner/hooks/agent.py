@@ -22,7 +22,7 @@ from loop_runner.config import AgentSettings
 from loop_runner.errors import EnvironmentFault, ModelError
 from loop_runner.events import Event, Trace
 from loop_runner.hooks import endings, protocol, sessions
-from loop_runner.hooks.client import ClientProcess, environment
+from loop_runner.hooks.client import ClientProcess, end_stray, environment
 from loop_runner.hooks.endings import Ending
 from loop_runner.hooks.endpoint import Endpoint
 from loop_runner.hooks.protocol import ALLOW, Decision
@@ -102,6 +102,11 @@ class Agent:
         self._failures = 0
         self._since = time.monotonic()
         self._endpoint = Endpoint(self._run, self._on_event)
+        self._note = workspace.private_folder / "client.json"
+        if end_stray(self._note):
+            trace.append(
+                Event("notice", "the client of a runner that was killed was still at work: it was ended")
+            )
         self._settings_file = workspace.private_folder / "claude-settings.json"
         self._settings_file.write_text(json.dumps(claude_settings(self._endpoint.url), indent=1))
 
@@ -236,6 +241,7 @@ class Agent:
                 why="it is the agent that does the work of this run",
                 hint="install it, see that it is on PATH, or mend `agent.command` in the task",
             ) from error
+        self._process.write_note(self._note)
         self._trace.append(Event("notice", f"started {one_line(' '.join(self._settings.command), 200)}"))
 
     def _argv(self, prompt: str) -> tuple[list[str], bool]:
@@ -257,6 +263,7 @@ class Agent:
         )
         errors = self._process.errors.strip()
         self._process = None
+        self._note.unlink(missing_ok=True)
         detail = endings.REASONS[ending] + (f"; it said: {one_line(errors[-400:], 400)}" if errors else "")
         denied = f"; refused: {', '.join(printed.denials)}" if printed.denials else ""
         self._trace.append(Event("notice", f"the client ended: {ending}: {detail}{denied}"))

@@ -6,6 +6,7 @@ the run's address added and what would make it give up taken away. Never uses a 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -38,6 +39,37 @@ def environment(env: Mapping[str, str], run_folder: Path, token: str) -> dict[st
     }
 
 
+def end_stray(note: Path) -> bool:
+    """End the client that a runner left behind when it was killed; ``note`` is what that runner wrote.
+
+    Two agents in one folder would undo each other's work. Only the very process is ended: one that has its
+    number by now began at another time. True when there was one.
+    """
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+        pid, began = int(said["pid"]), str(said["began"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    note.unlink(missing_ok=True)
+    if not began or _began(pid) != began:
+        return False
+    kill_group(pid)
+    return True
+
+
+def _began(pid: int) -> str:
+    """When a process began, in ticks since the machine did; "" where that cannot be told."""
+    try:
+        return (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()[19]
+        )
+    except (OSError, IndexError):
+        return ""
+
+
 class ClientProcess:
     """A client at work. ``output`` and ``errors`` are complete once ``poll`` has given an exit code."""
 
@@ -67,10 +99,10 @@ class ClientProcess:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def pid(self) -> int:
-        """The client's process, which leads its group."""
-        return self._process.pid
+    def write_note(self, path: Path) -> None:
+        """Write down which process this is, for ``end_stray``."""
+        pid = self._process.pid
+        path.write_text(json.dumps({"pid": pid, "began": _began(pid)}) + "\n", encoding="utf-8")
 
     def poll(self) -> int | None:
         """The exit code, once it has ended and nothing of its group is left."""

@@ -2,13 +2,18 @@
 
 import json
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from loop_runner import runs
 from loop_runner.errors import EnvironmentFault, ModelError
+from loop_runner.hooks import client
 from loop_runner.workspace.history import History
 from tests.hooks.conftest import agent_task, git, run, started
+from tests.support.commands import loop_runner, wait_for
 
 API_ERROR = json.dumps(
     {"type": "result", "is_error": True, "terminal_reason": "api_error", "result": "overloaded"}
@@ -74,8 +79,6 @@ def test_the_users_branch_and_files_are_untouched_until_export(tmp_path, env, pr
         git(project, "status", "--porcelain"),
     )
     assert before == after
-    from tests.support.commands import loop_runner
-
     done = loop_runner("export", tmp_path / "run", "--branch", "mended", "--json", cwd=tmp_path)
     said = json.loads(done.stdout)
     assert (said["commits"], said["left_out"]) == (2, ["out.log"])
@@ -199,3 +202,42 @@ def test_when_the_passes_are_used_up_the_client_is_let_end(tmp_path, env):
     outcome = run(task, tmp_path / "run", env)
     assert (outcome.status, outcome.spend.passes) == ("unverified", 3)
     assert len(started(task)) == 3
+
+
+def test_a_client_that_the_agent_starts_itself_is_not_held(tmp_path, env):
+    task = agent_task(tmp_path / "task", [{"nested": "it is 42", "say": "it is 41"}, {"say": "it is 42"}])
+    outcome = run(task, tmp_path / "run", env)
+    assert (outcome.status, outcome.spend.passes) == ("verified", 2)
+    assert json.loads((tmp_path / "run/workspace/nested.json").read_text()) == {}
+
+
+def test_a_client_that_a_killed_runner_left_at_work_is_ended_before_another_begins(tmp_path, env):
+    task = agent_task(tmp_path / "task", [{"sleep": 60}, {"say": "42"}])
+    argv = [sys.executable, "-m", "loop_runner", "run", str(task), "--run-dir", str(tmp_path / "run")]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as runner:
+        wait_for(lambda: bool(started(task)))
+        runner.kill()
+    (first,) = started(task)
+    assert Path(f"/proc/{first['pid']}").exists(), "it outlived its runner"
+    (tmp_path / "task" / "plan.json").write_text(json.dumps([{"say": "42"}]))
+    assert runs.resume(tmp_path / "run", runs.Surroundings(env)).status == "verified"
+    stat = Path(f"/proc/{first['pid']}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_number_that_another_process_has_by_now_is_not_ended(tmp_path):
+    with subprocess.Popen(["sleep", "30"], start_new_session=True) as other:
+        (tmp_path / "note").write_text(json.dumps({"pid": other.pid, "began": "1"}))
+        assert not client.end_stray(tmp_path / "note")
+        assert other.poll() is None
+        other.kill()
+    for text in ("", "{}", "[]", '{"pid": "x", "began": ""}'):
+        (tmp_path / "note").write_text(text)
+        assert not client.end_stray(tmp_path / "note")
+
+
+def test_any_program_that_reads_a_prompt_is_an_agent(tmp_path, env):
+    program = 'printf %s "$1" > prompt.txt; echo "it is 42"'
+    task = agent_task(tmp_path / "task", [], agent={"command": ["sh", "-c", program, "sh", "{prompt}"]})
+    assert run(task, tmp_path / "run", env).status == "verified"
+    assert (tmp_path / "run/workspace/prompt.txt").read_text() == "Make the number 42."

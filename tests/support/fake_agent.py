@@ -15,13 +15,13 @@ import sys
 import time
 
 
-def ask(session: str, message: str | None, count: int) -> dict[str, str]:
+def ask(session: str, message: str | None, count: int, event: str = "Stop") -> dict[str, str]:
     """What the hook says to a stop."""
     payload = {
         "session_id": session,
         "transcript_path": "/nonexistent.jsonl",
         "cwd": str(pathlib.Path.cwd()),
-        "hook_event_name": "Stop",
+        "hook_event_name": event,
         "stop_hook_active": count > 0,
         "last_assistant_message": message,
     }
@@ -35,6 +35,7 @@ def main() -> None:
     log = pathlib.Path(sys.argv[1]).with_suffix(".log")
     session = f"fake-{os.getpid()}"
     prompt = sys.stdin.read()
+    ask(session, None, 0, "SessionStart")
     for count, step in enumerate(plan):
         with log.open("a") as file:
             file.write(
@@ -45,6 +46,9 @@ def main() -> None:
             pathlib.Path(name).write_text(text)
         for argv in step.get("run", []):
             subprocess.run(argv, check=True, capture_output=True)
+        if "nested" in step:  # it starts another client, which has the same environment and hook
+            said = ask("nested", step["nested"], 0)
+            pathlib.Path("nested.json").write_text(json.dumps(said))
         if "sleep" in step:
             time.sleep(step["sleep"])
         if "print" in step:
