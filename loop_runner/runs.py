@@ -243,7 +243,8 @@ def _example(workspace: Workspace) -> tuple[Message, ...]:
 
 
 def _requirements(task: Task) -> str:
-    asked = [verifier.requirement for verifier in verify.build(task.verifiers, task.base_dir)]
+    gates = (*verify.build(task.verifiers, task.base_dir), *hooks.build(task.stop_hooks, task.base_dir))
+    asked = [gate.requirement for gate in gates]
     return "\n".join(f"- {line}" for line in asked)
 
 

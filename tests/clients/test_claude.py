@@ -161,8 +161,11 @@ def test_the_plugin_starts_a_loop_in_its_session_and_no_other_is_taken(place, cl
     assert said["result"] == "it is 42"
     assert place.endings(place.folder / "one") == [None, None]
     assert (place.folder / "one/workspace/found.txt").read_text() == "42\n"
-    status = json.loads(place.loop_runner("status", place.folder / "one", "--json"))
-    assert status["runs"][0]["state"] == "verified"
+
+    def state():
+        return json.loads(place.loop_runner("status", place.folder / "one", "--json"))["runs"][0]["state"]
+
+    wait_for(lambda: state() == "verified")
     assert list((place.folder / "state/sessions").iterdir()) == [], "nothing is left to take the next session"
     before = len(place.provider.requests)
     place.provider.replies = ["hello"]
