@@ -84,25 +84,33 @@ def uninstall(client: str, project: Path | None, dry_run: bool, as_json: bool) -
 
 @hook.command()
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
-@click.option("--session", "session_id", required=True, metavar="ID", help="The id of the client's session.")
+@click.option(
+    "--session",
+    "session_id",
+    metavar="ID",
+    help="The id of the client's session; default: the one whose shell this is (Claude Code, Codex).",
+)
 @click.option(
     "--folder", type=click.Path(path_type=Path), help="Where the agent works; default: the current folder."
 )
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Run folder; default runs/NAME.")
 @_JSON
-def start(task_file: Path, session_id: str, folder: Path | None, run_dir: Path | None, as_json: bool) -> None:
+def start(
+    task_file: Path, session_id: str | None, folder: Path | None, run_dir: Path | None, as_json: bool
+) -> None:
     """Begin a loop inside a client's session: from now on it ends when the verifiers accept its work.
 
     Prints the prompt, for the agent to read. The plugin's start command calls this.
 
     \b
-    Example:  loop-runner hook start task.yaml --session "$CLAUDE_CODE_SESSION_ID"
+    Example:  loop-runner hook start task.yaml
     """
     from loop_runner import agent_runs, config, runs
     from loop_runner.cli.folders import new_run_folder
     from loop_runner.hooks import sessions
     from loop_runner.hooks import stop as process
 
+    session_id = session_id or _session_of_this_shell()
     overrides: list[tuple[str, Any]] = [
         ("session", "hook"),
         ("agent.folder", str((folder or Path.cwd()).absolute())),
@@ -175,6 +183,18 @@ def serve(run_name: str) -> int:
     if outcome.status in ("verified", "unverified"):  # a broken gate is asked again at the next stop
         sessions.forget(os.environ, agent_runs.session_of(run), str(run))
     return {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}[outcome.status]
+
+
+def _session_of_this_shell() -> str:
+    """The id that Claude Code and Codex give to the programs that their agents run."""
+    for name in ("CLAUDE_CODE_SESSION_ID", "CODEX_SESSION_ID", "CODEX_THREAD_ID"):
+        if os.environ.get(name):
+            return os.environ[name]
+    raise ConfigError(
+        "no session was named, and this is not the shell of one",
+        why="a loop belongs to one session, by its id",
+        hint="give --session ID; in Claude Code and Codex the agent itself can run the command without it",
+    )
 
 
 def _apply(change: Any, *, dry_run: bool, as_json: bool, done: str, same: str) -> None:

@@ -13,7 +13,8 @@ import yaml
 from loop_runner import config, runs
 from loop_runner.workspace.history import History
 from tests.clients import fetch
-from tests.clients.server import Provider
+from tests.clients.server import Provider, Tool
+from tests.support.commands import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 QUIET = {
@@ -74,6 +75,16 @@ class Place:
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(task))
         return path
+
+    def session_task(self, name, wanted):
+        """A task for a loop inside a session; ``start`` is what its agent runs."""
+        task = {"name": name, "prompt": "Say it.", "verifiers": [{"contains": wanted}]}
+        (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
+
+    def start(self, name):
+        # By its path: Codex runs a login shell, which has a PATH of its own.
+        command = f"{self.folder}/bin/loop-runner hook start {self.folder}/{name}.yaml"
+        return Tool(f"{command} --run-dir {self.folder}/{name}")
 
     def run(self, task_file, *, listen=None):
         around = runs.Surroundings(self.env, (listen,) if listen else ())
@@ -140,4 +151,9 @@ def codex():
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind(tmp_path):
     yield
+    for run in ("one", "two"):
+        if (tmp_path / run).is_dir():
+            (tmp_path / run / "STOP").touch()
+    listening = [tmp_path / run / ".git/loop-runner/hook.json" for run in ("one", "two")]
+    wait_for(lambda: not any(path.exists() for path in listening))
     shutil.rmtree(tmp_path / "home", ignore_errors=True)

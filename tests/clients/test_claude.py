@@ -4,10 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
-
-import pytest
-import yaml
 
 from tests.clients.conftest import ROOT
 from tests.clients.server import Refused, Tool
@@ -142,21 +138,11 @@ def in_session(place, claude, *extra, cwd, prompt="go", env=None):
     return json.loads(done.stdout)
 
 
-def start(name, place):
-    command = f'loop-runner hook start {place.folder}/{name}.yaml --session "$CLAUDE_CODE_SESSION_ID"'
-    return Tool(f"{command} --run-dir {place.folder}/{name}")
-
-
-def hook_task(place, name, wanted):
-    task = {"name": name, "prompt": "Say it.", "verifiers": [{"contains": wanted}]}
-    (place.folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
-
-
 def test_the_plugin_starts_a_loop_in_its_session_and_no_other_is_taken(place, claude):
     project = place.folder / "project"
     project.mkdir()
-    hook_task(place, "one", "42")
-    place.provider.replies = [start("one", place), "it is 41", Tool("echo 42 > found.txt"), "it is 42"]
+    place.session_task("one", "42")
+    place.provider.replies = [place.start("one"), "it is 41", Tool("echo 42 > found.txt"), "it is 42"]
     said = in_session(place, claude, cwd=project)
     assert said["result"] == "it is 42"
     assert place.endings(place.folder / "one") == [None, None]
@@ -176,9 +162,9 @@ def test_the_plugin_starts_a_loop_in_its_session_and_no_other_is_taken(place, cl
 def test_two_loops_in_one_folder_each_keep_their_own_session(place, claude):
     project = place.folder / "project"
     project.mkdir()
-    hook_task(place, "one", "alpha")
-    hook_task(place, "two", "beta")
-    place.provider.replies = [start("one", place), "not yet"]
+    place.session_task("one", "alpha")
+    place.session_task("two", "beta")
+    place.provider.replies = [place.start("one"), "not yet"]
     first = json.loads(
         place.call(
             [claude, "-p", "go", "--plugin-dir", ROOT, "--output-format", "json", "--allowedTools", "Bash"],
@@ -186,7 +172,7 @@ def test_two_loops_in_one_folder_each_keep_their_own_session(place, claude):
             env={"CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": "1"},
         ).stdout
     )
-    place.provider.replies = [start("two", place), "it is alpha", "it is beta"]
+    place.provider.replies = [place.start("two"), "it is alpha", "it is beta"]
     assert in_session(place, claude, cwd=project)["result"] == "it is beta", "alpha ends the other one only"
     place.provider.replies = ["it is beta", "it is alpha"]
     resumed = in_session(place, claude, "--resume", first["session_id"], cwd=project, prompt="go on")
@@ -199,22 +185,10 @@ def test_two_loops_in_one_folder_each_keep_their_own_session(place, claude):
 def test_a_cancelled_loop_lets_its_session_end(place, claude):
     project = place.folder / "project"
     project.mkdir()
-    hook_task(place, "one", "42")
+    place.session_task("one", "42")
     cancel = Tool(f"loop-runner hook cancel {place.folder}/one")
-    place.provider.replies = [start("one", place), "it is 40", cancel, "stopped"]
+    place.provider.replies = [place.start("one"), "it is 40", cancel, "stopped"]
     assert in_session(place, claude, cwd=project)["result"] == "stopped"
-
-
-@pytest.fixture(autouse=True)
-def _no_loop_outlives_its_test(place):
-    yield
-    for run in ("one", "two"):
-        if (place.folder / run).is_dir():
-            (place.folder / run / "STOP").touch()
-    lock = [place.folder / run / ".git/loop-runner/hook.json" for run in ("one", "two")]
-    end = time.monotonic() + 10
-    while any(path.exists() for path in lock) and time.monotonic() < end:
-        time.sleep(0.05)
 
 
 def test_the_repository_is_a_plugin_that_claude_takes(place, claude):

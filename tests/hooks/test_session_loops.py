@@ -143,3 +143,17 @@ def test_a_broken_gate_lets_the_session_end_and_is_asked_again_at_the_next_stop(
     (tmp_path / "gate.sh").write_text("#!/bin/sh\ngrep -q 42 answer.md\n")
     (tmp_path / "gate.sh").chmod(0o755)
     assert "decision" not in person.stop("s1", "42")
+
+
+@pytest.mark.parametrize("name", ["CLAUDE_CODE_SESSION_ID", "CODEX_SESSION_ID"])
+def test_the_session_is_known_from_the_shell_of_its_agent(person, name, tmp_path):
+    (tmp_path / "one.yaml").write_text("name: one\nprompt: Say it.\nverifiers: [{contains: x}]\n")
+    argv = ["hook", "start", tmp_path / "one.yaml", "--run-dir", tmp_path / "one"]
+    refused = person.loop_runner(*argv)
+    assert refused.returncode == 2
+    assert "no session was named" in refused.stderr
+    assert not (tmp_path / "one").exists()
+    person.env[name] = "s1"
+    assert person.loop_runner(*argv).returncode == 0
+    person.runs.append(tmp_path / "one")
+    assert person.stop("s1", "no")["decision"] == "block"
