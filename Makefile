@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions test test-model test-sandbox test-clients soak check format docs bench wheel-test clean
+.PHONY: help setup demo questions test test-model test-sandbox test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -31,8 +31,8 @@ questions: setup  ## ten questions over the same sources, as a table
 	$(BIN)/loop-runner models fetch coder
 	$(BIN)/python examples/stdlib-questions/ask_all.py
 
-test: setup  ## run the tests (no model, no key, no network), but for test-sandbox and test-clients
-	$(BIN)/python -m pytest -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients)
+test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-clients and test-crash
+	$(BIN)/python -m pytest -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
 
 test-model: setup  ## run the tests that need the local model, fetched first
 	$(BIN)/loop-runner models fetch coder
@@ -56,6 +56,26 @@ test-sandbox: setup  ## try a hundred ways out of the sandbox, in every tier, as
 
 test-clients: setup  ## drive the real Claude Code and Codex (fetched once, 800 MB) against a loopback provider
 	$(BIN)/python -m tests.clients
+
+test-crash: setup  ## break runs at named places, system calls and in any order: a sample, a few minutes
+	$(BIN)/python -m pytest tests/crash
+
+test-crash-full: setup  ## the same, every place, every call: an hour
+	$(BIN)/python -m tests.crash.walk
+	$(BIN)/python -m tests.crash.sweep
+	CRASH_STATES=100 $(BIN)/python -m pytest tests/crash
+
+test-damage: setup  ## damage each file of a run's git folder in each way, repair, and run to the end: ten minutes
+	LOOP_RUNNER_EVERY_DAMAGE=1 $(BIN)/python -m pytest -s tests/workspace/test_repair.py
+
+power-loss: setup  ## fail the power at each moment of a run, rebuild what a disk may hold, recover: half an hour
+	$(BIN)/python -m tests.power_loss
+
+long-run: setup  ## 1,000 passes through the run folder: size, and how long commits take
+	$(BIN)/python -m tests.long_run
+
+graphs: setup  ## kill and restore 300 random graphs of objects
+	GRAPH_EXAMPLES=300 $(BIN)/python -m pytest tests/kernel/test_graphs.py
 
 soak: setup  ## 5,000 turns on one kernel, with kills and crashes; memory, descriptors, processes stay flat
 	$(BIN)/python -m tests.soak --turns 5000

@@ -51,17 +51,27 @@ class Ledger:
                 usd=None if usd is None or old.usd is None else old.usd + usd,
             )
 
-    def charge_turn(self, seconds: float) -> None:
-        """Add one turn that was committed."""
+    def charge_turn(self, seconds: float, unanswered: int = 0) -> None:
+        """Add one turn that was committed; ``unanswered``: requests for it whose replies never came."""
         with self._lock:
             old = self._spend
-            self._spend = replace(old, turns=old.turns + 1, seconds=old.seconds + seconds)
+            self._spend = replace(
+                old,
+                turns=old.turns + 1,
+                seconds=old.seconds + seconds,
+                unanswered=old.unanswered + unanswered,
+            )
 
-    def charge_pass(self, seconds: float) -> None:
+    def charge_pass(self, seconds: float, unanswered: int = 0) -> None:
         """Add one pass that was committed, with the time that its verifiers took."""
         with self._lock:
             old = self._spend
-            self._spend = replace(old, passes=old.passes + 1, seconds=old.seconds + seconds)
+            self._spend = replace(
+                old,
+                passes=old.passes + 1,
+                seconds=old.seconds + seconds,
+                unanswered=old.unanswered + unanswered,
+            )
 
     def reached(self) -> str | None:
         """The limit that is reached, in words, or None. Passes are checked between passes only."""

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from loop_runner import failpoints
+
 EventKind = Literal[
     "run_started",
     "pass_started",
@@ -74,6 +76,7 @@ class Trace:
         if self._file is None:
             return
         try:
+            failpoints.passing("trace.write")
             self._file.write(data)
             self._file.flush()
         except OSError:

@@ -18,7 +18,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,23 @@ def load(specs: Sequence[str | Mapping[str, Any]], base_dir: Path, *, exclude: S
 def changed(inputs: Inputs) -> tuple[str, ...]:
     """Names of the texts whose bytes are no longer those that were taken in, missing ones included."""
     return tuple(text.name for text in inputs.texts if not _is_same(text))
+
+
+def found_in(inputs: Inputs, folder: Path) -> Inputs:
+    """``inputs`` as they lie in ``folder``: by name, by the last parts of the old path, or by file name.
+
+    Only a file with the right bytes is taken; a text without one stays where it was.
+    """
+    return replace(inputs, texts=tuple(_moved(text, folder.absolute()) for text in inputs.texts))
+
+
+def _moved(text: InputText, folder: Path) -> InputText:
+    tails = [Path(*text.path.parts[-count:]) for count in range(len(text.path.parts) - 1, 0, -1)]
+    for candidate in dict.fromkeys((folder / text.name, *(folder / tail for tail in tails))):
+        moved = replace(text, path=candidate)
+        if _is_same(moved):
+            return moved
+    return text
 
 
 def read_bytes(text: InputText) -> bytes:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from loop_runner import reentry, text
+from loop_runner import failpoints, reentry, text
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.events import Event, Trace
@@ -47,6 +47,10 @@ _NO_ANSWER = {
     "no_code": "the model wrote no code in three replies in a row and `answer['content']` was still empty",
     "window": "the conversation filled the model's window and `answer['content']` was still empty",
 }
+
+
+PassFiles = Callable[[int, Mapping[str, bytes]], Mapping[str, bytes]]
+"""Given a pass's number and the files that its end adds, says which to commit; a replay has a say in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class Loop:
         trace: Trace,
         should_stop: Callable[[], bool] = lambda: False,
         open_agent_pass: Callable[[int, bool, bytes], RunsPass] | None = None,
+        pass_files: PassFiles = lambda _number, files: files,
     ) -> None:
         self._open_agent_pass = (
             open_agent_pass  # (pass, its turn is committed, prompt); None: a session of ours
@@ -99,6 +104,7 @@ class Loop:
         self._ledger = ledger
         self._trace = trace
         self._should_stop = should_stop
+        self._pass_files = pass_files
 
     def run(self) -> Outcome:
         """Run passes until the stop hook allows the end, a limit is reached or somebody interrupts."""
@@ -115,6 +121,7 @@ class Loop:
                 )
             started = time.monotonic()
             decision = self._decide(end)
+            failpoints.passing("verify.decided")
             if isinstance(decision, GateBroken):
                 return self._end("broken", self._workspace.head(), decision.reason)
             head = self._commit_pass(number, decision, time.monotonic() - started)
@@ -129,7 +136,7 @@ class Loop:
         gaps = "; ".join(confined.not_enforced)
         self._tell("notice", f"sandbox tier {confined.tier}; not enforced: {gaps}", sandbox=confined.tier)
         snapshot = self._workspace.snapshot()
-        for lost in self._kernel.start(snapshot, self._committed_answer()):
+        for lost in self._kernel.start(snapshot, self._committed_answer(), self._workspace):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
 
     def _session(self, number: int, head: Checkpoint) -> RunsPass:
@@ -191,23 +198,29 @@ class Loop:
         self._tell("verifying", answer.content, self._workspace.head().pass_number)
         with tempfile.TemporaryDirectory(prefix="loop-runner-verify-") as folder:
             checkout = Path(folder) / "checkout"
+            failpoints.passing("verify.checkout")
             self._workspace.checkout(checkout)
             return self._stop_hook.decide(Submission(answer.content, checkout, self._inputs))
 
     def _commit_pass(self, number: int, decision: Allow | Block, seconds: float) -> Checkpoint:
         outcome: PassOutcome = "accepted" if isinstance(decision, Allow) else "rejected"
-        self._ledger.charge_pass(seconds)
+        self._ledger.charge_pass(seconds, self._workspace.journal.unanswered())
         verdict = decision_as_json(decision)
         folder = f"passes/{number:04d}"
+        failpoints.passing("pass.commit")
         checkpoint = self._workspace.commit_pass(
             number,
             outcome,
-            files={
-                f"{folder}/verdict.json": _json(verdict),
-                f"{folder}/pass.json": _json(self._pass_record(number, outcome)),
-            },
+            files=self._pass_files(
+                number,
+                {
+                    f"{folder}/verdict.json": _json(verdict),
+                    f"{folder}/pass.json": _json(self._pass_record(number, outcome)),
+                },
+            ),
             seconds=seconds,
         )
+        failpoints.passing("pass.committed")
         reason = decision.reason if isinstance(decision, Block) else ""
         self._tell("pass_ended", reason, number, outcome=outcome, commit=checkpoint.commit, verdict=verdict)
         return checkpoint
@@ -233,6 +246,7 @@ class Loop:
         return self._workspace.answer()
 
     def _end(self, status: RunStatus, head: Checkpoint, reason: str) -> Outcome:
+        failpoints.passing("run.end")
         answer = self._best_answer() if status == "unverified" else self._committed_answer()
         self._tell("run_ended", reason, head.pass_number, status=status)
         return Outcome(status, answer, head, self._ledger.spend, reason)
@@ -240,7 +254,8 @@ class Loop:
     def _best_answer(self) -> Answer:
         """The answer of the pass with the best score, the latest of equals."""
         best: tuple[float, int] | None = None
-        for number in range(1, self._workspace.head().pass_number + 1):
+        first = reentry.first_pass_of_task(self._workspace)
+        for number in range(first, self._workspace.head().pass_number + 1):
             score = float(reentry.verdict(self._workspace, number).get("score", 0.0))
             best = max(best or (score, number), (score, number))
         if best is None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,6 +186,28 @@ class CellResult:
     seconds: float = 0.0  # wall clock, without the time spent waiting for sub-calls
 
 
+@dataclass(frozen=True, slots=True)
+class PastCell:
+    """A cell that ran earlier in the run."""
+
+    pass_number: int
+    number: int
+    code: str
+    end: CellEnd
+
+
+class CellLog(Protocol):
+    """The cells of the run so far, with what it takes to run them again at no cost."""
+
+    def cells(self) -> Sequence[PastCell]:
+        """All of them, in order. It only ever grows at its end."""
+        ...
+
+    def replies(self, cell: PastCell) -> Sequence[tuple[str, str]]:
+        """(prompt, reply) of the sub-calls of ``cell`` that were answered, sorted by prompt."""
+        ...
+
+
 VariableStatus = Literal["saved", "replay", "lost"]
 
 
@@ -302,6 +324,7 @@ class Spend:
     subcalls: int = 0
     seconds: float = 0.0
     usd: float | None = 0.0  # None: at least one request has no known price
+    unanswered: int = 0  # requests that were sent and whose reply never came (a crash): perhaps billed too
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from loop_runner import prompts, text
 from loop_runner.budget import Ledger
 from loop_runner.profiles import Profile
 from loop_runner.records import Variable
+from loop_runner.workspace import layout
 from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
@@ -65,8 +66,19 @@ def verdict(workspace: Workspace, pass_number: int) -> dict[str, Any]:
         return dict(json.loads(data)) if data else {}
 
 
+def first_pass_of_task(workspace: Workspace) -> int:
+    """The first pass whose verdict is about the task as it is now: a fork may have changed it."""
+    with parsing(workspace.folder, layout.FORKS_FILE):
+        forks = json.loads(workspace.read(layout.FORKS_FILE) or b'{"forks": []}')["forks"]
+        changed = [int(fork["pass"]) for fork in forks if {"prompt", "verifiers"} & set(fork["changed"])]
+    return max(changed, default=0) + 1
+
+
 def _reason(workspace: Workspace, pass_number: int) -> str:
-    return str(verdict(workspace, pass_number).get("reason", "")) or "the pass ended without an answer"
+    said = verdict(workspace, pass_number)
+    if said.get("decision") == "allow":  # only a fork goes on from there
+        return "nothing failed: the answer was accepted as the task was then, and the run was forked to go on"
+    return str(said.get("reason", "")) or "the pass ended without an answer"
 
 
 def _notes(workspace: Workspace) -> list[tuple[str, str]]:
@@ -78,7 +90,11 @@ def _notes(workspace: Workspace) -> list[tuple[str, str]]:
 
 
 def _list_variables(variables: list[Variable]) -> str:
-    lines = [f"{item.name}: {item.type}, {item.preview or item.reason}" for item in variables]
+    again = {"replay": " (not saved: made again by running its cells)"}
+    lines = [
+        f"{item.name}: {item.type}, {item.preview or item.reason}{again.get(item.status, '')}"
+        for item in variables
+    ]
     return _listed(lines, _MAX_VARIABLES)
 
 

@@ -6,9 +6,11 @@ and never reads the environment: the caller passes it in.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -18,13 +20,14 @@ from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.hooks import external as hooks
-from loop_runner.hooks.agent import Agent, NoKernel
+from loop_runner.hooks.agent import NoKernel
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.loop import Loop, Models
+from loop_runner.loop import Loop, Models, PassFiles
 from loop_runner.model import prices, registry
+from loop_runner.model.client import ModelClient
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.profiles import Profile, profile
-from loop_runner.records import Call, Checkpoint, Inputs, KernelSettings, Message, Outcome
+from loop_runner.records import Call, Checkpoint, Inputs, Message, Outcome
 from loop_runner.session import SubCalls
 from loop_runner.stop_hook import StopHook
 from loop_runner.workspace.history import History, parsing
@@ -43,13 +46,24 @@ class Surroundings:
     should_stop: Callable[[], bool] = lambda: False
 
 
+@dataclass(frozen=True, slots=True)
+class Stead:
+    """What a replay puts in the place of the models, the ledger, the gates and other parts."""
+
+    open_client: Callable[[str], ModelClient]
+    ledger: Ledger
+    stop_hook: StopHook
+    pass_files: PassFiles
+    kernel: type[Kernel] = Kernel
+
+
 def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
     """Create the run folder ``folder`` and run ``task`` in it to one of its ends.
 
     Raises ``ConfigError`` for inputs, models or verifiers that cannot work, before anything is created.
     """
     with _created(task, folder, around.env) as (settled, texts, workspace):
-        return _run(settled, texts, workspace, around, folder)
+        return run_in(workspace, settled, texts, around, folder)
 
 
 def create(task: Task, folder: Path, env: Mapping[str, str]) -> None:
@@ -67,10 +81,7 @@ def _created(task: Task, folder: Path, env: Mapping[str, str]) -> Iterator[tuple
     _check_models(task, env)
     model_files, about = agent_runs.beginning(task)
     files = {
-        "task.yaml": config.dump_task(task).encode(),
-        "prompt.md": task.prompt.encode(),
-        **({} if task.is_agent else {"system.md": _system_prompt(task, texts).encode()}),
-        **({} if task.is_agent else _example_files(task)),
+        **task_files(task, texts),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
         **about,
     }
@@ -81,32 +92,81 @@ def _created(task: Task, folder: Path, env: Mapping[str, str]) -> Iterator[tuple
         yield task, texts, workspace
 
 
-def resume(folder: Path, around: Surroundings, overrides: tuple[tuple[str, object], ...] = ()) -> Outcome:
+def task_files(task: Task, texts: Inputs) -> dict[str, bytes]:
+    """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
+    ours = (
+        {} if task.is_agent else {"system.md": _system_prompt(task, texts).encode(), **_example_files(task)}
+    )
+    return {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode(), **ours}
+
+
+def resume(
+    folder: Path,
+    around: Surroundings,
+    overrides: tuple[tuple[str, object], ...] = (),
+    *,
+    inputs_folder: Path | None = None,
+) -> Outcome:
     """Go on with the run in ``folder`` from its last commit. Raises ``WorkspaceError`` if it cannot be used.
 
-    ``overrides`` change the frozen task for this process only (a larger budget, say).
+    ``overrides`` change the frozen task for this process only (a larger budget, say); its commits say so.
+    ``inputs_folder`` is where the inputs lie on this machine, if not where the run began with them.
     """
     with History(folder) as history, parsing(folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
     task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
     with Workspace.open(folder, scope=agent_runs.scope(task, folder)) as workspace:
-        task = replace(task, prompt=_text(workspace, "prompt.md"))
-        texts = inputs.from_json(_text(workspace, "inputs.json"), task.base_dir)
-        _refuse_changed_inputs(texts)
+        if not any(key == "prompt" for key, _ in overrides):
+            task = replace(task, prompt=_text(workspace, "prompt.md"))
+        texts = frozen_inputs(_text(workspace, "inputs.json"), task.base_dir, inputs_folder)
         _check_models(task, around.env)
-        return _run(task, texts, workspace, around, folder)
+        workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
+        return run_in(workspace, task, texts, around, folder)
 
 
-def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, folder: Path) -> Outcome:
+def frozen_inputs(source: str, base_dir: Path, elsewhere: Path | None = None) -> Inputs:
+    """The inputs that ``inputs.json`` names, found where they lie now; ``elsewhere`` is looked in first.
+
+    Raises ``ConfigError`` when one is missing or is not what the run began with.
+    """
+    texts = inputs.from_json(source, base_dir)
+    if elsewhere is not None:
+        texts = inputs.found_in(texts, elsewhere)
+    _refuse_changed_inputs(texts)
+    return texts
+
+
+def run_in(
+    workspace: Workspace,
+    task: Task,
+    texts: Inputs,
+    around: Surroundings,
+    folder: Path,
+    stead: Stead | None = None,
+) -> Outcome:
+    """Open the parts of a run, run its loop to one of its ends, and close them."""
     root, sub = _models(task)
     sizes = profile("agent" if task.is_agent else registry.profile_name(root))
-    ledger = Ledger(task.budget, workspace.spend(prices.price))
+    if stead is None:
+        stead = Stead(
+            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
+            Ledger(task.budget, workspace.spend(prices.price)),
+            StopHook(
+                (
+                    *verify.build(task.verifiers, task.base_dir),
+                    *hooks.build(task.stop_hooks, task.base_dir),
+                )
+            ),
+            lambda _number, files: files,
+        )
+    ledger = stead.ledger
+    workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")
     with ExitStack() as stack:
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
         trace.append(_started(task, texts, folder, workspace.head()))
         switchboard = Switchboard(
-            lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env),
+            stead.open_client,
             log=workspace.journal,
             # A reply served from the journal is charged too: what is committed does not count it yet.
             on_call=lambda call, _replayed: _charge(ledger, call),
@@ -118,10 +178,16 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
         settings = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
         )
-        kernel, agent = _worker(task, settings, texts, workspace, sub_calls, switchboard, around, trace)
-        stack.callback(kernel.close)
-        if agent is not None:
+        agent = None
+        if task.is_agent:
+            agent = agent_runs.agent(task, workspace, around.env, trace, around.should_stop)
             stack.callback(agent.close)
+            kernel = cast("Kernel", NoKernel())
+        else:
+            kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
+            stack.callback(kernel.close)
+        if lost := workspace.journal.unanswered():
+            trace.append(Event("notice", _in_flight(lost), data={"in_flight": lost}))
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
         system = _text(workspace, "system.md")
@@ -133,37 +199,16 @@ def _run(task: Task, texts: Inputs, workspace: Workspace, around: Surroundings, 
             models=Models(root, system, _example(workspace), sizes, window),
             switchboard=switchboard,
             kernel=kernel,
-            stop_hook=StopHook(
-                (
-                    *verify.build(task.verifiers, task.base_dir),
-                    *hooks.build(task.stop_hooks, task.base_dir),
-                )
-            ),
+            stop_hook=stead.stop_hook,
             ledger=ledger,
             trace=trace,
             should_stop=around.should_stop,
             open_agent_pass=None if agent is None else agent_runs.passes(agent, workspace, ledger, trace),
+            pass_files=stead.pass_files,
         ).run()
         if agent is not None:
             agent.close(agent_runs.notice(outcome))
         return outcome
-
-
-def _worker(
-    task: Task,
-    settings: KernelSettings,
-    texts: Inputs,
-    workspace: Workspace,
-    sub_calls: SubCalls,
-    switchboard: Switchboard,
-    around: Surroundings,
-    trace: Trace,
-) -> tuple[Kernel, Agent | None]:
-    """Who does the work of the passes: a kernel of ours, or an agent of the user's."""
-    if not task.is_agent:
-        return Kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop), None
-    agent = agent_runs.agent(task, workspace, around.env, trace, around.should_stop)
-    return cast("Kernel", NoKernel()), agent
 
 
 def _text(workspace: Workspace, path: str) -> str:
@@ -200,6 +245,14 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint) -> Event
         "bytes_not_utf8": sum(replaced),
     }
     return Event("run_started", "", head.pass_number, head.turn, data)
+
+
+def _in_flight(lost: int) -> str:
+    what, they = ("1 request was", "it is") if lost == 1 else (f"{lost:,} requests were", "they are")
+    return (
+        f"{what} in flight when the run was stopped, with no reply written down: {they} sent again,"
+        " and the provider may bill both"
+    )
 
 
 def _charge(ledger: Ledger, call: Call) -> None:
@@ -261,10 +314,19 @@ def _describe(texts: Inputs) -> str:
 
 def _refuse_changed_inputs(texts: Inputs) -> None:
     changed = inputs.changed(texts)
-    if changed:
-        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    if not changed:
+        return
+    shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    paths = {text.name: text.path for text in texts.texts}
+    if gone := [name for name in changed if not paths[name].exists()]:
         raise ConfigError(
-            f"{len(changed)} of {len(texts.texts)} inputs have changed since the run began: {shown}",
-            why="notes, variables and citations of earlier passes are about the old texts",
-            hint="put the old files back, or start a new run",
+            f"{len(gone)} of {len(texts.texts)} inputs are not there: {paths[gone[0]]}"
+            + (f" and {len(gone) - 1} more" if len(gone) > 1 else ""),
+            why="a run folder names its inputs and their hashes; it does not hold them",
+            hint="put them there, or say where they lie on this machine with --inputs DIR",
         )
+    raise ConfigError(
+        f"{len(changed)} of {len(texts.texts)} inputs have changed since the run began: {shown}",
+        why="notes, variables and citations of earlier passes are about the old texts",
+        hint="put the old files back, or start a new run",
+    )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from loop_runner import prompts, reply_reader, text
+from loop_runner import failpoints, prompts, reply_reader, text
 from loop_runner.budget import Ledger
 from loop_runner.errors import ModelError
 from loop_runner.events import Event, Trace
@@ -136,22 +136,27 @@ class Session:
 
     def _take_turn(self) -> None:
         """One reply, one cell, one commit."""
+        failpoints.passing("turn.begin")
         started = time.monotonic()
         number = self._turn + 1
         self._tell("turn_started", number, messages=len(self._messages))
         self._models.start_turn()
         reply = self._ask()
+        failpoints.passing("turn.replied")
         self._tell("reply_received", number, reply.text)
         code = None if reply.stop_reason == "max_tokens" else reply_reader.read(reply.text).code
         self._without_code = 0 if code is not None else self._without_code + 1
         self._stopped_for = reply.stop_reason
         result = None if code is None else self._kernel.run_cell(code, number)
+        self._models.raise_fault()
+        failpoints.passing("turn.ran")
         if result is not None:
             self._tell("cell_finished", number, result.output, end=result.end, code=code)
             self._answer = result.answer
             is_last = result.answer.is_ready or number == self._settings.turns
             before, self._snapshot = self._snapshot, self._kernel.snapshot(full=is_last)
-            result = replace(result, notices=(*result.notices, *_newly_lost(before, self._snapshot)))
+            result = replace(result, notices=(*result.notices, *_newly_unsaved(before, self._snapshot)))
+        failpoints.passing("turn.saved")
         turn = TurnRecord(
             pass_number=self._settings.pass_number,
             number=number,
@@ -167,9 +172,11 @@ class Session:
         self._commit(turn)
 
     def _commit(self, turn: TurnRecord) -> None:
+        unanswered = self._workspace.journal.unanswered()
         checkpoint = self._workspace.commit_turn(turn, self._files)
+        failpoints.passing("turn.committed")
         self._files = {}
-        self._ledger.charge_turn(turn.seconds)
+        self._ledger.charge_turn(turn.seconds, unanswered)
         self._turn = turn.number
         self._is_ready = turn.answer.is_ready
         self._messages += [Message("assistant", turn.reply), Message("user", turn.output)]
@@ -214,14 +221,14 @@ class Session:
         )
 
 
-def _newly_lost(before: Snapshot, now: Snapshot) -> list[str]:
-    """What the model is told of variables that could not be saved, once for each."""
-    known = {each.name for each in before.variables if each.status == "lost"}
-    lost = [each for each in now.variables if each.status == "lost" and each.name not in known]
+def _newly_unsaved(before: Snapshot, now: Snapshot) -> list[str]:
+    """What the model is told of variables that could not be saved, once for each and each status."""
+    known = {(each.name, each.status) for each in before.variables}
+    new = [each for each in now.variables if each.status != "saved" and (each.name, each.status) not in known]
     told = [
-        f"variable {text.one_line(each.name)} cannot be saved ({text.one_line(each.reason, 160)}):"
-        " it is gone when the kernel has to be started again"
-        for each in lost[:_MAX_TOLD]
+        f"variable {text.one_line(each.name)} cannot be saved ({text.one_line(each.reason, 200)})"
+        + (": it is gone when the kernel has to be started again" if each.status == "lost" else "")
+        for each in new[:_MAX_TOLD]
     ]
-    more = len(lost) - _MAX_TOLD
+    more = len(new) - _MAX_TOLD
     return [*told, f"{more} more variables cannot be saved"] if more > 0 else told

@@ -49,6 +49,8 @@ def fence(text: str, label: str = "") -> str:
 
 def one_line(text: str, max_chars: int = 120) -> str:
     """``text`` as a single safe line of at most ``max_chars`` characters."""
+    if len(text) <= max_chars and text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip(" ")  # what most are; a thousand rows of variables are read at every turn
     flat = " ".join(escape_controls(text).split())
     return flat if len(flat) <= max_chars else flat[: max_chars - 1] + "…"
 

@@ -107,7 +107,7 @@ def keys_of(data, prefix=""):
 def objects(tmp_path_factory):
     """Heading to the real objects that it is about."""
     folder = tmp_path_factory.mktemp("json")
-    code = cell("print(llm_query('how many?'))\nopen('plan.md', 'w').write('count')")
+    code = cell("found = llm_query('how many?')\nprint(found)\nopen('plan.md', 'w').write('count')")
     task = write_task(folder / "task", root=[code, ready("41"), ready("42")], sub=[{"reply": "42"}])
 
     def said(*args):
@@ -127,13 +127,22 @@ def objects(tmp_path_factory):
 
     followed = {"run, ask, resume": said("run", task)}
     events = loop_runner("log", "scripted", "--follow", "--json", cwd=folder).stdout
+    bisected = loop_runner("bisect", "--json", "--first-good", "scripted", "--", "true", cwd=folder)
     return followed | {
+        "show RUN@PASS.TURN": said("show", "scripted@1.1"),
+        "diff": said("diff", "scripted", "0", "2"),
+        "fork": said("fork", "scripted@1.1", "forked"),
+        "rewind": said("rewind", "forked", "0"),
+        "bisect": [json.loads(bisected.stdout)],
+        "replay": said("replay", "scripted"),
+        "cost": said("cost", "scripted"),
         "An error": said("show", "nothing"),
         "status": said("status"),
         "log": said("log", "scripted"),
         "log --follow": [json.loads(line) for line in events.splitlines()],
         "show": said("show", "scripted"),
         "show PASS": said("show", "scripted", "1") + said("show", "scripted", "2"),
+        "fsck": said("fsck", "scripted"),
         "models list": said("models", "list"),
         "doctor": said("doctor"),
         "export": said("export", "mend"),
@@ -161,3 +170,20 @@ def test_every_command_with_json_has_a_section():
     words = {word for heading in described() for word in re.findall(r"[a-z]+", heading)}
     for names in documents.command_names():
         assert set(names) <= words or names in WITHOUT_JSON, names
+
+
+# ── what is promised ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_claim_about_durability_names_a_test_that_is_there():
+    page = (documents.ROOT / "docs" / "durability.md").read_text(encoding="utf-8")
+    rows = [
+        row for row in re.findall(r"^\| (.*) \|$", page, re.MULTILINE) if not row.startswith(("claim", "---"))
+    ]
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(tests/[a-z_/]+\.py)::([A-Za-z_]+)`", row)
+        assert named, f"no test is named: {row}"
+        for path, name in named:
+            source = (documents.ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^(def {name}\(|{name} = )", source, re.MULTILINE), f"{path} has no {name}"

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "loop_runner"
 
 # Each room may import from the rooms in its set (and from itself); "*" stands for the plain-data floor.
-FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles"}
+FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles", "failpoints"}
 MIDDLE = {"events", "prompts", "inputs", "process", "reply_reader"}
 TALKERS = {"model", "kernel", "workspace"}
 # The hook's own process: started at every stop of every session, so it is the standard library and its own.
@@ -18,7 +18,25 @@ ALLOWED = {
     "cli": FLOOR
     | MIDDLE
     | TALKERS
-    | {"runs", "agent_runs", "hooks", "verify", "stop_hook", "loop", "session"},
+    | {
+        "agent_runs",
+        "bisecting",
+        "comparing",
+        "costing",
+        "forking",
+        "hooks",
+        "replaying",
+        "runs",
+        "verify",
+        "stop_hook",
+        "loop",
+        "session",
+    },
+    "bisecting": FLOOR | MIDDLE | {"workspace"},
+    "comparing": FLOOR | MIDDLE | TALKERS,
+    "replaying": FLOOR | MIDDLE | TALKERS | {"forking", "runs", "stop_hook", "verify"},
+    "costing": FLOOR | MIDDLE | TALKERS,
+    "forking": FLOOR | MIDDLE | TALKERS | {"runs"},
     "runs": FLOOR | MIDDLE | TALKERS | {"agent_runs", "hooks", "loop", "session", "stop_hook", "verify"},
     "agent_runs": FLOOR | MIDDLE | {"hooks", "workspace"},
     "hooks": FLOOR | {"events", "process", "verify", "workspace"},
@@ -39,6 +57,7 @@ ALLOWED = {
     "budget": {"records"},
     "records": set(),
     "errors": set(),
+    "failpoints": set(),
     "resources": set(),
     "text": set(),
     "profiles": set(),
@@ -53,6 +72,7 @@ KERNEL_HOST = {
     "kernel_process",
     "launch",
     "lm_handler",
+    "replays",
     "report",
     "sandbox",
     "mounts",

@@ -33,14 +33,16 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    import errno
+    import os
 
     import click
 
+    from loop_runner import failpoints
     from loop_runner.cli.group import main_group
     from loop_runner.errors import LoopRunnerError
 
     try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE))
         result = main_group.main(args=arguments, prog_name="loop-runner", standalone_mode=False)
     except click.exceptions.Abort:
         code = 130
@@ -50,8 +52,8 @@ def _run(arguments: list[str]) -> int:
     except LoopRunnerError as error:
         code = _report(error, as_json="--json" in arguments)
     except Exception as error:  # noqa: BLE001 - the border: nothing may end in a bare traceback
-        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        code = _report(_disk_full(error), as_json="--json" in arguments) if is_full else _report_bug(error)
+        fault = _refused_by_machine(error)
+        code = _report(fault, as_json="--json" in arguments) if fault else _report_bug(error)
     else:
         code = result if isinstance(result, int) else 0
     return code
@@ -78,10 +80,22 @@ def _report(error: LoopRunnerError, *, as_json: bool) -> int:
     return error.exit_code
 
 
-def _disk_full(error: Exception) -> LoopRunnerError:
-    """A full disk outside the run folder: the folder for temporary files, most likely."""
+def _refused_by_machine(error: Exception) -> LoopRunnerError | None:
+    """What a machine refuses wherever it is asked, which is no bug of ours; None for anything else."""
+    import errno
+
     from loop_runner.errors import EnvironmentFault
 
+    full = {errno.ENOSPC, errno.EDQUOT}
+    others = {errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+    if not isinstance(error, OSError) or error.errno not in full | others:
+        return None
+    if error.errno not in full:
+        return EnvironmentFault(
+            f"the machine refused a step of the run: {error}",
+            why="the step could not be taken; what was committed is safe",
+            hint="see what is wrong (the disk, memory, open files), then `loop-runner resume RUN`",
+        )
     return EnvironmentFault(
         f"the disk is full: {error}",
         why="the step that needed the space could not be taken; what was committed is safe",

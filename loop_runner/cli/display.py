@@ -116,6 +116,11 @@ def show_outcome(outcome: Outcome, folder: Path, texts: Inputs, story: list[str]
     calls = output.plural(spend.subcalls, "sub-call")
     output.write(f"Took   {passes}, {turns}, {calls}, {output.duration(spend.seconds)}")
     output.write(f"Cost   {output.cost(spend)}")
+    if spend.unanswered:
+        lost = output.plural(spend.unanswered, "request")
+        output.write(
+            f"       {lost} sent without a reply coming back (a crash, say); the provider may bill them"
+        )
     output.write(f"Story  git -C {folder} log --first-parent --format=%s")
     for subject in story:
         output.write(f"         {subject}")

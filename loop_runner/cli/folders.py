@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, WorkspaceError
+
+if TYPE_CHECKING:
+    from loop_runner.workspace.points import Point
 
 RUNS = Path("runs")
 
@@ -21,6 +25,17 @@ def find_run(name: str) -> Path:
         why=f"it was looked for as a folder of that name, here and in {RUNS}/",
         hint=f"runs here: {known}" if known else "start one with `loop-runner run TASK.yaml`",
     )
+
+
+def find_run_at(name: str) -> tuple[Path, Point | None]:
+    """The run folder and the moment that ``RUN@PASS[.TURN]`` names; no moment for a plain ``RUN``."""
+    from loop_runner.workspace import points
+
+    run, at, moment = name.rpartition("@")
+    point = points.parse(moment) if at else None
+    if point is None or any(_holds(folder, ".git") for folder in (Path(name), RUNS / name)):
+        return find_run(name), None  # a folder may be called so
+    return find_run(run), point
 
 
 def all_runs() -> list[Path]:
@@ -67,6 +82,11 @@ def _refuse_unfinished(folder: Path) -> None:
             why="starting over would leave paid work behind",
             hint=f"go on with `loop-runner resume {folder}`, or choose another folder with --run-dir",
         )
+
+
+def forked_run_folder(name: str) -> Path:
+    """Where a fork called ``name`` goes: a path with a "/" is taken as it is, a name goes under ``runs/``."""
+    return _with_room(Path(name) if "/" in name else RUNS / name)
 
 
 def _with_room(folder: Path) -> Path:

@@ -18,6 +18,13 @@ _COMMANDS = {
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
     "export": ("export", "Put an agent's work into your repository, as a new branch."),
     "hook": ("hook", "Stop hooks for agent command lines: install, start, cancel."),
+    "cost": ("cost", "Say what a run cost, by pass, model and kind of request."),
+    "fork": ("travel", "Make a new run that goes on from a moment of another one."),
+    "diff": ("compare", "Say what differs between two moments of a run."),
+    "bisect": ("bisect", "Find the first pass whose answer fails a command."),
+    "rewind": ("travel", "Take a run back to an earlier pass or turn."),
+    "replay": ("replay", "Run a run again from its recorded replies, offline."),
+    "fsck": ("fsck", "Check a run folder, say what was checked, and repair it."),
     "models": ("models", "List the models, or fetch a local one."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }

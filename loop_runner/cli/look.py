@@ -11,12 +11,13 @@ import click
 
 from loop_runner import config, text
 from loop_runner.cli import output
-from loop_runner.cli.folders import all_runs, find_run
+from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
 from loop_runner.records import Checkpoint, Spend
-from loop_runner.workspace import layout
+from loop_runner.workspace import layout, points
 from loop_runner.workspace.history import Entry, History, parsing
+from loop_runner.workspace.points import Point
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
@@ -41,6 +42,8 @@ def status(run_name: str | None, as_json: bool) -> None:
         output.write("no runs here; start one with `loop-runner run TASK.yaml`")
     for entry in entries:
         output.write(f"{entry['run']:<32} {entry['state']:<11} {_where(entry)}")
+        for line in _lost_lines(entry):
+            output.write(f"{'':<32} {line}")
         if entry["reason"]:
             output.write(f"{'':<32} {entry['reason']}")
         if entry["answer"]:
@@ -74,7 +77,16 @@ def _status(folder: Path) -> dict[str, Any]:
             pid=running.pid if running else None,
             head=head,
             answer=history.answer().content,
+            in_flight=history.in_flight(),
         )
+
+
+def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
+    """Requests that may be paid for in vain, or twice."""
+    if (lost := entry["in_flight"]) and entry["state"] != "running":
+        yield f"{output.plural(lost, 'request')} in flight when it was stopped; `resume` sends them again"
+    if lost := entry["usage"]["unanswered"]:
+        yield f"{output.plural(lost, 'request')} sent before without a reply; the provider may bill them"
 
 
 def _entry(
@@ -86,6 +98,7 @@ def _entry(
     pid: int | None = None,
     head: Checkpoint | None = None,
     answer: str = "",
+    in_flight: int = 0,
 ) -> dict[str, Any]:
     return {
         "run": str(folder),
@@ -95,6 +108,7 @@ def _entry(
         "pass": head.pass_number if head else 0,
         "turn": head.turn if head else 0,
         "answer": answer,
+        "in_flight": in_flight,
         **output.spend_as_json(spend),
     }
 
@@ -150,29 +164,30 @@ def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
             )
         return
     with History(find_run(run_name)) as history:
-        entries = [entry for entry in reversed(history.commits()) if entry.runner]
+        entries = [entry for entry in reversed(history.commits()) if _is_ours(entry)]
         if as_json:
             output.write_json(
                 {"run": str(history.folder), "commits": [_entry_as_json(one) for one in entries]}
             )
             return
-        for entry in sorted(entries, key=_order):
+        for entry in entries:
             indent = "" if entry.checkpoint.turn == 0 else "  "
             output.write(f"{entry.checkpoint.commit[:10]}  {indent}{entry.subject}{_seconds(entry)}")
-            if entry.is_pass:
+            if entry.is_pass and not entry.trailers.forked_from:
                 reason = _verdict(history, entry.checkpoint.pass_number).get("reason", "")
                 for line in str(reason).splitlines()[:6]:
                     output.write(f"{'':<14}{text.one_line(line, 100)}".rstrip())
 
 
-def _order(entry: Entry) -> tuple[int, int, int]:
-    """Turns before the merge that ends their pass."""
-    point = entry.checkpoint
-    return (point.pass_number, int(entry.is_pass), point.turn)
+def _is_ours(entry: Entry) -> bool:
+    return bool(entry.runner or entry.trailers.forked_from)
 
 
 def _seconds(entry: Entry) -> str:
-    return f"  ({output.duration(entry.seconds)})" if entry.seconds else ""
+    parts = [output.duration(entry.seconds)] if entry.seconds else []
+    if entry.unanswered:
+        parts.append(f"{output.plural(entry.unanswered, 'request')} without a reply")
+    return f"  ({', '.join(parts)})" if parts else ""
 
 
 def _entry_as_json(entry: Entry) -> dict[str, Any]:
@@ -185,6 +200,7 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
         "outcome": point.outcome,
         "seconds": entry.seconds,
         "committed_at": entry.committed_at,
+        "unanswered": entry.unanswered,
     }
 
 
@@ -192,22 +208,70 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN[@PASS[.TURN]]")
 @click.argument("pass_number", metavar="[PASS]", type=click.IntRange(1), required=False)
 @_JSON
 def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
-    """Print the answer of a run with its verdict, or all that happened in one pass.
+    """Print the answer of a run with its verdict, or all that happened in one pass or turn.
+
+    RUN@2 is the same as RUN 2; RUN@2.4 is turn 4 of it, with the answer as it was then.
 
     \b
     Example:  loop-runner show runs/contract-review 2
     """
-    with History(find_run(run_name)) as history:
-        data = _answer(history) if pass_number is None else _pass(history, pass_number)
+    folder, point = find_run_at(run_name)
+    with History(folder) as history:
+        data, lines = _shown(history, point, pass_number)
         if as_json:
             output.write_json(data)
             return
-        for line in _answer_lines(data) if pass_number is None else _pass_lines(data):
+        for line in lines:
             output.write(line)
+
+
+def _shown(
+    history: History, point: Point | None, pass_number: int | None
+) -> tuple[dict[str, Any], Iterator[str]]:
+    """What was asked for, as data and as lines."""
+    if point is not None and point.turn is not None:
+        data = _one_turn(history, point)
+        return data, _turn_lines(data)
+    if point is not None and (pass_number is not None or point.pass_number == 0):
+        raise ConfigError(
+            f"`show` takes one pass or one turn of a run, not {point}"
+            + (f" and {pass_number}" if pass_number else ""),
+            why="what is shown is what happened in it",
+            hint=f"for example `loop-runner show {history.folder}@1`",
+        )
+    number = pass_number if point is None else point.pass_number
+    if number:
+        data = _pass(history, number)
+        return data, _pass_lines(data)
+    data = _answer(history)
+    return data, _answer_lines(data)
+
+
+def _one_turn(history: History, point: Point) -> dict[str, Any]:
+    at = points.find(history, point)
+    folder = f"passes/{at.pass_number:04d}/turns/{at.turn:04d}"
+    return {
+        "run": str(history.folder),
+        "commit": at.commit,
+        "pass": at.pass_number,
+        "turn": at.turn,
+        **_turn(history, folder),
+        "answer": history.answer(at.commit).content,
+    }
+
+
+def _turn_lines(data: dict[str, Any]) -> Iterator[str]:
+    calls = output.plural(data["subcalls"], "sub-call")
+    yield f"Pass {data['pass']} turn {data['turn']}, {calls}: the model wrote\n"
+    yield text.fence(data["reply"])
+    yield "\nand was told\n"
+    yield data["told"].rstrip()
+    yield "\nThe answer was then\n"
+    yield data["answer"].rstrip() or "(no answer yet)"
 
 
 def _answer(history: History) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def spend_as_json(spend: Spend) -> dict[str, Any]:
             "cache_write_tokens": usage.cache_write_tokens,
             "requests": spend.requests,
             "subcalls": spend.subcalls,
+            "unanswered": spend.unanswered,
         },
         "cost": {"usd": spend.usd},
     }

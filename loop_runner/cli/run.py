@@ -21,7 +21,7 @@ from loop_runner.records import Outcome, RunStatus
 _EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
 
 
-def _options(*names: str) -> Callable[[Any], Any]:
+def options(*names: str) -> Callable[[Any], Any]:
     """Attach the options that several commands share."""
 
     def attach(command: Any) -> Any:
@@ -61,17 +61,17 @@ _SHARED = {
 @click.command()
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
-@_options("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "json", "quiet", "verbose")
+@options("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "json", "quiet", "verbose")
 def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
     """Run a task file until its verifiers accept the answer.
 
     \b
     Example:  loop-runner run examples/first-rejection/task.yaml
     """
-    overrides = [*_overrides(settings, flags)]
+    given = overrides(settings, flags)
     if paths:
-        overrides.append(("inputs", [_input_spec(path, flags["exclude"]) for path in paths]))
-    task = config.read_task(task_file, overrides)
+        given.append(("inputs", [_input_spec(path, flags["exclude"]) for path in paths]))
+    task = config.read_task(task_file, given)
     return _start(task, flags)
 
 
@@ -83,7 +83,7 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
     default=True,
     help="Ask that the short answer itself stands in a quoted line (default), or only that the quotes exist.",
 )
-@_options("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "json", "quiet", "verbose")
+@options("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "json", "quiet", "verbose")
 def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Ask a question about files, without a task file.
 
@@ -92,24 +92,33 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     \b
     Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
     """
-    overrides: list[tuple[str, Any]] = [
+    given: list[tuple[str, Any]] = [
         ("name", _slug(question)),
         ("prompt", question),
         ("type", "ask"),
         ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
         ("verifiers", [{"citations": {"answer_in_quote": quote}}]),
         ("budget.passes", 5),
-        *_overrides(settings, flags),
+        *overrides(settings, flags),
     ]
-    task = config.parse_task("{}", label="ask", base_dir=Path.cwd(), overrides=overrides)
+    task = config.parse_task("{}", label="ask", base_dir=Path.cwd(), overrides=given)
     return _start(task, flags)
 
 
 @click.command()
 @click.argument("run_name", metavar="RUN")
-@_options("passes", "turns", "set", "json", "quiet", "verbose")
-def resume(run_name: str, settings: tuple[str, ...], **flags: Any) -> int:
+@click.option(
+    "--inputs",
+    "inputs_folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the inputs lie now, for a run that came from another machine.",
+)
+@options("passes", "turns", "set", "json", "quiet", "verbose")
+def resume(run_name: str, inputs_folder: Path | None, settings: tuple[str, ...], **flags: Any) -> int:
     """Go on with a run from its last commit, after a crash, Ctrl-C or a spent budget.
+
+    RUN may be a clone made with plain git. What is set here holds for this time only.
 
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
@@ -117,21 +126,22 @@ def resume(run_name: str, settings: tuple[str, ...], **flags: Any) -> int:
     from loop_runner import runs
 
     folder = find_run(run_name)
-    with _interruptible(flags) as around:
-        outcome = runs.resume(folder, around, tuple(_overrides(settings, flags)))
-    return _finish(outcome, folder, flags)
+    with interruptible(flags) as around:
+        outcome = runs.resume(folder, around, tuple(overrides(settings, flags)), inputs_folder=inputs_folder)
+    return finish(outcome, folder, flags, inputs_folder)
 
 
 def _start(task: config.Task, flags: dict[str, Any]) -> int:
     from loop_runner import runs
 
     folder = new_run_folder(task)
-    with _interruptible(flags) as around:
+    with interruptible(flags) as around:
         outcome = runs.start(task, folder, around)
-    return _finish(outcome, folder, flags)
+    return finish(outcome, folder, flags)
 
 
-def _finish(outcome: Outcome, folder: Path, flags: dict[str, Any]) -> int:
+def finish(outcome: Outcome, folder: Path, flags: dict[str, Any], inputs_folder: Path | None = None) -> int:
+    """Show how a run ended; the exit code that says so."""
     if flags["as_json"]:
         output.write_json(display.outcome_as_json(outcome, folder))
     else:
@@ -139,13 +149,14 @@ def _finish(outcome: Outcome, folder: Path, flags: dict[str, Any]) -> int:
 
         with History(folder) as history:
             texts = inputs.from_json((history.read("inputs.json") or b"").decode())
+            texts = texts if inputs_folder is None else inputs.found_in(texts, inputs_folder)
             story = [entry.subject for entry in history.commits(first_parent=True)]
         display.show_outcome(outcome, folder, texts, story)
     return _EXIT_CODES[outcome.status]
 
 
 @contextmanager
-def _interruptible(flags: dict[str, Any]) -> Iterator[Any]:
+def interruptible(flags: dict[str, Any]) -> Iterator[Any]:
     """What a run is given from outside; a first Ctrl-C (or SIGTERM) asks it to stop, a second kills it."""
     from loop_runner import runs
 
@@ -168,7 +179,7 @@ def _interruptible(flags: dict[str, Any]) -> Iterator[Any]:
         sys.stderr.flush()
 
 
-def _overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[tuple[str, Any]]:
+def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[tuple[str, Any]]:
     """Flags and ``--set`` as (dotted key, value); ``--set`` comes last and wins."""
     by_flag = {
         "model": flags.get("model"),

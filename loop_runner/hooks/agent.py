@@ -397,7 +397,7 @@ class NoKernel:
         """What confines the agent."""
         return Unconfined()
 
-    def start(self, snapshot: Snapshot, answer: Answer) -> Sequence[object]:
+    def start(self, snapshot: Snapshot, answer: Answer, *_: object) -> Sequence[object]:
         """There is nothing to start, and no variable to lose."""
         return ()
 

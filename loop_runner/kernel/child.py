@@ -2,14 +2,15 @@
 
 Owns the namespace. Relies on the standard library and its sibling modules only. Trusts the host, is not
 trusted by it. A strict dialogue on one descriptor: ``start`` → ``ready`` (a second one begins anew),
-``cell`` → ``done``, ``snapshot`` → ``snapshot``, ``try`` → ``tried``; anything that goes wrong in our own
-code ends the process.
+``cell`` → ``done``, ``snapshot`` → ``snapshot``, ``try`` → ``tried``, ``plan`` → ``planned``; anything that
+goes wrong in our own code ends the process.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -24,9 +25,11 @@ from loop_runner.kernel.texts import Texts, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
+    from loop_runner.kernel.remake import Remaker
+    from loop_runner.kernel.replay import PastCell
     from loop_runner.kernel.saver import Saver
     from loop_runner.kernel.snapshot import Pins
 
@@ -90,8 +93,9 @@ class _Kernel:
     def __init__(self, start: Mapping[str, Any], lm_fd: int) -> None:
         self._cloudpickle_dir: str = start["cloudpickle"]
         self._namespace = new_namespace()
-        files = [(name, path, size) for name, path, size in start["inputs"]]
-        context = read_text(files[0][1]) if start["single"] else Texts(files)
+        self._files = files = [(name, path, size) for name, path, size in start["inputs"]]
+        self._is_single_unread = start["single"] and start["is_trial"]
+        context = read_text(files[0][1]) if start["single"] and not start["is_trial"] else Texts(files)
         self._answer = AnswerBox(self._namespace, start["answer"]["content"], start["answer"]["extra"])
         models = LmClient(lm_fd)
         self._helpers = Helpers(self._namespace, context, files[0][0] if files else "", self._answer, models)
@@ -101,6 +105,7 @@ class _Kernel:
         self._models = models
         self._workspace: str = start["workspace"]
         self._saver: Saver | None = None
+        self._past: list[PastCell] = []  # in a process that only tries
         if start["workspace"] not in sys.path:  # a warm process was started once before
             sys.path.append(start["workspace"])  # last: the model's files never hide the standard library
         sys.argv = [""]
@@ -120,6 +125,8 @@ class _Kernel:
             self._save(header, out)
         elif header["type"] == "try":
             self._try(header, frame.payload, out)
+        elif header["type"] == "plan":
+            self._plan(header, out)
         else:
             raise wire.WireError(f"the host asked for {header['type']!r}")
 
@@ -133,15 +140,31 @@ class _Kernel:
             trial.import_installed(start["preload"], self._workspace)
 
     def _restore(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
+        groups, *blobs = _split(payload, [header["groups"], *header["blobs"]])
         failed: list[tuple[str, str]] = []
-        blobs = _split(payload, header["blobs"])
-        if blobs:
-            failed = self._snapshots().load_all(
-                blobs, self._namespace, self._pins().find, self._runner.sources
-            )
-        if blobs or header["gone"]:
-            self._keeper().restored(blobs, header["gone"])
+        gone = list(header["gone"])
+        if groups or blobs:
+            failed = self._remaker().fill(json.loads(groups or b"[]"), blobs)
+            again = {row["name"]: row for row in header["again"]}
+            gone += [again[name] | {"reason": why} for name, why in failed if name in again]
+        if blobs or gone:
+            self._keeper().restored(blobs, gone)
         return {"type": "ready", "failed": failed, "names": self._runner.adopt_names()}
+
+    def _remaker(self) -> Remaker:
+        """What fills the namespace; made when first needed, because it brings cloudpickle."""
+        self._snapshots()
+        from loop_runner.kernel.remake import Remaker
+
+        return Remaker(
+            self._namespace,
+            self._runner,
+            self._answer,
+            self._models,
+            pins=self._pins,
+            pin_ids=self._pin_ids,
+            workspace=self._workspace,
+        )
 
     def _save(self, request: Mapping[str, Any], out: int) -> None:
         if self._saver is None and not self._helpers.own_names():
@@ -151,17 +174,34 @@ class _Kernel:
         self._keeper().save(request, self._runner.take_words(), out)
 
     def _try(self, request: Mapping[str, Any], payload: bytes, out: int) -> None:
-        """Find out whether blobs load. Asked only of a process that runs no cells."""
+        """Find out whether blobs load and names are made again. Asked of a process that runs no cells."""
         from loop_runner.kernel import trial
 
-        load_all = self._snapshots().load_all
-        blobs = _split(payload, request["blobs"])
-        failed, modules = trial.attempt(
-            lambda at: load_all(blobs, self._namespace, self._pins().find, {}, at),
-            request["seconds"],
-        )
+        groups, *blobs = _split(payload, [request["groups"], *request["blobs"]])
+
+        def load(at: Callable[[str], None]) -> list[tuple[str, str]]:
+            if groups and self._is_single_unread:
+                self._read_single()
+            return self._remaker().fill(json.loads(groups or b"[]"), blobs, at)
+
+        self._remaker()  # the copies find it imported
+        failed, modules = trial.attempt(load, request["seconds"], request["cpu_seconds"])
         wire.write_all(out, wire.encode({"type": "tried", "failed": failed}))
         trial.import_installed(modules, self._workspace)  # the host goes on meanwhile
+
+    def _read_single(self) -> None:
+        """Put the one text in the place of the mapping that stood for it."""
+        name, path, _ = self._files[0]
+        self._helpers = Helpers(self._namespace, read_text(path), name, self._answer, self._models)
+        self._namespace.update(self._helpers.protected)
+
+    def _plan(self, request: Mapping[str, Any], out: int) -> None:
+        """Tell which cells make which names. ``cells``: those that were not told of yet."""
+        from loop_runner.kernel import replay
+
+        self._past += [replay.PastCell(*cell) for cell in request["cells"]]
+        groups = replay.plan(self._past, request["names"], {*self._helpers.protected, "answer"})
+        wire.write_all(out, wire.encode({"type": "planned", "groups": groups}))
 
     def _keeper(self) -> Saver:
         """What takes the snapshots; made when first needed, because it brings cloudpickle."""
@@ -173,7 +213,7 @@ class _Kernel:
                 self._namespace,
                 self._runner.sources,
                 own_names=self._helpers.own_names,
-                pins=lambda: self._pins().by_id(self._read_texts()),
+                pins=self._pin_ids,
                 own_threads=lambda: {get_ident(), self._models.thread_id},
                 workspace=self._workspace,
             )
@@ -181,6 +221,9 @@ class _Kernel:
 
     def _pins(self) -> Pins:
         return self._snapshots().Pins(self._namespace, self._helpers.protected, self._helpers.texts)  # type: ignore[no-any-return]
+
+    def _pin_ids(self) -> dict[int, tuple[str, ...]]:
+        return self._pins().by_id(self._read_texts())
 
     def _read_texts(self) -> Mapping[str, str]:
         texts = self._helpers.texts()

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from loop_runner import failpoints
 from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
@@ -27,11 +29,22 @@ from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command, preloaded
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.quota import Quota
+from loop_runner.kernel.replays import NoCells, Replays
 from loop_runner.kernel.sandbox import SandboxReport, probe, require_tier
 from loop_runner.kernel.wrap import Launch, Limits, wrap
-from loop_runner.records import Answer, CellEnd, CellResult, Inputs, KernelSettings, Snapshot, Variable
+from loop_runner.records import (
+    Answer,
+    CellEnd,
+    CellLog,
+    CellResult,
+    Inputs,
+    KernelSettings,
+    Snapshot,
+    Variable,
+)
 
 START_TIMEOUT_S = 30.0
+_LEAST_SAVE_S = 5.0  # a short limit for cells is none for saving what they made
 MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # one file that the model's code writes
 _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
@@ -72,7 +85,6 @@ class Kernel:
         self._settings = settings
         self._inputs = inputs
         self._workspace = workspace
-        self._sub_model = sub_model
         self._loop = loop
         self._private_dir: Path | None = None
         self._life: _Life | None = None
@@ -80,8 +92,10 @@ class Kernel:
         self._answer = Answer()
         self._names: set[str] = set()
         self._quota = Quota(workspace)
+        self._unchanged: set[str] = set()  # names that could not be saved last time and are bound as then
         self._loaded: set[str] = set()  # SHA-256 of blobs that are known to load
         self._checker = Checker(self._launch, lambda: self._start_header(Snapshot(), is_trial=True))
+        self._replays = Replays(self._checker, sub_model, settings.timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -99,18 +113,24 @@ class Kernel:
 
     # ── the four things a session does ──────────────────────────────────────────────────────────────
 
-    def start(self, snapshot: Snapshot, answer: Answer) -> tuple[Variable, ...]:
+    def start(self, snapshot: Snapshot, answer: Answer, log: CellLog | None = None) -> tuple[Variable, ...]:
         """Start afresh from ``snapshot``; returns the variables of it that could not be restored.
 
-        A snapshot that kills or hangs the kernel is given up whole. Raises ``KernelError`` when not even an
-        empty kernel starts.
+        ``log``: all cells of the run, of which some may have to run again. A snapshot that kills or hangs the
+        kernel is given up whole. Raises ``KernelError`` when not even an empty kernel starts.
         """
+        failpoints.passing("kernel.start")
+        self._replays.begin(log or NoCells())
+        return self._start(snapshot, answer)
+
+    def _start(self, snapshot: Snapshot, answer: Answer) -> tuple[Variable, ...]:
         self._end_life()
         self._last, self._answer = snapshot, replace(answer, is_ready=False)
+        groups, failed = self._replays.groups(snapshot)
         try:
-            failed = self._begin_life(snapshot)
+            failed = self._begin_life(snapshot, groups, failed)
         except (KernelDiedError, _TimeOutError, wire.WireError) as error:
-            failed = self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
+            failed = self._begin_less(snapshot, error, has_groups=bool(groups))
         everything = failed.get("", "")
         self._loaded = {
             each.blob for each in snapshot.variables if each.blob and not (everything or each.name in failed)
@@ -123,11 +143,17 @@ class Kernel:
                 blob="",
             )
             for variable in snapshot.variables
-            if variable.status != "saved" or variable.name in failed or everything
+            if variable.status == "lost" or variable.name in failed or everything
         )
 
     def run_cell(self, code: str, number: int) -> CellResult:
         """Run one cell. One that hangs or kills the kernel has an ordinary result; another is started."""
+        self._replays.cell_begins()
+        result = self._run_cell(code, number)
+        self._replays.cell_ended(code, number, result.end)
+        return result
+
+    def _run_cell(self, code: str, number: int) -> CellResult:
         life = self._running()
         slack = self._quota.slack()
         started = time.monotonic()
@@ -150,11 +176,13 @@ class Kernel:
         safe = self._last
         try:
             taken = self._tried(self._take(full=full), full=full)
+            taken = self._replays.mark(taken, safe, self._unchanged, self._names)
         except (KernelDiedError, _TimeOutError) as error:
             self._last = safe
             taken = self._snapshot_lost(error)
         self._loaded |= taken.blobs.keys()
         self._last = taken
+        self._replays.saved()
         return taken
 
     def _take(self, *, full: bool, unloadable: Mapping[str, str] | None = None) -> Snapshot:
@@ -169,8 +197,12 @@ class Kernel:
             "unloadable": dict(unloadable or {}),
         }
         life.process.send(request)
-        frame = self._receive(life, self._settings.timeout_s, wire.MAX_PAYLOAD_BYTES)
-        return self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
+        seconds = max(self._settings.timeout_s, _LEAST_SAVE_S)
+        frame = self._receive(life, seconds, wire.MAX_PAYLOAD_BYTES)
+        taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
+        if unloadable is None:  # a second try follows at once: for it, everything is unchanged
+            self._unchanged = set(self._checked(life, lambda: report.read_names(frame.header, "unchanged")))
+        return taken
 
     def _tried(self, taken: Snapshot, *, full: bool) -> Snapshot:
         """``taken`` if all new blobs of it load in a fresh process; else another without what does not."""
@@ -276,6 +308,7 @@ class Kernel:
             empty, (report.without_our_frames(raw), dropped), self._settings.max_output_chars
         )
         what = str(error)
+        self._replays.went_back()
         notices = (f"{what}; what it printed is lost", *self._restart())
         last_line = what
         return CellResult(
@@ -291,14 +324,21 @@ class Kernel:
         lost = tuple(
             Variable(name, "?", 0, "", "lost", reason) for name in sorted(self._names - kept)[:_MAX_GONE]
         )
-        self._last = Snapshot((*self._last.variables, *lost), self._last.blobs)
+        # The cell is committed as one that ran, but what it did is undone: running it again would be wrong.
+        rows = tuple(
+            replace(each, status="lost", reason=f"{each.reason}; {reason}")
+            if each.status == "replay"
+            else each
+            for each in self._last.variables
+        )
+        self._last = Snapshot((*rows, *lost), self._last.blobs)
         self._restart()
         return self._last
 
     def _restart(self) -> tuple[str, ...]:
         """Start again from the last snapshot; what the model is told about it."""
         before = set(self._names)
-        lost = self.start(self._last, self._answer)
+        lost = self._start(self._last, self._answer)
         gone = dict.fromkeys(before - self._names, "") | {each.name: each.reason for each in lost}
         told = ["the kernel was restarted: variables are as they were after the last turn that was saved"]
         if gone:
@@ -314,52 +354,90 @@ class Kernel:
             raise KernelError("the kernel is not running", hint="call start() first")
         return self._life
 
-    def _begin_life(self, snapshot: Snapshot) -> dict[str, str]:
-        """Load ``snapshot`` into the warm process or a new one; names that failed, each with its reason."""
+    def _begin_life(
+        self, snapshot: Snapshot, groups: Sequence[Mapping[str, Any]], hopeless: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Load ``snapshot`` into the warm process or a new one; names that failed, each with its reason.
+
+        ``groups``: what is made again; ``hopeless``: what is not, and why.
+        """
         warm = self._checker.give()
         if warm is not None:
             with contextlib.suppress(KernelDiedError):  # perhaps for reasons of its own: a new one shall tell
-                return self._begin_in(warm, snapshot)
-        return self._begin_in(KernelProcess(self._launch), snapshot)
+                return self._begin_in(warm, snapshot, groups, hopeless)
+        return self._begin_in(KernelProcess(self._launch), snapshot, groups, hopeless)
 
-    def _begin_in(self, process: KernelProcess, snapshot: Snapshot) -> dict[str, str]:
+    def _begin_in(
+        self,
+        process: KernelProcess,
+        snapshot: Snapshot,
+        groups: Sequence[Mapping[str, Any]],
+        hopeless: Mapping[str, str],
+    ) -> dict[str, str]:
         handler = LmHandler(
             process.lm_line,
-            self._sub_model,
+            self._replays.recorder,
             self._loop,
             on_violation=lambda reason: _ignore(process.violated(reason)),
         )
         life = _Life(process, handler)
         try:
-            process.send(self._start_header(snapshot), b"".join(snapshot.blobs.values()))
+            again = json.dumps(groups).encode() if groups else b""
+            header = self._start_header(snapshot, len(again), hopeless)
+            process.send(header, again + b"".join(snapshot.blobs.values()))
             size = self._inputs.total_bytes if self._inputs.is_single else 0
-            seconds = START_TIMEOUT_S + (size + sum(map(len, snapshot.blobs.values()))) / 5e6
+            seconds = START_TIMEOUT_S + (self._replays.wall_s if groups else 0)
+            seconds += (size + sum(map(len, snapshot.blobs.values()))) / 5e6
             frame = self._receive(life, seconds)
             failed, names = self._checked(life, lambda: report.read_ready(frame))
+            process.raw_output()  # what loading prints is nobody's
         except BaseException:
             life.close()
             raise
         self._life, self._names = life, set(names)
-        return failed
+        return {**hopeless, **failed}
+
+    def _begin_less(self, snapshot: Snapshot, error: Exception, *, has_groups: bool) -> dict[str, str]:
+        """Start without what is made again, though it worked when it was tried; or else without anything."""
+        if has_groups:
+            why = f"making it again ended the kernel: {error}"
+            hopeless = {each.name: why for each in snapshot.variables if each.status == "replay"}
+            with contextlib.suppress(KernelDiedError, _TimeOutError, wire.WireError):
+                return self._begin_life(snapshot, (), hopeless)
+        return self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
 
     def _begin_empty(self, snapshot: Snapshot, reason: str) -> dict[str, str]:
         self._last = Snapshot()
         try:
-            self._begin_life(Snapshot())
+            self._begin_life(Snapshot(), (), {})
         except (KernelDiedError, _TimeOutError, wire.WireError) as error:
             raise KernelError(
                 f"the kernel does not start: {error}",
                 why="the model's code runs in it",
                 hint="check `kernel.python`, `kernel.memory` and that the inputs can be read",
             ) from None
-        return {variable.name: reason for variable in snapshot.variables if variable.status == "saved"}
+        return {variable.name: reason for variable in snapshot.variables if variable.status != "lost"}
 
-    def _start_header(self, snapshot: Snapshot, *, is_trial: bool = False) -> Mapping[str, Any]:
+    def _start_header(
+        self,
+        snapshot: Snapshot,
+        groups_bytes: int = 0,
+        hopeless: Mapping[str, str] | None = None,
+        *,
+        is_trial: bool = False,
+    ) -> Mapping[str, Any]:
+        hopeless = hopeless or {}
+        gone = [
+            replace(each, reason=hopeless.get(each.name, each.reason))
+            for each in snapshot.variables
+            if each.status == "lost" or each.name in hopeless
+        ]
+        again = [each for each in snapshot.variables if each.status == "replay" and each.name not in hopeless]
         return {
             "type": "start",
             "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
-            # A trial reads a text when a variable needs it, and no sooner.
-            "single": self._inputs.is_single and len(self._inputs.texts) == 1 and not is_trial,
+            "single": self._inputs.is_single and len(self._inputs.texts) == 1,
+            "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
             "cloudpickle": str(cloudpickle_dir()),
@@ -367,7 +445,9 @@ class Kernel:
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
-            "gone": [_row(each) for each in snapshot.variables if each.status == "lost"][:_MAX_GONE],
+            "groups": groups_bytes,
+            "again": [_row(each) for each in again],  # told of as lost, should it fail
+            "gone": [_row(each) for each in gone][:_MAX_GONE],
         }
 
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:

@@ -41,6 +41,9 @@ class Links:
     def components(self, numbers: Iterable[int]) -> list[list[int]]:
         """The sets that ``numbers`` form, each in order, by their first number."""
         found: dict[int, list[int]] = {}
+        above = self._above
         for number in numbers:
-            found.setdefault(self.root(number), []).append(number)
+            # Most stand alone: no call for those.
+            root = number if above[number] == number else self.root(number)
+            found.setdefault(root, []).append(number)
         return list(found.values())

@@ -10,12 +10,13 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 MAX_PREVIEW_CHARS = 120
 _MAX_ITEMS = 8
 _MAX_DEPTH = 2
 _BIG_INT_BITS = 400
+_PLAIN_INT = 1 << 64
 
 _type_name = type.__dict__["__name__"].__get__
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
@@ -43,13 +44,15 @@ def preview(value: object, max_chars: int = MAX_PREVIEW_CHARS) -> str:
 
 def _show(value: object, room: int, depth: int) -> str:
     kind = type(value)
-    if value is None or kind in (bool, float, complex):
-        return repr(value)
     if kind is int:
+        if -_PLAIN_INT < value < _PLAIN_INT:  # type: ignore[operator]
+            return repr(value)
         bits = int.bit_length(value)  # type: ignore[arg-type]
         return repr(value) if bits < _BIG_INT_BITS else f"<int of {bits} bits>"
-    if kind in (str, bytes, bytearray):
+    if kind is str or kind is bytes or kind is bytearray:
         return repr(value[: max(room, 0) + 1])  # type: ignore[index]
+    if value is None or kind is bool or kind is float or kind is complex:
+        return repr(value)
     if kind in _BRACKETS:
         return _show_items(value, room, depth)
     if kind is FunctionType or kind is BuiltinFunctionType:
@@ -67,16 +70,21 @@ def _show_items(value: object, room: int, depth: int) -> str:
     if count and depth >= _MAX_DEPTH:
         return f"{opening}…{closing}"
     parts: list[str] = []
-    items: Any = dict.items(value) if type(value) is dict else value
-    for index, item in enumerate(items):
-        left = room - sum(map(len, parts)) - 2 * len(parts)
-        if index == _MAX_ITEMS or left <= 0:
-            parts.append("…")
-            break
-        if type(value) is dict:
-            parts.append(f"{_show(item[0], left, depth + 1)}: {_show(item[1], left, depth + 1)}")
-        else:
-            parts.append(_show(item, left, depth + 1))
+    left, depth = room, depth + 1
+    if type(value) is dict:
+        for index, (key, item) in enumerate(dict.items(value)):
+            if index == _MAX_ITEMS or left <= 0:
+                parts.append("…")
+                break
+            parts.append(f"{_show(key, left, depth)}: {_show(item, left, depth)}")
+            left -= len(parts[-1]) + 2
+    else:
+        for index, item in enumerate(value):  # type: ignore[arg-type]
+            if index == _MAX_ITEMS or left <= 0:
+                parts.append("…")
+                break
+            parts.append(_show(item, left, depth))
+            left -= len(parts[-1]) + 2
     if not count and type(value) in (set, frozenset):
         return "set()"
     comma = "," if type(value) is tuple and count == 1 else ""

@@ -198,9 +198,8 @@ def _blobs(said: list[Any], payload: bytes, max_bytes: int, before: Sequence[byt
 def _variable(row: object, blobs: Sequence[str]) -> Variable:
     if type(row) is not dict:
         raise WireError("the kernel's snapshot holds something that is not a variable")
-    status = _get(row, "status", str)
-    position = _get(row, "blob", int)
-    if status not in {"saved", "lost"} or (status == "saved" and not 0 <= position < len(blobs)):
+    status, position, reason = row.get("status"), _get(row, "blob", int), _get(row, "reason", str)
+    if status not in ("saved", "lost") or (status == "saved" and not 0 <= position < len(blobs)):
         raise WireError("the kernel's snapshot has a variable of no known status")
     return Variable(
         name=_name(row.get("name")),
@@ -208,7 +207,7 @@ def _variable(row: object, blobs: Sequence[str]) -> Variable:
         size=_count(row, "size"),
         preview=one_line(_get(row, "preview", str), _MAX_PREVIEW_CHARS),
         status="saved" if status == "saved" else "lost",
-        reason=one_line(_get(row, "reason", str), _MAX_LINE_CHARS),
+        reason=one_line(reason, _MAX_LINE_CHARS) if reason else "",
         blob=blobs[position] if status == "saved" else "",
     )
 
@@ -226,6 +225,35 @@ def read_tried(frame: Frame) -> dict[str, str]:
     if frame.header.get("type") != "tried" or frame.payload:
         raise WireError("the kernel did not say what loads")
     return _failures(frame.header)
+
+
+def read_plan(frame: Frame, names: Sequence[str], cells: int) -> list[dict[str, Any]]:
+    """The groups that make ``names``, each of them in one; positions are below ``cells``."""
+    if frame.header.get("type") != "planned" or frame.payload:
+        raise WireError("the kernel did not say what makes which name")
+    groups: list[dict[str, Any]] = []
+    for said in _get(frame.header, "groups", list):
+        if type(said) is not dict:
+            raise WireError("the kernel's plan is malformed")
+        groups.append(
+            {
+                "names": list(read_names(said, "names")),
+                "tries": [_plan_try(each, cells) for each in _get(said, "tries", list)],
+                "why": one_line(_get(said, "why", str), _MAX_LINE_CHARS),
+            }
+        )
+    if sorted(name for group in groups for name in group["names"]) != sorted(names):
+        raise WireError("the kernel's plan is for other names")
+    return groups
+
+
+def _plan_try(said: object, cells: int) -> dict[str, Any]:
+    if type(said) is not dict:
+        raise WireError("the kernel's plan is malformed")
+    positions = _get(said, "cells", list)
+    if any(type(at) is not int or not 0 <= at < cells for at in positions):
+        raise WireError("the kernel's plan names a cell that there was not")
+    return {"cells": positions, "near": _texts(said, "near"), "imports": _texts(said, "imports")}
 
 
 def _failures(header: Mapping[str, Any]) -> dict[str, str]:

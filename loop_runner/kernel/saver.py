@@ -15,6 +15,7 @@ import gc
 import io
 import json
 import os
+import pickle
 import signal
 import sys
 import time
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 BIG_BYTES = 1024 * 1024
 _LEAST_SECONDS = 0.2
+_NEVER = float("inf")
+_PLAIN = frozenset({str, int, float, bool, list, dict, tuple, set, bytes, type(None)})
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
 # Taken now: a cell may rebind them.
@@ -46,6 +49,7 @@ _fork, _exit, _pipe, _dup, _close, _read, _waitpid = (
 )
 _current_frames = sys._current_frames  # noqa: SLF001 - the one list of threads that cannot be faked
 _monotonic = time.monotonic
+_dump = pickle.Pickler.dump  # cloudpickle's own only words one error anew
 _signal, _setitimer, _ALRM, _REAL = signal.signal, signal.setitimer, signal.SIGALRM, signal.ITIMER_REAL
 
 
@@ -156,16 +160,17 @@ class _Work:
         }
         big: list[list[str]] = []
         small: list[str] = []
-        for component in self.links.components(sorted(sizes, key=lambda number: self.links.names[number])):
-            names = [self.links.names[number] for number in component]
-            if sum(sizes[number] for number in component) > BIG_BYTES:
+        known_as = self.links.names
+        for component in self.links.components(sorted(sizes, key=known_as.__getitem__)):
+            names = [known_as[number] for number in component]
+            if sum(map(sizes.__getitem__, component)) > BIG_BYTES:
                 big.append(sorted(names))
             else:
                 small += names
         for each in written:
             for number, said in each.reached.words.items():
                 self.words.setdefault(self.links.root(number), set()).update(said)
-        self.roots = {self.links.names[number]: self.links.root(number) for number in sizes}
+        self.roots = {known_as[number]: self.links.root(number) for number in sizes}
         known = {tuple(each.names): each for each in written}
         groups = [(sorted(small), False), *((names, True) for names in sorted(big))]
         return [(known.get(tuple(names)) or self.write(names), is_big) for names, is_big in groups if names]
@@ -206,27 +211,41 @@ class _Work:
 
     def dump(self, pickler: snapshot.Pickler, name: str) -> None:
         """Write one name; one that raises or takes too long is lost."""
-        # Half of the time that is left: those that hang must leave some to the others. And again and again:
-        # a handler of the model's may eat the first.
-        seconds = max((self._deadline - _monotonic()) / 2, _LEAST_SECONDS)
-        _setitimer(_REAL, seconds, _LEAST_SECONDS)
+        # Half of the time that is left: those that hang must leave some to the others.
+        now = _monotonic()
         try:
-            pickler.dump(self._namespace[name])
+            _patience.ends = now + max((self._deadline - now) / 2, _LEAST_SECONDS)
+            _dump(pickler, self._namespace[name])
+            _patience.ends = _NEVER
         except _OverdueError:
-            _setitimer(_REAL, 0)
+            _patience.ends = _NEVER
             self._lost[name] = "saving it took too long"
             self._overdue.append(name)
             raise _Failed from None
         except Exception as error:  # noqa: BLE001 - objects of the model's decide what they raise
-            _setitimer(_REAL, 0)
+            _patience.ends = _NEVER
             self._lost[name] = snapshot.reason_of(error)
             raise _Failed from None
-        finally:
-            _setitimer(_REAL, 0)
+        except BaseException:
+            _patience.ends = _NEVER
+            raise
 
 
-def _overdue(_number: int, _frame: object) -> Never:
-    raise _OverdueError
+class _Patience:
+    """When the name that is being written is overdue. A timer that ticks asks it."""
+
+    __slots__ = ("ends",)
+
+    def __init__(self) -> None:
+        self.ends = _NEVER
+
+    def tick(self, _number: int, _frame: object) -> None:
+        """Again and again: a handler of the model's may eat the first error."""
+        if _monotonic() > self.ends:
+            raise _OverdueError
+
+
+_patience = _Patience()
 
 
 class Saver:
@@ -251,6 +270,7 @@ class Saver:
         self._groups: list[_Group] = []
         self._gone: dict[str, dict[str, Any]] = {}
         self._failing: list[str] = []
+        self._failed_values: dict[str, object] = {}
         # name → what it was bound to, and why that is not tried again
         self._hopeless: dict[str, tuple[object, str]] = {}
 
@@ -288,6 +308,7 @@ class Saver:
             if name in self._namespace:
                 del self._gone[name]
         self._failing = result["failing"]
+        self._failed_values = {name: self._namespace[name] for name in self._failing}
         for name, why in result["overdue"]:
             self._hopeless[name] = (self._namespace[name], why)
         self._groups = [
@@ -414,10 +435,14 @@ class Saver:
         overdue: list[str] = []
         was_enabled = gc.isenabled()
         gc.disable()  # a collection in the middle of a large dump costs a third of its time
-        previous = _signal(_ALRM, _overdue)
+        previous = _signal(_ALRM, _patience.tick)
+        _setitimer(
+            _REAL, _LEAST_SECONDS, _LEAST_SECONDS
+        )  # one for all: a thousand names cost a thousand calls
         try:
             work, written = self._try(request, names, lost, overdue, untouched, pause_bytes)
         finally:
+            _setitimer(_REAL, 0)
             _signal(_ALRM, previous if previous is not None else signal.SIG_DFL)
             if was_enabled:
                 gc.enable()
@@ -482,7 +507,7 @@ class Saver:
     def _blob(self, work: _Work, written: _Written, is_big: bool) -> tuple[bytes, dict[str, Any]]:
         reached = written.reached
         parts: dict[int, list[str]] = {}
-        for name in written.names:
+        for name in written.names if work.words else ():  # only names that hold code are looked up
             parts.setdefault(work.roots[name], []).append(name)
         index = {
             "names": list(written.sizes.items()),
@@ -523,17 +548,22 @@ class Saver:
         rows += [self._row(name, "lost", reason=reason) for name, reason in lost.items()]
         rows += [row for name, row in self._gone.items() if name not in self._namespace]
         rows.sort(key=lambda row: row["name"])
-        header = {"type": "snapshot", "variables": rows, "blobs": blobs}
+        unchanged = [name for name in lost if self._is_known_to_fail(name)]
+        header = {"type": "snapshot", "variables": rows, "blobs": blobs, "unchanged": unchanged}
         remembered = {"groups": groups, "failing": sorted(lost), "sets": sets}
         return wire.encode(header, b"".join(payload)), remembered
+
+    def _is_known_to_fail(self, name: str) -> bool:
+        return name in self._failed_values and self._failed_values[name] is self._namespace[name]
 
     def _row(
         self, name: str, status: str, *, size: int = 0, reason: str = "", blob: int = -1
     ) -> dict[str, Any]:
         value = self._namespace[name]
+        kind = type(value)
         return {
             "name": name,
-            "type": type_name(value),
+            "type": kind.__name__ if kind in _PLAIN else type_name(value),
             "size": size,
             "preview": preview(value),
             "status": status,

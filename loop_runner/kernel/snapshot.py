@@ -13,6 +13,7 @@ its hashes. Python does not promise that; these are the sources of difference th
 - whether two equal texts are one object: every text and bytes object is written through its first equal
 - the order of a set: sets of plain values are put in sorted order, the live one too, so both stay alike
 - whether two functions share one code object: written through the first equal one, like texts
+- whether code objects share a tuple of constants: each is written with its own
 - cloudpickle's random class ids: left out (one memo keeps identity)
 - hash seeds: ``PYTHONHASHSEED=0``
 """
@@ -25,6 +26,7 @@ import importlib
 import io
 import json
 import pickle
+import re
 import struct
 import sys
 import types
@@ -234,6 +236,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         kind = type(obj)
         if kind is types.FunctionType and self._keeps_globals(obj):  # type: ignore[arg-type]
             return self._reduce_function(obj)  # type: ignore[arg-type]
+        if kind is types.CodeType:
+            return _reduce_code(obj)  # type: ignore[arg-type]
         if kind is types.CellType:
             return _reduce_cell(obj)  # type: ignore[arg-type]
         if issubclass(kind, io.IOBase) and not issubclass(kind, (io.BytesIO, io.StringIO)):
@@ -256,7 +260,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         module = sys.modules.get(name) if type(name) is str else None
         if getattr(module, "__dict__", None) is not func.__globals__:
             return False
-        if _internals._should_pickle_by_reference(func):  # noqa: SLF001
+        if is_by_reference(func):
             return False
         self._reached.links.owner.setdefault(id(func.__globals__), ("module", name))
         return True
@@ -324,6 +328,16 @@ def _steady_class(cls: Any, reduced: Any) -> Any:
     return (make, (*args[:-2], None, args[-1]), state, *rest)
 
 
+def _reduce_code(code: types.CodeType) -> tuple[object, ...]:
+    """Code whose tuples are nobody else's: the compiler shares equal ones within a cell, loading does not."""
+    make, args = _internals._code_reduce(code)  # noqa: SLF001
+    return make, tuple(map(_own, args))
+
+
+def _own(value: object) -> object:
+    return tuple([_own(item) for item in value]) if type(value) is tuple else value
+
+
 def _reduce_cell(cell: types.CellType) -> tuple[object, ...]:
     """The cell first and its contents later: a function may reach itself through it."""
     try:
@@ -358,12 +372,18 @@ def _set_function_state(func: types.FunctionType, state: tuple[Any, ...]) -> Non
     func.__doc__, func.__module__, func.__qualname__ = state[4:]
 
 
+def is_by_reference(value: object) -> bool:
+    """Whether a function or class is found again in its module, by its name."""
+    return bool(_internals._should_pickle_by_reference(value))  # noqa: SLF001
+
+
 def reason_of(error: BaseException) -> str:
     """Why something of the model's failed, in a line; its own text may be hostile."""
     if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return "it is nested too deeply"
     try:
-        return f"{type_name(error)}: {error}"[:_MAX_REASON_CHARS]
+        # Without addresses: a run that was restarted must say the same.
+        return re.sub(r"\b0x[0-9a-f]+", "0x…", f"{type_name(error)}: {error}"[:_MAX_REASON_CHARS])
     except Exception:  # noqa: BLE001 - see above
         return type_name(error)
 

@@ -1,4 +1,4 @@
-"""Loads blobs in a forked copy that is thrown away: do they load? Runs inside the kernel process.
+"""Loads variables in a forked copy that is thrown away: do they load? Runs inside the kernel process.
 
 Only a process that never ran code of the model's serves such trials, so each copy is as fresh as the process
 that the variables will be restored in. What a blob does on loading, it does to the copy.
@@ -26,18 +26,21 @@ _MAX_MODULES = 2000
 
 
 def attempt(
-    load: Callable[[Callable[[str], None]], list[tuple[str, str]]], seconds: float
+    load: Callable[[Callable[[str], None]], list[tuple[str, str]]], seconds: float, cpu_seconds: float
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """What failed when ``load`` ran in a copy (name, reason); and the modules that it imported.
 
     ``load`` is given a function to call with each name before it loads it: a name that ends the copy, or
-    takes it over ``seconds``, is then known.
+    takes it over ``seconds`` or over so much work, is then known.
     """
     progress = mmap.mmap(-1, 64 * 1024)  # shared with the copy
     line, said = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(line)
+        signal.setitimer(
+            signal.ITIMER_PROF, cpu_seconds
+        )  # work, unlike time, does not hang on who else works
         _be_the_copy(load, progress, said)
     os.close(said)
     try:
@@ -53,11 +56,13 @@ def attempt(
     if heard is not None and heard.endswith(b"\n"):
         return _read(heard, name)
     why = "it took too long" if heard is None else _ended(status)
-    return [(name, f"loading it in a fresh kernel failed: {why}")], []
+    return [(name, f"it failed in a fresh kernel: {why}")], []
 
 
 def _ended(status: int) -> str:
     if os.WIFSIGNALED(status):
+        if os.WTERMSIG(status) == signal.SIGPROF:
+            return "it took too long"
         return f"it ended the process ({signal.Signals(os.WTERMSIG(status)).name})"
     return f"it ended the process (exit code {os.WEXITSTATUS(status)})"
 
@@ -69,7 +74,7 @@ def _read(heard: bytes, name: str) -> tuple[list[tuple[str, str]], list[str]]:
         failed = [(str(each), str(why)) for each, why in said["failed"]]
         return failed, [str(each) for each in said["modules"]][:_MAX_MODULES]
     except (ValueError, TypeError, KeyError):
-        return [(name, "loading it in a fresh kernel failed: it made up a report")], []
+        return [(name, "it failed in a fresh kernel: it made up a report")], []
 
 
 def _hear(line: int, deadline: float) -> bytes | None:

@@ -43,6 +43,17 @@ class BatchingCallLog(CallLog, Protocol):
         """Keep all of ``calls``, in order; they are durable when this returns."""
 
 
+@runtime_checkable
+class MarkingCallLog(CallLog, Protocol):
+    """A log that also knows which requests are out, so that one whose reply is lost is counted."""
+
+    def sent(self, fingerprint: str, occurrence: int) -> None:
+        """The request goes out now; known also when this process dies. Quick, with no wait for a disk."""
+
+    def not_billed(self, fingerprint: str, occurrence: int) -> None:
+        """It ended without a reply, and the provider bills nothing for it."""
+
+
 def sendable(text: str) -> str:
     """``text`` without unpaired surrogates, which no provider's JSON can carry; each becomes ``?``."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -6,8 +6,11 @@ package's version says how old they are. Usage is what is stored; a price is wor
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from loop_runner.records import Usage
 
+_BEFORE_ANY_PACKAGE = 2020
 _FREE = frozenset({"local", "manual", "script"})  # nobody sends a bill
 
 
@@ -39,3 +42,19 @@ def source() -> str:
     from importlib.metadata import version
 
     return f"genai-prices {version('genai-prices')}"
+
+
+def installed_on() -> str | None:
+    """The day on which the prices came to this machine, ``2026-11-21``: the package carries no date itself.
+
+    None when the installer kept no times.
+    """
+    import datetime as dt
+    from importlib.metadata import distribution
+
+    record = Path(str(distribution("genai-prices").locate_file("genai_prices/data.py")))
+    try:
+        day = dt.datetime.fromtimestamp(record.stat().st_mtime, dt.UTC).date()
+    except OSError:
+        return None
+    return day.isoformat() if day.year > _BEFORE_ANY_PACKAGE else None

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
+from loop_runner import failpoints
 from loop_runner.errors import ModelError
-from loop_runner.model.client import BatchingCallLog, CallLog, ModelClient
+from loop_runner.model.client import BatchingCallLog, CallLog, MarkingCallLog, ModelClient
 from loop_runner.records import Call, Reply, Request
 
 OnCall = Callable[[Call, bool], None]
@@ -51,6 +52,7 @@ class Switchboard:
         self._told: set[tuple[str, int]] = set()
         self._width = asyncio.Semaphore(width)
         self._writer = _Writer(log)
+        self._fault: Exception | None = None  # of ours, of the log or of the machine; never a provider's
         self._thread = threading.Thread(target=self._run, name="switchboard", daemon=True)
         self._thread.start()
 
@@ -73,13 +75,23 @@ class Switchboard:
             # In memory and quick, so it may run on the loop.
             known = self._log.find(fingerprint, occurrence)
             call = known or await self._ask_and_log(request, fingerprint, occurrence)
-        except BaseException:
+        except BaseException as error:
+            self._note_fault(error)
             # Nothing was logged under this number. The next try must get it, or a re-run of the turn, in
             # which the first try works, would look for its reply under a number that was never written.
             occurrences.give_back(occurrence)
             raise
         self._tell(call, replayed=known is not None)
         return call.reply
+
+    def raise_fault(self) -> None:
+        """Raise what went wrong on our side of a request (a full disk, say), if anything did.
+
+        A sub-call can only hand it to the model's code, which may catch it and go on; the run must not: a
+        reply that was paid for is not written down, and the turn would be another than on a sound machine.
+        """
+        if self._fault is not None:
+            raise self._fault
 
     def start_turn(self) -> None:
         """Begin to count identical requests from 0 again; no request may be out."""
@@ -104,7 +116,7 @@ class Switchboard:
 
     async def _ask_and_log(self, request: Request, fingerprint: str, occurrence: int) -> Call:
         async with self._width:
-            reply = await self._client(request.model).complete(request)
+            reply = await self._send(request, fingerprint, occurrence)
         call = Call(
             kind=request.kind,
             model=request.model,
@@ -117,9 +129,34 @@ class Switchboard:
         await asyncio.shield(self._keep(call))
         return call
 
+    async def _send(self, request: Request, fingerprint: str, occurrence: int) -> Reply:
+        """Ask the provider, with a mark in the log for as long as no reply is there."""
+        client = self._client(request.model)
+        failpoints.passing("switchboard.send")
+        if not isinstance(self._log, MarkingCallLog):
+            return await client.complete(request)
+        self.raise_fault()  # what can no longer be written down is not asked for
+        self._log.sent(fingerprint, occurrence)
+        try:
+            reply = await client.complete(request)
+        except ModelError as error:
+            if not error.paid:
+                self._log.not_billed(fingerprint, occurrence)
+            raise
+        failpoints.passing("switchboard.replied")
+        return reply
+
     async def _keep(self, call: Call) -> None:
-        await self._writer.append(call)
+        try:
+            await self._writer.append(call)
+        except BaseException as error:
+            self._note_fault(error)  # also when nobody waits for it any more
+            raise
         self._tell(call, replayed=False)
+
+    def _note_fault(self, error: BaseException) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ModelError):
+            self._fault = self._fault or error
 
     def _tell(self, call: Call, *, replayed: bool) -> None:
         """Report ``call`` once per turn, whatever way it is met again."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from loop_runner import failpoints
+
 
 def sync(path: Path) -> None:
     """Flush the file or folder at ``path``."""
@@ -43,5 +45,7 @@ def replace(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    failpoints.passing("durable.replace")
     beside.replace(path)
+    failpoints.passing("durable.replaced")
     sync(path.parent)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from loop_runner import failpoints
 from loop_runner.workspace import durable
 from loop_runner.workspace.git import IDENTITY, Git
 
@@ -43,7 +44,9 @@ class NewCommit:
 def write(git: Git, commit: NewCommit) -> str:
     """Make ``commit`` and return its id: durable, and named by nothing yet. Raises ``GitFailed``."""
     # The pack is joined with others later, where deltas are looked for; here they would only cost time.
+    failpoints.passing("commit.write")
     output = git.run("fast-import", "--quiet", "--done", "--depth=0", stdin=stream(commit))
+    failpoints.passing("commit.sync")
     durable.sync(git.git_dir / "objects" / "pack")
     return output.decode().strip()
 
@@ -53,7 +56,9 @@ def point(git: Git, ref: str, to: str, *, was: str | None) -> None:
 
     Raises ``GitFailed`` when the ref is elsewhere by now.
     """
+    failpoints.passing("commit.point")
     git.run("update-ref", ref, to, was or _NOWHERE)
+    failpoints.passing("commit.pointed")
     path = git.git_dir / ref
     if not path.is_file():
         return  # a repository that keeps its refs in a table, which git has synced

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from loop_runner import failpoints
 from loop_runner.workspace.fast_import import EXECUTABLE, LINK, Blob
 from loop_runner.workspace.walk import TEMPORARY
 
@@ -44,7 +45,9 @@ class Folder:
         with self._parent(folder) as fd:
             self._count += 1
             new = TEMPORARY + b"%d-%d" % (os.getpid(), self._count)
+            failpoints.passing("folder.write")
             _make(fd, new, blob, permissions)
+            failpoints.passing("folder.rename")
             try:
                 os.rename(new, name, src_dir_fd=fd, dst_dir_fd=fd)
             except (IsADirectoryError, NotADirectoryError):
@@ -58,6 +61,7 @@ class Folder:
 
     def remove(self, path: bytes) -> None:
         """Remove the file or link at ``path`` and the folders that this leaves empty, the topmost apart."""
+        failpoints.passing("folder.remove")
         folder, _, name = path.rpartition(b"/")
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self.existing(folder) as fd:
             os.unlink(name, dir_fd=fd)

@@ -94,10 +94,14 @@ class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of o
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """Git on one repository. ``lock_fd`` is the run folder's lock, inherited by every git that is run."""
+    """Git on one repository. ``lock_fd`` is the run folder's lock, inherited by every git that is run.
+
+    ``index`` is used instead of the repository's own.
+    """
 
     git_dir: Path
     lock_fd: int | None = None
+    index: Path | None = None
 
     def run(self, *args: str, stdin: bytes = b"", timeout_s: float = _TIMEOUT_S) -> bytes:
         """Run one git to its end and return its output. Raises ``GitFailed`` when it ends badly."""
@@ -120,7 +124,8 @@ class Git:
             return subprocess.Popen(
                 ["git", *settings(), *args],
                 cwd=self.git_dir,
-                env=environment(self.git_dir),
+                env=environment(self.git_dir)
+                | ({} if self.index is None else {"GIT_INDEX_FILE": str(self.index)}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from loop_runner.errors import WorkspaceError
-from loop_runner.records import Answer, Call, Checkpoint, Snapshot, Spend, Usage, Variable
-from loop_runner.workspace import changes, layout, lock
+from loop_runner.records import Answer, Call, Checkpoint, PastCell, Snapshot, Spend, Usage, Variable
+from loop_runner.workspace import changes, journal, layout, lock, sent
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
 from loop_runner.workspace.layout import TurnText
@@ -32,13 +33,27 @@ class Entry:
     checkpoint: Checkpoint
     parents: tuple[str, ...]
     committed_at: float  # seconds since the epoch
-    seconds: float  # how long the turn or the verification took
-    runner: str  # version that made it; empty: a person's own commit
+    trailers: layout.Trailers
 
     @property
     def subject(self) -> str:
         """The commit's first line."""
         return self.checkpoint.subject
+
+    @property
+    def seconds(self) -> float:
+        """How long the turn or the verification took."""
+        return self.trailers.seconds
+
+    @property
+    def runner(self) -> str:
+        """The version that made it; empty: a fork, or a person's own commit."""
+        return self.trailers.runner
+
+    @property
+    def unanswered(self) -> int:
+        """Requests sent for it whose reply never came: perhaps billed in vain."""
+        return self.trailers.unanswered
 
     @property
     def is_pass(self) -> bool:
@@ -54,6 +69,7 @@ class Commit:
     tree: str
     parents: tuple[str, ...]
     message: str
+    time: int = 0  # of committing, seconds since the epoch
 
     @property
     def trailers(self) -> layout.Trailers:
@@ -70,16 +86,27 @@ class History:
         require_git_dir(folder)
         self._git = Git(self.git_dir)
         self._objects = ObjectReader(self.git_dir)
+        self._cells: dict[str, PastCell] = {}  # by folder; a turn is written once
+        self._require_checked_out()
         require_format(folder, self.read(layout.FORMAT_FILE, at=self.head_commit().oid))
 
     # ── where it stands ─────────────────────────────────────────────────────────────────────────────
 
     def head(self) -> Checkpoint:
         """The newest checkpoint. A person's own commit on top counts as the turn or pass below it."""
-        head = commit = self.head_commit()
+        return self.checkpoint("HEAD")
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """What the commit called ``name`` counts as. A fork of an accepted pass is a run that goes on."""
+        top = commit = self.commit(name)
+        is_forked = False
         while not commit.trailers.runner and commit.parents:
+            is_forked = is_forked or bool(commit.trailers.forked_from)
             commit = self.commit(commit.parents[0])
-        return replace(_checkpoint(commit), commit=head.oid)
+        found = _checkpoint(commit)
+        if is_forked and found.outcome == "accepted":
+            found = replace(found, outcome="stopped")
+        return replace(found, commit=top.oid)
 
     def running(self) -> lock.Holder | None:
         """Who is running in the folder now; None when nobody is."""
@@ -113,13 +140,16 @@ class History:
                 return texts
             texts.append(TurnText(layout.to_text(reply), layout.to_text(output)))
 
+    def variables(self, at: str | None = None) -> tuple[Variable, ...]:
+        """The variables as the manifest lists them, without their blobs."""
+        with parsing(self.folder, layout.MANIFEST):
+            return layout.variables_from(self.read(layout.MANIFEST, at))
+
     def snapshot(self, at: str | None = None) -> Snapshot:
         """The variables with their blobs. A blob that is missing or damaged makes its variables lost."""
         blobs: dict[str, bytes] = {}
         variables = []
-        with parsing(self.folder, layout.MANIFEST):
-            listed = layout.variables_from(self.read(layout.MANIFEST, at))
-        for variable in listed:
+        for variable in self.variables(at):
             kept = variable
             if variable.blob and variable.blob not in blobs:
                 data = self._blob(variable.blob, at)
@@ -130,6 +160,31 @@ class History:
             variables.append(kept)
         return Snapshot(tuple(variables), blobs)
 
+    def cells(self, at: str | None = None) -> list[PastCell]:
+        """Every cell of the run, in order."""
+        found = []
+        for path in self.files("passes/", at):
+            folder, _, name = path.rpartition("/")
+            if name != "cell.py":
+                continue
+            if folder not in self._cells:
+                with parsing(self.folder, f"{folder}/turn.json"):
+                    end = layout.end_from(self.read(f"{folder}/turn.json", at))
+                    code = layout.to_text(self.read(path, at) or b"")
+                    self._cells[folder] = PastCell(*layout.turn_of(folder), code, end)
+            found.append(self._cells[folder])
+        return sorted(found, key=lambda cell: (cell.pass_number, cell.number))
+
+    def replies(self, cell: PastCell, at: str | None = None) -> list[tuple[str, str]]:
+        """(prompt, reply) of the sub-calls of ``cell`` that were answered, sorted by prompt."""
+        path = f"{layout.turn_folder(cell.pass_number, cell.number)}/calls.jsonl"
+        with parsing(self.folder, path):
+            calls = layout.calls_from_jsonl(self.read(path, at) or b"")
+        answered = [
+            (call.prompt, call.reply.text) for call in calls if call.kind == "sub" and call.reply.text
+        ]
+        return sorted(answered, key=lambda pair: pair[0])  # identical prompts stay in the order of the file
+
     def unstored(self, at: str | None = None) -> tuple[tuple[str, str], ...]:
         """What of ``workspace/`` the commit does not hold: (path, reason)."""
         with parsing(self.folder, layout.WALK_FILE):
@@ -137,10 +192,10 @@ class History:
 
     # ── the story ───────────────────────────────────────────────────────────────────────────────────
 
-    def commits(self, *, first_parent: bool = False) -> list[Entry]:
+    def commits(self, *, first_parent: bool = False, at: str | None = None) -> list[Entry]:
         """Every commit, the newest first; with ``first_parent`` the passes and what stands between them."""
         options = ["--first-parent"] if first_parent else ["--topo-order"]
-        text = self._run("log", "-z", "--format=%H%n%P%n%ct%n%B", *options, "HEAD", "--")
+        text = self._run("log", "-z", "--format=%H%n%P%n%ct%n%B", *options, at or "HEAD", "--")
         return [_entry(record) for record in layout.to_text(text).split("\0") if record.strip()]
 
     def passes(self) -> list[Entry]:
@@ -155,10 +210,14 @@ class History:
         first = next((each for each in commits if each.checkpoint.turn == 1), None)
         if first is None:
             return ()
+        return self.changes_between(first.parents[0], commits[0].checkpoint.commit)
+
+    def changes_between(self, old: str, new: str) -> tuple[Change, ...]:
+        """(kind, path) of each of the model's files that differs from the commit ``old`` to ``new``."""
         try:
-            return changes.between(self.git_dir, first.parents[0], commits[0].checkpoint.commit)
+            return changes.between(self.git_dir, old, new)
         except GitFailed as error:
-            raise damaged(self.folder, "HEAD", error.stderr) from error
+            raise damaged(self.folder, new, error.stderr) from error
 
     def calls(self, at: str | None = None) -> Iterator[Call]:
         """Every committed model call of the run, judges' included."""
@@ -168,10 +227,10 @@ class History:
                     calls = layout.calls_from_jsonl(self.read(path, at) or b"")
                 yield from calls
 
-    def spend(self, price: Price | None = None) -> Spend:
+    def spend(self, price: Price | None = None, at: str | None = None) -> Spend:
         """What the commits say was used. Without ``price``, dollars are unknown once a model was asked."""
-        calls = list(self.calls())
-        entries = self.commits()
+        calls = list(self.calls(at))
+        entries = self.commits(at=at)
         dollars = [price(call.model, call.reply.usage) if price else None for call in calls]
         known = [each for each in dollars if each is not None]
         return Spend(
@@ -182,7 +241,23 @@ class History:
             subcalls=sum(call.kind == "sub" for call in calls),
             seconds=sum(entry.seconds for entry in entries),
             usd=sum(known, 0.0) if len(known) == len(dollars) else None,
+            unanswered=sum(entry.unanswered for entry in entries),
         )
+
+    def in_flight(self) -> int:
+        """Requests sent since HEAD that have no reply yet; when nobody runs here, they never got one."""
+        private = self.git_dir / "loop-runner"
+        afters = self.since_checkpoint()
+        return sent.unanswered(private / sent.NAME, afters, journal.answered(private / "journal", afters))
+
+    def since_checkpoint(self) -> list[str]:
+        """HEAD, and where a person committed on top of a turn or pass, all down to that."""
+        commit = self.head_commit()
+        found = [commit.oid]
+        while not commit.trailers.runner and commit.parents:
+            commit = self.commit(commit.parents[0])
+            found.append(commit.oid)
+        return found
 
     def close(self) -> None:
         """End the reading git; reading again starts another."""
@@ -205,7 +280,31 @@ class History:
         found = self._get(name)
         if found is None or found.kind != "commit":
             raise damaged(self.folder, name)
-        return _commit(found)
+        return commit_from(found.oid, found.data)
+
+    def has(self, oid: str) -> bool:
+        """Whether there is such an object, which need not be whole."""
+        return self._get(oid) is not None
+
+    def base_of(self, pass_number: int, head: Commit) -> str:
+        """The commit that the pass's first turn was made after; ``head`` itself when the pass has no turn."""
+        commit = head
+        while (said := commit.trailers).pass_number == pass_number or not said.runner:
+            is_end = said.turn == 0 and bool(said.runner)
+            if is_end or not commit.parents:
+                break
+            if not self.has(commit.parents[0]):
+                break  # a repair may have cut history there
+            if said.turn == 1:
+                return commit.parents[0]
+            commit = self.commit(commit.parents[0])
+        return head.oid
+
+    def refs(self, prefix: str) -> dict[int, str]:
+        """The commits kept under ``prefix``/N: number to id, in order."""
+        listed = self._run("for-each-ref", "--format=%(refname) %(objectname)", prefix).decode().split("\n")
+        found = (line.rpartition("/")[2].split(" ") for line in listed if line)
+        return dict(sorted((int(number), oid) for number, oid in found if number.isdecimal()))
 
     def tree(self, commit: str, prefix: str = "") -> dict[bytes, tuple[str, str]]:
         """Every file of a commit below ``prefix``: path to (mode, blob id)."""
@@ -225,6 +324,18 @@ class History:
         if found is None:
             raise damaged(self.folder, oid)
         return found.data
+
+    def _require_checked_out(self) -> None:
+        """A clone of a remote whose HEAD names no branch has commits and stands on none of them."""
+        if self._get("HEAD") is not None:
+            return
+        branches = self._run("for-each-ref", "--format=%(refname:lstrip=3)", "refs/remotes").decode().split()
+        if branches:
+            raise WorkspaceError(
+                f"{self.folder} is a clone with nothing checked out",
+                why="the remote's HEAD names a branch that it does not have",
+                hint=f"`git -C {self.folder} switch {branches[0]}`",
+            )
 
     def _is_listed(self, path: str, at: str) -> bool:
         """The commit says that there is such a path: to a reading git, missing and damaged look the same."""
@@ -262,8 +373,10 @@ def require_git_dir(folder: Path) -> None:
     """Raise ``WorkspaceError`` unless ``folder`` looks like a run folder from outside."""
     git_dir = folder / ".git"
     try:
-        if git_dir.is_dir() and (git_dir / "HEAD").is_file():
-            return
+        if (git_dir / "shallow").exists() and not (git_dir / "loop-runner" / "damaged").is_dir():
+            raise _is_shallow(folder)  # where a repair was made, what is missing was said
+        if git_dir.is_dir() and ((git_dir / "HEAD").is_file() or (git_dir / "loop-runner").is_dir()):
+            return  # one of ours without its HEAD is damaged, not something else
         if not git_dir.is_dir() and (folder / ".git.new").is_dir():
             raise WorkspaceError(
                 f"{folder} is a run folder whose making was interrupted",
@@ -278,6 +391,14 @@ def require_git_dir(folder: Path) -> None:
             exit_code=4,
         ) from error
     raise not_a_run(folder)
+
+
+def _is_shallow(folder: Path) -> WorkspaceError:
+    return WorkspaceError(
+        f"{folder} is a shallow clone",
+        why="what the run has used and done is told from its whole history",
+        hint=f"`git -C {folder} fetch --unshallow`",
+    )
 
 
 def not_a_run(folder: Path) -> WorkspaceError:
@@ -311,7 +432,8 @@ def damaged(folder: Path, what: str, said: str = "") -> WorkspaceError:
     return WorkspaceError(
         f"{folder} is damaged: {what} cannot be read{detail}",
         why="the run goes on from what is committed, and this commit is not whole",
-        hint=f"nothing was changed; `git -C {folder} fsck` lists what is damaged",
+        hint=f"nothing was changed; `loop-runner fsck {folder}` says what is damaged, and with --repair it "
+        "goes back to the newest checkpoint that is whole",
         exit_code=4,
     )
 
@@ -330,12 +452,15 @@ def parsing(folder: Path, path: str) -> Iterator[None]:
         ) from error
 
 
-def _commit(found: GitObject) -> Commit:
-    head, _, body = found.data.partition(b"\n\n")
+def commit_from(oid: str, data: bytes) -> Commit:
+    """The commit with the bytes ``data``."""
+    head, _, body = data.partition(b"\n\n")
     lines = [line.partition(b" ") for line in head.split(b"\n")]
     parents = tuple(value.decode() for name, _, value in lines if name == b"parent")
     tree = next(value.decode() for name, _, value in lines if name == b"tree")
-    return Commit(found.oid, tree, parents, layout.to_text(body))
+    who = next((value for name, _, value in lines if name == b"committer"), b"")
+    seconds = re.search(rb"> ([0-9]{1,12}) ", who)
+    return Commit(oid, tree, parents, layout.to_text(body), int(seconds[1]) if seconds else 0)
 
 
 def _checkpoint(commit: Commit) -> Checkpoint:
@@ -347,8 +472,7 @@ def _checkpoint(commit: Commit) -> Checkpoint:
 def _entry(record: str) -> Entry:
     oid, parents, seconds, message = record.lstrip("\n").split("\n", 3)
     commit = Commit(oid, "", tuple(parents.split()), message)
-    said = commit.trailers
-    return Entry(_checkpoint(commit), commit.parents, float(seconds), said.seconds, said.runner)
+    return Entry(_checkpoint(commit), commit.parents, float(seconds), commit.trailers)
 
 
 def _lost(variable: Variable) -> Variable:

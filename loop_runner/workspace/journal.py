@@ -16,12 +16,16 @@ import json
 import os
 import struct
 import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from loop_runner import failpoints
 from loop_runner.errors import EnvironmentFault
 from loop_runner.records import Call
 from loop_runner.workspace import durable, faults, layout
+from loop_runner.workspace.sent import NAME as SENT
+from loop_runner.workspace.sent import Sent
 
 HEADER = b"loop-runner journal 1\n"
 _MAGIC = b"\xffLRJ"
@@ -32,7 +36,8 @@ Key = tuple[str, int]
 class Journal:
     """The calls made after one commit. Safe from any thread; made and moved on by the workspace."""
 
-    def __init__(self, path: Path, after: str, *, folder: Path) -> None:
+    def __init__(self, path: Path, after: str, *, folder: Path, earlier: Collection[str] = ()) -> None:
+        """``earlier``: commits to which ``after`` adds nothing of ours; their calls are still of use."""
         self._path = path
         self._folder = folder
         self._after = after
@@ -41,9 +46,11 @@ class Journal:
         self._is_broken = False
         self.dropped_bytes = 0  # torn or damaged, found when the file was opened
         with faults.told(folder, "reading the journal"):
+            failpoints.passing("journal.open")
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             try:
-                self._load()
+                self._load({after, *earlier})
+                self._sent = Sent(path.with_name(SENT), after, earlier)
             except BaseException:
                 os.close(self._fd)
                 raise
@@ -69,6 +76,21 @@ class Journal:
             for call in calls:
                 self._calls.setdefault(key(call), call)
 
+    def sent(self, fingerprint: str, occurrence: int) -> None:
+        """A request goes out now; known also when this process dies. ``EnvironmentFault``: do not send it."""
+        with faults.told(self._folder, "noting that a request is sent"):
+            self._sent.mark((fingerprint, occurrence))
+
+    def not_billed(self, fingerprint: str, occurrence: int) -> None:
+        """The request that was sent has failed, and costs nothing."""
+        with faults.told(self._folder, "noting that a request has failed"):
+            self._sent.take_back((fingerprint, occurrence))
+
+    def unanswered(self) -> int:
+        """How many requests were sent after the last commit whose reply never came into the journal."""
+        with self._lock:
+            return self._sent.unanswered(self._calls)
+
     def move_on(self, after: str, committed: Collection[Key]) -> None:
         """From now on calls are made after ``after``, whose durable commit holds ``committed``.
 
@@ -78,7 +100,9 @@ class Journal:
             self._after = after
             self._calls = {each: call for each, call in self._calls.items() if each not in committed}
             with faults.told(self._folder, "emptying the journal"):
+                failpoints.passing("journal.move_on")
                 self._rewrite()
+                self._sent.move_on(after)
 
     def close(self) -> None:
         """Close the file; more than once is fine."""
@@ -86,17 +110,26 @@ class Journal:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+            self._sent.close()
 
-    def _load(self) -> None:
+    def _load(self, afters: Collection[str]) -> None:
         size = os.fstat(self._fd).st_size
         data = _read_all(self._fd, size)
         good = 0
         for after, call, length in records(data):
             good += length
-            if after == self._after:
+            if after in afters:
                 self._calls.setdefault(key(call), call)
         self.dropped_bytes = max(size - len(HEADER) - good, 0)
+        if self.dropped_bytes and data.strip(b"\0") != HEADER:
+            self._keep_aside(data)
         self._rewrite()
+
+    def _keep_aside(self, data: bytes) -> None:
+        """Nothing is deleted that somebody could still read something from."""
+        folder = self._path.parent / "damaged"
+        folder.mkdir(exist_ok=True)
+        durable.replace(folder / f"journal-{time.time_ns()}", data)
 
     def _write(self, data: bytes) -> None:
         if self._is_broken:
@@ -104,8 +137,11 @@ class Journal:
         end = os.fstat(self._fd).st_size
         try:
             with faults.told(self._folder, "writing the journal"):
+                failpoints.passing("journal.write")
                 _write_all(self._fd, data, end)
+                failpoints.passing("journal.sync")
                 os.fsync(self._fd)
+                failpoints.passing("journal.written")
         except BaseException:
             self._cut(end)
             raise
@@ -130,12 +166,23 @@ class Journal:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             return
         if os.pread(self._fd, len(HEADER), 0) != HEADER:
+            failpoints.passing("journal.header")
             os.ftruncate(self._fd, 0)
             _write_all(self._fd, HEADER, 0)
             os.fsync(self._fd)
             durable.sync(self._path.parent)
+        failpoints.passing("journal.truncate")
         # No fsync: should the old records come back, they are known by the commit they were made after.
         os.ftruncate(self._fd, len(HEADER))
+
+
+def answered(path: Path, afters: Collection[str]) -> set[Key]:
+    """Which requests made after the commits ``afters`` have their reply in the file at ``path``."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return set()
+    return {key(call) for made_after, call, _ in records(data) if made_after in afters}
 
 
 def key(call: Call) -> Key:

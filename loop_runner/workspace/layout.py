@@ -16,6 +16,7 @@ from typing import Any, cast
 from loop_runner.records import (
     Answer,
     Call,
+    CellEnd,
     PassOutcome,
     Reply,
     Snapshot,
@@ -32,6 +33,7 @@ NOTES_FOLDER = "workspace/notes"
 RUNNER_FOLDERS = ("passes", "variables")
 MANIFEST = "variables/manifest.json"
 WALK_FILE = "workspace.json"
+FORKS_FILE = "forks.json"
 MAX_WHOLE_BLOB_BYTES = 1024 * 1024  # a larger blob is cut into chunks
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -87,6 +89,12 @@ def pass_folder(number: int) -> str:
 def turn_folder(pass_number: int, turn: int) -> str:
     """Where a turn's files stand."""
     return f"{pass_folder(pass_number)}/turns/{turn:04d}"
+
+
+def turn_of(folder: str) -> tuple[int, int]:
+    """The pass and the turn whose ``turn_folder`` this is."""
+    _, pass_number, _, turn = folder.split("/")
+    return int(pass_number), int(turn)
 
 
 def blob_path(name: str) -> str:
@@ -146,6 +154,12 @@ def turn_files(turn: TurnRecord, calls: Iterable[Call]) -> dict[str, bytes]:
     if turn.code is not None:
         files[f"{folder}/cell.py"] = to_bytes(turn.code)
     return files
+
+
+def end_from(about: bytes | None) -> CellEnd:
+    """How the cell of a turn ended, as ``turn.json`` says it."""
+    end = json.loads(about)["end"] if about else "died"
+    return cast("CellEnd", end) if end in {"ok", "raised", "timed_out"} else "died"
 
 
 def in_order(calls: Iterable[Call]) -> list[Call]:
@@ -318,7 +332,12 @@ class Trailers:
     turn: int = 0
     outcome: PassOutcome | None = None
     seconds: float = 0.0
-    runner: str = ""  # the version that made the commit; empty: not one of ours
+    runner: str = ""  # the version that made the commit; empty: not a turn or pass of ours
+    started: str = ""  # when the process that made it took up the run; the same over all of its commits
+    folder: str = ""  # where the run folder lay then, as JSON: a path may hold a line break
+    overrides: str = ""  # what that process was given for itself only, as JSON: dotted key to value
+    forked_from: str = ""  # on a fork: where it left the other run, as "COMMIT pass 3 turn 7"
+    unanswered: int = 0  # requests that were sent since the last commit and whose reply never came
 
 
 def turn_subject(turn: TurnRecord) -> str:
@@ -338,14 +357,26 @@ def message(subject: str, trailers: Trailers) -> str:
         lines.append(f"Loop-Outcome: {trailers.outcome}")
     if trailers.pass_number:
         lines.append(f"Loop-Seconds: {trailers.seconds:.3f}")
-    lines.append(f"Loop-Runner: {trailers.runner}")
+    if trailers.unanswered:
+        lines.append(f"Loop-Unanswered: {trailers.unanswered}")
+    if trailers.forked_from:
+        lines.append(f"Loop-Forked-From: {trailers.forked_from}")
+    if trailers.started:
+        lines.append(f"Loop-Started: {trailers.started}")
+    if trailers.folder:
+        lines.append(f"Loop-Folder: {trailers.folder}")
+    if trailers.overrides:
+        lines.append(f"Loop-Set: {trailers.overrides}")
+    if trailers.runner:
+        lines.append(f"Loop-Runner: {trailers.runner}")
     printable = "".join(char if char.isprintable() else " " for char in subject)
     return " ".join(printable.split()) + "\n\n" + "\n".join(lines) + "\n"
 
 
 def trailers_from(text: str) -> Trailers:
     """What ``message`` was given, as far as the text says it; never fails on a person's own commit."""
-    found = dict(re.findall(r"^Loop-([A-Za-z]+): (.*)$", text.rstrip().rpartition("\n\n")[2], re.MULTILINE))
+    last = text.rstrip().rpartition("\n\n")[2]
+    found = dict(re.findall(r"^Loop-([A-Za-z-]+): (.*)$", last, re.MULTILINE))
     outcome = found.get("Outcome")
     return Trailers(
         pass_number=_number(found.get("Pass")),
@@ -355,6 +386,11 @@ def trailers_from(text: str) -> Trailers:
         else None,
         seconds=_seconds(found.get("Seconds")),
         runner=found.get("Runner", ""),
+        started=found.get("Started", ""),
+        folder=found.get("Folder", ""),
+        overrides=found.get("Set", ""),
+        forked_from=found.get("Forked-From", ""),
+        unanswered=_number(found.get("Unanswered")),
     )
 
 

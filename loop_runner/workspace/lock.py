@@ -2,23 +2,27 @@
 
 The lock is the kernel's: it goes with the last process that holds the descriptor, however that ends. Git
 processes that write inherit it, so an orphan of a killed runner keeps the next one out until it is done
-and can never commit late. What the file says (pid, host, since when) is for people and for the error
-message.
+and can never commit late; one that does not end (it was stopped, say) is ended. What the file says (pid,
+host, since when) is for people and for the error message.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from loop_runner import failpoints
 from loop_runner.errors import WorkspaceError
 
 _ORPHAN_WAIT_S = 10.0  # for git processes of a runner that was killed
+_ORPHAN_GRACE_S = 2.0  # after which those that are not done are killed
 _READER_WAIT_S = 0.3  # for a reader that looks whether the lock is held
 _STEP_S = 0.01
 
@@ -57,6 +61,7 @@ class Lock:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             _wait_for(fd, folder)
+            failpoints.passing("lock.write")
             _write(fd)
         except BaseException:
             os.close(fd)
@@ -87,9 +92,35 @@ def _wait_for(fd: int, folder: Path) -> None:
     while not _try(fd, fcntl.LOCK_EX):
         holder = _read(fd)
         waited = time.monotonic() - started
+        if waited > _ORPHAN_GRACE_S and holder and holder.is_gone:
+            end_orphans(fd)
         if waited > (_ORPHAN_WAIT_S if holder and holder.is_gone else _READER_WAIT_S):
             raise _is_taken(folder, holder)
         time.sleep(_STEP_S)
+
+
+def end_orphans(fd: int) -> None:
+    """Kill each git that still holds the lock ``fd`` of a runner that is gone: it would commit late.
+
+    Nothing is lost: a git that is killed in the middle of a commit leaves the branch as it was.
+    """
+    for pid in (path.name for path in Path("/proc").glob("[0-9]*")):  # none where there is no /proc
+        with contextlib.suppress(OSError):
+            handle = os.pidfd_open(int(pid))  # what is looked at is what is killed
+            try:
+                if int(pid) != os.getpid() and _is_git(pid) and _holds(pid, fd):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+            finally:
+                os.close(handle)
+
+
+def _is_git(pid: str) -> bool:
+    return Path("/proc", pid, "comm").read_bytes().startswith(b"git")
+
+
+def _holds(pid: str, fd: int) -> bool:
+    ours = os.fstat(fd)
+    return any(os.path.samestat(each.stat(), ours) for each in Path("/proc", pid, "fd").iterdir())
 
 
 def _try(fd: int, kind: int) -> bool:

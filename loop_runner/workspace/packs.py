@@ -12,16 +12,21 @@ import contextlib
 import os
 import subprocess
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from loop_runner import failpoints
 from loop_runner.errors import LoopRunnerError
 from loop_runner.process import kill_group
-from loop_runner.workspace import durable
-from loop_runner.workspace.git import Git
+from loop_runner.workspace import durable, objects
+from loop_runner.workspace.git import Git, ObjectReader
+from loop_runner.workspace.history import Commit, commit_from
 
-MANY = 50
+MANY = 25
 _NICENESS = 10
+_SETTINGS = ("-c", "pack.threads=1", "-c", "pack.compression=9")  # made once, kept for ever
+_OPTIONS = ("--delta-base-offset", "--window=20")
 _OURS = {".pack", ".idx", ".rev"}  # a pack with other files (.keep, .promisor) belongs to somebody else
 
 
@@ -49,6 +54,11 @@ class Joiner:
             self._thread = threading.Thread(target=self._run, name="packs", daemon=True)
             self._thread.start()
 
+    def wait(self) -> None:
+        """Wait until what is being joined is joined."""
+        if self._thread is not None:
+            self._thread.join()
+
     def stop(self) -> None:
         """End it: what is half done is thrown away, and the next start begins again."""
         with self._guard:
@@ -65,15 +75,18 @@ class Joiner:
         small = _small(packs)
         if len(packs) < self._at_least or len(small) < 2:
             return 0
+        failpoints.passing("packs.make")
         made = self._make(small)
         if not made:
             return 0
+        failpoints.passing("packs.sync")
         for name in made:
             durable.sync(folder / f"{name}.pack")
             durable.sync(folder / f"{name}.idx")
         durable.sync(folder)
         gone = [pack for pack in small if pack.name not in made]
         for pack in gone:
+            failpoints.passing("packs.remove")
             # The index first: a pack without one is ignored, an index without its pack is complained about.
             for suffix in (".idx", ".rev", ".pack"):
                 (folder / f"{pack.name}{suffix}").unlink(missing_ok=True)
@@ -91,7 +104,7 @@ class Joiner:
             if self._is_stopping:
                 return set()
             self._process = self._git.start(
-                ["-c", "pack.threads=1", "pack-objects", "-q", "--stdin-packs", "objects/pack/pack"]
+                [*_SETTINGS, "pack-objects", "-q", "--stdin-packs", *_OPTIONS, "objects/pack/pack"]
             )
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
@@ -99,6 +112,64 @@ class Joiner:
         with self._guard:
             exit_code, self._process = self._process.returncode, None
         return set() if exit_code else {f"pack-{line}" for line in output.decode().split()}
+
+
+def lost(git_dir: Path) -> list[Path]:
+    """The packs of commits on top of HEAD that no ref has: a runner died between the pack and the branch.
+
+    What they hold was never acknowledged, and nothing that is kept needs it.
+    """
+    candidates = _unnamed(git_dir)
+    if not candidates:
+        return []
+    listed = Git(git_dir).run("rev-list", "--objects", "--no-object-names", "--all", "HEAD", timeout_s=600.0)
+    needed = frozenset(listed.decode().split())
+    return [pack for pack in candidates if needed.isdisjoint(objects.ids_in(pack.with_suffix(".idx")))]
+
+
+def collect_lost(git_dir: Path) -> None:
+    """Remove them; under the run folder's lock only, before anything is built on what they hold."""
+    for pack in lost(git_dir):
+        for suffix in (".idx", ".rev", ".pack"):
+            pack.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _unnamed(git_dir: Path) -> list[Path]:
+    """Small packs of one commit of ours, whose parent is HEAD, and which no ref names."""
+    named = frozenset(Git(git_dir).run("for-each-ref", "--format=%(objectname)").decode().split())
+    found = []
+    with contextlib.closing(ObjectReader(git_dir)) as reader:
+        head = reader.get("HEAD")
+        newest = _since(git_dir, head.oid) if head else []
+        for pack in newest:
+            commits = list(_commits(reader, objects.ids_in(pack.with_suffix(".idx"))))
+            if len(commits) == 1 and head and head.oid in commits[0].parents and commits[0].trailers.runner:
+                found += [pack] if commits[0].oid not in named else []
+    return found
+
+
+def _since(git_dir: Path, head: str) -> list[Path]:
+    """The packs that are no older than the one with the commit ``head``, without it and those kept."""
+    folder = git_dir / "objects" / "pack"
+    made = {
+        folder / f"{pack.name}.pack": (folder / f"{pack.name}.pack").stat().st_mtime_ns
+        for pack in _packs(folder)
+    }
+    newest: list[Path] = []
+    for pack in sorted(made, key=lambda each: made[each], reverse=True):
+        if head in objects.ids_in(pack.with_suffix(".idx")):
+            return newest + [
+                each for each in made if made[each] == made[pack] and each not in (*newest, pack)
+            ]
+        newest.append(pack)
+    return []
+
+
+def _commits(reader: ObjectReader, ids: Iterable[str]) -> Iterator[Commit]:
+    for oid in ids:
+        found = reader.get(oid)
+        if found is not None and found.kind == "commit":
+            yield commit_from(oid, found.data)
 
 
 def _packs(folder: Path) -> list[_Pack]:

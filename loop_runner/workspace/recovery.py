@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner import __version__
+from loop_runner import __version__, failpoints
+from loop_runner.errors import WorkspaceError
 from loop_runner.workspace import fast_import, layout
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
@@ -25,6 +26,7 @@ from loop_runner.workspace.walk import NO_LIMITS, TEMPORARY, Found, Limits, Walk
 SET_ASIDE = "refs/loop-runner/set-aside"
 _OWNED = tuple(os.fsencode(name) for name in (layout.MODEL_FOLDER, *layout.RUNNER_FOLDERS))
 _STALE = ("*.lock", "refs/**/*.lock", "objects/**/tmp_obj_*", "objects/pack/tmp_*", "fast_import_crash_*")
+_GITS_KEEP = b"fast-import"  # what it writes into the mark of a pack that it has not finished
 
 Tree = Mapping[bytes, tuple[str, str]]
 
@@ -37,14 +39,23 @@ class Recovered:
     set_aside: str | None
 
 
-def clear_stale(git_dir: Path) -> None:
-    """Remove what a killed git leaves behind: locks, unfinished objects, the marks of unfinished packs."""
+def stale(git_dir: Path) -> Iterator[Path]:
+    """What a killed git leaves behind: locks, unfinished objects, the marks of unfinished packs."""
     for pattern in _STALE:
-        for path in git_dir.glob(pattern):
-            path.unlink(missing_ok=True)
+        yield from git_dir.glob(pattern)
     for keep in (git_dir / "objects" / "pack").glob("*.keep"):
-        if keep.read_bytes().startswith(b"fast-import"):  # a person's own .keep says something else
-            keep.unlink(missing_ok=True)
+        # A person's own says something else, or nothing; one of git's that it could not fill has no pack yet.
+        said = keep.read_bytes()
+        is_unfinished = _GITS_KEEP.startswith(said) and not keep.with_suffix(".idx").exists()
+        if said.startswith(_GITS_KEEP) or is_unfinished:
+            yield keep
+
+
+def clear_stale(git_dir: Path) -> None:
+    """Remove what a killed git left behind."""
+    failpoints.passing("recovery.clear")
+    for path in list(stale(git_dir)):
+        path.unlink(missing_ok=True)
 
 
 def put_back(
@@ -55,11 +66,13 @@ def put_back(
     Files and folders of the model's with a name in ``skip`` are left as they are.
     """
     folder.remove_unfinished()
+    failpoints.passing("recovery.look")
     expected = history.tree(head.oid)
-    there = _look(folder, expected, limits, skip)
-    before = [history.tree(parent) for parent in head.parents]
+    there = look(folder, expected, limits, skip)
+    before = [_readable_tree(history, parent) for parent in head.parents]
     edits = {path: each for path, each in there.files.items() if _is_edit(path, each, expected, before)}
     ref = _set_aside(git, history, head, edits) if edits else None
+    failpoints.passing("recovery.restore")
     for path, _ in there.unstored:
         folder.move_aside(os.fsencode(path))
         folder.remove_empty(os.fsencode(path).rpartition(b"/")[0])
@@ -69,7 +82,15 @@ def put_back(
     return Recovered(expected, "; ".join(words) or None)
 
 
-def _look(folder: Folder, expected: Tree, limits: Limits, skip: tuple[bytes, ...]) -> Walked:
+def _readable_tree(history: History, commit: str) -> dict[bytes, tuple[str, str]]:
+    """A commit's files; none when it cannot be read: then a file that only it explains is set aside."""
+    try:
+        return history.tree(commit)
+    except WorkspaceError:
+        return {}
+
+
+def look(folder: Folder, expected: Tree, limits: Limits, skip: tuple[bytes, ...] = ()) -> Walked:
     """What is there: our folders whole, and of the rest what HEAD has; all else is a person's."""
     known = {path: blob for path, (_, blob) in expected.items()}
     walkers = [Walker(limits, skip=skip), *(Walker(NO_LIMITS) for _ in _OWNED[1:])]
@@ -97,6 +118,7 @@ def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, F
     number = max((int(name.rpartition("/")[2]) for name in taken), default=0) + 1
     ref = f"{SET_ASIDE}/{number}"
     subject = f"set aside: {len(edits)} files that no turn committed"
+    failpoints.passing("recovery.set_aside")
     commit = fast_import.write(
         git,
         NewCommit(
@@ -106,6 +128,7 @@ def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, F
             set_paths={path: _blob(history, each) for path, each in edits.items()},
         ),
     )
+    failpoints.passing("recovery.point")
     fast_import.point(git, ref, commit, was=None)
     return ref
 

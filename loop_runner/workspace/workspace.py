@@ -10,34 +10,48 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from loop_runner import __version__
+from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
-from loop_runner.records import Answer, Checkpoint, PassOutcome, Snapshot, Spend, TurnRecord
-from loop_runner.workspace import checkout, durable, fast_import, faults, journal, layout, packs, recovery
+from loop_runner.records import Answer, Checkpoint, PassOutcome, PastCell, Snapshot, Spend, TurnRecord
+from loop_runner.workspace import (
+    checkout,
+    durable,
+    fast_import,
+    faults,
+    journal,
+    layout,
+    packs,
+    points,
+    recovery,
+    rewinding,
+)
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import Git, GitFailed
-from loop_runner.workspace.history import Commit, History, Price
+from loop_runner.workspace.history import History, Price, damaged
 from loop_runner.workspace.journal import Journal
 from loop_runner.workspace.layout import Trailers, TurnText
 from loop_runner.workspace.lock import Lock
+from loop_runner.workspace.points import Point
 from loop_runner.workspace.scope import EVERYTHING, Scope
 from loop_runner.workspace.walk import Limits, Walked, Walker
 
 _PRIVATE = "loop-runner"
-_BRANCH = "refs/heads/main"
+BRANCH = "refs/heads/main"
+_COPY_TIMEOUT_S = 3600.0
 _MODEL_PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
 
 # Laid out by hand: the same repository whatever git is installed, with no template and no hooks.
-_CONFIG = """\
+CONFIG = """\
 [core]
 \trepositoryformatversion = 0
 \tfilemode = true
@@ -51,7 +65,7 @@ _CONFIG = """\
 \tauto = false
 """
 # Above any .gitattributes of the model's: a person's git, too, is to leave the bytes alone.
-_ATTRIBUTES = "* -text -ident -filter -working-tree-encoding\n"
+ATTRIBUTES = "* -text -ident -filter -working-tree-encoding\n"
 
 
 class Workspace:
@@ -66,6 +80,8 @@ class Workspace:
         self.private_folder = folder / ".git" / _PRIVATE
         self.model_folder = folder / layout.MODEL_FOLDER
         self.set_aside: str | None = None
+        self.started = ""  # what the next commits say of the process that makes them: see ``Trailers``
+        self.overrides = ""
         self._lock = held
         self._limits = limits
         self._git = Git(folder / ".git", held.fd)
@@ -85,7 +101,12 @@ class Workspace:
                 stack.callback(self._folder.close)
                 self._recover()
             self.unstored = self._history.unstored()
-            self.journal = Journal(self.private_folder / "journal", self._head.commit, folder=folder)
+            self.journal = Journal(
+                self.private_folder / "journal",
+                self._head.commit,
+                folder=folder,
+                earlier=self._history.since_checkpoint(),
+            )
             stack.callback(self.journal.close)
             self._joiner = packs.Joiner(self._git.git_dir)
             stack.callback(self._joiner.stop)
@@ -111,11 +132,35 @@ class Workspace:
         Raises ``WorkspaceError`` when something is there already, ``EnvironmentFault`` without git or space.
         """
         folder = folder.absolute()
+        first = NewCommit(
+            layout.message(f"run: {name}", Trailers(runner=__version__)),
+            int(time.time()),
+            set_paths={**_blobs(layout.creation_files(_checked(files))), **(model_files or {})},
+        )
         with faults.told(folder, "making the run folder"), _claimed(folder):
             _refuse_contents(folder)
-            ours = _blobs(layout.creation_files(_checked(files)))
-            held = _lay_out(folder, name, {**ours, **(model_files or {})})
+            held = _lay_out(folder, lambda git: fast_import.write(git, first))
         return cls(folder, held, limits=limits, scope=scope)
+
+    @classmethod
+    def fork(
+        cls,
+        folder: Path,
+        *,
+        source: History,
+        commit: NewCommit,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> Workspace:
+        """Make the run folder ``folder`` with ``commit`` on top of what its parents are in ``source``.
+
+        The objects are copied, so the two runs share nothing. Of ``source`` nothing but git's objects is
+        read, so it may be going on. Raises what ``create`` raises, and ``WorkspaceError`` for a damaged one.
+        """
+        folder = folder.absolute()
+        with faults.told(folder, "making the run folder"), _claimed(folder):
+            _refuse_contents(folder)
+            held = _lay_out(folder, lambda git: _branch_off(git, source, commit))
+        return cls(folder, held, limits=limits)
 
     @classmethod
     def open(
@@ -171,6 +216,14 @@ class Workspace:
         """The variables at HEAD; one whose blob is damaged is lost, with the reason."""
         return self._history.snapshot(self._head.commit)
 
+    def cells(self) -> list[PastCell]:
+        """Every cell of the run up to HEAD, in order."""
+        return self._history.cells(self._head.commit)
+
+    def replies(self, cell: PastCell) -> list[tuple[str, str]]:
+        """(prompt, reply) of the sub-calls of a committed cell that were answered, sorted by prompt."""
+        return self._history.replies(cell, self._head.commit)
+
     def answer(self, at_pass: int | None = None) -> Answer:
         """The committed answer, at HEAD or as a pass left it. ``WorkspaceError``: no such pass."""
         if at_pass is None:
@@ -210,11 +263,12 @@ class Workspace:
         self._require_next(turn.pass_number, turn.number)
         doing = f"committing pass {turn.pass_number} turn {turn.number}"
         with faults.told(self.folder, doing):
+            failpoints.passing("commit.walk")
             walked = self._walk()
         calls = [*turn.calls, *self.journal.calls()]
         ours, gone, blobs = self._turn_files(turn, walked)
         ours |= layout.turn_files(turn, calls) | _checked(files)
-        trailers = Trailers(turn.pass_number, turn.number, None, turn.seconds, __version__)
+        trailers = self._trailers(turn.pass_number, turn.number, None, turn.seconds)
         checkpoint = self._commit(
             NewCommit(
                 message=layout.message(layout.turn_subject(turn), trailers),
@@ -254,8 +308,8 @@ class Workspace:
             path = f"{layout.pass_folder(pass_number)}/calls.jsonl"
             ours[path] = layout.calls_to_jsonl(layout.in_order(calls))
         head = self._history.commit(self._head.commit)
-        base = self._base_of(pass_number, head)
-        trailers = Trailers(pass_number, 0, outcome, seconds, __version__)
+        base = self._history.base_of(pass_number, head)
+        trailers = self._trailers(pass_number, 0, outcome, seconds)
         checkpoint = self._commit(
             NewCommit(
                 message=layout.message(subject or f"pass {pass_number}: {outcome}", trailers),
@@ -270,6 +324,23 @@ class Workspace:
         self._set_index()
         self._joiner.start()
         return checkpoint
+
+    def _trailers(self, pass_number: int, turn: int, outcome: PassOutcome | None, seconds: float) -> Trailers:
+        return Trailers(
+            pass_number,
+            turn,
+            outcome,
+            seconds,
+            __version__,
+            started=self.started,
+            folder=json.dumps(str(self.folder)) if self.started else "",
+            overrides=self.overrides,
+            unanswered=self.journal.unanswered(),
+        )
+
+    def wait_for_maintenance(self) -> None:
+        """Wait until packs that are being joined in the background are joined; a run need not."""
+        self._joiner.wait()
 
     def _commit(self, new: NewCommit, doing: str) -> Checkpoint:
         try:
@@ -298,6 +369,7 @@ class Workspace:
         self._head = checkpoint
         self.journal.move_on(checkpoint.commit, calls)
         with faults.told(self.folder, f"putting files in place after {doing}"):
+            failpoints.passing("commit.settle")
             for path, data in files.items():
                 self._folder.write(os.fsencode(path), Blob(data))
             for path in gone:
@@ -322,6 +394,37 @@ class Workspace:
         elif self._has_report:
             gone.append(layout.WALK_FILE)
         return files, gone, blobs
+
+    # ── going back ──────────────────────────────────────────────────────────────────────────────────
+
+    def find(self, point: Point) -> Checkpoint:
+        """The commit to go back to for ``point``; ``ConfigError`` when the history has no such moment."""
+        return points.find(self._history, point)
+
+    def rewind(self, to: str) -> str:
+        """Go back to the commit ``to``; returns the ref that keeps what the run leaves.
+
+        First the ref, then the branch, then the files: a crash in between leaves a run that stands at the one
+        end or at the other. Replies that no turn holds yet are kept with what is left.
+        """
+        doing = "going back"
+        calls = {journal.key(call) for call in self.journal.calls()}
+        kept = rewinding.next_ref(self._history)
+        try:
+            with faults.told(self.folder, doing):
+                tip = rewinding.tip(self._git, self._head, self.journal.calls())
+                fast_import.point(self._git, kept, tip, was=None)
+                fast_import.point(self._git, self._branch, to, was=self._head.commit)
+        except GitFailed as error:
+            raise error.fault(self.folder, doing) from error
+        left, self._head = self._head.commit, self._history.checkpoint(to)
+        self.journal.move_on(to, calls)
+        with faults.told(self.folder, "putting the earlier files in place"):
+            rewinding.put_files(self._folder, self._history, left, to)
+        self._know(self._history.tree(to))
+        self.unstored = self._history.unstored(to)
+        self._set_index()
+        return kept
 
     # ── the model's files ───────────────────────────────────────────────────────────────────────────
 
@@ -352,10 +455,12 @@ class Workspace:
 
     def _recover(self) -> None:
         recovery.clear_stale(self.folder / ".git")
+        with contextlib.suppress(GitFailed):  # space, not safety: what is damaged is told by what needs it
+            packs.collect_lost(self._git.git_dir)
         info = self.folder / ".git" / "info"
         if not (info / "attributes").exists():  # a clone brings none
             info.mkdir(exist_ok=True)
-            (info / "attributes").write_text(_ATTRIBUTES)
+            (info / "attributes").write_text(ATTRIBUTES)
         head = self._history.commit(self._head.commit)
         try:
             done = recovery.put_back(
@@ -364,10 +469,14 @@ class Workspace:
         except GitFailed as error:
             raise error.fault(self.folder, "setting changed files aside") from error
         self.set_aside = done.set_aside
-        self._models = {path: at for path, at in done.tree.items() if path.startswith(_MODEL_PREFIX)}
-        self._blobs = layout.stored_from(map(os.fsdecode, done.tree), self._readable)
-        self._has_report = os.fsencode(layout.WALK_FILE) in done.tree
+        self._know(done.tree)
         self._set_index()
+
+    def _know(self, tree: Mapping[bytes, tuple[str, str]]) -> None:
+        """Keep in mind what ``tree``, which is HEAD's, holds of the things that change from turn to turn."""
+        self._models = {path: at for path, at in tree.items() if path.startswith(_MODEL_PREFIX)}
+        self._blobs = layout.stored_from(map(os.fsdecode, tree), self._readable)
+        self._has_report = os.fsencode(layout.WALK_FILE) in tree
 
     def _readable(self, path: str) -> bytes | None:
         try:
@@ -385,22 +494,11 @@ class Workspace:
             )
         return head.removeprefix("ref: ")
 
-    def _base_of(self, pass_number: int, head: Commit) -> str:
-        """The commit that the pass's first turn was made after; HEAD itself when the pass has no turn."""
-        commit = head
-        while (said := commit.trailers).pass_number == pass_number or not said.runner:
-            is_end = said.turn == 0 and bool(said.runner)
-            if is_end or not commit.parents:
-                break
-            if said.turn == 1:
-                return commit.parents[0]
-            commit = self._history.commit(commit.parents[0])
-        return head.oid
-
     def _set_index(self) -> None:
         """Make a person's ``git status`` compare with the last commit. Reads no file but git's."""
         # Somebody's own git may hold the index; the next pass tries again.
         with contextlib.suppress(GitFailed, OSError):
+            failpoints.passing("index.set")
             self._git.run("read-tree", self._head.commit)
 
     def _was_moved(self) -> WorkspaceError:
@@ -418,7 +516,9 @@ class Workspace:
 @contextlib.contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
     """Within it, nobody else makes a run folder in ``folder``, which exists."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
     folder.mkdir(parents=True, exist_ok=True)
+    durable.sync_chain(folder, there)  # else a power cut takes the run by taking the folder above it
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -456,23 +556,42 @@ def _is_there(folder: Path, head: Checkpoint) -> WorkspaceError:
     )
 
 
-def _lay_out(folder: Path, name: str, files: Mapping[bytes, Blob]) -> Lock:
-    """Make the repository beside its place, its first commit in it, and move it there; returns its lock."""
+def _branch_off(git: Git, source: History, commit: NewCommit) -> str:
+    """Copy all that ``commit``'s parents reach into one pack of the new repository, and make the commit."""
+    pack = git.git_dir / "objects" / "pack" / "pack"
+    wanted = "".join(f"{parent}\n" for parent in commit.parents).encode()
+    try:
+        Git(source.git_dir).run(
+            "pack-objects", "-q", "--revs", str(pack), stdin=wanted, timeout_s=_COPY_TIMEOUT_S
+        )
+    except GitFailed as error:
+        raise damaged(source.folder, commit.parents[-1], error.stderr) from error
+    return fast_import.write(git, commit)
+
+
+def _lay_out(folder: Path, make: Callable[[Git], str]) -> Lock:
+    """Make the repository beside its place and move it there; returns its lock.
+
+    ``make`` puts the objects into it and says which commit the branch begins with.
+    """
+    failpoints.passing("create.lay_out")
     new = folder / ".git.new"
     shutil.rmtree(new, ignore_errors=True)  # of a runner that was killed here: it held no commit
     for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", _PRIVATE):
         (new / part).mkdir(parents=True)
-    (new / "HEAD").write_text(f"ref: {_BRANCH}\n")
-    (new / "config").write_text(_CONFIG)
-    (new / "info" / "attributes").write_text(_ATTRIBUTES)
+    (new / "HEAD").write_text(f"ref: {BRANCH}\n")
+    (new / "config").write_text(CONFIG)
+    (new / "info" / "attributes").write_text(ATTRIBUTES)
     held = Lock.take(new / _PRIVATE / "lock", folder)
     try:
-        message = layout.message(f"run: {name}", Trailers(runner=__version__))
         git = Git(new, held.fd)
-        first = fast_import.write(git, NewCommit(message, int(time.time()), set_paths=files))
-        fast_import.point(git, _BRANCH, first, was=None)
+        failpoints.passing("create.first_commit")
+        fast_import.point(git, BRANCH, make(git), was=None)
+        failpoints.passing("create.sync")
         durable.sync_tree(new)
+        failpoints.passing("create.rename")
         new.rename(folder / ".git")
+        failpoints.passing("create.renamed")
         durable.sync(folder)
         durable.sync(folder.parent)
     except GitFailed as error:

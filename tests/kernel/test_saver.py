@@ -135,7 +135,7 @@ def test_a_variable_that_takes_too_long_to_save_is_lost_alone(start):
     kernel = start(timeout_s=2)
     kernel.run("class Slow:\n    def __reduce__(self):\n        while True: pass\nslow = Slow(); kept = [1]")
     taken = rows(kernel.snapshot())
-    assert taken["slow"].status == "lost"
+    assert taken["slow"].status == "replay"
     assert "took too long" in taken["slow"].reason
     assert taken["kept"].status == "saved"
     assert kernel.value("kept") == "[1]"
@@ -159,7 +159,7 @@ def test_a_variable_that_does_not_load_is_not_called_saved(start, what):
         f"def load():{code if code[0] == chr(10) else ' ' + code}\nclass Bad:\n    def __reduce__(self): return load, ()\nbad = Bad(); kept = [1]; too = kept"
     )
     taken = rows(kernel.snapshot())
-    assert taken["bad"].status == "lost"
+    assert taken["bad"].status == "replay"
     assert reason in taken["bad"].reason
     assert taken["kept"].status == taken["load"].status == "saved"
     again = start(snapshot=Snapshot(tuple(taken.values()), kernel.snapshot().blobs), expect_lost=True)
@@ -168,7 +168,7 @@ def test_a_variable_that_does_not_load_is_not_called_saved(start, what):
 
 
 def test_what_was_lost_is_told_of_until_it_is_made_again(start, kernel):
-    kernel.run("generator = (i for i in 'ab'); kept = 1")
+    kernel.run("generator = (i for i in open('out.txt', 'w+')); kept = 1")
     first = kernel.snapshot()
     again = start(snapshot=first, expect_lost=True)
     assert again.snapshot() == first
@@ -184,7 +184,7 @@ def test_what_a_blob_does_on_loading_it_does_to_a_process_that_is_thrown_away(ke
     kernel.run(
         "good = 1\nclass Sees:\n    def __reduce__(self): return getattr, (__import__('builtins'), 'tainted')\nsees = Sees()\ndel evil"
     )
-    assert rows(kernel.snapshot())["sees"].status == "lost"  # a trial finds nothing of the one before
+    assert rows(kernel.snapshot())["sees"].status != "saved"  # a trial finds nothing of the one before
 
 
 def test_a_trial_that_ends_its_process_does_not_end_the_run(kernel):
@@ -192,7 +192,7 @@ def test_a_trial_that_ends_its_process_does_not_end_the_run(kernel):
         "import os, signal\nclass Bad:\n    def __reduce__(self): return exec, ('import os, signal; os.kill(os.getppid(), 9)',)\nbad = Bad(); kept = 1"
     )
     taken = rows(kernel.snapshot())
-    assert taken["bad"].status == "lost"
+    assert taken["bad"].status != "saved"
     assert kernel.value("kept") == "1"
 
 

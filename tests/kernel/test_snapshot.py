@@ -139,8 +139,10 @@ def test_the_context_is_named_and_never_saved(start, inputs_of, is_single):
         ("class R:\n    def __reduce__(self): raise ValueError('no thanks')\nx = R()", "no thanks"),
     ],
 )
-def test_what_cannot_be_saved_is_lost_with_its_reason_and_the_rest_is_saved(start, kernel, code, reason):
-    kernel.run(f"{code}\nkept = [1]\nalso = kept")
+def test_what_cannot_be_saved_or_made_again_is_lost_with_its_reason_and_the_rest_is_saved(
+    start, kernel, code, reason
+):
+    kernel.run(f"open('once', 'x')\n{code}\nkept = [1]\nalso = kept")
     taken = kernel.snapshot()
     (lost,) = [variable for variable in taken.variables if variable.status == "lost"]
     assert lost.name == "x"
@@ -210,9 +212,9 @@ CELLS = [
 def test_a_kernel_restarted_after_every_cell_saves_the_same_bytes_as_one_that_never_was(start):
     steady = start()
     snapshot = Snapshot()
-    for number, code in enumerate(CELLS, 1):
-        fresh = start(snapshot=snapshot, expect_lost=True)
-        results = [kernel.kernel.run_cell(code, number) for kernel in (steady, fresh)]
+    for code in CELLS:
+        fresh = start(snapshot=snapshot, after=steady)
+        results = [kernel.run(code) for kernel in (steady, fresh)]
         assert [result.end for result in results] == ["ok", "ok"], results
         snapshot = fresh.snapshot()
         expected = steady.snapshot()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner.errors import ModelError
+from loop_runner.errors import EnvironmentFault, ModelError
 from loop_runner.model.client import ModelClient
 from loop_runner.model.registry import client_for
 from loop_runner.model.switchboard import Switchboard
@@ -260,3 +260,49 @@ def test_a_real_client_is_asked_from_many_threads_and_closed_without_a_trace(
             thread.join()
     assert sorted(heard) == [str(n) for n in range(6)]
     assert len(model_server.requests) == len(log.calls) == 6
+
+
+class MarkingLog(MemoryLog):
+    """Notes what is sent; ``full`` is what it then fails with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out: list[str] = []
+        self.full: Exception | None = None
+
+    def sent(self, fingerprint: str, occurrence: int) -> None:
+        if self.full is not None:
+            raise self.full
+        self.out.append(f"+{occurrence}")
+
+    def not_billed(self, fingerprint: str, occurrence: int) -> None:
+        self.out.append(f"-{occurrence}")
+
+
+def test_a_request_is_marked_before_it_is_sent_and_unmarked_when_it_is_refused() -> None:
+    log, echo = MarkingLog(), Echo(fail=lambda number: number == 2)
+    with switchboard(echo, log) as board:
+        board.ask(sub("a"))
+        with pytest.raises(ModelError):
+            board.ask(sub("b"))
+    assert log.out == ["+0", "+0", "-0"]
+
+
+def test_what_cannot_be_marked_is_not_sent_and_nothing_is_sent_after_it() -> None:
+    log, echo = MarkingLog(), Echo()
+    log.full = EnvironmentFault("the disk is full")
+    with switchboard(echo, log) as board:
+        for text in "ab":
+            with pytest.raises(EnvironmentFault, match="the disk is full"):
+                board.ask(sub(text))
+            log.full = None
+        with pytest.raises(EnvironmentFault):
+            board.raise_fault()
+    assert echo.asked == 0
+
+
+def test_a_providers_refusal_is_no_fault_of_ours() -> None:
+    with switchboard(Echo(fail=lambda _: True), MarkingLog()) as board:
+        with pytest.raises(ModelError):
+            board.ask(sub("a"))
+        board.raise_fault()

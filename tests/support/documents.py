@@ -42,6 +42,8 @@ _VARIABLE = (
     (re.compile(r"\b\d+(\.\d+)? s\b"), "N s"),
     (re.compile(r"\b[0-9a-f]{10,40}\b"), "COMMIT"),
     (re.compile(r"\b[\d,]+ (tokens in|out|from cache)\b"), r"N \1"),
+    (re.compile(r"^ *(\d+|all)  .* \d+\.\d{4}$", re.MULTILINE), "TOKENS AND DOLLARS"),
+    (re.compile(r"genai-prices .*$", re.MULTILINE), "PRICES"),
 )
 
 

@@ -125,6 +125,11 @@ class ModelServer:
         """The environment of a user whose key is for this server."""
         return {"ANTHROPIC_BASE_URL": self.url, "ANTHROPIC_API_KEY": "test-key"}
 
+    @property
+    def is_busy(self) -> bool:
+        """A connection is open: there may be a request that is not in ``requests`` yet."""
+        return bool(self._http.open_connections)
+
     def will_reply(self, *answers: Answer) -> None:
         """Queue replies, errors and faults."""
         with self._lock:

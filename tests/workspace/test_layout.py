@@ -114,3 +114,9 @@ def test_a_quoted_path_means_the_same_bytes(path):
             at += 1
     assert bytes(out) == path
     assert b"\n" not in quoted
+
+
+def test_requests_without_a_reply_are_said_in_the_commit_and_nothing_is_said_of_none():
+    trailers = Trailers(1, 2, None, 0.5, "1", unanswered=3)
+    assert layout.trailers_from(layout.message("pass 1 turn 2: ran", trailers)) == trailers
+    assert "Unanswered" not in layout.message("x", Trailers(1, 2, None, 0.5, "1"))

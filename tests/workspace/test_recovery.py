@@ -169,6 +169,17 @@ def test_what_a_killed_git_left_behind_is_cleared(closed):
     assert mine.exists()
 
 
+def test_the_empty_mark_of_a_git_that_died_while_writing_it_goes_and_a_persons_empty_one_stays(closed):
+    packs = closed / ".git/objects/pack"
+    died = packs / f"pack-{'1' * 40}.keep"
+    died.write_text("")
+    mine = min(packs.glob("*.pack")).with_suffix(".keep")
+    mine.write_text("")
+    with Workspace.open(closed):
+        assert not died.exists(), "the same commit, made again in the same second, could not be made"
+        assert mine.exists()
+
+
 def test_files_that_a_killed_writer_left_half_done_are_removed(closed):
     for folder in ("", "workspace/", "passes/0001/"):
         (closed / f"{folder}.loop-runner-new-1-1").write_text("half")

@@ -1,0 +1,161 @@
+"""``diff``: what differs between two moments of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loop_runner import text
+from loop_runner.cli import output
+from loop_runner.cli.folders import find_run
+from loop_runner.errors import ConfigError
+from loop_runner.workspace import points
+from loop_runner.workspace.history import History
+
+if TYPE_CHECKING:
+    from loop_runner.comparing import Comparison, FileChange, VariableChange
+    from loop_runner.records import Checkpoint, Spend, Variable
+
+_MAX_UNSURE = 20
+_MAX_SHOWN_LINES = 200  # of one file's difference
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def diff(run_name: str, before: str, after: str, as_json: bool) -> None:
+    """Say what differs between two moments of a run: answer, files, variables, spend.
+
+    A and B are PASS (the end of a pass), PASS.TURN, 0 (the start), `head`, or rewound/N.
+
+    \b
+    Example:  loop-runner diff contract-review 1 2.4
+    """
+    from loop_runner import comparing
+
+    with History(find_run(run_name)) as history:
+        found = comparing.compare(history, _moment(history, before), _moment(history, after))
+        if as_json:
+            output.write_json({"run": str(history.folder), **_as_json(found)})
+            return
+        for line in _lines(found):
+            output.write(line)
+
+
+def _moment(history: History, name: str) -> Checkpoint:
+    if name == "head":
+        return history.head()
+    point = points.parse(name.rpartition("@")[2])
+    if point is None:
+        raise ConfigError(
+            f"{name!r} names no moment of a run",
+            why="a run is compared at the ends of its passes and at its turns",
+            hint="for example 3 (the end of pass 3), 3.7 (its turn 7), 0 (the start), head",
+        )
+    return points.find(history, point)
+
+
+# ── for a person ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _lines(found: Comparison) -> Iterator[str]:
+    yield f"from {points.describe(found.before)} to {points.describe(found.after)}"
+    yield "\nAnswer" if found.answer else "\nAnswer: the same"
+    yield from _indented(found.answer)
+    yield "\nFiles" if found.files else "\nFiles: the same"
+    for file in found.files:
+        yield from _file_lines(file)
+    yield "\nVariables" if found.variables else "\nVariables: the same"
+    for variable in found.variables:
+        yield from _variable_lines(variable)
+    if found.unsure:
+        names = ", ".join(text.one_line(name) for name in found.unsure[:_MAX_UNSURE])
+        more = f" and {len(found.unsure) - _MAX_UNSURE} more" if len(found.unsure) > _MAX_UNSURE else ""
+        yield f"  look the same, stored with others that changed: {names}{more}"
+    yield f"\nSpent in between: {_spent(found.spend)}"
+
+
+def _indented(lines: tuple[str, ...]) -> Iterator[str]:
+    for line in lines[:_MAX_SHOWN_LINES]:
+        yield f"  {line}"
+    if (more := len(lines) - _MAX_SHOWN_LINES) > 0:
+        yield f"  and {output.plural(more, 'more line')}; --json has them all"
+
+
+def _file_lines(file: FileChange) -> Iterator[str]:
+    yield f"  {file.kind:<7}  {text.name(file.path.removeprefix('workspace/'))}"
+    yield from (f"  {line}" for line in _indented(file.diff[2:]))  # the kind and the name are said
+
+
+def _variable_lines(change: VariableChange) -> Iterator[str]:
+    if change.before is None or change.after is None:
+        yield f"  {change.kind:<7}  {_said(change.name, change.after or change.before)}"
+        return
+    yield f"  changed  {_said(change.name, change.before)}"
+    after = _said(change.name, change.after)
+    same = ", the same to look at" if after == _said(change.name, change.before) else ""
+    yield f"     now   {after}{same}"
+
+
+def _said(name: str, variable: Variable | None) -> str:
+    assert variable is not None
+    status = "" if variable.status == "saved" else f" ({variable.status})"
+    size = f", {output.size(variable.size)}" if variable.size else ""
+    what = f"{text.one_line(name)}: {text.one_line(variable.type)}{size}{status}"
+    return f"{what}  {text.one_line(variable.preview)}"
+
+
+def _spent(spend: Spend) -> str:
+    parts = [
+        output.plural(spend.passes, "pass", "passes"),
+        output.plural(spend.turns, "turn"),
+        output.plural(spend.subcalls, "sub-call"),
+        f"{spend.seconds:.1f} s",
+        output.cost(spend),
+    ]
+    return ", ".join(parts)
+
+
+# ── for a program ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _as_json(found: Comparison) -> dict[str, Any]:
+    return {
+        "from": _point_as_json(found.before),
+        "to": _point_as_json(found.after),
+        "answer": "\n".join(found.answer),
+        "files": [
+            {"kind": file.kind, "path": file.path, "diff": "\n".join(file.diff)} for file in found.files
+        ],
+        "variables": [
+            {
+                "name": change.name,
+                "kind": change.kind,
+                "before": _variable_as_json(change.before),
+                "after": _variable_as_json(change.after),
+            }
+            for change in found.variables
+        ],
+        "unsure": list(found.unsure),
+        **output.spend_as_json(found.spend),
+    }
+
+
+def _point_as_json(point: Checkpoint) -> dict[str, Any]:
+    return {"commit": point.commit, "pass": point.pass_number, "turn": point.turn}
+
+
+def _variable_as_json(variable: Variable | None) -> dict[str, Any] | None:
+    if variable is None:
+        return None
+    return {
+        "type": variable.type,
+        "size": variable.size,
+        "preview": variable.preview,
+        "status": variable.status,
+        "sha256": variable.blob,
+    }

@@ -1,0 +1,138 @@
+"""``cost``: what a run cost, by pass, model and kind of request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loop_runner import text
+from loop_runner.cli import output
+from loop_runner.cli.folders import find_run_at
+from loop_runner.model import prices
+from loop_runner.workspace import points
+from loop_runner.workspace.history import History
+
+if TYPE_CHECKING:
+    from loop_runner.costing import Cost, Line
+
+_COLUMNS = ("requests", "tokens in", "cache read", "cache written", "tokens out", "US dollars")
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN[@PASS[.TURN]]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def cost(run_name: str, as_json: bool) -> None:
+    """Say what a run cost, by pass, model and kind of request (root, sub, judge).
+
+    What the provider's cache gave and took is counted apart from other input. A price that is not known is
+    called unknown. RUN@3 counts up to the end of pass 3.
+
+    \b
+    Example:  loop-runner cost contract-review
+    """
+    from loop_runner import costing
+
+    folder, point = find_run_at(run_name)
+    with History(folder) as history:
+        at = None if point is None else points.find(history, point).commit
+        found = costing.of_run(history, at)
+    if as_json:
+        output.write_json({"run": str(folder), **_as_json(found)})
+        return
+    for line in _lines(found):
+        output.write(line)
+
+
+def _lines(found: Cost) -> Iterator[str]:
+    from loop_runner import costing
+
+    names = [line.model for line in found.lines] or ["model"]
+    width = max(len("by model"), *(len(text.one_line(name)) for name in names))
+    yield _row("pass", "model", "kind", _COLUMNS, width)
+    for line in found.lines:
+        yield _row(str(line.pass_number), line.model, line.kind, _cells(line), width)
+    models = costing.by(lambda line: line.model, found.lines)
+    kinds = costing.by(lambda line: line.kind, found.lines)
+    if len(models) > 1:
+        yield ""
+        yield from (_row("", model, "", _cells(line), width) for model, line in models.items())
+    if len(kinds) > 1:
+        yield ""
+        yield from (_row("", "", kind, _cells(line), width) for kind, line in kinds.items())
+    yield ""
+    sums = costing.total(found.lines)
+    yield _row("all", "", "", _cells(sums), width)
+    if sums.usd is None:
+        yield f"unknown: at least one price; the known ones come to {sums.known_usd:.4f} US dollars"
+    if found.dropped:
+        dropped = costing.total(found.dropped)
+        what = f"{output.plural(dropped.requests, 'request')}, {dropped.usage.total_tokens:,} tokens"
+        yield f"dropped by rewinds, paid and not counted above: {what}, {_usd(dropped)} US dollars"
+    yield f"prices: {_price_source()}"
+
+
+def _price_source() -> str:
+    when = prices.installed_on()
+    return prices.source() + (f", installed {when}" if when else "")
+
+
+def _row(number: str, model: str, kind: str, cells: tuple[str, ...], width: int) -> str:
+    head = f"{number:>4}  {text.one_line(model):<{width}}  {text.one_line(kind):<5}"
+    return head + "".join(
+        f"  {cell:>{max(len(name), 9)}}" for cell, name in zip(cells, _COLUMNS, strict=True)
+    )
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    usage = line.usage
+    counts = (
+        line.requests,
+        usage.input_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.output_tokens,
+    )
+    return (*(f"{count:,}" for count in counts), _usd(line))
+
+
+def _usd(line: Line) -> str:
+    return "unknown" if line.usd is None else f"{line.usd:.4f}"
+
+
+def _as_json(found: Cost) -> dict[str, Any]:
+    from loop_runner import costing
+
+    models = costing.by(lambda line: line.model, found.lines)
+    kinds = costing.by(lambda line: line.kind, found.lines)
+    numbers = costing.by(lambda line: line.pass_number, found.lines)
+    return {
+        "lines": [
+            {"pass": line.pass_number, "model": line.model, "kind": line.kind, **_line_as_json(line)}
+            for line in found.lines
+        ],
+        "by_pass": [{"pass": number, **_line_as_json(line)} for number, line in numbers.items()],
+        "by_model": _named("model", models),
+        "by_kind": _named("kind", kinds),
+        "total": _line_as_json(costing.total(found.lines)),
+        "dropped": _line_as_json(costing.total(found.dropped)),
+        "prices": {"source": prices.source(), "installed": prices.installed_on()},
+    }
+
+
+def _named(key: str, lines: Mapping[str, Line]) -> list[dict[str, Any]]:
+    return [{key: name, **_line_as_json(line)} for name, line in lines.items()]
+
+
+def _line_as_json(line: Line) -> dict[str, Any]:
+    usage = line.usage
+    return {
+        "requests": line.requests,
+        "input_tokens": usage.input_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_tokens": usage.output_tokens,
+        "usd": line.usd,
+        "known_usd": line.known_usd,
+    }

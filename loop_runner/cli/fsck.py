@@ -1,0 +1,104 @@
+"""``fsck``: check a run folder, say what was checked, and repair it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loop_runner.cli import output
+from loop_runner.cli.folders import find_run
+
+if TYPE_CHECKING:
+    from loop_runner.workspace.fsck import Report
+    from loop_runner.workspace.repair import Repaired
+
+_DAMAGED = 4
+_MARKS = {"damage": "DAMAGED", "gap": "lost", "note": "note"}
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.option(
+    "--repair", "is_repair", is_flag=True, help="Go back to the newest whole checkpoint; deletes nothing."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
+    """Check a run folder, say what was checked, and repair it.
+
+    Looks without a lock, also while the run goes on. Exit code 0: whole; 4: damaged. With --repair, what is
+    damaged is kept under .git/loop-runner/damaged/ and refs/loop-runner/damaged/.
+
+    \b
+    Example:  loop-runner fsck runs/contract-review
+    """
+    from loop_runner.workspace.fsck import examine
+
+    folder = find_run(run_name)
+    report = examine(folder)
+    done = None
+    if is_repair and not report.is_whole:
+        from loop_runner.workspace.repair import repair
+
+        done = repair(folder)
+        report = examine(folder)
+    if as_json:
+        output.write_json(_as_json(report, done))
+    else:
+        _show(report, done, folder)
+    return 0 if report.is_whole or (done is not None and not report.findings("damage")) else _DAMAGED
+
+
+def _show(report: Report, done: Repaired | None, folder: Path) -> None:
+    if report.runner is not None:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.runner.since))
+        output.write(f"a runner is active (pid {report.runner.pid}, since {since}): what it changes")
+        output.write("meanwhile was left out")
+    for line in done.steps if done else ():
+        output.write(f"repaired: {line}")
+    if done is not None and done.aside is not None:
+        output.write(f"repaired: damaged files are in {done.aside}")
+    for check in report.checks:
+        output.write(f"{check.name:<16} {check.looked_at}")
+        for each in check.findings:
+            output.write(f"  {_MARKS[each.level]:<8} {each.text}")
+    output.write(_verdict(report, folder, was_repaired=done is not None))
+
+
+def _verdict(report: Report, folder: Path, *, was_repaired: bool) -> str:
+    if report.is_whole:
+        return f"whole: {folder} stands at {report.newest_whole}"
+    if not report.newest_whole and was_repaired:
+        return (
+            f"damaged: {folder} has no whole checkpoint left; the files in it are as they were,\n"
+            "and a new run can be started from them"
+        )
+    if not report.findings("damage"):
+        return f"whole from {report.newest_whole} on: the run can go on; what is named above stays as it is"
+    where = report.newest_whole or "not to be found in git alone"
+    return (
+        f"damaged: {folder}; the newest whole checkpoint is {where}\n"
+        f"go back to it with `loop-runner fsck {folder} --repair`, which deletes nothing"
+    )
+
+
+def _as_json(report: Report, done: Repaired | None) -> dict[str, Any]:
+    return {
+        "run": str(report.folder),
+        "whole": report.is_whole,
+        "pid": report.runner.pid if report.runner else None,
+        "newest_whole": report.newest_whole,
+        "checks": [
+            {
+                "name": check.name,
+                "looked_at": check.looked_at,
+                "findings": [{"level": each.level, "text": each.text} for each in check.findings],
+            }
+            for check in report.checks
+        ],
+        "repaired": list(done.steps) if done else [],
+        "damaged_ref": done.ref if done else "",
+        "damaged_files": str(done.aside) if done and done.aside else "",
+    }

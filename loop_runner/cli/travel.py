@@ -1,0 +1,142 @@
+"""``fork`` and ``rewind``: go on from an earlier moment, in another folder or in the same one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loop_runner.cli import output
+from loop_runner.cli.folders import find_run, find_run_at, forked_run_folder
+from loop_runner.cli.run import finish, interruptible, options, overrides
+from loop_runner.errors import ConfigError
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+
+
+@click.command()
+@click.argument("source", metavar="RUN[@PASS[.TURN]]")
+@click.argument("new", metavar="NEW")
+@click.option(
+    "--prompt",
+    "prompt_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Another prompt, from FILE.",
+)
+@options("model", "sub_model", "passes", "turns", "set", "json")
+@click.option("--run", "is_run", is_flag=True, help="Go on with it at once, as `resume NEW` does.")
+@options("quiet", "verbose")
+def fork(
+    source: str, new: str, prompt_file: Path | None, settings: tuple[str, ...], is_run: bool, **flags: Any
+) -> int:
+    """Make a new run that goes on from a moment of another one.
+
+    RUN@3 is the end of pass 3, RUN@3.7 its turn 7, RUN where the run stands. The history up to there is
+    copied; RUN itself is left alone and may be going on. What the passes so far cost counts for the fork's
+    budget. NEW is a path, or a name under runs/.
+
+    \b
+    Example:  loop-runner fork contract-review@3 stricter --prompt stricter.md
+    """
+    from loop_runner import forking
+
+    folder, point = find_run_at(source)
+    made = forking.fork(
+        folder, point, forked_run_folder(new), [*_prompt(prompt_file), *overrides(settings, flags)]
+    )
+    if is_run:
+        from loop_runner import runs
+
+        with interruptible(flags) as around:
+            outcome = runs.resume(made.folder, around)
+        return finish(outcome, made.folder, flags)
+    _show_fork(made, folder, as_json=flags["as_json"])
+    return 0
+
+
+def _prompt(file: Path | None) -> list[tuple[str, str]]:
+    if file is None:
+        return []
+    try:
+        return [("prompt", file.read_text(encoding="utf-8"))]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the prompt {file} cannot be read: {error}",
+            why="the prompt is what every pass is given, word for word",
+            hint="a prompt file is UTF-8 text",
+        ) from error
+
+
+def _show_fork(made: Any, source: Path, *, as_json: bool) -> None:
+    from loop_runner.workspace import points
+
+    if as_json:
+        at = made.source
+        output.write_json(
+            {
+                "run": str(made.folder),
+                "commit": made.commit,
+                "from": {"run": str(source), "commit": at.commit, "pass": at.pass_number, "turn": at.turn},
+                "changed": list(made.changed),
+            }
+        )
+        return
+    output.write(f"{made.folder} goes on from {points.describe(made.source)} of {source}")
+    output.write(f"changed: {', '.join(made.changed) or 'nothing'}")
+    output.write(f"Next   loop-runner resume {made.folder}")
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("moment", metavar="PASS[.TURN]")
+@_JSON
+def rewind(run_name: str, moment: str, as_json: bool) -> None:
+    """Take a run back to the end of a pass, or to a turn; `resume` goes on from there.
+
+    Nothing is lost: what the run leaves is kept under a ref, and `rewind RUN rewound/N` takes the run there
+    again. 0 is the start. The dropped turns no longer count for the budget; `cost` shows what they cost.
+
+    \b
+    Example:  loop-runner rewind contract-review 3.7
+    """
+    from loop_runner.workspace import points
+    from loop_runner.workspace.workspace import Workspace
+
+    folder = find_run(run_name)
+    point = points.parse(moment)
+    if point is None:
+        raise ConfigError(
+            f"{moment!r} names no moment of a run",
+            why="a run goes back to the end of a pass or to a turn",
+            hint="for example 3 (the end of pass 3), 3.7 (its turn 7), 0 (the start), rewound/1",
+        )
+    with Workspace.open(folder) as workspace:
+        left = workspace.head()
+        to = workspace.find(point)
+        if to.commit == left.commit:
+            raise ConfigError(f"{folder} stands at {moment} already", why="there is nothing to go back from")
+        kept = workspace.rewind(to.commit)
+    name = kept.removeprefix("refs/loop-runner/")
+    if as_json:
+        output.write_json(
+            {
+                "run": str(folder),
+                "commit": to.commit,
+                "pass": to.pass_number,
+                "turn": to.turn,
+                "dropped": {
+                    "commit": left.commit,
+                    "pass": left.pass_number,
+                    "turn": left.turn,
+                    "ref": kept,
+                    "name": name,
+                },
+            }
+        )
+        return
+    output.write(f"{folder} stands at {points.describe(to)} again")
+    output.write(f"kept: {points.describe(left)} as {kept}")
+    output.write(f"Next   loop-runner resume {folder}")
+    output.write(f"       loop-runner rewind {folder} {name}   (takes it back)")

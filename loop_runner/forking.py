@@ -1,0 +1,151 @@
+"""Makes a run that goes on from a moment of another one, with its task changed if that is asked.
+
+Owns which files of the run folder follow from a change of the task, and how a fork is written down. The
+history up to the moment is the other run's, commit for commit; on top comes one commit that says where it was
+taken from. Reads the other run without its lock and never writes there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from loop_runner import __version__, config, inputs, runs
+from loop_runner.config import Task
+from loop_runner.errors import ConfigError
+from loop_runner.model import registry
+from loop_runner.records import Checkpoint
+from loop_runner.workspace import layout, points
+from loop_runner.workspace.fast_import import Blob, NewCommit
+from loop_runner.workspace.history import History, parsing
+from loop_runner.workspace.layout import Trailers
+from loop_runner.workspace.points import Point
+from loop_runner.workspace.workspace import Workspace
+
+_FIXED = {
+    "inputs": "notes, variables and citations of the passes so far are about the inputs of the other run",
+    "run_dir": "NEW says where the fork goes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A fork that was made: from where, the commit that it begins with, which keys of the task changed."""
+
+    folder: Path
+    source: Checkpoint
+    commit: str
+    changed: tuple[str, ...]
+
+
+def fork(
+    source: Path, point: Point | None, folder: Path, overrides: Sequence[tuple[str, Any]] = ()
+) -> Forked:
+    """Make the run folder ``folder`` from ``source`` at ``point`` (None: where it stands).
+
+    ``overrides`` are (dotted key, value) pairs, as for a new run. Another prompt given in the middle of a
+    pass ends that pass: a prompt goes in at the beginning of one. Raises ``ConfigError`` for what cannot be
+    changed and for an accepted pass from which nothing is asked.
+    """
+    for key, _ in overrides:
+        if why := _FIXED.get(key.partition(".")[0]):
+            raise ConfigError(f"a fork cannot change `{key}`", why=why, hint="start a new run for that")
+    with History(source) as history:
+        at = history.head() if point is None else points.find(history, point)
+        old, new = _tasks(history, at, overrides)
+        changed = tuple(
+            each.name for each in fields(Task) if getattr(old, each.name) != getattr(new, each.name)
+        )
+        if at.outcome == "accepted" and not changed:
+            raise _nothing_to_do(source, at)
+        commit = _commit(history, at, _changed_files(history, at, old, new), changed)
+        with Workspace.fork(folder, source=history, commit=commit) as workspace:
+            return Forked(folder, at, workspace.head().commit, changed)
+
+
+def frozen_task(history: History, at: str, overrides: Sequence[tuple[str, object]] = ()) -> Task:
+    """The task as the commit ``at`` has it."""
+    with parsing(history.folder, "task.yaml"):
+        source = (history.read("task.yaml", at) or b"").decode()
+    task = config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=overrides)
+    if any(key == "prompt" for key, _ in overrides):
+        return task
+    with parsing(history.folder, "prompt.md"):
+        return replace(task, prompt=(history.read("prompt.md", at) or b"").decode())
+
+
+def _tasks(history: History, at: Checkpoint, overrides: Sequence[tuple[str, Any]]) -> tuple[Task, Task]:
+    """The task of the other run and that of the fork."""
+    old = frozen_task(history, at.commit)
+    new = frozen_task(history, at.commit, overrides)
+    follows = old.sub_model == registry.default_sub_model(old.model or "")
+    if new.model != old.model and new.sub_model == old.sub_model and follows:
+        new = replace(new, sub_model=registry.default_sub_model(new.model or ""))
+    for model in (new.model, new.sub_model):
+        registry.split(model or "")
+    return old, new
+
+
+def _changed_files(history: History, at: Checkpoint, old: Task, new: Task) -> dict[str, bytes | None]:
+    """What follows from the change: path to new bytes, None for a file that goes."""
+    texts = inputs.from_json((history.read("inputs.json", at.commit) or b"").decode())
+    before, after = runs.task_files(old, texts), runs.task_files(new, texts)
+    # Told by the difference of the two, not from what is there: another version may word it otherwise.
+    return {path: after.get(path) for path in {**before, **after} if before.get(path) != after.get(path)}
+
+
+def _commit(
+    history: History, at: Checkpoint, files: Mapping[str, bytes | None], changed: tuple[str, ...]
+) -> NewCommit:
+    ends_pass = at.turn > 0 and "prompt" in changed
+    ours = {path: data for path, data in files.items() if data is not None}
+    ours[layout.FORKS_FILE] = _forks(history, at, changed)
+    came_from = f"{at.commit} {points.describe(at)}"
+    trailers = Trailers(forked_from=came_from)
+    parents = [at.commit]
+    if ends_pass:
+        ours[f"{layout.pass_folder(at.pass_number)}/verdict.json"] = _STOPPED
+        trailers = Trailers(at.pass_number, 0, "stopped", 0.0, __version__, forked_from=came_from)
+        head = history.commit(at.commit)
+        parents = list(dict.fromkeys([history.base_of(at.pass_number, head), at.commit]))
+    what = f", with another {', '.join(changed)}" if changed else ""
+    return NewCommit(
+        message=layout.message(f"fork: from {points.describe(at)}{what}", trailers),
+        time=int(time.time()),
+        parents=parents,
+        tree=history.commit(at.commit).tree,
+        set_paths={os.fsencode(path): Blob(data) for path, data in ours.items()},
+        removed_paths=[os.fsencode(path) for path, data in files.items() if data is None],
+    )
+
+
+_STOPPED = layout.to_json(
+    {
+        "decision": "block",
+        "reason": "the pass was not finished: the run was forked here and given another prompt",
+        "score": 0.0,
+        "reports": [],
+    }
+)
+
+
+def _forks(history: History, at: Checkpoint, changed: tuple[str, ...]) -> bytes:
+    """``forks.json``: every fork on the way here, the latest last."""
+    with parsing(history.folder, layout.FORKS_FILE):
+        earlier = json.loads(history.read(layout.FORKS_FILE, at.commit) or b'{"forks": []}')["forks"]
+    this = {"commit": at.commit, "pass": at.pass_number, "turn": at.turn, "changed": sorted(changed)}
+    return layout.to_json({"forks": [*earlier, this]})
+
+
+def _nothing_to_do(source: Path, at: Checkpoint) -> ConfigError:
+    return ConfigError(
+        f"pass {at.pass_number} of {source} was accepted: a fork from there would have nothing to do",
+        why="a run ends when its answer is accepted",
+        hint=f"ask for something else (--prompt FILE, --set verifiers=...), or fork earlier:"
+        f" `loop-runner log {source}` lists the turns",
+    )

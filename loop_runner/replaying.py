@@ -1,0 +1,542 @@
+"""Runs a run again from its recorded replies, offline, and compares what comes out with the record.
+
+What came from outside is taken from the record: the models' replies, the settings of each start, what forks
+and people changed, how long things took, where the run folder lay, and what a pass says of its machine (the
+sandbox's report and the prices). All else is made again: what the models are told, what the cells do,
+variables, notes, the answer. Gates are asked again unless that is turned off; what they say now is compared,
+and the recorded verdict is what the replay goes on with. No model is asked: a reply that is missing is named.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from loop_runner import forking, runs, verify
+from loop_runner.budget import Budget, Ledger
+from loop_runner.config import Task
+from loop_runner.errors import ModelError
+from loop_runner.events import Event
+from loop_runner.kernel.kernel import Kernel
+from loop_runner.model import prices
+from loop_runner.records import (
+    Allow,
+    Block,
+    Call,
+    CellResult,
+    Checkpoint,
+    Decision,
+    GateBroken,
+    Inputs,
+    Reply,
+    Request,
+    Spend,
+)
+from loop_runner.stop_hook import StopHook
+from loop_runner.verify import Submission
+from loop_runner.workspace import layout
+from loop_runner.workspace.fast_import import Blob, NewCommit, point, write
+from loop_runner.workspace.git import Git
+from loop_runner.workspace.history import Entry, History, parsing
+from loop_runner.workspace.workspace import Workspace
+
+_OF_THE_MACHINE = ("sandbox", "usd_so_far")
+_BRANCH = "refs/heads/main"
+
+Key = tuple[int, float]
+"""(pass, turn); the end of a pass comes after all of its turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A request that the record has no reply to."""
+
+    pass_number: int
+    turn: int
+    kind: str
+    model: str
+    prompt: str  # the last message
+
+
+@dataclass(frozen=True, slots=True)
+class OtherVerdict:
+    """What the gates of a pass say now, where that is not what is recorded."""
+
+    pass_number: int
+    recorded: str  # "allow", "block"
+    now: str  # "allow", "block", "broken"
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A path that differs: only in the record, only in the replay, or other bytes."""
+
+    kind: Literal["missing", "added", "differs"]
+    path: str
+    recorded: str = ""  # the first line that differs, of a text
+    replayed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of a replay. ``end`` is how far it got, ``first`` the first moment whose tree differs."""
+
+    end: Checkpoint
+    is_whole: bool  # it got to where the record ends
+    reason: str  # why it did not; else empty
+    tree: str  # of the record, at ``end``
+    passes: int
+    turns: int
+    replies: int
+    first: Checkpoint | None
+    at_first: tuple[Difference, ...]
+    at_end: tuple[Difference, ...]
+    verdicts: tuple[OtherVerdict, ...]
+    gates_asked: int
+    missing: tuple[Missing, ...]
+    taken: tuple[str, ...]  # keys of ``pass.json`` that say something else here and were taken as recorded
+    outside: int  # commits of forks and people, taken as they are
+
+    @property
+    def is_same(self) -> bool:
+        """The whole run came out again, byte for byte, and the gates said the same."""
+        return self.is_whole and not self.at_end and not self.verdicts and self.first is None
+
+
+def replay(
+    folder: Path, *, to: Path | None = None, asks_gates: bool = True, inputs_folder: Path | None = None
+) -> Replayed:
+    """Replay the run in ``folder`` in a temporary folder, or in ``to``, which is kept.
+
+    Reads ``folder`` without its lock and never writes there. Raises ``ConfigError`` when inputs are missing
+    or changed, ``WorkspaceError`` when something is at ``to``.
+    """
+    with ExitStack() as stack:
+        history = stack.enter_context(History(folder))
+        if to is None:
+            to = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loop-runner-replay-"))) / "run"
+        task = forking.frozen_task(history, "HEAD")
+        texts = runs.frozen_inputs(
+            (history.read("inputs.json") or b"").decode(), task.base_dir, inputs_folder
+        )
+        return _Replay(history, to, texts, asks_gates=asks_gates).run()
+
+
+class _EndOfRecord(Exception):  # noqa: N818 - no error: there is nothing more to replay
+    """The record ends here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Commits that one process made, one after another, or a single one from outside."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def is_outside(self) -> bool:
+        return not self.entries[0].runner or bool(self.entries[0].trailers.forked_from)
+
+    @property
+    def end(self) -> Key:
+        return _key(self.entries[-1].checkpoint)
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What is noticed on the way."""
+
+    verdicts: list[OtherVerdict] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    gates_asked: int = 0
+    outside: int = 0
+    reason: str = ""
+
+
+class _Replay:
+    """One replay; ``history`` is the record."""
+
+    def __init__(self, history: History, folder: Path, texts: Inputs, *, asks_gates: bool) -> None:
+        self._history = history
+        self._folder = folder
+        self._texts = texts
+        self._asks_gates = asks_gates
+        self._story = _story(history)
+        self._commits = {_key(one.checkpoint): one for one in self._story if one.runner}
+        self._notes = _Notes()
+
+    def run(self) -> Replayed:
+        self._begin()
+        for stretch in _stretches(self._story[1:]):
+            if stretch.is_outside:
+                self._take_over(stretch.entries[0])
+            elif not self._run_again(stretch):
+                break
+        with History(self._folder) as again:
+            return self._compare(again)
+
+    # ── making it again ─────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self) -> None:
+        first = self._story[0].checkpoint
+        files = {
+            path: self._history.read(path, first.commit) or b""
+            for path in self._history.files(at=first.commit)
+        }
+        Workspace.create(self._folder, name=first.subject.removeprefix("run: "), files=files).close()
+
+    def _take_over(self, entry: Entry) -> None:
+        """Make the changes of a commit that no run made, as they are."""
+        self._notes.outside += 1
+        came_after = entry.parents[-1] if entry.runner else entry.parents[0]
+        before, after = (self._history.tree(each) for each in (came_after, entry.checkpoint.commit))
+        git = Git(self._folder.absolute() / ".git")
+        with History(self._folder) as again:
+            head = again.head_commit()
+            number = entry.checkpoint.pass_number
+            base = again.base_of(number, head) if entry.runner else head.oid
+        new = NewCommit(
+            message=self._history.commit(entry.checkpoint.commit).message,
+            time=int(time.time()),
+            parents=list(dict.fromkeys([base, head.oid])),
+            tree=head.tree,
+            set_paths={
+                path: Blob(self._history.blob(oid), mode)
+                for path, (mode, oid) in after.items()
+                if before.get(path) != (mode, oid)
+            },
+            removed_paths=[path for path in before if path not in after],
+        )
+        point(git, _BRANCH, write(git, new), was=head.oid)
+
+    def _run_again(self, stretch: _Stretch) -> bool:
+        """Run as the process did that made ``stretch``; whether it got to its end."""
+        overrides = self._overrides(stretch)
+        with Workspace.open(self._folder) as workspace:
+            if _key(workspace.head()) >= stretch.end:
+                return True  # the stretch before did it in passing: asking the gates needs no new start
+            with History(self._folder) as again:
+                task = forking.frozen_task(again, "HEAD", tuple(overrides.items()))
+            workspace.overrides = stretch.entries[0].trailers.overrides
+            around = runs.Surroundings(
+                {},
+                (lambda event: self._on_event(event, workspace),),
+                lambda: _key(workspace.head()) >= stretch.end,
+            )
+            try:
+                outcome = runs.run_in(
+                    workspace, task, self._texts, around, self._folder, self._stead(task, stretch, workspace)
+                )
+                reason = outcome.reason
+            except _EndOfRecord:
+                reason = "the record ends in the middle of a pass"
+            except ModelError as error:
+                reason = error.message
+            if _key(workspace.head()) >= stretch.end:
+                return True
+        self._notes.reason = reason
+        return False
+
+    def _overrides(self, stretch: _Stretch) -> dict[str, Any]:
+        text = stretch.entries[0].trailers.overrides
+        with parsing(self._history.folder, f"Loop-Set of {stretch.entries[0].checkpoint.commit[:10]}"):
+            return dict(json.loads(text)) if text else {}
+
+    def _stead(self, task: Task, stretch: _Stretch, workspace: Workspace) -> runs.Stead:
+        spent = replace(workspace.spend(prices.price), seconds=self._seconds_until(workspace.head()))
+        return runs.Stead(
+            lambda model: _Nobody(model, workspace, self._notes.missing),
+            _RecordedLedger(task.budget, spent, self._seconds, workspace),
+            _RecordedGates(task, self, workspace),
+            self.settle,
+            _kernel_at(workspace.folder, stretch.entries[0].trailers.folder),
+        )
+
+    def _on_event(self, event: Event, workspace: Workspace) -> None:
+        """Before a turn begins, its replies are put where a run that was killed in it would find them."""
+        if event.kind == "turn_started":
+            workspace.journal.append_many(self.calls(f"{layout.turn_folder(event.pass_number, event.turn)}"))
+
+    # ── the record ──────────────────────────────────────────────────────────────────────────────────
+
+    def calls(self, folder: str) -> list[Call]:
+        """The replies that are recorded in ``folder``."""
+        path = f"{folder}/calls.jsonl"
+        with parsing(self._history.folder, path):
+            return layout.calls_from_jsonl(self._history.read(path) or b"")
+
+    def pass_file(self, number: int, name: str) -> bytes | None:
+        """A file that the end of a pass added; None when the record does not have that end."""
+        ended = self._commits.get((number, math.inf))
+        if ended is None:
+            return None
+        return self._history.read(f"{layout.pass_folder(number)}/{name}", ended.checkpoint.commit)
+
+    def _seconds(self, key: Key) -> float:
+        return self._commits[key].seconds if key in self._commits else 0.0
+
+    def _seconds_until(self, head: Checkpoint) -> float:
+        return sum(one.seconds for key, one in self._commits.items() if key <= _key(head))
+
+    # ── gates ───────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def asks_gates(self) -> bool:
+        return self._asks_gates
+
+    def note_verdict(self, number: int, recorded: str, now: str, detail: str) -> None:
+        """The gates say something else than they did."""
+        self._notes.verdicts.append(OtherVerdict(number, recorded, now, detail))
+
+    def note_asked(self) -> None:
+        """The gates of one more pass were asked."""
+        self._notes.gates_asked += 1
+
+    def settle(self, number: int, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """The files of a pass's end, with the verdict and what is said of the machine as recorded."""
+        names = {path.rpartition("/")[2]: path for path in files}
+        verdict, about = self.pass_file(number, "verdict.json"), self.pass_file(number, "pass.json")
+        if verdict is None or about is None:
+            raise _EndOfRecord
+        settled = dict(files)
+        is_noted = any(one.pass_number == number for one in self._notes.verdicts)
+        if files[names["verdict.json"]] != verdict and not is_noted and self._asks_gates:
+            self.note_verdict(number, *_words(verdict, files[names["verdict.json"]]))
+        settled[names["verdict.json"]] = verdict
+        settled[names["pass.json"]] = self._with_machine(files[names["pass.json"]], about)
+        return settled
+
+    def _with_machine(self, ours: bytes, recorded: bytes) -> bytes:
+        with parsing(self._history.folder, "pass.json"):
+            now, then = json.loads(ours), json.loads(recorded)
+            for key in _OF_THE_MACHINE:
+                if key in then and now.get(key) != then[key]:
+                    self._notes.taken.add(key)
+                    now[key] = then[key]
+        return recorded if now == then else layout.to_json(now)
+
+    # ── comparing ───────────────────────────────────────────────────────────────────────────────────
+
+    def _compare(self, again: History) -> Replayed:
+        made = {_key(one.checkpoint): one.checkpoint for one in _story(again) if one.runner}
+        first = next((there for key, there in made.items() if not self._is_same(again, key, there)), None)
+        end = again.head()
+        is_whole = _key(end) == _key(self._history.head())
+        reached = self._history.head().commit if is_whole else self._recorded(_key(end))
+        notes = self._notes
+        return Replayed(
+            end=end,
+            is_whole=is_whole,
+            reason="" if is_whole else notes.reason,
+            tree=self._history.commit(reached).tree if reached else "",
+            passes=sum(key[1] == math.inf for key in made),
+            turns=sum(0 < key[1] < math.inf for key in made),
+            replies=sum(1 for _ in again.calls()),
+            first=first,
+            at_first=self._differences(again, first),
+            at_end=_differences(self._history, reached, again, end.commit) if reached else (),
+            verdicts=tuple(notes.verdicts),
+            gates_asked=notes.gates_asked,
+            missing=tuple(notes.missing),
+            taken=tuple(sorted(notes.taken)),
+            outside=notes.outside,
+        )
+
+    def _recorded(self, key: Key) -> str | None:
+        found = self._commits.get(key)
+        return found.checkpoint.commit if found else None
+
+    def _is_same(self, again: History, key: Key, there: Checkpoint) -> bool:
+        recorded = self._recorded(key)
+        return recorded is not None and (
+            self._history.commit(recorded).tree == again.commit(there.commit).tree
+        )
+
+    def _differences(self, again: History, first: Checkpoint | None) -> tuple[Difference, ...]:
+        recorded = self._recorded(_key(first)) if first else None
+        return _differences(self._history, recorded, again, first.commit) if first and recorded else ()
+
+
+class _RecordedLedger(Ledger):
+    """A ledger whose clock is the record's: what is left of a time limit is told to the model."""
+
+    def __init__(self, budget: Budget, spent: Spend, seconds: Any, workspace: Workspace) -> None:
+        super().__init__(budget, spent)
+        self._recorded = seconds
+        self._workspace = workspace
+
+    def charge_turn(self, seconds: float, *rest: Any) -> None:
+        """Charge what the turn took then; it is committed by now."""
+        super().charge_turn(self._recorded(_key(self._workspace.head())), *rest)
+
+    def charge_pass(self, seconds: float, *rest: Any) -> None:
+        """Charge what the verifiers took then; the end of the pass is not committed yet."""
+        head = self._workspace.head()
+        number = head.pass_number if head.turn else head.pass_number + 1
+        super().charge_pass(self._recorded((number, math.inf)), *rest)
+
+
+class _RecordedGates(StopHook):
+    """Asks the gates, notes what they say, and decides as the record does."""
+
+    def __init__(self, task: Task, record: _Replay, workspace: Workspace) -> None:
+        super().__init__(verify.build(task.verifiers, task.base_dir) if record.asks_gates else ())
+        self._record = record
+        self._workspace = workspace
+
+    def decide(self, submission: Submission) -> Decision:
+        """The recorded decision; raises ``_EndOfRecord`` when there is none."""
+        number = self._workspace.head().pass_number
+        verdict = self._record.pass_file(number, "verdict.json")
+        if verdict is None:
+            raise _EndOfRecord
+        said = json.loads(verdict)
+        recorded: Decision = Allow() if said["decision"] == "allow" else Block(str(said["reason"]))
+        if not self._record.asks_gates:
+            return recorded
+        self._workspace.journal.append_many(self._record.calls(layout.pass_folder(number)))
+        self._record.note_asked()
+        now = super().decide(submission)
+        if isinstance(now, GateBroken):
+            self._record.note_verdict(number, said["decision"], "broken", now.reason)
+            return recorded
+        if type(now) is not type(recorded):
+            word, detail = ("allow", "") if isinstance(now, Allow) else ("block", now.reason)
+            self._record.note_verdict(number, said["decision"], word, detail)
+            return recorded
+        return now
+
+
+def _kernel_at(here: Path, recorded: str) -> type[Kernel]:
+    """A kernel that says it ran where the run ran: tracebacks and ``os.getcwd()`` name the folder.
+
+    Texts only; a variable that holds the path differs from the recorded one, and is said to.
+    """
+    there = str(json.loads(recorded)) if recorded else str(here)
+
+    class Elsewhere(Kernel):
+        def run_cell(self, code: str, number: int) -> CellResult:
+            result = super().run_cell(code, number)
+            answer = replace(result.answer, content=result.answer.content.replace(str(here), there))
+            return replace(result, output=result.output.replace(str(here), there), answer=answer)
+
+    return Elsewhere
+
+
+class _Nobody:
+    """Stands where a model would be asked, and refuses."""
+
+    def __init__(self, model: str, workspace: Workspace, missing: list[Missing]) -> None:
+        self._model = model
+        self._workspace = workspace
+        self._missing = missing
+
+    async def complete(self, request: Request) -> Reply:
+        """Note the request; raises ``ModelError``."""
+        head = self._workspace.head()
+        place = (head.pass_number, head.turn + 1) if head.turn else (head.pass_number + 1, 1)
+        prompt = request.messages[-1].text if request.messages else ""
+        self._missing.append(Missing(*place, request.kind, request.model, prompt))
+        self._refuse(*place, request.kind)
+
+    def _refuse(self, pass_number: int, turn: int, kind: str) -> NoReturn:
+        raise ModelError(
+            f"no reply is recorded for a {kind} request to {self._model} in pass {pass_number} turn {turn}",
+            why="a replay asks no model",
+            hint="what comes before it differs from the record, or the request was refused then too",
+        )
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+# ── reading a story ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _key(checkpoint: Checkpoint) -> Key:
+    if checkpoint.pass_number == 0:
+        return (0, 0)
+    return (checkpoint.pass_number, checkpoint.turn or math.inf)
+
+
+def _story(history: History) -> list[Entry]:
+    """The commits in the order in which they were made, from the first to HEAD."""
+    by_id = {entry.checkpoint.commit: entry for entry in history.commits()}
+    story = []
+    at: str | None = history.head().commit
+    while at is not None:
+        entry = by_id[at]
+        story.append(entry)
+        # A pass's merge came after its last turn; of a person's merge, the run is the first parent.
+        at = (entry.parents[-1] if entry.runner else entry.parents[0]) if entry.parents else None
+    return story[::-1]
+
+
+def _stretches(story: list[Entry]) -> Iterator[_Stretch]:
+    """The story in parts that one process each made."""
+    part: list[Entry] = []
+    for entry in story:
+        single = _Stretch((entry,))
+        made_by = (entry.trailers.started, entry.trailers.overrides)
+        if part and (
+            single.is_outside or made_by != (part[-1].trailers.started, part[-1].trailers.overrides)
+        ):
+            yield _Stretch(tuple(part))
+            part = []
+        if single.is_outside:
+            yield single
+        else:
+            part.append(entry)
+    if part:
+        yield _Stretch(tuple(part))
+
+
+def _words(recorded: bytes, now: bytes) -> tuple[str, str, str]:
+    """Both decisions, and the first line in which the two verdicts differ."""
+    one, other = json.loads(recorded), json.loads(now)
+    then, said = _first_lines(
+        json.dumps(one, indent=1, sort_keys=True), json.dumps(other, indent=1, sort_keys=True)
+    )
+    return str(one.get("decision")), str(other.get("decision")), f"{then.strip()} → {said.strip()}"
+
+
+def _differences(record: History, recorded: str, again: History, made: str) -> tuple[Difference, ...]:
+    then, now = record.tree(recorded), again.tree(made)
+    found = []
+    for path in sorted(then.keys() | now.keys()):
+        if then.get(path) == now.get(path):
+            continue
+        name = os.fsdecode(path)
+        if path not in now:
+            found.append(Difference("missing", name))
+        elif path not in then:
+            found.append(Difference("added", name))
+        else:
+            lines = _first_lines(
+                *(_text(one.blob(at[path][1])) for one, at in ((record, then), (again, now)))
+            )
+            found.append(Difference("differs", name, *lines))
+    return tuple(found)
+
+
+def _text(data: bytes) -> str:
+    return "" if b"\0" in data else layout.to_text(data)
+
+
+def _first_lines(one: str, other: str) -> tuple[str, str]:
+    """The first pair of lines that are not the same."""
+    left, right = one.split("\n"), other.split("\n")
+    for index in range(max(len(left), len(right))):
+        pair = tuple(lines[index] if index < len(lines) else "" for lines in (left, right))
+        if pair[0] != pair[1]:
+            return pair[0], pair[1]
+    return "", ""

@@ -1,0 +1,168 @@
+"""Whether what is committed agrees with itself: files with files, commits with commits.
+
+Owns the rules of ``docs/design.md``, "The run folder", as checks. Pure: it is given paths, bytes and
+commits, and gives sentences. Blobs of variables are hashed, never unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from loop_runner.workspace import layout
+from loop_runner.workspace.history import Commit
+
+Read = Callable[[str], bytes]
+_TURN_FILES = ("reply.md", "output.txt", "calls.jsonl", "turn.json")
+_TURN = re.compile(r"passes/([0-9]{4,})/turns/([0-9]{4,})/(.+)")
+_PASS = re.compile(r"passes/([0-9]{4,})/")
+_BAD = (ValueError, LookupError, TypeError, AttributeError)
+
+
+def problems_of_files(paths: Iterable[str], read: Read) -> Iterator[str]:
+    """What is wrong with the runner's files of one commit; ``read`` gives the bytes at a path."""
+    there = sorted(path for path in paths if not path.startswith(layout.MODEL_FOLDER + "/"))
+    names = frozenset(there)
+    if layout.FORMAT_FILE not in names:
+        yield f"{layout.FORMAT_FILE} is missing"
+    elif layout.format_of(read(layout.FORMAT_FILE)) != layout.FORMAT:
+        yield f"{layout.FORMAT_FILE} does not say format {layout.FORMAT}"
+    yield from _unparsed(there, read)
+    yield from _answer(names, read)
+    yield from _turns(there, read)
+    yield from _variables(names, read)
+
+
+def problems_of_story(commits: Sequence[Commit]) -> Iterator[str]:
+    """What is wrong with the chain of turns and merges; ``commits`` are all of it, the newest first."""
+    by_id = {commit.oid: commit for commit in commits}
+    for commit in commits:
+        said = commit.trailers
+        if not said.runner or not said.pass_number or any(each not in by_id for each in commit.parents):
+            continue  # a person's own, the first, or cut off where older history was lost
+        before = [_place(by_id, parent) for parent in commit.parents]
+        if problem := _misplaced(said, before):
+            yield f"{commit.oid[:10]} ({_subject(commit)}) {problem}"
+
+
+def problem_of_number(commits: Sequence[Commit], paths: Iterable[str]) -> str:
+    """Why ``paths``, those of the newest of ``commits``, are of another pass than it; else empty."""
+    newest = _place({commit.oid: commit for commit in commits}, commits[0].oid)[0]
+    number = max((int(found[1]) for path in paths if (found := _PASS.match(path))), default=newest)
+    if number == newest:
+        return ""
+    return f"the last commit is of pass {newest}, and the files of pass {number} are there"
+
+
+def _misplaced(said: layout.Trailers, before: list[tuple[int, int, bool]]) -> str:
+    """Why a commit that says ``said`` cannot follow commits at these places; empty when it can."""
+    number, turn = said.pass_number, said.turn
+    places = [(at, last) for at, last, _ in before]
+    if turn > 1:
+        return "" if places == [(number, turn - 1)] else f"does not follow turn {turn - 1} of its pass"
+    if turn == 1:
+        return "" if places == [(number - 1, 0)] else f"does not follow pass {number - 1}"
+    if len(places) == 2:
+        at, last = places[1]
+        if at != number or not last:
+            return "does not merge a turn of its pass"
+        return "" if places[0] == (number - 1, 0) else f"does not follow pass {number - 1}"
+    # One parent: a pass without turns, or one whose beginning was lost and cut off by a repair.
+    is_next = places in ([(number - 1, 0)], [(number, 0)]) or places[0][0] == number
+    return "" if is_next else f"does not follow pass {number - 1}"
+
+
+def _place(by_id: Mapping[str, Commit], oid: str) -> tuple[int, int, bool]:
+    """(pass, turn, ours) of a commit; a person's own counts as the one below it. Turn 0: a pass ended."""
+    commit = by_id.get(oid)
+    while commit is not None:
+        said = commit.trailers
+        if said.runner and (said.pass_number or not commit.parents):
+            return said.pass_number, said.turn, True
+        commit = by_id.get(commit.parents[0]) if commit.parents else None
+    return 0, 0, False
+
+
+def _subject(commit: Commit) -> str:
+    return commit.message.partition("\n")[0]
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _unparsed(paths: Iterable[str], read: Read) -> Iterator[str]:
+    for path in paths:
+        name = PurePosixPath(path).name
+        is_ours = path.startswith("passes/") or "/" not in path
+        try:
+            if is_ours and name.endswith(".json"):
+                json.loads(read(path))
+            elif is_ours and name == "calls.jsonl":
+                layout.calls_from_jsonl(read(path))
+        except _BAD as error:
+            yield f"{path} does not hold what it should ({error})"
+
+
+def _answer(names: frozenset[str], read: Read) -> Iterator[str]:
+    if not {"answer.md", "answer.json"} <= names:
+        yield "answer.md or answer.json is missing"
+        return
+    try:
+        said = json.loads(read("answer.json"))["sha256"]
+    except _BAD:
+        yield "answer.json does not say what it is about"
+        return
+    if said != hashlib.sha256(read("answer.md")).hexdigest():
+        yield "answer.md does not have the hash that answer.json says"
+
+
+def _turns(paths: Iterable[str], read: Read) -> Iterator[str]:
+    turns: dict[int, dict[int, set[str]]] = {}
+    for path in paths:
+        if found := _TURN.fullmatch(path):
+            turns.setdefault(int(found[1]), {}).setdefault(int(found[2]), set()).add(found[3])
+    for number, of_pass in sorted(turns.items()):
+        if sorted(of_pass) != list(range(1, len(of_pass) + 1)):
+            yield f"pass {number} has turns {sorted(of_pass)}, which are not one after another"
+        for turn, files in sorted(of_pass.items()):
+            folder = layout.turn_folder(number, turn)
+            yield from (f"{folder}/{name} is missing" for name in _TURN_FILES if name not in files)
+            if set(_TURN_FILES) <= files:
+                yield from _calls(folder, read)
+
+
+def _calls(folder: str, read: Read) -> Iterator[str]:
+    try:
+        said = json.loads(read(f"{folder}/turn.json"))["requests"]
+        there = len(layout.calls_from_jsonl(read(f"{folder}/calls.jsonl")))
+    except _BAD:
+        return  # named already
+    if said != there:
+        yield f"{folder}/turn.json says {said} requests, and calls.jsonl holds {there}"
+
+
+def _variables(names: frozenset[str], read: Read) -> Iterator[str]:
+    if layout.MANIFEST not in names:
+        return
+    try:
+        listed = layout.variables_from(read(layout.MANIFEST))
+    except _BAD as error:
+        yield f"{layout.MANIFEST} does not hold what it should ({error})"
+        return
+    for blob in sorted({each.blob for each in listed if each.blob}):
+        whole, chunked = layout.blob_path(blob), layout.chunk_list_path(blob)
+        parts = [whole]
+        if whole not in names and chunked in names:
+            parts = list(map(layout.chunk_path, layout.chunks_from(read(chunked))))
+        missing = [part for part in parts if part not in names]
+        if missing or not parts:
+            yield f"{(missing or [chunked])[0]} is missing, and the manifest names it"
+            continue
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(read(part))
+        if digest.hexdigest() != blob:
+            yield f"variables/blobs/{blob} does not have the hash that names it"

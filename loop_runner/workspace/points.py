@@ -1,0 +1,96 @@
+"""Names a moment of a run: ``3`` the end of pass 3, ``3.7`` its turn 7, ``0`` the start, ``rewound/2`` a tip.
+
+Owns the syntax and how a name becomes a commit. Relies on ``History``; never writes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from loop_runner.errors import ConfigError
+from loop_runner.records import Checkpoint
+from loop_runner.workspace.history import Entry, History
+from loop_runner.workspace.rewinding import REWOUND
+
+_POINT = re.compile(r"(?:([0-9]{1,9})(?:\.([1-9][0-9]{0,8}))?|rewound/([1-9][0-9]{0,8}))")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A moment of a run, not looked up yet. ``turn`` None: the end of the pass."""
+
+    pass_number: int = 0
+    turn: int | None = None
+    rewound: int | None = None  # the number of a tip that a rewind left; the other two mean nothing then
+
+    def __str__(self) -> str:
+        if self.rewound is not None:
+            return f"rewound/{self.rewound}"
+        return str(self.pass_number) if self.turn is None else f"{self.pass_number}.{self.turn}"
+
+
+def parse(text: str) -> Point | None:
+    """The point that ``text`` names; None when it names none."""
+    found = _POINT.fullmatch(text)
+    if found is None or (found[1] == "0" and found[2]):
+        return None
+    if found[3]:
+        return Point(rewound=int(found[3]))
+    return Point(int(found[1]), int(found[2]) if found[2] else None)
+
+
+def find(history: History, point: Point) -> Checkpoint:
+    """The commit to continue from at ``point``, a fork's or a person's own commits right after it included.
+
+    Raises ``ConfigError`` for a moment that the run's history does not have.
+    """
+    if point.rewound is not None:
+        kept = history.refs(REWOUND)
+        if point.rewound not in kept:
+            raise _missing(
+                history, point, f"it keeps {', '.join(f'rewound/{each}' for each in kept) or 'none'}"
+            )
+        return history.checkpoint(kept[point.rewound])
+    entries = history.commits()
+    found = next((entry for entry in entries if _is_at(entry, point)), None)
+    if found is None:
+        raise _missing(history, point, _what_there_is(entries))
+    by_parent = {entry.parents[0]: entry for entry in entries if entry.parents and not entry.runner}
+    last = found
+    while (later := by_parent.get(last.checkpoint.commit)) is not None:
+        last = later
+    return history.checkpoint(last.checkpoint.commit)
+
+
+def describe(checkpoint: Checkpoint) -> str:
+    """``pass 3 turn 7``, ``the end of pass 3``, ``the start``."""
+    if checkpoint.pass_number == 0:
+        return "the start"
+    if checkpoint.turn == 0:
+        return f"the end of pass {checkpoint.pass_number}"
+    return f"pass {checkpoint.pass_number} turn {checkpoint.turn}"
+
+
+def _is_at(entry: Entry, point: Point) -> bool:
+    if point.pass_number == 0:
+        return not entry.parents
+    there = entry.checkpoint
+    if there.pass_number != point.pass_number or not entry.runner:
+        return False
+    return entry.is_pass if point.turn is None else there.turn == point.turn
+
+
+def _what_there_is(entries: list[Entry]) -> str:
+    ended = max((entry.checkpoint.pass_number for entry in entries if entry.is_pass), default=0)
+    head = next((entry.checkpoint for entry in entries if entry.runner), None)
+    open_pass = f"; it stands at pass {head.pass_number} turn {head.turn}" if head and head.turn else ""
+    return f"{ended} of its passes have ended{open_pass}"
+
+
+def _missing(history: History, point: Point, there_is: str) -> ConfigError:
+    return ConfigError(
+        f"{history.folder} has no moment {point}",
+        why=there_is,
+        hint=f"PASS is the end of a pass, PASS.TURN a turn; `loop-runner log {history.folder}` lists them",
+    )
