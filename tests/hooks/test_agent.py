@@ -241,3 +241,14 @@ def test_any_program_that_reads_a_prompt_is_an_agent(tmp_path, env):
     task = agent_task(tmp_path / "task", [], agent={"command": ["sh", "-c", program, "sh", "{prompt}"]})
     assert run(task, tmp_path / "run", env).status == "verified"
     assert (tmp_path / "run/workspace/prompt.txt").read_text() == "Make the number 42."
+
+
+@pytest.mark.parametrize("words", [["replay", "run"], ["fork", "run@1", "other"]])
+def test_a_run_of_an_agent_is_not_replayed_by_starting_the_agent_again(tmp_path, env, words):
+    task = agent_task(tmp_path / "task", [{"say": "41"}, {"say": "42"}])
+    run(task, tmp_path / "run", env)
+    before = len(started(task))
+    done = loop_runner(*words, cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert "by an agent of yours" in done.stderr
+    assert len(started(task)) == before
