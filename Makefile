@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions test test-model test-sandbox test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
+.PHONY: help setup demo questions test test-model test-sandbox test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -31,8 +31,8 @@ questions: setup  ## ten questions over the same sources, as a table
 	$(BIN)/loop-runner models fetch coder
 	$(BIN)/python examples/stdlib-questions/ask_all.py
 
-test: setup  ## run the tests (no model, no key, no network), but for test-sandbox and test-crash
-	$(BIN)/python -m pytest -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/crash)
+test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-clients and test-crash
+	$(BIN)/python -m pytest -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
 
 test-model: setup  ## run the tests that need the local model, fetched first
 	$(BIN)/loop-runner models fetch coder
@@ -53,6 +53,9 @@ docs: setup  ## write the true help and output into the documents
 
 test-sandbox: setup  ## try a hundred ways out of the sandbox, in every tier, as root and as an ordinary user
 	$(BIN)/python -m tests.sandbox
+
+test-clients: setup  ## drive the real Claude Code and Codex (fetched once, 800 MB) against a loopback provider
+	$(BIN)/python -m tests.clients
 
 test-crash: setup  ## break runs at named places, system calls and in any order: a sample, a few minutes
 	$(BIN)/python -m pytest tests/crash

@@ -19,7 +19,7 @@ from loop_runner.records import KernelSettings
 
 Reentry = Literal["fresh", "continue"]
 OnRegression = Literal["keep", "rollback"]
-SessionKind = Literal["rlm", "direct", "auto"]
+SessionKind = Literal["rlm", "direct", "auto", "command", "hook"]
 
 _WHY_A_TASK_FILE = "it says what to do, on which files, and what must hold before it is done"
 _REFERENCE = "docs/task-file.md describes every key"
@@ -46,6 +46,18 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """The agent of a task with ``session: command`` or ``hook``."""
+
+    command: tuple[str, ...] = ()  # its program and arguments; empty: a person starts it
+    repository: str | None = None  # whose files it works on: a git repository; None: the task file's own
+    folder: str | None = None  # ``hook``: the folder that it works in
+    skip: tuple[str, ...] = (".git", "node_modules", "__pycache__", ".venv")  # names that are not kept
+    timeout_s: float = 4 * 3600.0  # how long it may neither stop nor end
+    patience: float = 1.0  # how long a failing provider is waited for, as a factor
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One task, checked. ``base_dir`` is what its relative paths are relative to."""
 
@@ -69,7 +81,14 @@ class Task:
     session: SessionKind = "rlm"
     code_as: Literal["fence", "tool"] = "fence"
     kernel: KernelSettings = field(default_factory=KernelSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    stop_hooks: tuple[str | Sequence[str] | Mapping[str, Any], ...] = ()
     run_dir: Path | None = None
+
+    @property
+    def is_agent(self) -> bool:
+        """A program of the user's does the work, not a session of ours."""
+        return self.session in ("command", "hook")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +243,25 @@ def _list_of_modules(value: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
+def _list_of_hooks(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str | dict | list) for item in value):
+        raise _Bad("a list of hooks; each is a program with its arguments, or a mapping with `command`")
+    return tuple(value)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+        raise _Bad("a list of texts: a program and its arguments")
+    return tuple(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) and item and "/" not in item for item in items):
+        raise _Bad("a list of names of files or folders")
+    return tuple(items)
+
+
 @dataclass(frozen=True, slots=True)
 class _Section:
     """A mapping inside the task file; ``names`` maps its keys to field names where they differ."""
@@ -266,7 +304,6 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
     "no_progress": _Section({"passes": _several, "then": _strategies, "models": _texts}, NoProgress),
     "on_regression": _one_of("keep", "rollback"),
     "history": _history,
-    "session": _one_of("rlm", "direct", "auto"),
     "code_as": _one_of("fence", "tool"),
     "kernel": _Section(
         {
@@ -281,6 +318,20 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
         KernelSettings,
         {"memory": "memory_mb"},
     ),
+    "session": _one_of("rlm", "direct", "auto", "command", "hook"),
+    "agent": _Section(
+        {
+            "command": _words,
+            "repository": _text,
+            "folder": _text,
+            "skip": _names,
+            "timeout": _duration,
+            "patience": _positive,
+        },
+        AgentSettings,
+        {"timeout": "timeout_s"},
+    ),
+    "stop_hooks": _list_of_hooks,
     "run_dir": _text,
     "task_dir": _text,  # written by the runner into a run's own copy, so that relative paths keep their base
 }
@@ -328,6 +379,7 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
             why="a run ends when a verifier accepts its answer; without one nothing could ever be verified",
             hint="add `verifiers:` with at least one of citations, command, contains, regex, python, judge",
         )
+    _check_agent(checked, label)
     run_dir = checked.pop("run_dir", None)
     return Task(
         prompt=prompt,
@@ -335,6 +387,22 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
         run_dir=None if run_dir is None else Path(run_dir).expanduser(),
         **checked,
     )
+
+
+def _check_agent(checked: Mapping[str, Any], label: str) -> None:
+    session, agent = checked.get("session", "rlm"), checked.get("agent", AgentSettings())
+    if session == "command" and not agent.command:
+        raise ConfigError(
+            f"{label}: `session: command` needs `agent.command`",
+            why="it says which agent does the work",
+            hint='for example agent: {command: [claude, -p, --settings, "{settings}"]}',
+        )
+    if session not in ("command", "hook") and "agent" in checked:
+        raise ConfigError(
+            f"{label}: `agent` is there and `session` is not `command`",
+            why="the agent would never be started",
+            hint="add `session: command`, or remove `agent`",
+        )
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -382,10 +450,18 @@ def dump_task(task: Task) -> str:
         "session": task.session,
         "code_as": task.code_as,
         "kernel": _dump_section(task.kernel, "kernel"),
+        "agent": _dump_agent(task),
+        "stop_hooks": [_plain(spec) for spec in task.stop_hooks],
         "task_dir": str(task.base_dir),
     }
     kept = {key: value for key, value in data.items() if value not in (None, [], {})}
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _dump_agent(task: Task) -> dict[str, Any]:
+    if not task.is_agent:
+        return {}
+    return {key: value for key, value in _dump_section(task.agent, "agent").items() if value != []}
 
 
 def _plain(value: Any) -> Any:

@@ -73,6 +73,12 @@ def frozen_task(history: History, at: str, overrides: Sequence[tuple[str, object
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml", at) or b"").decode()
     task = config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=overrides)
+    if task.is_agent:
+        raise ConfigError(
+            f"the passes of {history.folder} were done by an agent of yours (`session: {task.session}`)",
+            why="what it did is not recorded reply by reply: it could only be started, and paid, again",
+            hint="`log`, `show`, `diff`, `bisect` and `export` work on its passes",
+        )
     if any(key == "prompt" for key, _ in overrides):
         return task
     with parsing(history.folder, "prompt.md"):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from loop_runner import direct, failpoints, progress, proof, reentry, text
 from loop_runner.budget import Ledger
@@ -39,6 +39,7 @@ from loop_runner.records import (
     Outcome,
     PassOutcome,
     RunStatus,
+    Usage,
 )
 from loop_runner.session import Session, SessionEnd, SessionSettings, summary_path
 from loop_runner.stop_hook import StopHook
@@ -84,6 +85,17 @@ class Gates:
     network: bool = False  # a verifier asks for it
 
 
+class RunsPass(Protocol):
+    """What a pass is to the loop: ``Session``, ``DirectPass``, or an agent of the user's."""
+
+    usage: Usage  # of the conversation, in this process
+    unfinished_s: float  # spent on a turn that was not committed
+
+    def run(self, answer: Answer) -> SessionEnd:
+        """Run until there is something to verify, commit it, and say why it ended."""
+        ...
+
+
 class Loop:
     """One run, from wherever its workspace stands."""
 
@@ -101,8 +113,12 @@ class Loop:
         ledger: Ledger,
         trace: Trace,
         should_stop: Callable[[], bool] = lambda: False,
+        open_agent_pass: Callable[[int, bool, bytes], RunsPass] | None = None,
         pass_files: PassFiles = lambda _number, files: files,
     ) -> None:
+        self._open_agent_pass = (
+            open_agent_pass  # (pass, its turn is committed, prompt); None: a session of ours
+        )
         self._task = task
         self._inputs = inputs
         self._workspace = workspace
@@ -159,7 +175,7 @@ class Loop:
         for lost in self._kernel.start(snapshot, self._committed_answer(), self._workspace):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
 
-    def _session(self, number: int, head: Checkpoint, step: Step) -> Session | DirectPass:
+    def _session(self, number: int, head: Checkpoint, step: Step) -> RunsPass:
         """The session of pass ``number``, with the turns that are committed already."""
         is_direct = self._is_direct(number)
         folder = f"passes/{number:04d}"
@@ -175,10 +191,13 @@ class Loop:
                 lessons=progress.lessons(self._states(number)),
             )
             injected = prompt.encode()
-        self._tell("pass_started", injected.decode(), number, session="direct" if is_direct else "rlm")
+        kind = self._task.session if self._task.is_agent else "direct" if is_direct else "rlm"
+        self._tell("pass_started", injected.decode(), number, session=kind)
         if step.kind not in ("go", "stop"):
             change = " ".join(filter(None, (step.kind, step.model)))
             self._tell("notice", f"{step.equal} passes ended the same; this one tries: {change}", number)
+        if self._open_agent_pass is not None:
+            return self._open_agent_pass(number, head.turn > 0, injected)
         model = step.model or self._models.root
         settings = SessionSettings(
             pass_number=number,
@@ -281,7 +300,7 @@ class Loop:
     def _commit_pass(
         self,
         number: int,
-        session: Session | DirectPass,
+        session: RunsPass,
         end: SessionEnd,
         decision: Allow | Block,
         seconds: float,

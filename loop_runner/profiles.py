@@ -24,7 +24,11 @@ class Profile:
 STANDARD = Profile("standard", "", 8000, 24_000, 200_000, 8192)
 LOCAL = Profile("local", ".local", 3000, 2000, 6000, 512, has_example=True)
 
+AGENT = Profile(
+    "agent", ".agent", 8000, 24_000, 200_000, 8192
+)  # a program of the user's, with its own prompts
+
 
 def profile(name: str) -> Profile:
-    """The profile called ``name`` ("standard" or "local")."""
-    return {STANDARD.name: STANDARD, LOCAL.name: LOCAL}[name]
+    """The profile called ``name`` ("standard", "local" or "agent")."""
+    return {each.name: each for each in (STANDARD, LOCAL, AGENT)}[name]

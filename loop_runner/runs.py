@@ -16,12 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from loop_runner import config, direct, gate_sandbox, inputs, prompts, verify
+from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, verify
 from loop_runner.budget import Ledger
 from loop_runner.children import Children, ChildSettings, describe
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event, Listener, Trace
+from loop_runner.hooks import external as hooks
+from loop_runner.hooks.agent import NoKernel
 from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.loop import Gates, Loop, Models, PassFiles
@@ -36,7 +38,7 @@ from loop_runner.stop_hook import StopHook
 from loop_runner.subcalls import Shared, SubCalls, SubModels
 from loop_runner.verify import Means, Programs, Verifier
 from loop_runner.workspace import durable
-from loop_runner.workspace.history import parsing
+from loop_runner.workspace.history import History, parsing
 from loop_runner.workspace.workspace import Workspace
 
 _SHOWN_SKIPPED = 20
@@ -69,26 +71,47 @@ def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
 
     Raises ``ConfigError`` for inputs, models or verifiers that cannot work, before anything is created.
     """
+    with _created(task, folder, around) as (settled, texts, programs, workspace):
+        return run_in(workspace, settled, texts, around, folder, programs=programs)
+
+
+def create(task: Task, folder: Path, env: Mapping[str, str]) -> None:
+    """Create the run folder ``folder`` for ``task`` and start nothing: ``resume`` begins with pass 1."""
+    with _created(task, folder, Surroundings(env)):
+        return
+
+
+@contextmanager
+def _created(
+    task: Task, folder: Path, around: Surroundings
+) -> Iterator[tuple[Task, Inputs, Programs, Workspace]]:
     task = _with_models(task, around.env)
-    texts = inputs.load(task.inputs, task.base_dir)
+    texts = inputs.load(task.inputs, task.base_dir) if task.inputs or not task.is_agent else Inputs(())
     verify.refuse(verify.build(task.verifiers, task.base_dir), texts)
+    hooks.build(task.stop_hooks, task.base_dir)
     _check_models(task, around.env)
     programs = verify.pinned_programs(task.verifiers, task.base_dir)
+    model_files, about = agent_runs.beginning(task)
     files = {
         **task_files(task, texts),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
         **_session_file(task, texts, around),
         **(programs.to_files() if programs.files else {}),
+        **about,
     }
-    with Workspace.create(folder, name=task.name, files=files) as workspace:
-        return run_in(workspace, task, texts, around, folder, programs=programs)
+    scope = agent_runs.scope(task, folder)
+    with Workspace.create(
+        folder, name=task.name, files=files, model_files=model_files, scope=scope
+    ) as workspace:
+        yield task, texts, programs, workspace
 
 
 def task_files(task: Task, texts: Inputs) -> dict[str, bytes]:
     """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
-    return {
-        "task.yaml": config.dump_task(task).encode(),
-        "prompt.md": task.prompt.encode(),
+    ours = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
+    if task.is_agent:
+        return ours
+    return ours | {
         "system.md": _system_prompt(task, texts).encode(),
         **_direct_files(task),
         "child_system.md": _child_system_prompt(task).encode(),
@@ -110,10 +133,11 @@ def resume(
     ``inputs_folder`` is where the inputs lie on this machine, if not where the run began with them.
     ``repin`` takes the verifiers' programs as they are now, from the next pass's commit on.
     """
-    with Workspace.open(folder) as workspace:
-        source = _text(workspace, "task.yaml")
-        task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
-        _refuse_other_words(config.parse_task(source, label="task.yaml", base_dir=folder), task)
+    with History(folder) as history, parsing(folder, "task.yaml"):
+        source = (history.read("task.yaml") or b"").decode()
+    task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
+    _refuse_other_words(config.parse_task(source, label="task.yaml", base_dir=folder), task)
+    with Workspace.open(folder, scope=agent_runs.scope(task, folder)) as workspace:
         if not any(key == "prompt" for key, _ in overrides):
             task = replace(task, prompt=_text(workspace, "prompt.md"))
         texts = frozen_inputs(_text(workspace, "inputs.json"), task.base_dir, inputs_folder)
@@ -159,7 +183,7 @@ def run_in(
 ) -> Outcome:
     """Open the parts of a run, run its loop to one of its ends, and close them."""
     root, _ = _models(task)
-    sizes = profile(registry.profile_name(root))
+    sizes = profile(_profile_name(task, root))
     if stead is None:
         price = prices.with_rates(task.prices)
         # What the journal holds is paid for, and in no commit yet.
@@ -177,14 +201,20 @@ def run_in(
         settings = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
         )
-        kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
-        stack.callback(kernel.close)
+        agent = None
+        if task.is_agent:
+            agent = agent_runs.agent(task, workspace, around.env, trace, around.should_stop)
+            stack.callback(agent.close)
+            kernel = cast("Kernel", NoKernel())
+        else:
+            kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
+            stack.callback(kernel.close)
         if lost := workspace.journal.unanswered():
             trace.append(Event("notice", _in_flight(lost), data={"in_flight": lost}))
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
         system = _text(workspace, "system.md")
-        return Loop(
+        outcome = Loop(
             task,
             inputs=texts,
             workspace=workspace,
@@ -193,7 +223,7 @@ def run_in(
                 system,
                 _example(workspace),
                 sizes,
-                registry.window_tokens(root),
+                registry.window_tokens(root) if root else 0,
                 _text(workspace, "system.direct.md"),
                 _session_kind(workspace),
             ),
@@ -209,8 +239,12 @@ def run_in(
             ledger=ledger,
             trace=trace,
             should_stop=around.should_stop,
+            open_agent_pass=None if agent is None else agent_runs.passes(agent, workspace, ledger, trace),
             pass_files=stead.pass_files,
         ).run()
+        if agent is not None:
+            agent.close(agent_runs.notice(outcome))
+        return outcome
 
 
 def _gates(
@@ -221,7 +255,8 @@ def _gates(
 ) -> Gates:
     fence = gate_sandbox.GateSandbox(task.kernel.require_tier)
     verifiers = verify.build(task.verifiers, task.base_dir, Means(fence, panel, programs))
-    return Gates(stop_hook(verifiers), panel, fence, programs, verify.wants_network(verifiers))
+    theirs = hooks.build(task.stop_hooks, task.base_dir)
+    return Gates(stop_hook((*verifiers, *theirs)), panel, fence, programs, verify.wants_network(verifiers))
 
 
 @contextmanager
@@ -283,7 +318,7 @@ class _Parts:
             policy=around.policy,
         )
         stack.callback(switchboard.close)
-        sizes = profile(registry.profile_name(sub))
+        sizes = profile(_profile_name(task, sub))
         sub_models = SubModels(sub, root, task.sub_models, sizes.max_reply_tokens)
         shared = Shared(switchboard, self.ledger, sub_models, self.trace, checker, checking)
         kernel = replace(
@@ -316,10 +351,15 @@ def _models(task: Task) -> tuple[str, str]:
     return root, task.sub_model or root
 
 
+def _profile_name(task: Task, model: str) -> str:
+    return "agent" if task.is_agent else registry.profile_name(model)
+
+
 def _check_models(task: Task, env: Mapping[str, str]) -> None:
     """Refuse a model that cannot answer before anything is made, paid or changed."""
     named = verify.models(verify.build(task.verifiers, task.base_dir))
-    models = tuple(dict.fromkeys((*_models(task), *task.sub_models, *task.no_progress.models, *named)))
+    asked = (*_models(task), *task.sub_models, *task.no_progress.models, *named)
+    models = tuple(dict.fromkeys(filter(None, asked)))  # an agent of the user's has none
     for model in models:
         registry.check(model, base_dir=task.base_dir, env=env)
     if task.budget.usd is not None:
@@ -377,6 +417,8 @@ def _retried(retry: Retry) -> Event:
 
 def _with_models(task: Task, env: Mapping[str, str]) -> Task:
     """The task with its models settled: named ones, else what the environment and the cache offer."""
+    if task.is_agent and not task.model:
+        return task  # the agent brings its own
     root = task.model or registry.default_model(env)
     return replace(task, model=root, sub_model=task.sub_model or registry.default_sub_model(root))
 
@@ -396,14 +438,14 @@ def _system_prompt(task: Task, texts: Inputs) -> str:
 
 def _direct_files(task: Task) -> dict[str, bytes]:
     """What the model is told in a pass that takes the direct path; none where no pass does."""
-    if task.session == "rlm":
+    if task.session not in ("direct", "auto"):
         return {}
     return {"system.direct.md": prompts.render("system.direct", requirements=_requirements(task)).encode()}
 
 
 def _session_file(task: Task, texts: Inputs, around: Surroundings) -> dict[str, bytes]:
     """How the passes are held, decided once: a run that goes on must not decide otherwise."""
-    if task.session == "rlm":
+    if task.session not in ("direct", "auto"):
         return {}
     root = task.model or ""
     system = _direct_files(task)["system.direct.md"].decode()
@@ -471,7 +513,8 @@ def _example(workspace: Workspace) -> tuple[Message, ...]:
 
 
 def _requirements(task: Task) -> str:
-    asked = [verifier.requirement for verifier in verify.build(task.verifiers, task.base_dir)]
+    gates = (*verify.build(task.verifiers, task.base_dir), *hooks.build(task.stop_hooks, task.base_dir))
+    asked = [gate.requirement for gate in gates]
     return "\n".join(f"- {line}" for line in asked)
 
 

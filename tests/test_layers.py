@@ -24,16 +24,20 @@ MIDDLE = {
 SESSION = {"session", "subcalls", "children", "direct"}
 TALKERS = {"model", "kernel", "workspace"}
 GATES = {"stop_hook", "verify", "panel", "gate_sandbox", "proof"}
+# The hook's own process: started at every stop of every session, so it is the standard library and its own.
+HOOK_PROCESS = {"stop", "sessions", "call", "protocol"}
 ALLOWED = {
     "cli": FLOOR
     | MIDDLE
     | TALKERS
     | SESSION
     | {
+        "agent_runs",
         "bisecting",
         "comparing",
         "costing",
         "forking",
+        "hooks",
         "loop",
         "progress",
         "replaying",
@@ -48,7 +52,9 @@ ALLOWED = {
     "costing": FLOOR | MIDDLE | TALKERS,
     "forking": FLOOR | MIDDLE | TALKERS | {"runs"},
     "reverify": FLOOR | MIDDLE | TALKERS | {"runs", "loop"} | GATES,
-    "runs": FLOOR | MIDDLE | TALKERS | {"loop"} | SESSION | GATES,
+    "runs": FLOOR | MIDDLE | TALKERS | {"agent_runs", "hooks", "loop"} | SESSION | GATES,
+    "agent_runs": FLOOR | MIDDLE | {"hooks", "workspace"},
+    "hooks": FLOOR | {"events", "process", "verify", "workspace"},
     "loop": FLOOR | MIDDLE | TALKERS | {"reentry", "progress"} | SESSION | GATES,
     "panel": FLOOR | {"model", "verify"},
     "gate_sandbox": FLOOR | {"process", "kernel", "verify"},
@@ -159,6 +165,18 @@ def test_the_files_inside_the_kernel_import_the_standard_library_and_each_other_
                 assert path.stem == "snapshot"
             else:
                 assert top in sys.stdlib_module_names, f"{path.name} imports {name}"
+
+
+def test_the_process_of_the_hook_imports_the_standard_library_and_itself_only():
+    for path in (PACKAGE / "hooks").glob("*.py"):
+        if path.stem not in HOOK_PROCESS:
+            continue
+        for name in imported(path):
+            top = name.split(".")[0]
+            assert top in sys.stdlib_module_names or top == "loop_runner", f"{path.name} imports {name}"
+            if top == "loop_runner":
+                inside = name.removeprefix("loop_runner.hooks.").split(".")[0]
+                assert inside in HOOK_PROCESS, f"{path.name} imports {name}"
 
 
 def test_no_module_on_the_host_imports_pickle():

@@ -40,8 +40,9 @@ def test_every_template_that_comes_with_the_package_compiles():
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Co", "Cn"]), min_size=1))
 def test_text_with_template_syntax_comes_out_as_text(raw):
-    shown = prompts.render("reentry", **{**REENTRY, "feedback": "{{ 7 * 7 }}{% raw %}" + raw})
-    assert "{{ 7 * 7 }}{% raw %}" + raw.rstrip("\n") in shown
+    for template in ("reentry", "reentry.agent"):
+        shown = prompts.render(template, **{**REENTRY, "feedback": "{{ 7 * 7 }}{% raw %}" + raw})
+        assert "{{ 7 * 7 }}{% raw %}" + raw.rstrip("\n") in shown
 
 
 def test_a_note_that_imitates_the_harness_stays_in_its_fence():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -24,6 +25,7 @@ def run(*command, cwd, **env):
         env={**clean_environment(), **env},
         capture_output=True,
         text=True,
+        input="{}",
         timeout=110,
         check=False,
     )
@@ -98,3 +100,13 @@ def test_a_whole_run_works_with_nothing_but_the_installed_copy(python, installed
 def test_the_command_is_installed_with_it(installed, tmp_path):
     said = run(installed / "bin" / "loop-runner", "--version", cwd=tmp_path, PYTHONPATH=str(installed))
     assert said.startswith("loop-runner, version ")
+
+
+def test_the_hook_that_is_installed_into_a_clients_settings_is_that_copys_own(python, installed, tmp_path):
+    python("-m", "loop_runner", "hook", "install", "claude", "--project", tmp_path)
+    settings = json.loads((tmp_path / ".claude" / "settings.json").read_text())
+    command = shlex.split(settings["hooks"]["Stop"][0]["hooks"][0]["command"])
+    assert Path(command[3]).is_relative_to(installed)
+    # A session that a run owns makes it import the rest of itself.
+    owned = {"LOOP_RUNNER_RUN": str(tmp_path), "LOOP_RUNNER_TOKEN": "x"}
+    assert run(*command, cwd=tmp_path, **owned) == "{}\n"

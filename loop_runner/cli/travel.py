@@ -101,7 +101,9 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
     \b
     Example:  loop-runner rewind contract-review 3.7
     """
+    from loop_runner import forking
     from loop_runner.workspace import points
+    from loop_runner.workspace.history import History
     from loop_runner.workspace.workspace import Workspace
 
     folder = find_run(run_name)
@@ -112,6 +114,8 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
             why="a run goes back to the end of a pass or to a turn",
             hint="for example 3 (the end of pass 3), 3.7 (its turn 7), 0 (the start), rewound/1",
         )
+    with History(folder) as history:
+        forking.frozen_task(history, "HEAD")  # refuses the runs of agents, whose files lie elsewhere
     with Workspace.open(folder) as workspace:
         left = workspace.head()
         to = workspace.find(point)

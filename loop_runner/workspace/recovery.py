@@ -58,12 +58,17 @@ def clear_stale(git_dir: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def put_back(folder: Folder, history: History, git: Git, head: Commit, limits: Limits) -> Recovered:
-    """Make the files be what ``head`` says, after setting aside what nobody could get back."""
+def put_back(
+    folder: Folder, history: History, git: Git, head: Commit, limits: Limits, skip: tuple[bytes, ...] = ()
+) -> Recovered:
+    """Make the files be what ``head`` says, after setting aside what nobody could get back.
+
+    Files and folders of the model's with a name in ``skip`` are left as they are.
+    """
     folder.remove_unfinished()
     failpoints.passing("recovery.look")
     expected = history.tree(head.oid)
-    there = look(folder, expected, limits)
+    there = look(folder, expected, limits, skip)
     before = [_readable_tree(history, parent) for parent in head.parents]
     edits = {path: each for path, each in there.files.items() if _is_edit(path, each, expected, before)}
     ref = _set_aside(git, history, head, edits) if edits else None
@@ -85,10 +90,11 @@ def _readable_tree(history: History, commit: str) -> dict[bytes, tuple[str, str]
         return {}
 
 
-def look(folder: Folder, expected: Tree, limits: Limits) -> Walked:
+def look(folder: Folder, expected: Tree, limits: Limits, skip: tuple[bytes, ...] = ()) -> Walked:
     """What is there: our folders whole, and of the rest what HEAD has; all else is a person's."""
     known = {path: blob for path, (_, blob) in expected.items()}
-    walks = [Walker(limits if top == _OWNED[0] else NO_LIMITS).walk(folder.fd, top, known) for top in _OWNED]
+    walkers = [Walker(limits, skip=skip), *(Walker(NO_LIMITS) for _ in _OWNED[1:])]
+    walks = [walker.walk(folder.fd, top, known) for walker, top in zip(walkers, _OWNED, strict=True)]
     files = {path: each for walked in walks for path, each in walked.files.items()}
     walker = Walker(NO_LIMITS)
     for path in (path for path in expected if path.partition(b"/")[0] not in _OWNED):

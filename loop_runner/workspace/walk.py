@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from loop_runner.workspace.fast_import import EXECUTABLE, FILE, LINK
@@ -98,8 +98,11 @@ class _State:
 class Walker:
     """Walks the same folder again and again, and reads large files only when they have changed."""
 
-    def __init__(self, limits: Limits = Limits(), *, settled_s: float = _SETTLED_S) -> None:
+    def __init__(
+        self, limits: Limits = Limits(), *, settled_s: float = _SETTLED_S, skip: Collection[bytes] = ()
+    ) -> None:
         self._limits = limits
+        self._skip = frozenset(skip)  # names that are passed over without a word
         self._settled_ns = int(settled_s * 1e9)
         self._cache: dict[bytes, tuple[_Stamp, str]] = {}
 
@@ -107,6 +110,13 @@ class Walker:
         """Walk ``top`` below ``root_fd``; ``known`` are the blob ids that are stored already, by path."""
         state = _State(known)
         self._folder(state, root_fd, top, top, 0)
+        self._cache = {path: entry for path, entry in self._cache.items() if path in state.files}
+        return Walked(state.files, tuple(state.unstored), tuple(state.empty_folders))
+
+    def walk_folder(self, fd: int, called: bytes, known: Mapping[bytes, str]) -> Walked:
+        """Walk the folder ``fd`` itself; its paths begin with ``called``."""
+        state = _State(known)
+        self._folder(state, fd, b".", called, 0)
         self._cache = {path: entry for path, entry in self._cache.items() if path in state.files}
         return Walked(state.files, tuple(state.unstored), tuple(state.empty_folders))
 
@@ -141,6 +151,8 @@ class Walker:
         if not names and depth:
             state.empty_folders.append(os.fsdecode(path))
         for name in sorted(names):
+            if name in self._skip:
+                continue
             self._entry(state, fd, name, path + b"/" + name, depth)
 
     def _entry(self, state: _State, fd: int, name: bytes, path: bytes, depth: int) -> None:

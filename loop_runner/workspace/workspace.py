@@ -43,6 +43,7 @@ from loop_runner.workspace.journal import Journal
 from loop_runner.workspace.layout import Trailers, TurnText
 from loop_runner.workspace.lock import Lock
 from loop_runner.workspace.points import Point
+from loop_runner.workspace.scope import EVERYTHING, Scope
 from loop_runner.workspace.walk import Limits, Walked, Walker
 
 _PRIVATE = "loop-runner"
@@ -76,7 +77,7 @@ class Workspace:
     is what of the model's files the last turn commit does not hold: (path, reason).
     """
 
-    def __init__(self, folder: Path, held: Lock, *, limits: Limits) -> None:
+    def __init__(self, folder: Path, held: Lock, *, limits: Limits, scope: Scope = EVERYTHING) -> None:
         self.folder = folder
         self.private_folder = folder / ".git" / _PRIVATE
         self.model_folder = folder / layout.MODEL_FOLDER
@@ -86,7 +87,8 @@ class Workspace:
         self._lock = held
         self._limits = limits
         self._git = Git(folder / ".git", held.fd)
-        self._walker = Walker(limits)
+        self._scope = scope
+        self._walker = Walker(limits, skip=scope.skip)
         # What HEAD holds of the things that change from turn to turn; ``passes/`` only grows.
         self._models: dict[bytes, tuple[str, str]] = {}  # path -> (mode, blob id)
         self._blobs: layout.Stored = {}  # the variables' blobs
@@ -121,9 +123,13 @@ class Workspace:
         *,
         name: str,
         files: Mapping[str, bytes],
+        model_files: Mapping[bytes, Blob] | None = None,
+        scope: Scope = EVERYTHING,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> Workspace:
         """Make the run folder ``folder`` with ``files`` as its first commit; it appears whole or not at all.
+
+        ``model_files`` are what is in ``workspace/`` before the first pass; paths begin with it.
 
         Raises ``WorkspaceError`` when something is there already, ``EnvironmentFault`` without git or space.
         """
@@ -131,12 +137,12 @@ class Workspace:
         first = NewCommit(
             layout.message(f"run: {name}", Trailers(runner=__version__)),
             int(time.time()),
-            set_paths=_blobs(layout.creation_files(_checked(files))),
+            set_paths={**_blobs(layout.creation_files(_checked(files))), **(model_files or {})},
         )
         with faults.told(folder, "making the run folder"), _claimed(folder):
             _refuse_contents(folder)
             held = _lay_out(folder, lambda git: fast_import.write(git, first))
-        return cls(folder, held, limits=limits)
+        return cls(folder, held, limits=limits, scope=scope)
 
     @classmethod
     def fork(
@@ -163,6 +169,7 @@ class Workspace:
         cls,
         folder: Path,
         *,
+        scope: Scope = EVERYTHING,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> Workspace:
         """Take the run folder's lock and bring everything to where the last commit stands.
@@ -175,7 +182,7 @@ class Workspace:
         with faults.told(folder, "taking its lock"):
             (folder / ".git" / _PRIVATE).mkdir(exist_ok=True)
             held = Lock.take(folder / ".git" / _PRIVATE / "lock", folder)
-        return cls(folder, held, limits=limits)
+        return cls(folder, held, limits=limits, scope=scope)
 
     def close(self) -> None:
         """Leave the folder as a person expects it and give the lock back; more than once is fine."""
@@ -297,8 +304,8 @@ class Workspace:
                 message=layout.message(layout.turn_subject(turn), trailers),
                 time=int(time.time()),
                 parents=[self._head.commit],
-                set_paths=_blobs(ours) | self._changed(walked),
-                removed_paths=[os.fsencode(path) for path in gone] + self._removed(walked),
+                set_paths=_blobs(ours) | (changed := self._changed(walked)),
+                removed_paths=[os.fsencode(path) for path in gone] + (removed := self._removed(walked)),
             ),
             doing,
         )
@@ -306,6 +313,8 @@ class Workspace:
         self.unstored = walked.unstored
         self._blobs, self._has_report = blobs, layout.WALK_FILE in ours
         self._settle(checkpoint, {journal.key(call) for call in calls}, ours, gone, doing)
+        if self._scope.source is not None:
+            self._put_copies(changed, removed, doing)
         return checkpoint
 
     def commit_pass(
@@ -480,7 +489,15 @@ class Workspace:
 
     def _walk(self) -> Walked:
         known = {path: blob for path, (_, blob) in self._models.items()}
-        return self._walker.walk(self._folder.fd, os.fsencode(layout.MODEL_FOLDER), known)
+        return self._scope.walk(self._walker, self._folder.fd, known)
+
+    def _put_copies(self, changed: Mapping[bytes, Blob], removed: list[bytes], doing: str) -> None:
+        """Make the run folder's own copy follow, so that it is what HEAD says."""
+        with faults.told(self.folder, f"putting files in place after {doing}"):
+            for path in removed:
+                self._folder.remove(path)
+            for path, blob in changed.items():
+                self._folder.write(path, blob)
 
     def _changed(self, walked: Walked) -> dict[bytes, Blob]:
         changed = {}
@@ -505,7 +522,9 @@ class Workspace:
             (info / "attributes").write_text(ATTRIBUTES)
         head = self._history.commit(self._head.commit)
         try:
-            done = recovery.put_back(self._folder, self._history, self._git, head, self._limits)
+            done = recovery.put_back(
+                self._folder, self._history, self._git, head, self._limits, self._scope.skip
+            )
         except GitFailed as error:
             raise error.fault(self.folder, "setting changed files aside") from error
         self.set_aside = done.set_aside

@@ -1,0 +1,156 @@
+"""Runs whose passes are done by an agent of the user's: what they begin with, where it works, who it is.
+
+Owns ``base.json`` (the commit of the user's repository that a run began with) and ``session.json`` in the
+private folder (the session that a ``session: hook`` run belongs to). Starts nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from loop_runner.budget import Ledger
+from loop_runner.config import Task
+from loop_runner.errors import ConfigError
+from loop_runner.events import Trace
+from loop_runner.hooks import sessions
+from loop_runner.hooks.agent import Agent, AgentPass
+from loop_runner.records import Outcome
+from loop_runner.workspace.fast_import import Blob
+from loop_runner.workspace.foreign import Foreign
+from loop_runner.workspace.scope import EVERYTHING, Scope
+from loop_runner.workspace.workspace import Workspace
+
+BASE_FILE = "base.json"
+
+
+def beginning(task: Task) -> tuple[dict[bytes, Blob], dict[str, bytes]]:
+    """The files that the agent begins with, and what is written down about them."""
+    if not task.is_agent:
+        return {}, {}
+    if task.session == "hook":
+        return scope(task, None).files(), {}
+    found = _repository(task)
+    if found is None:
+        return {}, {}
+    commit = found.head()
+    about = json.dumps({"repository": str(found.top), "commit": commit}, indent=1) + "\n"
+    return found.files(commit), {BASE_FILE: about.encode()}
+
+
+def scope(task: Task, run_folder: Path | None) -> Scope:
+    """What is committed of the agent's work."""
+    if not task.is_agent:
+        return EVERYTHING
+    skip = [os.fsencode(name) for name in dict.fromkeys((".git", *task.agent.skip))]
+    if task.session == "command":
+        return Scope(None, tuple(skip))
+    folder = _folder(task)
+    if run_folder is not None and (inside := _below(run_folder.absolute(), folder)):
+        skip.append(os.fsencode(inside))
+    return Scope(folder, tuple(skip))
+
+
+def agent(
+    task: Task, workspace: Workspace, env: Mapping[str, str], trace: Trace, should_stop: Callable[[], bool]
+) -> Agent:
+    """The agent of a run that is open."""
+    return Agent(
+        task.agent,
+        workspace=workspace,
+        env=env,
+        trace=trace,
+        should_stop=should_stop,
+        session_id=session_of(workspace.folder) if task.session == "hook" else None,
+    )
+
+
+def passes(
+    the_agent: Agent, workspace: Workspace, ledger: Ledger, trace: Trace
+) -> Callable[[int, bool, bytes], AgentPass]:
+    """What opens a pass for the loop."""
+
+    def open_pass(number: int, is_committed: bool, prompt: bytes) -> AgentPass:
+        return AgentPass(
+            the_agent,
+            pass_number=number,
+            prompt=prompt.decode(),
+            is_committed=is_committed,
+            workspace=workspace,
+            on_turn=ledger.charge_turn,
+            trace=trace,
+            first_files={f"passes/{number:04d}/injected.md": prompt},
+        )
+
+    return open_pass
+
+
+def notice(outcome: Outcome) -> str:
+    """What the person at the client reads when it is let end."""
+    return f"loop-runner: {outcome.status} after {outcome.spend.passes} passes: {outcome.reason}"
+
+
+def give_to_session(run_folder: Path, session_id: str, env: Mapping[str, str], python: str) -> None:
+    """Make ``run_folder`` the run of a client's session. ``ConfigError`` when that has one already."""
+    run = run_folder.absolute()
+    try:
+        sessions.register(
+            env, session_id, str(run), python=python, python_path=str(Path(__file__).parent.parent)
+        )
+    except ValueError as error:
+        raise ConfigError(
+            str(error),
+            why="a run belongs to one session, by its id",
+            hint="give --session the client's own id",
+        ) from error
+    except FileExistsError as error:
+        raise ConfigError(
+            f"the session {session_id} has a run already: {error}",
+            why="two runs in one session could not both decide when it ends",
+            hint=f"cancel that one first: loop-runner hook cancel {error}",
+        ) from error
+    (run / ".git" / "loop-runner" / "session.json").write_text(
+        json.dumps({"session": session_id}) + "\n", encoding="utf-8"
+    )
+
+
+def session_of(run_folder: Path) -> str:
+    """The session that a run belongs to; one that no client has when it belongs to none."""
+    try:
+        data = json.loads((run_folder / ".git" / "loop-runner" / "session.json").read_text(encoding="utf-8"))
+        return str(data["session"]) or "\0"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "\0"  # ownerless state is never taken over
+
+
+def _repository(task: Task) -> Foreign | None:
+    named = task.agent.repository
+    if named == "none":
+        return None
+    found = Foreign.around((task.base_dir / (named or ".")).resolve())
+    if named and found is None:
+        raise ConfigError(
+            f"agent.repository: {named} is in no git repository",
+            why="the agent begins with the files of its last commit",
+            hint="name a repository, or `none` for an empty folder",
+        )
+    return found
+
+
+def _folder(task: Task) -> Path:
+    folder = (task.base_dir / (task.agent.folder or ".")).resolve()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"agent.folder: there is no folder {folder}",
+            why="its files are what is verified",
+            hint="name the folder that the agent works in",
+        )
+    return folder
+
+
+def _below(path: Path, folder: Path) -> str:
+    """The name in ``folder`` under which ``path`` lies; "" when it lies elsewhere."""
+    resolved = path.resolve()
+    return resolved.relative_to(folder).parts[0] if folder in resolved.parents else ""

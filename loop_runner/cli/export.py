@@ -1,0 +1,66 @@
+"""``export``: an agent's work, as a branch of the user's repository."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from loop_runner.cli import output
+from loop_runner.cli.folders import find_run
+from loop_runner.errors import ConfigError
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.option("--branch", metavar="NAME", help="Name of the new branch; default loop-runner/RUN.")
+@click.option(
+    "--to", type=click.Path(path_type=Path), help="The repository; default: the one that the run began with."
+)
+@click.option("--json", "as_json", is_flag=True, help="End with one JSON object on standard output.")
+def export(run_name: str, branch: str | None, to: Path | None, as_json: bool) -> None:
+    """Put an agent's work into your repository, as a new branch with one commit for each pass.
+
+    No branch, index or file that is there is touched. Files that your ignore rules name are left out.
+
+    \b
+    Example:  loop-runner export runs/mend-the-tests --branch mended
+    """
+    from loop_runner.workspace import foreign
+    from loop_runner.workspace.history import History, parsing
+
+    folder = find_run(run_name)
+    with History(folder) as history:
+        with parsing(folder, "base.json"):
+            about = json.loads(history.read("base.json") or b"{}")
+        if not about:
+            raise ConfigError(
+                f"{folder} did not begin with a repository",
+                why="there is nothing that its commits could stand on",
+                hint=f"its files are in {folder}/workspace",
+            )
+        place = (to or Path(about["repository"])).resolve()
+        into = foreign.Foreign.around(place)
+        if into is None:
+            raise ConfigError(
+                f"{place} is no git repository", why="a branch needs one", hint="name it with --to"
+            )
+        made = foreign.export(history, into, about["commit"], branch or f"loop-runner/{folder.name}")
+    if as_json:
+        output.write_json(
+            {
+                "run": str(folder),
+                "repository": str(into.top),
+                "branch": made.branch,
+                "commit": made.commit,
+                "commits": made.passes,
+                "left_out": list(made.left_out),
+            }
+        )
+        return
+    output.write(
+        f"{into.top}: branch {made.branch}, {output.plural(made.passes, 'commit')}, {made.commit[:12]}"
+    )
+    if made.left_out:
+        output.write(f"left out, as your ignore rules say: {output.plural(len(made.left_out), 'file')}")

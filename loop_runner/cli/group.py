@@ -1,0 +1,76 @@
+"""The list of commands, and how each is loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import loop_runner
+
+# name → (module, one line for the list). The line is written once more in each command's own help.
+_COMMANDS = {
+    "run": ("run", "Run a task file until its verifiers accept the answer."),
+    "ask": ("run", "Ask a question about files, without a task file."),
+    "resume": ("run", "Go on with a run from its last commit."),
+    "status": ("look", "Say where a run, or each run here, stands."),
+    "log": ("look", "Print the story of a run, pass by pass."),
+    "verify": ("verify", "Run the verifiers of a finished run once more, anywhere."),
+    "show": ("look", "Print the answer of a run, or what happened in one pass."),
+    "export": ("export", "Put an agent's work into your repository, as a new branch."),
+    "hook": ("hook", "Stop hooks for agent command lines: install, start, cancel."),
+    "cost": ("cost", "Say what a run cost, by pass, model and kind of request."),
+    "fork": ("travel", "Make a new run that goes on from a moment of another one."),
+    "diff": ("compare", "Say what differs between two moments of a run."),
+    "bisect": ("bisect", "Find the first pass whose answer fails a command."),
+    "rewind": ("travel", "Take a run back to an earlier pass or turn."),
+    "replay": ("replay", "Run a run again from its recorded replies, offline."),
+    "fsck": ("fsck", "Check a run folder, say what was checked, and repair it."),
+    "models": ("models", "List the models, or fetch a local one."),
+    "doctor": ("doctor", "Check what this machine has and what is missing."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"loop_runner.cli.{_COMMANDS[cmd_name][0]}")
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            if near and args[0] not in _COMMANDS:
+                raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from error
+            raise
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 verified, 2 wrong usage or task file, 3 ended unverified, 4 a gate, the provider "
+    "or the environment is broken, 5 internal error, 130 interrupted.",
+)
+@click.version_option(loop_runner.__version__, prog_name="loop-runner")
+def main_group() -> None:
+    """Run a model unattended until a verifier, not the model, says that the work is done.
+
+    \b
+    Try:  loop-runner ask "What is the default maxsize of functools.lru_cache?" /usr/lib/python3.11
+    """

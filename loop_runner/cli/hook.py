@@ -1,0 +1,221 @@
+"""``hook``: the stop hook for agent command lines, its installation, and loops inside a client's session."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loop_runner.cli import output
+from loop_runner.errors import ConfigError
+
+_CLIENTS = ("claude", "codex", "gemini", "cursor", "copilot")
+_PROJECT = click.option(
+    "--project", type=click.Path(path_type=Path), help="A project's settings instead of your own."
+)
+_DRY_RUN = click.option(
+    "--dry-run", is_flag=True, help="Print what would change, as a diff, and change nothing."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="End with one JSON object on standard output.")
+
+
+@click.group()
+def hook() -> None:
+    """Stop hooks for Claude Code, Codex, Gemini CLI, Cursor and Copilot CLI.
+
+    \b
+    Example:  loop-runner hook install claude --dry-run
+    """
+
+
+@hook.command()
+def stop() -> None:
+    """What a client starts when it wants to end: reads its payload, prints its answer.
+
+    With no loop in the client's session it prints {} at once.
+
+    \b
+    Example:  echo '{"hook_event_name": "Stop", "session_id": "x"}' | loop-runner hook stop
+    """
+    from loop_runner.hooks import stop as process
+
+    process.main()
+
+
+@hook.command()
+@click.argument("client", type=click.Choice(_CLIENTS))
+@_PROJECT
+@_DRY_RUN
+@_JSON
+def install(client: str, project: Path | None, dry_run: bool, as_json: bool) -> None:
+    """Add the stop hook to a client's settings; everything else in them stays as it is.
+
+    \b
+    Example:  loop-runner hook install codex --project .
+    """
+    from loop_runner.hooks import install as settings
+
+    change = settings.install(client, project, os.environ)
+    _apply(change, dry_run=dry_run, as_json=as_json, done="installed", same="is installed already")
+    if client == "codex" and not as_json:
+        output.note("Codex runs a hook only when you have trusted it: it asks when it starts next")
+
+
+@hook.command()
+@click.argument("client", type=click.Choice(_CLIENTS))
+@_PROJECT
+@_DRY_RUN
+@_JSON
+def uninstall(client: str, project: Path | None, dry_run: bool, as_json: bool) -> None:
+    """Take the stop hook out of a client's settings again.
+
+    \b
+    Example:  loop-runner hook uninstall claude
+    """
+    from loop_runner.hooks import install as settings
+
+    change = settings.uninstall(client, project, os.environ)
+    _apply(change, dry_run=dry_run, as_json=as_json, done="uninstalled", same="is not installed")
+
+
+@hook.command()
+@click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
+@click.option(
+    "--session",
+    "session_id",
+    metavar="ID",
+    help="The id of the client's session; default: the one whose shell this is (Claude Code, Codex).",
+)
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Where the agent works; default: the current folder."
+)
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Run folder; default runs/NAME.")
+@_JSON
+def start(
+    task_file: Path, session_id: str | None, folder: Path | None, run_dir: Path | None, as_json: bool
+) -> None:
+    """Begin a loop inside a client's session: from now on it ends when the verifiers accept its work.
+
+    Prints the prompt, for the agent to read. The plugin's start command calls this.
+
+    \b
+    Example:  loop-runner hook start task.yaml
+    """
+    from loop_runner import agent_runs, config, runs
+    from loop_runner.cli.folders import new_run_folder
+    from loop_runner.hooks import sessions
+    from loop_runner.hooks import stop as process
+
+    session_id = session_id or _session_of_this_shell()
+    overrides: list[tuple[str, Any]] = [
+        ("session", "hook"),
+        ("agent.folder", str((folder or Path.cwd()).absolute())),
+    ]
+    if run_dir is not None:
+        overrides.append(("run_dir", str(run_dir)))
+    task = config.read_task(task_file, overrides)
+    held = sessions.owner({**os.environ, sessions.RUN_VARIABLE: ""}, session_id)
+    if held is not None and Path(held.run).is_dir():
+        raise _has_a_run(session_id, held.run)
+    run = new_run_folder(task)
+    runs.create(task, run, os.environ)
+    agent_runs.give_to_session(run, session_id, os.environ, sys.executable)
+    if owner := sessions.owner(os.environ, session_id):
+        process.wake(owner, os.environ)  # so that the first stop need not wait for it
+    if as_json:
+        output.write_json({"run": str(run), "session": session_id, "prompt": task.prompt})
+        return
+    output.write(f"The loop {task.name} is on; its run folder is {run}.")
+    output.write("Your work is checked whenever you want to stop. The task:\n")
+    output.write(task.prompt)
+
+
+@hook.command()
+@click.argument("run_name", metavar="RUN")
+@_JSON
+def cancel(run_name: str, as_json: bool) -> None:
+    """End a loop: its client may stop, and whatever was committed stays.
+
+    It makes the file STOP in the run folder; a person can do the same by hand, at any time.
+
+    \b
+    Example:  loop-runner hook cancel runs/contract-review
+    """
+    from loop_runner import agent_runs
+    from loop_runner.cli.folders import find_run
+    from loop_runner.hooks import sessions
+
+    run = find_run(run_name).absolute()
+    (run / sessions.STOP_FILE).touch()
+    sessions.forget(os.environ, agent_runs.session_of(run), str(run))
+    if as_json:
+        output.write_json({"run": str(run), "cancelled": True})
+        return
+    output.write(f"{run} is cancelled; remove {run / sessions.STOP_FILE} to go on with `loop-runner resume`")
+
+
+@hook.command()
+@click.argument("run_name", metavar="RUN")
+def serve(run_name: str) -> int:
+    """Wait for a session's stops and decide about them, until its run ends. The hook starts this by itself.
+
+    \b
+    Example:  loop-runner hook serve runs/contract-review
+    """
+    from loop_runner import agent_runs, runs
+    from loop_runner.cli.folders import find_run
+    from loop_runner.hooks import sessions
+
+    run = find_run(run_name).absolute()
+    is_asked = False
+
+    def on_signal(_number: int, _frame: object) -> None:
+        nonlocal is_asked
+        is_asked = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    outcome = runs.resume(run, runs.Surroundings(os.environ, (), lambda: is_asked))
+    if outcome.status in ("verified", "unverified"):  # a broken gate is asked again at the next stop
+        sessions.forget(os.environ, agent_runs.session_of(run), str(run))
+    return {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}[outcome.status]
+
+
+def _session_of_this_shell() -> str:
+    """The id that Claude Code and Codex give to the programs that their agents run."""
+    for name in ("CLAUDE_CODE_SESSION_ID", "CODEX_SESSION_ID", "CODEX_THREAD_ID"):
+        if os.environ.get(name):
+            return os.environ[name]
+    raise ConfigError(
+        "no session was named, and this is not the shell of one",
+        why="a loop belongs to one session, by its id",
+        hint="give --session ID; in Claude Code and Codex the agent itself can run the command without it",
+    )
+
+
+def _apply(change: Any, *, dry_run: bool, as_json: bool, done: str, same: str) -> None:
+    from loop_runner.hooks import install as settings
+
+    if not dry_run:
+        settings.write(change)
+    if as_json:
+        said = {"file": str(change.path), "changed": change.is_needed, "dry_run": dry_run}
+        output.write_json(said | {"diff": change.diff()})
+    elif not change.is_needed:
+        output.write(f"{change.path}: {same}")
+    elif dry_run:
+        output.write(change.diff().rstrip("\n"))
+    else:
+        output.write(f"{change.path}: {done}")
+
+
+def _has_a_run(session_id: str, run: str) -> ConfigError:
+    return ConfigError(
+        f"the session {session_id} has a run already: {run}",
+        why="two runs in one session could not both decide when it ends",
+        hint=f"cancel that one first: loop-runner hook cancel {run}",
+    )

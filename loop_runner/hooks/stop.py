@@ -1,0 +1,128 @@
+"""The hook's own process: ``loop-runner hook stop``, started by an agent client whenever it wants to end.
+
+Reads the payload on standard input, finds the run that owns the session, asks the loop of that run and
+hands its answer on. With no loop it prints ``{}`` at once. It always exits 0 and prints one JSON object: a
+hook that crashes is a hook that lets through, and the loop verifies by itself once the client has gone.
+Imports the standard library only; never starts a shell.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from loop_runner.hooks import sessions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+
+_NOTHING = b"{}"
+_WAKE_S = 30.0
+_LOST_RACE_S = 3.0
+_IS_OVER = (0, 3)  # exit codes of a loop whose run has ended: nobody decides any more
+_STEP_S = 0.05
+_LOG_BYTES = 256 * 1024
+
+
+def main() -> int:
+    """Answer the client that started us; 0 always."""
+    try:
+        payload = sys.stdin.buffer.read()
+        answer = reply(payload, os.environ)
+    except Exception as error:  # noqa: BLE001 - the border: an exit code of ours would mean something to a client
+        answer = _failed(os.environ, error)
+    try:
+        sys.stdout.buffer.write(answer + b"\n")
+        sys.stdout.buffer.flush()
+    except OSError:
+        return 0  # the client has gone
+    return 0
+
+
+def reply(payload: bytes, env: Mapping[str, str]) -> bytes:
+    """What the client is to read; ``{}`` whenever no running loop says otherwise."""
+    if not sessions.may_own_any(env):
+        return _NOTHING
+    from loop_runner.hooks import protocol
+
+    event = protocol.read(payload)
+    if event is None or event.kind == "other":
+        return _NOTHING
+    owner = sessions.owner(env, event.session_id)
+    if owner is None:
+        return _NOTHING
+    if sessions.is_stopped(env, owner.run) or not os.path.isdir(owner.run):
+        sessions.forget(env, event.session_id, owner.run)
+        return _NOTHING
+    return _ask(owner, payload, env, event)
+
+
+def _ask(owner: sessions.Owner, payload: bytes, env: Mapping[str, str], event: object) -> bytes:
+    from loop_runner.hooks import call
+
+    source = f"{env.get('CLAUDE_PLUGIN_ROOT', '')} {' '.join(sys.argv)}"
+    try:
+        return call.ask(owner.run, payload, owner.token, source=source)
+    except call.NobodyListens:
+        # Whoever started the client is gone, and with it the one who would go on. A registered session has
+        # no such owner: its loop is started again, from its last commit.
+        if owner.token is not None or getattr(event, "kind", "") != "stop":
+            return _NOTHING
+    woken = wake(owner, env)
+    deadline = time.monotonic() + _WAKE_S
+    while True:
+        try:
+            return call.ask(owner.run, payload, source=source)
+        except call.NobodyListens:
+            if time.monotonic() > deadline:
+                raise
+            code = woken.poll()
+            if code in _IS_OVER:
+                return _NOTHING
+            if code is not None:  # another hook woke one first, which has the lock; or it cannot run at all
+                deadline = min(deadline, time.monotonic() + _LOST_RACE_S)
+            time.sleep(_STEP_S)
+
+
+def wake(owner: sessions.Owner, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the loop of a registered session; it ends by itself when the run does."""
+    import subprocess
+
+    log = os.path.join(owner.run, ".git", "loop-runner", "serve.log")
+    paths = [path for path in (owner.python_path, env.get("PYTHONPATH")) if path]
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            [owner.python or sys.executable, "-m", "loop_runner", "hook", "serve", owner.run],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=owner.run,
+            env={**env, "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,
+            close_fds=True,
+        )
+
+
+def _failed(env: Mapping[str, str], error: Exception) -> bytes:
+    """Let through, and say so to the person: this end is not a verified one."""
+    import json
+
+    said = f"{type(error).__name__}: {error}"
+    try:
+        path = os.path.join(sessions.state_folder(env), "hook.log")
+        if os.path.exists(path) and os.path.getsize(path) > _LOG_BYTES:
+            os.replace(path, f"{path}.1")
+        with open(path, "a", encoding="utf-8", errors="replace") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {said}\n")
+    except OSError:
+        pass
+    return json.dumps(
+        {"systemMessage": f"loop-runner's stop hook failed ({said[:300]}); this end is not verified"}
+    ).encode()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

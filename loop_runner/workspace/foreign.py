@@ -1,0 +1,234 @@
+"""The user's own repository: read for a run's first commit, written once, by ``export``.
+
+Reads objects only, never files beside them, with our own environment and settings. ``export`` makes commits
+and one new branch, and never touches a branch, index or file that is there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop_runner.errors import ConfigError, WorkspaceError
+from loop_runner.workspace import fast_import, layout
+from loop_runner.workspace.fast_import import EXECUTABLE, FILE, LINK, Blob, NewCommit
+from loop_runner.workspace.git import Git, GitFailed, ObjectReader
+from loop_runner.workspace.history import History
+from loop_runner.workspace.walk import Limits
+
+_PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
+_MODES = {FILE.encode(), EXECUTABLE.encode(), LINK.encode()}
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A repository of the user's. ``git_dir`` is the working tree's own, ``common_dir`` has the objects."""
+
+    top: Path
+    git_dir: Path
+    common_dir: Path
+
+    @classmethod
+    def around(cls, folder: Path) -> Foreign | None:
+        """The repository that ``folder`` lies in; None when it lies in none."""
+        for top in (folder, *folder.parents):
+            git = top / ".git"
+            if git.is_dir():
+                return cls(top, git, git)
+            if git.is_file():
+                return cls(top, *_linked(git))
+        return None
+
+    def head(self) -> str:
+        """The id of the commit that is checked out. ``ConfigError`` when there is none yet."""
+        try:
+            return Git(self.git_dir).run("rev-parse", "--verify", "HEAD^{commit}").decode().strip()
+        except GitFailed as error:
+            raise ConfigError(
+                f"{self.top} has no commit yet",
+                why="the agent begins with the files of the last commit",
+                hint="commit something, or name another folder with `agent.repository`",
+            ) from error
+
+    def files(self, commit: str, limits: Limits = Limits()) -> dict[bytes, Blob]:  # noqa: B008 - frozen
+        """The files of ``commit``, as a run's first commit has them. ``ConfigError``: too many."""
+        reader = ObjectReader(self.git_dir)
+        found: dict[bytes, Blob] = {}
+        total = 0
+        try:
+            for mode, oid, path in self._listed(commit):
+                if mode not in _MODES:
+                    continue  # a submodule: another repository
+                got = reader.get(oid)
+                data = got.data if got else b""
+                total += len(data)
+                found[_PREFIX + path] = Blob(data, mode.decode())
+                if len(found) > limits.files or total > limits.total_bytes:
+                    raise _too_large(self.top, limits)
+        finally:
+            reader.close()
+        return found
+
+    def ignored(self, paths: Sequence[bytes]) -> set[bytes]:
+        """Those of ``paths`` that the repository's own ignore rules name, tracked or not."""
+        if not paths:
+            return set()
+        options = ["--work-tree", str(self.top), "check-ignore", "--no-index", "-z", "--stdin"]
+        try:
+            output = Git(self.git_dir).run(*options, stdin=b"\0".join(paths) + b"\0")
+        except GitFailed as error:
+            if error.exit_code == 1:  # none is
+                return set()
+            raise
+        return set(output.split(b"\0")) - {b""}
+
+    def _listed(self, commit: str) -> list[tuple[bytes, str, bytes]]:
+        output = Git(self.git_dir).run("ls-tree", "-r", "-z", "--full-tree", commit)
+        entries = [entry.partition(b"\t") for entry in output.split(b"\0") if entry]
+        return [(head.split()[0], head.split()[2].decode(), path) for head, _, path in entries]
+
+    def has_ref(self, ref: str) -> bool:
+        """Whether a branch of that name is there."""
+        try:
+            Git(self.git_dir).run("rev-parse", "--verify", "--quiet", ref)
+        except GitFailed:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What ``export`` made."""
+
+    branch: str
+    commit: str
+    passes: int
+    left_out: tuple[str, ...]  # files that the user's ignore rules name
+
+
+def export(history: History, into: Foreign, base: str, branch: str) -> Exported:
+    """Make ``branch`` in ``into``: ``base`` and one commit for each pass that changed a file.
+
+    ``WorkspaceError`` when the branch is there already or the repository does not have ``base``.
+    """
+    ref = f"refs/heads/{branch}"
+    _refuse(into, ref, branch, base)
+    git = Git(into.common_dir)
+    entries = history.passes()
+    last, tip, made = _first_tree(history), base, 0
+    known = set(last)
+    ignored: set[bytes] = set()
+    for entry in entries:
+        tree = _tree(history, entry.checkpoint.commit)
+        ignored |= into.ignored(sorted(path for path in tree if path not in known))
+        known |= set(tree)
+        tree = {path: each for path, each in tree.items() if path not in ignored}
+        new = NewCommit(
+            message=f"{entry.subject}\n\n{_trailers(history.folder.name, entry.checkpoint.commit)}",
+            time=int(entry.committed_at) or int(time.time()),
+            parents=[tip],
+            set_paths={p: Blob(history.blob(o), m) for p, (m, o) in tree.items() if last.get(p) != (m, o)},
+            removed_paths=[path for path in last if path not in tree],
+        )
+        if new.set_paths or new.removed_paths:
+            tip, made = fast_import.write(git, new), made + 1
+        last = tree
+    fast_import.point(git, ref, tip, was=None)
+    return Exported(branch, tip, made, tuple(sorted(os.fsdecode(path) for path in ignored)))
+
+
+def _refuse(into: Foreign, ref: str, branch: str, base: str) -> None:
+    try:
+        Git(into.git_dir).run("check-ref-format", ref)
+    except GitFailed as error:
+        raise ConfigError(
+            f"{branch!r} cannot be the name of a branch", why="git refuses it", hint="choose another --branch"
+        ) from error
+    if into.has_ref(ref):
+        raise WorkspaceError(
+            f"{into.top} has a branch {branch} already",
+            why="an export never changes a branch that is there",
+            hint=f"delete it with `git branch -D {branch}`, or choose another with --branch",
+        )
+    if not into.has_ref(f"{base}^{{commit}}"):
+        raise WorkspaceError(
+            f"{into.top} does not have the commit {base[:12]} that the run began with",
+            why="the run's commits are made on top of it",
+            hint="name the repository that the run was started in with --to",
+        )
+
+
+def _trailers(run: str, commit: str) -> str:
+    return f"Loop-Run: {run}\nLoop-Commit: {commit}\n"
+
+
+def _first_tree(history: History) -> Mapping[bytes, tuple[str, str]]:
+    """The model's files before the first pass: those of the run's very first commit."""
+    first = history.commits(first_parent=True)[-1]
+    return _tree(history, first.checkpoint.commit)
+
+
+def _tree(history: History, commit: str) -> dict[bytes, tuple[str, str]]:
+    """Path (as in the user's repository) → (mode, blob id)."""
+    tree = history.tree(commit, layout.MODEL_FOLDER + "/")
+    return {path.removeprefix(_PREFIX): each for path, each in tree.items() if path.startswith(_PREFIX)}
+
+
+def _linked(file: Path) -> tuple[Path, Path]:
+    """Both folders behind a ``.git`` that is a file: of a worktree, or of a submodule."""
+    said = file.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+    git_dir = (file.parent / said).resolve()
+    common = git_dir / "commondir"
+    if not common.is_file():
+        return git_dir, git_dir
+    return git_dir, (git_dir / common.read_text(encoding="utf-8").strip()).resolve()
+
+
+def _too_large(top: Path, limits: Limits) -> ConfigError:
+    return ConfigError(
+        f"{top} holds more than {limits.files:,} files or {limits.total_bytes:,} bytes",
+        why="every pass is committed whole",
+        hint="name a smaller repository with `agent.repository`, or a folder with `session: hook`",
+    )
+
+
+def lay_out_for_agent(run_folder: Path, branch: str, head: str) -> None:
+    """Give ``workspace/`` a small repository of its own, so that the agent's git never reaches the run's.
+
+    On ``branch``, with the committed files as its only commit. Built by us, complete, before the agent sees
+    it; never read again. Nothing happens when one is there.
+    """
+    place = run_folder / layout.MODEL_FOLDER / ".git"
+    if place.is_symlink() or place.exists():
+        return
+    new = run_folder / ".git" / "loop-runner" / "agent.git"
+    _remove(new)
+    for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
+        (new / part).mkdir(parents=True)
+    (new / "HEAD").write_text(f"ref: refs/heads/{branch}\n", encoding="utf-8")
+    (new / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = false\n", encoding="utf-8")
+    alternates = run_folder.absolute() / ".git" / "objects"
+    (new / "objects" / "info" / "alternates").write_text(f"{alternates}\n", encoding="utf-8")
+    git = Git(new)
+    try:
+        tree = (
+            Git(run_folder.absolute() / ".git")
+            .run("rev-parse", f"{head}:{layout.MODEL_FOLDER}")
+            .decode()
+            .strip()
+        )
+    except GitFailed:
+        tree = None  # nothing is in it yet
+    commit = fast_import.write(git, NewCommit("what the agent began with\n", int(time.time()), tree=tree))
+    fast_import.point(git, f"refs/heads/{branch}", commit, was=None)
+    git.run("read-tree", commit)
+    new.rename(place)
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)

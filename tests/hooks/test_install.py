@@ -1,0 +1,140 @@
+"""Installing the hook into the clients' settings: twice is once, and nothing else changes."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loop_runner.errors import HookError
+from loop_runner.hooks import install, json_text
+from tests.support.commands import loop_runner
+
+CLIENTS = ["claude", "codex", "gemini", "cursor", "copilot"]
+MINE = """{
+    // not this line
+    "model": "x",   "list": [1,2,
+      3],
+    "hooks": {
+        "Stop": [ {"hooks": [{"type": "command", "command": "mine"}]} ],
+        "PreToolUse": []
+    },
+    "last": {"a": "\\u00e9 \\\\ \\" }"}
+}
+""".replace("    // not this line\n", "")
+
+
+def put(tmp_path, client, undo=False):
+    change = (install.uninstall if undo else install.install)(client, tmp_path, {})
+    install.write(change)
+    return change
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_twice_is_once_and_uninstall_takes_it_out_again(tmp_path, client):
+    first = put(tmp_path, client)
+    assert "stop.py" in first.path.read_text()
+    assert not put(tmp_path, client).is_needed
+    put(tmp_path, client, undo=True)
+    assert not first.path.exists() or "stop.py" not in first.path.read_text()
+    assert not put(tmp_path, client, undo=True).is_needed
+
+
+@pytest.mark.parametrize("client", ["claude", "codex"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_the_users_own_hooks_and_every_byte_of_theirs_stay(tmp_path, client, newline):
+    path = install.install(client, tmp_path, {}).path
+    path.parent.mkdir(parents=True)
+    before = MINE.replace("\n", newline).encode()
+    path.write_bytes(before)
+    put(tmp_path, client)
+    data = json.loads(path.read_text())
+    assert [each["hooks"][0]["command"] == "mine" for each in data["hooks"]["Stop"]] == [True, False]
+    put(tmp_path, client, undo=True)
+    assert path.read_bytes() == before
+
+
+def test_an_entry_of_an_older_copy_is_replaced(tmp_path):
+    put(tmp_path, "claude")
+    old = install.install("claude", tmp_path, {}, hook=f"/old/python /old/stop.py {install.MARK}")
+    install.write(old)
+    put(tmp_path, "claude")
+    assert (tmp_path / ".claude/settings.json").read_text().count(install.MARK) == 2, "Stop and SessionStart"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{"hooks": ',
+        "[]",
+        '{"hooks": []}',
+        '{"hooks": {"Stop": {}}}',
+        "// c\n{}",
+        '{"a": NaN}',
+        "\ufeff{}",
+        "{}x",
+        "3",
+    ],
+)
+def test_a_file_that_cannot_be_read_for_certain_is_left_alone(tmp_path, broken):
+    path = tmp_path / ".claude" / "settings.json"
+    path.parent.mkdir()
+    path.write_text(broken, encoding="utf-8")
+    for change in (install.install, install.uninstall):
+        with pytest.raises(HookError, match="cannot be changed safely"):
+            change("claude", tmp_path, {})
+    assert path.read_text(encoding="utf-8") == broken
+
+
+def test_a_link_stays_a_link_and_permissions_stay(tmp_path):
+    real = tmp_path / "dotfiles.json"
+    real.write_text("{}")
+    real.chmod(0o600)
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / ".claude" / "settings.json").symlink_to(real)
+    put(tmp_path, "claude")
+    assert (tmp_path / ".claude" / "settings.json").is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert "Stop" in real.read_text()
+
+
+def test_a_dry_run_prints_the_diff_and_writes_nothing(tmp_path):
+    done = loop_runner("hook", "install", "claude", "--project", tmp_path, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "+++ " in done.stdout
+    assert "stop.py" in done.stdout
+    assert not (tmp_path / ".claude").exists()
+    said = json.loads(
+        loop_runner("hook", "install", "claude", "--project", tmp_path, "--json", cwd=tmp_path).stdout
+    )
+    assert (said["changed"], said["dry_run"]) == (True, False)
+
+
+def test_copilot_needs_a_project(tmp_path):
+    with pytest.raises(HookError, match="from a project"):
+        install.install("copilot", None, {"HOME": str(tmp_path)})
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), VALUES, max_size=4),
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=3),
+    st.sampled_from([None, 2, "\t"]),
+)
+def test_adding_and_removing_an_item_gives_the_text_back(data, path, indent):
+    at = data
+    for key in path[:-1]:
+        at[key] = at.get(key) if isinstance(at.get(key), dict) else {"other": 1}
+        at = at[key]
+    at[path[-1]] = [1, {"two": 2}]
+    text = json.dumps(data, indent=indent)
+    added = json_text.add(text, tuple(path), {"new": ["x"]})
+    at[path[-1]].append({"new": ["x"]})
+    assert json.loads(added) == data
+    assert json_text.remove(added, tuple(path), 2) == text
