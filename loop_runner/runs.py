@@ -484,7 +484,7 @@ def _session_kind(workspace: Workspace) -> direct.Decision:
 
 def _child_system_prompt(task: Task) -> str:
     """What every child session is told first: the same for all of them, so that a provider can cache it."""
-    sizes = profile(registry.profile_name(task.sub_model or task.model or ""))
+    sizes = profile(_profile_name(task, task.sub_model or task.model or ""))
     return prompts.render(
         "system_child",
         max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),

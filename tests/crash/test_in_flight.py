@@ -60,9 +60,10 @@ def test_after_a_kill_in_the_middle_of_a_thousand_calls_only_the_unfinished_ones
     in_flight = set(asked) - safe
     assert max(asked.values()) == 1
     assert len(safe) >= CALLS // 2 - 2 * WIDTH
-    assert 0 < len(in_flight) <= WIDTH
+    # A reply that is being written down holds no place among those that are out: there may be as many again.
+    assert 0 < len(in_flight) <= 2 * WIDTH
     shown = json.loads(loop_runner("status", folder, "--json", cwd=tmp_path).stdout)["runs"][0]
-    assert len(in_flight) <= shown["in_flight"] <= WIDTH
+    assert len(in_flight) <= shown["in_flight"] <= 2 * WIDTH
 
     resumed = loop_runner("resume", folder, "--json", cwd=tmp_path, env=model_server.env, timeout_s=120)
     assert resumed.returncode == 0, resumed.stderr
