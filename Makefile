@@ -32,7 +32,7 @@ questions: setup  ## ten questions over the same sources, as a table
 	$(BIN)/python examples/stdlib-questions/ask_all.py
 
 test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-clients and test-crash
-	$(BIN)/python -m pytest -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
 
 test-model: setup  ## run the tests that need the local model, fetched first
 	$(BIN)/loop-runner models fetch coder
