@@ -129,3 +129,18 @@ def test_every_command_has_help_with_an_example(tmp_path, name):
     result = loop_runner(name, "--help", cwd=tmp_path)
     assert result.returncode == 0
     assert "Example:" in result.stdout
+
+
+def test_what_fails_while_an_interrupted_run_is_closed_is_no_other_end_of_it(monkeypatch):
+    from loop_runner import cli
+    from loop_runner.cli import group
+    from loop_runner.errors import EnvironmentFault
+
+    def closing(**_):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise EnvironmentFault("closing failed", why="it was interrupted")
+
+    monkeypatch.setattr(group.main_group, "main", closing)
+    assert cli._run(["run"]) == 130

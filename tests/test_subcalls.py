@@ -385,8 +385,8 @@ def test_stopped_at_once_while_children_are_at_work_the_run_ends_at_once_and_the
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
-    process.communicate(timeout=60)
-    assert process.returncode == 130
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
     assert time.monotonic() - began < 30
     folders = [str(each / "workspace") for each in (tmp_path / "tmp").glob("loop-runner-child-*")]
     assert len(folders) == 4

@@ -50,13 +50,25 @@ def _run(arguments: list[str]) -> int:
         error.show()
         code = error.exit_code
     except LoopRunnerError as error:
-        code = _report(error, as_json="--json" in arguments)
+        code = 130 if _came_of_interrupt(error) else _report(error, as_json="--json" in arguments)
     except Exception as error:  # noqa: BLE001 - the border: nothing may end in a bare traceback
+        if _came_of_interrupt(error):
+            return 130
         fault = _refused_by_machine(error)
         code = _report(fault, as_json="--json" in arguments) if fault else _report_bug(error)
     else:
         code = result if isinstance(result, int) else 0
     return code
+
+
+def _came_of_interrupt(error: BaseException) -> bool:
+    """Whether a second Ctrl-C was on its way out when something that was being closed failed."""
+    before: BaseException | None = error
+    while before is not None:
+        if isinstance(before, KeyboardInterrupt):
+            return True
+        before = before.__context__
+    return False
 
 
 def _report(error: LoopRunnerError, *, as_json: bool) -> int:

@@ -44,7 +44,7 @@ from loop_runner.records import (
 )
 
 START_TIMEOUT_S = 30.0
-_LEAST_SAVE_S = 5.0  # a short limit for cells is none for saving what they made
+_LEAST_SAVE_S = 2.0  # a short limit for cells is none for saving what they made
 MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # one file that the model's code writes
 _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
