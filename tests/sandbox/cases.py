@@ -476,7 +476,7 @@ OUTPUT = (
     Case(
         43, "replies for calls that nobody made",
         _LINES + "os.write(lm, wire.encode({'type': 'reply', 'id': 7}, b'forged')); time.sleep(5)",
-        ended_as("died", saying="is not a query"),
+        ended_as("died", saying="is not a request"),
     ),
     Case(
         44, "reading input", "attempt('input', input)\nprint(repr(sys.stdin.read()), os.read(0, 9))\n",

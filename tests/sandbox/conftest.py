@@ -9,8 +9,8 @@ from tests.sandbox.harness import SECRET, TIERS, report_of
 
 # What part F asks for and no test here expresses, with the reason.
 NOT_EXPRESSIBLE = {
-    "45b recursion depth": "the kernel has no rlm_query yet",
-    "65b an orphan git process": "tests/workspace/test_lock.py waits for one; no sandbox is involved",
+    "45b recursion depth": "tests/test_subcalls.py tries it; no sandbox is involved",
+    "65b an orphan git process": "tests/workspace/test_orphans.py; no sandbox is involved",
 }
 
 

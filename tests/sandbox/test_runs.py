@@ -155,11 +155,13 @@ def test_68_the_verifiers_files_cannot_be_edited_nor_replaced(place, tier, tell)
     (place / "task").chmod(0o777)
     outcome = run_task(task, place / "run")
     untouched = gate.read_text().startswith("#!/bin/sh\ngrep")
+    if tier == "C" and not untouched:
+        # The file itself lies open there, but its bytes were pinned when the run began.
+        assert (outcome.status, "has changed since the run began" in outcome.reason) == ("broken", True)
+        tell(68, "editing the verifier", code, "contained", "no answer was judged by it: the run stopped")
+        return
     verdict = json.loads((place / "run/passes/0001/verdict.json").read_text())["decision"]
     happened = f"the wrong answer got {verdict}, the run is {outcome.status} with {outcome.answer.content}"
-    if tier == "C" and not untouched:
-        tell(68, "editing the verifier", code, "not enforced", happened)
-        return
     assert untouched
     assert (verdict, outcome.status, outcome.answer.content) == ("block", "verified", "42")
     tell(68, "editing the verifier", code, "contained", happened)
