@@ -378,6 +378,7 @@ def honest(header):
     return wire.encode({**DONE, "number": header["number"], "head": "honest\n"})
 
 
+@pytest.mark.timeout(400)
 def test_the_host_survives_every_forged_dialogue(real_frames, loop, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(kernel_module, "START_TIMEOUT_S", 0.05)
     monkeypatch.setattr(checker, "_START_TIMEOUT_S", 0.05)
