@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from loop_runner import runs
-from loop_runner.cli.verify import verify
+from loop_runner.cli import main_group
 from loop_runner.errors import ConfigError
 from loop_runner.reverify import exit_code, verify_run
 from tests.support.tasks import ready, run_task, write_task
@@ -136,7 +136,7 @@ def test_a_commit_that_is_none_and_a_run_without_a_pass_are_refused(clone):
 
 
 def test_the_command_says_for_each_verifier_whether_it_is_the_same(clone):
-    said = CliRunner().invoke(verify, [str(clone)], standalone_mode=False)
+    said = CliRunner().invoke(main_group, ["verify", str(clone)], standalone_mode=False)
     assert said.return_value == 0
     assert "same       python check.py:check: accepted, same output" in said.output
     assert "VERIFIED again" in said.output
@@ -145,7 +145,7 @@ def test_the_command_says_for_each_verifier_whether_it_is_the_same(clone):
 def test_the_command_speaks_json(clone):
     (clone / "answer.md").write_text("41")
     git(clone, "commit", "-qam", "worse")
-    said = CliRunner().invoke(verify, [str(clone), "--json"], standalone_mode=False)
+    said = CliRunner().invoke(main_group, ["verify", str(clone), "--json"], standalone_mode=False)
     data = json.loads(said.output)
     assert (data["status"], data["verified"], said.return_value) == ("different", False, 3)
     assert {gate["verifier"]: gate["status"] for gate in data["verifiers"]}[

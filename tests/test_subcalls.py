@@ -369,24 +369,23 @@ def test_stopped_at_once_while_children_are_at_work_the_run_ends_at_once_and_the
     task = write_task(tmp_path / "task", root=root)
     script(tmp_path / "task", child=[{"replies": [cell("import time\ntime.sleep(60)")]}])
     (tmp_path / "tmp").mkdir()
-    process = subprocess.Popen(
-        [*argv("run", task, "--run-dir", tmp_path / "run"), "-v"],
-        env=clean_environment({"TMPDIR": str(tmp_path / "tmp")}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "child session" in line:
-            break
+    said = tmp_path / "said.txt"
+    with said.open("w") as err:
+        process = subprocess.Popen(
+            [*argv("run", task, "--run-dir", tmp_path / "run"), "-v"],
+            env=clean_environment({"TMPDIR": str(tmp_path / "tmp")}),
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+        )
+    deadline = time.monotonic() + 60
+    while "child session" not in said.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    assert process.wait(60) == 130, said.read_text()
     assert time.monotonic() - began < 30
     folders = [str(each / "workspace") for each in (tmp_path / "tmp").glob("loop-runner-child-*")]
     assert len(folders) == 4

@@ -325,6 +325,9 @@ def _run(wrapped: Launch) -> dict[str, str]:
     return seen
 
 
+_MAX_SOCKET_FOLDER = 95  # bytes; 107 for the whole name
+
+
 class _Neighbours:
     """What lies around the throw-away child: files, sockets and the host itself, as bait."""
 
@@ -334,6 +337,7 @@ class _Neighbours:
         self.private = folder / "private"
         self.input = folder / "input"
         self._listeners: dict[str, socket.socket] = {}
+        self._socket = self._outside / "socket"
 
     def __enter__(self) -> Self:
         # Open to everyone: what keeps the child out must be the sandbox, not the modes of this folder.
@@ -349,14 +353,17 @@ class _Neighbours:
         self._abstract = f"loop-runner-{secrets.token_hex(8)}"
         self._listen("tcp", socket.AF_INET, ("127.0.0.1", 0))
         self._listen("udp", socket.AF_INET, ("127.0.0.1", 0))
-        self._listen("unix_path", socket.AF_UNIX, str(self._outside / "socket"))
-        (self._outside / "socket").chmod(0o777)
+        self._socket = _short_path(self._outside) / "socket"
+        self._listen("unix_path", socket.AF_UNIX, str(self._socket))
+        self._socket.chmod(0o777)
         self._listen("unix_abstract", socket.AF_UNIX, "\0" + self._abstract)
         return self
 
     def __exit__(self, *_: object) -> None:
         for listener in self._listeners.values():
             listener.close()
+        if self._socket.parent != self._outside:
+            shutil.rmtree(self._socket.parent, ignore_errors=True)
 
     def _listen(self, name: str, family: int, address: object) -> None:
         kind = socket.SOCK_DGRAM if name == "udp" else socket.SOCK_STREAM
@@ -379,7 +386,7 @@ class _Neighbours:
             "emptied": str(self._outside / "emptied"),
             "tcp": self._listeners["tcp"].getsockname()[1],
             "udp": self._listeners["udp"].getsockname()[1],
-            "unix": str(self._outside / "socket"),
+            "unix": str(self._socket),
             "abstract": self._abstract,
             "host_pid": os.getpid(),
             "host_start": start,
@@ -408,6 +415,18 @@ class _Neighbours:
             if _was_reached(listener):
                 overruled[name] = told.get(name) or "the host was reached"
         return overruled
+
+
+def _short_path(folder: Path) -> Path:
+    """``folder``, or a new one elsewhere when the name of a socket in it would be longer than Linux takes."""
+    if len(os.fsencode(folder)) < _MAX_SOCKET_FOLDER:
+        return folder
+    for parent in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - the name is random, and the folder is ours
+        if os.access(parent, os.W_OK | os.X_OK):
+            short = Path(tempfile.mkdtemp(prefix="loop-runner-probe-", dir=parent))
+            short.chmod(0o755)
+            return short
+    return folder
 
 
 def _was_reached(listener: socket.socket) -> bool:

@@ -454,6 +454,19 @@ def test_with_bubblewrap_the_tier_is_a():
 
 
 @needs_bubblewrap
+def test_a_temporary_folder_with_a_long_name_takes_nothing_away(tmp_path):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    code = "from loop_runner.kernel import sandbox; print(sandbox.probe().tier)"
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True
+    )
+    assert (ran.stdout, ran.stderr) == ("A\n", "")
+    assert list(folder.iterdir()) == []
+
+
+@needs_bubblewrap
 @needs_namespaces
 def test_an_ordinary_user_gets_tier_a():
     assert report_as_ordinary_user()["tier"] == "A"
