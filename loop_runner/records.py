@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,46 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a text was converted from: a PDF, a member of an archive, a file at a revision of a repository.
+
+    ``places`` are (first line of the text, counted from 1; label) in rising order: a line belongs to the last
+    place that begins at or before it. Labels are like "page 12", "sheet Prices", "message 4", "row 17 on".
+    """
+
+    path: Path  # of the original, or of the archive or repository that holds it
+    sha256: str  # of the original's bytes; of a member, those of the member
+    kind: str  # "pdf", "docx", "zip", "git", ...
+    member: str = ""  # inside ``path``, "/" between parts; empty when ``path`` is the original itself
+    places: tuple[tuple[int, str], ...] = ()
+
+
+def place_of(origin: Origin | None, line: int) -> str:
+    """The label of the place that ``line`` (of the text, counted from 1) comes from; "" when it has none."""
+    if origin is None or line < 1:
+        return ""
+    at = bisect_right(origin.places, line, key=_first_line)
+    return origin.places[at - 1][1] if at else ""
+
+
+def lines_of(origin: Origin | None, label: str) -> tuple[int, int | None] | None:
+    """First and last line of the place called ``label`` (None: to the end of the text); None: no such place.
+
+    Upper and lower case are the same. Of places that share a label, the first counts.
+    """
+    wanted = label.casefold()
+    places = origin.places if origin is not None else ()
+    for at, (first, said) in enumerate(places):
+        if said.casefold() == wanted:
+            return first, places[at + 1][0] - 1 if at + 1 < len(places) else None
+    return None
+
+
+def _first_line(place: tuple[int, str]) -> int:
+    return place[0]
+
+
+@dataclass(frozen=True, slots=True)
 class InputText:
     """One text that the model works on: named, hashed, never copied into the run folder."""
 
@@ -160,6 +201,7 @@ class InputText:
     size_bytes: int
     sha256: str
     replaced_bytes: int = 0  # bytes that are not UTF-8 and read as U+FFFD
+    origin: Origin | None = None  # what ``path`` was converted from; None: it is the original
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_runner.records import Message, Request
+from loop_runner.records import Message, Origin, Request, lines_of, place_of
 
 ASKED = Request("script:x", (Message("user", "How many?"),), kind="sub")
 
@@ -53,3 +54,24 @@ def test_a_fingerprint_is_the_hash_of_canonical_json(message, system, scope, has
     }
     text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     assert request.fingerprint() == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+BOOK = Origin(Path("/a/book.pdf"), "0" * 64, "pdf", places=((2, "page 1"), (9, "page 2"), (9, "page 3")))
+
+
+@pytest.mark.parametrize(
+    ("line", "label"), [(0, ""), (1, ""), (2, "page 1"), (8, "page 1"), (9, "page 3"), (500, "page 3")]
+)
+def test_a_line_belongs_to_the_last_place_that_begins_at_or_before_it(line, label):
+    assert place_of(BOOK, line) == label
+
+
+def test_a_text_that_is_its_own_original_has_no_places():
+    assert place_of(None, 7) == ""
+    assert lines_of(None, "page 1") is None
+
+
+def test_a_place_runs_up_to_the_next_one_and_the_last_to_the_end():
+    assert lines_of(BOOK, "Page 1") == (2, 8)
+    assert lines_of(BOOK, "page 3") == (9, None)
+    assert lines_of(BOOK, "page 4") is None
