@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from loop_runner import prompts, text
+from loop_runner import text
 from loop_runner.budget import BudgetSpentError
 from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
 from loop_runner.errors import LoopRunnerError, ModelError
@@ -152,7 +152,7 @@ class _Child:
             code = code_of(reply)
             without_code = 0 if code is not None else without_code + 1
             result = None if code is None else await self._run_cell(code, number)
-            output = observe(reply, result, number, settings.turns)
+            output = observe(reply, result, number, settings.turns, self._shared.templates)
             end = "no_code" if result is None else result.end
             self._turns.append(ChildTurn(reply.text, code, output, end, self._sub_calls.end_turn()))
             self._tell("child_turn", text.one_line(output), turn=number, end=end)
@@ -196,7 +196,7 @@ class _Child:
         return result
 
     def _first_message(self) -> str:
-        return prompts.render(
+        return self._shared.templates.render(
             "child",
             question=self._asked.question,
             inputs=describe(self._inputs),

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError
 from loop_runner.records import KernelSettings
+from loop_runner.task_types import TYPES
 
 Reentry = Literal["fresh", "continue"]
 OnRegression = Literal["keep", "rollback"]
@@ -243,6 +244,13 @@ def _list_of_modules(value: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
+def _type(value: Any) -> str:
+    if value not in TYPES:
+        near = difflib.get_close_matches(str(value), TYPES, n=1)
+        raise _Bad(f"one of {', '.join(TYPES)}" + (f" (did you mean {near[0]}?)" if near else ""))
+    return str(value)
+
+
 def _list_of_hooks(value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str | dict | list) for item in value):
         raise _Bad("a list of hooks; each is a program with its arguments, or a mapping with `command`")
@@ -276,7 +284,7 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
     "prompt": _text,
     "prompt_file": _text,
     "inputs": _list_of_specs,
-    "type": _text,
+    "type": _type,
     "model": _text,
     "sub_model": _text,
     "sub_models": _list_of_names,
@@ -373,7 +381,8 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
         raise ConfigError(
             f"{label}: the key `name` is missing", why="it names the run folder", hint="add `name: my-task`"
         )
-    if not checked.get("verifiers"):
+    checked["verifiers"] = checked.get("verifiers") or TYPES[checked.get("type", "custom")].verifiers
+    if not checked["verifiers"]:
         raise ConfigError(
             f"{label}: the task has no verifiers",
             why="a run ends when a verifier accepts its answer; without one nothing could ever be verified",

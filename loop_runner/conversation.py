@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loop_runner import prompts, reply_reader
+from loop_runner import reply_reader
+from loop_runner.prompts import OURS, Templates
 from loop_runner.records import CellResult, Message, Reply
 
 MAX_WITHOUT_CODE = 3  # replies in a row; more of the same conversation would not help
@@ -19,12 +20,14 @@ def code_of(reply: Reply) -> str | None:
     return None if reply.stop_reason == "max_tokens" else reply_reader.read(reply.text).code
 
 
-def observe(reply: Reply, result: CellResult | None, turn: int, turns: int) -> str:
+def observe(
+    reply: Reply, result: CellResult | None, turn: int, turns: int, templates: Templates = OURS
+) -> str:
     """What the model is told after a turn. ``result`` None: the reply held no code."""
     notices = [] if result is None else list(result.notices)
     if reply.stop_reason in ("refusal", "model_context_window_exceeded"):
         notices.append(f"the model stopped with {reply.stop_reason}")
-    return prompts.render(
+    return templates.render(
         "observation",
         was_cut=reply.stop_reason == "max_tokens",
         notices=notices,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from loop_runner import conversation, prompts
+from loop_runner import conversation
 from loop_runner.budget import BudgetSpentError, Ledger
 from loop_runner.config import SessionKind
 from loop_runner.errors import ConfigError
@@ -172,7 +172,9 @@ class DirectPass:
         self._tell("reply_received", number, reply.text)
         is_whole = reply.stop_reason not in ("max_tokens", "refusal", "model_context_window_exceeded")
         text = reply.text.strip()
-        output = "" if is_whole else prompts.render("direct_again", stop_reason=reply.stop_reason)
+        output = (
+            "" if is_whole else self._settings.templates.render("direct_again", stop_reason=reply.stop_reason)
+        )
         turn = TurnRecord(
             pass_number=self._settings.pass_number,
             number=number,

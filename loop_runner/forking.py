@@ -15,10 +15,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import __version__, config, inputs, runs
+from loop_runner import __version__, config, inputs, prompts, runs
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.model import registry
+from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint
 from loop_runner.workspace import layout, points
 from loop_runner.workspace.fast_import import Blob, NewCommit
@@ -106,7 +107,12 @@ def _tasks(history: History, at: Checkpoint, overrides: Sequence[tuple[str, Any]
 def _changed_files(history: History, at: Checkpoint, old: Task, new: Task) -> dict[str, bytes | None]:
     """What follows from the change: path to new bytes, None for a file that goes."""
     texts = inputs.from_json((history.read("inputs.json", at.commit) or b"").decode())
-    before, after = runs.task_files(old, texts), runs.task_files(new, texts)
+    paths = history.files("prompts/", at.commit)
+
+    def templates(task: Task) -> Templates:
+        return prompts.frozen(task.type, paths, lambda path: history.read(path, at.commit))
+
+    before, after = (runs.task_files(task, texts, templates(task)) for task in (old, new))
     # Told by the difference of the two, not from what is there: another version may word it otherwise.
     return {path: after.get(path) for path in {**before, **after} if before.get(path) != after.get(path)}
 

@@ -27,6 +27,7 @@ from loop_runner.model.switchboard import Switchboard
 from loop_runner.panel import LivePanel
 from loop_runner.profiles import Profile
 from loop_runner.progress import PassState, Step
+from loop_runner.prompts import OURS, Templates
 from loop_runner.records import (
     Allow,
     Answer,
@@ -72,6 +73,7 @@ class Models:
     window_tokens: int
     direct_system: str = ""
     session: direct.Decision = direct.RLM
+    templates: Templates = OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ class Loop:
                 ledger=self._ledger,
                 course=progress.notes(self._states(number), step),
                 lessons=progress.lessons(self._states(number)),
+                templates=self._models.templates,
             )
             injected = prompt.encode()
         kind = self._task.session if self._task.is_agent else "direct" if is_direct else "rlm"
@@ -209,6 +212,7 @@ class Loop:
             temperature=step.temperature,
             sums_up=self._task.history.mode == "compact",
             offers_tool=self._task.code_as == "tool",
+            templates=self._models.templates,
         )
         if is_direct:
             return self._direct_pass(settings, head, injected)
@@ -256,7 +260,7 @@ class Loop:
 
     def _transcript(self, number: int, injected: bytes) -> Transcript:
         """The conversation so far; with ``reentry: continue`` that of the earlier passes too."""
-        transcript = Transcript(self._task.history, self._models.example)
+        transcript = Transcript(self._task.history, self._models.example, self._models.templates)
         first = 1 if self._task.reentry == "continue" else number
         for earlier in range(first, number + 1):
             told = (

@@ -1,33 +1,109 @@
-"""Renders what the model is told, from the jinja2 files in ``prompts/``.
+"""Renders what the model is told, from jinja2 files: ours in ``prompts/``, a type's, a project's own.
 
-Undefined names are errors. What models and inputs wrote is passed in as values, never as template source, and
-the templates put it into fences that it cannot close (``fenced``). Relies on jinja2, imported on first use.
+A template is looked for in the project's ``prompts/`` (frozen in the run folder), then in ours for the type
+of task (``prompts/types/TYPE/``), then in ours; ``ours/NAME`` leaves the project's out, so that an own one
+can include what it replaces. Undefined names are errors. What models and inputs wrote is passed in as values,
+never as template source, and the templates put it into fences that it cannot close (``fenced``). A run folder
+may come from somebody else, so templates run in jinja2's sandbox. Relies on jinja2, imported on first use.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from loop_runner import resources, text
+from loop_runner.errors import ConfigError
 
 if TYPE_CHECKING:
     import jinja2
 
+ENDING = ".md.j2"
+FOLDER = "prompts"  # beside the task file, and in the run folder
+_MAX_BYTES = 200_000  # of one template
+_MAX_OWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The templates of one run: ``own`` are the project's, as (file name, source)."""
+
+    type: str = ""
+    own: tuple[tuple[str, str], ...] = ()
+
+    def render(self, template: str, /, **values: Any) -> str:
+        """Render ``<template>.md.j2``.
+
+        Raises ``ConfigError`` when the project's own templates are what fails, else what jinja2 raises.
+        """
+        environment = _environment(self)
+        if not self.own:
+            return environment.get_template(f"{template}{ENDING}").render(**values).strip() + "\n"
+        try:
+            return environment.get_template(f"{template}{ENDING}").render(**values).strip() + "\n"
+        except Exception as error:  # noqa: BLE001 - whatever a template of the user's does
+            _refuse_own(template, error)
+
+    def to_files(self) -> dict[str, bytes]:
+        """The project's own, as a run folder keeps them."""
+        return {f"{FOLDER}/{name}": source.encode() for name, source in self.own}
+
+
+OURS = Templates()
+
 
 def render(template: str, /, **values: Any) -> str:
     """Render ``prompts/<template>.md.j2``. Raises ``jinja2.UndefinedError`` for a name that is not given."""
-    return _environment().get_template(f"{template}.md.j2").render(**values).strip() + "\n"
+    return OURS.render(template, **values)
+
+
+def of_task(type_name: str, base_dir: Path) -> Templates:
+    """The templates of a new run: the type's, and those in ``prompts/`` beside the task file, checked.
+
+    Raises ``ConfigError`` for a template that has the name of none of ours, does not compile, includes a
+    file that is not there, or uses a value that it would not be given.
+    """
+    folder = base_dir / FOLDER
+    paths = sorted(folder.glob(f"*{ENDING}")) if folder.is_dir() else []
+    if paths and folder.resolve() == resources.folder(FOLDER).resolve():
+        return Templates(type_name)  # a task file at the top of our own checkout
+    if len(paths) > _MAX_OWN:
+        raise _bad(str(folder), f"it holds more than {_MAX_OWN} templates")
+    found = Templates(type_name, tuple((path.name, _source(path)) for path in paths))
+    for name, _ in found.own:
+        _check(found, name, folder)
+    return found
+
+
+def frozen(type_name: str, paths: Iterable[str], read: Callable[[str], bytes | None]) -> Templates:
+    """The templates of a run that has begun: ``paths`` are those below ``prompts/`` in its folder."""
+    own = tuple(
+        (path.removeprefix(f"{FOLDER}/"), (read(path) or b"").decode("utf-8", "replace"))
+        for path in sorted(paths)
+        if path.endswith(ENDING)
+    )
+    return Templates(type_name, own)
+
+
+# ── finding them ────────────────────────────────────────────────────────────────────────────────────
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment(templates: Templates) -> jinja2.Environment:
     import jinja2
+    import jinja2.sandbox
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.folder("prompts")),
+    ours = _ours(templates.type)
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        loader=jinja2.ChoiceLoader(
+            [jinja2.DictLoader(dict(templates.own)), ours, jinja2.PrefixLoader({"ours": ours})]
+        ),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - the output is a prompt, not HTML; model text goes through `fenced`
+        autoescape=False,  # the output is a prompt, not HTML; model text goes through `fenced`
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -36,3 +112,99 @@ def _environment() -> jinja2.Environment:
     environment.filters["cut_middle"] = text.cut_middle
     environment.filters["one_line"] = text.one_line
     return environment
+
+
+def _ours(type_name: str) -> jinja2.BaseLoader:
+    import jinja2
+
+    base = resources.folder(FOLDER)
+    folders = [base / "types" / type_name, base] if type_name else [base]
+    return jinja2.FileSystemLoader(folders)
+
+
+# ── checking a project's own ────────────────────────────────────────────────────────────────────────
+
+
+def _source(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        if len(data) > _MAX_BYTES:
+            raise _bad(str(path), f"it has more than {_MAX_BYTES:,} bytes")
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _bad(str(path), f"it cannot be read: {error}") from error
+
+
+def _check(found: Templates, name: str, folder: Path) -> None:
+    """Before anything is paid: a run would meet the fault only at the end of its first pass."""
+    import jinja2
+
+    path = str(folder / name)
+    ours = _environment(Templates(found.type))
+    is_part = name.startswith("_")  # for others to include; whatever those are given is there
+    if not is_part and name not in ours.list_templates():
+        raise _unknown(path, name, ours.list_templates())
+    try:
+        used = _names(found, name)
+        known = None
+        if not is_part:  # a short one for small models is given what the long one is
+            known = _names(Templates(found.type), name) | _names(
+                Templates(found.type), name.replace(".local.", ".")
+            )
+    except jinja2.TemplateSyntaxError as error:
+        raise _bad(f"{folder / (error.name or name)}, line {error.lineno}", str(error.message)) from error
+    except jinja2.TemplateNotFound as error:
+        raise _bad(path, f"it includes {error.name}, which is not there") from error
+    except jinja2.TemplateError as error:
+        raise _bad(path, str(error)) from error
+    for one in sorted(used - known) if known is not None else ():
+        near = difflib.get_close_matches(one, sorted(known or ()), 1)
+        given = f"did you mean `{near[0]}`? " if near else ""
+        raise _bad(path, f"it uses `{one}`, which it is not given", f"{given}it is given: {_listed(known)}")
+
+
+def _names(templates: Templates, name: str, seen: frozenset[str] = frozenset()) -> set[str]:
+    """The values that a template and what it includes ask for."""
+    from jinja2 import meta
+
+    environment = _environment(templates)
+    assert environment.loader is not None
+    source, _, _ = environment.loader.get_source(environment, name)
+    tree = environment.parse(source, name)
+    names = set(meta.find_undeclared_variables(tree))
+    for other in meta.find_referenced_templates(tree):
+        if other is not None and other not in seen:
+            names |= _names(templates, other, seen | {name})
+    return names
+
+
+def _listed(names: set[str] | None) -> str:
+    return ", ".join(sorted(names or ())) or "nothing"
+
+
+def _unknown(path: str, name: str, ours: list[str]) -> ConfigError:
+    own = sorted(one for one in ours if "/" not in one)
+    near = difflib.get_close_matches(name, own, 1)
+    return ConfigError(
+        f"{path} has the name of no template",
+        why="it would never be used, and the model would be told what ours says",
+        hint=f"did you mean {near[0]}?"
+        if near
+        else f"known: {', '.join(own)}; a part to include begins with _",
+    )
+
+
+def _bad(where: str, problem: str, hint: str = "") -> ConfigError:
+    return ConfigError(
+        f"{where}: {problem}",
+        why="it stands in the place of a template of ours, so the model could not be told what to do",
+        hint=hint or "mend it, or take it out of prompts/; docs/task-types.md shows how they are written",
+    )
+
+
+def _refuse_own(template: str, error: Exception) -> NoReturn:
+    raise ConfigError(
+        f"the template {template}{ENDING} cannot be rendered with this run's own prompts/: {error}",
+        why="the model could not be told what to do next",
+        hint="templates are frozen when a run begins: mend the one in prompts/ and start a new run",
+    ) from error

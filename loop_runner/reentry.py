@@ -10,9 +10,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from loop_runner import prompts, text
+from loop_runner import text
 from loop_runner.budget import Ledger
 from loop_runner.profiles import Profile
+from loop_runner.prompts import OURS, Templates
 from loop_runner.records import Variable
 from loop_runner.workspace import layout
 from loop_runner.workspace.history import parsing
@@ -33,6 +34,7 @@ def first_message(
     ledger: Ledger,
     course: Sequence[str] = (),
     lessons: Sequence[str] = (),
+    templates: Templates = OURS,
 ) -> str:
     """The first user message of pass ``pass_number``; from pass 2 on it ends with the state.
 
@@ -44,7 +46,7 @@ def first_message(
         return prompt
     share = profile.state_chars // 4
     variables = workspace.snapshot().variables
-    state = prompts.render(
+    state = templates.render(
         f"reentry{profile.suffix}",
         pass_number=pass_number,
         course=course,

@@ -33,6 +33,7 @@ from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.panel import LivePanel
 from loop_runner.profiles import Profile, profile
+from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint, Inputs, Message, Outcome, Request, Usage
 from loop_runner.stop_hook import StopHook
 from loop_runner.subcalls import Shared, SubCalls, SubModels
@@ -91,11 +92,13 @@ def _created(
     hooks.build(task.stop_hooks, task.base_dir)
     _check_models(task, around.env)
     programs = verify.pinned_programs(task.verifiers, task.base_dir)
+    templates = prompts.of_task(task.type, task.base_dir)
     model_files, about = agent_runs.beginning(task)
     files = {
-        **task_files(task, texts),
+        **task_files(task, texts, templates),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
-        **_session_file(task, texts, around),
+        **templates.to_files(),
+        **_session_file(task, texts, around, templates),
         **(programs.to_files() if programs.files else {}),
         **about,
     }
@@ -106,16 +109,16 @@ def _created(
         yield task, texts, programs, workspace
 
 
-def task_files(task: Task, texts: Inputs) -> dict[str, bytes]:
+def task_files(task: Task, texts: Inputs, templates: Templates) -> dict[str, bytes]:
     """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
     ours = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
     if task.is_agent:
         return ours
     return ours | {
-        "system.md": _system_prompt(task, texts).encode(),
-        **_direct_files(task),
-        "child_system.md": _child_system_prompt(task).encode(),
-        **_example_files(task),
+        "system.md": _system_prompt(task, texts, templates).encode(),
+        **_direct_files(task, templates),
+        "child_system.md": _child_system_prompt(task, templates).encode(),
+        **_example_files(task, templates),
     }
 
 
@@ -196,7 +199,8 @@ def run_in(
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
         trace.append(_started(task, texts, folder, workspace.head(), _session_kind(workspace)))
-        parts = _Parts(stack, task, trace, ledger)
+        templates = prompts.frozen(task.type, workspace.files("prompts/"), workspace.read)
+        parts = _Parts(stack, task, trace, ledger, templates)
         switchboard, sub_calls = parts.models(workspace, texts, around, stead.open_client)
         settings = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
@@ -226,6 +230,7 @@ def run_in(
                 registry.window_tokens(root) if root else 0,
                 _text(workspace, "system.direct.md"),
                 _session_kind(workspace),
+                templates,
             ),
             switchboard=switchboard,
             sub_calls=sub_calls,
@@ -284,6 +289,7 @@ class _Parts:
     task: Task
     trace: Trace
     ledger: Ledger
+    templates: Templates
 
     def models(
         self,
@@ -320,7 +326,7 @@ class _Parts:
         stack.callback(switchboard.close)
         sizes = profile(_profile_name(task, sub))
         sub_models = SubModels(sub, root, task.sub_models, sizes.max_reply_tokens)
-        shared = Shared(switchboard, self.ledger, sub_models, self.trace, checker, checking)
+        shared = Shared(switchboard, self.ledger, sub_models, self.trace, checker, checking, self.templates)
         kernel = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
         )
@@ -328,7 +334,7 @@ class _Parts:
             shared,
             ChildSettings(
                 kernel=kernel,
-                system=_child_system(workspace, task),
+                system=_child_system(workspace, task, shared.templates),
                 turns=min(task.budget.child_turns, task.budget.turns),
                 max_reply_tokens=sizes.max_reply_tokens,
                 window_tokens=registry.window_tokens,
@@ -423,9 +429,9 @@ def _with_models(task: Task, env: Mapping[str, str]) -> Task:
     return replace(task, model=root, sub_model=task.sub_model or registry.default_sub_model(root))
 
 
-def _system_prompt(task: Task, texts: Inputs) -> str:
+def _system_prompt(task: Task, texts: Inputs, templates: Templates) -> str:
     sizes: Profile = profile(registry.profile_name(task.model or ""))
-    return prompts.render(
+    return templates.render(
         f"system{sizes.suffix}",
         inputs=describe(texts),
         max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
@@ -436,19 +442,19 @@ def _system_prompt(task: Task, texts: Inputs) -> str:
     )
 
 
-def _direct_files(task: Task) -> dict[str, bytes]:
+def _direct_files(task: Task, templates: Templates) -> dict[str, bytes]:
     """What the model is told in a pass that takes the direct path; none where no pass does."""
     if task.session not in ("direct", "auto"):
         return {}
-    return {"system.direct.md": prompts.render("system.direct", requirements=_requirements(task)).encode()}
+    return {"system.direct.md": templates.render("system.direct", requirements=_requirements(task)).encode()}
 
 
-def _session_file(task: Task, texts: Inputs, around: Surroundings) -> dict[str, bytes]:
+def _session_file(task: Task, texts: Inputs, around: Surroundings, templates: Templates) -> dict[str, bytes]:
     """How the passes are held, decided once: a run that goes on must not decide otherwise."""
     if task.session not in ("direct", "auto"):
         return {}
     root = task.model or ""
-    system = _direct_files(task)["system.direct.md"].decode()
+    system = _direct_files(task, templates)["system.direct.md"].decode()
     reply_tokens = profile(registry.profile_name(root)).max_reply_tokens
     decision = direct.decide(
         task.session,
@@ -482,27 +488,27 @@ def _session_kind(workspace: Workspace) -> direct.Decision:
         return direct.from_json(workspace.read("session.json"))
 
 
-def _child_system_prompt(task: Task) -> str:
+def _child_system_prompt(task: Task, templates: Templates) -> str:
     """What every child session is told first: the same for all of them, so that a provider can cache it."""
     sizes = profile(_profile_name(task, task.sub_model or task.model or ""))
-    return prompts.render(
+    return templates.render(
         "system_child",
         max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
     )
 
 
-def _child_system(workspace: Workspace, task: Task) -> str:
+def _child_system(workspace: Workspace, task: Task, templates: Templates) -> str:
     """The frozen text; a run of an earlier version has none."""
-    return _text(workspace, "child_system.md") or _child_system_prompt(task)
+    return _text(workspace, "child_system.md") or _child_system_prompt(task, templates)
 
 
-def _example_files(task: Task) -> dict[str, bytes]:
+def _example_files(task: Task, templates: Templates) -> dict[str, bytes]:
     """The worked turn of a profile that has one, frozen like the rest of what the model is told."""
     sizes = profile(registry.profile_name(task.model or ""))
     if not sizes.has_example:
         return {}
-    return {path: prompts.render(f"{stem}{sizes.suffix}").encode() for path, stem in _EXAMPLE.items()}
+    return {path: templates.render(f"{stem}{sizes.suffix}").encode() for path, stem in _EXAMPLE.items()}
 
 
 def _example(workspace: Workspace) -> tuple[Message, ...]:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from loop_runner import failpoints, prompts, text
+from loop_runner import failpoints, text
 from loop_runner.budget import BudgetSpentError, Ledger
 from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model.switchboard import Switchboard
+from loop_runner.prompts import OURS, Templates
 from loop_runner.records import Answer, Message, Reply, Request, Snapshot, StopReason, TurnRecord, Usage
 from loop_runner.subcalls import SubCalls
 from loop_runner.transcript import Transcript
@@ -43,6 +44,7 @@ class SessionSettings:
     temperature: float | None = None  # None: the provider's own
     sums_up: bool = False  # ``history: compact``: older turns give way to a summary when the window fills
     offers_tool: bool = False
+    templates: Templates = OURS
 
 
 def summary_path(pass_number: int, turn: int) -> str:
@@ -163,7 +165,7 @@ class Session:
             number=number,
             reply=reply.text,
             code=code,
-            output=observe(reply, result, number, self._settings.turns),
+            output=observe(reply, result, number, self._settings.turns, self._settings.templates),
             end="no_code" if result is None else result.end,
             answer=self._answer,
             calls=self._workspace.journal.calls(),
@@ -195,7 +197,7 @@ class Session:
 
     def _sum_up(self) -> None:
         """Let the model sum up its turns; from now on the summary is sent in their place."""
-        messages = self._transcript.messages(prompts.render("summary"))
+        messages = self._transcript.messages(self._settings.templates.render("summary"))
         # Tools are part of the prefix that the provider keeps, so they are offered here too.
         reply = self._models.ask(replace(self._request_of(messages), kind="summary"))
         summary = reply.text.strip() or "(no summary was given)"

@@ -16,13 +16,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from loop_runner import json_schema, prompts, text
+from loop_runner import json_schema, text
 from loop_runner.budget import BudgetSpentError, Ledger
 from loop_runner.errors import ModelError
 from loop_runner.events import Event, Trace
 from loop_runner.json_schema import BadSchemaError, SchemaChecker
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
+from loop_runner.prompts import OURS, Templates
 from loop_runner.records import ChildRecord, Inputs, Message, Reply, Request
 
 _PROGRESS_S = 2.0  # how often a person is told how far a batch is
@@ -76,6 +77,7 @@ class Shared:
     trace: Trace
     checker: SchemaChecker
     checking: Executor  # one thread: a check waits for a process
+    templates: Templates = OURS
 
 
 class SubCalls:
@@ -168,7 +170,7 @@ class SubCalls:
             encoded = json_schema.encode(schema)
         except BadSchemaError as error:
             raise _bad_schema(error) from None
-        asked = prompts.render("schema_ask", prompt=prompt, schema=encoded)
+        asked = self._shared.templates.render("schema_ask", prompt=prompt, schema=encoded)
         messages: tuple[Message, ...] = (Message("user", asked),)
         problem = ""
         for _ in range(self._shared.sub_models.schema_tries):
@@ -176,7 +178,7 @@ class SubCalls:
             value, problem = await self._fitting(encoded, reply)
             if not problem:
                 return value
-            again = prompts.render("schema_again", problem=problem)
+            again = self._shared.templates.render("schema_again", problem=problem)
             shown = text.cut_middle(reply, _MAX_SCHEMA_CHARS_TOLD)
             messages = (messages[0], Message("assistant", shown), Message("user", again))
         tries = self._shared.sub_models.schema_tries

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loop_runner import prompts
 from loop_runner.config import History
+from loop_runner.prompts import OURS, Templates
 from loop_runner.records import Message
 
 Place = tuple[int, int]
@@ -41,8 +41,11 @@ class _Exchange:
 class Transcript:
     """Grows by passes and turns; gives the messages of the next request."""
 
-    def __init__(self, history: History, example: Sequence[Message] = ()) -> None:
+    def __init__(
+        self, history: History, example: Sequence[Message] = (), templates: Templates = OURS
+    ) -> None:
         self._history = history
+        self._templates = templates
         self._example = tuple(example)
         self._steps: list[_Told | _Exchange] = []
 
@@ -92,7 +95,7 @@ class Transcript:
             if isinstance(step, _Told):
                 said.append(Message("user", step.text, step.stable_chars))
                 continue
-            output = _shortened(step) if turn < cut else step.output
+            output = self._shortened(step) if turn < cut else step.output
             said += [Message("assistant", step.reply), Message("user", output)]
             turn += 1
         return said
@@ -103,7 +106,7 @@ class Transcript:
         last = self._steps[at]
         assert isinstance(last, _Exchange)
         passes = [told[-1].text] if len(told) > 1 else []
-        note = prompts.render("summed_up", turn=last.place[1])
+        note = self._templates.render("summed_up", turn=last.place[1])
         return [
             Message("user", told[0].text, told[0].stable_chars),
             Message("assistant", last.summary or ""),
@@ -117,11 +120,11 @@ class Transcript:
         whole = self._history.turns
         return max((turns // whole - 1) * whole, 0)
 
-
-def _shortened(step: _Exchange) -> str:
-    if len(step.output) <= 2 * _CUT_CHARS:
-        return step.output
-    return prompts.render("cut_output", turn=step.place[1], output=step.output, chars=_CUT_CHARS)
+    def _shortened(self, step: _Exchange) -> str:
+        if len(step.output) <= 2 * _CUT_CHARS:
+            return step.output
+        render = self._templates.render
+        return render("cut_output", turn=step.place[1], output=step.output, chars=_CUT_CHARS)
 
 
 def _merged(said: Sequence[Message]) -> tuple[Message, ...]:

@@ -129,6 +129,8 @@ def objects(tmp_path_factory):
     events = loop_runner("log", "scripted", "--follow", "--json", cwd=folder).stdout
     bisected = loop_runner("bisect", "--json", "--first-good", "scripted", "--", "true", cwd=folder)
     return followed | {
+        "init": said("init", "legal", "review"),
+        "init --list": said("init", "--list"),
         "show RUN@PASS.TURN": said("show", "scripted@1.1"),
         "diff": said("diff", "scripted", "0", "2"),
         "fork": said("fork", "scripted@1.1", "forked"),

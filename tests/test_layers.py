@@ -9,7 +9,18 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "loop_runner"
 
 # Each room may import from the rooms in its set (and from itself); "*" stands for the plain-data floor.
-FLOOR = {"config", "budget", "records", "errors", "resources", "text", "profiles", "plugins", "failpoints"}
+FLOOR = {
+    "config",
+    "budget",
+    "records",
+    "errors",
+    "resources",
+    "text",
+    "profiles",
+    "plugins",
+    "failpoints",
+    "task_types",
+}
 MIDDLE = {
     "events",
     "prompts",
@@ -43,6 +54,7 @@ ALLOWED = {
         "replaying",
         "reverify",
         "runs",
+        "scaffold",
         "stop_hook",
         "verify",
     },
@@ -79,7 +91,9 @@ ALLOWED = {
     "prompts": FLOOR,
     "process": FLOOR,
     "reply_reader": FLOOR,
-    "config": {"budget", "records", "errors"},
+    "config": {"budget", "records", "errors", "task_types"},
+    "task_types": set(),
+    "scaffold": FLOOR,
     "budget": {"records", "errors"},
     "records": set(),
     "errors": set(),

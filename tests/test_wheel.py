@@ -63,8 +63,12 @@ def python(installed, tmp_path):
 def test_it_holds_everything_that_the_code_reads(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    for folder in ("prompts", "hooks"):
-        ours = {path.name for path in (ROOT / folder).iterdir()}
+    for folder in ("prompts", "hooks", "starters"):
+        ours = {
+            path.relative_to(ROOT / folder).as_posix()
+            for path in (ROOT / folder).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
         assert ours
         assert {f"loop_runner/_resources/{folder}/{name}" for name in ours} <= names
     assert {"loop_runner/model/models.yaml", "loop_runner/py.typed"} <= names
@@ -95,6 +99,22 @@ def test_a_whole_run_works_with_nothing_but_the_installed_copy(python, installed
     assert str(ROOT) + os.sep not in printed
     assert "verified" in python("-m", "loop_runner", "status")
     assert "pass 1: rejected" in python("-m", "loop_runner", "log", data["run"])
+
+
+def test_every_type_begins_and_rehearses_with_nothing_but_the_installed_copy(python):
+    for each in json.loads(python("-m", "loop_runner", "init", "--list", "--json"))["types"]:
+        name = each["name"]
+        python("-m", "loop_runner", "init", name, name)
+        run_it = [
+            "-m",
+            "loop_runner",
+            "run",
+            f"{name}/task.yaml",
+            "--model",
+            "script:rehearsal.yaml",
+            "--json",
+        ]
+        assert json.loads(python(*run_it))["status"] == "verified"
 
 
 def test_the_command_is_installed_with_it(installed, tmp_path):

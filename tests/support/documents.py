@@ -141,7 +141,7 @@ def _run(command: str, folder: Path, exit_code: int = 0) -> str:
         check=False,
     )
     assert result.returncode == exit_code, f"{command}\n{result.stdout}{result.stderr}"
-    return result.stdout
+    return result.stdout.replace(f"{folder}/", "")  # a reader's folder is another one
 
 
 @contextmanager
