@@ -75,6 +75,8 @@ def gate(folder, answer):
         ended = subprocess.run(program, input=answer, text=True, capture_output=True, check=False)
         return ended.stdout if ended.returncode else None
     spec = importlib.util.spec_from_file_location("check", folder / "check.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     inputs = [SimpleNamespace(name=path.name) for path in sorted((folder / "inputs").iterdir())]
