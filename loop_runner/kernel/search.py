@@ -2,7 +2,8 @@
 
 A model writes keywords or a whole question; the lines that answer it should come first. Texts are cut into
 segments of some ten thousand characters. Each query term is counted in every segment with C-speed
-string methods; the best segments are then looked at line by line.
+string methods, no further than its count matters; the best segments are then looked at line by line, and of
+those lines only the ones that can still be among the best are looked at closely.
 
 What a line scores, in short: the rarer a term (inverse document frequency), the more it counts; a term on
 the line counts whole, one within a few lines counts part, one in the text's *name* counts for all its
@@ -15,14 +16,15 @@ import re
 from bisect import bisect_right
 from collections import namedtuple
 from fnmatch import fnmatchcase
-from itertools import pairwise
+from heapq import heappush, heapreplace
+from itertools import islice, pairwise
 from math import log
 
 from loop_runner.kernel.texts import Texts, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
 SEGMENT_CHARS = 48_000
@@ -30,6 +32,11 @@ MAX_SHOWN_CHARS = 6000
 MAX_LINE_CHARS = 400
 _MAX_CACHED_CHARS = 256 * 1024 * 1024  # above this, lowered copies are made for each search anew
 _LOOKED_AT = 60  # segments that are scored line by line
+_COUNTED = 32  # more of one word in a segment says hardly more
+_SAMPLE = 200  # segments in which it is tried how common a term is
+_CANDIDATES = 600  # segments in which common terms, and those that weigh little, are counted
+_COMMON = 0.25  # of the segments
+_HEAVY = 0.5  # what a word of the query weighs at least; its parts and short forms weigh less
 _NEAR = 3  # lines
 _STOP_WORDS = frozenset(
     (  # noqa: SIM905 - a list of ninety quoted words is harder to read
@@ -141,7 +148,7 @@ def _likeness(line: str, text: str, copied: str) -> float:
 class _Term:
     """One word of the query: how it is matched and how much it weighs."""
 
-    __slots__ = ("counts", "idf", "pattern", "stem", "weight", "word")
+    __slots__ = ("counts", "idf", "share", "stem", "weight", "whole", "word")
 
     def __init__(self, word: str, weight: float, stem: str) -> None:
         self.word = word
@@ -151,21 +158,43 @@ class _Term:
         # regular expression engine can look for the literal itself.
         stem = re.escape(self.stem)
         ending = "" if self.stem.endswith("_") else r"(?:s|es|d|ed|ing)?(?![^\W_])"
-        self.pattern = rf"{stem}(?<![^\W_]{stem}){ending}"
+        self.whole = rf"{stem}(?<![^\W_]{stem}){ending}"
         self.idf = 0.0
-        self.counts: list[int] = []
+        self.share = 0.0  # of the segments that have it
+        self.counts: dict[int, int] = {}  # by the position of the segment; where it is not, it is not named
+
+    def count(self, texts: list[str], at: Sequence[int], shared_by: Sequence[int] | None = None) -> None:
+        """Count it in the ``texts`` at those positions. Its share is that of ``shared_by``, if given."""
+        find, stem = re.compile(self.whole).finditer, self.stem
+        self.counts = {
+            index: len(list(islice(find(texts[index]), _COUNTED))) for index in at if stem in texts[index]
+        }
+        if not any(self.counts.values()) and len(stem) >= 4 and len(at) == len(texts):
+            # Only inside other words: better than nothing.
+            self.counts = {index: min(texts[index].count(stem), _COUNTED) for index in self.counts}
+            self.weight *= 0.6
+        judged = at if shared_by is None else shared_by
+        having = sum(bool(self.counts.get(index)) for index in judged)
+        self.share = having / max(len(judged), 1)
+        self.idf = self.weight * log(1 + (len(texts) + 0.5) / (self.share * len(texts) + 0.5))
+
+    def add_to(self, scores: list[float]) -> None:
+        """Add what it says of each segment to the segments' ``scores``."""
+        for index, count in self.counts.items():
+            if count:
+                scores[index] += self.idf * (0.6 + 0.4 * count / (count + 4.0))
 
 
 class _Segment:
     """Some lines of one text."""
 
-    __slots__ = ("end", "first_line", "lowered", "name", "start")
+    __slots__ = ("end", "lowered", "name", "position", "start")
 
-    def __init__(self, name: str, start: int, end: int, first_line: int) -> None:
+    def __init__(self, name: str, position: int, start: int, end: int) -> None:
         self.name = name
+        self.position = position
         self.start = start
         self.end = end
-        self.first_line = first_line
         self.lowered: str | None = None
 
 
@@ -175,6 +204,7 @@ class SearchIndex:
     def __init__(self, texts: Texts | Mapping[str, str]) -> None:
         self._texts = texts
         self._segments: dict[str, list[_Segment]] = {}
+        self._first_lines: dict[str, list[int]] = {}
         self._cached_chars = 0
         self._names = {name: _Name(name) for name in texts}
 
@@ -227,10 +257,19 @@ class SearchIndex:
             segments = self._segments[name] = list(_cut_segments(name, self._texts[name]))
         return segments
 
+    def _first_line(self, segment: _Segment) -> int:
+        """The number of a segment's first line: as many line ends are counted as come before it."""
+        known = self._first_lines.setdefault(segment.name, [1])
+        for each in self._segments_of(segment.name)[len(known) - 1 : segment.position]:
+            # In narrow copies, line ends are counted in a fraction of the time.
+            text = each.lowered or self._texts[each.name][each.start : each.end]
+            known.append(known[-1] + text.count("\n"))
+        return known[segment.position]
+
     def _lowered(self, segment: _Segment) -> str:
         if segment.lowered is not None:
             return segment.lowered
-        lowered = self._texts[segment.name][segment.start : segment.end].lower()
+        lowered = lower(self._texts[segment.name][segment.start : segment.end])
         if self._cached_chars < _MAX_CACHED_CHARS:
             self._cached_chars += len(lowered)
             segment.lowered = lowered
@@ -244,28 +283,47 @@ class SearchIndex:
         self._count(asked.terms, segments)
         patterns = _LinePatterns(asked)
         scored: list[tuple[float, str, int]] = []
+        # A line that is shown keeps others from being shown that stand within its context, so no text can
+        # have a line among the results which is not among so many of its best.
+        best: dict[str, _Best] = {}
         for segment, said, prior in self._best_segments(asked, segments):
+            first_line = self._first_line(segment)
+            kept = best.setdefault(segment.name, _Best(max_results * (2 * context_lines + 1)))
             for score, line in _score_lines(
-                self._lowered(segment), patterns, said, self._names[segment.name].stem
+                self._lowered(segment), patterns, said, self._names[segment.name].stem, kept
             ):
-                scored.append((score * prior, segment.name, segment.first_line + line))
+                scored.append((score * prior, segment.name, first_line + line))
         scored.sort(key=lambda each: (-each[0], each[1], each[2]))
-        return self._hits(_spread(scored, max_results, context_lines), context_lines)
+        found = _spread(scored, max_results, context_lines)
+        return [self._hit(name, line, self._start_of(name, line), context_lines) for name, line in found]
 
     def _count(self, terms: list[_Term], segments: list[_Segment]) -> None:
-        """Count every term in every segment, and weigh it by how few segments have it."""
+        """Count the terms in the segments, and weigh each by how few segments have it.
+
+        Where there are many segments, common terms and light ones are counted only in those that the other
+        terms speak for: they would hardly bring another one to the front.
+        """
         lowered = [self._lowered(segment) for segment in segments]
+        everywhere = range(len(segments))
+        if len(segments) <= _SAMPLE + _CANDIDATES:
+            for term in terms:
+                term.count(lowered, everywhere)
+            return
+        sample = everywhere[:: len(segments) // _SAMPLE]
         for term in terms:
-            find = re.compile(term.pattern).findall
-            stem = term.stem
-            term.counts = [len(find(text)) if stem in text else 0 for text in lowered]
-            having = sum(map(bool, term.counts))
-            if not having and len(stem) >= 4:  # only inside other words: better than nothing
-                term.pattern = re.escape(stem)
-                term.counts = [text.count(stem) for text in lowered]
-                having = sum(map(bool, term.counts))
-                term.weight *= 0.6
-            term.idf = term.weight * log(1 + (len(segments) + 0.5) / (having + 0.5))
+            term.count(lowered, sample)
+        having = 0
+        scores = [0.0] * len(segments)
+        left = sorted(terms, key=lambda each: -each.idf)
+        for term in list(left):
+            if having < _CANDIDATES or (term.weight >= _HEAVY and term.share < _COMMON):
+                left.remove(term)
+                term.count(lowered, everywhere)
+                term.add_to(scores)
+                having = sum(map(bool, scores))
+        candidates = sorted(everywhere, key=lambda index: -scores[index])[:_CANDIDATES]
+        for term in left:
+            term.count(lowered, sorted({*candidates, *sample}), shared_by=sample)
 
     def _best_segments(
         self, query: _Query, segments: list[_Segment]
@@ -273,9 +331,7 @@ class SearchIndex:
         """The segments whose lines are worth a look, what their names say, how far they are trusted."""
         scores = [0.0] * len(segments)
         for term in query.terms:
-            for index, count in enumerate(term.counts):
-                if count:
-                    scores[index] += term.idf * (0.6 + 0.4 * count / (count + 4.0))
+            term.add_to(scores)
         for_tests = any(term.stem.startswith("test") for term in query.terms)
         said_by = {name: query.said_by_name(self._names[name]) for name in {each.name for each in segments}}
         priors = []
@@ -293,7 +349,7 @@ class SearchIndex:
     def _by_regex(
         self, pattern: re.Pattern[str], names: list[str], max_results: int, context_lines: int
     ) -> SearchHits:
-        found: list[tuple[str, int]] = []
+        found: list[tuple[str, int, int]] = []
         total = 0
         for name in names:
             text = self._texts[name]
@@ -303,38 +359,66 @@ class SearchIndex:
                 if len(found) < max_results:
                     seen_line += text.count("\n", seen_at, match.start())
                     seen_at = match.start()
-                    if not found or found[-1] != (name, seen_line):
-                        found.append((name, seen_line))
+                    if not found or found[-1][:2] != (name, seen_line):
+                        found.append((name, seen_line, text.rfind("\n", 0, seen_at) + 1))
         title = f"{total:,} matches; the first {len(found)} lines:" if total > len(found) else ""
         if not total:
             title = (
                 f"no match for the regular expression {pattern.pattern!r:.80}: "
                 "try plain keywords, without regex=True"
             )
-        return SearchHits(self._hits(found, context_lines), title)
+        return SearchHits([self._hit(*each, context_lines) for each in found], title)
 
     # ── hits ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _hits(self, found: Iterable[tuple[str, int]], context_lines: int) -> list[Hit]:
-        hits = []
-        for name, line in found:
-            segment = self._segment_at(name, line)
-            text = self._texts[name]
-            lines = text[segment.start : segment.end].split("\n")
-            if len(lines) > 1 and not lines[-1]:
-                lines.pop()  # the segment's last line ended there
-            index = min(line - segment.first_line, len(lines) - 1)
-            best = lines[index].rstrip("\r")
-            around = range(max(index - context_lines, 0), min(index + context_lines + 1, len(lines)))
-            passage = "\n".join(
-                f"{name}:{segment.first_line + each}: {_short(lines[each])}" for each in around
-            )
-            hits.append(Hit(name, line, best, passage))
-        return hits
+    def _start_of(self, name: str, line: int) -> int:
+        """Where a line begins that is in a segment whose number is known."""
+        known = self._first_lines[name]
+        position = bisect_right(known, line) - 1
+        start = self._segments_of(name)[position].start
+        for _ in range(line - known[position]):
+            start = self._texts[name].find("\n", start) + 1
+        return start
 
-    def _segment_at(self, name: str, line: int) -> _Segment:
-        segments = self._segments_of(name)
-        return segments[bisect_right([segment.first_line for segment in segments], line) - 1]
+    def _hit(self, name: str, line: int, start: int, context_lines: int) -> Hit:
+        text = self._texts[name]
+        if start == len(text) and line > 1:  # behind the end of the last line
+            start, line = text.rfind("\n", 0, start - 1) + 1, line - 1
+        first, first_line = start, line
+        while first and line - first_line < context_lines:
+            first, first_line = text.rfind("\n", 0, first - 1) + 1, first_line - 1
+        end = start
+        for _ in range(context_lines + 1):
+            end = text.find("\n", end) + 1 or len(text) + 1
+            if end >= len(text):
+                break
+        lines = text[first : end - 1].split("\n")
+        passage = "\n".join(
+            f"{name}:{number}: {_short(each)}" for number, each in enumerate(lines, first_line)
+        )
+        return Hit(name, line, lines[line - first_line].rstrip("\r"), passage)
+
+
+def lower(text: str) -> str:
+    """``text.lower()``, in half of the time where few characters are not ASCII."""
+    if text.isascii():
+        return text.lower()
+    data = text.encode("utf-8", "surrogatepass")
+    rare = data.translate(None, _ASCII)
+    if len(rare) * 8 > len(data):
+        return text.lower()
+    data = data.lower()
+    for letter in set(rare.decode("utf-8", "surrogatepass")):
+        if letter == "Σ":  # its small form hangs on what follows
+            return text.lower()
+        if (small := letter.lower()) != letter:
+            data = data.replace(
+                letter.encode("utf-8", "surrogatepass"), small.encode("utf-8", "surrogatepass")
+            )
+    return data.decode("utf-8", "surrogatepass")
+
+
+_ASCII = bytes(range(128))
 
 
 def _short(line: str) -> str:
@@ -350,18 +434,18 @@ def _nothing(query: str, texts: int) -> str:
 
 
 def _cut_segments(name: str, text: str) -> Iterator[_Segment]:
-    start, line = 0, 1
+    start, position = 0, -1
     while True:
+        position += 1
         end = start + SEGMENT_CHARS
         if end < len(text):
             at = text.rfind("\n", start, end) + 1 or text.find("\n", end) + 1
             end = at or len(text)
         else:
             end = len(text)
-        yield _Segment(name, start, end, line)
+        yield _Segment(name, position, start, end)
         if end >= len(text):
             return
-        line += text.count("\n", start, end)
         start = end
 
 
@@ -470,7 +554,7 @@ class _LinePatterns:
     """The query's terms, compiled once for looking at lines."""
 
     def __init__(self, query: _Query) -> None:
-        self.terms = [(term, re.compile(re.escape(term.stem))) for term in query.terms if term.idf > 0]
+        self.terms = [(term, re.compile(term.whole)) for term in query.terms if term.idf > 0]
         any_word = "|".join(
             re.escape(term.stem) for term in sorted(query.terms, key=lambda each: -len(each.stem))
         )
@@ -486,45 +570,36 @@ class _LinePatterns:
         ]
 
 
-_ENDING = re.compile(r"(?:s|es|d|ed|ing)?(?![^\W_])")
-_LINE = re.compile(r"^([ \t]*)\S", re.MULTILINE)
-
-
 class _Lines:
     """One segment's lines and which terms stand on each, how surely (1: as a word; less: inside another)."""
 
     def __init__(self, lowered: str, patterns: _LinePatterns) -> None:
-        self.text = lowered
-        self.starts = [0]
-        for part in lowered.split("\n"):
-            self.starts.append(self.starts[-1] + len(part) + 1)
+        self._lines = lowered.split("\n")
         self.terms: dict[int, dict[_Term, float]] = {}
-        for term, pattern in patterns.terms:
-            self._find(term, pattern)
-        self._above = self._enclosing() if self.terms else {}
+        self.present = {term for term, whole in patterns.terms if self._find(term, whole)}
+        self._above: dict[int, tuple[int, ...]] | None = None
 
     def line(self, index: int) -> str:
-        return self.text[self.starts[index] : self.starts[index + 1] - 1]
+        return self._lines[index]
 
-    def _find(self, term: _Term, pattern: re.Pattern[str]) -> None:
-        text, starts, inside = self.text, self.starts, 0.5 if len(term.stem) >= 4 else 0.0
-        for match in pattern.finditer(text):
-            at = match.start()
-            is_word = (not at or not text[at - 1].isalnum()) and _ENDING.match(text, match.end())
-            sure = 1.0 if is_word else inside
+    def _find(self, term: _Term, whole: re.Pattern[str]) -> bool:
+        stem, inside, terms = term.stem, 0.5 if len(term.stem) >= 4 else 0.0, self.terms
+        having = [index for index, line in enumerate(self._lines) if stem in line]
+        for index in having:
+            sure = 1.0 if whole.search(self._lines[index]) else inside
             if sure:
-                here = self.terms.setdefault(bisect_right(starts, at) - 1, {})
-                here[term] = max(here.get(term, 0.0), sure)
+                terms.setdefault(index, {})[term] = sure
+        return bool(having)
 
     def _enclosing(self) -> dict[int, tuple[int, ...]]:
         """Line with terms → the lines with terms under which it is indented."""
         above: dict[int, tuple[int, ...]] = {}
         stack: list[tuple[int, int]] = []
-        index = 0
-        for match in _LINE.finditer(self.text):
-            start, indent = match.start(), len(match[1])
-            while self.starts[index + 1] <= start:
-                index += 1
+        for index, line in enumerate(self._lines):
+            code = line.lstrip(" \t")
+            if not code or code.isspace():
+                continue
+            indent = len(line) - len(code)
             while stack and stack[-1][0] >= indent:
                 stack.pop()
             if index in self.terms:
@@ -535,35 +610,62 @@ class _Lines:
     def near(self, index: int) -> dict[_Term, float]:
         """Terms around line ``index`` and on the lines that it is indented under, with their share."""
         near: dict[_Term, float] = {}
+        if self._above is None:
+            self._above = self._enclosing()
         for distance in range(1, _NEAR + 1):
             for other in (index - distance, index + distance):
                 for term, sure in self.terms.get(other, _NONE).items():
                     near[term] = max(near.get(term, 0.0), sure * (0.45 - 0.1 * distance))
         for other in self._above.get(index, ()):
             for term, sure in self.terms[other].items():
-                near[term] = max(near.get(term, 0.0), sure * 0.4)
+                near[term] = max(near.get(term, 0.0), sure * _NEAR_SHARE)
         return near
 
 
 _NONE: dict[_Term, float] = {}
+_NEAR_SHARE = 0.4  # what a term near a line counts at most, of what it counts on the line
+
+
+class _Best:
+    """The best scores so far of one text's lines, so many of them."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._scores: list[float] = []  # a heap
+
+    def takes(self, score: float) -> bool:
+        """Whether ``score`` would be among them."""
+        return len(self._scores) < self._count or score > self._scores[0] + 1e-9
+
+    def add(self, score: float) -> None:
+        if len(self._scores) < self._count:
+            heappush(self._scores, score)
+        elif score > self._scores[0]:
+            heapreplace(self._scores, score)
 
 
 def _score_lines(
-    lowered: str, patterns: _LinePatterns, said: dict[str, float], text_stem: str
+    lowered: str, patterns: _LinePatterns, said: dict[str, float], text_stem: str, best: _Best
 ) -> Iterator[tuple[float, int]]:
-    """(score, line index) of every line of a segment that holds a term."""
+    """(score, line index) of the lines of a segment that hold a term and may be among the ``best``."""
     lines = _Lines(lowered, patterns)
     # What the name of the text says already counts for all its lines, and little on the line itself.
     rest = {term: term.idf * (1.0 - said.get(term.word, 0.0)) for term, _ in patterns.terms}
     from_name = sum(term.idf * said.get(term.word, 0.0) for term, _ in patterns.terms)
+    all_present = sum(rest[term] for term in lines.present)
     for index, here in lines.terms.items():
-        own = sum(rest[term] * sure for term, sure in here.items())
-        around = sum(rest[term] * share for term, share in lines.near(index).items() if term not in here)
         line = lines.line(index)
-        score = own + around + _form_bonus(line, here, patterns, rest, text_stem)
+        score = sum(rest[term] * sure for term, sure in here.items())
+        score += _form_bonus(line, here, patterns, rest, text_stem)
+        most_near = _NEAR_SHARE * (all_present - sum(rest[term] for term in here))
+        if not best.takes(score + most_near + 1.25 * from_name):
+            continue
+        score += sum(rest[term] * share for term, share in lines.near(index).items() if term not in here)
         if line.lstrip().startswith(("import ", "from ")):
             score *= 0.5
-        yield score + 1.25 * from_name, index
+        score += 1.25 * from_name
+        best.add(score)
+        yield score, index
 
 
 def _form_bonus(
@@ -578,6 +680,8 @@ def _form_bonus(
     if defined:
         return bonus + _named_weight(defined[1], here, rest, text_stem)
     best = 0.0
+    if "=" not in line and ":" not in line:
+        return bonus
     for match in patterns.assigns.finditer(line):
         name, value = match[1] or match[3], match[2] or match[4]
         weight = _named_weight(name, here, rest, text_stem)

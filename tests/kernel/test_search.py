@@ -5,8 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from loop_runner.kernel.search import SearchHits, SearchIndex
+from loop_runner.kernel.search import SEGMENT_CHARS, SearchHits, SearchIndex, lower
 from loop_runner.kernel.texts import Texts
 
 # What a person asks, in keywords and whole sentences; the text that answers; what a first hit must show.
@@ -97,6 +99,45 @@ def test_every_line_number_is_the_lines_own_across_segments():
     (hit,) = find(index(big="\n".join(lines)), "treasure")
     assert hit.line == 3211
     assert hit.text == lines[3210]
+
+
+@pytest.fixture(scope="module")
+def many_segments():
+    """A text in a thousand segments, most lines of which hold the same words."""
+    lines = ["the committee met and took note of the usual report"] * 1_000_000
+    lines[700_000] = "the committee met and appointed Zamenhof"
+    lines[900_000] = "the report of Zamenhof to the committee: none"
+    return SearchIndex({"minutes": "\n".join(lines)})
+
+
+def test_a_rare_word_is_found_in_a_thousand_segments_and_common_ones_say_which_of_its_lines(many_segments):
+    assert len(many_segments._segments_of("minutes")) > 1000
+    assert find(many_segments, "which report did Zamenhof give to the committee?")[0].line == 900_001
+    assert find(many_segments, "whom was appointed when the committee met, Zamenhof?")[0].line == 700_001
+
+
+def test_words_that_stand_on_every_line_are_found_without_a_look_at_every_line(many_segments):
+    began = time.monotonic()
+    hits = find(many_segments, "usual report zebra", context_lines=0)
+    assert [hit.line for hit in hits] == list(range(1, 9))
+    assert time.monotonic() - began < 10  # bench/ has the number
+
+
+LETTERS = st.sampled_from("abÄäẞßÉİΣςжЖ \n“A\ud800")
+
+
+@given(st.text(LETTERS) | st.text().map(lambda text: "plain " * 20 + text))
+def test_lowering_is_what_python_calls_lowering(text):
+    assert lower(text) == text.lower()
+
+
+def test_context_lines_go_on_where_a_segment_ends():
+    lines = [f"line {number} {'pad ' * 30}" for number in range(3000)]
+    text = "\n".join(lines)
+    at = text.count("\n", 0, text.rfind("\n", 0, SEGMENT_CHARS)) + 1  # the first line of the second segment
+    (hit,) = find(index(big=text), f"^line {at} ", regex=True, context_lines=3)
+    assert hit.passage.split("\n") == [f"big:{n + 1}: {lines[n]}" for n in range(at - 3, at + 4)]
+    assert find(index(big=text), f"line {at}", context_lines=3)[0].passage == hit.passage
 
 
 def test_rarer_words_count_more_and_common_ones_are_not_needed():
