@@ -26,6 +26,7 @@ from loop_runner.hooks import external as hooks
 from loop_runner.hooks.agent import NoKernel
 from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel.kernel import Kernel
+from loop_runner.kernel.offered import offered
 from loop_runner.loop import Gates, Loop, Models, PassFiles
 from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter
@@ -44,6 +45,8 @@ from loop_runner.workspace.workspace import Workspace
 
 _SHOWN_SKIPPED = 20
 _EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
+# The helpers that a child session is told of; the others are there too.
+_OF_CHILDREN = ("search_text", "outline", "read", "chunks", "rows", "llm_query", "llm_batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +442,7 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates) -> str:
         requirements=_requirements(task),
         history=task.history,
         has_tool=task.code_as == "tool",
+        helpers=offered(),
     )
 
 
@@ -493,6 +497,7 @@ def _child_system_prompt(task: Task, templates: Templates) -> str:
     sizes = profile(_profile_name(task, task.sub_model or task.model or ""))
     return templates.render(
         "system_child",
+        helpers=offered(_OF_CHILDREN, briefly=True),
         max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
     )

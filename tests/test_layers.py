@@ -113,6 +113,7 @@ KERNEL_HOST = {
     "kernel_process",
     "launch",
     "lm_handler",
+    "offered",
     "replays",
     "report",
     "sandbox",

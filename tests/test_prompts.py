@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from loop_runner import prompts, resources
 from loop_runner.config import History
 from loop_runner.errors import ConfigError
+from loop_runner.kernel.offered import offered
 from loop_runner.prompts import Templates
 from loop_runner.task_types import TYPES
 
@@ -67,6 +68,7 @@ SYSTEM = {
     "requirements": "- it is right",
     "history": History(),
     "has_tool": False,
+    "helpers": offered(),
 }
 
 

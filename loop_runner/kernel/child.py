@@ -98,7 +98,10 @@ class _Kernel:
         context = read_text(files[0][1]) if start["single"] and not start["is_trial"] else Texts(files)
         self._answer = AnswerBox(self._namespace, start["answer"]["content"], start["answer"]["extra"])
         models = LmClient(lm_fd)
-        self._helpers = Helpers(self._namespace, context, files[0][0] if files else "", self._answer, models)
+        self._places: dict[str, list[tuple[int, str]]] = start["places"]
+        self._helpers = Helpers(
+            self._namespace, context, files[0][0] if files else "", self._answer, models, self._places
+        )
         self._runner = CellRunner(
             self._namespace, self._helpers, self._answer, models, start["max_output_chars"]
         )
@@ -192,7 +195,9 @@ class _Kernel:
     def _read_single(self) -> None:
         """Put the one text in the place of the mapping that stood for it."""
         name, path, _ = self._files[0]
-        self._helpers = Helpers(self._namespace, read_text(path), name, self._answer, self._models)
+        self._helpers = Helpers(
+            self._namespace, read_text(path), name, self._answer, self._models, self._places
+        )
         self._namespace.update(self._helpers.protected)
 
     def _plan(self, request: Mapping[str, Any], out: int) -> None:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MAX_QUOTE_CHARS = 300
-_PREFIX = re.compile(r"^(?P<name>[^\n]{1,300}?):(?P<line>\d+):\s?")
+_PREFIXES = (
+    re.compile(r"^(?P<name>[^\n]{1,300}?):(?P<line>\d+):\s?"),
+    re.compile(r"^(?P<name>[^\n]{1,300}?):(?P<place>[^:\n]{1,60}):\s?"),  # "contract.pdf:page 12: text"
+)
 
 
 def find_citation(texts: Mapping[str, str], quote: str, name: str | None) -> str:
@@ -27,10 +30,10 @@ def find_citation(texts: Mapping[str, str], quote: str, name: str | None) -> str
         raise ValueError("cite needs the text of a line, copied from the input")
     hint = None
     for line in lines:
-        prefix = _PREFIX.match(line)
-        if prefix and prefix["name"] in texts:
-            hint = (prefix["name"], int(prefix["line"]))
-        wanted = line[prefix.end() :] if hint and prefix else line
+        prefix = _prefix(texts, line)
+        if prefix:
+            hint = (prefix["name"], int(prefix.groupdict().get("line", 0)))
+        wanted = line[prefix.end() :] if prefix else line
         place = _find(texts, wanted.strip(), name, hint)
         if place is not None:
             return _citation(texts, *place, wanted.strip())
@@ -38,6 +41,12 @@ def find_citation(texts: Mapping[str, str], quote: str, name: str | None) -> str
         f"this text stands in none of the inputs: {lines[0].strip()!r:.120}; "
         "copy one line exactly, as search_text shows it"
     )
+
+
+def _prefix(texts: Mapping[str, str], line: str) -> re.Match[str] | None:
+    """The name and line, or place, that a quote begins with, if there is such a text."""
+    found = (pattern.match(line) for pattern in _PREFIXES)
+    return next((match for match in found if match and match["name"] in texts), None)
 
 
 def _bare(line: str) -> str:

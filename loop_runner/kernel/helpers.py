@@ -11,16 +11,35 @@ from loop_runner.kernel.texts import Texts, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from loop_runner.kernel.answer_box import AnswerBox
     from loop_runner.kernel.lm_client import LmClient
+    from loop_runner.kernel.reading import Outline, Passage, Rows
     from loop_runner.kernel.search import SearchHits, SearchIndex
 
 _ROWS = 200
 _MAX_TEXTS = 10_000  # of one child session; the host takes no more
 _MAX_NAME_CHARS = 1000
+# What the system prompt tells of, in its order, in the words of the docstrings below (``offered``).
+OFFERED = (
+    "search_text",
+    "outline",
+    "read",
+    "chunks",
+    "rows",
+    "cite",
+    "llm_query",
+    "llm_batch",
+    "rlm_query",
+    "rlm_batch",
+    "budget",
+    "SHOW_VARS",
+    "FINAL",
+    "FINAL_VAR",
+)
+ALSO_CALLED = {"llm_query_batched": "llm_batch"}  # other names that models know
 
 
 class Helpers:
@@ -33,31 +52,19 @@ class Helpers:
         single_name: str,
         answer: AnswerBox,
         models: LmClient,
+        places: Mapping[str, Sequence[tuple[int, str]]] | None = None,
     ) -> None:
+        """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages."""
         self._namespace = namespace
         self._context = context
         self._single_name = single_name
         self._answer = answer
         self._models = models
+        self._places = places or {}
         self._index: SearchIndex | None = None
         self.protected: dict[str, Any] = {"context": context, "input_data": context, "LLMError": LLMError}
-        self.protected |= {
-            name: getattr(self, name)
-            for name in (
-                "search_text",
-                "chunks",
-                "cite",
-                "llm_query",
-                "llm_batch",
-                "rlm_query",
-                "rlm_batch",
-                "budget",
-                "FINAL",
-                "FINAL_VAR",
-                "SHOW_VARS",
-            )
-        }
-        self.protected["llm_query_batched"] = self.protected["llm_batch"]
+        self.protected |= {name: getattr(self, name) for name in OFFERED}
+        self.protected |= {other: self.protected[name] for other, name in ALSO_CALLED.items()}
 
     # ── sub-models ──────────────────────────────────────────────────────────────────────────────────
 
@@ -69,9 +76,10 @@ class Helpers:
         schema: dict[str, Any] | None = None,
         model: str | None = None,
     ) -> Any:
-        """Ask the sub-model, which sees only `prompt` (after `context`, when given). Returns its reply.
+        """Ask a sub-model, which sees only `context` (a text, or a dict of texts) and then `prompt`.
 
-        The reply is text; with `schema` (JSON Schema) it is Python data that fits it. Raises LLMError.
+        The reply is text: ask for a short one. With `schema` (JSON Schema) it is Python data that fits it.
+        Raises LLMError.
         """
         reply = self._replies([prompt], context, schema, model)[0]
         if isinstance(reply, LLMError):
@@ -86,7 +94,7 @@ class Helpers:
         schema: dict[str, Any] | None = None,
         model: str | None = None,
     ) -> list[Any]:
-        """Ask many prompts at once, each as `llm_query` does. Returns the replies in the same order.
+        """Ask many prompts at once, each as `llm_query` does; the replies come in the same order.
 
         In the place of a call that failed is an LLMError: it is falsy, and str() of it says why.
         """
@@ -99,8 +107,8 @@ class Helpers:
     def rlm_query(self, question: str, data: Any = "", *, model: str | None = None) -> str:
         """Have a child session answer `question` about `data`: it writes code in a REPL of its own.
 
-        `data` (a text, or a dict or list of texts) is its `context`. For work that needs several steps; a
-        single look at a text is `llm_query`. Raises LLMError.
+        `data` (a text, or a dict or list of texts) is its `context`; its answer is text. Dearer than
+        `llm_query`: for a part that itself needs code or several steps. Raises LLMError.
         """
         answer = self._delegated([(question, data)], model)[0]
         if isinstance(answer, LLMError):
@@ -108,7 +116,7 @@ class Helpers:
         return str(answer)
 
     def rlm_batch(self, tasks: Iterable[tuple[str, Any]], *, model: str | None = None) -> list[Any]:
-        """Run `rlm_query` for many (question, data) pairs at once. Returns as `llm_batch` does."""
+        """Run `rlm_query` for many (question, data) pairs at once; results as those of `llm_batch`."""
         pairs = list(tasks)
         if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
             raise TypeError("rlm_batch takes a list of (question, data) pairs")
@@ -117,9 +125,9 @@ class Helpers:
         return answers
 
     def budget(self) -> dict[str, Any]:
-        """What is left: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, depth.
+        """What is left of the run's limits, as a dict; None where there is no limit.
 
-        None where there is no limit.
+        Keys: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, depth.
         """
         return _data(self._models.left())  # type: ignore[no-any-return]
 
@@ -180,28 +188,100 @@ class Helpers:
         """Search all texts by keywords, best passages first; print() the result to read it.
 
         Each hit has `.name`, `.line`, `.text` (the best line) and `.passage` (lines as `name:line: text`).
-        `names` limits the search to some texts; `regex=True` takes `query` as a regular expression.
+        `names` limits the search to some texts (patterns such as `*.md` too); `regex=True` takes `query` as a
+        regular expression, with `context_lines` around each line that matches.
         """
         from loop_runner.kernel.search import SearchIndex
 
         if self._index is None:
-            self._index = SearchIndex(self.texts())
+            self._index = SearchIndex(self.texts(), self._place_of)
         return self._index.search(_text(query), names, max_results, context_lines, regex=regex)
 
-    def chunks(self, text_or_name: str, size: int = 20_000, overlap: int = 0) -> list[str]:
-        """Cut a text (or the text of that name) into pieces of at most `size` characters, between lines."""
-        from loop_runner.kernel.search import cut_chunks
+    def outline(self, name: str | None = None) -> Outline:
+        """The parts of the text `name` with their line numbers; print() it to read it.
 
-        text = _text(text_or_name)
-        if "\n" not in text and isinstance(self._context, Texts) and text in self._context:
-            text = self._context[text]
-        return cut_chunks(text, size, overlap)
+        Headings, functions and classes, pages or sheets, keys of JSON, columns of a table. Each part has
+        `.line`, `.level` and `.text`.
+        """
+        from loop_runner.kernel import reading
+
+        name, text = self._named(name)
+        return reading.outline(name, text, self._places.get(name, ()))
+
+    def read(self, name: str | None = None, start: int | str = 1, end: int | None = None) -> Passage:
+        """Lines `start` to `end` of the text `name`, each as `name:line: text`; without `end`, 200 lines.
+
+        `start` may be a place that `outline` shows, such as "page 12": then all lines of it. A negative
+        `start` counts from the end.
+        """
+        from loop_runner.kernel import reading
+
+        name, text = self._named(name)
+        return reading.read(name, text, start, end, self._places.get(name, ()))
+
+    def chunks(
+        self, text_or_name: str, size: int = 20_000, overlap: int = 0, *, by: str = "size"
+    ) -> list[str]:
+        """Cut a text (or the text of that name) into pieces of at most `size` characters, between lines.
+
+        `by="heading"` or `"function"` begins a piece at each of them; `by="row"` keeps the rows of a table
+        whole and repeats the one that names the columns.
+        """
+        from loop_runner.kernel import reading
+
+        text, name = _text(text_or_name), ""
+        if "\n" not in text and text in self.texts():
+            name, text = text, self.texts()[text]
+        elif by != "size":
+            name = next((each for each, known in self._known_texts().items() if known is text_or_name), "")
+        if by == "size":
+            return reading.cut_chunks(text, size, overlap)
+        if overlap:
+            raise ValueError("chunks overlap only with by='size'")
+        return reading.cut_by(by, name, text, size)
+
+    def rows(self, name: str | None = None) -> Rows:
+        """The rows of a CSV, TSV, JSONL or JSON text as dicts; each also has `.line`, its line number.
+
+        A CSV column is numbers if all of it is, else text; an empty number is None. `.columns` has the names,
+        `.skipped` the lines that are no row.
+        """
+        from loop_runner.kernel import reading
+
+        name, text = self._named(name)
+        table = reading.rows(name, text)
+        if table.skipped:
+            (line, why), count = table.skipped[0], len(table.skipped)
+            print(f"rows: {count:,} left out, the first at {name}:{line} ({why}); see .skipped")  # noqa: T201
+        return table
 
     def cite(self, quote: str, name: str | None = None) -> str:
         """Find `quote` in the texts; returns the citation line `> name:line: text of that line`."""
         from loop_runner.kernel.citing import find_citation
 
         return find_citation(self.texts(), _text(quote), name)
+
+    def _named(self, name: object) -> tuple[str, str]:
+        """(name, text) of the text that ``name`` means; the only one needs no name."""
+        texts = self.texts()
+        if name is None and len(texts) == 1:
+            name = next(iter(texts))
+        if isinstance(name, str) and name not in texts:
+            ends = [each for each in texts if each.endswith("/" + name)]
+            name = ends[0] if len(ends) == 1 else name
+        if not isinstance(name, str) or name not in texts:
+            close = did_you_mean(name, texts) if isinstance(name, str) else ""
+            raise ValueError(f"no text is named {name!r:.80}{close}; the names are in `context`")
+        return name, texts[name]
+
+    def _known_texts(self) -> Mapping[str, str]:
+        """Those that were read so far."""
+        return self._context.cached() if isinstance(self._context, Texts) else self.texts()
+
+    def _place_of(self, name: str, line: int) -> str:
+        from loop_runner.kernel.reading import place_of
+
+        return place_of(self._places.get(name, ()), line)
 
     def texts(self) -> Texts | dict[str, str]:
         """All texts by name, also when ``context`` is a single one."""

@@ -450,6 +450,11 @@ class Kernel:
         return {
             "type": "start",
             "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
+            "places": {
+                text.name: text.origin.places
+                for text in self._inputs.texts
+                if text.origin and text.origin.places
+            },
             "single": self._inputs.is_single and len(self._inputs.texts) == 1,
             "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},

@@ -24,7 +24,7 @@ from loop_runner.kernel.texts import Texts, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
 SEGMENT_CHARS = 48_000
@@ -76,8 +76,11 @@ _CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _QUOTED = re.compile(r"[\"'`]([^\"'`]{2,80})[\"'`]")
 
 
-class Hit(namedtuple("Hit", "name line text passage")):  # noqa: PYI024 - no ``typing`` in the kernel
-    """One passage: its text's name, the best line's number (from 1) and text, and the lines around it."""
+class Hit(namedtuple("Hit", "name line text passage place", defaults=("",))):  # noqa: PYI024 - no ``typing``
+    """One passage: its text's name, the best line's number (from 1) and text, and the lines around it.
+
+    ``place`` is where the line stands in what the text was converted from, such as "page 12", or "".
+    """
 
     __slots__ = ()
 
@@ -102,11 +105,12 @@ class SearchHits(list):  # type: ignore[type-arg]
     def __str__(self) -> str:
         parts, room = [self.title] if self.title else [], MAX_SHOWN_CHARS
         for shown, hit in enumerate(self):
-            room -= len(hit.passage) + 4
+            passage = f"({hit.place})\n{hit.passage}" if hit.place else hit.passage
+            room -= len(passage) + 4
             if room < 0 and shown:
                 parts.append(f"… {len(self) - shown} more: print them with print(hits[{shown}:])")
                 break
-            parts.append(hit.passage)
+            parts.append(passage)
         return "\n--\n".join(parts)
 
     __repr__ = __str__
@@ -201,8 +205,12 @@ class _Segment:
 class SearchIndex:
     """Searches ``texts``; what it learns about them is kept for the next search."""
 
-    def __init__(self, texts: Texts | Mapping[str, str]) -> None:
+    def __init__(
+        self, texts: Texts | Mapping[str, str], place_of: Callable[[str, int], str] | None = None
+    ) -> None:
+        """``place_of``: the place that a line of a text comes from, or ""."""
         self._texts = texts
+        self._place_of = place_of or (lambda _name, _line: "")
         self._segments: dict[str, list[_Segment]] = {}
         self._first_lines: dict[str, list[int]] = {}
         self._cached_chars = 0
@@ -396,7 +404,8 @@ class SearchIndex:
         passage = "\n".join(
             f"{name}:{number}: {_short(each)}" for number, each in enumerate(lines, first_line)
         )
-        return Hit(name, line, lines[line - first_line].rstrip("\r"), passage)
+        best = lines[line - first_line].rstrip("\r")
+        return Hit(name, line, best, passage, self._place_of(name, line))
 
 
 def lower(text: str) -> str:
@@ -730,26 +739,3 @@ def _spread(scored: list[tuple[float, str, int]], max_results: int, distance: in
         if len(chosen) == max_results:
             break
     return (chosen + late)[:max_results]
-
-
-# ── chunks ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def cut_chunks(text: str, size: int, overlap: int) -> list[str]:
-    """``text`` in pieces of at most ``size`` characters, cut between lines where a line ends in time.
-
-    Without ``overlap`` the pieces joined are the text; with it, each begins up to so many characters early.
-    """
-    if size < 1 or not 0 <= overlap < size:
-        raise ValueError("chunks needs size >= 1 and 0 <= overlap < size")
-    pieces, start = [], 0
-    while start < len(text):
-        end = min(start + size, len(text))
-        if end < len(text):
-            end = text.rfind("\n", start + overlap, end) + 1 or end
-        pieces.append(text[start:end])
-        if end == len(text):
-            break
-        back = max(end - overlap, start + 1)
-        start = end if not overlap else (text.find("\n", back - 1, end - 1) + 1 or back)
-    return pieces

@@ -114,6 +114,7 @@ def test_cite_prefers_the_named_text_and_the_whole_line(start, inputs_of):
     assert kernel.value("cite('port = 25')") == "> a.txt:2: port = 25"
     assert kernel.value("cite('port = 25', 'b.txt')") == "> b.txt:1: port = 25"
     assert kernel.value("cite('b.txt:1: port = 25')") == "> b.txt:1: port = 25"
+    assert kernel.value("cite('> b.txt:page 1: port = 25')") == "> b.txt:1: port = 25"
     assert "did you mean" in kernel.run("cite('port', 'c.txt')").error
     assert kernel.run("cite('port = 26')").error.startswith("ValueError")
 

@@ -1,0 +1,39 @@
+"""What the system prompt says of the helpers: their signatures and docstrings, word for word. On the host.
+
+The helpers run inside the kernel process; here they are only looked at, never called. So a helper that is not
+documented is not offered, and one that changes changes what is said of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+from loop_runner.kernel.helpers import ALSO_CALLED, OFFERED, Helpers
+
+
+def offered(names: Sequence[str] = OFFERED, *, briefly: bool = False) -> tuple[str, ...]:
+    """A line for each helper: its call and its docstring; ``briefly``: the docstring's first sentence."""
+    return tuple(f"`{_call(name)}`{_other_names(name)}: {_said(name, briefly=briefly)}" for name in names)
+
+
+def _call(name: str) -> str:
+    """The helper's name and parameters, without types: they say little to a model and cost tokens."""
+    _, *parameters = inspect.signature(getattr(Helpers, name)).parameters.values()
+    shown: list[str] = []
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:
+            shown.append("*")
+        default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+        shown.append(f"{parameter.name}{default}")
+    return f"{name}({', '.join(shown)})"
+
+
+def _other_names(name: str) -> str:
+    others = [other for other, meant in ALSO_CALLED.items() if meant == name]
+    return f" (also `{'`, `'.join(others)}`)" if others else ""
+
+
+def _said(name: str, *, briefly: bool) -> str:
+    first, _, rest = inspect.cleandoc(getattr(Helpers, name).__doc__).partition("\n\n")
+    return " ".join((first if briefly else f"{first} {rest}").split())

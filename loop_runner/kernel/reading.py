@@ -1,0 +1,388 @@
+"""What a model reads a text with: lines by number, outline, pieces, rows. Runs inside the kernel process.
+
+What is returned prints as a person would want to read it, each line as ``name:line: text``, the form of a
+citation; and is still a plain ``str``, ``list`` or ``dict`` to code. Relies on ``structure`` for what a text
+is made of.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from bisect import bisect_right
+
+from loop_runner.kernel import structure
+from loop_runner.kernel.structure import Mark
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+MAX_SHOWN_CHARS = 6000
+_LINES = 200  # of a reading whose end is not given
+_MAX_LINE_CHARS = 2000
+_SHOWN_ROWS = 20
+_DELIMITERS = ",;\t|"
+
+
+class Passage(str):
+    """Lines as they are read: prints as its text also where Python would show a text's ``repr``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str.__str__(self)
+
+
+class Outline(list):  # type: ignore[type-arg]
+    """The parts of a text in order: each has ``line``, ``level`` (from 1) and ``text``."""
+
+    def __init__(self, name: str, marks: Iterable[Mark] = ()) -> None:
+        super().__init__(marks)
+        self.name = name
+
+    def __getitem__(self, key: Any) -> Any:
+        found = list.__getitem__(self, key)
+        return Outline(self.name, found) if isinstance(key, slice) else found
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Outline, (self.name, list(self))
+
+    def __str__(self) -> str:
+        parts, room = [], MAX_SHOWN_CHARS
+        for shown, mark in enumerate(self):
+            parts.append(f"{self.name}:{mark.line}: {'  ' * (mark.level - 1)}{mark.text}")
+            room -= len(parts[-1]) + 1
+            if room < 0 and shown + 1 < len(self):
+                rest = f"print(outline({self.name!r})[{shown + 1}:])"
+                parts.append(f"… {len(self) - shown - 1:,} more: print them with {rest}")
+                break
+        return (
+            "\n".join(parts)
+            or f"{self.name}: nothing in it looks like a heading; read it with read() or chunks()"
+        )
+
+    __repr__ = __str__
+
+
+class Row(dict):  # type: ignore[type-arg]
+    """One row of a table, value by column; ``line`` is where it begins in the text, counted from 1."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, values: Mapping[str, Any], line: int) -> None:
+        super().__init__(values)
+        self.line = line
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Row, (dict(self), self.line)
+
+
+class Rows(list):  # type: ignore[type-arg]
+    """The rows in order; ``columns`` are their names, ``skipped`` what was no row, as (line, why)."""
+
+    def __init__(self, rows: Iterable[Row], name: str, skipped: Iterable[tuple[int, str]] = ()) -> None:
+        super().__init__(rows)
+        self.name = name
+        self.skipped = list(skipped)
+
+    @property
+    def columns(self) -> list[str]:
+        """The keys of all rows, in the order in which they come."""
+        return list(dict.fromkeys(column for row in self for column in row))
+
+    def __getitem__(self, key: Any) -> Any:
+        found = list.__getitem__(self, key)
+        return Rows(found, self.name) if isinstance(key, slice) else found
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Rows, (list(self), self.name, self.skipped)
+
+    def __str__(self) -> str:
+        shown = [f"{self.name}:{row.line}: {str(dict(row))[:300]}" for row in self[:_SHOWN_ROWS]]
+        if len(self) > _SHOWN_ROWS:
+            shown.append(f"… {len(self) - _SHOWN_ROWS:,} more rows")
+        return "\n".join(shown) or f"{self.name}: no rows"
+
+    __repr__ = __str__
+
+
+# ── lines ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read(
+    name: str, text: str, start: int | str, end: int | None, places: Sequence[tuple[int, str]]
+) -> Passage:
+    """See ``Helpers.read``."""
+    lines = text.split("\n")
+    if len(lines) > 1 and not lines[-1]:
+        lines.pop()
+    if isinstance(start, str):
+        first, last = _place(name, start, places, len(lines))
+        last = last if end is None else min(last, end)
+    else:
+        first = max(start if start > 0 else len(lines) + 1 + start, 1) if start else 1
+        last = min(first + _LINES - 1 if end is None else end, len(lines))
+    labels = dict(places)
+    if first not in labels and (label := place_of(places, first)):
+        labels[first] = label
+    shown = []
+    for number in range(first, last + 1):
+        if number in labels:
+            shown.append(f"-- {labels[number]} --")
+        shown.append(f"{name}:{number}: {_cut(lines[number - 1])}")
+    if last < len(lines) and end is None and not isinstance(start, str):
+        shown.append(f"… {len(lines) - last:,} more lines: read({name!r}, {last + 1})")
+    return Passage(
+        "\n".join(shown) or f"{name} has {len(lines):,} lines: there is none from {first:,} to {last:,}"
+    )
+
+
+def place_of(places: Sequence[tuple[int, str]], line: int) -> str:
+    """The label of the place that ``line`` belongs to; "" when it has none."""
+    at = bisect_right(places, line, key=lambda place: place[0])
+    return places[at - 1][1] if at else ""
+
+
+def _place(name: str, label: str, places: Sequence[tuple[int, str]], count: int) -> tuple[int, int]:
+    wanted = label.strip().casefold()
+    for at, (first, said) in enumerate(places):
+        if said.casefold() == wanted:
+            return first, places[at + 1][0] - 1 if at + 1 < len(places) else count
+    known = (
+        f"it has places such as {places[0][1]!r} and {places[-1][1]!r}"
+        if places
+        else "its lines have numbers only"
+    )
+    raise ValueError(f"{name} has no place called {label!r:.80}: {known}")
+
+
+def _cut(line: str) -> str:
+    line = line.rstrip("\r")
+    return line if len(line) <= _MAX_LINE_CHARS else line[: _MAX_LINE_CHARS - 1] + "…"
+
+
+# ── the outline ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def outline(name: str, text: str, places: Sequence[tuple[int, str]]) -> Outline:
+    """See ``Helpers.outline``."""
+    kind = structure.kind_of(name, text)
+    try:
+        marks = _marks(kind, name, text)
+    except (ValueError, RecursionError) as error:
+        marks = [Mark(1, 1, f"not the {kind.upper()} that its name says: {error}"), *structure.headings(text)]
+    if not places:
+        return Outline(name, marks)
+    lines = text.split("\n")
+    inside = [Mark(mark.line, mark.level + 1, mark.text) for mark in marks]
+    parts = [Mark(first, 1, label + _begins(lines, first)) for first, label in places]
+    return Outline(name, sorted([*parts, *inside], key=lambda mark: (mark.line, mark.level)))
+
+
+def _marks(kind: str, name: str, text: str) -> list[Mark]:
+    if kind == "code":
+        return structure.definitions(name, text)
+    if kind == "json":
+        return structure.keys(text)
+    if kind in ("csv", "tsv", "jsonl"):
+        table = rows(name, text)
+        columns = [Mark(1, 2, f"{column}: {_example(table, column)}") for column in table.columns]
+        return [Mark(1, 1, f"{len(table):,} rows of {len(columns):,} columns"), *columns]
+    return structure.headings(text)
+
+
+def _example(table: Rows, column: str) -> str:
+    values = [row[column] for row in table if row.get(column) not in (None, "")]
+    kinds = sorted({type(value).__name__ for value in values})
+    return f"{' or '.join(kinds)}, such as {str(values[0])[:60]!r}" if values else "empty"
+
+
+def _begins(lines: Sequence[str], first: int) -> str:
+    """The first words of a place."""
+    said = next((line.strip() for line in lines[first - 1 : first + 19] if any(map(str.isalnum, line))), "")
+    return f": {' '.join(said.split())[:60]}" if said else ""
+
+
+# ── pieces ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cut_by(by: str, name: str, text: str, size: int) -> list[str]:
+    """``text`` in pieces that begin where its parts do; those over ``size`` characters are cut further."""
+    if size < 1:
+        raise ValueError("chunks needs size >= 1")
+    if by == "row":
+        return _cut_rows(text, size, quoted=structure.kind_of(name, text) in ("csv", "tsv"))
+    if by == "heading":
+        marks = structure.headings(text)
+    elif by == "function":
+        marks = [mark for mark in structure.definitions(name or "text.py", text) if mark.level == 1]
+    else:
+        raise ValueError(f"chunks takes by='size', 'heading', 'function' or 'row', not {by!r:.40}")
+    lines = text.split("\n")
+    firsts = sorted(
+        {
+            0,
+            *(
+                _with_what_is_above(lines, mark.line - 1) if by == "function" else mark.line - 1
+                for mark in marks
+            ),
+        }
+    )
+    pieces = []
+    for first, end in zip(firsts, [*firsts[1:], len(lines)], strict=True):
+        piece = "\n".join(lines[first:end]) + ("\n" if end < len(lines) else "")
+        pieces += cut_chunks(piece, size, 0)
+    return pieces
+
+
+def _with_what_is_above(lines: Sequence[str], index: int) -> int:
+    """The first line of the decorators and comments that stand directly above a definition."""
+    while index and lines[index - 1].startswith(("@", "#", "//", "/*", " *", "*/", "--", "[", "template")):
+        index -= 1
+    return index
+
+
+def _cut_rows(text: str, size: int, *, quoted: bool) -> list[str]:
+    """As many whole rows as fit; of CSV, each piece begins with the row that names the columns."""
+    starts = structure.row_starts(text, quoted=quoted)
+    ends = [*starts[1:], len(text)]
+    head = text[: ends[0]] if quoted and len(starts) > 1 else ""
+    pieces, first = [], 1 if head else 0
+    while first < len(starts):
+        last = max(bisect_right(ends, starts[first] + size - len(head)) - 1, first)
+        pieces.append(head + text[starts[first] : ends[last]])
+        first = last + 1
+    return [piece for piece in pieces if piece]
+
+
+def cut_chunks(text: str, size: int, overlap: int) -> list[str]:
+    """``text`` in pieces of at most ``size`` characters, cut between lines where a line ends in time.
+
+    Without ``overlap`` the pieces joined are the text; with it, each begins up to so many characters early.
+    """
+    if size < 1 or not 0 <= overlap < size:
+        raise ValueError("chunks needs size >= 1 and 0 <= overlap < size")
+    pieces, start = [], 0
+    while start < len(text):
+        end = min(start + size, len(text))
+        if end < len(text):
+            end = text.rfind("\n", start + overlap, end) + 1 or end
+        pieces.append(text[start:end])
+        if end == len(text):
+            break
+        back = max(end - overlap, start + 1)
+        start = end if not overlap else (text.find("\n", back - 1, end - 1) + 1 or back)
+    return pieces
+
+
+# ── rows ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rows(name: str, text: str) -> Rows:
+    """See ``Helpers.rows``."""
+    kind = structure.kind_of(name, text)
+    if kind == "jsonl":
+        return Rows(*_json_lines(name, text))
+    if kind == "json":
+        return _json_items(name, text)
+    return _delimited(name, text)
+
+
+def _json_lines(name: str, text: str) -> tuple[list[Row], str, list[tuple[int, str]]]:
+    found: list[Row] = []
+    skipped = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                found.append(_as_row(json.loads(line), number))
+            except (ValueError, RecursionError) as error:
+                skipped.append((number, f"no JSON: {error}"))
+    return found, name, skipped
+
+
+def _json_items(name: str, text: str) -> Rows:
+    found, line, at = [], 1, 0
+    for start, key, value in structure.members(text):
+        line, at = line + text.count("\n", at, start), start
+        found.append(_as_row(value, line) if key is None else Row({"key": key, "value": value}, line))
+    return Rows(found, name)
+
+
+def _as_row(value: object, line: int) -> Row:
+    return Row(value if isinstance(value, dict) else {"value": value}, line)
+
+
+def _delimited(name: str, text: str) -> Rows:
+    text = text.removeprefix("\ufeff")
+    delimiter = "\t" if name.lower().endswith((".tsv", ".tab")) else _delimiter(text)
+    csv.field_size_limit(1 << 30)
+    head: list[str] | None = None
+    found: list[tuple[int, list[str]]] = []
+    skipped: list[tuple[int, str]] = []
+    for number, values in _records(text, delimiter, skipped):
+        if head is None:
+            head = _columns(values)
+        elif len(values) == len(head):
+            found.append((number, values))
+        else:
+            skipped.append((number, f"{len(values)} values for {len(head)} columns"))
+    columns = [_guessed([values[at] for _, values in found]) for at in range(len(head or ()))]
+    ready = zip(found, zip(*columns, strict=True), strict=True) if found else ()
+    return Rows(
+        (Row(dict(zip(head or (), values, strict=True)), number) for (number, _), values in ready),
+        name,
+        skipped,
+    )
+
+
+def _records(text: str, delimiter: str, skipped: list[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    """(first line, values) of each record."""
+    reader = csv.reader((line + "\n" for line in text.split("\n")), delimiter=delimiter)
+    while True:
+        number = reader.line_num + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            skipped.append((number, str(error)))
+            continue
+        if any(values):
+            yield number, values
+
+
+def _delimiter(text: str) -> str:
+    """The one that the first lines hold equally often, and most often."""
+    lines = [line for line in text[:20_000].split("\n")[:20] if line.strip()]
+
+    def worth(delimiter: str) -> tuple[int, int]:
+        counts = [line.count(delimiter) for line in lines]
+        usual = max(counts, key=counts.count, default=0)
+        return (counts.count(usual) if usual else 0, usual)
+
+    return max(_DELIMITERS, key=worth)
+
+
+def _columns(values: Sequence[str]) -> list[str]:
+    """The names in the first row; those that are empty or there already get their position."""
+    names: list[str] = []
+    for at, value in enumerate(values, 1):
+        name = value.strip() or f"column {at}"
+        names.append(name if name not in names else f"{name} ({at})")
+    return names
+
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+
+
+def _guessed(values: list[str]) -> list[Any]:
+    """Numbers where each value of the column is a plain one or empty (then None); else the texts."""
+    said = [value for value in values if value]
+    for form, make in ((_INTEGER, int), (_NUMBER, float)):
+        if said and all(map(form.fullmatch, said)):
+            return [make(value) if value else None for value in values]
+    return list(values)

@@ -1,0 +1,308 @@
+"""Outline, read, chunks and rows: what they find, that no piece is lost, and what odd texts do."""
+
+import csv
+import io
+import json
+import sysconfig
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loop_runner.kernel import reading, structure
+from loop_runner.records import Origin
+
+MARKDOWN = """Preface.
+
+# First
+
+text
+```python
+# no heading
+```
+## Second part ##
+
+Third
+-----
+| a | b |
+|---|---|
+"""
+CONTRACT = """SUPPLY AGREEMENT
+
+between A and B.
+
+1. Definitions
+
+In this agreement "Goods" means goods.
+
+1.1 Interpretation
+
+1. The supplier shall deliver, and
+2. the buyer shall pay.
+
+ARTICLE IV - Term and Termination
+
+It ends.
+
+Section 7. Notices
+
+§ 8 Law
+"""
+PYTHON = '''"""Docs."""
+import os
+
+# What it does.
+@cached
+def first(a):
+    def inner():
+        pass
+    return """
+def not_one():
+"""
+
+class Second:
+    async def method(self): ...
+'''
+TYPESCRIPT = """export interface Shape { area(): number }
+export class Circle implements Shape {
+  constructor(private r: number) {
+  }
+  area(): number {
+    if (this.r) {
+      return 1;
+    }
+  }
+}
+const double = (x: number) => 2 * x;
+"""
+C = """static int add(int a, int b)
+{
+    return sub(a, b);
+}
+int main(void) {
+    while (1) {}
+}
+"""
+
+
+def marks(found):
+    return [(mark.line, mark.level, mark.text) for mark in found]
+
+
+def test_headings_of_markdown_are_found_outside_its_code():
+    assert marks(structure.headings(MARKDOWN)) == [(3, 1, "First"), (9, 2, "Second part"), (11, 2, "Third")]
+
+
+def test_headings_of_plain_text_are_numbered_lines_and_capitals_but_no_sentences_of_a_list():
+    assert marks(structure.headings(CONTRACT)) == [
+        (1, 1, "SUPPLY AGREEMENT"),
+        (5, 1, "1. Definitions"),
+        (9, 2, "1.1 Interpretation"),
+        (14, 1, "ARTICLE IV - Term and Termination"),
+        (18, 1, "Section 7. Notices"),
+        (20, 1, "§ 8 Law"),
+    ]
+
+
+def test_definitions_have_their_line_and_depth():
+    assert marks(structure.definitions("a.py", PYTHON)) == [
+        (6, 1, "def first(a):"),
+        (7, 2, "def inner():"),
+        (13, 1, "class Second:"),
+        (14, 2, "async def method(self): ..."),
+    ]
+    broken = marks(structure.definitions("a.py", PYTHON + "this is no python\n"))
+    assert {(6, 1, "def first(a):"), (13, 1, "class Second:")} <= set(broken)
+    assert [mark[:2] for mark in marks(structure.definitions("a.ts", TYPESCRIPT))] == [
+        (1, 1),
+        (2, 1),
+        (3, 2),
+        (5, 2),
+        (11, 1),
+    ]
+    assert [mark[0] for mark in marks(structure.definitions("a.c", C))] == [1, 5]
+
+
+def test_the_outline_of_json_has_its_keys_with_lines_and_shapes():
+    text = json.dumps({"name": "x", "parts": [{"id": 1, "size": 2}], "none": {}}, indent=1)
+    assert str(reading.outline("a.json", text, ())) == (
+        'a.json:2: name: "x"\na.json:3: parts: a list of 1, the first: an object of 2: id, size\n'
+        "a.json:9: none: an empty object"
+    )
+    assert "a list of 3, the first: 1" in str(reading.outline("a.json", "[1, 2, 3]", ()))
+    assert "not the JSON that its name says" in str(reading.outline("a.json", "{'a': 1", ()))
+
+
+def test_the_outline_of_a_table_has_its_columns():
+    shown = str(reading.outline("a.csv", "id,name,price\n1,ada,1.50\n2,bob,\n", ()))
+    assert shown.split("\n") == [
+        "a.csv:1: 2 rows of 3 columns",
+        "a.csv:1:   id: int, such as '1'",
+        "a.csv:1:   name: str, such as 'ada'",
+        "a.csv:1:   price: float, such as '1.5'",
+    ]
+
+
+def test_the_outline_of_a_converted_text_has_its_pages_and_what_is_on_them():
+    pages = [(1, "page 1"), (5, "page 2")]
+    shown = reading.outline("c.pdf", "1. Scope\n\nAll goods.\n\nthe second page\n\n2. Price\n", pages)
+    assert str(shown).split("\n") == [
+        "c.pdf:1: page 1: 1. Scope",
+        "c.pdf:1:   1. Scope",
+        "c.pdf:5: page 2: the second page",
+        "c.pdf:7:   2. Price",
+    ]
+
+
+def test_a_long_outline_says_how_to_print_the_rest():
+    found = reading.outline("a.md", "".join(f"# Part number {i}\n" for i in range(2000)), ())
+    assert len(found) == 2000
+    assert len(str(found)) < 6200
+    assert "more: print them with print(outline('a.md')[" in str(found)
+    assert found[1990:][0].text == "Part number 1990"
+
+
+def test_lines_are_read_by_number_from_the_end_and_by_place():
+    text = "".join(f"line {i}\n" for i in range(1, 501))
+    assert str(reading.read("a", text, 3, 4, ())) == "a:3: line 3\na:4: line 4"
+    assert str(reading.read("a", text, -1, None, ())) == "a:500: line 500"
+    assert str(reading.read("a", text, 1, None, ())).endswith(
+        "a:200: line 200\n… 300 more lines: read('a', 201)"
+    )
+    places = [(1, "page 1"), (4, "Page 2"), (6, "page 3")]
+    assert str(reading.read("a", text, "page 2", None, places)) == "-- Page 2 --\na:4: line 4\na:5: line 5"
+    assert (
+        str(reading.read("a", text, 5, 6, places)) == "-- Page 2 --\na:5: line 5\n-- page 3 --\na:6: line 6"
+    )
+    assert "has 500 lines: there is none from 501" in reading.read("a", text, 501, 600, ())
+    with pytest.raises(ValueError, match="such as 'page 1' and 'page 3'"):
+        reading.read("a", text, "page 9", None, places)
+
+
+TEXTS = st.text(st.sampled_from('ab#=-\n\r" ,x1.') | st.characters(), max_size=300)
+
+
+@given(TEXTS, st.sampled_from(["heading", "function"]), st.integers(1, 80))
+def test_pieces_by_heading_and_by_function_are_the_text_again(text, by, size):
+    pieces = reading.cut_by(by, "a.py", text, size)
+    assert "".join(pieces) == text
+    assert all(0 < len(piece) <= size for piece in pieces)
+
+
+def test_pieces_begin_at_headings_and_at_functions_with_what_stands_above_them():
+    assert [piece.split("\n")[0] for piece in reading.cut_by("heading", "a.md", MARKDOWN, 10_000)] == [
+        "Preface.",
+        "# First",
+        "## Second part ##",
+        "Third",
+    ]
+    assert [piece.split("\n")[0] for piece in reading.cut_by("function", "a.py", PYTHON, 10_000)] == [
+        '"""Docs."""',
+        "# What it does.",
+        "class Second:",
+    ]
+
+
+def test_pieces_by_row_keep_rows_whole_and_repeat_the_columns():
+    text = "id,text\n" + "".join(f'{i},"line one\nline ""two"" {i}"\n' for i in range(50))
+    pieces = reading.cut_by("row", "a.csv", text, 200)
+    assert len(pieces) > 5
+    assert all(piece.startswith("id,text\n") and len(piece) <= 200 for piece in pieces)
+    rows = [row for piece in pieces for row in list(csv.reader(io.StringIO(piece)))[1:]]
+    assert rows == list(csv.reader(io.StringIO(text)))[1:]
+    assert "".join(reading.cut_by("row", "a.jsonl", '{"a": 1}\n' * 99, 100)) == '{"a": 1}\n' * 99
+    assert len(reading.cut_by("row", "a.jsonl", '{"a": 1}\n' * 99, 100)) == 9
+
+
+@given(TEXTS, st.integers(1, 80))
+def test_no_row_is_lost_or_doubled_by_cutting(text, size):
+    assert "".join(reading.cut_by("row", "a.txt", text, size)) == text
+    pieces = reading.cut_by("row", "a.csv", text, size)
+    head = text[: structure.row_starts(text, quoted=True)[1:][0]] if len(pieces) > 1 else ""
+    assert "".join(piece.removeprefix(head) if at else piece for at, piece in enumerate(pieces)) == text
+
+
+def test_rows_of_csv_are_dicts_with_lines_and_numbers_only_where_all_are():
+    text = 'id;zip;price;note\r\n1;01234;1.50;"a\nb"\r\n2;99999;;x\r\nbroken\r\n3;1;-2;y\r\n'
+    table = reading.rows("a.csv", text)
+    assert [dict(row) for row in table] == [
+        {"id": 1, "zip": "01234", "price": 1.5, "note": "a\nb"},
+        {"id": 2, "zip": "99999", "price": None, "note": "x"},
+        {"id": 3, "zip": "1", "price": -2.0, "note": "y"},
+    ]
+    assert [row.line for row in table] == [2, 4, 6]
+    assert table.skipped == [(5, "1 values for 4 columns")]
+    assert table.columns == ["id", "zip", "price", "note"]
+    assert reading.rows("a.tsv", "a\tb\n1,0\t2\n")[0] == {"a": "1,0", "b": 2}
+    assert list(reading.rows("a.csv", "a,a,\n1,2,3\n")[0]) == ["a", "a (2)", "column 3"]
+    assert list(reading.rows("a.csv", "")) == []
+
+
+def test_rows_of_json_have_their_lines():
+    table = reading.rows("a.jsonl", '{"a": 1}\n\nno\n[2]\n')
+    assert [(dict(row), row.line) for row in table] == [({"a": 1}, 1), ({"value": [2]}, 4)]
+    assert [line for line, _ in table.skipped] == [3]
+    table = reading.rows("a.json", '[\n {"a": 1},\n {"a": 2}\n]\n')
+    assert [(row["a"], row.line) for row in table] == [(1, 2), (2, 3)]
+    table = reading.rows("a.json", '{"x": 1,\n "y": [2]}')
+    assert [(dict(row), row.line) for row in table] == [
+        ({"key": "x", "value": 1}, 1),
+        ({"key": "y", "value": [2]}, 2),
+    ]
+
+
+@given(TEXTS, st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.md", "a.py", "a.ts", "a.json"]))
+def test_odd_texts_have_an_outline_too(text, name):
+    found = reading.outline(name, text, ())
+    lines = text.count("\n") + 1
+    assert all(1 <= mark.line <= lines and mark.level >= 1 for mark in found)
+    assert str(found)
+
+
+def test_most_definitions_of_the_standard_library_are_found_without_parsing_too():
+    root = Path(sysconfig.get_path("stdlib"))
+    for name in ("functools.py", "argparse.py", "asyncio/tasks.py"):
+        text = (root / name).read_text(encoding="utf-8")
+        parsed = {mark.line for mark in structure.definitions(name, text)}
+        looked = {mark.line for mark in structure.definitions(name, text + "\n)\n")}
+        assert len(parsed) > 20
+        assert len(parsed - looked) <= len(parsed) // 20
+
+
+def test_all_of_it_is_there_in_the_kernel_and_survives_a_snapshot(start, inputs_of):
+    inputs = inputs_of({"docs/a.md": MARKDOWN, "t.csv": "a,b\n1,x\n2,y\nbroken\n"})
+    kernel = start(inputs)
+    kernel.run(
+        "o = outline('a.md'); r = rows('t.csv'); l = read('docs/a.md', 3, 3); h = search_text('third')"
+    )
+    again = start(inputs, snapshot=kernel.snapshot())
+    assert again.run("o").output.startswith("docs/a.md:3: First\n")
+    assert again.run("l").output == "docs/a.md:3: # First\n"
+    assert again.value("sum(x['a'] for x in r), r[1].line, r.columns, r.skipped, type(o[1:]).__name__") == (
+        "3 3 ['a', 'b'] [(4, '1 values for 2 columns')] Outline"
+    )
+    assert (
+        again.value("len(chunks('docs/a.md', by='heading')), len(chunks(context['docs/a.md'], by='heading'))")
+        == "4 4"
+    )
+    assert "left out, the first at t.csv:4" in again.run("rows('t.csv')").output
+    assert "did you mean" in (again.run("read('docs/b.md')").error or "")
+    assert "by='size', 'heading'" in (again.run("chunks('x', by='page')").error or "")
+
+
+def test_places_of_what_was_converted_are_told_and_read(start, inputs_of, tmp_path):
+    inputs = inputs_of({"c.pdf": "one\n\ntwo\nTermination\n"}, is_single=True)
+    (text,) = inputs.texts
+    origin = Origin(tmp_path / "c.pdf", "0" * 64, "pdf", places=((1, "page 1"), (3, "page 2")))
+    kernel = start(
+        type(inputs)(
+            (type(text)(text.name, text.path, text.size_bytes, text.sha256, origin=origin),), is_single=True
+        )
+    )
+    assert kernel.run("outline()").output == "c.pdf:1: page 1: one\nc.pdf:3: page 2: two\n"
+    assert kernel.run("read(start='page 2')").output == "-- page 2 --\nc.pdf:3: two\nc.pdf:4: Termination\n"
+    assert (
+        kernel.run("search_text('termination', context_lines=0)").output == "(page 2)\nc.pdf:4: Termination\n"
+    )
+    assert kernel.value("search_text('termination')[0].place") == "page 2"
