@@ -41,8 +41,9 @@ def first_sentence(name):
 def test_every_helper_in_the_namespace_is_in_the_prompt_in_the_words_of_its_docstring(told):
     root, _ = told("anthropic:claude-test")
     namespace: dict[str, object] = {}
-    helpers = Helpers(namespace, "", "", AnswerBox(namespace, "", {}), LmClient(-1)).protected
-    callables = {name for name, value in helpers.items() if inspect.ismethod(value)}
+    helpers = Helpers(namespace, "", "", AnswerBox(namespace, "", {}), LmClient(-1))
+    there = helpers.protected | helpers.yielding
+    callables = {name for name, value in there.items() if inspect.ismethod(value)}
     assert callables == {*OFFERED, *ALSO_CALLED}
     lines = [line for line in root.split("\n") if line.startswith("- `")]
     for name in callables:

@@ -75,7 +75,7 @@ class CellRunner:
         self._words: set[str] = set()
         self._ballast: bytearray | None = bytearray(_BALLAST_BYTES)
         self.sources: dict[str, str] = {}  # "<cell 7>" → its code, for tracebacks
-        namespace.update(helpers.protected)
+        namespace.update(helpers.protected | helpers.yielding)
 
     def run(self, number: int, source: str) -> dict[str, Any]:
         """Run one cell; what is returned is the header of its ``done`` frame."""
@@ -191,6 +191,8 @@ class CellRunner:
         if "print" in namespace:
             del namespace["print"]
             notices.append("`print` was restored: your variable of that name is gone")
+        for name, value in self._helpers.yielding.items():
+            namespace.setdefault(name, value)
         for name, value in self._helpers.protected.items():
             if namespace.get(name, self) is not value:
                 namespace[name] = value

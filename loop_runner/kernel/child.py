@@ -198,7 +198,7 @@ class _Kernel:
         self._helpers = Helpers(
             self._namespace, read_text(path), name, self._answer, self._models, self._places
         )
-        self._namespace.update(self._helpers.protected)
+        self._namespace.update(self._helpers.protected | self._helpers.yielding)
 
     def _plan(self, request: Mapping[str, Any], out: int) -> None:
         """Tell which cells make which names. ``cells``: those that were not told of yet."""
@@ -225,7 +225,8 @@ class _Kernel:
         return self._saver
 
     def _pins(self) -> Pins:
-        return self._snapshots().Pins(self._namespace, self._helpers.protected, self._helpers.texts)  # type: ignore[no-any-return]
+        named = self._helpers.protected | self._helpers.yielding
+        return self._snapshots().Pins(self._namespace, named, self._helpers.texts)  # type: ignore[no-any-return]
 
     def _pin_ids(self) -> dict[int, tuple[str, ...]]:
         return self._pins().by_id(self._read_texts())

@@ -39,11 +39,16 @@ OFFERED = (
     "FINAL",
     "FINAL_VAR",
 )
+# Words that a model may well want for a variable of its own: then they are that.
+YIELDING = frozenset(("outline", "read", "rows"))
 ALSO_CALLED = {"llm_query_batched": "llm_batch"}  # other names that models know
 
 
 class Helpers:
-    """The helpers of one namespace; ``protected`` is what they are called there."""
+    """The helpers of one namespace.
+
+    ``protected`` is what they are called there, always; ``yielding`` are those whose names a cell may take.
+    """
 
     def __init__(
         self,
@@ -63,8 +68,9 @@ class Helpers:
         self._places = places or {}
         self._index: SearchIndex | None = None
         self.protected: dict[str, Any] = {"context": context, "input_data": context, "LLMError": LLMError}
-        self.protected |= {name: getattr(self, name) for name in OFFERED}
+        self.protected |= {name: getattr(self, name) for name in OFFERED if name not in YIELDING}
         self.protected |= {other: self.protected[name] for other, name in ALSO_CALLED.items()}
+        self.yielding: dict[str, Any] = {name: getattr(self, name) for name in OFFERED if name in YIELDING}
 
     # ── sub-models ──────────────────────────────────────────────────────────────────────────────────
 
@@ -323,6 +329,7 @@ class Helpers:
             and len(name) <= 200
             and name[:2] != "__"
             and name not in self.protected
+            and self._namespace[name] is not self.yielding.get(name, self)
             and name not in ("answer", "last_output")
         )
 

@@ -306,3 +306,16 @@ def test_places_of_what_was_converted_are_told_and_read(start, inputs_of, tmp_pa
         kernel.run("search_text('termination', context_lines=0)").output == "(page 2)\nc.pdf:4: Termination\n"
     )
     assert kernel.value("search_text('termination')[0].place") == "page 2"
+
+
+def test_a_variable_may_take_the_name_of_a_new_helper_and_is_saved_like_any_other(start, inputs_of):
+    inputs = inputs_of({"t.csv": "a,b\n1,x\n"})
+    kernel = start(inputs)
+    kernel.run("table = rows('t.csv'); keep = rows; rows = [1, 2]")
+    snapshot = kernel.snapshot()
+    assert [variable.name for variable in snapshot.variables] == ["keep", "rows", "table"]
+    again = start(inputs, snapshot=snapshot)
+    assert again.value("rows, keep('t.csv')[0]['a'], read('t.csv', 2)") == "[1, 2] 1 t.csv:2: 1,x"
+    again.run("del rows, keep")
+    assert again.value("rows('t.csv')[0]['b']") == "x"
+    assert [variable.name for variable in again.snapshot().variables] == ["table"]
