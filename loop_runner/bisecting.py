@@ -8,13 +8,11 @@ from good to bad once.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from loop_runner import process
+from loop_runner import process, scratch
 from loop_runner.errors import ConfigError
 from loop_runner.workspace import checkout
 from loop_runner.workspace.history import History
@@ -85,8 +83,8 @@ class Trial:
     def __call__(self, number: int) -> Step:
         """Check pass ``number`` out and run the command there. ``ConfigError`` when it cannot be told."""
         commit = self.passes()[number]
-        with tempfile.TemporaryDirectory(prefix="loop-runner-bisect-") as folder:
-            place = Path(folder) / f"pass-{number}"
+        with scratch.make("bisect") as folder:
+            place = folder / f"pass-{number}"
             checkout.write(self.history, commit, place)
             env = {**self.env, "LOOP_RUNNER_PASS": str(number)}
             done = process.run(self.command, cwd=place, env=env, timeout_s=self.timeout_s)

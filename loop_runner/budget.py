@@ -100,6 +100,8 @@ class Ledger:
 
     ``unmet`` are replies in the journal that no turn has been served yet: they are paid for and weigh on
     every new request, but a turn that is run again after a crash is judged without them, as it was before.
+    ``dropped`` is what a rewind took out of the history: it weighs on every limit but passes and turns, which
+    count where the run stands, and is no part of ``spend``.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Ledger:
         *,
         price: Price = lambda _model, _usage: None,
         unmet: Iterable[Call] = (),
+        dropped: Spend = Spend(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget = budget
@@ -118,6 +121,8 @@ class Ledger:
         self._passes, self._turns, self._seconds = spent.passes, spent.turns, spent.seconds
         self._unanswered = spent.unanswered
         self._used = _Sums(spent)
+        self._dropped = _Sums(dropped)
+        self._dropped_s = dropped.seconds
         self._unmet: dict[tuple[str, int], Call] = {}
         self._owed = _Sums()  # the sum of ``_unmet``
         self.owe(unmet)
@@ -155,7 +160,7 @@ class Ledger:
         hold = self._most(request)
         with self._lock:
             if self._is_limited:
-                if limit := self._spent_limit((self._used, self._owed), is_subcall=bool(hold.subcalls)):
+                if limit := self._spent_limit(self._used, self._owed, is_subcall=bool(hold.subcalls)):
                     raise BudgetSpentError(limit)
                 if self._out and self._may_overrun(hold):
                     return None
@@ -200,7 +205,7 @@ class Ledger:
     def _may_overrun(self, hold: Hold) -> bool:
         """Whether some limit could be passed if everything that is out, and ``hold``, uses all it may."""
         budget, usage = self.budget, hold.usage
-        parts = (self._used, self._owed, self._held)
+        parts = (self._dropped, self._used, self._owed, self._held)
         tokens_in = sum(part.tokens_in for part in parts) + usage.input_tokens
         tokens_out = sum(part.tokens_out for part in parts) + usage.output_tokens
         return (
@@ -271,15 +276,15 @@ class Ledger:
     def reached_within_pass(self) -> str | None:
         """The limit that ends a session early, in words, or None."""
         with self._lock:
-            return self._spent_limit((self._used,), is_subcall=False)
+            return self._spent_limit(self._used, is_subcall=False)
 
     def subcalls_reached(self) -> str | None:
         """The limit that refuses a further sub-call, in words, or None."""
         with self._lock:
-            return self._spent_limit((self._used,), is_subcall=True)
+            return self._spent_limit(self._used, is_subcall=True)
 
-    def _spent_limit(self, parts: tuple[_Sums, ...], *, is_subcall: bool) -> str | None:
-        budget = self.budget
+    def _spent_limit(self, *sums: _Sums, is_subcall: bool) -> str | None:
+        budget, parts = self.budget, (self._dropped, *sums)
         if is_subcall and _is_reached(budget.subcalls, sum(part.subcalls for part in parts)):
             return f"{budget.subcalls} sub-calls"
         if _is_reached(budget.wall_s, self._seconds_so_far()):
@@ -299,7 +304,8 @@ class Ledger:
         return None
 
     def _seconds_so_far(self) -> float:
-        return self._seconds + (0.0 if self._turn_since is None else self._clock() - self._turn_since)
+        of_turn = 0.0 if self._turn_since is None else self._clock() - self._turn_since
+        return self._dropped_s + self._seconds + of_turn
 
     # ── what is left ────────────────────────────────────────────────────────────────────────────────
 
@@ -307,7 +313,7 @@ class Ledger:
         """What is left, by name, for code that runs ``depth`` sessions down; None where there is no limit."""
         budget = self.budget
         with self._lock:
-            parts = (self._used, self._owed)
+            parts = (self._dropped, self._used, self._owed)
             tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
             usd = sum(part.usd or 0.0 for part in parts)
             subcalls = sum(part.subcalls for part in parts)
@@ -326,21 +332,25 @@ class Ledger:
 
     def describe_left(self) -> str:
         """What is left, in one line for the model."""
-        spend, budget = self.spend, self.budget
-        usage = spend.usage
-        parts = [f"{max(budget.passes - spend.passes, 0)} of {budget.passes} passes"]
+        budget, passes = self.budget, self.spend.passes
+        with self._lock:
+            sums = (self._dropped, self._used)
+            tokens_in, tokens_out = (sum(getattr(part, name) for part in sums) for name in _IN_AND_OUT)
+            dollars = [part.usd for part in sums]
+            subcalls, seconds = sum(part.subcalls for part in sums), self._dropped_s + self._seconds
+        parts = [f"{max(budget.passes - passes, 0)} of {budget.passes} passes"]
         tokens = (
-            (budget.tokens, usage.total_tokens, "tokens"),
-            (budget.tokens_in, usage.total_tokens - usage.output_tokens, "input tokens"),
-            (budget.tokens_out, usage.output_tokens, "output tokens"),
+            (budget.tokens, tokens_in + tokens_out, "tokens"),
+            (budget.tokens_in, tokens_in, "input tokens"),
+            (budget.tokens_out, tokens_out, "output tokens"),
         )
         parts += [f"{max(limit - used, 0):,} {what}" for limit, used, what in tokens if limit is not None]
-        if budget.usd is not None and spend.usd is not None:
-            parts.append(f"{max(budget.usd - spend.usd, 0):.2f} US dollars")
+        if budget.usd is not None and None not in dollars:
+            parts.append(f"{max(budget.usd - sum(each or 0.0 for each in dollars), 0):.2f} US dollars")
         if budget.wall_s is not None:
-            parts.append(f"{max(budget.wall_s - spend.seconds, 0):.0f} s")
+            parts.append(f"{max(budget.wall_s - seconds, 0):.0f} s")
         if budget.subcalls is not None:
-            parts.append(f"{max(budget.subcalls - spend.subcalls, 0)} sub-calls")
+            parts.append(f"{max(budget.subcalls - subcalls, 0)} sub-calls")
         return ", ".join(parts)
 
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from loop_runner import text
+from loop_runner import scratch, text
 from loop_runner.budget import BudgetSpentError
 from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
 from loop_runner.errors import LoopRunnerError, ModelError
@@ -115,7 +113,8 @@ class _Child:
         self._texts = tuple(
             (name, len(data), hashlib.sha256(data).hexdigest()) for name, data in self._asked.texts
         )
-        self._folder = Path(tempfile.mkdtemp(prefix="loop-runner-child-"))
+        self._scratch = scratch.make("child")
+        self._folder = self._scratch.path
         self._inputs = self._task.inputs if self._asked.has_inputs else self._own_inputs()
         self._sub_calls = SubCalls(shared, run_child, self._inputs, scope=task.scope, depth=task.depth)
 
@@ -258,7 +257,7 @@ class _Child:
             wait([self._working])
         if self._kernel is not None:
             self._kernel.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.remove()
 
     # ── what remains ────────────────────────────────────────────────────────────────────────────────
 

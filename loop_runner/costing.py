@@ -1,7 +1,7 @@
 """What a run cost: by pass, model and kind of request, from the committed replies.
 
 Plain data. A price that nobody knows is None and makes the sums None too; what is known is kept apart. What a
-rewind dropped was paid all the same: it is told, and not in the sums, which are those of the budget.
+rewind dropped was paid all the same: it is told apart from the lines, which are those of the history.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from loop_runner.budget import Price
 from loop_runner.model import prices
 from loop_runner.records import Call, Usage
 from loop_runner.workspace import layout
-from loop_runner.workspace.history import Entry, History, parsing
-from loop_runner.workspace.rewinding import REWOUND
+from loop_runner.workspace.history import History, parsing
 
 _Name = TypeVar("_Name", int, str)
 
@@ -36,16 +35,19 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """All lines by pass, model and kind; and those of what rewinds dropped."""
+    """All lines by pass, model and kind; and the sum of what rewinds dropped, priced when they did."""
 
     lines: tuple[Line, ...]
-    dropped: tuple[Line, ...]
+    dropped: Line
 
 
 def of_run(history: History, at: str | None = None) -> Cost:
     """What the run cost up to the commit ``at`` (None: where it stands)."""
-    price = price_in(history)
-    return Cost(tuple(_lines(_calls(history, at), price)), tuple(_lines(_dropped_calls(history), price)))
+    dropped = history.dropped(at)
+    return Cost(
+        tuple(_lines(_calls(history, at), price_in(history))),
+        Line(0, "", "", dropped.requests, dropped.usage, dropped.usd, dropped.usd or 0.0),
+    )
 
 
 def price_in(history: History) -> Price:
@@ -100,25 +102,3 @@ def _calls_in(history: History, path: str, at: str | None) -> Iterator[tuple[int
         number = int(path.split("/")[1])
         calls = layout.calls_from_jsonl(history.read(path, at) or b"")
     yield from ((number, call) for call in calls)
-
-
-def _dropped_calls(history: History) -> Iterator[tuple[int, Call]]:
-    """The replies of the commits that are reached from what rewinds left, and not from HEAD."""
-    seen = {entry.checkpoint.commit for entry in history.commits()}
-    for tip in history.refs(REWOUND).values():
-        for entry in history.commits(at=tip):
-            if entry.checkpoint.commit not in seen:
-                seen.add(entry.checkpoint.commit)
-                yield from _own_calls(history, entry)
-
-
-def _own_calls(history: History, entry: Entry) -> Iterator[tuple[int, Call]]:
-    """The replies that this commit brought."""
-    point = entry.checkpoint
-    folder = layout.pass_folder(point.pass_number)
-    if point.turn:
-        folder = layout.turn_folder(point.pass_number, point.turn)
-    elif not entry.runner:  # made by a rewind, of replies that no turn held
-        below = history.files("passes/", point.commit)
-        folder = next((path.rpartition("/")[0] for path in below if "/rewound/" in path), folder)
-    yield from _calls_in(history, f"{folder}/calls.jsonl", point.commit)

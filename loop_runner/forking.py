@@ -21,7 +21,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.model import registry
 from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint
-from loop_runner.workspace import layout, points
+from loop_runner.workspace import layout, points, rewinding
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.history import History, parsing
 from loop_runner.workspace.layout import Trailers
@@ -58,6 +58,7 @@ def fork(
             raise ConfigError(f"a fork cannot change `{key}`", why=why, hint="start a new run for that")
     with History(source) as history:
         at = history.head() if point is None else points.find(history, point)
+        at = history.checkpoint(rewinding.goal(history, at.commit)[0])  # without replies that no turn holds
         old, new = _tasks(history, at, overrides)
         changed = tuple(
             each.name for each in fields(Task) if getattr(old, each.name) != getattr(new, each.name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from loop_runner import direct, failpoints, progress, proof, reentry, text
+from loop_runner import direct, failpoints, progress, proof, reentry, scratch, text
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.direct import DirectPass
@@ -457,8 +456,8 @@ class Loop:
 @contextmanager
 def checked_out(write: Callable[[Path], None]) -> Iterator[Path]:
     """A fresh folder with what ``write`` puts there, read-only; gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="loop-runner-verify-") as folder:
-        checkout = Path(folder) / "checkout"
+    with scratch.make("verify") as folder:
+        checkout = folder / "checkout"
         write(checkout)
         for each, _, _ in os.walk(checkout):
             Path(each).chmod(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from loop_runner import forking, proof, runs
+from loop_runner import forking, proof, runs, scratch
 from loop_runner.budget import Budget, Ledger, Price
 from loop_runner.config import Task
 from loop_runner.errors import ModelError
@@ -122,7 +121,7 @@ def replay(
     with ExitStack() as stack:
         history = stack.enter_context(History(folder))
         if to is None:
-            to = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loop-runner-replay-"))) / "run"
+            to = stack.enter_context(scratch.make("replay")) / "run"
         task = forking.frozen_task(history, "HEAD")
         texts = runs.frozen_inputs(
             (history.read("inputs.json") or b"").decode(), task.base_dir, inputs_folder
@@ -391,7 +390,7 @@ class _RecordedLedger(Ledger):
         self, budget: Budget, spent: Spend, price: Price, seconds: Any, workspace: Workspace
     ) -> None:
         # The clock stands still: what the turn that is at work took then is known at its end only.
-        super().__init__(budget, spent, price=price, clock=lambda: 0.0)
+        super().__init__(budget, spent, price=price, dropped=workspace.dropped(), clock=lambda: 0.0)
         self._recorded = seconds
         self._workspace = workspace
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, verify
+from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, scratch, verify
 from loop_runner.budget import Ledger
 from loop_runner.children import Children, ChildSettings, describe
 from loop_runner.config import Task
@@ -188,12 +188,19 @@ def run_in(
     programs: Programs,
 ) -> Outcome:
     """Open the parts of a run, run its loop to one of its ends, and close them."""
+    scratch.sweep()  # of runs that were killed
     root, _ = _models(task)
     sizes = profile(_profile_name(task, root))
     if stead is None:
         price = prices.with_rates(task.prices)
         # What the journal holds is paid for, and in no commit yet.
-        ledger = Ledger(task.budget, workspace.spend(price), price=price, unmet=workspace.journal.calls())
+        ledger = Ledger(
+            task.budget,
+            workspace.spend(price),
+            price=price,
+            unmet=workspace.journal.calls(),
+            dropped=workspace.dropped(),
+        )
         stead = Stead(None, ledger, StopHook, lambda _number, files: files)
     ledger = stead.ledger
     workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -20,6 +20,7 @@ FLOOR = {
     "plugins",
     "failpoints",
     "task_types",
+    "scratch",
 }
 MIDDLE = {
     "events",
@@ -100,6 +101,7 @@ ALLOWED = {
     "failpoints": set(),
     "resources": set(),
     "text": set(),
+    "scratch": set(),
     "profiles": set(),
     "plugins": {"errors"},
     "__init__": set(),

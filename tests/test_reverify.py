@@ -64,7 +64,7 @@ def test_the_proof_names_what_was_proven_and_holds_no_clock_and_no_path_of_the_r
     assert set(record["programs"]) == {"check.py"}
     assert record["exit_code"] == 0
     assert set(proof["versions"]) == {"loop-runner", "python"}
-    assert "loop-runner-gate" not in json.dumps(proof)
+    assert "loop-runner-tmp-gate" not in json.dumps(proof)
     assert git(run_folder, "log", "--format=%s", "-1", "--", "proof.json") == "pass 2: accepted"
 
 

@@ -387,7 +387,7 @@ def test_stopped_at_once_while_children_are_at_work_the_run_ends_at_once_and_the
     began = time.monotonic()
     assert process.wait(60) == 130, said.read_text()
     assert time.monotonic() - began < 30
-    folders = [str(each / "workspace") for each in (tmp_path / "tmp").glob("loop-runner-child-*")]
+    folders = [str(each / "workspace") for each in (tmp_path / "tmp").glob("loop-runner-tmp-child-*")]
     assert len(folders) == 4
     deadline = time.monotonic() + 10
     while alive := [pid for pid in os.listdir("/proc") if pid.isdigit() and works_in(pid, folders)]:

@@ -66,10 +66,11 @@ def _lines(found: Cost) -> Iterator[str]:
     yield _row("all", "", "", _cells(sums), width)
     if sums.usd is None:
         yield f"unknown: at least one price; the known ones come to {sums.known_usd:.4f} US dollars"
-    if found.dropped:
-        dropped = costing.total(found.dropped)
+    dropped = found.dropped
+    if dropped.requests:
         what = f"{output.plural(dropped.requests, 'request')}, {dropped.usage.total_tokens:,} tokens"
-        yield f"dropped by rewinds, paid and not counted above: {what}, {_usd(dropped)} US dollars"
+        what += f", {_usd(dropped)} US dollars"
+        yield f"dropped by rewinds, not counted above and counted for the budget: {what}"
     yield f"prices: {_price_source()}"
 
 
@@ -116,7 +117,7 @@ def _as_json(found: Cost) -> dict[str, Any]:
         "by_model": _named("model", models),
         "by_kind": _named("kind", kinds),
         "total": _line_as_json(costing.total(found.lines)),
-        "dropped": _line_as_json(costing.total(found.dropped)),
+        "dropped": _line_as_json(found.dropped),
         "prices": {"source": prices.source(), "installed": prices.installed_on()},
     }
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from loop_runner import scratch
 from loop_runner.cli import output
 from loop_runner.errors import LoopRunnerError
 
@@ -128,8 +128,8 @@ def _kernel() -> Check:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            kernel = Kernel(KernelSettings(), Inputs(()), Path(folder), NoModel(), loop)
+        with scratch.make("doctor") as folder:
+            kernel = Kernel(KernelSettings(), Inputs(()), folder, NoModel(), loop)
             try:
                 kernel.start(Snapshot(), Answer())
                 result = kernel.run_cell("print(6 * 7)", 1)

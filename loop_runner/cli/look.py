@@ -79,15 +79,20 @@ def _status(folder: Path) -> dict[str, Any]:
             head=head,
             answer=history.answer().content,
             in_flight=history.in_flight(),
+            dropped=history.dropped(),
         )
 
 
 def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
-    """Requests that may be paid for in vain, or twice."""
+    """Requests that were, or may be, paid for and are in no turn of the run."""
     if (lost := entry["in_flight"]) and entry["state"] != "running":
         yield f"{output.plural(lost, 'request')} in flight when it was stopped; `resume` sends them again"
     if lost := entry["usage"]["unanswered"]:
         yield f"{output.plural(lost, 'request')} sent before without a reply; the provider may bill them"
+    dropped = entry["dropped"]
+    if requests := dropped["usage"]["requests"]:
+        what = f"{output.plural(requests, 'request')}, {_usd(dropped)}"
+        yield f"{what} dropped by rewinds; they count for the budget too"
 
 
 def _entry(
@@ -100,6 +105,7 @@ def _entry(
     head: Checkpoint | None = None,
     answer: str = "",
     in_flight: int = 0,
+    dropped: Spend = Spend(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     return {
         "run": str(folder),
@@ -111,6 +117,7 @@ def _entry(
         "answer": answer,
         "in_flight": in_flight,
         **output.spend_as_json(spend),
+        "dropped": output.spend_as_json(dropped),
     }
 
 
@@ -141,9 +148,12 @@ def _where(entry: dict[str, Any]) -> str:
         return ""
     turn = f" turn {entry['turn']}" if entry["turn"] else ""
     place = f"pass {entry['pass']}{turn}" if entry["pass"] else "before the first turn"
-    usd = entry["cost"]["usd"]
-    cost = "price unknown" if usd is None else f"{usd:.4f} USD"
-    return f"{place}, {output.duration(entry['seconds'])}, {cost}"
+    return f"{place}, {output.duration(entry['seconds'])}, {_usd(entry)}"
+
+
+def _usd(spent: dict[str, Any]) -> str:
+    usd = spent["cost"]["usd"]
+    return "price unknown" if usd is None else f"{usd:.4f} USD"
 
 
 # ── log ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -96,12 +96,12 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
     """Take a run back to the end of a pass, or to a turn; `resume` goes on from there.
 
     Nothing is lost: what the run leaves is kept under a ref, and `rewind RUN rewound/N` takes the run there
-    again. 0 is the start. The dropped turns no longer count for the budget; `cost` shows what they cost.
+    again. 0 is the start. What the dropped turns cost was paid: it goes on counting for the budget.
 
     \b
     Example:  loop-runner rewind contract-review 3.7
     """
-    from loop_runner import forking
+    from loop_runner import costing, forking
     from loop_runner.workspace import points
     from loop_runner.workspace.history import History
     from loop_runner.workspace.workspace import Workspace
@@ -116,12 +116,14 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
         )
     with History(folder) as history:
         forking.frozen_task(history, "HEAD")  # refuses the runs of agents, whose files lie elsewhere
+        price = costing.price_in(history)
     with Workspace.open(folder) as workspace:
         left = workspace.head()
         to = workspace.find(point)
         if to.commit == left.commit:
             raise ConfigError(f"{folder} stands at {moment} already", why="there is nothing to go back from")
-        kept = workspace.rewind(to.commit)
+        kept = workspace.rewind(to.commit, price)
+        to = workspace.head()
     name = kept.removeprefix("refs/loop-runner/")
     if as_json:
         output.write_json(

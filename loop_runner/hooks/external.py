@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loop_runner import process
+from loop_runner import process, scratch
 from loop_runner.errors import HookError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle, one_line
@@ -41,11 +40,11 @@ class ExternalHook:
 
     def verify(self, submission: Submission) -> Verdict:
         """``Rejected`` with the hook's reason, ``Broken`` when it does not answer as the protocol says."""
-        with tempfile.TemporaryDirectory(prefix="loop-runner-hook-") as folder:
+        with scratch.make("hook") as folder:
             ended = process.run(
                 self._resolved(),
                 cwd=submission.checkout,
-                env=self._environment(Path(folder), submission),
+                env=self._environment(folder, submission),
                 timeout_s=self.timeout_s,
                 stdin=json.dumps(payload(submission)).encode(),
             )

@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from loop_runner import failpoints
+from loop_runner import failpoints, scratch
 from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
@@ -91,7 +89,7 @@ class Kernel:
         self._inputs = inputs
         self._workspace = workspace
         self._loop = loop
-        self._private_dir: Path | None = None
+        self._private: scratch.Scratch | None = None
         self._life: _Life | None = None
         self._last = Snapshot()  # the last one handed out or started with: where a restart goes back to
         self._answer = Answer()
@@ -240,9 +238,9 @@ class Kernel:
         """End the process and remove its private folder. May be called twice."""
         self._end_life()
         self._checker.close()
-        if self._private_dir is not None:
-            shutil.rmtree(self._private_dir, ignore_errors=True)
-            self._private_dir = None
+        if self._private is not None:
+            self._private.remove()
+            self._private = None
 
     # ── waiting ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -470,8 +468,8 @@ class Kernel:
         }
 
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
-        if self._private_dir is None:
-            self._private_dir = Path(tempfile.mkdtemp(prefix="loop-runner-kernel-"))
+        if self._private is None:
+            self._private = scratch.make("kernel")
         fds = (control_fd, lm_fd, life_fd)
         argv, env = kernel_command(self._settings, *fds)
         return wrap(
@@ -479,7 +477,7 @@ class Kernel:
             argv,
             env,
             workspace=self._workspace,
-            private_dir=self._private_dir,
+            private_dir=self._private.path,
             read_only=[cloudpickle_dir(), *(text.path for text in self._inputs.texts)],
             fds=fds,
             limits=self._limits(),

@@ -17,12 +17,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from loop_runner import scratch
 from loop_runner.errors import EnvironmentFault
 from loop_runner.kernel import seccomp
 from loop_runner.kernel.mounts import python_paths
@@ -277,8 +277,8 @@ def _observe(layers: Layers, python: str | None, *, only_memory: bool = False) -
     """Run the tests under ``layers``: test → "" or what happened; under "start": why there are none."""
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="loop-runner-probe-") as name,
-            _Neighbours(Path(name)) as neighbours,
+            scratch.make("probe") as folder,
+            _Neighbours(folder) as neighbours,
         ):
             seen = _run(_wrapped_tests(layers, python, neighbours, only_memory=only_memory))
             return {**seen, **neighbours.seen(seen)} if "start" not in seen else seen
@@ -338,6 +338,7 @@ class _Neighbours:
         self.input = folder / "input"
         self._listeners: dict[str, socket.socket] = {}
         self._socket = self._outside / "socket"
+        self._short: scratch.Scratch | None = None
 
     def __enter__(self) -> Self:
         # Open to everyone: what keeps the child out must be the sandbox, not the modes of this folder.
@@ -353,7 +354,8 @@ class _Neighbours:
         self._abstract = f"loop-runner-{secrets.token_hex(8)}"
         self._listen("tcp", socket.AF_INET, ("127.0.0.1", 0))
         self._listen("udp", socket.AF_INET, ("127.0.0.1", 0))
-        self._socket = _short_path(self._outside) / "socket"
+        self._short = _short_folder(self._outside)
+        self._socket = (self._short.path if self._short else self._outside) / "socket"
         self._listen("unix_path", socket.AF_UNIX, str(self._socket))
         self._socket.chmod(0o777)
         self._listen("unix_abstract", socket.AF_UNIX, "\0" + self._abstract)
@@ -362,8 +364,8 @@ class _Neighbours:
     def __exit__(self, *_: object) -> None:
         for listener in self._listeners.values():
             listener.close()
-        if self._socket.parent != self._outside:
-            shutil.rmtree(self._socket.parent, ignore_errors=True)
+        if self._short is not None:
+            self._short.remove()
 
     def _listen(self, name: str, family: int, address: object) -> None:
         kind = socket.SOCK_DGRAM if name == "udp" else socket.SOCK_STREAM
@@ -417,16 +419,16 @@ class _Neighbours:
         return overruled
 
 
-def _short_path(folder: Path) -> Path:
-    """``folder``, or a new one elsewhere when the name of a socket in it would be longer than Linux takes."""
+def _short_folder(folder: Path) -> scratch.Scratch | None:
+    """A folder elsewhere, when the name of a socket in ``folder`` would be longer than Linux takes."""
     if len(os.fsencode(folder)) < _MAX_SOCKET_FOLDER:
-        return folder
+        return None
     for parent in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - the name is random, and the folder is ours
         if os.access(parent, os.W_OK | os.X_OK):
-            short = Path(tempfile.mkdtemp(prefix="loop-runner-probe-", dir=parent))
-            short.chmod(0o755)
+            short = scratch.make("probe", parent=Path(parent))
+            short.path.chmod(0o755)
             return short
-    return folder
+    return None
 
 
 def _was_reached(listener: socket.socket) -> bool:

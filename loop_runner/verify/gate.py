@@ -11,14 +11,13 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import process
+from loop_runner import process, scratch
 from loop_runner.records import Inputs
 from loop_runner.verify.verifier import Fence, Job, Submission
 
@@ -115,15 +114,12 @@ def prepared(
     ``writable``: the program starts in a copy of the checkout that it may change, instead of the checkout.
     Raises ``GateFault`` when the folders cannot be made.
     """
-    folder = Path(tempfile.mkdtemp(prefix="loop-runner-gate-"))
-    try:
+    with scratch.make("gate") as folder:
         try:
             gate = _lay_out(folder, submission, fence, lay_out, writable=writable)
         except (OSError, shutil.Error) as error:
             raise GateFault(f"the folders for it could not be made: {error}") from error
         yield gate
-    finally:
-        _remove(folder)
 
 
 def _lay_out(
@@ -196,14 +192,3 @@ def _writable_copy(source: Path, target: Path) -> Path:
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode | 0o600)
     return target
-
-
-def _remove(folder: Path) -> None:
-    # Before the walk goes down: a folder without permissions cannot be looked into. (The standard
-    # library's TemporaryDirectory can raise here, even when it is told to ignore errors.)
-    for parent, names, _ in os.walk(folder):
-        for path in (Path(parent, name) for name in names):
-            with suppress(OSError):
-                if not path.is_symlink():
-                    path.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)

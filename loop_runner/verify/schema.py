@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from loop_runner import process
+from loop_runner import process, scratch
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
 from loop_runner.verify.options import Options
@@ -128,10 +127,10 @@ class Schema:
 
     def _compare(self, schema: object, value: object) -> list[dict[str, Any]] | Broken:
         request = json.dumps({"schema": schema, "value": value}).encode()
-        with tempfile.TemporaryDirectory(prefix="loop-runner-") as folder:
+        with scratch.make("schema") as folder:
             ended = process.run(
                 [sys.executable, "-P", "-s", "-B", "-X", "utf8", str(_CHILD)],
-                cwd=Path(folder),
+                cwd=folder,
                 env={},
                 timeout_s=self.timeout_s,
                 stdin=request,

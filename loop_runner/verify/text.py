@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from loop_runner import process
+from loop_runner import process, scratch
 from loop_runner.errors import VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
@@ -108,10 +107,10 @@ class Regex:
         text = _part(submission.answer, self.part)
         request = json.dumps({"pattern": self.pattern, "ignore_case": self.ignore_case, "text": text})
         # -I and -S: neither the user's environment nor site-packages has a say, and it starts in 15 ms.
-        with tempfile.TemporaryDirectory(prefix="loop-runner-") as folder:
+        with scratch.make("pattern") as folder:
             ended = process.run(
                 [sys.executable, "-I", "-S", str(_CHILD)],
-                cwd=Path(folder),
+                cwd=folder,
                 env={},
                 timeout_s=self.timeout_s,
                 stdin=request.encode(),

@@ -27,7 +27,7 @@ from loop_runner.records import (
     Usage,
     Variable,
 )
-from loop_runner.workspace import changes, journal, layout, lock, sent
+from loop_runner.workspace import changes, dropped, journal, layout, lock, sent
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
 from loop_runner.workspace.layout import TurnText
@@ -238,7 +238,10 @@ class History:
                 yield from calls
 
     def spend(self, price: Price | None = None, at: str | None = None) -> Spend:
-        """What the commits say was used. Without ``price``, dollars are unknown once a model was asked."""
+        """What the commits say was used. Without ``price``, dollars are unknown once a model was asked.
+
+        What rewinds dropped is not among it; ``dropped`` has that.
+        """
         calls = list(self.calls(at))
         entries = self.commits(at=at)
         dollars = [price(call.model, call.reply.usage) if price else None for call in calls]
@@ -253,6 +256,11 @@ class History:
             usd=sum(known, 0.0) if len(known) == len(dollars) else None,
             unanswered=sum(entry.unanswered for entry in entries),
         )
+
+    def dropped(self, at: str | None = None) -> Spend:
+        """What was spent on turns that rewinds took out of the history; paid, so it counts for the budget."""
+        said = (entry.trailers.dropped for entry in self.commits(at=at))
+        return next((dropped.from_text(text) for text in said if text), dropped.NOTHING)
 
     def in_flight(self) -> int:
         """Requests sent since HEAD that have no reply yet; when nobody runs here, they never got one."""

@@ -91,14 +91,22 @@ class Journal:
         with self._lock:
             return self._sent.unanswered(self._calls)
 
-    def move_on(self, after: str, committed: Collection[Key]) -> None:
+    def hold(self, after: str, calls: Sequence[Call]) -> None:
+        """Write down ``calls`` for the time when HEAD is ``after``; until then they are not looked at."""
+        if calls:
+            with self._lock:
+                self._write(b"".join(record(call, after) for call in calls))
+
+    def move_on(self, after: str, committed: Collection[Key], held: Sequence[Call] = ()) -> None:
         """From now on calls are made after ``after``, whose durable commit holds ``committed``.
 
         A call that came in meanwhile is not among them; it is carried over, so that it is committed next.
+        ``held``: what ``hold`` was given for ``after``.
         """
         with self._lock:
             self._after = after
             self._calls = {each: call for each, call in self._calls.items() if each not in committed}
+            self._calls |= {key(call): call for call in held}
             with faults.told(self._folder, "emptying the journal"):
                 failpoints.passing("journal.move_on")
                 self._rewrite()

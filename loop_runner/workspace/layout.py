@@ -391,6 +391,7 @@ class Trailers:
     overrides: str = ""  # what that process was given for itself only, as JSON: dotted key to value
     forked_from: str = ""  # on a fork: where it left the other run, as "COMMIT pass 3 turn 7"
     unanswered: int = 0  # requests that were sent since the last commit and whose reply never came
+    dropped: str = ""  # on a rewind: all that was spent and this history does not hold; see ``dropped``
 
 
 def turn_subject(turn: TurnRecord) -> str:
@@ -412,6 +413,8 @@ def message(subject: str, trailers: Trailers) -> str:
         lines.append(f"Loop-Seconds: {trailers.seconds:.3f}")
     if trailers.unanswered:
         lines.append(f"Loop-Unanswered: {trailers.unanswered}")
+    if trailers.dropped:
+        lines.append(f"Loop-Dropped-Spend: {trailers.dropped}")
     if trailers.forked_from:
         lines.append(f"Loop-Forked-From: {trailers.forked_from}")
     if trailers.started:
@@ -444,6 +447,7 @@ def trailers_from(text: str) -> Trailers:
         overrides=found.get("Set", ""),
         forked_from=found.get("Forked-From", ""),
         unanswered=_number(found.get("Unanswered")),
+        dropped=found.get("Dropped-Spend", ""),
     )
 
 

@@ -1,7 +1,8 @@
-"""What going back needs: a ref for what is left, and the files of the earlier commit.
+"""What going back needs: a ref for what is left, the bill for it, and the files of the earlier commit.
 
 Used by ``Workspace.rewind`` only, under the lock, with the files as HEAD has them (``open`` sees to that).
-Drops nothing: what the run leaves stays under ``refs/loop-runner/rewound/N``.
+Drops nothing: what the run leaves stays under ``refs/loop-runner/rewound/N``, and what that cost is said by
+the commit that the run goes on from.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ import os
 import time
 from collections.abc import Collection
 
-from loop_runner.records import Call, Checkpoint
-from loop_runner.workspace import fast_import, layout
+from loop_runner.records import Call, Checkpoint, Spend
+from loop_runner.workspace import dropped, fast_import, layout
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import Git
-from loop_runner.workspace.history import History
-
-REWOUND = "refs/loop-runner/rewound"
+from loop_runner.workspace.history import History, Price, parsing
+from loop_runner.workspace.points import REWOUND, describe
 
 
 def next_ref(history: History) -> str:
@@ -29,7 +29,7 @@ def tip(git: Git, head: Checkpoint, calls: Collection[Call]) -> str:
     """The commit to keep: ``head``, or one on top of it with the replies that no turn holds."""
     if not calls:
         return head.commit
-    path = f"{layout.pass_folder(max(head.pass_number, 1))}/rewound/calls.jsonl"
+    path = _kept_calls(head)
     what = "1 reply" if len(calls) == 1 else f"{len(calls)} replies"
     return fast_import.write(
         git,
@@ -40,6 +40,42 @@ def tip(git: Git, head: Checkpoint, calls: Collection[Call]) -> str:
             set_paths={os.fsencode(path): Blob(layout.calls_to_jsonl(layout.in_order(calls)))},
         ),
     )
+
+
+def goal(history: History, to: str) -> tuple[str, tuple[Call, ...]]:
+    """The commit to stand on for ``to``, and replies to put into the journal, if ``tip`` kept some there."""
+    commit = history.commit(to)
+    path = _kept_calls(history.checkpoint(to))
+    found = None if commit.trailers.runner or not commit.parents else history.read(path, to)
+    if found is None or found == history.read(path, commit.parents[0]):
+        return to, ()
+    with parsing(history.folder, path):
+        return commit.parents[0], tuple(layout.calls_from_jsonl(found))
+
+
+def landing(
+    git: Git, history: History, to: str, left: str, *, unanswered: int = 0, price: Price | None = None
+) -> str:
+    """The commit to go on from when the history up to ``to`` is gone back to from the commit ``left``.
+
+    It is what ``goal`` says, or one on top of that which says what was spent and is not in that history.
+    ``unanswered``: requests after ``left`` without a reply.
+    """
+    spent = dropped.plus(history.spend(price, left), history.dropped(left))
+    spent = dropped.plus(spent, Spend(unanswered=unanswered))
+    owed = dropped.rest(spent, history.spend(price, to))
+    stands, _ = goal(history, to)
+    if owed == history.dropped(stands):
+        return stands
+    trailers = layout.Trailers(dropped=dropped.to_text(owed))
+    subject = f"rewound: to {describe(history.checkpoint(stands))}"
+    return fast_import.write(
+        git, NewCommit(message=layout.message(subject, trailers), time=int(time.time()), parents=[stands])
+    )
+
+
+def _kept_calls(head: Checkpoint) -> str:
+    return f"{layout.pass_folder(max(head.pass_number, 1))}/rewound/calls.jsonl"
 
 
 def put_files(folder: Folder, history: History, old: str, new: str) -> None:

@@ -273,6 +273,10 @@ class Workspace:
         """What the commits say was used; see ``History.spend``."""
         return self._history.spend(price)
 
+    def dropped(self) -> Spend:
+        """What was spent on turns that rewinds dropped; see ``History.dropped``."""
+        return self._history.dropped()
+
     def checkout(self, into: Path) -> None:
         """Put the answer and ``workspace/`` of HEAD into the empty or missing folder ``into``, read-only.
 
@@ -460,11 +464,13 @@ class Workspace:
         """The commit to go back to for ``point``; ``ConfigError`` when the history has no such moment."""
         return points.find(self._history, point)
 
-    def rewind(self, to: str) -> str:
+    def rewind(self, to: str, price: Price | None = None) -> str:
         """Go back to the commit ``to``; returns the ref that keeps what the run leaves.
 
         First the ref, then the branch, then the files: a crash in between leaves a run that stands at the one
-        end or at the other. Replies that no turn holds yet are kept with what is left.
+        end or at the other. Replies that no turn holds yet are kept with what is left, and are in the journal
+        again when that is gone back to. What is dropped stays spent: HEAD says so, in dollars if ``price``
+        knows them.
         """
         doing = "going back"
         calls = {journal.key(call) for call in self.journal.calls()}
@@ -473,11 +479,16 @@ class Workspace:
             with faults.told(self.folder, doing):
                 tip = rewinding.tip(self._git, self._head, self.journal.calls())
                 fast_import.point(self._git, kept, tip, was=None)
+                _, held = rewinding.goal(self._history, to)
+                to = rewinding.landing(
+                    self._git, self._history, to, tip, unanswered=self.journal.unanswered(), price=price
+                )
+                self.journal.hold(to, held)
                 fast_import.point(self._git, self._branch, to, was=self._head.commit)
         except GitFailed as error:
             raise error.fault(self.folder, doing) from error
         left, self._head = self._head.commit, self._history.checkpoint(to)
-        self.journal.move_on(to, calls)
+        self.journal.move_on(to, calls, held)
         with faults.told(self.folder, "putting the earlier files in place"):
             rewinding.put_files(self._folder, self._history, left, to)
         self._know(self._history.tree(to))

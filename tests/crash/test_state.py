@@ -1,8 +1,9 @@
 """Anything that may happen to a run, in any order, against a model of what must hold.
 
-Run, break, go on, ask for more passes, edit by hand, leave locks behind, start a second runner. The model:
-where an unbroken run of so many passes ends; that the server is asked no more than what is kept and what is
-counted; that what was acknowledged stays; that a person's bytes are on disk or named by a ref.
+Run, break, go on, ask for more passes, edit by hand, leave locks behind, start a second runner, go back, go
+forth again, branch off. The model: where an unbroken run of so many passes ends; that the bill is what the
+server was asked, less at most what is counted as unanswered; that what was acknowledged stays, or is named
+by the ref of the rewind that dropped it; that a person's bytes are on disk or named by a ref.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import shutil
 import tempfile
 import threading
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from loop_runner import failpoints
+from loop_runner.workspace import dropped
 from loop_runner.workspace.history import History
+from loop_runner.workspace.journal import answered
 from loop_runner.workspace.workspace import Workspace
 from tests.crash.forker import Ended, Forker
-from tests.crash.scenario import acknowledged, durable, fingerprint, git
+from tests.crash.scenario import acknowledged, git
 from tests.crash.walk import ACTIONS
 from tests.support.commands import wait_for
 from tests.support.model_server import ModelServer
@@ -40,6 +42,14 @@ _COUNT = cell(
 )
 _ANSWER = cell("answer['content'] = str(40 + n)\nanswer['ready'] = True")
 _EDITED = ("workspace/notes/log.md", "workspace/mine.txt", "answer.md", "passes/0001/injected.md")
+_FORKS = "forks.json"  # the one file that a fork has and the unbroken run has not
+_REWOUND = "refs/loop-runner/rewound"
+# What a rewind comes by: the bytes that it keeps, its two refs, the journal, the files.
+_REWIND_PLACES = (
+    *("lock.write", "recovery.restore", "commit.write", "commit.sync", "commit.point", "commit.pointed"),
+    *("journal.write", "journal.move_on", "journal.truncate", "sent.truncate", "durable.replace"),
+    *("folder.write", "folder.rename", "folder.remove", "index.set"),
+)
 _LOCKS = ("index.lock", "HEAD.lock", "refs/heads/main.lock", "objects/pack/tmp_pack_x", "index.new")
 
 
@@ -70,14 +80,17 @@ class World:
         for passes in range(1, PASSES + 1):
             ended = self.command(folder, passes)
             assert ended.exit_code == (0 if passes == PASSES else 3), ended
-            self.ends[passes] = git(folder, "rev-parse", "HEAD^{tree}")
+            self.ends[passes] = _files(folder)
 
     def command(self, folder: Path, passes: int, failpoint: str = "", forker: int = 0) -> Ended:
-        env = {"OPENAI_BASE_URL": self.server.openai_url, "OPENAI_API_KEY": "k"}
-        env["LOOP_RUNNER_FAILPOINT"] = failpoint
         is_there = (folder / ".git" / "loop-runner").is_dir()
         args = ("resume", folder) if is_there else ("run", self.task, "--run-dir", folder)
-        ended = self.forkers[forker].run(*args, "-q", "--json", "--passes", passes, env=env)
+        return self.any_command(*args, "-q", "--json", "--passes", passes, failpoint=failpoint, forker=forker)
+
+    def any_command(self, *args: object, failpoint: str = "", forker: int = 0) -> Ended:
+        env = {"OPENAI_BASE_URL": self.server.openai_url, "OPENAI_API_KEY": "k"}
+        env["LOOP_RUNNER_FAILPOINT"] = failpoint
+        ended = self.forkers[forker].run(*args, env=env)
         wait_for(lambda: not self.server.is_busy)
         return ended
 
@@ -85,6 +98,12 @@ class World:
         for forker in self.forkers:
             forker.close()
         self.server.close()
+
+
+def _files(folder: Path) -> list[str]:
+    """What HEAD holds, but for the word of where a fork came from."""
+    listed = git(folder, "ls-tree", "-r", "HEAD").split("\n")
+    return [line for line in listed if not line.endswith(f"\t{_FORKS}")]
 
 
 _world: World | None = None
@@ -104,14 +123,21 @@ class AnyOrder(RuleBasedStateMachine):
     def begin(self):
         assert _world is not None
         self.world = _world
-        self.world.server.requests.clear()
-        self.folder = self.world.place / "run"
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folders = self.world.place / "runs"
+        shutil.rmtree(self.folders, ignore_errors=True)
+        self._take_up(self.folders / "run", paid=0)
         self.passes = 1  # that are asked for
         self.done = 0
-        self.said: set[str] = set()  # commits that a runner acknowledged
-        self.edits: dict[str, bytes] = {}  # by path: what a person wrote and no ref is known to have
         self.count = 0
+
+    def _take_up(self, folder: Path, paid: int):
+        """From now on this is about the run in ``folder``, on whose bill are ``paid`` requests."""
+        self.folder = folder
+        self.world.server.requests.clear()
+        self.paid = paid
+        self.said: set[str] = set()  # commits that a runner acknowledged
+        self.left: set[str] = set()  # those of them that a rewind dropped
+        self.edits: dict[str, bytes] = {}  # by path: what a person wrote and no ref is known to have
 
     @property
     def is_there(self) -> bool:
@@ -195,13 +221,72 @@ class AnyOrder(RuleBasedStateMachine):
             if ended.exit_code != 2:
                 self._is_at_its_end(ended)
 
-    # Here go `fork` and `rewind`: rules like `go_on`, with the number of passes that they leave in the model.
+    @rule(choice=st.integers(0, 99))
+    def rewind(self, choice):
+        if self.is_there:
+            self._rewind(self._moments()[choice % len(self._moments())])
+
+    @rule(
+        choice=st.integers(0, 99),
+        name=st.sampled_from(_REWIND_PLACES),
+        hit=st.integers(1, 3),
+        action=st.sampled_from(ACTIONS),
+    )
+    def break_a_rewind(self, choice, name, hit, action):
+        if self.is_there:
+            self._rewind(self._moments()[choice % len(self._moments())], f"{name}:{hit}:{action}")
+
+    def _rewind(self, moment: str, failpoint: str = ""):
+        self.nothing_is_lost_and_the_bill_is_right()  # so that what was acknowledged so far is known
+        before = self._reached("HEAD")
+        ended = self.world.any_command("rewind", self.folder, moment, "--json", failpoint=failpoint)
+        if not failpoint:
+            is_there_already = ended.exit_code == 2 and "stands at" in ended.stderr
+            assert is_there_already or ended.exit_code == 0, ended
+        elif not ended.was_killed:
+            assert ended.exit_code in (0, 2, 4), ended
+            assert "Traceback" not in ended.stderr
+        self.left = (self.left | (before & self.said)) - self._reached("HEAD")
+        self._stand()
+
+    @rule(choice=st.integers(0, 99))
+    def fork(self, choice):
+        """What is branched off is gone on with; the other run is left as it was."""
+        if not self.is_there:
+            return
+        self.count += 1
+        new, moment = self.folders / f"fork{self.count}", self._moments()[choice % len(self._moments())]
+        before = git(self.folder, "for-each-ref")
+        ended = self.world.any_command("fork", f"{self.folder}@{moment}", new, "--json")
+        assert git(self.folder, "for-each-ref") == before
+        if ended.exit_code == 2:
+            assert "was accepted: a fork from there would have nothing to do" in ended.stderr
+            assert not new.exists()
+            return
+        assert ended.exit_code == 0, ended
+        self._take_up(new, paid=0)
+        self.paid = self._billed()
+        self._stand()
+
+    def _moments(self) -> list[str]:
+        """All that have a name."""
+        with History(self.folder) as history:
+            found = [entry.checkpoint for entry in history.commits() if entry.runner]
+            kept = [f"rewound/{number}" for number in history.refs(_REWOUND)]
+        return [*(f"{at.pass_number}.{at.turn}".removesuffix(".0") for at in found), *kept]
+
+    def _stand(self):
+        """The model goes where the run is: the pass that it stands in is the last that is asked for."""
+        with History(self.folder) as history:
+            head = history.head()
+        self.passes = max(head.pass_number, 1)
+        self.done = 0 if head.turn else head.pass_number
 
     # ── what must hold ──────────────────────────────────────────────────────────────────────────────
 
     def _is_at_its_end(self, ended: Ended):
         assert ended.exit_code == (0 if self.passes == PASSES else 3), ended
-        assert git(self.folder, "rev-parse", "HEAD^{tree}") == self.world.ends[self.passes], self._story()
+        assert _files(self.folder) == self.world.ends[self.passes], self._story()
         assert git(self.folder, "status", "--porcelain") == ""
         self.done = self.passes
         with History(self.folder) as history:
@@ -217,16 +302,29 @@ class AnyOrder(RuleBasedStateMachine):
             return "\n".join([*(entry.subject for entry in history.commits()), *map(repr, told)])
 
     @invariant()
-    def nothing_is_lost_and_nothing_is_paid_for_twice(self):
+    def nothing_is_lost_and_the_bill_is_right(self):
         if not self.is_there:
             return
-        asked = Counter(map(fingerprint, self.world.server.requests))
         with History(self.folder) as history:
-            counted = history.in_flight() + history.spend().unanswered
-        assert (asked - durable(self.folder)).total() <= counted
+            spent = dropped.plus(history.spend(), history.dropped())
+            unanswered = history.in_flight() + spent.unanswered
+        # Each request that was answered and kept is on the bill once, wherever the run has gone since.
+        asked = len(self.world.server.requests) + self.paid
+        assert asked - unanswered <= self._billed() <= asked
         self.said |= acknowledged(self.folder)
-        assert self.said <= set(git(self.folder, "rev-list", "HEAD").split())
+        assert self.said - self.left <= self._reached("HEAD")
+        assert self.left <= self._reached(f"--glob={_REWOUND}/*")
         assert git(self.folder, "fsck", "--strict", "--no-dangling") == ""
+
+    def _billed(self) -> int:
+        """Requests that the run says are paid for: of its history, dropped by rewinds, in the journal."""
+        with History(self.folder) as history:
+            journal = self.folder / ".git/loop-runner/journal"
+            kept = answered(journal, history.since_checkpoint())
+            return history.spend().requests + history.dropped().requests + len(kept)
+
+    def _reached(self, name: str) -> set[str]:
+        return set(git(self.folder, "rev-list", name).split())
 
     @invariant()
     def a_persons_bytes_are_on_disk_or_named(self):

@@ -79,7 +79,7 @@ def test_up_to_a_moment_and_what_a_rewind_dropped(place):
     data = json_of("cost", "scripted", cwd=place)
     assert (data["total"]["requests"], data["dropped"]["requests"]) == (5, 2), "the same replies, paid again"
     assert (
-        "dropped by rewinds, paid and not counted above: 2 requests"
+        "dropped by rewinds, not counted above and counted for the budget: 2 requests"
         in loop_runner("cost", "scripted", cwd=place).stdout
     )
 

@@ -118,7 +118,7 @@ def test_a_persons_commits_are_taken_as_they_are(place):
     git(run, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "a hint of mine")
     json_of("resume", "scripted", "-q", cwd=place)
     data = replayed(place)
-    assert (data["status"], data["outside_commits"]) == ("same", 1)
+    assert (data["status"], data["outside_commits"]) == ("same", 2), "the rewind's own, and the person's"
 
 
 def test_tracebacks_name_the_folder_of_the_run_and_not_of_the_replay(tmp_path):

@@ -33,7 +33,8 @@ def test_the_run_stands_where_it_was_taken_and_what_it_left_is_kept(place):
         "name": "rewound/1",
     }
     assert git(run, "rev-parse", "refs/loop-runner/rewound/1") == tip
-    assert subjects(run)[-1] == "pass 2 turn 1: ran"
+    assert subjects(run)[-2:] == ["pass 2 turn 1: ran", "rewound: to pass 2 turn 1"]
+    assert data["commit"] == git(run, "rev-parse", "HEAD")
     assert (run / "workspace/notes/plan.md").read_text() == "count\ncount again\n"
     assert not (run / "passes/0003").exists()
     assert_clean(run)
@@ -117,9 +118,14 @@ def test_replies_that_no_turn_holds_are_kept_with_what_is_left(long_run):
     run = long_run.folder
     assert git(run, "log", "-1", "--format=%s", kept) == "kept: 1 reply that no turn holds"
     assert "a reply" in git(run, "show", f"{kept}:passes/0001/rewound/calls.jsonl")
+    assert long_run.dropped().requests == 2
     long_run.rewind(git(run, "rev-parse", kept))
     assert long_run.head().turn == 2
-    assert long_run.spend().requests == 3, "gone back to, they count again"
+    assert [one.prompt for one in long_run.journal.calls()] == ["paid and not used"], "gone back to"
+    assert (long_run.spend().requests, long_run.dropped().requests) == (2, 0)
+    assert git(run, "log", "-1", "--format=%s") == "pass 1 turn 2: ran", "nothing is owed, nothing is said"
+    long_run.commit_turn(turn(1, 3), {})
+    assert long_run.spend().requests == 4
 
 
 def test_folders_files_and_links_change_places_and_the_run_goes_on_from_there(long_run):
@@ -128,7 +134,8 @@ def test_folders_files_and_links_change_places_and_the_run_goes_on_from_there(lo
     assert (run / "workspace/a/deep.txt").read_text() == "1"
     assert not (run / "workspace/empty").exists()
     long_run.commit_turn(turn(1, 2), {})
-    assert subjects(run) == ["run: x", "pass 1 turn 1: ran", "pass 1 turn 2: ran"]
+    rewound = "rewound: to pass 1 turn 1"
+    assert subjects(run) == ["run: x", "pass 1 turn 1: ran", rewound, "pass 1 turn 2: ran"]
     assert git(run, "ls-tree", "-r", "--name-only", "HEAD", "workspace").splitlines() == [
         "workspace/a/deep.txt",
         "workspace/kept.txt",
@@ -162,7 +169,7 @@ def test_a_rewind_that_is_killed_leaves_a_whole_run_at_the_one_end_or_the_other(
     command = [sys.executable, "-c", KILLED, str(run), str(step), target]
     done = subprocess.run(command, env=clean_environment(), check=False, cwd=place, timeout=60)
     assert done.returncode == -signal.SIGKILL
-    assert git(run, "rev-parse", "HEAD") == (target if step == 2 else tip)
+    assert git(run, "rev-parse", "HEAD^" if step == 2 else "HEAD") == (target if step == 2 else tip)
     kept = git(run, "for-each-ref", "--format=%(objectname)", "refs/loop-runner/rewound")
     assert kept == ("" if step == 0 else tip)
     assert json_of("resume", "scripted", "-q", cwd=place)["status"] == "verified"
