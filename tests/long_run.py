@@ -102,24 +102,31 @@ def run(folder: Path, passes: int, say: Callable[[str], None]) -> list[str]:
             started = time.perf_counter()
             workspace.commit_pass(number, "rejected", files={f"passes/{number:04d}/verdict.json": b"{}\n"})
             merges.append(time.perf_counter() - started)
-            # A pass of a model takes longer than joining packs does; here the commits would wait for it.
+            # A model's pass takes longer than joining packs and writing the index: there no commit waits.
             workspace.wait_for_maintenance()
             if number % max(passes // 10, 1) == 0:
                 packs = len(list((folder / ".git/objects/pack").glob("*.pack")))
                 row = f"{number:>6} {size_mb(folder / '.git'):>7.2f} {packs:>6}"
                 say(f"{row} {_ms(turns[-100:]):>8.1f} {_ms(merges[-100:]):>8.1f}")
-    return _judged(folder, passes, turns)
+    took = {"turns": turns, "passes": merges}
+    for what, each in took.items():
+        say(
+            f"{what}: {_ms(each[:100]):.1f} ms in the first hundred, {_ms(each[-100:]):.1f} in the last (medians)"
+        )
+    return _judged(folder, passes, took)
 
 
-def _judged(folder: Path, passes: int, turns: list[float]) -> list[str]:
+def _judged(folder: Path, passes: int, took: dict[str, list[float]]) -> list[str]:
     wrong = []
-    mb, first, last = size_mb(folder / ".git"), _ms(turns[:100]), _ms(turns[-100:])
+    mb = size_mb(folder / ".git")
     # Small runs are allowed more each: their last packs are not joined yet.
     allowed = MAX_MB_PER_1000 * max(passes, 500) / 1000
     if mb > allowed:
         wrong.append(f".git takes {mb:.1f} MB after {passes} passes, over {allowed:g}")
-    if last > SLOWER * first:
-        wrong.append(f"the last hundred turns took {last:.1f} ms, the first {first:.1f} ms (medians)")
+    for what, each in took.items():
+        first, last = _ms(each[:100]), _ms(each[-100:])
+        if last > SLOWER * first:
+            wrong.append(f"the last hundred {what} took {last:.1f} ms, the first {first:.1f} ms (medians)")
     return wrong
 
 

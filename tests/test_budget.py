@@ -57,6 +57,28 @@ def test_what_is_left_names_only_the_limits_that_are_set():
     assert line == "2 of 3 passes, 600 tokens"
 
 
+def test_what_a_rewind_dropped_weighs_on_every_limit_but_passes_and_is_not_in_the_spend():
+    dropped = Spend(usage=Usage(90, 10), passes=5, turns=9, requests=3, subcalls=2, seconds=50.0, usd=1.5)
+
+    def reached(budget, spend):
+        return Ledger(budget, spend, dropped=dropped).reached_within_pass()
+
+    assert reached(Budget(usd=2), Spend(usd=0.5)) == "2 US dollars"
+    assert reached(Budget(usd=2), Spend(usd=0.25)) is None
+    assert reached(Budget(tokens=101), Spend(usage=Usage(1, 0))) == "101 tokens"
+    assert reached(Budget(tokens_in=91), Spend(usage=Usage(1, 0))) == "91 input tokens"
+    assert reached(Budget(tokens_out=11), Spend(usage=Usage(0, 1))) == "11 output tokens"
+    assert reached(Budget(wall_s=60), Spend(seconds=10)) == "60 seconds"
+    assert Ledger(Budget(subcalls=2), dropped=dropped).subcalls_reached() == "2 sub-calls"
+    ledger = Ledger(Budget(passes=3, tokens=1000, usd=2, wall_s=60, subcalls=5), dropped=dropped)
+    assert ledger.describe_left() == "3 of 3 passes, 900 tokens, 0.50 US dollars, 10 s, 3 sub-calls"
+    left = ledger.left()
+    assert (left["usd"], left["tokens"], left["seconds"], left["subcalls"]) == (0.5, 900, 10.0, 3)
+    assert ledger.spend == Spend()
+    with pytest.raises(BudgetSpentError, match="2 US dollars"):
+        Ledger(Budget(usd=2), Spend(usd=0.5), dropped=dropped).reserve(Request("m", ()))
+
+
 # ── a limit is overrun by at most one request ───────────────────────────────────────────────────────
 
 ASKED = st.lists(

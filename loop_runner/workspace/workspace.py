@@ -39,6 +39,7 @@ from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import Git, GitFailed
 from loop_runner.workspace.history import History, Price, damaged
+from loop_runner.workspace.index import Index
 from loop_runner.workspace.journal import Journal
 from loop_runner.workspace.layout import Trailers, TurnText
 from loop_runner.workspace.lock import Lock
@@ -87,6 +88,7 @@ class Workspace:
         self._lock = held
         self._limits = limits
         self._git = Git(folder / ".git", held.fd)
+        self._index = Index(self._git)
         self._scope = scope
         self._walker = Walker(limits, skip=scope.skip)
         # What HEAD holds of the things that change from turn to turn; ``passes/`` only grows.
@@ -95,6 +97,7 @@ class Workspace:
         self._has_report = False  # ``workspace.json`` is there
         with contextlib.ExitStack() as stack:
             stack.callback(held.release)
+            stack.callback(self._index.wait)
             self._history = stack.enter_context(History(folder))
             self._head = self._history.head()
             with faults.told(folder, "opening it"):
@@ -188,7 +191,7 @@ class Workspace:
         """Leave the folder as a person expects it and give the lock back; more than once is fine."""
         with self._closing:
             if self._lock.fd >= 0:
-                self._set_index()
+                self._index.set(self._head.commit)
 
     def __enter__(self) -> Self:
         return self
@@ -362,7 +365,7 @@ class Workspace:
         self._settle(checkpoint, {journal.key(call) for call in calls}, ours, [], doing)
         if put_back is not None:
             self._put_in_place(changed, removed, doing)
-        self._set_index()
+        self._index.start(checkpoint.commit)
         self._joiner.start()
         return checkpoint
 
@@ -380,7 +383,8 @@ class Workspace:
         )
 
     def wait_for_maintenance(self) -> None:
-        """Wait until packs that are being joined in the background are joined; a run need not."""
+        """Wait until packs are joined and the index is written in the background; a run need not."""
+        self._index.wait()
         self._joiner.wait()
 
     def _commit(self, new: NewCommit, doing: str) -> Checkpoint:
@@ -493,7 +497,7 @@ class Workspace:
             rewinding.put_files(self._folder, self._history, left, to)
         self._know(self._history.tree(to))
         self.unstored = self._history.unstored(to)
-        self._set_index()
+        self._index.set(to)
         return kept
 
     # ── the model's files ───────────────────────────────────────────────────────────────────────────
@@ -540,7 +544,7 @@ class Workspace:
             raise error.fault(self.folder, "setting changed files aside") from error
         self.set_aside = done.set_aside
         self._know(done.tree)
-        self._set_index()
+        self._index.set(self._head.commit)
 
     def _know(self, tree: Mapping[bytes, tuple[str, str]]) -> None:
         """Keep in mind what ``tree``, which is HEAD's, holds of the things that change from turn to turn."""
@@ -563,13 +567,6 @@ class Workspace:
                 hint=f"`git -C {self.folder} switch main`",
             )
         return head.removeprefix("ref: ")
-
-    def _set_index(self) -> None:
-        """Make a person's ``git status`` compare with the last commit. Reads no file but git's."""
-        # Somebody's own git may hold the index; the next pass tries again.
-        with contextlib.suppress(GitFailed, OSError):
-            failpoints.passing("index.set")
-            self._git.run("read-tree", self._head.commit)
 
     def _was_moved(self) -> WorkspaceError:
         branch = self._branch.removeprefix("refs/heads/")

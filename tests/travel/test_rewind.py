@@ -11,12 +11,13 @@ from loop_runner.workspace.history import History
 from loop_runner.workspace.workspace import Workspace
 from tests.support.commands import clean_environment, loop_runner
 from tests.support.git import assert_clean, git, subjects, tree
+from tests.support.tasks import cell, ready, write_task
 from tests.support.turns import call, turn
 
 
 def json_of(*args, cwd, code=0):
     result = loop_runner(*args, "--json", cwd=cwd)
-    assert result.returncode == code, result.stdout + result.stderr
+    assert code is None or result.returncode == code, result.stdout + result.stderr
     return json.loads(result.stdout)
 
 
@@ -66,6 +67,48 @@ def test_a_run_is_taken_back_to_what_it_left_with_the_command_that_is_printed(pl
     assert tree(run) == before
     assert json_of("status", "scripted", cwd=place)["runs"][0]["state"] == "verified"
     assert loop_runner("fork", "scripted@rewound/2", "other", "--passes", "9", cwd=place).returncode == 0
+
+
+def test_what_was_dropped_stays_on_the_bill_and_in_every_clone(place):
+    before = status(place, "scripted")
+    assert before["dropped"]["usage"]["requests"] == 0
+    json_of("rewind", "scripted", "1", cwd=place)
+    now = status(place, "scripted")
+    for key in ("input_tokens", "output_tokens", "requests"):
+        assert now["usage"][key] + now["dropped"]["usage"][key] == before["usage"][key]
+    assert (now["dropped"]["passes"], now["dropped"]["turns"]) == (2, 3)
+    assert now["dropped"]["seconds"] > 0
+    shown = loop_runner("status", "scripted", cwd=place).stdout
+    assert "3 requests, 0.0000 USD dropped by rewinds; they count for the budget too" in shown
+    git(place, "clone", "-q", "runs/scripted", "copy")
+    assert status(place, "copy")["dropped"] == now["dropped"]
+    assert json_of("resume", "scripted", "-q", cwd=place)["status"] == "verified"
+    assert status(place, "scripted")["dropped"] == now["dropped"]
+    json_of("rewind", "scripted", "rewound/1", cwd=place)
+    after = status(place, "scripted")
+    assert after["usage"] == before["usage"], "gone back to, they are the run's again"
+    assert after["dropped"]["usage"] == now["dropped"]["usage"], "what was done in between was the same"
+
+
+def status(place, name):
+    return json_of("status", name, cwd=place)["runs"][0]
+
+
+def test_a_limit_that_is_spent_is_not_had_back_by_going_back(tmp_path):
+    root = [cell("llm_query('a')"), ready("41"), cell("llm_query('b')"), ready("42")]
+    task = write_task(tmp_path / "task", root=root, sub=[{"reply": "x"}], budget={"subcalls": 2})
+    assert loop_runner("run", task, "-q", cwd=tmp_path).returncode == 0
+    json_of("rewind", "scripted", "0", cwd=tmp_path)
+    result = loop_runner("resume", "scripted", "-q", cwd=tmp_path)
+    assert "2 sub-calls" in result.stdout + result.stderr + said(tmp_path / "runs/scripted")
+    assert status(tmp_path, "scripted")["usage"]["subcalls"] == 0
+    assert json_of("resume", "scripted", "-q", "--set", "budget.subcalls=9", cwd=tmp_path, code=None)
+    assert json_of("replay", "scripted", cwd=tmp_path)["status"] == "same"
+
+
+def said(run):
+    """What the model was told after its cells."""
+    return "".join(path.read_text() for path in run.glob("passes/*/turns/*/output.txt"))
 
 
 def test_a_running_run_is_not_rewound(place):
@@ -121,7 +164,7 @@ def test_replies_that_no_turn_holds_are_kept_with_what_is_left(long_run):
     assert long_run.dropped().requests == 2
     long_run.rewind(git(run, "rev-parse", kept))
     assert long_run.head().turn == 2
-    assert [one.prompt for one in long_run.journal.calls()] == ["paid and not used"], "gone back to"
+    assert long_run.journal.calls() == (call("paid and not used"),), "gone back to"
     assert (long_run.spend().requests, long_run.dropped().requests) == (2, 0)
     assert git(run, "log", "-1", "--format=%s") == "pass 1 turn 2: ran", "nothing is owed, nothing is said"
     long_run.commit_turn(turn(1, 3), {})

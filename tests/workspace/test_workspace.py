@@ -37,6 +37,7 @@ def test_git_status_is_clean_after_every_pass_and_after_close(workspace, git):
     for number in (1, 2):
         (workspace.model_folder / "notes" / "plan.md").write_text(f"pass {number}\n")
         run_pass(workspace, number)
+        workspace.wait_for_maintenance()
         assert git("status", "--porcelain") == ""
     workspace.commit_turn(turn(3, 1), {})
     workspace.close()
