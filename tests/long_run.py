@@ -110,9 +110,8 @@ def run(folder: Path, passes: int, say: Callable[[str], None]) -> list[str]:
                 say(f"{row} {_ms(turns[-100:]):>8.1f} {_ms(merges[-100:]):>8.1f}")
     took = {"turns": turns, "passes": merges}
     for what, each in took.items():
-        say(
-            f"{what}: {_ms(each[:100]):.1f} ms in the first hundred, {_ms(each[-100:]):.1f} in the last (medians)"
-        )
+        first, last = _ms(each[:100]), _ms(each[-100:])
+        say(f"{what}: {first:.1f} ms in the first hundred, {last:.1f} in the last (medians)")
     return _judged(folder, passes, took)
 
 
