@@ -190,7 +190,10 @@ class _Replay:
             path: self._history.read(path, first.commit) or b""
             for path in self._history.files(at=first.commit)
         }
-        Workspace.create(self._folder, name=first.subject.removeprefix("run: "), files=files).close()
+        own = f"{layout.MODEL_FOLDER}/"
+        theirs = {os.fsencode(path): Blob(files.pop(path)) for path in list(files) if path.startswith(own)}
+        name = first.subject.removeprefix("run: ")
+        Workspace.create(self._folder, name=name, files=files, model_files=theirs).close()
 
     def _take_over(self, entry: Entry) -> None:
         """Make the changes of a commit that no run made, as they are."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -40,6 +40,7 @@ from loop_runner.stop_hook import StopHook
 from loop_runner.subcalls import Shared, SubCalls, SubModels
 from loop_runner.verify import Means, Programs, Verifier
 from loop_runner.workspace import durable
+from loop_runner.workspace.fast_import import Blob
 from loop_runner.workspace.history import History, parsing
 from loop_runner.workspace.workspace import Workspace
 
@@ -70,12 +71,21 @@ class Stead:
     kernel: type[Kernel] = Kernel
 
 
-def start(task: Task, folder: Path, around: Surroundings) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a caller has made ready for a new run: its texts, and the first files of ``workspace/``."""
+
+    texts: Inputs
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def start(task: Task, folder: Path, around: Surroundings, beginning: Beginning | None = None) -> Outcome:
     """Create the run folder ``folder`` and run ``task`` in it to one of its ends.
 
+    With ``beginning`` its texts are taken and the task's ``inputs`` are not looked at.
     Raises ``ConfigError`` for inputs, models or verifiers that cannot work, before anything is created.
     """
-    with _created(task, folder, around) as (settled, texts, programs, workspace):
+    with _created(task, folder, around, beginning) as (settled, texts, programs, workspace):
         return run_in(workspace, settled, texts, around, folder, programs=programs)
 
 
@@ -87,16 +97,21 @@ def create(task: Task, folder: Path, env: Mapping[str, str]) -> None:
 
 @contextmanager
 def _created(
-    task: Task, folder: Path, around: Surroundings
+    task: Task, folder: Path, around: Surroundings, beginning: Beginning | None = None
 ) -> Iterator[tuple[Task, Inputs, Programs, Workspace]]:
     task = _with_models(task, around.env)
-    texts = inputs.load(task.inputs, task.base_dir) if task.inputs or not task.is_agent else Inputs(())
+    if beginning is not None:
+        texts = beginning.texts
+    else:
+        texts = inputs.load(task.inputs, task.base_dir) if task.inputs or not task.is_agent else Inputs(())
     verify.refuse(verify.build(task.verifiers, task.base_dir), texts)
     hooks.build(task.stop_hooks, task.base_dir)
     _check_models(task, around.env)
     programs = verify.pinned_programs(task.verifiers, task.base_dir)
     templates = prompts.of_task(task.type, task.base_dir)
     model_files, about = agent_runs.beginning(task)
+    if beginning is not None:
+        model_files |= {f"workspace/{path}".encode(): Blob(data) for path, data in beginning.files.items()}
     files = {
         **task_files(task, texts, templates),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),

@@ -13,6 +13,7 @@ _COMMANDS = {
     "run": ("run", "Run a task file until its verifiers accept the answer."),
     "ask": ("run", "Ask a question about files, without a task file."),
     "init": ("init", "Write a folder for a task: research, legal, support, audit, ..."),
+    "audit": ("audit", "Judge files by rules in plain words, for people and for CI."),
     "resume": ("run", "Go on with a run from its last commit."),
     "status": ("look", "Say where a run, or each run here, stands."),
     "log": ("look", "Print the story of a run, pass by pass."),
@@ -65,8 +66,8 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 verified, 2 wrong usage or task file, 3 ended unverified, 4 a gate, the provider "
-    "or the environment is broken, 5 internal error, 130 interrupted.",
+    epilog="Exit codes: 0 verified, 1 an audit found what fails it, 2 wrong usage or task file, 3 ended "
+    "unverified, 4 a gate, the provider or the environment is broken, 5 internal error, 130 interrupted.",
 )
 @click.version_option(loop_runner.__version__, prog_name="loop-runner")
 def main_group() -> None:

@@ -13,7 +13,7 @@ from loop_runner.config import Rates
 from loop_runner.records import Usage
 
 _BEFORE_ANY_PACKAGE = 2020
-_FREE = frozenset({"local", "manual", "script"})  # nobody sends a bill
+_FREE = frozenset({"local", "manual", "script", "program"})  # nobody sends a bill
 # Providers that bill a part of what another one does.
 _SHARES = {"anthropic-batch": ("anthropic", 0.5)}
 

@@ -164,6 +164,12 @@ def _script(name: str, setting: Setting) -> ModelClient:
     return ScriptClient(read_script(setting.base_dir / name))
 
 
+def _program(name: str, _: Setting) -> ModelClient:
+    from loop_runner.model.program import ProgramClient
+
+    return ProgramClient(name)
+
+
 _MAKERS: dict[str, Maker] = {
     "anthropic": _anthropic,
     "anthropic-batch": _anthropic_batch,
@@ -171,4 +177,5 @@ _MAKERS: dict[str, Maker] = {
     "local": _local,
     "manual": _manual,
     "script": _script,
+    "program": _program,
 }

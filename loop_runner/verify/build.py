@@ -18,6 +18,7 @@ from loop_runner.verify import programs
 from loop_runner.verify.agreement import Agreement
 from loop_runner.verify.citations import Citations
 from loop_runner.verify.command import Command
+from loop_runner.verify.findings import Findings
 from loop_runner.verify.groups import Group, Weighted
 from loop_runner.verify.judge import Judge
 from loop_runner.verify.options import Options, unknown
@@ -30,7 +31,7 @@ from loop_runner.verify.verifier import Means, Verifier
 
 KINDS = (
     *("command", "python", "schema", "contains", "regex", "citations"),
-    *("judge", "agreement", "stable", "promise", "all", "any"),
+    *("judge", "agreement", "stable", "promise", "findings", "all", "any"),
 )
 _BESIDE = ("name", "weight")
 
@@ -169,6 +170,8 @@ class _Builder:
             return Stable.from_options(name, _options(kind, value, "passes", Stable.KEYS))
         if kind == "promise":
             return Promise.from_options(name, _options(kind, value, "phrase", Promise.KEYS))
+        if kind == "findings":
+            return Findings.from_options(name, _options(kind, value, "rules", Findings.KEYS))
         return Citations.from_options(name, _options(kind, value, "min", Citations.KEYS))
 
 

@@ -1,0 +1,144 @@
+"""Writes an audit's report in the formats that other tools read: SARIF 2.1.0, JUnit XML, GitLab code quality.
+
+Owns what goes where in each. Returns text; JSON is ASCII, so that it is safe wherever it is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree as ET
+
+from loop_runner.audit import markup
+from loop_runner.audit.findings import Finding, Report
+from loop_runner.audit.reports import About, new_findings
+from loop_runner.audit.rules import Rule
+
+_SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_BASELINE = {"new": "new", "known": "unchanged", "suppressed": "new"}
+_GITLAB = {"error": "major", "warning": "minor", "note": "info"}
+
+
+def sarif(report: Report, about: About) -> str:
+    """SARIF 2.1.0 with every finding, those suppressed or known marked as such."""
+    numbers = {rule.id: number for number, rule in enumerate(about.rules)}
+    run = {
+        "tool": {
+            "driver": {
+                "name": "loop-runner audit",
+                "version": about.version,
+                "rules": [_sarif_rule(rule) for rule in about.rules],
+            }
+        },
+        "columnKind": "unicodeCodePoints",
+        "invocations": [
+            {
+                "executionSuccessful": report.is_complete,
+                "toolExecutionNotifications": [
+                    _notification(each["file"], f"not judged by {each['rule']}: {each['why']}", each["line"])
+                    for each in report.unjudged
+                ]
+                + [
+                    _notification(each["file"], f"not searched: {each['why']}")
+                    for each in report.not_searched
+                ],
+            }
+        ],
+        "results": [_sarif_result(each, numbers) for each in report.findings],
+    }
+    return json.dumps({"$schema": _SARIF, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
+
+
+def _sarif_rule(rule: Rule) -> dict[str, Any]:
+    return {
+        "id": rule.id,
+        "shortDescription": {"text": rule.title},
+        "fullDescription": {"text": rule.description},
+        "defaultConfiguration": {"level": rule.severity},
+    }
+
+
+def _sarif_result(each: Finding, numbers: dict[str, int]) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "ruleId": each.rule,
+        "ruleIndex": numbers[each.rule],
+        "level": each.severity,
+        "message": {"text": markup.plain(each.reason) or each.rule},
+        "locations": [
+            {
+                "physicalLocation": {
+                    "artifactLocation": _artifact(each.file),
+                    "region": {
+                        "startLine": each.line,
+                        "startColumn": each.column,
+                        "endColumn": each.column + len(each.quote),
+                        "snippet": {"text": each.quote},
+                    },
+                }
+            }
+        ],
+        "partialFingerprints": {"loopRunnerAudit/v1": each.fingerprint},
+        "baselineState": _BASELINE[each.state],
+    }
+    if each.state == "suppressed":
+        result["suppressions"] = [
+            {"kind": "inSource", "status": "accepted", "justification": markup.plain(each.excuse)}
+        ]
+    return result
+
+
+def _notification(file: str, message: str, line: int | None = None) -> dict[str, Any]:
+    place: dict[str, Any] = {"artifactLocation": _artifact(file)}
+    if line is not None:
+        place["region"] = {"startLine": line}
+    return {
+        "level": "warning",
+        "message": {"text": markup.plain(message)},
+        "locations": [{"physicalLocation": place}],
+    }
+
+
+def _artifact(file: str) -> dict[str, str]:
+    return {"uri": quote(file), "uriBaseId": "%SRCROOT%"}
+
+
+def junit(report: Report, about: About) -> str:
+    """JUnit XML: a test case for each rule, with its new findings as the failure."""
+    found = new_findings(report)
+    suites = ET.Element("testsuites", {"name": "loop-runner audit"})
+    suite = ET.SubElement(suites, "testsuite", {"name": "audit"})
+    for rule in about.rules:
+        case = ET.SubElement(suite, "testcase", {"classname": "audit", "name": rule.id})
+        if theirs := [each for each in found if each.rule == rule.id]:
+            message = markup.xml(f"{len(theirs)}: {rule.title}")
+            failure = ET.SubElement(case, "failure", {"type": rule.severity, "message": message})
+            failure.text = "\n".join(_junit_line(each) for each in theirs)
+    if not report.is_complete:
+        case = ET.SubElement(suite, "testcase", {"classname": "audit", "name": "every place was judged"})
+        ET.SubElement(case, "error", {"message": markup.xml(markup.plain(about.reason))})
+    for element in (suites, suite):
+        for key, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
+            element.set(key, str(sum(1 for _ in suite.iter(tag))))
+    ET.indent(suites)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
+
+
+def _junit_line(each: Finding) -> str:
+    return markup.xml(f"{each.file}:{each.line}: {markup.plain(each.reason)}\n    {markup.plain(each.quote)}")
+
+
+def gitlab(report: Report, about: About) -> str:
+    """GitLab's code quality report: the new findings."""
+    titles = {rule.id: rule.title for rule in about.rules}
+    entries = [
+        {
+            "description": f"{titles[each.rule]}: {markup.plain(each.reason)}",
+            "check_name": each.rule,
+            "fingerprint": each.fingerprint,
+            "severity": _GITLAB[each.severity],
+            "location": {"path": each.file, "lines": {"begin": each.line}},
+        }
+        for each in new_findings(report)
+    ]
+    return json.dumps(entries, indent=1) + "\n"

@@ -1,0 +1,191 @@
+"""What an audit found, as people and CI systems are to see it: fingerprinted, suppressed, known already.
+
+Owns the fingerprint, the form of suppression comments and the baseline file. Reads the committed report and
+the inputs, each checked against its hash; changes neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from loop_runner.errors import ConfigError
+from loop_runner.inputs import read_bytes
+from loop_runner.records import Inputs
+from loop_runner.verify.findings import SEVERITIES
+
+State = Literal["new", "known", "suppressed"]
+_IGNORE = re.compile(r"loop-runner:[ \t]*ignore\[([^\]\n]{1,400})\](?:[ \t]*[:-]*[ \t]*(.*))?")
+_COMMENT_END = re.compile(r"[ \t]*(?:\*/|-->|#\}|%>|\*\))[ \t]*$")
+_BASELINE_FORMAT = 1
+_KEYS = ("rule", "severity", "file", "line", "quote", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One place that breaks a rule. ``line`` counts from 1; ``column`` too, where the quote begins."""
+
+    rule: str
+    severity: str
+    file: str
+    line: int
+    quote: str
+    reason: str
+    column: int = 1
+    fingerprint: str = ""
+    state: State = "new"
+    excuse: str = ""  # what the suppression comment gives as its reason
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An audit's result. ``is_complete``: its gate accepted it, so every place was judged."""
+
+    findings: tuple[Finding, ...] = ()
+    files: int = 0
+    candidates: int = 0
+    judged: int = 0
+    dropped: int = 0  # said by the model, and the quote was not where it should be
+    unjudged: tuple[Mapping[str, Any], ...] = ()
+    not_searched: tuple[Mapping[str, Any], ...] = ()
+    unchanged: int = 0  # files left out by --changed-since
+    gone: int = 0  # entries of the baseline that are not found any more
+    is_complete: bool = True
+
+    def counts(self, state: State = "new") -> dict[str, int]:
+        """How many findings of each severity are in ``state``, the gravest first."""
+        found = Counter(each.severity for each in self.findings if each.state == state)
+        return {severity: found[severity] for severity in reversed(SEVERITIES)}
+
+    def failing(self, level: str) -> int:
+        """How many new findings are at ``level`` or over it; "never" counts none."""
+        if level == "never":
+            return 0
+        return sum(
+            each.state == "new" and SEVERITIES.index(each.severity) >= SEVERITIES.index(level)
+            for each in self.findings
+        )
+
+
+def read(answer: str, texts: Inputs) -> Report:
+    """The report in a committed answer, each finding with its fingerprint and state.
+
+    Raises ``ConfigError`` when a file that a finding is about has changed since.
+    """
+    if not answer:
+        return Report(is_complete=False)
+    body = json.loads(answer)
+    paths = {text.name: text for text in texts.texts}
+    by_file: dict[str, list[Finding]] = {}
+    for each in body["findings"]:
+        finding = Finding(**{name: each[name] for name in _KEYS})
+        if finding.file in paths:
+            by_file.setdefault(finding.file, []).append(finding)
+    found = [
+        told
+        for name, findings in by_file.items()
+        for told in _told(findings, read_bytes(paths[name]).decode("utf-8", "replace"))
+    ]
+    return Report(
+        tuple(found),
+        body["files"],
+        body["candidates"],
+        body["judged"],
+        body["dropped"],
+        tuple(body["unjudged"]),
+        tuple(body["not_searched"]),
+    )
+
+
+def _told(findings: Sequence[Finding], text: str) -> list[Finding]:
+    """The findings of one file, with all that its text says about them."""
+    lines = text.split("\n")
+    settled = [" ".join(line.split()) for line in lines]
+    told = []
+    for each in findings:
+        if not 1 <= each.line <= len(lines) or each.quote not in lines[each.line - 1]:
+            continue  # the gate rejects such a report; what is shown of it holds all the same
+        line = settled[each.line - 1]
+        occurrence = settled[: each.line - 1].count(line)
+        excuse = _excuse(lines, each)
+        told.append(
+            replace(
+                each,
+                column=lines[each.line - 1].find(each.quote) + 1,
+                fingerprint=fingerprint(each.rule, each.file, line, occurrence),
+                state="new" if excuse is None else "suppressed",
+                excuse=excuse or "",
+            )
+        )
+    return told
+
+
+def fingerprint(rule: str, file: str, line: str, occurrence: int) -> str:
+    """SHA-256 (hex) over the rule, the file, the line's words and how many lines before it are the same.
+
+    The line, not the model's quote, which may be longer or shorter another time; and not its number.
+    """
+    return hashlib.sha256(json.dumps([rule, file, line, occurrence]).encode()).hexdigest()
+
+
+def _excuse(lines: Sequence[str], finding: Finding) -> str | None:
+    """The reason of the comment on its line, or the one above, that suppresses it; None: there is none."""
+    for number in (finding.line, finding.line - 1):
+        for match in _IGNORE.finditer(lines[number - 1]) if number else ():
+            if finding.rule in {name.strip() for name in match[1].split(",")}:
+                return _COMMENT_END.sub("", match[2] or "").strip()
+    return None
+
+
+# ── the baseline ────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_baseline(path: Path) -> frozenset[str]:
+    """The fingerprints in ``path``. Raises ``ConfigError`` when it is missing or no baseline."""
+    try:
+        return _fingerprints(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no baseline {path}",
+            why="without it every finding would count as new",
+            hint="make it with --write-baseline, and commit it",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is no baseline: {type(error).__name__}: {error}",
+            why="what is known already cannot be told from what is new",
+            hint="make it again with --write-baseline",
+        ) from error
+
+
+def _fingerprints(data: Any) -> frozenset[str]:
+    if data["format"] != _BASELINE_FORMAT:
+        raise ValueError(f"format {data['format']!r}")
+    return frozenset(str(each["fingerprint"]) for each in data["findings"])
+
+
+def against(report: Report, baseline: frozenset[str]) -> Report:
+    """``report`` with the findings of the ``baseline`` marked as known."""
+    found = tuple(
+        replace(each, state="known") if each.state == "new" and each.fingerprint in baseline else each
+        for each in report.findings
+    )
+    gone = len(baseline - {each.fingerprint for each in found})
+    return replace(report, findings=found, gone=gone)
+
+
+def baseline_of(report: Report) -> str:
+    """The text of a baseline file: every finding that is not suppressed."""
+    entries = [
+        {"fingerprint": each.fingerprint, "rule": each.rule, "file": each.file, "quote": each.quote}
+        for each in report.findings
+        if each.state != "suppressed"
+    ]
+    entries.sort(key=lambda each: (each["file"], each["rule"], each["fingerprint"]))
+    return json.dumps({"format": _BASELINE_FORMAT, "findings": entries}, indent=1) + "\n"

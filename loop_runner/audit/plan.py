@@ -1,0 +1,133 @@
+"""Makes the plan of an audit and the run that follows it, and finds what earlier audits paid for.
+
+Owns ``plan.json`` and ``known.json``, which lie in the new run's ``workspace/``, and the key by which an
+audit of the same bytes by the same rules and model finds its run folder again. Asks nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loop_runner import config, prompts
+from loop_runner.audit import ripgrep
+from loop_runner.audit.rules import Rule
+from loop_runner.config import Task
+from loop_runner.errors import LoopRunnerError
+from loop_runner.records import Inputs
+from loop_runner.runs import Beginning
+from loop_runner.workspace.history import History
+
+PASSES = 3  # what failed is asked again so often
+_TURNS = 1_000_000  # a turn is a batch; how many there are is the audit's affair
+_CELL_S = 1800.0  # to search all files
+_FORMAT = 1
+_NAME = "audit"
+_EARLIER = 5  # audits whose replies are used again
+_PAID = "workspace/judged/"
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much of a file is shown with a place, and how many questions are asked in one turn."""
+
+    context_lines: int = 5
+    window_lines: int = 150  # of a rule without a pre-filter
+    batch: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An audit that can start. ``key`` is the same for the same bytes, rules and model."""
+
+    task: Task
+    texts: Inputs
+    body: Mapping[str, Any]
+    key: str
+
+    def beginning(self, runs: Path) -> Beginning:
+        """What a new run begins with; ``runs`` is where earlier audits lie."""
+        known = _known(runs)
+        body = {**self.body, "has_known": bool(known)}
+        files = {"plan.json": _encoded(body)} | ({"known.json": _encoded(known)} if known else {})
+        return Beginning(self.texts, files)
+
+
+def make(
+    rules: Sequence[Rule],
+    texts: Inputs,
+    model: str,
+    base_dir: Path,
+    overrides: Sequence[tuple[str, Any]] = (),
+    depth: Depth = Depth(),
+) -> Plan:
+    """The plan to judge ``texts`` by ``rules`` with ``model``; files that no rule is about are left out.
+
+    ``overrides`` are keys of the task (a budget, say). Raises ``ConfigError`` for one that is wrong.
+    """
+    chosen = [text for text in texts.texts if any(rule.is_about(text.name) for rule in rules)]
+    body = {
+        "format": _FORMAT,
+        "model": model,
+        "context_lines": depth.context_lines,
+        "window_lines": depth.window_lines,
+        "batch": depth.batch,
+        "rules": [_planned(rule, replace(texts, texts=tuple(chosen))) for rule in rules],
+    }
+    about = [body, [(text.name, text.sha256) for text in chosen]]
+    key = hashlib.sha256(_encoded(about)).hexdigest()[:12]
+    settings: list[tuple[str, Any]] = [
+        ("name", f"{_NAME}-{key}"),
+        ("prompt", prompts.render("audit", rules=rules, files=len(chosen))),
+        ("type", "audit"),
+        ("model", "program:audit"),
+        ("sub_model", model),
+        ("verifiers", [{"findings": {"rules": {rule.id: rule.severity for rule in rules}}}]),
+        ("budget.passes", PASSES),
+        ("budget.turns", _TURNS),
+        ("kernel.timeout_s", _CELL_S),
+        *overrides,
+    ]
+    task = config.parse_task("{}", label="audit", base_dir=base_dir, overrides=settings)
+    return Plan(task, replace(texts, texts=tuple(chosen)), body, key)
+
+
+def _planned(rule: Rule, texts: Inputs) -> dict[str, Any]:
+    """One rule as the kernel takes it: its question in three parts, and the numbers of its files."""
+    numbers = [number for number, text in enumerate(texts.texts) if rule.is_about(text.name)]
+    if rule.regex:
+        found = ripgrep.narrowed(rule.regex, [texts.texts[number] for number in numbers])
+        numbers = numbers if found is None else [numbers[each] for each in sorted(found)]
+    return {
+        "id": rule.id,
+        "severity": rule.severity,
+        "question": prompts.render(
+            "audit_question", title=rule.title, description=rule.description, file="\0", passage="\0"
+        ),
+        "regex": rule.regex,
+        "ast": rule.ast,
+        "files": None if len(numbers) == len(texts.texts) else numbers,
+    }
+
+
+def _known(runs: Path) -> dict[str, Any]:
+    """Replies that the latest audits in ``runs`` committed, by the key of their question."""
+    known: dict[str, Any] = {}
+    folders = sorted(runs.glob(f"{_NAME}-*"), key=lambda path: path.stat().st_mtime)[-_EARLIER:]
+    for folder in folders:
+        try:
+            with History(folder) as history:
+                paid = [history.read(path) for path in history.files(_PAID)]
+            for each in paid:
+                known.update(json.loads(each or b"{}"))
+        except (LoopRunnerError, ValueError):
+            continue  # no run, or a damaged one: it costs money, nothing else
+    return known
+
+
+def _encoded(data: object) -> bytes:
+    return json.dumps(data, indent=1, sort_keys=True).encode()

@@ -1,0 +1,76 @@
+"""Leaves out files in which a rule's expression cannot be found, with ripgrep where it is installed.
+
+It only narrows: the kernel matches the lines of what is left with Python's ``re``, and decides. So an
+expression is handed to ripgrep only when both read it alike; for every other one, and without ripgrep, all
+files are left.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from loop_runner import process
+from loop_runner.records import InputText
+
+_TIMEOUT_S = 120.0
+_MAX_ARGV_BYTES = 100_000
+_MAX_OUTPUT_BYTES = 4_000_000
+_NO_MATCH = 1
+# What Python and Rust read alike, character by character; classes hold no sets of sets.
+_ALIKE = re.compile(
+    r"(?:\(\?i\))?(?:\\[bsdwSDW.()\[\]{}*+?|^$\\/]|\(\?:"
+    r"|\[\^?(?:\\[sdw.\]\\]|[\w ,;:!=<>@%#\"'/.+*?(){}$-])+\]"
+    r"|\{\d+(?:,\d*)?\}|[*+?]\??|[\w ,;:!=<>@%#\"'/`.^$|)-]|\((?!\?))+"
+)
+
+
+def narrowed(pattern: str, texts: Sequence[InputText], program: str | None = None) -> set[int] | None:
+    """Numbers of the ``texts`` that may hold a match of ``pattern``; None: it cannot be told, take all."""
+    program = program or shutil.which("rg")
+    is_alike = pattern.isascii() and "--" not in pattern and _ALIKE.fullmatch(pattern)
+    if program is None or not is_alike:
+        return None
+    odd = {number for number, text in enumerate(texts) if text.replaced_bytes}  # Python matches there, too
+    by_path = {os.fsencode(text.path): number for number, text in enumerate(texts)}
+    found = set(odd)
+    for paths in _portions(list(by_path)):
+        matching = _search(program, pattern, paths)
+        if matching is None:
+            return None
+        if not by_path.keys() >= set(matching):  # a name that is no UTF-8 comes back as another
+            return None
+        found |= {by_path[path] for path in matching}
+    return found
+
+
+def _search(program: str, pattern: str, paths: Sequence[bytes]) -> list[bytes] | None:
+    options = ["--no-config", "--files-with-matches", "--null", "--no-messages", "--crlf", "--text"]
+    ended = process.run(
+        [program, *options, "--encoding", "none", "--regexp", pattern, "--", *map(os.fsdecode, paths)],
+        cwd=Path("/"),
+        env={"PATH": os.defpath},
+        timeout_s=_TIMEOUT_S,
+        max_output_bytes=_MAX_OUTPUT_BYTES,
+    )
+    if ended.exit_code == _NO_MATCH:
+        return []
+    if ended.exit_code != 0 or ended.timed_out or ended.dropped_bytes:
+        return None
+    return [os.fsencode(path) for path in ended.output.split("\0") if path]
+
+
+def _portions(paths: Sequence[bytes]) -> Iterator[list[bytes]]:
+    portion: list[bytes] = []
+    size = 0
+    for path in paths:
+        if portion and size + len(path) > _MAX_ARGV_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(path)
+        size += len(path) + 1
+    if portion:
+        yield portion

@@ -1,0 +1,221 @@
+"""The fixed program of an audit: what to ask, what to keep of the replies. Runs inside the kernel process.
+
+Owns the questions and the report that becomes the answer; ``candidates`` finds the places to ask about.
+Relies on ``plan.json`` and ``known.json`` in the workspace, which the host writes before the first pass. A
+reply is data: it is looked up in the text before it counts, and what does not stand there is dropped and
+counted.
+"""
+
+from __future__ import annotations
+
+from loop_runner.kernel import candidates
+from loop_runner.kernel.lm_client import LLMError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from loop_runner.kernel.candidates import Place
+
+_TEXT = {"type": "string"}
+_CLAIM = {"line": {"type": "integer"}, "quote": _TEXT, "reason": _TEXT}
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "findings": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": _CLAIM,
+                "required": list(_CLAIM),
+                "additionalProperties": False,
+            },
+        }
+    },
+    "required": ["findings"],
+    "additionalProperties": False,
+}
+
+_MAX_SHOWN_CHARS = 600  # of a line in a question
+_MAX_QUOTE_CHARS = 300
+_MAX_REASON_CHARS = 600
+_MAX_CLAIMS = 50  # of one reply
+_MAX_DROPPED = 200  # told of one by one; all are counted
+_PAID = "judged"  # the folder that later audits read
+
+
+def read_plan() -> dict[str, Any]:
+    """``plan.json``, as the host wrote it."""
+    return _read("plan.json")  # type: ignore[no-any-return]
+
+
+def known(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What earlier audits were told to the same questions; it is not paid for again."""
+    return dict(_read("known.json")) if plan["has_known"] else {}
+
+
+def find(plan: Mapping[str, Any], context: Mapping[str, str]) -> dict[str, Any]:
+    """``places`` to judge, each with the key of its question, and ``troubles``: (file, reason).
+
+    Rule by rule, in the order of the files.
+    """
+    names = list(context)
+    places: list[tuple[Place, str]] = []
+    troubles: dict[tuple[str, str], None] = {}
+    for number, rule in enumerate(plan["rules"]):
+        for file in range(len(names)) if rule["files"] is None else rule["files"]:
+            name, text = names[file], context[names[file]]
+            spans, trouble = candidates.spans(rule, name, text, plan["window_lines"])
+            for first, last in spans:
+                place = (number, file, first, last)
+                places.append((place, _key(plan, question(plan, place, name, text))))
+            if trouble:
+                troubles[name, trouble] = None
+    return {"places": places, "troubles": list(troubles)}
+
+
+# ── asking ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def waiting(
+    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """The next (key, question) pairs that nobody has answered."""
+    names = list(context)
+    batch: dict[str, str] = {}
+    for place, key in found["places"]:
+        if key not in judged and key not in batch:
+            name = names[place[1]]
+            batch[key] = question(plan, place, name, context[name])
+        if len(batch) == plan["batch"]:
+            break
+    return list(batch.items())
+
+
+def question(plan: Mapping[str, Any], place: Place, name: str, text: str) -> str:
+    """What the model is asked about one place: the rule, the file's name, the lines with their numbers."""
+    number, _, first, last = place
+    lines = candidates.lines_of(text)
+    around = plan["context_lines"]
+    shown = range(max(1, first - around), min(len(lines), last + around) + 1)
+    width = len(str(shown.stop))
+    passage = "\n".join(
+        f"{'>' if first <= at <= last else ' '} {at:>{width}} | {_shown(lines[at - 1])}" for at in shown
+    )
+    # In one go: what a file holds is never looked through for marks of ours.
+    before, between, behind = plan["rules"][number]["question"].split("\0")
+    return f"{before}{name}{between}{passage}{behind}"
+
+
+def _key(plan: Mapping[str, Any], text: str) -> str:
+    """SHA-256 (hex, cut) over the question and who is asked."""
+    import hashlib
+
+    return hashlib.sha256(f"{plan['model']}\0{text}".encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def keep(
+    judged: dict[str, Any], batch: Sequence[tuple[str, str]], replies: Sequence[Any], number: int
+) -> None:
+    """Put the replies to ``batch`` into ``judged``, and those that came into a file for later audits."""
+    paid = {}
+    for (name, _), reply in zip(batch, replies, strict=True):
+        if isinstance(reply, LLMError):
+            judged[name] = str(reply)
+        else:
+            claims = reply["findings"][:_MAX_CLAIMS]
+            judged[name] = paid[name] = [[each["line"], each["quote"], each["reason"]] for each in claims]
+    if paid:
+        _write(f"{_PAID}/{number:06d}.json", paid)
+
+
+def again(judged: dict[str, Any]) -> None:
+    """Forget what failed, so that a new pass asks it once more."""
+    for name in [name for name, reply in judged.items() if isinstance(reply, str)]:
+        del judged[name]
+
+
+# ── the report ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def report(
+    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+) -> str:
+    """The answer: every finding whose quote stands where it claims to, and what became of the rest."""
+    import json
+
+    names = list(context)
+    findings: dict[tuple[str, int, str], dict[str, Any]] = {}
+    dropped, unjudged = [], []
+    for (number, file, first, last), key in found["places"]:
+        rule, name, reply = plan["rules"][number], names[file], judged[key]
+        if isinstance(reply, str):
+            unjudged.append({"rule": rule["id"], "file": name, "line": first, "why": reply})
+            continue
+        lines = candidates.lines_of(context[name])
+        for line, quote, reason in reply:
+            finding = _finding(rule, name, line, quote, reason)
+            why = _why_not(finding, lines, first, last)
+            if why:
+                dropped.append({**finding, "why": why})
+            else:
+                findings.setdefault((name, line, rule["id"]), finding)
+    body = {
+        "format": 1,
+        "files": len(names),
+        "candidates": len(found["places"]),
+        "judged": len(found["places"]) - len(unjudged),
+        "findings": [findings[each] for each in sorted(findings)],
+        "dropped": len(dropped),
+        "first_dropped": dropped[:_MAX_DROPPED],
+        "unjudged": unjudged,
+        "not_searched": [{"file": name, "why": why} for name, why in found["troubles"]],
+    }
+    return json.dumps(body, indent=1)
+
+
+def progress(found: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
+    """One line on how far it is."""
+    failed = sum(isinstance(each, str) for each in judged.values())
+    return f"audit: {len(found['places'])} places, {len(judged) - failed} questions answered, {failed} failed"
+
+
+def _finding(rule: Mapping[str, Any], name: str, line: int, quote: str, reason: str) -> dict[str, Any]:
+    return {
+        "rule": rule["id"],
+        "severity": rule["severity"],
+        "file": name,
+        "line": line,
+        "quote": quote.strip()[:_MAX_QUOTE_CHARS],
+        "reason": " ".join(reason.split())[:_MAX_REASON_CHARS],
+    }
+
+
+def _why_not(finding: Mapping[str, Any], lines: Sequence[str], first: int, last: int) -> str:
+    line, quote = finding["line"], finding["quote"]
+    if not first <= line <= last:
+        return "it is about a line that was not asked about"
+    if not any(char.isalnum() for char in quote):
+        return "it quotes nothing"
+    return "" if quote in lines[line - 1] else "the quote does not stand on that line"
+
+
+def _shown(line: str) -> str:
+    return line if len(line) <= _MAX_SHOWN_CHARS else f"{line[:_MAX_SHOWN_CHARS]} […]"
+
+
+def _read(path: str) -> Any:
+    import json
+
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - as all of the kernel's own modules
+        return json.load(file)
+
+
+def _write(path: str, data: object) -> None:
+    import json
+    import os
+
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
+        json.dump(data, file, indent=0)

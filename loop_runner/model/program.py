@@ -1,0 +1,58 @@
+"""``program:NAME``: a root "model" that is a fixed program of ours, so that its run is like any other.
+
+Owns the cells of each program. Deterministic, free, and blind: it looks at nothing but whether the
+conversation has begun, so nothing that a file or a model says can change what it writes next.
+"""
+
+from __future__ import annotations
+
+from loop_runner.errors import ConfigError, ModelError
+from loop_runner.records import Reply, Request
+
+_AUDIT = """\
+from loop_runner.kernel import audit
+plan = audit.read_plan()
+if "judged" not in globals():
+    found = audit.find(plan, context)
+    judged, turns = audit.known(plan), 0
+{again}\
+batch = audit.waiting(plan, found, judged, context)
+turns += 1
+replies = llm_batch([question for _, question in batch], schema=audit.SCHEMA)
+audit.keep(judged, batch, replies, turns)
+print(audit.progress(found, judged))
+if not audit.waiting(plan, found, judged, context):
+    answer["content"] = audit.report(plan, found, judged, context)
+    answer["ready"] = True
+"""
+_AGAIN = "audit.again(judged)  # what failed in the pass before is asked once more\n"
+_SAID = "audit: "  # begins the line of a cell that ran to its end
+_MAX_FAILED = 2
+
+
+class ProgramClient:
+    """Writes the next cell of the program ``name``. Raises ``ConfigError`` for one that there is not."""
+
+    def __init__(self, name: str) -> None:
+        if name != "audit":
+            raise ConfigError(
+                f"there is no program {name!r}",
+                why="a program is a part of loop-runner, not a model",
+                hint="loop-runner audit uses program:audit; a task names a model",
+            )
+
+    async def complete(self, request: Request) -> Reply:
+        """The next cell. Raises ``ModelError`` when the cells keep failing: the same again would not help."""
+        outputs = [message.text for message in request.messages if message.role == "user"][1:]
+        failed = outputs[-_MAX_FAILED:]
+        if len(failed) == _MAX_FAILED and not any(_SAID in output for output in failed):
+            raise ModelError(
+                f"the program of the audit failed {_MAX_FAILED} times: {failed[-1].strip()[-500:]}",
+                why="without it nothing is judged; the replies so far are kept",
+                hint="a pattern that takes very long, or a file that no parser survives: narrow `files:`",
+            )
+        code = _AUDIT.format(again="" if outputs else _AGAIN)
+        return Reply(f"```repl\n{code}```", model="program:audit")
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

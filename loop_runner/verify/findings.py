@@ -1,0 +1,125 @@
+"""``findings``: the gate of an audit. Each finding of the answer is looked up in the inputs.
+
+Owns what an audit's answer must be (docs/audit.md): JSON, findings of rules that there are, with the severity
+of the rule, each with a quote that stands on its line, and no place left unjudged. It cannot tell whether a
+finding is right, or whether one is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from loop_runner.errors import ConfigError, VerifierError
+from loop_runner.inputs import read_bytes
+from loop_runner.records import Accepted, Broken, InputText, Rejected, Verdict
+from loop_runner.verify.options import Options
+from loop_runner.verify.quotes import Lines
+from loop_runner.verify.shown import exact_line
+from loop_runner.verify.verifier import Submission
+
+SEVERITIES = ("note", "warning", "error")  # in rising order
+_SHOWN = 10
+_TEXTS = ("rule", "severity", "file", "quote", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Accepts a report of which every finding stands and in which every place was judged."""
+
+    KEYS: ClassVar = ("rules",)
+
+    name: str
+    rules: Mapping[str, str] = field(default_factory=dict)  # id to severity
+
+    @classmethod
+    def from_options(cls, name: str, options: Options) -> Findings:
+        """Raises ``VerifierError`` for rules that are none."""
+        rules = options.text_or_mapping("rules")
+        if not isinstance(rules, Mapping) or not all(each in SEVERITIES for each in rules.values()):
+            raise VerifierError(
+                f"verifier `findings`: `rules` is {rules!r}",
+                why="a finding must be of a rule that there is, with its severity",
+                hint=f"a mapping of rule ids to {', '.join(SEVERITIES)}",
+            )
+        return cls(name or "findings", dict(rules))
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        return "every finding must quote the line that it is about, and every place must have been judged"
+
+    def verify(self, submission: Submission) -> Verdict:
+        """``Broken`` when an input that a finding is about has changed."""
+        try:
+            report = _read(submission.answer)
+        except ValueError as error:
+            return Rejected(f"the answer is not the report of an audit: {error}")
+        texts = {text.name: text for text in submission.inputs.texts}
+        findings, unjudged = report["findings"], report["unjudged"]
+        try:
+            wrong = list(self._wrong(findings, texts))
+        except ConfigError as error:
+            return Broken(error.message)
+        score = 1 - (len(wrong) + len(unjudged)) / max(report["candidates"] + len(wrong), 1)
+        record = {"findings": len(findings), "candidates": report["candidates"], "dropped": report["dropped"]}
+        if wrong:
+            evidence = "\n".join(wrong[:_SHOWN])
+            return Rejected(f"{len(wrong)} of {len(findings)} findings do not stand", evidence, score, record)
+        if unjudged:
+            said = "\n".join(exact_line(json.dumps(each)) for each in unjudged[:_SHOWN])
+            return Rejected(f"{len(unjudged)} places were not judged", said, score, record)
+        return Accepted(
+            f"{len(findings)} findings stand, {report['candidates']} places were judged", 1.0, record
+        )
+
+    def _wrong(self, findings: Sequence[Any], texts: Mapping[str, InputText]) -> Iterator[str]:
+        """A line for each finding that does not stand. ``ConfigError`` when an input has changed."""
+        at_hand: dict[str, Lines] = {}
+        seen = set()
+        for each in findings:
+            name = each["file"]
+            if name in texts and name not in at_hand:
+                at_hand = {name: Lines(read_bytes(texts[name]))}  # one input in memory at a time
+            place = (each["rule"], name, each["line"])
+            why = "it is there twice" if place in seen else self._why_not(each, at_hand.get(name))
+            seen.add(place)
+            if why:
+                yield exact_line(f"{name}:{each['line']}: {each['rule']}: {why}")
+
+    def _why_not(self, finding: Mapping[str, Any], lines: Lines | None) -> str:
+        if self.rules.get(finding["rule"]) != finding["severity"]:
+            return "there is no such rule, or its severity is another"
+        if lines is None:
+            return "no input is called so"
+        quote = finding["quote"]
+        if not any(char.isalnum() for char in quote) or quote not in (lines.get(finding["line"]) or ""):
+            return "the quote does not stand on that line"
+        return ""
+
+
+def _read(answer: str) -> dict[str, Any]:
+    """The report in ``answer``; ``ValueError`` says what is wrong with it."""
+    try:
+        report = json.loads(answer)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(report, dict) or report.get("format") != 1:
+        raise ValueError("it is no object with `format` 1")
+    counts = [report.get(name) for name in ("candidates", "judged", "dropped")]
+    lists = [report.get(name) for name in ("findings", "unjudged")]
+    if not all(type(each) is int and each >= 0 for each in counts):
+        raise ValueError("`candidates`, `judged` and `dropped` are counts")
+    if not all(isinstance(each, list) for each in lists) or not all(map(_is_finding, report["findings"])):
+        raise ValueError(f"`findings` are objects with {', '.join(_TEXTS)} and line; `unjudged` is a list")
+    return report
+
+
+def _is_finding(each: object) -> bool:
+    return (
+        isinstance(each, dict)
+        and all(isinstance(each.get(name), str) for name in _TEXTS)
+        and type(each.get("line")) is int
+    )

@@ -1,0 +1,303 @@
+"""``loop-runner audit`` as a person and a CI job run it: what it finds, what it costs, how it ends."""
+
+import json
+import signal
+import subprocess
+
+import pytest
+import yaml
+
+from loop_runner.workspace.history import History
+from tests.audit.conftest import RULES, SHOP, SUB
+from tests.support.commands import started
+from tests.support.git import git as plain_git
+
+
+def found(report, state="new"):
+    return [
+        (each["rule"], each["file"], each["line"]) for each in report["findings"] if each["state"] == state
+    ]
+
+
+def git(folder, *args):
+    plain_git(folder, "-c", "user.name=u", "-c", "user.email=u@example.org", *args)
+
+
+BOTH = [("mutable-default", "src/shop.py", 1), ("bare-except", "src/shop.py", 9)]
+
+
+def sub_calls(folder):
+    with History(folder) as history:
+        return history.spend().subcalls
+
+
+# ── what is found ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_audit_finds_what_is_wrong_and_leaves_what_is_right(project):
+    ended = project.audit("src", "--json")
+    report = json.loads(ended.stdout)
+    assert (ended.returncode, found(report)) == (1, BOTH)
+    assert (report["candidates"], report["judged"], report["dropped"]) == (4, 4, 0)
+    assert report["findings"][1] | {"fingerprint": ""} == {
+        **{"rule": "bare-except", "severity": "error", "file": "src/shop.py", "line": 9, "column": 5},
+        **{"quote": "except:", "reason": "It has no type.", "fingerprint": "", "state": "new", "excuse": ""},
+    }
+
+
+def test_an_audit_is_a_run_like_any_other(project):
+    project.audit()
+    (run,) = project.runs()
+    with History(run) as history:
+        assert history.head().outcome == "accepted"
+    for command in (
+        ["verify", run],
+        ["cost", run],
+        ["log", run],
+        ["status", run],
+        ["fsck", run],
+        ["replay", run],
+    ):
+        assert project_command(project, *command).returncode == 0
+
+
+def project_command(project, *args):
+    from tests.support.commands import loop_runner
+
+    return loop_runner(*args, cwd=project.folder)
+
+
+@pytest.mark.parametrize(("level", "code"), [("error", 1), ("warning", 1), ("note", 1), ("never", 0)])
+def test_fail_on_decides_which_findings_fail(project, level, code):
+    assert project.audit("src", "--fail-on", level).returncode == code
+
+
+def test_a_warning_alone_does_not_fail_on_error(project):
+    project.write("src/shop.py", "def add(item, basket=[]): ...\n")
+    assert project.audit("src", "--fail-on", "error").returncode == 0
+    assert project.audit("src").returncode == 1
+
+
+def test_a_finding_whose_quote_is_elsewhere_is_dropped_and_counted(project):
+    lie = '{"findings": [{"line": {1}, "quote": "os.system", "reason": "made up"}]}'
+    aside = '{"findings": [{"line": 1, "quote": "def add", "reason": "not asked"}]}'
+    sub = [
+        {"match": r"> +(9) \|", "reply": lie},
+        {"match": r"rule: A bare except.*> +(\d+) \|", "reply": aside},
+        SUB[2],
+    ]
+    project.write("script.yaml", yaml.safe_dump({"sub": sub}))
+    report = project.report()
+    assert (found(report), report["dropped"], report["status"]) == ([], 2, "complete")
+
+
+def test_rules_without_a_pre_filter_judge_whole_files_in_windows(project):
+    project.write(
+        "rules.yaml", yaml.safe_dump({"rules": [{"id": "todo", "title": "A todo", "files": "*.txt"}]})
+    )
+    lines = [f"line {number}" for number in range(1, 401)]
+    lines[299] = "TODO: mend"
+    project.write("src/notes.txt", "\n".join(lines))
+    reply = '{"findings": [{"line": {1}, "quote": "TODO: mend", "reason": "open"}]}'
+    sub = [{"match": r"> +(\d+) \| TODO", "reply": reply}, SUB[2]]
+    project.write("script.yaml", yaml.safe_dump({"sub": sub}))
+    report = project.report()
+    assert found(report) == [("todo", "src/notes.txt", 300)]
+    assert report["candidates"] == 3
+
+
+def test_a_file_that_no_parser_reads_is_named_and_the_rest_is_audited(project):
+    project.write("src/old.py", "print 'no Python 3'\n")
+    project.write("src/deep.py", "x = " + "(" * 5000 + ")" * 5000 + "\n")
+    report = project.report()
+    assert found(report) == BOTH
+    assert [each["file"] for each in report["not_searched"]] == ["src/deep.py", "src/old.py"]
+
+
+# ── what is known, excused or unchanged ─────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "    except:  # loop-runner: ignore[bare-except] it is an old one",
+        "    # loop-runner: ignore[other, bare-except] it is an old one\n    except:",
+        "    except: /* loop-runner: ignore[bare-except] it is an old one */",
+    ],
+)
+def test_a_comment_suppresses_a_finding_with_its_reason(project, line):
+    text = SHOP.replace("    except:", line).replace("except: /*", "except: # /*")
+    project.write("src/shop.py", text)
+    report = project.report()
+    assert [each[0] for each in found(report)] == ["mutable-default"]
+    (excused,) = [each for each in report["findings"] if each["state"] == "suppressed"]
+    assert excused["excuse"] == "it is an old one"
+
+
+def test_a_comment_for_another_rule_suppresses_nothing(project):
+    project.write("src/shop.py", SHOP.replace("except:", "except:  # loop-runner: ignore[mutable-default] x"))
+    assert len(found(project.report())) == 2
+
+
+def test_only_findings_that_the_baseline_does_not_hold_fail(project):
+    wrote = project.audit("src", "--baseline", "known.json", "--write-baseline")
+    assert wrote.returncode == 0, wrote.stderr
+    assert project.audit("src", "--baseline", "known.json").returncode == 0
+    moved = "import os\n\n\n" + SHOP.lstrip("\n") + "\n\ndef more(item, basket=[]): ...\n"
+    project.write("src/shop.py", moved)
+    ended = project.audit("src", "--baseline", "known.json", "--json")
+    report = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert found(report) == [("mutable-default", "src/shop.py", 23)]
+    assert found(report, "known") == [
+        ("mutable-default", "src/shop.py", 4),
+        ("bare-except", "src/shop.py", 12),
+    ]
+
+
+def test_what_a_baseline_holds_and_nobody_finds_any_more_is_counted(project):
+    project.audit("src", "--baseline", "known.json", "--write-baseline")
+    project.write("src/shop.py", "def add(item, basket=[]):\n    basket.append(item)\n")
+    assert project.report("src", "--baseline", "known.json")["baseline_gone"] == 1
+
+
+def test_a_missing_baseline_is_said_before_anything_is_paid(project):
+    ended = project.audit("src", "--baseline", "none.json")
+    assert (ended.returncode, project.runs()) == (2, [])
+    assert "--write-baseline" in ended.stderr
+
+
+def test_changed_since_audits_what_differs_from_where_the_branch_began(project):
+    folder = project.folder
+    for name in ("one.py", "two.py", "three.py"):
+        project.write(f"src/{name}", SHOP)
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "begin")
+    git(folder, "checkout", "-qb", "work")
+    project.write("src/one.py", SHOP + "\n# committed\n")
+    git(folder, "commit", "-qam", "one")
+    project.write("src/two.py", SHOP + "\n# not committed\n")
+    project.write("src/new.py", SHOP)
+    before = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    report = project.report("src", "--changed-since", "main")
+    assert {file for _, file, _ in found(report)} == {"src/one.py", "src/two.py", "src/new.py"}
+    assert report["unchanged_files"] == 2
+    after = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert after.stdout.replace("?? runs/\n", "") == before.stdout
+
+
+def test_nothing_changed_is_a_clean_audit_without_a_run(project):
+    git(project.folder, "init", "-q")
+    git(project.folder, "add", "-A")
+    git(project.folder, "commit", "-qm", "begin")
+    ended = project.audit("src", "--changed-since", "HEAD")
+    assert (ended.returncode, project.runs()) == (0, [])
+
+
+def test_a_revision_that_is_not_there_is_a_mistake_with_a_hint(project):
+    git(project.folder, "init", "-q")
+    ended = project.audit("src", "--changed-since", "--upload-pack=evil")
+    assert ended.returncode == 2
+    assert "fetch-depth" in ended.stderr
+
+
+# ── what is paid ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_same_audit_again_asks_nobody(project):
+    first = project.report()
+    project.write("script.yaml", yaml.safe_dump({"sub": []}))
+    assert project.report()["findings"] == first["findings"]
+    assert len(project.runs()) == 1
+
+
+def test_after_a_change_only_new_questions_are_asked(project):
+    for number in range(5):
+        project.write(f"src/more{number}.py", SHOP)
+    project.report()
+    project.write("src/more3.py", SHOP + "\n\ndef another(basket=[]): ...\n")
+    report = project.report()
+    assert len(found(report)) == 13
+    new = max(project.runs(), key=lambda path: path.stat().st_mtime)
+    assert [sub_calls(run) for run in project.runs() if run != new] == [24]
+    assert 1 <= sub_calls(new) <= 3  # the new place, and those whose surroundings changed
+
+
+def test_an_audit_that_is_killed_goes_on_and_pays_for_nothing_twice(project):
+    for number in range(10):
+        project.write(f"src/more{number}.py", SHOP)
+    project.write("script.yaml", yaml.safe_dump({"sub": SUB, "latency_s": 0.4}))
+    options = ["--rules", "rules.yaml", "--model", "script:script.yaml", "--set", "width=4"]
+    with started("audit", "src", *options, "-v", cwd=project.folder) as command:
+        command.wait_for_line("sub-call 12")
+        command.signal(signal.SIGKILL)
+        command.finish()
+    report = project.report("src", "--set", "width=4")
+    assert len(found(report)) == 22
+    (run,) = project.runs()
+    with History(run) as history:
+        asked = [call.fingerprint for call in history.calls() if call.kind == "sub"]
+    assert len(asked) == len(set(asked)) == 44
+
+
+def test_what_no_model_answered_is_asked_again_and_then_said(project):
+    sub = [{**SUB[2], "contains": "mutable"}, {"reply": "not JSON"}]
+    project.write("script.yaml", yaml.safe_dump({"sub": sub}))
+    ended = project.audit("src", "--json")
+    report = json.loads(ended.stdout)
+    assert (ended.returncode, report["status"]) == (3, "incomplete")
+    assert [each["line"] for each in report["unjudged"]] == [9, 16]
+    project.write("script.yaml", yaml.safe_dump({"sub": SUB}))
+    assert [each["status"] for each in [project.report()]] == ["complete"]
+    assert len(project.runs()) == 1
+
+
+def test_a_spent_budget_leaves_the_audit_incomplete(project):
+    ended = project.audit("src", "--set", "budget.subcalls=2")
+    assert ended.returncode == 3
+    assert "INCOMPLETE" in ended.stdout
+    assert project.audit("src", "--set", "budget.subcalls=100").returncode == 1
+
+
+def test_a_pattern_that_takes_for_ever_ends_the_audit_and_says_so(project):
+    rules = [{**RULES["rules"][0], "regex": r"(\w+\s?)+\["}]
+    project.write("rules.yaml", yaml.safe_dump({"rules": rules}))
+    project.write("src/shop.py", "a" * 60 + "!\n")
+    ended = project.audit("src", "--set", "kernel.timeout_s=1", "--set", "kernel.grace_s=0.2")
+    assert ended.returncode == 4
+    assert "narrow `files:`" in ended.stderr
+
+
+# ── mistakes ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"severity": "fatal"}, "note or warning or error"),
+        ({"regx": "x"}, "regex"),
+        ({"regex": "("}, "regular expression"),
+        ({"regex": "x", "ast": "bare-except"}, "one pre-filter"),
+        ({"ast": "bare-exept", "regex": None}, "bare-except"),
+        ({"ast": {"node": "Cal"}, "regex": None}, "Call"),
+        ({"ast": {"node": "Call", "where": {"fun": "x"}}, "regex": None}, "func"),
+        ({"id": "no spaces"}, "letters, digits"),
+    ],
+)
+def test_a_mistake_in_the_rules_is_named_with_its_line(project, change, said):
+    rule = {key: value for key, value in {**RULES["rules"][0], **change}.items() if value is not None}
+    project.write("rules.yaml", yaml.safe_dump({"rules": [rule]}))
+    ended = project.audit()
+    assert (ended.returncode, project.runs()) == (2, [])
+    assert said in ended.stderr
+    assert "rules.yaml, line 2" in ended.stderr
+
+
+def test_an_output_that_is_not_known_is_refused_first(project):
+    ended = project.audit("src", "--output", "sarf=x")
+    assert (ended.returncode, project.runs()) == (2, [])
