@@ -129,7 +129,21 @@ def objects(tmp_path_factory):
     followed = {"run, ask, resume": said("run", task)}
     events = loop_runner("log", "scripted", "--follow", "--json", cwd=folder).stdout
     bisected = loop_runner("bisect", "--json", "--first-good", "scripted", "--", "true", cwd=folder)
+    rules = {"rules": [{"id": "no-answer", "title": "No answer", "regex": "answer"}]}
+    (folder / "rules.yaml").write_text(json.dumps(rules))
+    judgement = {"line": 1, "quote": "The answer", "reason": "it is one", "verdict": "wrong"}
+    reply = json.dumps({"judgements": [judgement]})
+    (folder / "judge.yaml").write_text(json.dumps({"sub": [{"reply": reply}]}))
+    audited = [
+        "audit",
+        folder / "task" / "notes.txt",
+        "--rules",
+        "rules.yaml",
+        "--model",
+        "script:judge.yaml",
+    ]
     return followed | {
+        "audit": said(*audited),
         "init": said("init", "legal", "review"),
         "init --list": said("init", "--list"),
         "show RUN@PASS.TURN": said("show", "scripted@1.1"),

@@ -45,6 +45,7 @@ ALLOWED = {
     | SESSION
     | {
         "agent_runs",
+        "audit",
         "bisecting",
         "comparing",
         "costing",
@@ -59,6 +60,7 @@ ALLOWED = {
         "stop_hook",
         "verify",
     },
+    "audit": FLOOR | MIDDLE | TALKERS | {"runs", "verify"},
     "bisecting": FLOOR | MIDDLE | {"workspace"},
     "comparing": FLOOR | MIDDLE | TALKERS | {"costing"},
     "replaying": FLOOR | MIDDLE | TALKERS | {"forking", "runs"} | GATES,

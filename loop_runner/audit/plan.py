@@ -17,7 +17,8 @@ from loop_runner import config, prompts
 from loop_runner.audit import ripgrep
 from loop_runner.audit.rules import Rule
 from loop_runner.config import Task
-from loop_runner.errors import LoopRunnerError
+from loop_runner.errors import ConfigError, LoopRunnerError
+from loop_runner.prompts import Templates
 from loop_runner.records import Inputs
 from loop_runner.runs import Beginning
 from loop_runner.workspace.history import History
@@ -69,6 +70,7 @@ def make(
 
     ``overrides`` are keys of the task (a budget, say). Raises ``ConfigError`` for one that is wrong.
     """
+    templates = prompts.of_task("audit", base_dir)
     chosen = [text for text in texts.texts if any(rule.is_about(text.name) for rule in rules)]
     body = {
         "format": _FORMAT,
@@ -76,13 +78,13 @@ def make(
         "context_lines": depth.context_lines,
         "window_lines": depth.window_lines,
         "batch": depth.batch,
-        "rules": [_planned(rule, replace(texts, texts=tuple(chosen))) for rule in rules],
+        "rules": [_planned(rule, replace(texts, texts=tuple(chosen)), templates) for rule in rules],
     }
     about = [body, [(text.name, text.sha256) for text in chosen]]
     key = hashlib.sha256(_encoded(about)).hexdigest()[:12]
     settings: list[tuple[str, Any]] = [
         ("name", f"{_NAME}-{key}"),
-        ("prompt", prompts.render("audit", rules=rules, files=len(chosen))),
+        ("prompt", templates.render("audit", rules=rules, files=len(chosen))),
         ("type", "audit"),
         ("model", "program:audit"),
         ("sub_model", model),
@@ -96,18 +98,31 @@ def make(
     return Plan(task, replace(texts, texts=tuple(chosen)), body, key)
 
 
-def _planned(rule: Rule, texts: Inputs) -> dict[str, Any]:
+def _planned(rule: Rule, texts: Inputs, templates: Templates) -> dict[str, Any]:
     """One rule as the kernel takes it: its question in three parts, and the numbers of its files."""
     numbers = [number for number, text in enumerate(texts.texts) if rule.is_about(text.name)]
     if rule.regex:
         found = ripgrep.narrowed(rule.regex, [texts.texts[number] for number in numbers])
         numbers = numbers if found is None else [numbers[each] for each in sorted(found)]
+    question = templates.render(
+        "audit_question",
+        title=rule.title,
+        description=rule.description,
+        file="\0",
+        passage="\0",
+        is_whole=not (rule.regex or rule.ast),
+    )
+    if question.count("\0") != 2:
+        raise ConfigError(
+            "prompts/audit_question.md.j2 must show `file` and then `passage`, each once",
+            why="the model could not be told what to judge",
+            hint="see ours, or leave yours out",
+        )
     return {
         "id": rule.id,
         "severity": rule.severity,
-        "question": prompts.render(
-            "audit_question", title=rule.title, description=rule.description, file="\0", passage="\0"
-        ),
+        "question": question,
+        "is_whole": not (rule.regex or rule.ast),
         "regex": rule.regex,
         "ast": rule.ast,
         "files": None if len(numbers) == len(texts.texts) else numbers,

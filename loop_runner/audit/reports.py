@@ -40,6 +40,8 @@ def verdict(report: Report, about: About) -> str:
     failing = report.failing(about.fail_on)
     if failing:
         return f"FAILED: {said}; {_number(failing, 'finding')} at or over {about.fail_on}"
+    if counts and about.fail_on == "never":
+        return f"FOUND: {said}; none of them fails the audit"
     return f"CLEAN: {said}" + (f", none at or over {about.fail_on}" if counts else "")
 
 

@@ -97,7 +97,7 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     known = _baseline(flags)
     read = rules.read_rules(rules_file)
     files = scope.choose(paths, Path.cwd(), flags["exclude"], flags["changed_since"])
-    plan = _plan(read, files, flags)
+    plan = _plan(read, rules_file, files, flags)
     about = About(read, __version__, flags["fail_on"], model=plan.body["model"])
     report, about, code = _run(plan, files, about, flags)
     if code == 130:
@@ -117,13 +117,15 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     return code
 
 
-def _plan(read: tuple[rules.Rule, ...], files: scope.Scope, flags: Mapping[str, Any]) -> Plan:
+def _plan(
+    read: tuple[rules.Rule, ...], rules_file: Path, files: scope.Scope, flags: Mapping[str, Any]
+) -> Plan:
     from loop_runner.audit import plan
     from loop_runner.model import registry
 
     model = flags["model"] or registry.default_sub_model(registry.default_model(os.environ))
     settings = [config.parse_override(text) for text in flags["settings"]]
-    return plan.make(read, files.texts, model, Path.cwd(), settings)
+    return plan.make(read, files.texts, model, rules_file.parent.resolve(), settings)
 
 
 def _run(plan: Plan, files: scope.Scope, about: About, flags: dict[str, Any]) -> tuple[Report, About, int]:

@@ -13,7 +13,7 @@ _COMMANDS = {
     "run": ("run", "Run a task file until its verifiers accept the answer."),
     "ask": ("run", "Ask a question about files, without a task file."),
     "init": ("init", "Write a folder for a task: research, legal, support, audit, ..."),
-    "audit": ("audit", "Judge files by rules in plain words, for people and for CI."),
+    "audit": ("audit", "Judge files by rules in plain words, also in CI."),
     "resume": ("run", "Go on with a run from its last commit."),
     "status": ("look", "Say where a run, or each run here, stands."),
     "log": ("look", "Print the story of a run, pass by pass."),

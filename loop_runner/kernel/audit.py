@@ -19,22 +19,21 @@ if TYPE_CHECKING:
     from loop_runner.kernel.candidates import Place
 
 _TEXT = {"type": "string"}
-_CLAIM = {"line": {"type": "integer"}, "quote": _TEXT, "reason": _TEXT}
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "findings": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": _CLAIM,
-                "required": list(_CLAIM),
-                "additionalProperties": False,
-            },
-        }
+# In this order: a model that has copied the line and given its reason judges better.
+_JUDGEMENT = {
+    "line": {"type": "integer"},
+    "quote": _TEXT,
+    "reason": _TEXT,
+    "verdict": {"enum": ["right", "wrong"]},
+}
+_LIST = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": _JUDGEMENT,
+        "required": list(_JUDGEMENT),
+        "additionalProperties": False,
     },
-    "required": ["findings"],
-    "additionalProperties": False,
 }
 
 _MAX_SHOWN_CHARS = 600  # of a line in a question
@@ -81,16 +80,32 @@ def find(plan: Mapping[str, Any], context: Mapping[str, str]) -> dict[str, Any]:
 def waiting(
     plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
 ) -> list[tuple[str, str]]:
-    """The next (key, question) pairs that nobody has answered."""
+    """The next (key, question) pairs that nobody has answered, all of them fit for one ``schema``."""
     names = list(context)
     batch: dict[str, str] = {}
+    kinds = set()
     for place, key in found["places"]:
         if key not in judged and key not in batch:
+            kinds.add(plan["rules"][place[0]]["is_whole"])
+            if len(kinds) > 1 or len(batch) == plan["batch"]:
+                break
             name = names[place[1]]
             batch[key] = question(plan, place, name, context[name])
-        if len(batch) == plan["batch"]:
-            break
     return list(batch.items())
+
+
+def schema(
+    plan: Mapping[str, Any], found: Mapping[str, Any], batch: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """What the replies to ``batch`` have to fit: at least one judgement, but for whole windows of a file."""
+    first = batch[0][0] if batch else ""
+    is_whole = any(plan["rules"][place[0]]["is_whole"] for place, key in found["places"] if key == first)
+    return {
+        "type": "object",
+        "properties": {"judgements": _LIST if is_whole else {**_LIST, "minItems": 1}},
+        "required": ["judgements"],
+        "additionalProperties": False,
+    }
 
 
 def question(plan: Mapping[str, Any], place: Place, name: str, text: str) -> str:
@@ -124,8 +139,8 @@ def keep(
         if isinstance(reply, LLMError):
             judged[name] = str(reply)
         else:
-            claims = reply["findings"][:_MAX_CLAIMS]
-            judged[name] = paid[name] = [[each["line"], each["quote"], each["reason"]] for each in claims]
+            wrong = [each for each in reply["judgements"] if each["verdict"] == "wrong"][:_MAX_CLAIMS]
+            judged[name] = paid[name] = [[each["line"], each["quote"], each["reason"]] for each in wrong]
     if paid:
         _write(f"{_PAID}/{number:06d}.json", paid)
 

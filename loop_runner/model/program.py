@@ -18,7 +18,7 @@ if "judged" not in globals():
 {again}\
 batch = audit.waiting(plan, found, judged, context)
 turns += 1
-replies = llm_batch([question for _, question in batch], schema=audit.SCHEMA)
+replies = llm_batch([question for _, question in batch], schema=audit.schema(plan, found, batch))
 audit.keep(judged, batch, replies, turns)
 print(audit.progress(found, judged))
 if not audit.waiting(plan, found, judged, context):

@@ -29,16 +29,24 @@ RULES = {
         },
     ]
 }
+
+
+def wrong(line, quote, reason):
+    """A reply that judges one line to be wrong; the line is a number, or a group of the script's pattern."""
+    judgement = f'"line": {line}, "quote": "{quote}", "reason": "{reason}", "verdict": "wrong"'
+    return f'{{"judgements": [{{{judgement}}}]}}'
+
+
 SUB = [
     {
         "match": r"rule: A bare except.*\n> +(\d+) \| +(except *:)",
-        "reply": '{"findings": [{"line": {1}, "quote": "{2}", "reason": "It has no type."}]}',
+        "reply": wrong("{1}", "{2}", "It has no type."),
     },
     {
         "match": r"rule: A mutable default.*\n> +(\d+) \| [^\n]*?(\w+=\[)",
-        "reply": '{"findings": [{"line": {1}, "quote": "{2}", "reason": "It is shared."}]}',
+        "reply": wrong("{1}", "{2}", "It is shared."),
     },
-    {"reply": '{"findings": []}'},
+    {"reply": '{"judgements": [{"line": 1, "quote": "", "reason": "", "verdict": "right"}]}'},
 ]
 SHOP = """
 def add(item, basket=[]):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from loop_runner.workspace.history import History
-from tests.audit.conftest import RULES, SHOP, SUB
+from tests.audit.conftest import RULES, SHOP, SUB, wrong
 from tests.support.commands import started
 from tests.support.git import git as plain_git
 
@@ -40,8 +40,16 @@ def test_an_audit_finds_what_is_wrong_and_leaves_what_is_right(project):
     assert (ended.returncode, found(report)) == (1, BOTH)
     assert (report["candidates"], report["judged"], report["dropped"]) == (4, 4, 0)
     assert report["findings"][1] | {"fingerprint": ""} == {
-        **{"rule": "bare-except", "severity": "error", "file": "src/shop.py", "line": 9, "column": 5},
-        **{"quote": "except:", "reason": "It has no type.", "fingerprint": "", "state": "new", "excuse": ""},
+        "rule": "bare-except",
+        "severity": "error",
+        "file": "src/shop.py",
+        "line": 9,
+        "column": 5,
+        "quote": "except:",
+        "reason": "It has no type.",
+        "fingerprint": "",
+        "state": "new",
+        "excuse": "",
     }
 
 
@@ -79,8 +87,8 @@ def test_a_warning_alone_does_not_fail_on_error(project):
 
 
 def test_a_finding_whose_quote_is_elsewhere_is_dropped_and_counted(project):
-    lie = '{"findings": [{"line": {1}, "quote": "os.system", "reason": "made up"}]}'
-    aside = '{"findings": [{"line": 1, "quote": "def add", "reason": "not asked"}]}'
+    lie = wrong("{1}", "os.system", "made up")
+    aside = wrong("1", "def add", "not asked")
     sub = [
         {"match": r"> +(9) \|", "reply": lie},
         {"match": r"rule: A bare except.*> +(\d+) \|", "reply": aside},
@@ -98,7 +106,7 @@ def test_rules_without_a_pre_filter_judge_whole_files_in_windows(project):
     lines = [f"line {number}" for number in range(1, 401)]
     lines[299] = "TODO: mend"
     project.write("src/notes.txt", "\n".join(lines))
-    reply = '{"findings": [{"line": {1}, "quote": "TODO: mend", "reason": "open"}]}'
+    reply = wrong("{1}", "TODO: mend", "open")
     sub = [{"match": r"> +(\d+) \| TODO", "reply": reply}, SUB[2]]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
     report = project.report()

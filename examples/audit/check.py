@@ -1,0 +1,17 @@
+"""Compares what an audit found with what was planted: `loop-runner audit ... --json | python3 check.py`.
+
+The key is read here and nowhere else. Exit code 1 when something is missing or too much.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+key = {tuple(entry) for entry in json.loads(Path(__file__).with_name("key.json").read_text())}
+report = json.load(sys.stdin)
+new = [each for each in report["findings"] if each["state"] == "new"]
+found = {(each["rule"], "code/" + each["file"].split("code/")[-1], each["line"]) for each in new}
+print(f"{len(found & key)} of {len(key)} found, {len(found - key)} too much")
+for rule, file, line in sorted(key ^ found):
+    print(f"  {'missing' if (rule, file, line) in key else 'too much'}: {rule} at {file}:{line}")
+sys.exit(found != key)
