@@ -141,17 +141,18 @@ class _Child:
 
     async def _converse(self) -> ChildEnd:
         settings = self._settings
+        turns = self._task.turns or settings.turns
         room = settings.window_tokens(self._task.model) - settings.max_reply_tokens
         messages = [Message("user", self._first_message())]
         without_code = 0
-        for number in range(1, settings.turns + 1):
+        for number in range(1, turns + 1):
             if is_over_window(settings.system, messages, room):
                 return "window"
             reply = await self._ask(tuple(messages))
             code = code_of(reply)
             without_code = 0 if code is not None else without_code + 1
             result = None if code is None else await self._run_cell(code, number)
-            output = observe(reply, result, number, settings.turns, self._shared.templates)
+            output = observe(reply, result, number, turns, self._shared.templates)
             end = "no_code" if result is None else result.end
             self._turns.append(ChildTurn(reply.text, code, output, end, self._sub_calls.end_turn()))
             self._tell("child_turn", text.one_line(output), turn=number, end=end)
@@ -179,7 +180,7 @@ class _Child:
                 system=self._settings.system,
                 messages=messages,
                 max_output_tokens=self._settings.max_reply_tokens,
-                kind="child",
+                kind=self._task.kind,
                 ordinal=len(self._turns),
                 scope=self._task.scope,
             )

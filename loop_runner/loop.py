@@ -46,6 +46,7 @@ from loop_runner.stop_hook import StopHook
 from loop_runner.subcalls import SubCalls
 from loop_runner.transcript import Transcript
 from loop_runner.verify import Fence, Programs, Submission
+from loop_runner.workspace import layout
 from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
@@ -326,6 +327,7 @@ class Loop:
                     f"{folder}/verdict.json": proof.to_bytes(verdict),
                     f"{folder}/pass.json": proof.to_bytes(self._pass_record(number, end, outcome)),
                     **(self._proof(number, decision, verdict) if isinstance(decision, Allow) else {}),
+                    **layout.children_files(folder, self._gates.panel.sessions),
                     **self._new_pins(),
                 },
             ),

@@ -17,8 +17,11 @@ from typing import Any, Literal, Protocol
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
-# child: the root model of a child session; summary: the root model, of its own conversation so far
+# child: the root model of a child session; summary: the root model, of its own conversation so far;
+# judge: a verifier, or, with a scope, the root model of a session that one holds
 RequestKind = Literal["root", "sub", "child", "judge", "summary"]
+
+_CONVERSATIONS = frozenset({"root", "child", "summary"})
 
 SUBCALL_KINDS: frozenset[RequestKind] = frozenset({"sub", "child"})  # asked for by the model's code
 
@@ -60,6 +63,11 @@ class Request:
     offers_tool: bool = False  # the model may call a tool with its code instead of writing a fence
     occurrence: int = 0  # which of the turn's identical requests this is; set by the switchboard
     temperature: float | None = None  # None: the provider's own; not every provider takes one
+
+    @property
+    def is_conversation(self) -> bool:
+        """Sent again with each turn, its old part unchanged; its prompts are kept as a transcript."""
+        return self.kind in _CONVERSATIONS or (self.kind == "judge" and bool(self.scope))
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all that can change the reply, and ``scope``; ``ordinal`` is left out.

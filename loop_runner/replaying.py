@@ -330,10 +330,18 @@ class _Replay:
             self.note_verdict(number, *_words(verdict, now))
         settled[names["verdict.json"]] = verdict
         settled[names["pass.json"]] = self._with_machine(files[names["pass.json"]], about)
+        if not self._asks_gates:
+            settled |= self._recorded_sessions(number)
         if proof.PATH in files:
             ended = self._commits[number, math.inf].checkpoint.commit
             settled[proof.PATH] = self._history.read(proof.PATH, ended) or files[proof.PATH]
         return settled
+
+    def _recorded_sessions(self, number: int) -> dict[str, bytes]:
+        """What verifiers' sessions left, where no verifier is asked."""
+        ended = self._commits[number, math.inf].checkpoint.commit
+        paths = self._history.files(f"{layout.pass_folder(number)}/children/", ended)
+        return {path: self._history.read(path, ended) or b"" for path in paths}
 
     def _with_machine(self, ours: bytes, recorded: bytes) -> bytes:
         with parsing(self._history.folder, "pass.json"):
@@ -427,9 +435,10 @@ class _RecordedGates(StopHook):
             raise _EndOfRecord
         said = json.loads(verdict)
         recorded = proof.decision_from(said)
+        # What the gates paid for is the pass's, whether they are asked again or not.
+        self._record.lay_out(layout.pass_folder(number), self._workspace, self._ledger)
         if not self._record.asks_gates:
             return recorded
-        self._record.lay_out(layout.pass_folder(number), self._workspace, self._ledger)
         self._record.note_asked()
         now = super().decide(submission)
         if isinstance(now, GateBroken):

@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import config, inputs, proof, verify
+from loop_runner import config, inputs, prompts, proof, verify
 from loop_runner.budget import Budget, Ledger
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, WorkspaceError
+from loop_runner.events import Trace
 from loop_runner.gate_sandbox import GateSandbox
 from loop_runner.loop import checked_out
 from loop_runner.model import registry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.panel import LivePanel, RecordedPanel
 from loop_runner.proof import Compared
-from loop_runner.records import Allow, Call, Decision, Inputs
-from loop_runner.runs import Surroundings, pinned_in
+from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs
+from loop_runner.runs import Surroundings, holding, open_children, pinned_in
 from loop_runner.stop_hook import StopHook
 from loop_runner.verify import Means, Submission
 from loop_runner.workspace import checkout, layout
 from loop_runner.workspace.history import Entry, History, parsing
+
+_DEPTH_OF_CHILD = 4  # passes/0003/children/0001/child.json; children of its own lie deeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,17 +197,44 @@ def _asking(
             calls: Iterable[Call] = layout.calls_from_jsonl(
                 history.read(path, entry.checkpoint.commit) or b""
             )
-        yield RecordedPanel(calls, model=root), log
+        yield RecordedPanel(calls, model=root, sessions=_sessions(history, entry)), log
         return
-    switchboard = Switchboard(
-        lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env), log=log
-    )
-    try:
-        panel = LivePanel(switchboard, Ledger(Budget()), log, model=root)
+    with ExitStack() as stack:
+        closing = stack.enter_context(ExitStack())  # what it closes is used until the switchboard is closed
+        switchboard = stack.enter_context(
+            Switchboard(
+                lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env), log=log
+            )
+        )
+        ledger = Ledger(Budget())
+        commit = entry.checkpoint.commit
+        templates = prompts.frozen(
+            task.type, history.files("prompts/", commit), lambda path: history.read(path, commit)
+        )
+        system = _text(history, "child_system.md", commit)
+        _, children = open_children(closing, task, switchboard, ledger, Trace(), templates, system)
+        panel = LivePanel(switchboard, ledger, log, model=root, hold_session=holding(children, task))
         panel.begin()
         yield panel, log
-    finally:
-        switchboard.close()
+
+
+def _sessions(history: History, entry: Entry) -> list[ChildRecord]:
+    """The sessions that verifiers held at the end of the pass."""
+    commit = entry.checkpoint.commit
+    folder = layout.pass_folder(entry.checkpoint.pass_number)
+    places = {
+        path.removesuffix("child.json")
+        for path in history.files(f"{folder}/children/", commit)
+        if path.count("/") == _DEPTH_OF_CHILD and path.endswith("/child.json")
+    }
+    with parsing(history.folder, f"{folder}/children"):
+        return [
+            layout.child_from(
+                history.read(f"{place}child.json", commit) or b"",
+                history.read(f"{place}answer.md", commit) or b"",
+            )
+            for place in sorted(places)
+        ]
 
 
 def _text(history: History, path: str, commit: str) -> str:

@@ -27,18 +27,19 @@ from loop_runner.hooks.agent import NoKernel
 from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.offered import offered
+from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.loop import Gates, Loop, Models, PassFiles
 from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.panel import LivePanel
+from loop_runner.panel import HoldSession, LivePanel
 from loop_runner.profiles import Profile, profile
 from loop_runner.prompts import Templates
-from loop_runner.records import Checkpoint, Inputs, Message, Outcome, Request, Usage
+from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
 from loop_runner.stop_hook import StopHook
-from loop_runner.subcalls import Shared, SubCalls, SubModels
-from loop_runner.verify import Means, Programs, Verifier
+from loop_runner.subcalls import ChildTask, Shared, SubCalls, SubModels
+from loop_runner.verify import Inquiry, Means, Programs, Verifier
 from loop_runner.workspace import durable
 from loop_runner.workspace.fast_import import Blob
 from loop_runner.workspace.history import History, parsing
@@ -226,7 +227,7 @@ def run_in(
         trace.append(_started(task, texts, folder, workspace.head(), _session_kind(workspace)))
         templates = prompts.frozen(task.type, workspace.files("prompts/"), workspace.read)
         parts = _Parts(stack, task, trace, ledger, templates)
-        switchboard, sub_calls = parts.models(workspace, texts, around, stead.open_client)
+        switchboard, sub_calls, hold_session = parts.models(workspace, texts, around, stead.open_client)
         settings = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
         )
@@ -263,7 +264,13 @@ def run_in(
             gates=_gates(
                 task,
                 programs,
-                LivePanel(switchboard, ledger, workspace.journal, model=root),
+                LivePanel(
+                    switchboard,
+                    ledger,
+                    workspace.journal,
+                    model=root,
+                    hold_session=hold_session,
+                ),
                 stead.stop_hook,
             ),
             ledger=ledger,
@@ -322,13 +329,9 @@ class _Parts:
         texts: Inputs,
         around: Surroundings,
         open_client: Callable[[str], ModelClient] | None,
-    ) -> tuple[Switchboard, SubCalls]:
-        """The switchboard and the sub-calls of the run's own session."""
+    ) -> tuple[Switchboard, SubCalls, HoldSession]:
+        """The switchboard, the sub-calls of the run's own session, and what holds verifiers' sessions."""
         task, stack = self.task, self.stack
-        root, sub = _models(task)
-        checker = SchemaChecker()
-        stack.callback(checker.close)
-        checking = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="schemas"))
         setting = Setting(
             task.base_dir,
             around.env,
@@ -349,25 +352,66 @@ class _Parts:
             policy=around.policy,
         )
         stack.callback(switchboard.close)
-        sizes = profile(_profile_name(task, sub))
-        sub_models = SubModels(sub, root, task.sub_models, sizes.max_reply_tokens)
-        shared = Shared(switchboard, self.ledger, sub_models, self.trace, checker, checking, self.templates)
-        kernel = replace(
-            task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
+        shared, children = open_children(
+            closing,
+            task,
+            switchboard,
+            self.ledger,
+            self.trace,
+            self.templates,
+            _text(workspace, "child_system.md"),
         )
-        children = Children(
-            shared,
-            ChildSettings(
-                kernel=kernel,
-                system=_child_system(workspace, task, shared.templates),
-                turns=min(task.budget.child_turns, task.budget.turns),
-                max_reply_tokens=sizes.max_reply_tokens,
-                window_tokens=registry.window_tokens,
-                width=task.child_width,
+        return switchboard, SubCalls(shared, children.run, texts), holding(children, task)
+
+
+def open_children(
+    closing: ExitStack,
+    task: Task,
+    switchboard: Switchboard,
+    ledger: Ledger,
+    trace: Trace,
+    templates: Templates,
+    system: str,
+) -> tuple[Shared, Children]:
+    """What child sessions run on; ``closing`` is to be closed after the switchboard.
+
+    ``system``: what they are told first, as the run froze it; "" for a run of an earlier version.
+    """
+    root, sub = _models(task)
+    checker = SchemaChecker()
+    closing.callback(checker.close)
+    checking = closing.enter_context(ThreadPoolExecutor(1, thread_name_prefix="schemas"))
+    sizes = profile(_profile_name(task, sub))
+    sub_models = SubModels(sub, root, task.sub_models, sizes.max_reply_tokens)
+    shared = Shared(switchboard, ledger, sub_models, trace, checker, checking, templates)
+    children = Children(
+        shared,
+        ChildSettings(
+            kernel=replace(
+                task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
             ),
+            system=system or _child_system_prompt(task, templates),
+            turns=min(task.budget.child_turns, task.budget.turns),
+            max_reply_tokens=sizes.max_reply_tokens,
+            window_tokens=registry.window_tokens,
+            width=task.child_width,
+        ),
+    )
+    closing.callback(children.close)
+    return shared, children
+
+
+def holding(children: Children, task: Task) -> HoldSession:
+    """Holds sessions for verifiers: as child sessions are held, with as many turns as a pass has."""
+
+    async def hold(inquiry: Inquiry) -> ChildRecord:
+        asked = Delegation(inquiry.question, (), is_single=False, has_inputs=True, model=inquiry.model)
+        turns = inquiry.turns or task.budget.turns
+        return await children.run(
+            ChildTask(asked, inquiry.inputs, inquiry.model, inquiry.scope, 1, "judge", turns)
         )
-        closing.callback(children.close)
-        return switchboard, SubCalls(shared, children.run, texts)
+
+    return hold
 
 
 def _text(workspace: Workspace, path: str) -> str:
@@ -388,7 +432,14 @@ def _profile_name(task: Task, model: str) -> str:
 
 def _check_models(task: Task, env: Mapping[str, str]) -> None:
     """Refuse a model that cannot answer before anything is made, paid or changed."""
-    named = verify.models(verify.build(task.verifiers, task.base_dir))
+    verifiers = verify.build(task.verifiers, task.base_dir)
+    named = verify.models(verifiers)
+    if not task.model and (nameless := verify.without_model(verifiers)):
+        raise ConfigError(
+            f"the verifier {nameless[0]!r} names no model, and this run has none of its own",
+            why="an agent brings its own model, which verifiers cannot ask",
+            hint="add `model:` to the verifier, or to the task",
+        )
     asked = (*_models(task), *task.sub_models, *task.no_progress.models, *named)
     models = tuple(dict.fromkeys(filter(None, asked)))  # an agent of the user's has none
     for model in models:
@@ -523,11 +574,6 @@ def _child_system_prompt(task: Task, templates: Templates) -> str:
         max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
     )
-
-
-def _child_system(workspace: Workspace, task: Task, templates: Templates) -> str:
-    """The frozen text; a run of an earlier version has none."""
-    return _text(workspace, "child_system.md") or _child_system_prompt(task, templates)
 
 
 def _example_files(task: Task, templates: Templates) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ from loop_runner.json_schema import BadSchemaError, SchemaChecker
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.prompts import OURS, Templates
-from loop_runner.records import ChildRecord, Inputs, Message, Reply, Request
+from loop_runner.records import ChildRecord, Inputs, Message, Reply, Request, RequestKind
 
 _PROGRESS_S = 2.0  # how often a person is told how far a batch is
 _MAX_TOLD = 200  # sub-calls of a turn that are told of one by one; the rest as progress
@@ -61,6 +61,8 @@ class ChildTask:
     model: str
     scope: str
     depth: int  # from 1
+    kind: RequestKind = "child"
+    turns: int | None = None  # None: as many as child sessions have
 
 
 RunChild = Callable[[ChildTask], Awaitable[ChildRecord]]

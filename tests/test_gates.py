@@ -336,7 +336,9 @@ def test_a_budget_that_is_used_up_ends_the_run_unverified_with_the_pass_open(tmp
 
 
 def test_an_independent_answer_decides_and_stays_out_of_the_prompt(tmp_path):
-    task = write_task(tmp_path / "task", root=[ready("41"), ready("42")], verifiers=["agreement"])
+    task = write_task(
+        tmp_path / "task", root=[ready("41"), ready("42")], verifiers=[{"agreement": {"session": "direct"}}]
+    )
     script = tmp_path / "task/script.yaml"
     script.write_text(script.read_text() + "judge:\n- {contains: The answer is 42, reply: '42, of course'}\n")
     script.write_text(script.read_text().replace("'42, of course'", '"Answer: 42\\nas the text says"'))

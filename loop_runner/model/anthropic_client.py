@@ -117,7 +117,7 @@ class AnthropicClient:
         """``request`` as the SDK's arguments; equal beginnings of conversations become equal bytes."""
         # A conversation is sent again each turn with its old part unchanged, so it pays to keep it in the
         # provider's cache; a sub-call is sent once, and writing it there would cost a quarter more.
-        is_cached = request.kind in ("root", "child", "summary")
+        is_cached = request.is_conversation
         arguments: dict[str, Any] = {"model": self._name, "max_tokens": request.max_output_tokens}
         if request.offers_tool:
             tool = {"name": tool_calls.TOOL, "description": tool_calls.DESCRIPTION}

@@ -144,7 +144,7 @@ class OpenAICompatibleClient:
         if request.schema is not None:
             described = {"name": "reply", "schema": dict(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": described}
-        if request.kind in ("root", "child", "summary"):
+        if request.is_conversation:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return {key: value for key, value in body.items() if key not in self._unknown} | self._extra
 

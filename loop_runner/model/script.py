@@ -137,7 +137,7 @@ class ScriptClient:
                 why="a script cannot make up what the model would have said",
                 hint=f"add a reply under `root:` in {script.path}, or set a smaller budget",
             )
-        if request.kind == "child":
+        if request.is_conversation and request.kind != "summary":
             return self._child_text(request)
         rules = {"sub": script.sub, "judge": script.judge}.get(request.kind, script.summary)
         prompt = request.messages[-1].text if request.messages else ""

@@ -50,9 +50,6 @@ class Meter(Protocol):
 
 _T = TypeVar("_T")
 _CLOSE_TIMEOUT_S = 15.0
-_IN_TRANSCRIPT = frozenset(
-    {"root", "child", "summary"}
-)  # their prompts are the conversation, which is kept elsewhere
 
 
 class Switchboard:
@@ -141,6 +138,10 @@ class Switchboard:
     def retries(self) -> int:
         """How many tries were made again so far, at all providers."""
         return sum(limiter.retries for limiter in self._limiters.values())
+
+    def wait(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine on ``loop`` from an ordinary thread; Ctrl-C ends the wait and the coroutine."""
+        return self._wait(coroutine)
 
     def start_turn(self) -> None:
         """Begin to count identical requests from 0 again; no request may be out."""
@@ -322,7 +323,7 @@ def _call(request: Request, fingerprint: str, occurrence: int, reply: Reply) -> 
         model=request.model,
         fingerprint=fingerprint,
         occurrence=occurrence,
-        prompt="" if request.kind in _IN_TRANSCRIPT else request.messages[-1].text,
+        prompt="" if request.is_conversation else request.messages[-1].text,
         reply=reply,
     )
 

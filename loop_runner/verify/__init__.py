@@ -7,16 +7,35 @@ kernel; and on the ``Means`` that it is given for whatever runs a program or ask
 raises for what an answer holds, and never changes what it checks.
 """
 
-from loop_runner.verify.build import build, describe, models, pinned_programs, refuse, wants_network
+from loop_runner.verify.build import (
+    build,
+    describe,
+    models,
+    pinned_programs,
+    refuse,
+    wants_network,
+    without_model,
+)
 from loop_runner.verify.citations import LocatedCitation, locate
 from loop_runner.verify.groups import Group, Weighted, rejection, score
 from loop_runner.verify.programs import Programs
 from loop_runner.verify.short_answer import short_answer
-from loop_runner.verify.verifier import Fence, Job, Means, Panel, PanelSpent, Submission, Unfenced, Verifier
+from loop_runner.verify.verifier import (
+    Fence,
+    Inquiry,
+    Job,
+    Means,
+    Panel,
+    PanelSpent,
+    Submission,
+    Unfenced,
+    Verifier,
+)
 
 __all__ = [
     "Fence",
     "Group",
+    "Inquiry",
     "Job",
     "LocatedCitation",
     "Means",
@@ -37,4 +56,5 @@ __all__ = [
     "score",
     "short_answer",
     "wants_network",
+    "without_model",
 ]

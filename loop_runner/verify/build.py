@@ -83,6 +83,12 @@ def models(verifiers: Sequence[Verifier]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
+def without_model(verifiers: Sequence[Verifier]) -> tuple[str, ...]:
+    """The names of those that ask a model and do not say which."""
+    asking = [one for one in leaves(verifiers) if isinstance(one, Judge | Agreement)]
+    return tuple(one.name for one in asking if not one.model)
+
+
 def wants_network(verifiers: Sequence[Verifier]) -> bool:
     """Whether one of them runs a program that may use the network."""
     return any(one.network for one in leaves(verifiers) if isinstance(one, Command | Python))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,29 +118,40 @@ class Judge:
         """Votes until the outcome is certain. ``ValueError`` when a juror gives none."""
         needed = self._needed()
         accepted = rejected = 0
-        for number in range(1, self.votes + 1):
-            vote = self._ask(self._request(rubric, submission, number))
-            yield vote
-            accepted += vote.is_accepted
-            rejected += not vote.is_accepted
-            if accepted >= needed or rejected > self.votes - needed:
-                return
+        while accepted < needed and rejected <= self.votes - needed:
+            # As many at once as are sure to be needed: one after the other could not be fewer.
+            at_once = min(needed - accepted, self.votes - needed + 1 - rejected)
+            first = accepted + rejected + 1
+            requests = [self._request(rubric, submission, first + each) for each in range(at_once)]
+            for vote in self._ask(requests):
+                yield vote
+                accepted += vote.is_accepted
+                rejected += not vote.is_accepted
 
     def _needed(self) -> int:
         return max(math.ceil(self.threshold * self.votes - 1e-9), 1)
 
-    def _ask(self, request: Request) -> Vote:
+    def _ask(self, requests: Sequence[Request]) -> list[Vote]:
+        """Ask all jurors at the same time, and those again who gave no verdict."""
         panel = self.means.panel
         if panel is None:
             msg = "no model can be asked here"
             raise ValueError(msg)
-        for number in range(panel.known(request) + _TRIES):
-            reply = panel.ask(request, number)
-            if (vote := read_vote(reply.text)) is not None:
-                about = {"fingerprint": request.fingerprint(), "number": number, "model": request.model}
-                return Vote(*vote, {**about, "accepted": vote[0], "score": vote[1]})
-        msg = f"a juror gave no verdict: {exact_line(reply.text, 200) or reply.stop_reason}"
-        raise ValueError(msg)
+        votes: dict[int, Vote] = {}
+        next_numbers = dict.fromkeys(range(len(requests)), 0)
+        last_numbers = [panel.known(request) + _TRIES - 1 for request in requests]
+        while next_numbers:
+            asked = [(requests[juror], number) for juror, number in next_numbers.items()]
+            for (juror, number), reply in zip(tuple(next_numbers.items()), panel.ask_all(asked), strict=True):
+                if (vote := read_vote(reply.text)) is not None:
+                    votes[juror] = Vote(*vote, _about(requests[juror], number, vote))
+                    del next_numbers[juror]
+                elif number >= last_numbers[juror]:
+                    msg = f"a juror gave no verdict: {exact_line(reply.text, 200) or reply.stop_reason}"
+                    raise ValueError(msg)
+                else:
+                    next_numbers[juror] = number + 1
+        return [votes[juror] for juror in range(len(requests))]
 
     def _request(self, rubric: str, submission: Submission, number: int) -> Request:
         parts = [
@@ -184,6 +195,11 @@ class Judge:
             min(score, 0.99),
             record,
         )
+
+
+def _about(request: Request, number: int, vote: tuple[bool, float, tuple[str, ...]]) -> dict[str, Any]:
+    about = {"fingerprint": request.fingerprint(), "number": number, "model": request.model}
+    return {**about, "accepted": vote[0], "score": vote[1]}
 
 
 def read_vote(text: str) -> tuple[bool, float, tuple[str, ...]] | None:

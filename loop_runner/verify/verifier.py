@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from loop_runner import process
-from loop_runner.records import Inputs, Reply, Request, Verdict
+from loop_runner.records import ChildRecord, Inputs, Reply, Request, Verdict
 from loop_runner.verify.programs import Programs
 
 
@@ -69,6 +71,23 @@ class Unfenced:
         return {"tier": "none", "network": True, "not_enforced": ["everything"]}
 
 
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A question for a session of its own, which knows the inputs and nothing of the run."""
+
+    question: str
+    model: str
+    inputs: Inputs
+    number: int = 0  # of equal ones, which are different sessions
+    turns: int | None = None  # None: as many as a pass of the run has
+
+    @property
+    def scope(self) -> str:
+        """Names the session: the same in every run that asks the same, wherever the inputs lie."""
+        asked = json.dumps(["inquiry", self.model, self.question])
+        return f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.{self.number}"
+
+
 class Panel(Protocol):
     """Asks models for verifiers; every reply is paid for once and kept."""
 
@@ -85,6 +104,21 @@ class Panel(Protocol):
         """The ``number``-th reply (from 0) to this request; asked again, the same one.
 
         Raises ``PanelSpent`` when a budget is used up, ``ModelError`` when the provider refuses.
+        """
+        ...
+
+    def ask_all(self, asked: Sequence[tuple[Request, int]]) -> list[Reply]:
+        """As ``ask`` for each (request, number), all at the same time."""
+        ...
+
+    def held(self, inquiry: Inquiry) -> ChildRecord | None:
+        """The session that was held about ``inquiry`` before, however it ended."""
+        ...
+
+    def hold(self, inquiries: Sequence[Inquiry]) -> list[ChildRecord]:
+        """A session for each, all at the same time; one that was held before is not held again.
+
+        Raises as ``ask`` does. A session that came to no answer says so in its ``end``.
         """
         ...
 

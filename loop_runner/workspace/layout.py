@@ -180,6 +180,21 @@ def children_files(folder: str, children: Iterable[ChildRecord]) -> dict[str, by
     return files
 
 
+def child_from(about: bytes, answer: bytes) -> ChildRecord:
+    """A child session as ``child.json`` and ``answer.md`` tell of it: without its turns."""
+    said = json.loads(about)
+    return ChildRecord(
+        scope=str(said["scope"]),
+        question=str(said["question"]),
+        texts=tuple((str(one["name"]), int(one["bytes"]), str(one["sha256"])) for one in said["texts"]),
+        model=str(said["model"]),
+        turns=(),
+        answer=Answer(answer.decode("utf-8", "replace"), is_ready=said["end"] == "ready"),
+        end=said["end"],
+        reason=str(said["reason"]),
+    )
+
+
 def _child_turn_files(folder: str, turn: ChildTurn) -> dict[str, bytes]:
     files = {
         f"{folder}/reply.md": to_bytes(turn.reply),

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop_runner.records import Inputs, Reply, Request
-from loop_runner.verify import Fence, Means, PanelSpent, Submission, build, pinned_programs
+from loop_runner.records import Answer, ChildEnd, ChildRecord, Inputs, Reply, Request
+from loop_runner.verify import Fence, Inquiry, Means, PanelSpent, Submission, build, pinned_programs
 
 
 class Says:
@@ -16,6 +16,8 @@ class Says:
     def __init__(self, *replies: str | Exception, model: str = "script:x") -> None:
         self.model = model
         self.asked: list[Request] = []
+        self.inquiries: list[Inquiry] = []
+        self.sessions: dict[str, ChildRecord] = {}
         self._replies = list(replies)
         self._kept: dict[str, list[Reply]] = {}
 
@@ -33,6 +35,29 @@ class Says:
             self.asked.append(request)
             kept.append(Reply(said))
         return kept[number]
+
+    def ask_all(self, asked: Sequence[tuple[Request, int]]) -> list[Reply]:
+        return [self.ask(request, number) for request, number in asked]
+
+    def held(self, inquiry: Inquiry) -> ChildRecord | None:
+        return self.sessions.get(inquiry.scope)
+
+    def hold(self, inquiries: Sequence[Inquiry]) -> list[ChildRecord]:
+        """The next replies are the answers of sessions; "" is one that ends without an answer."""
+        for each in inquiries:
+            if each.scope not in self.sessions:
+                if not self._replies:
+                    raise PanelSpent("1 US dollars")
+                said = self._replies.pop(0)
+                if isinstance(said, Exception):
+                    raise said
+                self.inquiries.append(each)
+                end: ChildEnd = "ready" if said else "turns"
+                why = "" if said else "its turns were used up"
+                self.sessions[each.scope] = ChildRecord(
+                    each.scope, each.question, (), each.model, (), Answer(said), end, why
+                )
+        return [self.sessions[each.scope] for each in inquiries]
 
 
 NOTHING = Inputs(())

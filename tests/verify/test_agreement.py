@@ -15,7 +15,7 @@ def agree(tmp_path):
 
     def run(answer, *replies, **settings):
         panel = Says(*replies)
-        verifier = made({"agreement": settings or None}, tmp_path, panel=panel)
+        verifier = made({"agreement": {"session": "direct", **settings}}, tmp_path, panel=panel)
         return verifier.verify(submission(tmp_path, answer, inputs=Inputs((text,)))), panel
 
     return run
@@ -55,7 +55,42 @@ def test_an_empty_reply_and_too_long_inputs_are_broken(agree):
 def test_inputs_that_can_never_fit_are_refused_before_a_run(tmp_path):
     huge = Inputs((InputText("a.txt", tmp_path / "a.txt", 10_000_000, "abc"),))
     with pytest.raises(VerifierError, match="longer than `max_chars`"):
-        made("agreement", tmp_path).refuse(huge)
+        made({"agreement": {"session": "direct"}}, tmp_path).refuse(huge)
+    made("agreement", tmp_path).refuse(huge)
+
+
+def test_a_session_is_told_the_task_and_nothing_of_the_answer(agree):
+    said, panel = agree("UNSEEN 1024", "1024", session="rlm", turns=3)
+    (inquiry,) = panel.inquiries
+    assert inquiry.question.startswith("What is the answer?")
+    assert "UNSEEN" not in inquiry.question
+    assert (inquiry.turns, inquiry.inputs.texts[0].name, inquiry.model) == (3, "a.txt", "script:x")
+    assert isinstance(said, Rejected)
+    assert isinstance(agree("1024", "1024", session="rlm")[0], Accepted)
+
+
+def test_several_sessions_are_different_ones_and_their_majority_decides(agree):
+    said, panel = agree("5", "5", "6", "5", session="rlm", replies=3)
+    assert isinstance(said, Accepted)
+    assert len({inquiry.scope for inquiry in panel.inquiries}) == 3
+    assert isinstance(agree("5", "6", "6", "5", session="rlm", replies=3)[0], Rejected)
+
+
+def test_a_session_without_an_answer_is_replaced_once_and_never_counts(agree):
+    said, panel = agree("5", "", "5", session="rlm")
+    assert isinstance(said, Accepted)
+    assert len(panel.inquiries) == 2
+    said, panel = agree("5", "", "", "5", session="rlm")
+    assert isinstance(said, Broken)
+    assert "came to no answer: its turns were used up" in said.reason
+
+
+def test_an_agreement_that_is_tried_again_holds_a_new_session_for_the_failed_ones(tmp_path):
+    panel = Says("", "", "5")
+    verifier = made("agreement", tmp_path, panel=panel)
+    assert isinstance(verifier.verify(submission(tmp_path, "5")), Broken)
+    assert isinstance(verifier.verify(submission(tmp_path, "5")), Accepted)
+    assert len(panel.inquiries) == 3
 
 
 @pytest.mark.parametrize(
