@@ -20,6 +20,7 @@ from loop_runner.config import Task
 from loop_runner.errors import ConfigError, WorkspaceError
 from loop_runner.events import Trace
 from loop_runner.gate_sandbox import GateSandbox
+from loop_runner.hooks import external
 from loop_runner.loop import checked_out
 from loop_runner.model import registry
 from loop_runner.model.switchboard import Switchboard
@@ -139,7 +140,11 @@ def _decide(
         pinned_at = config.parse_task(
             _text(history, "task.yaml", commit), label="task.yaml", base_dir=history.folder
         ).base_dir
-    verifiers = verify.build(task.verifiers, pinned_at, Means(fence, panel, programs))
+    means = Means(fence, panel, programs)
+    gates = (
+        *verify.build(task.verifiers, pinned_at, means),
+        *external.build(task.stop_hooks, pinned_at, means),
+    )
     earlier = tuple(
         history.answer(each.parents[-1]).content
         for each in reversed(history.commits(first_parent=True, at=commit))
@@ -147,7 +152,7 @@ def _decide(
     )
     answer = history.answer(commit).content
     with checked_out(lambda into: checkout.write(history, commit, into)) as folder:
-        return StopHook(verifiers, retries=1).decide(Submission(answer, folder, texts, task.prompt, earlier))
+        return StopHook(gates, retries=1).decide(Submission(answer, folder, texts, task.prompt, earlier))
 
 
 def _faults(history: History, entry: Entry, commit: str, record: Mapping[str, Any]) -> Iterator[str]:

@@ -108,7 +108,7 @@ def _created(
     verify.refuse(verify.build(task.verifiers, task.base_dir), texts)
     hooks.build(task.stop_hooks, task.base_dir)
     _check_models(task, around.env)
-    programs = verify.pinned_programs(task.verifiers, task.base_dir)
+    programs = _pinned(task)
     templates = prompts.of_task(task.type, task.base_dir)
     model_files, about = agent_runs.beginning(task)
     if beginning is not None:
@@ -172,7 +172,13 @@ def resume(
 def frozen_programs(task: Task, workspace: Workspace, *, repin: bool = False) -> Programs:
     """The verifiers' programs as the run folder has them, with those that it does not have yet."""
     pinned = Programs() if repin else pinned_in(workspace.folder, workspace.read)
-    return verify.pinned_programs(task.verifiers, task.base_dir, pinned)
+    return _pinned(task, pinned)
+
+
+def _pinned(task: Task, known: Programs | None = None) -> Programs:
+    """The programs of verifiers and stop hooks; ``known`` ones as they were pinned."""
+    programs = verify.pinned_programs(task.verifiers, task.base_dir, known)
+    return hooks.pinned_programs(task.stop_hooks, task.base_dir, programs)
 
 
 def pinned_in(folder: Path, read: Callable[[str], bytes | None], *, is_frozen: bool = False) -> Programs:
@@ -291,9 +297,11 @@ def _gates(
     stop_hook: Callable[[Sequence[Verifier]], StopHook],
 ) -> Gates:
     fence = gate_sandbox.GateSandbox(task.kernel.require_tier)
-    verifiers = verify.build(task.verifiers, task.base_dir, Means(fence, panel, programs))
-    theirs = hooks.build(task.stop_hooks, task.base_dir)
-    return Gates(stop_hook((*verifiers, *theirs)), panel, fence, programs, verify.wants_network(verifiers))
+    means = Means(fence, panel, programs)
+    verifiers = verify.build(task.verifiers, task.base_dir, means)
+    theirs = hooks.build(task.stop_hooks, task.base_dir, means)
+    network = verify.wants_network(verifiers) or hooks.wants_network(theirs)
+    return Gates(stop_hook((*verifiers, *theirs)), panel, fence, programs, network)
 
 
 @contextmanager

@@ -66,7 +66,7 @@ ALLOWED = {
     "replaying": FLOOR | MIDDLE | TALKERS | {"forking", "runs"} | GATES,
     "costing": FLOOR | MIDDLE | TALKERS,
     "forking": FLOOR | MIDDLE | TALKERS | {"runs"},
-    "reverify": FLOOR | MIDDLE | TALKERS | {"runs", "loop"} | GATES,
+    "reverify": FLOOR | MIDDLE | TALKERS | {"runs", "loop", "hooks"} | GATES,
     "runs": FLOOR | MIDDLE | TALKERS | {"agent_runs", "hooks", "loop"} | SESSION | GATES,
     "agent_runs": FLOOR | MIDDLE | {"hooks", "workspace"},
     "hooks": FLOOR | {"events", "process", "verify", "workspace"},

@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,6 +54,7 @@ class Command:
     pin: tuple[str, ...] = ()
     show: tuple[str, ...] = ()  # further paths of the machine that it may read
     means: Means = field(default_factory=Means)
+    kind: str = "verifier `command`"  # what a message calls it
 
     @classmethod
     def from_options(cls, name: str, options: Options, run: object, task_dir: Path, means: Means) -> Command:
@@ -80,10 +81,17 @@ class Command:
         """What is to be pinned for it. ``VerifierError`` for a ``pin:`` that names nothing."""
         named = [self.task_dir / word for word in self.argv if self._may_be_a_file(word)]
         found = [path for path in named if self._is_folder(path) or programs.is_program(path)]
-        return found + pinned(self.pin, self.task_dir, "command")
+        return found + pinned(self.pin, self.task_dir, self.kind)
 
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the program is missing or changed, cannot start, is killed or takes too long."""
+        ended = self.run(submission, lambda _: submission.answer.encode("utf-8", "replace"))
+        return ended if isinstance(ended, Broken) else self._verdict(*ended)
+
+    def run(
+        self, submission: Submission, stdin: Callable[[Path], bytes]
+    ) -> tuple[process.Finished, Mapping[str, Any]] | Broken:
+        """Run the program on ``stdin(checkout)``: how it ended, and what a proof says of that."""
         pins = self.means.programs
         named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
         mine = pins.relied_on(path for path in named if pins.place(path))
@@ -101,7 +109,7 @@ class Command:
                 ended = here.run(
                     argv,
                     timeout_s=self.timeout_s,
-                    stdin=submission.answer.encode("utf-8", "replace"),
+                    stdin=stdin(here.checkout),
                     network=self.network,
                     shown=[Path(path).expanduser() for path in self.show],
                 )
@@ -110,7 +118,7 @@ class Command:
             return Broken(exact_line(str(fault), 400))
         except LoopRunnerError as error:
             return Broken(exact_line(error.message, 400))
-        return self._verdict(ended, record)
+        return ended, record
 
     def _resolved(self, here: Gate) -> list[str]:
         """``argv`` with what names a file of the task's folder as it is laid out now."""
@@ -176,7 +184,7 @@ def pinned(patterns: Sequence[str], task_dir: Path, kind: str) -> list[Path]:
         paths = programs.matches(task_dir, pattern)
         if not paths:
             raise VerifierError(
-                f"verifier `{kind}`: `pin` names {pattern!r}, and nothing in {task_dir} has that name",
+                f"{kind}: `pin` names {pattern!r}, and nothing in {task_dir} has that name",
                 why="the check would run without a file that it needs",
                 hint="paths and patterns are relative to the task file's folder",
             )

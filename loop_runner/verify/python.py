@@ -70,7 +70,7 @@ class Python:
 
     def sources(self) -> list[Path]:
         """What is to be pinned for it. ``VerifierError`` for a ``pin:`` that names nothing."""
-        return [self.task_dir / self.file, *pinned(self.pin, self.task_dir, "python")]
+        return [self.task_dir / self.file, *pinned(self.pin, self.task_dir, "verifier `python`")]
 
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the file is missing or changed, or raises anything but an assertion."""

@@ -2,15 +2,19 @@
 
 import json
 import re
+import socket
 import sys
 
 import pytest
 
+from loop_runner import runs
 from loop_runner.errors import HookError
 from loop_runner.hooks import external
 from loop_runner.records import Accepted, Broken, Inputs, Rejected
+from loop_runner.reverify import exit_code, verify_run
 from loop_runner.verify import Submission
 from tests.hooks.conftest import ROOT, agent_task, run, started
+from tests.support.tasks import ready, run_task, write_task
 
 
 @pytest.fixture
@@ -65,6 +69,55 @@ def test_a_hook_reads_what_a_client_would_send(ask):
     code += "assert d['hook_event_name'] == 'Stop' and d['last_assistant_message'] == 'it is 42'\n"
     code += "assert os.path.isdir(d['cwd']) and 'ANTHROPIC_API_KEY' not in os.environ\nprint('{}')"
     assert isinstance(ask(code), Accepted)
+
+
+def test_a_hook_that_changes_during_a_run_is_broken_until_it_is_pinned_anew(tmp_path):
+    task = write_task(
+        tmp_path / "task",
+        root=[ready("42 TODO"), ready("42")],
+        stop_hooks=[["python3", "hook.py"]],
+        budget={"passes": 1},
+    )
+    hook = task.parent / "hook.py"
+    hook.write_text(said(decision="block", reason="look again"))
+    assert run_task(task, tmp_path / "run").status == "unverified"
+    hook.write_text(said())
+    more = (("budget.passes", 2),)
+    stopped = runs.resume(tmp_path / "run", runs.Surroundings({}), more)
+    assert stopped.status == "broken"
+    assert "hook.py has changed since the run began" in stopped.reason
+    assert "--repin" in stopped.reason
+    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}), more, repin=True)
+    assert (outcome.status, outcome.spend.turns) == ("verified", 2)
+    assert exit_code(verify_run(tmp_path / "run", runs.Surroundings({}))) == 0
+
+
+def test_a_hook_runs_in_the_sandbox_and_reaches_the_network_only_where_the_task_says_so(tmp_path):
+    code = (
+        "import json, os, socket, sys\n"
+        "said = []\n"
+        "try:\n    open(json.load(sys.stdin)['cwd'] + '/new', 'w')\n    said.append('wrote')\n"
+        "except OSError:\n    pass\n"
+        f"said += ['home'] if os.path.exists({str(tmp_path / 'secret')!r}) else []\n"
+        "try:\n    socket.create_connection(('127.0.0.1', PORT), 2)\n    said.append('network')\n"
+        "except OSError:\n    pass\n"
+        "print(json.dumps({'decision': 'block', 'reason': 'can: ' + ' '.join(said)}))\n"
+    )
+    (tmp_path / "secret").write_text("key")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        task = write_task(
+            tmp_path / "task",
+            root=[ready("42")],
+            stop_hooks=[["python3", "hook.py"], {"command": ["python3", "hook.py"], "network": True}],
+            budget={"passes": 1},
+        )
+        (task.parent / "hook.py").write_text(code.replace("PORT", port))
+        run_task(task, tmp_path / "run")
+    verdict = json.loads((tmp_path / "run/passes/0001/verdict.json").read_text())
+    reasons = [one["reason"] for one in verdict["reports"] if one["verifier"].startswith("stop hook")]
+    assert reasons == ["can: ", "can: network"]
+    assert verdict["sandbox"]["network"] is True
 
 
 @pytest.mark.parametrize(
