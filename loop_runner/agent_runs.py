@@ -6,18 +6,20 @@ private folder (the session that a ``session: hook`` run belongs to). Starts not
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError
-from loop_runner.events import Trace
+from loop_runner.events import Event, Trace
 from loop_runner.hooks import sessions
 from loop_runner.hooks.agent import Agent, AgentPass
-from loop_runner.records import Outcome
+from loop_runner.hooks.endings import Reported
+from loop_runner.records import Call, Outcome, Reply, Usage
 from loop_runner.workspace.fast_import import Blob
 from loop_runner.workspace.foreign import Foreign
 from loop_runner.workspace.scope import EVERYTHING, Scope
@@ -54,9 +56,23 @@ def scope(task: Task, run_folder: Path | None) -> Scope:
 
 
 def agent(
-    task: Task, workspace: Workspace, env: Mapping[str, str], trace: Trace, should_stop: Callable[[], bool]
+    task: Task,
+    workspace: Workspace,
+    ledger: Ledger,
+    env: Mapping[str, str],
+    trace: Trace,
+    should_stop: Callable[[], bool],
 ) -> Agent:
-    """The agent of a run that is open."""
+    """The agent of a run that is open. What its clients say that they spent is journalled and charged."""
+
+    def charge(client: str, spent: Sequence[Reported]) -> None:
+        calls = spent_calls(client, spent, len(workspace.journal.calls()))
+        workspace.journal.append_many(calls)
+        ledger.owe(calls)
+        if not spent and task.budget.usd is not None:
+            said = f"{client or 'the client'} did not say what it spent: budget.usd does not count it"
+            trace.append(Event("notice", said))
+
     return Agent(
         task.agent,
         workspace=workspace,
@@ -64,7 +80,27 @@ def agent(
         trace=trace,
         should_stop=should_stop,
         session_id=session_of(workspace.folder) if task.session == "hook" else None,
+        on_spent=charge,
     )
+
+
+def spent_calls(client: str, spent: Sequence[Reported], before: int) -> list[Call]:
+    """What a client spent, as calls for the journal; one of unknown cost when it does not say.
+
+    ``before``: how many calls the journal holds, so that two clients of one turn are not taken for one.
+    """
+    return [
+        Call(
+            "agent",
+            f"agent:{one.model or client or 'unknown'}",
+            hashlib.sha256(b"agent").hexdigest(),
+            before + number,
+            "",
+            Reply("", usage=one.usage),
+            one.usd,
+        )
+        for number, one in enumerate(spent or (Reported(Usage()),))
+    ]
 
 
 def passes(

@@ -62,7 +62,7 @@ class Hold:
 class _Sums:
     """Running sums, changed in place: there can be ten thousand requests in a second."""
 
-    __slots__ = ("requests", "subcalls", "tokens_in", "tokens_out", "usage", "usd")
+    __slots__ = ("known_usd", "requests", "subcalls", "tokens_in", "tokens_out", "usage", "usd")
 
     def __init__(self, spent: Spend = Spend()) -> None:  # noqa: B008 - frozen
         usage = spent.usage
@@ -70,6 +70,7 @@ class _Sums:
         self.tokens_in = sum(self.usage) - usage.output_tokens
         self.tokens_out = usage.output_tokens
         self.usd = spent.usd
+        self.known_usd = spent.usd or 0.0  # of those that have a price: what limits are held against
         self.requests = spent.requests
         self.subcalls = spent.subcalls
 
@@ -82,6 +83,7 @@ class _Sums:
         self.tokens_out = sums[1]
         self.tokens_in = sums[0] + sums[2] + sums[3]
         self.usd = None if usd is None or self.usd is None else self.usd + sign * usd
+        self.known_usd += sign * (usd or 0.0)
         self.requests += sign
         self.subcalls += sign * subcalls
 
@@ -131,8 +133,8 @@ class Ledger:
         self._turn_since: float | None = None
         self._turns_left = budget.turns
         limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
-        self._is_metered = any(limit is not None for limit in limits)
-        self._is_limited = self._is_metered or budget.wall_s is not None or budget.subcalls is not None
+        self.is_metered = any(limit is not None for limit in limits)  # tokens or dollars are limited
+        self._is_limited = self.is_metered or budget.wall_s is not None or budget.subcalls is not None
 
     @property
     def spend(self) -> Spend:
@@ -189,7 +191,7 @@ class Ledger:
     def _most(self, request: Request) -> Hold:
         """The most that ``request`` can use. No token is shorter than one byte."""
         subcalls = int(request.kind in SUBCALL_KINDS)
-        if not self._is_metered:
+        if not self.is_metered:
             return _FREE[subcalls]
         size = len(request.system.encode("utf-8", "replace")) + _HIDDEN_TOKENS
         size += sum(len(message.text.encode("utf-8", "replace")) for message in request.messages)
@@ -212,7 +214,7 @@ class Ledger:
             _is_over(budget.tokens, tokens_in + tokens_out)
             or _is_over(budget.tokens_in, tokens_in)
             or _is_over(budget.tokens_out, tokens_out)
-            or _is_over(budget.usd, sum(part.usd or 0.0 for part in parts) + hold.usd)
+            or _is_over(budget.usd, sum(part.known_usd for part in parts) + hold.usd)
             or (hold.subcalls > 0 and _is_over(budget.subcalls, sum(part.subcalls for part in parts) + 1))
         )
 
@@ -263,7 +265,8 @@ class Ledger:
 
     def _charge(self, sums: _Sums, call: Call, sign: int = 1) -> None:
         usage = call.reply.usage
-        sums.add(usage, self._price(call.model, usage), int(call.kind in SUBCALL_KINDS), sign)
+        usd = self._price(call.model, usage) if call.usd is None else call.usd
+        sums.add(usage, usd, int(call.kind in SUBCALL_KINDS), sign)
 
     # ── limits ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -289,7 +292,7 @@ class Ledger:
             return f"{budget.subcalls} sub-calls"
         if _is_reached(budget.wall_s, self._seconds_so_far()):
             return f"{budget.wall_s:g} seconds"
-        if not self._is_metered:
+        if not self.is_metered:
             return None
         tokens_in = sum(part.tokens_in for part in parts)
         tokens_out = sum(part.tokens_out for part in parts)
@@ -299,7 +302,7 @@ class Ledger:
             return f"{budget.tokens_in:,} input tokens"
         if _is_reached(budget.tokens_out, tokens_out):
             return f"{budget.tokens_out:,} output tokens"
-        if _is_reached(budget.usd, sum(part.usd or 0.0 for part in parts)):
+        if _is_reached(budget.usd, sum(part.known_usd for part in parts)):
             return f"{budget.usd:g} US dollars"
         return None
 
@@ -315,7 +318,7 @@ class Ledger:
         with self._lock:
             parts = (self._dropped, self._used, self._owed)
             tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
-            usd = sum(part.usd or 0.0 for part in parts)
+            usd = sum(part.known_usd for part in parts)
             subcalls = sum(part.subcalls for part in parts)
             seconds, passes, turns = self._seconds_so_far(), self._passes, self._turns_left
         return {

@@ -84,7 +84,9 @@ def _lines(calls: Iterable[tuple[int, Call]], price: Price) -> Iterator[Line]:
     for number, call in calls:
         grouped.setdefault((number, call.model, call.kind), []).append(call)
     for (number, model, kind), group in sorted(grouped.items()):
-        dollars = [price(model, call.reply.usage) for call in group]  # it may depend on the length
+        dollars = [  # the price of one may depend on its length
+            price(model, call.reply.usage) if call.usd is None else call.usd for call in group
+        ]
         known = [usd for usd in dollars if usd is not None]
         usage = sum((call.reply.usage for call in group), Usage())
         is_known = len(known) == len(dollars)

@@ -117,7 +117,9 @@ class Loop:
         should_stop: Callable[[], bool] = lambda: False,
         open_agent_pass: Callable[[int, bool, bytes], RunsPass] | None = None,
         pass_files: PassFiles = lambda _number, files: files,
+        let_go: Callable[[str], None] | None = None,
     ) -> None:
+        self._let_go = let_go  # ends an agent's client, which says what it spent when it ends
         self._open_agent_pass = (
             open_agent_pass  # (pass, its turn is committed, prompt); None: a session of ours
         )
@@ -310,6 +312,8 @@ class Loop:
         seconds: float,
     ) -> Checkpoint:
         outcome: PassOutcome = "accepted" if isinstance(decision, Allow) else "rejected"
+        if self._let_go is not None and (why := self._why_let_go(decision)):
+            self._let_go(f"loop-runner: {why}")  # before the commit, which tells what it spent
         self._ledger.charge_pass(seconds, self._workspace.journal.unanswered())
         verdict = proof.decision_as_json(decision)
         verdict["sandbox"] = dict(self._gates.fence.describe(network=self._gates.network))
@@ -351,6 +355,18 @@ class Loop:
             self._tell("notice", f"files, variables and answer are put back: they are {what}", number)
             self._has_kernel = False  # the next pass that runs code starts it with what was put back
         return checkpoint
+
+    def _why_let_go(self, decision: Allow | Block) -> str:
+        """Why the agent's client must end with this pass; "" when it may be kept for the next one."""
+        if isinstance(decision, Allow):
+            return "verified: every verifier accepted"
+        if limit := self._ledger.reached_within_pass():
+            return f"not verified: the budget of {limit} is used up"
+        if self._ledger.left()["passes"] == 0:
+            return f"not verified: the budget of {self._task.budget.passes} passes is used up"
+        if self._ledger.is_metered:
+            return "not accepted; another client goes on, so that what this one spent is known"
+        return ""
 
     def _judge_course(self, number: int, decision: Block, verdict: dict[str, Any]) -> int | None:
         """Add to ``verdict`` where the run stands; the pass whose files are to be put back, if any are."""

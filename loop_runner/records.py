@@ -19,7 +19,8 @@ from typing import Any, Literal, Protocol
 
 # child: the root model of a child session; summary: the root model, of its own conversation so far;
 # judge: a verifier, or, with a scope, the root model of a session that one holds
-RequestKind = Literal["root", "sub", "child", "judge", "summary"]
+# agent: not a request of ours, but what an agent's client says that it spent
+RequestKind = Literal["root", "sub", "child", "judge", "summary", "agent"]
 
 _CONVERSATIONS = frozenset({"root", "child", "summary"})
 
@@ -150,6 +151,7 @@ class Call:
     occurrence: int
     prompt: str  # the last user message; for "root" empty: the transcript holds it already
     reply: Reply
+    usd: float | None = None  # what the other side says that it cost; None: as its usage is priced
 
     @property
     def is_lost(self) -> bool:

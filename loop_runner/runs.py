@@ -239,7 +239,7 @@ def run_in(
         )
         agent = None
         if task.is_agent:
-            agent = agent_runs.agent(task, workspace, around.env, trace, around.should_stop)
+            agent = agent_runs.agent(task, workspace, ledger, around.env, trace, around.should_stop)
             stack.callback(agent.close)
             kernel = cast("Kernel", NoKernel())
         else:
@@ -284,6 +284,7 @@ def run_in(
             should_stop=around.should_stop,
             open_agent_pass=None if agent is None else agent_runs.passes(agent, workspace, ledger, trace),
             pass_files=stead.pass_files,
+            let_go=None if agent is None else agent.part,
         ).run()
         if agent is not None:
             agent.close(agent_runs.notice(outcome))

@@ -23,7 +23,7 @@ from loop_runner.errors import EnvironmentFault, ModelError
 from loop_runner.events import Event, Trace
 from loop_runner.hooks import endings, protocol, sessions
 from loop_runner.hooks.client import ClientProcess, end_stray, environment
-from loop_runner.hooks.endings import Ending
+from loop_runner.hooks.endings import Ending, Reported
 from loop_runner.hooks.endpoint import Endpoint
 from loop_runner.hooks.protocol import ALLOW, Decision
 from loop_runner.records import Answer, Snapshot, TurnRecord, Usage
@@ -69,6 +69,7 @@ class Handed:
     exit_code: int | None = None
     denials: tuple[str, ...] = ()
     detail: str = ""
+    spent: tuple[Reported, ...] = ()
 
 
 class Agent:
@@ -83,8 +84,11 @@ class Agent:
         trace: Trace,
         should_stop: Callable[[], bool],
         session_id: str | None = None,
+        on_spent: Callable[[str, Sequence[Reported]], None] = lambda _client, _spent: None,
     ) -> None:
         self._settings = settings
+        self._on_spent = on_spent  # told once of each client, with nothing when it does not say
+        self._is_told = False  # of a client that is not ours, whose end we do not see
         self._workspace = workspace
         self._run = workspace.folder.absolute()
         self._env = env
@@ -104,6 +108,7 @@ class Agent:
         self._endpoint = Endpoint(self._run, self._on_event)
         self._note = workspace.private_folder / "client.json"
         if end_stray(self._note):
+            self._on_spent(self._name, ())
             trace.append(
                 Event("notice", "the client of a runner that was killed was still at work: it was ended")
             )
@@ -158,6 +163,16 @@ class Agent:
                 continue
             return handed
 
+    def part(self, notice: str) -> None:
+        """Let a client that we started end, and wait for it: it says what it spent when it ends.
+
+        The next pass starts another one. A session of a person's is left as it is.
+        """
+        if self._process is None:
+            return
+        self._answer(Decision(None, notice))
+        self._await_end()
+
     def close(self, notice: str = "") -> None:
         """Let the client end, wait for it, listen no more; more than once is fine."""
         with self._lock:
@@ -176,6 +191,11 @@ class Agent:
         self._endpoint.close()
 
     @property
+    def _name(self) -> str:
+        """The client's program, as the task calls it."""
+        return os.path.basename(self._settings.command[0]) if self._is_command else ""  # noqa: PTH119
+
+    @property
     def _is_command(self) -> bool:
         return bool(self._settings.command)
 
@@ -190,6 +210,7 @@ class Agent:
             if self._should_stop() or self._is_killed() or self._is_idle():
                 if self._process is not None:
                     self._process.stop()
+                    self._on_spent(self._name, endings.read(self._process.output).spent)
                     self._process = None
                 return None
             try:
@@ -205,6 +226,9 @@ class Agent:
             self._stops += 1
             self._was_blocked = False
             event = asked.event
+            if self._process is None and not self._is_told:
+                self._is_told = True
+                self._on_spent(event.client, ())
             said = _SILENT if event.last_message is None else event.last_message
             return Handed(said, None, event.client, event.session_id)
 
@@ -267,8 +291,16 @@ class Agent:
         detail = endings.REASONS[ending] + (f"; it said: {one_line(errors[-400:], 400)}" if errors else "")
         denied = f"; refused: {', '.join(printed.denials)}" if printed.denials else ""
         self._trace.append(Event("notice", f"the client ended: {ending}: {detail}{denied}"))
+        self._on_spent(self._name, printed.spent)
         return Handed(
-            printed.text, ending, "", printed.session_id, code, printed.denials, detail=detail + denied
+            printed.text,
+            ending,
+            "",
+            printed.session_id,
+            code,
+            printed.denials,
+            detail=detail + denied,
+            spent=printed.spent,
         )
 
     def _has_failed(self, handed: Handed) -> bool:
@@ -328,7 +360,7 @@ class AgentPass:
         self._on_turn = on_turn
         self._trace = trace
         self._files = dict(first_files)
-        # As a session of ours has them. What an agent uses of its provider is the agent's own affair.
+        # As a session of ours has them; what an agent says of its spend is a call of its own.
         self.usage = Usage()
         self.unfinished_s = 0.0
 

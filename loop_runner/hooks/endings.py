@@ -1,15 +1,19 @@
 """Tells how a client's process ended, from its exit code, its output and what its hooks said before.
 
-A client's exit code 0 does not mean that the work is done, nor that its stop hook was asked. Pure functions
+A client's exit code 0 does not mean that the work is done, nor that its stop hook was asked. What it says
+of its spend is written down as what it says; nobody here can check it. Pure functions
 over text; nothing here trusts a word of what the client printed for more than choosing a name.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from loop_runner.records import Usage
 
 Ending = Literal[
     "done",  # the hook let it end, and it ended
@@ -35,6 +39,15 @@ REASONS: dict[Ending, str] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """What a client says that it spent with one model. ``usd`` None: it names no dollars."""
+
+    usage: Usage
+    usd: float | None = None
+    model: str = ""  # as the client calls it; "" when it does not say
+
+
+@dataclass(frozen=True, slots=True)
 class Printed:
     """What a client printed, as far as its format is known."""
 
@@ -43,6 +56,7 @@ class Printed:
     is_api_error: bool = False
     denials: tuple[str, ...] = ()  # tools that it was refused
     session_id: str = ""
+    spent: tuple[Reported, ...] = ()  # empty: it does not say
 
 
 def read(output: str) -> Printed:
@@ -98,15 +112,68 @@ def _claude(data: dict[str, Any]) -> Printed:
         is_api_error=is_error and data.get("terminal_reason") == "api_error",
         denials=tuple(dict.fromkeys(names)),
         session_id=str(data.get("session_id", "")),
+        spent=_claude_spent(data),
     )
+
+
+def _claude_spent(data: dict[str, Any]) -> tuple[Reported, ...]:
+    """By model where the sums agree; ``usage`` leaves out what helpers of the agent's used."""
+    total = _dollars(data.get("total_cost_usd"))
+    by_model = data.get("modelUsage")
+    found = [
+        Reported(_usage(one, _CLAUDE_MODEL_KEYS), _dollars(one.get("costUSD")), str(name)[:200])
+        for name, one in (by_model.items() if isinstance(by_model, dict) else ())
+        if isinstance(one, dict)
+    ]
+    if (
+        found
+        and total is not None
+        and abs(sum(one.usd or 0.0 for one in found) - total) <= 1e-6 + total / 1000
+    ):
+        return tuple(found)
+    usage = data.get("usage")
+    if total is None and not isinstance(usage, dict):
+        return ()
+    name = found[0].model if len(found) == 1 else ""
+    return (Reported(_usage(usage if isinstance(usage, dict) else {}, _CLAUDE_KEYS), total, name),)
+
+
+# input, output, read from the cache, written to it
+_CLAUDE_KEYS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_CLAUDE_MODEL_KEYS = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
+
+
+def _usage(data: dict[str, Any], keys: tuple[str, str, str, str]) -> Usage:
+    return Usage(*(_count(data.get(key)) for key in keys))
+
+
+def _count(value: object) -> int:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 50
+    return int(str(value)) if is_count else 0
+
+
+def _dollars(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    dollars = float(str(value)) if is_number else -1.0
+    return dollars if 0 <= dollars < math.inf else None
 
 
 def _codex(objects: list[dict[str, Any]]) -> Printed:
     texts, failed, session = [], False, ""
+    spent: tuple[Reported, ...] = ()
     for data in objects:
+        usage = data.get("usage")
+        if data.get("type") == "turn.completed" and isinstance(usage, dict):
+            spent = (Reported(_codex_usage(usage)),)  # of the whole session so far
         item = data.get("item")
         if isinstance(item, dict) and item.get("type") == "agent_message":
             texts.append(str(item.get("text", "")))
         failed = data.get("type") == "turn.failed" or (failed and data.get("type") != "turn.completed")
         session = str(data.get("thread_id") or session)
-    return Printed(texts[-1] if texts else "", failed, failed, (), session)
+    return Printed(texts[-1] if texts else "", failed, failed, (), session, spent)
+
+
+def _codex_usage(data: dict[str, Any]) -> Usage:
+    cached = _count(data.get("cached_input_tokens"))
+    whole = _count(data.get("input_tokens"))
+    return Usage(max(whole - cached, 0), _count(data.get("output_tokens")), min(cached, whole))

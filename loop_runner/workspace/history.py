@@ -244,7 +244,10 @@ class History:
         """
         calls = list(self.calls(at))
         entries = self.commits(at=at)
-        dollars = [price(call.model, call.reply.usage) if price else None for call in calls]
+        dollars = [
+            call.usd if price is None or call.usd is not None else price(call.model, call.reply.usage)
+            for call in calls
+        ]
         known = [each for each in dollars if each is not None]
         return Spend(
             usage=sum((call.reply.usage for call in calls), Usage()),

@@ -234,7 +234,8 @@ def calls_from_jsonl(data: bytes) -> list[Call]:
 def call_to_json(call: Call) -> dict[str, Any]:
     """A call as plain data. By hand: ``asdict`` copies deeply, and there can be thousands in a second."""
     reply, usage = call.reply, call.reply.usage
-    return {
+    told = {} if call.usd is None else {"usd": call.usd}
+    return told | {
         "kind": call.kind,
         "model": call.model,
         "fingerprint": call.fingerprint,

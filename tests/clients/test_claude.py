@@ -23,6 +23,31 @@ def test_25_blocks_and_an_acceptance_in_one_session(place, claude):
     assert "What failed in pass 26" in texts[-1]
 
 
+def test_what_it_says_that_it_spent_is_in_the_ledger_the_pass_and_cost(place, claude):
+    place.provider.replies = ["it is 41", "it is 42"]
+    outcome = place.run(place.task([claude, *HTTP], budget={"passes": 40, "usd": 5}))
+    assert (outcome.status, outcome.spend.passes) == ("verified", 2)
+    usage = outcome.spend.usage
+    assert (usage.input_tokens, usage.output_tokens) == (20, 10), "two requests, as the provider counted them"
+    assert outcome.spend.usd is not None
+    assert outcome.spend.usd > 0
+    about = json.loads((place.run_folder / "passes/0002/pass.json").read_text())
+    assert about["usd_so_far"] == round(outcome.spend.usd, 9)
+    data = json.loads(place.loop_runner("cost", place.run_folder, "--json"))
+    assert {line["kind"] for line in data["lines"]} == {"agent"}
+    assert data["total"]["usd"] == outcome.spend.usd
+    each = [line["usd"] for line in data["lines"]]
+    assert each == [outcome.spend.usd / 2] * 2, "with a limit, each pass says what it cost"
+
+
+def test_a_limit_in_dollars_ends_the_run_after_the_pass_that_reached_it(place, claude):
+    place.provider.replies = [f"it is {number}" for number in range(41)]
+    outcome = place.run(place.task([claude, *HTTP], budget={"passes": 40, "usd": 0.0002}))
+    assert (outcome.status, outcome.spend.passes) == ("unverified", 2)
+    assert "US dollars" in outcome.reason
+    assert len(place.provider.requests) == 2
+
+
 def test_the_installed_command_does_the_same_and_notes_and_files_are_told(place, claude):
     place.loop_runner("hook", "install", "claude")
     place.provider.replies = ["it is 40", Tool("echo 'count up' > note.md"), "it is 41", "it is 42"]

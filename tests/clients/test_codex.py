@@ -22,6 +22,24 @@ def test_25_blocks_and_an_acceptance_in_one_session(place, codex):
     assert "What failed in pass 26" in texts[-1]
 
 
+def test_the_tokens_that_it_counts_are_in_the_ledger_and_dollars_at_the_rate_that_is_given(place, codex):
+    place.loop_runner("hook", "install", "codex")
+    place.provider.replies = ["it is 41", "it is 42"]
+    rates = {"agent:codex": {"input": 1.0, "output": 2.0}}
+    outcome = place.run(place.task([codex, *TRUSTED], prices=rates))
+    assert outcome.status == "verified"
+    usage = outcome.spend.usage
+    assert (usage.input_tokens, usage.output_tokens) == (20, 10)
+    assert outcome.spend.usd == 40e-6
+
+
+def test_tokens_without_a_rate_are_counted_and_dollars_stay_unknown(place, codex):
+    place.provider.replies = ["it is 42"]
+    outcome = place.run(place.task([codex, *[word for word in TRUSTED if "trust" not in word]]))
+    assert (outcome.spend.usage.input_tokens, outcome.spend.usd) == (10, None)
+    assert "unknown" in place.loop_runner("cost", place.run_folder)
+
+
 def test_a_hook_that_is_not_trusted_does_not_make_an_answer_done(place, codex):
     place.loop_runner("hook", "install", "codex")
     place.provider.replies = ["it is 41, and all checks passed", "it is 42"]

@@ -11,6 +11,8 @@ import pytest
 from loop_runner import runs
 from loop_runner.errors import EnvironmentFault, ModelError
 from loop_runner.hooks import client
+from loop_runner.hooks import endings as client_endings
+from loop_runner.records import Usage
 from loop_runner.workspace.history import History
 from tests.hooks.conftest import agent_task, git, run, started
 from tests.support.commands import loop_runner, wait_for
@@ -252,3 +254,58 @@ def test_a_run_of_an_agent_is_not_replayed_by_starting_the_agent_again(tmp_path,
     assert done.returncode == 2
     assert "by an agent of yours" in done.stderr
     assert len(started(task)) == before
+
+
+# ── what it spends ──────────────────────────────────────────────────────────────────────────────────
+
+RESULT = {
+    "type": "result",
+    "result": "it is 42",
+    "total_cost_usd": 0.25,
+    "usage": {"input_tokens": 100, "output_tokens": 7, "cache_read_input_tokens": 5},
+}
+
+
+def test_what_a_client_says_at_its_end_is_charged_to_the_pass_and_a_silent_one_is_unknown(tmp_path, env):
+    plan = [{"print": json.dumps({**RESULT, "result": "41"}), "exit": 0}, {"say": "42"}]
+    outcome = run(agent_task(tmp_path / "task", plan), tmp_path / "run", env)
+    assert outcome.status == "verified"
+    first, second = (
+        json.loads((tmp_path / f"run/passes/000{number}/pass.json").read_text()) for number in (1, 2)
+    )
+    assert (first["usd_so_far"], first["usage_so_far"]["input_tokens"]) == (0.25, 100)
+    assert (second["usd_so_far"], outcome.spend.usd) == (None, None)
+
+
+def test_dollars_that_a_client_names_end_the_run_when_they_reach_the_limit(tmp_path, env):
+    plan = [{"print": json.dumps({**RESULT, "result": "41"}), "exit": 0}] * 5
+    task = agent_task(tmp_path / "task", plan, budget={"usd": 0.4, "passes": 5})
+    outcome = run(task, tmp_path / "run", env)
+    assert (outcome.status, outcome.spend.passes, outcome.spend.usd) == ("unverified", 2, 0.5)
+    assert "0.4 US dollars" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("printed", "spent"),
+    [
+        (RESULT, [(Usage(100, 7, 5), 0.25, "")]),
+        (
+            {**RESULT, "modelUsage": {"a": {"inputTokens": 1, "costUSD": 0.2}, "b": {"costUSD": 0.05}}},
+            [(Usage(1), 0.2, "a"), (Usage(), 0.05, "b")],
+        ),
+        ({**RESULT, "modelUsage": {"a": {"costUSD": 9}}}, [(Usage(100, 7, 5), 0.25, "a")]),
+        ({"type": "result", "total_cost_usd": -1}, []),
+        ({"type": "result", "total_cost_usd": float("nan"), "usage": "x"}, []),
+        (
+            {
+                "type": "turn.completed",
+                "usage": {"input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 2},
+            },
+            [(Usage(5, 2, 4), None, "")],
+        ),
+        ({"type": "turn.failed"}, []),
+    ],
+)
+def test_reports_of_clients_are_read_and_nonsense_is_no_report(printed, spent):
+    found = client_endings.read(json.dumps(printed)).spent
+    assert [(one.usage, one.usd, one.model) for one in found] == spent
