@@ -22,6 +22,7 @@ from loop_runner.hooks.endings import Reported
 from loop_runner.records import Call, Outcome, Reply, Usage
 from loop_runner.workspace.fast_import import Blob
 from loop_runner.workspace.foreign import Foreign
+from loop_runner.workspace.history import History
 from loop_runner.workspace.scope import EVERYTHING, Scope
 from loop_runner.workspace.workspace import Workspace
 
@@ -121,6 +122,13 @@ def passes(
         )
 
     return open_pass
+
+
+def first_words(run_folder: Path) -> str:
+    """What the agent of a new run is told: the prompt, and what the loop asks of it."""
+    with History(run_folder) as history:
+        prompt, rules = (history.read(name) or b"" for name in ("prompt.md", "system.md"))
+    return f"{prompt.decode()}\n\n{rules.decode()}"
 
 
 def notice(outcome: Outcome) -> str:

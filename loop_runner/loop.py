@@ -193,6 +193,7 @@ class Loop:
                 ledger=self._ledger,
                 course=progress.notes(self._states(number), step),
                 lessons=progress.lessons(self._states(number)),
+                rules=self._models.system if self._task.is_agent else "",
                 templates=self._models.templates,
             )
             injected = prompt.encode()

@@ -35,15 +35,18 @@ def first_message(
     course: Sequence[str] = (),
     lessons: Sequence[str] = (),
     templates: Templates = OURS,
+    rules: str = "",
 ) -> str:
     """The first user message of pass ``pass_number``; from pass 2 on it ends with the state.
 
     Depends on committed bytes and on ``ledger`` only, so that a pass begun again after a crash says the same.
     ``course`` is what is told about the run as a whole, in the runner's words; ``lessons`` one line for each
-    pass that made things worse.
+    pass that made things worse. ``rules`` stand behind the prompt in every pass, for those who have no
+    system prompt of ours.
     """
+    told = f"{prompt}\n\n{rules}" if rules else prompt
     if pass_number == 1:
-        return prompt
+        return told
     share = profile.state_chars // 4
     variables = workspace.snapshot().variables
     state = templates.render(
@@ -63,7 +66,7 @@ def first_message(
         history=_history(workspace, pass_number),
         left=ledger.describe_left(),
     )
-    return f"{prompt}\n\n{state}"
+    return f"{told}\n\n{state}"
 
 
 def describe_changes(changes: Sequence[tuple[str, str]]) -> str:

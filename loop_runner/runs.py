@@ -132,7 +132,7 @@ def task_files(task: Task, texts: Inputs, templates: Templates) -> dict[str, byt
     """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
     ours = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
     if task.is_agent:
-        return ours
+        return ours | {"system.md": _agent_rules(task, templates).encode()}
     return ours | {
         "system.md": _system_prompt(task, texts, templates).encode(),
         **_direct_files(task, templates),
@@ -526,6 +526,12 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates) -> str:
         has_tool=task.code_as == "tool",
         helpers=offered(),
     )
+
+
+def _agent_rules(task: Task, templates: Templates) -> str:
+    """What an agent is told of the loop, behind the prompt and in every pass: it has no system prompt of ours."""
+    place = "this folder" if task.session == "command" else "the folder you work in"
+    return templates.render("system.agent", place=place, requirements=_requirements(task))
 
 
 def _direct_files(task: Task, templates: Templates) -> dict[str, bytes]:

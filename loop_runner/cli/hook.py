@@ -100,7 +100,7 @@ def start(
 ) -> None:
     """Begin a loop inside a client's session: from now on it ends when the verifiers accept its work.
 
-    Prints the prompt, for the agent to read. The plugin's start command calls this.
+    Prints the prompt and what the verifiers ask, for the agent to read. The plugin's start command calls this.
 
     \b
     Example:  loop-runner hook start task.yaml
@@ -123,15 +123,16 @@ def start(
         raise _has_a_run(session_id, held.run)
     run = new_run_folder(task)
     runs.create(task, run, os.environ)
+    told = agent_runs.first_words(run)
     agent_runs.give_to_session(run, session_id, os.environ, sys.executable)
     if owner := sessions.owner(os.environ, session_id):
         process.wake(owner, os.environ)  # so that the first stop need not wait for it
     if as_json:
-        output.write_json({"run": str(run), "session": session_id, "prompt": task.prompt})
+        output.write_json({"run": str(run), "session": session_id, "prompt": told})
         return
     output.write(f"The loop {task.name} is on; its run folder is {run}.")
     output.write("Your work is checked whenever you want to stop. The task:\n")
-    output.write(task.prompt)
+    output.write(told)
 
 
 @hook.command()

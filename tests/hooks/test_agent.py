@@ -34,7 +34,11 @@ def test_the_client_is_blocked_with_the_prompt_and_what_failed_until_a_verifier_
     assert (outcome.status, outcome.spend.passes) == ("verified", 2)
     first, second = started(task)
     assert first["pid"] == second["pid"], "the same client went on"
-    assert first["prompt"] == "Make the number 42."
+    assert first["prompt"].startswith("Make the number 42.\n\n---\n\nA loop is around this task.")
+    assert "- the answer must contain the text '42'" in first["prompt"], (
+        "what the verifiers ask is known at once"
+    )
+    assert second["prompt"].startswith(first["prompt"]), "a new session is told it too"
     assert second["prompt"].startswith("Make the number 42.")
     assert "What failed in pass 1" in second["prompt"]
     assert "REPL" not in second["prompt"]
@@ -242,7 +246,7 @@ def test_any_program_that_reads_a_prompt_is_an_agent(tmp_path, env):
     program = 'printf %s "$1" > prompt.txt; echo "it is 42"'
     task = agent_task(tmp_path / "task", [], agent={"command": ["sh", "-c", program, "sh", "{prompt}"]})
     assert run(task, tmp_path / "run", env).status == "verified"
-    assert (tmp_path / "run/workspace/prompt.txt").read_text() == "Make the number 42."
+    assert (tmp_path / "run/workspace/prompt.txt").read_text().startswith("Make the number 42.\n")
 
 
 @pytest.mark.parametrize("words", [["replay", "run"], ["fork", "run@1", "other"]])
