@@ -26,8 +26,8 @@ from loop_runner.hooks import external as hooks
 from loop_runner.hooks.agent import NoKernel
 from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.kernel.offered import offered
 from loop_runner.kernel.lm_handler import Delegation
+from loop_runner.kernel.offered import offered
 from loop_runner.loop import Gates, Loop, Models, PassFiles
 from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter
@@ -529,7 +529,7 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates) -> str:
 
 
 def _agent_rules(task: Task, templates: Templates) -> str:
-    """What an agent is told of the loop, behind the prompt and in every pass: it has no system prompt of ours."""
+    """What an agent is told of the loop, behind the prompt in every pass: it has no system prompt of ours."""
     place = "this folder" if task.session == "command" else "the folder you work in"
     return templates.render("system.agent", place=place, requirements=_requirements(task))
 

@@ -100,7 +100,8 @@ def start(
 ) -> None:
     """Begin a loop inside a client's session: from now on it ends when the verifiers accept its work.
 
-    Prints the prompt and what the verifiers ask, for the agent to read. The plugin's start command calls this.
+    Prints the prompt and what the verifiers ask, for the agent to read. The plugin's start command
+    calls this.
 
     \b
     Example:  loop-runner hook start task.yaml
