@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 from pathlib import Path
@@ -32,7 +33,7 @@ from tests.support.commands import wait_for
 from tests.support.model_server import ModelServer
 from tests.support.tasks import cell, write_task
 
-EXAMPLES = int(os.environ.get("CRASH_STATES", "3"))
+EXAMPLES = int(os.environ.get("CRASH_STATES", "4"))
 PASSES = 3  # the answer of the third is accepted
 
 _COUNT = cell(
@@ -81,6 +82,11 @@ class World:
             ended = self.command(folder, passes)
             assert ended.exit_code == (0 if passes == PASSES else 3), ended
             self.ends[passes] = _files(folder)
+            subprocess.run(["cp", "-a", folder, self.template(passes)], check=True)
+
+    def template(self, passes: int) -> Path:
+        """An unbroken run of so many passes, to begin with."""
+        return self.place / f"unbroken{passes}"
 
     def command(self, folder: Path, passes: int, failpoint: str = "", forker: int = 0) -> Ended:
         is_there = (folder / ".git" / "loop-runner").is_dir()
@@ -119,16 +125,22 @@ def world():
 
 
 class AnyOrder(RuleBasedStateMachine):
-    @initialize()
-    def begin(self):
+    @initialize(passes=st.sampled_from((2, 1, 0)))
+    def begin(self, passes):
+        """A run of so many passes is there; 0: none yet."""
         assert _world is not None
         self.world = _world
         self.folders = self.world.place / "runs"
         shutil.rmtree(self.folders, ignore_errors=True)
+        self.folders.mkdir()
         self._take_up(self.folders / "run", paid=0)
         self.passes = 1  # that are asked for
         self.done = 0
         self.count = 0
+        if passes:
+            subprocess.run(["cp", "-a", self.world.template(passes), self.folder], check=True)
+            self.paid = self._billed()
+            self._stand()
 
     def _take_up(self, folder: Path, paid: int):
         """From now on this is about the run in ``folder``, on whose bill are ``paid`` requests."""
@@ -340,7 +352,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=10,
+    stateful_step_count=20,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
