@@ -32,6 +32,7 @@ from loop_runner.workspace.history import History
 from loop_runner.workspace.journal import answered
 from tests.crash import driver
 from tests.crash.forker import Ended, Forker
+from tests.crash.waiting import wait_for_all
 from tests.support.commands import wait_for
 
 CALLS = (
@@ -203,7 +204,8 @@ def sweep(place: Path, choose: int | None) -> tuple[int, list[Result]]:
         points = scenes[0].dry_run()
         for scene in scenes:
             scene.tree = scenes[0].tree
-        chosen = points if choose is None else random.Random(SEED).sample(points, min(choose, len(points)))
+        size = len(points) if choose is None else min(choose, len(points))
+        chosen = random.Random(SEED).sample(points, size)  # one that is cut short is a sample too
         todo, results, errors = deque(chosen), list[Result](), list[BaseException]()
 
         def work(scene: Scene) -> None:
@@ -218,8 +220,7 @@ def sweep(place: Path, choose: int | None) -> tuple[int, list[Result]]:
         threads = [threading.Thread(target=work, args=(scene,)) for scene in scenes]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        wait_for_all(threads, todo, results)
         if errors:
             raise errors[0]
         return len(points), results

@@ -24,6 +24,7 @@ from loop_runner import failpoints
 from loop_runner.workspace.history import History
 from tests.crash.forker import Ended
 from tests.crash.scenario import EDITS, Scene, Stage, acknowledged, durable, git, stages
+from tests.crash.waiting import wait_for_all
 
 ACTIONS = ("kill", "kill-group", "ENOSPC", "EIO")
 SEED = 20261121
@@ -160,7 +161,7 @@ def walk(place: Path, choose: int | None) -> list[Result]:
     try:
         ready = [stages(scene) for scene in scenes]
         cases = every_case(ready[0])
-        todo = deque(cases if choose is None else sample(cases, choose))
+        todo = deque(sample(cases, len(cases) if choose is None else choose))
         results: list[Result] = []
         errors: list[BaseException] = []
 
@@ -176,8 +177,7 @@ def walk(place: Path, choose: int | None) -> list[Result]:
         threads = [threading.Thread(target=work, args=pair) for pair in zip(scenes, ready, strict=True)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        wait_for_all(threads, todo, results)
         if errors:
             raise errors[0]
         return results
