@@ -68,6 +68,7 @@ class Task:
     inputs: tuple[str | Mapping[str, Any], ...] = ()
     verifiers: tuple[str | Mapping[str, Any], ...] = ()
     type: str = "custom"
+    prompts: str = "prompts"  # folder of the project's own templates, beside the task file; "none": no folder
     model: str | None = None
     sub_model: str | None = None
     sub_models: tuple[str, ...] = ()  # further ones that the model's code may name
@@ -285,6 +286,7 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
     "prompt_file": _text,
     "inputs": _list_of_specs,
     "type": _type,
+    "prompts": _text,
     "model": _text,
     "sub_model": _text,
     "sub_models": _list_of_names,
@@ -443,6 +445,7 @@ def dump_task(task: Task) -> str:
         "name": task.name,
         "prompt": task.prompt,
         "type": task.type,
+        "prompts": None if task.prompts == "prompts" else task.prompts,
         "inputs": [_plain(spec) for spec in task.inputs],
         "model": task.model,
         "sub_model": task.sub_model,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import jinja2
 
 ENDING = ".md.j2"
-FOLDER = "prompts"  # beside the task file, and in the run folder
+FOLDER = "prompts"  # in the run folder, and of ours
 _MAX_BYTES = 200_000  # of one template
 _MAX_OWN = 100
 
@@ -61,14 +61,15 @@ def render(template: str, /, **values: Any) -> str:
     return OURS.render(template, **values)
 
 
-def of_task(type_name: str, base_dir: Path) -> Templates:
-    """The templates of a new run: the type's, and those in ``prompts/`` beside the task file, checked.
+def of_task(type_name: str, folder: Path | None) -> Templates:
+    """The templates of a new run: the type's, and the project's own in ``folder``, checked.
 
     Raises ``ConfigError`` for a template that has the name of none of ours, does not compile, includes a
     file that is not there, or uses a value that it would not be given.
     """
-    folder = base_dir / FOLDER
-    paths = sorted(folder.glob(f"*{ENDING}")) if folder.is_dir() else []
+    if folder is None or not folder.is_dir():
+        return Templates(type_name)
+    paths = sorted(folder.glob(f"*{ENDING}"))
     if paths and folder.resolve() == resources.folder(FOLDER).resolve():
         return Templates(type_name)  # a task file at the top of our own checkout
     if len(paths) > _MAX_OWN:
@@ -183,14 +184,14 @@ def _listed(names: set[str] | None) -> str:
 
 
 def _unknown(path: str, name: str, ours: list[str]) -> ConfigError:
-    own = sorted(one for one in ours if "/" not in one)
-    near = difflib.get_close_matches(name, own, 1)
+    own = sorted(one.removesuffix(ENDING) for one in ours if "/" not in one)
+    near = difflib.get_close_matches(name.removesuffix(ENDING), own, 1)
+    meant = f"did you mean {near[0]}{ENDING}?" if near else f"known: {', '.join(own)}"
     return ConfigError(
         f"{path} has the name of no template",
         why="it would never be used, and the model would be told what ours says",
-        hint=f"did you mean {near[0]}?"
-        if near
-        else f"known: {', '.join(own)}; a part to include begins with _",
+        hint=f"{meant}. A part to include begins with _. If the folder is there for something else: `prompts: none`"
+        " in the task file, or the name of another folder",
     )
 
 
@@ -198,13 +199,13 @@ def _bad(where: str, problem: str, hint: str = "") -> ConfigError:
     return ConfigError(
         f"{where}: {problem}",
         why="it stands in the place of a template of ours, so the model could not be told what to do",
-        hint=hint or "mend it, or take it out of prompts/; docs/task-types.md shows how they are written",
+        hint=hint or "mend it, or take it away; docs/task-types.md shows how they are written",
     )
 
 
 def _refuse_own(template: str, error: Exception) -> NoReturn:
     raise ConfigError(
-        f"the template {template}{ENDING} cannot be rendered with this run's own prompts/: {error}",
+        f"the template {template}{ENDING} cannot be rendered with the project's own templates: {error}",
         why="the model could not be told what to do next",
-        hint="templates are frozen when a run begins: mend the one in prompts/ and start a new run",
+        hint="templates are frozen when a run begins: mend the project's and start a new run",
     ) from error

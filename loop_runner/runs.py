@@ -109,7 +109,7 @@ def _created(
     hooks.build(task.stop_hooks, task.base_dir)
     _check_models(task, around.env)
     programs = _pinned(task)
-    templates = prompts.of_task(task.type, task.base_dir)
+    templates = prompts.of_task(task.type, None if task.prompts == "none" else task.base_dir / task.prompts)
     model_files, about = agent_runs.beginning(task)
     if beginning is not None:
         model_files |= {f"workspace/{path}".encode(): Blob(data) for path, data in beginning.files.items()}

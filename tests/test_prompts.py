@@ -73,10 +73,10 @@ SYSTEM = {
 
 
 def own(tmp_path, **templates):
-    (tmp_path / "prompts").mkdir(exist_ok=True)
+    (tmp_path / "own").mkdir(exist_ok=True)
     for name, source in templates.items():
-        (tmp_path / "prompts" / f"{name}.md.j2").write_text(source)
-    return tmp_path
+        (tmp_path / "own" / f"{name}.md.j2").write_text(source)
+    return tmp_path / "own"
 
 
 def refused(folder, type_name="custom"):
@@ -155,9 +155,15 @@ def test_small_models_templates_may_use_what_the_long_ones_are_given(tmp_path):
 
 
 def test_other_files_in_a_prompts_folder_are_left_alone(tmp_path):
-    (own(tmp_path) / "prompts" / "question.txt").write_text("What?")
-    assert prompts.of_task("custom", tmp_path).own == ()
+    (own(tmp_path) / "question.txt").write_text("What?")
+    assert prompts.of_task("custom", tmp_path / "own").own == ()
+    assert prompts.of_task("custom", tmp_path / "none").own == ()
+
+
+def test_a_folder_that_is_there_for_something_else_can_be_told_apart(tmp_path):
+    said = refused(own(tmp_path, **{"invoice-mail": "Dear {{ name }}"}))
+    assert "prompts: none" in said
 
 
 def test_our_own_checkouts_prompts_are_no_projects():
-    assert prompts.of_task("custom", resources.folder("prompts").parent).own == ()
+    assert prompts.of_task("custom", resources.folder("prompts")).own == ()

@@ -137,3 +137,10 @@ def test_a_template_that_cannot_work_stops_the_run_before_it_has_a_folder(tmp_pa
     assert ran.returncode == 2
     assert "it uses `nothing_of_the_kind`, which it is not given" in ran.stderr
     assert not (tmp_path / "runs").exists()
+    without = ["run", "p/task.yaml", "--model", "script:rehearsal.yaml", "--set", "prompts=none"]
+    assert loop_runner(*without, cwd=tmp_path).returncode == 0
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "mail.md.j2").write_text("of another program")
+    (tmp_path / "ask.yaml").write_text("root: []")
+    asked = loop_runner("ask", "How many?", "p/inputs", "--model", "script:ask.yaml", cwd=tmp_path)
+    assert "mail.md.j2" not in asked.stderr

@@ -96,6 +96,7 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
         ("name", _slug(question)),
         ("prompt", question),
         ("type", "ask"),
+        ("prompts", "none"),  # there is no task file for them to be beside
         ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
         ("verifiers", [{"citations": {"answer_in_quote": quote}}]),
         ("budget.passes", 5),
