@@ -190,7 +190,7 @@ def _unknown(path: str, name: str, ours: list[str]) -> ConfigError:
     return ConfigError(
         f"{path} has the name of no template",
         why="it would never be used, and the model would be told what ours says",
-        hint=f"{meant}. A part to include begins with _. If the folder is there for something else: `prompts: none`"
+        hint=f"{meant}. A part to include begins with _. A folder for something else: `prompts: none`"
         " in the task file, or the name of another folder",
     )
 

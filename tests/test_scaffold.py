@@ -144,3 +144,21 @@ def test_a_template_that_cannot_work_stops_the_run_before_it_has_a_folder(tmp_pa
     (tmp_path / "ask.yaml").write_text("root: []")
     asked = loop_runner("ask", "How many?", "p/inputs", "--model", "script:ask.yaml", cwd=tmp_path)
     assert "mail.md.j2" not in asked.stderr
+
+
+def test_the_starter_of_an_audit_is_an_audit_too_and_asks_in_the_projects_words(tmp_path):
+    scaffold.create("audit", tmp_path)
+    (tmp_path / "prompts").mkdir()
+    question = tmp_path / "prompts" / "audit_question.md.j2"
+    question.write_text("{{ title }}: {{ description }}")
+    said = '{"judgements": [{"line": 4, "quote": "basket=[]", "reason": "Shared.", "verdict": "wrong"}]}'
+    rule = {"match": "HOUSE RULE No mutable default", "reply": said}
+    (tmp_path / "judge.yaml").write_text(json.dumps({"sub": [rule]}))
+    audit = ["audit", "code", "--rules", "rules.yaml", "--model", "script:judge.yaml", "--json"]
+    refused = loop_runner(*audit, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "must show `file` and then `passage`" in refused.stdout + refused.stderr
+    question.write_text("HOUSE RULE {{ title }}: {{ description }}\n{{ file }}\n{{ passage }}")
+    found = loop_runner(*audit, cwd=tmp_path)
+    assert found.returncode == 1, found.stderr
+    assert [each["line"] for each in json.loads(found.stdout)["findings"]] == [4]

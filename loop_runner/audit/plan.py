@@ -70,7 +70,8 @@ def make(
 
     ``overrides`` are keys of the task (a budget, say). Raises ``ConfigError`` for one that is wrong.
     """
-    templates = prompts.of_task("audit", base_dir)
+    folder = dict(overrides).get("prompts", prompts.FOLDER)
+    templates = prompts.of_task("audit", None if folder == "none" else base_dir / str(folder))
     chosen = [text for text in texts.texts if any(rule.is_about(text.name) for rule in rules)]
     body = {
         "format": _FORMAT,
