@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from loop_runner.kernel.snapshot import Pins
 
 
+_NOTHING_SAVED: dict[str, object] = {"type": "snapshot", "variables": [], "as_told": [], "blobs": []}
+
+
 def main(control_fd: int, lm_fd: int, life_fd: int) -> None:
     """Serve the host on ``control_fd`` until it goes away."""
     die_with_the_host(life_fd)
@@ -172,7 +175,7 @@ class _Kernel:
     def _save(self, request: Mapping[str, Any], out: int) -> None:
         if self._saver is None and not self._helpers.own_names():
             self._runner.sources.clear()
-            wire.write_all(out, wire.encode({"type": "snapshot", "variables": [], "blobs": []}))
+            wire.write_all(out, wire.encode(_NOTHING_SAVED))
             return
         self._keeper().save(request, self._runner.take_words(), out)
 

@@ -5,6 +5,8 @@ Each helper's docstring is written for the model. Heavy parts (search, citing) a
 
 from __future__ import annotations
 
+from operator import is_
+
 from loop_runner.kernel.lm_client import LLMError
 from loop_runner.kernel.preview import length, preview, type_name
 from loop_runner.kernel.texts import Texts, did_you_mean
@@ -66,6 +68,8 @@ class Helpers:
         self._answer = answer
         self._models = models
         self._places = places or {}
+        self._keys: list[Any] = []  # of the namespace when it was last asked which are the model's own
+        self._own: list[str] = []
         self._index: SearchIndex | None = None
         self.protected: dict[str, Any] = {"context": context, "input_data": context, "LLMError": LLMError}
         self.protected |= {name: getattr(self, name) for name in OFFERED if name not in YIELDING}
@@ -321,15 +325,21 @@ class Helpers:
 
     def own_names(self) -> list[str]:
         """The model's own names, sorted."""
+        keys = list(self._namespace)
+        if len(keys) != len(self._keys) or not all(map(is_, keys, self._keys)):
+            self._keys, self._own = keys, self._own_among(keys)
+        helpers = [name for name, value in self.yielding.items() if self._namespace.get(name) is value]
+        return [name for name in self._own if name not in helpers] if helpers else list(self._own)
+
+    def _own_among(self, keys: list[Any]) -> list[str]:
         return sorted(
             name
-            for name in self._namespace
+            for name in keys
             if isinstance(name, str)
             and name.isidentifier()
             and len(name) <= 200
             and name[:2] != "__"
             and name not in self.protected
-            and self._namespace[name] is not self.yielding.get(name, self)
             and name not in ("answer", "last_output")
         )
 

@@ -192,7 +192,7 @@ class Kernel:
     def _take(self, *, full: bool, unloadable: Mapping[str, str] | None = None) -> Snapshot:
         """What the kernel says its variables are. It counts blobs as ``_last`` does."""
         life = self._running()
-        before = list(self._last.blobs.values())
+        before = self._last
         request = {
             "type": "snapshot",
             "max_bytes": MAX_SNAPSHOT_BYTES,

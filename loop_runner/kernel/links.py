@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class Links:
@@ -20,11 +20,13 @@ class Links:
         self.names: list[str] = []
         self._above: list[int] = []
 
-    def number(self, name: str) -> int:
-        """A number for ``name``, which is in no set with others yet."""
-        self.names.append(name)
-        self._above.append(len(self._above))
-        return len(self._above) - 1
+    def number(self, names: Sequence[str]) -> range:
+        """A number for each of ``names``, which are in no set with others yet."""
+        first = len(self.names)
+        self.names += names
+        numbers = range(first, len(self.names))
+        self._above += numbers
+        return numbers
 
     def join(self, one: int, other: int) -> None:
         """Make the sets of both names one."""

@@ -64,7 +64,28 @@ def _show(value: object, room: int, depth: int) -> str:
     return f"<{type_name(value)} object>"
 
 
+def _as_python_shows(values: list[object] | tuple[object, ...]) -> str:
+    """A few plain values as ``repr`` writes them, which is quick; "" when that could be long."""
+    if not 0 < len(values) <= _MAX_ITEMS:
+        return ""
+    for value in values:
+        kind = type(value)
+        if kind is int:
+            if not -_PLAIN_INT < value < _PLAIN_INT:  # type: ignore[operator]
+                return ""
+        elif kind is str:
+            if len(value) > MAX_PREVIEW_CHARS:  # type: ignore[arg-type]
+                return ""
+        elif kind is not float and kind is not bool and value is not None:
+            return ""
+    return repr(values)
+
+
 def _show_items(value: object, room: int, depth: int) -> str:
+    if not depth and type(value) in (list, tuple):
+        plain = _as_python_shows(value)  # type: ignore[arg-type]
+        if plain and len(plain) <= room:
+            return plain
     opening, closing = tuple(_BRACKETS[type(value)])
     count = length(value) or 0
     if count and depth >= _MAX_DEPTH:

@@ -143,7 +143,7 @@ class Remaker:
         for module in list(sys.modules.values()):
             links.owner[id(getattr(module, "__dict__", None))] = _COMMON
         links.owner[id(self._namespace)] = links.owner[id(sys.modules)] = _COMMON
-        numbers = {name: links.number(name) for name in values}
+        numbers = dict(zip(values, links.number(list(values)), strict=True))
         for name, value in values.items():
             _walk(value, numbers[name], links)
         roots = {links.root(numbers[name]) for name in names}
@@ -154,8 +154,9 @@ class Remaker:
         reached = snapshot.Reached(Links(self._pin_ids()), records=False)
         pickler = snapshot.Pickler(file, self._namespace, reached)
         try:
-            for name in sorted(values):
-                reached.name = reached.links.number(name)
+            names = sorted(values)
+            for name, number in zip(names, reached.links.number(names), strict=True):
+                reached.name = number
                 pickler.dump(values[name])
         except Exception:  # noqa: BLE001 - objects of the model's decide what they raise
             return None

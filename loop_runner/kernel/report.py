@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from loop_runner.kernel.wire import Frame, WireError
@@ -158,20 +159,46 @@ def _ended(text: str) -> str:
 # ── variables ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_snapshot(frame: Frame, max_bytes: int, before: Sequence[bytes]) -> Snapshot:
+def read_snapshot(frame: Frame, max_bytes: int, before: Snapshot) -> Snapshot:
     """The variables, their blobs named by the hash of what was received.
 
-    ``before``: the blobs of the last snapshot, of which the kernel names those that are still true.
+    ``before``: the last snapshot, of which the kernel names the blobs and the rows that are still true.
     """
     header = frame.header
     if header.get("type") != "snapshot":
         raise WireError("the kernel's reply is not a snapshot")
-    blobs = _blobs(_get(header, "blobs", list), frame.payload, max_bytes, before)
-    names = [hashlib.sha256(blob).hexdigest() for blob in blobs]
-    variables = tuple(_variable(row, names) for row in _get(header, "variables", list))
+    blobs = _blobs(_get(header, "blobs", list), frame.payload, max_bytes, list(before.blobs.values()))
+    names = _hashes(blobs, before)
+    variables = [_variable(row, names) for row in _get(header, "variables", list)]
+    variables += _as_told(_get(header, "as_told", list), names, before)
     if len({variable.name for variable in variables}) != len(variables):
         raise WireError("the kernel's snapshot has a name twice")
-    return Snapshot(variables, dict(zip(names, blobs, strict=True)))
+    variables.sort(key=attrgetter("name"))
+    return Snapshot(tuple(variables), dict(zip(names, blobs, strict=True)))
+
+
+def _hashes(blobs: Sequence[bytes], before: Snapshot) -> list[str]:
+    known = {id(blob): name for name, blob in before.blobs.items()}  # a large one takes long to hash again
+    return [known.get(id(blob)) or hashlib.sha256(blob).hexdigest() for blob in blobs]
+
+
+def _as_told(said: list[Any], blobs: Sequence[str], before: Snapshot) -> list[Variable]:
+    """The rows of saved names that are what they were: by blob, which may be another one now."""
+    if len(said) > len(blobs):
+        raise WireError("the kernel's snapshot has names in a blob that there is not")
+    known = {each.name: each for each in before.variables if each.status == "saved"}
+    kept: list[Variable] = []
+    for names, blob in zip(said, blobs, strict=False):
+        if type(names) is not list or not all(type(name) is str and name in known for name in names):
+            raise WireError("the kernel's snapshot leaves out what it never told")
+        kept += [_in_blob(known[name], blob) for name in names]
+    return kept
+
+
+def _in_blob(each: Variable, blob: str) -> Variable:
+    if each.blob == blob:
+        return each
+    return Variable(each.name, each.type, each.size, each.preview, each.status, each.reason, blob)
 
 
 def _blobs(said: list[Any], payload: bytes, max_bytes: int, before: Sequence[bytes]) -> list[bytes]:

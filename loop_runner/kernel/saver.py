@@ -36,6 +36,9 @@ _LEAST_SECONDS = 0.2
 _NEVER = float("inf")
 _PLAIN = frozenset({str, int, float, bool, list, dict, tuple, set, bytes, type(None)})
 _ATOMS = frozenset({str, int, float, bool, type(None)})
+_UNRECORDED = frozenset({int, float, bool, type(None)})  # a pickler's memo and ours hold none of them
+_KEPT_BYTES = 1000  # an immutable value of more is not kept alive to be known again
+_ANYTHING_ELSE = object()  # in the place of a value that may have changed within
 
 # Taken now: a cell may rebind them.
 _fork, _exit, _pipe, _dup, _close, _read, _waitpid = (
@@ -50,6 +53,7 @@ _fork, _exit, _pipe, _dup, _close, _read, _waitpid = (
 _current_frames = sys._current_frames  # noqa: SLF001 - the one list of threads that cannot be faked
 _monotonic = time.monotonic
 _dump = pickle.Pickler.dump  # cloudpickle's own only words one error anew
+_dumps = pickle.dumps
 _signal, _setitimer, _ALRM, _REAL = signal.signal, signal.setitimer, signal.SIGALRM, signal.ITIMER_REAL
 
 
@@ -99,7 +103,7 @@ class _Written:
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        self.numbers: list[int] = []
+        self.numbers = range(0)
         self.sizes: dict[str, int] = {}
         self.reached: snapshot.Reached
         self.body = _Body(None)
@@ -153,6 +157,8 @@ class _Work:
             for position, names in enumerate(todo)
         ]
         self._alive += written
+        if len(written) == 1 and written[0].size <= BIG_BYTES and not written[0].reached.words:
+            return [(written[0], False)] if rest else []  # the usual case, and nothing to be told apart
         sizes = {
             number: size
             for each in written
@@ -183,12 +189,15 @@ class _Work:
         written.reached = snapshot.Reached(links, records=bool(records))
         pickler = snapshot.Pickler(file, self._namespace, written.reached)
         self._alive.append(pickler)
-        for name in names:
-            written.reached.name = links.number(name)
-            written.numbers.append(written.reached.name)
+        written.numbers = links.number(names)
+        for name, number in zip(names, written.numbers, strict=True):
+            written.reached.name = number
             start = file.begin_name()
             try:
-                self.dump(pickler, name)
+                if type(self._namespace[name]) in _UNRECORDED:
+                    file.write(_dumps(self._namespace[name], 5))
+                else:
+                    self.dump(pickler, name)
             except _OversizeError:
                 self.oversize = name
                 raise
@@ -202,7 +211,7 @@ class _Work:
     def try_alone(self, name: str) -> None:
         """Find out whether ``name`` fails, at no other's cost."""
         reached = snapshot.Reached(Links(self._pins), records=False)
-        reached.name = reached.links.number(name)
+        (reached.name,) = reached.links.number([name])
         pickler = snapshot.Pickler(_Body(self._pause_bytes), self._namespace, reached)
         try:
             self.dump(pickler, name)
@@ -271,6 +280,9 @@ class Saver:
         self._gone: dict[str, dict[str, Any]] = {}
         self._failing: list[str] = []
         self._failed_values: dict[str, object] = {}
+        # name → what it was bound to, if that cannot change; its size, and its type and preview: as the host
+        # has them
+        self._told: dict[str, tuple[object, int, list[str]]] = {}
         # name → what it was bound to, and why that is not tried again
         self._hopeless: dict[str, tuple[object, str]] = {}
 
@@ -286,11 +298,25 @@ class Saver:
                 group = _Group({"names": [], "parts": [], "cells": {}, "big": False})
             self._groups.append(group)
         self._gone = {row["name"]: row for row in gone}
+        self._told = {}
         self._remember_values()
 
     def _remember_values(self) -> None:
         for group in self._groups:
-            group.values = {name: id(self._namespace.get(name)) for name in group.sizes}
+            if group.is_big:
+                group.values = {name: id(self._namespace.get(name)) for name in group.sizes}
+
+    def _remember_told(self, told: Mapping[str, list[str]]) -> None:
+        """``told``: type and preview of the names whose rows were sent; of the others, the host has them."""
+        before, self._told = self._told, {}
+        for group in self._groups:
+            for name, size in group.sizes.items():
+                if name in told:
+                    value = self._namespace[name]
+                    is_kept = type(value) in _ATOMS and size <= _KEPT_BYTES
+                    self._told[name] = value if is_kept else _ANYTHING_ELSE, size, told[name]
+                else:
+                    self._told[name] = before[name]
 
     # ── taking a snapshot ───────────────────────────────────────────────────────────────────────────
 
@@ -315,6 +341,7 @@ class Saver:
             _Group(said) if type(said) is dict else self._groups[said] for said in result["groups"]
         ]
         self._remember_values()
+        self._remember_told(result["told"])
         self._sources.clear()
         for group in self._groups:
             self._sources.update(group.cells)
@@ -489,7 +516,7 @@ class Saver:
             )
             while suspects:
                 work.try_alone(suspects.pop())
-            left = {name for name in names if name not in lost}
+            left = dict.fromkeys(name for name in names if name not in lost)
             hints = [
                 [name for name in sorted(group.sizes) if name in left]
                 for position, group in enumerate(self._groups)
@@ -498,7 +525,8 @@ class Saver:
             hints += [[name] for name in oversize if name in left]
             hinted = {name for group in hints for name in group}
             try:
-                return work, work.group(sorted(group for group in hints if group), sorted(left - hinted))
+                rest = [name for name in left if name not in hinted]
+                return work, work.group(sorted(group for group in hints if group), rest)
             except _OversizeError:
                 oversize.append(work.oversize)
             except _Failed:
@@ -529,6 +557,7 @@ class Saver:
         lost: dict[str, str],
     ) -> tuple[bytes, dict[str, Any]]:
         rows: list[dict[str, Any]] = []
+        as_told: list[list[str]] = []
         blobs: list[dict[str, int]] = []
         payload: list[bytes] = []
         groups: list[int | dict[str, Any]] = []
@@ -544,29 +573,52 @@ class Saver:
                 payload.append(entry[0])
                 sets += entry[1].pop("sorted")
                 groups.append(entry[1])
-            rows += [self._row(name, "saved", blob=position, size=size) for name, size in sizes.items()]
+            as_told.append([])
+            for name, size in sizes.items():
+                if self._is_as_told(name, size):
+                    as_told[-1].append(name)
+                else:
+                    rows.append(self._row(name, "saved", blob=position, size=size))
+        told = {row["name"]: [row["type"], row["preview"]] for row in rows}
         rows += [self._row(name, "lost", reason=reason) for name, reason in lost.items()]
         rows += [row for name, row in self._gone.items() if name not in self._namespace]
-        rows.sort(key=lambda row: row["name"])
         unchanged = [name for name in lost if self._is_known_to_fail(name)]
-        header = {"type": "snapshot", "variables": rows, "blobs": blobs, "unchanged": unchanged}
-        remembered = {"groups": groups, "failing": sorted(lost), "sets": sets}
+        header = {
+            "type": "snapshot",
+            "variables": rows,
+            "as_told": as_told,
+            "blobs": blobs,
+            "unchanged": unchanged,
+        }
+        remembered = {"groups": groups, "failing": sorted(lost), "sets": sets, "told": told}
         return wire.encode(header, b"".join(payload)), remembered
 
     def _is_known_to_fail(self, name: str) -> bool:
         return name in self._failed_values and self._failed_values[name] is self._namespace[name]
 
+    def _is_as_told(self, name: str, size: int) -> bool:
+        """Whether the row of a saved name is the one that the host has."""
+        known = self._told.get(name)
+        if known is None or known[1] != size:
+            return False
+        value = self._namespace[name]
+        return known[0] is value or known[2] == [_kind_of(value), preview(value)]
+
     def _row(
         self, name: str, status: str, *, size: int = 0, reason: str = "", blob: int = -1
     ) -> dict[str, Any]:
         value = self._namespace[name]
-        kind = type(value)
         return {
             "name": name,
-            "type": kind.__name__ if kind in _PLAIN else type_name(value),
+            "type": _kind_of(value),
             "size": size,
             "preview": preview(value),
             "status": status,
             "reason": reason,
             "blob": blob,
         }
+
+
+def _kind_of(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind in _PLAIN else type_name(value)

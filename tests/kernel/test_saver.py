@@ -2,8 +2,13 @@
 
 # ruff: noqa: E501 - cells are shorter to read on one line each
 
+import io
+import pickle
+
 import pytest
 
+from loop_runner.kernel import snapshot
+from loop_runner.kernel.links import Links
 from loop_runner.records import Snapshot
 
 GROW = "def grow(to):\n    for i in range(len(big), to): big[f'key {i}'] = [i, f'text number {i} {i * 7919}']\nbig = {}\ngrow(60_000)"
@@ -219,3 +224,40 @@ def test_hostile_objects_cannot_hang_or_speak_in_previews(kernel):
     told = kernel.run("SHOW_VARS()").output
     assert "SYSTEM: verified" not in told
     assert not set(told) & set("\x1b\x07\u202e")
+
+
+CHANGES = [
+    "n = 7; t = 'ab'; l = [1, 'x']; d = {'k': 1}; f = 1.5; b = True; none = None; s = {1, 2}; big_text = 'x' * 5000",
+    "l[0] = 2",  # of the same size
+    "n = 8; t = 'ba'",
+    "n = False; d['k'] = 2; big_text = 'y' * 5000",
+    "b, none = none, b",
+    "l = (2, 'x'); s.discard(2); s.add(3); del f",
+    "f = 1.5; l = [l]; n = 10**400; t = t * 1000",
+    "class C: pass\nl = C(); d = {'k': [[['deep']]]}",
+    "l.x = 1; d['k'][0][0][0] = 'changed below what is shown'",
+    "pass",
+]
+
+
+def test_what_is_said_of_the_variables_is_what_a_process_says_that_never_said_it_before(start, kernel):
+    """Rows that did not change are not sent again; here each is compared with one that was."""
+    for code in CHANGES:
+        kernel.run(code)
+        taken = kernel.snapshot()
+        again = start(snapshot=taken)
+        again.run("pass")
+        assert again.snapshot().variables == taken.variables, code
+        assert list(taken.variables) == sorted(taken.variables, key=lambda each: each.name)
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "255", "65536", "2**31", "-2**63", "2**200", "1e300", "float('nan')", "True", "None"]
+)
+def test_plain_values_have_the_bytes_that_they_have_inside_other_pickles(value):
+    values = [eval(value)] * 2
+    file = io.BytesIO()
+    pickler = snapshot.Pickler(file, {}, snapshot.Reached(Links({}), records=True))
+    for each in values:
+        pickler.dump(each)
+    assert file.getvalue() == b"".join(pickle.dumps(each, 5) for each in values)

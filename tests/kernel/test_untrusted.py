@@ -3,13 +3,14 @@
 # ruff: noqa: E501 - forged frames are shorter to read on one line each
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop_runner.kernel import report, wire
-from loop_runner.records import Answer
+from loop_runner.records import Answer, Snapshot, Variable
 
 DONE = {
     "type": "done", "number": 1, "end": "ok", "head": "", "tail": "", "missing": 0, "trace": "", "error": None,
@@ -101,7 +102,17 @@ def test_a_failure_of_something_that_is_no_name_is_refused(name):
         report.read_ready(wire.Frame({"type": "ready", "failed": [[name, "why"]], "names": []}))
 
 
+BEFORE = Snapshot(
+    (
+        Variable("lost", "int", 0, "", "lost", "why"),
+        Variable("y", "str", 7, "'why'", "saved", "", "0" * 64),
+    ),
+    {"0" * 64: b"before"},
+)
 ROW = {"name": "x", "type": "int", "size": 1, "preview": "1", "status": "saved", "reason": "", "blob": 0}
+
+
+SNAPSHOT = {"type": "snapshot", "variables": [ROW], "as_told": [[]], "blobs": [{"bytes": 4}]}
 
 
 @pytest.mark.parametrize(
@@ -114,12 +125,23 @@ ROW = {"name": "x", "type": "int", "size": 1, "preview": "1", "status": "saved",
         ({"variables": [{**ROW, "status": "verified"}]}, b"1234"), ({"variables": [ROW, ROW]}, b"1234"),
         ({"variables": [{**ROW, "name": "../x"}]}, b"1234"), ({"variables": ["x"]}, b"1234"),
         ({"variables": [{**ROW, "size": 10**30}]}, b"1234"), ({"type": "done"}, b"1234"),
+        ({"as_told": [["x"]]}, b"1234"), ({"as_told": [["y", "y"]]}, b"1234"), ({"as_told": [["lost"]]}, b"1234"),
+        ({"as_told": [["never"]]}, b"1234"), ({"as_told": [[], ["y"]]}, b"1234"), ({"as_told": ["y"]}, b"1234"),
+        ({"as_told": [[[]]]}, b"1234"), ({"as_told": {}}, b"1234"), ({"as_told": None}, b"1234"),
     ],
 )  # fmt: skip
 def test_a_forged_snapshot_is_refused(change, payload):
-    header = {"type": "snapshot", "variables": [ROW], "blobs": [{"bytes": 4}], **change}
+    header = {**SNAPSHOT, **change}
     with pytest.raises(wire.WireError):
-        report.read_snapshot(wire.Frame(header, payload), 1000, [b"before"])
+        report.read_snapshot(wire.Frame(header, payload), 1000, BEFORE)
+
+
+def test_a_row_that_was_told_before_is_taken_from_there_in_the_blob_that_it_is_in_now():
+    frame = wire.Frame({**SNAPSHOT, "as_told": [["y"]]}, b"1234")
+    taken = report.read_snapshot(frame, 1000, BEFORE)
+    (blob,) = taken.blobs
+    assert taken.variables[1] == replace(BEFORE.variables[1], blob=blob)
+    assert [each.name for each in taken.variables] == ["x", "y"]
 
 
 values = st.recursive(
@@ -137,14 +159,14 @@ values = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.dictionaries(st.sampled_from([*DONE, "variables", "blobs", "failed", "names"]), values),
+    st.dictionaries(st.sampled_from([*DONE, "variables", "as_told", "blobs", "failed", "names"]), values),
     st.binary(max_size=20),
 )
 def test_any_header_is_a_report_or_a_wire_error(changes, payload):
     frame = wire.Frame(json.loads(json.dumps({**DONE, **changes})), payload)
     for read in (
         lambda: report.read_done(frame, 1),
-        lambda: report.read_snapshot(frame, 1000, []),
+        lambda: report.read_snapshot(frame, 1000, BEFORE),
         lambda: report.read_ready(frame),
     ):
         try:
