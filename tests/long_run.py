@@ -1,21 +1,22 @@
 """A long run in short: a thousand passes of notes-sized work through the workspace, with no model.
 
 `make long-run` prints size and medians as they grow, and ends with 1 when the git folder is over its
-megabytes or the last hundred commits are slower than the first. A pass is two turns: in each, two of twenty
-notes get a line, one of twenty variables of 100 words changes, and there are a reply, a cell, its output and
-two sub-calls.
+megabytes or the last hundred passes are slower than the first hundred of a new run, which are made by turns
+with them: then what else the machine does slows both. A pass is two turns: in each, two of twenty notes get a
+line, one of twenty variables of 100 words changes, and there are a reply, a cell, its output, two sub-calls.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from loop_runner.records import Answer, Call, Reply, Snapshot, TurnRecord, Usage
 from loop_runner.workspace.workspace import Workspace
 
 MAX_MB_PER_1000 = 10.0
-SLOWER = 1.5  # how much slower the last hundred commits may be than the first: machines are noisy
+SLOWER = 1.5  # how much slower the last hundred may be than those of a new run: machines are noisy
+_COMPARED = 100  # passes
 _TURNS = 2
 _NOTES, _VARIABLES, _WORDS_EACH = 20, 20, 100
 _WORDS = ("the", "of", "clause", "party", "notice", "term", "renewal", "breach", "remedy", "data", "audit")
@@ -89,43 +91,69 @@ def size_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
+@dataclass
+class Going:
+    """A run folder that is worked in, and how long its commits took, in seconds."""
+
+    workspace: Workspace
+    work: Work
+    turns: list[float] = field(default_factory=list)
+    passes: list[float] = field(default_factory=list)
+
+    def take_pass(self) -> None:
+        number = len(self.passes) + 1
+        self.turns += [self.work.take_turn(self.workspace, number, turn) for turn in range(1, _TURNS + 1)]
+        started = time.perf_counter()
+        files = {f"passes/{number:04d}/verdict.json": b"{}\n"}
+        self.workspace.commit_pass(number, "rejected", files=files)
+        self.passes.append(time.perf_counter() - started)
+        # A model's pass takes longer than joining packs and writing the index: there no commit waits.
+        self.workspace.wait_for_maintenance()
+
+
+@contextlib.contextmanager
+def _begun(folder: Path, seed: int) -> Iterator[Going]:
+    with Workspace.create(folder, name="long", files={"prompt.md": b"Read them all.\n"}) as workspace:
+        work = Work(random.Random(seed))
+        work.begin(workspace.model_folder / "notes")
+        yield Going(workspace, work)
+
+
 def run(folder: Path, passes: int, say: Callable[[str], None]) -> list[str]:
     """Run it; what is too large or has become slow, as sentences."""
-    work = Work(random.Random(4))
-    turns: list[float] = []
-    merges: list[float] = []
     say(f"{'passes':>6} {'git MB':>7} {'packs':>6} {'turn ms':>8} {'pass ms':>8}   medians of the last 100")
-    with Workspace.create(folder, name="long", files={"prompt.md": b"Read them all.\n"}) as workspace:
-        work.begin(workspace.model_folder / "notes")
+    beside = folder.with_name(f"{folder.name}-young")
+    with _begun(folder, 4) as old, _begun(beside, 5) as young:
         for number in range(1, passes + 1):
-            turns += [work.take_turn(workspace, number, turn) for turn in range(1, _TURNS + 1)]
-            started = time.perf_counter()
-            workspace.commit_pass(number, "rejected", files={f"passes/{number:04d}/verdict.json": b"{}\n"})
-            merges.append(time.perf_counter() - started)
-            # A model's pass takes longer than joining packs and writing the index: there no commit waits.
-            workspace.wait_for_maintenance()
+            old.take_pass()
+            if number > passes - _COMPARED:
+                young.take_pass()  # by turns with it, so that both have the same machine
             if number % max(passes // 10, 1) == 0:
                 packs = len(list((folder / ".git/objects/pack").glob("*.pack")))
                 row = f"{number:>6} {size_mb(folder / '.git'):>7.2f} {packs:>6}"
-                say(f"{row} {_ms(turns[-100:]):>8.1f} {_ms(merges[-100:]):>8.1f}")
-    took = {"turns": turns, "passes": merges}
-    for what, each in took.items():
-        first, last = _ms(each[:100]), _ms(each[-100:])
-        say(f"{what}: {first:.1f} ms in the first hundred, {last:.1f} in the last (medians)")
-    return _judged(folder, passes, took)
+                say(f"{row} {_ms(old.turns[-100:]):>8.1f} {_ms(old.passes[-100:]):>8.1f}")
+    took = {"turns": (young.turns, old.turns), "passes": (young.passes, old.passes)}
+    return _judged(folder, passes, took, say)
 
 
-def _judged(folder: Path, passes: int, took: dict[str, list[float]]) -> list[str]:
+def _judged(
+    folder: Path,
+    passes: int,
+    took: dict[str, tuple[list[float], list[float]]],
+    say: Callable[[str], None],
+) -> list[str]:
     wrong = []
     mb = size_mb(folder / ".git")
     # Small runs are allowed more each: their last packs are not joined yet.
     allowed = MAX_MB_PER_1000 * max(passes, 500) / 1000
     if mb > allowed:
         wrong.append(f".git takes {mb:.1f} MB after {passes} passes, over {allowed:g}")
-    for what, each in took.items():
-        first, last = _ms(each[:100]), _ms(each[-100:])
+    for what, (young, old) in took.items():
+        first, last = _ms(young), _ms(old[-len(young) :])
+        said = f"the last hundred {what} took {last:.1f} ms, those of a new run {first:.1f} ms"
+        say(f"{said} (medians, by turns)")
         if last > SLOWER * first:
-            wrong.append(f"the last hundred {what} took {last:.1f} ms, the first {first:.1f} ms (medians)")
+            wrong.append(said)
     return wrong
 
 

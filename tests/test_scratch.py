@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loop_runner import scratch
+from loop_runner.kernel import wrap
 from tests.support.commands import clean_environment, loop_runner, wait_for
 from tests.support.tasks import cell, ready, write_task
 
@@ -139,6 +140,11 @@ def test_a_folder_of_another_user_is_left_alone_and_one_given_to_the_models_user
     os.chown(given, 0x7000_1234, 0x7000_1234)
     assert scratch.sweep() == 1
     assert os.listdir(place) == [theirs.name]
+
+
+def test_the_ids_that_folders_are_given_to_are_those_of_the_models_code():
+    assert range(wrap._FIRST_UID, wrap._FIRST_UID + wrap._UIDS) == scratch._HANDED_OVER
+    assert scratch._NOBODY == wrap._NOBODY
 
 
 def test_a_run_that_is_killed_leaves_folders_and_the_next_run_removes_them(tmp_path):
