@@ -20,7 +20,7 @@ setup: .venv/installed  ## make .venv with the loop-runner command in it
 	@if [ -z "$(PYTHON)" ]; then echo "loop-runner needs Python 3.11 or later with the venv module." >&2; \
 	echo "Debian and Ubuntu: apt-get install python3 python3-venv; or make setup PYTHON=/path/to/python3" >&2; exit 1; fi
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,local]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs,local]'
 	@touch $@
 
 demo: setup  ## fetch the local model (1.1 GB, once) and answer a question over Python's own sources

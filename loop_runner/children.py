@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from loop_runner.subcalls import ChildTask, RunChild, Shared, SubCalls, refused
 
 _T = TypeVar("_T")
 _MAX_DRAFT_CHARS = 2000
+_SHOWN_TABLES = 5
 _REASONS: dict[ChildEnd, str] = {
     "turns": "its turns were used up before it set answer['ready']",
     "window": "its conversation filled the model's window",
@@ -287,10 +289,34 @@ class _Child:
 def describe(texts: Inputs) -> str:
     """What ``context`` is, for a prompt."""
     megabytes = texts.total_bytes / 1e6
+    more = _about_places(texts) + _about_tables(texts)
     if texts.is_single:
-        return f"`context` is one text (`str`): {texts.texts[0].name}, {megabytes:.2f} MB."
+        return f"`context` is one text (`str`): {texts.texts[0].name}, {megabytes:.2f} MB.{more}"
     first = ", ".join(f"`{each.name}`" for each in texts.texts[:5])
     return (
         f"`context` maps {len(texts.texts):,} names to texts (`str`), {megabytes:.1f} MB in all; "
-        f"`context[name]` is one of them. The first names: {first}."
+        f"`context[name]` is one of them. The first names: {first}.{more}"
     )
+
+
+def _about_places(texts: Inputs) -> str:
+    """What was converted from what, and how a place of it is cited."""
+    made = [each for each in texts.texts if each.origin is not None and each.origin.kind != "text"]
+    if not made:
+        return ""
+    kinds = Counter(each.origin.kind for each in made if each.origin is not None)
+    said = ", ".join(f"{count:,} from {kind}" for kind, count in kinds.most_common(8))
+    placed = next((each for each in made if each.origin is not None and each.origin.places), None)
+    if placed is None or placed.origin is None:
+        return f"\nConverted to text: {said}."
+    label = text.one_line(placed.origin.places[-1][1])
+    return (
+        f"\nConverted to text: {said}. Their lines belong to places of the originals ({label}); a citation "
+        f"may name the place instead of the line: `> {placed.name}:{label}: text of a line`."
+    )
+
+
+def _about_tables(texts: Inputs) -> str:
+    """What the first tables and JSON files hold."""
+    tables = [each for each in texts.texts if each.about][:_SHOWN_TABLES]
+    return "".join(f"\n`{each.name}` is {text.one_line(each.about, 600)}." for each in tables)

@@ -59,6 +59,15 @@ class AgentSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class InputSettings:
+    """What holds for all inputs of a task."""
+
+    strict: bool = False  # a broken file in a folder is an error, not a line among what was skipped
+    urls: bool = False  # addresses of the web may be fetched
+    private_addresses: bool = False  # of this machine and its own network, too
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One task, checked. ``base_dir`` is what its relative paths are relative to."""
 
@@ -66,6 +75,7 @@ class Task:
     prompt: str
     base_dir: Path
     inputs: tuple[str | Mapping[str, Any], ...] = ()
+    input_settings: InputSettings = field(default_factory=InputSettings)
     verifiers: tuple[str | Mapping[str, Any], ...] = ()
     type: str = "custom"
     prompts: str = "prompts"  # folder of the project's own templates, beside the task file; "none": no folder
@@ -238,6 +248,21 @@ def _list_of_specs(value: Any) -> tuple[Any, ...]:
     return tuple(items)
 
 
+def _inputs(value: Any) -> tuple[tuple[Any, ...], InputSettings]:
+    """A list of specs, or ``{paths: [...]}`` with settings that hold for all of them."""
+    names = {item.name for item in fields(InputSettings)}
+    if not isinstance(value, dict) or _is_one_input(value):
+        return _list_of_specs(value), InputSettings()
+    settings = {name: each for name, each in value.items() if name != "paths"}
+    if not settings.keys() <= names or not all(isinstance(each, bool) for each in settings.values()):
+        raise _Bad(f"a list, or a mapping of `paths` (a list) and {', '.join(sorted(names))} (true or false)")
+    return _list_of_specs(value.get("paths", [])), InputSettings(**settings)
+
+
+def _is_one_input(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value.keys() & {"path", "git", "url"})
+
+
 def _list_of_modules(value: Any) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) and item.replace(".", "_").isidentifier() for item in items):
@@ -284,7 +309,7 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
     "name": _name,
     "prompt": _text,
     "prompt_file": _text,
-    "inputs": _list_of_specs,
+    "inputs": _inputs,
     "type": _type,
     "prompts": _text,
     "model": _text,
@@ -377,6 +402,8 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
         _override(data, key, value)
     where = _Where(label, lines)
     checked = _check(data, _TASK_KEYS, where, ())
+    if "inputs" in checked:
+        checked["inputs"], checked["input_settings"] = checked["inputs"]
     base = Path(checked.pop("task_dir", base_dir))
     prompt = _prompt(checked, base, where)
     if not checked.get("name"):
@@ -446,7 +473,7 @@ def dump_task(task: Task) -> str:
         "prompt": task.prompt,
         "type": task.type,
         "prompts": None if task.prompts == "prompts" else task.prompts,
-        "inputs": [_plain(spec) for spec in task.inputs],
+        "inputs": _dump_inputs(task),
         "model": task.model,
         "sub_model": task.sub_model,
         "sub_models": list(task.sub_models),
@@ -468,6 +495,13 @@ def dump_task(task: Task) -> str:
     }
     kept = {key: value for key, value in data.items() if value not in (None, [], {})}
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _dump_inputs(task: Task) -> list[Any] | dict[str, Any]:
+    paths = [_plain(spec) for spec in task.inputs]
+    settings = {item.name: getattr(task.input_settings, item.name) for item in fields(InputSettings)}
+    given = {name: value for name, value in settings.items() if value}
+    return {"paths": paths, **given} if given else paths
 
 
 def _dump_agent(task: Task) -> dict[str, Any]:
@@ -557,6 +591,11 @@ def _collect_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...]
 
 def _override(data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
+    inputs = data.get("inputs", {})
+    if parents == ["inputs"] and (_is_one_input(inputs) or not isinstance(inputs, dict)):
+        data["inputs"] = {"paths": inputs}
+    if key == "inputs" and isinstance(value, list) and isinstance(inputs, dict) and not _is_one_input(inputs):
+        last, data = "paths", data.setdefault("inputs", {})  # other inputs, the same settings
     for parent in parents:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):

@@ -171,10 +171,12 @@ class Origin:
     """
 
     path: Path  # of the original, or of the archive or repository that holds it
-    sha256: str  # of the original's bytes; of a member, those of the member
-    kind: str  # "pdf", "docx", "zip", "git", ...
-    member: str = ""  # inside ``path``, "/" between parts; empty when ``path`` is the original itself
+    sha256: str  # of the bytes of ``path``; of a repository's file, of that file
+    kind: str  # what was converted: "pdf", "docx", "mbox", ...; "text" for a member that is text itself
+    member: str = ""  # inside ``path``, "/" between parts; "COMMIT:path" in a repository; "" for the original
     places: tuple[tuple[int, str], ...] = ()
+    made_by: str = ""  # the program and version that made the text
+    url: str = ""  # where the bytes were fetched
 
 
 def place_of(origin: Origin | None, line: int) -> str:
@@ -212,6 +214,7 @@ class InputText:
     sha256: str
     replaced_bytes: int = 0  # bytes that are not UTF-8 and read as U+FFFD
     origin: Origin | None = None  # what ``path`` was converted from; None: it is the original
+    about: str = ""  # one line, for a prompt: what a table or a JSON file holds
 
 
 @dataclass(frozen=True, slots=True)

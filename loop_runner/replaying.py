@@ -111,7 +111,12 @@ class Replayed:
 
 
 def replay(
-    folder: Path, *, to: Path | None = None, asks_gates: bool = True, inputs_folder: Path | None = None
+    folder: Path,
+    *,
+    to: Path | None = None,
+    asks_gates: bool = True,
+    inputs_folder: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Replayed:
     """Replay the run in ``folder`` in a temporary folder, or in ``to``, which is kept.
 
@@ -123,9 +128,7 @@ def replay(
         if to is None:
             to = stack.enter_context(scratch.make("replay")) / "run"
         task = forking.frozen_task(history, "HEAD")
-        texts = runs.frozen_inputs(
-            (history.read("inputs.json") or b"").decode(), task.base_dir, inputs_folder
-        )
+        texts = runs.frozen_inputs(task, history.read, env or {}, inputs_folder)
         return _Replay(history, to, texts, asks_gates=asks_gates).run()
 
 

@@ -27,7 +27,7 @@ from loop_runner.model.switchboard import Switchboard
 from loop_runner.panel import LivePanel, RecordedPanel
 from loop_runner.proof import Compared
 from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs
-from loop_runner.runs import Surroundings, holding, open_children, pinned_in
+from loop_runner.runs import Surroundings, holding, open_children, pinned_in, restored_inputs
 from loop_runner.stop_hook import StopHook
 from loop_runner.verify import Means, Submission
 from loop_runner.workspace import checkout, layout
@@ -76,6 +76,7 @@ def verify_run(
         task = _task(history, commit, folder, task_dir)
         with parsing(folder, "inputs.json"):
             texts = inputs.from_json(_text(history, "inputs.json", commit), task.base_dir)
+        texts = restored_inputs(texts, task, lambda path: history.read(path, commit), around.env)
         with _asking(history, entry, task, around, ask_again=ask_again) as (panel, log):
             decision = _decide(history, commit, entry, task, texts, panel)
         return Recheck(

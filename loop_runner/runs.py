@@ -46,6 +46,7 @@ from loop_runner.workspace.history import History, parsing
 from loop_runner.workspace.workspace import Workspace
 
 _SHOWN_SKIPPED = 20
+_SHOWN_FAULTS = 10
 _EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
 # The helpers that a child session is told of; the others are there too.
 _OF_CHILDREN = ("search_text", "outline", "read", "chunks", "rows", "llm_query", "llm_batch")
@@ -101,10 +102,11 @@ def _created(
     task: Task, folder: Path, around: Surroundings, beginning: Beginning | None = None
 ) -> Iterator[tuple[Task, Inputs, Programs, Workspace]]:
     task = _with_models(task, around.env)
+    fetch = _fetcher(task, around.env)
     if beginning is not None:
         texts = beginning.texts
     else:
-        texts = inputs.load(task.inputs, task.base_dir) if task.inputs or not task.is_agent else Inputs(())
+        texts = _take_in(task, around.env, fetch) if task.inputs or not task.is_agent else Inputs(())
     verify.refuse(verify.build(task.verifiers, task.base_dir), texts)
     hooks.build(task.stop_hooks, task.base_dir)
     _check_models(task, around.env)
@@ -116,6 +118,7 @@ def _created(
     files = {
         **task_files(task, texts, templates),
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
+        **(fetch.files if fetch is not None else {}),
         **templates.to_files(),
         **_session_file(task, texts, around, templates),
         **(programs.to_files() if programs.files else {}),
@@ -126,6 +129,20 @@ def _created(
         folder, name=task.name, files=files, model_files=model_files, scope=scope
     ) as workspace:
         yield task, texts, programs, workspace
+
+
+def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None) -> Inputs:
+    converter = inputs.Converter(inputs.cache_dir(env), task.kernel.require_tier)
+    strict = task.input_settings.strict
+    return inputs.load(task.inputs, task.base_dir, converter=converter, fetch=fetch, strict=strict)
+
+
+def _fetcher(task: Task, env: Mapping[str, str]) -> inputs.Fetcher | None:
+    """What fetches addresses, where the task says that they may be."""
+    settings = task.input_settings
+    if not settings.urls:
+        return None
+    return inputs.Fetcher(inputs.cache_dir(env), allows_private=settings.private_addresses)
 
 
 def task_files(task: Task, texts: Inputs, templates: Templates) -> dict[str, bytes]:
@@ -162,7 +179,7 @@ def resume(
     with Workspace.open(folder, scope=agent_runs.scope(task, folder)) as workspace:
         if not any(key == "prompt" for key, _ in overrides):
             task = replace(task, prompt=_text(workspace, "prompt.md"))
-        texts = frozen_inputs(_text(workspace, "inputs.json"), task.base_dir, inputs_folder)
+        texts = frozen_inputs(task, workspace.read, around.env, inputs_folder)
         _check_models(task, around.env)
         workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
         programs = frozen_programs(task, workspace, repin=repin)
@@ -187,16 +204,31 @@ def pinned_in(folder: Path, read: Callable[[str], bytes | None], *, is_frozen: b
         return Programs.from_files(read, is_frozen=is_frozen)
 
 
-def frozen_inputs(source: str, base_dir: Path, elsewhere: Path | None = None) -> Inputs:
+def frozen_inputs(
+    task: Task,
+    read: Callable[[str], bytes | None],
+    env: Mapping[str, str],
+    elsewhere: Path | None = None,
+) -> Inputs:
     """The inputs that ``inputs.json`` names, found where they lie now; ``elsewhere`` is looked in first.
 
+    ``read`` gives files of the run folder. What was converted is converted again where the cache has lost it.
     Raises ``ConfigError`` when one is missing or is not what the run began with.
     """
-    texts = inputs.from_json(source, base_dir)
+    texts = inputs.from_json((read("inputs.json") or b"").decode(), task.base_dir)
     if elsewhere is not None:
         texts = inputs.found_in(texts, elsewhere)
+    texts = restored_inputs(texts, task, read, env)
     _refuse_changed_inputs(texts)
     return texts
+
+
+def restored_inputs(
+    texts: Inputs, task: Task, read: Callable[[str], bytes | None], env: Mapping[str, str]
+) -> Inputs:
+    """``texts`` with those that were converted or fetched made again, where the cache has lost them."""
+    cache = inputs.cache_dir(env)
+    return inputs.restore(texts, inputs.Converter(cache, task.kernel.require_tier), cache, read)
 
 
 def run_in(
@@ -479,6 +511,7 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session:
         "session_why": session.why,
         "skipped": inputs.skipped_by_kind(texts),
         "first_skipped": [list(each) for each in texts.skipped[:_SHOWN_SKIPPED]],
+        "faults": [list(each) for each in texts.skipped if inputs.is_fault(each[1])][:_SHOWN_FAULTS],
         "texts_not_utf8": len(replaced),
         "bytes_not_utf8": sum(replaced),
     }

@@ -279,7 +279,7 @@ def test_a_folder_with_nothing_to_read_is_refused_with_what_was_left_out(tree):
     ("spec", "message"),
     [
         ({"pth": "a"}, "did you mean 'path'?"),
-        ({"path": "a", "x": 1}, "the keys are path, exclude and name"),
+        ({"path": "a", "x": 1}, "the keys are path, exclude, name and convert"),
         ({}, "is not written as expected"),
         ({"path": 5}, "is not written as expected"),
         ({"path": "a", "exclude": [5]}, "is not written as expected"),

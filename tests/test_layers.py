@@ -89,7 +89,7 @@ ALLOWED = {
     "workspace": FLOOR | {"process"},
     "model": FLOOR | {"process"},
     "kernel": FLOOR | {"process"},
-    "inputs": FLOOR,
+    "inputs": FLOOR | {"process", "kernel", "workspace"},
     "events": FLOOR,
     "prompts": FLOOR,
     "process": FLOOR,

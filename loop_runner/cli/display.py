@@ -107,6 +107,7 @@ def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
     sub = f"; sub-calls: {data['sub_model']}" if data["sub_model"] != data["model"] else ""
     yield f"model: {data['model']}{sub}"
     yield f"inputs: {'; '.join(_input_parts(data))}"
+    yield from (f"  not read: {path}: {reason}" for path, reason in data.get("faults", ()))
     if data.get("session_why"):
         yield f"session: {data['session']}, because {data['session_why']}"
     if is_verbose:
@@ -177,7 +178,7 @@ def _show_citations(answer: str, texts: Inputs) -> None:
     output.write("Citations, checked byte for byte")
     for citation in located:
         state = "stands there" if citation.ok else f"NOT FOUND: {citation.reason}"
-        output.write(f"  {citation.path or citation.name}:{citation.line}  {state}")
+        output.write(f"  {citation.where}  {state}")
     output.write()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -53,7 +54,10 @@ def replay(
     from loop_runner import replaying
 
     folder = find_run(run_name)
-    found = replaying.replay(folder, to=to, asks_gates=not recorded_verdicts, inputs_folder=inputs_folder)
+    asks_gates = not recorded_verdicts
+    found = replaying.replay(
+        folder, to=to, asks_gates=asks_gates, inputs_folder=inputs_folder, env=os.environ
+    )
     if as_json:
         output.write_json(_as_json(found, folder, to))
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
 from loop_runner.verify.options import Options
@@ -90,7 +90,8 @@ class Citations:
         counted = self._counted(looked)
         problems = list(self._problems(submission, looked, counted))
         if not problems:
-            return Accepted("\n".join(_written(one.citation) for one in counted[:_SHOWN]))
+            shown = "\n".join(_written(one.citation) for one in counted[:_SHOWN])
+            return Accepted(shown, record=_record(counted, submission.inputs))
         reason = "; ".join(problem.reason for problem in problems)
         evidence = "\n".join(problem.evidence for problem in problems if problem.evidence)
         return Rejected(reason, evidence, self._score(looked, counted, len(problems)))
@@ -182,8 +183,25 @@ class Citations:
         return round(share / (1 + problems), 4)
 
 
+def _record(counted: list[Looked], inputs: Inputs) -> dict[str, Any]:
+    """For the proof: where in the originals the quotes of converted texts stand."""
+    origins = {text.name: text.origin for text in inputs.texts if text.origin is not None}
+    placed = [
+        {
+            "name": one.citation.name,
+            "line": one.citation.line,
+            "place": one.citation.place,
+            "original_sha256": origins[one.citation.name].sha256,
+        }
+        for one in counted
+        if one.citation.name in origins
+    ]
+    return {"citations": placed} if placed else {}
+
+
 def _written(citation: LocatedCitation) -> str:
-    place = f"{citation.name}:{citation.line}: " if citation.name or citation.line else ""
+    label = f" ({citation.place})" if citation.place else ""
+    place = f"{citation.name}:{citation.line}{label}: " if citation.name or citation.line else ""
     return f"> {exact_line(place + citation.quote)}"
 
 

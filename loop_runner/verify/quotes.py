@@ -1,6 +1,7 @@
 """Reads citations out of an answer and looks each one up in the inputs.
 
-Owns the citation syntax (``docs/verifiers.md``): a line ``> name:line: quoted text``. A quote stands when
+Owns the citation syntax (``docs/verifiers.md``): a line ``> name:line: quoted text``; of a converted text, a
+place of the original may stand for the line (``> contract.pdf:page 12: text``). A quote stands when
 it is on that line of that input, character for character, blanks around it aside. Lines end at line feeds
 and nowhere else and are counted from 1, as the kernel's helpers count them. Input bytes are checked
 against their hash when they are read; nothing is ever corrected on the model's behalf.
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from loop_runner.errors import ConfigError
 from loop_runner.inputs import read_bytes
-from loop_runner.records import Inputs, InputText
+from loop_runner.records import Inputs, InputText, Origin, lines_of, place_of
 from loop_runner.verify.short_answer import is_citation_line
 from loop_runner.verify.shown import exact_line
 
@@ -30,7 +31,7 @@ _BLOCK = 1 << 16
 _MIN_QUOTE_CHARS = 8
 _MARKS = "`*\"'[]()"  # what models put around a place; never part of what is compared
 _PLACE = re.compile(
-    r":[ \t]*(?:line[ \t]+|L)?([0-9]{1,9})[`*\"'\])]*[ \t]*(?=:)"
+    r":[ \t]*(?:line[ \t]+|L)?([0-9]{1,9})[`*\"'\])]*(?:[ \t]*\((?:[^()]|\([^()]*\)){1,100}\))?[ \t]*(?=:)"
 )  # the last colon may begin the next
 _BARE_PLACE = re.compile(r"[`*\[]*(?:line[ \t]+|L)?([0-9]{1,9})[`*\]]*[ \t]*(?=:)")
 
@@ -46,6 +47,16 @@ class LocatedCitation:
     ok: bool
     reason: str = ""
     is_fault: bool = False  # the input could not be read as it was: says nothing about the answer
+    place: str = (
+        ""  # of the line in the original: "page 12", "sheet Prices"; "" where the input is the original
+    )
+    original: str = ""  # where that lies, with the member behind it; "" where the input is the original
+
+    @property
+    def where(self) -> str:
+        """Where a person finds it: the original's path (or the input's), line and place."""
+        place = f" ({self.place})" if self.place else ""
+        return f"{self.original or self.path or self.name}:{self.line}{place}"
 
     @property
     def counts(self) -> bool:
@@ -95,6 +106,8 @@ class _Claim:
     line: int
     quote: str
     text: InputText | None
+    within: tuple[int, int | None] | None = None  # the lines of the place that was named instead of a line
+    place: str = ""
 
 
 def _body(line: str) -> str:
@@ -118,11 +131,26 @@ class _Catalogue:
         for place in reversed(places):
             if (text := self._meant(body[: place.start()])) is not None:
                 return _claim(text.name, place, body, text)
+        if (named := self._by_label(body)) is not None:
+            return named
         if self._only is not None and (bare := _BARE_PLACE.match(body)):
             return _claim(self._only.name, bare, body, self._only)
         if unknown := _PLACE.search(body):
             return _claim(body[: unknown.start()].strip(_MARKS), unknown, body, None)
         return _Claim("", 0, body, None)
+
+    def _by_label(self, body: str) -> _Claim | None:
+        """``name:page 12: quote``: a place of the original instead of a line; of one input, without name."""
+        colons = [match.start() for match in islice(re.finditer(":", body), 50)]
+        for at in (colon for colon in colons if colon <= self._longest):
+            text = self._meant(body[:at])
+            if text is not None and text.origin is not None:
+                found = _labelled(text, body, at + 1, [colon for colon in colons if colon > at])
+                if found is not None:
+                    return found
+        if self._only is not None and self._only.origin is not None:
+            return _labelled(self._only, body, 0, colons)
+        return None
 
     def _meant(self, name: str) -> InputText | None:
         for said in (name, name.strip(_MARKS + " \t").removeprefix("./")):
@@ -147,6 +175,14 @@ class _Catalogue:
 
 def _claim(name: str, place: re.Match[str], body: str, text: InputText | None) -> _Claim:
     return _Claim(name, int(place[1]), body[place.end() + 1 :].strip(" "), text)
+
+
+def _labelled(text: InputText, body: str, start: int, colons: list[int]) -> _Claim | None:
+    for colon in colons:
+        label = body[start:colon].strip(_MARKS + " \t")
+        if label and (within := lines_of(text.origin, label)) is not None:
+            return _Claim(text.name, within[0], body[colon + 1 :].strip(" "), text, within, label)
+    return None
 
 
 def _unreadable(claim: _Claim, catalogue: _Catalogue) -> LocatedCitation:
@@ -202,18 +238,46 @@ def _in_one_text(claims: Sequence[_Claim], within_lines: int) -> Iterator[Looked
         for claim in claims:
             yield Looked(_located(claim, text, error.message, is_fault=True))
         return
-    for claim in claims:
+    for said in claims:
+        claim = _on_a_line(said, lines)
         reason = _why_not(claim, lines)
         near = range(claim.line - within_lines, claim.line + within_lines + 1)
         around = "\n".join(line for number in near if (line := lines.get(number)) is not None)
         yield Looked(_located(claim, text, reason), "" if reason else around)
 
 
+def _on_a_line(claim: _Claim, lines: Lines) -> _Claim:
+    """With the first line of the place that it names that holds the quote; as it is when none does."""
+    if claim.within is None:
+        return claim
+    first, last = claim.within
+    for number in range(first, (lines.total if last is None else last) + 1):
+        if claim.quote in (lines.get(number) or ""):
+            return replace(claim, line=number, within=None)
+    return claim
+
+
 def _located(claim: _Claim, text: InputText, reason: str, *, is_fault: bool = False) -> LocatedCitation:
-    return LocatedCitation(text.name, claim.line, claim.quote, text.path, not reason, reason, is_fault)
+    place, original = place_of(text.origin, claim.line), _original(text.origin)
+    ok = not reason
+    return LocatedCitation(
+        text.name, claim.line, claim.quote, text.path, ok, reason, is_fault, place=place, original=original
+    )
+
+
+def _original(origin: Origin | None) -> str:
+    if origin is None:
+        return ""
+    if origin.url:
+        return f"{origin.url}/{origin.member}" if origin.member else origin.url
+    return f"{origin.path}/{origin.member}" if origin.member else str(origin.path)
 
 
 def _why_not(claim: _Claim, lines: Lines) -> str:
+    if claim.within is not None:
+        first, last = claim.within
+        shown = f"{first} to {last or lines.total}"
+        return f"it stands on none of the lines of {claim.place} of {claim.name}: {shown}"
     line = lines.get(claim.line)
     if line is None:
         return f"{claim.name} has {lines.total} lines, no line {claim.line}"
@@ -272,5 +336,7 @@ def _places(wanted: bytes, text: InputText) -> Iterator[str]:
     lines, at = None, data.find(wanted)
     while at >= 0:
         lines = lines or Lines(data)
-        yield f"{text.name}:{lines.number_at(at)}"
+        number = lines.number_at(at)
+        place = place_of(text.origin, number)
+        yield f"{text.name}:{number}" + (f" ({place})" if place else "")
         at = data.find(wanted, (data.find(b"\n", at) + 1) or len(data))

@@ -1,0 +1,30 @@
+"""Finds, names, hashes and checks the texts that a task works on; has documents made into texts first.
+
+Owns what counts as an input. ``finding`` knows which files are meant, ``converting`` has what is no text
+converted in sandboxed children (``inside``), ``loading`` puts it together. Relies on the file system and, for
+documents, on the kernel's sandbox. Never copies an input that is text, and never parses a document itself.
+"""
+
+from loop_runner.inputs.cache import cache_dir
+from loop_runner.inputs.converting import Converter
+from loop_runner.inputs.finding import TOOL_FOLDERS
+from loop_runner.inputs.listing import from_json, to_json
+from loop_runner.inputs.loading import changed, found_in, is_fault, load, read_bytes, skipped_by_kind
+from loop_runner.inputs.restoring import restore
+from loop_runner.inputs.urls import Fetcher
+
+__all__ = [
+    "TOOL_FOLDERS",
+    "Converter",
+    "Fetcher",
+    "cache_dir",
+    "changed",
+    "found_in",
+    "from_json",
+    "is_fault",
+    "load",
+    "read_bytes",
+    "restore",
+    "skipped_by_kind",
+    "to_json",
+]

@@ -1,0 +1,348 @@
+"""Which files a task means, and why the others are left out.
+
+Owns the rules: which files of a folder are taken, what they are called. Relies on the file system only. Never
+follows a link out of the folder that was given, and never fails for one odd file in a folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from loop_runner.errors import ConfigError
+from loop_runner.inputs.inside.patterns import matches, parts
+from loop_runner.inputs.reading import words
+
+# Folders that tools fill and nobody wrote; taken only when a root itself lies inside one.
+TOOL_FOLDERS = frozenset(
+    {
+        *("__pycache__", "__pypackages__", "site-packages", "dist-packages", "venv", ".venv", ".eggs"),
+        *("node_modules", "bower_components", ".cache", ".idea", ".git", ".hg", ".svn", "CVS"),
+        *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".tox", ".nox"),
+    }
+)
+
+
+_INSTALL = "install it with: pip install 'loop-runner[docs]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """One entry of the task's ``inputs``, resolved."""
+
+    given: str
+    folder: Path  # names are relative to it
+    file: Path | None = None  # the one file that is meant
+    pattern: tuple[str, ...] = ()  # of a glob: its parts below ``folder``
+    exclude: tuple[tuple[str, ...], ...] = ()
+    name: str | None = None  # the user's own name for it
+    revision: str | None = (
+        None  # of a git repository, ``folder``; ``paths`` are patterns of what is meant in it
+    )
+    paths: tuple[str, ...] = ()
+    url: str | None = None
+    is_converted: bool = True  # False: text is taken as it stands, documents are left out
+
+
+class Item(Protocol):
+    """What is to get a name."""
+
+    @property
+    def root(self) -> Root:
+        """The entry that it comes from."""
+        ...
+
+    @property
+    def rel(self) -> str:
+        """Its name below the root."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that may become an input."""
+
+    root: Root
+    rel: str
+    path: str
+
+    @property
+    def is_link(self) -> bool:
+        """Whether another file is meant than the one of this name."""
+        return self.root.file is None and str(self.root.folder / self.rel) != self.path
+
+
+# ── which files ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def root_of(spec: str | Mapping[str, Any], base_dir: Path, exclude: tuple[str, ...]) -> Root:
+    """The entry ``spec`` of the task's inputs. ``ConfigError`` when it is not there or not written right."""
+    told = _checked({"path": spec} if isinstance(spec, str) else spec)
+    excluded = (*exclude, *_texts(told.get("exclude", ())))
+    patterns = tuple(parts(one) for one in excluded)
+    name, is_converted = told.get("name"), told.get("convert", True)
+    given = str(told.get("path", told.get("url", "")))
+    if is_url(given):
+        return Root(given, Path("/"), name=name, url=given, is_converted=is_converted)
+    if "git" in told:
+        revision, wanted = str(told.get("revision", "HEAD")), _texts(told.get("paths", ()))
+        return _repository(str(told["git"]), revision, base_dir, wanted, patterns, name, is_converted)
+    try:
+        path = base_dir / Path(given).expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:  # RuntimeError: "~" of a user who is not known
+        raise unusable(given[:200], words(error)) from error
+    if is_folder:
+        return Root(given, path.resolve(), exclude=patterns, name=name, is_converted=is_converted)
+    if is_there:
+        return Root(given, path.parent.resolve(), file=path.resolve(), name=name, is_converted=is_converted)
+    # Last: a file that is really called `a[1].txt`, or `a@b`, is that file.
+    if _has_magic(given):
+        folder, pattern = _split_glob(path)
+        return Root(
+            given, folder.resolve(), pattern=pattern, exclude=patterns, name=name, is_converted=is_converted
+        )
+    top, at, revision = given.rpartition("@")
+    if at and revision and (base_dir / Path(top).expanduser()).is_dir():
+        return _repository(top, revision, base_dir, (), patterns, name, is_converted)
+    raise _missing(given, path)
+
+
+def is_url(given: str) -> bool:
+    """Whether an input is an address on the web."""
+    return given.startswith(("http://", "https://"))
+
+
+def _repository(
+    given: str,
+    revision: str,
+    base_dir: Path,
+    wanted: tuple[str, ...],
+    exclude: tuple[tuple[str, ...], ...],
+    name: str | None,
+    is_converted: bool,
+) -> Root:
+    folder = base_dir / Path(given).expanduser()
+    if not folder.is_dir():
+        raise _missing(given, folder)
+    return Root(
+        f"{given}@{revision}",
+        folder.resolve(),
+        exclude=exclude,
+        name=name,
+        revision=revision,
+        paths=wanted,
+        is_converted=is_converted,
+    )
+
+
+_FORMS = (
+    ("path", "exclude", "name", "convert"),
+    ("git", "revision", "paths", "exclude", "name", "convert"),
+    ("url", "name", "convert"),
+)
+
+
+def _checked(spec: object) -> Mapping[str, Any]:
+    """A spec that holds what it may: printable texts, lists of them, ``convert`` as a truth value."""
+    if isinstance(spec, Mapping):
+        known = next((form for form in _FORMS if form[0] in spec), _FORMS[0])
+        for key in spec:
+            if key not in known:
+                raise _unknown_key(str(key), known)
+        each = [spec.get(known[0])] + [spec[key] for key in ("name", "revision") if key in spec]
+        lists = [*_texts(spec.get("exclude", ())), *_texts(spec.get("paths", ()))]
+        is_text = all(isinstance(one, str) and one and one.isprintable() for one in (*each, *lists))
+        if (
+            is_text
+            and isinstance(spec.get("convert", True), bool)
+            and ("url" not in spec or is_url(spec["url"]))
+        ):
+            return spec
+        spec = dict(spec)
+    raise ConfigError(
+        f"an input is not written as expected: {spec!r}",
+        why="path and name are texts, exclude is a list of patterns",
+        hint='for example: {path: docs, exclude: ["*.min.js"], name: handbook}',
+    )
+
+
+def _texts(said: Any) -> tuple[Any, ...]:
+    return tuple(said) if isinstance(said, list | tuple) else (said,)
+
+
+def find(root: Root, skipped: list[tuple[str, str]]) -> list[Found]:
+    """The files that ``root`` means, in sorted order."""
+    if root.file is not None:
+        return [Found(root, Path(root.given).name, str(root.file))]
+    if not root.folder.is_dir():
+        raise _missing(root.given, root.folder)
+    return sorted(_walk(root, skipped), key=lambda item: item.rel)
+
+
+def _walk(root: Root, skipped: list[tuple[str, str]]) -> Iterator[Found]:
+    folders = [""]
+    while folders:
+        parent = folders.pop()
+        try:
+            entries = sorted(os.scandir(root.folder / parent), key=lambda entry: entry.name)
+        except OSError as error:
+            if not parent:
+                raise unusable(root.given, words(error)) from error
+            skipped.append((said(root, parent), words(error)))
+            continue
+        for entry in entries:
+            rel = f"{parent}/{entry.name}" if parent else entry.name
+            reason = _why_not(root, rel, entry)
+            if reason is not None:
+                if reason:
+                    skipped.append((said(root, rel), reason))
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(rel)
+            else:
+                yield Found(root, rel, os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
+
+
+def _why_not(root: Root, rel: str, entry: os.DirEntry[str]) -> str | None:
+    """Why an entry is left out; None when it is taken, "" when a glob simply does not mean it."""
+    is_folder = entry.is_dir(follow_symlinks=False)
+    # Before "hidden": of `.git` and `.venv` the better reason is what they are.
+    if is_folder and entry.name in TOOL_FOLDERS:
+        return "a tool's folder"
+    if entry.name.startswith("."):
+        return "hidden"
+    if any(matches((entry.name,) if len(one) == 1 else parts(rel), one) for one in root.exclude):
+        return "excluded"
+    if is_folder:
+        return None
+    if root.pattern and not matches(parts(rel), root.pattern):
+        return ""
+    if not entry.name.isprintable():
+        return "its name holds control characters or is not UTF-8"
+    if entry.is_symlink():
+        return _why_not_link(root, entry)
+    return None if entry.is_file(follow_symlinks=False) else "not a regular file"
+
+
+def _why_not_link(root: Root, entry: os.DirEntry[str]) -> str | None:
+    target = Path(os.path.realpath(entry.path))
+    if not target.exists():
+        return "a link to nothing"
+    if target.is_dir():
+        return "a link to a folder"
+    return None if target.is_relative_to(root.folder) else "a link that leads out of the folder"
+
+
+def without_repeats(found: list[Found], skipped: list[tuple[str, str]]) -> list[Found]:
+    """Each file once, under the name that comes first; a link gives way to the file that it leads to."""
+    first = {item.path: item for item in reversed(found) if not item.is_link}
+    repeats = [item for item in found if first.setdefault(item.path, item) is not item]
+    skipped.extend(
+        (said(item.root, item.rel), f"the same file as {first[item.path].rel}") for item in repeats
+    )
+    return [item for item in found if first[item.path] is item]
+
+
+# ── names ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unique_names(found: Sequence[Item]) -> list[str]:
+    """Names relative to the roots; where two roots collide, each is told apart by its folder's last parts."""
+    depth = dict.fromkeys((id(item.root) for item in found), 0)
+    while True:
+        names = [_name(item, depth[id(item.root)]) for item in found]
+        owners: dict[str, set[int]] = {}
+        for name, item in zip(names, found, strict=True):
+            owners.setdefault(name, set()).add(id(item.root))
+        clashing = {root for roots in owners.values() if len(roots) > 1 for root in roots}
+        if not clashing:
+            return names
+        movable = {id(item.root) for item in found if _can_grow(item.root, depth[id(item.root)])}
+        if not clashing & movable:
+            twice = next(name for name, roots in owners.items() if len(roots) > 1)
+            raise ConfigError(
+                f"two inputs are called {twice!r}",
+                why="a citation must say which of them it means",
+                hint="give one of them another `name:`",
+            )
+        for root in clashing & movable:
+            depth[root] += 1
+
+
+def _name(item: Item, depth: int) -> str:
+    root = item.root
+    if root.name is not None:
+        return root.name if root.file is not None or root.url is not None else f"{root.name}/{item.rel}"
+    return "/".join([*_last_parts(root.folder, depth), item.rel])
+
+
+def _can_grow(root: Root, depth: int) -> bool:
+    return root.name is None and root.url is None and depth < len(root.folder.parts) - 1
+
+
+def _last_parts(folder: Path, count: int) -> list[str]:
+    return list(folder.parts[1:][-count:]) if count else []
+
+
+# ── patterns ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _has_magic(text: str) -> bool:
+    return any(char in text for char in "*?[")
+
+
+def _split_glob(path: Path) -> tuple[Path, tuple[str, ...]]:
+    parts = path.parts
+    first = next(index for index, part in enumerate(parts) if _has_magic(part))
+    return Path(*parts[:first]), parts[first:]
+
+
+# ── words ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def said(root: Root, rel: str) -> str:
+    """What a skipped file is called."""
+    folder = str(root.folder) if root.pattern else root.given
+    return f"{folder.rstrip('/')}/{rel}".encode("utf-8", "backslashreplace").decode()
+
+
+def _missing(given: str, path: Path) -> ConfigError:
+    there = path.parent
+    near = (
+        difflib.get_close_matches(path.name, [entry.name for entry in there.iterdir()], 1)
+        if there.is_dir()
+        else []
+    )
+    return ConfigError(
+        f"input {given!r} does not exist",
+        why=f"it was looked for at {path}, and the model would work without it",
+        hint=f"did you mean {near[0]!r}?" if near else _where(given),
+    )
+
+
+def _where(given: str) -> str:
+    return "check the path" if Path(given).is_absolute() else "relative paths start at the task file's folder"
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> ConfigError:
+    near = difflib.get_close_matches(key, known, 1)
+    return ConfigError(
+        f"an input has the unknown key {key!r}",
+        why="it would be ignored without a word",
+        hint=f"did you mean {near[0]!r}?"
+        if near
+        else f"the keys are {', '.join(known[:-1])} and {known[-1]}",
+    )
+
+
+def unusable(given: str, reason: str) -> ConfigError:
+    """For an input given by its own path, and a reason why it cannot be one."""
+    return ConfigError(
+        f"input {given!r} cannot be used: {reason}",
+        why="an input is a readable text or document, or a folder or glob with some in it",
+        hint=_INSTALL if "[docs]" in reason else "convert it to UTF-8 text, or take it out of `inputs:`",
+    )

@@ -1,0 +1,45 @@
+"""Which names of members are taken. Nothing is unpacked to disk; a name becomes part of a text's name."""
+
+from __future__ import annotations
+
+import re
+
+from loop_runner.inputs.inside.sink import Limits
+
+_DRIVE = re.compile(r"^[A-Za-z]:")
+_LEFT_OUT = frozenset(
+    {
+        *("__pycache__", "__pypackages__", "site-packages", "dist-packages", "venv", "__MACOSX"),
+        *("node_modules", "bower_components", "CVS"),
+    }
+)
+
+
+def why_not(name: str, limits: Limits) -> str:
+    """Why a member called ``name`` is left out; "" when it is taken."""
+    if not name.isprintable() or any("\ud800" <= char <= "\udfff" for char in name):
+        return "its name holds control characters or is not UTF-8"
+    if name.startswith(("/", "\\")) or _DRIVE.match(name):
+        return "its path is absolute: it leads out of the archive"
+    parts = name.replace("\\", "/").split("/")
+    if ".." in parts:
+        return "its path leads out of the archive"
+    if len(name) > limits.path_chars or len(parts) > limits.path_parts:
+        return "its path is too long"
+    for part in parts:
+        if part in _LEFT_OUT:
+            return "a tool's folder"
+        if part.startswith(".") and part != ".":
+            return "hidden"
+    return ""
+
+
+def plain(name: str) -> str:
+    """``name`` with "/" between its parts and nothing in between that says nothing."""
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def shown(name: str) -> str:
+    """``name`` for a message, printable whatever it holds."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)[:200]

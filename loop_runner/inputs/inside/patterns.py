@@ -1,0 +1,30 @@
+"""Glob patterns over names with "/" between their parts. Standard library only: both sides use it."""
+
+from __future__ import annotations
+
+import fnmatch
+
+
+def parts(name: str) -> tuple[str, ...]:
+    """The parts of a name or pattern."""
+    return tuple(name.strip("/").split("/"))
+
+
+def matches(name: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Part by part; ``**`` stands for any number of parts, ``*`` never runs over a "/"."""
+    if not pattern:
+        return not name
+    if pattern[0] == "**":
+        return any(matches(name[skip:], pattern[1:]) for skip in range(len(name) + 1))
+    return bool(name) and fnmatch.fnmatchcase(name[0], pattern[0]) and matches(name[1:], pattern[1:])
+
+
+def is_excluded(name: str, patterns: list[tuple[str, ...]]) -> bool:
+    """A pattern without "/" is tried on each part of the name, another one on all of it and its folders."""
+    own = parts(name)
+    return any(
+        any(fnmatch.fnmatchcase(each, one[0]) for each in own)
+        if len(one) == 1
+        else any(matches(own[:end], one) for end in range(1, len(own) + 1))
+        for one in patterns
+    )

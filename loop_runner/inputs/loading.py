@@ -1,0 +1,381 @@
+"""Takes in what a task names: finds it, has it converted where it is no text, names, hashes and describes it.
+
+Nothing is copied but what had to be converted or fetched; for one odd file in a folder there is a reason in
+``skipped``, never an end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from loop_runner.errors import ConfigError
+from loop_runner.inputs import repository
+from loop_runner.inputs.converting import Converted, Converter, Piece, Source
+from loop_runner.inputs.finding import (
+    Found,
+    Root,
+    find,
+    root_of,
+    said,
+    unique_names,
+    unusable,
+    without_repeats,
+)
+from loop_runner.inputs.inside.kinds import SNIFF, TABLES, suffix_of
+from loop_runner.inputs.reading import Facts, NotTextError, chunks, head, is_same, measure, words
+from loop_runner.inputs.urls import Fetched
+from loop_runner.records import Inputs, InputText, Origin
+
+_DESCRIBED = 20  # tables and JSON files that a prompt says more of than their names
+# How reasons for leaving something out begin, and the word under which they are counted.
+_KINDS = {
+    "binary": "binary",
+    "empty": "empty",
+    "hidden": "hidden",
+    "excluded": "excluded",
+    "a tool's folder": "tools' folders",
+    "a link": "links",
+    "not a regular file": "special files",
+    "the same file": "repeated",
+    "repeated": "repeated",
+    "its name": "oddly named",
+    "its path": "oddly named",
+    "needs the extra": "in need of an extra",
+    "too ": "too large",
+    "nested too": "too large",
+    "encrypted": "encrypted",
+    "it holds no text": "without text",
+    "broken": "broken",
+}
+# Kinds that say what a file is, or what was asked for; the others say that something went wrong with it.
+_AS_MEANT = {
+    *("binary", "empty", "hidden", "excluded", "tools' folders", "links", "special files", "repeated"),
+    "oddly named",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text that will get its name: its root, its name below it, and behind that its place in an archive."""
+
+    root: Root
+    rel: str
+    member: str
+    text: InputText  # without a name
+
+
+@dataclass(slots=True)
+class _Intake:
+    """What is being taken in."""
+
+    converter: Converter | None
+    fetch: Callable[[str], Fetched] | None
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    converted: dict[int, Converted] = field(default_factory=dict)  # by the id of what was found
+
+
+def load(
+    specs: Sequence[str | Mapping[str, Any]],
+    base_dir: Path,
+    *,
+    exclude: Sequence[str] = (),
+    converter: Converter | None = None,
+    fetch: Callable[[str], Fetched] | None = None,
+    strict: bool = False,
+) -> Inputs:
+    """Take in files, folders, globs, revisions and addresses; relative paths start at ``base_dir``.
+
+    A spec is a path or a mapping (docs/inputs.md). Folders are walked in sorted order; hidden files, tools'
+    folders, binary and empty files are skipped, each with its reason. ``exclude`` holds glob patterns
+    (without "/": any part of the name; with "/": the whole name). No specs give no texts. Without
+    ``converter`` only text is taken, without ``fetch`` no address. Raises ``ConfigError`` when a file given
+    by its own path is missing, unreadable, empty or cannot be converted, when nothing is left to read, and
+    with ``strict`` when any file is broken.
+    """
+    roots = [root_of(spec, base_dir, tuple(exclude)) for spec in specs]
+    intake = _Intake(converter, fetch)
+    found = without_repeats([item for root in roots for item in _found(root, intake)], intake.skipped)
+    _convert(found, intake)
+    # Only what could be read takes part: a skipped twin must not make a name longer.
+    taken = [each for item in found for each in _taken(item, intake)]
+    texts = _described(_named(taken), converter)
+    if roots and not texts:
+        raise _nothing_left(roots, intake.skipped)
+    if strict:
+        _refuse_broken(intake.skipped)
+    is_single = len(roots) == 1 and roots[0].file is not None and [each.member for each in taken] == [""]
+    return Inputs(tuple(texts), tuple(intake.skipped), is_single)
+
+
+def _found(root: Root, intake: _Intake) -> list[Found]:
+    if root.revision is not None:
+        return [Found(root, "", f"{root.folder}@{root.revision}#{root.paths}")]
+    if root.url is None:
+        return find(root, intake.skipped)
+    if intake.fetch is None:
+        raise ConfigError(
+            f"{root.url} is not fetched",
+            why="a run goes to the network for its inputs only when its task says that it may",
+            hint="write inputs: {urls: true, paths: [...]}, or set it: --set inputs.urls=true",
+        )
+    fetched = intake.fetch(root.url)
+    return [Found(root, fetched.name, str(fetched.path))]
+
+
+def _convert(found: Sequence[Found], intake: _Intake) -> None:
+    """Have all that is no text converted, together."""
+    if intake.converter is None:
+        if any(item.root.revision is not None for item in found):
+            raise ConfigError(
+                "a revision of a repository cannot be read here", why="nothing converts", hint=""
+            )
+        return
+    sources = {}
+    for item in found:
+        source = _source(item, intake.converter)
+        if source is not None:
+            sources[id(item)] = source
+    results = intake.converter.convert(list(sources.values()))
+    intake.converted = dict(zip(sources, results, strict=True))
+
+
+def _source(item: Found, converter: Converter) -> Source | None:
+    root = item.root
+    if root.revision is not None:
+        exclude = ["/".join(one) for one in root.exclude]
+        told = repository.job(root.folder, root.revision, paths=root.paths, exclude=exclude)
+        return Source(root.folder, root.folder.name, "git", git=told)
+    if not root.is_converted:
+        return None
+    try:
+        kind = converter.kind_of(item.path, head(item.path, SNIFF))
+    except (NotTextError, OSError):
+        return None  # said when it is measured
+    is_named = root.file is not None or root.url is not None
+    return None if kind is None else Source(Path(item.path), item.path, kind, is_named)
+
+
+# ── what comes of each ──────────────────────────────────────────────────────────────────────────────
+
+
+def _taken(item: Found, intake: _Intake) -> Iterator[_Text]:
+    result = intake.converted.get(id(item))
+    is_as_it_is = result is not None and [(each.member, each.as_is) for each in result.pieces] == [("", True)]
+    if result is None or (is_as_it_is and item.root.revision is None):
+        facts = _facts_or_skip(item, intake.skipped)
+        if facts is not None:
+            path = Path(item.path)
+            origin = Origin(path, facts.sha256, "text", url=item.root.url) if item.root.url else None
+            yield _Text(
+                item.root, item.rel, "", InputText("", path, facts.size, facts.sha256, facts.replaced, origin)
+            )
+        return
+    where = f"{item.root.given}" if item.root.revision is not None else said(item.root, item.rel)
+    if item.root.file is not None or item.root.url is not None:
+        where = item.root.given
+    intake.skipped += [(f"{where}/{member}".rstrip("/"), why) for member, why in result.skipped]
+    if result.failure:
+        _fail(item, where, result, intake)
+        return
+    assert intake.converter is not None
+    for piece in result.pieces:
+        yield _converted(item, result, piece, intake.converter)
+
+
+def _fail(item: Found, where: str, result: Converted, intake: _Intake) -> None:
+    """An error for what the user named; a line for what lay in a folder."""
+    if item.root.file is None and item.root.url is None and item.root.revision is None:
+        intake.skipped.append((where, result.failure))
+        return
+    inside = "; ".join(f"{member} ({why})" for member, why in result.skipped[:3])
+    raise unusable(item.root.given, result.failure + (f": {inside}" if inside else ""))
+
+
+def _converted(item: Found, result: Converted, piece: Piece, converter: Converter) -> _Text:
+    root = item.root
+    made_by = converter.made_by(piece.kind)
+    if root.revision is not None:
+        origin = Origin(
+            root.folder,
+            piece.blob_sha256,
+            piece.kind,
+            f"{result.commit}:{piece.member}",
+            piece.places,
+            made_by,
+        )
+        rel, member = piece.member, ""
+    else:
+        origin = Origin(
+            Path(item.path), result.sha256, piece.kind, piece.member, piece.places, made_by, root.url or ""
+        )
+        rel, member = item.rel, piece.member
+    text = InputText("", piece.path, piece.size, piece.sha256, piece.replaced, origin)
+    return _Text(root, rel, member, text)
+
+
+def _facts_or_skip(item: Found, skipped: list[tuple[str, str]]) -> Facts | None:
+    try:
+        return measure(item.path)
+    except (NotTextError, OSError) as error:
+        reason = words(error)
+        if item.root.file is not None or item.root.url is not None:
+            raise unusable(item.root.given, reason) from error
+        skipped.append((said(item.root, item.rel), reason))
+        return None
+
+
+def _named(taken: Sequence[_Text]) -> list[InputText]:
+    names = unique_names(taken)
+    full = [f"{name}/{each.member}" if each.member else name for name, each in zip(names, taken, strict=True)]
+    if len(set(full)) < len(full):
+        twice = next(name for name, count in Counter(full).items() if count > 1)
+        raise ConfigError(
+            f"two inputs are called {twice!r}",
+            why="a citation must say which of them it means",
+            hint="give one of them another `name:`",
+        )
+    return [replace(each.text, name=name) for name, each in zip(full, taken, strict=True)]
+
+
+def _described(texts: list[InputText], converter: Converter | None) -> list[InputText]:
+    """The first tables and JSON files with a line about what they hold."""
+    tables = [at for at, text in enumerate(texts) if suffix_of(text.name) in TABLES and _is_plain(text)]
+    if converter is None or not tables:
+        return texts
+    chosen = tables[:_DESCRIBED]
+    described = converter.describe([(texts[at].path, texts[at].name) for at in chosen])
+    for at, (about, places) in zip(chosen, described, strict=True):
+        text = texts[at]
+        origin = text.origin
+        if places:
+            kind = TABLES[suffix_of(text.name)].lower()
+            origin = replace(origin or Origin(text.path, text.sha256, kind), places=places)
+        texts[at] = replace(text, about=about, origin=origin)
+    return texts
+
+
+def _is_plain(text: InputText) -> bool:
+    return text.origin is None or text.origin.kind == "text"
+
+
+def _refuse_broken(skipped: Sequence[tuple[str, str]]) -> None:
+    broken = [each for each in skipped if kind_of_reason(each[1]) not in _AS_MEANT]
+    if broken:
+        shown = "; ".join(f"{path} ({reason})" for path, reason in broken[:3])
+        raise ConfigError(
+            f"{len(broken)} of the inputs cannot be read: {shown}",
+            why="`inputs.strict` asks that each can be",
+            hint="mend them, leave them out with `exclude`, or take `strict` out",
+        )
+
+
+def kind_of_reason(reason: str) -> str:
+    """The word under which a reason for leaving something out is counted."""
+    return next((kind for start, kind in _KINDS.items() if reason.startswith(start)), "unreadable")
+
+
+def is_fault(reason: str) -> bool:
+    """Whether a reason says that something is wrong with a file, not that it was not meant."""
+    return kind_of_reason(reason) not in _AS_MEANT
+
+
+def skipped_by_kind(inputs: Inputs) -> dict[str, int]:
+    """How many paths were left out, by the kind of reason, the most frequent first."""
+    counts = Counter(kind_of_reason(reason) for _, reason in inputs.skipped)
+    return dict(counts.most_common())
+
+
+# ── what was taken in, later ────────────────────────────────────────────────────────────────────────
+
+
+def changed(inputs: Inputs) -> tuple[str, ...]:
+    """Names of the texts whose bytes are no longer those that were taken in, missing ones included.
+
+    A converted text counts as changed, too, when its original is there and is another one.
+    """
+    originals: dict[Path, str] = {}
+    return tuple(
+        text.name for text in inputs.texts if not is_same(text) or _has_other_original(text, originals)
+    )
+
+
+def _has_other_original(text: InputText, known: dict[Path, str]) -> bool:
+    origin = text.origin
+    if origin is None or origin.url or origin.path == text.path or not origin.path.is_file():
+        return False
+    if origin.path not in known:
+        known[origin.path] = _hash(origin.path)
+    return known[origin.path] != origin.sha256
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        for chunk in chunks(str(path)):
+            digest.update(chunk)
+    except (NotTextError, OSError):
+        return ""
+    return digest.hexdigest()
+
+
+def found_in(inputs: Inputs, folder: Path) -> Inputs:
+    """``inputs`` as they lie in ``folder``: by name, by the last parts of the old path, or by file name.
+
+    Only a file with the right bytes is taken; a text without one stays where it was.
+    """
+    return replace(inputs, texts=tuple(_moved(text, folder.absolute()) for text in inputs.texts))
+
+
+def _moved(text: InputText, folder: Path) -> InputText:
+    origin = text.origin
+    if origin is not None and origin.path != text.path:
+        for candidate in _candidates(origin.path, folder):
+            is_repository = ":" in origin.member and (candidate / ".git").exists()
+            if is_repository or (candidate.is_file() and _hash(candidate) == origin.sha256):
+                return replace(text, origin=replace(origin, path=candidate))
+        return text
+    for candidate in (folder / text.name, *_candidates(text.path, folder)):
+        moved = replace(text, path=candidate)
+        if is_same(moved):
+            return moved if origin is None else replace(moved, origin=replace(origin, path=candidate))
+    return text
+
+
+def _candidates(path: Path, folder: Path) -> list[Path]:
+    tails = [Path(*path.parts[-count:]) for count in range(len(path.parts) - 1, 0, -1)]
+    return [folder / tail for tail in dict.fromkeys(tails)]
+
+
+def read_bytes(text: InputText) -> bytes:
+    """The bytes of one text, checked against its SHA-256; ``ConfigError`` when they have changed."""
+    try:
+        data = b"".join(chunks(str(text.path)))
+    except (NotTextError, OSError) as error:
+        raise _changed_error(text, words(error)) from error
+    if hashlib.sha256(data).hexdigest() != text.sha256:
+        raise _changed_error(text, "its bytes are not those that the run began with")
+    return data
+
+
+def _nothing_left(roots: Sequence[Root], skipped: Sequence[tuple[str, str]]) -> ConfigError:
+    given = ", ".join(root.given for root in roots)
+    shown = "; ".join(f"{path} ({reason})" for path, reason in skipped[:3])
+    more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    return ConfigError(
+        f"nothing to read in {given}",
+        why=f"left out: {shown}{more}" if shown else "no file is there, or no file matches the pattern",
+        hint="check the path and `exclude:`; a hidden file is taken only when it is given by its own path",
+    )
+
+
+def _changed_error(text: InputText, reason: str) -> ConfigError:
+    return ConfigError(
+        f"input {text.name!r} has changed: {reason}",
+        why=f"the run works on the bytes with SHA-256 {text.sha256[:12]}…, and nothing else can be checked",
+        hint=f"put {text.path} back as it was, or start a new run",
+    )

@@ -1,0 +1,112 @@
+"""Reads files as they lie on disk: size, hash, encoding faults, and why one is no text.
+
+Never follows a link that took a file's place, never blocks on a pipe, never holds more than a chunk.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from loop_runner.inputs.inside.kinds import why_binary
+from loop_runner.records import InputText
+
+_CHUNK = 1 << 20
+_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class NotTextError(Exception):
+    """Why a file cannot be an input; becomes a line in ``skipped`` or a ``ConfigError``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a text once it was read."""
+
+    size: int
+    sha256: str
+    replaced: int
+
+
+def measure(path: str) -> Facts:
+    """Size, hash and encoding faults of a file, read once in chunks."""
+    digest = hashlib.sha256()
+    size = replaced = 0
+    carry = b""
+    for chunk in chunks(path):
+        if not size and (why := why_binary(chunk)):
+            raise NotTextError(why)
+        size += len(chunk)
+        digest.update(chunk)
+        # Most text is ASCII, and asking for that costs a tenth of decoding it.
+        if carry or not chunk.isascii():
+            bad, carry = undecodable(carry + chunk, is_last=False)
+            replaced += bad
+    if not size:
+        raise NotTextError("empty")
+    return Facts(size, digest.hexdigest(), replaced + undecodable(carry, is_last=True)[0])
+
+
+def undecodable(data: bytes, *, is_last: bool) -> tuple[int, bytes]:
+    """How many bytes are not UTF-8, and the unfinished sequence at the end."""
+    try:
+        _, used = codecs.utf_8_decode(data, "strict", is_last)
+    except UnicodeDecodeError:
+        # "ignore" drops exactly what "replace" would replace, and needs no callback for each fault.
+        text, used = codecs.utf_8_decode(data, "ignore", is_last)
+        return used - len(text.encode()), data[used:]
+    return 0, data[used:]
+
+
+def open_file(path: str) -> int:
+    """A descriptor of the regular file ``path``. ``NotTextError``: it is none; ``OSError``: unreadable."""
+    # O_NONBLOCK and the check on the open descriptor: between two looks a path may turn into a pipe.
+    descriptor = os.open(path, _OPEN_FLAGS)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise NotTextError("not a regular file")
+
+
+def head(path: str, size: int) -> bytes:
+    """The first bytes of a file."""
+    descriptor = open_file(path)
+    try:
+        return os.read(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def chunks(path: str) -> Iterator[bytes]:
+    """The bytes of a file, piece by piece."""
+    descriptor = open_file(path)
+    try:
+        while chunk := os.read(descriptor, _CHUNK):
+            yield chunk
+    finally:
+        os.close(descriptor)
+
+
+def is_same(text: InputText) -> bool:
+    """Whether the bytes of ``text`` are those that were taken in."""
+    digest = hashlib.sha256()
+    try:
+        for chunk in chunks(str(text.path)):
+            digest.update(chunk)
+    except (NotTextError, OSError):
+        return False
+    return digest.hexdigest() == text.sha256
+
+
+def words(error: BaseException) -> str:
+    """What went wrong, for a person."""
+    if isinstance(error, OSError):
+        if error.errno == errno.ELOOP:
+            return "a link took its place while it was read"
+        return (error.strerror or str(error)).lower()
+    return str(error)

@@ -1,0 +1,109 @@
+"""Makes converted texts again for a run that goes on, where the cache has lost them, and checks each one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from loop_runner.errors import ConfigError
+from loop_runner.inputs import repository, urls
+from loop_runner.inputs.converting import Converter, Piece, Source
+from loop_runner.inputs.inside.kinds import SNIFF
+from loop_runner.inputs.reading import NotTextError, head, is_same
+from loop_runner.records import Inputs, InputText, Origin
+
+Stored = Callable[[str], bytes | None]  # a file of the run folder, by its path there
+
+
+def restore(inputs: Inputs, converter: Converter, cache: Path, stored: Stored) -> Inputs:
+    """``inputs`` with every converted or fetched text where it can be read.
+
+    A text whose original is gone, too, stays as it is, and counts as changed. Raises ``ConfigError`` when an
+    original is the same, and another version of a converter makes another text of it.
+    """
+    inputs = replace(inputs, texts=tuple(_refetched(text, cache, stored) for text in inputs.texts))
+    lost = [text for text in inputs.texts if _is_made(text) and not is_same(text)]
+    if not lost:
+        return inputs
+    sources = dict(_sources(lost, converter))
+    results = converter.convert(list(sources.values()))
+    made: dict[tuple[Path, str], Piece] = {}
+    for path, result in zip((path for path, _ in sources), results, strict=True):
+        for piece in result.pieces:
+            made[path, f"{result.commit}:{piece.member}" if result.commit else piece.member] = piece
+    texts = tuple(_made_again(text, made, converter) if text in lost else text for text in inputs.texts)
+    return replace(inputs, texts=texts)
+
+
+def _is_made(text: InputText) -> bool:
+    return text.origin is not None and text.origin.path != text.path
+
+
+def _refetched(text: InputText, cache: Path, stored: Stored) -> InputText:
+    """A text from the web, or the page that it was made of, out of the run folder."""
+    origin = text.origin
+    if origin is None or not origin.url:
+        return text
+    path = urls.fetched_folder(cache) / origin.path.name
+    if not path.is_file():
+        data = stored(f"{urls.FOLDER}/{origin.path.name}")
+        if data is not None:
+            urls.keep(path.parent, path.name, data)
+    placed = replace(origin, path=path)
+    return replace(text, origin=placed, path=path if text.path == origin.path else text.path)
+
+
+def _sources(lost: list[InputText], converter: Converter) -> Iterator[tuple[tuple[Path, str], Source]]:
+    """Every original once: (its path, its commit) → what is to be converted."""
+    origins = [text.origin for text in lost if text.origin is not None]
+    for (path, commit), members in _by_original(origins).items():
+        if commit:
+            told = repository.job(path, commit, exact=_blobs(members))
+            yield (path, commit), Source(path, path.name, "git", git=told)
+            continue
+        try:
+            kind = converter.kind_of(str(path), head(str(path), SNIFF))
+        except (NotTextError, OSError):
+            continue
+        if kind is not None:
+            yield (path, ""), Source(path, str(path), kind, is_named=True)
+
+
+def _by_original(origins: list[Origin]) -> Mapping[tuple[Path, str], list[str]]:
+    found: dict[tuple[Path, str], list[str]] = {}
+    for origin in origins:
+        commit, path = repository.shown_revision(origin.member)
+        is_git = len(commit) in (40, 64) and bool(path) and origin.path.is_dir()
+        found.setdefault((origin.path, commit if is_git else ""), []).append(
+            path if is_git else origin.member
+        )
+    return found
+
+
+def _blobs(members: list[str]) -> list[str]:
+    """The files that members lie in: a member may be inside an archive that is a file of the repository."""
+    return sorted(
+        {
+            "/".join(parts[:end])
+            for parts in (one.split("/") for one in members)
+            for end in range(1, len(parts) + 1)
+        }
+    )
+
+
+def _made_again(text: InputText, made: Mapping[tuple[Path, str], Piece], converter: Converter) -> InputText:
+    origin = text.origin
+    assert origin is not None
+    piece = made.get((origin.path, origin.member))
+    if piece is None:
+        return text
+    if piece.sha256 == text.sha256:
+        return replace(text, path=piece.path)
+    now = converter.made_by(piece.kind)
+    raise ConfigError(
+        f"input {text.name!r} cannot be made again: {origin.made_by} made it when the run began, and {now} "
+        "makes another text of the same file",
+        why="notes, variables and citations of earlier passes are about the old text, which no cache has",
+        hint=f"install {origin.made_by.replace(' ', '==')} again, or start a new run",
+    )

@@ -1,0 +1,162 @@
+"""Fetches a page within limits, and never from this machine's own network unless told to.
+
+The address that is checked is the address that is connected to, at every redirect. No proxy is used.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import re
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+_REDIRECTS = 5
+_CHUNK = 1 << 16
+_MOVED = (301, 302, 303, 307, 308)
+_SUFFIXES = {
+    "text/html": ".html",
+    "application/xhtml+xml": ".html",
+    "application/pdf": ".pdf",
+    "text/csv": ".csv",
+    "application/json": ".json",
+    "application/zip": ".zip",
+}
+
+
+class NotFetchedError(Exception):
+    """Why an address gave nothing, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What an address gave: bytes, the name that they get, and the ending that says what they are."""
+
+    name: str
+    data: bytes
+    ending: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    deadline: float
+    seconds: float
+    max_bytes: int
+    allows_private: bool
+
+
+def fetch(url: str, *, allows_private: bool, max_bytes: int, seconds: float) -> Page:
+    """The page at ``url``. Raises ``NotFetchedError`` and nothing else."""
+    terms = _Terms(time.monotonic() + seconds, seconds, max_bytes, allows_private)
+    try:
+        last, data, kind = _follow(url, terms)
+    except TimeoutError:
+        raise NotFetchedError("it took too long") from None
+    except OSError as error:
+        raise NotFetchedError((error.strerror or str(error)).lower()) from error
+    except (http.client.HTTPException, ValueError) as error:
+        raise NotFetchedError(str(error) or type(error).__name__) from error
+    name = _name(last)
+    ending = _SUFFIXES.get(kind, PurePosixPath(name).suffix[:10].lower())
+    return Page(name, data, re.sub(r"[^.a-z0-9]", "", ending))
+
+
+def _follow(url: str, terms: _Terms) -> tuple[SplitResult, bytes, str]:
+    for _ in range(_REDIRECTS + 1):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise NotFetchedError(f"{url[:200]} is no address of the web")
+        answer = _get(parts, terms)
+        if isinstance(answer, str):
+            url = urljoin(url, answer)
+            continue
+        return parts, *answer
+    raise NotFetchedError(f"it leads on more than {_REDIRECTS} times")
+
+
+def _get(parts: SplitResult, terms: _Terms) -> str | tuple[bytes, str]:
+    """Where it leads on to, or the bytes and their type."""
+    connection = _connect(parts, terms)
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request(
+            "GET",
+            target,
+            headers={"User-Agent": "loop-runner", "Accept-Encoding": "identity", "Connection": "close"},
+        )
+        response = connection.getresponse()
+        if response.status in _MOVED and (place := response.getheader("Location")):
+            return place
+        if response.status != http.client.OK:
+            raise NotFetchedError(f"the server answered {response.status} {response.reason[:100]}")
+        if response.getheader("Content-Encoding", "identity") != "identity":
+            raise NotFetchedError("the server packed its answer, which was not asked for")
+        kind = response.getheader("Content-Type", "").partition(";")[0].strip().lower()
+        return _body(response, connection, terms), kind
+    finally:
+        connection.close()
+
+
+def _body(response: http.client.HTTPResponse, connection: http.client.HTTPConnection, terms: _Terms) -> bytes:
+    data = bytearray()
+    while True:
+        left = terms.deadline - time.monotonic()
+        if left <= 0:
+            raise NotFetchedError(f"it took more than {terms.seconds:g} s")
+        if connection.sock is not None:
+            connection.sock.settimeout(left)
+        chunk = response.read1(_CHUNK)
+        if not chunk:
+            return bytes(data)
+        data += chunk
+        if len(data) > terms.max_bytes:
+            raise NotFetchedError(f"too large: more than {terms.max_bytes:,} bytes")
+
+
+def _connect(parts: SplitResult, terms: _Terms) -> http.client.HTTPConnection:
+    assert parts.hostname is not None
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    left = max(terms.deadline - time.monotonic(), 0.1)
+    address = _address(parts.hostname, port, allows_private=terms.allows_private)
+    plain = socket.create_connection((address, port), timeout=left)
+    connection = http.client.HTTPConnection(parts.hostname, port, timeout=left)
+    try:
+        if parts.scheme == "https":
+            connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname)
+        else:
+            connection.sock = plain
+    except BaseException:
+        plain.close()
+        raise
+    return connection
+
+
+def _address(host: str, port: int, *, allows_private: bool) -> str:
+    """The address to connect to: the first; refused when any is one of the machine's own network."""
+    found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    if not allows_private:
+        for each in found:
+            if not is_public(each):
+                raise NotFetchedError(
+                    f"{host} is {each}, an address of a private network "
+                    "(inputs: {private_addresses: true} allows it)"
+                )
+    return found[0]
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address can be anybody's, seen from here."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    found = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None) or found
+    return found.is_global and not found.is_multicast and not found.is_reserved
+
+
+def _name(parts: SplitResult) -> str:
+    """The input's name: host and path, without what a name cannot hold."""
+    path = "/".join(part for part in unquote(parts.path).split("/") if part not in ("", ".", ".."))
+    name = f"{parts.hostname}/{path}" if path else f"{parts.hostname}/index"
+    return "".join(char if char.isprintable() else "_" for char in name)[:300]
