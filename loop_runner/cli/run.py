@@ -199,6 +199,8 @@ def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[tuple[st
 
 def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:
     """An input given on the command line is relative to the current folder, not to the task file."""
+    if path.startswith(("http://", "https://")):
+        return {"url": path}
     return {"path": str(Path(path).absolute()), **({"exclude": list(exclude)} if exclude else {})}
 
 

@@ -24,7 +24,6 @@ from loop_runner.process import kill_group
 from loop_runner.records import SandboxTier
 
 _INSIDE = Path(__file__).parent / "inside"
-_MEMORY_BYTES = 2 << 30  # address space; what is really used is far less
 _START_S = 60.0
 _GRACE_S = 5.0  # the child ends what takes too long by itself, if it can
 _HEADER_BYTES = 8 << 20
@@ -132,8 +131,8 @@ class _Child:
             read_only=[path for path in (str(_INSIDE), *job["packages"], *shown) if os.path.lexists(path)],
             fds=fds,
             limits=Amounts(
-                memory_bytes=_MEMORY_BYTES,
-                total_memory_bytes=_MEMORY_BYTES,
+                memory_bytes=limits.memory_bytes,
+                total_memory_bytes=limits.memory_bytes,
                 processes=64,
                 open_files=256,
                 file_bytes=16 << 20,

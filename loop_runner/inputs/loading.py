@@ -27,6 +27,7 @@ from loop_runner.inputs.finding import (
     without_repeats,
 )
 from loop_runner.inputs.inside.kinds import SNIFF, TABLES, suffix_of
+from loop_runner.inputs.inside.sink import NO_TEXT
 from loop_runner.inputs.reading import Facts, NotTextError, chunks, head, is_same, measure, words
 from loop_runner.inputs.urls import Fetched
 from loop_runner.records import Inputs, InputText, Origin
@@ -178,7 +179,10 @@ def _taken(item: Found, intake: _Intake) -> Iterator[_Text]:
     where = f"{item.root.given}" if item.root.revision is not None else said(item.root, item.rel)
     if item.root.file is not None or item.root.url is not None:
         where = item.root.given
-    intake.skipped += [(f"{where}/{member}".rstrip("/"), why) for member, why in result.skipped]
+    inside = [(f"{where}/{member}".rstrip("/"), why) for member, why in result.skipped]
+    # One line about a document that gives nothing; where each member has its reason, those say it all.
+    is_said = bool(inside) and result.failure == NO_TEXT
+    intake.skipped += inside if is_said or not result.failure else []
     if result.failure:
         _fail(item, where, result, intake)
         return
@@ -190,7 +194,8 @@ def _taken(item: Found, intake: _Intake) -> Iterator[_Text]:
 def _fail(item: Found, where: str, result: Converted, intake: _Intake) -> None:
     """An error for what the user named; a line for what lay in a folder."""
     if item.root.file is None and item.root.url is None and item.root.revision is None:
-        intake.skipped.append((where, result.failure))
+        if not (result.skipped and result.failure == NO_TEXT):
+            intake.skipped.append((where, result.failure))
         return
     inside = "; ".join(f"{member} ({why})" for member, why in result.skipped[:3])
     raise unusable(item.root.given, result.failure + (f": {inside}" if inside else ""))

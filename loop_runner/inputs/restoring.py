@@ -29,11 +29,19 @@ def restore(inputs: Inputs, converter: Converter, cache: Path, stored: Stored) -
     sources = dict(_sources(lost, converter))
     results = converter.convert(list(sources.values()))
     made: dict[tuple[Path, str], Piece] = {}
+    originals: dict[Path, str] = {}
     for path, result in zip((path for path, _ in sources), results, strict=True):
         for piece in result.pieces:
+            originals[path] = result.sha256
             made[path, f"{result.commit}:{piece.member}" if result.commit else piece.member] = piece
-    texts = tuple(_made_again(text, made, converter) if text in lost else text for text in inputs.texts)
+    gone = {text.name for text in lost if text.origin and not _is_another(text.origin, originals)}
+    texts = tuple(_made_again(text, made, converter) if text.name in gone else text for text in inputs.texts)
     return replace(inputs, texts=texts)
+
+
+def _is_another(origin: Origin, originals: Mapping[Path, str]) -> bool:
+    """Whether the file at its place is not the one that the run began with."""
+    return bool(originals.get(origin.path)) and originals[origin.path] != origin.sha256
 
 
 def _is_made(text: InputText) -> bool:

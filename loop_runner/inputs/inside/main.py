@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from loop_runner.inputs.inside import archives, documents, kinds, mail, patterns, repository, tables
-from loop_runner.inputs.inside.sink import Limits, Refused, Sink, clean
+from loop_runner.inputs.inside.sink import NO_TEXT, Limits, Refused, Sink, clean
 
 
 class _TimeIsUpError(BaseException):
@@ -78,7 +78,7 @@ def _one(
         return f"broken: {type(error).__name__}: {_first_line(error)}"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return "" if sink.texts or told["kind"] == "about" else "it holds no text"
+    return "" if sink.texts or told["kind"] == "about" else NO_TEXT
 
 
 def _first_line(error: BaseException) -> str:

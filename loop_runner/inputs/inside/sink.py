@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
+NO_TEXT = "it holds no text"
 _MAX_LABEL_CHARS = 80
 _BREAKS = re.compile(r"\r\n?|\x0b|\x0c|\x85|\u2028|\u2029")
 
@@ -21,6 +22,7 @@ class Limits:
     """What one original may give and cost."""
 
     seconds: float = 60.0
+    memory_bytes: int = 2 << 30  # address space of the process that reads it; what is used is far less
     original_bytes: int = 512 << 20
     text_bytes: int = 64 << 20  # of one text
     total_bytes: int = 256 << 20  # of all texts of one original; also: unpacked from one archive
@@ -63,7 +65,7 @@ class Sink:
     ) -> None:
         """One text, UTF-8 as far as it goes; ``as_is``: it is the original, byte for byte."""
         if not data.strip():
-            raise Refused("it holds no text")
+            raise Refused(NO_TEXT)
         if len(data) > self._limits.text_bytes:
             raise Refused(f"too large: more than {_mb(self._limits.text_bytes)} of text")
         self._total += len(data)
