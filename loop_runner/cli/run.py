@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import click
 from loop_runner import config, inputs
 from loop_runner.cli import display, output
 from loop_runner.cli.folders import find_run, new_run_folder
+from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Outcome, RunStatus
 
 _EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
@@ -155,6 +156,9 @@ def finish(outcome: Outcome, folder: Path, flags: dict[str, Any], inputs_folder:
         with History(folder) as history:
             texts = inputs.from_json((history.read("inputs.json") or b"").decode())
             texts = texts if inputs_folder is None else inputs.found_in(texts, inputs_folder)
+            with suppress(LoopRunnerError):  # the run has ended: what cannot be read again is shown as such
+                cache = inputs.cache_dir(os.environ)
+                texts = inputs.restore(texts, inputs.Converter(cache), cache, history.read)
             story = [entry.subject for entry in history.commits(first_parent=True)]
         display.show_outcome(outcome, folder, texts, story)
     return _EXIT_CODES[outcome.status]

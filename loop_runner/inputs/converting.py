@@ -147,8 +147,8 @@ class Converter:
         _try_to_open(one, self.limits.original_bytes)
         if one.result is None:
             one.sha256 = _hash(one.fd)
-            how = f"{source.kind} {suffix_of(source.name)} {source.is_named}"
-            one.key = self._key(one.sha256, how)
+            # Not whether it was named: that decides about failures only, which are not kept.
+            one.key = self._key(one.sha256, f"{source.kind} {suffix_of(source.name)}")
             self._look_up(one)
         return one
 

@@ -8,7 +8,7 @@ import pytest
 
 from loop_runner import inputs
 from loop_runner.errors import ConfigError
-from loop_runner.records import Accepted, place_of
+from loop_runner.records import Accepted, Rejected, place_of
 from loop_runner.verify import Submission, build
 from tests.support import papers
 
@@ -66,8 +66,8 @@ def test_a_line_says_where_in_the_original_it_stands(loaded, name, quote, place,
     lines = text.path.read_text(encoding="utf-8").split("\n")
     number = next(at for at, line in enumerate(lines, 1) if quote in line)
     assert place_of(text.origin, number) == place
-    assert (text.origin.kind, text.origin.member) == (kind, member)
-    assert text.origin.path.name == name.split("/")[0]
+    assert (papers.origin(text).kind, papers.origin(text).member) == (kind, member)
+    assert papers.origin(text).path.name == name.split("/")[0]
 
 
 def test_tables_and_json_stay_as_they_are_and_are_described(loaded):
@@ -107,6 +107,7 @@ def test_a_quote_of_another_page_is_refused_with_its_own(loaded):
     (verifier,) = build([{"citations": {"min": 1}}], Path.cwd())
     answer = "> contract.pdf:page 1: The term is nine months"
     verdict = verifier.verify(Submission(answer, Path.cwd(), loaded, "", ()))
+    assert isinstance(verdict, Rejected)
     assert "it stands on none of the lines of page 1 of contract.pdf: 1 to 2" in verdict.evidence
     assert "the quote stands on contract.pdf:4 (page 2)" in verdict.evidence
 
@@ -114,8 +115,8 @@ def test_a_quote_of_another_page_is_refused_with_its_own(loaded):
 def test_an_empty_page_has_a_line_of_its_own(folder, converter):
     root = folder(files={"a.pdf": papers.pdf(["one", "", "three"])})
     (text,) = inputs.load([str(root)], root, converter=converter).texts
-    assert [label for _, label in text.origin.places] == ["page 1", "page 2", "page 3"]
-    assert len({line for line, _ in text.origin.places}) == 3
+    assert [label for _, label in papers.origin(text).places] == ["page 1", "page 2", "page 3"]
+    assert len({line for line, _ in papers.origin(text).places}) == 3
 
 
 def test_a_document_by_its_own_path_is_a_single_text(folder, converter):

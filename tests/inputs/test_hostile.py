@@ -167,7 +167,7 @@ CASES = {
         "broken: its XML defines entities",
     ),
     "laughs.epub": (lambda: papers.epub([("A", "x")], before=LAUGHS), "broken: its XML defines entities"),
-    "laughs.svg": (lambda: f"{LAUGHS}<svg>&a12;</svg>".encode(), ""),
+    "laughs.svg": (f"{LAUGHS}<svg>&a12;</svg>".encode, ""),
     "macros.docm": (lambda: papers.docx(["x"], more=MACROS), "binary: it holds macros"),
     "macros.docx": (lambda: papers.docx(["x"], more=MACROS), "binary: it holds macros"),
     "bomb.docx": (
@@ -220,7 +220,7 @@ def twice(package):
 
 @pytest.fixture(scope="module")
 def table():
-    rows = []
+    rows: list[tuple[str, float, str]] = []
     yield rows
     print()
     for name, seconds, said in rows:

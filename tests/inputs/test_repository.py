@@ -46,7 +46,7 @@ def test_a_revision_gives_its_own_bytes_with_commit_and_path(repository, convert
         "src.py": "print('old')\n",
     }
     commit = git(repository, "rev-parse", "v1")
-    pdf = found.texts[1].origin
+    pdf = papers.origin(found.texts[1])
     assert (pdf.path, pdf.kind, pdf.member) == (repository, "pdf", f"{commit}:docs/b.pdf")
     assert pdf.places == ((1, "page 1"), (2, "page 2"))
     assert not found.is_single

@@ -18,7 +18,17 @@ PAGES = {
 }
 
 
+class _Site(http.server.ThreadingHTTPServer):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.asked: list[str] = []
+        self.over = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Site
+
     def do_GET(self):
         self.server.asked.append(self.path)
         if self.path == "/loop":
@@ -52,11 +62,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def site():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.asked, server.over = [], threading.Event()
+    server = _Site(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    server.url = f"http://127.0.0.1:{server.server_port}"
     yield server
     server.over.set()
     server.shutdown()
@@ -73,9 +81,9 @@ def test_pages_become_texts_with_their_address(site, tmp_path, converter):
     specs = [{"url": f"{site.url}{path}"} for path in ("/moved", "/doc", "/page")]
     found = inputs.load(specs, tmp_path, converter=converter, fetch=fetch)
     assert [text.name for text in found.texts] == ["127.0.0.1/a.txt", "127.0.0.1/doc", "127.0.0.1/page"]
-    assert [text.origin.kind for text in found.texts] == ["text", "pdf", "html"]
-    assert found.texts[1].origin.places == ((1, "page 1"), (2, "page 2"))
-    assert found.texts[1].origin.url == f"{site.url}/doc"
+    assert [papers.origin(text).kind for text in found.texts] == ["text", "pdf", "html"]
+    assert papers.origin(found.texts[1]).places == ((1, "page 1"), (2, "page 2"))
+    assert papers.origin(found.texts[1]).url == f"{site.url}/doc"
     assert sorted(fetch.files.values()) == sorted(PAGES[path][1] for path in ("/a.txt", "/doc", "/page"))
 
 

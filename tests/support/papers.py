@@ -4,6 +4,8 @@ import io
 import zipfile
 from email.message import EmailMessage
 
+from loop_runner.records import Origin
+
 XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
@@ -164,3 +166,10 @@ def mbox(*messages):
     return b"".join(
         b"From ann@example.org Thu Jan  1 00:00:00 2026\n" + one.rstrip(b"\n") + b"\n\n" for one in messages
     )
+
+
+def origin(text) -> Origin:
+    """Where a text comes from; it must come from something."""
+    assert text.origin is not None
+    found: Origin = text.origin
+    return found
