@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loop_runner import scratch
 from loop_runner.errors import EnvironmentFault
 from loop_runner.inputs.inside.sink import Limits
 from loop_runner.process import kill_group
@@ -77,8 +78,8 @@ def frames_of(
     }
     finished: list[tuple[Frame, ...]] = []
     kept: list[Frame] | None = None
-    with tempfile.TemporaryDirectory(prefix="loop-runner-inputs-", ignore_cleanup_errors=True) as folder:
-        child = _Child(job, fds, [*shown, *_folders_of(loaders)], Path(folder), tier, limits)
+    with scratch.make("inputs") as folder:
+        child = _Child(job, fds, [*shown, *_folders_of(loaders)], folder, tier, limits)
         try:
             for frame in child.frames():
                 if frame.kind == "begin":
