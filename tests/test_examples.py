@@ -136,9 +136,28 @@ def test_a_wrong_answer_to_one_of_the_questions_is_named(made, answers):
 
 
 @pytest.mark.slow
-def test_a_run_does_not_end_with_an_event_left_out(made, answers, tmp_path):
-    shutil.copytree(made / "timeline", tmp_path / "timeline")
-    without = parts(answers("timeline"))[3]
-    (tmp_path / "timeline" / "short.yaml").write_text(yaml.safe_dump({"root": [ready(without)]}))
-    data = run(tmp_path / "timeline", "script:short.yaml", "--passes", "1")
+def test_each_of_the_contracts_conflicts_is_missed_when_it_is_left_out(made, answers):
+    sections = answers("legal").split("\n\n")
+    assert len(sections) == 11
+    assert all("> contract.pdf:page " in section for section in sections)
+    for at in range(len(sections)):
+        said = gate(made / "legal", "\n\n".join(sections[:at] + sections[at + 1 :]))
+        assert said.startswith("10 of 11 conflicts are there with page and quotes; 1 missing")
+
+
+@pytest.mark.slow
+def test_a_clause_that_is_no_conflict_and_a_wrong_page_are_refused(made, answers):
+    answer = answers("legal")
+    same = "> contract.pdf:page 9: x\n> agreement-07.txt:1: FLEET LEASE AGREEMENT No. 7"
+    assert "no conflict" in gate(made / "legal", f"{answer}\n\n## title, agreement 7\n{same}")
+    assert "10 of 11" in gate(made / "legal", answer.replace("pdf:page 14:", "pdf:page 15:"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "left_out"), [("timeline", 3), ("legal", 0)])
+def test_a_run_does_not_end_with_a_part_left_out(made, answers, tmp_path, name, left_out):
+    shutil.copytree(made / name, tmp_path / name)
+    without = parts(answers(name))[left_out]
+    (tmp_path / name / "short.yaml").write_text(yaml.safe_dump({"root": [ready(without)]}))
+    data = run(tmp_path / name, "script:short.yaml", "--passes", "1")
     assert data["status"] == "unverified"

@@ -1,0 +1,26 @@
+"""A type's own prompts with the real local model: records out of a few documents.
+
+It fails, and does not skip, when the model is fetched and does not answer: see ``test_stdlib.py``.
+"""
+
+import json
+
+import pytest
+
+from tests.support.commands import loop_runner
+
+
+@pytest.mark.real_model
+@pytest.mark.timeout(1800)
+def test_the_local_model_fills_records_that_fit_the_schema(tmp_path):
+    folder = tmp_path / "receipts"
+    loop_runner("init", "extract", folder, cwd=tmp_path)
+    ran = loop_runner(
+        *("run", folder / "task.yaml", "--model", "local:coder", "--passes", "3", "--json", "--verbose"),
+        cwd=tmp_path,
+        timeout_s=1700,
+    )
+    print(ran.stderr)
+    assert ran.returncode == 0, ran.stderr
+    totals = {one["file"]: one["total"] for one in json.loads(json.loads(ran.stdout)["answer"])}
+    assert totals == {"r1.txt": 6.3, "r2.txt": 7.5, "r3.txt": 5.0}
