@@ -53,6 +53,9 @@ _SHARED = {
         "--json", "as_json", is_flag=True, help="End with one JSON object on standard output."
     ),
     "quiet": click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
+    "report": click.option(
+        "--report", "reports", multiple=True, metavar="NAME[=TEXT]", help="Tell an installed reporter, too."
+    ),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
     ),
@@ -62,7 +65,9 @@ _SHARED = {
 @click.command()
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
-@options("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "json", "quiet", "verbose")
+@options(
+    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+)
 def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
     """Run a task file until its verifiers accept the answer.
 
@@ -84,7 +89,9 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
     default=True,
     help="Ask that the short answer itself stands in a quoted line (default), or only that the quotes exist.",
 )
-@options("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "json", "quiet", "verbose")
+@options(
+    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+)
 def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Ask a question about files, without a task file.
 
@@ -117,7 +124,7 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     help="Where the inputs lie now, for a run that came from another machine.",
 )
 @click.option("--repin", is_flag=True, help="Take the verifiers' programs as they are now.")
-@options("passes", "turns", "set", "json", "quiet", "verbose")
+@options("passes", "turns", "set", "report", "json", "quiet", "verbose")
 def resume(
     run_name: str, inputs_folder: Path | None, repin: bool, settings: tuple[str, ...], **flags: Any
 ) -> int:
@@ -167,8 +174,9 @@ def finish(outcome: Outcome, folder: Path, flags: dict[str, Any], inputs_folder:
 @contextmanager
 def interruptible(flags: dict[str, Any]) -> Iterator[Any]:
     """What a run is given from outside; a first Ctrl-C (or SIGTERM) asks it to stop, a second kills it."""
-    from loop_runner import runs
+    from loop_runner import reporters, runs
 
+    told = tuple(reporters.load(asked, output.note) for asked in flags.get("reports", ()))
     is_asked = False
 
     def on_signal(_number: int, _frame: object) -> None:
@@ -179,10 +187,12 @@ def interruptible(flags: dict[str, Any]) -> Iterator[Any]:
         os.write(2, b"\nstopping after this turn is committed; once more to stop at once\n")
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    listeners = () if flags["quiet"] else (display.Progress(is_verbose=flags["verbose"]),)
+    shown = () if flags["quiet"] else (display.Progress(is_verbose=flags["verbose"]),)
     try:
-        yield runs.Surroundings(os.environ, listeners, lambda: is_asked)
+        yield runs.Surroundings(os.environ, (*shown, *told), lambda: is_asked)
     finally:
+        for reporter in told:
+            reporter.close()
         for number, handler in previous.items():
             signal.signal(number, handler)
         sys.stderr.flush()

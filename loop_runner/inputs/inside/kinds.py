@@ -93,9 +93,10 @@ def kind_of(name: str, head: bytes, added: frozenset[str] = frozenset()) -> str 
         return "tar"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
-    if suffix in added and head:
-        return "added"
-    return _BY_NAME.get(suffix) if head else None
+    if not head:
+        return None
+    is_ours = suffix in _BY_NAME or suffix in TABLES
+    return "added" if suffix in added and not is_ours else _BY_NAME.get(suffix)
 
 
 def why_binary(head: bytes) -> str:
