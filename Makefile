@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions test test-model test-sandbox test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
+.PHONY: help setup demo questions audit-proof test test-model test-sandbox test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -30,6 +30,10 @@ demo: setup  ## fetch the local model (1.1 GB, once) and answer a question over 
 questions: setup  ## ten questions over the same sources, as a table
 	$(BIN)/loop-runner models fetch coder
 	$(BIN)/python examples/stdlib-questions/ask_all.py
+
+audit-proof: setup  ## audit Python's own sources, by script and by the local model (60 places); precision and recall
+	$(BIN)/loop-runner models fetch coder
+	$(BIN)/python -m tests.audit_proof
 
 test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-clients and test-crash
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)

@@ -170,13 +170,13 @@ def sample(names: dict[str, Path], places: dict[str, int], key: Sequence[Unit]) 
     return sorted(chosen)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Audit, measure, print; 1 when the script's judgement is worse than documented."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judge", choices=["script", "local", "both"], default="both")
     parser.add_argument("--only", default="", help="packages and modules, with commas")
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     names = sources([each for each in options.only.split(",") if each])
     key = [unit for name, path in names.items() for unit in key_of(path, name)]
     with tempfile.TemporaryDirectory() as scratch:
@@ -194,7 +194,7 @@ def judge_all(names: dict[str, Path], key: list[Unit], folder: Path, judge: str)
         show("script", report, rows, seconds)
         code = int(any(_below(rows, *SCRIPT_MUST)))
     if judge in ("local", "both"):
-        chosen = sample(names, _places(names), key)
+        chosen = sample(names, places(names), key)
         copies = folder / "sample"
         for name in chosen:
             (copies / name).parent.mkdir(parents=True, exist_ok=True)
@@ -209,7 +209,7 @@ def _below(rows: list[tuple[str, int, int, int, int]], precision: float, recall:
         yield right < precision * (right + wrong) or right < recall * (right + missed)
 
 
-def _places(names: dict[str, Path]) -> dict[str, int]:
+def places(names: dict[str, Path]) -> dict[str, int]:
     """How many places of each file the pre-filters leave."""
     rules = [{"regex": rule.regex, "ast": rule.ast} for rule in read_rules(RULES)]
     texts = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in names.items()}

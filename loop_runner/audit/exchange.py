@@ -82,9 +82,7 @@ def _sarif_result(each: Finding, numbers: dict[str, int]) -> dict[str, Any]:
         "baselineState": _BASELINE[each.state],
     }
     if each.state == "suppressed":
-        result["suppressions"] = [
-            {"kind": "inSource", "status": "accepted", "justification": markup.plain(each.excuse)}
-        ]
+        result["suppressions"] = [{"kind": "inSource", "justification": markup.plain(each.excuse)}]
     return result
 
 

@@ -73,7 +73,7 @@ def make(
     folder = dict(overrides).get("prompts", prompts.FOLDER)
     templates = prompts.of_task("audit", None if folder == "none" else base_dir / str(folder))
     chosen = [text for text in texts.texts if any(rule.is_about(text.name) for rule in rules)]
-    body = {
+    body: dict[str, Any] = {
         "format": _FORMAT,
         "model": model,
         "context_lines": depth.context_lines,
@@ -81,7 +81,9 @@ def make(
         "batch": depth.batch,
         "rules": [_planned(rule, replace(texts, texts=tuple(chosen)), templates) for rule in rules],
     }
-    about = [body, [(text.name, text.sha256) for text in chosen]]
+    # What ripgrep left out is not part of it: with and without, the same is judged.
+    asked = [{**each, "files": rule.files} for each, rule in zip(body["rules"], rules, strict=True)]
+    about = [{**body, "rules": asked}, [(text.name, text.sha256) for text in chosen]]
     key = hashlib.sha256(_encoded(about)).hexdigest()[:12]
     settings: list[tuple[str, Any]] = [
         ("name", f"{_NAME}-{key}"),
@@ -107,8 +109,7 @@ def _planned(rule: Rule, texts: Inputs, templates: Templates) -> dict[str, Any]:
         numbers = numbers if found is None else [numbers[each] for each in sorted(found)]
     question = templates.render(
         "audit_question",
-        title=rule.title,
-        description=rule.description,
+        rule=rule,
         file="\0",
         passage="\0",
         is_whole=not (rule.regex or rule.ast),

@@ -20,11 +20,12 @@ _TIMEOUT_S = 120.0
 _MAX_ARGV_BYTES = 100_000
 _MAX_OUTPUT_BYTES = 4_000_000
 _NO_MATCH = 1
-# What Python and Rust read alike, character by character; classes hold no sets of sets.
+# What Python and Rust read alike: atoms, each with at most one mark of how often; no sets in classes.
 _ALIKE = re.compile(
-    r"(?:\(\?i\))?(?:\\[bsdwSDW.()\[\]{}*+?|^$\\/]|\(\?:"
-    r"|\[\^?(?:\\[sdw.\]\\]|[\w ,;:!=<>@%#\"'/.+*?(){}$-])+\]"
-    r"|\{\d+(?:,\d*)?\}|[*+?]\??|[\w ,;:!=<>@%#\"'/`.^$|)-]|\((?!\?))+"
+    r"(?:\(\?i\))?"
+    r"(?:(?:\\[bsdwSDW.()\[\]{}*+?|^$\\/]|\(\?:|\((?!\?)|[\w ,;:!=<>@%#\"'/`.^$|)-]"
+    r"|\[\^?(?:\\[sdw.\]\\]|[\w ,;:!=<>@%#\"'/.+*?(){}$-])+\])"
+    r"(?:[*+?]\??|\{\d+(?:,\d*)?\}\??)?)+"
 )
 
 

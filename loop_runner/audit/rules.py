@@ -17,7 +17,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.kernel import candidates
 from loop_runner.verify.findings import SEVERITIES
 
-_KEYS = ("id", "title", "description", "severity", "files", "regex", "ast")
+_KEYS = ("id", "title", "description", "wrong", "right", "severity", "files", "regex", "ast")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _WHY = "what a rule means decides what is reported; a guess would be worse than none"
 
@@ -33,6 +33,8 @@ class Rule:
     files: tuple[str, ...] = ()  # patterns of names; none: every file
     regex: str = ""
     ast: Mapping[str, Any] = field(default_factory=dict)  # as ``kernel/candidates.py`` takes it
+    wrong: tuple[str, ...] = ()  # examples, shown to the model
+    right: tuple[str, ...] = ()
 
     def is_about(self, name: str) -> bool:
         """Whether the file called ``name`` is one that the rule is about."""
@@ -105,6 +107,7 @@ def _rule(item: object, where: str) -> Rule:
         _files(where, item.get("files", [])),
         _regex(where, item["regex"]) if "regex" in item else "",
         _ast(where, item["ast"]) if "ast" in item else {},
+        *(_examples(where, key, item.get(key, [])) for key in ("wrong", "right")),
     )
 
 
@@ -112,6 +115,11 @@ def _text(where: str, key: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise _bad(where, key, value, "a text that is not empty")
     return value
+
+
+def _examples(where: str, key: str, value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    return tuple(_text(where, key, each).strip() for each in items)
 
 
 def _files(where: str, value: object) -> tuple[str, ...]:

@@ -1,0 +1,177 @@
+"""What ships for CI, without its services: each file fits its published schema, and its shell really runs."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.audit.conftest import SHOP
+from tests.support.commands import clean_environment
+from tests.support.documents import ROOT
+from tests.support.git import git
+
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
+GITLAB = yaml.safe_load((ROOT / "templates" / "audit.gitlab-ci.yml").read_text())
+STEPS = ACTION["runs"]["steps"]
+(AUDIT,) = (step for step in STEPS if step.get("id") == "audit")
+
+
+def schema(name):
+    """A schema of SchemaStore's, as check-jsonschema carries it; the package itself is not imported."""
+    spec = importlib.util.find_spec("check_jsonschema")
+    if spec is None:
+        pytest.skip("check-jsonschema comes with the extra [dev]")
+    assert spec.submodule_search_locations
+    folder = spec.submodule_search_locations[0]
+    return json.loads((Path(folder) / "builtin_schemas" / "vendor" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize(("name", "data"), [("github-actions", ACTION), ("gitlab-ci", GITLAB)])
+def test_the_files_fit_the_published_schemas(name, data):
+    jsonschema.validators.validator_for(schema(name))(schema(name)).validate(data)
+
+
+def test_no_text_of_a_workflow_becomes_part_of_a_script():
+    for step in STEPS:
+        assert "${{" not in step.get("run", "")
+
+
+def test_every_input_is_used_and_every_one_used_is_there():
+    used = set(re.findall(r"inputs\.([a-z-]+)", yaml.safe_dump([ACTION["runs"], ACTION["outputs"]])))
+    assert used == set(ACTION["inputs"])
+
+
+def test_the_cache_is_kept_whatever_happens():
+    restore, save = (
+        next(step for step in STEPS if step.get("uses", "").startswith(f"actions/cache/{which}"))
+        for which in ("restore", "save")
+    )
+    assert save["if"] == "always()"
+    assert restore["with"]["path"] == save["with"]["path"] == "${{ inputs.runs }}"
+    assert restore["with"]["key"] == save["with"]["key"]
+
+
+@pytest.fixture
+def runner(project, tmp_path):
+    """Runs a script of a CI system as it would, with this checkout in the place of an installed one."""
+    folder = tmp_path / "runner" / "loop-runner" / "bin"
+    folder.mkdir(parents=True)
+    command = folder / "loop-runner"
+    command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m loop_runner "$@"\n')
+    command.chmod(0o755)
+
+    def run(script, variables, shell=("bash", "--noprofile", "--norc", "-e", "-o", "pipefail")):
+        files = {name: tmp_path / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        for path in files.values():
+            path.touch()
+        env = {
+            **{key: value for key, value in clean_environment().items() if not key.startswith("GITHUB_")},
+            **{name: str(path) for name, path in files.items()},
+            "RUNNER_TEMP": str(tmp_path / "runner"),
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            **variables,
+        }
+        place = tmp_path / "step.sh"
+        place.write_text(script)
+        return subprocess.run(
+            [*shell, place],
+            cwd=project.folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    return run
+
+
+def action_variables(**inputs):
+    """The step's ``env`` with inputs filled in, as GitHub does it."""
+    values = {name: str(each.get("default", "")) for name, each in ACTION["inputs"].items()} | inputs
+    return {
+        key: re.sub(r"\$\{\{ inputs\.([a-z-]+) \}\}", lambda match: values[match[1]], text)
+        for key, text in AUDIT["env"].items()
+    }
+
+
+INPUTS = {"rules": "rules.yaml", "model": "script:script.yaml", "arguments": "--quiet"}
+
+
+def test_the_action_annotates_reports_and_says_how_it_ended(project, runner, tmp_path):
+    ended = runner(AUDIT["run"], action_variables(**INPUTS, paths="src"))
+    assert ended.returncode == 1, ended.stderr
+    assert "::error file=src/shop.py,line=9" in ended.stdout
+    assert (tmp_path / "GITHUB_OUTPUT").read_text() == "exit-code=1\n"
+    assert "# Audit" in (tmp_path / "GITHUB_STEP_SUMMARY").read_text()
+    assert json.loads((project.folder / "loop-runner-audit.sarif").read_text())["version"] == "2.1.0"
+
+
+def test_an_input_that_looks_like_shell_stays_an_argument(project, runner):
+    ended = runner(
+        AUDIT["run"], action_variables(**{**INPUTS, "paths": "$(touch${IFS}owned) `id` --rules=x"})
+    )
+    assert ended.returncode == 2
+    assert not (project.folder / "owned").exists()
+
+
+def test_the_action_keeps_the_newest_run_folders(project, runner):
+    for number in range(4):
+        project.write("src/shop.py", SHOP + f"\n\nlast = {number}\n")
+        runner(AUDIT["run"], action_variables(**INPUTS, paths="src", keep="2", **{"fail-on": "never"}))
+    kept = list((project.folder / ".loop-runner-audits").iterdir())
+    assert len(kept) == 2
+
+
+def test_the_gitlab_job_writes_both_reports(project, runner):
+    job = GITLAB["loop-runner-audit"]
+    given = {"AUDIT_PATHS": "src", "AUDIT_MODEL": "script:script.yaml", "AUDIT_CHANGED_SINCE": ""}
+    ended = runner("\n".join(job["script"]), {**job["variables"], **given}, shell=("sh", "-e"))
+    assert ended.returncode == 1, ended.stderr
+    entries = json.loads((project.folder / job["artifacts"]["reports"]["codequality"]).read_text())
+    assert len(entries) == 2
+    assert "testsuites" in (project.folder / job["artifacts"]["reports"]["junit"]).read_text()
+    assert job["variables"]["AUDIT_RUNS"].rstrip("/") == job["cache"]["paths"][0].rstrip("/")
+
+
+# ── pre-commit ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def pre_commit(*args, cwd, home):
+    pytest.importorskip("pre_commit", reason="it comes with the extra [dev]")
+    env = {**clean_environment({"PRE_COMMIT_HOME": str(home)}), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pre_commit", *map(str, args)]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_pre_commit_takes_the_manifest(tmp_path):
+    ended = pre_commit(
+        "validate-manifest", ROOT / ".pre-commit-hooks.yaml", cwd=tmp_path, home=tmp_path / "home"
+    )
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_pre_commit_runs_the_hook_on_what_is_staged(project, tmp_path):
+    # As the manifest has it, but with this checkout in the place of an installed one: nothing is fetched.
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    entry = hook["entry"].replace("loop-runner", f"{sys.executable} -m loop_runner", 1)
+    args = [*hook["args"], "--model", "script:script.yaml", "--quiet"]
+    local = {**hook, "language": "system", "entry": entry, "args": args, "files": "^src/"}
+    project.write(".pre-commit-config.yaml", yaml.safe_dump({"repos": [{"repo": "local", "hooks": [local]}]}))
+    project.write("src/fine.py", "x = 1\n")
+    git(project.folder, "init", "-q")
+    git(project.folder, "add", ".pre-commit-config.yaml", "src/fine.py")
+    clean = pre_commit("run", cwd=project.folder, home=tmp_path / "home")
+    assert clean.returncode == 0, clean.stdout
+    git(project.folder, "add", "src/shop.py")
+    failed = pre_commit("run", cwd=project.folder, home=tmp_path / "home")
+    assert failed.returncode == 1
+    assert "src/shop.py" in failed.stdout
+    assert "bare-except" in failed.stdout

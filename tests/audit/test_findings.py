@@ -1,0 +1,114 @@
+"""Fingerprints, and the gate of an audit: what it accepts, and each thing that it rejects."""
+
+import json
+
+import pytest
+
+from loop_runner.audit import findings
+from loop_runner.errors import VerifierError
+from loop_runner.inputs import load
+from loop_runner.records import Accepted, Broken, Rejected
+from loop_runner.verify import Submission, build
+
+TEXT = "try:\n    go()\nexcept:\n    pass\n\ntry:\n    stop()\nexcept:\n    pass\n"
+ONE = {"rule": "bare", "severity": "error", "file": "a.py", "line": 3, "quote": "except:", "reason": "bare"}
+
+
+def report(*found, **changes):
+    body = {"format": 1, "files": 1, "candidates": 2, "judged": 2, "dropped": 0, "first_dropped": []}
+    return json.dumps({**body, "findings": list(found), "unjudged": [], "not_searched": [], **changes})
+
+
+@pytest.fixture
+def verify(tmp_path):
+    (tmp_path / "a.py").write_text(TEXT)
+    texts = load(["."], tmp_path)
+    (gate,) = build([{"findings": {"rules": {"bare": "error"}}}], tmp_path)
+    return lambda answer: gate.verify(Submission(answer, tmp_path, texts))
+
+
+def fingerprints(text, tmp_path, lines):
+    (tmp_path / "a.py").write_text(text)
+    answer = report(*({**ONE, "line": line} for line in lines))
+    return [each.fingerprint for each in findings.read(answer, load(["."], tmp_path)).findings]
+
+
+def test_a_fingerprint_survives_moved_and_indented_lines(tmp_path):
+    before = fingerprints(TEXT, tmp_path, [3, 8])
+    moved = "import os\n\n\nif os:\n" + "".join(f"    {line}\n" for line in TEXT.splitlines())
+    assert fingerprints(moved, tmp_path, [7, 12]) == before
+    assert len(set(before)) == 2
+
+
+def test_a_fingerprint_changes_with_the_line_and_the_rule():
+    of = findings.fingerprint
+    assert (
+        len(
+            {
+                of("r", "f", "x", 0),
+                of("s", "f", "x", 0),
+                of("r", "g", "x", 0),
+                of("r", "f", "y", 0),
+                of("r", "f", "x", 1),
+            }
+        )
+        == 5
+    )
+
+
+def test_a_quote_of_another_length_has_the_same_fingerprint(tmp_path):
+    (tmp_path / "a.py").write_text(TEXT)
+    texts = load(["."], tmp_path)
+    prints = {
+        findings.read(report({**ONE, "quote": quote}), texts).findings[0].fingerprint
+        for quote in ("except:", "exc")
+    }
+    assert len(prints) == 1
+
+
+def test_a_report_whose_findings_stand_is_accepted(verify):
+    assert isinstance(verify(report(ONE, {**ONE, "line": 8})), Accepted)
+    assert isinstance(verify(report()), Accepted)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"line": 2}, "does not stand"),
+        ({"line": 99}, "does not stand"),
+        ({"line": -1}, "does not stand"),
+        ({"quote": ""}, "does not stand"),
+        ({"quote": ":"}, "does not stand"),
+        ({"file": "b.py"}, "no input"),
+        ({"rule": "other"}, "no such rule"),
+        ({"severity": "note"}, "severity"),
+    ],
+)
+def test_a_finding_that_does_not_stand_is_rejected(verify, change, said):
+    verdict = verify(report({**ONE, **change}))
+    assert isinstance(verdict, Rejected)
+    assert said in verdict.evidence
+
+
+def test_the_same_finding_twice_and_a_place_unjudged_are_rejected(verify):
+    assert "twice" in verify(report(ONE, ONE)).evidence
+    left = verify(report(ONE, unjudged=[{"rule": "bare", "file": "a.py", "line": 8, "why": "no reply"}]))
+    assert isinstance(left, Rejected)
+    assert "1 places were not judged" in left.reason
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "no JSON", "[]", '{"format": 2}', report(1), report({**ONE, "line": True}), "[" * 9999]
+)
+def test_what_is_no_report_is_rejected(verify, answer):
+    assert isinstance(verify(answer), Rejected)
+
+
+def test_a_changed_input_breaks_the_gate(verify, tmp_path):
+    (tmp_path / "a.py").write_text(TEXT + "# later\n")
+    assert isinstance(verify(report(ONE)), Broken)
+
+
+def test_rules_without_severities_are_refused(tmp_path):
+    with pytest.raises(VerifierError, match="rules"):
+        build([{"findings": {"rules": {"bare": "fatal"}}}], tmp_path)

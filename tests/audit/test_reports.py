@@ -1,0 +1,337 @@
+"""The reports: other tools read theirs here, and nothing that a model wrote gets out of its place."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import pytest
+import yaml
+
+from loop_runner.audit import exchange, markup, reports
+from loop_runner.audit.findings import Finding, Report
+from loop_runner.audit.reports import About
+from loop_runner.audit.rules import Rule
+from tests.audit.conftest import SUB, wrong
+
+HOSTILE = (
+    "line\r\n::error::owned\x1b[31m </failure>]]><img src=x onerror=alert(1)> [a](http://evil) @everyone "
+    "`code` | ##[add-mask]x %0A::stop \u202e www.evil.example \x00\ud800 #12"
+)
+RULES = (
+    Rule("bare-except", "No bare except", "Say what.", "error"),
+    Rule("odd:rule", "Odd, 100% odd", "-", "note"),
+)
+ABOUT = About(RULES, "1.0", run="runs/audit-1", model="script:x")
+
+
+def finding(**changes):
+    base = {"rule": "bare-except", "severity": "error", "file": "src/a b.py", "line": 3, "column": 5}
+    return Finding(
+        **{**base, "quote": "except:", "reason": "It is bare.", "fingerprint": "f" * 64, **changes}
+    )
+
+
+MIXED = Report(
+    (
+        finding(),
+        finding(line=9, state="suppressed", excuse="a watchdog", fingerprint="a" * 64),
+        finding(line=12, state="known", fingerprint="b" * 64),
+        finding(
+            rule="odd:rule",
+            severity="note",
+            quote=HOSTILE.split("\r", maxsplit=1)[0],
+            reason=HOSTILE,
+            fingerprint="c" * 64,
+        ),
+    ),
+    files=2,
+    candidates=5,
+    judged=4,
+    dropped=1,
+    unjudged=({"rule": "odd:rule", "file": "src/c.py", "line": 1, "why": HOSTILE},),
+    not_searched=({"file": "src/d.py", "why": "no Python"},),
+    is_complete=False,
+)
+
+# The part of SARIF 2.1.0 that is used here, written down from the specification: nothing beside it is
+# allowed, so that a key that SARIF does not have cannot slip in.
+_TEXT = {
+    "type": "object",
+    "required": ["text"],
+    "properties": {"text": {"type": "string"}},
+    "additionalProperties": False,
+}
+_ARTIFACT = {
+    "type": "object",
+    "required": ["uri"],
+    "properties": {"uri": {"type": "string", "pattern": "^[^ \\\\]+$"}, "uriBaseId": {"type": "string"}},
+    "additionalProperties": False,
+}
+_REGION = {
+    "type": "object",
+    "required": ["startLine"],
+    "properties": {
+        **{name: {"type": "integer", "minimum": 1} for name in ("startLine", "startColumn", "endColumn")},
+        "snippet": _TEXT,
+    },
+    "additionalProperties": False,
+}
+_LOCATION = {
+    "type": "object",
+    "properties": {
+        "physicalLocation": {
+            "type": "object",
+            "properties": {"artifactLocation": _ARTIFACT, "region": _REGION},
+            "additionalProperties": False,
+        }
+    },
+    "additionalProperties": False,
+}
+_LEVEL = {"enum": ["none", "note", "warning", "error"]}
+SARIF = {
+    "type": "object",
+    "required": ["version", "runs"],
+    "additionalProperties": False,
+    "properties": {
+        "$schema": {"type": "string"},
+        "version": {"const": "2.1.0"},
+        "runs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["tool"],
+                "additionalProperties": False,
+                "properties": {
+                    "tool": {
+                        "type": "object",
+                        "required": ["driver"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "driver": {
+                                "type": "object",
+                                "required": ["name"],
+                                "additionalProperties": False,
+                                "properties": {
+                                    "name": {"type": "string"},
+                                    "version": {"type": "string"},
+                                    "rules": {
+                                        "type": "array",
+                                        "uniqueItems": True,
+                                        "items": {
+                                            "type": "object",
+                                            "required": ["id"],
+                                            "additionalProperties": False,
+                                            "properties": {
+                                                "id": {"type": "string"},
+                                                "shortDescription": _TEXT,
+                                                "fullDescription": _TEXT,
+                                                "defaultConfiguration": {
+                                                    "type": "object",
+                                                    "properties": {"level": _LEVEL},
+                                                    "additionalProperties": False,
+                                                },
+                                            },
+                                        },
+                                    },
+                                },
+                            }
+                        },
+                    },
+                    "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
+                    "invocations": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["executionSuccessful"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "executionSuccessful": {"type": "boolean"},
+                                "toolExecutionNotifications": {
+                                    "type": "array",
+                                    "items": {
+                                        "type": "object",
+                                        "required": ["message"],
+                                        "additionalProperties": False,
+                                        "properties": {
+                                            "level": _LEVEL,
+                                            "message": _TEXT,
+                                            "locations": {"type": "array", "items": _LOCATION},
+                                        },
+                                    },
+                                },
+                            },
+                        },
+                    },
+                    "results": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["message"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "ruleId": {"type": "string"},
+                                "ruleIndex": {"type": "integer", "minimum": -1},
+                                "level": _LEVEL,
+                                "message": _TEXT,
+                                "locations": {"type": "array", "items": _LOCATION},
+                                "partialFingerprints": {
+                                    "type": "object",
+                                    "additionalProperties": {"type": "string"},
+                                },
+                                "baselineState": {"enum": ["new", "unchanged", "updated", "absent"]},
+                                "suppressions": {
+                                    "type": "array",
+                                    "items": {
+                                        "type": "object",
+                                        "required": ["kind"],
+                                        "additionalProperties": False,
+                                        "properties": {
+                                            "kind": {"enum": ["inSource", "external"]},
+                                            "justification": {"type": "string"},
+                                        },
+                                    },
+                                },
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+# ── SARIF ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_sarif_fits_the_part_of_its_schema_that_is_used():
+    log = json.loads(exchange.sarif(MIXED, ABOUT))
+    jsonschema.Draft202012Validator(SARIF).validate(log)
+    (run,) = log["runs"]
+    assert [each["level"] for each in run["results"]] == ["error", "error", "error", "note"]
+    assert [each["baselineState"] for each in run["results"]] == ["new", "new", "unchanged", "new"]
+    assert run["results"][1]["suppressions"][0]["justification"] == "a watchdog"
+    assert run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "src/a%20b.py"
+    assert not run["invocations"][0]["executionSuccessful"]
+
+
+def test_sarif_fits_the_classes_that_are_made_of_the_official_schema():
+    model = pytest.importorskip("pydantic_sarif.model", reason="it comes with the extra [dev]")
+    whole = model.StaticAnalysisResultsFormatSarifVersion210JsonSchema
+    whole.model_validate_json(exchange.sarif(MIXED, ABOUT))
+    broken = json.loads(exchange.sarif(MIXED, ABOUT))
+    broken["runs"][0]["results"][0]["level"] = "fatal"
+    with pytest.raises(ValueError, match="level"):
+        whole.model_validate(broken)
+
+
+def test_sarif_tools_reads_the_report_of_a_real_audit(project, tmp_path):
+    ended = project.audit("src", "--output", f"sarif={tmp_path / 'out.sarif'}")
+    assert ended.returncode == 1
+    shown = sarif_tools("csv", "--output", tmp_path / "out.csv", tmp_path / "out.sarif")
+    assert shown.returncode == 0, shown.stderr
+    table = (tmp_path / "out.csv").read_text()
+    assert "bare-except" in table
+    assert "src/shop.py" in table
+    summary = sarif_tools("summary", tmp_path / "out.sarif").stdout
+    assert "error: 1" in summary
+    assert "warning: 1" in summary
+    assert sarif_tools("--check", "error", "summary", tmp_path / "out.sarif").returncode == 1
+
+
+def sarif_tools(*args):
+    pytest.importorskip("sarif", reason="sarif-tools comes with the extra [dev]")
+    command = [sys.executable, "-W", "ignore", "-m", "sarif", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+# ── the others ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_junit_is_xml_with_a_case_for_each_rule_and_its_findings():
+    (suite,) = ET.fromstring(exchange.junit(MIXED, ABOUT))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "2", "1")
+    failures = [case.findtext("failure", "") for case in suite]
+    assert failures[0].splitlines() == ["src/a b.py:3: It is bare.", "    except:"]
+    assert "</failure>]]><img" in failures[1]
+
+
+def test_gitlab_gets_the_new_findings_in_its_words():
+    entries = json.loads(exchange.gitlab(MIXED, ABOUT))
+    assert [(each["check_name"], each["severity"]) for each in entries] == [
+        *[("bare-except", "major"), ("odd:rule", "info")]
+    ]
+    assert entries[0]["location"] == {"path": "src/a b.py", "lines": {"begin": 3}}
+    assert all(
+        {"description", "check_name", "fingerprint", "severity", "location"} == set(each) for each in entries
+    )
+
+
+def test_a_workflow_command_is_one_line_whatever_a_model_wrote():
+    first, second, rest = reports.github(MIXED, ABOUT).split("\n")
+    assert rest == ""
+    assert first == "::error file=src/a b.py,line=3,col=5,title=bare-except%3A No bare except::It is bare."
+    assert second.startswith(
+        "::notice file=src/a b.py,line=3,col=5,title=odd%3Arule%3A Odd%2C 100%25 odd::line ::error"
+    )
+    assert "%250A::stop" in second
+    assert second.isprintable()
+
+
+def test_markdown_shows_hostile_text_as_text():
+    shown = reports.markdown(MIXED, ABOUT)
+    assert "INCOMPLETE" in shown
+    assert "<img" not in shown
+    assert "](http:" not in shown
+    assert "http://" not in shown
+    assert "@everyone" not in shown
+    assert not any(line.lstrip().startswith("::") for line in shown.splitlines())
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert "##[" not in markup.for_runner(shown)
+
+
+@pytest.mark.parametrize("text", ["", "`", "a``b`", "```", " ", "x`"])
+def test_a_code_span_ends_where_it_should(text):
+    span = markup.code(text)
+    ticks = span[: len(span) - len(span.lstrip("`"))]
+    assert span.endswith(ticks)
+    assert ticks not in span[len(ticks) : -len(ticks)]
+
+
+def test_a_reply_full_of_tricks_goes_through_every_report(project, tmp_path):
+    trick = "::error::x </failure> <script> ##[add-mask] %0A"
+    sub = [
+        {"match": r"rule: A bare except.*\n> +(\d+) \| +(except *:)", "reply": wrong("{1}", "{2}", trick)},
+        SUB[2],
+    ]
+    project.write("script.yaml", yaml.safe_dump({"sub": sub}))
+    kinds = ["sarif", "junit", "gitlab", "github", "summary", "markdown", "json"]
+    outputs = [part for kind in kinds for part in ("--output", f"{kind}={tmp_path / kind}")]
+    ended = project.audit("src", *outputs)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert all((tmp_path / kind).stat().st_size for kind in kinds)
+    ET.fromstring((tmp_path / "junit").read_text())
+    assert json.loads((tmp_path / "json").read_text())["version"] == 1
+    assert "<script>" not in (tmp_path / "summary").read_text()
+
+
+def test_the_summary_is_added_where_github_says(project, tmp_path):
+    place = tmp_path / "summary.md"
+    place.write_text("before\n")
+    ended = project.audit(
+        "src", "--output", "github", "--output", "summary", env={"GITHUB_STEP_SUMMARY": str(place)}
+    )
+    assert place.read_text().startswith("before\n# Audit\n")
+    assert ended.stdout.splitlines()[1].startswith("::error file=src/shop.py,line=9,col=5,")
+    without = project.audit("src", "--output", "summary", "--fail-on", "never")
+    assert "GITHUB_STEP_SUMMARY is not set" in without.stderr
+
+
+def test_a_report_that_cannot_be_written_is_told_and_costs_nothing_again(project):
+    ended = project.audit("src", "--output", "sarif=/proc/no/such.sarif")
+    assert ended.returncode == 4
+    assert "not paid for again" in ended.stderr
+    assert Path(project.folder / "runs").is_dir()
