@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from loop_runner.kernel.candidates import Place
 
 _TEXT = {"type": "string"}
-# In this order: a model that has copied the line judges better, and small ones talk themselves out of it.
+# In this order: a model that has copied the line and given its reason judges better.
 _JUDGEMENT = {
     "line": {"type": "integer"},
     "quote": _TEXT,
-    "verdict": {"enum": ["right", "wrong"]},
     "reason": _TEXT,
+    "verdict": {"enum": ["right", "wrong"]},
 }
 _LIST = {
     "type": "array",
