@@ -381,6 +381,8 @@ class _Parts:
             position=lambda: workspace.head().commit,
             seconds_left=lambda: cast("float | None", self.ledger.left()["seconds"]),
             tell=lambda said: self.trace.append(Event("notice", said)),
+            keep=workspace.keep_awaited,
+            forget=workspace.forget_awaited,
         )
         closing = stack.enter_context(ExitStack())  # the children's threads outlive the switchboard's loop
         switchboard = Switchboard(

@@ -1,10 +1,10 @@
 """``anthropic-batch:NAME``: Anthropic's Message Batches, for many sub-calls that may wait: half the price.
 
 Owns the gathering of requests into a batch, the file that says which batch was asked for what
-(``.git/loop-runner/batches/``, on disk before the batch is made and again with its id before it is looked
-at), and the polling. A run that was killed looks at the same batch again; one that was killed before the id
-was on disk looks for its batch among the newest ones by the names of its requests. Relies on
-``anthropic_client``.
+(``.git/loop-runner/batches/``, on disk and in git before the batch is made and again with its id before it is
+looked at), and the polling. A run that was killed, or a clone of it, looks at the same batch again; one that
+was killed before the id was on disk looks for its batch among the newest ones by the names of its requests.
+Relies on ``anthropic_client``.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class AnthropicBatchClient:
         )
         for record in filter(None, map(read_record, files)):
             if record.after != position:
-                record.path.unlink(missing_ok=True)  # its replies are in a commit
+                self._drop(record)  # its replies are in a commit
                 continue
             self._known |= {key: _future() for key in record.keys}
             self._start(self._go_on(record))
@@ -167,7 +167,9 @@ class AnthropicBatchClient:
             record = await self._create(sdk, record, asked)
             await self._watch(sdk, record)
         except ModelError as error:
-            record.path.unlink(missing_ok=True)
+            self._drop(record)
+            self._fail(record, error)
+        except Exception as error:  # noqa: BLE001 - a border: whoever waits must hear of a full disk, too
             self._fail(record, error)
 
     async def _create(
@@ -193,20 +195,25 @@ class AnthropicBatchClient:
         try:
             sdk = await self._inner.open()
             if not record.id:
-                found = await self._find(sdk, record)
-                if found is None:
-                    raise TryAgain(
-                        f"anthropic-batch:{self._name}: the batch was not made before the run was killed",
-                        reason="the batch was not made",
-                        asked_pause_s=0.0,
-                    )
-                record = self._with_id(record, found, "was found again")
+                record = await self._found_again(sdk, record)
             else:
                 self._setting.tell(f"batch {record.id} of {len(record.keys)} requests is looked at again")
             await self._watch(sdk, record)
         except ModelError as error:
-            record.path.unlink(missing_ok=True)
+            self._drop(record)
             self._fail(record, error)
+        except Exception as error:  # noqa: BLE001 - a border: whoever waits must hear of a full disk, too
+            self._fail(record, error)
+
+    async def _found_again(self, sdk: anthropic.AsyncAnthropic, record: Record) -> Record:
+        found = await self._find(sdk, record)
+        if found is None:
+            raise TryAgain(
+                f"anthropic-batch:{self._name}: the batch was not made before the run was killed",
+                reason="the batch was not made",
+                asked_pause_s=0.0,
+            )
+        return self._with_id(record, found, "was found again")
 
     async def _watch(self, sdk: anthropic.AsyncAnthropic, record: Record) -> None:
         """Wait for the end of the batch and hand on its results."""
@@ -314,8 +321,14 @@ class AnthropicBatchClient:
         if self._folder is not None:
             self._folder.mkdir(exist_ok=True)
             self._setting.write(record.path, record.to_json())
+            self._setting.keep(record.tag, record.to_json())
 
-    def _fail(self, record: Record, error: ModelError) -> None:
+    def _drop(self, record: Record) -> None:
+        if self._folder is not None:
+            record.path.unlink(missing_ok=True)
+            self._setting.forget(record.tag)
+
+    def _fail(self, record: Record, error: Exception) -> None:
         for key in record.keys:
             waiting = self._known.get(key)
             if waiting is not None and not waiting.done():

@@ -27,7 +27,9 @@ class Setting:
 
     ``private_dir`` is where it may keep what must survive a crash, with ``write`` (durable when it returns);
     None outside of a run. ``position`` names the commit that the current turn began at. ``seconds_left`` of
-    the run's budget; None without a limit. ``tell`` shows a line to the person who watches.
+    the run's budget; None without a limit. ``tell`` shows a line to the person who watches. ``keep`` writes
+    down under a name what is asked for and looked at later, so that a clone of the run knows it too, and
+    ``forget`` takes that back.
     """
 
     base_dir: Path
@@ -37,6 +39,8 @@ class Setting:
     position: Callable[[], str] = lambda: ""
     seconds_left: Callable[[], float | None] = lambda: None
     tell: Callable[[str], None] = lambda _: None
+    keep: Callable[[str, bytes], None] = lambda _name, _data: None
+    forget: Callable[[str], None] = lambda _name: None
 
 
 class ModelClient(Protocol):

@@ -23,6 +23,7 @@ from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Answer, Checkpoint, PassOutcome, PastCell, Snapshot, Spend, TurnRecord
 from loop_runner.workspace import (
+    awaited,
     checkout,
     durable,
     fast_import,
@@ -113,6 +114,9 @@ class Workspace:
                 earlier=self._history.since_checkpoint(),
             )
             stack.callback(self.journal.close)
+            with faults.told(folder, "reading what is awaited"):
+                since = {self._head.commit, *self._history.since_checkpoint()}
+                awaited.restore(self._git, since, self.private_folder, self.journal)
             self._joiner = packs.Joiner(self._git.git_dir)
             stack.callback(self._joiner.stop)
             self._closing = stack.pop_all()
@@ -192,6 +196,8 @@ class Workspace:
         with self._closing:
             if self._lock.fd >= 0:
                 self._index.set(self._head.commit)
+                with contextlib.suppress(GitFailed, OSError):
+                    awaited.clear(self._git, self._head.commit)
 
     def __enter__(self) -> Self:
         return self
@@ -287,6 +293,16 @@ class Workspace:
         """
         with faults.told(into, "checking out the answer"):
             checkout.write(self._history, self._head.commit, into)
+
+    def keep_awaited(self, name: str, record: bytes) -> None:
+        """Write down, for clones too, what a provider was asked for in this turn; durable on return."""
+        with faults.told(self.folder, "writing down what is awaited"):
+            awaited.keep(self._git, self._head.commit, name, record, self.journal.calls())
+
+    def forget_awaited(self, name: str) -> None:
+        """What ``keep_awaited`` wrote down is not awaited any more."""
+        with faults.told(self.folder, "writing down what is awaited"):
+            awaited.forget(self._git, name)
 
     # ── committing ──────────────────────────────────────────────────────────────────────────────────
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from loop_runner.model.anthropic_batch import AnthropicBatchClient, read_record
 from loop_runner.model.client import Setting, TryAgain
 from loop_runner.records import Message, Reply, Request, Usage
 from tests.support.commands import loop_runner, started, wait_for
-from tests.support.model_server import HttpError, ModelServer
+from tests.support.model_server import HttpError, ModelServer, Received
 from tests.support.tasks import write_task
 
 ASK = "```repl\nFINAL(' '.join(llm_batch(['a', 'b', 'b'])))\n```"
@@ -161,6 +163,43 @@ def test_a_run_killed_while_its_batch_is_worked_on_pays_for_it_once(
     assert "batch msgbatch_0 of 3 requests is looked at again" in resumed.stderr
     data = json.loads(resumed.stdout)
     assert data["usage"]["subcalls"] == 3
+
+
+@pytest.mark.parametrize("knows_the_id", [True, False])
+def test_a_clone_of_a_killed_run_takes_the_batch_up_and_asks_for_nothing_twice(
+    tmp_path: Path, model_server: ModelServer, knows_the_id: bool
+) -> None:
+    roots: list[Received] = []
+
+    def answer(request: Received) -> str:
+        if not request.system:
+            return request.last_user_text.upper()
+        roots.append(request)
+        return ASK
+
+    model_server.answer_with(answer)
+    model_server.batches.is_held = True
+    model_server.batches.create_hangs = not knows_the_id
+    keys: dict[str, Any] = {"model": "anthropic:claude-root", "sub_model": "anthropic-batch:claude-sub"}
+    task = write_task(tmp_path / "task", root=[], verifiers=[{"contains": "A B B"}], **keys)
+    with started("run", task, cwd=tmp_path, env=model_server.env) as command:
+        wait_for(lambda: len(model_server.batches.created) == 1, 60)
+        if knows_the_id:
+            command.wait_for_line("batch msgbatch_0 of 3 requests was made", timeout_s=60)
+        command.signal(signal.SIGKILL)
+        command.finish()
+    subprocess.run(["git", "clone", "-q", tmp_path / "runs/scripted", tmp_path / "clone"], check=True)
+    shutil.rmtree(tmp_path / "runs")
+    model_server.batches.is_held = False
+    model_server.batches.release()
+    resumed = loop_runner("resume", "clone", cwd=tmp_path, env=model_server.env)
+    assert resumed.returncode == 0, resumed.stderr
+    assert len(model_server.batches.created) == 1
+    assert len(roots) == 1, "the reply of the open turn came with the clone"
+    tags = subprocess.run(
+        ["git", "-C", tmp_path / "clone", "tag"], capture_output=True, text=True, check=True
+    )
+    assert tags.stdout == "", "nothing is awaited any more"
 
 
 def test_a_run_killed_before_it_knew_the_id_finds_its_batch(

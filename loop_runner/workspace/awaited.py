@@ -1,0 +1,89 @@
+"""What a run has asked a provider for and waits for: kept in git before anybody looks at it.
+
+A batch may take a day, and the machine may not be there any more: each is an annotated tag on the commit that
+the turn began at, which a plain clone takes along. Its message is what the provider's client wrote down and
+the replies that the turn has been given so far, which no commit holds yet. Owns
+``refs/tags/loop-runner/awaited/``; a tag on another commit than the last is of a turn that is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from loop_runner import failpoints
+from loop_runner.records import Call
+from loop_runner.workspace import durable, layout
+from loop_runner.workspace.git import IDENTITY, Git
+from loop_runner.workspace.journal import Journal
+
+_TAGS = "loop-runner/awaited"
+REFS = f"refs/tags/{_TAGS}"
+FOLDER = "batches"  # of the private folder: where clients keep their own records
+_NAME = re.compile(r"[0-9a-f]{1,64}")
+
+
+def keep(git: Git, commit: str, name: str, record: bytes, calls: Sequence[Call]) -> None:
+    """Write down that ``record`` is awaited since ``commit``; durable when this returns. ``GitFailed``."""
+    message = json.dumps(
+        {"record": record.decode(), "calls": [layout.call_to_json(call) for call in calls]}
+    ).encode("ascii")
+    head = b"tag %s/%s\nfrom %s\n" % (_TAGS.encode(), name.encode(), commit.encode())
+    tagger = b"tagger %s %d +0000\n" % (IDENTITY, int(time.time()))
+    stream = head + tagger + b"data %d\n%s\ndone\n" % (len(message), message)
+    failpoints.passing("awaited.write")
+    git.run("fast-import", "--quiet", "--done", "--depth=0", "--force", stdin=stream)
+    durable.sync(git.git_dir / "objects" / "pack")
+    folder = git.git_dir / REFS
+    if folder.is_dir():
+        durable.sync_chain(folder, git.git_dir)
+    failpoints.passing("awaited.written")
+
+
+def forget(git: Git, name: str) -> None:
+    """Nothing of that name is awaited any more; fine when it never was."""
+    git.run("update-ref", "-d", f"{REFS}/{name}")
+
+
+def restore(git: Git, commits: Collection[str], private: Path, journal: Journal) -> int:
+    """Give a clone what the first folder knows of what is awaited since one of ``commits``.
+
+    Tags on other commits are removed: their turn is committed. Returns how many records were made.
+    """
+    made = 0
+    for name, target, message in _listed(git):
+        if target not in commits:
+            forget(git, name)
+            continue
+        path = private / FOLDER / f"{name}.json"
+        if path.exists() or not _NAME.fullmatch(name):
+            continue
+        with suppress(ValueError, LookupError, TypeError, AttributeError):
+            said = json.loads(message)
+            calls = [layout.call_from_json(call) for call in said["calls"]]
+            path.parent.mkdir(exist_ok=True)
+            durable.replace(path, said["record"].encode())
+            journal.append_many(
+                [call for call in calls if not journal.find(call.fingerprint, call.occurrence)]
+            )
+            made += 1
+    return made
+
+
+def clear(git: Git, commit: str) -> None:
+    """Remove the tags of turns that are committed: all that are not on ``commit``."""
+    for name, target, _ in _listed(git):
+        if target != commit:
+            forget(git, name)
+
+
+def _listed(git: Git) -> Iterator[tuple[str, str, str]]:
+    """(name, commit, message) of each tag."""
+    form = "--format=%(refname)%00%(*objectname)%00%(contents)%00"
+    parts = git.run("for-each-ref", form, f"{REFS}/").decode("utf-8", "replace").split("\0")
+    for ref, target, message in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
+        yield ref.strip().rpartition("/")[2], target, message
