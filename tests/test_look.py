@@ -1,11 +1,14 @@
 """``status``, ``log`` and ``show``: what a person and a program are told about a run."""
 
 import json
+import signal
 
 import pytest
 from click.testing import CliRunner
 
 from loop_runner.cli import main_group
+from tests.support.commands import started, wait_for
+from tests.support.model_server import Scripted
 from tests.support.tasks import cell, ready, run_task, write_task
 
 
@@ -51,6 +54,41 @@ def test_status_of_a_run_whose_passes_are_used_up_is_unverified(tmp_path, monkey
     run_task(task, tmp_path / "runs" / "short")
     monkeypatch.chdir(tmp_path)
     assert "unverified" in said("status", "short")
+
+
+def test_status_of_a_run_at_work_says_how_far_its_sub_calls_are(tmp_path, model_server, monkeypatch):
+    def answer(request):
+        if request.system:
+            return cell("llm_batch([f'question {n}' for n in range(6)])\nFINAL('42')")
+        return Scripted("ok", delay_s=0 if request.last_user_text < "question 4" else 60)
+
+    model_server.answer_with(answer)
+    task = write_task(tmp_path / "task", root=[], model="anthropic:large", name="busy")
+    with started("run", task, cwd=tmp_path, env=model_server.env) as command:
+        wait_for(lambda: len(model_server.requests) == 7, 60)
+        monkeypatch.chdir(tmp_path)
+
+        def now():
+            return json.loads(said("status", "busy", "--json"))["runs"][0]["now"]
+
+        wait_for(lambda: now()["answered"] == 5, 30)
+        assert (now()["out"], now()["doing"], now()["batches"]) == (2, "turn", [])
+        assert "in this turn so far: 5 replies, 2 out" in said("status", "busy")
+        command.signal(signal.SIGKILL)
+        command.finish()
+    assert json.loads(said("status", "busy", "--json"))["runs"][0]["now"] is None
+
+
+def test_status_names_a_batch_that_is_waited_for(tmp_path, model_server, monkeypatch):
+    model_server.batches.is_held = True
+    root = [cell("llm_batch(['a', 'b', 'c'])")]
+    task = write_task(tmp_path / "task", root=root, sub_model="anthropic-batch:small", name="busy")
+    with started("run", task, cwd=tmp_path, env=model_server.env) as command:
+        command.wait_for_line("batch msgbatch_0 of 3 requests was made", timeout_s=60)
+        monkeypatch.chdir(tmp_path)
+        assert "waits for a batch of 3 requests (msgbatch_0)" in said("status", "busy")
+        command.signal(signal.SIGKILL)
+        command.finish()
 
 
 def test_without_runs_status_says_how_to_start_one(tmp_path, monkeypatch):

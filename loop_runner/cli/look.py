@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from loop_runner import config, text
-from loop_runner.cli import output
+from loop_runner.cli import now, output
 from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
@@ -42,6 +42,9 @@ def status(run_name: str | None, as_json: bool) -> None:
         output.write("no runs here; start one with `loop-runner run TASK.yaml`")
     for entry in entries:
         output.write(f"{entry['run']:<32} {entry['state']:<11} {_where(entry)}")
+        if entry["now"] is not None:
+            for line in now.lines(entry["now"]):
+                output.write(f"{'':<32} {line}")
         for line in _lost_lines(entry):
             output.write(f"{'':<32} {line}")
         if entry["reason"]:
@@ -80,6 +83,7 @@ def _status(folder: Path) -> dict[str, Any]:
             answer=history.answer().content,
             in_flight=history.in_flight(),
             dropped=history.dropped(),
+            at_work=now.of_run(history) if running else None,
         )
 
 
@@ -106,6 +110,7 @@ def _entry(
     answer: str = "",
     in_flight: int = 0,
     dropped: Spend = Spend(),  # noqa: B008 - frozen
+    at_work: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     return {
         "run": str(folder),
@@ -116,6 +121,7 @@ def _entry(
         "turn": head.turn if head else 0,
         "answer": answer,
         "in_flight": in_flight,
+        "now": at_work,
         **output.spend_as_json(spend),
         "dropped": output.spend_as_json(dropped),
     }

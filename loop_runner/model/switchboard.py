@@ -74,6 +74,8 @@ class Switchboard:
         self.refusal: ModelError | None = None  # the one that ends the run
         self._open_client = open_client
         self._log = log
+        # Asked once: whether something is a Protocol takes longer than all else that a sub-call needs of it.
+        self._marks = log if isinstance(log, MarkingCallLog) else None
         self._on_call = on_call
         self._meter = meter
         self._clients: dict[str, ModelClient] = {}
@@ -190,16 +192,17 @@ class Switchboard:
     async def _send(self, client: ModelClient, request: Request, fingerprint: str, occurrence: int) -> Reply:
         """Ask the provider once, with a mark in the log for as long as no reply is there."""
         failpoints.passing("switchboard.send")
-        if not isinstance(self._log, MarkingCallLog) or getattr(client, "takes_up", False):
+        marks = self._marks
+        if marks is None or getattr(client, "takes_up", False):
             return await client.complete(request)
         self.raise_fault()  # what can no longer be written down is not asked for
-        self._log.sent(fingerprint, occurrence)
+        marks.sent(fingerprint, occurrence)
         try:
             reply = await client.complete(request)
         except ModelError as error:
             # What a lost try cost is charged by itself, so it is not counted here too.
             if not error.paid or (isinstance(error, TryAgain) and error.usage.total_tokens):
-                self._log.not_billed(fingerprint, occurrence)
+                marks.not_billed(fingerprint, occurrence)
             raise
         failpoints.passing("switchboard.replied")
         return reply

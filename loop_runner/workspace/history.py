@@ -267,9 +267,14 @@ class History:
 
     def in_flight(self) -> int:
         """Requests sent since HEAD that have no reply yet; when nobody runs here, they never got one."""
+        return self.under_way()[1]
+
+    def under_way(self) -> tuple[int, int]:
+        """Requests since HEAD: those with a reply, and those without one; see ``in_flight``."""
         private = self.git_dir / "loop-runner"
         afters = self.since_checkpoint()
-        return sent.unanswered(private / sent.NAME, afters, journal.answered(private / "journal", afters))
+        answered = journal.answered(private / "journal", afters)
+        return len(answered), sent.unanswered(private / sent.NAME, afters, answered)
 
     def since_checkpoint(self) -> list[str]:
         """HEAD, and where a person committed on top of a turn or pass, all down to that."""

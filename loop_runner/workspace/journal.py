@@ -78,8 +78,10 @@ class Journal:
 
     def sent(self, fingerprint: str, occurrence: int) -> None:
         """A request goes out now; known also when this process dies. ``EnvironmentFault``: do not send it."""
-        with faults.told(self._folder, "noting that a request is sent"):
+        try:  # not ``faults.told``: ten thousand in a second
             self._sent.mark((fingerprint, occurrence))
+        except OSError as error:
+            raise faults.from_os_error(error, self._folder, "noting that a request is sent") from error
 
     def not_billed(self, fingerprint: str, occurrence: int) -> None:
         """The request that was sent has failed, and costs nothing."""

@@ -8,7 +8,7 @@ from loop_runner.records import Answer, Call, Reply, Snapshot, TurnRecord, Usage
 
 
 def call(key="root", occurrence=0, kind="root", text="a reply", model="script:x"):
-    fingerprint = hashlib.sha256(key.encode()).hexdigest()
+    fingerprint = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
     usage = Usage(input_tokens=10, output_tokens=5)
     return Call(kind, model, fingerprint, occurrence, "" if kind == "root" else key, Reply(text, usage=usage))
 

@@ -1,0 +1,85 @@
+"""What a run is at in this moment: how many sub-calls are answered, out or waiting in a batch.
+
+Relies on the files beside the history that the runner writes before it acts (journal, marks, batches) and on
+the end of its trace. Takes no lock; what is torn or gone by the time that it is read counts as nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from loop_runner.cli import output
+from loop_runner.model.anthropic_batch import read_record
+from loop_runner.workspace.history import History
+
+_TAIL_BYTES = 256 * 1024  # of the trace: far more than what a turn tells of itself
+
+
+def of_run(history: History) -> dict[str, Any]:
+    """Since the last commit: replies, requests that are out, batches, child sessions, what is done now."""
+    answered, out = history.under_way()
+    private = history.git_dir / "loop-runner"
+    records = [read_record(path) for path in sorted((private / "batches").glob("*.json"))]
+    afters = history.since_checkpoint()
+    batches = [
+        {"id": one.id, "requests": len(one.keys)}
+        for one in records
+        if one is not None and one.after in afters
+    ]
+    events = _since_turn(private / "events.jsonl")
+    kinds = [str(event.get("kind")) for event in events]
+    told = [event.get("data") for event in events if event.get("kind") == "subcalls_progress"]
+    progress = told[-1] if told else None
+    return {
+        "doing": "verifying"
+        if "verifying" in kinds
+        else "waiting for the model"
+        if len(kinds) < 2
+        else "turn",
+        "answered": answered,
+        "out": out,
+        "failed": int(progress.get("failed", 0)) if isinstance(progress, dict) else 0,
+        "children": max(kinds.count("child_started") - kinds.count("child_finished"), 0),
+        "batches": batches,
+    }
+
+
+def lines(now: dict[str, Any]) -> Iterator[str]:
+    """The same for a person: nothing where only a turn is under way."""
+    if now["doing"] == "verifying":
+        yield "its answer is being verified"
+    parts = [f"{output.plural(now['answered'], 'reply', 'replies')}"] if now["answered"] else []
+    parts += [f"{now['out']:,} out"] if now["out"] else []
+    parts += [f"{now['failed']:,} failed"] if now["failed"] else []
+    parts += [f"{output.plural(now['children'], 'child session')} at work"] if now["children"] else []
+    if parts:
+        yield f"in this turn so far: {', '.join(parts)}"
+    for batch in now["batches"]:
+        name = batch["id"] or "not made yet"
+        yield f"waits for a batch of {output.plural(batch['requests'], 'request')} ({name})"
+
+
+def _since_turn(trace: os.PathLike[str]) -> list[dict[str, Any]]:
+    """The events since the last turn, pass or start began, as far as the end of the trace has them."""
+    try:
+        with open(trace, "rb") as file:  # noqa: PTH123
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - _TAIL_BYTES, 0))
+            tail = file.read(_TAIL_BYTES)
+    except OSError:
+        return []
+    found: list[dict[str, Any]] = []
+    for line in tail.split(b"\n"):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # torn: the cut, or a line that is being written
+        if not isinstance(event, dict):
+            continue
+        if event.get("kind") in ("turn_started", "turn_committed", "pass_started", "run_started"):
+            found.clear()
+        found.append(event)
+    return found
