@@ -165,13 +165,14 @@ def _naming(reached: Reached) -> Callable[[object], object]:
     """The pickler's ``persistent_id``: called for every object, millions of them, so it is flat and terse."""
     seen: dict[object, object] = {}
     links, records = reached.links, reached.records
-    owner = links.owner
+    owner, known = links.owner, seen.get
 
     def persistent_id(obj: Any) -> object:
         kind = type(obj)
         if kind is str or kind is bytes:
-            if obj in seen:
-                return seen[obj]  # also for the same object again: chance must not show
+            first = known(obj)
+            if first is not None:
+                return first  # also for the same object again: chance must not show
             pin = owner.get(id(obj))
             if pin is None:
                 seen[obj] = obj
@@ -463,6 +464,9 @@ def load_all(
             failed += load(blob, namespace, find_pin, sources, at)
     finally:
         if was_enabled:
+            # What is there counts as old: else it would all be looked at for being new, and again later.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
     return failed
 
