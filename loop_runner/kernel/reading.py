@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_SHOWN_CHARS = 6000
 _LINES = 200  # of a reading whose end is not given
 _MAX_LINE_CHARS = 2000
+_BLOCK_CHARS = 1 << 20
 _SHOWN_ROWS = 20
 _DELIMITERS = ",;\t|"
 
@@ -116,28 +117,45 @@ def read(
     name: str, text: str, start: int | str, end: int | None, places: Sequence[tuple[int, str]]
 ) -> Passage:
     """See ``Helpers.read``."""
-    lines = text.split("\n")
-    if len(lines) > 1 and not lines[-1]:
-        lines.pop()
+    count = max(text.count("\n") + (not text.endswith("\n")), 1)
     if isinstance(start, str):
-        first, last = _place(name, start, places, len(lines))
+        first, last = _place(name, start, places, count)
         last = last if end is None else min(last, end)
     else:
-        first = max(start if start > 0 else len(lines) + 1 + start, 1) if start else 1
-        last = min(first + _LINES - 1 if end is None else end, len(lines))
+        first = max(start if start > 0 else count + 1 + start, 1) if start else 1
+        last = min(first + _LINES - 1 if end is None else end, count)
     labels = dict(places)
     if first not in labels and (label := place_of(places, first)):
         labels[first] = label
     shown = []
-    for number in range(first, last + 1):
+    for number, line in zip(range(first, last + 1), _lines_from(text, first), strict=False):
         if number in labels:
             shown.append(f"-- {labels[number]} --")
-        shown.append(f"{name}:{number}: {_cut(lines[number - 1])}")
-    if last < len(lines) and end is None and not isinstance(start, str):
-        shown.append(f"… {len(lines) - last:,} more lines: read({name!r}, {last + 1})")
+        shown.append(f"{name}:{number}: {_cut(line)}")
+    if last < count and end is None and not isinstance(start, str):
+        shown.append(f"… {count - last:,} more lines: read({name!r}, {last + 1})")
     return Passage(
-        "\n".join(shown) or f"{name} has {len(lines):,} lines: there is none from {first:,} to {last:,}"
+        "\n".join(shown) or f"{name} has {count:,} lines: there is none from {first:,} to {last:,}"
     )
+
+
+def _lines_from(text: str, first: int) -> Iterator[str]:
+    """The lines of ``text`` from line ``first`` on; those before it are only counted, many at a time."""
+    at, line = 0, 1
+    while at + _BLOCK_CHARS < len(text):
+        ends = text.count("\n", at, at + _BLOCK_CHARS)
+        if line + ends >= first:
+            break
+        at, line = at + _BLOCK_CHARS, line + ends
+    for _ in range(first - line):
+        at = text.find("\n", at) + 1
+        if not at:
+            return
+    while at <= len(text):
+        end = text.find("\n", at)
+        end = len(text) if end < 0 else end
+        yield text[at:end]
+        at = end + 1
 
 
 def place_of(places: Sequence[tuple[int, str]], line: int) -> str:

@@ -2,9 +2,9 @@
 
 A cut falls behind a *mark*: in a pickle, the bytes that begin a dict or a list, else the byte that ends
 almost every object; in long texts, the end of a line or a word. Which marks cut is decided by a checksum of
-what stands between a mark and the one before it, so a change moves the cuts next to it and no others. All that
-looks at single bytes runs at the speed of C: 50 MB take a quarter of a second, where a rolling hash in Python
-would take a minute.
+what stands between a mark and the one before it, so a change moves the cuts next to it and no others. All
+that looks at single bytes runs at the speed of C: 50 MB take a quarter of a second, where a rolling hash in
+Python would take a minute.
 """
 
 from __future__ import annotations

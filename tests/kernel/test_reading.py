@@ -180,6 +180,20 @@ def test_lines_are_read_by_number_from_the_end_and_by_place():
         reading.read("a", text, "page 9", None, places)
 
 
+@given(st.integers(0, 60), st.integers(-70, 70), st.integers(1, 9), st.booleans())
+def test_any_line_of_a_text_in_many_blocks_is_the_line_of_that_number(count, start, more, ends):
+    size, reading._BLOCK_CHARS = reading._BLOCK_CHARS, 16
+    try:
+        text = "\n".join(f"{'x' * (i % 11)}{i}" for i in range(count)) + "\n" * ends
+        lines = text.removesuffix("\n").split("\n")
+        first = max(start if start > 0 else len(lines) + 1 + start, 1) if start else 1
+        wanted = [f"a:{i}: {lines[i - 1]}" for i in range(first, min(first + more, len(lines)) + 1)]
+        read = str(reading.read("a", text, start, first + more, ()))
+        assert read == "\n".join(wanted) if wanted else "there is none" in read
+    finally:
+        reading._BLOCK_CHARS = size
+
+
 TEXTS = st.text(st.sampled_from('ab#=-\n\r" ,x1.') | st.characters(), max_size=300)
 
 
