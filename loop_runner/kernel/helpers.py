@@ -250,16 +250,16 @@ class Helpers:
             raise ValueError("chunks overlap only with by='size'")
         return reading.cut_by(by, name, text, size)
 
-    def rows(self, name: str | None = None) -> Rows:
-        """The rows of a CSV, TSV, JSONL or JSON text as dicts; each also has `.line`, its line number.
+    def rows(self, name: str | None = None, place: str | None = None) -> Rows:
+        """The rows of a table (CSV, TSV, JSONL, JSON, Markdown) as dicts; each also has `.line`, its number.
 
-        A CSV column is numbers if all of it is, else text; an empty number is None. `.columns` has the names,
-        `.skipped` the lines that are no row.
+        `place` limits it to one that `outline` shows, such as "sheet Prices". A column of text that is all
+        numbers is numbers, an empty one None. `.columns` has the names, `.skipped` the lines that are no row.
         """
         from loop_runner.kernel import reading
 
         name, text = self._named(name)
-        table = reading.rows(name, text)
+        table = reading.rows(name, text, place, self._places.get(name, ()))
         if table.skipped:
             (line, why), count = table.skipped[0], len(table.skipped)
             print(f"rows: {count:,} left out, the first at {name}:{line} ({why}); see .skipped")  # noqa: T201

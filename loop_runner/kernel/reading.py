@@ -299,14 +299,48 @@ def cut_chunks(text: str, size: int, overlap: int) -> list[str]:
 # ── rows ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def rows(name: str, text: str) -> Rows:
+def rows(name: str, text: str, place: str | None = None, places: Sequence[tuple[int, str]] = ()) -> Rows:
     """See ``Helpers.rows``."""
+    if place is not None:
+        first, last = _place(name, place, places, text.count("\n") + 1)
+        table = rows(name, text)
+        skipped = [each for each in table.skipped if first <= each[0] <= last]
+        return Rows([row for row in table if first <= row.line <= last], name, skipped)
     kind = structure.kind_of(name, text)
     if kind == "jsonl":
         return Rows(*_json_lines(name, text))
     if kind == "json":
         return _json_items(name, text)
+    if kind == "prose" and (found := _markdown_tables(text)):
+        return Rows(found, name)
     return _delimited(name, text)
+
+
+_RULE = re.compile(r"\s*\|?(?:\s*:?-+:?\s*\|)+\s*(?::?-+:?\s*)?")
+_CELL = re.compile(r"(?<!\\)\|")
+
+
+def _markdown_tables(text: str) -> list[Row]:
+    """The rows of all tables that are drawn with ``|``, which is also how sheets are converted."""
+    lines = text.split("\n")
+    found: list[Row] = []
+    for at in (at for at, line in enumerate(lines) if at and "-" in line and _RULE.fullmatch(line)):
+        head = _columns(_cells(lines[at - 1]))
+        body = []
+        for number, line in enumerate(lines[at + 1 :], at + 2):
+            if "|" not in line:
+                break
+            body.append((number, (_cells(line) + [""] * len(head))[: len(head)]))
+        columns = [_guessed([values[each] for _, values in body]) for each in range(len(head))]
+        for (number, _), values in zip(body, zip(*columns, strict=True), strict=True):
+            found.append(Row(dict(zip(head, values, strict=True)), number))
+    return found
+
+
+def _cells(line: str) -> list[str]:
+    cells = [cell.strip().replace("\\|", "|") for cell in _CELL.split(line.strip())]
+    start = 1 if line.lstrip().startswith("|") else 0
+    return cells[start : -1 if line.rstrip().endswith("|") and len(cells) > 1 else None]
 
 
 def _json_lines(name: str, text: str) -> tuple[list[Row], str, list[tuple[int, str]]]:

@@ -253,6 +253,35 @@ def test_rows_of_csv_are_dicts_with_lines_and_numbers_only_where_all_are():
     assert list(reading.rows("a.csv", "")) == []
 
 
+SHEETS = r"""## Prices
+| part | price | note |
+| --- | --- | --- |
+| bolt | 1.50 | a \| b |
+| nut | 2 |  |
+
+## Stock
+| part | count |
+| --- | ---: |
+| bolt | 7 |
+"""
+
+
+def test_rows_of_sheets_and_of_markdown_are_those_of_their_tables():
+    table = reading.rows("book.xlsx", SHEETS)
+    assert [(dict(row), row.line) for row in table] == [
+        ({"part": "bolt", "price": 1.5, "note": "a | b"}, 4),
+        ({"part": "nut", "price": 2.0, "note": ""}, 5),
+        ({"part": "bolt", "count": 7}, 10),
+    ]
+    places = [(1, "sheet Prices"), (7, "sheet Stock")]
+    stock = reading.rows("book.xlsx", SHEETS, "sheet stock", places)
+    assert [(dict(row), row.line) for row in stock] == [({"part": "bolt", "count": 7}, 10)]
+    later = reading.rows("a.csv", "a,b\n1,2\n3,4\n", "row 2 on", [(3, "row 2 on")])
+    assert [dict(row) for row in later] == [{"a": 3, "b": 4}], "by the columns of the whole table"
+    with pytest.raises(ValueError, match="such as 'sheet Prices' and 'sheet Stock'"):
+        reading.rows("book.xlsx", SHEETS, "sheet 3", places)
+
+
 def test_rows_of_json_have_their_lines():
     table = reading.rows("a.jsonl", '{"a": 1}\n\nno\n[2]\n')
     assert [(dict(row), row.line) for row in table] == [({"a": 1}, 1), ({"value": [2]}, 4)]
@@ -269,6 +298,8 @@ def test_rows_of_json_have_their_lines():
 @given(TEXTS, st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.md", "a.py", "a.ts", "a.json"]))
 def test_odd_texts_have_an_outline_too(text, name):
     found = reading.outline(name, text, ())
+    if name != "a.json":
+        assert all(row.line > 0 for row in reading.rows(name, "a|b\n-|-\n" + text))
     lines = text.count("\n") + 1
     assert all(1 <= mark.line <= lines and mark.level >= 1 for mark in found)
     assert str(found)
