@@ -281,6 +281,21 @@ def test_a_pattern_that_takes_for_ever_ends_the_audit_and_says_so(project):
     assert "narrow `files:`" in ended.stderr
 
 
+def test_a_project_may_ask_in_its_own_words(project):
+    project.write("prompts/audit_question.md.j2", "{{ rule.title }}: {{ file }}\n{{ passage }}\n")
+    sub = [
+        {"match": r"A bare except: src/shop.py\n.*> +(9) \|", "reply": wrong("{1}", "except:", "bare")},
+        SUB[2],
+    ]
+    project.write("script.yaml", yaml.safe_dump({"sub": sub}))
+    assert found(project.report()) == BOTH[1:]
+    project.write("prompts/audit_question.md.j2", "{{ rule.title }}: {{ file }}")
+    ended = project.audit()
+    assert ended.returncode == 2
+    assert "`passage`" in ended.stderr
+    assert project.audit("src", "--set", "prompts=none").returncode == 0
+
+
 # ── mistakes ────────────────────────────────────────────────────────────────────────────────────────
 
 
