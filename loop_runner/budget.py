@@ -70,7 +70,9 @@ class _Sums:
         self.tokens_in = sum(self.usage) - usage.output_tokens
         self.tokens_out = usage.output_tokens
         self.usd = spent.usd
-        self.known_usd = spent.usd or 0.0  # of those that have a price: what limits are held against
+        self.known_usd = (
+            spent.usd or spent.known_usd or 0.0
+        )  # of those that have a price: what limits are held against
         self.requests = spent.requests
         self.subcalls = spent.subcalls
 

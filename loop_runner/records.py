@@ -427,6 +427,9 @@ class Spend:
     seconds: float = 0.0
     usd: float | None = 0.0  # None: at least one request has no known price
     unanswered: int = 0  # requests that were sent and whose reply never came (a crash): perhaps billed too
+    known_usd: float | None = field(
+        default=None, compare=False
+    )  # of those with a price, where ``usd`` is None
 
 
 @dataclass(frozen=True, slots=True)

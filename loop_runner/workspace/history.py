@@ -257,6 +257,7 @@ class History:
             subcalls=sum(call.kind in SUBCALL_KINDS for call in calls),
             seconds=sum(entry.seconds for entry in entries),
             usd=sum(known, 0.0) if len(known) == len(dollars) else None,
+            known_usd=sum(known, 0.0),
             unanswered=sum(entry.unanswered for entry in entries),
         )
 

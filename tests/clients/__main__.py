@@ -1,7 +1,7 @@
 """``python -m tests.clients``: fetch the real clients, then run the tests here without a network.
 
-Started as root, the tests run in a network namespace that has no network but its loopback: what passes there
-asked nobody else. Further arguments go to pytest.
+Where there are namespaces (of users too, unless it is root who starts it), the tests run in one that has no
+network but its loopback: what passes there asked nobody else. Further arguments go to pytest.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ import sys
 from tests.clients import fetch
 
 _INSIDE = "LOOP_RUNNER_TEST_CLIENTS_INSIDE"
+_IDS = "LOOP_RUNNER_TEST_CLIENTS_IDS"
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
 def main() -> int:
-    if os.environ.get(_INSIDE):
+    stage = os.environ.get(_INSIDE)
+    if stage == "alone":
         _loopback_up()
+        again = [*_as_oneself(), sys.executable, "-m", "tests.clients", *sys.argv[1:]]
+        return subprocess.run(again, env={**os.environ, _INSIDE: "ready"}, check=False).returncode
+    if stage == "ready":
         if "--compare" in sys.argv:
             from tests.clients import compare
 
@@ -40,14 +45,9 @@ def main() -> int:
     if missing == 2:
         return 0
     inside = [sys.executable, "-m", "tests.clients", *sys.argv[1:]]
-    # Only as root: the root of a user namespace knows no other user, and gates are never run as root.
-    alone = ["unshare", "--net"]
-    try:
-        has_namespaces = subprocess.run([*alone, "true"], capture_output=True, check=False).returncode == 0
-    except OSError:
-        has_namespaces = False
-    if has_namespaces:
-        return subprocess.run([*alone, *inside], env={**os.environ, _INSIDE: "1"}, check=False).returncode
+    alone, env = _alone()
+    if alone:
+        return subprocess.run([*alone, *inside], env={**os.environ, **env}, check=False).returncode
     print(
         "*** no network of their own: THE CLIENTS ARE NOT CUT OFF FROM THE NETWORK",
         file=sys.stderr,
@@ -56,6 +56,28 @@ def main() -> int:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "tests/clients", *sys.argv[1:]], check=False
     ).returncode
+
+
+def _alone() -> tuple[list[str], dict[str, str]]:
+    """The command that gives a network of one's own, and what is told inside; none where there is none.
+
+    Root takes it directly. Anybody else is root in a user namespace for as long as it takes to turn the
+    loopback on, and then themselves again in another: gates are never run as root, and the root of a
+    namespace knows no other user.
+    """
+    told = {_INSIDE: "alone", _IDS: f"{os.getuid()} {os.getgid()}"}
+    way = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+    try:
+        tried = subprocess.run([*way, *_as_oneself(told[_IDS]), "true"], capture_output=True, check=False)
+    except OSError:
+        return [], {}
+    return (way, told) if tried.returncode == 0 else ([], {})
+
+
+def _as_oneself(ids: str | None = None) -> list[str]:
+    """The command that makes the root of a user namespace the user again who made it."""
+    uid, gid = (ids or os.environ[_IDS]).split()
+    return [] if uid == "0" else ["unshare", "--user", f"--map-user={uid}", f"--map-group={gid}"]
 
 
 def _loopback_up() -> None:

@@ -136,7 +136,7 @@ def capped(both: Both) -> Row:
     return (
         "the client gives up on blocks (its cap set to 2)",
         f"noticed ({', '.join(sorted(set(filter(None, both.place.endings()))))}); {outcome.status}",
-        "as in the first row: it ends as a success, with no result",
+        "not run by itself: it is what the first row shows, with the client's own cap (8)",
     )
 
 

@@ -289,6 +289,16 @@ def test_dollars_that_a_client_names_end_the_run_when_they_reach_the_limit(tmp_p
     assert "0.4 US dollars" in outcome.reason
 
 
+def test_dollars_that_are_known_count_after_a_resume_beside_a_client_that_said_nothing(tmp_path, env):
+    said = json.dumps({**RESULT, "result": "41"})
+    plan = [{"print": "41", "exit": 0}, {"print": said, "exit": 0}, {"print": said, "exit": 0}]
+    task = agent_task(tmp_path / "task", plan, budget={"usd": 0.4, "passes": 2})
+    assert run(task, tmp_path / "run", env).spend.usd is None
+    outcome = runs.resume(tmp_path / "run", runs.Surroundings(env), (("budget.passes", 9),))
+    assert (outcome.status, outcome.spend.passes) == ("unverified", 3)
+    assert "0.4 US dollars" in outcome.reason
+
+
 @pytest.mark.parametrize(
     ("printed", "spent"),
     [
