@@ -42,6 +42,7 @@ from loop_runner.subcalls import ChildTask, RunChild, Shared, SubCalls, refused
 _T = TypeVar("_T")
 _MAX_DRAFT_CHARS = 2000
 _SHOWN_TABLES = 5
+_NOTED_SHARE = 10  # converted texts and tables are told of when they are a tenth of all, or more
 _REASONS: dict[ChildEnd, str] = {
     "turns": "its turns were used up before it set answer['ready']",
     "window": "its conversation filled the model's window",
@@ -302,7 +303,7 @@ def describe(texts: Inputs) -> str:
 def _about_places(texts: Inputs) -> str:
     """What was converted from what, and how a place of it is cited."""
     made = [each for each in texts.texts if each.origin is not None and each.origin.kind != "text"]
-    if not made:
+    if len(made) * _NOTED_SHARE < len(texts.texts) or not made:
         return ""
     kinds = Counter(each.origin.kind for each in made if each.origin is not None)
     said = ", ".join(f"{count:,} from {kind}" for kind, count in kinds.most_common(8))
@@ -318,5 +319,7 @@ def _about_places(texts: Inputs) -> str:
 
 def _about_tables(texts: Inputs) -> str:
     """What the first tables and JSON files hold."""
-    tables = [each for each in texts.texts if each.about][:_SHOWN_TABLES]
-    return "".join(f"\n`{each.name}` is {text.one_line(each.about, 600)}." for each in tables)
+    tables = [each for each in texts.texts if each.about]
+    if len(tables) * _NOTED_SHARE < len(texts.texts):
+        return ""
+    return "".join(f"\n`{each.name}` is {text.one_line(each.about, 600)}." for each in tables[:_SHOWN_TABLES])

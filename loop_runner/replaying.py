@@ -128,7 +128,9 @@ def replay(
         if to is None:
             to = stack.enter_context(scratch.make("replay")) / "run"
         task = forking.frozen_task(history, "HEAD")
-        texts = runs.frozen_inputs(task, history.read, env or {}, inputs_folder)
+        with parsing(folder, "inputs.json"):
+            source = (history.read("inputs.json") or b"").decode()
+        texts = runs.frozen_inputs(source, task, history.read, env or {}, inputs_folder)
         return _Replay(history, to, texts, asks_gates=asks_gates).run()
 
 

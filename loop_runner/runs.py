@@ -179,7 +179,9 @@ def resume(
     with Workspace.open(folder, scope=agent_runs.scope(task, folder)) as workspace:
         if not any(key == "prompt" for key, _ in overrides):
             task = replace(task, prompt=_text(workspace, "prompt.md"))
-        texts = frozen_inputs(task, workspace.read, around.env, inputs_folder)
+        texts = frozen_inputs(
+            _text(workspace, "inputs.json"), task, workspace.read, around.env, inputs_folder
+        )
         _check_models(task, around.env)
         workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
         programs = frozen_programs(task, workspace, repin=repin)
@@ -205,17 +207,18 @@ def pinned_in(folder: Path, read: Callable[[str], bytes | None], *, is_frozen: b
 
 
 def frozen_inputs(
+    source: str,
     task: Task,
     read: Callable[[str], bytes | None],
     env: Mapping[str, str],
     elsewhere: Path | None = None,
 ) -> Inputs:
-    """The inputs that ``inputs.json`` names, found where they lie now; ``elsewhere`` is looked in first.
+    """The inputs that ``source`` (``inputs.json``) names, where they lie now; ``elsewhere`` is tried first.
 
     ``read`` gives files of the run folder. What was converted is converted again where the cache has lost it.
     Raises ``ConfigError`` when one is missing or is not what the run began with.
     """
-    texts = inputs.from_json((read("inputs.json") or b"").decode(), task.base_dir)
+    texts = inputs.from_json(source, task.base_dir)
     if elsewhere is not None:
         texts = inputs.found_in(texts, elsewhere)
     texts = restored_inputs(texts, task, read, env)

@@ -133,7 +133,9 @@ def _convert(found: Sequence[Found], intake: _Intake) -> None:
     if intake.converter is None:
         if any(item.root.revision is not None for item in found):
             raise ConfigError(
-                "a revision of a repository cannot be read here", why="nothing converts", hint=""
+                "a revision of a repository cannot be read here",
+                why="only text files are taken in",
+                hint="check the revision out, and name the folder",
             )
         return
     sources = {}
