@@ -9,14 +9,25 @@ import pytest
 
 from tests.support.commands import loop_runner
 
+PROMPT = (
+    "For every receipt give `total` (a number). Answer with a JSON list of objects with `file` and `total`."
+)
+RECORD = {
+    "type": "object",
+    "required": ["file", "total"],
+    "properties": {"file": {"type": "string", "pattern": r"^r\d\.txt$"}, "total": {"type": "number"}},
+}
+
 
 @pytest.mark.real_model
 @pytest.mark.timeout(1800)
 def test_the_local_model_fills_records_that_fit_the_schema(tmp_path):
     folder = tmp_path / "receipts"
     loop_runner("init", "extract", folder, cwd=tmp_path)
+    (folder / "schema.json").write_text(json.dumps({"type": "array", "minItems": 3, "items": RECORD}))
     ran = loop_runner(
-        *("run", folder / "task.yaml", "--model", "local:coder", "--passes", "3", "--json", "--verbose"),
+        *("run", folder / "task.yaml", "--model", "local:coder", "--set", f"prompt={json.dumps(PROMPT)}"),
+        *("--passes", "3", "--json", "--verbose"),
         cwd=tmp_path,
         timeout_s=1700,
     )
