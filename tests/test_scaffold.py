@@ -150,7 +150,7 @@ def test_the_starter_of_an_audit_is_an_audit_too_and_asks_in_the_projects_words(
     scaffold.create("audit", tmp_path)
     (tmp_path / "prompts").mkdir()
     question = tmp_path / "prompts" / "audit_question.md.j2"
-    question.write_text("{{ title }}: {{ description }}")
+    question.write_text("{{ rule.title }}: {{ rule.description }}")
     said = '{"judgements": [{"line": 4, "quote": "basket=[]", "reason": "Shared.", "verdict": "wrong"}]}'
     rule = {"match": "HOUSE RULE No mutable default", "reply": said}
     (tmp_path / "judge.yaml").write_text(json.dumps({"sub": [rule]}))
@@ -158,7 +158,7 @@ def test_the_starter_of_an_audit_is_an_audit_too_and_asks_in_the_projects_words(
     refused = loop_runner(*audit, cwd=tmp_path)
     assert refused.returncode == 2
     assert "must show `file` and then `passage`" in refused.stdout + refused.stderr
-    question.write_text("HOUSE RULE {{ title }}: {{ description }}\n{{ file }}\n{{ passage }}")
+    question.write_text("HOUSE RULE {{ rule.title }}: {{ rule.description }}\n{{ file }}\n{{ passage }}")
     found = loop_runner(*audit, cwd=tmp_path)
     assert found.returncode == 1, found.stderr
     assert [each["line"] for each in json.loads(found.stdout)["findings"]] == [4]
