@@ -76,13 +76,12 @@ _CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _QUOTED = re.compile(r"[\"'`]([^\"'`]{2,80})[\"'`]")
 
 
-class Hit(namedtuple("Hit", "name line text passage place", defaults=("",))):  # noqa: PYI024 - no ``typing``
-    """One passage: its text's name, the best line's number (from 1) and text, and the lines around it.
+class Hit(namedtuple("Hit", "name line text passage")):  # noqa: PYI024, SLOT002 - no ``typing``; has ``place``
+    """One passage: its text's name, the best line's number (from 1) and text, and the lines around it."""
 
-    ``place`` is where the line stands in what the text was converted from, such as "page 12", or "".
-    """
-
-    __slots__ = ()
+    place = (
+        ""  # of the line in what the text was converted from, such as "page 12"; no item: hits are unpacked
+    )
 
     def __getitem__(self, key: Any) -> Any:
         return getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
@@ -404,8 +403,10 @@ class SearchIndex:
         passage = "\n".join(
             f"{name}:{number}: {_short(each)}" for number, each in enumerate(lines, first_line)
         )
-        best = lines[line - first_line].rstrip("\r")
-        return Hit(name, line, best, passage, self._place_of(name, line))
+        hit = Hit(name, line, lines[line - first_line].rstrip("\r"), passage)
+        if place := self._place_of(name, line):
+            hit.place = place
+        return hit
 
 
 def lower(text: str) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -340,17 +341,17 @@ def test_places_of_what_was_converted_are_told_and_read(start, inputs_of, tmp_pa
     inputs = inputs_of({"c.pdf": "one\n\ntwo\nTermination\n"}, is_single=True)
     (text,) = inputs.texts
     origin = Origin(tmp_path / "c.pdf", "0" * 64, "pdf", places=((1, "page 1"), (3, "page 2")))
-    kernel = start(
-        type(inputs)(
-            (type(text)(text.name, text.path, text.size_bytes, text.sha256, origin=origin),), is_single=True
-        )
-    )
+    converted = replace(inputs, texts=(replace(text, origin=origin),))
+    kernel = start(converted)
     assert kernel.run("outline()").output == "c.pdf:1: page 1: one\nc.pdf:3: page 2: two\n"
     assert kernel.run("read(start='page 2')").output == "-- page 2 --\nc.pdf:3: two\nc.pdf:4: Termination\n"
     assert (
         kernel.run("search_text('termination', context_lines=0)").output == "(page 2)\nc.pdf:4: Termination\n"
     )
     assert kernel.value("search_text('termination')[0].place") == "page 2"
+    kernel.run("hits = search_text('termination'); name, line, text, passage = hits[0]")
+    again = start(converted, snapshot=kernel.snapshot())
+    assert again.value("hits[0].place, line") == "page 2 4"
 
 
 def test_a_variable_may_take_the_name_of_a_new_helper_and_is_saved_like_any_other(start, inputs_of):
