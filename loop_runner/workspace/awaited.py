@@ -15,7 +15,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from loop_runner import failpoints
 from loop_runner.records import Call
 from loop_runner.workspace import durable, layout
 from loop_runner.workspace.git import IDENTITY, Git
@@ -35,13 +34,11 @@ def keep(git: Git, commit: str, name: str, record: bytes, calls: Sequence[Call])
     head = b"tag %s/%s\nfrom %s\n" % (_TAGS.encode(), name.encode(), commit.encode())
     tagger = b"tagger %s %d +0000\n" % (IDENTITY, int(time.time()))
     stream = head + tagger + b"data %d\n%s\ndone\n" % (len(message), message)
-    failpoints.passing("awaited.write")
     git.run("fast-import", "--quiet", "--done", "--depth=0", "--force", stdin=stream)
     durable.sync(git.git_dir / "objects" / "pack")
     folder = git.git_dir / REFS
     if folder.is_dir():
         durable.sync_chain(folder, git.git_dir)
-    failpoints.passing("awaited.written")
 
 
 def forget(git: Git, name: str) -> None:
