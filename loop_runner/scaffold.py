@@ -1,7 +1,7 @@
 """Writes the folder that a task of some type begins with.
 
-Owns what ``loop-runner init`` puts down: the files of ``starters/TYPE/`` with the task's name filled in.
-Never writes over a file, and writes nothing when one is in the way.
+Owns what ``loop-runner init`` puts down: the files of ``examples/starters/TYPE/`` with the task's name filled
+in. Never writes over a file, and writes nothing when one is in the way.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def create(type_name: str, folder: Path) -> Written:
 
     Raises ``ConfigError`` for an unknown type, and when a file of the starter's is there or cannot be made.
     """
-    source = resources.folder("starters") / _known(type_name).name
+    source = resources.folder("examples/starters") / _known(type_name).name
     name = _task_name(folder, type_name)
     contents = {
         path.relative_to(source).as_posix(): path.read_text(encoding="utf-8").replace(_NAME, name)

@@ -1,7 +1,7 @@
 """The types of task: what each is for, and the gates of a task that names none.
 
 Plain data. The prompts of a type are in ``prompts/types/TYPE/``, what ``loop-runner init`` writes in
-``starters/TYPE/``. See docs/task-types.md.
+``examples/starters/TYPE/``. See docs/task-types.md.
 """
 
 from __future__ import annotations

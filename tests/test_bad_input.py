@@ -455,13 +455,15 @@ def test_a_reader_that_goes_away_is_no_error(rejected):
 
 
 def test_a_second_runner_on_the_same_run_is_refused_and_the_first_goes_on(tmp_path):
-    task = write_task(tmp_path / "task", root=[cell("import time\ntime.sleep(3)"), ready("42")])
+    waiting = "import os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.05)"
+    task = write_task(tmp_path / "task", root=[cell(waiting), ready("42")])
     with started("run", task, "--json", cwd=tmp_path) as first:
         first.wait_for_line("turn 1")
         second = loop_runner("resume", "scripted", cwd=tmp_path)
         said(second, 2, f"is in use by another runner (pid {first.pid}", f"kill -INT {first.pid}")
         again = loop_runner("run", task, cwd=tmp_path)
         said(again, 2, "holds an unfinished run", "loop-runner resume")
+        (tmp_path / "runs/scripted/workspace/go").touch()
         exit_code, stdout, _ = first.finish()
     assert exit_code == 0
     assert json.loads(stdout)["turns"] == 2

@@ -63,7 +63,7 @@ def python(installed, tmp_path):
 def test_it_holds_everything_that_the_code_reads(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    for folder in ("prompts", "hooks", "starters"):
+    for folder in ("prompts", "hooks", "examples/starters"):
         ours = {
             path.relative_to(ROOT / folder).as_posix()
             for path in (ROOT / folder).rglob("*")
