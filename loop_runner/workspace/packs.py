@@ -87,9 +87,7 @@ class Joiner:
         gone = [pack for pack in small if pack.name not in made]
         for pack in gone:
             failpoints.passing("packs.remove")
-            # The index first: a pack without one is ignored, an index without its pack is complained about.
-            for suffix in (".idx", ".rev", ".pack"):
-                (folder / f"{pack.name}{suffix}").unlink(missing_ok=True)
+            _remove(folder / f"{pack.name}.pack")
         return len(gone)
 
     def _run(self) -> None:
@@ -130,8 +128,16 @@ def lost(git_dir: Path) -> list[Path]:
 def collect_lost(git_dir: Path) -> None:
     """Remove them; under the run folder's lock only, before anything is built on what they hold."""
     for pack in lost(git_dir):
-        for suffix in (".idx", ".rev", ".pack"):
-            pack.with_suffix(suffix).unlink(missing_ok=True)
+        _remove(pack)
+
+
+def _remove(pack: Path) -> None:
+    # The index first, and for good: a pack without one is ignored, an index without its pack is complained
+    # about, and after a power cut the later of two removals may be the one that is left.
+    for suffix in (".idx", ".rev"):
+        pack.with_suffix(suffix).unlink(missing_ok=True)
+    durable.sync(pack.parent)
+    pack.unlink(missing_ok=True)
 
 
 def _unnamed(git_dir: Path) -> list[Path]:
