@@ -185,9 +185,6 @@ class Inventory:
 
     def _look(self) -> None:
         folder = self.git_dir / "objects"
-        for index in sorted(folder.glob("pack/pack-*.idx")):
-            if not index.with_suffix(".pack").exists() and index.exists():  # a joiner removes indexes first
-                self._seen.broken.append(Broken(index, "its pack is missing"))
         for path in sorted(folder.glob("[0-9a-f][0-9a-f]/" + "[0-9a-f]" * 38)):
             self._look_at_loose(path)
         damaged = [path for path in sorted(folder.glob("pack/*.pack")) if not self._look_at_pack(path)]

@@ -40,10 +40,16 @@ class Recovered:
 
 
 def stale(git_dir: Path) -> Iterator[Path]:
-    """What a killed git leaves behind: locks, unfinished objects, the marks of unfinished packs."""
+    """What a killed git leaves behind: locks, unfinished objects, marks and indexes of lost packs."""
     for pattern in _STALE:
         yield from git_dir.glob(pattern)
-    for keep in (git_dir / "objects" / "pack").glob("*.keep"):
+    packs = git_dir / "objects" / "pack"
+    for index in (*packs.glob("pack-*.idx"), *packs.glob("pack-*.rev")):
+        # A power cut may keep the name of an index and not that of its pack. What is missed is missed as
+        # an object; an index can always be made again from its pack.
+        if not index.with_suffix(".pack").exists():
+            yield index
+    for keep in packs.glob("*.keep"):
         # A person's own says something else, or nothing; one of git's that it could not fill has no pack yet.
         said = keep.read_bytes()
         is_unfinished = _GITS_KEEP.startswith(said) and not keep.with_suffix(".idx").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from loop_runner.workspace import fsck
 from loop_runner.workspace.workspace import Workspace
 from tests.support.turns import turn
 
@@ -178,6 +179,20 @@ def test_the_empty_mark_of_a_git_that_died_while_writing_it_goes_and_a_persons_e
     with Workspace.open(closed):
         assert not died.exists(), "the same commit, made again in the same second, could not be made"
         assert mine.exists()
+
+
+def test_an_index_whose_pack_a_power_cut_took_is_no_damage_and_goes(closed):
+    packs = closed / ".git/objects/pack"
+    whole = min(packs.glob("*.idx"))
+    left = [packs / f"pack-{'1' * 40}{suffix}" for suffix in (".idx", ".rev")]
+    for path in left:
+        path.write_bytes(whole.read_bytes())
+    report = fsck.examine(closed)
+    assert [each for check in report.checks for each in check.findings if each.level == "damage"] == []
+    assert [path.name for path in left if path.name not in str(report)] == []
+    with Workspace.open(closed):
+        assert [path for path in left if path.exists()] == []
+        assert whole.exists()
 
 
 def test_files_that_a_killed_writer_left_half_done_are_removed(closed):
