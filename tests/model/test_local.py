@@ -164,7 +164,7 @@ def test_threads_are_counted_in_cores_that_we_may_use() -> None:
 
 @pytest.mark.real_model
 def test_the_real_model_answers_and_reuses_a_shared_prefix(home: Path) -> None:
-    async def run() -> list[tuple[Reply, float]]:
+    async def run() -> list[Reply]:
         asker = client("coder", base_dir=home, models_dir=fetch.models_dir(os.environ))
         text = "\n".join(f"Box {n} holds {n * 7 % 13} apples." for n in range(40))
         answers = []
@@ -175,16 +175,13 @@ def test_the_real_model_answers_and_reuses_a_shared_prefix(home: Path) -> None:
             for number in (7, 9):
                 question = f"{text}\n\nHow many apples are in box {number}? Answer with the number."
                 messages = (Message("user", question),)
-                started = time.monotonic()
-                reply = await asker.complete(Request("local:coder", messages, max_output_tokens=16))
-                answers.append((reply, time.monotonic() - started))
+                answers.append(await asker.complete(Request("local:coder", messages, max_output_tokens=16)))
         finally:
             await asker.close()
         return answers
 
-    (first, _), (second, seconds) = asyncio.run(run())
+    first, second = asyncio.run(run())
     assert "10" in first.text
     assert "11" in second.text
     assert second.usage.cache_read_tokens > 0.9 * first.usage.total_tokens - 40
     assert second.stop_reason == "end_turn"
-    assert seconds < 60
