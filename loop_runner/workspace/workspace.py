@@ -114,7 +114,7 @@ class Workspace:
                 earlier=self._history.since_checkpoint(),
             )
             stack.callback(self.journal.close)
-            with faults.told(folder, "reading what is awaited"):
+            with _git_told(folder, "reading what is awaited"):
                 since = {self._head.commit, *self._history.since_checkpoint()}
                 awaited.restore(self._git, since, self.private_folder, self.journal)
             self._joiner = packs.Joiner(self._git.git_dir)
@@ -296,12 +296,12 @@ class Workspace:
 
     def keep_awaited(self, name: str, record: bytes) -> None:
         """Write down, for clones too, what a provider was asked for in this turn; durable on return."""
-        with faults.told(self.folder, "writing down what is awaited"):
+        with _git_told(self.folder, "writing down what is awaited"):
             awaited.keep(self._git, self._head.commit, name, record, self.journal.calls())
 
     def forget_awaited(self, name: str) -> None:
         """What ``keep_awaited`` wrote down is not awaited any more."""
-        with faults.told(self.folder, "writing down what is awaited"):
+        with _git_told(self.folder, "writing down what is awaited"):
             awaited.forget(self._git, name)
 
     # ── committing ──────────────────────────────────────────────────────────────────────────────────
@@ -594,6 +594,16 @@ class Workspace:
 
 
 # ── making a run folder ─────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def _git_told(folder: Path, doing: str) -> Iterator[None]:
+    """``faults.told``, for a failing git too."""
+    try:
+        with faults.told(folder, doing):
+            yield
+    except GitFailed as error:
+        raise error.fault(folder, doing) from error
 
 
 @contextlib.contextmanager
