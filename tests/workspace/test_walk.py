@@ -41,6 +41,7 @@ def test_bytes_are_kept_under_hostile_attributes_and_ignore_rules(workspace, git
     (folder / "crlf.txt").write_bytes(b"one\r\ntwo\r\n$Id$\r\n")
     workspace.commit_turn(turn(), {})
     workspace.commit_pass(1, "rejected")
+    workspace.wait_for_maintenance()  # the index is written in the background
     assert workspace.read("workspace/crlf.txt") == b"one\r\ntwo\r\n$Id$\r\n"
     assert workspace.read("workspace/.gitignore") == b"*\n"
     assert git("status", "--porcelain") == ""

@@ -370,6 +370,7 @@ def test_what_a_pass_made_can_be_put_back_and_stays_in_its_turns(workspace, git)
     assert is_as_after_the_first(workspace)
     assert workspace.handed_in(2).content == "draft 2.1"
     assert git("show", f"{ended.commit}^2:workspace/new.md") == "new"
+    workspace.wait_for_maintenance()
     assert git("status", "--porcelain") == ""
     # What the next turn commits is told from what was put back.
     (workspace.model_folder / "later.md").write_text("later")
