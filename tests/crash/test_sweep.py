@@ -23,4 +23,5 @@ def test_killed_at_any_system_call_a_run_ends_as_if_it_had_not_been(tmp_path):
     assert count >= 2000, "fewer points than the sweep is worth"
     assert not any(result.problems for result in results), said
     assert {result.point.process == RUNNER for result in results} == {True, False}
-    assert sum(result.was_reached for result in results) > 0.7 * len(results), said
+    # Not all are: gits of the background are numbered as they happen to start.
+    assert sum(result.was_reached for result in results) > 0.5 * len(results), said
