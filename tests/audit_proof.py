@@ -152,16 +152,18 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.3f}" if whole else "-"
 
 
-def sample(names: dict[str, Path], places: dict[str, int], key: Sequence[Unit]) -> list[str]:
-    """Whole files with ``SAMPLE`` places together, half of them wrong; ``places``: how many each has."""
+def sample(
+    names: dict[str, Path], places: dict[str, int], key: Sequence[Unit], size: int = SAMPLE
+) -> list[str]:
+    """Whole files with ``size`` places together, half of them wrong; ``places``: how many each has."""
     wrong = dict.fromkeys(names, 0)
     for unit in key:
         wrong[unit.file] += unit.is_wrong
     chosen: list[str] = []
-    left, faults = SAMPLE, 0
+    left, faults = size, 0
     dense = sorted(names, key=lambda name: (-wrong[name] / max(places[name], 1), name))
     for name in [*dense, *sorted(names, key=lambda name: (wrong[name], -places[name], name))]:
-        enough = faults >= SAMPLE // 2
+        enough = faults >= size // 2
         if name in chosen or not 0 < places[name] <= left or (enough and wrong[name]):
             continue
         chosen.append(name)
@@ -175,16 +177,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judge", choices=["script", "local", "both"], default="both")
     parser.add_argument("--only", default="", help="packages and modules, with commas")
+    parser.add_argument("--places", type=int, default=SAMPLE, help="so many for the local model")
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     options = parser.parse_args(arguments)
     names = sources([each for each in options.only.split(",") if each])
     key = [unit for name, path in names.items() for unit in key_of(path, name)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
-        return judge_all(names, key, folder, options.judge)
+        return judge_all(names, key, folder, options.judge, options.places)
 
 
-def judge_all(names: dict[str, Path], key: list[Unit], folder: Path, judge: str) -> int:
+def judge_all(names: dict[str, Path], key: list[Unit], folder: Path, judge: str, size: int) -> int:
     """Run the judges; the exit code."""
     code = 0
     if judge in ("script", "both"):
@@ -194,7 +197,7 @@ def judge_all(names: dict[str, Path], key: list[Unit], folder: Path, judge: str)
         show("script", report, rows, seconds)
         code = int(any(_below(rows, *SCRIPT_MUST)))
     if judge in ("local", "both"):
-        chosen = sample(names, places(names), key)
+        chosen = sample(names, places(names), key, size)
         copies = folder / "sample"
         for name in chosen:
             (copies / name).parent.mkdir(parents=True, exist_ok=True)

@@ -52,11 +52,3 @@ def test_the_sample_is_sixty_places_and_half_of_them_are_faults():
     assert sum(places[name] for name in chosen) == audit_proof.SAMPLE
     faults = sum(unit.is_wrong for unit in key if unit.file in chosen)
     assert 20 <= faults <= 40
-
-
-@pytest.mark.real_model
-@pytest.mark.timeout(7200)
-def test_the_local_model_judges_sixty_places(capfd):
-    assert audit_proof.main(["--judge", "local"]) == 0
-    with capfd.disabled():
-        print(capfd.readouterr().out)
