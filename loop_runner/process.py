@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -56,6 +56,35 @@ class HeadAndTail:
         """What was kept, decoded with replacement; a line in the middle says how much is missing."""
         gap = f"\n[… {self.dropped} bytes left out …]\n".encode() if self.dropped else b""
         return bytes(self._head + gap + self._tail).decode("utf-8", "replace")
+
+
+class PipeReader:
+    """Takes whole lines and counts of bytes from a program's output, in whatever pieces it comes.
+
+    ``more`` waits for the next piece; what it raises (at the end, or when it is too late) passes through.
+    No line that is longer than ``max_line_bytes`` is waited for: ``ValueError``. None: any length.
+    """
+
+    def __init__(self, more: Callable[[], bytes], max_line_bytes: int | None = None) -> None:
+        self._more = more
+        self._max_line_bytes = max_line_bytes
+        self._buffer = bytearray()
+
+    def line(self) -> bytes:
+        """The next line, without its end."""
+        while (end := self._buffer.find(b"\n")) < 0:
+            if self._max_line_bytes is not None and len(self._buffer) > self._max_line_bytes:
+                raise ValueError(f"a line is longer than {self._max_line_bytes:,} bytes")
+            self._buffer += self._more()
+        return self.take(end + 1)[:-1]
+
+    def take(self, size: int) -> bytes:
+        """The next ``size`` bytes."""
+        while len(self._buffer) < size:
+            self._buffer += self._more()
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
 
 
 def run(

@@ -24,7 +24,7 @@ from loop_runner.json_schema import BadSchemaError, SchemaChecker
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.prompts import OURS, Templates
-from loop_runner.records import ChildRecord, Inputs, Message, Reply, Request, RequestKind
+from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind
 
 _PROGRESS_S = 2.0  # how often a person is told how far a batch is
 _MAX_TOLD = 200  # sub-calls of a turn that are told of one by one; the rest as progress
@@ -146,25 +146,21 @@ class SubCalls:
     async def _ask(
         self, model: str, messages: tuple[Message, ...], schema: Mapping[str, Any] | None = None
     ) -> str:
-        reply = await self._reply(
-            Request(
-                model=model,
-                messages=messages,
-                max_output_tokens=self._shared.sub_models.max_reply_tokens,
-                kind="sub",
-                schema=schema,
-                scope=self._scope,
-            )
+        request = Request(
+            model=model,
+            messages=messages,
+            max_output_tokens=self._shared.sub_models.max_reply_tokens,
+            kind="sub",
+            schema=schema,
+            scope=self._scope,
         )
+        try:
+            reply = await self._shared.models.complete(request)
+        except ModelError as error:
+            raise refused(error) from error
         if not reply.text:
             raise SubCallError(f"the sub-model gave no text (it stopped with {reply.stop_reason})")
         return reply.text
-
-    async def _reply(self, request: Request) -> Reply:
-        try:
-            return await self._shared.models.complete(request)
-        except ModelError as error:
-            raise refused(error) from error
 
     async def _structured(self, model: str, prompt: str, schema: Mapping[str, Any]) -> str:
         """Ask until the reply fits, each time with what was wrong; the fit is checked here, always."""

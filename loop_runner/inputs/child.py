@@ -21,13 +21,14 @@ from typing import Any
 from loop_runner import scratch
 from loop_runner.errors import EnvironmentFault
 from loop_runner.inputs.inside.sink import Limits
-from loop_runner.process import kill_group
+from loop_runner.process import PipeReader, kill_group
 from loop_runner.records import SandboxTier
 
 _INSIDE = Path(__file__).parent / "inside"
 _START_S = 60.0
 _GRACE_S = 5.0  # the child ends what takes too long by itself, if it can
 _HEADER_BYTES = 8 << 20
+_NO_SENSE = "broken: what reads it gave no answer that makes sense"
 _CODE = """\
 import sys
 for name, path in ("loop_runner.inputs", []), ("loop_runner.inputs.inside", [{inside!r}]):
@@ -146,24 +147,24 @@ class _Child:
             self._process = self._wrapped.start(stdin=stdin, stdout=subprocess.PIPE, stderr=self._stderr)
         assert self._process.stdout is not None
         self._fd = self._process.stdout.fileno()
-        self._buffer = bytearray()
+        self._output = PipeReader(self._more, _HEADER_BYTES)
         self._deadline = time.monotonic() + _START_S
 
     def frames(self) -> Iterator[Frame]:
         """Frames until the end; ``_ChildEndedError`` where it comes too early."""
         while True:
-            line = self._line()
+            line = self._header_line()
             header = _header(line)
             size = header.get("size")
             if not isinstance(size, int) or not 0 <= size <= self._limits.text_bytes:
-                raise _ChildEndedError("broken: what reads it gave no answer that makes sense")
+                raise _ChildEndedError(_NO_SENSE)
             self._budget -= size + len(line)
             if self._budget < 0:
                 raise _ChildEndedError("too large: it gives more text than is taken")
             if header.get("type") == "begin":
                 self._deadline = time.monotonic() + self._limits.seconds + _GRACE_S
                 self._budget = 2 * self._limits.total_bytes
-            yield Frame(str(header.get("type")), header, self._bytes(size))
+            yield Frame(str(header.get("type")), header, self._output.take(size))
 
     def close(self) -> None:
         """End it, whatever it is doing."""
@@ -183,23 +184,13 @@ class _Child:
             hint="`loop-runner doctor` says what the sandbox needs; or leave documents out with `exclude`",
         )
 
-    def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > _HEADER_BYTES:
-                raise _ChildEndedError("broken: what reads it gave no answer that makes sense")
-            self._fill()
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return line
+    def _header_line(self) -> bytes:
+        try:
+            return self._output.line()
+        except ValueError:
+            raise _ChildEndedError(_NO_SENSE) from None
 
-    def _bytes(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            self._fill()
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return data
-
-    def _fill(self) -> None:
+    def _more(self) -> bytes:
         left = self._deadline - time.monotonic()
         ready, _, _ = select.select([self._fd], [], [], max(left, 0.0))
         if not ready:
@@ -207,7 +198,7 @@ class _Child:
         chunk = os.read(self._fd, 1 << 20)
         if not chunk:
             raise _ChildEndedError("broken or too large: reading it ended the process that did")
-        self._buffer += chunk
+        return chunk
 
 
 def _header(line: bytes) -> dict[str, Any]:
@@ -216,7 +207,7 @@ def _header(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise _ChildEndedError("broken: what reads it gave no answer that makes sense")
+        raise _ChildEndedError(_NO_SENSE)
     return header
 
 

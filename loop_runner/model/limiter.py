@@ -152,7 +152,9 @@ class Limiter:
         self._admit()
 
     def _is_open(self) -> bool:
-        return self._out < self.width and self._closed_until <= asyncio.get_running_loop().time()
+        if self._out >= self.width:
+            return False
+        return not self._closed_until or self._closed_until <= asyncio.get_running_loop().time()
 
     def _admit(self) -> None:
         """Let in whoever waits and may go; when it is too early, come back then."""

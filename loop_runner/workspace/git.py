@@ -18,10 +18,11 @@ import time
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from loop_runner.errors import EnvironmentFault, LoopRunnerError, WorkspaceError
-from loop_runner.process import kill_group
+from loop_runner.process import PipeReader, kill_group
 from loop_runner.workspace import faults
 
 IDENTITY = b"loop-runner <loop-runner@localhost>"
@@ -160,7 +161,7 @@ class ObjectReader:
     def __init__(self, git_dir: Path) -> None:
         self._git = Git(git_dir)
         self._process: subprocess.Popen[bytes] | None = None
-        self._buffer = bytearray()
+        self._output: PipeReader | None = None  # of the process that runs
         self._end: weakref.finalize[..., ObjectReader] | None = None
 
     def get(self, name: str) -> GitObject | None:
@@ -172,12 +173,12 @@ class ObjectReader:
         if b"\n" in asked:
             return self._get_alone(name)
         try:
-            self._send(asked + b"\n")
-            header = self._read_line()
+            output = self._send(asked + b"\n")
+            header = output.line()
             parts = header.split(b" ")
             if parts[-1] in (b"missing", b"ambiguous") or len(parts) != 3:
                 return None
-            data = self._read(int(parts[2]) + 1)[:-1]
+            data = output.take(int(parts[2]) + 1)[:-1]
         except (BrokenPipeError, EOFError) as error:
             raise self._died() from error
         return GitObject(parts[0].decode(), parts[1].decode(), data)
@@ -186,8 +187,7 @@ class ObjectReader:
         """End the process, if one runs. Reading again starts another."""
         if self._end is not None:
             self._end()
-        self._process = self._end = None
-        self._buffer.clear()
+        self._process = self._output = self._end = None
 
     def _get_alone(self, name: str) -> GitObject | None:
         # The batch protocol has one name per line; a path with a newline in it goes by argument instead.
@@ -197,37 +197,16 @@ class ObjectReader:
             return None
         return self.get(oid)
 
-    def _send(self, line: bytes) -> None:
-        if self._process is None or self._process.poll() is not None:
+    def _send(self, line: bytes) -> PipeReader:
+        if self._process is None or self._output is None or self._process.poll() is not None:
             self.close()
             self._process = self._git.start(["cat-file", "--batch"])
             self._end = weakref.finalize(self, _end, self._process)
+            self._output = PipeReader(partial(_more, self._process))
         assert self._process.stdin is not None
         self._process.stdin.write(line)
         self._process.stdin.flush()
-
-    def _read_line(self) -> bytes:
-        while (end := self._buffer.find(b"\n")) < 0:
-            self._fill()
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return line
-
-    def _read(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            self._fill()
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return data
-
-    def _fill(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], _TIMEOUT_S)
-        chunk = os.read(self._process.stdout.fileno(), 1 << 20) if ready else b""
-        if not chunk:
-            raise EOFError
-        self._buffer += chunk
+        return self._output
 
     def _died(self) -> GitFailed:
         assert self._process is not None
@@ -238,6 +217,15 @@ class ObjectReader:
         said = b"it did not answer" if code is None else self._process.stderr.read()
         self.close()
         return GitFailed("cat-file", -1 if code is None else code, said.decode("utf-8", "replace"))
+
+
+def _more(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], _TIMEOUT_S)
+    chunk = os.read(process.stdout.fileno(), 1 << 20) if ready else b""
+    if not chunk:
+        raise EOFError
+    return chunk
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -53,11 +53,12 @@ def read_zip(file: IO[bytes], sink: Sink, prefix: str, meter: Meter, take: Take)
             if info.is_dir():
                 continue
             meter.member()
-            why = paths.why_not(info.orig_filename, meter.limits) or _why_not_zipped(info, meter.limits)
             name = paths.plain(info.filename)
-            if not why and name in seen:
-                why = "repeated: the archive has a member of that name already"
-            seen.add(name)
+            why = (
+                paths.why_not(info.orig_filename, meter.limits)
+                or _why_not_zipped(info, meter.limits)
+                or _why_not_again(name, seen)
+            )
             if why:
                 sink.skip(prefix + paths.shown(info.orig_filename), why)
                 continue
@@ -106,11 +107,12 @@ def read_tar(file: IO[bytes], sink: Sink, prefix: str, meter: Meter, take: Take)
             if info.isdir():
                 continue
             meter.member()
-            why = paths.why_not(info.name, meter.limits) or _why_not_in_tar(info, meter.limits)
             name = paths.plain(info.name)
-            if not why and name in seen:
-                why = "repeated: the archive has a member of that name already"
-            seen.add(name)
+            why = (
+                paths.why_not(info.name, meter.limits)
+                or _why_not_in_tar(info, meter.limits)
+                or _why_not_again(name, seen)
+            )
             member = None if why else archive.extractfile(info)
             if member is None:
                 sink.skip(prefix + paths.shown(info.name), why or "not a regular file")
@@ -125,6 +127,14 @@ def _why_not_in_tar(info: tarfile.TarInfo, limits: Limits) -> str:
         return "not a regular file"
     if info.size > limits.total_bytes:
         return f"too large: it says that it has {info.size:,} bytes"
+    return ""
+
+
+def _why_not_again(name: str, seen: set[str]) -> str:
+    """Takes note of ``name``; the first member of it is the one that counts."""
+    if name in seen:
+        return "repeated: the archive has a member of that name already"
+    seen.add(name)
     return ""
 
 
