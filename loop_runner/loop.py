@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from loop_runner import direct, failpoints, progress, proof, reentry, scratch, text
 from loop_runner.budget import Ledger
@@ -136,6 +137,7 @@ class Loop:
         self._should_stop = should_stop
         self._pass_files = pass_files
         self._has_kernel = False  # started by the first pass that runs code
+        self._ended: list[PassState] = []  # of the passes from the first one of what is asked now
 
     def run(self) -> Outcome:
         """Run passes until the stop hook allows the end, a limit is reached or somebody interrupts."""
@@ -291,15 +293,14 @@ class Loop:
             return Block(_NO_ANSWER.get(end, "`answer['content']` was empty"))
         self._tell("verifying", answer.content, self._workspace.head().pass_number)
         self._gates.panel.begin()
-        earlier = tuple(
-            self._workspace.handed_in(number).content
-            for number in range(self._first_pass(), self._workspace.head().pass_number)
-        )
+        numbers = range(self._first_pass, self._workspace.head().pass_number)
+        earlier = _HandedIn(self._workspace, numbers)
         failpoints.passing("verify.checkout")
         with checked_out(self._workspace.checkout) as checkout:
             submission = Submission(answer.content, checkout, self._inputs, self._task.prompt, earlier)
             return self._gates.stop_hook.decide(submission)
 
+    @cached_property
     def _first_pass(self) -> int:
         """The first pass of what is asked now: before it, a fork had another prompt or other gates."""
         return reentry.first_pass_of_task(self._workspace)
@@ -391,11 +392,10 @@ class Loop:
         return put_back
 
     def _states(self, number: int) -> list[PassState]:
-        """How the passes before ``number`` ended, from their committed verdicts."""
-        return [
-            progress.from_verdict(each, reentry.verdict(self._workspace, each))
-            for each in range(self._first_pass(), number)
-        ]
+        """How the passes before ``number`` ended, from their committed verdicts, each read once."""
+        for each in range(self._first_pass + len(self._ended), number):
+            self._ended.append(progress.from_verdict(each, reentry.verdict(self._workspace, each)))
+        return self._ended[: max(number - self._first_pass, 0)]
 
     def _step(self, number: int) -> Step:
         return progress.next_step(self._states(number), self._task.no_progress, self._models.root)
@@ -461,7 +461,7 @@ class Loop:
         """What the pass with the best score handed in, the latest of equals."""
         head = self._workspace.head()
         best: tuple[float, int] | None = None
-        for number in range(self._first_pass(), head.pass_number + (head.turn == 0)):
+        for number in range(self._first_pass, head.pass_number + (head.turn == 0)):
             score = float(reentry.verdict(self._workspace, number).get("score", 0.0))
             best = max(best or (score, number), (score, number))
         if best is None:
@@ -470,6 +470,28 @@ class Loop:
 
     def _tell(self, kind: str, detail: str = "", number: int = 0, **data: object) -> None:
         self._trace.append(Event(kind, detail, number, 0, data))  # type: ignore[arg-type]
+
+
+class _HandedIn(Sequence[str]):
+    """What passes handed in, read when it is looked at: there may be a thousand, and few gates look."""
+
+    def __init__(self, workspace: Workspace, numbers: range) -> None:
+        self._workspace = workspace
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, at: int | slice) -> str | Sequence[str]:
+        if isinstance(at, slice):
+            return _HandedIn(self._workspace, self._numbers[at])
+        return self._workspace.handed_in(self._numbers[at]).content
 
 
 @contextmanager

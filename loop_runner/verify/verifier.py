@@ -22,7 +22,7 @@ class Submission:
     checkout: Path
     inputs: Inputs
     prompt: str = ""  # the task's own
-    earlier: tuple[str, ...] = ()  # what the passes before this one handed in, the oldest first
+    earlier: Sequence[str] = ()  # what the passes before this one handed in, the oldest first
 
 
 @dataclass(frozen=True, slots=True)

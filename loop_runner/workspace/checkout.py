@@ -24,8 +24,7 @@ def write(history: History, commit: str, into: Path) -> None:
         raise WorkspaceError(f"{into} is not empty", why="a verifier would see files that no commit holds")
     files = {
         path: (mode, history.blob(oid))
-        for path, (mode, oid) in history.tree(commit).items()
-        if path in (b"answer.md", b"answer.json") or path.startswith(b"workspace/")
+        for path, (mode, oid) in history.tree(commit, "answer.md", "answer.json", "workspace/").items()
     }
     links = {path: data for path, (mode, data) in files.items() if mode == LINK}
     folder = Folder(into, into)

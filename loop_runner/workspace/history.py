@@ -133,7 +133,7 @@ class History:
 
     def files(self, prefix: str = "", at: str | None = None) -> list[str]:
         """The paths below the folder ``prefix`` ("workspace/notes/"), sorted."""
-        return [os.fsdecode(path) for path in sorted(self.tree(at or "HEAD", prefix))]
+        return [os.fsdecode(path) for path in sorted(self.tree(at or "HEAD", *filter(None, [prefix])))]
 
     def answer(self, at: str | None = None) -> Answer:
         """The committed answer."""
@@ -214,13 +214,12 @@ class History:
 
     def changes(self, pass_number: int) -> tuple[Change, ...]:
         """(kind, path) of each of the model's files that a pass added, changed or deleted (so far)."""
-        commits = [
-            each for each in self.commits() if each.checkpoint.pass_number == pass_number and each.runner
-        ]
-        first = next((each for each in commits if each.checkpoint.turn == 1), None)
-        if first is None:
+        newest = self.newest_of(pass_number)
+        if newest is None:
             return ()
-        return self.changes_between(first.parents[0], commits[0].checkpoint.commit)
+        last_turn = newest if newest.trailers.turn else self.commit(newest.parents[-1])
+        base = self.base_of(pass_number, last_turn)
+        return () if base == last_turn.oid else self.changes_between(base, newest.oid)
 
     def changes_between(self, old: str, new: str) -> tuple[Change, ...]:
         """(kind, path) of each of the model's files that differs from the commit ``old`` to ``new``."""
@@ -313,6 +312,19 @@ class History:
         """Whether there is such an object, which need not be whole."""
         return self._get(oid) is not None
 
+    def newest_of(self, pass_number: int) -> Commit | None:
+        """The commit that ended the pass, or its last turn so far; None when there is no such pass.
+
+        Goes back from HEAD, commit by commit: quick for the passes just before it, however many there are.
+        """
+        commit = self.head_commit()
+        while (said := commit.trailers).pass_number != pass_number or not said.runner:
+            is_before = bool(said.runner) and said.pass_number < pass_number
+            if is_before or not commit.parents or not self.has(commit.parents[0]):
+                return None
+            commit = self.commit(commit.parents[0])
+        return commit
+
     def base_of(self, pass_number: int, head: Commit) -> str:
         """The commit that the pass's first turn was made after; ``head`` itself when the pass has no turn."""
         commit = head
@@ -333,9 +345,9 @@ class History:
         found = (line.rpartition("/")[2].split(" ") for line in listed if line)
         return dict(sorted((int(number), oid) for number, oid in found if number.isdecimal()))
 
-    def tree(self, commit: str, prefix: str = "") -> dict[bytes, tuple[str, str]]:
-        """Every file of a commit below ``prefix``: path to (mode, blob id)."""
-        where = ["--", prefix] if prefix else []
+    def tree(self, commit: str, *paths: str) -> dict[bytes, tuple[str, str]]:
+        """Every file of a commit, or those of ``paths`` ("workspace/"): path to (mode, blob id)."""
+        where = ["--", *paths] if paths else []
         listing = self._run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", commit, *where)
         entries = (line.partition(b"\t") for line in listing.split(b"\0") if line)
         files = {}

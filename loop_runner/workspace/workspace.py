@@ -39,7 +39,7 @@ from loop_runner.workspace.changes import Change
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import Git, GitFailed
-from loop_runner.workspace.history import History, Price, damaged
+from loop_runner.workspace.history import Commit, History, Price, damaged
 from loop_runner.workspace.index import Index
 from loop_runner.workspace.journal import Journal
 from loop_runner.workspace.layout import Trailers, TurnText
@@ -239,12 +239,7 @@ class Workspace:
         """The committed answer, at HEAD or as a pass left it. ``WorkspaceError``: no such pass."""
         if at_pass is None:
             return self._history.answer(self._head.commit)
-        for entry in self._history.passes():
-            if entry.checkpoint.pass_number == at_pass:
-                return self._history.answer(entry.checkpoint.commit)
-        raise WorkspaceError(
-            f"{self.folder} has no pass {at_pass}", hint=f"`loop-runner log {self.folder}` lists them"
-        )
+        return self._history.answer(self._ended(at_pass).oid)
 
     def handed_in(self, pass_number: int) -> Answer:
         """The answer that a finished pass ended with, whatever was put back behind it."""
@@ -254,12 +249,16 @@ class Workspace:
         """The commit of a finished pass's last turn; 0 is the beginning. ``WorkspaceError``: no such pass."""
         if pass_number == 0:
             return self._history.commits()[-1].checkpoint.commit
-        for entry in self._history.passes():
-            if entry.checkpoint.pass_number == pass_number:
-                return entry.parents[-1]
-        raise WorkspaceError(
-            f"{self.folder} has no pass {pass_number}", hint=f"`loop-runner log {self.folder}` lists them"
-        )
+        return self._ended(pass_number).parents[-1]
+
+    def _ended(self, pass_number: int) -> Commit:
+        """The commit that ended a pass."""
+        commit = self._history.newest_of(pass_number)
+        if commit is None or commit.trailers.turn:
+            raise WorkspaceError(
+                f"{self.folder} has no pass {pass_number}", hint=f"`loop-runner log {self.folder}` lists them"
+            )
+        return commit
 
     def tree(self) -> str:
         """Git's id of the tree at HEAD."""
