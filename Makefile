@@ -64,7 +64,7 @@ test-clients: setup  ## drive the real Claude Code and Codex (fetched once, 800 
 test-crash: setup  ## break runs at named places, system calls and in any order: a sample, a few minutes
 	$(BIN)/python -m pytest tests/crash
 
-test-crash-full: setup  ## the same, every place, every call: an hour
+test-crash-full: setup  ## the same, every place, every call: half an hour and more
 	$(BIN)/python -m tests.crash.walk
 	$(BIN)/python -m tests.crash.sweep
 	CRASH_STATES=100 $(BIN)/python -m pytest tests/crash
@@ -72,7 +72,7 @@ test-crash-full: setup  ## the same, every place, every call: an hour
 test-damage: setup  ## damage each file of a run's git folder in each way, repair, and run to the end: ten minutes
 	LOOP_RUNNER_EVERY_DAMAGE=1 $(BIN)/python -m pytest -s tests/workspace/test_repair.py
 
-power-loss: setup  ## fail the power at each moment of a run, rebuild what a disk may hold, recover: half an hour
+power-loss: setup  ## fail the power at each moment of a run, rebuild what a disk may hold, recover: five minutes and more
 	$(BIN)/python -m tests.power_loss
 
 long-run: setup  ## 1,000 passes through the run folder: size, and how long commits take
