@@ -74,7 +74,10 @@ def stream(commit: NewCommit) -> bytes:
     parts = [b"commit %s\nmark :1\n" % _SCRATCH]
     parts.append(b"author %s\ncommitter %s\n" % (who, who))
     parts.append(_data(commit.message.encode("utf-8", "replace")))
-    for keyword, parent in zip((b"from", b"merge"), commit.parents, strict=False):
+    # What is "from" a parent begins with its files. Where the tree is given they are not read: a repaired
+    # history may have lost those of an earlier pass, and goes on all the same.
+    first = b"from" if commit.tree is None else b"merge"
+    for keyword, parent in zip((first, b"merge"), commit.parents, strict=False):
         parts.append(b"%s %s\n" % (keyword, parent.encode()))
     if commit.tree is not None:
         parts.append(b'M 040000 %s ""\n' % commit.tree.encode())

@@ -69,3 +69,20 @@ def test_a_git_that_does_not_end_is_ended(repository):
     ours, _ = repository
     with pytest.raises(GitFailed, match="no end after"):
         ours.run("-c", "alias.wait=!sleep 30", "wait", timeout_s=0.3)
+
+
+def test_where_the_tree_is_given_no_parent_needs_to_have_its_files(repository, git):
+    ours, tip = repository
+    nobody = "nobody <nobody@localhost> 1 +0000"
+    raw = f"tree {'1' * 40}\nauthor {nobody}\ncommitter {nobody}\n\nits files are lost\n"
+    stream = ["hash-object", "-w", "-t", "commit", "--stdin"]
+    lost = ours.run(*stream, stdin=raw.encode()).decode().strip()
+    tree = git("rev-parse", f"{tip}^{{tree}}")
+
+    made = fast_import.write(
+        ours, NewCommit("end of a pass\n", 1, [lost, tip], tree=tree, set_paths={b"verdict": Blob(b"{}")})
+    )
+
+    assert git("rev-parse", f"{made}^1", f"{made}^2").split() == [lost, tip]
+    assert git("show", f"{made}:verdict") == "{}"
+    assert git("diff", "--name-only", tip, made) == "verdict"
