@@ -69,7 +69,7 @@ test-crash-full: setup  ## the same, every place, every call: half an hour and m
 	$(BIN)/python -m tests.crash.sweep
 	CRASH_STATES=100 $(BIN)/python -m pytest tests/crash
 
-test-damage: setup  ## damage each file of a run's git folder in each way, repair, and run to the end: ten minutes
+test-damage: setup  ## damage each file of a run's git folder in each way, repair, and run to the end: a minute and more
 	LOOP_RUNNER_EVERY_DAMAGE=1 $(BIN)/python -m pytest -s tests/workspace/test_repair.py
 
 power-loss: setup  ## fail the power at each moment of a run, rebuild what a disk may hold, recover: five minutes and more

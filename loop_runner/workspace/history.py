@@ -133,7 +133,7 @@ class History:
 
     def files(self, prefix: str = "", at: str | None = None) -> list[str]:
         """The paths below the folder ``prefix`` ("workspace/notes/"), sorted."""
-        return [os.fsdecode(path) for path in sorted(self.tree(at or "HEAD", *filter(None, [prefix])))]
+        return [os.fsdecode(path) for path in sorted(self.tree(at or "HEAD", *([prefix] if prefix else [])))]
 
     def answer(self, at: str | None = None) -> Answer:
         """The committed answer."""
@@ -215,9 +215,10 @@ class History:
     def changes(self, pass_number: int) -> tuple[Change, ...]:
         """(kind, path) of each of the model's files that a pass added, changed or deleted (so far)."""
         newest = self.newest_of(pass_number)
-        if newest is None:
+        last = "" if newest is None else newest.oid if newest.trailers.turn else newest.parents[-1]
+        if newest is None or not self.has(last):  # a repair may have cut history there
             return ()
-        last_turn = newest if newest.trailers.turn else self.commit(newest.parents[-1])
+        last_turn = self.commit(last)
         base = self.base_of(pass_number, last_turn)
         return () if base == last_turn.oid else self.changes_between(base, newest.oid)
 

@@ -8,7 +8,7 @@ import pytest
 
 from loop_runner.errors import WorkspaceError
 from loop_runner.workspace import changes
-from loop_runner.workspace.git import GitFailed
+from loop_runner.workspace.git import Git, GitFailed
 from loop_runner.workspace.history import History
 from tests.support.turns import turn
 
@@ -145,3 +145,20 @@ def test_a_damaged_history_is_an_error_that_says_so(workspace, run_folder, model
 def test_a_commit_that_is_not_there_is_a_failure_of_git(workspace, run_folder):
     with pytest.raises(GitFailed, match="diff-tree ended with 128"):
         changes.between(run_folder / ".git", "HEAD", "0123456789" * 4)
+
+
+def test_a_pass_whose_turns_a_repair_gave_up_has_no_changes_to_tell(workspace, run_folder, git):
+    workspace.commit_turn(turn(1, 1), {})
+    workspace.commit_pass(1, "rejected")
+    said = git("cat-file", "commit", "HEAD")
+    for parent in git("rev-parse", "HEAD^1", "HEAD^2").split():
+        said = said.replace(parent, parent[::-1])  # ids that nothing has
+    ours = Git(run_folder / ".git")
+    cut = (
+        ours.run("hash-object", "-w", "-t", "commit", "--stdin", stdin=f"{said}\n".encode()).decode().strip()
+    )
+    ours.run("update-ref", "refs/heads/main", cut)
+
+    with History(run_folder) as history:
+        assert history.newest_of(1) is not None
+        assert history.changes(1) == ()
