@@ -1,14 +1,13 @@
 """Try every way out as the user who runs this and, when that is root, as an ordinary user too."""
 
-import importlib.util
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from tests.support.confined import IS_ROOT, ORDINARY_UID, SOURCE, ordinary_python
+from tests.support.confined import IS_ROOT, SOURCE
+from tests.support.machines import ordinary_user, ordinary_user_env, python_for_ordinary_user
 
 _TESTS = ["-m", "pytest", str(SOURCE / "tests" / "sandbox"), "--ways-out", "-p", "no:cacheprovider"]
 
@@ -36,26 +35,15 @@ def main() -> int:
 
 
 def _as_an_ordinary_user(home: str, output: IO[bytes]) -> subprocess.Popen[bytes] | None:
-    """The same tests, started as somebody who owns nothing; None where nobody can."""
-    spec = importlib.util.find_spec("pytest")
-    assert spec is not None
-    assert spec.origin is not None
-    Path(home).chmod(0o777)
-    env = {
-        "PATH": os.environ["PATH"],
-        "HOME": home,
-        "PYTHONPATH": f"{SOURCE}:{Path(spec.origin).parents[1]}",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    who: dict[str, Any] = {"user": ORDINARY_UID, "group": ORDINARY_UID, "extra_groups": []}
-    python = ordinary_python()
-    if (
-        python is None
-        or subprocess.run([python, "-c", "import pytest, tests"], env=env, check=False, **who).returncode
-    ):
+    """The same tests, started as a user who owns nothing; None if no interpreter can be."""
+    python = python_for_ordinary_user(Path(home))
+    if python is None:
         return None
     argv = [python, *_TESTS, f"--basetemp={home}/pytest"]
-    return subprocess.Popen(argv, cwd="/", env=env, stdout=output, stderr=subprocess.STDOUT, **who)
+    env = ordinary_user_env(Path(home))
+    return subprocess.Popen(
+        argv, cwd="/", env=env, stdout=output, stderr=subprocess.STDOUT, **ordinary_user()
+    )
 
 
 if __name__ == "__main__":
