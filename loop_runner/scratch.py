@@ -56,7 +56,8 @@ class Scratch:
 
 def make(kind: str, *, parent: Path | None = None) -> Scratch:
     """A new folder, open to this user only, in ``parent`` (None: where temporary files go). ``OSError``."""
-    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent))
+    # Without links: a program that compares this path with its own current folder must see the same names.
+    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent)).resolve()
     fd = os.open(new, _FLAGS)
     try:
         with contextlib.suppress(OSError):  # a file system without locks: then it is never swept

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,12 @@ import yaml
 
 from loop_runner import config, runs
 from loop_runner.errors import VerifierError
+from loop_runner.gate_sandbox import GateSandbox
 from loop_runner.kernel.sandbox import probe
+from loop_runner.verify import Job
 from loop_runner.workspace.history import History
 from tests.support.commands import loop_runner
+from tests.support.machines import path_without
 from tests.support.tasks import cell, ready, run_task, write_task
 from tests.test_crash import command, run_killed, tree
 
@@ -211,11 +215,7 @@ def look(tmp_path, monkeypatch):
 def tier(request, tmp_path, monkeypatch):
     """Tier B is what there is without bubblewrap on the search path."""
     if request.param == "B":
-        programs = tmp_path / "programs"
-        programs.mkdir()
-        for name in ("git", "sh", "head", "grep", "tr", "yes", "sleep"):
-            (programs / name).symlink_to(shutil.which(name))
-        monkeypatch.setenv("PATH", str(programs))
+        monkeypatch.setenv("PATH", path_without({"bwrap"}, tmp_path / "programs"))
     if probe().tier != request.param:
         pytest.skip(f"UNTESTED: this machine does not give tier {request.param}")
     return request.param
@@ -240,6 +240,85 @@ def test_a_gate_may_use_the_programs_of_the_machine(tmp_path, tier):
     task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[spec])
     assert run_task(task, tmp_path / "run").status == "verified"
     assert verdict(tmp_path / "run")["reports"][0]["evidence"] == "x\ny"
+
+
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"run": [*PYTEST, "tests"]},
+        {"run": [*PYTEST, "tests/test_answer.py"]},
+        {"run": [*PYTEST, "tests", "tests/test_answer.py"]},
+        {"run": [*PYTEST, "tests"], "writable": True},
+        {"run": [*PYTEST, "--import-mode=importlib", "tests"]},
+    ],
+    ids=["folder", "file", "both", "writable", "importlib"],
+)
+def test_pytest_judges_the_answer_in_every_tier(tmp_path, tier, command):
+    gate(tmp_path, "pytest")
+    root = [ready("41"), ready("42")]
+    task = write_task(tmp_path / "task", root=root, verifiers=[{"command": command}])
+    outcome = run_task(task, tmp_path / "run")
+    assert (outcome.status, outcome.spend.passes) == ("verified", 2), outcome.reason
+    assert verdict(tmp_path / "run")["reports"][0]["verdict"] == "rejected"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["with spaces", "deep/" * 20, "über", "link"])
+def test_pytest_judges_the_answer_wherever_temporary_files_go(tmp_path, tier, place, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / place))
+    spec = gate(tmp_path, "pytest")
+    task = write_task(tmp_path / "task", root=[ready("41"), ready("42")], verifiers=[spec])
+    outcome = run_task(task, tmp_path / "run")
+    assert (outcome.status, outcome.spend.passes) == ("verified", 2), outcome.reason
+
+
+def test_a_writable_checkout_can_be_written_in_every_tier(tmp_path, tier):
+    code = "open('answer.md', 'a').write('!'); open('new', 'w').write('x'); print(open('answer.md').read())"
+    spec = {"command": {"run": [sys.executable, "-c", code], "writable": True}}
+    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[spec])
+    outcome = run_task(task, tmp_path / "run")
+    assert outcome.status == "verified", outcome.reason
+    assert verdict(tmp_path / "run")["reports"][0]["evidence"] == "42!"
+    assert (tmp_path / "run/answer.md").read_text() == "42"
+
+
+def test_a_gate_may_list_the_folder_above_its_own_which_holds_nothing_else(tmp_path, tier):
+    code = "import os, pathlib; here = pathlib.Path.cwd(); print(sorted(os.listdir(here.parent)), here)"
+    spec = {"command": [sys.executable, "-c", code]}
+    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[spec])
+    assert run_task(task, tmp_path / "run").status == "verified"
+    evidence = verdict(tmp_path / "run")["reports"][0]["evidence"]
+    assert re.match(r"\['checkout', 'loop-runner-tmp-gate-\w+'\] ", evidence), evidence
+
+
+def test_a_folder_that_may_be_listed_gives_no_file_to_read(tmp_path, tier):
+    (tmp_path / "shown").mkdir()
+    (tmp_path / "scratch/private").mkdir(parents=True)
+    (tmp_path / "secret.txt").write_text("secret")
+    for path in (tmp_path, *tmp_path.iterdir()):
+        path.chmod(0o755)
+    code = (
+        "import os\nprint('shown' in os.listdir('..'))\n"
+        "try:\n    print(open('../secret.txt').read())\nexcept OSError:\n    print('refused')\n"
+    )
+    job = Job(
+        argv=(sys.executable, "-c", code),
+        cwd=tmp_path / "shown",
+        env={},
+        scratch=tmp_path / "scratch",
+        shown=(tmp_path / "shown",),
+        listed=tmp_path,
+        timeout_s=30,
+    )
+    ended = GateSandbox().run(job)
+    assert (ended.exit_code, ended.output.split()) == (0, ["True", "refused"])
 
 
 def test_killed_and_slow_programs_are_broken_in_the_sandbox_too(tmp_path, tier):

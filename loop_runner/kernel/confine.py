@@ -231,7 +231,7 @@ def _landlock_abi(libc: _Libc) -> int:
 
 
 def _landlock(libc: _Libc, abi: int, rules: Mapping[str, list[str]], *, network: bool) -> None:
-    """Leave only the paths of ``rules`` ("read", "run", "write", "devices"); no signals outside, no TCP."""
+    """Leave only the paths of ``rules`` ("read", "list", "run", "write", "devices"); no signals outside, no TCP."""
     if abi < 1:
         raise StepFailed("this kernel has no Landlock")
     rights = (
@@ -249,6 +249,7 @@ def _landlock(libc: _Libc, abi: int, rules: Mapping[str, list[str]], *, network:
     ruleset = libc.syscall(_CREATE_RULESET, buffer, len(attributes), 0)
     allowed = {
         "read": _READ_FILE | _READ_DIR,
+        "list": _READ_DIR,
         "run": _READ_FILE | _READ_DIR | _EXECUTE,
         "write": rights & ~(_EXECUTE | _MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV),
         "devices": _READ_FILE | _READ_DIR | _WRITE_FILE,

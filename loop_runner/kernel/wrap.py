@@ -145,19 +145,23 @@ def wrap(
     workspace: Path,
     private_dir: Path,
     read_only: Iterable[Path | str] = (),
+    listed: Iterable[Path | str] = (),
     fds: Sequence[int] = (),
     limits: Limits | None = None,
 ) -> Launch:
     """The command ``[python, …, "-c", CODE, …]`` with the sandbox around it.
 
     ``workspace`` is writable; so is ``private_dir`` (HOME and TMPDIR) unless bubblewrap gives a ``/tmp`` of
-    its own. ``read_only`` is what may be read beside Python itself. ``fds`` stay open in the child.
+    its own. ``read_only`` is what may be read beside Python itself; ``listed`` are folders whose names may be
+    listed, here and below, and which hold nothing but what is shown. ``fds`` stay open in the child.
     """
     limits = limits or Limits()
     uid = free_uid(workspace) if layers.uid else None
     launch = Launch((), {}, {}, in_bubblewrap=layers.bubblewrap is not None, uid=uid)
     try:
-        return _fill(launch, layers, argv, env, str(workspace), str(private_dir), read_only, fds, limits)
+        return _fill(
+            launch, layers, argv, env, str(workspace), str(private_dir), read_only, listed, fds, limits
+        )
     except BaseException:
         launch.ended()
         raise
@@ -171,6 +175,7 @@ def _fill(
     workspace: str,
     private_dir: str,
     read_only: Iterable[Path | str],
+    listed: Iterable[Path | str],
     fds: Sequence[int],
     limits: Limits,
 ) -> Launch:
@@ -185,7 +190,9 @@ def _fill(
         _check_open_to_others(inputs)
     view = View.of([*python, *inputs], writable)
     joins = _join_group(launch, limits) if layers.cgroup else []
-    plan = _plan(layers, limits, view, launch.uid, joins, workspace)
+    plan = _plan(
+        layers, limits, view, launch.uid, joins, workspace, [os.path.realpath(path) for path in listed]
+    )
     plan_fd = _sealed(launch, json.dumps(plan).encode())
     inner = _with_prelude(argv, plan_fd)
     passed = [*fds, *joins, plan_fd]
@@ -236,7 +243,13 @@ def _with_prelude(argv: Sequence[str], plan_fd: int) -> list[str]:
 
 
 def _plan(
-    layers: Layers, limits: Limits, view: View, uid: int | None, joins: list[int], workspace: str
+    layers: Layers,
+    limits: Limits,
+    view: View,
+    uid: int | None,
+    joins: list[int],
+    workspace: str,
+    listed: list[str],
 ) -> dict[str, Any]:
     """What ``confine`` is to do; every step that is asked for must hold."""
     alone = layers.bubblewrap is not None
@@ -247,7 +260,7 @@ def _plan(
         "privileges": True,
         "ids": None if uid is None else {"uid": uid, "gid": uid},
         "folder": workspace,  # only now: it may be open to its new owner alone
-        "landlock": _landlock_rules(view, alone=alone) if layers.landlock else None,
+        "landlock": _landlock_rules(view, listed, alone=alone) if layers.landlock else None,
         "syscalls": {"shared": not alone, "network": layers.network} if layers.syscalls else None,
     }
     must = [step for step, wanted in plan.items() if wanted is not None]
@@ -265,19 +278,21 @@ def _rlimits(limits: Limits, others: int) -> dict[str, int]:
     return values if limits.cpu_s is None else {**values, "CPU": limits.cpu_s}
 
 
-def _landlock_rules(view: View, *, alone: bool) -> dict[str, list[str]]:
+def _landlock_rules(view: View, listed: list[str], *, alone: bool) -> dict[str, list[str]]:
     if not alone:
         return {
             "run": list(view.read),
             "write": list(view.write),
             "devices": list(_DEVICES),
             "read": ["/proc/self"],
+            "list": listed,
         }
     return {
         "run": list(view.read),
         "write": [*view.write, TMP, "/dev/shm"],  # noqa: S108 - both private
         "devices": ["/dev"],
         "read": ["/proc"],
+        "list": listed,
     }
 
 

@@ -68,13 +68,17 @@ class Gate:
                 env=self.env,
                 scratch=self.scratch,
                 shown=(
-                    self.checkout,
+                    *(
+                        () if self.scratch in self.checkout.parents else (self.checkout,)
+                    ),  # a copy is in scratch
                     self.programs,
                     self.folder / "inputs.json",
                     Path(program),
                     *shown,
                     *there,
                 ),
+                # Programs that are given paths in both folders look through the folder above: pytest does.
+                listed=self.folder.parent,
                 timeout_s=timeout_s,
                 stdin=stdin,
                 network=network,
@@ -111,15 +115,24 @@ def prepared(
 ) -> Iterator[Gate]:
     """The folders for one run, gone afterwards. ``lay_out(folder)`` puts the programs there or says why not.
 
+    They are made beside the checkout, so that the folder above all that the program sees holds nothing else.
     ``writable``: the program starts in a copy of the checkout that it may change, instead of the checkout.
     Raises ``GateFault`` when the folders cannot be made.
     """
-    with scratch.make("gate") as folder:
+    try:
+        made = scratch.make("gate", parent=submission.checkout.parent)
+    except OSError as error:
+        raise _cannot_be_made(error) from error
+    with made as folder:
         try:
             gate = _lay_out(folder, submission, fence, lay_out, writable=writable)
         except (OSError, shutil.Error) as error:
-            raise GateFault(f"the folders for it could not be made: {error}") from error
+            raise _cannot_be_made(error) from error
         yield gate
+
+
+def _cannot_be_made(error: Exception) -> GateFault:
+    return GateFault(f"the folders for it could not be made: {error}")
 
 
 def _lay_out(

@@ -27,13 +27,17 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A program to run. Only ``scratch`` may be written; of the rest only ``shown`` is there."""
+    """A program to run. Only ``scratch`` may be written; of the rest only ``shown`` is there.
+
+    ``listed``: the folder above all of these. Its names may be listed, nothing else in it may be read.
+    """
 
     argv: tuple[str, ...]  # the program by its absolute path
     cwd: Path
     env: Mapping[str, str]
     scratch: Path
     shown: tuple[Path, ...]  # beside the system's programs and libraries
+    listed: Path
     timeout_s: float
     stdin: bytes = b""
     network: bool = False

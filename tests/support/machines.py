@@ -11,14 +11,28 @@ from tests.support.confined import IS_ROOT, ORDINARY_UID, SOURCE, ordinary_pytho
 
 
 def path_without(hidden: Iterable[str], folder: Path) -> str:
-    """A PATH on which the programs ``hidden`` do not exist: ``folder`` links to every other program."""
+    """A PATH on which the programs ``hidden`` do not exist.
+
+    A place of PATH that holds one of them is replaced by a folder in ``folder`` with links to all its other
+    programs. The other places stay: programs in them may look for their own files beside themselves.
+    """
     names = set(hidden)
-    for place in os.environ["PATH"].split(os.pathsep):
-        for program in sorted(Path(place).iterdir()) if os.access(place, os.R_OK | os.X_OK) else ():
-            link = folder / program.name
-            if program.name not in names and not link.is_symlink():
-                link.symlink_to(program)
-    return str(folder)
+    places = [place for place in os.environ["PATH"].split(os.pathsep) if os.access(place, os.R_OK | os.X_OK)]
+    return os.pathsep.join(
+        str(_links_to_others(Path(place), names, folder / str(number)))
+        if any(os.path.lexists(Path(place, name)) for name in names)
+        else place
+        for number, place in enumerate(places)
+    )
+
+
+def _links_to_others(place: Path, hidden: set[str], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for program in place.iterdir():
+        link = folder / program.name
+        if program.name not in hidden and not link.is_symlink():
+            link.symlink_to(program)
+    return folder
 
 
 def packages_folder() -> Path:
