@@ -49,12 +49,15 @@ _PARTS = (
     "include",
     "pyvenv.cfg",
 )  # of an installation; no ``share``, no settings
-# Rights are given up before this runs. Python ignores two signals that the program must not.
+# Rights are given up before this runs. Whatever ignores a signal, Python itself or the shell that started the
+# run in the background, the program starts as in a terminal: a verdict must not depend on it.
 _START = """\
 import json, os, signal, sys
 job = json.loads(sys.argv[1])
-for number in signal.SIGPIPE, signal.SIGXFSZ:
-    signal.signal(number, signal.SIG_DFL)
+for number in signal.valid_signals():
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
 try:
     os.chdir(job["cwd"])
     os.execve(job["argv"][0], job["argv"], {**os.environ, **job["env"]})

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from loop_runner.errors import EnvironmentFault
+
 _CHUNK = 65536
 _POLL_MS = 50
 _AFTERLIFE_S = 1.0  # how long output is still read when the program has ended and others hold its pipe
@@ -123,6 +125,13 @@ def finish(
     max_output_bytes: int = 64 * 1024,
 ) -> Finished:
     """Feed ``process`` and wait for it and its group: it leads one, and its three streams are two pipes."""
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        kill_group(process.pid)
+        raise EnvironmentFault(
+            "the exit codes of programs cannot be known, because this process ignores SIGCHLD",
+            why="a program that fails would look like one that succeeds",
+            hint="call signal.signal(signal.SIGCHLD, signal.SIG_DFL) before the run",
+        )
     kept = HeadAndTail(max_output_bytes)
     assert process.stdin is not None
     assert process.stdout is not None

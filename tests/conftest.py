@@ -1,3 +1,25 @@
-from tests.support.model_server import model_server
+"""For every test: the environment is the suite's own, and skipped tests are counted by reason at the end."""
+
+import os
+from collections import Counter
+
+from tests.support.isolation import isolate
+
+isolate(os.environ)
+
+from tests.support.model_server import model_server  # noqa: E402 - what it imports must see the isolated environment
 
 __all__ = ["model_server"]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print each reason for which tests were skipped, with how many were."""
+    reasons = Counter(reason(report) for report in terminalreporter.stats.get("skipped", ()))
+    for text, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+        terminalreporter.write_line(f"skipped: {count}: {text}")
+
+
+def reason(report):
+    """Why a test was skipped; the reports of tests hold the place and the reason."""
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return " ".join(text.removeprefix("Skipped: ").split())

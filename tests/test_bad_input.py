@@ -106,7 +106,8 @@ TASK = "name: t\nprompt: What?\nverifiers: [{contains: x}]\n"
 )
 def test_a_mistake_in_the_task_file_is_named_with_its_place_and_the_nearest_key(tmp_path, text, parts):
     (tmp_path / "task.yaml").write_text(text)
-    said(loop_runner("run", "task.yaml", cwd=tmp_path), 2, *parts)
+    unused = {"ANTHROPIC_API_KEY": "unused", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
+    said(loop_runner("run", "task.yaml", cwd=tmp_path, env=unused), 2, *parts)
     assert content(tmp_path) == {"task.yaml": text.encode()}
 
 

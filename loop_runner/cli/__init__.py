@@ -38,9 +38,11 @@ def _run(arguments: list[str]) -> int:
     import click
 
     from loop_runner import failpoints
+    from loop_runner.cli import signals
     from loop_runner.cli.group import main_group
     from loop_runner.errors import LoopRunnerError
 
+    signals.collect_exit_codes()
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE))
         result = main_group.main(args=arguments, prog_name="loop-runner", standalone_mode=False)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from loop_runner.cli import output
+from loop_runner.cli import output, signals
 from loop_runner.errors import ConfigError
 
 _CLIENTS = ("claude", "codex", "gemini", "cursor", "copilot")
@@ -179,9 +178,8 @@ def serve(run_name: str) -> int:
         nonlocal is_asked
         is_asked = True
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
-    outcome = runs.resume(run, runs.Surroundings(os.environ, (), lambda: is_asked))
+    with signals.handled(on_signal, output.note):
+        outcome = runs.resume(run, runs.Surroundings(os.environ, (), lambda: is_asked))
     if outcome.status in ("verified", "unverified"):  # a broken gate is asked again at the next stop
         sessions.forget(os.environ, agent_runs.session_of(run), str(run))
     return {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}[outcome.status]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from loop_runner import config, inputs
-from loop_runner.cli import display, output
+from loop_runner.cli import display, output, signals
 from loop_runner.cli.folders import find_run, new_run_folder
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Outcome, RunStatus
@@ -184,17 +183,16 @@ def interruptible(flags: dict[str, Any]) -> Iterator[Any]:
         if is_asked:
             os._exit(130)  # the kernel and a local model die with this process; what is committed is safe
         is_asked = True
-        os.write(2, b"\nstopping after this turn is committed; once more to stop at once\n")
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, b"\nstopping after this turn is committed; once more to stop at once\n")
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     shown = () if flags["quiet"] else (display.Progress(is_verbose=flags["verbose"]),)
     try:
-        yield runs.Surroundings(os.environ, (*shown, *told), lambda: is_asked)
+        with signals.handled(on_signal, output.note):
+            yield runs.Surroundings(os.environ, (*shown, *told), lambda: is_asked)
     finally:
         for reporter in told:
             reporter.close()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         sys.stderr.flush()
 
 

@@ -231,7 +231,7 @@ def _landlock_abi(libc: _Libc) -> int:
 
 
 def _landlock(libc: _Libc, abi: int, rules: Mapping[str, list[str]], *, network: bool) -> None:
-    """Leave only the paths of ``rules`` ("read", "list", "run", "write", "devices"); no signals outside, no TCP."""
+    """Leave only the paths of ``rules`` (by right); no signals outside, no TCP."""
     if abi < 1:
         raise StepFailed("this kernel has no Landlock")
     rights = (

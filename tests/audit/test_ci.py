@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,8 @@ def runner(project, tmp_path):
     folder = tmp_path / "runner" / "loop-runner" / "bin"
     folder.mkdir(parents=True)
     command = folder / "loop-runner"
-    command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m loop_runner "$@"\n')
+    python = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)}"
+    command.write_text(f'#!/bin/sh\n{python} -m loop_runner "$@"\n')
     command.chmod(0o755)
 
     def run(script, variables, shell=("bash", "--noprofile", "--norc", "-e", "-o", "pipefail")):

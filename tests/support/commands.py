@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -84,11 +85,24 @@ class Started:
         return any(text in line for line in [*self.stdout, *self.stderr])
 
 
+def ignoring(*numbers: signal.Signals) -> list[str]:
+    """The start of a command line: the rest of it runs with these signals ignored, as nohup does."""
+    code = (
+        "import os, signal, sys\n"
+        f"for number in {[int(number) for number in numbers]}:\n"
+        "    signal.signal(number, signal.SIG_IGN)\n"
+        "os.execvp(sys.argv[1], sys.argv[1:])\n"
+    )
+    return [sys.executable, "-c", code]
+
+
 @contextmanager
-def started(*args: object, cwd: Path, env: Mapping[str, str] | None = None) -> Iterator[Started]:
-    """Start ``loop-runner ARGS``; what is left of it at the end is killed."""
+def started(
+    *args: object, cwd: Path, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> Iterator[Started]:
+    """Start ``loop-runner ARGS``, by the command ``prefix``; what is left of it at the end is killed."""
     with subprocess.Popen(
-        argv(*args),
+        [*prefix, *argv(*args)],
         cwd=cwd,
         env=clean_environment(env),
         stdout=subprocess.PIPE,
