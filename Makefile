@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions audit-proof test test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
+.PHONY: help setup demo questions audit-proof test test-fast test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -37,6 +37,12 @@ audit-proof: setup  ## audit Python's own sources, by script and by the local mo
 
 test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-clients and test-crash
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
+
+test-fast: setup  ## the tests that take a fraction of a second each, of every part: under a minute
+	$(BIN)/python -m pytest -q -n 2 -m 'not real_model and not slow' --ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash
+
+test-machines: setup  ## a sample of the suite on other machines (no bubblewrap, ordinary user, LC_ALL=C, ...): a few minutes
+	$(BIN)/python -m tests.machines
 
 test-model: setup  ## run the tests that need the local model, fetched first
 	$(BIN)/loop-runner models fetch coder

@@ -2,6 +2,9 @@
 
 import os
 from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from tests.support.isolation import isolate
 
@@ -10,6 +13,18 @@ isolate(os.environ)
 from tests.support.model_server import model_server  # noqa: E402 - what it imports must see the isolated environment
 
 __all__ = ["model_server"]
+
+
+_SLOW = Path(__file__).with_name("slow.txt")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what ``slow.txt`` lists: a file, or a test with all its parameters."""
+    slow = {line for line in _SLOW.read_text(encoding="utf-8").splitlines() if not line.startswith("#")}
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        if name in slow or name.partition("::")[0] in slow:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_terminal_summary(terminalreporter):
