@@ -17,7 +17,7 @@ import os
 import resource
 import struct
 
-from loop_runner.kernel import seccomp
+from loop_runner.kernel import own_root, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +70,10 @@ class _Libc:
         texts = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
         self._checked(self._libc.mount(*texts, ctypes.c_ulong(flags), options.encode()))
 
+    def unmount(self, target: str, flags: int) -> None:
+        """``umount2(2)``."""
+        self._checked(self._libc.umount2(os.fsencode(target), flags))
+
     def unshare(self, flags: int) -> None:
         """``unshare(2)``."""
         self._checked(self._libc.unshare(flags))
@@ -107,6 +111,7 @@ def apply(plan: Mapping[str, Any]) -> dict[str, str]:
     steps: dict[str, Callable[[], None]] = {
         "cgroup": lambda: _join_cgroups(plan["cgroup"]),
         "ways": lambda: _open_ways(libc, **plan["ways"]),
+        "root": lambda: own_root.enter(libc, plan["root"], _give_up_capabilities),
         "limits": lambda: _set_limits(plan["limits"]),
         "privileges": lambda: _no_new_privileges(libc),
         "ids": lambda: _drop_ids(libc, **plan["ids"]),
@@ -195,11 +200,7 @@ def _no_new_privileges(libc: _Libc) -> None:
 
 def _drop_ids(libc: _Libc, uid: int, gid: int) -> None:
     """Become ``uid`` and ``gid`` with no other groups and no capability of any kind."""
-    for capability in range(64):
-        try:
-            libc.prctl(_PR_CAPBSET_DROP, capability)
-        except OSError:
-            break  # behind the last one; or no right to, but without new privileges the set gives nothing
+    _empty_bounding_set(libc)
     try:
         os.setgroups([])
     except PermissionError:
@@ -212,6 +213,22 @@ def _drop_ids(libc: _Libc, uid: int, gid: int) -> None:
     libc.prctl(_PR_SET_DUMPABLE, 1)
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
         raise StepFailed("the user id did not change")
+
+
+def _empty_bounding_set(libc: _Libc) -> None:
+    for capability in range(64):
+        try:
+            libc.prctl(_PR_CAPBSET_DROP, capability)
+        except OSError:
+            break  # behind the last one; or no right to, but without new privileges the set gives nothing
+
+
+def _give_up_capabilities(libc: _Libc) -> None:
+    """All those that an ordinary user has over a namespace of their own."""
+    if os.uname().machine not in _CAPSET:
+        raise StepFailed(f"capabilities cannot be given up on {os.uname().machine}")
+    _empty_bounding_set(libc)
+    _no_capabilities(libc)
 
 
 def _no_capabilities(libc: _Libc) -> None:

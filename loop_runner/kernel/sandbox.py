@@ -265,6 +265,7 @@ def _candidates(bubblewrap: str | None, *, as_root: bool) -> Iterator[Layers]:
     if bubblewrap:
         yield Layers(bubblewrap, landlock=True, syscalls=True, uid=as_root)
         yield Layers(bubblewrap, syscalls=True, uid=as_root)
+    yield Layers(landlock=True, syscalls=True, uid=as_root, own_root=True)
     yield Layers(landlock=True, syscalls=True, uid=as_root)
     yield Layers(syscalls=True, uid=as_root)
     yield Layers(uid=as_root)

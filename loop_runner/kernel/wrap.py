@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from loop_runner.errors import EnvironmentFault
 from loop_runner.kernel import cgroup
 from loop_runner.kernel.mounts import View, above, gathered, is_below, python_paths
+from loop_runner.kernel.own_root import PRIVATE
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,7 @@ class Layers:
     syscalls: bool = False
     cgroup: bool = False
     uid: bool = False  # started as root: become a user that is nobody else's
+    own_root: bool = False  # without bubblewrap: mount what may be seen, so that all else is absent
     network: bool = False  # leave the machine's network open (for a verifier whose task says so)
 
 
@@ -189,10 +191,11 @@ def _fill(
             hand_over(Path(folder), launch.uid)
         _check_open_to_others(inputs)
     view = View.of([*python, *inputs], writable)
+    mounted = View.of([*python, *gathered(inputs, _OPEN_FOLDERS)], writable) if layers.landlock else view
     joins = _join_group(launch, limits) if layers.cgroup else []
-    plan = _plan(
-        layers, limits, view, launch.uid, joins, workspace, [os.path.realpath(path) for path in listed]
-    )
+    root = _own_root(mounted, limits) if layers.own_root else None
+    folders = [os.path.realpath(path) for path in listed]
+    plan = _plan(layers, limits, view, launch.uid, joins, workspace, root, folders)
     plan_fd = _sealed(launch, json.dumps(plan).encode())
     inner = _with_prelude(argv, plan_fd)
     passed = [*fds, *joins, plan_fd]
@@ -200,7 +203,6 @@ def _fill(
         launch.argv, launch.env = tuple(inner), {**env, "HOME": private_dir, "TMPDIR": private_dir}
     else:
         inside_env = {**env, "HOME": TMP, "TMPDIR": TMP}
-        mounted = View.of([*python, *gathered(inputs, _OPEN_FOLDERS)], writable) if layers.landlock else view
         options = _bubblewrap_options(
             mounted, inside_env, limits, as_root=launch.uid is not None, network=layers.network
         )
@@ -249,18 +251,20 @@ def _plan(
     uid: int | None,
     joins: list[int],
     workspace: str,
+    root: dict[str, Any] | None,
     listed: list[str],
 ) -> dict[str, Any]:
     """What ``confine`` is to do; every step that is asked for must hold."""
     alone = layers.bubblewrap is not None
     plan: dict[str, Any] = {
         "cgroup": joins or None,
-        "ways": None if alone or uid is None else _ways(view),
-        "limits": _rlimits(limits, _others(alone=alone, uid=uid)),
+        "ways": None if alone or layers.own_root or uid is None else _ways(view),
+        "root": root,
+        "limits": _rlimits(limits, _others(alone=alone or layers.own_root, uid=uid)),
         "privileges": True,
         "ids": None if uid is None else {"uid": uid, "gid": uid},
         "folder": workspace,  # only now: it may be open to its new owner alone
-        "landlock": _landlock_rules(view, listed, alone=alone) if layers.landlock else None,
+        "landlock": _landlock_rules(view, listed, layers) if layers.landlock else None,
         "syscalls": {"shared": not alone, "network": layers.network} if layers.syscalls else None,
     }
     must = [step for step, wanted in plan.items() if wanted is not None]
@@ -278,11 +282,22 @@ def _rlimits(limits: Limits, others: int) -> dict[str, int]:
     return values if limits.cpu_s is None else {**values, "CPU": limits.cpu_s}
 
 
-def _landlock_rules(view: View, listed: list[str], *, alone: bool) -> dict[str, list[str]]:
-    if not alone:
+def _own_root(view: View, limits: Limits) -> dict[str, Any]:
+    """What ``own_root`` mounts."""
+    return {
+        "read": list(view.read),
+        "write": list(view.write),
+        "links": dict(view.links),
+        "devices": list(_DEVICES),
+        "size": limits.tmp_bytes,
+    }
+
+
+def _landlock_rules(view: View, listed: list[str], layers: Layers) -> dict[str, list[str]]:
+    if layers.bubblewrap is None:
         return {
             "run": list(view.read),
-            "write": list(view.write),
+            "write": [*view.write, *(PRIVATE if layers.own_root else ())],
             "devices": list(_DEVICES),
             "read": ["/proc/self"],
             "list": listed,

@@ -20,6 +20,7 @@ TIERS = {
     "A": Layers(BUBBLEWRAP, landlock=True, syscalls=True, uid=IS_ROOT),
     "A without Landlock": Layers(BUBBLEWRAP, syscalls=True, uid=IS_ROOT),
     "B": Layers(landlock=True, syscalls=True, uid=IS_ROOT),
+    "B with its own root": Layers(landlock=True, syscalls=True, uid=IS_ROOT, own_root=True),
 }
 SMALL = Limits(memory_bytes=512 << 20, processes=16, open_files=64, file_bytes=1 << 20, tmp_bytes=1 << 20)
 
