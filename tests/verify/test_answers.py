@@ -59,7 +59,7 @@ def load(texts, folder):
     return Inputs(tuple(listed))
 
 
-@pytest.mark.parametrize("row", rows())
+@pytest.mark.parametrize("row", list(rows()))
 def test_the_gate_decides_as_a_careful_reader_would(tmp_path, row):
     gate = made({row["gate"]: row["options"]}, tmp_path, panel=Says(*row.get("replies", ())))
     verdict = gate.verify(
