@@ -1,8 +1,8 @@
 """Whether the quotations of an answer bear its short answer out, as far as words can show it.
 
-Owns when a match proves something: ``no`` is in many lines, and ``3`` in ``3,14``. Owns the two forms in which an
-answer says honestly what no quotation can show: ``Derived:`` (it follows from the quotations) and ``Searched:``
-(there is none). What is written there is not judged, and the statement of the gate says so.
+Owns when a match proves something: ``no`` is in many lines, and ``3`` in ``3,14``. Owns the two forms in which
+an answer says honestly what no quotation can show: ``Derived:`` (it follows from the quotations) and
+``Searched:`` (there is none). What is written there is not judged, and the statement of the gate says so.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from loop_runner.records import InputText
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.short_answer import is_citation_line, places, short_answer, spellings, stands_in
+from loop_runner.verify.shown import exact_line
 from loop_runner.verify.visible import alike, visible
 from loop_runner.verify.wording import words_of
 
@@ -22,11 +22,13 @@ DERIVED_FORM = "`Derived: how it follows from the quotes`"
 SEARCHED_FORM = "`Searched: the names of the texts`"
 _MAX_ITEMS = 200
 _SCANNED_CHARS = 200_000
-_WEAK = frozenset(
-    "a an the this that these those it its he she they we you i is are was were be been do does did has have had of in on"
-    " at to for from by with as and or so than then there here what which who when where why how all any some yes no not"
-    " never true false none null nil maybe y n ok okay on off ja nein oui non si s\u00ed sim n\u00e3o da nee".split()
-)
+_WEAK_WORDS = """
+a an the this that these those it its he she they we you i is are was were be been do does did
+has have had of in on at to for from by with as and or so than then there here what which who
+when where why how all any some yes no not never true false none null nil maybe y n ok okay off
+ja nein oui non si sí sim não da nee
+"""
+_WEAK = frozenset(_WEAK_WORDS.split())
 _BULLET = re.compile(r"\s*(?:[-*+\u2022]|\d{1,3}[.)])\s+")
 _ITEMS = re.compile(r"\s*;\s*|,\s+|(?<=\D),(?=\D)|\s+(?:and|und|et|y|&)\s+")
 _LABEL_ALONE = re.compile(r"(?i)^[\W_]*(?:the\s+)?(?:final\s+|short\s+)?answers?[\W_]*$")
@@ -57,7 +59,7 @@ def bearing(answer: str, quotes: Sequence[str], *, ignore_case: bool, may_derive
             advice="write the answer itself on the first line, then the citations",
         )
     quotes = [quote for text in quotes for quote in dict.fromkeys((text, alike(text)))]
-    listed = _items(answer, short)
+    listed = _items(answer)
     if not listed and _is_shown(short, quotes, ignore_case=ignore_case):
         return Bearing("the short answer is in a quote")
     listed = listed or [item for item in _ITEMS.split(short) if item][:_MAX_ITEMS]
@@ -83,10 +85,11 @@ def _derivation(answer: str, short: str, quotes: Sequence[str], *, may_derive: b
     how = _derived(answer)
     shown = exact_line(short, 100)
     if may_derive and how:
-        if (problem := _miscounted(short, how, quotes)) is not None:
-            return problem
+        if (counted := _counted(short, how, quotes)) is not None:
+            return counted
         return Bearing(
-            f"the answer {shown!r} is derived ({exact_line(how, 120)}): that the quotes prove it was not checked"
+            f"the answer {shown!r} is derived ({exact_line(how, 120)}): "
+            "that the quotes prove it was not checked"
         )
     if _is_weak(short) or any(stands_in(one, quote) for one in spellings(short) for quote in quotes):
         problem = f"that a quote has {shown!r} proves nothing: {_why_nothing(short)}"
@@ -114,7 +117,7 @@ def _derived(answer: str) -> str:
     return match[1].strip() if match and words_of(match[1]) > 2 else ""
 
 
-def _miscounted(short: str, how: str, quotes: Sequence[str]) -> Bearing | None:
+def _counted(short: str, how: str, quotes: Sequence[str]) -> Bearing | None:
     """An answer that is the count of its quotations can be checked."""
     if not (how.lower().startswith("count of the quote") and short.isdigit()):
         return None
@@ -127,7 +130,7 @@ def _miscounted(short: str, how: str, quotes: Sequence[str]) -> Bearing | None:
     )
 
 
-def _items(answer: str, short: str) -> list[str]:
+def _items(answer: str) -> list[str]:
     """The items of a short answer that is a list with a line for each; empty when it is none."""
     items: list[str] = []
     for line in answer[:_SCANNED_CHARS].split("\n"):
@@ -201,7 +204,7 @@ def searched(answer: str, texts: Sequence[InputText]) -> Bearing:
     if match is None:
         return Bearing(
             problem="an answer that there is none must name the texts that were searched",
-            advice=f"add a line {SEARCHED_FORM}; a pattern such as folder/* and `all {len(texts)} texts` are names, too",
+            advice=f"add a line {SEARCHED_FORM}; folder/* and `all {len(texts)} texts` are names, too",
         )
     missing = [text.name for text in texts if not _is_named(text.name, match[1])]
     every = _ALL_TEXTS.search(match[1])

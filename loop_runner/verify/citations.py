@@ -1,4 +1,4 @@
-"""The verifier that asks for evidence: every quote must be found where the answer says, and bear the answer out.
+"""The verifier that asks for evidence: every quote must be found where the answer says, and bear it out.
 
 Owns which citations count and what is asked of them together; ``quotes.py`` looks them up. A quote that
 exists but does not support the answer is the mistake this verifier is here for: hence ``answer_in_quote``

@@ -1,8 +1,8 @@
 """Compares one quotation with the lines that it is of.
 
 Owns what counts as the same text: copied exactly; or with other typography (curly quote marks, dashes, white
-space, line breaks); or with Markdown around it; or with an ellipsis, its parts in order. Also what a quotation may
-not do: begin or end inside a word, or leave a word such as ``not`` out of its sentence.
+space, line breaks); or with Markdown around it; or with an ellipsis, its parts in order. Also what a quotation
+may not do: begin or end inside a word, or leave a word such as ``not`` out of its sentence.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Finds everything in an answer that a reader would take for a quotation or a citation.
 
 Owns what looks like one: lines with a quotation mark before them (``>`` and its look-alikes, in lists, tables,
-fences, HTML), text behind or before a place (``name:line: text``, ``"text" (name:line)``), longer texts in quote
-marks, and places alone. Works on what a reader sees (``visible.py``); never reads an input.
+fences, HTML), text behind or before a place (``name:line: text``, ``"text" (name:line)``), longer texts in
+quote marks, and places alone. Works on what a reader sees (``visible.py``); never reads an input.
 """
 
 from __future__ import annotations

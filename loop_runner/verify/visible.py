@@ -1,9 +1,9 @@
 """What a reader sees of a text: the one place where markup, look-alikes and invisible characters are handled.
 
-Owns three readings of a text. ``visible`` is what an editor, a terminal or a Markdown viewer shows: entities and
-tags are resolved, every line end is a line feed, characters without a shape are gone. ``fold`` is as long as its
-text and has ASCII in the place of look-alikes, so that structure (marks, places, digits) can be found. ``alike``
-is for comparing: typography and white space make no difference, letters, digits and other signs do.
+Owns three readings of a text. ``visible`` is what an editor, a terminal or a Markdown viewer shows: entities
+and tags are resolved, every line end is a line feed, characters without a shape are gone. ``fold`` is as long as
+its text and has ASCII in the place of look-alikes, so that structure (marks, places, digits) can be found.
+``alike`` is for comparing: typography and white space make no difference, letters, digits and other signs do.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import unicodedata
 
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _BLANK_SHAPES = "\u115f\u1160\u3164\uffa0\u2800"  # letters and signs that are drawn as nothing
-# Tags without a say in what is shown. With attributes (`style`, `hidden`) anything may be shown, and <del> or <s>
-# take back what they hold: those stay in the text, where no input has them.
+# Tags without a say in what is shown. With attributes (`style`, `hidden`) anything may be shown, and <del> or
+# <s> take back what they hold: those stay in the text, where no input has them.
 _TAG = re.compile(
     r"</?(?:a|b|cite|code|dd|details|div|dl|dt|em|i|kbd|mark|ol|p|pre|samp|small|strong|sub|summary|sup|table"
     r"|tbody|thead|td|th|tr|tt|u|ul|li|var)\s*/?>",
@@ -28,7 +28,10 @@ _BLOCKQUOTE = re.compile(r"<blockquote\b[^>]{0,300}>(.*?)(?:</blockquote\s*>|\Z)
 _QUOTED = re.compile(r"<(/?)q\b[^>]{0,300}>", re.IGNORECASE)
 
 GREATER = ">"
-_GREATER = "\uff1e\ufe65\u203a\u3009\u300b\u276f\u2771\u27e9\u27eb\u226b\u2aa2\u227b\u02c3\u1433\u226f\u232a\u29fd\u2a20"
+_GREATER = (
+    "\uff1e\ufe65\u203a\u3009\u300b\u276f\u2771\u27e9\u27eb\u226b\u2aa2\u227b\u02c3\u1433\u226f"
+    "\u232a\u29fd\u2a20"
+)
 BARS = (
     "\u2758\u2759\u275a\u2502\u2503\u258f\u258e\u258d\u258c\u258b\u258a\u2589\u2588\u01c0\uff5c\u2223\u23d0"
 )
@@ -117,7 +120,7 @@ def _shaped(text: str) -> str:
 @functools.cache
 def _kind(char: str) -> str:
     if char in "\n\t" or char.isascii():
-        return "char" if char in "\n\t" or char >= " " and char != "\x7f" else "nothing"
+        return "char" if char in "\n\t" or (char >= " " and char != "\x7f") else "nothing"
     if char in _BLANK_SHAPES or unicodedata.category(char) == "Zs":
         return "blank"
     category = unicodedata.category(char)
