@@ -1,7 +1,7 @@
 """Whether the quotations of an answer bear its short answer out, as far as words can show it.
 
-Owns when a match proves something: ``no`` is in many lines, and ``3`` in ``3,14``. Owns the two forms in which
-an answer says honestly what no quotation can show: ``Derived:`` (it follows from the quotations) and
+Owns when a match proves something: ``no`` is in many lines, and ``3`` in ``3,14``. Owns the two forms in
+which an answer says honestly what no quotation can show: ``Derived:`` (it follows from the quotations) and
 ``Searched:`` (there is none). What is written there is not judged, and the statement of the gate says so.
 """
 
@@ -171,7 +171,7 @@ def _is_weak(short: str) -> bool:
 
 
 def _is_value(quote: str, start: int, end: int) -> bool:
-    """Whether it is all of a value: ``key=no``, ``key: no`` at the end of the line, or between quote marks."""
+    """Whether it is a whole value: ``key=no``, ``key: no`` at the end of a line, or between quote marks."""
     before, after = quote[:start].rstrip(), quote[end:].strip()
     if (
         before[-1:]
@@ -232,7 +232,6 @@ def _is_named(name: str, listing: str) -> bool:
 
 def _names(listing: str) -> Iterator[str]:
     for part in re.split(r"[,;\n]|\s+and\s+", listing[:_SCANNED_CHARS]):
-        if given := part.strip(" \t*_`\"'()-.").removeprefix("./"):
-            # `*` alone would name what was never looked at.
-            if given.strip("*?/"):
-                yield given
+        given = part.strip(" \t*_`\"'()-.").removeprefix("./")
+        if given.strip("*?/"):  # `*` alone would name what was never looked at
+            yield given

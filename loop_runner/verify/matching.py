@@ -1,8 +1,8 @@
 """Compares one quotation with the lines that it is of.
 
-Owns what counts as the same text: copied exactly; or with other typography (curly quote marks, dashes, white
-space, line breaks); or with Markdown around it; or with an ellipsis, its parts in order. Also what a quotation
-may not do: begin or end inside a word, or leave a word such as ``not`` out of its sentence.
+Owns what counts as the same text: copied exactly; or with other typography (curly quote marks, dashes,
+white space, line breaks); or with Markdown around it; or with an ellipsis, its parts in order. Also what a
+quotation may not do: begin or end inside a word, or leave a word such as ``not`` out of its sentence.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Why a quotation is not that of its lines. ``is_found``: its words are there, but may not be quoted so."""
+    """Why a quotation is not that of its lines. ``is_found``: its words are, but may not be quoted so."""
 
     reason: str
     is_found: bool = False
@@ -80,7 +80,7 @@ class _Window:
 
 
 def compare(quote: str, lines: Numbered, first: int, last: int) -> Match | Mismatch:
-    """Look for ``quote`` on the lines ``first`` to ``last``; of a single line it may go on to the next ones."""
+    """Look for ``quote`` on the lines ``first`` to ``last``; from a single line it may run on to the next."""
     line = lines.get(first)
     if line is None or last > max(lines.total, first):
         return Mismatch("")

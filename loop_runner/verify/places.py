@@ -29,17 +29,20 @@ _PLACE = re.compile(
 _BARE_PLACE = re.compile(rf"[`*\[(]*(?:lines?[ \t]+|L)?{_RANGE}[`*\])]*[ \t]*(?=:)")
 # Anywhere: what follows a name.
 _AFTER_NAME = re.compile(
-    rf"(?:[`*\"'\])]{{0,3}}[ \t]?(?:[:#@][ \t]*(?:lines?[ \t]*|L)?|[,;(\[]?[ \t]*(?:(?:at|on|in)[ \t]+)?(?:lines?\b|ll?\.)[ \t]*)"
-    rf"){_RANGE}(?![0-9])",
+    r"(?:[`*\"'\])]{0,3}[ \t]?(?:[:#@][ \t]*(?:lines?[ \t]*|L)?"
+    r"|[,;(\[]?[ \t]*(?:(?:at|on|in)[ \t]+)?(?:lines?\b|ll?\.)[ \t]*))"
+    rf"{_RANGE}(?![0-9])",
     re.IGNORECASE,
 )
 _LINE_OF = re.compile(
-    rf"\b(?:lines?|ll?\.)[ \t]*{_RANGE}[ \t]+(?:of|in|from)[ \t]+(?:the[ \t]+)?(?:file[ \t]+|input[ \t]+)?[`*\"'(\[]*",
+    rf"\b(?:lines?|ll?\.)[ \t]*{_RANGE}[ \t]+(?:of|in|from)[ \t]+(?:the[ \t]+)?(?:file[ \t]+|input[ \t]+)?"
+    r"[`*\"'(\[]*",
     re.IGNORECASE,
 )
 _LINE_ALONE = re.compile(rf"\blines?[ \t]+{_RANGE}(?![0-9])", re.IGNORECASE)
 _LABEL = re.compile(
-    r"[`*\"'\])]{0,3}[,:;(]?[ \t]*(?:(?:at|on|in)[ \t]+)?\b(pages?|pp?\.|sheet|slide|message|row)[ \t]*(\w{1,40})",
+    r"[`*\"'\])]{0,3}[,:;(]?[ \t]*(?:(?:at|on|in)[ \t]+)?"
+    r"\b(pages?|pp?\.|sheet|slide|message|row)[ \t]*(\w{1,40})",
     re.IGNORECASE,
 )
 _FILE_NAME = re.compile(r"[\w./\\+-]*[\w-]\.[A-Za-z][A-Za-z0-9]{0,7}$")
@@ -49,7 +52,7 @@ _NAME_END = re.compile(r"[\s(\[{<>}|,;\"'`=\u201c\u201d\u2018\u2019\u300c\u300d\
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in a text that names it, from ``start`` to ``end``. ``text`` is None when no input is called so."""
+    """A place, named from ``start`` to ``end`` of a text; its ``text`` is None when no input is called so."""
 
     start: int
     end: int

@@ -1,8 +1,8 @@
 """Finds everything in an answer that a reader would take for a quotation or a citation.
 
-Owns what looks like one: lines with a quotation mark before them (``>`` and its look-alikes, in lists, tables,
-fences, HTML), text behind or before a place (``name:line: text``, ``"text" (name:line)``), longer texts in
-quote marks, and places alone. Works on what a reader sees (``visible.py``); never reads an input.
+Owns what looks like one: lines with a quotation mark before them (``>`` and its look-alikes, in lists,
+tables, fences, HTML), text behind or before a place (``name:line: text``, ``"text" (name:line)``), longer
+texts in quote marks, and places alone. Works on what a reader sees (``visible.py``); never reads an input.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ _PAIRS = (
     ("\u300e", "\u300f"),
     ("\u300a", "\u300b"),
 )
+_SINGLE = (  # an apostrophe inside a word ends nothing
+    r"(?<![A-Za-z0-9])['\u2018\u201a\u2039](?=\S)"
+    r"((?:[^'\u2018\u2019\u201b\u203a]|(?<=[A-Za-z])['\u2019](?=[A-Za-z])){1,2000})"
+    r"(?<=\S)['\u2019\u2018\u203a](?![A-Za-z0-9])"
+)
 _PAIRED = re.compile(
     "|".join(
         [r'(?<![A-Za-z0-9"])"(?=[^\s"])([^"]{1,2000})(?<=\S)"(?![A-Za-z0-9])']
@@ -44,10 +49,7 @@ _PAIRED = re.compile(
             f"[{opening}]([^{opening}{closing}]{{1,{_MAX_QUOTED_CHARS}}})[{closing}]"
             for opening, closing in _PAIRS
         ]
-        + [
-            r"(?<![A-Za-z0-9])['\u2018\u201a\u2039](?=\S)"
-            r"((?:[^'\u2018\u2019\u201b\u203a]|(?<=[A-Za-z])['\u2019](?=[A-Za-z])){1,2000})(?<=\S)['\u2019\u2018\u203a](?![A-Za-z0-9])"
-        ]
+        + [_SINGLE]
     )
 )
 _ANY_PAIR = re.compile(
@@ -72,7 +74,7 @@ Kind = Literal["cited", "pointer", "loose"]
 class Claim:
     """One thing that looks like a quotation or a citation."""
 
-    kind: Kind  # a text with a place, or without one though it must have it; a place alone; a text in quote marks
+    kind: Kind  # a text that must have a place; a place alone; a text in quote marks
     quote: str
     place: Place | None
     choices: tuple[
@@ -229,9 +231,10 @@ class _Reader:
             return Claim("cited", text[: places[-1].start].rstrip(_OPENERS), places[-1])
         for line, only in ((below, True), (above, False)):
             places = list(self._catalogue.mentioned(line))
-            if places and not line[places[-1].end :].strip(_CLOSERS + ":"):
-                if not only or not line[: places[0].start].strip(_OPENERS):
-                    return Claim("cited", text, places[-1])
+            if not places or line[places[-1].end :].strip(_CLOSERS + ":"):
+                continue
+            if not only or not line[: places[0].start].strip(_OPENERS):
+                return Claim("cited", text, places[-1])
         return Claim("cited", text, None)
 
     # ── running text ────────────────────────────────────────────────────────────────────────────────

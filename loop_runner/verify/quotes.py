@@ -1,9 +1,9 @@
 """Looks up everything that an answer quotes or cites in the inputs.
 
-``quotations.py`` finds what looks like a quotation or a citation, ``matching.py`` says whether a text is that of
-its lines; here the inputs are read, one at a time, and what came of it is put into words. Lines end at line feeds
-and nowhere else and are counted from 1, as the kernel's helpers count them. Input bytes are checked against their
-hash when they are read; nothing is ever corrected on the model's behalf.
+``quotations.py`` finds what looks like a quotation or a citation, ``matching.py`` says whether a text is
+that of its lines; here the inputs are read, one at a time, and what came of it is put into words. Lines end
+at line feeds and nowhere else and are counted from 1, as the kernel's helpers count them. Input bytes are
+checked against their hash when they are read; nothing is ever corrected on the model's behalf.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class LocatedCitation:
 
     @property
     def counts(self) -> bool:
-        """True when it is cited, found and says something: 8 characters besides blanks, one a letter or digit.
+        """True when it is cited, found and says something: 8 characters besides blanks, one of them a word's.
 
         A character of a script without spaces counts twice.
         """
@@ -85,7 +85,7 @@ class Looked:
 
 
 def locate(answer_text: str, inputs: Inputs) -> list[LocatedCitation]:
-    """Every quotation of the answer (the first thousand), and every place that fails, looked up. Never raises."""
+    """Every quotation of the answer (the first thousand) and every place that fails. Never raises."""
     return [
         one.citation
         for one in look_up(answer_text, inputs)
@@ -113,7 +113,7 @@ def _line_shown(line: str) -> str:
 
 
 def look_up(answer_text: str, inputs: Inputs, within_lines: int = 0, known: str = "") -> list[Looked]:
-    """As ``locate``, with the places too, and ``within_lines`` lines of each input before and after a quotation.
+    """As ``locate``, with the places too, and ``within_lines`` lines before and after each quotation.
 
     ``known`` is what may be quoted beside the inputs: the task's own words.
     """
@@ -280,7 +280,8 @@ def _as_seen(claim: Claim, catalogue: Catalogue, lines: Lines) -> Mismatch | Non
             or one.place.text.name != (claim.place and claim.place.name)
         ):
             return Mismatch(
-                f"it holds line ends that are no line feeds, and behind one of them: {exact_line(one.quote, 80)}"
+                "it holds line ends that are no line feeds, and behind one of them: "
+                f"{exact_line(one.quote, 80)}"
             )
         result = _result(one, one.place, lines)
         if isinstance(result, Mismatch):
@@ -378,8 +379,8 @@ def _with_pointers(listed: Sequence[Claim], looked: list[Looked]) -> list[Looked
             continue
         if not any(_is_quoted(place, citation) for citation in quoted):
             reason = (
-                f"the answer names {place.name}:{place.label or place.first} and does not quote it: add a line "
-                f"`> {place.name}:{place.first}: {found.marked}`"
+                f"the answer names {place.name}:{place.label or place.first} and does not quote it: "
+                f"add a line `> {place.name}:{place.first}: {found.marked}`"
             )
             looked[index] = Looked(replace(found, ok=False, reason=reason))
     return looked

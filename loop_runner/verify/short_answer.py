@@ -107,7 +107,7 @@ def _continues_a_number(before: str) -> bool:
 
 
 def _is_listed(text: str, start: int, end: int) -> bool:
-    """Whether a number is one of several between commas (``1,2,3``), and not a part of ``3,14`` or ``12,000``."""
+    """Whether a number is one of several between commas (``1,2,3``), no part of ``3,14`` or ``12,000``."""
     low, high = start, end
     while low and (text[low - 1].isdigit() or text[low - 1] == ","):
         low -= 1

@@ -1,9 +1,10 @@
 """What a reader sees of a text: the one place where markup, look-alikes and invisible characters are handled.
 
-Owns three readings of a text. ``visible`` is what an editor, a terminal or a Markdown viewer shows: entities
-and tags are resolved, every line end is a line feed, characters without a shape are gone. ``fold`` is as long as
-its text and has ASCII in the place of look-alikes, so that structure (marks, places, digits) can be found.
-``alike`` is for comparing: typography and white space make no difference, letters, digits and other signs do.
+Owns three readings of a text. ``visible`` is what an editor, a terminal or a Markdown viewer shows:
+entities and tags are resolved, every line end is a line feed, characters without a shape are gone. ``fold``
+is as long as its text and has ASCII in the place of look-alikes, so that structure (marks, places, digits)
+can be found. ``alike`` is for comparing: typography and white space make no difference, letters, digits and
+other signs do.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Words, sentences, and what a quotation may not leave out of one.
 
-Owns where a word or a number begins and ends, in scripts with spaces and without, and which words turn a sentence
-round when they are left out (``not``, ``unless``, ``only``). Knows nothing of answers or inputs.
+Owns where a word or a number begins and ends, in scripts with spaces and without, and which words turn a
+sentence round when they are left out (``not``, ``unless``, ``only``). Knows nothing of answers or inputs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 _LIMITING = re.compile(
-    r"\b(?:not|never|no(?!\.[ ]?\d)|nor|neither|none(?=\s+of\b)|nobody|nothing|nowhere|cannot|unless|except(?:ing|ed)?"
-    r"|excluding|only|solely|merely|without|hardly|barely|scarcely|rarely|seldom|but|if|until|provided that|unable"
-    r"|impossible|prohibited|forbidden|instead of|rather than"
+    r"\b(?:not|never|no(?!\.[ ]?\d)|nor|neither|none(?=\s+of\b)|nobody|nothing|nowhere|cannot|unless"
+    r"|except(?:ing|ed)?|excluding|only|solely|merely|without|hardly|barely|scarcely|rarely|seldom|but|if|until"
+    r"|provided that|unable|impossible|prohibited|forbidden|instead of|rather than"
     r"|nicht|kein\w{0,3}|niemals|nie|nur|au\u00dfer|ausser|ohne|sofern|wenn|aber"
     r"|jamais|sauf|seulement|aucune?|pas|mais|nunca|jam\u00e1s|excepto|pero|senza|eccetto|tranne"
     r"|niet|geen|nooit|alleen|zonder|tenzij|maar|inte|ikke)\b"
