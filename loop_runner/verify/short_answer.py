@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from loop_runner.verify.wording import is_unspaced
+
 _LABEL = re.compile(r"(?i)^(?:the\s+)?(?:final\s+|short\s+)?answer\s*(?:is\s*:|:|=)\s*")
 _QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019"}
 _WRAPPINGS = _QUOTES | {"(": ")", "[": "]", "{": "}", "<": ">"}
@@ -86,9 +88,11 @@ def _occurrences(needle: str, text: str) -> Iterator[int]:
 def _is_whole(text: str, start: int, end: int) -> bool:
     before, after = text[max(start - 2, 0) : start], text[end : end + 5]
     first, last = text[start], text[end - 1]
-    if _is_word(first) and before and _is_word(before[-1]):
+    if _goes_on(before[-1:], first) or _goes_on(last, after[:1]):
         return False
-    if _is_word(last) and after and _is_word(after[0]):
+    if re.search(r"[^\W\d_]-$", before) and first.isalpha():
+        return False  # `profit` is not what `non-profit` says
+    if re.match(r"-[^\W\d_]", after) and last.isalpha():
         return False
     if not any(_is_word(char) for char in text[start:end]):
         # Marks alone, such as `...`: a part of `[...]` is another thing.
@@ -115,6 +119,13 @@ def _is_listed(text: str, start: int, end: int) -> bool:
         high += 1
     numbers = text[low:high].strip(",").split(",")
     return len(numbers) > 2 and not all(len(number) == 3 for number in numbers[1:])
+
+
+def _goes_on(left: str, right: str) -> bool:
+    """Whether a word goes on from one character to the next; in scripts without spaces it may end anywhere."""
+    if not (left and right and _is_word(left) and _is_word(right)):
+        return False
+    return not (is_unspaced(left) or is_unspaced(right))
 
 
 def _is_word(char: str) -> bool:
