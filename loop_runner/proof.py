@@ -74,7 +74,9 @@ def decision_from(said: Mapping[str, Any]) -> Allow | Block:
 def _report_from(said: Mapping[str, Any]) -> VerifierReport:
     evidence, score = str(said.get("evidence", "")), float(said.get("score", 0.0))
     verdicts: dict[str, Verdict] = {
-        "accepted": Accepted(evidence, score, record=said.get("record", {})),
+        "accepted": Accepted(
+            evidence, score, record=said.get("record", {}), statement=str(said.get("statement", ""))
+        ),
         "rejected": Rejected(str(said.get("reason", "")), evidence, score, record=said.get("record", {})),
     }
     verdict: Verdict = verdicts.get(str(said["verdict"])) or Broken(str(said.get("reason", "")))
@@ -90,6 +92,8 @@ def report_as_json(report: VerifierReport) -> dict[str, Any]:
         data["reason"] = verdict.reason
     if isinstance(verdict, Accepted | Rejected):
         data |= {"evidence": verdict.evidence, "score": verdict.score}
+        if isinstance(verdict, Accepted) and verdict.statement:
+            data["statement"] = verdict.statement
         if verdict.record:
             data["record"] = dict(verdict.record)
     if report.weight != 1:

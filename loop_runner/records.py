@@ -335,6 +335,7 @@ class Accepted:
     evidence: str = ""
     score: float = 1.0
     record: Mapping[str, Any] = field(default_factory=dict, compare=False)  # for the proof; JSON-able
+    statement: str = field(default="", compare=False)  # what was checked, in one line, for a reader
 
 
 @dataclass(frozen=True, slots=True)

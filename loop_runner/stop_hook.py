@@ -8,7 +8,8 @@ writes.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from loop_runner.records import (
     Accepted,
@@ -21,9 +22,12 @@ from loop_runner.records import (
     Verdict,
     VerifierReport,
 )
-from loop_runner.verify import Group, Submission, Verifier, Weighted, rejection, score
+from loop_runner.text import one_line
+from loop_runner.verify import Group, Submission, Verifier, Weighted, in_part_words, rejection, score
 
-NO_VERIFIER = VerifierReport("none", Accepted(evidence="no verifier was set: the answer was taken as it is"))
+_UNCHECKED = "no verifier was set: the answer was taken as it is"
+NO_VERIFIER = VerifierReport("none", Accepted(evidence=_UNCHECKED, statement=_UNCHECKED))
+_STATEMENT_CHARS = 300
 
 
 class StopHook:
@@ -57,12 +61,12 @@ class StopHook:
         weight = verifier.weight if isinstance(verifier, Weighted) else 1.0
         inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
         if not isinstance(inner, Group):
-            return VerifierReport(inner.name, self._ask(inner, submission), weight)
+            return VerifierReport(inner.name, _stated(self._ask(inner, submission), inner), weight)
         members: list[VerifierReport] = []
         for member in inner.members:
             if not inner.is_settled(members):
                 members.append(self._report(member, submission))
-        return VerifierReport(inner.name, inner.combine(members), weight, tuple(members))
+        return VerifierReport(inner.name, _stated(inner.combine(members), inner), weight, tuple(members))
 
     def _ask(self, verifier: Verifier, submission: Submission) -> Verdict:
         verdict = _verdict(verifier, submission)
@@ -73,6 +77,13 @@ class StopHook:
             time.sleep(self._retry_wait_s)
             verdict = _verdict(verifier, submission)
         return verdict
+
+
+def _stated(verdict: Verdict, verifier: Verifier) -> Verdict:
+    """An acceptance with a statement for the report; of a gate that has none of its own, its requirement."""
+    if not isinstance(verdict, Accepted) or verdict.statement:
+        return verdict
+    return replace(verdict, statement=one_line(verifier.requirement, _STATEMENT_CHARS))
 
 
 def _verdict(verifier: Verifier, submission: Submission) -> Verdict:
@@ -94,4 +105,13 @@ def _reason(reports: Sequence[VerifierReport]) -> str:
     parts += [rejection(one.verifier, one.verdict) for one in reports if isinstance(one.verdict, Rejected)]
     if passed:
         parts.append(f"Passed: {', '.join(passed)}.")
+    parts += _quoted_in_part(reports)
     return "\n\n".join(parts)
+
+
+def _quoted_in_part(reports: Sequence[VerifierReport]) -> Iterator[str]:
+    """The whole lines that an accepted quotation is a part of: the model must see what it left out."""
+    for report in reports:
+        yield from _quoted_in_part(report.members)
+        if isinstance(report.verdict, Accepted) and (shown := report.verdict.record.get("quoted_in_part")):
+            yield f"{report.verifier}: {in_part_words(shown)}"

@@ -31,17 +31,23 @@ TYPES: Mapping[str, TaskType] = {
     for each in (
         TaskType("research", "a literature review: every claim with quotes", ({"citations": {"min": 5}},)),
         TaskType(
-            "legal", "the clauses of one contract against prior agreements", ({"citations": {"min": 2}},)
+            "legal",
+            "the clauses of one contract against prior agreements",
+            ({"citations": {"min": 2, "none": "allowed"}},),
         ),
         TaskType("support", "answers over long conversations", ({"citations": {"min": 1}},)),
-        TaskType("audit", "a codebase against rules in plain words", ({"citations": {"min": 1}},)),
+        TaskType(
+            "audit",
+            "a codebase against rules in plain words",
+            ({"citations": {"min": 1, "none": "allowed"}},),
+        ),
         TaskType("timeline", "what happened when, out of mixed notes", ({"citations": {"min": 3}}, _DATED)),
         TaskType("extract", "JSON by a schema out of many documents", ({"schema": "schema.json"},)),
         TaskType("custom", "anything else: your prompt, your gates"),
         TaskType(
             "ask",
             "one question with a short answer (`loop-runner ask`)",
-            ({"citations": {"answer_in_quote": True}},),
+            ({"citations": {"answer_in_quote": True, "derived": True}},),
             has_starter=False,
         ),
     )

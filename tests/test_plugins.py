@@ -162,7 +162,7 @@ def test_its_loader_reads_files_of_its_ending_in_the_sandbox_and_no_others(tmp_p
     env = {**installed, "LOOP_RUNNER_CACHE": str(tmp_path / "cache")}
     ended = loop_runner("run", task, "--run-dir", "run", cwd=tmp_path, env=env)
     assert ended.returncode == 0, ended.stderr
-    assert "letter.rot:1 (page 1)  stands there" in ended.stdout
+    assert "letter.rot:1 (page 1)  found" in ended.stdout
     shown = (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
     assert "sees False of letter.rot" in shown
     assert "network: OSError" in shown or "network: Connection" in shown or "network: Permission" in shown

@@ -99,5 +99,5 @@ def test_real_verifiers_give_the_next_pass_their_evidence(tmp_path):
     inputs = load(["a.txt"], tmp_path)
     wrong = hook.decide(Submission("8\n> a.txt:1: The default is 128.", tmp_path, inputs))
     assert isinstance(wrong, Block)
-    assert "the short answer '8' stands in none of its quotes" in wrong.reason
+    assert "the short answer '8' is in none of its quotes" in wrong.reason
     assert isinstance(hook.decide(Submission("128\n> a.txt:1: The default is 128.", tmp_path, inputs)), Allow)

@@ -7,7 +7,7 @@ model or an input wrote passes through ``output.write``, which escapes it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from loop_runner.events import Event
 from loop_runner.progress import NO_PROGRESS
 from loop_runner.records import Inputs, Outcome
 
+_EVIDENCE_LINES = 6  # of a rejection, in the report; all of it is in verdict.json
 _HEADLINES = {
     "verified": "VERIFIED: every verifier accepted the committed answer",
     "unverified": "UNVERIFIED: no answer was accepted",
@@ -146,8 +147,13 @@ _ENDS = {
 }
 
 
-def show_outcome(outcome: Outcome, folder: Path, texts: Inputs, story: list[str]) -> None:
-    """The end of a run for a person: answer, citations, cost, story, what to type next."""
+def show_outcome(
+    outcome: Outcome, folder: Path, texts: Inputs, story: list[str], verdict: Mapping[str, Any]
+) -> None:
+    """The end of a run for a person: answer, gates, citations, cost, story, what to type next.
+
+    ``verdict`` is the last finished pass's, as ``verdict.json`` holds it; empty when no pass was finished.
+    """
     spend = outcome.spend
     output.write(_HEADLINES[outcome.status])
     if outcome.status != "verified":
@@ -155,6 +161,7 @@ def show_outcome(outcome: Outcome, folder: Path, texts: Inputs, story: list[str]
     output.write()
     output.write(outcome.answer.content.strip() or "(no answer)")
     output.write()
+    _show_gates(outcome, verdict)
     _show_citations(outcome.answer.content, texts)
     passes, turns = output.plural(spend.passes, "pass", "passes"), output.plural(spend.turns, "turn")
     calls = output.plural(spend.subcalls, "sub-call")
@@ -171,15 +178,65 @@ def show_outcome(outcome: Outcome, folder: Path, texts: Inputs, story: list[str]
     output.write("Next   " + "\n       ".join(_next_steps(outcome, folder)))
 
 
+def _show_gates(outcome: Outcome, verdict: Mapping[str, Any]) -> None:
+    """Which gates accepted the answer and what each checked, or why the last answer was rejected."""
+    reports = verdict.get("reports", ())
+    if outcome.status == "verified":
+        output.write("Accepted by")
+        for line in _statements(reports, "  "):
+            output.write(line)
+        output.write()
+    elif outcome.status == "unverified" and verdict:
+        output.write(f"Why the last answer (pass {outcome.checkpoint.pass_number}) was rejected")
+        for line in _rejections(verdict):
+            output.write(line)
+        output.write()
+
+
+def _statements(reports: Iterable[Mapping[str, Any]], indent: str) -> Iterator[str]:
+    """A line for each gate that accepted, its members below it."""
+    for report in reports:
+        if report.get("verdict") != "accepted":
+            continue
+        statement = report.get("statement") or report.get("evidence") or "it accepted the answer"
+        name = text.one_line(str(report.get("verifier")), 80)
+        yield f"{indent}{name}: {text.one_line(str(statement), 300)}"
+        yield from _statements(report.get("members", ()), f"{indent}  ")
+
+
+def _rejections(verdict: Mapping[str, Any]) -> Iterator[str]:
+    """The reason of each gate that rejected, with the beginning of its evidence."""
+    rejected = [each for each in verdict.get("reports", ()) if each.get("verdict") == "rejected"]
+    if not rejected:
+        yield f"  {text.one_line(str(verdict.get('reason', '')) or 'no reason is recorded', 300)}"
+    for report in rejected:
+        name = text.one_line(str(report.get("verifier")), 80)
+        yield f"  {name}: {text.one_line(str(report.get('reason', '')), 300)}"
+        lines = [line for line in str(report.get("evidence", "")).split("\n") if line.strip()]
+        yield from (f"      {text.one_line(line, 200)}" for line in lines[:_EVIDENCE_LINES])
+        if len(lines) > _EVIDENCE_LINES:
+            yield f"      and {output.plural(len(lines) - _EVIDENCE_LINES, 'more line')}"
+
+
 def _show_citations(answer: str, texts: Inputs) -> None:
     located = verify.locate(answer, texts)
     if not located:
         return
-    output.write("Citations, checked byte for byte")
+    is_copied = all(citation.ok and not citation.how for citation in located)
+    output.write("Citations, checked byte for byte" if is_copied else "Citations, compared with their lines")
     for citation in located:
-        state = "stands there" if citation.ok else f"NOT FOUND: {citation.reason}"
-        output.write(f"  {citation.where}  {state}")
+        output.write(f"  {citation.where}  {_state(citation)}")
+        if citation.marked:
+            output.write(f"    quoted in part: {text.one_line(citation.marked, 500)}")
+        if citation.note:
+            output.write(f"    {text.one_line(citation.note, 500)}")
     output.write()
+
+
+def _state(citation: verify.LocatedCitation) -> str:
+    if not citation.ok:
+        return f"NOT FOUND: {citation.reason}"
+    return f"found, {citation.how}" if citation.how else "found"
 
 
 def _next_steps(outcome: Outcome, folder: Path) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from loop_runner.cli import display, output, signals
 from loop_runner.cli.folders import find_run, new_run_folder
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Outcome, RunStatus
+
+if TYPE_CHECKING:
+    from loop_runner.workspace.history import History
 
 _EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
 
@@ -94,7 +98,8 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
 def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Ask a question about files, without a task file.
 
-    The answer must quote the lines that prove it; the quotes are checked byte for byte.
+    The answer must quote the lines that prove it; every quote is looked up in the files.
+    An answer that no line states (yes or no, a count) must say how it follows from the quotes.
 
     \b
     Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
@@ -105,7 +110,7 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
         ("type", "ask"),
         ("prompts", "none"),  # there is no task file for them to be beside
         ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
-        ("verifiers", [{"citations": {"answer_in_quote": quote}}]),
+        ("verifiers", [{"citations": {"answer_in_quote": quote, "derived": quote}}]),
         ("budget.passes", 5),
         *overrides(settings, flags),
     ]
@@ -166,8 +171,19 @@ def finish(outcome: Outcome, folder: Path, flags: dict[str, Any], inputs_folder:
                 cache = inputs.cache_dir(os.environ)
                 texts = inputs.restore(texts, inputs.Converter(cache), cache, history.read)
             story = [entry.subject for entry in history.commits(first_parent=True)]
-        display.show_outcome(outcome, folder, texts, story)
+            verdict = _last_verdict(history, outcome)
+        display.show_outcome(outcome, folder, texts, story, verdict)
     return _EXIT_CODES[outcome.status]
+
+
+def _last_verdict(history: History, outcome: Outcome) -> Mapping[str, Any]:
+    """``verdict.json`` of the last finished pass; empty when there is none."""
+    path = f"passes/{outcome.checkpoint.pass_number:04d}/verdict.json"
+    data = history.read(path)
+    with suppress(ValueError, RecursionError):
+        verdict = json.loads(data or b"{}")
+        return verdict if isinstance(verdict, dict) else {}
+    return {}
 
 
 @contextmanager

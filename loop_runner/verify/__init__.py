@@ -19,6 +19,7 @@ from loop_runner.verify.build import (
 from loop_runner.verify.citations import LocatedCitation, locate
 from loop_runner.verify.groups import Group, Weighted, rejection, score
 from loop_runner.verify.programs import Programs
+from loop_runner.verify.quotes import in_part_words
 from loop_runner.verify.short_answer import short_answer
 from loop_runner.verify.verifier import (
     Fence,
@@ -48,6 +49,7 @@ __all__ = [
     "Weighted",
     "build",
     "describe",
+    "in_part_words",
     "locate",
     "models",
     "pinned_programs",

@@ -1,6 +1,6 @@
-"""The verifier that asks for evidence: every quote must stand where the answer says, and bear the answer out.
+"""The verifier that asks for evidence: every quote must be found where the answer says, and bear it out.
 
-Owns which citations count and what is asked of them together; ``quotes.py`` finds them. A quote that
+Owns which citations count and what is asked of them together; ``quotes.py`` looks them up. A quote that
 exists but does not support the answer is the mistake this verifier is here for: hence ``answer_in_quote``
 and ``quote_mentions``. Never judges meaning.
 """
@@ -8,14 +8,24 @@ and ``quote_mentions``. Never judges meaning.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
+from loop_runner.verify.bearing import DERIVED_FORM, SEARCHED_FORM, Bearing, bearing, is_none, searched
 from loop_runner.verify.options import Options
-from loop_runner.verify.quotes import MAX_CITATIONS, LocatedCitation, Looked, locate, look_up
-from loop_runner.verify.short_answer import is_citation_line, short_answer, spellings, stands_in
+from loop_runner.verify.quotes import (
+    MAX_ANSWER_CHARS,
+    MAX_CITATIONS,
+    LocatedCitation,
+    Looked,
+    in_part_words,
+    locate,
+    look_up,
+    quoted_lines,
+)
+from loop_runner.verify.short_answer import stands_in
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Submission
 
@@ -34,9 +44,18 @@ class _Problem:
 
 @dataclass(frozen=True, slots=True)
 class Citations:
-    """Accepts an answer whose citations all stand, of which at least ``minimum`` count."""
+    """Accepts an answer whose quotations are all found, of which at least ``minimum`` count."""
 
-    KEYS: ClassVar = ("min", "answer_in_quote", "names", "quote_mentions", "within_lines", "ignore_case")
+    KEYS: ClassVar = (
+        "min",
+        "answer_in_quote",
+        "derived",
+        "none",
+        "names",
+        "quote_mentions",
+        "within_lines",
+        "ignore_case",
+    )
 
     name: str
     minimum: int = 1
@@ -45,6 +64,8 @@ class Citations:
     quote_mentions: tuple[str, ...] = ()
     within_lines: int = 0
     ignore_case: bool = False
+    derived: bool = False  # an answer that no quote states may say how it follows from them
+    none: str = "refused"  # or "allowed": the answer may be that there is none, with what was searched
 
     @classmethod
     def from_options(cls, name: str, options: Options) -> Citations:
@@ -57,6 +78,8 @@ class Citations:
             options.texts("quote_mentions"),
             options.count("within_lines", 0),
             options.flag("ignore_case"),
+            options.flag("derived"),
+            options.choice("none", ("refused", "allowed")),
         )
 
     @property
@@ -72,29 +95,55 @@ class Citations:
         if self.names:
             says.append(f"only citations of {', '.join(self.names)} count")
         if self.answer_in_quote:
-            says.append("the first line must be the short answer alone, and it must stand in a quoted text")
+            says.append("the first line must be the short answer alone, and it must be in a quoted text")
+            if self.derived:
+                says.append(
+                    f"if no line states it (yes or no, a count, a computed value), add a line {DERIVED_FORM}"
+                )
+        if self.none == "allowed":
+            says.append(
+                f"if there is none, the first line must be `None`, and a line must be {SEARCHED_FORM}"
+            )
         if self.quote_mentions:
             near = f" or within {self.within_lines} lines of one" if self.within_lines else ""
             words = " and ".join(repr(word) for word in self.quote_mentions)
-            says.append(f"{words} must stand in a quoted text{near}")
+            says.append(f"{words} must be in a quoted text{near}")
         return "; ".join(says)
 
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when a cited input has changed or cannot be read."""
         if not submission.inputs.texts:
             return Broken("the task has no inputs, so nothing can be cited")
-        looked = look_up(submission.answer, submission.inputs, self.within_lines)
+        if len(submission.answer) > MAX_ANSWER_CHARS:
+            return Rejected(f"the answer is longer than {MAX_ANSWER_CHARS:,} characters")
+        looked = look_up(submission.answer, submission.inputs, self.within_lines, submission.prompt)
         for one in looked:
             if one.citation.is_fault:
                 return Broken(one.citation.reason)
         counted = self._counted(looked)
-        problems = list(self._problems(submission, looked, counted))
+        bears = self._bearing(submission, counted)
+        problems = list(self._problems(submission, looked, counted, bears))
+        found = [one.citation for one in looked if one.citation.ok and one.citation.kind != "pointer"]
+        record = _record(counted, submission.inputs) | _in_part(found)
         if not problems:
             shown = "\n".join(_written(one.citation) for one in counted[:_SHOWN])
-            return Accepted(shown, record=_record(counted, submission.inputs))
+            return Accepted(shown, record=record, statement=_statement(found, bears))
         reason = "; ".join(problem.reason for problem in problems)
         evidence = "\n".join(problem.evidence for problem in problems if problem.evidence)
-        return Rejected(reason, evidence, self._score(looked, counted, len(problems)))
+        if record.get("quoted_in_part"):
+            evidence += "\n" + in_part_words(record["quoted_in_part"])
+        return Rejected(reason, evidence, self._score(looked, counted, len(problems)), record)
+
+    def _bearing(self, submission: Submission, counted: list[Looked]) -> Bearing | None:
+        """What the quotations say of the short answer; None when nothing of the kind is asked."""
+        if self.none == "allowed" and is_none(submission.answer):
+            texts = [text for text in submission.inputs.texts if self._is_wanted(text.name)]
+            return searched(submission.answer, texts)
+        if not self.answer_in_quote or not counted:
+            return None
+        # The quotes alone, not their whole lines: what was left out of a quote was not shown.
+        quotes = [one.citation.quote for one in counted]
+        return bearing(submission.answer, quotes, ignore_case=self.ignore_case, may_derive=self.derived)
 
     def _counted(self, looked: list[Looked]) -> list[Looked]:
         """Those that stand, say something and are of the right inputs; each place once."""
@@ -109,25 +158,23 @@ class Citations:
         return not self.names or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.names)
 
     def _problems(
-        self, submission: Submission, looked: list[Looked], counted: list[Looked]
+        self, submission: Submission, looked: list[Looked], counted: list[Looked], bears: Bearing | None
     ) -> Iterator[_Problem]:
-        if _count_lines(submission.answer) > MAX_CITATIONS:
+        if len(looked) > MAX_CITATIONS:
             yield _Problem(f"the answer has more than {MAX_CITATIONS} citations")
         wrong = [(number, one.citation) for number, one in enumerate(looked, 1) if not one.citation.ok]
-        # Also when enough others stand: a reader would believe every quote of a verified answer.
+        # Also when enough others are found: a reader would believe every quote of a verified answer.
         if wrong:
-            which = ", ".join(str(number) for number, _ in wrong[:_SHOWN])
-            shown = "\n".join(
-                f"citation {number}: {_written(one)}\n  {one.reason}" for number, one in wrong[:_SHOWN]
-            )
-            plural, verb = ("citations", "do") if len(wrong) > 1 else ("citation", "does")
-            yield _Problem(f"{plural} {which} of {len(looked)} {verb} not stand where said", shown)
-        # Mending the wrong ones may be enough; one complaint at a time.
-        if len(counted) + len(wrong) < self.minimum:
+            yield _not_found(wrong, len(looked))
+        is_none_there = self.none == "allowed" and is_none(submission.answer)
+        # Correcting the wrong ones may be enough; one complaint at a time.
+        if len(counted) + len(wrong) < self.minimum and not is_none_there:
             yield self._too_few(looked, counted, submission.inputs)
-        if self.answer_in_quote and counted:
-            yield from self._unsupported(submission.answer, counted)
-        if counted:
+        if bears is not None and bears.problem:
+            quotes = "\n".join(_written(one.citation) for one in counted[:_SHOWN])
+            shown = f"the quotes that are found:\n{quotes}\n" if quotes and not is_none_there else ""
+            yield _Problem(bears.problem, shown + bears.advice)
+        if counted and not is_none_there:
             yield from self._unmentioned(counted)
 
     def _too_few(self, looked: list[Looked], counted: list[Looked], inputs: Inputs) -> _Problem:
@@ -143,24 +190,6 @@ class Citations:
         if self.names:
             notes.append(f"only citations of {', '.join(self.names)} count")
         return _Problem(f"{len(counted)} of its citations count, {self.minimum} must", "\n".join(notes))
-
-    def _unsupported(self, answer: str, counted: list[Looked]) -> Iterator[_Problem]:
-        short = short_answer(answer)
-        if not short:
-            yield _Problem(
-                "there is no short answer", "write the answer itself on the first line, then the citations"
-            )
-            return
-        # The quotes alone, not their whole lines: what was left out of a quote was not shown.
-        quotes = [one.citation.quote for one in counted]
-        wanted = spellings(short)
-        if not any(stands_in(one, quote, ignore_case=self.ignore_case) for one in wanted for quote in quotes):
-            shown = "\n".join(_written(one.citation) for one in counted[:_SHOWN])
-            yield _Problem(
-                f"the short answer {exact_line(short, 100)!r} stands in none of its quotes as whole words",
-                f"the quotes that stand:\n{shown}\n"
-                "the first line must be the answer alone, spelled as in the line that proves it",
-            )
 
     def _unmentioned(self, counted: list[Looked]) -> Iterator[_Problem]:
         texts = [
@@ -199,11 +228,39 @@ def _record(counted: list[Looked], inputs: Inputs) -> dict[str, Any]:
     return {"citations": placed} if placed else {}
 
 
+def _not_found(wrong: Sequence[tuple[int, LocatedCitation]], total: int) -> _Problem:
+    which = ", ".join(str(number) for number, _ in wrong[:_SHOWN])
+    shown = "\n".join(f"citation {number}: {_written(one)}\n  {one.reason}" for number, one in wrong[:_SHOWN])
+    plural, verb = ("citations", "are") if len(wrong) > 1 else ("citation", "is")
+    return _Problem(f"{plural} {which} of {total} {verb} not found as cited", shown)
+
+
+def _statement(found: Sequence[LocatedCitation], bears: Bearing | None) -> str:
+    """What was checked, in one line; it says nothing that was not."""
+    parts = []
+    if found:
+        exact = sum(not one.how for one in found)
+        read = f", {exact} of them copied exactly" if exact < len(found) else ", copied exactly"
+        part = sum(bool(one.marked) for one in found)
+        parts.append(
+            f"{len(found)} quotation{'s' if len(found) > 1 else ''} found in the inputs{read}"
+            + (f", {part} in part of the line" if part else "")
+        )
+    if bears is not None and bears.statement:
+        parts.append(bears.statement)
+    elif found:
+        parts.append("that they prove the answer was not checked")
+    return "; ".join(parts) or "nothing is quoted, and nothing had to be"
+
+
+def _in_part(found: Sequence[LocatedCitation]) -> dict[str, Any]:
+    """For readers, jurors and the next pass: lines that are quoted in part, whole, the quoted part marked."""
+    shown = quoted_lines([one for one in found if one.marked or one.note])
+    return {"quoted_in_part": shown} if shown else {}
+
+
 def _written(citation: LocatedCitation) -> str:
     label = f" ({citation.place})" if citation.place else ""
-    place = f"{citation.name}:{citation.line}{label}: " if citation.name or citation.line else ""
+    last = f"-{citation.last_line}" if citation.last_line else ""
+    place = f"{citation.name}:{citation.line}{last}{label}: " if citation.name or citation.line else ""
     return f"> {exact_line(place + citation.quote)}"
-
-
-def _count_lines(answer: str) -> int:
-    return sum(1 for line in answer.split("\n") if is_citation_line(line))

@@ -19,6 +19,7 @@ from loop_runner.errors import ModelError
 from loop_runner.records import Accepted, Broken, Message, Rejected, Request, Verdict
 from loop_runner.text import cut_middle, fence, one_line
 from loop_runner.verify.options import Options
+from loop_runner.verify.quotes import locate, quoted_lines
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Means, PanelSpent, Submission
 
@@ -158,6 +159,7 @@ class Judge:
             f"# The rubric\n\n{rubric.strip()}",
             f"# The task that was set\n\n{fence(submission.prompt)}",
             f"# The answer\n\n{fence(cut_middle(submission.answer, self.max_chars))}",
+            *_whole_lines(submission),
             *self._shown_files(submission),
             # Each vote is a request of its own, so that a model without chance in it can differ at all.
             f"Does the answer meet the rubric? This is vote {number} of {self.votes}. Reply with the JSON.",
@@ -195,6 +197,18 @@ class Judge:
             min(score, 0.99),
             record,
         )
+
+
+def _whole_lines(submission: Submission) -> Iterator[str]:
+    """The lines that the answer quotes in part: what a quotation leaves out may turn it round."""
+    found = locate(submission.answer, submission.inputs) if submission.inputs.texts else []
+    shown = quoted_lines([one for one in found if one.ok and (one.marked or one.note)])
+    if shown:
+        lines = "\n".join(exact_line(line, 800) for line in shown)
+        about = (
+            "The answer quotes these lines in part. They are whole here, the quoted part in \u27e6 \u27e7."
+        )
+        yield f"# The lines that are quoted in part\n\n{about}\n\n{fence(lines)}"
 
 
 def _about(request: Request, number: int, vote: tuple[bool, float, tuple[str, ...]]) -> dict[str, Any]:

@@ -1,16 +1,14 @@
-"""Reads citations out of an answer and looks each one up in the inputs.
+"""Looks up everything that an answer quotes or cites in the inputs.
 
-Owns the citation syntax (``docs/verifiers.md``): a line ``> name:line: quoted text``; of a converted text, a
-place of the original may stand for the line (``> contract.pdf:page 12: text``). A quote stands when
-it is on that line of that input, character for character, blanks around it aside. Lines end at line feeds
-and nowhere else and are counted from 1, as the kernel's helpers count them. Input bytes are checked
-against their hash when they are read; nothing is ever corrected on the model's behalf.
+``quotations.py`` finds what looks like a quotation or a citation, ``matching.py`` says whether a text is
+that of its lines; here the inputs are read, one at a time, and what came of it is put into words. Lines end
+at line feeds and nowhere else and are counted from 1, as the kernel's helpers count them. Input bytes are
+checked against their hash when they are read; nothing is ever corrected on the model's behalf.
 """
 
 from __future__ import annotations
 
 import bisect
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,21 +17,23 @@ from pathlib import Path
 
 from loop_runner.errors import ConfigError
 from loop_runner.inputs import read_bytes
-from loop_runner.records import Inputs, InputText, Origin, lines_of, place_of
-from loop_runner.verify.short_answer import is_citation_line
+from loop_runner.records import Inputs, InputText, Origin, place_of
+from loop_runner.verify.matching import MAX_RANGE, Match, Mismatch, compare
+from loop_runner.verify.places import Catalogue, Place
+from loop_runner.verify.quotations import Claim, claims
 from loop_runner.verify.shown import exact_line
+from loop_runner.verify.visible import alike
+from loop_runner.verify.wording import is_unspaced
 
 MAX_CITATIONS = 1000  # an answer with more of them is not read further
-_EXPLAINED = 5  # so many wrong citations are looked for elsewhere; the model mends a few at a time
+MAX_ANSWER_CHARS = 2_000_000
+_MAX_LOOSE = 50  # texts in quote marks without a place, which are looked for in all inputs
+_MAX_CANDIDATES = 2000  # lines that are read for one of them
+_EXPLAINED = 5  # so many wrong citations are looked for elsewhere; the model corrects a few at a time
 _SEARCHED_BYTES = 256 << 20  # of the inputs, for one wrong quote
 _PLACES_SHOWN = 3
 _BLOCK = 1 << 16
 _MIN_QUOTE_CHARS = 8
-_MARKS = "`*\"'[]()"  # what models put around a place; never part of what is compared
-_PLACE = re.compile(
-    r":[ \t]*(?:line[ \t]+|L)?([0-9]{1,9})[`*\"'\])]*(?:[ \t]*\((?:[^()]|\([^()]*\)){1,100}\))?[ \t]*(?=:)"
-)  # the last colon may begin the next
-_BARE_PLACE = re.compile(r"[`*\[]*(?:line[ \t]+|L)?([0-9]{1,9})[`*\]]*[ \t]*(?=:)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,29 @@ class LocatedCitation:
         ""  # of the line in the original: "page 12", "sheet Prices"; "" where the input is the original
     )
     original: str = ""  # where that lies, with the member behind it; "" where the input is the original
+    last_line: int = 0  # of a quotation over several lines; 0 for one line
+    how: str = ""  # how it was read: "" for a copy, else what was left aside
+    marked: str = ""  # the whole line with the quoted part marked; "" when all of it is quoted
+    note: str = ""  # words of its sentence that are on other lines
+    kind: str = "cited"  # or "pointer", a place alone; "loose", a text in quote marks without a place
 
     @property
     def where(self) -> str:
         """Where a person finds it: the original's path (or the input's), line and place."""
         place = f" ({self.place})" if self.place else ""
-        return f"{self.original or self.path or self.name}:{self.line}{place}"
+        last = f"-{self.last_line}" if self.last_line > self.line else ""
+        return f"{self.original or self.path or self.name}:{self.line}{last}{place}"
 
     @property
     def counts(self) -> bool:
-        """True when it stands and says something: 8 characters besides blanks, one a letter or digit."""
+        """True when it is cited, found and says something: 8 characters besides blanks, one of them a word's.
+
+        A character of a script without spaces counts twice.
+        """
         solid = [char for char in self.quote if not char.isspace()]
-        return self.ok and len(solid) >= _MIN_QUOTE_CHARS and any(char.isalnum() for char in solid)
+        size = len(solid) + sum(map(is_unspaced, solid))
+        is_cited = self.ok and self.kind == "cited"
+        return is_cited and size >= _MIN_QUOTE_CHARS and any(char.isalnum() for char in solid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,123 +85,70 @@ class Looked:
 
 
 def locate(answer_text: str, inputs: Inputs) -> list[LocatedCitation]:
-    """Every citation of the answer (the first thousand), in order, each looked up. Never raises."""
-    return [one.citation for one in look_up(answer_text, inputs)]
+    """Every quotation of the answer (the first thousand) and every place that fails. Never raises."""
+    return [
+        one.citation
+        for one in look_up(answer_text, inputs)
+        if one.citation.kind != "pointer" or not one.citation.ok
+    ]
 
 
-def look_up(answer_text: str, inputs: Inputs, within_lines: int = 0) -> list[Looked]:
-    """As ``locate``, each with ``within_lines`` lines of its input before and after it."""
-    catalogue = _Catalogue(inputs)
-    lines = (line for line in answer_text.split("\n") if is_citation_line(line))
-    claims = [catalogue.read(body) for line in islice(lines, MAX_CITATIONS) if (body := _body(line))]
-    looked: list[Looked] = [Looked(_unreadable(claim, catalogue)) for claim in claims]
+def quoted_lines(citations: Sequence[LocatedCitation], at_most: int = 50) -> list[str]:
+    """The whole line of each quotation, the quoted part marked, with what else its sentence says."""
+    return [
+        f"{one.name}:{one.line}: {one.marked or one.quote}" + (f" ({one.note})" if one.note else "")
+        for one in citations[:at_most]
+    ]
+
+
+def in_part_words(shown: Sequence[str]) -> str:
+    """``quoted_lines`` as a reader is shown them."""
+    return "\n".join(
+        ["quoted in part (the whole line, the quoted part in \u27e6 \u27e7):", *map(_line_shown, shown)]
+    )
+
+
+def _line_shown(line: str) -> str:
+    return f"  {exact_line(line, 800)}"
+
+
+def look_up(answer_text: str, inputs: Inputs, within_lines: int = 0, known: str = "") -> list[Looked]:
+    """As ``locate``, with the places too, and ``within_lines`` lines before and after each quotation.
+
+    ``known`` is what may be quoted beside the inputs: the task's own words.
+    """
+    catalogue = Catalogue(inputs)
+    listed = claims(answer_text[:MAX_ANSWER_CHARS], catalogue)[: MAX_CITATIONS + 1]
+    looked = [Looked(_unplaced(claim, catalogue)) for claim in listed]
     by_text: dict[str, list[int]] = {}
-    for index, claim in enumerate(claims):
-        if claim.text is not None:
-            by_text.setdefault(claim.text.name, []).append(index)
+    for index, claim in enumerate(listed):
+        if claim.place is not None and claim.place.text is not None:
+            by_text.setdefault(claim.place.text.name, []).append(index)
     # One input in memory at a time, however many are cited.
     for indexes in by_text.values():
-        for index, one in zip(indexes, _in_one_text([claims[i] for i in indexes], within_lines), strict=True):
+        for index, one in zip(
+            indexes, _in_one_text([listed[i] for i in indexes], catalogue, within_lines), strict=True
+        ):
             looked[index] = one
-    return _explained(looked, inputs)
+    _find_loose(listed, looked, inputs, known)
+    return _explained(_with_pointers(listed, looked), inputs)
 
 
-# ── reading the syntax ──────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """What one citation line says; ``text`` is the input meant, if it is one."""
-
-    name: str
-    line: int
-    quote: str
-    text: InputText | None
-    within: tuple[int, int | None] | None = None  # the lines of the place that was named instead of a line
-    place: str = ""
-
-
-def _body(line: str) -> str:
-    return line.lstrip(" \t")[1:].rstrip("\r").strip(" ")
-
-
-class _Catalogue:
-    """The inputs by name, and by the ends of their names."""
-
-    def __init__(self, inputs: Inputs) -> None:
-        self._by_name = {text.name: text for text in inputs.texts}
-        self._by_last: dict[str, list[InputText]] = {}
-        for text in inputs.texts:
-            self._by_last.setdefault(text.name.rsplit("/", 1)[-1], []).append(text)
-        self._only = inputs.texts[0] if len(inputs.texts) == 1 else None
-        self._longest = max((len(name) for name in self._by_name), default=0) + 16
-
-    def read(self, body: str) -> _Claim:
-        """The place is the longest one that names an input: names may hold ``:`` and digits themselves."""
-        places = [place for place in islice(_PLACE.finditer(body), 50) if place.start() <= self._longest]
-        for place in reversed(places):
-            if (text := self._meant(body[: place.start()])) is not None:
-                return _claim(text.name, place, body, text)
-        if (named := self._by_label(body)) is not None:
-            return named
-        if self._only is not None and (bare := _BARE_PLACE.match(body)):
-            return _claim(self._only.name, bare, body, self._only)
-        if unknown := _PLACE.search(body):
-            return _claim(body[: unknown.start()].strip(_MARKS), unknown, body, None)
-        return _Claim("", 0, body, None)
-
-    def _by_label(self, body: str) -> _Claim | None:
-        """``name:page 12: quote``: a place of the original instead of a line; of one input, without name."""
-        colons = [match.start() for match in islice(re.finditer(":", body), 50)]
-        for at in (colon for colon in colons if colon <= self._longest):
-            text = self._meant(body[:at])
-            if text is not None and text.origin is not None:
-                found = _labelled(text, body, at + 1, [colon for colon in colons if colon > at])
-                if found is not None:
-                    return found
-        if self._only is not None and self._only.origin is not None:
-            return _labelled(self._only, body, 0, colons)
-        return None
-
-    def _meant(self, name: str) -> InputText | None:
-        for said in (name, name.strip(_MARKS + " \t").removeprefix("./")):
-            if said in self._by_name:
-                return self._by_name[said]
-            ending = [
-                text
-                for text in self._by_last.get(said.rsplit("/", 1)[-1], ())
-                if text.name.endswith(f"/{said}")
-            ]
-            if len(ending) == 1:
-                return ending[0]
-        return None
-
-    def why_unknown(self, name: str) -> str:
-        """Why ``name`` is no input, and what it may have meant."""
-        same = [text.name for text in self._by_last.get(name.rsplit("/", 1)[-1], ())]
-        near = same or difflib.get_close_matches(name[:200], self._by_name, _PLACES_SHOWN)
-        hint = f"; did you mean {' or '.join(near[:_PLACES_SHOWN])}?" if near else ""
-        return f"no input is called {exact_line(name, 80)!r}{hint}"
-
-
-def _claim(name: str, place: re.Match[str], body: str, text: InputText | None) -> _Claim:
-    return _Claim(name, int(place[1]), body[place.end() + 1 :].strip(" "), text)
-
-
-def _labelled(text: InputText, body: str, start: int, colons: list[int]) -> _Claim | None:
-    for colon in colons:
-        label = body[start:colon].strip(_MARKS + " \t")
-        if label and (within := lines_of(text.origin, label)) is not None:
-            return _Claim(text.name, within[0], body[colon + 1 :].strip(" "), text, within, label)
-    return None
-
-
-def _unreadable(claim: _Claim, catalogue: _Catalogue) -> LocatedCitation:
-    if claim.line or claim.name:
-        reason = catalogue.why_unknown(claim.name)
-    else:
-        reason = "it names no place: a citation is written `> name:line: quoted text`"
-    return LocatedCitation(claim.name, claim.line, claim.quote, None, ok=False, reason=reason)
+def _unplaced(claim: Claim, catalogue: Catalogue) -> LocatedCitation:
+    """A claim of no input: what it says, and why it is not one."""
+    place = claim.place
+    if place is not None:
+        return LocatedCitation(
+            place.name,
+            place.first,
+            claim.quote,
+            None,
+            ok=False,
+            reason=catalogue.why_unknown(place.name),
+            kind=claim.kind,
+        )
+    reason = "it names no place: a citation is written `> name:line: quoted text`"
+    return LocatedCitation("", 0, claim.quote, None, ok=False, reason=reason, kind=claim.kind)
 
 
 # ── looking it up ───────────────────────────────────────────────────────────────────────────────────
@@ -229,39 +187,147 @@ class Lines:
         return at + 1
 
 
-def _in_one_text(claims: Sequence[_Claim], within_lines: int) -> Iterator[Looked]:
-    text = claims[0].text
+def _in_one_text(listed: Sequence[Claim], catalogue: Catalogue, within_lines: int) -> Iterator[Looked]:
+    place = listed[0].place
+    assert place is not None
+    text = place.text
     assert text is not None
     try:
         lines = Lines(read_bytes(text))
     except ConfigError as error:
-        for claim in claims:
-            yield Looked(_located(claim, text, error.message, is_fault=True))
+        for claim in listed:
+            yield Looked(_located(claim, text, claim.place or place, Mismatch(error.message), is_fault=True))
         return
-    for said in claims:
-        claim = _on_a_line(said, lines)
-        reason = _why_not(claim, lines)
-        near = range(claim.line - within_lines, claim.line + within_lines + 1)
-        around = "\n".join(line for number in near if (line := lines.get(number)) is not None)
-        yield Looked(_located(claim, text, reason), "" if reason else around)
+    for claim in listed:
+        mine = claim.place or place
+        if claim.kind == "pointer":
+            yield Looked(_located(claim, text, mine, _no_such_line(mine, lines)))
+            continue
+        result = _result(claim, mine, lines)
+        if claim.seen and not (isinstance(result, Match) and not result.how):
+            result = _as_seen(claim, catalogue, lines) or result
+        around = ""
+        if isinstance(result, Match):
+            near = range(result.first - within_lines, result.last + within_lines + 1)
+            around = "\n".join(line for number in near if (line := lines.get(number)) is not None)
+        yield Looked(_located(claim, text, mine, result), around)
 
 
-def _on_a_line(claim: _Claim, lines: Lines) -> _Claim:
-    """With the first line of the place that it names that holds the quote; as it is when none does."""
-    if claim.within is None:
-        return claim
-    first, last = claim.within
+def _result(claim: Claim, place: Place, lines: Lines) -> Match | Mismatch:
+    """The quotation compared with its lines, and with what is right under it."""
+    result = _best(
+        [_compare(quote, place, lines) for quote in (claim.quote, *claim.choices) if quote or claim.is_line]
+    )
+    if claim.below and (isinstance(result, Mismatch) or result.ends_openly):
+        joined = _compare(f"{claim.quote} {claim.below}", place, lines)
+        if isinstance(joined, Match):
+            return joined
+        if isinstance(result, Match):
+            shown = exact_line(claim.below, 60)
+            return Mismatch(
+                f"the text under it ({shown}) reads as part of the quote: leave an empty line between them",
+                is_found=True,
+            )
+    if isinstance(result, Match) and result.is_partial and result.nearby:
+        number, word, text = result.nearby[0]
+        return Mismatch(
+            f"the quote leaves `{word}` out of its sentence, which is also on line {number} of {place.name}: "
+            f"{exact_line(text)}\n  quote the whole sentence: > {place.name}:{min(number, result.first)}-"
+            f"{max(number, result.last)}: its text",
+            is_found=True,
+        )
+    return result if isinstance(result, Match) else _explain(result, claim, place, lines)
+
+
+def _best(results: Sequence[Match | Mismatch]) -> Match | Mismatch:
+    """A match, if there is one; else the mismatch that says most."""
+    ranked = sorted(
+        results,
+        key=lambda result: (
+            isinstance(result, Mismatch),
+            isinstance(result, Mismatch) and not result.is_found,
+        ),
+    )
+    return ranked[0] if ranked else Mismatch("it quotes nothing")
+
+
+def _compare(quote: str, place: Place, lines: Lines) -> Match | Mismatch:
+    """Of a page: on the first of its lines that holds the quotation."""
+    if place.within is None:
+        if place.last - place.first > MAX_RANGE:
+            return Mismatch(f"a citation may be of {MAX_RANGE} lines at most", is_found=True)
+        return compare(quote, lines, place.first, place.last)
+    first, last = place.within
+    problem = Mismatch("")
+    wanted = alike(quote)[:12]
     for number in range(first, (lines.total if last is None else last) + 1):
-        if claim.quote in (lines.get(number) or ""):
-            return replace(claim, line=number, within=None)
-    return claim
+        line = lines.get(number) or ""
+        if quote in line or wanted in alike(line) or place.text is None:
+            result = compare(quote, lines, number, number)
+            if isinstance(result, Match):
+                return result
+            problem = result if result.is_found else problem
+    return problem
 
 
-def _located(claim: _Claim, text: InputText, reason: str, *, is_fault: bool = False) -> LocatedCitation:
-    place, original = place_of(text.origin, claim.line), _original(text.origin)
-    ok = not reason
+def _as_seen(claim: Claim, catalogue: Catalogue, lines: Lines) -> Mismatch | None:
+    """A line that shows as several: what its other lines quote must be right, too."""
+    shown = claims(f"\n{claim.seen}\n".replace("\n>", "\n >>"), catalogue)
+    for one in shown:
+        if (
+            one.place is None
+            or one.place.text is None
+            or one.place.text.name != (claim.place and claim.place.name)
+        ):
+            return Mismatch(
+                "it holds line ends that are no line feeds, and behind one of them: "
+                f"{exact_line(one.quote, 80)}"
+            )
+        result = _result(one, one.place, lines)
+        if isinstance(result, Mismatch):
+            return result
+    return None
+
+
+def _no_such_line(place: Place, lines: Lines) -> Match | Mismatch:
+    if place.label and place.within is None:
+        return Mismatch(f"{place.name} has no {place.label}: name a line, as {place.name}:12")
+    last = place.within[0] if place.within else place.last
+    if not 1 <= place.first <= last <= lines.total:
+        return Mismatch(f"{place.name} has {lines.total} lines, no line {last if place.first else 0}")
+    line = exact_line((lines.get(place.first) or "").strip())
+    return Match(place.first, place.last, "", line)
+
+
+def _located(
+    claim: Claim, text: InputText, place: Place, result: Match | Mismatch, *, is_fault: bool = False
+) -> LocatedCitation:
+    is_match = isinstance(result, Match)
+    first = result.first if isinstance(result, Match) else place.first
+    last = result.last if isinstance(result, Match) else place.last
     return LocatedCitation(
-        text.name, claim.line, claim.quote, text.path, ok, reason, is_fault, place=place, original=original
+        text.name,
+        first,
+        claim.quote,
+        text.path,
+        is_match,
+        result.reason if isinstance(result, Mismatch) else "",
+        is_fault,
+        place=place_of(text.origin, first),
+        original=_original(text.origin),
+        last_line=last if last > first else 0,
+        how=result.how if isinstance(result, Match) else "",
+        marked=result.marked if isinstance(result, Match) else "",
+        note=_note(result) if isinstance(result, Match) else "",
+        kind=claim.kind,
+    )
+
+
+def _note(match: Match) -> str:
+    """For a whole line whose sentence has limiting words on other lines: a reader must see them."""
+    return "; ".join(
+        f"line {number} of the same sentence has `{word}`: {exact_line(text)}"
+        for number, word, text in match.nearby[:2]
     )
 
 
@@ -273,26 +339,117 @@ def _original(origin: Origin | None) -> str:
     return f"{origin.path}/{origin.member}" if origin.member else str(origin.path)
 
 
-def _why_not(claim: _Claim, lines: Lines) -> str:
-    if claim.within is not None:
-        first, last = claim.within
+def _explain(problem: Mismatch, claim: Claim, place: Place, lines: Lines) -> Mismatch:
+    """With what the line really is."""
+    if place.label:
+        if place.within is None:
+            return Mismatch(f"{place.name} has no {place.label}: name a line, as {place.name}:12")
+        first, last = place.within
         shown = f"{first} to {last or lines.total}"
-        return f"it stands on none of the lines of {claim.place} of {claim.name}: {shown}"
-    line = lines.get(claim.line)
-    if line is None:
-        return f"{claim.name} has {lines.total} lines, no line {claim.line}"
-    if claim.quote in line:
-        return ""
+        return Mismatch(
+            problem.reason or f"it stands on none of the lines of {place.label} of {place.name}: {shown}"
+        )
+    line = lines.get(place.first)
+    if line is None or place.last > max(lines.total, place.first):
+        return Mismatch(
+            f"{place.name} has {lines.total} lines, no line {place.first if line is None else place.last}"
+        )
     shown = exact_line(line.strip()) or "(empty)"
-    return f"line {claim.line} of {claim.name} is: {shown}{_hint(claim.quote, line)}"
+    said = f"line {place.first} of {place.name} is: {shown}"
+    if problem.reason:
+        return Mismatch(f"{problem.reason}\n  {said}", is_found=problem.is_found)
+    return Mismatch(f"{said}{_hint(claim.quote, line)}")
 
 
 def _hint(quote: str, line: str) -> str:
-    if quote[:1] == quote[-1:] and quote[:1] in {"`", '"', "'"} and quote[1:-1].strip() in line:
-        return "\n  leave out the quote marks around the text"
     if "".join(quote.split()) in "".join(line.split()):
-        return "\n  only the blanks differ: copy the line as it is, tabs too"
+        return "\n  only the blanks differ: copy the line as it is"
     return ""
+
+
+# ── places alone, and quotations without a place ────────────────────────────────────────────────────
+
+
+def _with_pointers(listed: Sequence[Claim], looked: list[Looked]) -> list[Looked]:
+    """A place that is named without a quotation is right when the answer quotes it elsewhere."""
+    quoted = [one.citation for one in looked if one.citation.counts]
+    for index, (claim, one) in enumerate(zip(listed, looked, strict=True)):
+        place, found = claim.place, one.citation
+        if claim.kind != "pointer" or not found.ok or place is None:
+            continue
+        if not any(_is_quoted(place, citation) for citation in quoted):
+            reason = (
+                f"the answer names {place.name}:{place.label or place.first} and does not quote it: "
+                f"add a line `> {place.name}:{place.first}: {found.marked}`"
+            )
+            looked[index] = Looked(replace(found, ok=False, reason=reason))
+    return looked
+
+
+def _is_quoted(place: Place, citation: LocatedCitation) -> bool:
+    return any(
+        place.covers(citation.name, line)
+        for line in range(citation.line, max(citation.last_line, citation.line) + 1)
+    )
+
+
+def _find_loose(listed: Sequence[Claim], looked: list[Looked], inputs: Inputs, known: str) -> None:
+    """Look for texts in quote marks that name no place: in the task, then in the inputs, each read once."""
+    left = [index for index, claim in enumerate(listed) if claim.kind == "loose"]
+    words = alike(known)
+    for index in left:
+        reason = (
+            "in quote marks, but in none of the inputs: quote word for word, or write it without quote marks"
+        )
+        if alike(listed[index].choices[0]) in words:
+            looked[index] = Looked(
+                replace(looked[index].citation, ok=True, reason="", how="the task's own words")
+            )
+        else:
+            looked[index] = Looked(replace(looked[index].citation, reason=reason))
+    left = [index for index in left if not looked[index].citation.ok]
+    for index in left[_MAX_LOOSE:]:
+        more = f"more than {_MAX_LOOSE} texts in quote marks name no place"
+        looked[index] = Looked(replace(looked[index].citation, reason=more))
+    left = left[:_MAX_LOOSE]
+    for text in inputs.texts if left else ():
+        if not left:
+            return
+        for index, one in _loose_in(text, [(index, listed[index]) for index in left]):
+            looked[index] = one
+            if one.citation.ok:
+                left.remove(index)
+
+
+def _loose_in(text: InputText, wanted: Sequence[tuple[int, Claim]]) -> Iterator[tuple[int, Looked]]:
+    """Those of ``wanted`` that are in ``text``, or in it but may not be quoted so."""
+    try:
+        data = read_bytes(text)
+    except ConfigError:
+        return  # not an input that was cited: whether it is whole does not matter here
+    lines: Lines | None = None
+    for index, claim in wanted:
+        anchor = max(re.findall(r"\w+", claim.quote) or [""], key=len).encode("utf-8", "replace")
+        at = data.find(anchor) if anchor else -1
+        for _ in range(_MAX_CANDIDATES):
+            if at < 0:
+                break
+            lines = lines or Lines(data)
+            number = lines.number_at(at)
+            if (found := _loose_at(claim, text, lines, number)) is not None:
+                yield index, Looked(found)
+                if found.ok:
+                    break
+            at = data.find(anchor, (data.find(b"\n", at) + 1) or len(data))
+
+
+def _loose_at(claim: Claim, text: InputText, lines: Lines, number: int) -> LocatedCitation | None:
+    for first in range(number, max(number - 3, 0), -1):
+        place = Place(0, 0, text.name, text, first, first)
+        result = _best([compare(quote, lines, first, first) for quote in (claim.quote, *claim.choices)])
+        if isinstance(result, Match) or result.is_found:
+            return _located(claim, text, place, result)
+    return None
 
 
 # ── where else it stands ────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from loop_runner.verify.wording import is_unspaced
+
 _LABEL = re.compile(r"(?i)^(?:the\s+)?(?:final\s+|short\s+)?answer\s*(?:is\s*:|:|=)\s*")
 _QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019"}
 _WRAPPINGS = _QUOTES | {"(": ")", "[": "]", "{": "}", "<": ">"}
@@ -32,7 +34,7 @@ def stands_in(needle: str, text: str, *, ignore_case: bool = False) -> bool:
     """True when ``needle`` stands in ``text`` as whole words: ``12`` is not in ``128``, nor in ``12.5``."""
     if ignore_case:
         needle, text = needle.casefold(), text.casefold()
-    return any(_is_whole(text, start, start + len(needle)) for start in _places(needle, text))
+    return next(places(needle, text), None) is not None
 
 
 def spellings(short: str) -> tuple[str, ...]:
@@ -71,7 +73,12 @@ def _without_marks(text: str) -> str:
     return text.strip().removeprefix("**").strip()
 
 
-def _places(needle: str, text: str) -> Iterator[int]:
+def places(needle: str, text: str) -> Iterator[int]:
+    """Where ``needle`` is in ``text``, as whole words."""
+    return (at for at in _occurrences(needle, text) if _is_whole(text, at, at + len(needle)))
+
+
+def _occurrences(needle: str, text: str) -> Iterator[int]:
     at = text.find(needle) if needle else -1
     while at >= 0:
         yield at
@@ -81,26 +88,44 @@ def _places(needle: str, text: str) -> Iterator[int]:
 def _is_whole(text: str, start: int, end: int) -> bool:
     before, after = text[max(start - 2, 0) : start], text[end : end + 5]
     first, last = text[start], text[end - 1]
-    if _is_word(first) and before and _is_word(before[-1]):
+    if _goes_on(before[-1:], first) or _goes_on(last, after[:1]):
         return False
-    if _is_word(last) and after and _is_word(after[0]):
+    if re.search(r"[^\W\d_]-$", before) and first.isalpha():
+        return False  # `profit` is not what `non-profit` says
+    if re.match(r"-[^\W\d_]", after) and last.isalpha():
         return False
     if not any(_is_word(char) for char in text[start:end]):
         # Marks alone, such as `...`: a part of `[...]` is another thing.
         beside = before[-1:] + after[:1]
         return all(_is_word(char) or char in _BESIDE_MARKS for char in beside)
-    if first.isdigit() and _continues_a_number(before, text[start : start + 4]):
+    if first.isdigit() and _continues_a_number(before) and not _is_listed(text, start, end):
         return False
-    return not (last.isdigit() and re.match(r"\.\d|,\d{3}(?!\d)", after))
+    return not (last.isdigit() and re.match(r"[.,:/'\u2019-]\d", after) and not _is_listed(text, start, end))
 
 
-def _continues_a_number(before: str, number: str) -> bool:
-    """True when the digits go on to the left: ``3.`` or a sign before them, or ``1,`` before three digits."""
-    if re.search(r"(?:^|[^.])\.$", before):
-        return True
-    if re.match(r"\d{3}(?!\d)", number) and re.search(r"\d,$", before):
+def _continues_a_number(before: str) -> bool:
+    """True when the digits go on to the left: ``3.``, ``3,``, ``10:``, ``2021-`` or a sign before them."""
+    if re.search(r"(?:^|[^.])\.$|\d[.,:/'\u2019-]$", before):
         return True
     return bool(re.search(r"(?:^|[^\w)\]])[-\u2212]$", before))
+
+
+def _is_listed(text: str, start: int, end: int) -> bool:
+    """Whether a number is one of several between commas (``1,2,3``), no part of ``3,14`` or ``12,000``."""
+    low, high = start, end
+    while low and (text[low - 1].isdigit() or text[low - 1] == ","):
+        low -= 1
+    while high < len(text) and (text[high].isdigit() or text[high] == ","):
+        high += 1
+    numbers = text[low:high].strip(",").split(",")
+    return len(numbers) > 2 and not all(len(number) == 3 for number in numbers[1:])
+
+
+def _goes_on(left: str, right: str) -> bool:
+    """Whether a word goes on from one character to the next; in scripts without spaces it may end anywhere."""
+    if not (left and right and _is_word(left) and _is_word(right)):
+        return False
+    return not (is_unspaced(left) or is_unspaced(right))
 
 
 def _is_word(char: str) -> bool:

@@ -44,7 +44,7 @@ def test_a_run_shows_the_place_of_a_quote_and_resumes_when_the_cache_is_gone(tmp
     shutil.rmtree(tmp_path / "cache")
     second = command(tmp_path, "resume", "run", "--passes", "3")
     assert second.returncode == 0, second.stderr
-    assert f"{tmp_path}/task/in/contract.pdf:2 (page 2)  stands there" in second.stdout
+    assert f"{tmp_path}/task/in/contract.pdf:2 (page 2)  found" in second.stdout
     proof = json.loads((tmp_path / "run/proof.json").read_text())
     (cited,) = proof["gates"][0]["record"]["citations"]
     assert (cited["name"], cited["line"], cited["place"]) == ("contract.pdf", 2, "page 2")
@@ -78,4 +78,4 @@ def test_a_question_may_be_asked_of_a_revision(tmp_path, task, git):
     script = f"script:{tmp_path}/task/script.yaml"
     ended = command(tmp_path, "ask", "How long?", f"{folder}@v1", "--model", script, "--run-dir", "run")
     assert ended.returncode == 0, ended.stderr
-    assert f"{folder}/{git(folder, 'rev-parse', 'v1')}:contract.pdf:2 (page 2)  stands there" in ended.stdout
+    assert f"{folder}/{git(folder, 'rev-parse', 'v1')}:contract.pdf:2 (page 2)  found" in ended.stdout

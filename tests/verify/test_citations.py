@@ -1,4 +1,4 @@
-"""Citations stand byte for byte or not at all, and a quote must bear the answer out."""
+"""Citations are found where the answer says or rejected, and a quote must bear the answer out."""
 
 import hashlib
 import time
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from loop_runner import inputs as inputs_room
 from loop_runner.records import Accepted, Broken, Inputs, InputText, Rejected
 from loop_runner.verify import Submission, build, locate
+from loop_runner.verify.visible import alike, unmarked
 
 FUNCTOOLS = (
     "import abc\n"
@@ -139,6 +140,10 @@ def test_one_changed_character_is_one_too_many(make_inputs, lines, data):
     same = [quote[place], " ", "\r", "\n"]
     other = data.draw(st.characters(exclude_characters=same, exclude_categories=["Cs"]))
     changed = quote[:place] + other + quote[place + 1 :]
+    assume(
+        alike(changed) not in alike(lines[at]) and alike(unmarked(changed)) not in alike(unmarked(lines[at]))
+    )
+    assume("." not in changed + quote)  # an ellipsis may be part of it
     (located,) = locate(f"> dir/a.txt:{at + 1}: {changed}", inputs)
     assert not located.ok
 
@@ -148,7 +153,7 @@ def test_one_changed_character_is_one_too_many(make_inputs, lines, data):
 
 def test_a_wrong_quote_is_told_what_stands_there_and_where_it_does_stand(library):
     said = rejected("x\n> functools.py:1: def lru_cache(maxsize=128", library)
-    assert "citation 1 of 1 does not stand where said" in said.reason
+    assert "citation 1 of 1 is not found as cited" in said.reason
     assert "line 1 of functools.py is: import abc" in said.evidence
     assert "the quote stands on functools.py:3" in said.evidence
 
@@ -178,9 +183,8 @@ def test_one_wrong_citation_among_right_ones_rejects(library):
         ("> functools.py:0: def lru_cache(", "no line 0"),
         ("> functools.py: def lru_cache(", "it names no place"),
         ("> just a quote of someone", "it names no place"),
-        ("> functools.py:3: `def lru_cache(maxsize=128`", "leave out the quote marks"),
         ("> functools.py:3: def lru_cache( maxsize=128", "only the blanks differ"),
-        ('> functools.py:4:     """Least-recently-used  cache', "only the blanks differ"),
+        ("> functools.py:3: deflru_cache(maxsize=128", "only the blanks differ"),
     ],
 )
 def test_the_reason_says_how_to_mend_it(library, line, reason):
@@ -244,7 +248,7 @@ def test_a_quote_that_does_not_say_the_answer_rejects(library, first_line):
     else:
         answer = f"{first_line}\n> functools.py:3: def lru_cache(maxsize=128, typed=False):"
     said = rejected(answer, library, answer_in_quote=True)
-    assert "stands in none of its quotes as whole words" in said.reason
+    assert "is in none of its quotes as whole words" in said.reason
 
 
 def test_a_citation_alone_is_no_answer(library):
@@ -259,7 +263,7 @@ def test_letter_case_can_be_let_go(library):
 
 def test_a_wrong_quote_cannot_support_the_answer(library):
     said = rejected("256\n> functools.py:3: def lru_cache(maxsize=256", library, answer_in_quote=True)
-    assert "does not stand where said" in said.reason
+    assert "is not found as cited" in said.reason
 
 
 def test_the_quotes_can_be_asked_to_mention_a_word(library):

@@ -1,0 +1,220 @@
+"""Finds the places that an answer names: an input and a line, a range of lines or a place of the original.
+
+Owns the syntax of places and which input a name means. The canonical form is ``name:line``; ``name:12-14``,
+``name#L12``, ``name, line 12``, ``line 12 of name`` and, of a converted text, ``name:page 12`` are read too.
+Works on text as a reader sees it (``visible.py``); never reads an input.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from loop_runner.records import Inputs, InputText, lines_of
+from loop_runner.verify.shown import exact_line
+from loop_runner.verify.visible import fold
+
+MAX_PLACES = 5000  # of one answer; more are not read
+_NAMES_SHOWN = 3
+_NAME_CHARS = 300
+_MARKS = "`*_\"'[](){}<>~"  # what models put around a place; never part of what is compared
+_RANGE = r"([0-9]{1,9})(?:[ \t]*(?:-|to)[ \t]*L?([0-9]{1,9}))?"
+# Of a line that begins with a place. The last colon may begin the next.
+_PLACE = re.compile(
+    rf":[ \t]*(?:lines?[ \t]+|L)?{_RANGE}[`*\"'\])]*(?:[ \t]*\((?:[^()]|\([^()]*\)){{1,100}}\))?[ \t]*(?=:)"
+)
+_BARE_PLACE = re.compile(rf"[`*\[(]*(?:lines?[ \t]+|L)?{_RANGE}[`*\])]*[ \t]*(?=:)")
+# Anywhere: what follows a name.
+_AFTER_NAME = re.compile(
+    r"(?:[`*\"'\])]{0,3}[ \t]?(?:[:#@][ \t]*(?:lines?[ \t]*|L)?"
+    r"|[,;(\[]?[ \t]*(?:(?:at|on|in)[ \t]+)?(?:lines?\b|ll?\.)[ \t]*))"
+    rf"{_RANGE}(?![0-9])",
+    re.IGNORECASE,
+)
+_LINE_OF = re.compile(
+    rf"\b(?:lines?|ll?\.)[ \t]*{_RANGE}[ \t]+(?:of|in|from)[ \t]+(?:the[ \t]+)?(?:file[ \t]+|input[ \t]+)?"
+    r"[`*\"'(\[]*",
+    re.IGNORECASE,
+)
+_LINE_ALONE = re.compile(rf"\blines?[ \t]+{_RANGE}(?![0-9])", re.IGNORECASE)
+_LABEL = re.compile(
+    r"[`*\"'\])]{0,3}[,:;(]?[ \t]*(?:(?:at|on|in)[ \t]+)?"
+    r"\b(pages?|pp?\.|sheet|slide|message|row)[ \t]*(\w{1,40})",
+    re.IGNORECASE,
+)
+_FILE_NAME = re.compile(r"[\w./\\+-]*[\w-]\.[A-Za-z][A-Za-z0-9]{0,7}$")
+_HOST_ENDINGS = {"com", "org", "net", "edu", "gov", "mil", "int", "local", "localhost", "internal", "arpa"}
+_NAME_END = re.compile(r"[\s(\[{<>}|,;\"'`=\u201c\u201d\u2018\u2019\u300c\u300d\u00ab\u00bb]")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place, named from ``start`` to ``end`` of a text; its ``text`` is None when no input is called so."""
+
+    start: int
+    end: int
+    name: str
+    text: InputText | None
+    first: int
+    last: int
+    within: tuple[int, int | None] | None = None  # the lines of ``label``, which was named instead of a line
+    label: str = ""
+
+    def covers(self, name: str, line: int) -> bool:
+        """Whether ``line`` of the input ``name`` is in it."""
+        if self.text is None or self.text.name != name:
+            return False
+        if self.within is None:
+            return self.first <= line <= self.last
+        return self.within[0] <= line and (self.within[1] is None or line <= self.within[1])
+
+
+class Catalogue:
+    """The inputs by name, and by the ends of their names."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._by_name = {text.name: text for text in inputs.texts}
+        self._by_last: dict[str, list[InputText]] = {}
+        for text in inputs.texts:
+            self._by_last.setdefault(text.name.rsplit("/", 1)[-1], []).append(text)
+        self._only = inputs.texts[0] if len(inputs.texts) == 1 else None
+        self._longest = max((len(name) for name in self._by_name), default=0) + 16
+        self._odd = _odd_names(self._by_name)
+
+    def begins(self, body: str) -> Place | None:
+        """The place that ``body`` begins with, up to the colon before the quote; None when there is none.
+
+        The place is the longest one that names an input: names may hold ``:`` and digits themselves.
+        """
+        folded = fold(body)
+        places = [place for place in islice(_PLACE.finditer(folded), 50) if place.start() <= self._longest]
+        for place in reversed(places):
+            if (text := self.meant(body[: place.start()])) is not None:
+                return _numbered(place, text.name, text)
+        if (labelled := self._by_label(body)) is not None:
+            return labelled
+        if self._only is not None and (bare := _BARE_PLACE.match(folded)):
+            return _numbered(bare, self._only.name, self._only)
+        for found in islice(self.mentioned(body), 1):
+            if not body[: found.start].strip(_MARKS + " \t"):
+                return found
+        unknown = _PLACE.search(folded)
+        return unknown and _numbered(unknown, body[: unknown.start()].strip(_MARKS), None)
+
+    def mentioned(self, line: str) -> Iterator[Place]:
+        """Every place that ``line`` names, from left to right."""
+        folded = fold(line)
+        spans = [*self._after_names(line, folded), *self._lines_of(line, folded), *self._labels(line, folded)]
+        if self._only is not None:
+            spans += (_numbered(match, self._only.name, self._only) for match in _LINE_ALONE.finditer(folded))
+        end = 0
+        for place in sorted(spans, key=lambda place: (place.start, -place.end)):
+            if place.start >= end:
+                yield place
+                end = place.end
+
+    def meant(self, name: str) -> InputText | None:
+        """The input that is called ``name``, or the only one whose name ends so."""
+        for wanted in (name, name.strip(_MARKS + " \t").removeprefix("./")):
+            if wanted in self._by_name:
+                return self._by_name[wanted]
+            ending = [
+                text
+                for text in self._by_last.get(wanted.rsplit("/", 1)[-1], ())
+                if text.name.endswith(f"/{wanted}")
+            ]
+            if len(ending) == 1:
+                return ending[0]
+        return None
+
+    def why_unknown(self, name: str) -> str:
+        """Why ``name`` is no input, and what it may have meant."""
+        same = [text.name for text in self._by_last.get(name.rsplit("/", 1)[-1], ())]
+        near = same or difflib.get_close_matches(name[:200], self._by_name, _NAMES_SHOWN)
+        hint = f"; did you mean {' or '.join(near[:_NAMES_SHOWN])}?" if near else ""
+        return f"no input is called {exact_line(name, 80)!r}{hint}"
+
+    def _by_label(self, body: str) -> Place | None:
+        """``name:page 12: quote``: a place of the original instead of a line; of one input, without name."""
+        colons = [match.start() for match in islice(re.finditer(":", fold(body)), 50)]
+        for at in (colon for colon in colons if colon <= self._longest):
+            text = self.meant(body[:at])
+            if text is not None and text.origin is not None:
+                place = _labelled(text, body, at + 1, [colon for colon in colons if colon > at])
+                if place is not None:
+                    return place
+        if self._only is not None and self._only.origin is not None:
+            return _labelled(self._only, body, 0, colons)
+        return None
+
+    def _after_names(self, line: str, folded: str) -> Iterator[Place]:
+        for match in islice(_AFTER_NAME.finditer(folded), MAX_PLACES):
+            start, text = self._name_before(line, match.start())
+            name = line[start : match.start()]
+            if text is not None or _is_file_name(name, line[max(start - 3, 0) : start]):
+                yield replace(_numbered(match, name.strip(_MARKS), text), start=start)
+
+    def _lines_of(self, line: str, folded: str) -> Iterator[Place]:
+        for match in islice(_LINE_OF.finditer(folded), MAX_PLACES):
+            rest = line[match.end() : match.end() + _NAME_CHARS]
+            odd = next((name for name in self._odd if rest.startswith(name)), "")
+            stop = _NAME_END.search(rest)
+            name = odd or (rest[: stop.start()] if stop else rest).rstrip(".:!?")
+            text = self.meant(name) if name else None
+            if text is not None or _is_file_name(name, ""):
+                yield replace(_numbered(match, name, text), end=match.end() + len(name))
+
+    def _labels(self, line: str, folded: str) -> Iterator[Place]:
+        for match in islice(_LABEL.finditer(folded), MAX_PLACES):
+            start, text = self._name_before(line, match.start())
+            if text is not None and (start < match.start()):
+                word = "page" if match[1].lower().startswith("p") else match[1]
+                label = f"{word} {match[2]}"
+                within = lines_of(text.origin, label)
+                lines = (within or (0, 0))[0]
+                yield Place(start, match.end(), text.name, text, lines, lines, within, label)
+
+    def _name_before(self, line: str, end: int) -> tuple[int, InputText | None]:
+        """Where the name that ends at ``end`` begins, and the input that it means."""
+        floor = max(end - _NAME_CHARS, 0)
+        for name in self._odd:
+            if line.endswith(name, floor, end):
+                return end - len(name), self._by_name[name]
+        before = line[floor:end]
+        start = floor + max((match.end() for match in _NAME_END.finditer(before)), default=0)
+        name = line[start:end]
+        # `policy.txt:12:5`, `File:policy.txt`: the name may follow a colon.
+        for at in (start, *(start + match.end() for match in islice(re.finditer(":", name), 5))):
+            if line[at:end] and (text := self.meant(line[at:end])) is not None:
+                return at, text
+        return start, None
+
+
+def _odd_names(names: Iterator[str] | dict[str, InputText]) -> tuple[str, ...]:
+    """Names that hold what names usually end at, the longest first."""
+    odd = [name for name in names if _NAME_END.search(name) or ":" in name]
+    return tuple(sorted(odd, key=len, reverse=True)[:200])
+
+
+def _numbered(match: re.Match[str], name: str, text: InputText | None) -> Place:
+    first = int(match[1])
+    return Place(match.start(), match.end(), name, text, first, max(int(match[2] or first), first))
+
+
+def _labelled(text: InputText, body: str, start: int, colons: list[int]) -> Place | None:
+    for colon in colons:
+        label = body[start:colon].strip(_MARKS + " \t")
+        if label and (within := lines_of(text.origin, label)) is not None:
+            return Place(0, colon, text.name, text, within[0], within[0], within, label)
+    return None
+
+
+def _is_file_name(name: str, before: str) -> bool:
+    """Whether a reader takes ``name`` for that of a file: it has an ending, and is no host."""
+    name = name.strip(_MARKS)
+    if not _FILE_NAME.search(name) or "//" in before + name or "@" in name:
+        return False
+    return name.rsplit(".", 1)[-1].lower() not in _HOST_ENDINGS
