@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,6 +96,7 @@ class Task:
     agent: AgentSettings = field(default_factory=AgentSettings)
     stop_hooks: tuple[str | Sequence[str] | Mapping[str, Any], ...] = ()
     run_dir: Path | None = None
+    file: Path | None = field(default=None, compare=False)  # the task file, where it was read from one
 
     @property
     def is_agent(self) -> bool:
@@ -392,7 +393,8 @@ def read_task(path: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
         raise ConfigError(
             f"{path} cannot be read: {error}", why=_WHY_A_TASK_FILE, hint="a task file is YAML in UTF-8"
         ) from error
-    return parse_task(source, label=str(path), base_dir=path.parent.resolve(), overrides=overrides)
+    task = parse_task(source, label=str(path), base_dir=path.parent.resolve(), overrides=overrides)
+    return replace(task, file=path.resolve())
 
 
 def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:

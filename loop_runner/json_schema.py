@@ -8,7 +8,9 @@ none of it runs in the runner. Relies on jsonschema, in that process only.
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import select
 import subprocess
 import sys
@@ -24,7 +26,14 @@ from loop_runner.process import kill_group
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_SCHEMA_DEPTH = 40
 MAX_JSON_BYTES = 4 * 1024 * 1024
+MAX_JSON_DEPTH = 200
 CHECK_TIMEOUT_S = 5.0
+_MAX_DIGITS = 300  # more are infinite to readers that know floats only
+_FENCE = re.compile(
+    r"^ {0,3}(?P<ticks>`{3,}|~{3,})[^\n`]*\n(?P<inside>.*?)^ {0,3}(?P=ticks)[`~]*[ \t]*$",
+    re.DOTALL | re.MULTILINE,
+)
+_FENCE_LINE = re.compile(r"^ {0,3}(?:`{3,}|~{3,})", re.MULTILINE)
 _START_TIMEOUT_S = 30.0
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
@@ -63,41 +72,108 @@ def _entries(schema: Any) -> Iterator[tuple[str, Any, int]]:
             waiting += [("", each, depth + 1) for each in value]
 
 
-def read_json(text: str) -> Any:
-    """The JSON value in a model's reply: alone, in a fence, or the first object or list in it.
+def decode(text: str) -> Any:
+    """The one JSON value that is all of ``text``, without a byte order mark.
 
-    Raises ``ValueError`` when there is none.
+    Raises ``ValueError`` for what readers of JSON take in different ways: a key that is there twice, NaN, a
+    number that is infinite to most of them, half a character; and for what is nested too deeply.
+    """
+    try:
+        value = _decode(text.removeprefix("\ufeff").strip(" \t\r\n"))
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    if any(depth > MAX_JSON_DEPTH for _, _, depth in _entries(value)):
+        raise ValueError(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a character (an unpaired surrogate)") from None
+    return value
+
+
+def read_json(text: str) -> Any:
+    """The JSON value in a model's reply: alone, in its only fence, or with words before or after it.
+
+    Raises ``ValueError`` when there is none, or more than one.
     """
     if len(text) > MAX_JSON_BYTES:
         raise ValueError(f"the reply is longer than {MAX_JSON_BYTES:,} characters")
-    first: ValueError | None = None
-    for candidate in _candidates(text):
-        try:
-            return _decode(candidate)
-        except ValueError as error:
-            first = first or error
-        except RecursionError:
-            raise ValueError("the JSON is nested too deeply") from None
-    raise ValueError(f"the reply is not JSON ({first})")
+    try:
+        return decode(only_json(text))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the reply is not JSON ({error})") from None
 
 
-def _candidates(text: str) -> Iterator[str]:
-    yield text.strip()
-    fences = text.split("```")
-    for inside in fences[1::2]:
-        yield inside.partition("\n")[2].strip() if "\n" in inside else inside.strip()
-    starts = [at for at in (text.find("{"), text.find("[")) if at >= 0]
-    if starts:
-        begin = min(starts)
-        end = max(text.rfind("}"), text.rfind("]"))
-        yield text[begin : end + 1]
+def only_json(text: str) -> str:
+    """The part of ``text`` that is its JSON: all of it, its only fence, or its only object or list.
+
+    Raises ``ValueError`` for text that holds two of them, so that readers could differ on which is meant.
+    """
+    bare = text.removeprefix("\ufeff").strip()
+    if _is_json(bare):
+        return bare
+    fences = list(_FENCE.finditer(bare))
+    if len(fences) > 1 or len(_FENCE_LINE.findall(bare)) > 2 * len(fences):
+        raise ValueError("it has more than one fenced block: leave one, with the JSON")
+    if fences:
+        _refuse_braces(bare[: fences[0].start()] + bare[fences[0].end() :])
+        return fences[0]["inside"]
+    starts = [at for at in (bare.find("{"), bare.find("[")) if at >= 0]
+    if not starts:
+        return bare
+    try:
+        end = _LENIENT.raw_decode(bare, min(starts))[1]
+    except (ValueError, RecursionError):
+        return bare  # what is wrong with it is reported by whoever decodes it
+    _refuse_braces(bare[: min(starts)] + bare[end:])
+    return bare[min(starts) : end]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _LENIENT.decode(text)
+    except ValueError:
+        return False
+    except RecursionError:
+        return True
+    return True
+
+
+def _refuse_braces(around: str) -> None:
+    if re.search(r"[{}\[\]]", re.sub(r"\[\d{1,3}\]", "", around)):
+        raise ValueError("there is more beside the JSON that looks like JSON: leave one value")
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is no JSON value")
 
 
-_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:40]} is too large for a number of JSON")
+    return value
+
+
+def _whole(number: str) -> int:
+    if len(number) > _MAX_DIGITS:
+        raise ValueError(f"{number[:40]}… is too large for a number of JSON")
+    return int(number)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {json.dumps(twice[:80])} is there twice in one object")
+    return found
+
+
+_LENIENT = json.JSONDecoder()
+_decode = json.JSONDecoder(
+    parse_constant=_no_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_distinct
+).decode
 
 
 class SchemaChecker:

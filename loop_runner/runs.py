@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import TypeGuard, cast
 
 from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, scratch, verify
 from loop_runner.budget import Ledger
@@ -134,7 +134,26 @@ def _created(
 def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None) -> Inputs:
     converter = inputs.Converter(inputs.cache_dir(env), task.kernel.require_tier)
     strict = task.input_settings.strict
-    return inputs.load(task.inputs, task.base_dir, converter=converter, fetch=fetch, strict=strict)
+    return inputs.load(
+        task.inputs, task.base_dir, converter=converter, fetch=fetch, strict=strict, own=_own_files(task)
+    )
+
+
+def _own_files(task: Task) -> list[Path]:
+    """The task file, what verifiers and stop hooks are made of, and the scripts of script models."""
+    models = [task.model, task.sub_model, *task.sub_models]
+    scripts = [task.base_dir / name.removeprefix("script:") for name in models if _is_script(name)]
+    found = [
+        *([task.file] if task.file is not None else []),
+        *scripts,
+        *verify.sources(task.verifiers, task.base_dir),
+        *hooks.sources(task.stop_hooks, task.base_dir),
+    ]
+    return [path for path in found if path.is_file()]
+
+
+def _is_script(model: str | None) -> TypeGuard[str]:
+    return model is not None and model.startswith("script:")
 
 
 def _fetcher(task: Task, env: Mapping[str, str]) -> inputs.Fetcher | None:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 
 _ALLOWED_CONTROLS = "\n\t"
+_MAX_NAME_CHARS = 300
 _BACKTICKS = re.compile(r"`{3,}")
 
 
@@ -45,6 +46,11 @@ def fence(text: str, label: str = "") -> str:
     longest = max((len(run) for run in _BACKTICKS.findall(safe)), default=2)
     ticks = "`" * (longest + 1)
     return f"{ticks}{label}\n{safe.rstrip(chr(10))}\n{ticks}"
+
+
+def fence_named(name: str, text: str) -> str:
+    """Put ``text`` into a fence that begins with its name: a name can pose as an instruction, too."""
+    return fence(f"name: {one_line(name, _MAX_NAME_CHARS)}\n\n{text}")
 
 
 def one_line(text: str, max_chars: int = 120) -> str:

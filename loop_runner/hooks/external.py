@@ -84,8 +84,14 @@ def pinned_programs(specs: Sequence[Spec], base_dir: Path, known: Programs | Non
     """``known``, and the files that the hooks are made of, as they are now. Raises ``VerifierError``."""
     known = known or Programs()
     base_dir = base_dir.resolve()
-    paths = [path for spec in specs for path in _hook(spec, base_dir, Means()).program.sources()]
-    return known.with_missing(programs.pin([one for one in paths if known.place(one) is None], base_dir))
+    missing = [path for path in sources(specs, base_dir) if known.place(path) is None]
+    return known.with_missing(programs.pin(missing, base_dir))
+
+
+def sources(specs: Sequence[Spec], base_dir: Path) -> list[Path]:
+    """The files and folders that the hooks name as what they are made of."""
+    base_dir = base_dir.resolve()
+    return [path for spec in specs for path in _hook(spec, base_dir, Means()).program.sources()]
 
 
 def wants_network(hooks: Sequence[ExternalHook]) -> bool:

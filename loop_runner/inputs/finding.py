@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from loop_runner.errors import ConfigError
+from loop_runner.inputs.inside import runs
 from loop_runner.inputs.inside.patterns import matches, parts
 from loop_runner.inputs.reading import words
 
@@ -176,12 +177,26 @@ def _texts(said: Any) -> tuple[Any, ...]:
 
 
 def find(root: Root, skipped: list[tuple[str, str]]) -> list[Found]:
-    """The files that ``root`` means, in sorted order."""
+    """The files that ``root`` means, in sorted order. ``ConfigError`` for what lies in a run folder."""
+    _refuse_runs(root)
     if root.file is not None:
         return [Found(root, Path(root.given).name, str(root.file))]
     if not root.folder.is_dir():
         raise _missing(root.given, root.folder)
     return sorted(_walk(root, skipped), key=lambda item: item.rel)
+
+
+def _refuse_runs(root: Root) -> None:
+    place = root.file or root.folder
+    run = runs.around(place.parent if root.file is not None else place)
+    if run is None and not (root.file is not None and runs.is_letter(root.file.name)):
+        return
+    what = f"lies in the run folder {run}" if run else "is a letter of a manual model"
+    raise ConfigError(
+        f"input {root.given!r} {what}",
+        why="what an earlier run wrote is no evidence: it could cite its own inventions",
+        hint="name the texts that the run was about; a file that you have checked can be copied elsewhere",
+    )
 
 
 def _walk(root: Root, skipped: list[tuple[str, str]]) -> Iterator[Found]:
@@ -195,6 +210,12 @@ def _walk(root: Root, skipped: list[tuple[str, str]]) -> Iterator[Found]:
                 raise unusable(root.given, words(error)) from error
             skipped.append((said(root, parent), words(error)))
             continue
+        if parent and runs.is_run([entry.name for entry in entries]):
+            skipped.append((said(root, parent), runs.RUN))
+            continue
+        if any(runs.is_letter(entry.name) for entry in entries):
+            skipped.append((said(root, parent).rstrip("/"), runs.LETTERS))
+            entries = [entry for entry in entries if not runs.is_letter(entry.name)]
         for entry in entries:
             rel = f"{parent}/{entry.name}" if parent else entry.name
             reason = _why_not(root, rel, entry)
@@ -234,6 +255,8 @@ def _why_not_link(root: Root, entry: os.DirEntry[str]) -> str | None:
         return "a link to nothing"
     if target.is_dir():
         return "a link to a folder"
+    if runs.around(target.parent) is not None or runs.is_letter(target.name):
+        return "a link to what a run wrote"
     return None if target.is_relative_to(root.folder) else "a link that leads out of the folder"
 
 

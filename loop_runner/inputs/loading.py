@@ -7,8 +7,9 @@ Nothing is copied but what had to be converted or fetched; for one odd file in a
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from loop_runner.inputs.finding import (
     unusable,
     without_repeats,
 )
+from loop_runner.inputs.inside import runs
 from loop_runner.inputs.inside.kinds import SNIFF, TABLES, suffix_of
 from loop_runner.inputs.inside.sink import NO_TEXT
 from loop_runner.inputs.reading import Facts, NotTextError, chunks, head, is_same, measure, words
@@ -40,6 +42,9 @@ _KINDS = {
     "hidden": "hidden",
     "excluded": "excluded",
     "a tool's folder": "tools' folders",
+    "a run of loop-runner": "run folders",
+    "a mailbox": "run folders",
+    "the task's own": "the task's own files",
     "a link": "links",
     "not a regular file": "special files",
     "the same file": "repeated",
@@ -56,8 +61,9 @@ _KINDS = {
 # Kinds that say what a file is, or what was asked for; the others say that something went wrong with it.
 _AS_MEANT = {
     *("binary", "empty", "hidden", "excluded", "tools' folders", "links", "special files", "repeated"),
-    "oddly named",
+    *("oddly named", "run folders", "the task's own files"),
 }
+_OWN = "the task's own file: the task, a verifier's program or a model's script (name it to include it)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class _Intake:
 
     converter: Converter | None
     fetch: Callable[[str], Fetched] | None
+    own: frozenset[str] = frozenset()  # real paths of the task's own files
+    own_hashes: frozenset[str] = frozenset()
     skipped: list[tuple[str, str]] = field(default_factory=list)
     converted: dict[int, Converted] = field(default_factory=dict)  # by the id of what was found
 
@@ -88,6 +96,7 @@ def load(
     converter: Converter | None = None,
     fetch: Callable[[str], Fetched] | None = None,
     strict: bool = False,
+    own: Collection[Path] = (),
 ) -> Inputs:
     """Take in files, folders, globs, revisions and addresses; relative paths start at ``base_dir``.
 
@@ -96,11 +105,13 @@ def load(
     (without "/": any part of the name; with "/": the whole name). No specs give no texts. Without
     ``converter`` only text is taken, without ``fetch`` no address. Raises ``ConfigError`` when a file given
     by its own path is missing, unreadable, empty or cannot be converted, when nothing is left to read, and
-    with ``strict`` when any file is broken.
+    with ``strict`` when any file is broken. What a run wrote is never taken. ``own`` are files of the task,
+    taken only when they are given by their own paths.
     """
     roots = [root_of(spec, base_dir, tuple(exclude)) for spec in specs]
-    intake = _Intake(converter, fetch)
+    intake = _Intake(converter, fetch, frozenset(os.path.realpath(path) for path in own), _hashes(own))
     found = without_repeats([item for root in roots for item in _found(root, intake)], intake.skipped)
+    found = [item for item in found if not _is_own(item, intake)]
     _convert(found, intake)
     # Only what could be read takes part: a skipped twin must not make a name longer.
     taken = [each for item in found for each in _taken(item, intake)]
@@ -111,6 +122,18 @@ def load(
         _refuse_broken(intake.skipped)
     is_single = len(roots) == 1 and roots[0].file is not None and [each.member for each in taken] == [""]
     return Inputs(tuple(texts), tuple(intake.skipped), is_single)
+
+
+def _is_own(item: Found, intake: _Intake) -> bool:
+    """Takes note of one of the task's own files that a folder or a glob holds."""
+    is_own = item.root.file is None and item.root.url is None and item.path in intake.own
+    if is_own:
+        intake.skipped.append((said(item.root, item.rel), _OWN))
+    return is_own
+
+
+def _hashes(paths: Iterable[Path]) -> frozenset[str]:
+    return frozenset(filter(None, map(_hash, paths)))
 
 
 def _found(root: Root, intake: _Intake) -> list[Found]:
@@ -181,6 +204,7 @@ def _taken(item: Found, intake: _Intake) -> Iterator[_Text]:
     where = f"{item.root.given}" if item.root.revision is not None else said(item.root, item.rel)
     if item.root.file is not None or item.root.url is not None:
         where = item.root.given
+    result = _without_runs(result, intake.own_hashes)
     inside = [(f"{where}/{member}".rstrip("/"), why) for member, why in result.skipped]
     # One line about a document that gives nothing; where each member has its reason, those say it all.
     is_said = bool(inside) and result.failure == NO_TEXT
@@ -191,6 +215,31 @@ def _taken(item: Found, intake: _Intake) -> Iterator[_Text]:
     assert intake.converter is not None
     for piece in result.pieces:
         yield _converted(item, result, piece, intake.converter)
+
+
+def _without_runs(result: Converted, own: frozenset[str]) -> Converted:
+    """``result`` without what runs wrote and without copies of the task's own files."""
+    reasons = dict(runs.left_out([piece.member for piece in result.pieces if piece.member]))
+    reasons |= {
+        piece.member: (piece.member, _OWN)
+        for piece in result.pieces
+        if piece.member and piece.as_is and piece.sha256 in own
+    }
+    if not reasons:
+        return result
+    kept = tuple(piece for piece in result.pieces if piece.member not in reasons)
+    gone = [reason for reason in reasons.values() if reason[1] == runs.RUN]
+    skipped = [
+        each
+        for each in result.skipped
+        if not any(each[0].startswith(f"{top}/") or not top for top, _ in gone)
+    ]
+    return replace(
+        result,
+        pieces=kept,
+        skipped=(*skipped, *dict.fromkeys(reasons.values())),
+        failure=result.failure or ("" if kept else NO_TEXT),
+    )
 
 
 def _fail(item: Found, where: str, result: Converted, intake: _Intake) -> None:

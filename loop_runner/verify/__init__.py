@@ -13,6 +13,7 @@ from loop_runner.verify.build import (
     models,
     pinned_programs,
     refuse,
+    sources,
     wants_network,
     without_model,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "rejection",
     "score",
     "short_answer",
+    "sources",
     "wants_network",
     "without_model",
 ]

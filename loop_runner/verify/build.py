@@ -59,9 +59,14 @@ def pinned_programs(
     """
     known = known or Programs()
     base_dir = base_dir.resolve()
-    paths = [path for one in leaves(_Builder(base_dir, Means()).list(specs)) for path in _sources(one)]
-    missing = [path for path in paths if known.place(path) is None]
+    missing = [path for path in sources(specs, base_dir) if known.place(path) is None]
     return known.with_missing(programs.pin(missing, base_dir))
+
+
+def sources(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> list[Path]:
+    """The files and folders that the verifiers name as what they are made of."""
+    base_dir = base_dir.resolve()
+    return [path for leaf in leaves(_Builder(base_dir, Means()).list(specs)) for path in _sources(leaf)]
 
 
 def describe(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> str:

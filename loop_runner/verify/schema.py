@@ -7,7 +7,6 @@ a process of its own, because a schema's patterns may take for ever on a hostile
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from loop_runner import process, scratch
+from loop_runner.json_schema import decode, only_json
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
 from loop_runner.verify.options import Options
@@ -22,7 +22,6 @@ from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Means, Submission
 
 _CHILD = Path(__file__).with_name("schema_child.py")
-_FENCED = re.compile(r"^```[a-zA-Z]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_OUTPUT_BYTES = 1024 * 1024
 
@@ -113,17 +112,21 @@ class Schema:
             raise ValueError(msg) from error
 
     def _text(self, submission: Submission) -> str:
+        """The JSON that is judged; ``_NotJson`` when there is none, or when it is not clear which it is."""
         if not self.of:
-            text = submission.answer.strip()
-            fenced = _FENCED.findall(text)
-            return str(fenced[0]) if len(fenced) == 1 else text
+            try:
+                return only_json(submission.answer)
+            except ValueError as error:
+                raise _NotJson(f"it can be read in more than one way: {error}") from None
         path = submission.checkout / "workspace" / self.of.removeprefix("workspace/")
         try:
             if path.stat().st_size > _MAX_BYTES:
                 raise _NotJson(f"{self.of} is longer than {_MAX_BYTES:,} bytes")
-            return path.read_text(encoding="utf-8", errors="replace")
+            return path.read_text(encoding="utf-8-sig")
         except OSError:
             raise _NotJson(f"there is no file {self.of} in the workspace") from None
+        except UnicodeDecodeError as error:
+            raise _NotJson(f"{self.of} is not UTF-8: {error.reason} at byte {error.start}") from None
 
     def _compare(self, schema: object, value: object) -> list[dict[str, Any]] | Broken:
         request = json.dumps({"schema": schema, "value": value}).encode()
@@ -157,20 +160,15 @@ class _NotJson(Exception):  # noqa: N818 - an answer's fault
 
 def _read(text: str) -> object:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return decode(text)
     except json.JSONDecodeError as error:
-        line = text.split("\n")[error.lineno - 1] if text else ""
+        line = error.doc.split("\n")[error.lineno - 1] if error.doc else ""
         raise _NotJson(
             f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
             f"line {error.lineno} is: {exact_line(line)}" if line else "it is empty",
         ) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _NotJson(f"it is not JSON: {error}", cut_middle(text, 600)) from None
-
-
-def _no_constant(name: str) -> object:
-    msg = f"{name} is no JSON value"
-    raise ValueError(msg)
 
 
 def _shown(fault: Mapping[str, Any]) -> str:

@@ -40,7 +40,7 @@ def _told(fault: Any) -> dict[str, str]:
     wanted = json.dumps({fault.validator: fault.validator_value}, ensure_ascii=False)
     got = json.dumps(fault.instance, ensure_ascii=False)
     return {
-        "where": fault.json_path,
+        "where": fault.json_path[:300],
         "message": fault.message[:500],
         "expected": wanted[:300],
         "got": got[:300],

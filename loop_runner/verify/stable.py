@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from loop_runner.records import Accepted, Rejected, Verdict
-from loop_runner.verify.agreement import normalise
 from loop_runner.verify.options import Options
-from loop_runner.verify.short_answer import short_answer
+from loop_runner.verify.sameness import Sameness, compare, normalised_lines, said_in
 from loop_runner.verify.shown import exact_line
+from loop_runner.verify.spelling import normalise
 from loop_runner.verify.verifier import Submission
 
 
@@ -44,10 +44,9 @@ class Stable:
 
     def verify(self, submission: Submission) -> Verdict:
         """Never ``Broken``."""
-        mine = self._compared(submission.answer)
         count = 1
         for earlier in reversed(submission.earlier):
-            if self._compared(earlier) != mine:
+            if not self._is_same(submission, earlier):
                 break
             count += 1
         if count >= self.passes:
@@ -55,13 +54,21 @@ class Stable:
         times = "pass has" if count == 1 else "passes have"
         return Rejected(
             f"{count} {times} handed in this answer, {self.passes} in a row must",
-            f"what is compared: {exact_line(mine, 600)}\n"
+            f"what is compared: {exact_line(self._compared(submission), 600)}\n"
             "find the answer anew, by another way if there is one, and hand in what you find",
             round(count / (self.passes + 1), 4),
         )
 
-    def _compared(self, answer: str) -> str:
-        return normalise(short_answer(answer) if self.compare == "short_answer" else answer)
+    def _is_same(self, submission: Submission, earlier: str) -> bool:
+        if self.compare == "text":
+            return normalised_lines(submission.answer) == normalised_lines(earlier)
+        return compare(submission.answer, earlier, submission.prompt) is Sameness.SAME
+
+    def _compared(self, submission: Submission) -> str:
+        if self.compare == "text":
+            return normalised_lines(submission.answer)
+        parts = said_in(submission.answer, submission.prompt)
+        return " / ".join(normalise(part.value) for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

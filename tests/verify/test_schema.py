@@ -81,3 +81,78 @@ def test_a_schema_that_is_none_is_broken(verdict, schema, reason):
     said = verdict(json.dumps("a" * 40 + "!"), schema)
     assert isinstance(said, Broken)
     assert reason in said.reason
+
+
+FITS = '{"name": "Ulm", "people": 1}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "\ufeff" + FITS,
+        FITS + "\nDone.",
+        FITS + "\n\nThe number is that of 2022 [1].",
+        "Here it is: " + FITS,
+        f"~~~\n{FITS}\n~~~",
+        f"````json\n{FITS}\n````\nDone.",
+        f"\ufeff```JSON\r\n{FITS}\r\n```",
+        f"```json title=city\n\ufeff{FITS}\n```",
+        f"  ```\n{FITS}\n  ```",
+    ],
+)
+def test_one_json_value_is_found_with_a_mark_words_or_a_fence_around_it(verdict, answer):
+    assert isinstance(verdict(answer), Accepted)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"name": "Ulm", "people": 0, "people": 1}',
+        '{"name": "Ulm", "people": 1, "more": [{"deep": {"a": 1, "a": 1}}]}',
+        '{"name": "Ulm", "people": 1, "p\\u0065ople": 2}',
+        f"```json\n{FITS}\n```\n```json\n{FITS}\n```",
+        f"```json\n{FITS}\n```\n```python\nprint(2)\n```",
+        f"```json\n{FITS}\n```\n~~~\n{{}}\n~~~",
+        f"~~~json\n{{}}\n~~~\n```json\n{FITS}\n```",
+        f"```json\n{FITS}\n```\nor rather {{}}",
+        f"```json\n{FITS}\n```\n```json\n{{}}",
+        f"{FITS}\n{FITS}",
+        FITS + "}",
+        f"{FITS}\n```json\n{{}}\n```",
+        '{"name": "Ulm", "people": 1, "share": NaN}',
+        '{"name": "Ulm", "people": 1, "share": -Infinity}',
+        '{"name": "Ulm", "people": 1, "share": 1e400}',
+        '{"name": "Ulm", "people": ' + "9" * 400 + "}",
+        '{"name": "Ulm", "people": ' + "9" * 5000 + "}",
+        '{"name": "\\ud800", "people": 1}',
+        '{"name": "Ulm", "people": 1, "deep": ' + "[" * 300 + "]" * 300 + "}",
+        '{"name": "Ulm", "people": 1,}',
+        "{'name': 'Ulm', 'people': 1}",
+        '{"name": "Ulm", "people": 1} // {"people": 2}',
+        "The city is Ulm.",
+    ],
+)
+def test_an_answer_that_can_be_read_in_two_ways_is_rejected(verdict, answer):
+    assert isinstance(verdict(answer), Rejected)
+
+
+def test_the_reason_says_which_key_is_there_twice(verdict):
+    said = verdict('{"name": "Ulm", "people": 0, "people": 1}')
+    assert said.reason == 'it is not JSON: the key "people" is there twice in one object'
+
+
+def test_a_file_with_a_mark_is_read_and_one_that_is_not_utf_8_is_rejected(tmp_path):
+    verifier = made({"schema": {"schema": CITY, "of": "city.json"}}, tmp_path)
+    given = submission(tmp_path, "see the file", files={"city.json": "\ufeff" + FITS})
+    assert isinstance(verifier.verify(given), Accepted)
+    (given.checkout / "workspace/city.json").write_bytes(b'{"name": "\xff", "people": 1}')
+    verdict = verifier.verify(given)
+    assert isinstance(verdict, Rejected)
+    assert "city.json is not UTF-8" in verdict.reason
+
+
+def test_a_key_of_any_length_rejects_and_does_not_break_the_gate(verdict):
+    schema = {"type": "object", "additionalProperties": {"type": "string"}}
+    assert isinstance(
+        verdict(json.dumps({f"{number}{'k' * 100_000}": 1 for number in range(20)}), schema), Rejected
+    )

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
-from loop_runner.inputs.inside import paths
+from loop_runner.inputs.inside import paths, runs
 from loop_runner.inputs.inside.archives import Meter
 from loop_runner.inputs.inside.sink import Refused, Sink, TooMuch
 
@@ -70,14 +70,20 @@ def _chosen(
         out, err = process.communicate()
     if process.returncode:
         raise Refused(f"broken: {err.decode('utf-8', 'replace').strip()[:200]}")
-    for entry in out.split(b"\0"):
-        if not entry:
-            continue
-        head, _, raw = entry.partition(b"\t")
+    entries = [entry.partition(b"\t") for entry in out.split(b"\0") if entry]
+    # All paths of the commit, not only those that are meant: a run folder is known by what lies beside them.
+    left_out = runs.left_out(raw.decode("utf-8", "surrogateescape") for _, _, raw in entries)
+    reported = set()
+    for head, _, raw in entries:
         mode, _, oid, size = head.split()
         path = raw.decode("utf-8", "surrogateescape")
         why = wanted(path)
         if why == "-":
+            continue
+        if path in left_out:
+            if left_out[path] not in reported:
+                sink.skip(paths.shown(left_out[path][0]), left_out[path][1])
+            reported.add(left_out[path])
             continue
         meter.member()
         why = why or _why_not(mode, size, path, meter)

@@ -1,0 +1,25 @@
+"""Reads the JSON of a model that was asked for a verdict: jurors like to think aloud, and to quote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+_MAX_BRACES = 1000  # looked at in a reply
+
+
+def json_objects(text: str) -> Iterator[Mapping[str, Any]]:
+    """The JSON objects in ``text``, outermost only."""
+    decoder = json.JSONDecoder()
+    at = text.find("{")
+    for _ in range(_MAX_BRACES):
+        if at < 0:
+            return
+        end = at + 1
+        with suppress(ValueError, RecursionError):
+            value, end = decoder.raw_decode(text, at)
+            if isinstance(value, dict):
+                yield value
+        at = text.find("{", end)
