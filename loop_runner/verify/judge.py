@@ -172,10 +172,10 @@ class Judge:
         )
 
     def _shown_files(self, submission: Submission) -> Iterator[str]:
-        root = submission.checkout / "workspace"
+        root = (submission.checkout / "workspace").resolve()
         for pattern in self.files:
-            for path in sorted(root.glob(pattern.removeprefix("workspace/"))):
-                if path.is_file():
+            for path in sorted(root.glob(pattern.removeprefix("workspace/").lstrip("/"))):
+                if path.is_file() and ".." not in path.parts and path.resolve().is_relative_to(root):
                     text = path.read_text(encoding="utf-8", errors="replace")
                     name = one_line(str(path.relative_to(root)))
                     yield f"# The file {name}\n\n{fence(cut_middle(text, self.max_chars))}"

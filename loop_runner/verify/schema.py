@@ -117,7 +117,10 @@ class Schema:
             text = submission.answer.strip()
             fenced = _FENCED.findall(text)
             return str(fenced[0]) if len(fenced) == 1 else text
-        path = submission.checkout / "workspace" / self.of.removeprefix("workspace/")
+        root = (submission.checkout / "workspace").resolve()
+        path = (root / self.of.removeprefix("workspace/")).resolve()
+        if not path.is_relative_to(root):  # "of: /etc/passwd" of somebody else's run
+            raise _NotJson(f"{self.of} is not in the workspace")
         try:
             if path.stat().st_size > _MAX_BYTES:
                 raise _NotJson(f"{self.of} is longer than {_MAX_BYTES:,} bytes")
