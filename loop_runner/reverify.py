@@ -2,22 +2,23 @@
 
 Everything comes from the commit: answer, files, the task, the verifiers' own programs and the replies of the
 models that they asked. Only the inputs must be there as well, for verifiers that read them. Takes no lock and
-changes nothing.
+changes nothing. Believes nothing that the folder says about what it may do: docs/trust.md.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import config, inputs, prompts, proof, verify
+from loop_runner import config, inputs, prompts, proof, proven, text, verify
 from loop_runner.budget import Budget, Ledger
 from loop_runner.config import Task
-from loop_runner.errors import ConfigError, WorkspaceError
+from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.events import Trace
 from loop_runner.gate_sandbox import GateSandbox
 from loop_runner.hooks import external
@@ -29,7 +30,8 @@ from loop_runner.proof import Compared
 from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs
 from loop_runner.runs import Surroundings, holding, open_children, pinned_in, restored_inputs
 from loop_runner.stop_hook import StopHook
-from loop_runner.verify import Means, Submission
+from loop_runner.verify import Means, Submission, Verifier, needs
+from loop_runner.verify.needs import Need
 from loop_runner.workspace import checkout, layout
 from loop_runner.workspace.history import Entry, History, parsing
 
@@ -63,31 +65,66 @@ def verify_run(
     at: str | None = None,
     task_dir: Path | None = None,
     ask_again: bool = False,
+    granted: Sequence[str] = (),
 ) -> Recheck:
-    """Run the verifiers again on what the commit ``at`` (None: HEAD) holds.
+    """Run the verifiers again on what the commit ``at`` (None: HEAD, and the files beside it) holds.
 
     ``task_dir``: where the task's inputs lie now. ``ask_again``: models are asked anew, and paid, instead of
-    taking their recorded replies. Raises ``WorkspaceError`` or ``ConfigError`` without a verdict.
+    taking their recorded replies. ``granted``: what the run's verifiers may use beyond the answer, the inputs
+    and the system's programs, in the words of ``verify.needs``. Raises ``WorkspaceError`` or ``ConfigError``
+    without a verdict, ``EnvironmentFault`` when the run asks for more than is granted.
     """
     with History(folder) as history:
         commit = _commit(history, at)
         entry = _finished_pass(history, commit)
-        record, has_proof = _record(history, entry, commit)
-        task = _task(history, commit, folder, task_dir)
+        record, has_proof = _record(history, entry)
+        task = _confined(_task(history, commit, folder, task_dir), granted, ask_again=ask_again)
         with parsing(folder, "inputs.json"):
             texts = inputs.from_json(_text(history, "inputs.json", commit), task.base_dir)
         texts = restored_inputs(texts, task, lambda path: history.read(path, commit), around.env)
         with _asking(history, entry, task, around, ask_again=ask_again) as (panel, log):
-            decision = _decide(history, commit, entry, task, texts, panel)
+            decision = _decide(history, commit, entry, task, texts, panel, granted)
+        with parsing(folder, proof.PATH):
+            gates = tuple(proof.compare(record.get("gates", record.get("reports", ())), decision.reports))
+        has_files = at is None and history.running() is None
         return Recheck(
             commit,
             entry.checkpoint.pass_number,
             has_proof,
             isinstance(decision, Allow),
-            tuple(proof.compare(record.get("gates", record.get("reports", ())), decision.reports)),
-            tuple(_faults(history, entry, commit, record)) if has_proof else (),
+            gates,
+            proven.faults(history, entry, commit, has_files=has_files) if has_proof else (),
             len(log),
         )
+
+
+def _confined(task: Task, granted: Sequence[str], *, ask_again: bool) -> Task:
+    """``task`` with no lower tier than B and no interpreter of its own, where those are not granted."""
+    wanted = [*needs.plugins_of(task.verifiers)]
+    if task.kernel.require_tier == "C":
+        wanted.append(Need(needs.TIER_C, "kernel.require_tier"))
+    if task.kernel.python and ask_again:  # for the sessions that verifiers hold
+        wanted.append(Need(f"program={task.kernel.python}", "kernel.python"))
+    _refuse_ungranted(wanted, granted)
+    return task
+
+
+def _refuse_ungranted(wanted: Iterable[Need], granted: Sequence[str]) -> None:
+    refused = [need for need in wanted if not needs.is_granted(need, granted)]
+    if not refused:
+        return
+    by_word: dict[str, list[str]] = {}
+    for need in refused:
+        by_word.setdefault(need.word, []).append(text.one_line(need.verifier, 80))
+    lines = [f"  {text.one_line(word, 300)}   for {', '.join(names)}" for word, names in by_word.items()]
+    options = " ".join(f"--allow {shlex.quote(word)}" for word in by_word)
+    raise EnvironmentFault(
+        "\n".join(
+            ["the verifiers of this run ask for more than `verify` gives them; none was started:", *lines]
+        ),
+        why="a run folder may come from anyone, and what it asks for could read your files or send them away",
+        hint=f"if you trust the folder, allow it: {options}",
+    )
 
 
 def _commit(history: History, at: str | None) -> str:
@@ -103,9 +140,9 @@ def _commit(history: History, at: str | None) -> str:
 
 def _finished_pass(history: History, commit: str) -> Entry:
     """The end of the newest pass in ``commit``."""
-    for entry in history.commits(first_parent=True, at=commit):
-        if entry.is_pass:
-            return entry
+    entry = proven.newest_pass(history, commit)
+    if entry is not None:
+        return entry
     raise WorkspaceError(
         f"no pass was finished at {commit[:12]}",
         why="there is no verdict that could be compared",
@@ -113,15 +150,17 @@ def _finished_pass(history: History, commit: str) -> Entry:
     )
 
 
-def _record(history: History, entry: Entry, commit: str) -> tuple[Mapping[str, Any], bool]:
-    """The proof, if the commit has one; else what the pass's verdict says."""
+def _record(history: History, entry: Entry) -> tuple[Mapping[str, Any], bool]:
+    """The proof, if the pass has one; else what its verdict says."""
+    record = proven.proof_of(history, entry)
+    if record is not None:
+        return record, True
     path = f"{layout.pass_folder(entry.checkpoint.pass_number)}/verdict.json"
-    for name, is_proof in ((proof.PATH, True), (path, False)):
-        data = history.read(name, commit)
-        if data is not None:
-            with parsing(history.folder, name):
-                return dict(json.loads(data)), is_proof
-    raise WorkspaceError(f"{history.folder} is damaged: there is no {path}", exit_code=4)
+    data = history.read(path, entry.checkpoint.commit)
+    if data is None:
+        raise WorkspaceError(f"{history.folder} is damaged: there is no {path}", exit_code=4)
+    with parsing(history.folder, path):
+        return dict(json.loads(data)), False
 
 
 def _task(history: History, commit: str, folder: Path, task_dir: Path | None) -> Task:
@@ -133,7 +172,13 @@ def _task(history: History, commit: str, folder: Path, task_dir: Path | None) ->
 
 
 def _decide(
-    history: History, commit: str, entry: Entry, task: Task, texts: Inputs, panel: LivePanel | RecordedPanel
+    history: History,
+    commit: str,
+    entry: Entry,
+    task: Task,
+    texts: Inputs,
+    panel: LivePanel | RecordedPanel,
+    granted: Sequence[str],
 ) -> Decision:
     programs = pinned_in(history.folder, lambda path: history.read(path, commit), is_frozen=True)
     fence = GateSandbox(task.kernel.require_tier)
@@ -142,9 +187,11 @@ def _decide(
             _text(history, "task.yaml", commit), label="task.yaml", base_dir=history.folder
         ).base_dir
     means = Means(fence, panel, programs)
-    gates = (
-        *verify.build(task.verifiers, pinned_at, means),
-        *external.build(task.stop_hooks, pinned_at, means),
+    hooks = external.build(task.stop_hooks, pinned_at, means)
+    gates: tuple[Verifier, ...] = (*verify.build(task.verifiers, pinned_at, means), *hooks)
+    _refuse_ungranted(
+        [*needs.of_verifiers(gates), *(need for hook in hooks for need in needs.of_command(hook.program))],
+        granted,
     )
     earlier = tuple(
         history.answer(each.parents[-1]).content
@@ -153,27 +200,9 @@ def _decide(
     )
     answer = history.answer(commit).content
     with checked_out(lambda into: checkout.write(history, commit, into)) as folder:
-        return StopHook(gates, retries=1).decide(Submission(answer, folder, texts, task.prompt, earlier))
-
-
-def _faults(history: History, entry: Entry, commit: str, record: Mapping[str, Any]) -> Iterator[str]:
-    """What of the proof does not fit the committed bytes."""
-    for key, path in (
-        ("answer_sha256", "answer.md"),
-        ("task_sha256", "task.yaml"),
-        ("prompt_sha256", "prompt.md"),
-        ("inputs_sha256", "inputs.json"),
-    ):
-        if proof.sha256(history.read(path, commit) or b"") != record.get(key):
-            yield f"{path} is not what was proven"
-    if history.commit(entry.parents[-1]).tree != record.get("tree"):
-        yield "the commit before the verdict is not the one that was proven"
-    pinned = pinned_in(history.folder, lambda path: history.read(path, commit), is_frozen=True)
-    hashes = {one.place.removeprefix("task/"): one.sha256 for one in pinned.files.values()}
-    for gate in record.get("gates", ()):
-        for name, sha256 in gate.get("record", {}).get("programs", {}).items():
-            if hashes.get(name) != sha256:
-                yield f"the program {name} of {gate['verifier']} is not the one that was proven"
+        return StopHook(gates, retries=1).decide(
+            Submission(answer, folder, texts, task.prompt, earlier, frozenset(inputs.changed(texts)))
+        )
 
 
 class _InMemory:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loop_runner import text
 from loop_runner.cli import output
 from loop_runner.cli.folders import find_run
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from loop_runner.workspace.fsck import Report
     from loop_runner.workspace.repair import Repaired
 
-_DAMAGED = 4
+_DIFFERENT, _DAMAGED = 3, 4
 _MARKS = {"damage": "DAMAGED", "gap": "lost", "note": "note"}
 
 
@@ -28,8 +29,9 @@ _MARKS = {"damage": "DAMAGED", "gap": "lost", "note": "note"}
 def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
     """Check a run folder, say what was checked, and repair it.
 
-    Looks without a lock, also while the run goes on. Exit code 0: whole; 4: damaged. With --repair, what is
-    damaged is kept under .git/loop-runner/damaged/ and refs/loop-runner/damaged/.
+    Looks without a lock, also while the run goes on. Exit code 0: whole; 3: whole, and not what was proven;
+    4: damaged. With --repair, what is damaged is kept under .git/loop-runner/damaged/ and
+    refs/loop-runner/damaged/.
 
     \b
     Example:  loop-runner fsck runs/contract-review
@@ -44,14 +46,26 @@ def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
 
         done = repair(folder)
         report = examine(folder)
+    different = _different(folder) if report.is_whole else ()
     if as_json:
-        output.write_json(_as_json(report, done))
+        output.write_json(_as_json(report, done, different))
     else:
-        _show(report, done, folder)
+        _show(report, done, folder, different)
+    if different:
+        return _DIFFERENT
     return 0 if report.is_whole or (done is not None and not report.findings("damage")) else _DAMAGED
 
 
-def _show(report: Report, done: Repaired | None, folder: Path) -> None:
+def _different(folder: Path) -> tuple[str, ...]:
+    """What of a whole run that was verified is no longer what was proven."""
+    from loop_runner import proven
+    from loop_runner.workspace.history import History
+
+    with History(folder) as history:
+        return proven.state_faults(history)
+
+
+def _show(report: Report, done: Repaired | None, folder: Path, different: tuple[str, ...]) -> None:
     if report.runner is not None:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.runner.since))
         output.write(f"a runner is active (pid {report.runner.pid}, since {since}): what it changes")
@@ -64,6 +78,14 @@ def _show(report: Report, done: Repaired | None, folder: Path) -> None:
         output.write(f"{check.name:<16} {check.looked_at}")
         for each in check.findings:
             output.write(f"  {_MARKS[each.level]:<8} {each.text}")
+    for line in different:
+        output.write(f"different        {text.one_line(line, 300)}")
+    if different:
+        output.write(
+            f"whole, and not what was proven: {folder} stands at {report.newest_whole}\n"
+            f"`loop-runner verify {folder}` runs the verifiers on what is there now"
+        )
+        return
     output.write(_verdict(report, folder, was_repaired=done is not None))
 
 
@@ -84,10 +106,11 @@ def _verdict(report: Report, folder: Path, *, was_repaired: bool) -> str:
     )
 
 
-def _as_json(report: Report, done: Repaired | None) -> dict[str, Any]:
+def _as_json(report: Report, done: Repaired | None, different: tuple[str, ...]) -> dict[str, Any]:
     return {
         "run": str(report.folder),
         "whole": report.is_whole,
+        "different": list(different),
         "pid": report.runner.pid if report.runner else None,
         "newest_whole": report.newest_whole,
         "checks": [

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from loop_runner import config, text
+from loop_runner import config, proven, text
 from loop_runner.cli import now, output
 from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
@@ -19,6 +19,7 @@ from loop_runner.workspace import layout, points
 from loop_runner.workspace.history import Entry, History, parsing
 from loop_runner.workspace.points import Point
 
+_SHOWN_DIFFERENT = 10
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
 
@@ -45,7 +46,7 @@ def status(run_name: str | None, as_json: bool) -> None:
         if entry["now"] is not None:
             for line in now.lines(entry["now"]):
                 output.write(f"{'':<32} {line}")
-        for line in _lost_lines(entry):
+        for line in (*_different_lines(entry), *_lost_lines(entry)):
             output.write(f"{'':<32} {line}")
         if entry["reason"]:
             output.write(f"{'':<32} {entry['reason']}")
@@ -74,9 +75,11 @@ def _status(folder: Path) -> dict[str, Any]:
         head, running = history.head(), history.running()
         task = _task(history)
         spend = history.spend(prices.with_rates(task.prices))
+        state = "running" if running else _state(history, head, spend.passes, task.budget.passes)
+        different = proven.state_faults(history) if state == "verified" else ()
         return _entry(
             folder,
-            "running" if running else _state(history, head, spend.passes, task.budget.passes),
+            "different" if different else state,
             spend=spend,
             pid=running.pid if running else None,
             head=head,
@@ -84,7 +87,15 @@ def _status(folder: Path) -> dict[str, Any]:
             in_flight=history.in_flight(),
             dropped=history.dropped(),
             at_work=now.of_run(history) if running else None,
+            different=different,
         )
+
+
+def _different_lines(entry: dict[str, Any]) -> Iterator[str]:
+    """What is no longer as it was verified."""
+    yield from (text.one_line(line, 200) for line in entry["different"][:_SHOWN_DIFFERENT])
+    if (more := len(entry["different"]) - _SHOWN_DIFFERENT) > 0:
+        yield f"and {output.plural(more, 'more path')}; `loop-runner verify {entry['run']}` names them all"
 
 
 def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
@@ -111,11 +122,13 @@ def _entry(
     in_flight: int = 0,
     dropped: Spend = Spend(),  # noqa: B008 - frozen
     at_work: dict[str, Any] | None = None,
+    different: Sequence[str] = (),
 ) -> dict[str, Any]:
     return {
         "run": str(folder),
         "state": state,
         "reason": reason,
+        "different": list(different),
         "pid": pid,
         "pass": head.pass_number if head else 0,
         "turn": head.turn if head else 0,
@@ -134,7 +147,7 @@ def _task(history: History) -> config.Task:
 
 
 def _state(history: History, head: Checkpoint, passes: int, most: int) -> str:
-    """``verified``, ``unverified`` (the passes are used up, or got nowhere) or ``unfinished``."""
+    """By the commits alone: ``verified``, ``unverified`` (none left, or no progress) or ``unfinished``."""
     if head.outcome == "accepted":
         return "verified"
     is_over = passes >= most or _gets_nowhere(history, head)

@@ -12,6 +12,7 @@ import click
 from loop_runner import text
 from loop_runner.cli import output
 from loop_runner.cli.folders import find_run
+from loop_runner.errors import ConfigError
 
 
 @click.command()
@@ -25,12 +26,28 @@ from loop_runner.cli.folders import find_run
 @click.option(
     "--ask-again", is_flag=True, help="Ask models anew, and pay, instead of taking recorded replies."
 )
+@click.option(
+    "--allow",
+    "granted",
+    multiple=True,
+    metavar="WHAT",
+    help="Give the verifiers what the run asks for: network, show=PATH, program=PATH, plugin=NAME, tier=C.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def verify(run_name: str, at: str | None, task_dir: Path | None, ask_again: bool, as_json: bool) -> int:
+def verify(
+    run_name: str,
+    at: str | None,
+    task_dir: Path | None,
+    ask_again: bool,
+    granted: tuple[str, ...],
+    as_json: bool,
+) -> int:
     """Run the verifiers of a finished run once more, and say for each whether it says the same.
 
-    A plain `git clone` of the run folder is enough; verifiers that read the inputs need these as well. Exit
-    codes: 0 accepted as proven, 3 something is different or was not accepted, 4 a verifier could not be run.
+    A plain `git clone` of the run folder is enough; verifiers that read the inputs need these as well. The
+    folder may come from anyone: its verifiers get no network and none of your files unless you --allow it.
+    Exit codes: 0 accepted as proven, 3 something is different or was not accepted, 4 a verifier could not be
+    run, or asks for more than is allowed.
 
     \b
     Example:  loop-runner verify runs/contract-review
@@ -39,7 +56,12 @@ def verify(run_name: str, at: str | None, task_dir: Path | None, ask_again: bool
 
     folder = find_run(run_name)
     found = reverify.verify_run(
-        folder, runs.Surroundings(os.environ), at=at, task_dir=task_dir, ask_again=ask_again
+        folder,
+        runs.Surroundings(os.environ),
+        at=at,
+        task_dir=task_dir,
+        ask_again=ask_again,
+        granted=_known(granted),
     )
     code = reverify.exit_code(found)
     if as_json:
@@ -48,7 +70,7 @@ def verify(run_name: str, at: str | None, task_dir: Path | None, ask_again: bool
     what = "the proof" if found.has_proof else "the verdict"
     output.write(f"pass {found.pass_number} at {found.commit[:12]}, against {what} of that pass")
     for fault in found.faults:
-        output.write(f"  different  {fault}")
+        output.write(f"  different  {text.one_line(fault, 1000)}")
     for gate in found.gates:
         then = f"{gate.recorded or 'not recorded'} then, " if gate.status == "different" else ""
         same_output = {True: ", same output", False: ", other output", None: ""}[gate.is_output_same]
@@ -59,6 +81,19 @@ def verify(run_name: str, at: str | None, task_dir: Path | None, ask_again: bool
             output.write(f"             {text.one_line(gate.detail, 300)}")
     output.write(_headline(found, code))
     return code
+
+
+def _known(granted: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of ``--allow``. ``ConfigError`` for one that grants nothing."""
+    for word in granted:
+        key, _, value = word.partition("=")
+        if word not in ("network", "tier=C") and not (key in ("show", "program", "plugin") and value):
+            raise ConfigError(
+                f"--allow {word!r} is nothing that a verifier may be given",
+                why="a grant that is not understood could be taken for another",
+                hint="it can be: network, show=PATH, program=PATH, plugin=NAME, tier=C",
+            )
+    return granted
 
 
 def _headline(found: Any, code: int) -> str:

@@ -30,7 +30,16 @@ from loop_runner.inputs.finding import (
 from loop_runner.inputs.inside import runs
 from loop_runner.inputs.inside.kinds import SNIFF, TABLES, suffix_of
 from loop_runner.inputs.inside.sink import NO_TEXT
-from loop_runner.inputs.reading import Facts, NotTextError, chunks, head, is_same, measure, words
+from loop_runner.inputs.reading import (
+    Facts,
+    NotTextError,
+    chunks,
+    hash_of_original,
+    head,
+    is_same,
+    measure,
+    words,
+)
 from loop_runner.inputs.urls import Fetched
 from loop_runner.records import Inputs, InputText, Origin
 
@@ -365,18 +374,8 @@ def _has_other_original(text: InputText, known: dict[Path, str]) -> bool:
     if origin is None or origin.url or origin.path == text.path or not origin.path.is_file():
         return False
     if origin.path not in known:
-        known[origin.path] = _hash(origin.path)
+        known[origin.path] = hash_of_original(origin.path)
     return known[origin.path] != origin.sha256
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        for chunk in chunks(str(path)):
-            digest.update(chunk)
-    except (NotTextError, OSError):
-        return ""
-    return digest.hexdigest()
 
 
 def found_in(inputs: Inputs, folder: Path) -> Inputs:
@@ -392,7 +391,7 @@ def _moved(text: InputText, folder: Path) -> InputText:
     if origin is not None and origin.path != text.path:
         for candidate in _candidates(origin.path, folder):
             is_repository = ":" in origin.member and (candidate / ".git").exists()
-            if is_repository or (candidate.is_file() and _hash(candidate) == origin.sha256):
+            if is_repository or (hash_of_original(candidate) == origin.sha256):
                 return replace(text, origin=replace(origin, path=candidate))
         return text
     for candidate in (folder / text.name, *_candidates(text.path, folder)):
@@ -410,7 +409,7 @@ def _candidates(path: Path, folder: Path) -> list[Path]:
 def read_bytes(text: InputText) -> bytes:
     """The bytes of one text, checked against its SHA-256; ``ConfigError`` when they have changed."""
     try:
-        data = b"".join(chunks(str(text.path)))
+        data = b"".join(chunks(str(text.path), text.size_bytes))
     except (NotTextError, OSError) as error:
         raise _changed_error(text, words(error)) from error
     if hashlib.sha256(data).hexdigest() != text.sha256:

@@ -12,11 +12,13 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from loop_runner.inputs.inside.kinds import why_binary
 from loop_runner.records import InputText
 
 _CHUNK = 1 << 20
+_MAX_ORIGINAL_BYTES = 1 << 33  # a path in somebody's inputs.json may name a file of the system without an end
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -82,25 +84,47 @@ def head(path: str, size: int) -> bytes:
         os.close(descriptor)
 
 
-def chunks(path: str) -> Iterator[bytes]:
-    """The bytes of a file, piece by piece."""
+def chunks(path: str, size: int | None = None) -> Iterator[bytes]:
+    """The bytes of a file, piece by piece. ``NotTextError`` at once for another size than ``size``.
+
+    With ``size`` no more than that is read: a file of the system, such as ``/proc/kcore``, may have no end.
+    """
     descriptor = open_file(path)
     try:
-        while chunk := os.read(descriptor, _CHUNK):
+        if size is not None and os.fstat(descriptor).st_size != size:
+            raise NotTextError("its size is another one")
+        left = size
+        while chunk := os.read(descriptor, _CHUNK if left is None else min(left, _CHUNK)):
+            left = None if left is None else left - len(chunk)
             yield chunk
     finally:
         os.close(descriptor)
 
 
-def is_same(text: InputText) -> bool:
-    """Whether the bytes of ``text`` are those that were taken in."""
+def hash_of(path: str, size: int | None = None) -> str:
+    """SHA-256 of a regular file; "" when it cannot be read or has not ``size`` bytes."""
     digest = hashlib.sha256()
     try:
-        for chunk in chunks(str(text.path)):
+        for chunk in chunks(path, size):
             digest.update(chunk)
     except (NotTextError, OSError):
-        return False
-    return digest.hexdigest() == text.sha256
+        return ""
+    return digest.hexdigest()
+
+
+def hash_of_original(path: Path) -> str:
+    """SHA-256 of a document that a text was made from; "" when it can be none, or is larger than any."""
+    try:
+        seen = path.lstat()
+    except (OSError, ValueError):
+        return ""
+    is_possible = stat.S_ISREG(seen.st_mode) and seen.st_size <= _MAX_ORIGINAL_BYTES
+    return hash_of(str(path), seen.st_size) if is_possible else ""
+
+
+def is_same(text: InputText) -> bool:
+    """Whether the bytes of ``text`` are those that were taken in."""
+    return hash_of(str(text.path), text.size_bytes) == text.sha256
 
 
 def words(error: BaseException) -> str:

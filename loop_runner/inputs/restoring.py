@@ -10,7 +10,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.inputs import repository, urls
 from loop_runner.inputs.converting import Converter, Piece, Source
 from loop_runner.inputs.inside.kinds import SNIFF
-from loop_runner.inputs.reading import NotTextError, head, is_same
+from loop_runner.inputs.reading import NotTextError, hash_of_original, head, is_same
 from loop_runner.records import Inputs, InputText, Origin
 
 Stored = Callable[[str], bytes | None]  # a file of the run folder, by its path there
@@ -23,7 +23,7 @@ def restore(inputs: Inputs, converter: Converter, cache: Path, stored: Stored) -
     original is the same, and another version of a converter makes another text of it.
     """
     inputs = replace(inputs, texts=tuple(_refetched(text, cache, stored) for text in inputs.texts))
-    lost = [text for text in inputs.texts if _is_made(text) and not is_same(text)]
+    lost = _with_original([text for text in inputs.texts if _is_made(text) and not is_same(text)])
     if not lost:
         return inputs
     sources = dict(_sources(lost, converter))
@@ -37,6 +37,20 @@ def restore(inputs: Inputs, converter: Converter, cache: Path, stored: Stored) -
     gone = {text.name for text in lost if text.origin and not _is_another(text.origin, originals)}
     texts = tuple(_made_again(text, made, converter) if text.name in gone else text for text in inputs.texts)
     return replace(inputs, texts=texts)
+
+
+def _with_original(lost: list[InputText]) -> list[InputText]:
+    """Those whose original is there: no other file that ``inputs.json`` may name is converted."""
+    known: dict[Path, str] = {}
+    found = []
+    for text in lost:
+        assert text.origin is not None
+        path = text.origin.path
+        if path not in known and not path.is_dir():
+            known[path] = hash_of_original(path)
+        if known.get(path, text.origin.sha256) == text.origin.sha256:
+            found.append(text)
+    return found
 
 
 def _is_another(origin: Origin, originals: Mapping[Path, str]) -> bool:

@@ -167,7 +167,8 @@ def _lay_out(
         "LOOP_TASK_DIR": str(folder / "programs" / "task"),
         "LOOP_RESULT": str(scratch / "result.json"),
     }
-    return Gate(folder, checkout, env, submission.inputs, fence)
+    texts = tuple(one for one in submission.inputs.texts if one.name not in submission.withheld)
+    return Gate(folder, checkout, env, replace(submission.inputs, texts=texts), fence)
 
 
 def find_program(name: str) -> str:

@@ -173,16 +173,16 @@ class Judge:
         )
 
     def _shown_files(self, submission: Submission) -> Iterator[str]:
-        root = submission.checkout / "workspace"
+        root = (submission.checkout / "workspace").resolve()
         found = [
             path
             for pattern in self.files
-            for path in sorted(root.glob(pattern.removeprefix("workspace/")))
-            if path.is_file()
+            for path in sorted(root.glob(pattern.removeprefix("workspace/").lstrip("/")))
+            if path.is_file() and ".." not in path.parts and path.resolve().is_relative_to(root)
         ]
         for number, path in enumerate(dict.fromkeys(found), 1):
             text = cut_middle(path.read_text(encoding="utf-8", errors="replace"), self.max_chars)
-            # The model chose the name: it stands inside the fence, as data.
+            # The model chose the name: it is shown inside the fence, as data.
             yield f"# File {number}\n\n{fence_named(str(path.relative_to(root)), text)}"
 
     def _verdict(self, votes: list[Vote], programs: Mapping[str, str]) -> Verdict:

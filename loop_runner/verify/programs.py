@@ -232,18 +232,21 @@ def _read(path: Path, base_dir: Path) -> Program | None:
 
 def _is_other(one: Program) -> bool:
     """The file is there and is not what was pinned. One that is gone is taken from the run's own copy."""
-    try:
-        return hashlib.sha256(Path(one.source).read_bytes()).hexdigest() != one.sha256
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
+    return os.path.lexists(one.source) and _stored_elsewhere(one) is None
 
 
 def _stored_elsewhere(one: Program) -> bytes | None:
+    """The bytes of the file that was pinned, where they are still there.
+
+    Reads as many as were pinned and no more, and never waits: the index of another's run may name a pipe.
+    """
     try:
-        data = Path(one.source).read_bytes()
-    except OSError:
+        with open(os.open(one.source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+            seen = os.fstat(file.fileno())
+            if not stat.S_ISREG(seen.st_mode) or seen.st_size != one.size:
+                return None
+            data = file.read(one.size)
+    except (OSError, ValueError, OverflowError, MemoryError):
         return None
     return data if hashlib.sha256(data).hexdigest() == one.sha256 else None
 

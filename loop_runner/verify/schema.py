@@ -118,7 +118,10 @@ class Schema:
                 return only_json(submission.answer)
             except ValueError as error:
                 raise _NotJson(f"it can be read in more than one way: {error}") from None
-        path = submission.checkout / "workspace" / self.of.removeprefix("workspace/")
+        root = (submission.checkout / "workspace").resolve()
+        path = (root / self.of.removeprefix("workspace/")).resolve()
+        if not path.is_relative_to(root):  # "of: /etc/passwd" in a run that someone else made
+            raise _NotJson(f"{self.of} is not in the workspace")
         try:
             if path.stat().st_size > _MAX_BYTES:
                 raise _NotJson(f"{self.of} is longer than {_MAX_BYTES:,} bytes")

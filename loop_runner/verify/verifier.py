@@ -23,6 +23,9 @@ class Submission:
     inputs: Inputs
     prompt: str = ""  # the task's own
     earlier: Sequence[str] = ()  # what the passes before this one handed in, the oldest first
+    withheld: frozenset[str] = (
+        frozenset()
+    )  # names of inputs that no program is shown: they are other files now
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from loop_runner.workspace import layout
-from loop_runner.workspace.git import GitFailed, environment, settings
+from loop_runner.workspace.git import GitFailed, isolated, settings
 
 Kind = Literal["added", "changed", "deleted"]
 Change = tuple[Kind, str]
@@ -39,7 +39,7 @@ def _git(git_dir: Path, command: str, *args: str) -> bytes:
     import git
 
     # GitPython adds to the environment that it finds; `env -i` sees to it that nothing of that arrives.
-    ours = [f"{name}={value}" for name, value in environment(git_dir).items()]
+    ours = [f"{name}={value}" for name, value in isolated(git_dir).items()]
     try:
         output = git.Git(git_dir).execute(
             ["env", "-i", *ours, "git", *settings(), command, *args],

@@ -45,7 +45,12 @@ class Foreign:
     def head(self) -> str:
         """The id of the commit that is checked out. ``ConfigError`` when there is none yet."""
         try:
-            return Git(self.git_dir).run("rev-parse", "--verify", "HEAD^{commit}").decode().strip()
+            return (
+                Git(self.git_dir, obeys_config=True)
+                .run("rev-parse", "--verify", "HEAD^{commit}")
+                .decode()
+                .strip()
+            )
         except GitFailed as error:
             raise ConfigError(
                 f"{self.top} has no commit yet",
@@ -55,7 +60,7 @@ class Foreign:
 
     def files(self, commit: str, limits: Limits = Limits()) -> dict[bytes, Blob]:  # noqa: B008 - frozen
         """The files of ``commit``, as a run's first commit has them. ``ConfigError``: too many."""
-        reader = ObjectReader(self.git_dir)
+        reader = ObjectReader(self.git_dir, obeys_config=True)
         found: dict[bytes, Blob] = {}
         total = 0
         try:
@@ -78,7 +83,7 @@ class Foreign:
             return set()
         options = ["--work-tree", str(self.top), "check-ignore", "--no-index", "-z", "--stdin"]
         try:
-            output = Git(self.git_dir).run(*options, stdin=b"\0".join(paths) + b"\0")
+            output = Git(self.git_dir, obeys_config=True).run(*options, stdin=b"\0".join(paths) + b"\0")
         except GitFailed as error:
             if error.exit_code == 1:  # none is
                 return set()
@@ -86,14 +91,14 @@ class Foreign:
         return set(output.split(b"\0")) - {b""}
 
     def _listed(self, commit: str) -> list[tuple[bytes, str, bytes]]:
-        output = Git(self.git_dir).run("ls-tree", "-r", "-z", "--full-tree", commit)
+        output = Git(self.git_dir, obeys_config=True).run("ls-tree", "-r", "-z", "--full-tree", commit)
         entries = [entry.partition(b"\t") for entry in output.split(b"\0") if entry]
         return [(head.split()[0], head.split()[2].decode(), path) for head, _, path in entries]
 
     def has_ref(self, ref: str) -> bool:
         """Whether a branch of that name is there."""
         try:
-            Git(self.git_dir).run("rev-parse", "--verify", "--quiet", ref)
+            Git(self.git_dir, obeys_config=True).run("rev-parse", "--verify", "--quiet", ref)
         except GitFailed:
             return False
         return True
@@ -116,7 +121,7 @@ def export(history: History, into: Foreign, base: str, branch: str) -> Exported:
     """
     ref = f"refs/heads/{branch}"
     _refuse(into, ref, branch, base)
-    git = Git(into.common_dir)
+    git = Git(into.common_dir, obeys_config=True)
     entries = history.passes()
     last, tip, made = _first_tree(history), base, 0
     known = set(last)
@@ -142,7 +147,7 @@ def export(history: History, into: Foreign, base: str, branch: str) -> Exported:
 
 def _refuse(into: Foreign, ref: str, branch: str, base: str) -> None:
     try:
-        Git(into.git_dir).run("check-ref-format", ref)
+        Git(into.git_dir, obeys_config=True).run("check-ref-format", ref)
     except GitFailed as error:
         raise ConfigError(
             f"{branch!r} cannot be the name of a branch", why="git refuses it", hint="choose another --branch"

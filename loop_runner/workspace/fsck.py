@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from loop_runner.errors import LoopRunnerError
-from loop_runner.workspace import agreement, history, journal, layout, lock, packs, recovery
+from loop_runner.workspace import agreement, history, journal, layout, lock, packs, recovery, structure
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import Git, GitFailed
 from loop_runner.workspace.history import Commit
@@ -97,6 +97,7 @@ def examine(folder: Path) -> Report:
 
 def require_there(folder: Path) -> None:
     """Raise ``WorkspaceError`` unless there is something of a run folder to look at."""
+    structure.require_plain(folder)
     if not (folder / ".git").is_dir():
         history.require_git_dir(folder)
 

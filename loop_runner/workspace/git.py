@@ -3,8 +3,8 @@
 Every git runs with an environment built from nothing, no system or user configuration, no hooks, no
 fsmonitor, no signing, fsync on, a time limit and a session of its own (Ctrl-C is the runner's affair: a
 git in the middle of a commit is let finish). ``GIT_DIR`` is always given and the working directory is the
-git directory, so no git of ours ever looks at a file that a model wrote. Those that write inherit the run
-folder's lock.
+git directory, so no git here ever looks at a file of the model. Nor does it read the settings of a run
+folder, which may come from anyone (``settings``). Those that write inherit the run folder's lock.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from loop_runner.errors import EnvironmentFault, LoopRunnerError, WorkspaceError
 from loop_runner.process import PipeReader, kill_group
 from loop_runner.workspace import faults
+from loop_runner.workspace.settings import common_dir
 
 IDENTITY = b"loop-runner <loop-runner@localhost>"
 
@@ -34,6 +35,8 @@ _CONFIG = {
     "core.attributesFile": "/dev/null",
     "core.excludesFile": "/dev/null",
     "core.logAllRefUpdates": "false",
+    "core.commitGraph": "false",  # a file beside the history, which could tell another one
+    "protocol.allow": "never",
     "commit.gpgsign": "false",
     "gc.auto": "0",
     "maintenance.auto": "false",
@@ -60,6 +63,14 @@ def environment(git_dir: Path) -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_NO_LAZY_FETCH": "1",
+    }
+
+
+def isolated(git_dir: Path) -> dict[str, str]:
+    """``environment`` for a run folder, whose own settings may come from anyone: they are not read."""
+    return environment(git_dir) | {
+        "GIT_COMMON_DIR": str(common_dir(git_dir)),
+        "GIT_OBJECT_DIRECTORY": str(git_dir / "objects"),
     }
 
 
@@ -97,12 +108,14 @@ class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of o
 class Git:
     """Git on one repository. ``lock_fd`` is the run folder's lock, inherited by every git that is run.
 
-    ``index`` is used instead of the repository's own.
+    ``index`` is used instead of the repository's own. ``obeys_config``: the repository is the user's own, and
+    its settings count; those of a run folder never do.
     """
 
     git_dir: Path
     lock_fd: int | None = None
     index: Path | None = None
+    obeys_config: bool = False
 
     def run(self, *args: str, stdin: bytes = b"", timeout_s: float = _TIMEOUT_S) -> bytes:
         """Run one git to its end and return its output. Raises ``GitFailed`` when it ends badly."""
@@ -125,8 +138,7 @@ class Git:
             return subprocess.Popen(
                 ["git", *settings(), *args],
                 cwd=self.git_dir,
-                env=environment(self.git_dir)
-                | ({} if self.index is None else {"GIT_INDEX_FILE": str(self.index)}),
+                env=self._environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -141,6 +153,10 @@ class Git:
                 why="a run folder is a git repository: every turn is a commit",
                 hint="install git (2.32 or later) and see that it is on PATH",
             ) from error
+
+    def _environment(self) -> dict[str, str]:
+        env = environment(self.git_dir) if self.obeys_config else isolated(self.git_dir)
+        return env if self.index is None else env | {"GIT_INDEX_FILE": str(self.index)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +174,8 @@ class ObjectReader:
     Ends with ``close``, or by itself when nobody refers to it any more.
     """
 
-    def __init__(self, git_dir: Path) -> None:
-        self._git = Git(git_dir)
+    def __init__(self, git_dir: Path, *, obeys_config: bool = False) -> None:
+        self._git = Git(git_dir, obeys_config=obeys_config)
         self._process: subprocess.Popen[bytes] | None = None
         self._output: PipeReader | None = None  # of the process that runs
         self._end: weakref.finalize[..., ObjectReader] | None = None

@@ -27,7 +27,8 @@ from loop_runner.records import (
     Usage,
     Variable,
 )
-from loop_runner.workspace import changes, dropped, journal, layout, lock, sent
+from loop_runner.text import one_line
+from loop_runner.workspace import changes, dropped, journal, layout, lock, sent, structure
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
 from loop_runner.workspace.layout import TurnText
@@ -412,6 +413,7 @@ class History:
 def require_git_dir(folder: Path) -> None:
     """Raise ``WorkspaceError`` unless ``folder`` looks like a run folder from outside."""
     git_dir = folder / ".git"
+    structure.require_plain(folder)
     try:
         if (git_dir / "shallow").exists() and not (git_dir / "loop-runner" / "damaged").is_dir():
             raise _is_shallow(folder)  # where a repair was made, what is missing was said
@@ -483,11 +485,12 @@ def parsing(folder: Path, path: str) -> Iterator[None]:
     """Within it, a file that does not hold what it should is a ``WorkspaceError``: somebody changed it."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WorkspaceError(
-            f"{folder} is damaged: {path} does not hold what it should ({error})",
+            f"{folder} is damaged: {path} does not hold what it should ({one_line(str(error), 300)})",
             why="the run goes on from what is committed, and nobody can tell what this was",
-            hint=f"nothing was changed; `git -C {folder} log -- {path}` names the commit to revert",
+            hint=f"nothing was changed; `loop-runner log {folder}` lists the commits, and `loop-runner fsck"
+            f" {folder}` says what is damaged",
             exit_code=4,
         ) from error
 

@@ -1,0 +1,72 @@
+"""Keeps the settings of a received run folder away from git, which would start programs that they name.
+
+Git has no switch to leave out a repository's own ``config``, ``info/attributes``, ``info/grafts`` and hooks.
+It takes them from the "common" folder of a repository, which an environment variable names. So every git on a
+run folder is given a common folder that this process made: its settings are the runner's, and its refs are
+links to those of the run folder. Objects, HEAD and the index are the run folder's own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import threading
+from pathlib import Path
+
+from loop_runner import scratch
+
+CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
+_LINKED = ("refs", "packed-refs", "shallow", "reftable")
+_MAX_CONFIG_BYTES = 1 << 20
+# What says how objects and refs are stored; a git of a later version may write these into a clone.
+_EXTENSIONS = {"objectformat": ("sha1", "sha256"), "refstorage": ("files", "reftable")}
+_lock = threading.Lock()
+_made: dict[tuple[int, str], scratch.Scratch] = {}  # by process and git folder
+
+
+def common_dir(git_dir: Path) -> Path:
+    """The folder that stands for what all worktrees of ``git_dir`` share; it goes with this process."""
+    key = (os.getpid(), str(git_dir))
+    with _lock:
+        if key not in _made or not _made[key].path.is_dir():
+            _made[key] = _make(git_dir)
+        return _made[key].path
+
+
+def _make(git_dir: Path) -> scratch.Scratch:
+    made = scratch.make("git")
+    for name in _LINKED:
+        (made.path / name).symlink_to(git_dir.absolute() / name)
+    (made.path / "config").write_text(_config(git_dir / "config"), encoding="utf-8")
+    if len(_made) == 0:
+        atexit.register(_remove)
+    return made
+
+
+def _remove() -> None:
+    for (pid, _), made in list(_made.items()):
+        if pid == os.getpid():
+            made.remove()
+
+
+def _config(path: Path) -> str:
+    """The runner's settings, and how the objects and refs of the repository are stored."""
+    found = {name: value for name, value in _extensions(path) if value in _EXTENSIONS.get(name, ())}
+    if not found:
+        return CONFIG
+    lines = "".join(f"\t{name} = {value}\n" for name, value in found.items())
+    return f"{CONFIG.replace('version = 0', 'version = 1')}[extensions]\n{lines}"
+
+
+def _extensions(path: Path) -> list[tuple[str, str]]:
+    """The keys of ``[extensions]``, read without git: git would follow what the file includes."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+            text = file.read(_MAX_CONFIG_BYTES).decode("utf-8", "replace").lower()
+    except OSError:
+        return []
+    found: list[tuple[str, str]] = []
+    for section in re.findall(r"^[ \t]*\[extensions\]([^\[]*)", text, re.MULTILINE):
+        found += re.findall(r"^[ \t]*(\w+)[ \t]*=[ \t]*(\w+)[ \t]*$", section, re.MULTILINE)
+    return found
