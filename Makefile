@@ -1,27 +1,32 @@
 # Everything that a person types, each target with one line of help: `make help`.
-# `setup` needs git, make and Python 3.11 or later with venv, and installs the rest into .venv.
+# `setup` needs git, make and Python 3.11 or later with venv, and installs the rest into .venv, from a lock file.
 
 SHELL := /bin/bash
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions audit-proof test test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
+.PHONY: help setup lock demo questions audit-proof test test-lowest test-newest test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 setup: .venv/installed  ## make .venv with the loop-runner command in it
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml requirements/dev.txt
 	@if [ -z "$(PYTHON)" ]; then echo "loop-runner needs Python 3.11 or later with the venv module." >&2; \
 	echo "Debian and Ubuntu: apt-get install python3 python3-venv; or make setup PYTHON=/path/to/python3" >&2; exit 1; fi
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs,local]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+lock: setup  ## renew requirements/*.txt with the newest versions, and install them
+	$(BIN)/python -m tests.versions lock
+	$(MAKE) --no-print-directory setup
 
 demo: setup  ## fetch the local model (1.1 GB, once) and answer a question over Python's own sources
 	$(BIN)/loop-runner models fetch coder
@@ -37,6 +42,12 @@ audit-proof: setup  ## audit Python's own sources, by script and by the local mo
 
 test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-clients and test-crash
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
+
+test-lowest: setup  ## run the tests (or TESTS=...) with the lowest versions allowed; name each dependency that breaks
+	$(BIN)/python -m tests.versions lowest $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
+
+test-newest: setup  ## the same with the newest versions allowed
+	$(BIN)/python -m tests.versions newest $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
 
 test-model: setup  ## run the tests that need the local model, fetched first
 	$(BIN)/loop-runner models fetch coder
