@@ -1,11 +1,13 @@
 """The tool that names the dependency that breaks: how it attributes, counts and reports."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.versions import Change, changes_between, culprits, failing_tests, main, read_versions, report
 
+PYTHON = Path(sys.executable)
 NAMES = ("anthropic", "click", "cloudpickle", "httpx2", "jinja2", "pypdf", "pyyaml")
 CHANGES = [Change(name, "1.0", "2.0") for name in NAMES]
 
@@ -69,18 +71,18 @@ def test_text(text):
 def test_the_failing_tests_of_a_real_run_are_named_so_that_they_can_be_run_again(tmp_path, monkeypatch):
     (tmp_path / "test_it.py").write_text(TESTS)
     monkeypatch.chdir(tmp_path)
-    everything = failing_tests(sys.executable, ["test_it.py"], tmp_path / "cache")
+    everything = failing_tests(PYTHON, ["test_it.py"], tmp_path / "cache")
     assert len(everything) == 3
-    assert failing_tests(sys.executable, sorted(everything), tmp_path / "cache") == everything
+    assert failing_tests(PYTHON, sorted(everything), tmp_path / "cache") == everything
     passing = ["test_it.py::test_text[plain]"]
-    assert failing_tests(sys.executable, passing, tmp_path / "cache") == frozenset()
+    assert failing_tests(PYTHON, passing, tmp_path / "cache") == frozenset()
 
 
 @pytest.mark.parametrize("content", ["import no_such_module", "def broken(:", "raise SystemExit(3)"])
 def test_a_file_that_cannot_be_loaded_counts_as_failing(tmp_path, monkeypatch, content):
     (tmp_path / "test_it.py").write_text(content)
     monkeypatch.chdir(tmp_path)
-    assert failing_tests(sys.executable, ["test_it.py"], tmp_path / "cache") == {"test_it.py"}
+    assert failing_tests(PYTHON, ["test_it.py"], tmp_path / "cache") == {"test_it.py"}
 
 
 @pytest.mark.parametrize("arguments", [[], ["oldest"], ["lock", "extra"]])

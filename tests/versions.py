@@ -1,12 +1,13 @@
-"""Renew the lock files; run the tests with other versions of the dependencies and name the ones that break them.
+"""Renew the lock files; test other versions of the dependencies and name the ones that break the tests.
 
     python -m tests.versions lock                       write requirements/*.txt with the newest versions
-    python -m tests.versions lowest [pytest arguments]  the lowest versions that pyproject.toml allows
-    python -m tests.versions newest [pytest arguments]  the newest versions that pyproject.toml allows
+    python -m tests.versions lowest [pytest arguments]  test the lowest versions that pyproject.toml allows
+    python -m tests.versions newest [pytest arguments]  test the newest versions that pyproject.toml allows
 
-A test that fails with the tried set is run again, alone, and then with the locked set. If it passes there, halves
-of the difference are installed on top of the locked set until single dependencies remain. The environments are
-built in .cache/versions; .venv does not change. docs/adr/0013-lock-files.md says why there are three sets.
+A test that fails with the tried set is run again, alone, and then with the locked set. If it passes there,
+halves of the difference are installed on top of the locked set until single dependencies remain. The
+environments are built in .cache/versions; .venv does not change. docs/adr/0013-lock-files.md says why there
+are three sets.
 """
 
 import json
@@ -122,7 +123,7 @@ def failing_tests(python: Path, arguments: list[str], cache: Path) -> Tests:
     """Run pytest in the current folder; its own cache names what failed, without cutting or quoting."""
     shutil.rmtree(cache, ignore_errors=True)
     command = [python, "-m", "pytest", "-q", "-m", "not real_model", "-o", f"cache_dir={cache}", *arguments]
-    ended = subprocess.run(command, check=False)
+    ended = subprocess.run([str(part) for part in command], check=False)
     record = cache / "v" / "cache" / "lastfailed"
     failed = json.loads(record.read_text()) if record.exists() else {}
     return frozenset(failed or (arguments if ended.returncode else ()))
