@@ -1,27 +1,32 @@
 # Everything that a person types, each target with one line of help: `make help`.
-# `setup` needs git, make and Python 3.11 or later with venv, and installs the rest into .venv.
+# `setup` needs git, make and Python 3.11 or later with venv, and installs the rest into .venv, from a lock file.
 
 SHELL := /bin/bash
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo questions audit-proof test test-fast test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test outline-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 setup: .venv/installed  ## make .venv with the loop-runner command in it
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml requirements/dev.txt
 	@if [ -z "$(PYTHON)" ]; then echo "loop-runner needs Python 3.11 or later with the venv module." >&2; \
 	echo "Debian and Ubuntu: apt-get install python3 python3-venv; or make setup PYTHON=/path/to/python3" >&2; exit 1; fi
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs,local]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+lock: setup  ## renew requirements/*.txt with the newest versions, and install them
+	$(BIN)/python -m tests.versions lock
+	$(MAKE) --no-print-directory setup
 
 demo: setup  ## fetch the local model (1.1 GB, once) and answer a question over Python's own sources
 	$(BIN)/loop-runner models fetch coder
@@ -43,6 +48,12 @@ test-fast: setup  ## the tests that take a fraction of a second each, of every p
 
 test-machines: setup  ## a sample of the suite on other machines (no bubblewrap, ordinary user, LC_ALL=C, ...): a few minutes
 	$(BIN)/python -m tests.machines
+
+test-lowest: setup  ## run the tests (or TESTS=...) with the lowest versions allowed; name each dependency that breaks
+	$(BIN)/python -m tests.versions lowest $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
+
+test-newest: setup  ## the same with the newest versions allowed
+	$(BIN)/python -m tests.versions newest $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
 
 test-model: setup  ## run the tests that need the local model, fetched first
 	$(BIN)/loop-runner models fetch coder
@@ -92,6 +103,9 @@ graphs: setup  ## kill and restore 300 random graphs of objects
 
 soak: setup  ## 5,000 turns on one kernel, with kills and crashes; memory, descriptors, processes stay flat
 	$(BIN)/python -m tests.soak --turns 5000
+
+outline-proof: setup  ## count the headings that `outline` finds in three manuals and thirty changelogs
+	$(BIN)/python -m tests.outline_proof
 
 bench: setup  ## measure, and print medians
 	$(BIN)/python -m bench
