@@ -11,6 +11,7 @@ import json
 import re
 import warnings
 from collections import namedtuple
+from itertools import pairwise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ _MAX_UNDERLINED_CHARS = 200
 
 
 def headings(text: str) -> list[Mark]:
-    """The headings of prose: ``#`` and underlined ones, those that a table of contents lists, or the lines at the
-    margin of a text of entries (a changelog, a manual page), whichever way finds most. Where there is none of these,
-    numbered lines and lines in capitals.
+    """The headings of prose.
+
+    They are ``#`` and underlined ones, those that a table of contents lists, or the lines at the margin of a
+    text of entries (a changelog, a manual page), whichever way finds most. Where there is none of these, they
+    are numbered lines and lines in capitals.
     """
     lines = text.split("\n")
     marked = list(_marked_headings(lines))
@@ -77,7 +80,7 @@ def _entries(lines: list[str]) -> list[Mark]:
         return []
     entries = [
         index
-        for index, after in zip(filled, filled[1:], strict=False)
+        for index, after in pairwise(filled)
         if index in margin
         and after not in margin
         and (index == 0 or not lines[index - 1].strip())
@@ -120,7 +123,7 @@ def _end_of_fence(lines: list[str], index: int) -> int:
 
 
 def _level_of(levels: dict[tuple[str, bool], int], lines: list[str], index: int) -> int:
-    """Of an underlined title: the order in which kinds of lines first occur; in Markdown, ``=`` is 1, ``-`` 2."""
+    """Of an underlined title: by the order in which its kind first occurs; in Markdown, ``=`` 1, ``-`` 2."""
     mark = lines[index + 1][0]
     is_overlined = index > 0 and lines[index - 1].rstrip() == lines[index + 1].rstrip()
     if not levels and mark in _SETEXT_LEVELS and not is_overlined:

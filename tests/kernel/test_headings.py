@@ -2,7 +2,9 @@
 
 import pytest
 
-from loop_runner.kernel import reading, structure
+from loop_runner.kernel import reading, shown, structure
+from loop_runner.kernel.matching import find_all
+from loop_runner.kernel.search import SearchIndex
 
 TILDES = """The Manual
 **********
@@ -206,3 +208,87 @@ def test_titles_that_a_table_of_contents_lists_are_found_where_they_come_again()
 
 def test_a_table_of_contents_whose_titles_never_come_again_makes_no_headings():
     assert found("Contents\n\nOne\n\nTwo\n\nThree\n\nSomething else, in a sentence.\n") == []
+
+
+PAGES = "".join(
+    f"Supply Agreement - confidential\nSection {number}. Part {number}\n\nText.\n\nPage {number} of 9\n"
+    for number in range(1, 10)
+)
+PLACES = [(1 + 6 * at, f"page {at + 1}") for at in range(9)]
+
+
+def test_the_outline_of_pages_shows_what_is_their_own_and_no_running_heads():
+    shown = str(reading.outline("a.pdf", PAGES, PLACES))
+    assert "page 2: Section 2. Part 2" in shown
+    assert "confidential" not in shown
+    assert "Page 2 of 9" not in shown
+
+
+@pytest.mark.parametrize(
+    ("part", "lines"),
+    [
+        ("1.1.1. Names of files", (10, 14)),
+        ("1.1.1.  names of FILES", (10, 14)),
+        ("Names of files", (10, 14)),
+        ("1. Scope", (4, 19)),
+        ("2. Rest", (20, 21)),
+    ],
+)
+def test_a_part_is_read_by_the_heading_that_the_outline_shows(part, lines):
+    numbers = [
+        int(line.split(":")[1]) for line in str(reading.read("m.txt", TILDES, part, None, ())).split("\n")
+    ]
+    assert (numbers[0], numbers[-1]) == lines
+
+
+def test_an_unknown_and_an_ambiguous_part_are_errors_that_name_parts():
+    with pytest.raises(
+        ValueError, match=r"no part called '3\. More': it has parts such as 'The Manual' and '2\. Rest'"
+    ):
+        reading.read("m.txt", TILDES, "3. More", None, ())
+    with pytest.raises(ValueError, match=r"parts like '1\.1', on lines 7, 10, 15"):
+        reading.read("m.txt", TILDES, "1.1", None, ())
+
+
+@pytest.mark.parametrize("limit", [600, 3000, 8000, 20_000])
+def test_what_a_helper_prints_fits_into_what_is_shown(limit, monkeypatch):
+    monkeypatch.setattr(shown, "_limit", limit)
+    text = "".join(f"# Heading {i}\n{'word ' * (i % 90)}\n" for i in range(3000))
+    printed = [
+        str(reading.read("a.md", text, 1, None, ())),
+        str(reading.read("a.md", text, 1, 3000, ())),
+        str(reading.read("a.md", text, "Heading 7", None, ())),
+        str(reading.outline("a.md", text, ())),
+        str(reading.rows("a.csv", "a,b\n" + "1,two\n" * 5000)),
+        str(SearchIndex({"a.md": text}).search("word", None, 50, 9, regex=False)),
+        str(find_all({"a.md": text}, ["a.md"], "word")),
+    ]
+    assert [len(output) for output in printed if len(output) > limit] == []
+
+
+def test_the_last_line_of_a_reading_says_how_to_read_on(monkeypatch):
+    monkeypatch.setattr(shown, "_limit", 600)
+    text = "".join(f"line {i} {'x' * 50}\n" for i in range(1, 101))
+    numbers, call = [], "read('a', 20, 60)"
+    while call:
+        printed = str(
+            eval(call, {"read": lambda name, start, end=None: reading.read(name, text, start, end, ())})
+        )
+        lines = printed.split("\n")
+        call = lines.pop().partition(": ")[2] if lines[-1].startswith("…") else ""
+        numbers += [int(line.split(":")[1]) for line in lines]
+    assert numbers == list(range(20, 61))
+
+
+def test_pieces_know_their_text_and_their_lines():
+    for by in ("heading", "size", "row"):
+        pieces = (
+            reading.cut_chunks(TILDES, 60, 0, name="m.txt")
+            if by == "size"
+            else reading.cut_by(by, "m.txt", TILDES, 60)
+        )
+        lines = TILDES.split("\n")
+        assert len(pieces) > 3
+        for piece in pieces:
+            assert piece.name == "m.txt"
+            assert "\n".join(lines[piece.line - 1 : piece.last_line]).strip() == piece.strip()
