@@ -16,7 +16,7 @@ import signal
 import sys
 from _thread import get_ident
 
-from loop_runner.kernel import wire
+from loop_runner.kernel import shown, wire
 from loop_runner.kernel.answer_box import AnswerBox
 from loop_runner.kernel.cells import CellRunner, new_namespace
 from loop_runner.kernel.helpers import Helpers
@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     from loop_runner.kernel.snapshot import Pins
 
 
-_NOTHING_SAVED: dict[str, object] = {"type": "snapshot", "variables": [], "as_told": [], "blobs": []}
+_NOTHING_SAVED: dict[str, object] = {
+    "type": "snapshot",
+    "variables": [],
+    "as_told": [],
+    "unchanged": [],
+    "blobs": [],
+}
 
 
 def main(control_fd: int, lm_fd: int, life_fd: int) -> None:
@@ -94,6 +100,7 @@ class _Kernel:
     """The namespace and what serves requests on it."""
 
     def __init__(self, start: Mapping[str, Any], lm_fd: int) -> None:
+        shown.set_limit(start["max_output_chars"])
         self._cloudpickle_dir: str = start["cloudpickle"]
         self._namespace = new_namespace()
         self._files = files = [(name, path, size) for name, path, size in start["inputs"]]

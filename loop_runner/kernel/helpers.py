@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from loop_runner.kernel.answer_box import AnswerBox
+    from loop_runner.kernel.citing import Citer
     from loop_runner.kernel.lm_client import LmClient
-    from loop_runner.kernel.reading import Outline, Passage, Rows
+    from loop_runner.kernel.matching import Matches
+    from loop_runner.kernel.reading import Chunk, Outline, Passage, Rows
     from loop_runner.kernel.search import SearchHits, SearchIndex
 
 _ROWS = 200
@@ -32,17 +34,21 @@ OFFERED = (
     "chunks",
     "rows",
     "cite",
+    "cite_lines",
+    "find_all",
+    "label",
     "llm_query",
     "llm_batch",
     "rlm_query",
     "rlm_batch",
     "budget",
+    "help",
     "SHOW_VARS",
     "FINAL",
     "FINAL_VAR",
 )
 # Words that a model may well want for a variable of its own: then they are that.
-YIELDING = frozenset(("outline", "read", "rows"))
+YIELDING = frozenset(("outline", "read", "rows", "label", "find_all", "help"))
 ALSO_CALLED = {"llm_query_batched": "llm_batch"}  # other names that models know
 
 
@@ -197,15 +203,19 @@ class Helpers:
     ) -> SearchHits:
         """Search all texts by keywords, best passages first; print() the result to read it.
 
-        Each hit has `.name`, `.line`, `.text` (the best line) and `.passage` (lines as `name:line: text`).
+        Each hit has `.name`, `.line`, `.text` (the best line) and `.passage` (lines as `name:line: text`);
+        `.total` is how many were found.
         `names` limits the search to some texts (patterns such as `*.md` too); `regex=True` takes `query` as a
         regular expression, with `context_lines` around each line that matches.
         """
+        return self._search_index().search(_text(query), names, max_results, context_lines, regex=regex)
+
+    def _search_index(self) -> SearchIndex:
         from loop_runner.kernel.search import SearchIndex
 
         if self._index is None:
             self._index = SearchIndex(self.texts(), self._place_of)
-        return self._index.search(_text(query), names, max_results, context_lines, regex=regex)
+        return self._index
 
     def outline(self, name: str | None = None) -> Outline:
         """The parts of the text `name` with their line numbers; print() it to read it.
@@ -221,8 +231,8 @@ class Helpers:
     def read(self, name: str | None = None, start: int | str = 1, end: int | None = None) -> Passage:
         """Lines `start` to `end` of the text `name`, each as `name:line: text`; without `end`, 200 lines.
 
-        `start` may be a place that `outline` shows, such as "page 12": then all lines of it. A negative
-        `start` counts from the end.
+        `start` may be a part that `outline` shows, such as "page 12" or a heading: then all lines of it. A
+        negative `start` counts from the end. A line at the end says how to read on.
         """
         from loop_runner.kernel import reading
 
@@ -231,21 +241,21 @@ class Helpers:
 
     def chunks(
         self, text_or_name: str, size: int = 20_000, overlap: int = 0, *, by: str = "size"
-    ) -> list[str]:
+    ) -> list[Chunk]:
         """Cut a text (or the text of that name) into pieces of at most `size` characters, between lines.
 
-        `by="heading"` or `"function"` begins a piece at each of them; `by="row"` keeps the rows of a table
-        whole and repeats the one that names the columns.
+        Each piece is a text with `.name`, `.line` and `.last_line`. `by="heading"` or `"function"` begins a
+        piece at each of them; `by="row"` keeps rows of a table whole and repeats the row of column names.
         """
         from loop_runner.kernel import reading
 
         text, name = _text(text_or_name), ""
         if "\n" not in text and text in self.texts():
             name, text = text, self.texts()[text]
-        elif by != "size":
-            name = next((each for each, known in self._known_texts().items() if known is text_or_name), "")
+        else:
+            name = next((key for key, known in self._known_texts().items() if known is text_or_name), "")
         if by == "size":
-            return reading.cut_chunks(text, size, overlap)
+            return reading.cut_chunks(text, size, overlap, name=name)
         if overlap:
             raise ValueError("chunks overlap only with by='size'")
         return reading.cut_by(by, name, text, size)
@@ -266,10 +276,55 @@ class Helpers:
         return table
 
     def cite(self, quote: str, name: str | None = None) -> str:
-        """Find `quote` in the texts; returns the citation line `> name:line: text of that line`."""
-        from loop_runner.kernel.citing import find_citation
+        """Find `quote` in the texts; returns the citation `> name:line: text` of each of its lines.
 
-        return find_citation(self.texts(), _text(quote), name)
+        ValueError says what to do when the quote is not in the texts word for word, or is in several places.
+        """
+        return self._citer().cite(_text(quote), None if name is None else self._named(name)[0])
+
+    def cite_lines(self, name: str | None = None, first: int = 1, last: int | None = None) -> str:
+        """The citations of the lines `first` to `last` (or of one line) of the text `name`."""
+        name, _ = self._named(name)
+        return self._citer().cite_lines(name, first, first if last is None else last)
+
+    def _citer(self) -> Citer:
+        from loop_runner.kernel.citing import Citer
+
+        return Citer(self.texts(), self._places)
+
+    def find_all(self, regex: str, names: str | Iterable[str] | None = None) -> Matches:
+        """Every match of a regular expression, in order; len() counts them, print() shows the first.
+
+        Each match has `.name`, `.line`, `.text` (the line), `.match` and `.groups`. `^` and `$` match at each
+        line.
+        """
+        from loop_runner.kernel.matching import find_all
+
+        return find_all(self.texts(), self._search_index().choose(names), _text(regex))
+
+    def label(
+        self,
+        items: Any,
+        question: str,
+        labels: Iterable[str],
+        batch: int = 40,
+        *,
+        model: str | None = None,
+    ) -> dict[Any, str | None]:
+        """Have sub-models give each item one of `labels`; returns a dict of item key to label.
+
+        `items` is a dict of key to text, or a list (then keys are 0, 1, ...). `batch` items go into one call;
+        missing ones are asked for again, and what is still missing is None and is printed.
+        """
+        from loop_runner.kernel.labelling import Labelling
+
+        return Labelling(self._replies, items, _text(question), labels, model).run(batch)
+
+    def help(self, helper: object = None) -> None:
+        """Print how a function is called and what it does; without one, the names of the helpers."""
+        from loop_runner.kernel.helping import describe
+
+        print(describe(self.protected | self.yielding, helper))  # noqa: T201 - printing is what it is for
 
     def _named(self, name: object) -> tuple[str, str]:
         """(name, text) of the text that ``name`` means; the only one needs no name."""

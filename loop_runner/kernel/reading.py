@@ -12,7 +12,7 @@ import json
 import re
 from bisect import bisect_right
 
-from loop_runner.kernel import structure
+from loop_runner.kernel import shown, structure
 from loop_runner.kernel.structure import Mark
 
 TYPE_CHECKING = False
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-MAX_SHOWN_CHARS = 6000
 _LINES = 200  # of a reading whose end is not given
 _MAX_LINE_CHARS = 2000
 _BLOCK_CHARS = 1 << 20
 _SHOWN_ROWS = 20
+_SHOWN_PLACES = 8
+_HEAD_LINES = 2  # at the top and at the foot of a page
+_PAGE_NUMBER = re.compile(
+    r"(?:page|seite|p\.)\s*\d+(?:\s*(?:of|von|/)\s*\d+)?|^\W*\d+\b\W*|\W*\b\d+\W*$", re.IGNORECASE
+)
 _DELIMITERS = ",;\t|"
 
 
@@ -35,6 +39,24 @@ class Passage(str):
 
     def __repr__(self) -> str:
         return str.__str__(self)
+
+
+class Chunk(str):
+    """A piece of a text; ``name`` ("" if unknown) is the text's, ``line`` and ``last_line`` count from 1."""
+
+    __slots__ = ("last_line", "line", "name")
+    name: str
+    line: int
+    last_line: int
+
+    def __new__(cls, text: str, name: str = "", line: int = 1) -> Chunk:  # noqa: D102, PYI034
+        chunk = super().__new__(cls, text)
+        chunk.name, chunk.line = name, line
+        chunk.last_line = line + text.removesuffix("\n").count("\n")
+        return chunk
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Chunk, (str.__str__(self), self.name, self.line)
 
 
 class Outline(list):  # type: ignore[type-arg]
@@ -52,16 +74,9 @@ class Outline(list):  # type: ignore[type-arg]
         return Outline, (self.name, list(self))
 
     def __str__(self) -> str:
-        parts, room = [], MAX_SHOWN_CHARS
-        for shown, mark in enumerate(self):
-            parts.append(f"{self.name}:{mark.line}: {'  ' * (mark.level - 1)}{mark.text}")
-            room -= len(parts[-1]) + 1
-            if room < 0 and shown + 1 < len(self):
-                rest = f"print(outline({self.name!r})[{shown + 1}:])"
-                parts.append(f"… {len(self) - shown - 1:,} more: print them with {rest}")
-                break
+        marks = [f"{self.name}:{mark.line}: {'  ' * (mark.level - 1)}{mark.text}" for mark in self]
         return (
-            "\n".join(parts)
+            shown.cut_lines(marks, lambda count: f"print them with print(outline({self.name!r})[{count}:])")
             or f"{self.name}: nothing in it looks like a heading; read it with read() or chunks()"
         )
 
@@ -102,10 +117,11 @@ class Rows(list):  # type: ignore[type-arg]
         return Rows, (list(self), self.name, self.skipped)
 
     def __str__(self) -> str:
-        shown = [f"{self.name}:{row.line}: {str(dict(row))[:300]}" for row in self[:_SHOWN_ROWS]]
-        if len(self) > _SHOWN_ROWS:
-            shown.append(f"… {len(self) - _SHOWN_ROWS:,} more rows")
-        return "\n".join(shown) or f"{self.name}: no rows"
+        rows = [f"{self.name}:{row.line}: {str(dict(row))[:300]}" for row in self]
+        return (
+            shown.cut_lines(rows, lambda count: f"print the result sliced as [{count}:]", at_most=_SHOWN_ROWS)
+            or f"{self.name}: no rows"
+        )
 
     __repr__ = __str__
 
@@ -119,24 +135,39 @@ def read(
     """See ``Helpers.read``."""
     count = max(text.count("\n") + (not text.endswith("\n")), 1)
     if isinstance(start, str):
-        first, last = _place(name, start, places, count)
+        first, last = _part(name, text, start, places, count)
         last = last if end is None else min(last, end)
     else:
         first = max(start if start > 0 else count + 1 + start, 1) if start else 1
         last = min(first + _LINES - 1 if end is None else end, count)
+    if first > last:
+        return Passage(f"{name} has {count:,} lines: there is none from {first:,} to {last:,}")
+    printed, printed_to = _printed(name, text, first, last, places)
+    goal = count if end is None and not isinstance(start, str) else last
+    if printed_to < goal:
+        stop = "" if goal == count else f", {goal}"
+        printed.append(f"… {goal - printed_to:,} more lines: read({name!r}, {printed_to + 1}{stop})")
+    return Passage("\n".join(printed))
+
+
+def _printed(
+    name: str, text: str, first: int, last: int, places: Sequence[tuple[int, str]]
+) -> tuple[list[str], int]:
+    """The lines as they are shown, as many as one output holds, and the number of the last."""
     labels = dict(places)
     if first not in labels and (label := place_of(places, first)):
         labels[first] = label
-    shown = []
+    printed: list[str] = []
+    room = shown.max_chars()
+    number = first
     for number, line in zip(range(first, last + 1), _lines_from(text, first), strict=False):
-        if number in labels:
-            shown.append(f"-- {labels[number]} --")
-        shown.append(f"{name}:{number}: {_cut(line)}")
-    if last < count and end is None and not isinstance(start, str):
-        shown.append(f"… {count - last:,} more lines: read({name!r}, {last + 1})")
-    return Passage(
-        "\n".join(shown) or f"{name} has {count:,} lines: there is none from {first:,} to {last:,}"
-    )
+        part = [f"-- {labels[number]} --"] if number in labels else []
+        part.append(f"{name}:{number}: {_cut(line)}")
+        room -= sum(map(len, part)) + len(part)
+        if room < 0 and printed:
+            return printed, number - 1
+        printed += part
+    return printed, number
 
 
 def _lines_from(text: str, first: int) -> Iterator[str]:
@@ -165,16 +196,43 @@ def place_of(places: Sequence[tuple[int, str]], line: int) -> str:
 
 
 def _place(name: str, label: str, places: Sequence[tuple[int, str]], count: int) -> tuple[int, int]:
-    wanted = label.strip().casefold()
-    for at, (first, said) in enumerate(places):
-        if said.casefold() == wanted:
+    """The lines of a place (page, sheet, message) of a converted text."""
+    wanted = _folded(label)
+    for at, (first, known) in enumerate(places):
+        if _folded(known) == wanted:
             return first, places[at + 1][0] - 1 if at + 1 < len(places) else count
-    known = (
-        f"it has places such as {places[0][1]!r} and {places[-1][1]!r}"
-        if places
-        else "its lines have numbers only"
-    )
-    raise ValueError(f"{name} has no place called {label!r:.80}: {known}")
+    raise ValueError(f"{name} has no place called {label!r:.80}: {_some_places(places)}")
+
+
+def _part(name: str, text: str, label: str, places: Sequence[tuple[int, str]], count: int) -> tuple[int, int]:
+    """The lines of a place, or of a part that the outline shows."""
+    if any(_folded(known) == _folded(label) for _, known in places):
+        return _place(name, label, places, count)
+    marks = outline(name, text, places)
+    wanted = _folded(label)
+    found = [at for at, mark in enumerate(marks) if _folded(mark.text) == wanted]
+    found = found or [at for at, mark in enumerate(marks) if wanted in _folded(mark.text)]
+    if len(found) == 1:
+        at = found[0]
+        ends = (mark.line - 1 for mark in marks[at + 1 :] if mark.level <= marks[at].level)
+        return marks[at].line, next(ends, count)
+    if found:
+        lines = ", ".join(str(marks[at].line) for at in found[:_SHOWN_PLACES])
+        raise ValueError(
+            f"{name} has {len(found):,} parts like {label!r:.80}, on lines {lines}: read one by its line"
+        )
+    known = _some_places(places or [(mark.line, mark.text) for mark in marks])
+    raise ValueError(f"{name} has no part called {label!r:.80}: {known}")
+
+
+def _some_places(places: Sequence[tuple[int, str]]) -> str:
+    if not places:
+        return "its lines have numbers only"
+    return f"it has parts such as {places[0][1]!r:.80} and {places[-1][1]!r:.80}; outline() shows all"
+
+
+def _folded(label: str) -> str:
+    return " ".join(label.split()).casefold()
 
 
 def _cut(line: str) -> str:
@@ -196,7 +254,9 @@ def outline(name: str, text: str, places: Sequence[tuple[int, str]]) -> Outline:
         return Outline(name, marks)
     lines = text.split("\n")
     inside = [Mark(mark.line, mark.level + 1, mark.text) for mark in marks]
-    parts = [Mark(first, 1, label + _begins(lines, first)) for first, label in places]
+    running = _running_heads(lines, places)
+    inside = [mark for mark in inside if _without_page_number(mark.text) not in running]
+    parts = [Mark(first, 1, label + _begins(lines, first, running)) for first, label in places]
     return Outline(name, sorted([*parts, *inside], key=lambda mark: (mark.line, mark.level)))
 
 
@@ -218,21 +278,42 @@ def _example(table: Rows, column: str) -> str:
     return f"{' or '.join(kinds)}, such as {str(values[0])[:60]!r}" if values else "empty"
 
 
-def _begins(lines: Sequence[str], first: int) -> str:
-    """The first words of a place."""
-    said = next((line.strip() for line in lines[first - 1 : first + 19] if any(map(str.isalnum, line))), "")
-    return f": {' '.join(said.split())[:60]}" if said else ""
+def _begins(lines: Sequence[str], first: int, running: set[str]) -> str:
+    """The first words of a place that are its own."""
+    own = (
+        line.strip()
+        for line in lines[first - 1 : first + 19]
+        if any(map(str.isalnum, line)) and _without_page_number(line) not in running
+    )
+    words = next(own, "")
+    return f": {' '.join(words.split())[:60]}" if words else ""
+
+
+def _running_heads(lines: Sequence[str], places: Sequence[tuple[int, str]]) -> set[str]:
+    """The lines, without page numbers, that many pages begin or end with."""
+    counts: dict[str, int] = {}
+    firsts = [first for first, _ in places]
+    for first, end in zip(firsts, [*(first - 1 for first in firsts[1:]), len(lines)], strict=True):
+        filled = [line for line in lines[first - 1 : end] if line.strip()]
+        for line in {_without_page_number(line) for line in (*filled[:_HEAD_LINES], *filled[-_HEAD_LINES:])}:
+            counts[line] = counts.get(line, 0) + 1
+    often = max(3, len(places) // 8)
+    return {line for line, count in counts.items() if count >= often}
+
+
+def _without_page_number(line: str) -> str:
+    return " ".join(_PAGE_NUMBER.sub("", line).split()).casefold()
 
 
 # ── pieces ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def cut_by(by: str, name: str, text: str, size: int) -> list[str]:
+def cut_by(by: str, name: str, text: str, size: int) -> list[Chunk]:
     """``text`` in pieces that begin where its parts do; those over ``size`` characters are cut further."""
     if size < 1:
         raise ValueError("chunks needs size >= 1")
     if by == "row":
-        return _cut_rows(text, size, quoted=structure.kind_of(name, text) in ("csv", "tsv"))
+        return _cut_rows(name, text, size, quoted=structure.kind_of(name, text) in ("csv", "tsv"))
     if by == "heading":
         marks = structure.headings(text)
     elif by == "function":
@@ -249,10 +330,10 @@ def cut_by(by: str, name: str, text: str, size: int) -> list[str]:
             ),
         }
     )
-    pieces = []
+    pieces: list[Chunk] = []
     for first, end in zip(firsts, [*firsts[1:], len(lines)], strict=True):
         piece = "\n".join(lines[first:end]) + ("\n" if end < len(lines) else "")
-        pieces += cut_chunks(piece, size, 0)
+        pieces += cut_chunks(piece, size, 0, name=name, line=first + 1)
     return pieces
 
 
@@ -263,23 +344,25 @@ def _with_what_is_above(lines: Sequence[str], index: int) -> int:
     return index
 
 
-def _cut_rows(text: str, size: int, *, quoted: bool) -> list[str]:
+def _cut_rows(name: str, text: str, size: int, *, quoted: bool) -> list[Chunk]:
     """As many whole rows as fit; of CSV, each piece begins with the row that names the columns."""
     starts = structure.row_starts(text, quoted=quoted)
     ends = [*starts[1:], len(text)]
     head = text[: ends[0]] if quoted and len(starts) > 1 else ""
-    pieces, first = [], 1 if head else 0
+    pieces, first, line = [], 1 if head else 0, 1 + head.count("\n")
     while first < len(starts):
         last = max(bisect_right(ends, starts[first] + size - len(head)) - 1, first)
-        pieces.append(head + text[starts[first] : ends[last]])
-        first = last + 1
+        rows = text[starts[first] : ends[last]]
+        pieces.append(Chunk(head + rows, name, line))
+        first, line = last + 1, line + rows.count("\n")
     return [piece for piece in pieces if piece]
 
 
-def cut_chunks(text: str, size: int, overlap: int) -> list[str]:
+def cut_chunks(text: str, size: int, overlap: int, *, name: str = "", line: int = 1) -> list[Chunk]:
     """``text`` in pieces of at most ``size`` characters, cut between lines where a line ends in time.
 
     Without ``overlap`` the pieces joined are the text; with it, each begins up to so many characters early.
+    ``line``: the number of the first line of ``text`` in the text ``name``.
     """
     if size < 1 or not 0 <= overlap < size:
         raise ValueError("chunks needs size >= 1 and 0 <= overlap < size")
@@ -288,11 +371,13 @@ def cut_chunks(text: str, size: int, overlap: int) -> list[str]:
         end = min(start + size, len(text))
         if end < len(text):
             end = text.rfind("\n", start + overlap, end) + 1 or end
-        pieces.append(text[start:end])
+        pieces.append(Chunk(text[start:end], name, line))
         if end == len(text):
             break
         back = max(end - overlap, start + 1)
-        start = end if not overlap else (text.find("\n", back - 1, end - 1) + 1 or back)
+        after = end if not overlap else (text.find("\n", back - 1, end - 1) + 1 or back)
+        line += text.count("\n", start, after)
+        start = after
     return pieces
 
 

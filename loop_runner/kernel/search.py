@@ -20,6 +20,7 @@ from heapq import heappush, heapreplace
 from itertools import islice, pairwise
 from math import log
 
+from loop_runner.kernel import shown
 from loop_runner.kernel.texts import Texts, did_you_mean
 
 TYPE_CHECKING = False
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 SEGMENT_CHARS = 48_000
-MAX_SHOWN_CHARS = 6000
 MAX_LINE_CHARS = 400
 _MAX_CACHED_CHARS = 256 * 1024 * 1024  # above this, lowered copies are made for each search anew
 _LOOKED_AT = 60  # segments that are scored line by line
@@ -89,28 +89,54 @@ class Hit(namedtuple("Hit", "name line text passage")):  # noqa: PYI024, SLOT002
     def __str__(self) -> str:
         return str(self.passage)
 
+    def lines(self) -> dict[int, str]:
+        """The lines of the passage by number, without the name."""
+        start = len(self.name) + 1
+        numbered = (line[start:].partition(": ") for line in self.passage.split("\n"))
+        return {int(number): text for number, _, text in numbered}
+
 
 class SearchHits(list):  # type: ignore[type-arg]
-    """The hits, best first. As text: the passages, each line as ``name:line: text``."""
+    """The hits, best first; ``total``: how many were found. As text: each name, then its lines by number."""
 
-    def __init__(self, hits: Iterable[Hit] = (), title: str = "") -> None:
+    total = 0  # of hits that were pickled before they had a total
+
+    def __init__(self, hits: Iterable[Hit] = (), title: str = "", total: int | None = None) -> None:
         super().__init__(hits)
         self.title = title
+        self.total = len(self) if total is None else total
 
     def __getitem__(self, key: Any) -> Any:
         found = list.__getitem__(self, key)
-        return SearchHits(found, self.title) if isinstance(key, slice) else found
+        return SearchHits(found, self.title, self.total) if isinstance(key, slice) else found
 
     def __str__(self) -> str:
-        parts, room = [self.title] if self.title else [], MAX_SHOWN_CHARS
-        for shown, hit in enumerate(self):
-            passage = f"({hit.place})\n{hit.passage}" if hit.place else hit.passage
-            room -= len(passage) + 4
-            if room < 0 and shown:
-                parts.append(f"… {len(self) - shown} more: print them with print(hits[{shown}:])")
+        parts, room = [self.title] if self.title else [], shown.max_chars()
+        for count, passage in self._passages():
+            room -= len(passage) + len("\n--\n")
+            if room < 0 and count:
+                parts.append(f"… {len(self) - count} more: print them with print(hits[{count}:])")
                 break
-            parts.append(passage)
+            more = f"read({self[count].name!r}, {self[count].line})"
+            parts.append(shown.cut_lines(passage.split("\n"), lambda _, more=more: more))  # type: ignore[misc]
         return "\n--\n".join(parts)
+
+    def _passages(self) -> Iterator[tuple[int, str]]:
+        """(number of its first hit, text as printed) of each passage; passages that meet are one."""
+        passages: list[tuple[Hit, dict[int, str]]] = []
+        firsts: list[int] = []
+        for count, hit in enumerate(self):
+            lines = hit.lines()
+            for other, known in passages:
+                if other.name == hit.name and not known.keys().isdisjoint(lines):
+                    known.update(lines)
+                    break
+            else:
+                passages.append((hit, lines))
+                firsts.append(count)
+        for count, (hit, lines) in zip(firsts, passages, strict=True):
+            title = f"{hit.name} ({hit.place})" if hit.place else hit.name
+            yield count, "\n".join([title, *(f"{number}: {lines[number]}" for number in sorted(lines))])
 
     __repr__ = __str__
 
@@ -125,8 +151,9 @@ class SearchHits(list):  # type: ignore[type-arg]
         best, found = 0.0, ""
         for hit in self:
             for line in hit.passage.split("\n"):
-                number, _, text = line.removeprefix(f"{hit.name}:").partition(":")
-                score = max((_likeness(line, text.strip(), part) for part in wanted), default=0.0)
+                numbered = line.removeprefix(f"{hit.name}:")
+                number, _, text = numbered.partition(":")
+                score = max((_likeness((line, numbered), text.strip(), part) for part in wanted), default=0.0)
                 if score > best:
                     best, found = score, f"> {hit.name}:{number}: {text.strip()}"
         if best < _LIKE_ENOUGH:
@@ -137,15 +164,15 @@ class SearchHits(list):  # type: ignore[type-arg]
 _LIKE_ENOUGH = 0.5
 
 
-def _likeness(line: str, text: str, copied: str) -> float:
-    """How alike a printed line and a copy are: 2 as printed, 1 its text alone, below that by shared words."""
-    if line.strip() == copied:
+def _likeness(printed: tuple[str, str], text: str, copied: str) -> float:
+    """How alike a line and a copy are: 2 as printed, by number; 1 its text alone; else by shared words."""
+    if any(line.strip() == copied for line in printed):
         return 2.0
     if text and text == copied:
         return 1.0
-    ours, theirs = set(_WORD.findall(line)), set(_WORD.findall(copied))
-    shared = len(ours & theirs)
-    return 0.6 * shared / max(len(theirs), 1) + 0.39 * shared / max(len(ours | theirs), 1)
+    words, copied_words = set(_WORD.findall(printed[0])), set(_WORD.findall(copied))
+    shared = len(words & copied_words)
+    return 0.6 * shared / max(len(copied_words), 1) + 0.39 * shared / max(len(words | copied_words), 1)
 
 
 class _Term:
@@ -225,7 +252,7 @@ class SearchIndex:
         regex: bool,
     ) -> SearchHits:
         """See ``Helpers.search_text``."""
-        chosen = self._choose(names)
+        chosen = self.choose(names)
         if not query.strip():
             raise ValueError("search_text needs at least one word to look for")
         max_results, context_lines = max(int(max_results), 1), min(max(int(context_lines), 0), 50)
@@ -234,13 +261,16 @@ class SearchIndex:
                 pattern = re.compile(query, re.MULTILINE)
             except re.error as error:
                 hits = self._by_words(query, chosen, max_results, context_lines)
-                note = f"not a regular expression ({error}): searched for its words instead"
-                return SearchHits(hits, note + ("" if hits else "; nothing was found"))
+                hits.title = f"not a regular expression ({error}): searched for its words instead"
+                hits.title += "" if hits else "; nothing was found"
+                return hits
             return self._by_regex(pattern, chosen, max_results, context_lines)
         hits = self._by_words(query, chosen, max_results, context_lines)
-        return SearchHits(hits, "" if hits else _nothing(query, len(chosen)))
+        hits.title = "" if hits else _nothing(query, len(chosen))
+        return hits
 
-    def _choose(self, names: str | Iterable[str] | None) -> list[str]:
+    def choose(self, names: str | Iterable[str] | None) -> list[str]:
+        """The texts that ``names`` (names, endings, patterns) mean; None: all. Raises ``ValueError``."""
         if names is None:
             return list(self._texts)
         wanted = [names] if isinstance(names, str) else [str(name) for name in names]
@@ -284,7 +314,7 @@ class SearchIndex:
 
     # ── by words ────────────────────────────────────────────────────────────────────────────────────
 
-    def _by_words(self, query: str, names: list[str], max_results: int, context_lines: int) -> list[Hit]:
+    def _by_words(self, query: str, names: list[str], max_results: int, context_lines: int) -> SearchHits:
         asked = _Query(query)
         segments = [segment for name in names for segment in self._segments_of(name)]
         self._count(asked.terms, segments)
@@ -302,7 +332,8 @@ class SearchIndex:
                 scored.append((score * prior, segment.name, first_line + line))
         scored.sort(key=lambda each: (-each[0], each[1], each[2]))
         found = _spread(scored, max_results, context_lines)
-        return [self._hit(name, line, self._start_of(name, line), context_lines) for name, line in found]
+        hits = [self._hit(name, line, self._start_of(name, line), context_lines) for name, line in found]
+        return SearchHits(hits, total=len(scored))
 
     def _count(self, terms: list[_Term], segments: list[_Segment]) -> None:
         """Count the terms in the segments, and weigh each by how few segments have it.
@@ -374,7 +405,7 @@ class SearchIndex:
                 f"no match for the regular expression {pattern.pattern!r:.80}: "
                 "try plain keywords, without regex=True"
             )
-        return SearchHits([self._hit(*each, context_lines) for each in found], title)
+        return SearchHits([self._hit(*match, context_lines) for match in found], title, total)
 
     # ── hits ────────────────────────────────────────────────────────────────────────────────────────
 

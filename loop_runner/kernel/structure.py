@@ -11,6 +11,7 @@ import json
 import re
 import warnings
 from collections import namedtuple
+from itertools import pairwise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ _CODE = frozenset(
         "swift lua pl pm r jl sh bash zsh ps1 dart ex exs erl hs ml nim zig sql vb proto"
     ).split()
 )
-_MAX_TITLE_CHARS = 90
+_MAX_TITLE_CHARS = 90  # of a line that nothing marks as a heading
+_MAX_SHOWN_CHARS = 160
 _MAX_PARSED_CHARS = 5_000_000  # of Python; longer ones are read line by line
 
 
@@ -43,56 +45,164 @@ def kind_of(name: str, text: str) -> str:
 # ── headings ────────────────────────────────────────────────────────────────────────────────────────
 
 _HASHES = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)[ \t]*#*[ \t]*$")
-_UNDERLINE = re.compile(r"([=\-~^*+#\"'])\1{2,}[ \t]*$")
+_UNDERLINE = re.compile(r"([=\-~^*+#\"'`:._>])\1+[ \t]*$")
 _TAG = re.compile(r"<h([1-6])\b[^>]*>(.*?)(?:</h\1>|$)", re.IGNORECASE)
-_FENCE = re.compile(r" {0,3}(```|~~~)")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)$")
 _NUMBERED = re.compile(
     r"\s{0,8}((?:(?:chapter|section|article|part|appendix|annex|schedule|clause|exhibit|kapitel|artikel|abschnitt|"
     r"title|titel)\s+(?:\d+|[IVXLC]+\b|[A-Z]\b)[\d.]*|§+\s*\d+[a-z]?)[.:)]?|\d{1,3}(?:\.\d{1,3})*[.)]?)(?=\s|$)(.*)$",
     re.IGNORECASE,
 )
-_LEVELS = {"=": 1, "-": 2}
+_SETEXT_LEVELS = {"=": 1, "-": 2}
+_MAX_UNDERLINED_CHARS = 200
 
 
 def headings(text: str) -> list[Mark]:
-    """The headings: ``#`` and underlined ones; where there are none, numbered ones and lines in capitals."""
+    """The headings of prose.
+
+    They are ``#`` and underlined ones, those that a table of contents lists, or the lines at the margin of a
+    text of entries (a changelog, a manual page), whichever way finds most. Where there is none of these, they
+    are numbered lines and lines in capitals.
+    """
     lines = text.split("\n")
     marked = list(_marked_headings(lines))
-    return marked or list(_plain_headings(lines))
+    most = max(_listed_headings(lines), _entries(lines), key=len)
+    if len(most) > 2 * len(marked):
+        return most
+    return marked or most or list(_plain_headings(lines))
+
+
+def _entries(lines: list[str]) -> list[Mark]:
+    """The lines at the margin of a text whose other lines are indented below them; else none."""
+    filled = [index for index, line in enumerate(lines) if line.strip()]
+    margin = {index for index in filled if not lines[index][0].isspace()}
+    if len(margin) < 2 or 2 * len(margin) > len(filled) or len(filled) < 6:
+        return []
+    entries = [
+        index
+        for index, after in pairwise(filled)
+        if index in margin
+        and after not in margin
+        and (index == 0 or not lines[index - 1].strip())
+        and lines[index][:1] not in "#-*+>|`~=[{(<."
+    ]
+    return (
+        [Mark(index + 1, 1, _title(lines[index])) for index in entries]
+        if len(entries) >= 0.6 * len(margin)
+        else []
+    )
 
 
 def _marked_headings(lines: list[str]) -> Iterator[Mark]:
-    fence = ""
+    levels: dict[tuple[str, bool], int] = {}
+    fence_end = -1
     for index, line in enumerate(lines):
-        opened = _FENCE.match(line) if line[:4].lstrip(" ")[:1] in ("`", "~") else None
-        if opened and fence in ("", opened[1]):
-            fence = "" if fence else opened[1]
-        elif not fence and (found := _HASHES.match(line) if "#" in line[:4] else None):
+        if index <= fence_end:
+            continue
+        if "#" in line[:4] and (found := _HASHES.match(line)):
+            levels = levels or {("=", False): 1, ("-", False): 2}
             yield Mark(index + 1, len(found[1]), _title(found[2]))
-        elif not fence and "<" in line and (found := _TAG.search(line)):
+        elif "<" in line and (found := _TAG.search(line)):
             yield Mark(index + 1, int(found[1]), _title(re.sub(r"<[^>]*>", "", found[2])))
-        elif not fence and index + 1 < len(lines) and _is_underlined(lines, index):
-            yield Mark(index + 1, _LEVELS.get(lines[index + 1][0], 3), _title(line))
+        elif index + 1 < len(lines) and _is_underlined(lines, index):
+            yield Mark(index + 1, _level_of(levels, lines, index), _title(line))
+        elif not (index and _is_underlined(lines, index - 1)):
+            fence_end = _end_of_fence(lines, index)
+
+
+def _end_of_fence(lines: list[str], index: int) -> int:
+    """The index of the line that closes the block of code that line ``index`` opens; -1 if it opens none."""
+    opening = _FENCE.match(lines[index]) if lines[index][:4].lstrip(" ")[:1] in ("`", "~") else None
+    if opening is None or (opening[1][0] == "`" and "`" in opening[2]):
+        return -1
+    for end in range(index + 1, len(lines)):
+        closing = _FENCE.match(lines[end])
+        if closing and closing[1].startswith(opening[1]) and not closing[2].strip():
+            return end
+    return -1
+
+
+def _level_of(levels: dict[tuple[str, bool], int], lines: list[str], index: int) -> int:
+    """Of an underlined title: by the order in which its kind first occurs; in Markdown, ``=`` 1, ``-`` 2."""
+    mark = lines[index + 1][0]
+    is_overlined = index > 0 and lines[index - 1].rstrip() == lines[index + 1].rstrip()
+    if not levels and mark in _SETEXT_LEVELS and not is_overlined:
+        levels[mark, False] = _SETEXT_LEVELS[mark] if _is_markdown(lines) else 1
+    return levels.setdefault((mark, is_overlined), max(levels.values(), default=0) + 1)
+
+
+def _is_markdown(lines: list[str]) -> bool:
+    return any(_HASHES.match(line) for line in lines if line[:1] == "#")
 
 
 def _is_underlined(lines: list[str], index: int) -> bool:
-    title, under = lines[index].rstrip(), lines[index + 1]
-    if (
-        under[:1] not in "=-~^*+#\"'"
-        or not under
-        or not title
-        or title[0].isspace()
-        or len(title) > _MAX_TITLE_CHARS
-    ):
+    title, under = lines[index].rstrip(), lines[index + 1].rstrip()
+    if not title or not _UNDERLINE.match(under) or len(title) > _MAX_UNDERLINED_CHARS:
         return False
-    alone = index == 0 or not lines[index - 1].strip() or lines[index - 1].rstrip() == under.rstrip()
+    above = lines[index - 1].rstrip() if index else ""
+    is_overlined = above == under
+    # "~~~" below a line of prose opens code; the underline of a title is about as long as the title.
+    is_exact = under[0] in "~`:._>" or len(under) < 3
+    is_long_enough = len(under) >= (len(title) if is_exact else 0.5 * len(title))
     return bool(
-        alone
-        and _UNDERLINE.match(under)
-        and len(under.rstrip()) * 2 >= len(title)
+        is_long_enough
+        and (is_overlined or not above or above.startswith(".. "))
+        and (is_overlined or not title[0].isspace())
         and any(map(str.isalnum, title))
         and "|" not in title
     )
+
+
+# ── headings that a table of contents lists ─────────────────────────────────────────────────────────
+
+_CONTENTS = re.compile(
+    r"\W*(?:table of )?contents\W*$|\W*inhalt(?:sverzeichnis|sübersicht)?\W*$|\W*sommaire\W*$", re.IGNORECASE
+)
+_LEADERS = re.compile(r"(?:\s*\.){2,}\s*\d*\s*$|\s{2,}\d+\s*$")
+_CHAPTER = re.compile(r"(?:chapter|appendix|part|kapitel|anhang)\s+", re.IGNORECASE)
+_MAX_ENTRIES = 2000
+
+
+def _listed_headings(lines: list[str]) -> list[Mark]:
+    start = next((index for index, line in enumerate(lines) if _CONTENTS.match(line)), None)
+    if start is None:
+        return []
+    entries, end = _contents(lines, start + 1)
+    found = {}
+    for index in range(end, len(lines)):
+        level = entries.get(_bare_title(lines[index]))
+        if level is not None and not (index and lines[index - 1].strip()):
+            found[index] = Mark(index + 1, level, _title(lines[index]))
+    if len(entries) < 3 or len(found) < 0.6 * len(entries):
+        return []
+    return [Mark(start + 1, 1, _title(lines[start])), *found.values()]
+
+
+def _contents(lines: list[str], start: int) -> tuple[dict[str, int], int]:
+    """The titles that a table of contents lists, with their levels, and the index of the line after it.
+
+    It ends where the first title comes again, or with a line that is too long for a title.
+    """
+    entries: dict[str, int] = {}
+    indents: list[int] = []
+    for index in range(start, len(lines)):
+        line = lines[index]
+        title = _bare_title(_LEADERS.sub("", line))
+        if not title:
+            continue
+        if title in entries or len(entries) == _MAX_ENTRIES or len(line.strip()) > _MAX_UNDERLINED_CHARS:
+            return entries, index
+        indent = len(line) - len(line.lstrip())
+        indents = [*(each for each in indents if each < indent), indent]
+        entries[title] = len(indents)
+    return {}, len(lines)
+
+
+def _bare_title(line: str) -> str:
+    return _CHAPTER.sub("", " ".join(line.split()).strip("*-•").strip(), count=1).casefold()
+
+
+# ── headings of plain text ──────────────────────────────────────────────────────────────────────────
 
 
 def _plain_headings(lines: list[str]) -> Iterator[Mark]:
@@ -123,7 +233,7 @@ def _plain_headings(lines: list[str]) -> Iterator[Mark]:
 
 
 def _title(text: str) -> str:
-    return " ".join(text.split())[:_MAX_TITLE_CHARS]
+    return " ".join(text.split())[:_MAX_SHOWN_CHARS]
 
 
 # ── functions and classes ───────────────────────────────────────────────────────────────────────────
