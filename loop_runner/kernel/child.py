@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from loop_runner.kernel.snapshot import Pins
 
 
-_NOTHING_SAVED: dict[str, object] = {"type": "snapshot", "variables": [], "as_told": [], "blobs": []}
+_NOTHING_SAVED: dict[str, object] = {
+    "type": "snapshot",
+    "variables": [],
+    "as_told": [],
+    "unchanged": [],
+    "blobs": [],
+    "python": ".".join(map(str, sys.version_info[:3])),
+}
 
 
 def main(control_fd: int, lm_fd: int, life_fd: int) -> None:
@@ -94,7 +101,6 @@ class _Kernel:
     """The namespace and what serves requests on it."""
 
     def __init__(self, start: Mapping[str, Any], lm_fd: int) -> None:
-        self._cloudpickle_dir: str = start["cloudpickle"]
         self._namespace = new_namespace()
         self._files = files = [(name, path, size) for name, path, size in start["inputs"]]
         self._is_single_unread = start["single"] and start["is_trial"]
@@ -158,7 +164,7 @@ class _Kernel:
         return {"type": "ready", "failed": failed, "names": self._runner.adopt_names()}
 
     def _remaker(self) -> Remaker:
-        """What fills the namespace; made when first needed, because it brings cloudpickle."""
+        """What fills the namespace; made when first needed."""
         self._snapshots()
         from loop_runner.kernel.remake import Remaker
 
@@ -212,7 +218,7 @@ class _Kernel:
         wire.write_all(out, wire.encode({"type": "planned", "groups": groups}))
 
     def _keeper(self) -> Saver:
-        """What takes the snapshots; made when first needed, because it brings cloudpickle."""
+        """What takes the snapshots; made when first needed."""
         if self._saver is None:
             self._snapshots()
             from loop_runner.kernel.saver import Saver
@@ -238,19 +244,9 @@ class _Kernel:
         texts = self._helpers.texts()
         return texts.cached() if isinstance(texts, Texts) else texts
 
-    def _snapshots(self) -> Any:
-        """The snapshot module, which brings cloudpickle: imported when first needed."""
-        if "cloudpickle" not in sys.modules:
-            from importlib.util import module_from_spec, spec_from_file_location
-
-            folder = self._cloudpickle_dir
-            spec = spec_from_file_location(
-                "cloudpickle", f"{folder}/__init__.py", submodule_search_locations=[folder]
-            )
-            assert spec is not None
-            assert spec.loader is not None
-            sys.modules["cloudpickle"] = module = module_from_spec(spec)
-            spec.loader.exec_module(module)
+    @staticmethod
+    def _snapshots() -> Any:
+        """The snapshot module: imported when first needed."""
         from loop_runner.kernel import snapshot
 
         return snapshot

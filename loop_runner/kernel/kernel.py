@@ -24,7 +24,7 @@ from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
-from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command, preloaded
+from loop_runner.kernel.launch import interpreter, kernel_command, preloaded
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.replays import NoCells, Replays
@@ -341,7 +341,7 @@ class Kernel:
             else each
             for each in self._last.variables
         )
-        self._last = Snapshot((*rows, *lost), self._last.blobs)
+        self._last = Snapshot((*rows, *lost), self._last.blobs, self._last.python)
         self._restart()
         return self._last
 
@@ -457,7 +457,6 @@ class Kernel:
             "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
-            "cloudpickle": str(cloudpickle_dir()),
             "max_output_chars": self._settings.max_output_chars,
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
@@ -478,7 +477,7 @@ class Kernel:
             env,
             workspace=self._workspace,
             private_dir=self._private.path,
-            read_only=[cloudpickle_dir(), *(text.path for text in self._inputs.texts)],
+            read_only=[text.path for text in self._inputs.texts],
             fds=fds,
             limits=self._limits(),
         )

@@ -31,6 +31,7 @@ _MAX_EXTRA_CHARS = 1_000_000  # as JSON; the kernel keeps to a fifth of it
 _MAX_EXTRA_DEPTH = 50  # what writes it down again recurses
 _T = TypeVar("_T")
 _OUR_FOLDER = os.path.dirname(__file__)  # noqa: PTH120 - as the interpreter prints it
+_PYTHON = re.compile(r"[0-9]+(?:\.[0-9]+){2}")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -174,7 +175,10 @@ def read_snapshot(frame: Frame, max_bytes: int, before: Snapshot) -> Snapshot:
     if len({variable.name for variable in variables}) != len(variables):
         raise WireError("the kernel's snapshot has a name twice")
     variables.sort(key=attrgetter("name"))
-    return Snapshot(tuple(variables), dict(zip(names, blobs, strict=True)))
+    python = _get(header, "python", str)
+    if not _PYTHON.fullmatch(python):
+        raise WireError("the kernel's snapshot names no version of Python")
+    return Snapshot(tuple(variables), dict(zip(names, blobs, strict=True)), python)
 
 
 def _hashes(blobs: Sequence[bytes], before: Snapshot) -> list[str]:
