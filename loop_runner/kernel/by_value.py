@@ -1,13 +1,13 @@
 """Functions, classes, code and modules as values, and back. Runs inside the kernel process.
 
-The bytes of a snapshot are ours alone: they name only functions of this module and of the standard library, so
-no version of another package can change them. What a restored function knows of itself (file, lines, names) is
-what it knew before.
+The project alone determines the bytes of a snapshot: they name only functions of this module and of the
+standard library, so no version of another package can change them. A restored function keeps what it knew
+about itself: file, lines and names.
 
-Bytecode belongs to one version of Python. In another one, code is compiled again from the cell that it came
-from, and methods that ``dataclass`` had generated are generated again. Other code is missing, and the names that
-need it fail to load with that reason. Names defined here are in committed blobs: they stay for as long as blobs
-are read.
+Bytecode belongs to one version of Python. Under another one, code is compiled again from the cell that it came
+from, and methods that ``dataclass`` generated are generated again. Other code is missing, and the names that
+need it fail to load with that reason. Names defined here are in committed blobs: they stay for as long as such
+blobs are read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import enum
 import importlib
 import importlib.util
 import pickle
+import re
 import sys
 import types
 import typing
@@ -28,12 +29,13 @@ from loop_runner.kernel.touched import words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
 PYTHON = ".".join(map(str, sys.version_info[:3]))
 BYTECODE = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")  # of this version of Python
 _HEAP_TYPE = 1 << 9
+_COMPREHENSION = re.compile(r"<(?:list|dict|set)comp>\.")
 _UNNAMED = "<dynamic-code>"  # the file of all code in blobs that cloudpickle 3.1.3 wrote
 _PLAIN = frozenset({str, bytes, int, float, complex, bool, tuple, frozenset, type(None)})
 # Made anew with each class, or by its metaclass.
@@ -145,7 +147,7 @@ def _reduce_enum(cls: Any) -> tuple[object, ...]:
 
 def _reduce_named_tuple(cls: Any, own: Mapping[str, object]) -> tuple[object, ...]:
     fields: Any = own["_fields"]
-    usual = _class_dict(collections.namedtuple("usual", fields)).keys()  # type: ignore[misc]  # noqa: PYI024
+    usual = _class_dict(collections.namedtuple("usual", fields)).keys()  # noqa: PYI024
     attributes = {name: value for name, value in _attributes(cls).items() if name not in usual}
     if own.get("__doc__") is not None:
         attributes["__doc__"] = own["__doc__"]
@@ -167,6 +169,8 @@ def _attributes(cls: Any) -> dict[str, object]:
     }
     if _OF_ANNOTATIONS & _class_dict(cls).keys():
         found["__annotations__"] = _annotations(cls)
+    if "__dataclass_params__" in found:
+        found.pop("__replace__", None)  # since Python 3.13, the same for all of them
     if "_abc_impl" in _class_dict(cls):
         found["_abc_impl"] = _registered(cls)
     return found
@@ -229,7 +233,7 @@ def reduce_module(module: types.ModuleType) -> tuple[object, ...]:
 
 
 def _reduce_typevar(variable: Any) -> tuple[object, ...]:
-    module = sys.modules.get(variable.__module__)
+    module: Any = sys.modules.get(variable.__module__)
     if variable.__module__ != "__main__" and _at(module, variable.__name__) is variable:
         return getattr, (module, variable.__name__)
     return make_typevar, (
@@ -313,9 +317,8 @@ class Reading:
         self._compiled = {}
         self.is_foreign = False
 
-    def found_again(self, prefix: str, functions: Iterable[Missing]) -> None:
-        """The code of these functions, and code whose name begins so, is no longer missing."""
-        codes = [function.code for function in functions]
+    def found_again(self, prefix: str, codes: Sequence[MissingCode]) -> None:
+        """These codes, and those whose name begins so, are no longer missing."""
         self.missing = [
             code for code in self.missing if code not in codes and not code.qualname.startswith(prefix)
         ]
@@ -334,7 +337,8 @@ class Reading:
         found = [
             code
             for code in self._codes(filename)
-            if (code.co_qualname, code.co_firstlineno, *_likeness(code)) == (qualname, line, *like)
+            if (_in_any_version(code.co_qualname), code.co_firstlineno, *_likeness(code))
+            == (_in_any_version(qualname), line, *like)
         ]
         return found[0] if len(found) == 1 else None
 
@@ -362,6 +366,11 @@ def _codes_in(source: str | None, filename: str) -> Iterator[types.CodeType]:
         inner = [const for const in todo.pop().co_consts if type(const) is types.CodeType]
         yield from inner
         todo += inner
+
+
+def _in_any_version(qualname: str) -> str:
+    """Without the comprehensions that Python 3.12 and later compile into the code around them."""
+    return _COMPREHENSION.sub("", qualname)
 
 
 def _likeness(code: types.CodeType) -> tuple[Any, ...]:
@@ -448,32 +457,42 @@ def make_named_tuple(
     name: str, fields: tuple[str, ...], defaults: Mapping[str, object], module: str, qualname: str
 ) -> type:
     """What ``namedtuple`` makes."""
-    cls: Any = collections.namedtuple(name, fields, defaults=list(defaults.values()), module=module)  # noqa: PYI024
+    make: Any = collections.namedtuple
+    cls: type = make(name, fields, defaults=list(defaults.values()), module=module)
     cls.__qualname__ = qualname
-    return cls  # type: ignore[no-any-return]
+    return cls
 
 
 def set_attributes(cls: Any, attributes: Mapping[str, Any]) -> None:
     """Give a class what it defines. Generated methods whose code is missing are generated again."""
-    missing = {name for name, value in attributes.items() if isinstance(value, Missing)}
+    missing = {name: code for name, value in attributes.items() if (code := _missing_code(value))}
     for name, value in attributes.items():
         if name == "_abc_impl":
             for registered in value:
                 cls.register(registered)
         elif name not in missing:
             type.__setattr__(cls, name, value)
+    if "__dataclass_params__" in attributes and (replace := getattr(dataclasses, "_replace", None)):
+        type.__setattr__(cls, "__replace__", replace)
     if "__firstlineno__" in attributes:  # setting others deletes it
         type.__setattr__(cls, "__firstlineno__", attributes["__firstlineno__"])
-    if missing & _OF_DATACLASSES and "__dataclass_params__" in attributes:
+    if _OF_DATACLASSES & missing.keys() and "__dataclass_params__" in attributes:
         if attributes.get("__hash__", cls) is None:
             type.__delattr__(cls, "__hash__")
-        reading.found_again("__create_fn__.", (attributes[name] for name in missing & _OF_DATACLASSES))
+        reading.found_again("__create_fn__.", [missing[name] for name in _OF_DATACLASSES & missing.keys()])
         _generate_again(cls, attributes["__dataclass_fields__"], attributes["__dataclass_params__"])
     elif missing and cls.__bases__ == (tuple,) and "_fields" in attributes:
         twin = make_named_tuple("twin", attributes["_fields"], attributes["_field_defaults"], "", "")
-        reading.found_again("namedtuple.", (attributes[name] for name in missing))
-        for name in missing & _class_dict(twin).keys():
+        reading.found_again("namedtuple.", list(missing.values()))
+        for name in missing.keys() & _class_dict(twin).keys():
             type.__setattr__(cls, name, _class_dict(twin)[name])
+
+
+def _missing_code(value: Any) -> MissingCode | None:
+    """The code that an attribute lacks, if it lacks any."""
+    if isinstance(value, (staticmethod, classmethod)):
+        value = value.__func__
+    return value.code if isinstance(value, Missing) else None
 
 
 def _generate_again(cls: Any, fields: Mapping[str, Any], params: Any) -> None:

@@ -1,8 +1,8 @@
-"""What blobs name that were written with cloudpickle, before ``by_value``. Runs inside the kernel process.
+"""The functions of cloudpickle that older blobs name. Runs inside the kernel process.
 
-Functions and classes were once written by cloudpickle 3.1, so committed blobs name its functions. Those that
-occur are here under the same names, so that such blobs are read for ever without that package. The arguments are
-those that version 3.1 writes.
+Before ``by_value``, cloudpickle 3.1 wrote functions and classes, and committed blobs name its functions. The
+ones that occur are here under the same names, so such blobs load without that package. The arguments are those
+that version 3.1 writes.
 """
 
 from __future__ import annotations
@@ -100,5 +100,5 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def find(name: str) -> Callable[..., Any] | None:
-    """The function that cloudpickle called ``name``; None for one that it never wrote into a blob by itself."""
+    """The function that cloudpickle called ``name``; None for one that it did not write itself."""
     return _FUNCTIONS.get(name)

@@ -263,7 +263,7 @@ class Pickler(pickle.Pickler):
         return by_value.reduce_function(func, None)
 
     def _is_of_a_module(self, func: types.FunctionType) -> bool:
-        """Whether ``func`` was made inside a module, as a wrapper is; that module's globals are then pinned."""
+        """Whether ``func`` was made inside a module, as a wrapper is. Pins that module's globals."""
         name: Any = func.__globals__.get("__name__")
         module = sys.modules.get(name) if type(name) is str else None
         if getattr(module, "__dict__", None) is not func.__globals__:
@@ -441,7 +441,7 @@ _MAY_FAIL = {
 }
 
 
-def _carefully(step: Callable[[Any], None], is_missing: bool | None) -> Callable[[Any], None]:  # noqa: FBT001
+def _carefully(step: Callable[[Any], None], is_missing: bool | None) -> Callable[[Any], None]:
     def load(unpickler: _CarefulUnpickler) -> None:
         try:
             step(unpickler)
