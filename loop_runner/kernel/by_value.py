@@ -1,13 +1,13 @@
 """Functions, classes, code and modules as values, and back. Runs inside the kernel process.
 
 The project alone determines the bytes of a snapshot: they name only functions of this module and of the
-standard library, so no version of another package can change them. A restored function keeps what it knew
-about itself: file, lines and names.
+standard library, so no version of another package can change them. A restored function keeps what it
+knew about itself: file, lines and names.
 
-Bytecode belongs to one version of Python. Under another one, code is compiled again from the cell that it came
-from, and methods that ``dataclass`` generated are generated again. Other code is missing, and the names that
-need it fail to load with that reason. Names defined here are in committed blobs: they stay for as long as such
-blobs are read.
+Bytecode belongs to one version of Python. Under another one, code is compiled again from its cell, and
+methods that ``dataclass`` or ``namedtuple`` generated are generated again. Other code is missing, and the
+names that need it fail to load with that reason. Names defined here are in committed blobs: they stay for
+as long as such blobs are read.
 """
 
 from __future__ import annotations
@@ -232,8 +232,8 @@ def reduce_module(module: types.ModuleType) -> tuple[object, ...]:
     return types.ModuleType, (module.__name__,), held, None, None, fill_module
 
 
-def _reduce_typevar(variable: Any) -> tuple[object, ...]:
-    module: Any = sys.modules.get(variable.__module__)
+def _reduce_typevar(variable: typing.TypeVar) -> tuple[Any, ...]:
+    module = sys.modules.get(variable.__module__)
     if variable.__module__ != "__main__" and _at(module, variable.__name__) is variable:
         return getattr, (module, variable.__name__)
     return make_typevar, (
@@ -264,7 +264,7 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     staticmethod: _reduce_wrapped,
     property: _reduce_property,
     typing.TypeVar: _reduce_typevar,
-    memoryview: lambda view: (bytes, (view.tobytes(),)),
+    memoryview: lambda view: (memoryview, (view.tobytes(),)),
     types.MethodType: lambda method: (types.MethodType, (method.__func__, method.__self__)),
     types.MappingProxyType: lambda proxy: (types.MappingProxyType, (dict(proxy),)),
     types.GetSetDescriptorType: lambda value: (getattr, (value.__objclass__, value.__name__)),
@@ -333,7 +333,7 @@ class Reading:
             )
 
     def from_source(self, filename: str, qualname: str, line: int, like: tuple[Any, ...]) -> Any:
-        """The code of that name and line in the source of its cell; ``like``: its arguments and free names."""
+        """The code of that name and line in the source of its cell; ``like``: arguments and free names."""
         found = [
             code
             for code in self._codes(filename)
@@ -398,7 +398,7 @@ def _foreign_code(bytecode: int, fields: tuple[Any, ...]) -> types.CodeType | Mi
 
 
 def unversioned_code(*fields: Any) -> types.CodeType | MissingCode:
-    """Code of a blob that does not say which Python compiled it: compared with its source, if that is known."""
+    """Code of a blob that does not name its version of Python: compared with its source, if known."""
     like = (fields[0], fields[2], fields[9][: fields[0] + fields[2]], fields[16])
     found = reading.from_source(fields[10], fields[12], fields[13], like)
     if found is not None:
@@ -457,7 +457,7 @@ def make_named_tuple(
     name: str, fields: tuple[str, ...], defaults: Mapping[str, object], module: str, qualname: str
 ) -> type:
     """What ``namedtuple`` makes."""
-    make: Any = collections.namedtuple
+    make: Any = collections.namedtuple  # noqa: PYI024 - its fields are known only now
     cls: type = make(name, fields, defaults=list(defaults.values()), module=module)
     cls.__qualname__ = qualname
     return cls

@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from loop_runner.kernel.snapshot import Pins
 
 
+_PYTHON = ".".join(map(str, sys.version_info[:3]))
 _NOTHING_SAVED: dict[str, object] = {
     "type": "snapshot",
     "variables": [],
     "as_told": [],
     "unchanged": [],
     "blobs": [],
-    "python": ".".join(map(str, sys.version_info[:3])),
+    "python": _PYTHON,
 }
 
 
@@ -95,6 +96,11 @@ def _split(payload: bytes, sizes: list[int]) -> list[bytes]:
         parts.append(payload[start : start + size])
         start += size
     return parts
+
+
+def _lost(name: str) -> dict[str, Any]:
+    """The row of a saved variable that could not be loaded; nothing but its name is known here."""
+    return {"name": name, "type": "?", "size": 0, "preview": "", "status": "lost", "reason": "", "blob": -1}
 
 
 class _Kernel:
@@ -158,10 +164,11 @@ class _Kernel:
         if groups or blobs:
             failed = self._remaker().fill(json.loads(groups or b"[]"), blobs)
             again = {row["name"]: row for row in header["again"]}
-            gone += [again[name] | {"reason": why} for name, why in failed if name in again]
+            gone += [again.get(name, _lost(name)) | {"reason": why} for name, why in failed if name]
         if blobs or gone:
             self._keeper().restored(blobs, gone)
-        return {"type": "ready", "failed": failed, "names": self._runner.adopt_names()}
+        names = self._runner.adopt_names()
+        return {"type": "ready", "failed": failed, "names": names, "python": _PYTHON}
 
     def _remaker(self) -> Remaker:
         """What fills the namespace; made when first needed."""

@@ -1,12 +1,13 @@
 """The functions of cloudpickle that older blobs name. Runs inside the kernel process.
 
-Before ``by_value``, cloudpickle 3.1 wrote functions and classes, and committed blobs name its functions. The
-ones that occur are here under the same names, so such blobs load without that package. The arguments are those
-that version 3.1 writes.
+Before ``by_value``, cloudpickle 3.1 wrote functions and classes, and committed blobs name its functions.
+The ones that occur are here under the same names, so such blobs load without that package. The arguments
+are those that version 3.1 writes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import types
 
@@ -14,7 +15,7 @@ from loop_runner.kernel import by_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
 
@@ -78,7 +79,7 @@ def _type(name: str) -> object:
     return by_value.unversioned_code if name == "CodeType" else by_value.type_called(name)
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
+_FOUND: dict[str, Any] = {
     "_make_skeleton_class": _skeleton_class,
     "_class_setstate": _set_class_state,
     "_make_skeleton_enum": _skeleton_enum,
@@ -94,11 +95,12 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "_get_dataclass_field_type_sentinel": by_value.field_kind,
     "_file_reconstructor": lambda file: file,
     "_DataclassParams": _Params,
+    "_replace": getattr(dataclasses, "_replace", by_value.Missing(by_value.MissingCode("_replace", 0))),
     "subimport": importlib.import_module,
     "dynamic_subimport": _module,
 }
 
 
-def find(name: str) -> Callable[..., Any] | None:
-    """The function that cloudpickle called ``name``; None for one that it did not write itself."""
-    return _FUNCTIONS.get(name)
+def find(name: str) -> Any:
+    """What cloudpickle called ``name``; None for what it did not name by itself."""
+    return _FOUND.get(name)

@@ -94,6 +94,7 @@ class Kernel:
         self._last = Snapshot()  # the last one handed out or started with: where a restart goes back to
         self._answer = Answer()
         self._names: set[str] = set()
+        self.python = ""  # version of Python that the kernel runs under, once it has started
         self._quota = Quota(workspace)
         self._unchanged: set[str] = set()  # names that could not be saved last time and are bound as then
         self._loaded: set[str] = set()  # SHA-256 of blobs that are known to load
@@ -401,7 +402,7 @@ class Kernel:
             seconds = START_TIMEOUT_S + (self._replays.wall_s if groups else 0)
             seconds += (size + sum(map(len, snapshot.blobs.values()))) / 5e6
             frame = self._receive(life, seconds)
-            failed, names = self._checked(life, lambda: report.read_ready(frame))
+            failed, names, self.python = self._checked(life, lambda: report.read_ready(frame))
             process.raw_output()  # what loading prints is nobody's
         except BaseException:
             life.close()

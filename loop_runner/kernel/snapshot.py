@@ -348,8 +348,11 @@ class _Named(dict[object, object]):
         return self[pid]
 
 
+_OF_ONE_PYTHON = {("dataclasses", "_DataclassParams"), ("dataclasses", "_replace")}  # not the same in all
+
+
 def _find_class(module: str, name: str, usual: Callable[[str, str], Any]) -> Any:
-    if (module, name) != ("dataclasses", "_DataclassParams") and module.partition(".")[0] != "cloudpickle":
+    if module.partition(".")[0] != "cloudpickle" and (module, name) not in _OF_ONE_PYTHON:
         return usual(module, name)
     from loop_runner.kernel import cloudpickle_names
 
