@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, overload
 
-from loop_runner import direct, failpoints, progress, proof, reentry, scratch, text
+from loop_runner import __version__, direct, failpoints, progress, proof, reentry, scratch, text
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.direct import DirectPass
@@ -180,6 +180,20 @@ class Loop:
         snapshot = self._workspace.snapshot()
         for lost in self._kernel.start(snapshot, self._committed_answer(), self._workspace):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
+        if snapshot.variables and (others := self._other_versions()):
+            self._tell("notice", f"{others}; every variable that can be restored was restored")
+
+    def _other_versions(self) -> str:
+        """Which other versions wrote the committed variables; empty if there are none, or none recorded."""
+        now = {"python": self._kernel.python, "loop_runner": __version__}
+        names = {"python": "Python", "loop_runner": "loop-runner"}
+        written_by = self._workspace.versions()
+        others = [
+            f"{names[key]} {text.one_line(written_by[key], 30)} (now {version})"
+            for key, version in now.items()
+            if written_by.get(key) and written_by[key] != version
+        ]
+        return f"the variables were written by {' and '.join(others)}" if others else ""
 
     def _session(self, number: int, head: Checkpoint, step: Step) -> RunsPass:
         """The session of pass ``number``, with the turns that are committed already."""

@@ -323,6 +323,7 @@ class Snapshot:
 
     variables: tuple[Variable, ...] = ()
     blobs: Mapping[str, bytes] = field(default_factory=dict)
+    python: str = field(default="", compare=False)  # version of the kernel that took it; "" if unknown
 
 
 # ── verification ────────────────────────────────────────────────────────────────────────────────────

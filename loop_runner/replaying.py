@@ -85,6 +85,15 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherVersion:
+    """A program that wrote the record's variables in another version than the one that replays them."""
+
+    name: str  # "python", "loop_runner"
+    recorded: str  # empty if the record does not name it
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
 class Replayed:
     """What came of a replay. ``end`` is how far it got, ``first`` the first moment whose tree differs."""
 
@@ -103,10 +112,12 @@ class Replayed:
     missing: tuple[Missing, ...]
     taken: tuple[str, ...]  # keys of ``pass.json`` that say something else here and were taken as recorded
     outside: int  # commits of forks and people, taken as they are
+    other_versions: tuple[OtherVersion, ...]
+    not_compared: tuple[str, ...]  # files of variables whose bytes other versions determine
 
     @property
     def is_same(self) -> bool:
-        """The whole run came out again, byte for byte, and the gates said the same."""
+        """The whole run came out again, byte for byte where that is compared, and the gates said the same."""
         return self.is_whole and not self.at_end and not self.verdicts and self.first is None
 
 
@@ -176,6 +187,8 @@ class _Replay:
         self._story = _story(history)
         self._commits = {_key(one.checkpoint): one for one in self._story if one.runner}
         self._notes = _Notes()
+        self._versions: dict[str, OtherVersion] = {}
+        self._not_compared: set[str] = set()
 
     def run(self) -> Replayed:
         self._begin()
@@ -376,12 +389,14 @@ class _Replay:
             replies=sum(1 for _ in again.calls()),
             first=first,
             at_first=self._differences(again, first),
-            at_end=_differences(self._history, reached, again, end.commit) if reached else (),
+            at_end=self._between(reached, again, end.commit) if reached else (),
             verdicts=tuple(notes.verdicts),
             gates_asked=notes.gates_asked,
             missing=tuple(notes.missing),
             taken=tuple(sorted(notes.taken)),
             outside=notes.outside,
+            other_versions=tuple(self._versions.values()),
+            not_compared=tuple(sorted(self._not_compared)),
         )
 
     def _recorded(self, key: Key) -> str | None:
@@ -390,13 +405,27 @@ class _Replay:
 
     def _is_same(self, again: History, key: Key, there: Checkpoint) -> bool:
         recorded = self._recorded(key)
-        return recorded is not None and (
-            self._history.commit(recorded).tree == again.commit(there.commit).tree
-        )
+        if recorded is None:
+            return False
+        is_same = self._history.commit(recorded).tree == again.commit(there.commit).tree
+        return is_same or not self._between(recorded, again, there.commit)
 
     def _differences(self, again: History, first: Checkpoint | None) -> tuple[Difference, ...]:
         recorded = self._recorded(_key(first)) if first else None
-        return _differences(self._history, recorded, again, first.commit) if first and recorded else ()
+        return self._between(recorded, again, first.commit) if first and recorded else ()
+
+    def _between(self, recorded: str, again: History, made: str) -> tuple[Difference, ...]:
+        """What differs between two commits; the variables of other versions are compared by their rows."""
+        found = _differences(self._history, recorded, again, made)
+        others = _other_versions(self._history.versions(recorded), again.versions(made))
+        if not others:
+            return found
+        self._versions |= {other.name: other for other in others}
+        variables = [one for one in found if one.path.startswith("variables/")]
+        self._not_compared.update(one.path for one in variables)
+        then, now = (_rows(*at) for at in ((self._history, recorded), (again, made)))
+        rows = () if then == now else (Difference("differs", layout.MANIFEST, *_first_lines(then, now)),)
+        return (*(one for one in found if one not in variables), *rows)
 
 
 class _RecordedLedger(Ledger):
@@ -566,6 +595,18 @@ def _differences(record: History, recorded: str, again: History, made: str) -> t
             )
             found.append(Difference("differs", name, *lines))
     return tuple(found)
+
+
+def _other_versions(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[OtherVersion, ...]:
+    names = sorted(recorded.keys() | now.keys())
+    pairs = [OtherVersion(name, recorded.get(name, ""), now.get(name, "")) for name in names]
+    return tuple(pair for pair in pairs if pair.recorded != pair.now)
+
+
+def _rows(history: History, at: str) -> str:
+    """The variables of a commit without what depends on versions: sizes, blobs and reasons."""
+    rows = history.variables(at)
+    return "\n".join(f"{row.name}: {row.type}, {row.status}, {row.preview}" for row in rows)
 
 
 def _text(data: bytes) -> str:

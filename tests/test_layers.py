@@ -184,8 +184,6 @@ def test_the_files_inside_the_kernel_import_the_standard_library_and_each_other_
                 inside = name.removeprefix("loop_runner.kernel.").split(".")[0]
                 assert name.startswith("loop_runner.kernel."), f"{path.name} imports {name}"
                 assert inside not in KERNEL_HOST, f"{path.name} imports {name}"
-            elif top == "cloudpickle":
-                assert path.stem == "snapshot"
             else:
                 assert top in sys.stdlib_module_names, f"{path.name} imports {name}"
 

@@ -72,7 +72,9 @@ def _lines(found: Replayed, *, asks_gates: bool) -> Iterator[str]:
     passes, turns = output.plural(found.passes, "pass", "passes"), output.plural(found.turns, "turn")
     replies = output.plural(found.replies, "recorded reply", "recorded replies")
     yield f"replayed {passes}, {turns} from {replies}; no model was asked"
-    if found.is_same:
+    if found.is_same and found.other_versions:
+        yield "SAME: every file of every commit that can be compared under these versions"
+    elif found.is_same:
         yield f"SAME: every file of every commit, byte for byte (tree {found.tree[:10]})"
     elif not found.is_whole:
         yield f"STOPPED after pass {found.end.pass_number} turn {found.end.turn}: {found.reason}"
@@ -84,6 +86,7 @@ def _lines(found: Replayed, *, asks_gates: bool) -> Iterator[str]:
         if found.at_end and found.at_end != found.at_first:
             yield "at the end there differ:"
             yield from _difference_lines(found.at_end)
+    yield from _version_lines(found)
     yield from _gate_lines(found, asks_gates=asks_gates)
     for each in found.missing[:_MAX_SHOWN]:
         place = f"pass {each.pass_number} turn {each.turn}"
@@ -92,6 +95,17 @@ def _lines(found: Replayed, *, asks_gates: bool) -> Iterator[str]:
         yield f"taken from the record: {_TAKEN[key]}"
     if found.outside:
         yield f"taken from the record: {output.plural(found.outside, 'commit')} of a fork or a person"
+
+
+def _version_lines(found: Replayed) -> Iterator[str]:
+    names = {"python": "Python", "loop_runner": "loop-runner"}
+    for other in found.other_versions:
+        recorded = text.one_line(other.recorded, 30) or "a version that is not recorded"
+        name = names.get(other.name, text.name(other.name))
+        yield f"other versions: {name} {recorded} wrote the record, {other.now or 'none'} replayed it"
+    if found.not_compared:
+        count = output.plural(len(found.not_compared), "file")
+        yield f"not compared: the bytes of {count} of variables (names, types and previews were compared)"
 
 
 def _difference_lines(differences: tuple[Difference, ...]) -> Iterator[str]:
@@ -153,5 +167,7 @@ def _as_json(found: Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
         ],
         "taken_from_record": list(found.taken),
         "outside_commits": found.outside,
+        "other_versions": data["other_versions"],
+        "not_compared": list(found.not_compared),
         "kept": None if to is None else str(to),
     }

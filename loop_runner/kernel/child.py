@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from loop_runner.kernel.snapshot import Pins
 
 
+_PYTHON = ".".join(map(str, sys.version_info[:3]))
 _NOTHING_SAVED: dict[str, object] = {
     "type": "snapshot",
     "variables": [],
     "as_told": [],
     "unchanged": [],
     "blobs": [],
+    "python": _PYTHON,
 }
 
 
@@ -96,12 +98,16 @@ def _split(payload: bytes, sizes: list[int]) -> list[bytes]:
     return parts
 
 
+def _lost(name: str) -> dict[str, Any]:
+    """The row of a saved variable that could not be loaded; nothing but its name is known here."""
+    return {"name": name, "type": "?", "size": 0, "preview": "", "status": "lost", "reason": "", "blob": -1}
+
+
 class _Kernel:
     """The namespace and what serves requests on it."""
 
     def __init__(self, start: Mapping[str, Any], lm_fd: int) -> None:
         shown.set_limit(start["max_output_chars"])
-        self._cloudpickle_dir: str = start["cloudpickle"]
         self._namespace = new_namespace()
         self._files = files = [(name, path, size) for name, path, size in start["inputs"]]
         self._is_single_unread = start["single"] and start["is_trial"]
@@ -159,13 +165,14 @@ class _Kernel:
         if groups or blobs:
             failed = self._remaker().fill(json.loads(groups or b"[]"), blobs)
             again = {row["name"]: row for row in header["again"]}
-            gone += [again[name] | {"reason": why} for name, why in failed if name in again]
+            gone += [again.get(name, _lost(name)) | {"reason": why} for name, why in failed if name]
         if blobs or gone:
             self._keeper().restored(blobs, gone)
-        return {"type": "ready", "failed": failed, "names": self._runner.adopt_names()}
+        names = self._runner.adopt_names()
+        return {"type": "ready", "failed": failed, "names": names, "python": _PYTHON}
 
     def _remaker(self) -> Remaker:
-        """What fills the namespace; made when first needed, because it brings cloudpickle."""
+        """What fills the namespace; made when first needed."""
         self._snapshots()
         from loop_runner.kernel.remake import Remaker
 
@@ -219,7 +226,7 @@ class _Kernel:
         wire.write_all(out, wire.encode({"type": "planned", "groups": groups}))
 
     def _keeper(self) -> Saver:
-        """What takes the snapshots; made when first needed, because it brings cloudpickle."""
+        """What takes the snapshots; made when first needed."""
         if self._saver is None:
             self._snapshots()
             from loop_runner.kernel.saver import Saver
@@ -245,19 +252,9 @@ class _Kernel:
         texts = self._helpers.texts()
         return texts.cached() if isinstance(texts, Texts) else texts
 
-    def _snapshots(self) -> Any:
-        """The snapshot module, which brings cloudpickle: imported when first needed."""
-        if "cloudpickle" not in sys.modules:
-            from importlib.util import module_from_spec, spec_from_file_location
-
-            folder = self._cloudpickle_dir
-            spec = spec_from_file_location(
-                "cloudpickle", f"{folder}/__init__.py", submodule_search_locations=[folder]
-            )
-            assert spec is not None
-            assert spec.loader is not None
-            sys.modules["cloudpickle"] = module = module_from_spec(spec)
-            spec.loader.exec_module(module)
+    @staticmethod
+    def _snapshots() -> Any:
+        """The snapshot module: imported when first needed."""
         from loop_runner.kernel import snapshot
 
         return snapshot

@@ -24,7 +24,7 @@ from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
-from loop_runner.kernel.launch import cloudpickle_dir, interpreter, kernel_command, preloaded
+from loop_runner.kernel.launch import interpreter, kernel_command, preloaded
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.replays import NoCells, Replays
@@ -94,6 +94,7 @@ class Kernel:
         self._last = Snapshot()  # the last one handed out or started with: where a restart goes back to
         self._answer = Answer()
         self._names: set[str] = set()
+        self.python = ""  # version of Python that the kernel runs under, once it has started
         self._quota = Quota(workspace)
         self._unchanged: set[str] = set()  # names that could not be saved last time and are bound as then
         self._loaded: set[str] = set()  # SHA-256 of blobs that are known to load
@@ -341,7 +342,7 @@ class Kernel:
             else each
             for each in self._last.variables
         )
-        self._last = Snapshot((*rows, *lost), self._last.blobs)
+        self._last = Snapshot((*rows, *lost), self._last.blobs, self._last.python)
         self._restart()
         return self._last
 
@@ -401,7 +402,7 @@ class Kernel:
             seconds = START_TIMEOUT_S + (self._replays.wall_s if groups else 0)
             seconds += (size + sum(map(len, snapshot.blobs.values()))) / 5e6
             frame = self._receive(life, seconds)
-            failed, names = self._checked(life, lambda: report.read_ready(frame))
+            failed, names, self.python = self._checked(life, lambda: report.read_ready(frame))
             process.raw_output()  # what loading prints is nobody's
         except BaseException:
             life.close()
@@ -457,7 +458,6 @@ class Kernel:
             "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
-            "cloudpickle": str(cloudpickle_dir()),
             "max_output_chars": self._settings.max_output_chars,
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
@@ -478,7 +478,7 @@ class Kernel:
             env,
             workspace=self._workspace,
             private_dir=self._private.path,
-            read_only=[cloudpickle_dir(), *(text.path for text in self._inputs.texts)],
+            read_only=[text.path for text in self._inputs.texts],
             fds=fds,
             limits=self._limits(),
         )

@@ -1,18 +1,17 @@
 """How the kernel process is started: its arguments and its environment, before the sandbox is put around it.
 
-The process sees the standard library, the files
-of this folder and cloudpickle; nothing that is installed beside the host, nothing of the host's environment.
+The process sees the standard library and the files of this folder; nothing that is installed beside the host,
+nothing of the host's environment.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from loop_runner.errors import EnvironmentFault, KernelError
+from loop_runner.errors import KernelError
 from loop_runner.kernel.mounts import behind_script
 from loop_runner.records import KernelSettings
 
@@ -64,15 +63,3 @@ def preloaded(settings: KernelSettings) -> list[str]:
     if settings.preload is not None:
         return list(settings.preload)
     return [] if settings.python is None else ["numpy", "pandas"]
-
-
-def cloudpickle_dir() -> Path:
-    """The folder of the cloudpickle package, found without importing it."""
-    spec = importlib.util.find_spec("cloudpickle")
-    if spec is None or not spec.submodule_search_locations:
-        raise EnvironmentFault(
-            "the package cloudpickle is not installed",
-            why="the kernel saves the model's variables with it",
-            hint="install loop-runner again, with its dependencies",
-        )
-    return Path(spec.submodule_search_locations[0])

@@ -16,6 +16,7 @@ import sys
 import types
 
 from loop_runner.kernel import replay, snapshot
+from loop_runner.kernel.by_value import is_by_reference
 from loop_runner.kernel.links import Links
 
 TYPE_CHECKING = False
@@ -198,5 +199,5 @@ def _is_by_reference(value: Any, kind: type) -> bool:
     if kind is types.BuiltinFunctionType:
         return value.__self__ is None or type(value.__self__) is types.ModuleType
     if kind is types.FunctionType or issubclass(kind, type):
-        return snapshot.is_by_reference(value)
+        return is_by_reference(value)
     return kind in (types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType)

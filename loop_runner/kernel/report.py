@@ -31,6 +31,7 @@ _MAX_EXTRA_CHARS = 1_000_000  # as JSON; the kernel keeps to a fifth of it
 _MAX_EXTRA_DEPTH = 50  # what writes it down again recurses
 _T = TypeVar("_T")
 _OUR_FOLDER = os.path.dirname(__file__)  # noqa: PTH120 - as the interpreter prints it
+_PYTHON = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){2}", re.ASCII)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -174,7 +175,15 @@ def read_snapshot(frame: Frame, max_bytes: int, before: Snapshot) -> Snapshot:
     if len({variable.name for variable in variables}) != len(variables):
         raise WireError("the kernel's snapshot has a name twice")
     variables.sort(key=attrgetter("name"))
-    return Snapshot(tuple(variables), dict(zip(names, blobs, strict=True)))
+    return Snapshot(tuple(variables), dict(zip(names, blobs, strict=True)), _python(header))
+
+
+def _python(header: Mapping[str, Any]) -> str:
+    """The version of Python that the kernel runs under."""
+    version = _get(header, "python", str)
+    if not _PYTHON.fullmatch(version):
+        raise WireError("the kernel does not name its version of Python")
+    return version
 
 
 def _hashes(blobs: Sequence[bytes], before: Snapshot) -> list[str]:
@@ -239,12 +248,15 @@ def _variable(row: object, blobs: Sequence[str]) -> Variable:
     )
 
 
-def read_ready(frame: Frame) -> tuple[dict[str, str], tuple[str, ...]]:
-    """(names that could not be loaded → why, names that there are). The name "" stands for all."""
+def read_ready(frame: Frame) -> tuple[dict[str, str], tuple[str, ...], str]:
+    """(names that could not be loaded → why, names that exist, version of Python).
+
+    The name "" stands for all.
+    """
     header = frame.header
     if header.get("type") != "ready" or frame.payload:
         raise WireError("the kernel did not say that it is ready")
-    return _failures(header), read_names(header, "names")
+    return _failures(header), read_names(header, "names"), _python(header)
 
 
 def read_tried(frame: Frame) -> dict[str, str]:

@@ -21,7 +21,7 @@ import sys
 import time
 import warnings
 
-from loop_runner.kernel import snapshot, wire
+from loop_runner.kernel import by_value, snapshot, wire
 from loop_runner.kernel.links import Links
 from loop_runner.kernel.preview import preview, type_name
 from loop_runner.kernel.touched import reach
@@ -52,7 +52,7 @@ _fork, _exit, _pipe, _dup, _close, _read, _waitpid = (
 )
 _current_frames = sys._current_frames  # noqa: SLF001 - the one list of threads that cannot be faked
 _monotonic = time.monotonic
-_dump = pickle.Pickler.dump  # cloudpickle's own only words one error anew
+_dump = pickle.Pickler.dump
 _dumps = pickle.dumps
 _signal, _setitimer, _ALRM, _REAL = signal.signal, signal.setitimer, signal.SIGALRM, signal.ITIMER_REAL
 
@@ -589,6 +589,7 @@ class Saver:
             "as_told": as_told,
             "blobs": blobs,
             "unchanged": unchanged,
+            "python": by_value.PYTHON,
         }
         remembered = {"groups": groups, "failing": sorted(lost), "sets": sets, "told": told}
         return wire.encode(header, b"".join(payload)), remembered

@@ -14,12 +14,13 @@ its hashes. Python does not promise that; these are the sources of difference th
 - the order of a set: sets of plain values are put in sorted order, the live one too, so both stay alike
 - whether two functions share one code object: written through the first equal one, like texts
 - whether code objects share a tuple of constants: each is written with its own
-- cloudpickle's random class ids: left out (one memo keeps identity)
+- other packages: functions, classes and code are written by ``by_value`` and by nothing else
 - hash seeds: ``PYTHONHASHSEED=0``
 """
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import gc
 import importlib
@@ -30,10 +31,10 @@ import re
 import struct
 import sys
 import types
-import typing
+from collections import ChainMap
 
-import cloudpickle
-
+from loop_runner.kernel import by_value
+from loop_runner.kernel.by_value import is_by_reference
 from loop_runner.kernel.preview import type_name
 from loop_runner.kernel.touched import words_of
 
@@ -49,7 +50,6 @@ _LENGTH = struct.Struct(">I")
 WHOLE_BLOB = ""  # in the place of a name: nothing of the blob could be read
 _MAX_REASON_CHARS = 200
 MAX_UNPINNED_CHARS = 100  # shorter texts of the context are saved like any other
-_internals = cloudpickle.cloudpickle
 _PythonUnpickler: Any = pickle._Unpickler  # noqa: SLF001 - its memo, unlike the C one's, may have gaps
 
 
@@ -108,13 +108,6 @@ class _Frozen:
 
     def __reduce__(self) -> tuple[object, ...]:
         return _Frozen, (self.items,)
-
-
-def _reduce_typevar(obj: object) -> Any:
-    reduced = _internals._typevar_reduce(obj)  # noqa: SLF001
-    if reduced[0] is _internals._make_typevar:  # noqa: SLF001
-        return reduced[0], (*reduced[1][:-1], None)
-    return reduced
 
 
 class Reached:
@@ -221,64 +214,62 @@ def _is_empty(obj: Any, kind: type) -> bool:
     return (kind is tuple or kind is frozenset) and not obj
 
 
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle with pins, functions on the live namespace, and bytes that depend on values only."""
+class Pickler(pickle.Pickler):
+    """A pickler with pins, functions on the live namespace, and bytes that depend on values only."""
 
-    dispatch_table = cloudpickle.Pickler.dispatch_table.new_child({typing.TypeVar: _reduce_typevar})
+    dispatch_table: ClassVar = ChainMap(by_value.REDUCERS, copyreg.dispatch_table)  # type: ignore[arg-type,misc]
 
     def __init__(self, file: io.BytesIO, namespace: dict[str, Any], reached: Reached) -> None:
         super().__init__(file, protocol=5)
         self._namespace = namespace
         self._reached = reached
-        self.persistent_id = _naming(reached)
+        self._private: dict[int, dict[str, Any]] = {}  # id of globals of no module → what stands for them
+        self.persistent_id = _naming(reached)  # type: ignore[method-assign]
 
     def reducer_override(self, obj: object) -> Any:
         """How ``obj`` is written, unless it is of a plain kind."""
         kind = type(obj)
-        if kind is types.FunctionType and self._keeps_globals(obj):  # type: ignore[arg-type]
+        if kind is types.FunctionType:
             return self._reduce_function(obj)  # type: ignore[arg-type]
         if kind is types.CodeType:
-            return _reduce_code(obj)  # type: ignore[arg-type]
+            return by_value.reduce_code(obj)  # type: ignore[arg-type]
         if kind is types.CellType:
-            return _reduce_cell(obj)  # type: ignore[arg-type]
+            return by_value.reduce_cell(obj)  # type: ignore[arg-type]
+        if kind is types.ModuleType:
+            return by_value.reduce_module(obj)  # type: ignore[arg-type]
+        if issubclass(kind, type):
+            reduced = by_value.reduce_class(obj)
+            if reduced is not NotImplemented:
+                self._made_here(obj)
+            return reduced
         if issubclass(kind, io.IOBase) and not issubclass(kind, (io.BytesIO, io.StringIO)):
             raise pickle.PicklingError("an open file or stream cannot be saved")
-        reduced = _steady_class(obj, super().reducer_override(obj))
-        if reduced is not NotImplemented and issubclass(kind, _BY_REFERENCE):
-            self._made_here(obj)
-        return reduced
+        return NotImplemented
 
     def _made_here(self, obj: object) -> None:
         """A function or class that is saved by value ties the names that reach it together."""
-        if type(obj) is not types.ModuleType:
-            self._reached.links.owner.setdefault(id(obj), self._reached.name)
+        self._reached.links.owner.setdefault(id(obj), self._reached.name)
 
-    def _keeps_globals(self, func: types.FunctionType) -> bool:
-        """Whether ``func`` lives on the namespace, or was made inside a module, as a wrapper is."""
-        if func.__globals__ is self._namespace:
-            return True
+    def _reduce_function(self, func: types.FunctionType) -> Any:
+        """By reference where that leads to it, else by value on the globals that it lives on."""
+        if func.__globals__ is not self._namespace:
+            if is_by_reference(func):
+                return NotImplemented
+            if not self._is_of_a_module(func):
+                self._made_here(func)
+                private = self._private.setdefault(id(func.__globals__), {})
+                return by_value.reduce_function(func, private)
+        self._made_here(func)
+        return by_value.reduce_function(func, None)
+
+    def _is_of_a_module(self, func: types.FunctionType) -> bool:
+        """Whether ``func`` was made inside a module, as a wrapper is. Pins that module's globals."""
         name: Any = func.__globals__.get("__name__")
         module = sys.modules.get(name) if type(name) is str else None
         if getattr(module, "__dict__", None) is not func.__globals__:
             return False
-        if is_by_reference(func):
-            return False
         self._reached.links.owner.setdefault(id(func.__globals__), ("module", name))
         return True
-
-    def _reduce_function(self, func: types.FunctionType) -> tuple[object, ...]:
-        self._made_here(func)
-        state = (
-            func.__defaults__,
-            func.__kwdefaults__,
-            func.__dict__ or None,
-            func.__annotations__ or None,
-            func.__doc__,
-            func.__module__,
-            func.__qualname__,
-        )
-        args = (func.__code__, func.__globals__, func.__name__, func.__closure__)
-        return _make_function, args, state, None, None, _set_function_state
 
 
 def _in_order(items: Iterable[object]) -> list[object] | None:
@@ -310,72 +301,11 @@ def _order_key(item: object) -> tuple[str, Any] | None:
     return None
 
 
-def _steady_class(cls: Any, reduced: Any) -> Any:
-    """A class as cloudpickle reduces it, without what differs from process to process."""
-    makers = (_internals._make_skeleton_class, _internals._make_skeleton_enum)  # noqa: SLF001
-    if not isinstance(reduced, tuple) or reduced[0] not in makers:
-        return reduced
-    make, args, state, *rest = reduced
-    attributes = state[0]
-    attributes.pop("__slotnames__", None)  # a cache that the first pickling of an instance fills
-    inherited: dict[str, object] = {}
-    for base in reversed(cls.__bases__):
-        inherited.update(base.__dict__)
-    for name, value in list(attributes.items()):
-        # Left out by cloudpickle when it is the same object as the base's; for texts that is chance.
-        if type(value) is str and type(inherited.get(name)) is str and inherited[name] == value:
-            del attributes[name]
-    # In the place of None: a random id that the class would be known by elsewhere; one memo does that here.
-    return (make, (*args[:-2], None, args[-1]), state, *rest)
-
-
-def _reduce_code(code: types.CodeType) -> tuple[object, ...]:
-    """Code whose tuples are nobody else's: the compiler shares equal ones within a cell, loading does not."""
-    make, args = _internals._code_reduce(code)  # noqa: SLF001
-    return make, tuple(map(_own, args))
-
-
-def _own(value: object) -> object:
-    return tuple([_own(item) for item in value]) if type(value) is tuple else value
-
-
-def _reduce_cell(cell: types.CellType) -> tuple[object, ...]:
-    """The cell first and its contents later: a function may reach itself through it."""
-    try:
-        return _make_cell, (), (cell.cell_contents,), None, None, _fill_cell
-    except ValueError:
-        return _make_cell, ()
-
-
-# The four names below are in blobs: they stay importable for as long as blobs of this format are read.
-
-
-def _make_cell() -> types.CellType:
-    return types.CellType()
-
-
-def _fill_cell(cell: types.CellType, state: tuple[object]) -> None:
-    cell.cell_contents = state[0]
-
-
-def _make_function(
-    code: types.CodeType, namespace: dict[str, Any], name: str, closure: tuple[types.CellType, ...] | None
-) -> types.FunctionType:
-    return types.FunctionType(code, namespace, name, None, closure)
-
-
-def _set_function_state(func: types.FunctionType, state: tuple[Any, ...]) -> None:
-    func.__defaults__, func.__kwdefaults__ = state[0], state[1]
-    if state[2]:
-        func.__dict__.update(state[2])
-    if state[3]:
-        func.__annotations__ = state[3]
-    func.__doc__, func.__module__, func.__qualname__ = state[4:]
-
-
-def is_by_reference(value: object) -> bool:
-    """Whether a function or class is found again in its module, by its name."""
-    return bool(_internals._should_pickle_by_reference(value))  # noqa: SLF001
+# In blobs that were written before ``by_value`` was: they stay importable for as long as such blobs are read.
+_make_cell = by_value.make_cell
+_fill_cell = by_value.fill_cell
+_make_function = by_value.make_function
+_set_function_state = by_value.set_function_state
 
 
 def reason_of(error: BaseException) -> str:
@@ -407,7 +337,7 @@ class _Named(dict[object, object]):
 
     def __missing__(self, pid: object) -> object:
         kind = type(pid)
-        if kind is types.CodeType:
+        if kind is types.CodeType or kind is by_value.MissingCode:
             return pid  # not kept: equal code may be of another file
         if kind is str or kind is bytes:
             self[pid] = pid
@@ -418,31 +348,118 @@ class _Named(dict[object, object]):
         return self[pid]
 
 
+_OF_ONE_PYTHON = {("dataclasses", "_DataclassParams"), ("dataclasses", "_replace")}  # not the same in all
+
+
+def _find_class(module: str, name: str, usual: Callable[[str, str], Any]) -> Any:
+    if module.partition(".")[0] != "cloudpickle" and (module, name) not in _OF_ONE_PYTHON:
+        return usual(module, name)
+    from loop_runner.kernel import cloudpickle_names
+
+    return cloudpickle_names.find(name) or usual(module, name)
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, named: _Named) -> None:
         super().__init__(file)
         self.persistent_load = named.__getitem__  # type: ignore[method-assign]
 
+    def find_class(self, module: str, name: str) -> Any:
+        return _find_class(module, name, super().find_class)
+
+
+class _Broken:
+    """Stands for what could not be loaded: ``why`` is shown for the names that need it."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
 
 class _CarefulUnpickler(_PythonUnpickler):  # type: ignore[misc]
-    """Goes on after a name that failed. Slow, in Python: only here can the memo have gaps.
+    """Goes on after something that failed, within a name and after it. In Python, so it is slow.
 
-    A memo index is implied by the number of objects before it, so a pickle that was left half-way would shift
-    all later ones; and what it left half-built must not be found again.
+    Later names find texts and other plain values where a name that failed has left them, but no object of its
+    own: that may be half built.
     """
 
     dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
 
-    def __init__(self, file: io.BytesIO, named: _Named) -> None:
+    def __init__(self, file: io.BytesIO, named: _Named, memo: dict[int, Any]) -> None:
         super().__init__(file)
         self.persistent_load = named.__getitem__
-        self.next_index = 0
+        self.memo = memo
+        self.errors: list[str] = []
 
-    def load_memoize(self) -> None:
-        self.memo[self.next_index] = self.stack[-1]
-        self.next_index += 1
+    def find_class(self, module: str, name: str) -> Any:
+        return _find_class(module, name, super().find_class)
 
-    dispatch[pickle.MEMOIZE[0]] = load_memoize
+    def failed(self, why: str) -> _Broken:
+        """Note that something failed; what stands for it."""
+        self.errors.append(why)
+        return _Broken(why)
+
+    def give_up(self, name: str, since: int) -> None:
+        """Keep of a name that failed only the plain values that were memoized from index ``since`` on."""
+        for index in range(since, len(self.memo)):
+            if not _is_whole(self.memo[index]):
+                self.memo[index] = _Broken(f"it shares something with {name}, which could not be loaded")
+
+    def load_binget(self) -> None:
+        self._get(self.read(1)[0])
+
+    def load_long_binget(self) -> None:
+        (index,) = struct.unpack("<I", self.read(4))
+        self._get(index)
+
+    def _get(self, index: int) -> None:
+        value = self.memo[index]
+        self.stack.append(self.failed(value.why) if type(value) is _Broken else value)
+
+    dispatch[pickle.BINGET[0]] = load_binget
+    dispatch[pickle.LONG_BINGET[0]] = load_long_binget
+
+
+def _is_whole(value: object) -> bool:
+    """Whether a value cannot be half built: a plain one, or one that was found in a module."""
+    kind = type(value)
+    if issubclass(kind, (type, types.FunctionType)):
+        return is_by_reference(value)
+    return kind in (str, bytes, int, float, bool, types.NoneType, types.ModuleType, types.BuiltinFunctionType)
+
+
+# What may run code of the model's or of a library's, and whether its result is still to be put on the stack.
+_MAY_FAIL = {
+    pickle.REDUCE: False,
+    pickle.BUILD: None,
+    pickle.NEWOBJ: True,
+    pickle.NEWOBJ_EX: True,
+    pickle.STACK_GLOBAL: True,
+    pickle.BINPERSID: True,
+    pickle.SETITEM: None,
+    pickle.SETITEMS: None,
+    pickle.APPEND: None,
+    pickle.APPENDS: None,
+    pickle.ADDITEMS: None,
+    pickle.FROZENSET: True,
+}
+
+
+def _carefully(step: Callable[[Any], None], is_missing: bool | None) -> Callable[[Any], None]:
+    def load(unpickler: _CarefulUnpickler) -> None:
+        try:
+            step(unpickler)
+        except Exception as error:  # noqa: BLE001 - what a pickle runs decides what it raises
+            broken = unpickler.failed(reason_of(error))
+            if is_missing:
+                unpickler.stack.append(broken)
+            elif is_missing is not None:
+                unpickler.stack[-1] = broken
+
+    return load
+
+
+for _opcode, _is_missing in _MAY_FAIL.items():
+    _CarefulUnpickler.dispatch[_opcode[0]] = _carefully(_PythonUnpickler.dispatch[_opcode[0]], _is_missing)
 
 
 def load_all(
@@ -484,6 +501,7 @@ def load(
     except SnapshotError as error:
         return [(WHOLE_BLOB, str(error))]
     sources.update(index["cells"])
+    by_value.reading.begin(index["cells"])
     file = io.BytesIO(blob)
     file.seek(start)
     named = _Named(find_pin)
@@ -492,10 +510,12 @@ def load(
     for position, (name, _) in enumerate(names):
         at(name)
         try:
-            namespace[name] = unpickler.load()
-        except Exception as error:  # noqa: BLE001 - what a pickle runs decides what it raises
-            rest = _load_rest(blob, start, names, position, unpickler.memo.copy(), named, namespace)
-            return [(name, reason_of(error)), *rest]
+            value = unpickler.load()
+            by_value.reading.refuse_missing()
+            namespace[name] = value
+        except Exception:  # noqa: BLE001 - what a pickle runs decides what it raises
+            by_value.reading.missing = []
+            return _load_rest(blob, start, names, position, unpickler.memo.copy(), named, namespace)
     if index["sets"]:  # the memo of a large blob takes long to copy
         _settle_sets(unpickler.memo.copy())
     return []
@@ -510,28 +530,35 @@ def _load_rest(
     named: _Named,
     namespace: dict[str, Any],
 ) -> list[tuple[str, str]]:
-    """Load the names after ``position``, whose pickle failed; what needs a failed one fails too."""
+    """Load the name at ``position``, which failed, and those after it; what needs a failed one fails too."""
+    count = sum(_memoized(blob[at : at + size]) for at, size in _places(start, names[:position]))
     file = io.BytesIO(blob)
-    unpickler = _CarefulUnpickler(file, named)
+    unpickler = _CarefulUnpickler(file, named, {index: memo[index] for index in range(count)})
     failed: list[tuple[str, str]] = []
-    first_index = 0
-    for each, (name, size) in enumerate(names):
-        count = _memoized(blob[start : start + size])
-        if each == position:
-            unpickler.memo = {index: value for index, value in memo.items() if index < first_index}
-        elif each > position:
-            file.seek(start)
-            unpickler.next_index = first_index
-            try:
-                namespace[name] = unpickler.load()
-            except Exception as error:  # noqa: BLE001 - see above
-                failed.append((name, reason_of(error)))
-                for index in range(first_index, first_index + count):
-                    unpickler.memo.pop(index, None)
-        start += size
-        first_index += count
+    for (name, _), (at, _) in list(zip(names, _places(start, names), strict=True))[position:]:
+        file.seek(at)
+        since, unpickler.errors = len(unpickler.memo), []
+        value = unpickler.load()
+        try:
+            by_value.reading.refuse_missing()
+        except by_value.ForeignCodeError as error:
+            unpickler.errors.insert(0, str(error))
+        if unpickler.errors:
+            failed.append((name, unpickler.errors[0][:_MAX_REASON_CHARS]))
+            unpickler.give_up(name, since)
+        else:
+            namespace[name] = value
     _settle_sets(unpickler.memo)
     return failed
+
+
+def _places(start: int, names: list[tuple[str, int]]) -> list[tuple[int, int]]:
+    """Where the pickle of each name begins, and its size."""
+    places = []
+    for _, size in names:
+        places.append((start, size))
+        start += size
+    return places
 
 
 def _memoized(data: bytes) -> int:

@@ -169,7 +169,12 @@ class History:
                 else:
                     blobs[variable.blob] = data
             variables.append(kept)
-        return Snapshot(tuple(variables), blobs)
+        return Snapshot(tuple(variables), blobs, self.versions(at).get("python", ""))
+
+    def versions(self, at: str | None = None) -> dict[str, str]:
+        """The versions ("loop_runner", "python") that wrote the variables; empty if not recorded."""
+        with parsing(self.folder, layout.MANIFEST):
+            return layout.versions_from(self.read(layout.MANIFEST, at))
 
     def cells(self, at: str | None = None) -> list[PastCell]:
         """Every cell of the run, in order."""

@@ -10,9 +10,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, cast
 
+from loop_runner import __version__
 from loop_runner.records import (
     SUBCALL_KINDS,
     Answer,
@@ -309,7 +310,12 @@ def snapshot_files(snapshot: Snapshot, stored: Stored) -> tuple[dict[str, bytes]
         variables.append(variable)
     before = paths_of(stored)
     files = {path: data for path, data in files.items() if path not in before}
-    files[MANIFEST] = to_json({"variables": [asdict(variable) for variable in variables]})
+    files[MANIFEST] = to_json(
+        {
+            "written_by": {"loop_runner": __version__, "python": snapshot.python},
+            "variables": [asdict(variable) for variable in variables],
+        }
+    )
     return files, now
 
 
@@ -370,7 +376,15 @@ def variables_from(manifest: bytes | None) -> tuple[Variable, ...]:
     """The variables that a manifest lists."""
     if not manifest:
         return ()
-    return tuple(Variable(**each) for each in json.loads(manifest)["variables"])
+    known = {each.name for each in fields(Variable)}  # a later version may write more
+    rows = json.loads(manifest)["variables"]
+    return tuple(Variable(**{key: value for key, value in row.items() if key in known}) for row in rows)
+
+
+def versions_from(manifest: bytes | None) -> dict[str, str]:
+    """The versions ("loop_runner", "python") that wrote a manifest; empty if it does not record them."""
+    written_by = json.loads(manifest).get("written_by", {}) if manifest else {}
+    return {str(name): str(version) for name, version in dict(written_by).items()}
 
 
 # ── what was not stored ─────────────────────────────────────────────────────────────────────────────

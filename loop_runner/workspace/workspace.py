@@ -227,6 +227,10 @@ class Workspace:
         """The variables at HEAD; one whose blob is damaged is lost, with the reason."""
         return self._history.snapshot(self._head.commit)
 
+    def versions(self) -> dict[str, str]:
+        """The versions ("loop_runner", "python") that wrote the variables at HEAD; empty if not recorded."""
+        return self._history.versions(self._head.commit)
+
     def cells(self) -> list[PastCell]:
         """Every cell of the run up to HEAD, in order."""
         return self._history.cells(self._head.commit)

@@ -1,0 +1,561 @@
+"""Functions, classes, code and modules as values, and back. Runs inside the kernel process.
+
+The project alone determines the bytes of a snapshot: they name only functions of this module and of the
+standard library, so no version of another package can change them. A restored function keeps what it
+knew about itself: file, lines and names.
+
+Bytecode belongs to one version of Python. Under another one, code is compiled again from its cell, and
+methods that ``dataclass`` or ``namedtuple`` generated are generated again. Other code is missing, and the
+names that need it fail to load with that reason. Names defined here are in committed blobs: they stay for
+as long as such blobs are read.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import enum
+import importlib
+import importlib.util
+import pickle
+import re
+import sys
+import types
+import typing
+import weakref
+
+from loop_runner.kernel.touched import words_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+PYTHON = ".".join(map(str, sys.version_info[:3]))
+BYTECODE = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")  # of this version of Python
+_HEAP_TYPE = 1 << 9
+_COMPREHENSION = re.compile(r"<(?:list|dict|set)comp>\.")
+_UNNAMED = "<dynamic-code>"  # the file of all code in blobs that cloudpickle 3.1.3 wrote
+_PLAIN = frozenset({str, bytes, int, float, complex, bool, tuple, frozenset, type(None)})
+# Made anew with each class, or by its metaclass.
+_AUTOMATIC = frozenset(
+    {"__dict__", "__weakref__", "__slotnames__", "__slots__", "__module__", "__qualname__", "_abc_impl"}
+)
+_OF_ANNOTATIONS = frozenset({"__annotate_func__", "__annotations_cache__", "__annotate__"})
+_OF_ENUMS = frozenset(
+    {
+        *("_member_names_", "_member_map_", "_member_type_", "_value2member_map_", "_generate_next_value_"),
+        *("_new_member_", "_use_args_", "_value_repr_", "_unhashable_values_", "_unhashable_values_map_"),
+        *("_hashable_values_", "_flag_mask_", "_singles_mask_", "_all_bits_", "_boundary_", "_inverted_"),
+        *("__new_member__", "__new__"),
+    }
+)
+_OF_DATACLASSES = frozenset(
+    {"__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__replace__"}
+    | {"__setattr__", "__delattr__", "_dataclass_getstate", "_dataclass_setstate"}
+)
+_class_dict: Any = type.__dict__["__dict__"].__get__
+
+
+class ForeignCodeError(Exception):
+    """Code that another version of Python compiled, and whose source is not known."""
+
+
+# ── by reference or by value ────────────────────────────────────────────────────────────────────────
+
+
+def is_by_reference(value: Any) -> bool:
+    """Whether a function or class is found again in its module, by its name."""
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    module_name = getattr(value, "__module__", None)
+    if type(name) is not str:
+        return False
+    if type(module_name) is str:
+        return module_name != "__main__" and _at(sys.modules.get(module_name), name) is value
+    modules = [module for key, module in list(sys.modules.items()) if key not in ("__main__", "__mp_main__")]
+    return any(_at(module, name) is value for module in modules if type(module) is types.ModuleType)
+
+
+def _at(module: object, path: str) -> object:
+    """What ``path`` leads to from a module; None if it leads nowhere."""
+    found = module
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except Exception:  # noqa: BLE001 - a module may have a ``__getattr__`` of any kind
+            return None
+    return found
+
+
+# ── writing ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reduce_code(code: types.CodeType) -> tuple[object, ...]:
+    """Code with all that it knows of itself; its tuples are its own, for loading shares none."""
+    fields = (
+        *(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_nlocals),
+        *(code.co_stacksize, code.co_flags, code.co_code, code.co_consts, code.co_names, code.co_varnames),
+        *(code.co_filename, code.co_name, code.co_qualname, code.co_firstlineno, code.co_linetable),
+        *(code.co_exceptiontable, code.co_freevars, code.co_cellvars),
+    )
+    return make_code, (BYTECODE, *map(_own, fields))
+
+
+def _own(value: object) -> object:
+    return tuple([_own(item) for item in value]) if type(value) is tuple else value
+
+
+def reduce_class(cls: Any) -> Any:
+    """A class: by reference where that leads to it, else with its bases and attributes."""
+    if cls in (type(None), type(...), type(NotImplemented)):
+        return type, ({type(None): None, type(...): ...}.get(cls, NotImplemented),)
+    if is_by_reference(cls):
+        return NotImplemented
+    if cls in _NAMES_OF_TYPES:
+        return type_called, (_NAMES_OF_TYPES[cls],)
+    if not cls.__flags__ & _HEAP_TYPE:
+        raise pickle.PicklingError(f"the built-in type {cls.__name__} cannot be imported by its name")
+    if enum.Enum in cls.__mro__:
+        return _reduce_enum(cls)
+    own = dict(_class_dict(cls))
+    if cls.__bases__ == (tuple,) and {"_fields", "_field_defaults", "_make"} <= own.keys():
+        return _reduce_named_tuple(cls, own)
+    namespace = {name: own[name] for name in ("__module__", "__slots__") if name in own}
+    namespace["__qualname__"] = cls.__qualname__
+    if isinstance(own.get("__dict__"), property):
+        namespace["__dict__"] = own["__dict__"]
+    bases = own.get("__orig_bases__", cls.__bases__)
+    return (
+        make_class,
+        (type(cls), cls.__name__, bases, namespace),
+        _attributes(cls),
+        None,
+        None,
+        set_attributes,
+    )
+
+
+def _reduce_enum(cls: Any) -> tuple[object, ...]:
+    members = {name: member.value for name, member in cls.__members__.items()}
+    attributes = _attributes(cls)
+    for name in (*members, *_OF_ENUMS):
+        attributes.pop(name, None)
+    args = (cls.__bases__, cls.__name__, cls.__qualname__, members, cls.__module__)
+    return make_enum, args, attributes, None, None, set_attributes
+
+
+def _reduce_named_tuple(cls: Any, own: Mapping[str, object]) -> tuple[object, ...]:
+    fields: Any = own["_fields"]
+    usual = _class_dict(collections.namedtuple("usual", fields)).keys()  # noqa: PYI024
+    attributes = {name: value for name, value in _attributes(cls).items() if name not in usual}
+    if own.get("__doc__") is not None:
+        attributes["__doc__"] = own["__doc__"]
+    args = (cls.__name__, own["_fields"], own["_field_defaults"], cls.__module__, cls.__qualname__)
+    return make_named_tuple, args, attributes, None, None, set_attributes
+
+
+def _attributes(cls: Any) -> dict[str, object]:
+    """What a class defines itself, sorted by name, without what is made with every class."""
+    inherited: dict[str, object] = {}
+    for base in reversed(cls.__bases__):
+        inherited.update(_class_dict(base))
+    found = {
+        name: value
+        for name, value in sorted(_class_dict(cls).items())
+        if name not in _AUTOMATIC and name not in _OF_ANNOTATIONS and not _is_slot(value, cls)
+        # The same plain value is the same object, or another, by chance.
+        if type(value) in _PLAIN or value is not inherited.get(name, cls)
+    }
+    if _OF_ANNOTATIONS & _class_dict(cls).keys():
+        found["__annotations__"] = _annotations(cls)
+    if "__dataclass_params__" in found:
+        found.pop("__replace__", None)  # since Python 3.13, the same for all of them
+    if "_abc_impl" in _class_dict(cls):
+        found["_abc_impl"] = _registered(cls)
+    return found
+
+
+def _is_slot(value: Any, cls: object) -> bool:
+    kinds = (types.MemberDescriptorType, types.GetSetDescriptorType)
+    return isinstance(value, kinds) and value.__objclass__ is cls
+
+
+def _annotations(value: Any) -> dict[str, object]:
+    try:
+        return dict(value.__annotations__)
+    except Exception:  # noqa: BLE001 - they are code of the model's, which may name what is not there
+        return {}
+
+
+def _registered(cls: Any) -> list[object]:
+    """The classes that were registered with an abstract one, in a steady order."""
+    import abc
+
+    references = abc._get_dump(cls)[0]  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to them
+    classes = [found for reference in references if (found := reference()) is not None]
+    return sorted(classes, key=lambda found: (str(found.__module__), str(found.__qualname__)))
+
+
+def reduce_function(func: types.FunctionType, private: dict[str, Any] | None) -> tuple[object, ...]:
+    """A function. ``private``: an empty dict that stands for globals which belong to no module, else None."""
+    state = (
+        func.__defaults__,
+        func.__kwdefaults__,
+        func.__dict__ or None,
+        _annotations(func) or None,
+        func.__doc__,
+        func.__module__,
+        func.__qualname__,
+    )
+    args = (func.__code__, func.__globals__ if private is None else private, func.__name__, func.__closure__)
+    if private is None:
+        return make_function, args, state, None, None, set_function_state
+    names = sorted(words_of(func.__code__) & func.__globals__.keys() - {"__builtins__"})
+    used = {name: func.__globals__[name] for name in ("__name__", *names) if name in func.__globals__}
+    return make_function, args, (*state, used), None, None, set_function_state
+
+
+def reduce_cell(cell: types.CellType) -> tuple[object, ...]:
+    """The cell first and its contents later: a function may reach itself through it."""
+    try:
+        return make_cell, (), (cell.cell_contents,), None, None, fill_cell
+    except ValueError:
+        return make_cell, ()
+
+
+def reduce_module(module: types.ModuleType) -> tuple[object, ...]:
+    """A module: by its name if it was imported, else with what it holds."""
+    if sys.modules.get(module.__name__) is module:
+        return importlib.import_module, (module.__name__,)
+    held = {name: value for name, value in module.__dict__.items() if name != "__builtins__"}
+    return types.ModuleType, (module.__name__,), held, None, None, fill_module
+
+
+def _reduce_typevar(variable: typing.TypeVar) -> tuple[Any, ...]:
+    module = sys.modules.get(variable.__module__)
+    if variable.__module__ != "__main__" and _at(module, variable.__name__) is variable:
+        return getattr, (module, variable.__name__)
+    return make_typevar, (
+        variable.__name__,
+        variable.__bound__,
+        variable.__constraints__,
+        variable.__covariant__,
+        variable.__contravariant__,
+    )
+
+
+def _reduce_property(value: property) -> tuple[object, ...]:
+    return property, (value.fget, value.fset, value.fdel, value.__doc__)
+
+
+def _reduce_wrapped(value: Any) -> tuple[object, ...]:
+    return type(value), (value.__func__,)
+
+
+def _slots_of(value: Any) -> dict[str, object]:
+    names = sorted({*getattr(type(value), "__slots__", ()), *getattr(value, "__dict__", ())})
+    return {name: getattr(value, name) for name in names}
+
+
+_DataclassParams: Any = dataclasses._DataclassParams  # type: ignore[attr-defined]  # noqa: SLF001 - of no public name
+REDUCERS: dict[type, Callable[[Any], Any]] = {
+    classmethod: _reduce_wrapped,
+    staticmethod: _reduce_wrapped,
+    property: _reduce_property,
+    typing.TypeVar: _reduce_typevar,
+    memoryview: lambda view: (memoryview, (view.tobytes(),)),
+    types.MethodType: lambda method: (types.MethodType, (method.__func__, method.__self__)),
+    types.MappingProxyType: lambda proxy: (types.MappingProxyType, (dict(proxy),)),
+    types.GetSetDescriptorType: lambda value: (getattr, (value.__objclass__, value.__name__)),
+    weakref.WeakSet: lambda items: (weakref.WeakSet, (list(items),)),
+    type({}.keys()): lambda keys: (view_of, ("keys", dict.fromkeys(keys))),
+    type({}.values()): lambda values: (view_of, ("values", dict(enumerate(values)))),
+    type({}.items()): lambda items: (view_of, ("items", dict(items))),
+    type(collections.OrderedDict().keys()): lambda keys: (view_of, ("keys", dict.fromkeys(keys))),
+    type(collections.OrderedDict().values()): lambda values: (view_of, ("values", dict(enumerate(values)))),
+    type(collections.OrderedDict().items()): lambda items: (view_of, ("items", dict(items))),
+    dataclasses.Field: lambda field: (make_field, (_slots_of(field),)),
+    _DataclassParams: lambda params: (make_params, (_slots_of(params),)),
+    type(dataclasses._FIELD): lambda kind: (field_kind, (kind.name,)),  # type: ignore[attr-defined]  # noqa: SLF001
+}
+_NAMES_OF_TYPES = {
+    value: name for name, value in reversed(vars(types).items()) if isinstance(value, type) and name != "type"
+}
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Missing:
+    """Stands for a function whose code cannot be had in this version of Python."""
+
+    def __init__(self, code: MissingCode) -> None:
+        self.code = code
+
+
+class MissingCode:
+    """Stands for such code."""
+
+    def __init__(self, qualname: str, bytecode: int) -> None:
+        self.qualname = qualname
+        self.bytecode = bytecode
+
+
+class Reading:
+    """What is known while blobs are loaded: the sources of cells, and code that is missing."""
+
+    def __init__(self) -> None:
+        self.sources: Mapping[str, str] = {}
+        self.missing: list[MissingCode] = []
+        self._compiled: dict[str, list[types.CodeType]] = {}
+        self.is_foreign = False  # a blob of before versions were written down turned out to be
+
+    def begin(self, sources: Mapping[str, str]) -> None:
+        """Begin with a blob whose cells are ``sources``."""
+        self.sources = sources
+        self.missing = []
+        self._compiled = {}
+        self.is_foreign = False
+
+    def found_again(self, prefix: str, codes: Sequence[MissingCode]) -> None:
+        """These codes, and those whose name begins so, are no longer missing."""
+        self.missing = [
+            code for code in self.missing if code not in codes and not code.qualname.startswith(prefix)
+        ]
+
+    def refuse_missing(self) -> None:
+        """Raise ``ForeignCodeError`` if what was loaded since this was last called needs missing code."""
+        missing, self.missing = self.missing, []
+        if missing:
+            names = ", ".join(dict.fromkeys(code.qualname for code in missing))
+            raise ForeignCodeError(
+                f"it needs code that another version of Python compiled, and the source is not known: {names}"
+            )
+
+    def from_source(self, filename: str, qualname: str, line: int, like: tuple[Any, ...]) -> Any:
+        """The code of that name and line in the source of its cell; ``like``: arguments and free names."""
+        found = [
+            code
+            for code in self._codes(filename)
+            if (_in_any_version(code.co_qualname), code.co_firstlineno, *_likeness(code))
+            == (_in_any_version(qualname), line, *like)
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def _codes(self, filename: str) -> list[types.CodeType]:
+        if filename not in self._compiled:
+            places = self.sources if filename == _UNNAMED else [filename]
+            self._compiled[filename] = [
+                code for place in places for code in _codes_in(self.sources.get(place), place)
+            ]
+        return self._compiled[filename]
+
+
+reading = Reading()
+
+
+def _codes_in(source: str | None, filename: str) -> Iterator[types.CodeType]:
+    """The code of every function and class in the source of a cell."""
+    if source is None:
+        return
+    try:
+        todo = [compile(source, filename, "exec", 0, dont_inherit=True)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    while todo:
+        inner = [const for const in todo.pop().co_consts if type(const) is types.CodeType]
+        yield from inner
+        todo += inner
+
+
+def _in_any_version(qualname: str) -> str:
+    """Without the comprehensions that Python 3.12 and later compile into the code around them."""
+    return _COMPREHENSION.sub("", qualname)
+
+
+def _likeness(code: types.CodeType) -> tuple[Any, ...]:
+    count = code.co_argcount + code.co_kwonlyargcount
+    return code.co_argcount, code.co_kwonlyargcount, code.co_varnames[:count], code.co_freevars
+
+
+def make_code(bytecode: int, *fields: Any) -> types.CodeType | MissingCode:
+    """Code as ``reduce_code`` wrote it: of another version of Python, from its source."""
+    if bytecode == BYTECODE:
+        return types.CodeType(*fields)
+    return _foreign_code(bytecode, fields)
+
+
+def _foreign_code(bytecode: int, fields: tuple[Any, ...]) -> types.CodeType | MissingCode:
+    filename, qualname, line = fields[10], fields[12], fields[13]
+    count = fields[0] + fields[2]
+    like = (fields[0], fields[2], fields[9][:count], fields[16])
+    found: types.CodeType | None = reading.from_source(filename, qualname, line, like)
+    if found is not None:
+        return found
+    missing = MissingCode(qualname, bytecode)
+    reading.missing.append(missing)
+    return missing
+
+
+def unversioned_code(*fields: Any) -> types.CodeType | MissingCode:
+    """Code of a blob that does not name its version of Python: compared with its source, if known."""
+    like = (fields[0], fields[2], fields[9][: fields[0] + fields[2]], fields[16])
+    found = reading.from_source(fields[10], fields[12], fields[13], like)
+    if found is not None:
+        reading.is_foreign |= found.co_code != fields[6]
+        return found  # type: ignore[no-any-return]
+    if reading.is_foreign:
+        return _foreign_code(0, fields)
+    return types.CodeType(*fields)
+
+
+def make_function(
+    code: types.CodeType | MissingCode,
+    namespace: dict[str, Any],
+    name: str,
+    closure: tuple[types.CellType, ...] | None,
+) -> types.FunctionType | Missing:
+    """A function without its state."""
+    if isinstance(code, MissingCode):
+        return Missing(code)
+    return types.FunctionType(code, namespace, name, None, closure)
+
+
+def set_function_state(func: types.FunctionType | Missing, state: tuple[Any, ...]) -> None:
+    """Give a function what ``reduce_function`` wrote."""
+    if isinstance(func, Missing):
+        return
+    func.__defaults__, func.__kwdefaults__ = state[0], state[1]
+    if state[2]:
+        func.__dict__.update(state[2])
+    if state[3]:
+        func.__annotations__ = state[3]
+    func.__doc__, func.__module__, func.__qualname__ = state[4:7]
+    if len(state) > 7:
+        func.__globals__.update(state[7])
+
+
+def make_class(metaclass: Any, name: str, bases: Any, namespace: dict[str, Any]) -> type:
+    """A class without its attributes."""
+    return types.new_class(name, bases, {"metaclass": metaclass}, lambda body: body.update(namespace))
+
+
+def make_enum(
+    bases: tuple[type, ...], name: str, qualname: str, members: Mapping[str, object], module: str
+) -> type:
+    """An enumeration with its members, without its other attributes."""
+    metaclass: Any = type(bases[-1])
+    namespace = metaclass.__prepare__(name, bases)
+    for member, value in members.items():
+        namespace[member] = value
+    cls: type = metaclass.__new__(metaclass, name, bases, namespace)
+    cls.__module__, cls.__qualname__ = module, qualname
+    return cls
+
+
+def make_named_tuple(
+    name: str, fields: tuple[str, ...], defaults: Mapping[str, object], module: str, qualname: str
+) -> type:
+    """What ``namedtuple`` makes."""
+    make: Any = collections.namedtuple  # noqa: PYI024 - its fields are known only now
+    cls: type = make(name, fields, defaults=list(defaults.values()), module=module)
+    cls.__qualname__ = qualname
+    return cls
+
+
+def set_attributes(cls: Any, attributes: Mapping[str, Any]) -> None:
+    """Give a class what it defines. Generated methods whose code is missing are generated again."""
+    missing = {name: code for name, value in attributes.items() if (code := _missing_code(value))}
+    for name, value in attributes.items():
+        if name == "_abc_impl":
+            for registered in value:
+                cls.register(registered)
+        elif name not in missing:
+            type.__setattr__(cls, name, value)
+    if "__dataclass_params__" in attributes and (replace := getattr(dataclasses, "_replace", None)):
+        type.__setattr__(cls, "__replace__", replace)
+    if "__firstlineno__" in attributes:  # setting others deletes it
+        type.__setattr__(cls, "__firstlineno__", attributes["__firstlineno__"])
+    if _OF_DATACLASSES & missing.keys() and "__dataclass_params__" in attributes:
+        if attributes.get("__hash__", cls) is None:
+            type.__delattr__(cls, "__hash__")
+        reading.found_again("__create_fn__.", [missing[name] for name in _OF_DATACLASSES & missing.keys()])
+        _generate_again(cls, attributes["__dataclass_fields__"], attributes["__dataclass_params__"])
+    elif missing and cls.__bases__ == (tuple,) and "_fields" in attributes:
+        twin = make_named_tuple("twin", attributes["_fields"], attributes["_field_defaults"], "", "")
+        reading.found_again("namedtuple.", list(missing.values()))
+        for name in missing.keys() & _class_dict(twin).keys():
+            type.__setattr__(cls, name, _class_dict(twin)[name])
+
+
+def _missing_code(value: Any) -> MissingCode | None:
+    """The code that an attribute lacks, if it lacks any."""
+    if isinstance(value, (staticmethod, classmethod)):
+        value = value.__func__
+    return value.code if isinstance(value, Missing) else None
+
+
+def _generate_again(cls: Any, fields: Mapping[str, Any], params: Any) -> None:
+    own = [name for name in _annotations(cls) if name in fields]
+    for name in own:
+        if fields[name]._field_type is dataclasses._FIELD:  # type: ignore[attr-defined]  # noqa: SLF001
+            type.__setattr__(cls, name, fields[name])
+    options = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
+    dataclasses.dataclass(cls, **{option: getattr(params, option) for option in options})
+
+
+def make_typevar(
+    name: str, bound: object, constraints: tuple[Any, ...], covariant: bool, contravariant: bool
+) -> Any:
+    """A type variable."""
+    return typing.TypeVar(name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant)
+
+
+def make_cell() -> types.CellType:
+    """A cell of a closure, empty."""
+    return types.CellType()
+
+
+def fill_cell(cell: types.CellType, state: tuple[object]) -> None:
+    """Give a cell its contents."""
+    cell.cell_contents = state[0]
+
+
+def fill_module(module: types.ModuleType, held: Mapping[str, object]) -> None:
+    """Give a module that was made by code what it held."""
+    module.__dict__.update(held)
+
+
+def view_of(kind: str, items: dict[object, object]) -> object:
+    """The keys, values or items of a dict."""
+    return getattr(items, kind)()
+
+
+def type_called(name: str) -> type:
+    """A type of the interpreter's that only the module ``types`` names."""
+    return getattr(types, name)  # type: ignore[no-any-return]
+
+
+def make_field(slots: Mapping[str, object]) -> dataclasses.Field[Any]:
+    """A field of a dataclass; what this version of Python does not know of fields is left out."""
+    field: dataclasses.Field[Any] = dataclasses.Field.__new__(dataclasses.Field)
+    _fill_slots(field, slots)
+    return field
+
+
+def make_params(slots: Mapping[str, object]) -> object:
+    """How a dataclass was made; what this version of Python does not know is left out."""
+    params = _DataclassParams.__new__(_DataclassParams)
+    _fill_slots(params, slots)
+    return params
+
+
+def _fill_slots(value: object, slots: Mapping[str, object]) -> None:
+    for name, held in slots.items():
+        with contextlib.suppress(AttributeError):
+            setattr(value, name, held)
+
+
+def field_kind(name: str) -> object:
+    """One of the marks that dataclasses tells the kinds of its fields by."""
+    return getattr(dataclasses, name)
