@@ -142,7 +142,7 @@ def _is_own(item: Found, intake: _Intake) -> bool:
 
 
 def _hashes(paths: Iterable[Path]) -> frozenset[str]:
-    return frozenset(filter(None, map(_hash, paths)))
+    return frozenset(filter(None, map(hash_of_original, paths)))
 
 
 def _found(root: Root, intake: _Intake) -> list[Found]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -106,7 +107,7 @@ def test_the_forged_folder_of_these_tests_is_one_that_verify_would_believe(recei
 
 
 PYTHON = {"file": "check.py"}
-DEMANDS = {
+DEMANDS: dict[str, list[Any]] = {
     "network": [{"python": PYTHON | {"network": True}}],
     "network of a command": [{"command": {"run": ["true"], "network": True}}],
     "network in a group": [{"all": [{"contains": "4"}, {"any": [{"python": PYTHON | {"network": True}}]}]}],

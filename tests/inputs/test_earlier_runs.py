@@ -230,7 +230,7 @@ def test_a_second_run_over_the_same_folder_does_not_read_the_first(tmp_path):
         outcome = runs.start(config.read_task(file), tmp_path / "task" / name, runs.Surroundings({}))
         assert outcome.status == "verified"
     with History(tmp_path / "task/runs/second") as history:
-        listing = history.read("inputs.json").decode()
+        listing = (history.read("inputs.json") or b"").decode()
     assert INVENTION not in listing
     assert '"name": "b.txt"' in listing
     for own in ("task.yaml", "check.py", "script.yaml", "runs/first"):

@@ -220,7 +220,7 @@ def _use_ready(frame):
     if frame.header.get("type") == "tried":
         failed = report.read_tried(frame)
     else:
-        failed, names = report.read_ready(frame)
+        failed, names, _ = report.read_ready(frame)
         assert all(name.isidentifier() for name in names)
     assert all(name == "" or name.isidentifier() for name in failed)
     assert all(len(why) <= 500 for why in failed.values())

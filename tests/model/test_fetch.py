@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from loop_runner import process
 from loop_runner.errors import ConfigError, EnvironmentFault, ModelError
 from loop_runner.model import fetch
 from loop_runner.model.catalog import Fetchable, Slice
@@ -255,7 +256,7 @@ RETRY = "WARNING: Retrying (Retry(total=0, connect=None)) after connection broke
 def test_a_failed_download_says_which_kind_and_names_the_alternatives(
     index: Index, tmp_path: Path, monkeypatch, output: str, message: str
 ) -> None:
-    monkeypatch.setattr(fetch.process, "run", lambda *_, **__: fetch.process.Finished(1, output))
+    monkeypatch.setattr("loop_runner.process.run", lambda *_, **__: process.Finished(1, output))
     with pytest.raises(EnvironmentFault, match=message) as caught:
         index.fetch(tmp_path / "models")
     assert all(way in caught.value.hint for way in ALTERNATIVES)

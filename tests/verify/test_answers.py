@@ -41,7 +41,7 @@ def rows():
     """Every row of every file, complete, as a parameter of the test below."""
     for path in sorted(ANSWERS.glob("*.yaml")):
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
-        before = {"options": {}, "inputs": None, "prompt": "What is the answer?"}
+        before: dict[str, object] = {"options": {}, "inputs": None, "prompt": "What is the answer?"}
         for number, row in enumerate(table["rows"], 1):
             assert set(row) <= KEYS, f"{path.name}, row {number}: {set(row) - KEYS}"
             before |= {key: row[key] for key in INHERITED if key in row}
@@ -67,5 +67,6 @@ def test_the_gate_decides_as_a_careful_reader_would(tmp_path, row):
     )
     assert isinstance(verdict, {"accept": Accepted, "reject": Rejected}[row["expected"]]), verdict
     if "says" in row:
+        assert isinstance(verdict, Accepted | Rejected)
         shown = verdict.evidence if isinstance(verdict, Accepted) else f"{verdict.reason}\n{verdict.evidence}"
         assert row["says"] in shown
