@@ -77,7 +77,7 @@ def test_with_both_signals_ignored_the_run_prints_that_only_a_kill_stops_it(tmp_
 def test_every_way_to_run_explains_an_ignored_signal(tmp_path, command):
     task = write_task(tmp_path / "task", root=[ready("41"), ready("42")], budget={"passes": 1})
     assert loop_runner("run", task, cwd=tmp_path).returncode == 3
-    args: list[Any] = {
+    args: Any = {
         "resume": ["resume", "scripted", "--passes", "2"],
         "fork": ["fork", "scripted@1", "other", "--run", "--passes", "2"],
         "quiet": ["run", task, "-q", "--passes", "1", "--run-dir", "other"],

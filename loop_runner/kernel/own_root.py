@@ -38,7 +38,7 @@ _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _ATTR_RDONLY = 442, -100, 0x8000, 1
 def enter(libc: Any, plan: Mapping[str, Any], drop_capabilities: Callable[[Any], None]) -> None:
     """Build the root and make it this process's own. ``OSError`` where this user may not make mounts.
 
-    ``plan``: paths to ``read`` and to ``write``, ``devices``, symbolic ``links``, and the ``size`` in bytes of
+    ``plan``: paths to ``read`` and to ``write``, ``devices``, symbolic ``links``, and ``size`` in bytes of
     each private folder.
     """
     has_own_user_namespace = os.geteuid() != 0

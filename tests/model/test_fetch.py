@@ -146,14 +146,14 @@ def test_two_fetches_at_once_wait_for_each_other(index: Index, tmp_path: Path) -
     running = [
         subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) for _ in range(2)
     ]
-    for process in running:
-        assert process.stdin is not None
-        process.stdin.write(pickle.dumps(index.entry))
-        process.stdin.close()
-    for process in running:
-        assert process.wait(60) == 0
-        assert process.stdout is not None
-        process.stdout.close()
+    for child in running:
+        assert child.stdin is not None
+        child.stdin.write(pickle.dumps(index.entry))
+        child.stdin.close()
+    for child in running:
+        assert child.wait(60) == 0
+        assert child.stdout is not None
+        child.stdout.close()
     assert left_in(tmp_path / "models") == ["tiny.gguf"]
 
 
