@@ -10,10 +10,10 @@ import os
 import signal
 from collections.abc import MutableMapping
 
-# Keys and addresses of providers; settings of agent clients, git, Python, pip and CI systems.
+# Keys and addresses of providers; settings of agent clients, git, Python and CI systems.
 _PREFIXES = (
     *("ANTHROPIC_", "OPENAI_", "CLAUDE", "CODEX_", "GEMINI_", "CURSOR_", "COPILOT_"),
-    *("GIT_", "PYTHON", "PIP_", "XDG_", "LC_", "GITHUB_", "CI_"),
+    *("GIT_", "PYTHON", "XDG_", "LC_", "GITHUB_", "CI_"),
 )
 _NAMES = {
     *(
@@ -38,7 +38,6 @@ _NAMES = {
         "LINES",
     ),
     *("LANG", "LANGUAGE", "TZ", "EDITOR", "PAGER", "EMAIL", "CDPATH", "BASH_ENV", "ENV", "POSIXLY_CORRECT"),
-    *("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "LD_PRELOAD"),
 }
 # What the suite itself sets, its drivers and the conditions of ``tests.machines``.
 _KEPT = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LC_ALL", "XDG_CACHE_HOME"}
