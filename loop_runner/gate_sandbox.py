@@ -104,7 +104,7 @@ class GateSandbox:
                 ended = _finish(wrapped, job)
             finally:
                 wrapped.ended()
-            os.set_blocking(line, False)  # noqa: FBT003 - its only argument
+            os.set_blocking(line, False)
             if not _has_begun(line) and not ended.timed_out:
                 raise _not_confined(ended)
         finally:
@@ -122,7 +122,12 @@ class GateSandbox:
         open_ones.append(
             "programs and settings of the system can be read; memory of each process has no limit"
         )
-        return {"tier": report.tier, "network": network, "not_enforced": open_ones, **({"lacks": lacks} if lacks else {})}
+        return {
+            "tier": report.tier,
+            "network": network,
+            "not_enforced": open_ones,
+            **({"lacks": lacks} if lacks else {}),
+        }
 
 
 def _finish(wrapped: Launch, job: Job) -> process.Finished:
@@ -185,7 +190,8 @@ def _shown(job: Job) -> list[str]:
     beside = Path(job.argv[0]).parent
     system += [str(path) for path in Path("/etc").glob("java*")]
     found = [*system, *_installations([*folders, *([str(beside)] if beside.name == "bin" else [])])]
-    mine = [str(path) for path in job.shown if os.path.lexists(path)]
+    # What lies in the scratch folder is writable with it, and must not be mounted read-only over it.
+    mine = [str(path) for path in job.shown if os.path.lexists(path) and job.scratch not in path.parents]
     return [*dict.fromkeys([path for path in found if _is_open(path)] + mine)]
 
 

@@ -94,11 +94,11 @@ def inputs_work(settings: Mapping[str, Any]) -> str:
 def semaphores(settings: Mapping[str, Any]) -> str:
     """POSIX semaphores, which ``multiprocessing`` needs. Not required of a tier: the gates must know."""
     try:
-        from _multiprocessing import SemLock
+        module: Any = importlib.import_module("_multiprocessing")
     except ImportError:
         return ""  # this Python was built without
     try:
-        SemLock(1, 1, 1, f"/loop-runner-{os.getpid()}", True)  # noqa: FBT003 - it takes no names
+        module.SemLock(1, 1, 1, f"/loop-runner-{os.getpid()}", True)
     except OSError as error:
         return f"POSIX semaphores cannot be made here ({error.strerror})"
     return ""
@@ -241,7 +241,16 @@ def descriptors(settings: Mapping[str, Any]) -> str:
 
 def environment(settings: Mapping[str, Any]) -> str:
     """Only what a kernel is given."""
-    extra = set(os.environ) - {"HOME", "TMPDIR", "PWD", "LANG", "LC_CTYPE", "USER", "LOGNAME", *settings["environ"]}
+    extra = set(os.environ) - {
+        "HOME",
+        "TMPDIR",
+        "PWD",
+        "LANG",
+        "LC_CTYPE",
+        "USER",
+        "LOGNAME",
+        *settings["environ"],
+    }
     return f"unexpected variables: {sorted(extra)}" if extra else ""
 
 

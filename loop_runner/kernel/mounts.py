@@ -20,15 +20,22 @@ from pathlib import Path
 
 from loop_runner.errors import KernelError
 
-# Public tables that libraries look for by name. Where Landlock refuses instead of hiding, a library that finds
-# one of them and may not open it fails. No user names (passwd), nothing that can hold a password or a token
+# Public tables that libraries look for by name. Where Landlock refuses instead of hiding, a library that
+# finds one of them and may not open it fails. No user names (passwd), nothing that can hold a password or a token
 # (pip.conf, npmrc, odbc.ini, my.cnf, boto.cfg): those are absent, or a setting keeps libraries from looking.
-_MIME_TYPES = tuple(dict.fromkeys(mimetypes.knownfiles))
+_MIME_TYPES = tuple(dict.fromkeys(str(path) for path in mimetypes.knownfiles))
 LOOKED_FOR = (
     *_MIME_TYPES,
     *("/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/etc/zoneinfo"),
     *("/etc/protocols", "/etc/services", "/etc/networks", "/etc/rpc", "/etc/host.conf", "/etc/gai.conf"),
-    *("/etc/nsswitch.conf", "/etc/os-release", "/etc/lsb-release", "/etc/debian_version", "/etc/locale.alias", "/etc/locale.conf"),
+    *(
+        "/etc/nsswitch.conf",
+        "/etc/os-release",
+        "/etc/lsb-release",
+        "/etc/debian_version",
+        "/etc/locale.alias",
+        "/etc/locale.conf",
+    ),
     *("/etc/terminfo", "/usr/share/terminfo", "/usr/share/locale", "/usr/share/i18n", "/usr/share/mime"),
     *("/etc/fonts", "/usr/share/fonts", "/usr/share/fontconfig", "/usr/local/share/fonts"),
     *("/usr/share/poppler", "/usr/share/xml", "/etc/xml", "/usr/share/sgml", "/etc/sgml"),

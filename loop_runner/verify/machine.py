@@ -21,7 +21,7 @@ _ADVICE = "allow user namespaces, or install bubblewrap; `loop-runner doctor` sh
 
 
 def excused(verdict: Verdict, fence: Fence, written: Iterable[str]) -> Verdict:
-    """``verdict``, or ``Broken`` if it rejects and ``written`` uses what the sandbox lacks on this machine."""
+    """``verdict``, or ``Broken`` if it rejects and ``written`` uses what this machine's sandbox lacks."""
     if not isinstance(verdict, Rejected):
         return verdict
     lacks = fence.describe(network=False).get("lacks", {})

@@ -1,4 +1,4 @@
-"""What a library looks for in the system is absent or readable, in every tier; also with a desktop's ``/etc``."""
+"""What a library looks for is absent or readable, in every tier; also with a desktop's ``/etc``."""
 
 import json
 import subprocess
@@ -53,3 +53,11 @@ def test_the_standard_library_works_with_the_files_of_a_full_desktop(name, tmp_p
     done = subprocess.run(argv, cwd=SOURCE, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     _check(name, json.loads(done.stdout))
+
+
+def test_the_table_of_the_docs_is_what_is_expected_here():
+    rows = [line for line in (SOURCE / "docs" / "sandbox.md").read_text().splitlines() if line[:3] == "| `"]
+    assert [row.split("`")[1] for row in rows] == list(CALLS)
+    for row in rows:
+        works_everywhere = row.endswith("| works | works | works |")
+        assert works_everywhere == (row.split("`")[1] not in expected_in_plain_b()), row

@@ -4,6 +4,8 @@
 runs the same calls.
 """
 
+# ruff: noqa: E501 - calls are shorter to read on one line each
+
 from __future__ import annotations
 
 import json

@@ -26,9 +26,17 @@ from typing import IO, Any
 from loop_runner.inputs.inside import archives, documents, kinds, mail, patterns, repository, tables
 from loop_runner.inputs.inside.sink import NO_TEXT, Limits, Refused, Sink, clean
 
-
 _OF_THE_MACHINE = frozenset(
-    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSYS)
+    (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EAGAIN,
+        errno.ENOSYS,
+    )
 )
 
 
@@ -90,7 +98,7 @@ def _one(
 
 
 def _why(error: Exception) -> str:
-    """A fault of the document is "broken". What the machine refuses to its reader is not the document's fault."""
+    """Why it was not read: "broken" is a fault of the document, never what the machine refuses to its reader."""
     text = f"{type(error).__name__}: {_first_line(error)}"
     chain: BaseException | None = error
     while chain is not None:
