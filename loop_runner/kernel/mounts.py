@@ -21,7 +21,7 @@ from pathlib import Path
 from loop_runner.errors import KernelError
 
 # Public tables that libraries look for by name. Where Landlock refuses instead of hiding, a library that
-# finds one of them and may not open it fails. No user names (passwd), nothing that can hold a password or a token
+# finds one of them and may not open it fails. No user names (passwd), and nothing that can hold a token
 # (pip.conf, npmrc, odbc.ini, my.cnf, boto.cfg): those are absent, or a setting keeps libraries from looking.
 _MIME_TYPES = tuple(dict.fromkeys(str(path) for path in mimetypes.knownfiles))
 LOOKED_FOR = (

@@ -45,8 +45,8 @@ _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _ATTR_RDONLY = 442, -100, 0x8000, 1
 def enter(libc: Any, plan: Mapping[str, Any], drop_capabilities: Callable[[Any], None]) -> None:
     """Build the root and make it this process's own. ``OSError`` where this user may not make mounts.
 
-    ``plan``: paths to ``read`` and to ``write``, ``devices``, symbolic ``links``, and the ``size`` in bytes of
-    each private folder.
+    ``plan``: paths to ``read`` and to ``write``, ``devices``, symbolic ``links``, and the ``size`` of each
+    private folder in bytes.
     """
     has_own_user_namespace = os.geteuid() != 0
     _separate(libc, in_user_namespace=has_own_user_namespace)

@@ -98,7 +98,7 @@ def _one(
 
 
 def _why(error: Exception) -> str:
-    """Why it was not read: "broken" is a fault of the document, never what the machine refuses to its reader."""
+    """Why it was not read. "broken" is a fault of the document, never a refusal by the machine."""
     text = f"{type(error).__name__}: {_first_line(error)}"
     chain: BaseException | None = error
     while chain is not None:
