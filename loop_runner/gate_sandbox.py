@@ -19,9 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import process
+from loop_runner import process, scratch
+from loop_runner.errors import EnvironmentFault
+from loop_runner.kernel.mounts import LOOKED_FOR, above
 from loop_runner.kernel.sandbox import probe, require_tier
-from loop_runner.kernel.wrap import MIB, Limits, wrap
+from loop_runner.kernel.wrap import MIB, Launch, Limits, wrap
 from loop_runner.records import SandboxTier
 from loop_runner.verify import Job
 
@@ -36,9 +38,11 @@ _LIMITS = Limits(
 )
 _SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store", "/gnu/store"),
-    *("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts", "/etc/localtime", "/etc/timezone"),
-    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/mime.types"),
-    *("/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/fonts", "/etc/protocols", "/etc/services"),
+    *LOOKED_FOR,
+    *("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts", "/etc/timezone", "/etc/pki"),
+    *("/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ca-certificates", "/etc/gitconfig", "/etc/gitattributes"),
+    *("/etc/perl", "/etc/maven", "/etc/R", "/etc/php", "/etc/texmf", "/etc/ghostscript", "/etc/groff"),
+    *("/etc/bash.bashrc", "/etc/profile", "/etc/manpath.config", "/etc/skel", "/etc/vim"),
 )
 _FOR_THE_NETWORK = ("/etc/resolv.conf", "/etc/gai.conf", "/run/systemd/resolve")
 _PARTS = (
@@ -51,15 +55,18 @@ _PARTS = (
 )  # of an installation; no ``share``, no settings
 # Rights are given up before this runs. Whatever ignores a signal, Python itself or the shell that started the
 # run in the background, the program starts as in a terminal: a verdict must not depend on it.
+# The host learns over ``line`` that rights were given up; the program does not inherit it.
 _START = """\
 import json, os, signal, sys
 job = json.loads(sys.argv[1])
+os.set_inheritable(job["line"], False)
 for number in signal.valid_signals():
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
 try:
     os.chdir(job["cwd"])
+    os.write(job["line"], b"confined")
     os.execve(job["argv"][0], job["argv"], {**os.environ, **job["env"]})
 except OSError as error:
     os.write(2, f"{job['argv'][0]} could not be started: {error.strerror}\\n".encode())
@@ -78,40 +85,94 @@ class GateSandbox:
         report = probe()
         require_tier(report, self._tier)
         private = job.scratch / "private"
-        told = {"argv": job.argv, "cwd": str(job.cwd), "env": _own_settings(job.env)}
-        launcher = [sys.executable, "-S", "-P", "-s", "-X", "utf8", "-c", _START, json.dumps(told)]
-        wrapped = wrap(
-            replace(report.layers, network=job.network),
-            launcher,
-            {"LANG": "C.UTF-8"},
-            workspace=job.scratch,
-            private_dir=private,
-            read_only=_shown(job),
-            listed=(job.listed,),
-            limits=_LIMITS,
-        )
+        shown = _shown(job)
+        if report.layers.uid and not (report.layers.bubblewrap or report.layers.own_root):
+            _open_own_folders([*shown, str(job.scratch)])
+            shown = [path for path in shown if path in map(str, job.shown) or _can_be_entered(path)]
+        line, end = os.pipe()
         try:
-            started = wrapped.start(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            ended = process.finish(
-                started,
-                timeout_s=job.timeout_s,
-                stdin=job.stdin,
-                max_output_bytes=job.max_output_bytes,
+            settings = {"argv": job.argv, "cwd": str(job.cwd), "env": _own_settings(job.env), "line": end}
+            launcher = [sys.executable, "-S", "-P", "-s", "-X", "utf8", "-c", _START, json.dumps(settings)]
+            wrapped = wrap(
+                replace(report.layers, network=job.network),
+                launcher,
+                {"LANG": "C.UTF-8"},
+                workspace=job.scratch,
+                private_dir=private,
+                read_only=shown,
+                fds=[end],
+                listed=(job.listed,),
+                limits=_LIMITS,
             )
+            try:
+                ended = _finish(wrapped, job)
+            finally:
+                wrapped.ended()
+            os.set_blocking(line, False)
+            if not _has_begun(line) and not ended.timed_out:
+                raise _not_confined(ended)
         finally:
-            wrapped.ended()
+            os.close(line)
+            os.close(end)
         return _as_it_ended(ended) if wrapped.in_bubblewrap else ended
 
     def describe(self, *, network: bool) -> Mapping[str, Any]:
         """See ``Fence``."""
         report = probe()
+        lacks = {"semaphores": why} if (why := report.observations.get("semaphores")) else {}
         open_ones = [each for each in report.not_enforced if not (network and "network" in each)]
         if network:
             open_ones.append("the network is open, as the task says")
         open_ones.append(
             "programs and settings of the system can be read; memory of each process has no limit"
         )
-        return {"tier": report.tier, "network": network, "not_enforced": open_ones}
+        return {
+            "tier": report.tier,
+            "network": network,
+            "not_enforced": open_ones,
+            **({"lacks": lacks} if lacks else {}),
+        }
+
+
+def _finish(wrapped: Launch, job: Job) -> process.Finished:
+    started = wrapped.start(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return process.finish(
+        started, timeout_s=job.timeout_s, stdin=job.stdin, max_output_bytes=job.max_output_bytes
+    )
+
+
+def _has_begun(line: int) -> bool:
+    """Whether the sandbox was complete before the program began. Only our own starter can write here."""
+    try:
+        return bool(os.read(line, 16))
+    except BlockingIOError:
+        return False
+
+
+def _not_confined(ended: process.Finished) -> EnvironmentFault:
+    lines = ended.output.strip().splitlines() or [f"exit code {ended.exit_code}"]
+    return EnvironmentFault(
+        f"the sandbox of the check could not be built: {lines[-1][:300]}",
+        why="the check did not run, so nothing is known about the answer",
+        hint="`loop-runner doctor` shows what the sandbox needs",
+    )
+
+
+def _open_own_folders(paths: Iterable[str]) -> None:
+    """Let the check's user pass through our own temporary folders; their random names stay hidden.
+
+    For a root user that may not make mounts, as in a container of Docker's defaults.
+    """
+    for folder in {folder for path in paths for folder in above(path)}:
+        place = Path(folder)
+        if place.name.startswith(scratch.PREFIX):
+            mode = place.stat().st_mode & 0o777
+            place.chmod(mode | 0o011)
+
+
+def _can_be_entered(path: str) -> bool:
+    """Whether any user may pass through every folder above ``path``."""
+    return all(Path(folder).stat().st_mode & 0o001 for folder in above(path))
 
 
 def _own_settings(env: Mapping[str, str]) -> dict[str, str]:
@@ -131,8 +192,10 @@ def _shown(job: Job) -> list[str]:
     system = [*_SYSTEM, *(_FOR_THE_NETWORK if job.network else ())]
     folders = job.env.get("PATH", "").split(os.pathsep)
     beside = Path(job.argv[0]).parent
+    system += [str(path) for path in Path("/etc").glob("java*")]
     found = [*system, *_installations([*folders, *([str(beside)] if beside.name == "bin" else [])])]
-    mine = [str(path) for path in job.shown if os.path.lexists(path)]
+    # What lies in the scratch folder is writable with it, and must not be mounted read-only over it.
+    mine = [str(path) for path in job.shown if os.path.lexists(path) and job.scratch not in path.parents]
     return [*dict.fromkeys([path for path in found if _is_open(path)] + mine)]
 
 

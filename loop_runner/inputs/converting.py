@@ -218,7 +218,10 @@ class Converter:
             "skipped": skipped,
             "pieces": [_to_json(piece) for piece in pieces],
         }
-        folder = self._cache.put(one.key, manifest, {piece.sha256: body for piece, body in taken.values()})
+        # A fault of this machine must not outlive its repair: such a text is kept, and never looked up.
+        is_whole = not any(why.startswith("not read here") for _, why in skipped)
+        key = one.key if is_whole else self._key(one.key, f"incomplete {skipped}")
+        folder = self._cache.put(key, manifest, {piece.sha256: body for piece, body in taken.values()})
         placed = tuple(replace(piece, path=folder / piece.sha256) for piece in pieces)
         return Converted(placed, skipped, "", commit, one.sha256)
 

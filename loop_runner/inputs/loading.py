@@ -66,6 +66,7 @@ _KINDS = {
     "encrypted": "encrypted",
     "it holds no text": "without text",
     "broken": "broken",
+    "not read here": "not readable on this machine",
 }
 # Kinds that say what a file is, or what was asked for; the others say that something went wrong with it.
 _AS_MEANT = {

@@ -91,6 +91,19 @@ def inputs_work(settings: Mapping[str, Any]) -> str:
     return "" if _read(settings["input"]) == b"input" else "the input reads as something else"
 
 
+def semaphores(settings: Mapping[str, Any]) -> str:
+    """POSIX semaphores, which ``multiprocessing`` needs. Not required of a tier: the gates must know."""
+    try:
+        module: Any = importlib.import_module("_multiprocessing")
+    except ImportError:
+        return ""  # this Python was built without
+    try:
+        module.SemLock(1, 1, 1, f"/loop-runner-{os.getpid()}", True)
+    except OSError as error:
+        return f"POSIX semaphores cannot be made here ({error.strerror})"
+    return ""
+
+
 # ── files ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -228,7 +241,16 @@ def descriptors(settings: Mapping[str, Any]) -> str:
 
 def environment(settings: Mapping[str, Any]) -> str:
     """Only what a kernel is given."""
-    extra = set(os.environ) - {"HOME", "TMPDIR", "PWD", "LANG", "LC_CTYPE", *settings["environ"]}
+    extra = set(os.environ) - {
+        "HOME",
+        "TMPDIR",
+        "PWD",
+        "LANG",
+        "LC_CTYPE",
+        "USER",
+        "LOGNAME",
+        *settings["environ"],
+    }
     return f"unexpected variables: {sorted(extra)}" if extra else ""
 
 
@@ -395,7 +417,7 @@ def total_memory(settings: Mapping[str, Any]) -> str:
 TESTS = {
     test.__name__: test
     for test in (
-        *(python_works, workspace_works, inputs_work, descriptors, environment),
+        *(python_works, workspace_works, inputs_work, semaphores, descriptors, environment),
         *(read_outside, write_outside, write_input, write_code, truncate_outside, change_mode, stat_outside),
         *(tcp, udp, unix_path, unix_abstract, other_pids, other_environ, signals, background),
         *(not_root, capabilities, privileges, machine_settings, syscalls),

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import json
+import mimetypes
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -18,10 +20,34 @@ from pathlib import Path
 
 from loop_runner.errors import KernelError
 
-# Shared libraries and the linker's own files; time zones for ``zoneinfo``. No programs, no configuration.
+# Public tables that libraries look for by name. Where Landlock refuses instead of hiding, a library that
+# finds one of them and may not open it fails. No user names (passwd), and nothing that can hold a token
+# (pip.conf, npmrc, odbc.ini, my.cnf, boto.cfg): those are absent, or a setting keeps libraries from looking.
+_MIME_TYPES = tuple(dict.fromkeys(str(path) for path in mimetypes.knownfiles))
+LOOKED_FOR = (
+    *_MIME_TYPES,
+    *("/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/etc/zoneinfo"),
+    *("/etc/protocols", "/etc/services", "/etc/networks", "/etc/rpc", "/etc/host.conf", "/etc/gai.conf"),
+    *(
+        "/etc/nsswitch.conf",
+        "/etc/os-release",
+        "/etc/lsb-release",
+        "/etc/debian_version",
+        "/etc/locale.alias",
+        "/etc/locale.conf",
+    ),
+    *("/etc/terminfo", "/usr/share/terminfo", "/usr/share/locale", "/usr/share/i18n", "/usr/share/mime"),
+    *("/etc/fonts", "/usr/share/fonts", "/usr/share/fontconfig", "/usr/local/share/fonts"),
+    *("/usr/share/poppler", "/usr/share/xml", "/etc/xml", "/usr/share/sgml", "/etc/sgml"),
+    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ssl/cert.pem", "/usr/share/ca-certificates"),
+    *("/etc/magic", "/etc/magic.mime", "/usr/share/misc", "/usr/share/file", "/etc/papersize"),
+    *("/etc/matplotlibrc", "/etc/OpenCL/vendors", "/etc/inputrc", "/usr/share/dict", "/usr/share/tcltk"),
+    *(f"/etc/python{major}" for major in ("", "3", *(f"3.{minor}" for minor in range(11, 20)))),
+)
+# Shared libraries and the linker's own files. No programs, no settings.
 _SYSTEM = (
     *("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"),
-    *("/etc/localtime", "/usr/share/zoneinfo"),
+    *LOOKED_FOR,
 )
 _SYSTEM_PREFIXES = ("/", "/usr")
 _STORES = ("/nix/store", "/gnu/store")  # libraries lie in folders of their own, all below these
@@ -48,12 +74,22 @@ def python_paths(python: str, *, has_packages: bool) -> tuple[str, ...]:
         venvs = {sys.prefix} - bases
     else:
         told, venvs = _ask(python), set()
-    paths = [*_SYSTEM, python, told.stdlib]
+    paths = [*(path for path in _SYSTEM if _is_public(path)), python, told.stdlib]
     for prefix in dict.fromkeys(told.prefixes):
         paths += _below(prefix, ("pyvenv.cfg",) if prefix in venvs else _PREFIX_PARTS)
     # A path entry of another kind (a project installed for editing) may hold anything: it is left out.
     paths += [path for path in told.search if Path(path).name in ("site-packages", "dist-packages")]
     return tuple(dict.fromkeys(path for path in paths if os.path.lexists(path)))
+
+
+def _is_public(path: str) -> bool:
+    """Whether any user of this machine may read it: another user runs the model's code if we are root."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError:
+        return False
+    wanted = 0o005 if stat.S_ISDIR(mode) else 0o004
+    return mode & wanted == wanted
 
 
 def behind_script(python: str) -> str:

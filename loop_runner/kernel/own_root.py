@@ -38,8 +38,8 @@ _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _ATTR_RDONLY = 442, -100, 0x8000, 1
 def enter(libc: Any, plan: Mapping[str, Any], drop_capabilities: Callable[[Any], None]) -> None:
     """Build the root and make it this process's own. ``OSError`` where this user may not make mounts.
 
-    ``plan``: paths to ``read`` and to ``write``, ``devices``, symbolic ``links``, and ``size`` in bytes of
-    each private folder.
+    ``plan``: paths to ``read`` and to ``write``, ``devices``, symbolic ``links``, and the ``size`` of each
+    private folder in bytes.
     """
     has_own_user_namespace = os.geteuid() != 0
     _separate(libc, in_user_namespace=has_own_user_namespace)
@@ -59,8 +59,11 @@ def _separate(libc: Any, *, in_user_namespace: bool) -> None:
     uid, gid = os.getuid(), os.getgid()
     libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC | (_CLONE_NEWUSER if in_user_namespace else 0))
     if in_user_namespace:
-        rows = {"setgroups": "deny", "uid_map": f"{uid} {uid} 1", "gid_map": f"{gid} {gid} 1"}
-        for name, row in rows.items():
+        for name, row in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
             with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
                 file.write(row)
     libc.mount(None, "/", None, _MS_REC | _MS_PRIVATE)

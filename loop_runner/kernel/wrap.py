@@ -36,6 +36,7 @@ _OPEN_FOLDERS = {"/proc", "/dev", TMP}  # to Landlock, inside bubblewrap: what i
 _FIRST_UID, _UIDS = 0x7000_0000, 1 << 27
 _NOBODY = 65534
 _INSIDE_UID = "1000"
+_USER = "kernel"  # for ``getpass`` and its like: no table of users names the one who runs the model's code
 # Before 5.14 the machine counted a user's processes in all namespaces together.
 _COUNTS_BY_NAMESPACE = (5, 14)
 
@@ -182,6 +183,7 @@ def _fill(
     limits: Limits,
 ) -> Launch:
     own_tmp = layers.bubblewrap is not None
+    env = {**env, "USER": _USER, "LOGNAME": _USER}
     writable = [workspace] if own_tmp else [workspace, private_dir]
     has_packages = "-S" not in argv[: argv.index("-c")]
     python = [*python_paths(argv[0], has_packages=has_packages), str(INSIDE)]

@@ -23,7 +23,7 @@ from loop_runner import process
 from loop_runner.errors import LoopRunnerError, VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify import gate, programs
+from loop_runner.verify import gate, machine, programs
 from loop_runner.verify.gate import Gate, GateFault
 from loop_runner.verify.options import Options
 from loop_runner.verify.programs import Program
@@ -86,7 +86,15 @@ class Command:
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the program is missing or changed, cannot start, is killed or takes too long."""
         ended = self.run(submission, lambda _: submission.answer.encode("utf-8", "replace"))
-        return ended if isinstance(ended, Broken) else self._verdict(*ended)
+        verdict = ended if isinstance(ended, Broken) else self._verdict(*ended)
+        return machine.excused(verdict, self.means.fence, self._own_words())
+
+    def _own_words(self) -> list[str]:
+        """Everything of the check that its author wrote: its words and its pinned files."""
+        pins = self.means.programs
+        named = (self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word))
+        mine = pins.relied_on(path for path in named if pins.place(path))
+        return [*self.argv, *((one.data or b"").decode("utf-8", "replace") for one in mine)]
 
     def run(
         self, submission: Submission, stdin: Callable[[Path], bytes]

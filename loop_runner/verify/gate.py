@@ -161,6 +161,12 @@ def _lay_out(
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
         "PYTHONHASHSEED": "0",
+        # Settings of the machine are no part of a check, and may be closed to it.
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "NPM_CONFIG_GLOBALCONFIG": os.devnull,
+        "XDG_CONFIG_DIRS": str(scratch / "home"),
         "LOOP_ANSWER": str(checkout / "answer.md"),
         "LOOP_WORKSPACE": str(checkout / "workspace"),
         "LOOP_INPUTS": str(folder / "inputs.json"),
@@ -200,9 +206,9 @@ def _hash(program: str, _mtime_ns: int, _size: int) -> str:
 def _writable_copy(source: Path, target: Path) -> Path:
     shutil.copytree(source, target, symlinks=True, copy_function=shutil.copy)
     for folder, _, files in os.walk(target):
-        os.chmod(folder, 0o700)  # noqa: PTH101 - `folder` is a str from os.walk
+        os.chmod(folder, 0o755)  # noqa: PTH101, S103 - another user than root runs the check
         for name in files:
             path = Path(folder, name)
             if not path.is_symlink():
-                path.chmod(path.stat().st_mode | 0o600)
+                path.chmod(path.stat().st_mode | 0o644)
     return target

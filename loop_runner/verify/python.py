@@ -17,7 +17,7 @@ from loop_runner import process
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify import gate
+from loop_runner.verify import gate, machine
 from loop_runner.verify.command import about, pinned, why_broken
 from loop_runner.verify.gate import GateFault
 from loop_runner.verify.options import Options
@@ -98,7 +98,9 @@ class Python:
             return Broken(exact_line(str(fault), 400))
         except LoopRunnerError as error:
             return Broken(exact_line(error.message, 400))
-        return why_broken(ended, self.file, self.timeout_s) or self._verdict(said, ended, record)
+        verdict = why_broken(ended, self.file, self.timeout_s) or self._verdict(said, ended, record)
+        written = ((one.data or b"").decode("utf-8", "replace") for one in mine)
+        return machine.excused(verdict, self.means.fence, written)
 
     def _verdict(
         self, said: Mapping[str, Any] | None, ended: process.Finished, record: dict[str, Any]

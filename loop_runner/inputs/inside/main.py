@@ -6,11 +6,13 @@ has none (memory of a C library, an endless loop in one), the host blames the or
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import io
 import json
 import lzma
+import mimetypes
 import os
 import signal
 import sys
@@ -24,6 +26,19 @@ from typing import IO, Any
 from loop_runner.inputs.inside import archives, documents, kinds, mail, patterns, repository, tables
 from loop_runner.inputs.inside.sink import NO_TEXT, Limits, Refused, Sink, clean
 
+_OF_THE_MACHINE = frozenset(
+    (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EAGAIN,
+        errno.ENOSYS,
+    )
+)
+
 
 class _TimeIsUpError(BaseException):
     """Raised by the alarm; no ``except Exception`` of a library may swallow it."""
@@ -36,6 +51,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     warnings.simplefilter("ignore")
+    mimetypes.knownfiles.clear()  # the texts must be the same on every machine
     sys.path += job["packages"]
     signal.signal(signal.SIGALRM, _on_alarm)
     limits = Limits(**job["limits"])
@@ -75,10 +91,21 @@ def _one(
     except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, NotImplementedError) as error:
         return f"broken: {error or type(error).__name__}"
     except Exception as error:  # noqa: BLE001 - libraries raise whatever a damaged file leads them to
-        return f"broken: {type(error).__name__}: {_first_line(error)}"
+        return _why(error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     return "" if sink.texts or told["kind"] == "about" else NO_TEXT
+
+
+def _why(error: Exception) -> str:
+    """Why it was not read. "broken" is a fault of the document, never a refusal by the machine."""
+    text = f"{type(error).__name__}: {_first_line(error)}"
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, ImportError) or (isinstance(chain, OSError) and chain.errno in _OF_THE_MACHINE):
+            return f"not read here: {text}; the document may be fine"
+        chain = chain.__cause__ or chain.__context__
+    return f"broken: {text}"
 
 
 def _first_line(error: BaseException) -> str:
@@ -174,7 +201,7 @@ class _Original:
             except (Refused, MemoryError, RecursionError):
                 raise
             except Exception as error:  # noqa: BLE001 - one damaged member must not cost the others
-                raise Refused(f"broken: {type(error).__name__}: {_first_line(error)}") from None
+                raise Refused(_why(error)) from None
             return
         if why := kinds.why_binary(data[: kinds.SNIFF]):
             raise Refused(why)
