@@ -6,6 +6,7 @@ and its tail. Relies on nothing.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
@@ -51,6 +52,11 @@ def fence(text: str, label: str = "") -> str:
 def fence_named(name: str, text: str) -> str:
     """Put ``text`` into a fence that begins with its name: a name can pose as an instruction, too."""
     return fence(f"name: {one_line(name, _MAX_NAME_CHARS)}\n\n{text}")
+
+
+def quoted(name: str, max_chars: int = 200) -> str:
+    """A name for a prompt, as data: a JSON string on one line, so that it cannot end where it stands."""
+    return json.dumps(one_line(name, max_chars), ensure_ascii=False)
 
 
 def one_line(text: str, max_chars: int = 120) -> str:
