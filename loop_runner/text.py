@@ -11,6 +11,7 @@ import re
 import unicodedata
 
 _ALLOWED_CONTROLS = "\n\t"
+_PLAIN_NAME = re.compile(r"[\w@+-][\w./@+-]*")
 _MAX_NAME_CHARS = 300
 _BACKTICKS = re.compile(r"`{3,}")
 
@@ -54,9 +55,23 @@ def fence_named(name: str, text: str) -> str:
     return fence(f"name: {one_line(name, _MAX_NAME_CHARS)}\n\n{text}")
 
 
-def quoted(name: str, max_chars: int = 200) -> str:
-    """A name for a prompt, as data: a JSON string on one line, so that it cannot end where it stands."""
+def label(name: str, max_chars: int = 200) -> str:
+    """A name outside of fences: a plain file name as it is, any other as a JSON string on one line.
+
+    Blanks, backticks, line breaks and marks of headings or templates can make a name pose as an instruction.
+    """
+    if _PLAIN_NAME.fullmatch(name) and len(name) <= max_chars:
+        return name
     return json.dumps(one_line(name, max_chars), ensure_ascii=False)
+
+
+def code(name: str) -> str:
+    """A name as a code span; one that could end the span, or break its line, as a JSON string instead."""
+    return (
+        f"`{name}`"
+        if name.isprintable() and "`" not in name and len(name) <= _MAX_NAME_CHARS
+        else label(name)
+    )
 
 
 def one_line(text: str, max_chars: int = 120) -> str:

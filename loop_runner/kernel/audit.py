@@ -122,7 +122,15 @@ def question(plan: Mapping[str, Any], place: Place, name: str, text: str) -> str
     )
     # In one go: what a file holds is never looked through for marks of ours.
     before, between, behind = plan["rules"][number]["question"].split("\0")
-    return f"{before}{name}{between}{passage}{behind}"
+    return f"{before}{_label(name)}{between}{passage}{behind}"
+
+
+def _label(name: str) -> str:
+    """A plain name as it is; any other as a JSON string, so that it cannot pass for an instruction."""
+    import json
+    import re
+
+    return name if re.fullmatch(r"[\w@+-][\w./@+-]*", name) else json.dumps(name)
 
 
 def _key(plan: Mapping[str, Any], text: str) -> str:
