@@ -6,7 +6,6 @@ and its tail. Relies on nothing.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 
@@ -56,17 +55,17 @@ def fence_named(name: str, text: str) -> str:
 
 
 def label(name: str, max_chars: int = 200) -> str:
-    """A name outside of fences: a plain file name as it is, any other as a JSON string on one line.
+    """A name outside of fences: a plain file name as it is, any other as a quoted string on one line.
 
     Blanks, backticks, line breaks and marks of headings or templates can make a name pose as an instruction.
     """
     if _PLAIN_NAME.fullmatch(name) and len(name) <= max_chars:
         return name
-    return json.dumps(one_line(name, max_chars), ensure_ascii=False)
+    return repr(name if len(name) <= max_chars else f"{name[: max_chars - 1]}…")
 
 
 def code(name: str) -> str:
-    """A name as a code span; one that could end the span, or break its line, as a JSON string instead."""
+    """A name as a code span; one that could end the span, or break its line, as a quoted string instead."""
     return (
         f"`{name}`"
         if name.isprintable() and "`" not in name and len(name) <= _MAX_NAME_CHARS

@@ -126,11 +126,10 @@ def question(plan: Mapping[str, Any], place: Place, name: str, text: str) -> str
 
 
 def _label(name: str) -> str:
-    """A plain name as it is; any other as a JSON string, so that it cannot pass for an instruction."""
-    import json
+    """A plain name as it is; any other as a quoted string, so that it cannot pass for an instruction."""
     import re
 
-    return name if re.fullmatch(r"[\w@+-][\w./@+-]*", name) else json.dumps(name)
+    return name if re.fullmatch(r"[\w@+-][\w./@+-]*", name) else repr(name)
 
 
 def _key(plan: Mapping[str, Any], text: str) -> str:
