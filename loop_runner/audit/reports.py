@@ -160,7 +160,7 @@ def _as_dict(each: Finding) -> dict[str, Any]:
         "line": each.line,
         "column": each.column,
         "quote": each.quote,
-        "quoted_by": each.quoted_by,
+        **({"quoted_by": each.quoted_by} if each.quoted_by == "audit" else {}),
         "reason": each.reason,
         "fingerprint": each.fingerprint,
         "state": each.state,
