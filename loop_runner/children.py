@@ -292,8 +292,8 @@ def describe(texts: Inputs) -> str:
     megabytes = texts.total_bytes / 1e6
     more = _about_places(texts) + _about_tables(texts)
     if texts.is_single:
-        return f"`context` is one text (`str`): {texts.texts[0].name}, {megabytes:.2f} MB.{more}"
-    first = ", ".join(f"`{each.name}`" for each in texts.texts[:5])
+        return f"`context` is one text (`str`): {text.label(texts.texts[0].name)}, {megabytes:.2f} MB.{more}"
+    first = ", ".join(text.code(each.name) for each in texts.texts[:5])
     return (
         f"`context` maps {len(texts.texts):,} names to texts (`str`), {megabytes:.1f} MB in all; "
         f"`context[name]` is one of them. The first names: {first}.{more}"
@@ -313,7 +313,7 @@ def _about_places(texts: Inputs) -> str:
     label = text.one_line(placed.origin.places[-1][1])
     return (
         f"\nConverted to text: {said}. Their lines belong to places of the originals ({label}); a citation "
-        f"may name the place instead of the line: `> {placed.name}:{label}: text of a line`."
+        f"may name the place instead of the line: {text.code(f'> {placed.name}:{label}: text of a line')}."
     )
 
 
@@ -322,4 +322,6 @@ def _about_tables(texts: Inputs) -> str:
     tables = [each for each in texts.texts if each.about]
     if len(tables) * _NOTED_SHARE < len(texts.texts):
         return ""
-    return "".join(f"\n`{each.name}` is {text.one_line(each.about, 600)}." for each in tables[:_SHOWN_TABLES])
+    return "".join(
+        f"\n{text.code(each.name)} is {text.one_line(each.about, 600)}." for each in tables[:_SHOWN_TABLES]
+    )

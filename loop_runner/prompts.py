@@ -112,6 +112,7 @@ def _environment(templates: Templates) -> jinja2.Environment:
     environment.filters["fenced"] = text.fence
     environment.filters["cut_middle"] = text.cut_middle
     environment.filters["one_line"] = text.one_line
+    environment.filters["label"] = text.label
     return environment
 
 

@@ -71,7 +71,7 @@ def first_message(
 
 def describe_changes(changes: Sequence[tuple[str, str]]) -> str:
     """One line for each changed file, named as the model names it: from its own folder."""
-    lines = [f"{kind:<7}  {text.name(path.removeprefix('workspace/'))}" for kind, path in changes]
+    lines = [f"{kind:<7}  {text.label(path.removeprefix('workspace/'))}" for kind, path in changes]
     return _listed(lines, _MAX_CHANGES)
 
 
@@ -109,7 +109,7 @@ def _notes(workspace: Workspace) -> list[tuple[str, str]]:
 def _list_variables(variables: list[Variable]) -> str:
     again = {"replay": " (not saved: made again by running its cells)"}
     lines = [
-        f"{item.name}: {item.type}, {item.preview or item.reason}{again.get(item.status, '')}"
+        f"{text.label(item.name)}: {item.type}, {item.preview or item.reason}{again.get(item.status, '')}"
         for item in variables
     ]
     return _listed(lines, _MAX_VARIABLES)

@@ -10,6 +10,7 @@ import re
 import unicodedata
 
 _ALLOWED_CONTROLS = "\n\t"
+_PLAIN_NAME = re.compile(r"[\w@+-][\w./@+-]*")
 _MAX_NAME_CHARS = 300
 _BACKTICKS = re.compile(r"`{3,}")
 
@@ -51,6 +52,25 @@ def fence(text: str, label: str = "") -> str:
 def fence_named(name: str, text: str) -> str:
     """Put ``text`` into a fence that begins with its name: a name can pose as an instruction, too."""
     return fence(f"name: {one_line(name, _MAX_NAME_CHARS)}\n\n{text}")
+
+
+def label(name: str, max_chars: int = 200) -> str:
+    """A name outside of fences: a plain file name as it is, any other as a quoted string on one line.
+
+    Blanks, backticks, line breaks and marks of headings or templates can make a name pose as an instruction.
+    """
+    if _PLAIN_NAME.fullmatch(name) and len(name) <= max_chars:
+        return name
+    return repr(name if len(name) <= max_chars else f"{name[: max_chars - 1]}…")
+
+
+def code(name: str) -> str:
+    """A name as a code span; one that could end the span, or break its line, as a quoted string instead."""
+    return (
+        f"`{name}`"
+        if name.isprintable() and "`" not in name and len(name) <= _MAX_NAME_CHARS
+        else label(name)
+    )
 
 
 def one_line(text: str, max_chars: int = 120) -> str:

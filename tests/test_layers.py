@@ -89,7 +89,7 @@ ALLOWED = {
     "transcript": FLOOR | {"prompts"},
     "conversation": FLOOR | {"prompts", "reply_reader"},
     "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},
-    "verify": FLOOR | {"process", "inputs", "json_schema"},
+    "verify": FLOOR | {"process", "inputs", "json_schema", "kernel"},  # of the kernel: `claims` alone
     "workspace": FLOOR | {"process"},
     "model": FLOOR | {"process"},
     "kernel": FLOOR | {"process"},

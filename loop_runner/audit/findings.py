@@ -41,6 +41,7 @@ class Finding:
     fingerprint: str = ""
     state: State = "new"
     excuse: str = ""  # what the suppression comment gives as its reason
+    quoted_by: str = "model"  # or "audit": the model's own quote was not on the line
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Report:
     files: int = 0
     candidates: int = 0
     judged: int = 0
-    dropped: int = 0  # said by the model, and the quote was not where it should be
+    dropped: int = 0  # about a line that was not asked about
     unjudged: tuple[Mapping[str, Any], ...] = ()
     not_searched: tuple[Mapping[str, Any], ...] = ()
     unchanged: int = 0  # files left out by --changed-since
@@ -84,7 +85,8 @@ def read(answer: str, texts: Inputs) -> Report:
     paths = {text.name: text for text in texts.texts}
     by_file: dict[str, list[Finding]] = {}
     for each in body["findings"]:
-        finding = Finding(**{name: each[name] for name in _KEYS})
+        quoted_by = "audit" if each.get("quoted_by") == "audit" else "model"
+        finding = Finding(**{name: each[name] for name in _KEYS}, quoted_by=quoted_by)
         if finding.file in paths:
             by_file.setdefault(finding.file, []).append(finding)
     found = [

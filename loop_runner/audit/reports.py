@@ -16,6 +16,7 @@ from loop_runner.audit.findings import Finding, Report
 from loop_runner.audit.rules import Rule
 
 _LISTED = 20  # of what is beside the findings
+_OWN_QUOTE = " (the line itself: the quote that the model gave is not on it)"
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
@@ -62,7 +63,7 @@ def _shown(each: Finding, titles: Mapping[str, str]) -> list[str]:
     title = markup.markdown(titles.get(each.rule, each.rule))
     return [
         f"- line {each.line}, **{each.severity}** `{each.rule}`: {title}",
-        f"  - {markup.code(each.quote)}",
+        f"  - {markup.code(each.quote)}{_OWN_QUOTE if each.quoted_by == 'audit' else ''}",
         f"  - {markup.markdown(each.reason)}",
     ]
 
@@ -97,7 +98,7 @@ def _facts(report: Report, about: About) -> list[str]:
     dropped = _number(report.dropped, "finding")
     facts = [
         f"{places} in {files} by {rules} with {markup.code(about.model)}.",
-        f"{dropped} dropped: the quote does not stand on the line that was given." if report.dropped else "",
+        f"{dropped} dropped: about a line that was not asked about." if report.dropped else "",
         f"{_number(known, 'finding')} known from the baseline." if known else "",
         f"{_number(report.gone, 'entry', 'entries')} of the baseline not found any more."
         if report.gone
@@ -159,6 +160,7 @@ def _as_dict(each: Finding) -> dict[str, Any]:
         "line": each.line,
         "column": each.column,
         "quote": each.quote,
+        **({"quoted_by": each.quoted_by} if each.quoted_by == "audit" else {}),
         "reason": each.reason,
         "fingerprint": each.fingerprint,
         "state": each.state,

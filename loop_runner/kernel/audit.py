@@ -2,13 +2,13 @@
 
 Owns the questions and the report that becomes the answer; ``candidates`` finds the places to ask about.
 Relies on ``plan.json`` and ``known.json`` in the workspace, which the host writes before the first pass. A
-reply is data: it is looked up in the text before it counts, and what does not stand there is dropped and
-counted.
+reply is data: it is looked up in the text before it counts. A finding is never lost because of its quote: the
+line itself takes the place of one that is not found, and ``quoted_by`` says so.
 """
 
 from __future__ import annotations
 
-from loop_runner.kernel import candidates
+from loop_runner.kernel import candidates, claims
 from loop_runner.kernel.lm_client import LLMError
 
 TYPE_CHECKING = False
@@ -41,6 +41,8 @@ _MAX_QUOTE_CHARS = 300
 _MAX_REASON_CHARS = 600
 _MAX_CLAIMS = 50  # of one reply
 _MAX_DROPPED = 200  # told of one by one; all are counted
+_DENIED = "the verdict is `wrong`, and the reason says that the line is right"
+_ELSEWHERE = "it is about a line that was not asked about"
 _PAID = "judged"  # the folder that later audits read
 
 
@@ -120,7 +122,14 @@ def question(plan: Mapping[str, Any], place: Place, name: str, text: str) -> str
     )
     # In one go: what a file holds is never looked through for marks of ours.
     before, between, behind = plan["rules"][number]["question"].split("\0")
-    return f"{before}{name}{between}{passage}{behind}"
+    return f"{before}{_label(name)}{between}{passage}{behind}"
+
+
+def _label(name: str) -> str:
+    """A plain name as it is; any other as a quoted string, so that it cannot pass for an instruction."""
+    import re
+
+    return name if re.fullmatch(r"[\w@+-][\w./@+-]*", name) else repr(name)
 
 
 def _key(plan: Mapping[str, Any], text: str) -> str:
@@ -140,6 +149,10 @@ def keep(
             judged[name] = str(reply)
         else:
             wrong = [each for each in reply["judgements"] if each["verdict"] == "wrong"][:_MAX_CLAIMS]
+            if denied := [each["reason"] for each in wrong if claims.denies(each["reason"])]:
+                # Not kept: a new pass asks it once more.
+                judged[name] = f"{_DENIED}: {denied[0][:200]}"
+                continue
             judged[name] = paid[name] = [[each["line"], each["quote"], each["reason"]] for each in wrong]
     if paid:
         _write(f"{_PAID}/{number:06d}.json", paid)
@@ -157,7 +170,7 @@ def again(judged: dict[str, Any]) -> None:
 def report(
     plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
 ) -> str:
-    """The answer: every finding whose quote stands where it claims to, and what became of the rest."""
+    """The answer: every finding with a quote from its line, and what became of the rest."""
     import json
 
     names = list(context)
@@ -170,12 +183,12 @@ def report(
             continue
         lines = candidates.lines_of(context[name])
         for line, quote, reason in reply:
-            finding = _finding(rule, name, line, quote, reason)
-            why = _why_not(finding, lines, first, last)
-            if why:
-                dropped.append({**finding, "why": why})
-            else:
-                findings.setdefault((name, line, rule["id"]), finding)
+            at = claims.place_of(quote, line, lines, first, last)
+            if at is None:
+                dropped.append({**_finding(rule, name, line, quote, reason), "why": _ELSEWHERE})
+                continue
+            finding = _quoting(_finding(rule, name, at, quote, reason), lines[at - 1])
+            findings.setdefault((name, at, rule["id"]), finding)
     body = {
         "format": 1,
         "files": len(names),
@@ -207,13 +220,12 @@ def _finding(rule: Mapping[str, Any], name: str, line: int, quote: str, reason: 
     }
 
 
-def _why_not(finding: Mapping[str, Any], lines: Sequence[str], first: int, last: int) -> str:
-    line, quote = finding["line"], finding["quote"]
-    if not first <= line <= last:
-        return "it is about a line that was not asked about"
-    if not any(char.isalnum() for char in quote):
-        return "it quotes nothing"
-    return "" if quote in lines[line - 1] else "the quote does not stand on that line"
+def _quoting(finding: dict[str, Any], line: str) -> dict[str, Any]:
+    """``finding`` with a quote that is on its line: the line itself where the model's own is not."""
+    quote = finding["quote"]
+    if any(char.isalnum() for char in quote) and quote in line:
+        return finding
+    return {**finding, "quote": line.strip()[:_MAX_QUOTE_CHARS], "quoted_by": "audit"}
 
 
 def _shown(line: str) -> str:

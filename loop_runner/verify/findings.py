@@ -1,8 +1,8 @@
 """``findings``: the gate of an audit. Each finding of the answer is looked up in the inputs.
 
 Owns what an audit's answer must be (docs/audit.md): JSON, findings of rules that there are, with the severity
-of the rule, each with a quote that stands on its line, and no place left unjudged. It cannot tell whether a
-finding is right, or whether one is missing.
+of the rule, each with a quote that stands on its line and a reason that does not deny it, and no place left
+unjudged. It cannot tell whether a finding is right, or whether one is missing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from loop_runner.errors import ConfigError, VerifierError
 from loop_runner.inputs import read_bytes
+from loop_runner.kernel.claims import denies
 from loop_runner.records import Accepted, Broken, InputText, Rejected, Verdict
 from loop_runner.verify.options import Options
 from loop_runner.verify.quotes import Lines
@@ -97,6 +98,8 @@ class Findings:
         quote = finding["quote"]
         if not any(char.isalnum() for char in quote) or quote not in (lines.get(finding["line"]) or ""):
             return "the quote does not stand on that line"
+        if denies(finding["reason"]):
+            return f"its own reason says that the line is right: {finding['reason']}"
         return ""
 
 

@@ -86,17 +86,23 @@ def test_a_warning_alone_does_not_fail_on_error(project):
     assert project.audit("src").returncode == 1
 
 
-def test_a_finding_whose_quote_is_elsewhere_is_dropped_and_counted(project):
-    lie = wrong("{1}", "os.system", "made up")
+def test_a_finding_about_a_line_that_was_not_asked_about_is_dropped_and_counted(project):
     aside = wrong("1", "def add", "not asked")
-    sub = [
-        {"match": r"> +(9) \|", "reply": lie},
-        {"match": r"rule: A bare except.*> +(\d+) \|", "reply": aside},
-        SUB[2],
-    ]
+    sub = [{"match": r"rule: A bare except.*> +(\d+) \|", "reply": aside}, SUB[2]]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
     report = project.report()
     assert (found(report), report["dropped"], report["status"]) == ([], 2, "complete")
+
+
+@pytest.mark.parametrize("quote", ["os.system", "", "def   add(item,  basket=[])", "\u201cadd\u201d \u2014"])
+def test_no_finding_is_lost_because_of_its_quote(project, quote):
+    sub = [{"match": r"> +(9) \|", "reply": wrong("{1}", quote, "made up")}, SUB[2]]
+    project.write("script.yaml", yaml.safe_dump({"sub": sub}))
+    report = project.report()
+    (finding,) = report["findings"]
+    assert (finding["line"], finding["quoted_by"], report["dropped"]) == (9, "audit", 0)
+    assert finding["quote"]
+    assert finding["quote"] in (project.folder / finding["file"]).read_text()
 
 
 def test_rules_without_a_pre_filter_judge_whole_files_in_windows(project):

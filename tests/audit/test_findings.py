@@ -82,6 +82,12 @@ def test_a_report_whose_findings_stand_is_accepted(verify):
         ({"file": "b.py"}, "no input"),
         ({"rule": "other"}, "no such rule"),
         ({"severity": "note"}, "severity"),
+        ({"reason": "This line is fine."}, "its own reason says that the line is right"),
+        ({"reason": "There is no violation here."}, "its own reason says that the line is right"),
+        ({"reason": "The line is compliant with the rule."}, "its own reason says that the line is right"),
+        ({"reason": "It does not break the rule."}, "its own reason says that the line is right"),
+        ({"reason": "It complies with the rule."}, "its own reason says that the line is right"),
+        ({"reason": "Nothing wrong: the rule does not apply."}, "its own reason says that the line is right"),
     ],
 )
 def test_a_finding_that_does_not_stand_is_rejected(verify, change, said):
@@ -112,3 +118,18 @@ def test_a_changed_input_breaks_the_gate(verify, tmp_path):
 def test_rules_without_severities_are_refused(tmp_path):
     with pytest.raises(VerifierError, match="rules"):
         build([{"findings": {"rules": {"bare": "fatal"}}}], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "It does not comply with the rule.",
+        "The line is not fine.",
+        "It is allowed in tests, but this is production code.",
+        "No problem is reported when it fails.",
+        "The call is not allowed.",
+        "It would be fine if the exception were named.",
+    ],
+)
+def test_a_reason_that_holds_the_line_against_the_rule_is_no_denial(verify, reason):
+    assert isinstance(verify(report({**ONE, "reason": reason})), Accepted)
