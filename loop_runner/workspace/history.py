@@ -359,6 +359,12 @@ class History:
                 files[path] = (mode, oid)
         return files
 
+    def top_level(self, commit: str) -> dict[str, str]:
+        """The files and folders at the top of a commit: name to id."""
+        listing = self._run("ls-tree", "-z", "--full-tree", "--end-of-options", commit)
+        entries = (line.partition(b"\t") for line in listing.split(b"\0") if line)
+        return {os.fsdecode(name): about.split()[2].decode() for about, _, name in entries}
+
     def blob(self, oid: str) -> bytes:
         """The bytes of a blob; raises ``WorkspaceError`` when it is damaged."""
         found = self._get(oid)
