@@ -27,6 +27,7 @@ def require(
 
     with History(folder) as history, parsing(folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
+        config.parse_task(source, label="task.yaml", base_dir=folder)
     task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
     trust.require(folder, task, os.environ, command=command, is_trusted=is_trusted)
 
