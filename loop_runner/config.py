@@ -25,6 +25,9 @@ SessionKind = Literal["rlm", "direct", "auto", "command", "hook"]
 _WHY_A_TASK_FILE = "it says what to do, on which files, and what must hold before it is done"
 _REFERENCE = "docs/task-file.md describes every key"
 
+_MAX_PROMPT_CHARS = 1 << 26
+_MAX_DEPTH, _MAX_NODES = 60, 200_000  # of a task file
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MEGABYTES = {"": 1, "mb": 1, "gb": 1024, "m": 1, "g": 1024}
 
@@ -554,7 +557,14 @@ def _load(source: str, label: str) -> tuple[dict[str, Any], dict[tuple[str, ...]
 
     try:
         root = yaml.compose(source, Loader=yaml.SafeLoader)
+        _refuse_too_large(root)
         data = yaml.safe_load(source)
+    except (ValueError, ArithmeticError, RecursionError, TypeError) as error:
+        raise ConfigError(
+            f"{label}: not valid YAML: {str(error)[:200] or type(error).__name__}",
+            why="what cannot be read for certain is not run",
+            hint="write numbers, dates and nesting as a task file needs them",
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -573,6 +583,30 @@ def _load(source: str, label: str) -> tuple[dict[str, Any], dict[tuple[str, ...]
     lines: dict[tuple[str, ...], int] = {}
     _collect_lines(root, (), lines, label)
     return data, lines
+
+
+def _refuse_too_large(root: Any) -> None:
+    """``ValueError`` for a document that its aliases blow up, that holds itself, or nested too deep."""
+    import yaml
+
+    sizes: dict[int, int] = {}
+
+    def size(node: Any, depth: int) -> int:
+        if depth > _MAX_DEPTH:
+            msg = f"it is nested more than {_MAX_DEPTH} deep, or holds itself"
+            raise ValueError(msg)
+        if id(node) not in sizes:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+            parts = [part for pair in pairs for part in pair] or (
+                node.value if isinstance(node, yaml.SequenceNode) else []
+            )
+            sizes[id(node)] = 1 + sum(size(part, depth + 1) for part in parts)
+        if sizes[id(node)] > _MAX_NODES:
+            msg = f"it has more than {_MAX_NODES:,} values"
+            raise ValueError(msg)
+        return sizes[id(node)]
+
+    size(root, 0)
 
 
 def _collect_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int], label: str) -> None:
@@ -677,7 +711,11 @@ def _prompt(checked: dict[str, Any], base_dir: Path, where: _Where) -> str:
     if prompt is not None:
         return str(prompt)
     try:
-        return _text((base_dir / file).read_text(encoding="utf-8"))
+        path = base_dir / file
+        if not path.is_file():  # a pipe or a device would be read for ever
+            raise _no_prompt(f"{where(('prompt_file',))}: {file} cannot be read: there is no such file")
+        with path.open(encoding="utf-8") as text:
+            return _text(text.read(_MAX_PROMPT_CHARS))
     except (OSError, UnicodeDecodeError) as error:
         raise _no_prompt(f"{where(('prompt_file',))}: {file} cannot be read: {error}") from error
     except _Bad:

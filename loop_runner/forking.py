@@ -74,6 +74,7 @@ def frozen_task(history: History, at: str, overrides: Sequence[tuple[str, object
     """The task as the commit ``at`` has it."""
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml", at) or b"").decode()
+        config.parse_task(source, label="task.yaml", base_dir=history.folder)
     task = config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=overrides)
     if task.is_agent:
         raise ConfigError(

@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from loop_runner import resources, text
-from loop_runner.errors import ConfigError
+from loop_runner import bounded, resources, text
+from loop_runner.errors import ConfigError, WorkspaceError
 
 if TYPE_CHECKING:
     import jinja2
@@ -44,7 +44,16 @@ class Templates:
         if not self.own:
             return environment.get_template(f"{template}{ENDING}").render(**values).strip() + "\n"
         try:
-            return environment.get_template(f"{template}{ENDING}").render(**values).strip() + "\n"
+            with bounded.limits():
+                parts = environment.get_template(f"{template}{ENDING}").generate(**values)
+                return bounded.joined(parts).strip() + "\n"
+        except bounded.TooMuchError as error:
+            raise WorkspaceError(
+                f"the template {template}{ENDING} of this run cannot be rendered: {error}",
+                why="the model could not be told what to do next",
+                hint="templates are frozen when a run begins: fix the project's and start a new run",
+                exit_code=4,
+            ) from error
         except Exception as error:  # noqa: BLE001 - whatever a template of the user's does
             _refuse_own(template, error)
 
@@ -96,10 +105,9 @@ def frozen(type_name: str, paths: Iterable[str], read: Callable[[str], bytes | N
 @cache
 def _environment(templates: Templates) -> jinja2.Environment:
     import jinja2
-    import jinja2.sandbox
 
     ours = _ours(templates.type)
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    environment = bounded.environment_class()(
         loader=jinja2.ChoiceLoader(
             [jinja2.DictLoader(dict(templates.own)), ours, jinja2.PrefixLoader({"ours": ours})]
         ),
@@ -109,6 +117,7 @@ def _environment(templates: Templates) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    bounded.remove_filters(environment)
     environment.filters["fenced"] = text.fence
     environment.filters["cut_middle"] = text.cut_middle
     environment.filters["one_line"] = text.one_line

@@ -167,7 +167,8 @@ def _task(history: History, commit: str, folder: Path, task_dir: Path | None) ->
     overrides = () if task_dir is None else (("task_dir", str(task_dir.absolute())),)
     source = _text(history, "task.yaml", commit)
     # The programs were pinned under the folder that the run knew, wherever the inputs lie now.
-    task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
+    with parsing(folder, "task.yaml"):
+        task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
     return replace(task, prompt=_text(history, "prompt.md", commit))
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeGuard, cast
 
-from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, scratch, verify
+from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, scratch, trust, verify
 from loop_runner.budget import Ledger
 from loop_runner.children import Children, ChildSettings, describe
 from loop_runner.config import Task
@@ -128,7 +128,14 @@ def _created(
     with Workspace.create(
         folder, name=task.name, files=files, model_files=model_files, scope=scope
     ) as workspace:
+        if why := trust.mark(folder, around.env):
+            _tell(around, f"this run folder is not marked as yours, so `resume` will ask for --trust: {why}")
         yield task, texts, programs, workspace
+
+
+def _tell(around: Surroundings, notice: str) -> None:
+    for listener in around.listeners:
+        listener(Event("notice", notice))
 
 
 def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None) -> Inputs:

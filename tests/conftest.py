@@ -1,6 +1,8 @@
 """For every test: the environment is the suite's own, and skipped tests are counted by reason at the end."""
 
 import os
+import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -38,3 +40,12 @@ def reason(report):
     """Why a test was skipped; the reports of tests hold the place and the reason."""
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return " ".join(text.removeprefix("Skipped: ").split())
+
+
+def pytest_configure():
+    """Marks of run folders that tests create are kept apart from the user's own."""
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="loop-runner-tests-state-")
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)

@@ -16,7 +16,7 @@ from loop_runner.audit import findings as found
 from loop_runner.audit.findings import Report
 from loop_runner.audit.plan import PASSES, Plan
 from loop_runner.audit.reports import About
-from loop_runner.cli import output
+from loop_runner.cli import output, trusting
 from loop_runner.cli.run import interruptible, options
 from loop_runner.errors import ConfigError, EnvironmentFault
 from loop_runner.records import Outcome
@@ -84,6 +84,7 @@ class Target:
     metavar="DIR",
     help="Where the run folders of audits lie; what CI caches.  [default: runs]",
 )
+@trusting.TRUST
 @options("exclude", "set", "json", "quiet", "verbose")
 def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     """Judge files by rules in plain words, each finding with the line that it quotes.
@@ -151,6 +152,9 @@ def _outcome(plan: Plan, folder: Path, files: scope.Scope, flags: dict[str, Any]
         if not (folder / ".git").exists():
             return runs.start(plan.task, folder, around, plan.beginning(flags["runs"]))
         more = [("budget.passes", _passes_done(folder) + PASSES)]
+        trusting.require(
+            folder, is_trusted=flags["is_trusted"], command=f"loop-runner audit --runs {flags['runs']} ..."
+        )
         return runs.resume(folder, around, (*more, *settings), inputs_folder=files.base)
 
 

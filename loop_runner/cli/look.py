@@ -143,7 +143,7 @@ def _entry(
 def _task(history: History) -> config.Task:
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
-    return config.parse_task(source, label="task.yaml", base_dir=history.folder)
+        return config.parse_task(source, label="task.yaml", base_dir=history.folder)
 
 
 def _state(history: History, head: Checkpoint, passes: int, most: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loop_runner import text
-from loop_runner.cli import output
+from loop_runner.cli import output, trusting
 from loop_runner.cli.folders import find_run
 
 if TYPE_CHECKING:
@@ -39,9 +39,15 @@ _TAKEN = {
     metavar="DIR",
     help="Where the inputs lie now, for a run that came from another machine.",
 )
+@trusting.TRUST
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def replay(
-    run_name: str, to: Path | None, recorded_verdicts: bool, inputs_folder: Path | None, as_json: bool
+    run_name: str,
+    to: Path | None,
+    recorded_verdicts: bool,
+    inputs_folder: Path | None,
+    is_trusted: bool,
+    as_json: bool,
 ) -> int:
     """Run a run again from its recorded replies and say whether the same comes out, byte for byte.
 
@@ -54,10 +60,13 @@ def replay(
     from loop_runner import replaying
 
     folder = find_run(run_name)
+    trusting.require(folder, is_trusted=is_trusted, command=f"loop-runner replay {folder}")
     asks_gates = not recorded_verdicts
     found = replaying.replay(
         folder, to=to, asks_gates=asks_gates, inputs_folder=inputs_folder, env=os.environ
     )
+    if to is not None:
+        trusting.mark(to)
     if as_json:
         output.write_json(_as_json(found, folder, to))
     else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loop_runner import config, inputs
-from loop_runner.cli import display, output, signals
+from loop_runner.cli import display, output, signals, trusting
 from loop_runner.cli.folders import find_run, new_run_folder
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Outcome, RunStatus
@@ -128,13 +128,19 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     help="Where the inputs lie now, for a run that came from another machine.",
 )
 @click.option("--repin", is_flag=True, help="Take the verifiers' programs as they are now.")
+@trusting.TRUST
 @options("passes", "turns", "set", "report", "json", "quiet", "verbose")
 def resume(
-    run_name: str, inputs_folder: Path | None, repin: bool, settings: tuple[str, ...], **flags: Any
+    run_name: str,
+    inputs_folder: Path | None,
+    repin: bool,
+    is_trusted: bool,
+    settings: tuple[str, ...],
+    **flags: Any,
 ) -> int:
     """Go on with a run from its last commit, after a crash, Ctrl-C or a spent budget.
 
-    RUN may be a clone made with plain git. What is set here holds for this time only.
+    RUN may be a clone made with plain git: it needs --trust once. What is set here holds for this time only.
 
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
@@ -143,7 +149,8 @@ def resume(
 
     folder = find_run(run_name)
     changed = tuple(overrides(settings, flags))
-    with interruptible(flags) as around:
+    trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {folder}")
+    with interruptible(flags) as around, trusting.kept(folder):
         outcome = runs.resume(folder, around, changed, inputs_folder=inputs_folder, repin=repin)
     return finish(outcome, folder, flags, inputs_folder)
 

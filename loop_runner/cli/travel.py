@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from loop_runner.cli import output
+from loop_runner.cli import output, trusting
 from loop_runner.cli.folders import find_run, find_run_at, forked_run_folder
 from loop_runner.cli.run import finish, interruptible, options, overrides
 from loop_runner.errors import ConfigError
@@ -27,9 +27,16 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on
 )
 @options("model", "sub_model", "passes", "turns", "set", "json")
 @click.option("--run", "is_run", is_flag=True, help="Go on with it at once, as `resume NEW` does.")
+@trusting.TRUST
 @options("quiet", "verbose")
 def fork(
-    source: str, new: str, prompt_file: Path | None, settings: tuple[str, ...], is_run: bool, **flags: Any
+    source: str,
+    new: str,
+    prompt_file: Path | None,
+    settings: tuple[str, ...],
+    is_run: bool,
+    is_trusted: bool,
+    **flags: Any,
 ) -> int:
     """Make a new run that goes on from a moment of another one.
 
@@ -43,9 +50,14 @@ def fork(
     from loop_runner import forking
 
     folder, point = find_run_at(source)
-    made = forking.fork(
-        folder, point, forked_run_folder(new), [*_prompt(prompt_file), *overrides(settings, flags)]
-    )
+    changed = [*_prompt(prompt_file), *overrides(settings, flags)]
+    is_own = trusting.is_own(folder, is_trusted=is_trusted)
+    if is_run and not is_own:
+        command = f"loop-runner fork {source} {new} --run"
+        trusting.require(folder, changed, is_trusted=False, command=command)
+    made = forking.fork(folder, point, forked_run_folder(new), changed)
+    if is_own:
+        trusting.mark(made.folder)
     if is_run:
         from loop_runner import runs
 

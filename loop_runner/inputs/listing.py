@@ -41,11 +41,12 @@ def from_json(text: str, base_dir: Path | None = None) -> Inputs:
         texts = tuple(_text_from_dict(item, base_dir) for item in body["texts"])
         skipped = tuple((str(path), str(reason)) for path, reason in body["skipped"])
         return Inputs(texts, skipped, bool(body["is_single"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WorkspaceError(
-            f"inputs.json cannot be read ({type(error).__name__}: {error})",
+            f"inputs.json cannot be read ({type(error).__name__}: {str(error)[:200]})",
             why="the run cannot tell whether its inputs are still the same",
-            hint="put the file back with `git checkout -- inputs.json` in the run folder",
+            hint="`loop-runner fsck RUN` says what is damaged",
+            exit_code=4,
         ) from error
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from loop_runner.errors import WorkspaceError
+from loop_runner.errors import ConfigError, WorkspaceError
 from loop_runner.records import (
     SUBCALL_KINDS,
     Answer,
@@ -364,6 +364,12 @@ class History:
                 files[path] = (mode, oid)
         return files
 
+    def top_level(self, commit: str) -> dict[str, str]:
+        """The files and folders at the top of a commit: name to id."""
+        listing = self._run("ls-tree", "-z", "--full-tree", "--end-of-options", commit)
+        entries = (line.partition(b"\t") for line in listing.split(b"\0") if line)
+        return {os.fsdecode(name): about.split()[2].decode() for about, _, name in entries}
+
     def blob(self, oid: str) -> bytes:
         """The bytes of a blob; raises ``WorkspaceError`` when it is damaged."""
         found = self._get(oid)
@@ -490,6 +496,13 @@ def parsing(folder: Path, path: str) -> Iterator[None]:
     """Within it, a file that does not hold what it should is a ``WorkspaceError``: somebody changed it."""
     try:
         yield
+    except ConfigError as error:
+        raise WorkspaceError(
+            f"{folder} is damaged: {path} is not one that the runner wrote: {error.message}",
+            why="the run cannot be read or continued by it",
+            hint=f"`loop-runner log {folder}` lists the commits; take the file from one of them",
+            exit_code=4,
+        ) from error
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WorkspaceError(
             f"{folder} is damaged: {path} does not hold what it should ({one_line(str(error), 300)})",
