@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-damage power-loss long-run graphs soak check format docs bench wheel-test outline-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-pickles test-damage power-loss long-run graphs soak check format docs bench wheel-test outline-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -88,6 +88,9 @@ test-crash-full: setup  ## the same, every place, every call: half an hour and m
 	$(BIN)/python -m tests.crash.walk
 	$(BIN)/python -m tests.crash.sweep
 	CRASH_STATES=100 $(BIN)/python -m pytest tests/crash
+
+test-pickles: setup  ## fifty kills and samples of test-crash beside each cloudpickle, and with none: twenty minutes
+	$(BIN)/python -m tests.pickles
 
 test-damage: setup  ## damage each file of a run's git folder in each way, repair, and run to the end: a minute and more
 	LOOP_RUNNER_EVERY_DAMAGE=1 $(BIN)/python -m pytest -s tests/workspace/test_repair.py

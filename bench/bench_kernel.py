@@ -107,7 +107,7 @@ def main() -> None:
                 "cell round trip: x = 1; print(x)",
                 median_ms(lambda: plain.run_cell("x = 1; print(x)", 1), 1000),
             )
-            show("first snapshot (imports cloudpickle)", median_ms(plain.snapshot, 1))
+            show("first snapshot (imports what saves)", median_ms(plain.snapshot, 1))
             show("snapshot of one name", median_ms(plain.snapshot, 200))
             show("one sub-call", median_ms(lambda: plain.run_cell("llm_query('x')", 1), 200))
             show(

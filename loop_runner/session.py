@@ -19,7 +19,7 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.prompts import OURS, Templates
-from loop_runner.records import Answer, Message, Reply, Request, Snapshot, StopReason, TurnRecord, Usage
+from loop_runner.records import Answer, Message, Reply, Request, Snapshot, StopReason, TurnRecord, Usage, Variable
 from loop_runner.subcalls import SubCalls
 from loop_runner.transcript import Transcript
 from loop_runner.workspace.workspace import Workspace
@@ -232,10 +232,14 @@ def _newly_unsaved(before: Snapshot, now: Snapshot) -> list[str]:
     """What the model is told of variables that could not be saved, once for each and each status."""
     known = {(each.name, each.status) for each in before.variables}
     new = [each for each in now.variables if each.status != "saved" and (each.name, each.status) not in known]
-    told = [
-        f"variable {text.one_line(each.name)} cannot be saved ({text.one_line(each.reason, 200)})"
-        + (": it is gone when the kernel has to be started again" if each.status == "lost" else "")
-        for each in new[:_MAX_TOLD]
-    ]
+    told = [_unsaved(each) for each in new[:_MAX_TOLD]]
     more = len(new) - _MAX_TOLD
     return [*told, f"{more} more variables cannot be saved"] if more > 0 else told
+
+
+def _unsaved(variable: Variable) -> str:
+    name, reason = text.one_line(variable.name), text.one_line(variable.reason, 200)
+    if variable.type == "?":  # nothing but its name is known any more
+        return f"variable {name} is gone ({reason})"
+    ending = ": it is gone when the kernel has to be started again" if variable.status == "lost" else ""
+    return f"variable {name} cannot be saved ({reason}){ending}"

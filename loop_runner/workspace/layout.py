@@ -384,7 +384,9 @@ def variables_from(manifest: bytes | None) -> tuple[Variable, ...]:
 def versions_from(manifest: bytes | None) -> dict[str, str]:
     """The versions ("loop_runner", "python") that wrote a manifest; empty if it does not record them."""
     written_by = json.loads(manifest).get("written_by", {}) if manifest else {}
-    return {str(name): str(version) for name, version in dict(written_by).items()}
+    if not isinstance(written_by, dict):
+        return {}
+    return {str(name): str(version) for name, version in written_by.items()}
 
 
 # ── what was not stored ─────────────────────────────────────────────────────────────────────────────

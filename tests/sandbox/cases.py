@@ -111,7 +111,7 @@ FILES = (
         "attempt('out', lambda: (open('mine', 'w').close(), os.rename('mine', given['outside'] + '/mine')))\n"
         "try: os.chmod(given['secret'], 0o644)\nexcept OSError: pass\n"
         "attempt('library', lambda: open(os.__file__, 'a'))\n"
-        "attempt('cloudpickle', lambda: open(sys.modules['cloudpickle'].__file__, 'a'))\n"
+        "attempt('kernel', lambda: open(sys.modules['loop_runner.kernel.cells'].__file__, 'a'))\n"
         "attempt('dots', lambda: open('../escaped', 'w'))\nattempt('answer', lambda: open('../answer.md', 'a'))",
         refused, tiers="AB",
     ),

@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop_runner.records import Answer, Call, Reply, Usage
+from loop_runner import __version__
+from loop_runner.records import Answer, Call, Reply, Snapshot, Usage
 from loop_runner.workspace import layout
 from loop_runner.workspace.fast_import import quote
 from loop_runner.workspace.layout import Trailers
@@ -120,3 +122,33 @@ def test_requests_without_a_reply_are_said_in_the_commit_and_nothing_is_said_of_
     trailers = Trailers(1, 2, None, 0.5, "1", unanswered=3)
     assert layout.trailers_from(layout.message("pass 1 turn 2: ran", trailers)) == trailers
     assert "Unanswered" not in layout.message("x", Trailers(1, 2, None, 0.5, "1"))
+
+
+def test_a_manifest_names_the_versions_that_wrote_it():
+    files, _ = layout.snapshot_files(Snapshot(python="3.12.1"), {})
+    assert layout.versions_from(files[layout.MANIFEST]) == {"loop_runner": __version__, "python": "3.12.1"}
+
+
+@pytest.mark.parametrize(
+    "written_by", [None, [], "3.12", 7, {}, {"python": None}, {"python": "4.0.0", "cloudpickle": "9"}]
+)
+def test_a_manifest_of_another_version_is_read_with_the_keys_that_are_known(written_by):
+    row = {
+        "name": "x",
+        "type": "int",
+        "size": 1,
+        "preview": "1",
+        "status": "saved",
+        "blob": "ab",
+        "later": [1],
+    }
+    data = json.dumps({"variables": [row], "written_by": written_by, "more": 1}).encode()
+    assert [(each.name, each.status) for each in layout.variables_from(data)] == [("x", "saved")]
+    versions = layout.versions_from(data)
+    assert all(isinstance(version, str) for version in versions.values())
+    assert versions.keys() == (written_by.keys() if isinstance(written_by, dict) else set())
+
+
+def test_a_manifest_of_before_versions_were_recorded_is_read():
+    assert layout.versions_from(b'{"variables": []}') == {}
+    assert layout.versions_from(None) == {}
