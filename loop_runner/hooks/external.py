@@ -21,6 +21,7 @@ from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle, one_line
 from loop_runner.verify import Means, Programs, Submission, programs
 from loop_runner.verify.command import Command
+from loop_runner.verify.command_line import NeedsShell
 from loop_runner.verify.options import Options
 
 _REASON_CHARS = 6000
@@ -101,6 +102,8 @@ def _hook(spec: Spec, base_dir: Path, means: Means) -> ExternalHook:
     try:
         made = Command.from_options(name or "", Options("stop_hooks", data, _KEYS), command, base_dir, means)
     except VerifierError as error:
+        if isinstance(error.__cause__, NeedsShell):
+            raise HookError(f"stop_hooks: {error.message}", why=error.why, hint=error.hint) from error
         raise _no_hook(spec) from error
     label = name or one_line(f"stop hook {shlex.join(made.argv)}", 80)
     return ExternalHook(replace(made, name=label, kind="stop_hooks"))

@@ -23,7 +23,8 @@ from loop_runner import process
 from loop_runner.errors import LoopRunnerError, VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify import gate, programs
+from loop_runner.verify import command_line, gate, programs
+from loop_runner.verify.command_line import NeedsShell
 from loop_runner.verify.gate import Gate, GateFault
 from loop_runner.verify.options import Options
 from loop_runner.verify.programs import Program
@@ -220,7 +221,9 @@ def why_broken(ended: process.Finished, program: str, timeout_s: float) -> Broke
 
 def _argv(run: object) -> tuple[str, ...]:
     try:
-        words = shlex.split(run) if isinstance(run, str) else run
+        words = command_line.split(run) if isinstance(run, str) else run
+    except NeedsShell as error:
+        raise _needs_shell(str(run), error) from error
     except ValueError as error:
         raise _bad_run(run, f"it cannot be split into words ({error})") from error
     if not isinstance(words, list | tuple) or not words:
@@ -228,6 +231,16 @@ def _argv(run: object) -> tuple[str, ...]:
     if not all(isinstance(word, str) and "\0" not in word for word in words) or not words[0]:
         raise _bad_run(run, "its words are not all texts; put numbers and yes/no in quotes")
     return tuple(words)
+
+
+def _needs_shell(run: str, error: NeedsShell) -> VerifierError:
+    return VerifierError(
+        f"the command {exact_line(run)!r} uses {error.what}, and no shell runs it",
+        why="it would be passed on as plain text, and the check would judge something else than you meant",
+        hint=f"put quotes around it if it is plain text; if a shell is to run it, write the list "
+        f"{command_line.as_list(run)} and name the files of the task's folder that it uses under `pin:` "
+        "(in the command, they are in $LOOP_TASK_DIR)",
+    )
 
 
 def _bad_run(run: object, reason: str) -> VerifierError:
