@@ -84,6 +84,7 @@ class GateSandbox:
             workspace=job.scratch,
             private_dir=private,
             read_only=_shown(job),
+            fds=job.fds,
             limits=_LIMITS,
         )
         try:

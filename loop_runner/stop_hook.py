@@ -21,7 +21,7 @@ from loop_runner.records import (
     Verdict,
     VerifierReport,
 )
-from loop_runner.verify import Group, Submission, Verifier, Weighted, rejection, score
+from loop_runner.verify import Group, Submission, Verifier, Weighted, control, limited, rejection, score
 
 NO_VERIFIER = VerifierReport("none", Accepted(evidence="no verifier was set: the answer was taken as it is"))
 
@@ -57,7 +57,10 @@ class StopHook:
         weight = verifier.weight if isinstance(verifier, Weighted) else 1.0
         inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
         if not isinstance(inner, Group):
-            return VerifierReport(inner.name, self._ask(inner, submission), weight)
+            verdict = self._ask(inner, submission)
+            if isinstance(verifier, Weighted):
+                verdict = limited(verdict, verifier.evidence)
+            return VerifierReport(inner.name, verdict, weight)
         members: list[VerifierReport] = []
         for member in inner.members:
             if not inner.is_settled(members):
@@ -72,7 +75,7 @@ class StopHook:
             # A missing file will not come back, but a busy machine or a network may.
             time.sleep(self._retry_wait_s)
             verdict = _verdict(verifier, submission)
-        return verdict
+        return control.judged(verifier, submission, verdict) if isinstance(verdict, Broken) else verdict
 
 
 def _verdict(verifier: Verifier, submission: Submission) -> Verdict:

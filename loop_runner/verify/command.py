@@ -87,11 +87,11 @@ class Command:
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the program is missing or changed, cannot start, is killed or takes too long."""
         ended = self.run(submission, lambda _: submission.answer.encode("utf-8", "replace"))
-        return ended if isinstance(ended, Broken) else self._verdict(*ended)
+        return ended if isinstance(ended, Broken | Rejected) else self._verdict(*ended)
 
     def run(
         self, submission: Submission, stdin: Callable[[Path], bytes]
-    ) -> tuple[process.Finished, Mapping[str, Any]] | Broken:
+    ) -> tuple[process.Finished, Mapping[str, Any]] | Broken | Rejected:
         """Run the program on ``stdin(checkout)``: how it ended, and what a proof says of that."""
         pins = self.means.programs
         named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
@@ -104,6 +104,8 @@ class Command:
             ) as here:
                 argv = self._resolved(here)
                 if (script := _missing_script(argv, here.checkout)) is not None:
+                    if _is_handed_in(script):
+                        return Rejected(f"there is no file {script}, and the check runs it")
                     return Broken(
                         f"{script} is neither in the task's folder {self.task_dir} nor in the checkout"
                     )
@@ -116,7 +118,8 @@ class Command:
                 )
                 record = about(ended, mine, gate.find_program(argv[0]), here)
         except GateFault as fault:
-            return Broken(exact_line(str(fault), 400))
+            reason = exact_line(str(fault), 400)
+            return Rejected(reason) if _is_handed_in(self.argv[0]) else Broken(reason)
         except LoopRunnerError as error:
             return Broken(exact_line(error.message, 400))
         return ended, record
@@ -144,11 +147,14 @@ class Command:
         last = ended.output.strip().rsplit("\n", 1)[-1]
         if ended.output.count("\n") <= 1 and re.search(r"python[\d.]*: No module named \S+$", last):
             return f"{self.argv[0]} did not run: {exact_line(last)}"
-        if ended.exit_code in _PYTEST_SAW_NOTHING and any(Path(word).name == "pytest" for word in self.argv):
+        tests_are_handed_in = any(_is_handed_in(word) for word in self.argv)
+        if ended.exit_code in _PYTEST_SAW_NOTHING and not tests_are_handed_in and self._program() == "pytest":
             return f"pytest ran no test (exit code {ended.exit_code}); its last line: {exact_line(last)}"
         if not _IS_MISSING.search(last):
             return ""
         for word in _WORDS.findall(last[:2000]):
+            if _is_handed_in(word):
+                continue
             for path in (self.task_dir / word, self.task_dir / f"{word}.py"):
                 if _is_there(path) and path != self.task_dir and self.means.programs.place(path) is None:
                     return (
@@ -157,6 +163,20 @@ class Command:
                     )
         return ""
 
+    def _runs_the_answer(self) -> bool:
+        """Whether the program itself, or the script that an interpreter runs, was handed in."""
+        return _is_handed_in(self.argv[0]) or (
+            bool(_INTERPRETER.fullmatch(Path(self.argv[0]).name))
+            and any(_is_handed_in(word) for word in self.argv[1:2])
+        )
+
+    def _program(self) -> str:
+        """The name of the program, or of the module that ``python -m`` runs."""
+        names = [Path(word).name for word in self.argv]
+        if len(names) > 2 and _INTERPRETER.fullmatch(names[0]) and "-m" in names[1:-1]:
+            return names[names.index("-m") + 1]
+        return names[0]
+
     def _is_folder(self, path: Path) -> bool:
         """A folder of the task's, not the whole of it."""
         path = Path(os.path.normpath(path))
@@ -164,7 +184,7 @@ class Command:
 
     def _verdict(self, ended: process.Finished, record: Mapping[str, Any]) -> Verdict:
         if (broken := why_broken(ended, self.argv[0], self.timeout_s)) is not None:
-            return broken
+            return Rejected(broken.reason, record=record) if self._runs_the_answer() else broken
         output, said = _split_report(ended.output)
         evidence = cut_middle(output.strip(), _EVIDENCE_CHARS)
         score = _score(said, default=float(ended.exit_code == 0))
@@ -256,6 +276,12 @@ def _missing_script(argv: Sequence[str], cwd: Path) -> str | None:
     if len(argv) < 2 or not _INTERPRETER.fullmatch(Path(argv[0]).name) or argv[1].startswith("-"):
         return None
     return None if _is_file(cwd / argv[1]) else argv[1]
+
+
+def _is_handed_in(word: str) -> bool:
+    """Whether ``word`` names a file of the answer: its content, and its absence, are the model's work."""
+    parts = Path(os.path.normpath(word)).parts
+    return bool(parts) and parts[0] in _CHECKOUT
 
 
 def _is_there(path: Path) -> bool:

@@ -18,7 +18,11 @@ _BRACES = re.compile(r"\{[^{}]*(?:,|\.\.)[^{}]*\}")
 _CLASS = re.compile(r"\[[^\]]+\]")
 # A program of this name does not exist, or could not do what the word means to a shell.
 _SHELL_WORDS = frozenset(
-    ["!", ".", ":", "[[", "{", "}", "alias", "break", "case", "cd", "continue", "eval", "exec", "exit", "export", "for", "function", "if", "return", "set", "shift", "source", "trap", "umask", "unset", "until", "while"]
+    (
+        *("!", ".", ":", "[[", "{", "}", "alias", "break", "case", "cd", "continue", "eval", "exec", "exit"),
+        *("export", "for", "function", "if", "return", "set", "shift", "source", "trap", "umask", "unset"),
+        *("until", "while"),
+    )
 )
 _QUOTED = "\0"  # in the mask of a word: a character that quotes protect
 

@@ -169,7 +169,6 @@ def test_it_gets_the_answer_the_workspace_and_the_inputs_and_nothing_of_our_envi
         "LOOP_WORKSPACE",
         "LOOP_INPUTS",
         "LOOP_TASK_DIR",
-        "LOOP_RESULT",
         *("PYTHONDONTWRITEBYTECODE", "PYTHONNOUSERSITE", "PYTHONHASHSEED"),
     }
     assert set(seen["names"]) - {"LC_CTYPE"} == wanted
