@@ -100,7 +100,7 @@ class GateSandbox:
                 workspace=job.scratch,
                 private_dir=private,
                 read_only=shown,
-                fds=[end],
+                fds=[end, *job.fds],
                 listed=(job.listed,),
                 limits=_LIMITS,
             )

@@ -97,6 +97,7 @@ def run(
     timeout_s: float,
     stdin: bytes = b"",
     max_output_bytes: int = 64 * 1024,
+    fds: Sequence[int] = (),
 ) -> Finished:
     """Run ``argv`` without a shell and wait for it and for all that it started in its group.
 
@@ -111,6 +112,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=tuple(fds),
         )
     except OSError as error:
         return Finished(None, f"{argv[0]}: {error.strerror}")

@@ -23,7 +23,17 @@ from loop_runner.records import (
     VerifierReport,
 )
 from loop_runner.text import one_line
-from loop_runner.verify import Group, Submission, Verifier, Weighted, in_part_words, rejection, score
+from loop_runner.verify import (
+    Group,
+    Submission,
+    Verifier,
+    Weighted,
+    control,
+    in_part_words,
+    limited,
+    rejection,
+    score,
+)
 
 _UNCHECKED = "no verifier was set: the answer was taken as it is"
 NO_VERIFIER = VerifierReport("none", Accepted(evidence=_UNCHECKED, statement=_UNCHECKED))
@@ -61,7 +71,10 @@ class StopHook:
         weight = verifier.weight if isinstance(verifier, Weighted) else 1.0
         inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
         if not isinstance(inner, Group):
-            return VerifierReport(inner.name, _stated(self._ask(inner, submission), inner), weight)
+            verdict = self._ask(inner, submission)
+            if isinstance(verifier, Weighted):
+                verdict = limited(verdict, verifier.evidence)
+            return VerifierReport(inner.name, _stated(verdict, inner), weight)
         members: list[VerifierReport] = []
         for member in inner.members:
             if not inner.is_settled(members):
@@ -76,7 +89,7 @@ class StopHook:
             # A missing file will not come back, but a busy machine or a network may.
             time.sleep(self._retry_wait_s)
             verdict = _verdict(verifier, submission)
-        return verdict
+        return control.judged(verifier, submission, verdict) if isinstance(verdict, Broken) else verdict
 
 
 def _stated(verdict: Verdict, verifier: Verifier) -> Verdict:

@@ -21,6 +21,8 @@ from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle, one_line
 from loop_runner.verify import Means, Programs, Submission, programs
 from loop_runner.verify.command import Command
+from loop_runner.verify.command_line import NeedsShell
+from loop_runner.verify.evidence import Evidence, level, limited
 from loop_runner.verify.options import Options
 
 _REASON_CHARS = 6000
@@ -32,6 +34,7 @@ class ExternalHook:
     """One program of ``stop_hooks:``; meets the loop where a verifier does."""
 
     program: Command
+    evidence: Evidence = "full"
 
     @property
     def name(self) -> str:
@@ -50,7 +53,11 @@ class ExternalHook:
             return json.dumps(payload(submission, checkout)).encode()
 
         ended = self.program.run(submission, told)
-        return ended if isinstance(ended, Broken) else _verdict(self.name, *ended)
+        return (
+            ended
+            if isinstance(ended, Broken | Rejected)
+            else limited(_verdict(self.name, *ended), self.evidence)
+        )
 
 
 def payload(submission: Submission, checkout: Path) -> dict[str, object]:
@@ -102,14 +109,18 @@ def wants_network(hooks: Sequence[ExternalHook]) -> bool:
 def _hook(spec: Spec, base_dir: Path, means: Means) -> ExternalHook:
     data: dict[str, Any] = dict(spec) if isinstance(spec, Mapping) else {"command": spec}
     command, name = data.pop("command", None), data.pop("name", None)
+    evidence = data.pop("evidence", "full")
     if set(data) - set(_KEYS) or not isinstance(name, str | None) or command is None:
         raise _no_hook(spec)
     try:
+        shown = level("stop_hooks", evidence)
         made = Command.from_options(name or "", Options("stop_hooks", data, _KEYS), command, base_dir, means)
     except VerifierError as error:
+        if isinstance(error.__cause__, NeedsShell):
+            raise HookError(f"stop_hooks: {error.message}", why=error.why, hint=error.hint) from error
         raise _no_hook(spec) from error
     label = name or one_line(f"stop hook {shlex.join(made.argv)}", 80)
-    return ExternalHook(replace(made, name=label, kind="stop_hooks"))
+    return ExternalHook(replace(made, name=label, kind="stop_hooks"), shown)
 
 
 def _no_hook(spec: Spec) -> HookError:

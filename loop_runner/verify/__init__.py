@@ -7,6 +7,7 @@ kernel; and on the ``Means`` that it is given for whatever runs a program or ask
 raises for what an answer holds, and never changes what it checks.
 """
 
+from loop_runner.verify import control
 from loop_runner.verify.build import (
     build,
     describe,
@@ -18,6 +19,7 @@ from loop_runner.verify.build import (
     without_model,
 )
 from loop_runner.verify.citations import LocatedCitation, locate
+from loop_runner.verify.evidence import limited
 from loop_runner.verify.groups import Group, Weighted, rejection, score
 from loop_runner.verify.programs import Programs
 from loop_runner.verify.quotes import in_part_words
@@ -49,8 +51,10 @@ __all__ = [
     "Verifier",
     "Weighted",
     "build",
+    "control",
     "describe",
     "in_part_words",
+    "limited",
     "locate",
     "models",
     "pinned_programs",

@@ -18,6 +18,7 @@ from loop_runner.verify import programs
 from loop_runner.verify.agreement import Agreement
 from loop_runner.verify.citations import Citations
 from loop_runner.verify.command import Command
+from loop_runner.verify.evidence import LEVELS, Evidence, level
 from loop_runner.verify.findings import Findings
 from loop_runner.verify.groups import Group, Weighted
 from loop_runner.verify.judge import Judge
@@ -33,7 +34,7 @@ KINDS = (
     *("command", "python", "schema", "contains", "regex", "citations"),
     *("judge", "agreement", "stable", "promise", "findings", "all", "any"),
 )
-_BESIDE = ("name", "weight")
+_BESIDE = ("name", "weight", "evidence")
 
 
 def build(
@@ -127,6 +128,7 @@ class _Builder:
 
     def _one(self, spec: object) -> Verifier:
         kind, value, name, weight = _parts(spec)
+        value, evidence = _evidence(kind, value, spec)
         if kind in ("all", "any"):
             made = self._group(kind, value, name)
         else:
@@ -134,7 +136,7 @@ class _Builder:
             first = self._make(kind, value, name)
             called = self._unique(first.name)
             made = first if called == first.name else self._make(kind, value, called)
-        return made if weight == 1 else Weighted(made, weight)
+        return made if (weight, evidence) == (1, "full") else Weighted(made, weight, evidence)
 
     def _unique(self, name: str) -> str:
         called, count = name, 1
@@ -209,6 +211,24 @@ def _parts(spec: object) -> tuple[str, Any, str, float]:
             hint="it must be a number over 0",
         )
     return kinds[0], spec[kinds[0]], name, float(weight)
+
+
+def _evidence(kind: str, value: Any, spec: object) -> tuple[Any, Evidence]:
+    """The settings without ``evidence``, and its value, which may be among them or beside the kind.
+
+    ``python`` handles its own: it must not even send the source of a failed line where that is not shown.
+    """
+    beside: dict[str, Any] = (
+        {"evidence": spec["evidence"]} if isinstance(spec, Mapping) and "evidence" in spec else {}
+    )
+    inside = isinstance(value, Mapping) and kind in KINDS and value.get("evidence") in LEVELS
+    if kind == "python":
+        return ({**_settings(value, "file"), **beside} if beside else value), "full"
+    if inside and not beside:
+        beside = {"evidence": value["evidence"]}
+    if inside:
+        value = {key: item for key, item in value.items() if key != "evidence"}
+    return value, level(kind, beside.get("evidence", "full"))
 
 
 def _options(kind: str, value: Any, short: str, known: Sequence[str]) -> Options:

@@ -23,7 +23,8 @@ from loop_runner import process
 from loop_runner.errors import LoopRunnerError, VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify import gate, machine, programs
+from loop_runner.verify import command_line, gate, machine, programs
+from loop_runner.verify.command_line import NeedsShell
 from loop_runner.verify.gate import Gate, GateFault
 from loop_runner.verify.options import Options
 from loop_runner.verify.programs import Program
@@ -86,7 +87,7 @@ class Command:
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the program is missing or changed, cannot start, is killed or takes too long."""
         ended = self.run(submission, lambda _: submission.answer.encode("utf-8", "replace"))
-        verdict = ended if isinstance(ended, Broken) else self._verdict(*ended)
+        verdict = ended if isinstance(ended, Broken | Rejected) else self._verdict(*ended)
         return machine.excused(verdict, self.means.fence, self._own_words())
 
     def _own_words(self) -> list[str]:
@@ -98,7 +99,7 @@ class Command:
 
     def run(
         self, submission: Submission, stdin: Callable[[Path], bytes]
-    ) -> tuple[process.Finished, Mapping[str, Any]] | Broken:
+    ) -> tuple[process.Finished, Mapping[str, Any]] | Broken | Rejected:
         """Run the program on ``stdin(checkout)``: how it ended, and what a proof says of that."""
         pins = self.means.programs
         named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
@@ -111,6 +112,8 @@ class Command:
             ) as here:
                 argv = self._resolved(here)
                 if (script := _missing_script(argv, here.checkout)) is not None:
+                    if _is_handed_in(script):
+                        return Rejected(f"there is no file {script}, and the check runs it")
                     return Broken(
                         f"{script} is neither in the task's folder {self.task_dir} nor in the checkout"
                     )
@@ -123,7 +126,8 @@ class Command:
                 )
                 record = about(ended, mine, gate.find_program(argv[0]), here)
         except GateFault as fault:
-            return Broken(exact_line(str(fault), 400))
+            reason = exact_line(str(fault), 400)
+            return Rejected(reason) if _is_handed_in(self.argv[0]) else Broken(reason)
         except LoopRunnerError as error:
             return Broken(exact_line(error.message, 400))
         return ended, record
@@ -151,11 +155,14 @@ class Command:
         last = ended.output.strip().rsplit("\n", 1)[-1]
         if ended.output.count("\n") <= 1 and re.search(r"python[\d.]*: No module named \S+$", last):
             return f"{self.argv[0]} did not run: {exact_line(last)}"
-        if ended.exit_code in _PYTEST_SAW_NOTHING and any(Path(word).name == "pytest" for word in self.argv):
+        tests_are_handed_in = any(_is_handed_in(word) for word in self.argv)
+        if ended.exit_code in _PYTEST_SAW_NOTHING and not tests_are_handed_in and self._program() == "pytest":
             return f"pytest ran no test (exit code {ended.exit_code}); its last line: {exact_line(last)}"
         if not _IS_MISSING.search(last):
             return ""
         for word in _WORDS.findall(last[:2000]):
+            if _is_handed_in(word):
+                continue
             for path in (self.task_dir / word, self.task_dir / f"{word}.py"):
                 if _is_there(path) and path != self.task_dir and self.means.programs.place(path) is None:
                     return (
@@ -164,6 +171,20 @@ class Command:
                     )
         return ""
 
+    def _runs_the_answer(self) -> bool:
+        """Whether the program itself, or the script that an interpreter runs, was handed in."""
+        return _is_handed_in(self.argv[0]) or (
+            bool(_INTERPRETER.fullmatch(Path(self.argv[0]).name))
+            and any(_is_handed_in(word) for word in self.argv[1:2])
+        )
+
+    def _program(self) -> str:
+        """The name of the program, or of the module that ``python -m`` runs."""
+        names = [Path(word).name for word in self.argv]
+        if len(names) > 2 and _INTERPRETER.fullmatch(names[0]) and "-m" in names[1:-1]:
+            return names[names.index("-m") + 1]
+        return names[0]
+
     def _is_folder(self, path: Path) -> bool:
         """A folder of the task's, not the whole of it."""
         path = Path(os.path.normpath(path))
@@ -171,7 +192,7 @@ class Command:
 
     def _verdict(self, ended: process.Finished, record: Mapping[str, Any]) -> Verdict:
         if (broken := why_broken(ended, self.argv[0], self.timeout_s)) is not None:
-            return broken
+            return Rejected(broken.reason, record=record) if self._runs_the_answer() else broken
         output, said = _split_report(ended.output)
         evidence = cut_middle(output.strip(), _EVIDENCE_CHARS)
         score = _score(said, default=float(ended.exit_code == 0))
@@ -228,7 +249,9 @@ def why_broken(ended: process.Finished, program: str, timeout_s: float) -> Broke
 
 def _argv(run: object) -> tuple[str, ...]:
     try:
-        words = shlex.split(run) if isinstance(run, str) else run
+        words = command_line.split(run) if isinstance(run, str) else run
+    except NeedsShell as error:
+        raise _needs_shell(str(run), error) from error
     except ValueError as error:
         raise _bad_run(run, f"it cannot be split into words ({error})") from error
     if not isinstance(words, list | tuple) or not words:
@@ -236,6 +259,16 @@ def _argv(run: object) -> tuple[str, ...]:
     if not all(isinstance(word, str) and "\0" not in word for word in words) or not words[0]:
         raise _bad_run(run, "its words are not all texts; put numbers and yes/no in quotes")
     return tuple(words)
+
+
+def _needs_shell(run: str, error: NeedsShell) -> VerifierError:
+    return VerifierError(
+        f"the command {exact_line(run)!r} uses {error.what}, and no shell runs it",
+        why="it would be passed on as plain text, and the check would judge something else than you meant",
+        hint=f"put quotes around it if it is plain text; if a shell is to run it, write the list "
+        f"{command_line.as_list(run)} and name the files of the task's folder that it uses under `pin:` "
+        "(in the command, they are in $LOOP_TASK_DIR)",
+    )
 
 
 def _bad_run(run: object, reason: str) -> VerifierError:
@@ -251,6 +284,12 @@ def _missing_script(argv: Sequence[str], cwd: Path) -> str | None:
     if len(argv) < 2 or not _INTERPRETER.fullmatch(Path(argv[0]).name) or argv[1].startswith("-"):
         return None
     return None if _is_file(cwd / argv[1]) else argv[1]
+
+
+def _is_handed_in(word: str) -> bool:
+    """Whether ``word`` names a file of the answer: its content, and its absence, are the model's work."""
+    parts = Path(os.path.normpath(word)).parts
+    return bool(parts) and parts[0] in _CHECKOUT
 
 
 def _is_there(path: Path) -> bool:

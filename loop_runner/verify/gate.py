@@ -12,17 +12,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from loop_runner import process, scratch
 from loop_runner.records import Inputs
 from loop_runner.verify.verifier import Fence, Job, Submission
 
 _OUTPUT_BYTES = 64 * 1024
-_RESULT_BYTES = 1024 * 1024
 
 
 class GateFault(Exception):  # noqa: N818 - becomes a ``Broken``
@@ -57,6 +55,7 @@ class Gate:
         stdin: bytes,
         network: bool,
         shown: Sequence[Path] = (),
+        fds: Sequence[int] = (),
     ) -> process.Finished:
         """Run ``argv`` to its end; paths of this run's folders are taken out of its output."""
         program = find_program(argv[0])
@@ -83,6 +82,7 @@ class Gate:
                 stdin=stdin,
                 network=network,
                 max_output_bytes=_OUTPUT_BYTES,
+                fds=tuple(fds),
             )
         )
         return replace(ended, output=self.without_paths(ended.output))
@@ -92,21 +92,6 @@ class Gate:
         for folder in (self.checkout, self.programs / "task", self.programs):
             text = text.replace(f"{folder}/", "")
         return text.replace(str(self.checkout), ".").replace(str(self.folder), "/gate")
-
-    def result(self) -> dict[str, Any] | None:
-        """The JSON object that the program wrote into the file that ``LOOP_RESULT`` names; else None."""
-        try:
-            fd = os.open(
-                self.scratch / "result.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            )
-        except OSError:
-            return None
-        with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
-            data = file.read(_RESULT_BYTES)
-        with suppress(ValueError, RecursionError):
-            said = json.loads(data)
-            return said if isinstance(said, dict) else None
-        return None
 
 
 @contextmanager
@@ -171,7 +156,6 @@ def _lay_out(
         "LOOP_WORKSPACE": str(checkout / "workspace"),
         "LOOP_INPUTS": str(folder / "inputs.json"),
         "LOOP_TASK_DIR": str(folder / "programs" / "task"),
-        "LOOP_RESULT": str(scratch / "result.json"),
     }
     texts = tuple(one for one in submission.inputs.texts if one.name not in submission.withheld)
     return Gate(folder, checkout, env, replace(submission.inputs, texts=texts), fence)

@@ -13,6 +13,7 @@ from typing import Literal
 
 from loop_runner.records import Accepted, Broken, Rejected, Verdict, VerifierReport
 from loop_runner.text import cut_middle
+from loop_runner.verify.evidence import Evidence, limited
 from loop_runner.verify.verifier import Submission, Verifier
 
 _EVIDENCE_CHARS = 4000  # for each verifier; the next prompt has a budget
@@ -20,10 +21,15 @@ _EVIDENCE_CHARS = 4000  # for each verifier; the next prompt has a budget
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """A verifier that counts for ``weight`` in the score; 1 is what the others count for."""
+    """A verifier with what a task sets beside it, whatever its kind.
+
+    It counts for ``weight`` in the score; 1 is what the others count for. ``evidence`` limits what a
+    rejection shows.
+    """
 
     verifier: Verifier
     weight: float
+    evidence: Evidence = "full"
 
     @property
     def name(self) -> str:
@@ -37,7 +43,7 @@ class Weighted:
 
     def verify(self, submission: Submission) -> Verdict:
         """See ``Verifier``."""
-        return self.verifier.verify(submission)
+        return limited(self.verifier.verify(submission), self.evidence)
 
 
 @dataclass(frozen=True, slots=True)

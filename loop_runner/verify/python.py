@@ -19,9 +19,11 @@ from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
 from loop_runner.verify import gate, machine
 from loop_runner.verify.command import about, pinned, why_broken
+from loop_runner.verify.evidence import Evidence, level, limited
 from loop_runner.verify.gate import GateFault
 from loop_runner.verify.options import Options
 from loop_runner.verify.shown import exact_line
+from loop_runner.verify.verdict_channel import VerdictChannel
 from loop_runner.verify.verifier import Means, Submission
 
 _CHILD = Path(__file__).with_name("python_child.py")
@@ -32,7 +34,7 @@ _EVIDENCE_CHARS = 6000
 class Python:
     """Accepts when the function returns None or True; see ``docs/verifiers.md``."""
 
-    KEYS: ClassVar = ("file", "function", "timeout_s", "network", "pin", "show", "interpreter")
+    KEYS: ClassVar = ("file", "function", "timeout_s", "network", "pin", "show", "interpreter", "evidence")
 
     name: str
     file: str  # relative to the task's folder
@@ -43,6 +45,7 @@ class Python:
     pin: tuple[str, ...] = ()
     show: tuple[str, ...] = ()
     interpreter: str = ""  # empty: the runner's own, with its packages
+    evidence: Evidence = "message"
     means: Means = field(default_factory=Means)
 
     @classmethod
@@ -60,6 +63,7 @@ class Python:
             options.texts("pin"),
             options.texts("show"),
             options.word("interpreter", ""),
+            level("python", options.word("evidence", "message")),
             means,
         )
 
@@ -82,18 +86,27 @@ class Python:
         if changed := pins.changed(mine):
             return Broken(changed)
         try:
-            with gate.prepared(submission, self.means.fence, lambda into: pins.lay_out(mine, into)) as here:
+            with (
+                gate.prepared(submission, self.means.fence, lambda into: pins.lay_out(mine, into)) as here,
+                VerdictChannel() as channel,
+            ):
                 python = gate.find_program(self.interpreter or sys.executable)
                 # -P and -s: neither the folder it starts in nor a user's site has a say in what is imported.
                 flags = ("-P", "-s", "-B", "-X", "utf8")
                 ended = here.run(
-                    [python, *flags, str(_CHILD), str(here.programs / place), self.function],
+                    [python, *flags, str(_CHILD), str(here.programs / place), self.function, str(channel.fd)],
                     timeout_s=self.timeout_s,
                     stdin=b"",
                     network=self.network,
                     shown=[_CHILD, *(Path(path).expanduser() for path in self.show)],
+                    fds=[channel.fd],
                 )
-                said, record = here.result(), about(ended, mine, python, here)
+                said, record = channel.verdict(), about(ended, mine, python, here)
+                if said is not None:
+                    said = {
+                        key: here.without_paths(text) if isinstance(text, str) else text
+                        for key, text in said.items()
+                    }
         except GateFault as fault:
             return Broken(exact_line(str(fault), 400))
         except LoopRunnerError as error:
@@ -110,14 +123,20 @@ class Python:
             return Broken(f"{self.file} ended without a verdict{f'; its last line: {last}' if last else ''}")
         if "broken" in said:
             return Broken(exact_line(str(said["broken"]), 600))
-        evidence = "\n".join(part for part in (str(said.get("evidence", "")), ended.output.strip()) if part)
-        evidence = cut_middle(evidence, _EVIDENCE_CHARS)
+        source = str(said.get("source", "")) if self.evidence == "full" else ""
+        parts = (source, str(said.get("evidence", "")), ended.output.strip())
+        evidence = cut_middle("\n".join(part for part in parts if part), _EVIDENCE_CHARS)
         is_accepted = said.get("accepted") is True
         score = _share(said.get("score"), default=float(is_accepted))
         if is_accepted:
-            return Accepted(evidence, score, record)
+            return limited(Accepted(evidence, score, record), self._limit)
         reason = str(said.get("reason") or f"`{self.function}` did not accept the answer")
-        return Rejected(cut_middle(reason.strip(), 2000), evidence, score, record)
+        return limited(Rejected(cut_middle(reason.strip(), 2000), evidence, score, record), self._limit)
+
+    @property
+    def _limit(self) -> Evidence:
+        """``message`` is what the function prints or returns, all of it."""
+        return "none" if self.evidence == "none" else "full"
 
 
 def _share(value: object, *, default: float) -> float:

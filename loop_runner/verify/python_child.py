@@ -1,19 +1,25 @@
-"""Runs as a program: calls one function of the user's about one answer and writes down what it says.
+"""Runs as a program: calls one user function with one answer and sends its verdict to the runner.
 
-Arguments: the file, the function's name. The answer, the checkout and the inputs come by the environment
-that ``gate.py`` sets; what is said goes into the file that ``LOOP_RESULT`` names. Imports the standard
+Arguments: the file, the function's name, the descriptor of the verdict channel (``verdict_channel.py``). The
+answer, the checkout and the inputs come by the environment that ``gate.py`` sets. Imports the standard
 library only: it is started without the package.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+_PR_SET_DUMPABLE = 4
+_MAX_CHARS = 8000  # of each text in a verdict; even as escapes, all fit into one message
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,46 @@ class Submission:
 
 
 def main() -> None:
-    """Call the function and write the outcome."""
-    file, function = sys.argv[1:3]
-    said = _call(Path(file), function)
-    with open(os.environ["LOOP_RESULT"], "w", encoding="utf-8") as result:  # noqa: PTH123
-        json.dump(said, result)
+    """Call the function and send the outcome."""
+    file, function, channel = sys.argv[1:4]
+    del sys.argv[1:]
+    send = _channel(int(channel))
+    outcome = _call(Path(file), function)
+    send(json.dumps({key: _cut(value) for key, value in outcome.items()}).encode())
+
+
+def _channel(fd: int) -> Callable[[bytes], object]:
+    """Sends a message to the runner; no process that is started from now on can do the same."""
+    os.set_inheritable(fd, False)  # closed by every exec
+    os.register_at_fork(after_in_child=lambda: _close(fd))
+    _keep_others_out()
+    os.write(fd, b"ready")
+    # Kept from the names of this module; the function's process is still trusted with all that it holds.
+    owner = os.getpid()
+    return lambda message: os.write(fd, message) if os.getpid() == owner else os._exit(1)
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
+def _keep_others_out() -> None:
+    """Other processes of this user must not open its descriptors or its memory, or trace it."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _cut(value: object) -> object:
+    """A long text without its middle: a message has a size that the system allows."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    value = str(value)
+    if len(value) <= _MAX_CHARS:
+        return value
+    return f"{value[: _MAX_CHARS // 2]}\n[…]\n{value[-_MAX_CHARS // 2 :]}"
 
 
 def _call(file: Path, function: str) -> dict[str, Any]:
@@ -66,6 +107,8 @@ def _call(file: Path, function: str) -> dict[str, Any]:
     except AssertionError as error:
         return _failed(error)
     except BaseException as error:  # noqa: BLE001 - a border, sys.exit among them
+        if _is_of_the_answer(error):
+            return {"accepted": False, "reason": _last_line(error), "evidence": _printed(error)}
         return {"broken": f"`{function}` failed with {_last_line(error)}{_place(error.__traceback__)}"}
 
 
@@ -97,7 +140,35 @@ def _failed(error: AssertionError) -> dict[str, Any]:
     """An assertion that does not hold is what the check found: where, and what it says."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     line = f"{Path(where.filename).name}:{where.lineno}: {where.line or ''}".rstrip()
-    return {"accepted": False, "reason": str(error) or f"an assertion failed at {line}", "evidence": line}
+    return {
+        "accepted": False,
+        "reason": str(error) or f"an assertion without a message failed (line {where.lineno} of the check)",
+        "source": line,
+    }
+
+
+def _is_of_the_answer(error: BaseException) -> bool:
+    """Whether only what was handed in can have raised ``error``: its files, or a program of it."""
+    handed_in = (os.environ["LOOP_WORKSPACE"], os.environ["LOOP_ANSWER"])
+    if isinstance(error, subprocess.CalledProcessError | subprocess.TimeoutExpired):
+        return True  # the check started a program and expected more of it
+    if isinstance(error, OSError) and error.filename is not None:
+        return _is_below(
+            os.fsdecode(error.filename) if not isinstance(error.filename, int) else "", handed_in
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(_is_below(frame.filename, handed_in) for frame in frames)
+
+
+def _is_below(path: str, handed_in: Iterable[str]) -> bool:
+    path = os.path.normpath(os.path.join(os.getcwd(), path))  # noqa: PTH109, PTH118 - it may be any text
+    return any(path == place or path.startswith(f"{place}/") for place in handed_in)
+
+
+def _printed(error: BaseException) -> str:
+    """What a program that a check started printed, as far as the check kept it."""
+    output = getattr(error, "stderr", None) or getattr(error, "output", None) or ""
+    return output.decode("utf-8", "replace") if isinstance(output, bytes) else str(output)
 
 
 def _last_line(error: BaseException) -> str:

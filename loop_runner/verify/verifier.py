@@ -45,6 +45,7 @@ class Job:
     stdin: bytes = b""
     network: bool = False
     max_output_bytes: int = 64 * 1024
+    fds: tuple[int, ...] = ()  # descriptors that it inherits
 
 
 class Fence(Protocol):
@@ -71,6 +72,7 @@ class Unfenced:
             timeout_s=job.timeout_s,
             stdin=job.stdin,
             max_output_bytes=job.max_output_bytes,
+            fds=job.fds,
         )
 
     def describe(self, *, network: bool) -> Mapping[str, Any]:

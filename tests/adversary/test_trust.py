@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 import yaml
@@ -142,7 +143,7 @@ def test_a_mark_that_comes_with_the_folder_counts_for_nothing(own, received, sta
     assert code_of(call("resume", received, "--passes", 3)) == 4
 
 
-PROGRAMS = {
+PROGRAMS: dict[str, Any] = {
     "an agent by its path": lambda inside: {"session": "command", "agent": {"command": [inside]}},
     "an agent's script": lambda inside: {"session": "command", "agent": {"command": ["sh", inside]}},
     "an agent beside the files": lambda _inside: {"session": "command", "agent": {"command": ["./agent.sh"]}},
@@ -186,7 +187,7 @@ def test_a_run_works_where_no_mark_can_be_kept_and_says_so_once(tmp_path):
     from loop_runner import config, runs
 
     (tmp_path / "file").write_text("")
-    heard = []
+    heard: list[str] = []
     task = config.read_task(write_task(tmp_path / "task", root=[ready("42")]))
     around = runs.Surroundings({"LOOP_RUNNER_STATE": str(tmp_path / "file" / "state")}, (heard.append,))
     assert runs.start(task, tmp_path / "run", around).status == "verified"

@@ -1,0 +1,70 @@
+"""Decides whose fault it is that a gate did not work: the answer's, or that of our side.
+
+A gate that does not work stops the run and lets an agent go, so an answer must not be able to cause that: by
+a program that never ends or kills its checker, by output that imitates a missing file, by bytes that a
+checker cannot read. The gate is therefore tried again on answers that the judged side did not write. If it works on
+one of them, the answer made it fail, and that is a rejection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from loop_runner import scratch
+from loop_runner.records import Broken, Rejected, Verdict
+from loop_runner.verify.agreement import Agreement
+from loop_runner.verify.judge import Judge
+from loop_runner.verify.verifier import Submission, Verifier
+
+_ANSWERS = ("", "0", '{"a": [1]}')
+_DETAILS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+|/\S+")
+
+
+def judged(verifier: Verifier, submission: Submission, broken: Broken) -> Verdict:
+    """``broken``, or the rejection that it becomes because the answer caused it."""
+    if broken.limit or not _costs_nothing(verifier):
+        return broken
+    if all(_is_same(other, broken) for other in _on_other_answers(verifier, submission)):
+        return broken
+    return Rejected(f"the check could not finish its work because of this answer: {broken.reason}")
+
+
+def _costs_nothing(verifier: Verifier) -> bool:
+    """A plugin's gate may ask a model, as a juror does; a silent model is no fault of the answer."""
+    is_built_in = type(verifier).__module__.startswith("loop_runner.")
+    return is_built_in and not isinstance(verifier, Judge | Agreement)
+
+
+def _on_other_answers(verifier: Verifier, submission: Submission) -> Iterator[Verdict]:
+    for answer in _ANSWERS:
+        with scratch.make("control") as folder:
+            checkout = _lay_out(folder / "checkout", answer)
+            yield _verdict(verifier, replace(submission, answer=answer, checkout=checkout))
+
+
+def _lay_out(checkout: Path, answer: str) -> Path:
+    (checkout / "workspace").mkdir(parents=True)
+    (checkout / "answer.md").write_text(answer, encoding="utf-8")
+    (checkout / "answer.json").write_text("{}", encoding="utf-8")
+    for path in (checkout.parent, checkout, checkout / "workspace"):
+        path.chmod(0o755)
+    return checkout
+
+
+def _verdict(verifier: Verifier, submission: Submission) -> Verdict:
+    try:
+        return verifier.verify(submission)
+    except Exception as error:  # noqa: BLE001 - a border: a verifier's own bug
+        return Broken(f"it failed with {type(error).__name__}: {error}")
+
+
+def _is_same(verdict: Verdict, broken: Broken) -> bool:
+    """Whether the gate failed in the same way. What a program printed last, values and numbers may differ."""
+    return isinstance(verdict, Broken) and _gist(verdict.reason) == _gist(broken.reason)
+
+
+def _gist(reason: str) -> str:
+    return _DETAILS.sub("", reason.partition("; its last line: ")[0])

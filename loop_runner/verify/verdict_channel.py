@@ -1,0 +1,78 @@
+"""The way on which a check's verdict reaches the runner, which no process that the check starts can use.
+
+It is one end of a socket pair. The check's process closes it to every child, by fork and by exec, and keeps
+other processes of its user out of its descriptors and its memory. In addition, the system itself stamps each
+message with the number of the process that sent it. The first message is sent before any code of the user's
+runs; a later one counts only if the same process sent it. Nothing is read before the process group has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from types import TracebackType
+from typing import Any, Self
+
+HELLO = b"ready"
+_MAX_BYTES = 1024 * 1024
+_CREDENTIALS = struct.Struct("3i")  # process, user, group
+_MAX_MESSAGES = 64
+
+
+class VerdictChannel:
+    """Both ends; the check's own is ``fd``. As a context manager it closes what is still open."""
+
+    def __init__(self) -> None:
+        self._here, self._there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._here.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAX_BYTES)
+        self._here.setblocking(False)
+
+    @property
+    def fd(self) -> int:
+        """The check's end."""
+        return self._there.fileno()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._here.close()
+        self._there.close()
+
+    def verdict(self) -> dict[str, Any] | None:
+        """What the check's process sent; None if it sent nothing. Call it when the process has ended."""
+        first = self._message()
+        if first is None or first[1] != HELLO:
+            return None
+        for _ in range(_MAX_MESSAGES):
+            message = self._message()
+            if message is None:
+                return None
+            sender, data = message
+            if sender == first[0]:
+                return _object(data)
+        return None
+
+    def _message(self) -> tuple[int, bytes] | None:
+        """The number of the sending process, as this process sees it, and the bytes."""
+        space = socket.CMSG_SPACE(_CREDENTIALS.size)
+        try:
+            data, extra, flags, _ = self._here.recvmsg(_MAX_BYTES, space)
+        except OSError:
+            return None
+        for level, kind, content in extra:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and not flags & socket.MSG_TRUNC:
+                return _CREDENTIALS.unpack(content[: _CREDENTIALS.size])[0], data
+        return None
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
