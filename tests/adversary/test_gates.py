@@ -141,26 +141,33 @@ def test_a_program_that_a_check_runs_cannot_give_the_verdict(tmp_path, attack):
 @pytest.mark.parametrize(
     "start",
     [
-        "import multiprocessing\n"
-        "def run(path):\n"
-        "    exec(path.read_text(), {})\n"
-        "def check(submission):\n"
-        "    child = multiprocessing.get_context('fork').Process(target=run,"
-        " args=(submission.workspace / 'program.py',))\n"
-        "    child.start()\n"
-        "    child.join()\n"
-        "    return False\n",
-        "import os\n"
-        "def check(submission):\n"
-        "    if os.fork() == 0:\n"
-        "        exec((submission.workspace / 'program.py').read_text(), {})\n"
-        "        return True\n"
-        "    os.wait()\n"
-        "    return False\n",
-        "import os, subprocess, sys\n"
-        "def check(submission):\n"
-        "    subprocess.run([sys.executable, str(submission.workspace / 'program.py')], close_fds=False)\n"
-        "    return False\n",
+        (
+            "import multiprocessing\n"
+            "def run(path):\n"
+            "    exec(path.read_text(), {})\n"
+            "def check(submission):\n"
+            "    child = multiprocessing.get_context('fork').Process(target=run,"
+            " args=(submission.workspace / 'program.py',))\n"
+            "    child.start()\n"
+            "    child.join()\n"
+            "    return False\n"
+        ),
+        (
+            "import os\n"
+            "def check(submission):\n"
+            "    if os.fork() == 0:\n"
+            "        exec((submission.workspace / 'program.py').read_text(), {})\n"
+            "        return True\n"
+            "    os.wait()\n"
+            "    return False\n"
+        ),
+        (
+            "import os, subprocess, sys\n"
+            "def check(submission):\n"
+            "    subprocess.run([sys.executable, str(submission.workspace / 'program.py')], "
+            " close_fds=False)\n"
+            "    return False\n"
+        ),
     ],
     ids=["multiprocessing", "fork", "inherited descriptors"],
 )
@@ -205,7 +212,8 @@ def test_a_program_that_breaks_its_command_is_rejected(tmp_path, attack):
 @pytest.mark.parametrize("attack", BREAKS)
 def test_a_program_that_is_the_command_is_rejected_however_it_ends(tmp_path, attack):
     task_with(tmp_path, "")
-    files = {} if BREAKS[attack] is None else {"program.py": BREAKS[attack] + "raise SystemExit(1)\n"}
+    program = BREAKS[attack]
+    files = {} if program is None else {"program.py": f"{program}raise SystemExit(1)\n"}
     spec = {"command": {"run": [sys.executable, "workspace/program.py"], "timeout_s": 5}}
     decision = decide(tmp_path, spec, files)
     assert isinstance(decision, Block), decision

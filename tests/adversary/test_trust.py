@@ -187,7 +187,7 @@ def test_a_run_works_where_no_mark_can_be_kept_and_says_so_once(tmp_path):
     from loop_runner import config, runs
 
     (tmp_path / "file").write_text("")
-    heard: list[str] = []
+    heard: list[Any] = []
     task = config.read_task(write_task(tmp_path / "task", root=[ready("42")]))
     around = runs.Surroundings({"LOOP_RUNNER_STATE": str(tmp_path / "file" / "state")}, (heard.append,))
     assert runs.start(task, tmp_path / "run", around).status == "verified"
