@@ -23,11 +23,11 @@ from loop_runner import process
 from loop_runner.errors import LoopRunnerError, VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify import command_line, gate, machine, programs
+from loop_runner.verify import command_line, conventions, gate, machine, programs
 from loop_runner.verify.command_line import NeedsShell
 from loop_runner.verify.gate import Gate, GateFault
 from loop_runner.verify.options import Options
-from loop_runner.verify.programs import Program
+from loop_runner.verify.programs import Program, Programs
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Means, Submission
 
@@ -37,6 +37,11 @@ _CHECKOUT = ("answer.md", "answer.json", "workspace")
 _HERE = (".", "..", "/")
 _PYTEST_SAW_NOTHING = (4, 5)  # wrong usage (a folder of tests that is not there, say); no test was collected
 _IS_MISSING = re.compile(r"No such file or directory|No module named ")
+_READ_ONLY = re.compile(r"Read-only file system|\[Errno (?:13|30)\]|Permission denied")
+_NO_PROGRAM = re.compile(
+    r"command not found|: not found$|No rule to make target|^g?make: (?!\*\*\*).*: No such file or directory|"
+    r"No module named (?:pytest|tox|nox|unittest\S*)$"
+)
 _WORDS = re.compile(r"[\w][\w./-]*")
 
 
@@ -82,7 +87,7 @@ class Command:
         """What is to be pinned for it. ``VerifierError`` for a ``pin:`` that names nothing."""
         named = [self.task_dir / word for word in self.argv if self._may_be_a_file(word)]
         found = [path for path in named if self._is_folder(path) or programs.is_program(path)]
-        return found + pinned(self.pin, self.task_dir, self.kind)
+        return found + self._by_convention() + pinned(self.pin, self.task_dir, self.kind)
 
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the program is missing or changed, cannot start, is killed or takes too long."""
@@ -103,14 +108,17 @@ class Command:
         """Run the program on ``stdin(checkout)``: how it ended, and what a proof says of that."""
         pins = self.means.programs
         named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
-        mine = pins.relied_on(path for path in named if pins.place(path))
+        own = self._by_convention(pins)
+        if not own and (why := self._misses_its_file(named)):
+            return Broken(why)
+        mine = pins.relied_on(path for path in (*named, *own) if pins.place(path))
         if changed := pins.changed(mine):
             return Broken(changed)
         try:
             with gate.prepared(
                 submission, self.means.fence, lambda into: pins.lay_out(mine, into), writable=self.writable
             ) as here:
-                argv = self._resolved(here)
+                argv = list(self.argv) if own else self._resolved(here)
                 if (script := _missing_script(argv, here.checkout)) is not None:
                     if _is_handed_in(script):
                         return Rejected(f"there is no file {script}, and the check runs it")
@@ -123,6 +131,7 @@ class Command:
                     stdin=stdin(here.checkout),
                     network=self.network,
                     shown=[Path(path).expanduser() for path in self.show],
+                    start=here.beside_the_answer() if own else None,
                 )
                 record = about(ended, mine, gate.find_program(argv[0]), here)
         except GateFault as fault:
@@ -131,6 +140,22 @@ class Command:
         except LoopRunnerError as error:
             return Broken(exact_line(error.message, 400))
         return ended, record
+
+    def _by_convention(self, pins: Programs | None = None) -> list[Path]:
+        """What the program reads of the task's folder although no word names it; with ``pins``, of those."""
+        if any(_is_handed_in(word) for word in self.argv):
+            return []
+        if pins is not None:
+            return conventions.pinned_files(self._program(), self.task_dir, pins)
+        return conventions.files(self._program(), self.task_dir)
+
+    def _misses_its_file(self, named: Sequence[Path]) -> str:
+        """Why the program cannot find what it runs on; "" if it can, or if that is for the model to write."""
+        program = self._program()
+        names_a_place = any(map(_is_handed_in, self.argv)) or any(map(self.means.programs.place, named))
+        if names_a_place or not conventions.applies(program):
+            return ""
+        return conventions.missing(program, self.argv)
 
     def _resolved(self, here: Gate) -> list[str]:
         """``argv`` with what names a file of the task's folder as it is laid out now."""
@@ -158,8 +183,28 @@ class Command:
         tests_are_handed_in = any(_is_handed_in(word) for word in self.argv)
         if ended.exit_code in _PYTEST_SAW_NOTHING and not tests_are_handed_in and self._program() == "pytest":
             return f"pytest ran no test (exit code {ended.exit_code}); its last line: {exact_line(last)}"
+        if conventions.applies(self._program()):
+            return self._tool_did_not_work(ended.output)
         if not _IS_MISSING.search(last):
             return ""
+        return self._missed(last)
+
+    def _tool_did_not_work(self, output: str) -> str:
+        """As ``_never_looked``, for a program that starts others and reports only that one failed."""
+        for line in output.splitlines()[-200:]:
+            is_about_the_answer = any(_is_handed_in(word) for word in _WORDS.findall(line[:2000]))
+            if is_about_the_answer:
+                continue
+            if _READ_ONLY.search(line) and not self.writable:
+                return f"{self.argv[0]} could not write: set `writable: true`. It printed: {exact_line(line)}"
+            if _IS_MISSING.search(line) and (missed := self._missed(line)):
+                return missed
+            if _NO_PROGRAM.search(line):
+                return f"{self.argv[0]} lacks something that it needs. It printed: {exact_line(line)}"
+        return ""
+
+    def _missed(self, last: str) -> str:
+        """Which file of the task's folder that is not pinned ``last`` complains about."""
         for word in _WORDS.findall(last[:2000]):
             if _is_handed_in(word):
                 continue
@@ -167,7 +212,7 @@ class Command:
                 if _is_there(path) and path != self.task_dir and self.means.programs.place(path) is None:
                     return (
                         f"{self.argv[0]} missed {path.name}, which is in the task's folder and is not pinned;"
-                        f" name it under `pin:`. Its last line: {exact_line(last)}"
+                        f" name it under `pin:`. It printed: {exact_line(last)}"
                     )
         return ""
 

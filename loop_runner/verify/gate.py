@@ -56,14 +56,15 @@ class Gate:
         network: bool,
         shown: Sequence[Path] = (),
         fds: Sequence[int] = (),
+        start: Path | None = None,
     ) -> process.Finished:
-        """Run ``argv`` to its end; paths of this run's folders are taken out of its output."""
+        """Run ``argv`` to its end in ``start`` (None: the checkout). Paths of this run leave its output."""
         program = find_program(argv[0])
         there = [text.path for text in self.inputs.texts if os.path.exists(text.path)]  # noqa: PTH110
         ended = self.fence.run(
             Job(
                 argv=(program, *argv[1:]),
-                cwd=self.checkout,
+                cwd=start or self.checkout,
                 env=self.env,
                 scratch=self.scratch,
                 shown=(
@@ -73,6 +74,7 @@ class Gate:
                     self.programs,
                     self.folder / "inputs.json",
                     Path(program),
+                    *([start] if start else []),
                     *shown,
                     *there,
                 ),
@@ -87,9 +89,27 @@ class Gate:
         )
         return replace(ended, output=self.without_paths(ended.output))
 
+    def beside_the_answer(self) -> Path:
+        """A folder with the answer's files and, beside them, the pinned files of the task's folder.
+
+        Read-only, unless the checkout is a copy to write in.
+        """
+        start = self.checkout
+        if self.scratch not in start.parents:
+            start = self.folder / "start"
+            start.mkdir()
+            for path in self.checkout.iterdir():
+                (start / path.name).symlink_to(path)
+        for path in (self.programs / "task").iterdir():
+            if not os.path.lexists(start / path.name):
+                copy = shutil.copytree if path.is_dir() else shutil.copy
+                copy(path, start / path.name)
+        start.chmod(0o755)
+        return start
+
     def without_paths(self, text: str) -> str:
         """``text`` with names that mean the same in every run: these folders are elsewhere each time."""
-        for folder in (self.checkout, self.programs / "task", self.programs):
+        for folder in (self.checkout, self.folder / "start", self.programs / "task", self.programs):
             text = text.replace(f"{folder}/", "")
         return text.replace(str(self.checkout), ".").replace(str(self.folder), "/gate")
 
