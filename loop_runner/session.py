@@ -19,7 +19,17 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.prompts import OURS, Templates
-from loop_runner.records import Answer, Message, Reply, Request, Snapshot, StopReason, TurnRecord, Usage, Variable
+from loop_runner.records import (
+    Answer,
+    Message,
+    Reply,
+    Request,
+    Snapshot,
+    StopReason,
+    TurnRecord,
+    Usage,
+    Variable,
+)
 from loop_runner.subcalls import SubCalls
 from loop_runner.transcript import Transcript
 from loop_runner.workspace.workspace import Workspace
