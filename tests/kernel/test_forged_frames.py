@@ -220,8 +220,9 @@ def _use_ready(frame):
     if frame.header.get("type") == "tried":
         failed = report.read_tried(frame)
     else:
-        failed, names, _ = report.read_ready(frame)
+        failed, names, python = report.read_ready(frame)
         assert all(name.isidentifier() for name in names)
+        assert not python.strip("0123456789.")
     assert all(name == "" or name.isidentifier() for name in failed)
     assert all(len(why) <= 500 for why in failed.values())
 
@@ -371,11 +372,13 @@ class ForgingKernel(Kernel):
 
 def honest(header):
     if header["type"] == "start":
-        return wire.encode({"type": "ready", "failed": [], "names": []})
+        return wire.encode({"type": "ready", "failed": [], "names": [], "python": "3.11.2"})
     if header["type"] == "try":
         return wire.encode({"type": "tried", "failed": []})
     if header["type"] == "snapshot":
-        return wire.encode({"type": "snapshot", "variables": [], "as_told": [], "blobs": []})
+        return wire.encode(
+            {"type": "snapshot", "variables": [], "as_told": [], "blobs": [], "python": "3.11.2"}
+        )
     return wire.encode({**DONE, "number": header["number"], "head": "honest\n"})
 
 
@@ -444,7 +447,13 @@ def _one_dialogue(kernel, kind, data, saved):
 
 def _one_variable(blob):
     row = {"name": "x", "type": "int", "size": 1, "preview": "1", "status": "saved", "reason": "", "blob": 0}
-    header = {"type": "snapshot", "variables": [row], "as_told": [], "blobs": [{"bytes": len(blob)}]}
+    header = {
+        "type": "snapshot",
+        "variables": [row],
+        "as_told": [],
+        "blobs": [{"bytes": len(blob)}],
+        "python": "3.11.2",
+    }
     return wire.encode(header, blob)
 
 
