@@ -120,8 +120,8 @@ def load(
     """
     roots = [root_of(spec, base_dir, tuple(exclude)) for spec in specs]
     intake = _Intake(converter, fetch, frozenset(os.path.realpath(path) for path in own), _hashes(own))
-    found = without_repeats([item for root in roots for item in _found(root, intake)], intake.skipped)
-    found = [item for item in found if not _is_own(item, intake)]
+    listed = [item for root in roots for item in _found(root, intake) if not _is_own(item, intake)]
+    found = without_repeats(listed, intake.skipped)
     _convert(found, intake)
     # Only what could be read takes part: a skipped twin must not make a name longer.
     taken = [each for item in found for each in _taken(item, intake)]
