@@ -17,7 +17,7 @@ LEAKY = [
     f"def check(s):\n    assert s.answer == '{KEY}'  # the right answer\n",
     f"KEY = '{KEY}'\ndef check(s):\n    return s.answer == KEY\n",
     f"def inner(s):\n    assert {{'a': {KEY}}} == s\ndef check(s):\n    inner(s.answer)\n",
-    f"def check(s):\n    try:\n        assert s.answer == '{KEY}'\n    except AssertionError:\n        return False\n",
+    f"def check(s):\n    if s.answer != '{KEY}':\n        return False\n",
     f"import subprocess\ndef check(s):\n    subprocess.run(['false'], check=True)  # {KEY}\n",
 ]
 
