@@ -187,7 +187,7 @@ def _decide(
         pinned_at = config.parse_task(
             _text(history, "task.yaml", commit), label="task.yaml", base_dir=history.folder
         ).base_dir
-    means = Means(fence, panel, programs)
+    means = Means(fence, panel, programs, task.is_agent)
     hooks = external.build(task.stop_hooks, pinned_at, means)
     gates: tuple[Verifier, ...] = (*verify.build(task.verifiers, pinned_at, means), *hooks)
     _refuse_ungranted(

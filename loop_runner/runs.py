@@ -359,7 +359,8 @@ def _gates(
     stop_hook: Callable[[Sequence[Verifier]], StopHook],
 ) -> Gates:
     fence = gate_sandbox.GateSandbox(task.kernel.require_tier)
-    means = Means(fence, panel, programs)
+    used = programs.for_agent(task.base_dir) if task.is_agent else programs
+    means = Means(fence, panel, used, task.is_agent)
     verifiers = verify.build(task.verifiers, task.base_dir, means)
     theirs = hooks.build(task.stop_hooks, task.base_dir, means)
     network = verify.wants_network(verifiers) or hooks.wants_network(theirs)

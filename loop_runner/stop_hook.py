@@ -71,7 +71,9 @@ class StopHook:
         weight = verifier.weight if isinstance(verifier, Weighted) else 1.0
         inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
         if not isinstance(inner, Group):
-            verdict = self._ask(inner, submission)
+            verdict = self._ask(
+                inner, submission, is_agent=isinstance(verifier, Weighted) and verifier.is_agent
+            )
             if isinstance(verifier, Weighted):
                 verdict = limited(verdict, verifier.evidence)
             return VerifierReport(inner.name, _stated(verdict, inner), weight)
@@ -81,7 +83,7 @@ class StopHook:
                 members.append(self._report(member, submission))
         return VerifierReport(inner.name, _stated(inner.combine(members), inner), weight, tuple(members))
 
-    def _ask(self, verifier: Verifier, submission: Submission) -> Verdict:
+    def _ask(self, verifier: Verifier, submission: Submission, *, is_agent: bool) -> Verdict:
         verdict = _verdict(verifier, submission)
         for _ in range(self._retries):
             if not isinstance(verdict, Broken) or verdict.limit:
@@ -89,7 +91,9 @@ class StopHook:
             # A missing file will not come back, but a busy machine or a network may.
             time.sleep(self._retry_wait_s)
             verdict = _verdict(verifier, submission)
-        return control.judged(verifier, submission, verdict) if isinstance(verdict, Broken) else verdict
+        if isinstance(verdict, Broken):
+            return control.judged(verifier, submission, verdict, is_agent=is_agent)
+        return verdict
 
 
 def _stated(verdict: Verdict, verifier: Verifier) -> Verdict:

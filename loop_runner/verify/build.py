@@ -136,7 +136,8 @@ class _Builder:
             first = self._make(kind, value, name)
             called = self._unique(first.name)
             made = first if called == first.name else self._make(kind, value, called)
-        return made if (weight, evidence) == (1, "full") else Weighted(made, weight, evidence)
+        is_plain = (weight, evidence, self._means.is_agent) == (1, "full", False)
+        return made if is_plain else Weighted(made, weight, evidence, self._means.is_agent)
 
     def _unique(self, name: str) -> str:
         called, count = name, 1

@@ -209,7 +209,7 @@ class Command:
             if _is_handed_in(word):
                 continue
             for path in (self.task_dir / word, self.task_dir / f"{word}.py"):
-                if _is_there(path) and path != self.task_dir and self.means.programs.place(path) is None:
+                if path != self.task_dir and self.means.programs.is_left_out(path):
                     return (
                         f"{self.argv[0]} missed {path.name}, which is in the task's folder and is not pinned;"
                         f" name it under `pin:`. It printed: {exact_line(last)}"
@@ -239,7 +239,7 @@ class Command:
         if (broken := why_broken(ended, self.argv[0], self.timeout_s)) is not None:
             return Rejected(broken.reason, record=record) if self._runs_the_answer() else broken
         output, said = _split_report(ended.output)
-        evidence = cut_middle(output.strip(), _EVIDENCE_CHARS)
+        evidence = self.means.as_seen(cut_middle(output.strip(), _EVIDENCE_CHARS))
         score = _score(said, default=float(ended.exit_code == 0))
         if ended.exit_code == 0:
             return Accepted(evidence, score, record)
@@ -248,7 +248,7 @@ class Command:
         reason = said.get("reason")
         if not isinstance(reason, str) or not reason.strip():
             reason = f"{self.argv[0]} ended with exit code {ended.exit_code}"
-        return Rejected(cut_middle(reason.strip(), 2000), evidence, score, record)
+        return Rejected(self.means.as_seen(cut_middle(reason.strip(), 2000)), evidence, score, record)
 
 
 def pinned(patterns: Sequence[str], task_dir: Path, kind: str) -> list[Path]:
@@ -335,13 +335,6 @@ def _is_handed_in(word: str) -> bool:
     """Whether ``word`` names a file of the answer: its content, and its absence, are the model's work."""
     parts = Path(os.path.normpath(word)).parts
     return bool(parts) and parts[0] in _CHECKOUT
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _is_file(path: Path) -> bool:

@@ -16,6 +16,8 @@ from pathlib import Path
 from loop_runner import scratch
 from loop_runner.records import Broken, Rejected, Verdict
 from loop_runner.verify.agreement import Agreement
+from loop_runner.verify.citations import Citations
+from loop_runner.verify.findings import Findings
 from loop_runner.verify.judge import Judge
 from loop_runner.verify.verifier import Submission, Verifier
 
@@ -23,19 +25,24 @@ _ANSWERS = ("", "0", '{"a": [1]}')
 _DETAILS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+|/\S+")
 
 
-def judged(verifier: Verifier, submission: Submission, broken: Broken) -> Verdict:
-    """``broken``, or the rejection that it becomes because the answer caused it."""
-    if broken.limit or not _costs_nothing(verifier):
+def judged(verifier: Verifier, submission: Submission, broken: Broken, *, is_agent: bool = False) -> Verdict:
+    """``broken``, or the rejection that it becomes because the judged side caused it, or may have.
+
+    ``is_agent``: the judged side may write to the inputs, too.
+    """
+    if isinstance(verifier, Citations | Findings) and is_agent and submission.inputs.texts:
+        return Rejected(f"{broken.reason}; restore the input as it was when the run began")
+    if broken.limit or not _may_be_tried_again(verifier):
         return broken
     if all(_is_same(other, broken) for other in _on_other_answers(verifier, submission)):
         return broken
     return Rejected(f"the check could not finish its work because of this answer: {broken.reason}")
 
 
-def _costs_nothing(verifier: Verifier) -> bool:
-    """A plugin's gate may ask a model, as a juror does; a silent model is no fault of the answer."""
+def _may_be_tried_again(verifier: Verifier) -> bool:
+    """Not where a model is asked, which costs money, or where an input has changed, which no answer does."""
     is_built_in = type(verifier).__module__.startswith("loop_runner.")
-    return is_built_in and not isinstance(verifier, Judge | Agreement)
+    return is_built_in and not isinstance(verifier, Judge | Agreement | Citations | Findings)
 
 
 def _on_other_answers(verifier: Verifier, submission: Submission) -> Iterator[Verdict]:

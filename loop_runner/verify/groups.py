@@ -24,12 +24,13 @@ class Weighted:
     """A verifier with what a task sets beside it, whatever its kind.
 
     It counts for ``weight`` in the score; 1 is what the others count for. ``evidence`` limits what a
-    rejection shows.
+    rejection shows. ``is_agent``: an agent did the work, and may write wherever its user may.
     """
 
     verifier: Verifier
     weight: float
     evidence: Evidence = "full"
+    is_agent: bool = False
 
     @property
     def name(self) -> str:

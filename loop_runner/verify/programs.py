@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ INDEX = "gates/pins.json"
 _FILES = "gates/files/"
 _MAX_STORED_BYTES = 4 * 1024 * 1024  # a bigger file is known by its hash and taken from the task's folder
 _MAX_FILES = 2000
+_LISTED_LEVELS = 2
 # What a script may import or call without naming it on the command line lies beside it.
 _CODE = {".py", ".sh", ".bash", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".lua", ".r"}
 _LEFT_OUT = {"__pycache__", "node_modules", "site-packages"}
@@ -47,6 +48,20 @@ class Programs:
 
     files: Mapping[str, Program] = field(default_factory=dict)  # by source
     is_frozen: bool = False
+    present: frozenset[str] | None = None  # what the task's folder held when an agent began; None: look now
+
+    def for_agent(self, base_dir: Path) -> Programs:
+        """These, for a run whose agent may write into the task's folder: what it does there is ignored."""
+        return replace(self, is_frozen=True, present=frozenset(_names(base_dir)))
+
+    def is_left_out(self, path: Path) -> bool:
+        """Whether ``path`` is a file or folder of the task's that is not pinned."""
+        path = Path(os.path.normpath(path))
+        try:
+            is_there = path.exists() if self.present is None else str(path) in self.present
+        except (OSError, ValueError):
+            return False
+        return is_there and self.place(path) is None
 
     def place(self, path: Path) -> str | None:
         """Where the file or folder that was at ``path`` is laid out; None when it is not pinned."""
@@ -206,6 +221,15 @@ def _below(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _names(base_dir: Path) -> Iterator[str]:
+    """The files and folders of the task's folder, and of two levels below it."""
+    base_dir = Path(os.path.normpath(base_dir))
+    for parent, folders, files in os.walk(base_dir):
+        yield from (str(Path(parent, name)) for name in (*folders, *files))
+        is_deep = len(Path(parent).relative_to(base_dir).parts) >= _LISTED_LEVELS
+        folders[:] = [] if is_deep else [name for name in folders if name not in _LEFT_OUT]
 
 
 def _read(path: Path, base_dir: Path) -> Program | None:

@@ -104,7 +104,7 @@ class Python:
                 said, record = channel.verdict(), about(ended, mine, python, here)
                 if said is not None:
                     said = {
-                        key: here.without_paths(text) if isinstance(text, str) else text
+                        key: self.means.as_seen(here.without_paths(text)) if isinstance(text, str) else text
                         for key, text in said.items()
                     }
         except GateFault as fault:
@@ -124,7 +124,7 @@ class Python:
         if "broken" in said:
             return Broken(exact_line(str(said["broken"]), 600))
         source = str(said.get("source", "")) if self.evidence == "full" else ""
-        parts = (source, str(said.get("evidence", "")), ended.output.strip())
+        parts = (source, str(said.get("evidence", "")), self.means.as_seen(ended.output.strip()))
         evidence = cut_middle("\n".join(part for part in parts if part), _EVIDENCE_CHARS)
         is_accepted = said.get("accepted") is True
         score = _share(said.get("score"), default=float(is_accepted))

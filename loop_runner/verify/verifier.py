@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 from loop_runner import process
 from loop_runner.records import ChildRecord, Inputs, Reply, Request, Verdict
 from loop_runner.verify.programs import Programs
+
+_WORKSPACE = re.compile(r"(?<![\w./-])(?:\./)?workspace/(?=[\w.])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,11 @@ class Means:
     fence: Fence = field(default_factory=Unfenced)
     panel: Panel | None = None  # None: nobody can be asked
     programs: Programs = field(default_factory=Programs)
+    is_agent: bool = False  # an agent did the work: it sees the files of ``workspace/`` without that name
+
+    def as_seen(self, text: str) -> str:
+        """``text`` with the paths that the judged side knows."""
+        return _WORKSPACE.sub("", text) if self.is_agent else text
 
 
 class Verifier(Protocol):

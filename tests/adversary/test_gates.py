@@ -258,3 +258,16 @@ def test_a_right_program_is_accepted(tmp_path):
     task_with(tmp_path, CHECK.format(more=""))
     decision = decide(tmp_path, {"python": "check.py"}, {"program.py": "print(42)\n"})
     assert isinstance(decision, Allow), decision
+
+
+@pytest.mark.parametrize(("is_agent", "outcome"), [(True, Block), (False, GateBroken)])
+def test_an_agent_that_changes_an_input_is_rejected_and_a_person_breaks_the_gate(tmp_path, is_agent, outcome):
+    from loop_runner.inputs import load
+
+    source = tmp_path / "a.txt"
+    source.write_text("The default is 128.\n")
+    inputs = load(["a.txt"], tmp_path)
+    source.write_text("The default is 999.\n")
+    hook = StopHook(build([{"citations": {}}], tmp_path, Means(is_agent=is_agent)), retries=0)
+    answer = "999\n> a.txt:1: The default is 999."
+    assert isinstance(hook.decide(submission(tmp_path, answer, inputs=inputs)), outcome)

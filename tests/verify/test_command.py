@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loop_runner.records import Accepted, Broken, Inputs, InputText, Rejected
-from loop_runner.verify import Submission, build
+from loop_runner.verify import Means, Submission, build, pinned_programs
 
 
 @pytest.fixture
@@ -283,3 +283,46 @@ def test_a_missing_file_of_the_models_is_a_rejection(verdict, task_dir):
 def test_a_missing_test_runner_and_tests_that_are_not_there_are_broken(verdict):
     assert isinstance(verdict([sys.executable, "-m", "no_such_runner"]), Broken)
     assert isinstance(verdict([sys.executable, "-m", "pytest", "no-such-tests"]), Broken)
+
+
+# ── an agent that may write into the task's folder ──────────────────────────────────────────────────
+
+
+def agents_verdict(task_dir, checkout, spec, during):
+    """The verdict on an agent's work; ``during`` is what the agent does to the task's folder."""
+    programs = pinned_programs([spec], task_dir)
+    means = Means(programs=programs.for_agent(task_dir), is_agent=True)
+    during()
+    (verifier,) = build([spec], task_dir, means)
+    return verifier.verify(Submission("41", checkout, Inputs(())))
+
+
+@pytest.mark.parametrize("name", ["workspace/out.txt", "out.txt", "data.json", "deep/er/out.txt"])
+@pytest.mark.parametrize("ending", ["", "; exit 1"])
+def test_a_file_that_an_agent_creates_does_not_break_the_gate(task_dir, checkout, name, ending):
+    def create():
+        (task_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (task_dir / name).write_text("")
+
+    spec = {"command": ["sh", "-c", f"cat {name} {ending}"]}
+    outcome = agents_verdict(task_dir, checkout, spec, create)
+    assert isinstance(outcome, Rejected)
+    assert "workspace/" not in outcome.evidence
+    assert Path(name).name in outcome.evidence
+
+
+@pytest.mark.parametrize("kind", ["command", "python"])
+@pytest.mark.parametrize("change", ["rewrite", "delete", "folder"])
+def test_an_agent_that_changes_its_check_is_judged_by_the_pinned_one(task_dir, checkout, kind, change):
+    check = task_dir / "check.py"
+    check.write_text("def check(s):\n    return False\nif __name__ == '__main__':\n    raise SystemExit(1)\n")
+
+    def tamper():
+        check.unlink()
+        if change == "rewrite":
+            check.write_text("def check(s):\n    return True\n")
+        elif change == "folder":
+            check.mkdir()
+
+    spec = {"command": [sys.executable, "check.py"]} if kind == "command" else {"python": "check.py"}
+    assert isinstance(agents_verdict(task_dir, checkout, spec, tamper), Rejected)
