@@ -38,13 +38,13 @@ def place(tmp_path):
     write_task(tmp_path / "task", root=root, sub=[{"reply": "two"}])
     assert loop_runner("run", "task/task.yaml", "-q", "--passes", "1", cwd=tmp_path).returncode == 3
     shutil.copytree(tmp_path / "runs/scripted", tmp_path / "kept", symlinks=True)
-    assert loop_runner("resume", "kept", "-q", "--passes", "5", cwd=tmp_path).returncode == 0
+    assert loop_runner("resume", "kept", "-q", "--passes", "5", "--trust", cwd=tmp_path).returncode == 0
     return tmp_path
 
 
 def goes_on(place, copy, *args):
     """Resume ``copy`` and see that it ends as the original does."""
-    data = json_of("resume", copy, "-q", "--passes", "5", *args, cwd=place)
+    data = json_of("resume", copy, "-q", "--passes", "5", "--trust", *args, cwd=place)
     assert (data["status"], data["turns"]) == ("verified", 5)
     assert tree(place / copy) == tree(place / "kept")
     assert_clean(place / copy)
@@ -62,7 +62,7 @@ def test_a_clone_goes_on_where_the_run_stood(place):
 
 def test_a_clone_that_was_checked_out_with_other_line_ends_is_put_right(place):
     git(place, "clone", "-q", "-c", "core.autocrlf=true", "-c", "core.eol=crlf", "runs/scripted", "copy")
-    data = json_of("resume", "copy", "-q", "--passes", "5", cwd=place)
+    data = json_of("resume", "copy", "-q", "--passes", "5", "--trust", cwd=place)
     assert data["status"] == "verified"
     assert tree(place / "copy") == tree(place / "kept")
 
@@ -111,7 +111,7 @@ def test_a_clone_of_a_remote_whose_head_is_elsewhere_says_what_to_type(place):
 
 
 def test_a_fork_of_a_clone_needs_nothing_of_either(place):
-    git(place, "clone", "-q", "--shared", "runs/scripted", "copy")
+    git(place, "clone", "-q", "runs/scripted", "copy")
     json_of("fork", "copy@1.1", "./other", "--passes", "5", cwd=place)
     shutil.rmtree(place / "runs/scripted")
     shutil.rmtree(place / "copy")
