@@ -25,10 +25,7 @@ ODD = {
     "bytes": b"\xff\xfe\x00\x01",
     "a wrong type in every field": b'{"format": [], "texts": {"a": 1}, "gates": 3, "reports": "x", "pass": {}}',
     "aliases that grow": b"a: &a [x, x, x, x, x, x, x, x, x]\n"
-    + b"".join(
-        b"%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n" % ((n, n) + (n - 1,) * 8)
-        for n in range(98, 110)
-    ),
+    + b"".join(b"%c: &%c [%s]\n" % (n, n, b", ".join([b"*%c" % (n - 1)] * 8)) for n in range(98, 110)),
     "a yaml that holds itself": b"name: &a [*a]\nprompt: x\n",
     "a date that is none": b"name: 9999-99-99\nprompt: 2020-13-45\n",
     "a surrogate": b'{"content": "\\ud800", "name": "\\ud800"}',
@@ -99,7 +96,7 @@ def test_an_odd_file_in_the_private_folder_crashes_no_command(received, place, n
 
 TEMPLATES = {
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "endless text": "{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
+    "endless text": "{% for a in range(99999) %}{% for b in range(99999) %}xxxx{% endfor %}{% endfor %}",
     "a huge text": "{{ 'x' * 10000000000 }}",
     "a huge number": "{{ 9 ** 9 ** 9 }}",
     "a wide text": "{{ 'x'.ljust(10000000000) }}",

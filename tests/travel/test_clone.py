@@ -75,7 +75,7 @@ def test_a_run_goes_through_a_bare_remote_to_another_machine_and_back(place):
     elsewhere.mkdir()
     git(elsewhere, "clone", "-q", "../remote.git", "copy")
     (place / "task").rename(elsewhere / "sources")
-    refused = loop_runner("resume", "copy", "-q", cwd=elsewhere)
+    refused = loop_runner("resume", "copy", "-q", "--trust", cwd=elsewhere)
     assert refused.returncode == 2
     assert "1 of 1 inputs are not there" in refused.stderr
     moved = ("--inputs", "sources", "--set", f"task_dir={elsewhere}/sources")
@@ -93,7 +93,7 @@ def test_inputs_with_other_bytes_are_refused_wherever_they_lie(place):
     (place / "task/notes.txt").unlink()
     (place / "other").mkdir()
     (place / "other/notes.txt").write_text("The answer is 43.\n")
-    result = loop_runner("resume", "copy", "--inputs", "other", cwd=place)
+    result = loop_runner("resume", "copy", "--trust", "--inputs", "other", cwd=place)
     assert result.returncode == 2
     assert "1 of 1 inputs are not there" in result.stderr
 
@@ -115,7 +115,7 @@ def test_a_fork_of_a_clone_needs_nothing_of_either(place):
     json_of("fork", "copy@1.1", "./other", "--passes", "5", cwd=place)
     shutil.rmtree(place / "runs/scripted")
     shutil.rmtree(place / "copy")
-    assert json_of("resume", "other", "-q", cwd=place)["status"] == "verified"
+    assert json_of("resume", "other", "-q", "--trust", cwd=place)["status"] == "verified"
     assert_clean(place / "other")
 
 
