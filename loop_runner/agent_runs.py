@@ -165,7 +165,7 @@ def session_of(run_folder: Path) -> str:
     try:
         data = json.loads((run_folder / ".git" / "loop-runner" / "session.json").read_text(encoding="utf-8"))
         return str(data["session"]) or "\0"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return "\0"  # ownerless state is never taken over
 
 

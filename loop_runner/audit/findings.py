@@ -158,7 +158,15 @@ def read_baseline(path: Path) -> frozenset[str]:
             why="without it every finding would count as new",
             hint="make it with --write-baseline, and commit it",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise ConfigError(
             f"{path} is no baseline: {type(error).__name__}: {error}",
             why="what is known already cannot be told from what is new",

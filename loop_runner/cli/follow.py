@@ -69,7 +69,7 @@ def _parsed(data: bytes) -> Line | None:
     """The line, or None for one that a killed runner left torn."""
     try:
         line = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) and isinstance(line.get("kind"), str) else None
 
@@ -95,7 +95,7 @@ def _shown(line: Line, progress: Progress) -> str | None:
         if event.kind == "run_ended":
             said = f"{event.data['status']}: {event.text}"
         clock = time.strftime("%H:%M:%S", time.localtime(line["at"]))
-    except (KeyError, TypeError, ValueError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return f"--:--:--  {line['kind']}"  # a newer runner writes what this one does not know
     return None if said is None else f"{clock}  " + said.replace("\n", "\n          ")
 

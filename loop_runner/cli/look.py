@@ -62,7 +62,15 @@ def _any_status(folder: Path) -> dict[str, Any]:
         raise  # no git: none of them can be read
     except LoopRunnerError as error:
         return _unreadable(folder, error.message)
-    except (ValueError, KeyError, TypeError, OSError) as error:  # its files say what no run of ours says
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:  # its files say what no run of ours says
         return _unreadable(folder, f"{type(error).__name__}: {error}")
 
 

@@ -75,7 +75,7 @@ def _since_turn(trace: os.PathLike[str]) -> list[dict[str, Any]]:
     for line in tail.split(b"\n"):
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # torn: the cut, or a line that is being written
         if not isinstance(event, dict):
             continue

@@ -19,7 +19,7 @@ Read = Callable[[str], bytes]
 _TURN_FILES = ("reply.md", "output.txt", "calls.jsonl", "turn.json")
 _TURN = re.compile(r"passes/([0-9]{4,})/turns/([0-9]{4,})/(.+)")
 _PASS = re.compile(r"passes/([0-9]{4,})/")
-_BAD = (ValueError, LookupError, TypeError, AttributeError)
+_BAD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def problems_of_files(paths: Iterable[str], read: Read) -> Iterator[str]:

@@ -51,7 +51,7 @@ def from_text(text: str) -> Spend:
             usd=None if usd is None else float(usd),
             **{name: int(found.get(name, 0)) for name in _COUNTS if name != "seconds"},
         )
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return NOTHING
 
 

@@ -168,7 +168,17 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     """``check``, or that it could not be made: which is damage too."""
     try:
         return check()
-    except (GitFailed, LoopRunnerError, OSError, ValueError) as error:
+    except (
+        GitFailed,
+        LoopRunnerError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return Check(name, "could not be looked at", (Finding("damage", said),))
 

@@ -128,7 +128,7 @@ def format_of(data: bytes) -> int | None:
     """The format version that ``loop-runner.json`` names; None when it names none."""
     try:
         version = json.loads(data)["format"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
     return version if isinstance(version, int) else None
 
@@ -342,7 +342,7 @@ def chunks_from(chunk_list: bytes) -> list[str]:
     """The SHA-256 of each chunk of a blob, in order; empty when this is no list of chunks."""
     try:
         listed = json.loads(chunk_list)["chunks"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return []
     if type(listed) is not list:
         return []

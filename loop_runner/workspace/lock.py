@@ -141,7 +141,7 @@ def _read(fd: int) -> Holder | None:
     try:
         data = json.loads(os.pread(fd, 4096, 0))
         return Holder(int(data["pid"]), str(data["host"]), float(data["since"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
 
 

@@ -18,7 +18,11 @@ _PERSONAL = ("ANTHROPIC_", "OPENAI_", "GIT_", "XDG_")
 
 def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment without what is the developer's own, and with ``env``."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(_PERSONAL)}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(_PERSONAL) or key == "XDG_STATE_HOME"  # the tests' own: see conftest
+    }
     return {**kept, **(env or {})}
 
 

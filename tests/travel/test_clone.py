@@ -38,13 +38,13 @@ def place(tmp_path):
     write_task(tmp_path / "task", root=root, sub=[{"reply": "two"}])
     assert loop_runner("run", "task/task.yaml", "-q", "--passes", "1", cwd=tmp_path).returncode == 3
     shutil.copytree(tmp_path / "runs/scripted", tmp_path / "kept", symlinks=True)
-    assert loop_runner("resume", "kept", "-q", "--passes", "5", cwd=tmp_path).returncode == 0
+    assert loop_runner("resume", "kept", "-q", "--passes", "5", "--trust", cwd=tmp_path).returncode == 0
     return tmp_path
 
 
 def goes_on(place, copy, *args):
     """Resume ``copy`` and see that it ends as the original does."""
-    data = json_of("resume", copy, "-q", "--passes", "5", *args, cwd=place)
+    data = json_of("resume", copy, "-q", "--passes", "5", "--trust", *args, cwd=place)
     assert (data["status"], data["turns"]) == ("verified", 5)
     assert tree(place / copy) == tree(place / "kept")
     assert_clean(place / copy)
@@ -62,7 +62,7 @@ def test_a_clone_goes_on_where_the_run_stood(place):
 
 def test_a_clone_that_was_checked_out_with_other_line_ends_is_put_right(place):
     git(place, "clone", "-q", "-c", "core.autocrlf=true", "-c", "core.eol=crlf", "runs/scripted", "copy")
-    data = json_of("resume", "copy", "-q", "--passes", "5", cwd=place)
+    data = json_of("resume", "copy", "-q", "--passes", "5", "--trust", cwd=place)
     assert data["status"] == "verified"
     assert tree(place / "copy") == tree(place / "kept")
 
@@ -75,7 +75,7 @@ def test_a_run_goes_through_a_bare_remote_to_another_machine_and_back(place):
     elsewhere.mkdir()
     git(elsewhere, "clone", "-q", "../remote.git", "copy")
     (place / "task").rename(elsewhere / "sources")
-    refused = loop_runner("resume", "copy", "-q", cwd=elsewhere)
+    refused = loop_runner("resume", "copy", "-q", "--trust", cwd=elsewhere)
     assert refused.returncode == 2
     assert "1 of 1 inputs are not there" in refused.stderr
     moved = ("--inputs", "sources", "--set", f"task_dir={elsewhere}/sources")
@@ -93,7 +93,7 @@ def test_inputs_with_other_bytes_are_refused_wherever_they_lie(place):
     (place / "task/notes.txt").unlink()
     (place / "other").mkdir()
     (place / "other/notes.txt").write_text("The answer is 43.\n")
-    result = loop_runner("resume", "copy", "--inputs", "other", cwd=place)
+    result = loop_runner("resume", "copy", "--trust", "--inputs", "other", cwd=place)
     assert result.returncode == 2
     assert "1 of 1 inputs are not there" in result.stderr
 
@@ -111,11 +111,11 @@ def test_a_clone_of_a_remote_whose_head_is_elsewhere_says_what_to_type(place):
 
 
 def test_a_fork_of_a_clone_needs_nothing_of_either(place):
-    git(place, "clone", "-q", "--shared", "runs/scripted", "copy")
+    git(place, "clone", "-q", "runs/scripted", "copy")
     json_of("fork", "copy@1.1", "./other", "--passes", "5", cwd=place)
     shutil.rmtree(place / "runs/scripted")
     shutil.rmtree(place / "copy")
-    assert json_of("resume", "other", "-q", cwd=place)["status"] == "verified"
+    assert json_of("resume", "other", "-q", "--trust", cwd=place)["status"] == "verified"
     assert_clean(place / "other")
 
 
