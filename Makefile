@@ -40,11 +40,11 @@ audit-proof: setup  ## audit Python's own sources, by script and by the local mo
 	$(BIN)/loop-runner models fetch coder
 	$(BIN)/python -m tests.audit_proof
 
-test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-clients and test-crash
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
+test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-adversary, test-clients and test-crash
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash)
 
 test-fast: setup  ## the tests that take a fraction of a second each, of every part: under a minute
-	$(BIN)/python -m pytest -q -n 2 -m 'not real_model and not slow' --ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash
+	$(BIN)/python -m pytest -q -n 2 -m 'not real_model and not slow' --ignore=tests/sandbox --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash
 
 test-machines: setup  ## a sample of the suite on other machines (no bubblewrap, ordinary user, LC_ALL=C, ...): a few minutes
 	$(BIN)/python -m tests.machines

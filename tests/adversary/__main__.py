@@ -16,7 +16,17 @@ from tests.support.machines import (
     python_for_ordinary_user,
 )
 
-_TESTS = ["-m", "pytest", str(SOURCE / "tests" / "adversary"), "-q", "--attacks", "-p", "no:cacheprovider"]
+_TESTS = [
+    "-m",
+    "pytest",
+    str(SOURCE / "tests" / "adversary"),
+    "-q",
+    "-n",
+    "2",
+    "--attacks",
+    "-p",
+    "no:cacheprovider",
+]
 
 
 @dataclass(frozen=True)

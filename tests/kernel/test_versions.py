@@ -10,6 +10,7 @@ import base64
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,7 +49,8 @@ VALUES = {
     "(sq.area(), isinstance(sq, Shape), box.v, bound(), pattern.findall('baa'), list(keys), part())": "(9, True, 1, 9, ['aa'], ['k'], 15)",
 }
 STORED = sorted(path.stem for path in DATA.glob("*.json"))
-PYTHONS = [None, "python3.11", "python3.12", "python3.13", "python3.14"]
+_OWN = f"python3.{sys.version_info.minor}"
+PYTHONS = [None, *(name for name in ("python3.11", "python3.12", "python3.13", "python3.14") if name != _OWN)]
 
 
 def interpreter(name):
@@ -122,7 +124,6 @@ def test_a_snapshot_names_the_python_that_took_it(start_with):
 
 def test_the_bytes_name_nothing_but_our_module_and_the_standard_library(start):
     import pickletools
-    import sys
 
     kernel = start()
     for cell in CELLS:

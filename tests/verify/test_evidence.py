@@ -6,7 +6,7 @@ import pytest
 
 from loop_runner.errors import HookError, VerifierError
 from loop_runner.hooks import external
-from loop_runner.records import Block
+from loop_runner.records import Block, Rejected
 from loop_runner.stop_hook import StopHook
 from loop_runner.verify import build
 from tests.support.gates import submission
@@ -26,7 +26,8 @@ def reason(tmp_path, spec, code="", answer="41"):
     (tmp_path / "check.py").write_text(code)
     decision = StopHook(build([spec], tmp_path), retries=0).decide(submission(tmp_path, answer))
     assert isinstance(decision, Block), decision
-    return decision.reason + json.dumps([report.verdict.reason for report in decision.reports])
+    verdicts = [report.verdict for report in decision.reports]
+    return decision.reason + json.dumps([getattr(verdict, "reason", "") for verdict in verdicts])
 
 
 @pytest.mark.parametrize("code", LEAKY)
@@ -92,7 +93,9 @@ def test_a_stop_hook_can_hide_its_reason(tmp_path):
         (hook,) = external.build(
             [{"command": ["sh", "-c", code], "name": "gate", "evidence": evidence}], tmp_path
         )
-        assert (KEY in hook.verify(submission(tmp_path, "41")).reason) is is_shown
+        verdict = hook.verify(submission(tmp_path, "41"))
+        assert isinstance(verdict, Rejected)
+        assert (KEY in verdict.reason) is is_shown
 
 
 @pytest.mark.parametrize("value", ["some", "", None, True, 3])
