@@ -16,17 +16,8 @@ from tests.support.machines import (
     python_for_ordinary_user,
 )
 
-_TESTS = [
-    "-m",
-    "pytest",
-    str(SOURCE / "tests" / "adversary"),
-    "-q",
-    "-n",
-    "2",
-    "--attacks",
-    "-p",
-    "no:cacheprovider",
-]
+_OPTIONS = ["-q", "-n", "2", "--attacks", "-p", "no:cacheprovider"]
+_TESTS = ["-m", "pytest", str(SOURCE / "tests" / "adversary"), *_OPTIONS]
 
 
 @dataclass(frozen=True)
