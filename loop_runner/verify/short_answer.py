@@ -123,7 +123,7 @@ def _is_listed(text: str, start: int, end: int) -> bool:
 
 
 def _goes_on(left: str, right: str) -> bool:
-    """Whether a word goes on from one character to the next; in scripts without spaces it may end anywhere."""
+    """Whether a word goes on from one character to the next; without spaces it may end anywhere."""
     if not (left and right and _is_word(left) and _is_word(right)):
         return False
     return not (is_unspaced(left) or is_unspaced(right))
