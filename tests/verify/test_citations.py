@@ -354,8 +354,10 @@ def test_inputs_from_a_real_folder_can_be_cited(tmp_path):
 
 @pytest.mark.parametrize(
     "part",
-    ['"packages may be removed by anyone" (functools.py:3) ', '"packages may be removed by anyone" ', "functools.py:3 ",
-     '"', "\u201c", "'a ", "<blockquote>", "&gt;", "*a ", "`a", "| functools.py:3 | x ", "> > ", "- a\n", "\u00bb ",
+    ['"packages may be removed by anyone" (functools.py:3) ', '"packages may be removed by anyone" ',
+     "functools.py:3 ", '"', "\u201c", "'a ", "<blockquote>", "&gt;",
+     "*a ", "`a", "| functools.py:3 | x ", "> > ",
+     "- a\n", "\u00bb ",
      ">> functools.py:3: invented\n", "line 2 of ", "\u200b", "a:", ">>> a+b\n"],
 )  # fmt: skip
 def test_a_megabyte_of_anything_that_looks_like_a_quotation_is_read_in_bounded_time(library, part):
