@@ -8,6 +8,7 @@ texts in quote marks, and places alone. Works on what a reader sees (``visible.p
 from __future__ import annotations
 
 import ast
+import bisect
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,8 @@ from loop_runner.verify.wording import words_of
 
 MIN_LOOSE_WORDS = 4  # in quote marks without a place: shorter ones may be names, terms and words in doubt
 _MAX_QUOTED_CHARS = 2000
-_MARK = rf"(?:>|\u00bb(?![^\u00ab\n]*\u00ab)|[{BARS}](?![^\n]*[{BARS}]))"
+_MAX_BETWEEN_CHARS = 200  # a quotation and its place
+_MARK = rf"(?:>|\u00bb|[{BARS}](?![^\n]*[{BARS}]))"
 _LIST = (
     r"(?:[-*+\u2022\u25e6\u2043\u2219\u00b7\u25cf\u25cb\u25a0\u25a1\u25aa\u25ab\u2192\u21d2\u279c\u27a4\u25ba\u25b6\u25b8\u2023\u2713\u2714]"
     r"|[-\u2013\u2014]{1,3}|\(?\w{1,3}[.)])(?=\s)"
@@ -28,6 +30,7 @@ _LIST = (
 _BESIDE = r"\s+|[*_`~|]+|\#{1,6}(?=\s)|\[[ xX^\d]{0,5}\]:?(?=\s)"
 _PREFIX = re.compile(rf"(?:{_BESIDE}|{_LIST})")
 _MARKED = re.compile(_MARK)
+_OPENED = re.compile(_MARK.replace("|\u00bb", "").replace(r"|\u00bb", ""))
 _BLOCK_START = re.compile(rf"\s*(?:{_LIST}|\#{{1,6}}\s|```|~~~|\||\[\^?\w{{1,10}}\])")
 _PAIRS = (
     ("\u201c\u201f\u201e\uff02\u301d", "\u201d\u201c\u301e\u301f\uff02"),
@@ -132,8 +135,9 @@ def _cells(line: str) -> Iterator[_Row]:
 
 def _stripped(line: str) -> _Row:
     folded, at, is_quote = fold(line), 0, False
+    marked = _OPENED if "\u00ab" in line else _MARKED  # »so« is a text in quote marks
     while at < len(line):
-        if mark := _MARKED.match(folded, at) or _MARKED.match(line, at):
+        if mark := _MARKED.match(folded, at) or marked.match(line, at):
             is_quote, at = True, mark.end()
         elif prefix := _PREFIX.match(line, at):
             at = prefix.end()
@@ -266,10 +270,13 @@ class _Reader:
 
 def _quotations(text: str) -> Iterator[tuple[re.Match[str], bool]]:
     """Texts in quote marks, and (False) what is set off by emphasis or as code."""
-    rest = text
+    pieces: list[str] = []
+    end = 0
     for match in _PAIRED.finditer(text):
         yield match, True
-        rest = rest[: match.start()] + " " * (match.end() - match.start()) + rest[match.end() :]
+        pieces += [text[end : match.start()], " " * (match.end() - match.start())]
+        end = match.end()
+    rest = "".join([*pieces, text[end:]])
     yield from ((match, True) for match in _ANY_PAIR.finditer(rest))
     yield from ((match, False) for match in _SET_OFF.finditer(rest))
 
@@ -301,15 +308,25 @@ def _after_place(text: str, place: Place, *, is_raw: bool) -> str:
 
 def _adjacent(match: re.Match[str], text: str, places: Sequence[Place]) -> int | None:
     """Which place a text in quote marks is of: the one right behind it, else one that introduces it."""
-    for number, place in enumerate(places):
-        if place.start >= match.end():
-            if _BETWEEN.fullmatch(text, match.end(), place.start):
-                return number
-            break
-    before = [number for number, place in enumerate(places) if place.end <= match.start()]
-    if before and _INTRODUCED.fullmatch(text, places[before[-1]].end, match.start()):
-        return before[-1]
+    after = bisect.bisect_left(places, match.end(), key=_start)
+    if after < len(places) and _fits(_BETWEEN, text, match.end(), places[after].start):
+        return after
+    before = bisect.bisect_right(places, match.start(), key=_end) - 1
+    if before >= 0 and _fits(_INTRODUCED, text, places[before].end, match.start()):
+        return before
     return None
+
+
+def _fits(pattern: re.Pattern[str], text: str, start: int, end: int) -> bool:
+    return end - start <= _MAX_BETWEEN_CHARS and pattern.fullmatch(text, start, end) is not None
+
+
+def _start(place: Place) -> int:
+    return place.start
+
+
+def _end(place: Place) -> int:
+    return place.end
 
 
 def _beside(text: str, first_line: str, places: Sequence[Place]) -> Claim | None:

@@ -100,11 +100,12 @@ def _is_whole(text: str, start: int, end: int) -> bool:
         return all(_is_word(char) or char in _BESIDE_MARKS for char in beside)
     if first.isdigit() and _continues_a_number(before) and not _is_listed(text, start, end):
         return False
-    return not (last.isdigit() and re.match(r"[.,:/'\u2019-]\d", after) and not _is_listed(text, start, end))
+    goes_on = last.isdigit() and re.match(r"[.,:/'\u2019-]\d", after)
+    return not goes_on or _is_listed(text, start, end)
 
 
 def _continues_a_number(before: str) -> bool:
-    """True when the digits go on to the left: ``3.``, ``3,``, ``10:``, ``2021-`` or a sign before them."""
+    """True when the digits go on to the left: ``3.``, ``3,``, ``10:``, ``2021-`` or a sign."""
     if re.search(r"(?:^|[^.])\.$|\d[.,:/'\u2019-]$", before):
         return True
     return bool(re.search(r"(?:^|[^\w)\]])[-\u2212]$", before))

@@ -350,3 +350,17 @@ def test_inputs_from_a_real_folder_can_be_cited(tmp_path):
     (tmp_path / "pkg" / "a.py").write_text("import os\nprint(os.sep)\n")
     inputs = inputs_room.load(["."], tmp_path)
     assert isinstance(verdict("x\n> pkg/a.py:2: print(os.sep)", inputs), Accepted)
+
+
+@pytest.mark.parametrize(
+    "part",
+    ['"packages may be removed by anyone" (functools.py:3) ', '"packages may be removed by anyone" ',
+     "functools.py:3 ", '"', "\u201c", "'a ", "<blockquote>", "&gt;",
+     "*a ", "`a", "| functools.py:3 | x ", "> > ",
+     "- a\n", "\u00bb ",
+     ">> functools.py:3: invented\n", "line 2 of ", "\u200b", "a:", ">>> a+b\n"],
+)  # fmt: skip
+def test_a_megabyte_of_anything_that_looks_like_a_quotation_is_read_in_bounded_time(library, part):
+    started = time.process_time()
+    verdict(f"{GOOD}\n\n{part * (1_000_000 // len(part))}", library, answer_in_quote=True)
+    assert time.process_time() - started < 10
