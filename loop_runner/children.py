@@ -310,7 +310,7 @@ def _about_places(texts: Inputs) -> str:
     placed = next((each for each in made if each.origin is not None and each.origin.places), None)
     if placed is None or placed.origin is None:
         return f"\nConverted to text: {said}."
-    label = text.one_line(placed.origin.places[-1][1])
+    label = text.place(placed.origin.places[-1][1])
     return (
         f"\nConverted to text: {said}. Their lines belong to places of the originals ({label}); a citation "
         f"may name the place instead of the line: {text.code(f'> {placed.name}:{label}: text of a line')}."

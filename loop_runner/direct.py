@@ -21,10 +21,12 @@ from loop_runner.events import Event, Trace
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Answer, Inputs, Message, Reply, Request, Snapshot, TurnRecord, Usage
 from loop_runner.session import SessionEnd, SessionSettings
+from loop_runner.text import label
 from loop_runner.workspace.workspace import Workspace
 
 _LOW_CHARS_PER_TOKEN = 3  # no text has fewer, but for code and other alphabets
 _HIGH_CHARS_PER_TOKEN = 6
+_MAX_NAME_CHARS = 1000  # a name that is cut could not be cited
 _STATE_TOKENS = 12_000  # kept free for what a later pass is told
 
 
@@ -96,8 +98,7 @@ def documents(texts: Inputs) -> str:
     for text in texts.texts:
         lines = text.path.read_bytes().decode("utf-8", "replace").removesuffix("\n").split("\n")
         numbered = "\n".join(f"{number}| {line}" for number, line in enumerate(lines, start=1))
-        name = text.name if text.name.isprintable() else repr(text.name)
-        parts.append(f"=== {name} ===\n{numbered}\n")
+        parts.append(f"=== {label(text.name, _MAX_NAME_CHARS)} ===\n{numbered}\n")
     return "\n".join(parts)
 
 

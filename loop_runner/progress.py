@@ -131,7 +131,7 @@ def notes(passes: Sequence[PassState], step: Step) -> list[str]:
         at = passes[-1].restored
         what = f"as pass {at} left them" if at else "as they were at the very beginning"
         then = next((one.reason for one in passes if one.number == at), "")
-        failed = f" What failed in it: {then}" if then else ""
+        failed = f" What failed in it, in the words of the check: {then!r}" if then else ""
         told.append(f"Your files, variables and the answer were put back: they are {what}.{failed}")
     if step.kind in ("prompt", "model", "temperature", "restart"):
         told.append(

@@ -674,7 +674,7 @@ def _example(workspace: Workspace) -> tuple[Message, ...]:
 def _requirements(task: Task) -> str:
     gates = (*verify.build(task.verifiers, task.base_dir), *hooks.build(task.stop_hooks, task.base_dir))
     asked = [gate.requirement for gate in gates]
-    return "\n".join(f"- {line}" for line in asked)
+    return "\n".join(f"- {verify.exact_line(line, len(line))}" for line in asked)
 
 
 def _refuse_other_words(frozen: Task, task: Task) -> None:

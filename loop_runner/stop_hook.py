@@ -111,13 +111,15 @@ def _verdict(verifier: Verifier, submission: Submission) -> Verdict:
 
 
 def _broken_reason(broken: Sequence[VerifierReport]) -> str:
-    lines = [f"{one.verifier}: {one.verdict.reason}" for one in broken if isinstance(one.verdict, Broken)]
+    lines = [
+        f"{one_line(one.verifier)}: {one.verdict.reason}" for one in broken if isinstance(one.verdict, Broken)
+    ]
     return "\n".join(["a verifier could not do its work, which says nothing about the answer", *lines])
 
 
 def _reason(reports: Sequence[VerifierReport]) -> str:
     """What the next pass is told: who rejected, why, with the evidence, and in one line who accepted."""
-    passed = [report.verifier for report in reports if isinstance(report.verdict, Accepted)]
+    passed = [one_line(report.verifier) for report in reports if isinstance(report.verdict, Accepted)]
     parts = [f"{len(passed)} of {len(reports)} checks passed."]
     parts += [rejection(one.verifier, one.verdict) for one in reports if isinstance(one.verdict, Rejected)]
     if passed:
@@ -131,4 +133,4 @@ def _quoted_in_part(reports: Sequence[VerifierReport]) -> Iterator[str]:
     for report in reports:
         yield from _quoted_in_part(report.members)
         if isinstance(report.verdict, Accepted) and (shown := report.verdict.record.get("quoted_in_part")):
-            yield f"{report.verifier}: {in_part_words(shown)}"
+            yield f"{one_line(report.verifier)}: {in_part_words(shown)}"

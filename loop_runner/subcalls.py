@@ -47,7 +47,7 @@ class SubModels:
         allowed = (self.usual, self.root, *self.further)
         model = known.get(name, name)
         if model not in allowed:
-            listed = ", ".join(dict.fromkeys(allowed))
+            listed = ", ".join(map(text.label, dict.fromkeys(allowed)))
             raise SubCallError(f"there is no model {name!r:.100} here; model= takes root, sub, {listed}")
         return model
 
@@ -220,7 +220,7 @@ class SubCalls:
                 "no child session may start here (budget.depth), and `context` is too much for one call"
             )
         texts = [
-            f"## {name}\n\n{data.decode('utf-8', 'replace')}" if name else data.decode("utf-8", "replace")
+            (f"## {text.label(name)}\n\n" if name else "") + data.decode("utf-8", "replace")
             for name, data in task.texts
         ]
         reply = await self.query_as("\n\n".join([*texts, task.question]), None, task.model)

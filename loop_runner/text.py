@@ -1,7 +1,7 @@
 """Makes text that others wrote safe to show: in a prompt, in a terminal, in a file.
 
 Control characters, terminal escapes and direction overrides become visible escapes; long text keeps its head
-and its tail. Relies on nothing.
+and its tail. Relies on nothing but the standard library, and on ``label``, which the kernel process has too.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from loop_runner.kernel import names
+
 _ALLOWED_CONTROLS = "\n\t"
-_PLAIN_NAME = re.compile(r"[\w@+-][\w./@+-]*")
 _MAX_NAME_CHARS = 300
 _BACKTICKS = re.compile(r"`{3,}")
+label = names.label  # one function, inside the kernel process and here
 
 
 def escape_controls(text: str) -> str:
@@ -54,14 +56,12 @@ def fence_named(name: str, text: str) -> str:
     return fence(f"name: {one_line(name, _MAX_NAME_CHARS)}\n\n{text}")
 
 
-def label(name: str, max_chars: int = 200) -> str:
-    """A name outside of fences: a plain file name as it is, any other as a quoted string on one line.
-
-    Blanks, backticks, line breaks and marks of headings or templates can make a name pose as an instruction.
-    """
-    if _PLAIN_NAME.fullmatch(name) and len(name) <= max_chars:
-        return name
-    return repr(name if len(name) <= max_chars else f"{name[: max_chars - 1]}…")
+def place(label_of_place: str) -> str:
+    """A place of an original, such as "page 12" or "sheet Prices"; the name in it as ``label`` shows it."""
+    kind, _, rest = label_of_place.partition(" ")
+    if re.fullmatch(r"[0-9]+( on)?", rest):
+        return f"{label(kind)} {rest}"
+    return f"{label(kind)} {label(rest)}" if rest else label(kind)
 
 
 def code(name: str) -> str:

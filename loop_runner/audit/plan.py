@@ -79,6 +79,7 @@ def make(
         "context_lines": depth.context_lines,
         "window_lines": depth.window_lines,
         "batch": depth.batch,
+        "again": _again(templates),
         "rules": [_planned(rule, replace(texts, texts=tuple(chosen)), templates) for rule in rules],
     }
     # What ripgrep left out is not part of it: with and without, the same is judged.
@@ -101,6 +102,22 @@ def make(
     return Plan(task, replace(texts, texts=tuple(chosen)), body, key)
 
 
+def _again(templates: Templates) -> str:
+    """What a second question adds to the first, with a mark where the claims belong."""
+    again = templates.render("audit_question_again", claims="\0")
+    if again.count("\0") != 1:
+        raise _incomplete("audit_question_again", "`claims` once")
+    return again
+
+
+def _incomplete(template: str, values: str) -> ConfigError:
+    return ConfigError(
+        f"prompts/{template}.md.j2 must show {values}",
+        why="the model could not be told what to judge",
+        hint="see ours, or leave yours out",
+    )
+
+
 def _planned(rule: Rule, texts: Inputs, templates: Templates) -> dict[str, Any]:
     """One rule as the kernel takes it: its question in three parts, and the numbers of its files."""
     numbers = [number for number, text in enumerate(texts.texts) if rule.is_about(text.name)]
@@ -115,11 +132,7 @@ def _planned(rule: Rule, texts: Inputs, templates: Templates) -> dict[str, Any]:
         is_whole=not (rule.regex or rule.ast),
     )
     if question.count("\0") != 2:
-        raise ConfigError(
-            "prompts/audit_question.md.j2 must show `file` and then `passage`, each once",
-            why="the model could not be told what to judge",
-            hint="see ours, or leave yours out",
-        )
+        raise _incomplete("audit_question", "`file` and then `passage`, each once")
     return {
         "id": rule.id,
         "severity": rule.severity,

@@ -26,7 +26,7 @@ from loop_runner.inputs.inside.sink import Limits
 from loop_runner.inputs.reading import NotTextError, open_file, undecodable, words
 from loop_runner.records import SandboxTier
 
-_FORMAT = 2  # of what our own part of the conversion makes; a change makes every cached text stale
+_FORMAT = 3  # of what our own part of the conversion makes; a change makes every cached text stale
 _BATCH = 16
 _WORKERS = 4
 _LIBRARIES = ("pypdf", "markitdown")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+from loop_runner.kernel.names import label
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -96,7 +98,7 @@ class AnswerBox:
         ready = dict.get(answer, "ready", False)
         if content is _NOT_TEXT:
             kind = type(dict.get(answer, "content")).__name__
-            notices.append(f"answer['content'] is of type {kind!s:.60}: make it a text (str)")
+            notices.append(f"answer['content'] is of type {label(str(kind), 60)}: make it a text (str)")
         if type(ready) not in (bool, int, type(None)):
             notices.append("answer['ready'] must be True or False: it was taken as False")
             return False

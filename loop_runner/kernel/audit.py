@@ -2,14 +2,15 @@
 
 Owns the questions and the report that becomes the answer; ``candidates`` finds the places to ask about.
 Relies on ``plan.json`` and ``known.json`` in the workspace, which the host writes before the first pass. A
-reply is data: it is looked up in the text before it counts. A finding is never lost because of its quote: the
-line itself takes the place of one that is not found, and ``quoted_by`` says so.
+reply is data: it is looked up in the text before it counts. A finding is never lost because of its quote: if
+that is not on its line, it is asked for once more; then the line itself takes its place (``quoted_by``).
 """
 
 from __future__ import annotations
 
 from loop_runner.kernel import candidates, claims
 from loop_runner.kernel.lm_client import LLMError
+from loop_runner.kernel.names import label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,16 @@ def find(plan: Mapping[str, Any], context: Mapping[str, str]) -> dict[str, Any]:
 def waiting(
     plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
 ) -> list[tuple[str, str]]:
-    """The next (key, question) pairs that nobody has answered, all of them fit for one ``schema``."""
+    """The next (key, question) pairs that nobody has answered, all of them fit for one ``schema``.
+
+    When every place is judged, a reply whose quote is not on its line is asked about once more.
+    """
+    return _first_questions(plan, found, judged, context) or _second_questions(plan, found, judged, context)
+
+
+def _first_questions(
+    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+) -> list[tuple[str, str]]:
     names = list(context)
     batch: dict[str, str] = {}
     kinds = set()
@@ -96,10 +106,55 @@ def waiting(
     return list(batch.items())
 
 
+def _second_questions(
+    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    names = list(context)
+    batch: dict[str, str] = {}
+    for place, key in found["places"]:
+        if len(batch) == plan["batch"]:
+            break
+        name = names[place[1]]
+        text = _second_question(plan, place, name, context[name], judged[key])
+        if text and (second := _key(plan, text)) not in judged:
+            batch[second] = text
+    return list(batch.items())
+
+
+def _second_question(plan: Mapping[str, Any], place: Place, name: str, text: str, reply: Any) -> str:
+    """What is asked about quotes of ``reply`` that are not on their lines; "" when there are none.
+
+    The plan of an audit by an earlier version has no words for it: its recorded replies stay complete.
+    """
+    if "again" not in plan or isinstance(reply, str):
+        return ""
+    lines = candidates.lines_of(text) if reply else []
+    claimed = [
+        f"- line {at}: {label(_cut(quote), _MAX_QUOTE_CHARS)}"
+        for at, quote, _ in _located(reply, lines, place)
+        if at is not None and not _is_exact(_cut(quote), lines[at - 1])
+    ]
+    if not claimed:
+        return ""
+    before, behind = plan["again"].split("\0")
+    return "\n\n".join([question(plan, place, name, text), before + "\n".join(claimed) + behind])
+
+
+def _located(reply: Any, lines: Sequence[str], place: Place) -> list[tuple[int | None, str, str]]:
+    """(line, quote, reason) of each finding of a reply; the line is None for one that was not asked about."""
+    return [
+        (claims.place_of(quote, line, lines, place[2], place[3]), quote, reason)
+        for line, quote, reason in reply
+    ]
+
+
 def schema(
     plan: Mapping[str, Any], found: Mapping[str, Any], batch: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
-    """What the replies to ``batch`` have to fit: at least one judgement, but for whole windows of a file."""
+    """What the replies to ``batch`` have to fit: at least one judgement, but for whole windows of a file.
+
+    Second questions are about findings, so that they take at least one, too.
+    """
     first = batch[0][0] if batch else ""
     is_whole = any(plan["rules"][place[0]]["is_whole"] for place, key in found["places"] if key == first)
     return {
@@ -122,14 +177,7 @@ def question(plan: Mapping[str, Any], place: Place, name: str, text: str) -> str
     )
     # In one go: what a file holds is never looked through for marks of ours.
     before, between, behind = plan["rules"][number]["question"].split("\0")
-    return f"{before}{_label(name)}{between}{passage}{behind}"
-
-
-def _label(name: str) -> str:
-    """A plain name as it is; any other as a quoted string, so that it cannot pass for an instruction."""
-    import re
-
-    return name if re.fullmatch(r"[\w@+-][\w./@+-]*", name) else repr(name)
+    return f"{before}{label(name)}{between}{passage}{behind}"
 
 
 def _key(plan: Mapping[str, Any], text: str) -> str:
@@ -176,17 +224,21 @@ def report(
     names = list(context)
     findings: dict[tuple[str, int, str], dict[str, Any]] = {}
     dropped, unjudged = [], []
-    for (number, file, first, last), key in found["places"]:
+    for place, key in found["places"]:
+        number, file, first, last = place
         rule, name, reply = plan["rules"][number], names[file], judged[key]
         if isinstance(reply, str):
             unjudged.append({"rule": rule["id"], "file": name, "line": first, "why": reply})
             continue
         lines = candidates.lines_of(context[name])
+        second = _second_quotes(plan, place, name, context[name], judged, reply)
         for line, quote, reason in reply:
             at = claims.place_of(quote, line, lines, first, last)
             if at is None:
                 dropped.append({**_finding(rule, name, line, quote, reason), "why": _ELSEWHERE})
                 continue
+            if not _is_exact(_cut(quote), lines[at - 1]):
+                quote, reason = second.get(at, (quote, reason))  # noqa: PLW2901 - the better of two replies
             finding = _quoting(_finding(rule, name, at, quote, reason), lines[at - 1])
             findings.setdefault((name, at, rule["id"]), finding)
     body = {
@@ -203,6 +255,25 @@ def report(
     return json.dumps(body, indent=1)
 
 
+def _second_quotes(
+    plan: Mapping[str, Any],
+    place: Place,
+    name: str,
+    text: str,
+    judged: Mapping[str, Any],
+    reply: Any,
+) -> dict[int, tuple[str, str]]:
+    """The exact quotes of a second reply, by line. A finding that it leaves out is kept from the first."""
+    asked = _second_question(plan, place, name, text, reply)
+    second = judged.get(_key(plan, asked)) if asked else None
+    lines = candidates.lines_of(text)
+    return {
+        at: (quote, reason)
+        for at, quote, reason in _located(second if isinstance(second, list) else [], lines, place)
+        if at is not None and _is_exact(_cut(quote), lines[at - 1])
+    }
+
+
 def progress(found: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
     """One line on how far it is."""
     failed = sum(isinstance(each, str) for each in judged.values())
@@ -215,17 +286,24 @@ def _finding(rule: Mapping[str, Any], name: str, line: int, quote: str, reason: 
         "severity": rule["severity"],
         "file": name,
         "line": line,
-        "quote": quote.strip()[:_MAX_QUOTE_CHARS],
+        "quote": _cut(quote),
         "reason": " ".join(reason.split())[:_MAX_REASON_CHARS],
     }
 
 
 def _quoting(finding: dict[str, Any], line: str) -> dict[str, Any]:
     """``finding`` with a quote that is on its line: the line itself where the model's own is not."""
-    quote = finding["quote"]
-    if any(char.isalnum() for char in quote) and quote in line:
+    if _is_exact(finding["quote"], line):
         return finding
     return {**finding, "quote": line.strip()[:_MAX_QUOTE_CHARS], "quoted_by": "audit"}
+
+
+def _cut(quote: str) -> str:
+    return quote.strip()[:_MAX_QUOTE_CHARS]
+
+
+def _is_exact(quote: str, line: str) -> bool:
+    return any(char.isalnum() for char in quote) and quote in line
 
 
 def _shown(line: str) -> str:

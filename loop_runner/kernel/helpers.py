@@ -8,6 +8,7 @@ from __future__ import annotations
 from operator import is_
 
 from loop_runner.kernel.lm_client import LLMError
+from loop_runner.kernel.names import label
 from loop_runner.kernel.preview import length, preview, type_name
 from loop_runner.kernel.texts import Texts, did_you_mean
 
@@ -426,7 +427,7 @@ def named_texts(data: Any) -> list[tuple[str, str]]:
 
 def _titled(named: tuple[str, str]) -> str:
     name, text = named
-    return f"## {name}\n\n{text}" if name else text
+    return f"## {label(name)}\n\n{text}" if name else text
 
 
 def _utf8(text: str) -> bytes:

@@ -26,6 +26,7 @@ from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.launch import interpreter, kernel_command, preloaded
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
+from loop_runner.kernel.names import label
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.replays import NoCells, Replays
 from loop_runner.kernel.sandbox import SandboxReport, probe, require_tier
@@ -353,7 +354,7 @@ class Kernel:
         gone = dict.fromkeys(before - self._names, "") | {each.name: each.reason for each in lost}
         told = ["the kernel was restarted: variables are as they were after the last turn that was saved"]
         if gone:
-            names = [f"{name} ({why})" if why else name for name, why in sorted(gone.items())]
+            names = [f"{label(name)} ({why})" if why else label(name) for name, why in sorted(gone.items())]
             more = f" and {len(names) - _NAMES_IN_NOTICE} more" if len(names) > _NAMES_IN_NOTICE else ""
             told.append(f"lost variables: {', '.join(names[:_NAMES_IN_NOTICE])}{more}")
         return tuple(told)

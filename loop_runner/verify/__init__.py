@@ -24,6 +24,7 @@ from loop_runner.verify.groups import Group, Weighted, rejection, score
 from loop_runner.verify.programs import Programs
 from loop_runner.verify.quotes import in_part_words
 from loop_runner.verify.short_answer import short_answer
+from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import (
     Fence,
     Inquiry,
@@ -53,6 +54,7 @@ __all__ = [
     "build",
     "control",
     "describe",
+    "exact_line",
     "in_part_words",
     "limited",
     "locate",

@@ -26,6 +26,7 @@ from loop_runner.verify.options import Options, unknown
 from loop_runner.verify.programs import Programs
 from loop_runner.verify.python import Python
 from loop_runner.verify.schema import Schema
+from loop_runner.verify.shown import exact_line
 from loop_runner.verify.stable import Promise, Stable
 from loop_runner.verify.text import Contains, Regex
 from loop_runner.verify.verifier import Means, Verifier
@@ -72,7 +73,7 @@ def sources(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> list[Pa
 
 def describe(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> str:
     """What the verifiers ask of an answer, for the prompt: a sentence, or a list with a line for each."""
-    asked = [f"{one.requirement}." for one in build(specs, base_dir)]
+    asked = [f"{exact_line(one.requirement, len(one.requirement))}." for one in build(specs, base_dir)]
     return asked[0] if len(asked) == 1 else "\n".join(f"- {one}" for one in asked)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
+from loop_runner.text import label
 from loop_runner.verify.bearing import DERIVED_FORM, SEARCHED_FORM, Bearing, bearing, is_none, searched
 from loop_runner.verify.options import Options
 from loop_runner.verify.quotes import (
@@ -93,7 +94,7 @@ class Citations:
             )
         ]
         if self.names:
-            says.append(f"only citations of {', '.join(self.names)} count")
+            says.append(f"only citations of {', '.join(map(label, self.names))} count")
         if self.answer_in_quote:
             says.append("the first line must be the short answer alone, and it must be in a quoted text")
             if self.derived:
@@ -188,7 +189,7 @@ class Citations:
         if any(one.citation.ok and not one.citation.counts for one in looked):
             notes.append("a quote of under 8 characters, or without a letter or digit, does not count")
         if self.names:
-            notes.append(f"only citations of {', '.join(self.names)} count")
+            notes.append(f"only citations of {', '.join(map(label, self.names))} count")
         return _Problem(f"{len(counted)} of its citations count, {self.minimum} must", "\n".join(notes))
 
     def _unmentioned(self, counted: list[Looked]) -> Iterator[_Problem]:

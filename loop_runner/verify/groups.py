@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loop_runner.records import Accepted, Broken, Rejected, Verdict, VerifierReport
-from loop_runner.text import cut_middle
+from loop_runner.text import cut_middle, one_line
 from loop_runner.verify.evidence import Evidence, limited
 from loop_runner.verify.verifier import Submission, Verifier
 
@@ -99,7 +99,8 @@ def score(reports: Sequence[VerifierReport]) -> float:
 
 def rejection(name: str, verdict: Rejected) -> str:
     """A rejection as the next pass is told it."""
-    said = f"Failed: {name}: {cut_middle(verdict.reason, _EVIDENCE_CHARS)}"
+    reason = cut_middle(verdict.reason, _EVIDENCE_CHARS).replace("\n", "\n    ")
+    said = f"Failed: {one_line(name)}: {reason}"
     evidence = cut_middle(verdict.evidence.strip("\n"), _EVIDENCE_CHARS)
     # Every line is indented: evidence holds what programs and models wrote, and must not pass for our words.
     return f"{said}\n{textwrap.indent(evidence, '    ', lambda _: True)}" if evidence else said

@@ -7,9 +7,10 @@ import subprocess
 import pytest
 import yaml
 
+from loop_runner.kernel import audit
 from loop_runner.workspace.history import History
 from tests.audit.conftest import RULES, SHOP, SUB, wrong
-from tests.support.commands import started
+from tests.support.commands import loop_runner, started
 from tests.support.git import git as plain_git
 
 
@@ -103,6 +104,65 @@ def test_no_finding_is_lost_because_of_its_quote(project, quote):
     assert (finding["line"], finding["quoted_by"], report["dropped"]) == (9, "audit", 0)
     assert finding["quote"]
     assert finding["quote"] in (project.folder / finding["file"]).read_text()
+
+
+SECOND = "An earlier reply to this"
+RIGHT = '{"judgements": [{"line": 9, "quote": "", "reason": "", "verdict": "right"}]}'
+
+
+@pytest.mark.parametrize(
+    ("second", "quote", "marked"),
+    [
+        (wrong("{1}", "except:", "no type"), "except:", None),
+        (wrong("{1}", "except", "no type"), "except", None),
+        (wrong("{1}", "except  :", "no type"), "except:", "audit"),
+        (wrong("{1}", "", "no type"), "except:", "audit"),
+        (wrong("2", "basket", "another line"), "except:", "audit"),
+        (RIGHT, "except:", "audit"),
+        ("no JSON", "except:", "audit"),
+        (wrong("{1}", "except:", "The line is right."), "except:", "audit"),
+    ],
+    ids=["exact", "a part", "blanks", "empty", "elsewhere", "right", "no JSON", "denied"],
+)
+def test_a_finding_with_a_wrong_quote_is_asked_about_once_more_and_never_lost(project, second, quote, marked):
+    first = wrong("{1}", "except\u2009:", "made up")
+    sub = [
+        {"match": rf"(?s)rule: A bare except.*> +(9) \|.*{SECOND}.*- line 9: ", "reply": second},
+        {"match": r"(?s)rule: A bare except.*> +(9) \|", "reply": first},
+        SUB[2],
+    ]
+    project.write("script.yaml", yaml.safe_dump({"sub": sub}))
+    report = project.report()
+    (finding,) = report["findings"]
+    assert (finding["line"], finding["quote"], finding.get("quoted_by")) == (9, quote, marked)
+    assert (report["status"], report["dropped"], report["unjudged"]) == ("complete", 0, [])
+    (run,) = project.runs()
+    requests = 2 if second == "no JSON" else 1  # a reply that does not fit its schema is asked for again
+    assert sub_calls(run) == report["candidates"] + requests, "one second question, whatever its reply"
+    before = sub_calls(run)
+    assert project.report()["findings"] == [finding]
+    assert sub_calls(run) == before
+    replayed = loop_runner("replay", run, cwd=project.folder)
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+
+
+def test_quotes_that_are_on_their_lines_are_not_asked_about_again(project):
+    report = project.report()
+    (run,) = project.runs()
+    assert sub_calls(run) == report["candidates"]
+
+
+def test_the_recorded_replies_of_an_audit_without_second_questions_stay_complete():
+    context = {"a.py": "x  =  1\n"}
+    rule = {"id": "r", "severity": "error", "question": "\0\0", "is_whole": False, "files": None}
+    plan = {"model": "m", "rules": [rule], "context_lines": 0, "batch": 9}
+    found = {"places": [((0, 0, 1, 1), "key")], "troubles": []}
+    judged = {"key": [[1, "x = 1", "wrong"]]}
+    assert audit.waiting(plan, found, judged, context) == []
+    (finding,) = json.loads(audit.report(plan, found, judged, context))["findings"]
+    assert (finding["quote"], finding["quoted_by"]) == ("x  =  1", "audit")
+    ((_, question),) = audit.waiting({**plan, "again": "Again: \0."}, found, judged, context)
+    assert question.endswith("Again: - line 1: 'x = 1'.")
 
 
 def test_rules_without_a_pre_filter_judge_whole_files_in_windows(project):

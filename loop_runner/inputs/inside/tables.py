@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from loop_runner.inputs.inside.sink import Limits
 _COLUMNS = 12
 _SAMPLED = 2000  # rows whose values say what type a column has
 _NAME_CHARS = 40
+_PLAIN = re.compile(r"[\w@$+-][\w./@+:-]*")
 
 
 def describe(kind: str, data: bytes, limits: Limits) -> tuple[str, list[tuple[int, str]]]:
@@ -128,8 +130,11 @@ def _joined(kinds: set[str]) -> str:
 
 
 def _short(name: str) -> str:
+    """The name of a column or a key, in quotes unless it is plain: a model reads it outside of any fence."""
     flat = " ".join(name.split())
-    return flat if len(flat) <= _NAME_CHARS else flat[: _NAME_CHARS - 1] + "…"
+    if len(flat) > _NAME_CHARS:
+        flat = flat[: _NAME_CHARS - 1] + "…"
+    return flat if _PLAIN.fullmatch(flat) else repr(flat)
 
 
 def _count(number: int, noun: str) -> str:
