@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import tempfile
 import threading
 from pathlib import Path
 
@@ -22,32 +23,38 @@ _MAX_CONFIG_BYTES = 1 << 20
 # What says how objects and refs are stored; a git of a later version may write these into a clone.
 _EXTENSIONS = {"objectformat": ("sha1", "sha256"), "refstorage": ("files", "reftable")}
 _lock = threading.Lock()
-_made: dict[tuple[int, str], scratch.Scratch] = {}  # by process and git folder
+_made: dict[tuple[int, str], Path] = {}  # by process and git folder
+_homes: dict[int, scratch.Scratch] = {}  # by process: the folder of all, for one descriptor
 
 
 def common_dir(git_dir: Path) -> Path:
-    """The folder that stands for what all worktrees of ``git_dir`` share; it goes with this process."""
+    """The folder that stands for what all worktrees of ``git_dir`` share; it is removed with this process."""
     key = (os.getpid(), str(git_dir))
     with _lock:
-        if key not in _made or not _made[key].path.is_dir():
+        if key not in _made or not _made[key].is_dir():
             _made[key] = _make(git_dir)
-        return _made[key].path
+        return _made[key]
 
 
-def _make(git_dir: Path) -> scratch.Scratch:
-    made = scratch.make("git")
+def _make(git_dir: Path) -> Path:
+    made = Path(tempfile.mkdtemp(dir=_home()))
     for name in _LINKED:
-        (made.path / name).symlink_to(git_dir.absolute() / name)
-    (made.path / "config").write_text(_config(git_dir / "config"), encoding="utf-8")
-    if len(_made) == 0:
-        atexit.register(_remove)
+        (made / name).symlink_to(git_dir.absolute() / name)
+    (made / "config").write_text(_config(git_dir / "config"), encoding="utf-8")
     return made
 
 
-def _remove() -> None:
-    for (pid, _), made in list(_made.items()):
-        if pid == os.getpid():
-            made.remove()
+def _home() -> Path:
+    pid = os.getpid()
+    if pid not in _homes or not _homes[pid].path.is_dir():
+        _homes[pid] = scratch.make("git")
+        atexit.register(_remove, pid)
+    return _homes[pid].path
+
+
+def _remove(pid: int) -> None:
+    if pid == os.getpid():
+        _homes[pid].remove()
 
 
 def _config(path: Path) -> str:

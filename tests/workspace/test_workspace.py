@@ -564,3 +564,15 @@ def test_unknown_spend_is_not_called_nothing(workspace):
     spend = workspace.spend(lambda _model, usage: usage.total_tokens / 10)
     assert dataclasses.astuple(spend)[1:7] == (1, 1, 2, 1, 1.25, 3.0)
     assert spend.usage.total_tokens == 30
+
+
+def test_no_descriptor_is_left_by_the_run_folders_that_one_process_opens(tmp_path):
+    def count():
+        return len(os.listdir("/proc/self/fd"))
+
+    for number in range(3):
+        with Workspace.create(tmp_path / str(number), name="n", files={"prompt.md": b"p\n"}):
+            pass
+        if number == 0:
+            first = count()
+    assert count() == first
