@@ -121,7 +121,8 @@ def _created(
         **(fetch.files if fetch is not None else {}),
         **templates.to_files(),
         **_session_file(task, texts, around, templates),
-        **(programs.to_files() if programs.files else {}),
+        # An agent may work in the task's folder: what was there before must be known after a restart, too.
+        **(programs.to_files() if programs.files or task.is_agent else {}),
         **about,
     }
     scope = agent_runs.scope(task, folder)

@@ -164,7 +164,8 @@ class Command:
             if _is_handed_in(word):
                 continue
             for path in (self.task_dir / word, self.task_dir / f"{word}.py"):
-                if _is_there(path) and path != self.task_dir and self.means.programs.place(path) is None:
+                pins = self.means.programs
+                if path != self.task_dir and pins.place(path) is None and pins.was_there(path, self.task_dir):
                     return (
                         f"{self.argv[0]} missed {path.name}, which is in the task's folder and is not pinned;"
                         f" name it under `pin:`. Its last line: {exact_line(last)}"
@@ -290,13 +291,6 @@ def _is_handed_in(word: str) -> bool:
     """Whether ``word`` names a file of the answer: its content, and its absence, are the model's work."""
     parts = Path(os.path.normpath(word)).parts
     return bool(parts) and parts[0] in _CHECKOUT
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _is_file(path: Path) -> bool:
