@@ -121,7 +121,8 @@ def _created(
         **(fetch.files if fetch is not None else {}),
         **templates.to_files(),
         **_session_file(task, texts, around, templates),
-        **(programs.to_files() if programs.files else {}),
+        # An agent may work in the task's folder: what was there before must be known after a restart, too.
+        **(programs.to_files() if programs.files or task.is_agent else {}),
         **about,
     }
     scope = agent_runs.scope(task, folder)
@@ -359,7 +360,7 @@ def _gates(
     stop_hook: Callable[[Sequence[Verifier]], StopHook],
 ) -> Gates:
     fence = gate_sandbox.GateSandbox(task.kernel.require_tier)
-    used = programs.for_agent(task.base_dir) if task.is_agent else programs
+    used = programs.for_agent() if task.is_agent else programs
     means = Means(fence, panel, used, task.is_agent)
     verifiers = verify.build(task.verifiers, task.base_dir, means)
     theirs = hooks.build(task.stop_hooks, task.base_dir, means)

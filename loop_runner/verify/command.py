@@ -209,7 +209,8 @@ class Command:
             if _is_handed_in(word):
                 continue
             for path in (self.task_dir / word, self.task_dir / f"{word}.py"):
-                if path != self.task_dir and self.means.programs.is_left_out(path):
+                pins = self.means.programs
+                if path != self.task_dir and pins.place(path) is None and pins.was_there(path, self.task_dir):
                     return (
                         f"{self.argv[0]} missed {path.name}, which is in the task's folder and is not pinned;"
                         f" name it under `pin:`. It printed: {exact_line(last)}"

@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ INDEX = "gates/pins.json"
 _FILES = "gates/files/"
 _MAX_STORED_BYTES = 4 * 1024 * 1024  # a bigger file is known by its hash and taken from the task's folder
 _MAX_FILES = 2000
-_LISTED_LEVELS = 2
+_MAX_NAMES = 2000  # of the task's folder; what is deeper inside counts as the model's own work
 # What a script may import or call without naming it on the command line lies beside it.
 _CODE = {".py", ".sh", ".bash", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".lua", ".r"}
 _LEFT_OUT = {"__pycache__", "node_modules", "site-packages"}
@@ -44,24 +46,18 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """All pinned files of a task. ``is_frozen``: the task's folder is not looked at (a re-run elsewhere)."""
+    """All pinned files of a task. ``is_frozen``: the task's folder is not looked at (a re-run elsewhere).
+
+    ``names`` are hashes of the names that were in the task's folder; None for a run of an earlier version.
+    """
 
     files: Mapping[str, Program] = field(default_factory=dict)  # by source
     is_frozen: bool = False
-    present: frozenset[str] | None = None  # what the task's folder held when an agent began; None: look now
+    names: frozenset[str] | None = None
 
-    def for_agent(self, base_dir: Path) -> Programs:
+    def for_agent(self) -> Programs:
         """These, for a run whose agent may write into the task's folder: what it does there is ignored."""
-        return replace(self, is_frozen=True, present=frozenset(_names(base_dir)))
-
-    def is_left_out(self, path: Path) -> bool:
-        """Whether ``path`` is a file or folder of the task's that is not pinned."""
-        path = Path(os.path.normpath(path))
-        try:
-            is_there = path.exists() if self.present is None else str(path) in self.present
-        except (OSError, ValueError):
-            return False
-        return is_there and self.place(path) is None
+        return replace(self, is_frozen=True)
 
     def place(self, path: Path) -> str | None:
         """Where the file or folder that was at ``path`` is laid out; None when it is not pinned."""
@@ -73,6 +69,19 @@ class Programs:
             return None
         levels = inside.source.removeprefix(f"{source}/").count("/") + 1
         return inside.place.rsplit("/", levels)[0]
+
+    def was_there(self, path: Path, base_dir: Path) -> bool:
+        """Whether ``path`` was in the task's folder when it was pinned, and is of the same kind now.
+
+        An agent may work in that folder: what it creates there later was never missing from a verifier.
+        """
+        is_file, is_dir = _kind(path)
+        if self.names is None:
+            return is_file or is_dir
+        name = os.path.relpath(path, base_dir)
+        return ((is_file or self.is_frozen) and _hashed(name) in self.names) or (
+            (is_dir or self.is_frozen) and _hashed(f"{name}/") in self.names
+        )
 
     def relied_on(self, paths: Iterable[Path]) -> list[Program]:
         """The pinned files at or below ``paths`` and the code beside them, by place."""
@@ -124,7 +133,8 @@ class Programs:
 
     def with_missing(self, other: Programs) -> Programs:
         """These, and those of ``other`` that were not pinned: files that were not there before."""
-        return Programs({**other.files, **self.files}, self.is_frozen)
+        names = other.names if self.names is None else self.names
+        return Programs({**other.files, **self.files}, self.is_frozen, names)
 
     def to_files(self) -> dict[str, bytes]:
         """What the run folder keeps of them: path → bytes."""
@@ -140,7 +150,8 @@ class Programs:
             for one in sorted(self.files.values(), key=lambda one: one.place)
         ]
         stored = {_FILES + one.place: one.data for one in self.files.values() if one.data is not None}
-        return {INDEX: (json.dumps({"programs": listed}, indent=1) + "\n").encode(), **stored}
+        index = {"programs": listed} | ({} if self.names is None else {"names": sorted(self.names)})
+        return {INDEX: (json.dumps(index, indent=1) + "\n").encode(), **stored}
 
     @classmethod
     def from_files(cls, read: Callable[[str], bytes | None], *, is_frozen: bool = False) -> Programs:
@@ -149,10 +160,12 @@ class Programs:
         if index is None:
             return cls(is_frozen=is_frozen)
         found = {}
-        for item in json.loads(index)["programs"]:
+        body = json.loads(index)
+        for item in body["programs"]:
             one = _from_index(item, read)
             found[one.source] = one
-        return cls(found, is_frozen)
+        names = frozenset(map(str, body["names"])) if "names" in body else None
+        return cls(found, is_frozen, names)
 
 
 def pin(paths: Iterable[Path], base_dir: Path) -> Programs:
@@ -172,7 +185,38 @@ def pin(paths: Iterable[Path], base_dir: Path) -> Programs:
                     why="each is kept in the run folder, so that the verdict can be checked anywhere",
                     hint="put the checks into a folder of their own, or name what they need under `pin:`",
                 )
-    return Programs(found)
+    return Programs(found, names=frozenset(islice(_names(base_dir), _MAX_NAMES)))
+
+
+def _names(base_dir: Path) -> Iterator[str]:
+    """Hashes of the names in the task's folder, the nearest first; those of folders end with "/"."""
+    waiting = deque([base_dir])
+    while waiting:
+        try:
+            entries = sorted(os.scandir(waiting.popleft()), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            name = os.path.relpath(entry.path, base_dir)
+            if entry.is_dir(follow_symlinks=False):
+                yield _hashed(f"{name}/")
+                if entry.name not in _LEFT_OUT and not entry.name.startswith("."):
+                    waiting.append(Path(entry.path))
+            elif entry.is_file():
+                yield _hashed(name)
+
+
+def _hashed(name: str) -> str:
+    """A run folder may be shared, and the names beside the task file are nobody else's business."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+
+
+def _kind(path: Path) -> tuple[bool, bool]:
+    """Whether ``path`` is a file (or a link to one), and whether it is a folder that is no link."""
+    try:
+        return path.is_file(), path.is_dir() and not path.is_symlink()
+    except (OSError, ValueError):
+        return False, False
 
 
 def is_program(path: Path) -> bool:
@@ -221,15 +265,6 @@ def _below(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
-
-
-def _names(base_dir: Path) -> Iterator[str]:
-    """The files and folders of the task's folder, and of two levels below it."""
-    base_dir = Path(os.path.normpath(base_dir))
-    for parent, folders, files in os.walk(base_dir):
-        yield from (str(Path(parent, name)) for name in (*folders, *files))
-        is_deep = len(Path(parent).relative_to(base_dir).parts) >= _LISTED_LEVELS
-        folders[:] = [] if is_deep else [name for name in folders if name not in _LEFT_OUT]
 
 
 def _read(path: Path, base_dir: Path) -> Program | None:

@@ -93,6 +93,32 @@ def test_the_name_of_a_file_does_not_instruct_a_juror(tmp_path, kind):
     assert "gnore the rubric" not in outside(message.text)
 
 
+def a_folder(path):
+    path.mkdir()
+
+
+def a_file(path):
+    path.write_text("42")
+
+
+def a_link(path):
+    path.symlink_to("/etc/hostname")
+
+
+def a_link_to_a_folder(path):
+    path.symlink_to("/usr")
+
+
+@pytest.mark.parametrize("create", [a_folder, a_file, a_link, a_link_to_a_folder])
+@pytest.mark.parametrize("check", ["cd workspace && cat out.txt", "cat workspace/out.txt", "cat out.txt"])
+def test_an_agent_that_creates_what_its_check_misses_stays_in_its_loop(tmp_path, create, check):
+    spec = [{"command": ["sh", "-c", check]}]
+    means = Means(programs=pinned_programs(spec, tmp_path))
+    create(tmp_path / "out.txt")  # an agent may work in the folder of the task
+    decision = StopHook(build(spec, tmp_path, means), retries=0).decide(submission(tmp_path, "42"))
+    assert isinstance(decision, Block), decision
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_the_name_of_an_input_does_not_instruct_the_model(tmp_path, kind):
     (tmp_path / "text").write_text("one\n")

@@ -291,7 +291,7 @@ def test_a_missing_test_runner_and_tests_that_are_not_there_are_broken(verdict):
 def agents_verdict(task_dir, checkout, spec, during):
     """The verdict on an agent's work; ``during`` is what the agent does to the task's folder."""
     programs = pinned_programs([spec], task_dir)
-    means = Means(programs=programs.for_agent(task_dir), is_agent=True)
+    means = Means(programs=programs.for_agent(), is_agent=True)
     during()
     (verifier,) = build([spec], task_dir, means)
     return verifier.verify(Submission("41", checkout, Inputs(())))

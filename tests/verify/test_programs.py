@@ -78,7 +78,7 @@ def test_files_that_are_gone_are_taken_from_the_run(task_dir, tmp_path):
 
 def test_pins_come_back_from_the_run_folder_as_they_were(task_dir):
     programs = pinned_programs([{"command": ["python3", "check.py"]}], task_dir)
-    assert Programs.from_files(programs.to_files().get).files == programs.files
+    assert Programs.from_files(programs.to_files().get) == programs
     assert Programs.from_files(dict[str, bytes]().get).files == {}
 
 
@@ -113,3 +113,25 @@ def test_too_many_files_are_refused(task_dir):
         (task_dir / f"tests/{number}").write_text("")
     with pytest.raises(VerifierError, match="more than 2000 files"):
         pinned_programs([{"command": ["pytest", "tests"]}], task_dir)
+
+
+@pytest.mark.parametrize("name", ["data.json", "lib/inner.txt", "lib", "büro.txt"])
+def test_what_was_in_the_folder_when_the_run_began_is_known_after_a_restart(task_dir, name):
+    (task_dir / "lib").mkdir(exist_ok=True)
+    (task_dir / "lib/inner.txt").write_text("")
+    for each in ("data.json", "büro.txt"):
+        (task_dir / each).write_text("")
+    begun = pinned_programs([], task_dir)
+    (task_dir / "later.json").write_text("")
+    again = pinned_programs([], task_dir, Programs.from_files(begun.to_files().get))
+    assert again.was_there(task_dir / name, task_dir)
+    assert not again.was_there(task_dir / "later.json", task_dir)
+    assert name.encode() not in begun.to_files()["gates/pins.json"], "names are kept as hashes"
+
+
+def test_a_file_that_became_a_folder_was_not_there(task_dir):
+    (task_dir / "data.json").write_text("")
+    begun = pinned_programs([], task_dir)
+    (task_dir / "data.json").unlink()
+    (task_dir / "data.json").mkdir()
+    assert not begun.was_there(task_dir / "data.json", task_dir)
