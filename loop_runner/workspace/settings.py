@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import tempfile
 import threading
 from pathlib import Path
 
@@ -22,32 +23,42 @@ _MAX_CONFIG_BYTES = 1 << 20
 # What says how objects and refs are stored; a git of a later version may write these into a clone.
 _EXTENSIONS = {"objectformat": ("sha1", "sha256"), "refstorage": ("files", "reftable")}
 _lock = threading.Lock()
-_made: dict[tuple[int, str], scratch.Scratch] = {}  # by process and git folder
+_rooms: dict[int, scratch.Scratch] = {}  # by process: one descriptor, however many run folders it opens
+_made: dict[tuple[int, str], Path] = {}  # by process and git folder
 
 
 def common_dir(git_dir: Path) -> Path:
     """The folder that stands for what all worktrees of ``git_dir`` share; it goes with this process."""
     key = (os.getpid(), str(git_dir))
     with _lock:
-        if key not in _made or not _made[key].path.is_dir():
+        if key not in _made or not _made[key].is_dir():
             _made[key] = _make(git_dir)
-        return _made[key].path
+        return _made[key]
 
 
-def _make(git_dir: Path) -> scratch.Scratch:
-    made = scratch.make("git")
+def _make(git_dir: Path) -> Path:
+    made = Path(tempfile.mkdtemp(dir=_room()))
     for name in _LINKED:
-        (made.path / name).symlink_to(git_dir.absolute() / name)
-    (made.path / "config").write_text(_config(git_dir / "config"), encoding="utf-8")
-    if len(_made) == 0:
-        atexit.register(_remove)
+        (made / name).symlink_to(git_dir.absolute() / name)
+    (made / "config").write_text(_config(git_dir / "config"), encoding="utf-8")
     return made
 
 
+def _room() -> Path:
+    """This process's temporary folder, which holds all that is made here."""
+    if not _rooms:
+        atexit.register(_remove)
+    room = _rooms.get(os.getpid())
+    if room is None or not room.path.is_dir():
+        if room is not None:
+            room.remove()
+        room = _rooms[os.getpid()] = scratch.make("git")
+    return room.path
+
+
 def _remove() -> None:
-    for (pid, _), made in list(_made.items()):
-        if pid == os.getpid():
-            made.remove()
+    if (room := _rooms.get(os.getpid())) is not None:
+        room.remove()
 
 
 def _config(path: Path) -> str:
