@@ -192,18 +192,23 @@ def _names(base_dir: Path) -> Iterator[str]:
     """Hashes of the names in the task's folder, the nearest first; those of folders end with "/"."""
     waiting = deque([base_dir])
     while waiting:
-        try:
-            entries = sorted(os.scandir(waiting.popleft()), key=lambda entry: entry.name)
-        except OSError:
-            continue
-        for entry in entries:
-            name = os.path.relpath(entry.path, base_dir)
-            if entry.is_dir(follow_symlinks=False):
+        folder = waiting.popleft()
+        for path in _entries(folder):
+            name = os.path.relpath(path, base_dir)
+            is_file, is_dir = _kind(path)
+            if is_dir:
                 yield _hashed(f"{name}/")
-                if entry.name not in _LEFT_OUT and not entry.name.startswith("."):
-                    waiting.append(Path(entry.path))
-            elif entry.is_file():
+                if not path.is_symlink() and path.name not in _LEFT_OUT and not path.name.startswith("."):
+                    waiting.append(path)
+            elif is_file:
                 yield _hashed(name)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _hashed(name: str) -> str:

@@ -23,12 +23,12 @@ _MAX_CONFIG_BYTES = 1 << 20
 # What says how objects and refs are stored; a git of a later version may write these into a clone.
 _EXTENSIONS = {"objectformat": ("sha1", "sha256"), "refstorage": ("files", "reftable")}
 _lock = threading.Lock()
+_rooms: dict[int, scratch.Scratch] = {}  # by process: one descriptor, however many run folders it opens
 _made: dict[tuple[int, str], Path] = {}  # by process and git folder
-_homes: dict[int, scratch.Scratch] = {}  # by process: the folder of all, for one descriptor
 
 
 def common_dir(git_dir: Path) -> Path:
-    """The folder that stands for what all worktrees of ``git_dir`` share; it is removed with this process."""
+    """The folder that stands for what all worktrees of ``git_dir`` share; it goes with this process."""
     key = (os.getpid(), str(git_dir))
     with _lock:
         if key not in _made or not _made[key].is_dir():
@@ -37,24 +37,28 @@ def common_dir(git_dir: Path) -> Path:
 
 
 def _make(git_dir: Path) -> Path:
-    made = Path(tempfile.mkdtemp(dir=_home()))
+    made = Path(tempfile.mkdtemp(dir=_room()))
     for name in _LINKED:
         (made / name).symlink_to(git_dir.absolute() / name)
     (made / "config").write_text(_config(git_dir / "config"), encoding="utf-8")
     return made
 
 
-def _home() -> Path:
-    pid = os.getpid()
-    if pid not in _homes or not _homes[pid].path.is_dir():
-        _homes[pid] = scratch.make("git")
-        atexit.register(_remove, pid)
-    return _homes[pid].path
+def _room() -> Path:
+    """This process's temporary folder, which holds all that is made here."""
+    if not _rooms:
+        atexit.register(_remove)
+    room = _rooms.get(os.getpid())
+    if room is None or not room.path.is_dir():
+        if room is not None:
+            room.remove()
+        room = _rooms[os.getpid()] = scratch.make("git")
+    return room.path
 
 
-def _remove(pid: int) -> None:
-    if pid == os.getpid():
-        _homes[pid].remove()
+def _remove() -> None:
+    if (room := _rooms.get(os.getpid())) is not None:
+        room.remove()
 
 
 def _config(path: Path) -> str:

@@ -92,11 +92,12 @@ FORBIDDEN = {
     "a sparse file of 1 TB": "os.ftruncate(os.open('big', os.O_CREAT | os.O_WRONLY), 1 << 40)",
     "a memory bomb": "bytearray(1 << 30)",
     "a fork bomb": "[os.fork() or time.sleep(1) for _ in range(99)]",
-    "a thread bomb": "[threading.Thread(target=time.sleep, args=(1,)).start() for _ in range(99)]",
+    # Not `threading.Thread`: its `start` waits forever for a thread that ran out of memory at once.
+    "a thread bomb": "[_thread.start_new_thread(time.sleep, (1,)) for _ in range(99)]",
     "many open files": "[os.dup(0) for _ in range(100)]",
 }
 TRIAL = """
-import ctypes, fcntl, json, os, resource, socket, stat, sys, threading, time
+import _thread, ctypes, fcntl, json, os, resource, socket, stat, sys, threading, time
 given = json.loads(sys.argv[1])
 libc = ctypes.CDLL(None, use_errno=True)
 def fail():
