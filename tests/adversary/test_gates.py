@@ -141,26 +141,32 @@ def test_a_program_that_a_check_runs_cannot_give_the_verdict(tmp_path, attack):
 @pytest.mark.parametrize(
     "start",
     [
-        "import multiprocessing\n"
-        "def run(path):\n"
-        "    exec(path.read_text(), {})\n"
-        "def check(submission):\n"
-        "    child = multiprocessing.get_context('fork').Process(target=run,"
-        " args=(submission.workspace / 'program.py',))\n"
-        "    child.start()\n"
-        "    child.join()\n"
-        "    return False\n",
-        "import os\n"
-        "def check(submission):\n"
-        "    if os.fork() == 0:\n"
-        "        exec((submission.workspace / 'program.py').read_text(), {})\n"
-        "        return True\n"
-        "    os.wait()\n"
-        "    return False\n",
-        "import os, subprocess, sys\n"
-        "def check(submission):\n"
-        "    subprocess.run([sys.executable, str(submission.workspace / 'program.py')], close_fds=False)\n"
-        "    return False\n",
+        (
+            "import multiprocessing\n"
+            "def run(path):\n"
+            "    exec(path.read_text(), {})\n"
+            "def check(submission):\n"
+            "    child = multiprocessing.get_context('fork').Process(target=run,"
+            " args=(submission.workspace / 'program.py',))\n"
+            "    child.start()\n"
+            "    child.join()\n"
+            "    return False\n"
+        ),
+        (
+            "import os\n"
+            "def check(submission):\n"
+            "    if os.fork() == 0:\n"
+            "        exec((submission.workspace / 'program.py').read_text(), {})\n"
+            "        return True\n"
+            "    os.wait()\n"
+            "    return False\n"
+        ),
+        (
+            "import os, subprocess, sys\n"
+            "def check(submission):\n"
+            "    subprocess.run([sys.executable, str(submission.workspace / 'program.py')], close_fds=False)\n"
+            "    return False\n"
+        ),
     ],
     ids=["multiprocessing", "fork", "inherited descriptors"],
 )
