@@ -35,7 +35,6 @@ SAMPLE = (
     "tests/verify/test_command.py",
     "tests/verify/test_python.py",
     "tests/audit/test_findings.py",
-    "tests/audit/test_ci.py",
     "tests/hooks/test_stop.py",
     "tests/test_cli.py",
     "tests/sandbox/test_docs.py",
@@ -43,6 +42,8 @@ SAMPLE = (
 )
 # Single tests, where the whole file would take too long.
 TESTS = (
+    "tests/audit/test_ci.py::test_pre_commit_runs_the_hook_on_what_is_staged",
+    "tests/audit/test_ci.py::test_the_gitlab_job_writes_both_reports",
     "tests/test_gates.py::test_nothing_that_a_model_leaves_in_its_folder_makes_a_wrong_answer_right",
     "tests/test_gates.py::test_a_gate_sees_no_home_no_keys_no_network_and_writes_only_its_scratch",
 )
@@ -52,7 +53,7 @@ WAYS_OUT = tuple(
     for case in ("01-read-keys-and-passwords", "03-write-outside-the-workspace")
 )
 _TIER = "from loop_runner.kernel.sandbox import probe; print(probe().tier)"
-_PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not real_model")
+_PYTEST = ("-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "-m", "not real_model")
 _COUNTS = re.compile(r"^(?:\d+ \w+, )*\d+ \w+(?:, \d+ \w+)* in .*$", re.MULTILINE)
 _SKIPPED = re.compile(r"^skipped: (\d+): (.*)$", re.MULTILINE)
 

@@ -150,7 +150,9 @@ def test_nothing_that_is_installed_beside_the_host_can_be_imported(kernel):
 
 
 def test_the_environment_holds_nothing_of_the_hosts(kernel):
-    assert kernel.value("sorted(__import__('os').environ)") == "['HOME', 'LANG', 'PYTHONHASHSEED', 'TMPDIR']"
+    names = "['HOME', 'LANG', 'LOGNAME', 'PYTHONHASHSEED', 'TMPDIR', 'USER']"
+    assert kernel.value("sorted(__import__('os').environ)") == names
+    assert kernel.value("{__import__('os').environ[name] for name in ('USER', 'LOGNAME')}") == "{'kernel'}"
 
 
 def test_no_descriptor_of_the_host_is_inherited(kernel):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 # What may turn a run away from what the test says: keys, addresses, and the user's own cache of models.
 _PERSONAL = ("ANTHROPIC_", "OPENAI_", "GIT_", "XDG_")
+# Set by ``tests.conftest``: where marks of run folders are kept, also where HOME cannot be written.
+_OF_THE_SUITE = {"XDG_STATE_HOME"}
 
 
 def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -21,7 +23,7 @@ def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(_PERSONAL) or key == "XDG_STATE_HOME"  # the tests' own: see conftest
+        if key in _OF_THE_SUITE or not key.startswith(_PERSONAL)
     }
     return {**kept, **(env or {})}
 

@@ -170,6 +170,8 @@ def test_it_gets_the_answer_the_workspace_and_the_inputs_and_nothing_of_our_envi
         "LOOP_INPUTS",
         "LOOP_TASK_DIR",
         *("PYTHONDONTWRITEBYTECODE", "PYTHONNOUSERSITE", "PYTHONHASHSEED"),
+        *("GIT_CONFIG_NOSYSTEM", "GIT_ATTR_NOSYSTEM", "PIP_CONFIG_FILE", "NPM_CONFIG_GLOBALCONFIG"),
+        "XDG_CONFIG_DIRS",
     }
     assert set(seen["names"]) - {"LC_CTYPE"} == wanted
     assert seen["answer"] == seen["stdin"] == "42 is it"
