@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import argv, clean_environment, loop_runner, started
+from tests.support.owned import owned_copy
 from tests.support.tasks import cell, ready, write_task
 
 NO_KEYS = dict.fromkeys(("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY"), "")
@@ -68,8 +69,7 @@ def begun(tmp_path_factory):
 @pytest.fixture
 def rejected(begun, tmp_path):
     """A copy of that run; `resume --passes 2` brings it to its end."""
-    shutil.copytree(begun / "runs", tmp_path / "runs")
-    return tmp_path / "runs" / "scripted"
+    return owned_copy(begun / "runs/scripted", tmp_path / "runs/scripted")
 
 
 def resume_ends_verified(folder):
