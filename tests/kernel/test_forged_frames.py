@@ -22,6 +22,7 @@ import pytest
 from loop_runner.errors import KernelError
 from loop_runner.kernel import checker, lm_handler, report, wire
 from loop_runner.kernel import kernel as kernel_module
+from loop_runner.kernel.by_value import PYTHON
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.kernel_process import MAX_HEADER_BYTES, KernelProcess
 from loop_runner.kernel.lm_client import LmClient
@@ -371,11 +372,11 @@ class ForgingKernel(Kernel):
 
 def honest(header):
     if header["type"] == "start":
-        return wire.encode({"type": "ready", "failed": [], "names": []})
+        return wire.encode({"type": "ready", "failed": [], "names": [], "python": PYTHON})
     if header["type"] == "try":
         return wire.encode({"type": "tried", "failed": []})
     if header["type"] == "snapshot":
-        return wire.encode({"type": "snapshot", "variables": [], "as_told": [], "blobs": []})
+        return wire.encode({"type": "snapshot", "variables": [], "as_told": [], "blobs": [], "python": PYTHON})
     return wire.encode({**DONE, "number": header["number"], "head": "honest\n"})
 
 
