@@ -2,8 +2,8 @@
 
 A gate that does not work stops the run and lets an agent go, so an answer must not be able to cause that: by
 a program that never ends or kills its checker, by output that imitates a missing file, by bytes that a
-checker cannot read. The gate is therefore tried again on answers that the judged side did not write. If it works on
-one of them, the answer made it fail, and that is a rejection.
+checker cannot read. The gate is therefore tried again on answers that the judged side did not write. If it
+works on one of them, the answer made it fail, and that is a rejection.
 """
 
 from __future__ import annotations
