@@ -81,6 +81,9 @@ def test_every_condition_is_run():
 
 
 def test_a_run_that_fails_fails_the_target_and_is_shown(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(machines, "SAMPLE", ("tests/no_such_test.py",))
+    failing = tmp_path / "test_of_this_machine.py"
+    failing.write_text("def test_that_fails():\n    assert False\n")
+    for name, tests in (("SAMPLE", (str(failing),)), ("TESTS", ()), ("WAYS_OUT", ())):
+        monkeypatch.setattr(machines, name, tests)
     assert machines.main(["LC_ALL"]) == 1
-    assert "no_such_test.py" in capsys.readouterr().out
+    assert "test_that_fails" in capsys.readouterr().out

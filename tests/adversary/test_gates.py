@@ -164,8 +164,8 @@ def test_a_program_that_a_check_runs_cannot_give_the_verdict(tmp_path, attack):
         (
             "import os, subprocess, sys\n"
             "def check(submission):\n"
-            "    subprocess.run([sys.executable, str(submission.workspace / 'program.py')], "
-            " close_fds=False)\n"
+            "    program = str(submission.workspace / 'program.py')\n"
+            "    subprocess.run([sys.executable, program], close_fds=False)\n"
             "    return False\n"
         ),
     ],
