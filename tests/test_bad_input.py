@@ -510,7 +510,7 @@ def test_a_file_of_the_runs_that_somebody_changed_and_committed_is_named(rejecte
     (rejected / path).write_bytes(b'{"garbage": \xff')
     git(rejected, "commit", "-q", "-a", "-m", "Tidy up")
     result = loop_runner(command, rejected, cwd=rejected.parent)
-    said(result, 4, f"is damaged: {path} does not hold what it should", f"log -- {path}")
+    said(result, 4, f"is damaged: {path} does not hold what it should", "lists the commits")
     if path == "inputs.json":
         git(rejected, "revert", "--no-edit", "HEAD")
         resume_ends_verified(rejected)

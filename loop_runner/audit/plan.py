@@ -57,6 +57,11 @@ class Plan:
         files = {"plan.json": _encoded(body)} | ({"known.json": _encoded(known)} if known else {})
         return Beginning(self.texts, files)
 
+    def is_task_of(self, folder: Path) -> bool:
+        """Whether the run in ``folder`` has exactly the task of this audit: it starts what this one would."""
+        with History(folder) as history:
+            return history.read("task.yaml") == config.dump_task(self.task).encode()
+
 
 def make(
     rules: Sequence[Rule],

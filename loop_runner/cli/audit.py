@@ -152,8 +152,11 @@ def _outcome(plan: Plan, folder: Path, files: scope.Scope, flags: dict[str, Any]
         if not (folder / ".git").exists():
             return runs.start(plan.task, folder, around, plan.beginning(flags["runs"]))
         more = [("budget.passes", _passes_done(folder) + PASSES)]
+        # A folder from a CI cache has no mark, but one with exactly this task starts nothing else.
         trusting.require(
-            folder, is_trusted=flags["is_trusted"], command=f"loop-runner audit --runs {flags['runs']} ..."
+            folder,
+            is_trusted=flags["is_trusted"] or plan.is_task_of(folder),
+            command=f"loop-runner audit --runs {flags['runs']} ...",
         )
         return runs.resume(folder, around, (*more, *settings), inputs_folder=files.base)
 

@@ -28,8 +28,19 @@ def require(
     with History(folder) as history, parsing(folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
         config.parse_task(source, label="task.yaml", base_dir=folder)
+    _refuse_damaged_inputs(folder)
     task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
     trust.require(folder, task, os.environ, command=command, is_trusted=is_trusted)
+
+
+def _refuse_damaged_inputs(folder: Path) -> None:
+    """Name the damage first: nobody should be asked to trust a folder that cannot be continued."""
+    from loop_runner import inputs
+    from loop_runner.workspace.history import History, parsing
+
+    with History(folder) as history, parsing(folder, "inputs.json"):
+        if (listed := history.read("inputs.json")) is not None:
+            inputs.from_json(listed.decode(), folder)
 
 
 @contextmanager

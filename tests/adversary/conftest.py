@@ -8,6 +8,22 @@ from loop_runner.kernel.sandbox import probe
 def pytest_addoption(parser):
     parser.addoption("--attacks", action="store_true", help="print held or failed for each attack")
     parser.addoption("--expect-tier", help="skip every attack if this machine gives another tier")
+    parser.addoption(
+        "--sample", metavar="FIRST/STEP", help="of each attack's rows, FIRST and each STEP-th after"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the rows that ``--sample`` does not ask for; an attack with few rows keeps one."""
+    if not (sample := config.getoption("--sample", None)):
+        return
+    first, step = map(int, sample.split("/"))
+    rows: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        rows.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {id(item) for group in rows.values() for item in group[first % min(step, len(group)) :: step]}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
+    items[:] = [item for item in items if id(item) in kept]
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,60 @@ def test_the_action_keeps_the_newest_run_folders(project, runner):
         runner(AUDIT["run"], action_variables(**INPUTS, paths="src", keep="2", **{"fail-on": "never"}))
     kept = list((project.folder / ".loop-runner-audits").iterdir())
     assert len(kept) == 2
+
+
+def as_a_cache_restores(folder):
+    """Replace each run folder by a copy, which has no mark of this user."""
+    shutil.copytree(folder, folder.with_name("restored"), symlinks=True)
+    shutil.rmtree(folder)
+    folder.with_name("restored").rename(folder)
+
+
+def no_reply_then_replies(project, step, change=str):
+    """An audit in which the model's replies are useless, its run folder from a cache, and the next one."""
+    script = project.folder / "script.yaml"
+    good = script.read_text()
+    script.write_text('sub: [{reply: "not JSON"}]\n')
+    assert step().returncode == 3
+    script.write_text(good)
+    as_a_cache_restores(project.folder / ".loop-runner-audits")
+    (run,) = (project.folder / ".loop-runner-audits").iterdir()
+    change(run)
+    return step()
+
+
+def test_the_action_continues_an_audit_from_the_cache(project, runner):
+    variables = action_variables(**INPUTS, paths="src")
+    ended = no_reply_then_replies(project, lambda: runner(AUDIT["run"], variables))
+    assert ended.returncode == 1, ended.stderr
+
+
+def test_the_gitlab_job_continues_an_audit_from_the_cache(project, runner):
+    job = GITLAB["loop-runner-audit"]
+    given = {"AUDIT_PATHS": "src", "AUDIT_MODEL": "script:script.yaml", "AUDIT_CHANGED_SINCE": ""}
+    variables = {**job["variables"], **given}
+    ended = no_reply_then_replies(
+        project, lambda: runner("\n".join(job["script"]), variables, shell=("sh", "-e"))
+    )
+    assert ended.returncode == 1, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["stop_hooks: [{command: [touch, owned]}]", "kernel: {python: /bin/sh}", "sub_models: [script:x.yaml]"],
+)
+def test_an_audit_from_the_cache_with_another_task_is_not_continued(project, runner, line):
+    def change(run):
+        key, _, value = line.partition(": ")
+        task = yaml.safe_load((run / "task.yaml").read_text()) | {key: yaml.safe_load(value)}
+        (run / "task.yaml").write_text(yaml.safe_dump(task))
+        identity = ["-c", "user.name=A Person", "-c", "user.email=person@localhost"]
+        subprocess.run(["git", *identity, "-C", run, "commit", "-qam", "x"], check=True)
+
+    variables = action_variables(**INPUTS, paths="src")
+    ended = no_reply_then_replies(project, lambda: runner(AUDIT["run"], variables), change)
+    assert ended.returncode == 4
+    assert "was not created here by you" in ended.stderr
 
 
 def test_the_gitlab_job_writes_both_reports(project, runner):

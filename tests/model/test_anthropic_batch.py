@@ -192,7 +192,7 @@ def test_a_clone_of_a_killed_run_takes_the_batch_up_and_asks_for_nothing_twice(
     shutil.rmtree(tmp_path / "runs")
     model_server.batches.is_held = False
     model_server.batches.release()
-    resumed = loop_runner("resume", "clone", cwd=tmp_path, env=model_server.env)
+    resumed = loop_runner("resume", "clone", "--trust", cwd=tmp_path, env=model_server.env)
     assert resumed.returncode == 0, resumed.stderr
     assert len(model_server.batches.created) == 1
     assert len(roots) == 1, "the reply of the open turn came with the clone"
