@@ -112,7 +112,13 @@ BEFORE = Snapshot(
 ROW = {"name": "x", "type": "int", "size": 1, "preview": "1", "status": "saved", "reason": "", "blob": 0}
 
 
-SNAPSHOT = {"type": "snapshot", "variables": [ROW], "as_told": [[]], "blobs": [{"bytes": 4}]}
+SNAPSHOT = {
+    "type": "snapshot",
+    "variables": [ROW],
+    "as_told": [[]],
+    "blobs": [{"bytes": 4}],
+    "python": "3.11.2",
+}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +134,7 @@ SNAPSHOT = {"type": "snapshot", "variables": [ROW], "as_told": [[]], "blobs": [{
         ({"as_told": [["x"]]}, b"1234"), ({"as_told": [["y", "y"]]}, b"1234"), ({"as_told": [["lost"]]}, b"1234"),
         ({"as_told": [["never"]]}, b"1234"), ({"as_told": [[], ["y"]]}, b"1234"), ({"as_told": ["y"]}, b"1234"),
         ({"as_told": [[[]]]}, b"1234"), ({"as_told": {}}, b"1234"), ({"as_told": None}, b"1234"),
+        ({"python": 3}, b"1234"), ({"python": ""}, b"1234"), ({"python": "3.11.2\n"}, b"1234"),
     ],
 )  # fmt: skip
 def test_a_forged_snapshot_is_refused(change, payload):

@@ -21,7 +21,8 @@ def git(run_folder):
     """Runs git in the run folder as a person would, and returns what it prints."""
 
     def run(*args, cwd=run_folder):
-        done = subprocess.run(["git", *args], cwd=cwd, capture_output=True, text=True, check=False)
+        person = ("-c", "user.name=A Person", "-c", "user.email=person@example.org")
+        done = subprocess.run(["git", *person, *args], cwd=cwd, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
