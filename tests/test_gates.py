@@ -514,7 +514,11 @@ def test_a_restart_begins_with_the_best_of_the_other_passes(tmp_path):
     outcome = run_task(task, tmp_path / "run")
     assert (outcome.status, outcome.answer.content) == ("verified", "a b c better")
     injected = (tmp_path / "run/passes/0004/injected.md").read_text()
-    line = next(line for line in injected.split("\n") if "as pass 1 left them. What failed in it:" in line)
+    line = next(
+        line
+        for line in injected.split("\n")
+        if "as pass 1 left them. What failed in it, in the words of the check:" in line
+    )
     assert "Failed: contains 'c'" in line
     assert "## The answer that you have now" in injected
 
