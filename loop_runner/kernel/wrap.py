@@ -193,7 +193,10 @@ def _fill(
             hand_over(Path(folder), launch.uid)
         _check_open_to_others(inputs)
     view = View.of([*python, *inputs], writable)
-    mounted = View.of([*python, *gathered(inputs, _OPEN_FOLDERS)], writable) if layers.landlock else view
+    together = gathered(inputs, _OPEN_FOLDERS)
+    # A folder that holds Python too would hide the parts of it that are mounted on their own.
+    hides_python = any(is_below(path, together) for path in python)
+    mounted = view if hides_python or not layers.landlock else View.of([*python, *together], writable)
     joins = _join_group(launch, limits) if layers.cgroup else []
     root = _own_root(mounted, limits) if layers.own_root else None
     folders = [os.path.realpath(path) for path in listed]
