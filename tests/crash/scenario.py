@@ -122,7 +122,8 @@ class Scene:
     def take(self, stage: Stage, failpoint: str = "") -> Ended:
         """Run the stage's command, or what goes on with it once the run folder is there."""
         if (self.run / ".git" / "loop-runner").is_dir():
-            args = ("resume", self.run, *stage.args)
+            # A run that is killed between its first commit and its mark is not known as created here.
+            args = ("resume", self.run, "--trust", *stage.args)
         else:
             args = ("run", self.task, "--run-dir", self.run, *stage.args)
         return self.command(*args, "-q", "--json", failpoint=failpoint)

@@ -34,6 +34,7 @@ from tests.crash import driver
 from tests.crash.forker import Ended, Forker
 from tests.crash.waiting import wait_for_all
 from tests.support.commands import wait_for
+from tests.support.owned import owned_copy
 
 CALLS = (
     "openat,close,read,write,pread64,pwrite64,fsync,fdatasync,ftruncate,rename,renameat,renameat2,link,linkat,"
@@ -124,7 +125,7 @@ class Scene:
 
     def _begin(self, plan: str) -> None:
         shutil.rmtree(self.run, ignore_errors=True)
-        shutil.copytree(self._template, self.run, symlinks=True)
+        owned_copy(self._template, self.run)
         (self._place / "count").write_text("0\n")
         (self._place / "plan").write_text(plan + "\n")
 

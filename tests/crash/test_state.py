@@ -91,7 +91,7 @@ class World:
 
     def command(self, folder: Path, passes: int, failpoint: str = "", forker: int = 0) -> Ended:
         is_there = (folder / ".git" / "loop-runner").is_dir()
-        args = ("resume", folder) if is_there else ("run", self.task, "--run-dir", folder)
+        args = ("resume", folder, "--trust") if is_there else ("run", self.task, "--run-dir", folder)
         return self.any_command(*args, "-q", "--json", "--passes", passes, failpoint=failpoint, forker=forker)
 
     def any_command(self, *args: object, failpoint: str = "", forker: int = 0) -> Ended:
