@@ -175,8 +175,7 @@ class Loop:
             return
         self._has_kernel = True
         confined = self._kernel.sandbox()
-        gaps = "; ".join(confined.not_enforced)
-        self._tell("notice", f"sandbox tier {confined.tier}; not enforced: {gaps}", sandbox=confined.tier)
+        self._tell("notice", confined.summary(), sandbox=confined.tier)
         snapshot = self._workspace.snapshot()
         for lost in self._kernel.start(snapshot, self._committed_answer(), self._workspace):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")

@@ -21,6 +21,7 @@ FLOOR = {
     "failpoints",
     "task_types",
     "scratch",
+    "caches",
 }
 MIDDLE = {
     "events",
@@ -111,6 +112,7 @@ ALLOWED = {
     "resources": set(),
     "text": {"kernel"},  # of the kernel: `names` alone
     "scratch": set(),
+    "caches": set(),
     "profiles": set(),
     "plugins": {"errors"},
     "__init__": set(),
@@ -128,6 +130,7 @@ KERNEL_HOST = {
     "replays",
     "report",
     "sandbox",
+    "remembered",
     "mounts",
     "wrap",
     "cgroup",

@@ -71,6 +71,25 @@ def frames_of(
 
     ``EnvironmentFault``: the child could not even begin.
     """
+    from loop_runner.kernel.sandbox import forget
+
+    shown = list(shown)
+    try:
+        return _frames_of(originals, fds, limits, loaders, shown, tier)
+    except EnvironmentFault:
+        if not forget():
+            raise
+        return _frames_of(originals, fds, limits, loaders, shown, tier)
+
+
+def _frames_of(
+    originals: Sequence[Mapping[str, Any]],
+    fds: Sequence[int],
+    limits: Limits,
+    loaders: Mapping[str, Mapping[str, Any]],
+    shown: Iterable[str],
+    tier: SandboxTier | None,
+) -> list[tuple[Frame, ...]]:
     job = {
         "originals": originals,
         "limits": asdict(limits),

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from loop_runner import failpoints, scratch
-from loop_runner.errors import KernelError
+from loop_runner.errors import EnvironmentFault, KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
@@ -29,7 +29,7 @@ from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.names import label
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.replays import NoCells, Replays
-from loop_runner.kernel.sandbox import SandboxReport, probe, require_tier
+from loop_runner.kernel.sandbox import SandboxReport, forget, probe, require_tier
 from loop_runner.kernel.wrap import Launch, Limits, wrap
 from loop_runner.records import (
     Answer,
@@ -135,6 +135,9 @@ class Kernel:
         try:
             failed = self._begin_life(snapshot, groups, failed)
         except (KernelDiedError, _TimeOutError, wire.WireError) as error:
+            if forget():  # the sandbox may have refused it, so try once more with what works now
+                self._checker.close()
+                return self._start(snapshot, answer)
             failed = self._begin_less(snapshot, error, has_groups=bool(groups))
         everything = failed.get("", "")
         self._loaded = {
@@ -472,6 +475,15 @@ class Kernel:
         if self._private is None:
             self._private = scratch.make("kernel")
         fds = (control_fd, lm_fd, life_fd)
+        try:
+            return self._wrapped(fds)
+        except EnvironmentFault:
+            if not forget():
+                raise
+            return self._wrapped(fds)
+
+    def _wrapped(self, fds: tuple[int, int, int]) -> Launch:
+        assert self._private is not None
         argv, env = kernel_command(self._settings, *fds)
         return wrap(
             self.sandbox().layers,
