@@ -563,7 +563,7 @@ class Workspace:
             raise error.fault(self.folder, "setting changed files aside") from error
         self.set_aside = done.set_aside
         self._know(done.tree)
-        self._index.set(self._head.commit)
+        self._index.start(self._head.commit)
 
     def _know(self, tree: Mapping[bytes, tuple[str, str]]) -> None:
         """Keep in mind what ``tree``, which is HEAD's, holds of the things that change from turn to turn."""
