@@ -23,7 +23,6 @@ from loop_runner.config import Task
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.hooks import external as hooks
-from loop_runner.hooks.agent import NoKernel
 from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import Delegation
@@ -303,6 +302,8 @@ def run_in(
         if task.is_agent:
             agent = agent_runs.agent(task, workspace, ledger, around.env, trace, around.should_stop)
             stack.callback(agent.close)
+            from loop_runner.hooks.agent import NoKernel
+
             kernel = cast("Kernel", NoKernel())
         else:
             kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)

@@ -13,17 +13,18 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop_runner import process
 from loop_runner.errors import HookError, VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle, one_line
 from loop_runner.verify import Means, Programs, Submission, programs
-from loop_runner.verify.command import Command
-from loop_runner.verify.command_line import NeedsShell
 from loop_runner.verify.evidence import Evidence, level, limited
 from loop_runner.verify.options import Options
+
+if TYPE_CHECKING:
+    from loop_runner.verify.command import Command
 
 _REASON_CHARS = 6000
 _KEYS = ("timeout_s", "network", "pin", "show")
@@ -112,6 +113,9 @@ def _hook(spec: Spec, base_dir: Path, means: Means) -> ExternalHook:
     evidence = data.pop("evidence", "full")
     if set(data) - set(_KEYS) or not isinstance(name, str | None) or command is None:
         raise _no_hook(spec)
+    from loop_runner.verify.command import Command
+    from loop_runner.verify.command_line import NeedsShell
+
     try:
         shown = level("stop_hooks", evidence)
         made = Command.from_options(name or "", Options("stop_hooks", data, _KEYS), command, base_dir, means)

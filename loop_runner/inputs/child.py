@@ -131,12 +131,14 @@ class _Child:
         tier: SandboxTier | None,
         limits: Limits,
     ) -> None:
+        from loop_runner.kernel.launch import write_bytecode
         from loop_runner.kernel.sandbox import probe, require_tier
         from loop_runner.kernel.wrap import Limits as Amounts
         from loop_runner.kernel.wrap import wrap
 
         report = probe()
         require_tier(report, tier)
+        write_bytecode(_INSIDE)
         folder.chmod(0o755)
         for name in ("workspace", "private"):
             (folder / name).mkdir()

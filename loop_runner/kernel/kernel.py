@@ -24,7 +24,7 @@ from loop_runner.errors import EnvironmentFault, KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
-from loop_runner.kernel.launch import interpreter, kernel_command, preloaded
+from loop_runner.kernel.launch import interpreter, kernel_command, preloaded, write_bytecode
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.names import label
 from loop_runner.kernel.quota import Quota
@@ -474,6 +474,7 @@ class Kernel:
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
         if self._private is None:
             self._private = scratch.make("kernel")
+            write_bytecode(Path(__file__).parent)
         fds = (control_fd, lm_fd, life_fd)
         try:
             return self._wrapped(fds)
