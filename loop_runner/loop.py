@@ -179,6 +179,8 @@ class Loop:
         snapshot = self._workspace.snapshot()
         for lost in self._kernel.start(snapshot, self._committed_answer(), self._workspace):
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
+        for death in self._kernel.take_deaths():
+            self._tell("notice", str(death), died=death.process, doing=death.doing)
         if snapshot.variables and (others := self._other_versions()):
             self._tell("notice", f"{others}; every variable that can be restored was restored")
 

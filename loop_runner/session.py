@@ -16,6 +16,7 @@ from loop_runner import failpoints, text
 from loop_runner.budget import BudgetSpentError, Ledger
 from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
 from loop_runner.events import Event, Trace
+from loop_runner.kernel.deaths import KERNEL
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.prompts import OURS, Templates
@@ -168,7 +169,9 @@ class Session:
             self._answer = result.answer
             is_last = result.answer.is_ready or number == self._settings.turns
             before, self._snapshot = self._snapshot, self._kernel.snapshot(full=is_last)
-            result = replace(result, notices=(*result.notices, *_newly_unsaved(before, self._snapshot)))
+            deaths = self._tell_of_deaths(number)
+            unsaved = _newly_unsaved(before, self._snapshot)
+            result = replace(result, notices=(*result.notices, *deaths, *unsaved))
         failpoints.passing("turn.saved")
         turn = TurnRecord(
             pass_number=self._settings.pass_number,
@@ -184,6 +187,15 @@ class Session:
             children=self._sub_calls.end_turn(),
         )
         self._commit(turn)
+
+    def _tell_of_deaths(self, turn: int) -> list[str]:
+        """Report each process that ended unasked; what the model is told of the kernel's own."""
+        notices = []
+        for death in self._kernel.take_deaths():
+            self._tell("notice", turn, str(death), died=death.process, doing=death.doing)
+            if death.process == KERNEL:
+                notices.append(f"{death}; variables are as they were after the last turn that was saved")
+        return notices
 
     def _commit(self, turn: TurnRecord) -> None:
         unanswered = self._workspace.journal.unanswered()

@@ -131,6 +131,7 @@ KERNEL_HOST = {
     "report",
     "sandbox",
     "remembered",
+    "deaths",
     "mounts",
     "wrap",
     "cgroup",

@@ -71,13 +71,12 @@ def test_a_gate_of_another_kind_loads_its_own_module_and_no_other(tmp_path, veri
 
 def test_the_names_of_the_gates_room_that_are_loaded_later_are_the_same_objects():
     from loop_runner import verify
-    from loop_runner.verify import citations, control, quotes, short_answer
+    from loop_runner.verify import citations, control, quotes
 
     assert verify.control is control
     assert verify.locate is citations.locate
     assert verify.LocatedCitation is citations.LocatedCitation
     assert verify.in_part_words is quotes.in_part_words
-    assert verify.short_answer is short_answer.short_answer
     with pytest.raises(AttributeError):
         verify.nothing  # noqa: B018
 

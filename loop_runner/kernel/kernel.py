@@ -9,7 +9,6 @@ not checked.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from loop_runner import failpoints, scratch
 from loop_runner.errors import EnvironmentFault, KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
+from loop_runner.kernel.deaths import CHECKER, KERNEL, Death, Deaths
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.launch import interpreter, kernel_command, preloaded, write_bytecode
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
@@ -99,7 +99,10 @@ class Kernel:
         self._quota = Quota(workspace)
         self._unchanged: set[str] = set()  # names that could not be saved last time and are bound as then
         self._loaded: set[str] = set()  # SHA-256 of blobs that are known to load
-        self._checker = Checker(self._launch, lambda: self._start_header(Snapshot(), is_trial=True))
+        self._deaths = Deaths()
+        self._checker = Checker(
+            self._launch, lambda: self._start_header(Snapshot(), is_trial=True), self._deaths
+        )
         self._replays = Replays(self._checker, sub_model, settings.timeout_s)
 
     def __enter__(self) -> Self:
@@ -135,6 +138,7 @@ class Kernel:
         try:
             failed = self._begin_life(snapshot, groups, failed)
         except (KernelDiedError, _TimeOutError, wire.WireError) as error:
+            self._deaths.add(KERNEL, "starting with the saved variables", error)
             if forget():  # the sandbox may have refused it, so try once more with what works now
                 self._checker.close()
                 return self._start(snapshot, answer)
@@ -187,6 +191,7 @@ class Kernel:
             taken = self._tried(self._take(full=full), full=full)
             taken = self._replays.mark(taken, safe, self._unchanged, self._names)
         except (KernelDiedError, _TimeOutError) as error:
+            self._deaths.add(KERNEL, "saving the variables", error)
             self._last = safe
             taken = self._snapshot_lost(error)
         self._loaded |= taken.blobs.keys()
@@ -232,6 +237,10 @@ class Kernel:
             )
             taken = self._take(full=full, unloadable=first)
         return taken
+
+    def take_deaths(self) -> tuple[Death, ...]:
+        """Ends of processes that no result told of, since the last call."""
+        return self._deaths.take()
 
     def abort(self) -> None:
         """End the process now, from any thread, and start no other; ``run_cell`` raises ``KernelError``."""
@@ -380,8 +389,10 @@ class Kernel:
             raise KernelDiedError("nobody waits for it any more")
         warm = self._checker.give()
         if warm is not None:
-            with contextlib.suppress(KernelDiedError):  # perhaps for reasons of its own: a new one shall tell
+            try:
                 return self._begin_in(warm, snapshot, groups, hopeless)
+            except KernelDiedError as error:  # perhaps for reasons of its own: a new one shall tell
+                self._deaths.add(CHECKER, "taking the kernel's place", error)
         return self._begin_in(KernelProcess(self._launch), snapshot, groups, hopeless)
 
     def _begin_in(
@@ -419,8 +430,10 @@ class Kernel:
         if has_groups:
             why = f"making it again ended the kernel: {error}"
             hopeless = {each.name: why for each in snapshot.variables if each.status == "replay"}
-            with contextlib.suppress(KernelDiedError, _TimeOutError, wire.WireError):
+            try:
                 return self._begin_life(snapshot, (), hopeless)
+            except (KernelDiedError, _TimeOutError, wire.WireError) as second:
+                self._deaths.add(KERNEL, "starting with the saved variables", second)
         return self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
 
     def _begin_empty(self, snapshot: Snapshot, reason: str) -> dict[str, str]:

@@ -67,7 +67,7 @@ def source() -> str:
 
 
 def _version() -> str:
-    """As its folder of metadata is named; the standard library's reader takes longer to import than a turn."""
+    """As its folder of metadata is named: to import the reader of metadata takes as long as a turn."""
     from importlib.util import find_spec
 
     spec = find_spec("genai_prices")

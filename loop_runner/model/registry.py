@@ -149,7 +149,9 @@ def _openai(name: str, setting: Setting) -> ModelClient:
 def _local(name: str, setting: Setting) -> ModelClient:
     from loop_runner.model import fetch, local
 
-    return local.client(name, base_dir=setting.base_dir, models_dir=fetch.models_dir(setting.env))
+    return local.client(
+        name, base_dir=setting.base_dir, models_dir=fetch.models_dir(setting.env), tell=setting.tell
+    )
 
 
 def _manual(name: str, setting: Setting) -> ModelClient:
