@@ -300,6 +300,13 @@ class Workspace:
         with faults.told(into, "checking out the answer"):
             checkout.write(self._history, self._head.commit, into)
 
+    def lay_out_now(self, into: Path) -> None:
+        """Put ``workspace/`` into the folder ``into`` as a commit would take it now. From any thread."""
+        with faults.told(into, "copying the files of the workspace"):
+            walked = self._scope.walk(Walker(self._limits, skip=self._scope.skip), self._folder.fd, {})
+            files = {path: (each.mode, each.data or b"") for path, each in walked.files.items()}
+            checkout.write_files(files, into)
+
     def keep_awaited(self, name: str, record: bytes) -> None:
         """Write down, for clones too, what a provider was asked for in this turn; durable on return."""
         with _git_told(self.folder, "writing down what is awaited"):
