@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from loop_runner.events import Event
 from loop_runner.json_schema import BadSchemaError, SchemaChecker
 from loop_runner.kernel import kernel as kernel_module
 from loop_runner.kernel.checker import Checker
@@ -25,7 +26,7 @@ DIES = "class Bomb:\n    def __reduce__(self):\n        import os, signal\n     
 
 def run(tmp_path, *replies, **keys):
     """The events of a run with these replies, and the outcome."""
-    events = []
+    events: list[Event] = []
     task = write_task(tmp_path / "task", root=[*replies, ready("42")], **keys)
     outcome = run_task(task, tmp_path / "run", events)
     assert outcome.status == "verified"
@@ -117,7 +118,8 @@ def test_a_kernel_that_dies_over_saved_variables_when_a_run_is_resumed_is_report
         tmp_path / "task", root=[cell("x = [1]"), ready("41"), ready("42")], budget={"passes": 1}
     )
     run_task(task, tmp_path / "run")
-    begin, failed = kernel_module.Kernel._begin_in, []
+    begin = kernel_module.Kernel._begin_in
+    failed: list[bool] = []
 
     def dies_once(self, process, snapshot, *rest):
         if snapshot.blobs and not failed:
@@ -126,7 +128,7 @@ def test_a_kernel_that_dies_over_saved_variables_when_a_run_is_resumed_is_report
         return begin(self, process, snapshot, *rest)
 
     monkeypatch.setattr(kernel_module.Kernel, "_begin_in", dies_once)
-    events = []
+    events: list[Event] = []
     runs.resume(tmp_path / "run", runs.Surroundings({}, (events.append,)), (("budget.passes", 2),))
     assert (KERNEL, "starting with the saved variables", 0) in deaths(events)
 
@@ -141,7 +143,7 @@ def test_of_many_deaths_the_first_are_kept():
 
 def test_a_local_model_that_dies_and_is_started_again_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    told = []
+    told: list[str] = []
 
     async def ask():
         server = (sys.executable, "-m", "tests.support.fake_local_server", str(tmp_path))

@@ -20,6 +20,7 @@ from loop_runner.verify.build import (
     without_model,
 )
 from loop_runner.verify.evidence import limited
+from loop_runner.verify.free import free
 from loop_runner.verify.groups import Group, Weighted, rejection, score
 from loop_runner.verify.programs import Programs
 from loop_runner.verify.short_answer import short_answer
@@ -76,6 +77,7 @@ __all__ = [
     "control",
     "describe",
     "exact_line",
+    "free",
     "in_part_words",
     "limited",
     "locate",
