@@ -38,6 +38,22 @@ class Budget:
     child_turns: int = 8  # of one child session
 
 
+def describe_limits(budget: Budget) -> str:
+    """Every limit, in a sentence for the model that works under them."""
+    further = [
+        (budget.tokens, f"{budget.tokens or 0:,} tokens in and out"),
+        (budget.tokens_in, f"{budget.tokens_in or 0:,} tokens in"),
+        (budget.tokens_out, f"{budget.tokens_out or 0:,} tokens out"),
+        (budget.usd, f"{budget.usd or 0:g} US dollars"),
+        (budget.wall_s, f"{budget.wall_s or 0:g} seconds"),
+        (budget.subcalls, f"{budget.subcalls or 0:,} sub-calls"),
+    ]
+    given = [words for limit, words in further if limit is not None]
+    children = f"child sessions of {budget.child_turns} turns" if budget.depth else "no child sessions"
+    limits = f"; the run may use {', '.join(given)}" if given else "; there is no limit on tokens or time"
+    return f"A pass has {budget.turns} turns, the run {budget.passes} passes, with {children}{limits}."
+
+
 class BudgetSpentError(ModelError):
     """A request was not sent because ``limit`` is reached. Not a fault: whoever asked ends or says so."""
 

@@ -244,12 +244,17 @@ class KernelSettings:
     timeout_s: float = 120.0  # per cell, without the time spent waiting for sub-calls
     grace_s: float = 2.0  # between SIGINT and SIGKILL
     memory_mb: int = 4096  # address space of the kernel process
-    max_output_chars: int = 8000  # shown to the model after a cell
+    max_output_chars: int | None = None  # shown to the model after a cell; None: as its profile says
     python: str | None = None  # interpreter; None: the runner's own
     preload: tuple[str, ...] | None = (
         None  # imported ahead; None: numpy and pandas of a ``python`` of one's own
     )
     require_tier: SandboxTier | None = None  # None: A or B; C (no protection) only when it is named here
+
+    @property
+    def shown_chars(self) -> int:
+        """``max_output_chars``, or what a window of unknown size is shown."""
+        return 8000 if self.max_output_chars is None else self.max_output_chars
 
 
 # ── cells ───────────────────────────────────────────────────────────────────────────────────────────

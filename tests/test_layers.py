@@ -31,6 +31,7 @@ MIDDLE = {
     "json_schema",
     "conversation",
     "transcript",
+    "overview",
 }
 # What a session is made of; a child session is one.
 SESSION = {"session", "subcalls", "children", "direct"}
@@ -100,6 +101,7 @@ ALLOWED = {
     "events": FLOOR,
     "prompts": FLOOR | {"bounded"},
     "bounded": set(),
+    "overview": FLOOR,
     "process": FLOOR,
     "reply_reader": FLOOR,
     "config": {"budget", "records", "errors", "task_types"},
@@ -126,6 +128,7 @@ KERNEL_HOST = {
     "launch",
     "lm_handler",
     "offered",
+    "packages",
     "replays",
     "report",
     "sandbox",
