@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from loop_runner import scratch, text
 from loop_runner.budget import BudgetSpentError
-from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
+from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe, window_warning
 from loop_runner.errors import LoopRunnerError, ModelError
 from loop_runner.events import Event
 from loop_runner.kernel.kernel import Kernel
@@ -154,7 +154,8 @@ class _Child:
             code = code_of(reply)
             without_code = 0 if code is not None else without_code + 1
             result = None if code is None else await self._run_cell(code, number)
-            output = observe(reply, result, number, turns, self._shared.templates)
+            warnings = window_warning(settings.system, messages, room)
+            output = observe(reply, result, number, turns, self._shared.templates, warnings=warnings)
             end = "no_code" if result is None else result.end
             self._turns.append(ChildTurn(reply.text, code, output, end, self._sub_calls.end_turn()))
             self._tell("child_turn", text.one_line(output), turn=number, end=end)

@@ -91,7 +91,8 @@ ALLOWED = {
     "json_schema_child": set(),
     "direct": FLOOR | MIDDLE | TALKERS | {"session"},
     "transcript": FLOOR | {"prompts"},
-    "conversation": FLOOR | {"prompts", "reply_reader"},
+    "conversation": FLOOR | {"missing_code", "prompts", "reply_reader"},
+    "missing_code": FLOOR,
     "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},
     "verify": FLOOR | {"process", "inputs", "json_schema", "kernel"},  # of the kernel: `claims` alone
     "workspace": FLOOR | {"process"},
