@@ -130,17 +130,17 @@ def _created(
         **about,
     }
     scope = agent_runs.scope(task, folder)
+
+    def mark(repository: Path) -> None:
+        if why := trust.mark(folder, around.env, unplaced=repository):
+            notice = f"this run folder is not marked as yours, so `resume` will ask for --trust: {why}"
+            for listener in around.listeners:
+                listener(Event("notice", notice))
+
     with Workspace.create(
-        folder, name=task.name, files=files, model_files=model_files, scope=scope
+        folder, name=task.name, files=files, model_files=model_files, scope=scope, before_placing=mark
     ) as workspace:
-        if why := trust.mark(folder, around.env):
-            _tell(around, f"this run folder is not marked as yours, so `resume` will ask for --trust: {why}")
         yield task, texts, programs, workspace
-
-
-def _tell(around: Surroundings, notice: str) -> None:
-    for listener in around.listeners:
-        listener(Event("notice", notice))
 
 
 def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None) -> Inputs:
