@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,9 +231,20 @@ class _Child:
         self._kernel.start(Snapshot(), Answer())
 
     def _own_inputs(self) -> Inputs:
+        """The texts that were handed over, with the places that the parent's texts have."""
+        known = {each.name: each for each in self._task.inputs.texts}
+        same = {each.sha256: each for each in self._task.inputs.texts if each.origin}
+        sources = self._asked.sources or (None,) * len(self._texts)
         texts = tuple(
-            InputText(name or "data", self._path(number), size, sha256)
-            for number, (name, size, sha256) in enumerate(self._texts)
+            InputText(
+                name or "data",
+                self._path(number),
+                size,
+                sha256,
+                origin=same[sha256].origin if sha256 in same else None,
+                part_of=_part_of(known, source),
+            )
+            for number, ((name, size, sha256), source) in enumerate(zip(self._texts, sources, strict=True))
         )
         return Inputs(texts, is_single=self._asked.is_single)
 
@@ -291,3 +302,12 @@ class _Child:
     def _tell(self, kind: str, said: str, **data: object) -> None:
         about = {"scope": self._task.scope, "depth": self._task.depth, **data}
         self._shared.trace.append(Event(kind, said, data=about))  # type: ignore[arg-type]
+
+
+def _part_of(known: Mapping[str, InputText], source: tuple[str, int] | None) -> tuple[str, int] | None:
+    """The run's own text and line where a child's text begins; None where the parent knows no such text."""
+    if source is None or source[0] not in known:
+        return None
+    name, line = source
+    above = known[name].part_of  # the parent is a child itself
+    return (name, line) if above is None else (above[0], above[1] + line - 1)

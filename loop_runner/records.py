@@ -217,6 +217,9 @@ class InputText:
     replaced_bytes: int = 0  # bytes that are not UTF-8 and read as U+FFFD
     origin: Origin | None = None  # what ``path`` was converted from; None: it is the original
     about: str = ""  # one line, for a prompt: what a table or a JSON file holds
+    part_of: tuple[str, int] | None = (
+        None  # of a child's text: the run's text it is cut from, and its first line
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ _SHOWN_SKIPPED = 20
 _SHOWN_FAULTS = 10
 _EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
 # The helpers that a child session is told of; the others are there too.
-_OF_CHILDREN = ("search_text", "outline", "read", "chunks", "rows", "llm_query", "llm_batch")
+_OF_CHILDREN = ("search_text", "outline", "read", "chunks", "rows", "cite", "llm_query", "llm_batch")
 
 
 @dataclass(frozen=True, slots=True)

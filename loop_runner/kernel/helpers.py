@@ -69,8 +69,13 @@ class Helpers:
         answer: AnswerBox,
         models: LmClient,
         places: Mapping[str, Sequence[tuple[int, str]]] | None = None,
+        parts: Mapping[str, tuple[str, int]] | None = None,
     ) -> None:
-        """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages."""
+        """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages.
+
+        ``parts``: of texts that are cut from a text of the run: its name, and the line where they begin.
+        """
+        self._parts = parts or {}
         self._namespace = namespace
         self._context = context
         self._single_name = single_name
@@ -173,18 +178,30 @@ class Helpers:
     def _task(self, question: Any, data: Any, model: str | None) -> tuple[dict[str, Any], bytes]:
         has_inputs = data is self._context
         texts = [] if has_inputs else [(name, _utf8(text)) for name, text in named_texts(data)]
+        sources = [] if has_inputs else list(map(self._source, _values(data)))
         if len(texts) > _MAX_TEXTS or any(len(name) > _MAX_NAME_CHARS for name, _ in texts):
             raise ValueError(
                 f"data takes up to {_MAX_TEXTS:,} texts with names of up to {_MAX_NAME_CHARS} characters"
             )
         about = {
             "question": _text(question),
-            "texts": [[name, len(text)] for name, text in texts],
+            "texts": [
+                [name, len(text), *source] for (name, text), source in zip(texts, sources, strict=True)
+            ],
             "single": not has_inputs and len(texts) == 1 and not texts[0][0],
             "inputs": has_inputs,
             "model": "" if model is None else _text(model),
         }
         return about, b"".join(text for _, text in texts)
+
+    def _source(self, text: object) -> tuple[str, int] | tuple[()]:
+        """Name and first line of the text that ``text`` is, or is a piece of, so that a child can cite it."""
+        known = self._known_texts()
+        name = getattr(text, "name", None) or next((key for key in known if known[key] is text), None)
+        line = getattr(text, "line", 1)
+        if type(name) is not str or type(line) is not int or name not in known:
+            return ()
+        return (name, line) if _begins_at(known[name], line, _text(text)) else ()
 
     def _say_failed(self, what: str, replies: list[Any]) -> None:
         failed = [reply for reply in replies if isinstance(reply, LLMError)]
@@ -302,7 +319,7 @@ class Helpers:
     def _citer(self) -> Citer:
         from loop_runner.kernel.citing import Citer
 
-        return Citer(self.texts(), self._places)
+        return Citer(self.texts(), self._places, self._parts)
 
     def find_all(self, regex: str, names: str | Iterable[str] | None = None) -> Matches:
         """Every match of a regular expression, in order; len() counts them, print() shows the first.
@@ -445,6 +462,25 @@ def named_texts(data: Any) -> list[tuple[str, str]]:
     if isinstance(data, (list, tuple)):
         return [(str(number), _text(text)) for number, text in enumerate(data, 1)]
     return [("", _text(data))]
+
+
+def _values(data: Any) -> list[Any]:
+    """The texts in ``data`` as they were given, in the order of ``named_texts``."""
+    from collections.abc import Mapping
+
+    if isinstance(data, Mapping):
+        return list(data.values())
+    return list(data) if isinstance(data, (list, tuple)) else [data]
+
+
+def _begins_at(text: str, line: int, part: str) -> bool:
+    """Whether ``part`` is in ``text`` from the beginning of ``line`` on."""
+    at = 0
+    for _ in range(line - 1):
+        at = text.find("\n", at) + 1
+        if not at:
+            return False
+    return text.startswith(part, at)
 
 
 def _titled(named: tuple[str, str]) -> str:
