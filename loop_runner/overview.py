@@ -137,7 +137,7 @@ def _grouped(texts: Inputs, sizes: _Sizes) -> Iterator[str]:
     """A line for each folder, and the largest texts."""
     folders = _folders(texts.texts)
     for folder, inside in folders[:_MAX_FOLDERS]:
-        where = text.code(folder) if folder else "no folder"
+        where = text.code(folder) if folder else "at the top"
         example = text.code(inside[0].name)
         yield f"- {where}: {_counted(len(inside), 'text')}, {sizes.of(inside)}, such as {example}"
     if rest := [each for _, inside in folders[_MAX_FOLDERS:] for each in inside]:
