@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LARGE_WINDOW_TOKENS = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -19,9 +21,14 @@ class Profile:
     sub_prompt_chars: int  # what the system prompt advises for one sub-call
     max_reply_tokens: int
     has_example: bool = False  # a small model follows one worked turn better than any description
+    large_output_chars: int = 0  # in place of ``max_output_chars`` for a large window; 0: as always
+
+    def output_chars(self, window_tokens: int) -> int:
+        """What of one cell is shown to a model with this window."""
+        return (window_tokens >= LARGE_WINDOW_TOKENS and self.large_output_chars) or self.max_output_chars
 
 
-STANDARD = Profile("standard", "", 8000, 24_000, 200_000, 8192)
+STANDARD = Profile("standard", "", 8000, 24_000, 200_000, 8192, large_output_chars=20_000)
 LOCAL = Profile("local", ".local", 3000, 2000, 6000, 512, has_example=True)
 
 AGENT = Profile(

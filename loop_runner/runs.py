@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import TypeGuard, cast
 
 from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, scratch, trust, verify
-from loop_runner.budget import Ledger
+from loop_runner.budget import Ledger, describe_limits
 from loop_runner.checks import Checks
-from loop_runner.children import Children, ChildSettings, describe
+from loop_runner.children import Children, ChildSettings
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.hooks import external as hooks
 from loop_runner.json_schema import SchemaChecker
+from loop_runner.kernel import packages
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.kernel.offered import offered
@@ -33,12 +34,14 @@ from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
+from loop_runner.overview import Reader, describe
 from loop_runner.panel import HoldSession, LivePanel
 from loop_runner.profiles import Profile, profile
 from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
 from loop_runner.stop_hook import StopHook
 from loop_runner.subcalls import ChildTask, Shared, SubCalls, SubModels
+from loop_runner.text import code
 from loop_runner.verify import Inquiry, Means, Programs, Verifier
 from loop_runner.workspace import durable
 from loop_runner.workspace.fast_import import Blob
@@ -49,7 +52,7 @@ _SHOWN_SKIPPED = 20
 _SHOWN_FAULTS = 10
 _EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
 # The helpers that a child session is told of; the others are there too.
-_OF_CHILDREN = ("search_text", "outline", "read", "chunks", "rows", "llm_query", "llm_batch")
+_OF_CHILDREN = ("search_text", "outline", "read", "chunks", "rows", "cite", "llm_query", "llm_batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +303,8 @@ def run_in(
             workspace, texts, around, stead.open_client, check
         )
         settings = replace(
-            task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
+            task.kernel,
+            max_output_chars=sizes.max_output_chars if task.is_agent else _shown_chars(task, root),
         )
         agent = None
         if task.is_agent:
@@ -474,14 +478,13 @@ def open_children(
     children = Children(
         shared,
         ChildSettings(
-            kernel=replace(
-                task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
-            ),
+            kernel=replace(task.kernel, max_output_chars=_shown_chars(task, sub) if sub else None),
             system=system or _child_system_prompt(task, templates),
             turns=min(task.budget.child_turns, task.budget.turns),
             max_reply_tokens=sizes.max_reply_tokens,
             window_tokens=registry.window_tokens,
             width=task.child_width,
+            is_large=not sizes.has_example,
         ),
     )
     closing.callback(children.close)
@@ -595,16 +598,45 @@ def _with_models(task: Task, env: Mapping[str, str]) -> Task:
 
 def _system_prompt(task: Task, texts: Inputs, templates: Templates) -> str:
     sizes: Profile = profile(registry.profile_name(task.model or ""))
+    shown = _shown_chars(task, task.model or "")
+    reader = Reader(registry.window_tokens(task.model or ""), shown, task.budget.turns)
     return templates.render(
         f"system{sizes.suffix}",
-        inputs=describe(texts),
-        max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
+        inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
+        max_output_chars=shown,
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
         requirements=_requirements(task),
+        limits=describe_limits(task.budget),
+        python=packages.describe(task.kernel),
         history=task.history,
         has_tool=task.code_as == "tool",
         helpers=offered(),
     )
+
+
+def _shown_chars(task: Task, model: str) -> int:
+    """How much of a cell's output ``model`` is shown."""
+    asked, most = task.kernel.max_output_chars, _most_shown(model)
+    return most if asked is None else min(asked, most)
+
+
+def _most_shown(model: str) -> int:
+    return profile(registry.profile_name(model)).output_chars(registry.window_tokens(model))
+
+
+def _sources(task: Task) -> list[str]:
+    """What the task names as its inputs, but for single files: their names say it all."""
+    specs = [dict(each) if isinstance(each, Mapping) else {"path": each} for each in task.inputs]
+    given = [str(each.get("git") or each.get("path") or each.get("url")) for each in specs]
+    own = [each for each in given if not (task.base_dir / each).is_file() and "://" not in each]
+    return [shown for each in own if (shown := _source(task.base_dir / each, each))]
+
+
+def _source(path: Path, given: str) -> str:
+    """A folder by its own name; a pattern or revision as it was written."""
+    if path.is_dir():
+        return f"the folder {code(path.resolve().name + '/')}"
+    return code(given) if not Path(given).is_absolute() else ""
 
 
 def _agent_rules(task: Task, templates: Templates) -> str:
@@ -665,7 +697,7 @@ def _child_system_prompt(task: Task, templates: Templates) -> str:
     return templates.render(
         "system_child",
         helpers=offered(_OF_CHILDREN, briefly=True),
-        max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
+        max_output_chars=_shown_chars(task, task.sub_model or task.model or ""),
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
     )
 

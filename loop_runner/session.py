@@ -14,7 +14,14 @@ from typing import Literal
 
 from loop_runner import failpoints, text
 from loop_runner.budget import BudgetSpentError, Ledger
-from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
+from loop_runner.conversation import (
+    MAX_WITHOUT_CODE,
+    about_subcalls,
+    code_of,
+    is_over_window,
+    observe,
+    window_warning,
+)
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.deaths import KERNEL
 from loop_runner.kernel.kernel import Kernel
@@ -22,6 +29,7 @@ from loop_runner.model.switchboard import Switchboard
 from loop_runner.prompts import OURS, Templates
 from loop_runner.records import (
     Answer,
+    CellResult,
     Message,
     Reply,
     Request,
@@ -178,7 +186,7 @@ class Session:
             number=number,
             reply=reply.text,
             code=code,
-            output=observe(reply, result, number, self._settings.turns, self._settings.templates),
+            output=self._observed(reply, result, number),
             end="no_code" if result is None else result.end,
             answer=self._answer,
             calls=self._workspace.journal.calls(),
@@ -196,6 +204,27 @@ class Session:
             if death.process == KERNEL:
                 notices.append(f"{death}; variables are as they were after the last turn that was saved")
         return notices
+
+    def _observed(self, reply: Reply, result: CellResult | None, number: int) -> str:
+        """What the model is told after the turn, with the limits that may end the pass before it does."""
+        settings, short = self._settings, self._ledger.nearly_reached()
+        few = short.pop("subcalls", "")
+        subcalls = [about_subcalls(self._workspace.journal.calls())]
+        if few:
+            subcalls.append(f"{few}; when there is none, `llm_query` raises LLMError.")
+        warnings = list(short.values())
+        if not settings.sums_up:
+            room = settings.window_tokens - settings.max_reply_tokens
+            warnings += window_warning(settings.system, self._transcript.messages(), room)
+        return observe(
+            reply,
+            result,
+            number,
+            settings.turns,
+            settings.templates,
+            subcalls=" ".join(filter(None, subcalls)),
+            warnings=warnings,
+        )
 
     def _commit(self, turn: TurnRecord) -> None:
         unanswered = self._workspace.journal.unanswered()

@@ -258,6 +258,8 @@ def delegation_key(task: Delegation, model: str, scope: str) -> str:
     digest.update(json.dumps([*shape, [[name, len(data)] for name, data in task.texts]]).encode())
     for _, data in task.texts:
         digest.update(data)
+    if task.sources:
+        digest.update(json.dumps(task.sources).encode())
     return digest.hexdigest()
 
 

@@ -32,6 +32,7 @@ MIDDLE = {
     "json_schema",
     "conversation",
     "transcript",
+    "overview",
 }
 # What a session is made of; a child session is one.
 SESSION = {"session", "subcalls", "children", "direct"}
@@ -91,7 +92,8 @@ ALLOWED = {
     "json_schema_child": set(),
     "direct": FLOOR | MIDDLE | TALKERS | {"session"},
     "transcript": FLOOR | {"prompts"},
-    "conversation": FLOOR | {"prompts", "reply_reader"},
+    "conversation": FLOOR | {"missing_code", "prompts", "reply_reader"},
+    "missing_code": FLOOR,
     "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},
     "verify": FLOOR | {"process", "inputs", "json_schema", "kernel"},  # of the kernel: `claims` alone
     "workspace": FLOOR | {"process"},
@@ -101,6 +103,7 @@ ALLOWED = {
     "events": FLOOR,
     "prompts": FLOOR | {"bounded"},
     "bounded": set(),
+    "overview": FLOOR,
     "process": FLOOR,
     "reply_reader": FLOOR,
     "config": {"budget", "records", "errors", "task_types"},
@@ -128,6 +131,7 @@ KERNEL_HOST = {
     "launch",
     "lm_handler",
     "offered",
+    "packages",
     "replays",
     "report",
     "sandbox",

@@ -69,6 +69,8 @@ SYSTEM = {
     "history": History(),
     "has_tool": False,
     "helpers": offered(),
+    "limits": "A pass has 20 turns.",
+    "python": "Python 3.11",
 }
 
 

@@ -308,9 +308,7 @@ class Kernel:
     def _cell_done(self, life: _Life, done: report.CellReport, seconds: float, stopped: str) -> CellResult:
         self._names = (self._names | set(done.added)) - set(done.removed)
         self._answer = replace(done.answer, is_ready=False)
-        output, dropped = report.compose_output(
-            done, life.process.raw_output(), self._settings.max_output_chars
-        )
+        output, dropped = report.compose_output(done, life.process.raw_output(), self._settings.shown_chars)
         end: CellEnd = "timed_out" if stopped else done.end
         notices, answer = done.notices, done.answer
         if stopped:
@@ -329,7 +327,7 @@ class Kernel:
         raw, dropped = life.process.raw_output()
         empty = report.CellReport("ok", "", "", 0, "", None, self._answer, (), (), ())
         output, cut = report.compose_output(
-            empty, (report.without_our_frames(raw), dropped), self._settings.max_output_chars
+            empty, (report.without_our_frames(raw), dropped), self._settings.shown_chars
         )
         what = str(error)
         self._replays.went_back()
@@ -471,11 +469,12 @@ class Kernel:
                 for text in self._inputs.texts
                 if text.origin and text.origin.places
             },
+            "parts": {each.name: each.part_of for each in self._inputs.texts if each.part_of},
             "single": self._inputs.is_single and len(self._inputs.texts) == 1,
             "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
-            "max_output_chars": self._settings.max_output_chars,
+            "max_output_chars": self._settings.shown_chars,
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
             "blobs": [len(blob) for blob in snapshot.blobs.values()],

@@ -54,6 +54,7 @@ class Delegation:
     is_single: bool  # ``context`` is to be a ``str``
     has_inputs: bool  # it is to work on the parent's own inputs; ``texts`` is empty
     model: str  # as the code named it; "" for the usual one
+    sources: tuple[tuple[str, int] | None, ...] = ()  # (name, first line) of texts that are parts of others
 
 
 @runtime_checkable
@@ -380,24 +381,37 @@ def _delegation(more: dict[str, Any], rest: bytes) -> Delegation:
     if not is_right or not all(_is_listed(each) for each in listed or ()):
         raise wire.WireError("a request for a session has a wrong shape")
     texts, at = [], 0
-    for name, size in listed or ():
+    for name, size, *_ in listed or ():
         texts.append((name, rest[at : at + size]))
         at += size
     if at != len(rest) or len({name for name, _ in texts}) != len(texts):
         raise wire.WireError("the texts of a request for a session are not as they are listed")
     _text(rest)
-    return Delegation(more["question"], tuple(texts), more["single"], more["inputs"], more["model"])
+    sources = tuple((each[2], each[3]) if len(each) == 4 else None for each in listed or ())
+    return Delegation(
+        more["question"],
+        tuple(texts),
+        more["single"],
+        more["inputs"],
+        more["model"],
+        sources if any(sources) else (),
+    )
 
 
 def _is_listed(each: object) -> bool:
     return (
         type(each) is list
-        and len(each) == 2
+        and len(each) in (2, 4)
         and type(each[0]) is str
         and len(each[0]) <= _MAX_NAME_CHARS
         and type(each[1]) is int
         and each[1] >= 0
+        and (len(each) == 2 or _is_source(*each[2:]))
     )
+
+
+def _is_source(name: object, line: object) -> bool:
+    return type(name) is str and len(name) <= _MAX_NAME_CHARS and type(line) is int and line >= 1
 
 
 def _text(data: bytes) -> str:

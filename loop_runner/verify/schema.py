@@ -24,6 +24,7 @@ from loop_runner.verify.verifier import Means, Submission
 _CHILD = Path(__file__).with_name("schema_child.py")
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_OUTPUT_BYTES = 1024 * 1024
+_MAX_TOLD_CHARS = 40_000  # of a schema, in what the model is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,16 @@ class Schema:
     @property
     def requirement(self) -> str:
         """See ``Verifier``."""
-        what = f"the file {self.of}" if self.of else "the answer"
-        shape = (
-            f"the JSON Schema {self.schema}"
-            if isinstance(self.schema, str)
-            else f"this JSON Schema: {json.dumps(self.schema, sort_keys=True)}"
-        )
-        return f"{what} must be JSON that fits {shape}"
+        try:
+            schema, _ = self._schema()
+        except ValueError:
+            return self._asked  # there is none: its verdict says so
+        return f"{self._asked}: {cut_middle(json.dumps(schema, ensure_ascii=False), _MAX_TOLD_CHARS)}"
+
+    @property
+    def _asked(self) -> str:
+        named = f"the JSON Schema {self.schema}" if isinstance(self.schema, str) else "this JSON Schema"
+        return f"{f'the file {self.of}' if self.of else 'the answer'} must be JSON that fits {named}"
 
     def sources(self) -> list[Path]:
         """What is to be pinned for it."""
@@ -83,7 +87,8 @@ class Schema:
         if isinstance(said, Broken):
             return said
         if not said:
-            return Accepted(record=record)
+            # For a report, a file's name says more than the first lines of the schema in it.
+            return Accepted(record=record, statement=self._asked if isinstance(self.schema, str) else "")
         count = len(said) - 1 + said[-1].get("more", 1)
         plural = "fault" if count == 1 else "faults"
         what = self.of or "the answer"
