@@ -15,13 +15,19 @@ class Profile:
     name: str
     suffix: str  # of the templates that differ from the standard ones
     max_output_chars: int  # of one cell, shown to the root model
-    state_chars: int  # of the state that a new pass is given
+    state_chars: int  # of the state that a new pass is given, if the model's window is not known
     sub_prompt_chars: int  # what the system prompt advises for one sub-call
     max_reply_tokens: int
     has_example: bool = False  # a small model follows one worked turn better than any description
+    state_share: float = 0.0  # of the window, for the state; 0: ``state_chars``, whatever the window
+
+    def state_room(self, window_tokens: int) -> int:
+        """Characters for the state of a new pass, for a model with this window (0: not known)."""
+        return int(window_tokens * _CHARS_PER_TOKEN * self.state_share) or self.state_chars
 
 
-STANDARD = Profile("standard", "", 8000, 24_000, 200_000, 8192)
+_CHARS_PER_TOKEN = 3  # a low estimate
+STANDARD = Profile("standard", "", 8000, 24_000, 200_000, 8192, state_share=0.1)
 LOCAL = Profile("local", ".local", 3000, 2000, 6000, 512, has_example=True)
 
 AGENT = Profile(
