@@ -7,11 +7,11 @@ gives the same text. What models wrote is returned as it is: the templates put i
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loop_runner import progress, text
+from loop_runner.conversation import printed
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import PastTurn, Variable
 from loop_runner.workspace import layout
@@ -22,7 +22,6 @@ MAX_HISTORY = 12  # passes that are listed one by one
 _NOTES = "workspace/notes/"
 _LEAST_LINE = 80  # characters of the line of a turn
 _MOST_LINE = 240
-_FENCED = re.compile(r"^(?P<ticks>`{3,})\n(?P<inside>.*)^(?P=ticks)$", re.DOTALL | re.MULTILINE)
 _IMPORTED = ("module", "from ")  # the type, or the beginning of the preview, of what a cell imported
 
 
@@ -93,12 +92,6 @@ def fitting(lines: Sequence[str], max_chars: int) -> str:
 
 
 # ── turns ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def printed(observation: str) -> str:
-    """What a cell printed, out of what the model was shown after it; all of that if nothing is in a fence."""
-    match = _FENCED.search(observation)
-    return match["inside"] if match else observation
 
 
 def turns(workspace: Workspace, pass_number: int, max_chars: int) -> str:

@@ -83,7 +83,7 @@ ALLOWED = {
     "reporters": FLOOR | {"events"},
     "proof": FLOOR,
     "reentry": FLOOR | MIDDLE | {"carried", "workspace"},
-    "carried": FLOOR | {"progress", "workspace"},
+    "carried": FLOOR | {"conversation", "progress", "workspace"},
     "session": FLOOR | MIDDLE | TALKERS | {"subcalls"},
     "children": FLOOR | MIDDLE | TALKERS | {"subcalls"},
     "subcalls": FLOOR | MIDDLE | TALKERS,
