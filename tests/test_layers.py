@@ -89,6 +89,7 @@ ALLOWED = {
     "subcalls": FLOOR | MIDDLE | TALKERS,
     "json_schema": FLOOR | {"process"},
     "json_schema_child": set(),
+    "json_schema_faults": set(),
     "direct": FLOOR | MIDDLE | TALKERS | {"session"},
     "transcript": FLOOR | {"prompts"},
     "conversation": FLOOR | {"prompts", "reply_reader"},
