@@ -33,9 +33,8 @@ def test_json_that_fits_is_accepted_alone_or_in_the_only_fence(verdict, answer):
 def test_each_fault_is_told_with_its_place_and_what_was_expected(verdict):
     said = verdict('{"name": 7, "people": 0}')
     assert isinstance(said, Rejected)
-    assert (
-        said.reason
-        == 'the answer does not fit the schema: 2 faults, the first at $.name: expected {"type": "string"}, got 7'
+    assert said.reason.startswith(
+        "the answer does not fit the schema: 2 faults, the first at $.name: expected"
     )
     assert said.evidence.splitlines() == [
         '$.name: expected {"type": "string"}, got 7',
