@@ -111,8 +111,9 @@ def turns(workspace: Workspace, pass_number: int, max_chars: int) -> str:
 def _turn(number: int, turn: PastTurn) -> str:
     output = printed(turn.output).strip()
     last = output.rsplit("\n", 1)[-1]
+    is_silent = output == "(nothing was printed)"
     ends = {
-        "ok": f"printed {len(output):,} characters",
+        "ok": "printed nothing" if is_silent else f"printed {len(output):,} characters",
         "raised": f"raised {text.one_line(last, 100)}",
         "timed_out": "was stopped: it took too long",
         "no_code": "no code in the reply",
@@ -151,7 +152,7 @@ def unsaved(variables: Sequence[Variable], max_chars: int) -> str:
     One that is lost already is not among them: that was reported when it happened.
     """
     lines = [
-        f"{text.label(item.name)}: {item.type}, {item.preview} ({item.reason})"
+        f"{text.label(item.name)}: {item.type}, {item.preview} ({text.one_line(item.reason, 120)})"
         for item in variables
         if item.status == "lost" and not item.is_gone and not _is_imported(item)
     ]
@@ -171,7 +172,7 @@ def history(workspace: Workspace, pass_number: int) -> list[str]:
     numbers = range(max(1, pass_number - MAX_HISTORY), pass_number)
     return [
         f"pass {number}: {_answered(answer(workspace, number))}"
-        f" {text.one_line(progress.headline(reason(workspace, number)), 160)}"
+        f" {text.one_line(progress.headlines(reason(workspace, number)), 160)}"
         for number in numbers
     ]
 

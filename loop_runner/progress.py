@@ -132,6 +132,12 @@ def headline(reason: str) -> str:
     return next((line for line in lines if line.startswith("Failed: ")), lines[0] if lines else "")
 
 
+def headlines(reason: str) -> str:
+    """Every failure in ``reason``, in one line."""
+    failed = [line for line in reason.split("\n") if line.startswith("Failed: ")]
+    return "; ".join(failed[:1] + [line.removeprefix("Failed: ") for line in failed[1:]]) or headline(reason)
+
+
 def problem(verdict: Mapping[str, Any], answer: str) -> str | None:
     """What was wrong with ``answer`` by ``verdict.json``, to be compared with other passes; None: nothing.
 

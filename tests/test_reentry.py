@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from loop_runner import carried, progress, runs
+from loop_runner import carried, progress, prompts, runs
 from loop_runner.profiles import LOCAL, STANDARD
 from loop_runner.records import Variable
 from tests.support.tasks import cell, ready, run_task, write_task
+from tests.test_prompts import REENTRY
 
 UNSAVEABLE = "lines = open('data.txt', 'w')"  # nor is it recreated: its cell writes a file
 NOTES = "import pathlib\npathlib.Path('notes').mkdir(exist_ok=True)\n"
@@ -121,7 +122,7 @@ def test_each_turn_of_the_last_pass_has_one_line(injected):
         "turn 1: printed 500 characters; # Count the words.",
         "turn 2: raised ZeroDivisionError: division by zero; total = 1",
         "turn 3: no code in the reply",
-        "turn 4: printed 21 characters; answer['content'] = '41'",
+        "turn 4: printed nothing; answer['content'] = '41'",
     ]
 
 
@@ -261,3 +262,46 @@ def test_a_kernel_that_dies_reports_each_loss_once(tmp_path, death):
 def test_what_is_gone_is_in_no_list():
     gone = Variable("a", "?", 0, "", "lost", "why")
     assert carried.kept([gone], 1000) == carried.unsaved([gone], 1000) == ""
+
+
+# ── small models and agents ─────────────────────────────────────────────────────────────────────────
+
+LOCAL_REENTRY = {**REENTRY, "draft": "41"}
+
+
+@pytest.mark.parametrize("kind", ["custom", "extract", "ask"])
+def test_the_message_to_a_small_model_is_short_and_claims_nothing_about_the_search(kind):
+    shown = prompts.Templates(kind).render("reentry.local", **LOCAL_REENTRY)
+    assert "Keep what passed, fix what failed." in shown
+    assert "Your last answer to this was rejected. The checker says:" in shown
+    for claim in ("wrong lines", "different", "the search showed", "may have shown"):
+        assert claim not in shown
+    assert len(shown) < 500
+
+
+@pytest.mark.parametrize("kind", ["custom", "extract"])
+def test_a_small_model_that_gave_no_answer_is_not_shown_that_one_was_rejected(kind):
+    shown = prompts.Templates(kind).render("reentry.local", **{**LOCAL_REENTRY, "draft": ""})
+    assert "Your last try gave no answer:" in shown
+    assert "rejected" not in shown
+
+
+@pytest.mark.parametrize("kind", ["custom", "extract"])
+def test_a_small_model_is_asked_for_something_different_after_the_second_failure(kind):
+    tried = ["pass 1: answered '40'.", "pass 2: answered '41'."]
+    shown = prompts.Templates(kind).render("reentry.local", **{**LOCAL_REENTRY, "tried": tried})
+    assert "Do something different this time." in shown
+    assert "40" in shown
+
+
+def test_after_a_fork_of_an_accepted_pass_nothing_is_said_to_have_failed():
+    shown = prompts.render("reentry", **{**REENTRY, "was_accepted": True, "draft": "42"})
+    assert "## How pass 1 ended" in shown
+    assert "## The answer that was accepted" in shown
+    assert "not accepted" not in shown
+
+
+def test_after_a_fork_with_another_prompt_the_task_is_called_new():
+    shown = prompts.render("reentry", **{**REENTRY, "is_new_task": True})
+    assert "The task above is new; earlier passes had another one." in shown
+    assert "unchanged" not in shown
