@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from loop_runner.kernel.citing import Citer
     from loop_runner.kernel.lm_client import LmClient
     from loop_runner.kernel.matching import Matches
+    from loop_runner.kernel.past import PastTurn
     from loop_runner.kernel.reading import Chunk, Outline, Passage, Rows
     from loop_runner.kernel.search import SearchHits, SearchIndex
 
@@ -45,13 +46,14 @@ OFFERED = (
     "rlm_batch",
     "check",
     "budget",
+    "past",
     "help",
     "SHOW_VARS",
     "FINAL",
     "FINAL_VAR",
 )
 # Words that a model may well want for a variable of its own: then they are that.
-YIELDING = frozenset(("check", "outline", "read", "rows", "label", "find_all", "help"))
+YIELDING = frozenset(("check", "outline", "read", "rows", "label", "find_all", "past", "help"))
 ALSO_CALLED = {"llm_query_batched": "llm_batch"}  # other names that models know
 
 
@@ -154,6 +156,13 @@ class Helpers:
         Keys: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, depth.
         """
         return _data(self._models.left())  # type: ignore[no-any-return]
+
+    def past(self, pass_number: int, turn: int) -> PastTurn:
+        """A turn of this run, with `.code` and `.output`; print() it to read it. Passes count from 1."""
+        from loop_runner.kernel.past import PastTurn
+
+        found = _data(self._models.past(pass_number, turn))
+        return PastTurn(f"pass {pass_number} turn {turn}", **found)
 
     def _replies(
         self, prompts: list[Any], context: Any, schema: dict[str, Any] | None, model: str | None

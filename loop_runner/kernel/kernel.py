@@ -331,11 +331,10 @@ class Kernel:
         )
         what = str(error)
         self._replays.went_back()
-        notices = (f"{what}; what it printed is lost", *self._restart())
-        last_line = what
-        return CellResult(
-            "timed_out" if timed_out else "died", output, cut, last_line, self._answer, notices, seconds
-        )
+        restarted, lost = self._restart()
+        notices = (f"{what}; what it printed is lost", *restarted)
+        end: CellEnd = "timed_out" if timed_out else "died"
+        return CellResult(end, output, cut, what, self._answer, notices, seconds, lost)
 
     def _over_time(self) -> str:
         return f"the cell ran longer than {self._settings.timeout_s:g} seconds"
@@ -357,17 +356,20 @@ class Kernel:
         self._restart()
         return self._last
 
-    def _restart(self) -> tuple[str, ...]:
-        """Start again from the last snapshot; what the model is told about it."""
+    def _restart(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Start again from the last snapshot; the notices for the model, and the names that are lost now."""
         before = set(self._names)
-        lost = self._start(self._last, self._answer)
+        was_gone = {variable.name for variable in self._last.variables if variable.is_gone}
+        lost = [
+            variable for variable in self._start(self._last, self._answer) if variable.name not in was_gone
+        ]
         gone = dict.fromkeys(before - self._names, "") | {each.name: each.reason for each in lost}
         told = ["the kernel was restarted: variables are as they were after the last turn that was saved"]
         if gone:
             names = [f"{label(name)} ({why})" if why else label(name) for name, why in sorted(gone.items())]
             more = f" and {len(names) - _NAMES_IN_NOTICE} more" if len(names) > _NAMES_IN_NOTICE else ""
             told.append(f"lost variables: {', '.join(names[:_NAMES_IN_NOTICE])}{more}")
-        return tuple(told)
+        return tuple(told), tuple(gone)
 
     # ── lives ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -520,12 +522,12 @@ class Kernel:
 
 
 def _row(variable: Variable) -> dict[str, Any]:
-    """A lost variable as the kernel told of it, to be told of again."""
+    """The row of a variable that a restart loses: its value is gone, so only its name is known."""
     return {
         "name": variable.name,
-        "type": variable.type,
+        "type": "?",
         "size": 0,
-        "preview": variable.preview,
+        "preview": "",
         "status": "lost",
         "reason": variable.reason,
         "blob": -1,
