@@ -9,7 +9,15 @@ from loop_runner.inputs.cache import cache_dir
 from loop_runner.inputs.converting import Converter
 from loop_runner.inputs.finding import TOOL_FOLDERS
 from loop_runner.inputs.listing import from_json, to_json
-from loop_runner.inputs.loading import changed, found_in, is_fault, load, read_bytes, skipped_by_kind
+from loop_runner.inputs.loading import (
+    changed,
+    found_in,
+    is_fault,
+    load,
+    notices,
+    read_bytes,
+    skipped_by_kind,
+)
 from loop_runner.inputs.restoring import restore
 from loop_runner.inputs.urls import Fetcher
 
@@ -23,6 +31,7 @@ __all__ = [
     "from_json",
     "is_fault",
     "load",
+    "notices",
     "read_bytes",
     "restore",
     "skipped_by_kind",

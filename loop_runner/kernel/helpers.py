@@ -67,14 +67,19 @@ class Helpers:
         answer: AnswerBox,
         models: LmClient,
         places: Mapping[str, Sequence[tuple[int, str]]] | None = None,
+        headings: Mapping[str, Sequence[tuple[int, int, str]]] | None = None,
     ) -> None:
-        """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages."""
+        """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages.
+
+        ``headings``: of documents that list their own parts: (line, level, title).
+        """
         self._namespace = namespace
         self._context = context
         self._single_name = single_name
         self._answer = answer
         self._models = models
         self._places = places or {}
+        self._headings = headings or {}
         self._keys: list[Any] = []  # of the namespace when it was last asked which are the model's own
         self._own: list[str] = []
         self._index: SearchIndex | None = None
@@ -227,7 +232,7 @@ class Helpers:
         from loop_runner.kernel import reading
 
         name, text = self._named(name)
-        return reading.outline(name, text, self._places.get(name, ()))
+        return reading.outline(name, text, self._places.get(name, ()), self._headings.get(name, ()))
 
     def read(self, name: str | None = None, start: int | str = 1, end: int | None = None) -> Passage:
         """Lines `start` to `end` of the text `name`, each as `name:line: text`; without `end`, 200 lines.
@@ -238,7 +243,8 @@ class Helpers:
         from loop_runner.kernel import reading
 
         name, text = self._named(name)
-        return reading.read(name, text, start, end, self._places.get(name, ()))
+        places, headings = self._places.get(name, ()), self._headings.get(name, ())
+        return reading.read(name, text, start, end, places, headings)
 
     def chunks(
         self, text_or_name: str, size: int = 20_000, overlap: int = 0, *, by: str = "size"
@@ -259,7 +265,7 @@ class Helpers:
             return reading.cut_chunks(text, size, overlap, name=name)
         if overlap:
             raise ValueError("chunks overlap only with by='size'")
-        return reading.cut_by(by, name, text, size)
+        return reading.cut_by(by, name, text, size, self._headings.get(name, ()))
 
     def rows(self, name: str | None = None, place: str | None = None) -> Rows:
         """The rows of a table (CSV, TSV, JSONL, JSON, Markdown) as dicts; each also has `.line`, its number.

@@ -455,6 +455,11 @@ class Kernel:
                 for text in self._inputs.texts
                 if text.origin and text.origin.places
             },
+            "headings": {
+                text.name: text.origin.headings
+                for text in self._inputs.texts
+                if text.origin and text.origin.headings
+            },
             "single": self._inputs.is_single and len(self._inputs.texts) == 1,
             "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},

@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Mapping
 from typing import IO, Any
 
-from loop_runner.inputs.inside import archives, documents, kinds, mail, patterns, repository, tables
+from loop_runner.inputs.inside import archives, documents, kinds, mail, patterns, pdf, repository, tables
 from loop_runner.inputs.inside.sink import NO_TEXT, Limits, Refused, Sink, clean
 
 _OF_THE_MACHINE = frozenset(
@@ -144,7 +144,7 @@ class _Original:
             kind = documents.package_kind(file, name, limits)
             file.seek(0)
         if kind == "pdf":
-            documents.pdf(file, sink, member, limits)
+            pdf.read(file, sink, member, limits)
         elif kind in ("docx", "xlsx", "pptx", "epub"):
             documents.office(file, sink, member, kind)
         elif kind == "html":
