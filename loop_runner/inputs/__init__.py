@@ -11,6 +11,7 @@ from loop_runner.inputs.finding import TOOL_FOLDERS
 from loop_runner.inputs.listing import from_json, to_json
 from loop_runner.inputs.loading import (
     changed,
+    content,
     found_in,
     is_fault,
     load,
@@ -27,6 +28,7 @@ __all__ = [
     "Fetcher",
     "cache_dir",
     "changed",
+    "content",
     "found_in",
     "from_json",
     "is_fault",

@@ -31,6 +31,7 @@ from loop_runner.inputs.inside import runs
 from loop_runner.inputs.inside.kinds import SNIFF, TABLES, suffix_of
 from loop_runner.inputs.inside.sink import NO_TEXT
 from loop_runner.inputs.reading import (
+    BOM,
     Facts,
     NotTextError,
     chunks,
@@ -333,7 +334,7 @@ def _described(texts: list[InputText], converter: Converter | None) -> list[Inpu
 
 
 def _is_plain(text: InputText) -> bool:
-    return text.origin is None or text.origin.kind == "text"
+    return text.origin is None or text.origin.kind in ("text", "utf-16", "utf-32")
 
 
 def _refuse_broken(skipped: Sequence[tuple[str, str]]) -> None:
@@ -438,6 +439,11 @@ def read_bytes(text: InputText) -> bytes:
     if hashlib.sha256(data).hexdigest() != text.sha256:
         raise _changed_error(text, "its bytes are not those that the run began with")
     return data
+
+
+def content(text: InputText) -> bytes:
+    """The bytes of one text as it is read: those of ``read_bytes`` without a byte order mark."""
+    return read_bytes(text).removeprefix(BOM)
 
 
 def _nothing_left(roots: Sequence[Root], skipped: Sequence[tuple[str, str]]) -> ConfigError:

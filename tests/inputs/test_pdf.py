@@ -1,6 +1,7 @@
 """The text of a PDF has its words, its headings and its form's values; what it lacks is reported."""
 
 import io
+from typing import Any
 
 import pytest
 
@@ -239,7 +240,7 @@ def with_bookmarks(pages, bookmarks):
     import pypdf
 
     writer = pypdf.PdfWriter(io.BytesIO(papers.pdf(pages)))
-    parents: dict[int, object] = {}
+    parents: dict[int, Any] = {}
     for title, index in bookmarks:
         level = title.count("> ")
         parents[level] = writer.add_outline_item(

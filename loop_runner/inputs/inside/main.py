@@ -6,6 +6,7 @@ has none (memory of a C library, an endless loop in one), the host blames the or
 
 from __future__ import annotations
 
+import codecs
 import errno
 import gc
 import importlib
@@ -148,13 +149,13 @@ class _Original:
         elif kind in ("docx", "xlsx", "pptx", "epub"):
             documents.office(file, sink, member, kind)
         elif kind == "html":
-            documents.html(file.read(), sink, member)
+            documents.html(_without_bom(file), sink, member)
         elif kind == "mbox":
-            mail.mailbox(file.read(), sink, member, limits, self._inside(member, depth))
+            mail.mailbox(_without_bom(file), sink, member, limits, self._inside(member, depth))
         elif kind == "eml":
-            mail.message(file.read(), sink, member, self._inside(member, depth))
-        elif kind == "utf-16":
-            text = clean(file.read().decode("utf-16"))
+            mail.message(_without_bom(file), sink, member, self._inside(member, depth))
+        elif kind in ("utf-16", "utf-32"):
+            text = clean(file.read().decode(kind))
             sink.text(member, kind, text.encode("utf-8", "replace"), [])
         elif kind == "added":
             self._with_added(file, name, member)
@@ -238,6 +239,10 @@ class _Original:
             self._take(path, data, 0)
 
         repository.read(told, self._sink, self._meter, take, why_not)
+
+
+def _without_bom(file: IO[bytes]) -> bytes:
+    return file.read().removeprefix(codecs.BOM_UTF8)
 
 
 def _is_meant(path: str, pattern: tuple[str, ...]) -> bool:

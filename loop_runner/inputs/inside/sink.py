@@ -104,7 +104,7 @@ class Sink:
         places: list[tuple[int, str]] = []
         line, size = 1, 0
         for label, text in sections:
-            body = clean(text).encode("utf-8", "replace")
+            body = clean(text.removeprefix("\ufeff")).encode("utf-8", "replace")
             if not body.endswith(b"\n"):
                 body += b"\n"
             if label:
