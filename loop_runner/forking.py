@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,18 @@ class Forked:
 
 
 def fork(
-    source: Path, point: Point | None, folder: Path, overrides: Sequence[tuple[str, Any]] = ()
+    source: Path,
+    point: Point | None,
+    folder: Path,
+    overrides: Sequence[tuple[str, Any]] = (),
+    *,
+    before_placing: Callable[[Path], None] | None = None,
 ) -> Forked:
     """Make the run folder ``folder`` from ``source`` at ``point`` (None: where it stands).
 
     ``overrides`` are (dotted key, value) pairs, as for a new run. Another prompt given in the middle of a
-    pass ends that pass: a prompt goes in at the beginning of one. Raises ``ConfigError`` for what cannot be
+    pass ends that pass: a prompt goes in at the beginning of one. ``before_placing`` is called with the
+    finished repository, just before it appears as ``.git``. Raises ``ConfigError`` for what cannot be
     changed and for an accepted pass from which nothing is asked.
     """
     for key, _ in overrides:
@@ -66,7 +72,9 @@ def fork(
         if at.outcome == "accepted" and not changed:
             raise _nothing_to_do(source, at)
         commit = _commit(history, at, _changed_files(history, at, old, new), changed)
-        with Workspace.fork(folder, source=history, commit=commit) as workspace:
+        with Workspace.fork(
+            folder, source=history, commit=commit, before_placing=before_placing
+        ) as workspace:
             return Forked(folder, at, workspace.head().commit, changed)
 
 

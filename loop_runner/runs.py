@@ -18,6 +18,7 @@ from typing import TypeGuard, cast
 
 from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, scratch, trust, verify
 from loop_runner.budget import Ledger
+from loop_runner.checks import Checks
 from loop_runner.children import Children, ChildSettings, describe
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, ModelError
@@ -126,17 +127,17 @@ def _created(
         **about,
     }
     scope = agent_runs.scope(task, folder)
+
+    def mark(repository: Path) -> None:
+        if why := trust.mark(folder, around.env, unplaced=repository):
+            notice = f"this run folder is not marked as yours, so `resume` will ask for --trust: {why}"
+            for listener in around.listeners:
+                listener(Event("notice", notice))
+
     with Workspace.create(
-        folder, name=task.name, files=files, model_files=model_files, scope=scope
+        folder, name=task.name, files=files, model_files=model_files, scope=scope, before_placing=mark
     ) as workspace:
-        if why := trust.mark(folder, around.env):
-            _tell(around, f"this run folder is not marked as yours, so `resume` will ask for --trust: {why}")
         yield task, texts, programs, workspace
-
-
-def _tell(around: Surroundings, notice: str) -> None:
-    for listener in around.listeners:
-        listener(Event("notice", notice))
 
 
 def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None) -> Inputs:
@@ -295,7 +296,10 @@ def run_in(
         trace.append(_started(task, texts, folder, workspace.head(), _session_kind(workspace)))
         templates = prompts.frozen(task.type, workspace.files("prompts/"), workspace.read)
         parts = _Parts(stack, task, trace, ledger, templates)
-        switchboard, sub_calls, hold_session = parts.models(workspace, texts, around, stead.open_client)
+        check = None if task.is_agent else _checks(task, texts, programs, workspace).say
+        switchboard, sub_calls, hold_session = parts.models(
+            workspace, texts, around, stead.open_client, check
+        )
         settings = replace(
             task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
         )
@@ -368,6 +372,13 @@ def _gates(
     return Gates(stop_hook((*verifiers, *theirs)), panel, fence, programs, network)
 
 
+def _checks(task: Task, texts: Inputs, programs: Programs, workspace: Workspace) -> Checks:
+    """What ``check()`` asks: verifiers made without the means to run a program or to ask a model."""
+    verifiers = verify.build(task.verifiers, task.base_dir, Means(programs=programs))
+    theirs = hooks.build(task.stop_hooks, task.base_dir, Means(programs=programs))
+    return Checks((*verifiers, *theirs), texts, task.prompt, workspace.lay_out_now)
+
+
 @contextmanager
 def _rare_collections() -> Iterator[None]:
     """Look for unreachable circles less often.
@@ -401,6 +412,7 @@ class _Parts:
         texts: Inputs,
         around: Surroundings,
         open_client: Callable[[str], ModelClient] | None,
+        check: Callable[[str], str] | None,
     ) -> tuple[Switchboard, SubCalls, HoldSession]:
         """The switchboard, the sub-calls of the run's own session, and what holds verifiers' sessions."""
         task, stack = self.task, self.stack
@@ -435,7 +447,7 @@ class _Parts:
             self.templates,
             _text(workspace, "child_system.md"),
         )
-        return switchboard, SubCalls(shared, children.run, texts), holding(children, task)
+        return switchboard, SubCalls(shared, children.run, texts, check=check), holding(children, task)
 
 
 def open_children(

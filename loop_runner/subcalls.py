@@ -28,6 +28,7 @@ from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKi
 
 _PROGRESS_S = 2.0  # how often a person is told how far a batch is
 _MAX_TOLD = 200  # sub-calls of a turn that are told of one by one; the rest as progress
+_MAX_CHECKS = 10  # of a turn: a check is for drafts, and no way to guess an answer
 _MAX_SCHEMA_CHARS_TOLD = 2000  # of a reply that did not fit, when the model is asked again
 
 
@@ -86,9 +87,19 @@ class SubCalls:
     """The sub-calls of one session (see ``lm_handler.Delegate``); ``depth`` 0 is the run's, 1 a child's."""
 
     def __init__(
-        self, shared: Shared, run_child: RunChild, inputs: Inputs, *, scope: str = "", depth: int = 0
+        self,
+        shared: Shared,
+        run_child: RunChild,
+        inputs: Inputs,
+        *,
+        scope: str = "",
+        depth: int = 0,
+        check: Callable[[str], str] | None = None,
     ) -> None:
+        """``check`` says what an answer would be told; None where nothing checks it, as in a child."""
         self._shared = shared
+        self._check = check
+        self._checks = 0  # of this turn
         self._run_child = run_child
         self._inputs = inputs
         self._scope = scope
@@ -101,12 +112,23 @@ class SubCalls:
         """The child sessions since the last call; the next turn counts from the beginning."""
         children, self._children = tuple(self._children), []
         self._asked.clear()
+        self._checks = 0
         self._tally = _Tally()
         return children
 
     def left(self) -> Mapping[str, int | float | None]:
         """What is left of the budget."""
         return self._shared.ledger.left(self._depth)
+
+    async def check(self, content: str) -> str:
+        """What the checks that cost nothing say of ``content``; no request, and charged to nobody."""
+        if self._check is None:
+            raise SubCallError("check() is for the run's own answer: no program checks the answer here")
+        if self._checks >= _MAX_CHECKS:
+            raise SubCallError(f"check() answers {_MAX_CHECKS} times in a turn: look at what it printed")
+        self._checks += 1
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._shared.checking, self._check, content)
 
     # ── one request ─────────────────────────────────────────────────────────────────────────────────
 

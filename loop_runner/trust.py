@@ -28,10 +28,14 @@ _OF_PASSES = frozenset(
 )
 
 
-def mark(folder: Path, env: Mapping[str, str]) -> str:
-    """Write down that ``folder``, as it is now, is this user's; why that could not be done, or ""."""
+def mark(folder: Path, env: Mapping[str, str], *, unplaced: Path | None = None) -> str:
+    """Write down that ``folder``, as it is now, is this user's; why that could not be done, or "".
+
+    ``unplaced`` is its repository while the folder is being made: a folder that is killed as soon as it has
+    appeared is marked already.
+    """
     try:
-        with History(folder) as history:
+        with History(folder, unplaced=unplaced) as history:
             path, content = _place(history, env), _content(history)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         durable.replace(path, json.dumps(content, sort_keys=True).encode())

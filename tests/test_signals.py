@@ -134,7 +134,9 @@ def test_no_exit_code_is_made_up_in_a_process_that_ignores_the_ends_of_its_child
     assert process.run(["false"], cwd=tmp_path, env=dict(os.environ), timeout_s=5).exit_code == 1
 
 
-@pytest.mark.parametrize("ignored", [(), (SIGINT,), (SIGINT, SIGTERM, SIGHUP, signal.SIGUSR1, SIGCHLD)])
+@pytest.mark.parametrize(
+    "ignored", [(), (SIGINT,), (SIGINT, SIGTERM, SIGHUP, signal.SIGUSR1, SIGCHLD), (32, 33, 34, 64)]
+)
 def test_a_gate_starts_with_the_same_signals_however_the_run_was_started(tmp_path, ignored):
     gate = tmp_path / "task/gate.sh"
     gate.parent.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,9 @@ def fork(
     if is_run and not is_own:
         command = f"loop-runner fork {source} {new} --run"
         trusting.require(folder, changed, is_trusted=False, command=command)
-    made = forking.fork(folder, point, forked_run_folder(new), changed)
-    if is_own:
-        trusting.mark(made.folder)
+    to = forked_run_folder(new)
+    mark = partial(trusting.mark_unplaced, to) if is_own else None
+    made = forking.fork(folder, point, to, changed, before_placing=mark)
     if is_run:
         from loop_runner import runs
 

@@ -54,6 +54,13 @@ def kept(folder: Path) -> Iterator[None]:
         trust.mark(folder, os.environ)
 
 
+def mark_unplaced(folder: Path, repository: Path) -> None:
+    """Write down that ``folder`` is the user's own, while its ``repository`` is not yet in its place."""
+    from loop_runner import trust
+
+    trust.mark(folder, os.environ, unplaced=repository)
+
+
 def mark(folder: Path) -> None:
     """Write down that ``folder`` is the user's own."""
     from loop_runner import trust

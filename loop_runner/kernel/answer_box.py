@@ -51,6 +51,16 @@ class AnswerBox:
         dict.__setitem__(answer, "content", content)
         dict.__setitem__(answer, "ready", True)
 
+    def draft(self) -> str:
+        """The text that would be handed in now, as the host would read it. Raises ``TypeError``."""
+        current = self._namespace.get("answer")
+        is_dict = issubclass(type(current), dict)
+        content = _as_text(dict.get(current, "content", "") if is_dict else current)  # type: ignore[arg-type]
+        if type(content) is not str:
+            raise TypeError("answer['content'] is not a text (str), so it could not be handed in")
+        # As JSON has it on the line: halves of a character join, a single half is U+FFFD.
+        return content[:MAX_CONTENT_CHARS].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
     def begin_cell(self) -> None:
         """Forget a ``ready`` that no cell claimed."""
         dict.__setitem__(self.live(), "ready", False)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+OPEN_TO_ROOT_ONLY = "is open to root only"
 REFUSED_EXIT_CODE = 97  # a step that must hold did not; the reason is on standard error
 
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
@@ -167,7 +168,7 @@ def _open_ways(libc: _Libc, closed: list[str], paths: list[str], links: Mapping[
         for folder in closed:
             libc.mount(None, folder, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
     except PermissionError:
-        raise StepFailed(f"{closed[0]} is open to root only, and this root may not make mounts") from None
+        raise StepFailed(f"{closed[0]} {OPEN_TO_ROOT_ONLY}, and this root may not make mounts") from None
     finally:
         for fd in kept.values():
             os.close(fd)

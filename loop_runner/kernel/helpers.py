@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from operator import is_
 
+from loop_runner.kernel import shown
 from loop_runner.kernel.lm_client import LLMError
 from loop_runner.kernel.names import label
 from loop_runner.kernel.preview import length, preview, type_name
@@ -42,6 +43,7 @@ OFFERED = (
     "llm_batch",
     "rlm_query",
     "rlm_batch",
+    "check",
     "budget",
     "help",
     "SHOW_VARS",
@@ -49,7 +51,7 @@ OFFERED = (
     "FINAL_VAR",
 )
 # Words that a model may well want for a variable of its own: then they are that.
-YIELDING = frozenset(("outline", "read", "rows", "label", "find_all", "help"))
+YIELDING = frozenset(("check", "outline", "read", "rows", "label", "find_all", "help"))
 ALSO_CALLED = {"llm_query_batched": "llm_batch"}  # other names that models know
 
 
@@ -360,6 +362,14 @@ class Helpers:
         return self._context if isinstance(self._context, Texts) else {self._single_name: self._context}
 
     # ── the answer ──────────────────────────────────────────────────────────────────────────────────
+
+    def check(self) -> None:
+        """Print what the checks of the task would say of `answer["content"]` now; it costs nothing.
+
+        Those that run programs or ask models are named and not made. Use it before you set `ready`.
+        """
+        content = self._answer.draft()
+        print(shown.cut(self._models.check(content)))  # noqa: T201 - printing is what it is for
 
     def FINAL(self, value: object) -> None:  # noqa: N802 - the name that models know
         """Give `value` as the final answer."""

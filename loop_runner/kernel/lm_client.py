@@ -97,6 +97,13 @@ class LmClient:
             raise reply
         return reply
 
+    def check(self, content: str) -> str:
+        """What the host says of ``content`` as an answer."""
+        reply = self._ask("check", [(b"", content.encode("utf-8", "replace"))]).replies()[0]
+        if isinstance(reply, LLMError):
+            raise reply
+        return reply
+
     def _ask(self, kind: str, requests: Sequence[tuple[bytes, bytes]]) -> _Batch:
         """Send all and wait for all; each request is the JSON before the text, and the text."""
         if self._recorded is not None:

@@ -58,7 +58,7 @@ class Delegation:
 
 @runtime_checkable
 class Delegate(SubModel, Protocol):
-    """A sub-model that can do more: schemas, other models, child sessions, and say what is left."""
+    """A sub-model that can do more: schemas, other models, child sessions, checks, and say what is left."""
 
     async def query_as(self, prompt: str, schema: Mapping[str, Any] | None, model: str) -> str:
         """The reply to one prompt, as JSON text when there is a ``schema``; raises ``SubCallError``."""
@@ -66,6 +66,10 @@ class Delegate(SubModel, Protocol):
 
     async def session(self, task: Delegation) -> tuple[str, str]:
         """A child session's answer, and a note for the model's code ("" for none)."""
+        ...
+
+    async def check(self, content: str) -> str:
+        """What the checks that cost nothing say of an answer; raises ``SubCallError``."""
         ...
 
     def left(self) -> Mapping[str, int | float | None]:
@@ -261,7 +265,12 @@ class LmHandler(asyncio.Protocol):
         if kind == "budget":
             self._send("reply", number, self._left())
             return
-        asking = self._session(more, rest) if kind == "session" else self._query(more, rest)
+        opened: dict[str, Callable[[dict[str, Any] | None, bytes], _Asking]] = {
+            "query": self._query,
+            "session": self._session,
+            "check": self._check,
+        }
+        asking = opened[kind](more, rest)
         task = self._loop.create_task(self._answer(number, asking))
         self._tasks[number] = task
         size = len(frame.payload)
@@ -289,6 +298,14 @@ class LmHandler(asyncio.Protocol):
 
     async def _child(self, task: Delegation) -> tuple[str, str]:
         return await self._delegate().session(task)
+
+    def _check(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
+        if more is not None:
+            raise wire.WireError("a check has no settings")
+        return partial(self._checked, _text(rest))
+
+    async def _checked(self, content: str) -> tuple[str, str]:
+        return await self._delegate().check(content), ""
 
     def _delegate(self) -> Delegate:
         if not isinstance(self._sub_model, Delegate):
@@ -339,7 +356,7 @@ def _opened(frame: wire.Frame) -> tuple[int, dict[str, Any] | None, bytes]:
     """The number of a request, the JSON object before its text (None when there is none), and the text."""
     header = frame.header
     number, kind, more = header.get("id"), header.get("type"), header.get("more")
-    is_request = kind in ("query", "session", "budget") and type(number) is int and number >= 0
+    is_request = kind in ("query", "session", "budget", "check") and type(number) is int and number >= 0
     if not is_request or not header.keys() <= {"type", "id", "more"}:
         raise wire.WireError("a frame on the line to the models is not a request")
     assert type(number) is int

@@ -197,8 +197,8 @@ class Recorder:
 class RecordingDelegate(Recorder):
     """A ``Recorder`` of a sub-model that can do more.
 
-    What else it answers is not kept: a cell that asked for a schema, another model or a child session is not
-    run again.
+    What else it answers is not kept: a cell that asked for a schema, another model, a child session or a
+    check is not run again.
     """
 
     def __init__(self, sub_model: Delegate) -> None:
@@ -212,6 +212,10 @@ class RecordingDelegate(Recorder):
     async def session(self, task: Delegation) -> tuple[str, str]:
         """As the sub-model's."""
         return await self._delegate.session(task)
+
+    async def check(self, content: str) -> str:
+        """As the sub-model's."""
+        return await self._delegate.check(content)
 
     def left(self) -> Mapping[str, int | float | None]:
         """As the sub-model's."""

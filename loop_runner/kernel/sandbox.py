@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from loop_runner import scratch
 from loop_runner.errors import EnvironmentFault
-from loop_runner.kernel import seccomp
+from loop_runner.kernel import confine, seccomp
 from loop_runner.kernel.mounts import python_paths
 from loop_runner.kernel.wrap import MIB, Launch, Layers, Limits, wrap
 from loop_runner.process import kill_group
@@ -204,7 +204,7 @@ def _probe(python: str | None, search_path: str) -> SandboxReport:
         seen = _observe(layers, python)
         tier_failure = _why_not(tier, seen)
         if tier_failure:
-            failures.setdefault(tier, tier_failure)
+            failures[tier] = tier_failure  # of the simplest form of the tier: more machines have it
             continue
         layers, seen = _with_group(layers, seen, python)  # noqa: PLW2901 - the same layers and one more
         return _report(tier, layers, seen, _advice(tier, failures, bubblewrap))
@@ -472,6 +472,11 @@ def _report(tier: Tier, layers: Layers, seen: Mapping[str, str], advice: tuple[s
 
 
 _INSTALL = "install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap)"
+_HAVE_LANDLOCK = "It needs Linux 5.13 or later with Landlock in the kernel's list of security modules (lsm=)."
+_OPEN_IT = (
+    "Install Python and loop-runner in a folder that every user may enter (such as /opt), start loop-runner"
+    " as an ordinary user, or allow mounts."
+)
 # Settings of a machine that keep bubblewrap from working: file, value, remedy.
 _NAMESPACE_SETTINGS = (
     ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
@@ -496,9 +501,7 @@ def _advice(tier: str, failures: Mapping[str, str], bubblewrap: str | None) -> t
         advice += _namespace_advice()
     if tier == "C":
         advice.append(f"Tier B was tried and failed: {failures.get('B', 'unknown')}.")
-        advice.append(
-            "It needs Linux 5.13 or later with Landlock in the kernel's list of security modules (lsm=)."
-        )
+        advice.append(_OPEN_IT if confine.OPEN_TO_ROOT_ONLY in failures.get("B", "") else _HAVE_LANDLOCK)
     return tuple(advice)
 
 

@@ -24,6 +24,12 @@ def max_chars() -> int:
     return max(_limit - _MARGIN_CHARS, _MARGIN_CHARS)
 
 
+def cut(text: str) -> str:
+    """``text``; a long one up to the line that still fits, and how much is left out."""
+    lines = [line[: max_chars()] for line in text.split("\n")]
+    return cut_lines(lines, lambda _: "what is shown is to be put right first")
+
+
 def cut_lines(lines: Sequence[str], rest: Callable[[int], str], at_most: int | None = None) -> str:
     """As many ``lines`` as fit. A last line says how many are left out and, by ``rest``, what to do."""
     room, count = max_chars(), 0

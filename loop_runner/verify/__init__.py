@@ -20,6 +20,7 @@ from loop_runner.verify.build import (
 )
 from loop_runner.verify.citations import LocatedCitation, locate
 from loop_runner.verify.evidence import limited
+from loop_runner.verify.free import free
 from loop_runner.verify.groups import Group, Weighted, rejection, score
 from loop_runner.verify.programs import Programs
 from loop_runner.verify.quotes import in_part_words
@@ -55,6 +56,7 @@ __all__ = [
     "control",
     "describe",
     "exact_line",
+    "free",
     "in_part_words",
     "limited",
     "locate",

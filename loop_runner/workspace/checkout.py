@@ -22,10 +22,12 @@ def write(history: History, commit: str, into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     if any(into.iterdir()):
         raise WorkspaceError(f"{into} is not empty", why="a verifier would see files that no commit holds")
-    files = {
-        path: (mode, history.blob(oid))
-        for path, (mode, oid) in history.tree(commit, "answer.md", "answer.json", "workspace/").items()
-    }
+    tree = history.tree(commit, "answer.md", "answer.json", "workspace/")
+    write_files({path: (mode, history.blob(oid)) for path, (mode, oid) in tree.items()}, into)
+
+
+def write_files(files: Mapping[bytes, tuple[str, bytes]], into: Path) -> None:
+    """Write ``files`` (path to mode and bytes) into the folder ``into``."""
     links = {path: data for path, (mode, data) in files.items() if mode == LINK}
     folder = Folder(into, into)
     try:

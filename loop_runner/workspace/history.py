@@ -91,10 +91,12 @@ class Commit:
 class History:
     """A run folder, read. Raises ``WorkspaceError`` when it is none, is newer than we are or is damaged."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, unplaced: Path | None = None) -> None:
+        """``unplaced`` is the repository of a run folder that is being made, before it becomes ``.git``."""
         self.folder = folder
-        self.git_dir = folder.absolute() / ".git"
-        require_git_dir(folder)
+        self.git_dir = unplaced or folder.absolute() / ".git"
+        if unplaced is None:
+            require_git_dir(folder)
         self._git = Git(self.git_dir)
         self._objects = ObjectReader(self.git_dir)
         self._cells: dict[str, PastCell] = {}  # by folder; a turn is written once

@@ -133,10 +133,12 @@ class Workspace:
         model_files: Mapping[bytes, Blob] | None = None,
         scope: Scope = EVERYTHING,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        before_placing: Callable[[Path], None] | None = None,
     ) -> Workspace:
         """Make the run folder ``folder`` with ``files`` as its first commit; it appears whole or not at all.
 
         ``model_files`` are what is in ``workspace/`` before the first pass; paths begin with it.
+        ``before_placing`` is called with the finished repository, just before it appears as ``.git``.
 
         Raises ``WorkspaceError`` when something is there already, ``EnvironmentFault`` without git or space.
         """
@@ -148,7 +150,7 @@ class Workspace:
         )
         with faults.told(folder, "making the run folder"), _claimed(folder):
             _refuse_contents(folder)
-            held = _lay_out(folder, lambda git: fast_import.write(git, first))
+            held = _lay_out(folder, lambda git: fast_import.write(git, first), before_placing)
         return cls(folder, held, limits=limits, scope=scope)
 
     @classmethod
@@ -159,6 +161,7 @@ class Workspace:
         source: History,
         commit: NewCommit,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        before_placing: Callable[[Path], None] | None = None,
     ) -> Workspace:
         """Make the run folder ``folder`` with ``commit`` on top of what its parents are in ``source``.
 
@@ -168,7 +171,7 @@ class Workspace:
         folder = folder.absolute()
         with faults.told(folder, "making the run folder"), _claimed(folder):
             _refuse_contents(folder)
-            held = _lay_out(folder, lambda git: _branch_off(git, source, commit))
+            held = _lay_out(folder, lambda git: _branch_off(git, source, commit), before_placing)
         return cls(folder, held, limits=limits)
 
     @classmethod
@@ -296,6 +299,13 @@ class Workspace:
         """
         with faults.told(into, "checking out the answer"):
             checkout.write(self._history, self._head.commit, into)
+
+    def lay_out_now(self, into: Path) -> None:
+        """Put ``workspace/`` into the folder ``into`` as a commit would take it now. From any thread."""
+        with faults.told(into, "copying the files of the workspace"):
+            walked = self._scope.walk(Walker(self._limits, skip=self._scope.skip), self._folder.fd, {})
+            files = {path: (each.mode, each.data or b"") for path, each in walked.files.items()}
+            checkout.write_files(files, into)
 
     def keep_awaited(self, name: str, record: bytes) -> None:
         """Write down, for clones too, what a provider was asked for in this turn; durable on return."""
@@ -665,7 +675,7 @@ def _branch_off(git: Git, source: History, commit: NewCommit) -> str:
     return fast_import.write(git, commit)
 
 
-def _lay_out(folder: Path, make: Callable[[Git], str]) -> Lock:
+def _lay_out(folder: Path, make: Callable[[Git], str], before_placing: Callable[[Path], None] | None) -> Lock:
     """Make the repository beside its place and move it there; returns its lock.
 
     ``make`` puts the objects into it and says which commit the branch begins with.
@@ -685,6 +695,8 @@ def _lay_out(folder: Path, make: Callable[[Git], str]) -> Lock:
         fast_import.point(git, BRANCH, make(git), was=None)
         failpoints.passing("create.sync")
         durable.sync_tree(new)
+        if before_placing is not None:
+            before_placing(new)
         failpoints.passing("create.rename")
         new.rename(folder / ".git")
         failpoints.passing("create.renamed")

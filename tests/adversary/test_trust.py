@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from loop_runner.cli import main_group
+from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, write_task
 
 
@@ -67,6 +68,20 @@ def continuing(folder, tmp_path):
 
 def test_a_run_that_was_created_here_is_continued_without_a_question(own):
     assert code_of(call("resume", own, "--passes", 3)) == 0
+
+
+@pytest.mark.parametrize("command", ["run", "fork"])
+@pytest.mark.parametrize("place", ["create.rename", "create.renamed"])
+def test_a_run_that_is_killed_as_it_appears_is_the_users_own(own, tmp_path, command, place):
+    runs = {
+        "fork": ("fork", own, "killed/run"),
+        "run": ("run", tmp_path / "task/task.yaml", "--run-dir", "killed/run"),
+    }
+    args = runs[command]
+    env = {"LOOP_RUNNER_FAILPOINT": f"{place}:1:kill"}
+    assert loop_runner(*args, "--passes", 5, cwd=tmp_path, env=env).returncode == -9
+    again = ("resume", "killed/run") if (tmp_path / "killed/run/.git").exists() else args
+    assert loop_runner(*again, "--passes", 5, cwd=tmp_path).returncode in (0, 3)
 
 
 def test_a_run_that_was_moved_on_this_disk_is_still_the_users_own(own, tmp_path):

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loop_runner import trust
 from loop_runner.records import Message, Request
 from loop_runner.workspace.history import History
 from loop_runner.workspace.journal import answered
 from tests.crash.forker import Ended, Forker
-from tests.support.commands import wait_for
+from tests.support.commands import clean_environment, wait_for
 from tests.support.model_server import ModelServer, Received
 from tests.support.tasks import cell, write_task
 
@@ -116,14 +117,13 @@ class Scene:
         """Put the run folder to where ``stage`` begins."""
         shutil.rmtree(self.run, ignore_errors=True)
         if stage.template is not None:
-            subprocess.run(["cp", "-a", stage.template, self.run], check=True)
+            copy(stage.template, self.run)
         self.server.requests.clear()
 
     def take(self, stage: Stage, failpoint: str = "") -> Ended:
         """Run the stage's command, or what goes on with it once the run folder is there."""
         if (self.run / ".git" / "loop-runner").is_dir():
-            # A run that is killed between its first commit and its mark is not known as created here.
-            args = ("resume", self.run, "--trust", *stage.args)
+            args = ("resume", self.run, *stage.args)
         else:
             args = ("run", self.task, "--run-dir", self.run, *stage.args)
         return self.command(*args, "-q", "--json", failpoint=failpoint)
@@ -134,6 +134,12 @@ class Scene:
 
     def tree(self) -> str:
         return git(self.run, "rev-parse", "HEAD^{tree}")
+
+
+def copy(run: Path, to: Path) -> None:
+    """Copy a run folder; the copy counts as created here, as the original does."""
+    subprocess.run(["cp", "-a", run, to], check=True)
+    assert not trust.mark(to, clean_environment())
 
 
 def git(folder: Path, *args: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 import threading
 from pathlib import Path
@@ -27,7 +26,7 @@ from loop_runner.workspace.history import History
 from loop_runner.workspace.journal import answered
 from loop_runner.workspace.workspace import Workspace
 from tests.crash.forker import Ended, Forker
-from tests.crash.scenario import acknowledged, git
+from tests.crash.scenario import acknowledged, copy, git
 from tests.crash.walk import ACTIONS
 from tests.support.commands import wait_for
 from tests.support.model_server import ModelServer
@@ -83,7 +82,7 @@ class World:
             ended = self.command(folder, passes)
             assert ended.exit_code == (0 if passes == PASSES else 3), ended
             self.ends[passes] = _files(folder)
-            subprocess.run(["cp", "-a", folder, self.template(passes)], check=True)
+            copy(folder, self.template(passes))
 
     def template(self, passes: int) -> Path:
         """An unbroken run of so many passes, to begin with."""
@@ -91,7 +90,7 @@ class World:
 
     def command(self, folder: Path, passes: int, failpoint: str = "", forker: int = 0) -> Ended:
         is_there = (folder / ".git" / "loop-runner").is_dir()
-        args = ("resume", folder, "--trust") if is_there else ("run", self.task, "--run-dir", folder)
+        args = ("resume", folder) if is_there else ("run", self.task, "--run-dir", folder)
         return self.any_command(*args, "-q", "--json", "--passes", passes, failpoint=failpoint, forker=forker)
 
     def any_command(self, *args: object, failpoint: str = "", forker: int = 0) -> Ended:
@@ -138,7 +137,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.done = 0
         self.count = 0
         if passes:
-            subprocess.run(["cp", "-a", self.world.template(passes), self.folder], check=True)
+            copy(self.world.template(passes), self.folder)
             self.paid = self._billed()
             self._stand()
 

@@ -1,12 +1,17 @@
 """The kernel as a session uses it, inside the sandbox that this machine gives."""
 
 import sys
+import venv
+from pathlib import Path
 
 import pytest
 
 from loop_runner.errors import EnvironmentFault
+from loop_runner.kernel import wrap
+from loop_runner.kernel.mounts import _MANY_MOUNTS, is_below
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.sandbox import probe
+from loop_runner.kernel.wrap import Layers
 from tests.support.confined import BUBBLEWRAP, IS_ROOT, ordinary_python
 
 
@@ -93,6 +98,45 @@ def test_an_interpreter_behind_a_script_is_found(start, tmp_path):
     shim.chmod(0o755)
     kernel = start(python=str(shim))
     assert kernel.value("__import__('sys').executable") == sys.executable
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o711, 0o700])
+def test_many_inputs_and_the_interpreter_in_one_folder_can_be_read(start, inputs_of, tmp_path, mode):
+    venv.create(tmp_path / "inputs/env", with_pip=False, symlinks=True)
+    (tmp_path / "inputs").chmod(mode)
+    inputs = inputs_of({f"{number}.txt": str(number) for number in range(_MANY_MOUNTS + 1)})
+    kernel = start(inputs, python=str(tmp_path / "inputs/env/bin/python"))
+    assert kernel.value("__import__('sys').prefix") == str(tmp_path / "inputs/env")
+    assert kernel.value(f"context['{_MANY_MOUNTS}.txt']") == str(_MANY_MOUNTS)
+
+
+def test_the_folder_of_many_inputs_is_not_mounted_over_the_interpreter(tmp_path, monkeypatch):
+    home = Path(sys.base_prefix).parent
+    inputs = [home / f"{number}.txt" for number in range(_MANY_MOUNTS + 1)]
+    monkeypatch.setattr(wrap, "_check_open_to_others", lambda _paths: None)
+    seen = []
+
+    def note(view, _limits):
+        seen.append(view)
+        return {}
+
+    monkeypatch.setattr(wrap, "_own_root", note)
+    layers = Layers(landlock=True, own_root=True)
+    argv = [sys.executable, "-S", "-c", "pass"]
+    wrap.wrap(layers, argv, {}, workspace=tmp_path, private_dir=tmp_path, read_only=inputs).ended()
+    assert str(home) not in seen[0].read
+    assert any(is_below(path, [sys.base_prefix]) for path in seen[0].read)
+
+
+@pytest.mark.parametrize("folder", ["", "deep/", "deep/deeper/"])
+def test_many_inputs_in_a_folder_that_only_its_owner_may_enter_can_be_read(
+    start, inputs_of, tmp_path, folder
+):
+    inputs = inputs_of({f"{folder}{number}.txt": str(number) for number in range(_MANY_MOUNTS + 1)})
+    (tmp_path / "inputs" / folder).chmod(0o700)
+    assert start(inputs).value("sum(int(text) for text in context.values())") == str(
+        sum(range(_MANY_MOUNTS + 1))
+    )
 
 
 def test_a_workspace_that_only_its_owner_may_enter_is_no_obstacle(start, tmp_path):

@@ -254,6 +254,11 @@ class QuietModel:
         self.asked += 1
         return "fine", "noted"
 
+    async def check(self, content):
+        assert type(content) is str
+        self.asked += 1
+        return "fine"
+
     def left(self):
         self.asked += 1
         return {"passes": 1}

@@ -1,0 +1,63 @@
+"""What the verifiers that cost nothing say of an answer that is not handed in yet: ``check()`` in a cell.
+
+The stop hook's own rule and words, on the text that the cell sends and on the files as a commit would take
+them. A pure function of both, so that a cell that runs again prints the same; nothing is written or charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from loop_runner import scratch
+from loop_runner.records import Allow, Block, Inputs
+from loop_runner.stop_hook import StopHook
+from loop_runner.text import one_line
+from loop_runner.verify import Submission, Verifier, free
+
+_EMPTY = "`answer['content']` is empty: there is nothing to check"
+
+
+class Checks:
+    """Says what the free ones among ``verifiers`` would say. May be called from any thread.
+
+    ``lay_out`` writes the files of the workspace, as they are now, into a folder.
+    """
+
+    def __init__(
+        self, verifiers: Sequence[Verifier], inputs: Inputs, prompt: str, lay_out: Callable[[Path], None]
+    ) -> None:
+        self._free = free(verifiers)
+        self._inputs = inputs
+        self._prompt = prompt
+        self._lay_out = lay_out
+
+    def say(self, content: str) -> str:
+        """What the model's code prints."""
+        if not content.strip():
+            return _EMPTY
+        if not self._free.verifiers:
+            return f"no check can be made before you set `ready`; then: {self._others()}"
+        parts = [self._judged(content)]
+        if self._free.others:
+            parts.append(f"Not checked here, but when you set `ready`: {self._others()}")
+        return "\n\n".join(parts)
+
+    def _judged(self, content: str) -> str:
+        with scratch.make("check") as folder:
+            checkout = folder / "checkout"
+            (checkout / "workspace").mkdir(parents=True)
+            if self._free.reads_files:
+                self._lay_out(checkout)
+            submission = Submission(content, checkout, self._inputs, self._prompt)
+            decision = StopHook(self._free.verifiers, retries=0).decide(submission)
+        if isinstance(decision, Allow):
+            names = ", ".join(one_line(report.verifier) for report in decision.reports)
+            count = len(decision.reports)
+            return f"{count} of {count} checks would accept this answer: {names}."
+        if isinstance(decision, Block):
+            return decision.reason
+        return f"The answer could not be checked: {decision.reason}"
+
+    def _others(self) -> str:
+        return ", ".join(map(one_line, self._free.others)) or "none"
