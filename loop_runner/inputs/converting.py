@@ -22,6 +22,7 @@ from loop_runner.errors import EnvironmentFault
 from loop_runner.inputs.cache import Cache
 from loop_runner.inputs.child import Frame, frames_of
 from loop_runner.inputs.inside.kinds import SNIFF, TABLES, kind_of, suffix_of
+from loop_runner.inputs.inside.paths import is_odd
 from loop_runner.inputs.inside.sink import Limits
 from loop_runner.inputs.reading import NotTextError, open_file, undecodable, words
 from loop_runner.records import SandboxTier
@@ -310,7 +311,7 @@ def _text(said: object) -> str:
     """A text of a child's: one line that can be shown, and encoded."""
     if not isinstance(said, str):
         return ""
-    return "".join(char if char.isprintable() else "\ufffd" for char in said[:1000])
+    return "".join("\ufffd" if is_odd(char) else char for char in said[:1000])
 
 
 def _to_json(piece: Piece) -> dict[str, Any]:
