@@ -59,7 +59,14 @@ PACKAGES = {
     ".ppsx": "pptx",
     ".epub": "epub",
 }
-_BY_NAME = {".html": "html", ".htm": "html", ".xhtml": "html", ".mbox": "mbox", ".eml": "eml"}
+_BY_NAME = {
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".mbox": "mbox",
+    ".eml": "eml",
+    ".ipynb": "ipynb",
+}
 _TAR_SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _COMPRESSED_SUFFIXES = {"gzip": (".gz", ".tgz"), "bzip2": (".bz2", ".tbz2"), "xz": (".xz", ".txz")}

@@ -24,7 +24,17 @@ import zlib
 from collections.abc import Mapping
 from typing import IO, Any
 
-from loop_runner.inputs.inside import archives, documents, kinds, mail, patterns, pdf, repository, tables
+from loop_runner.inputs.inside import (
+    archives,
+    documents,
+    kinds,
+    mail,
+    notebook,
+    patterns,
+    pdf,
+    repository,
+    tables,
+)
 from loop_runner.inputs.inside.sink import NO_TEXT, Limits, Refused, Sink, clean
 
 _OF_THE_MACHINE = frozenset(
@@ -154,6 +164,8 @@ class _Original:
             mail.mailbox(_without_bom(file), sink, member, limits, self._inside(member, depth))
         elif kind == "eml":
             mail.message(_without_bom(file), sink, member, self._inside(member, depth))
+        elif kind == "ipynb":
+            notebook.read(_without_bom(file), sink, member)
         elif kind in ("utf-16", "utf-32"):
             text = clean(file.read().decode(kind))
             sink.text(member, kind, text.encode("utf-8", "replace"), [])
