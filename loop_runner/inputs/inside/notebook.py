@@ -57,7 +57,7 @@ def _cells(notebook: object) -> list[Any]:
         parts = [notebook.get("cells")]
     if not all(isinstance(part, list) for part in parts):
         raise Refused("broken: it is not a notebook: it has no list of cells")
-    return [cell for part in parts for cell in part]
+    return [cell for part in parts if part is not None for cell in part]
 
 
 def _language(notebook: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ _MAX_TITLE_CHARS = 160
 _MAX_DEPTH = 15
 _SHOWN_PAGES = 12
 _LETTERS = re.compile(r"[^\W\d_]+")
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")  # inside an identifier such as RequirePackageWithOptions
 # PDFium writes U+FFFE for the hyphen at the end of a line and leaves out the line's end.
 _HYPHENATED = re.compile("([^\\W_]+)\ufffe([^\\W_]+)")
 _COMPOUND = re.compile(r"[^\W_]+(?:-[^\W_]+)+")
@@ -107,7 +108,7 @@ def has_joined_words(text: str) -> bool:
         count = len(match[0])
         letters += count
         if count >= _JOINED and _has_case(match[0]):
-            joined += count
+            joined += sum(len(part) for part in _CAPITAL.split(match[0]) if len(part) >= _JOINED)
     return joined > 0 and joined >= _JOINED_SHARE * letters
 
 

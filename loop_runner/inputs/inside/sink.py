@@ -16,7 +16,7 @@ NO_TEXT = "it holds no text"
 # What is reported of a document that was read.
 NO_TEXT_ON = "no text on {pages}: only pictures (text recognition would give them some)"
 BLANK = "nothing on {pages}"
-RUN_TOGETHER = "words run together on {pages}: their spaces are lost, so search there for parts of words"
+RUN_TOGETHER = "words run together on {pages}, it seems: search there for parts of words"
 _MAX_LABEL_CHARS = 80
 _BREAKS = re.compile(r"\r\n?|\x0b|\x0c|\x85|\u2028|\u2029")
 
