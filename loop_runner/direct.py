@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from loop_runner import conversation
@@ -98,10 +99,14 @@ def documents(texts: Inputs) -> str:
     """All texts, each under its name, each line with its number: no line can be mistaken for another text."""
     parts = []
     for text in texts.texts:
-        lines = text.path.read_bytes().decode("utf-8", "replace").removesuffix("\n").split("\n")
+        lines = _text(text.path).removesuffix("\n").split("\n")
         numbered = "\n".join(f"{number}| {line}" for number, line in enumerate(lines, start=1))
         parts.append(f"=== {label(text.name, _MAX_NAME_CHARS)} ===\n{numbered}\n")
     return "\n".join(parts)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 def first_message(texts: Inputs, injected: str, prompt_chars: int) -> Message:

@@ -179,6 +179,7 @@ class Origin:
     places: tuple[tuple[int, str], ...] = ()
     made_by: str = ""  # the program and version that made the text
     url: str = ""  # where the bytes were fetched
+    headings: tuple[tuple[int, int, str], ...] = ()  # that the document itself lists: line, level, title
 
 
 def place_of(origin: Origin | None, line: int) -> str:

@@ -581,6 +581,7 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session:
         "skipped": inputs.skipped_by_kind(texts),
         "first_skipped": [list(each) for each in texts.skipped[:_SHOWN_SKIPPED]],
         "faults": [list(each) for each in texts.skipped if inputs.is_fault(each[1])][:_SHOWN_FAULTS],
+        "notices": [list(notice) for notice in inputs.notices(texts)][:_SHOWN_FAULTS],
         "texts_not_utf8": len(replaced),
         "bytes_not_utf8": sum(replaced),
     }

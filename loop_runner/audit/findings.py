@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loop_runner.errors import ConfigError
-from loop_runner.inputs import read_bytes
+from loop_runner.inputs import content
 from loop_runner.records import Inputs
 from loop_runner.verify.findings import SEVERITIES
 
@@ -92,7 +92,7 @@ def read(answer: str, texts: Inputs) -> Report:
     found = [
         told
         for name, findings in by_file.items()
-        for told in _told(findings, read_bytes(paths[name]).decode("utf-8", "replace"))
+        for told in _told(findings, content(paths[name]).decode("utf-8", "replace"))
     ]
     return Report(
         tuple(found),

@@ -109,6 +109,7 @@ def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
     yield f"model: {data['model']}{sub}"
     yield f"inputs: {'; '.join(_input_parts(data))}"
     yield from (f"  not read: {path}: {reason}" for path, reason in data.get("faults", ()))
+    yield from (f"  note: {path}: {reason}" for path, reason in data.get("notices", ()))
     if data.get("session_why"):
         yield f"session: {data['session']}, because {data['session_why']}"
     if is_verbose:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from loop_runner.errors import ConfigError
 from loop_runner.inputs.inside import runs
+from loop_runner.inputs.inside.paths import is_odd
 from loop_runner.inputs.inside.patterns import matches, parts
 from loop_runner.inputs.reading import words
 
@@ -157,7 +158,7 @@ def _checked(spec: object) -> Mapping[str, Any]:
                 raise _unknown_key(str(key), known)
         each = [spec.get(known[0])] + [spec[key] for key in ("name", "revision") if key in spec]
         lists = [*_texts(spec.get("exclude", ())), *_texts(spec.get("paths", ()))]
-        is_text = all(isinstance(one, str) and one and one.isprintable() for one in (*each, *lists))
+        is_text = all(isinstance(one, str) and one and not is_odd(one) for one in (*each, *lists))
         if (
             is_text
             and isinstance(spec.get("convert", True), bool)
@@ -242,7 +243,7 @@ def _why_not(root: Root, rel: str, entry: os.DirEntry[str]) -> str | None:
         return None
     if root.pattern and not matches(parts(rel), root.pattern):
         return ""
-    if not entry.name.isprintable():
+    if is_odd(entry.name):
         return "its name holds control characters or is not UTF-8"
     if entry.is_symlink():
         return _why_not_link(root, entry)

@@ -72,10 +72,12 @@ class Helpers:
         models: LmClient,
         places: Mapping[str, Sequence[tuple[int, str]]] | None = None,
         parts: Mapping[str, tuple[str, int]] | None = None,
+        headings: Mapping[str, Sequence[tuple[int, int, str]]] | None = None,
     ) -> None:
         """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages.
 
         ``parts``: of texts that are cut from a text of the run: its name, and the line where they begin.
+        ``headings``: of documents that list their own parts: (line, level, title).
         """
         self._parts = parts or {}
         self._namespace = namespace
@@ -84,6 +86,7 @@ class Helpers:
         self._answer = answer
         self._models = models
         self._places = places or {}
+        self._headings = headings or {}
         self._keys: list[Any] = []  # of the namespace when it was last asked which are the model's own
         self._own: list[str] = []
         self._index: SearchIndex | None = None
@@ -257,7 +260,7 @@ class Helpers:
         from loop_runner.kernel import reading
 
         name, text = self._named(name)
-        return reading.outline(name, text, self._places.get(name, ()))
+        return reading.outline(name, text, self._places.get(name, ()), self._headings.get(name, ()))
 
     def read(self, name: str | None = None, start: int | str = 1, end: int | None = None) -> Passage:
         """Lines `start` to `end` of the text `name`, each as `name:line: text`; without `end`, 200 lines.
@@ -269,7 +272,8 @@ class Helpers:
         from loop_runner.kernel import reading
 
         name, text = self._named(name)
-        return reading.read(name, text, start, end, self._places.get(name, ()))
+        places, headings = self._places.get(name, ()), self._headings.get(name, ())
+        return reading.read(name, text, start, end, places, headings)
 
     def chunks(
         self, text_or_name: str, size: int = 20_000, overlap: int = 0, *, by: str = "size"
@@ -292,7 +296,7 @@ class Helpers:
             return reading.cut_chunks(text, size, overlap, name=name)
         if overlap:
             raise ValueError("chunks overlap only with by='size'")
-        return reading.cut_by(by, name, text, size)
+        return reading.cut_by(by, name, text, size, self._headings.get(name, ()))
 
     def rows(self, name: str | None = None, place: str | None = None) -> Rows:
         """The rows of a table (CSV, TSV, JSONL, JSON, Markdown) as dicts; each also has `.line`, its number.

@@ -472,6 +472,11 @@ class Kernel:
                 if text.origin and text.origin.places
             },
             "parts": {each.name: each.part_of for each in self._inputs.texts if each.part_of},
+            "headings": {
+                text.name: text.origin.headings
+                for text in self._inputs.texts
+                if text.origin and text.origin.headings
+            },
             "single": self._inputs.is_single and len(self._inputs.texts) == 1,
             "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from loop_runner.errors import ConfigError, VerifierError
-from loop_runner.inputs import read_bytes
+from loop_runner.inputs import content
 from loop_runner.kernel.claims import denies
 from loop_runner.records import Accepted, Broken, InputText, Rejected, Verdict
 from loop_runner.verify.options import Options
@@ -82,7 +82,7 @@ class Findings:
         for each in findings:
             name = each["file"]
             if name in texts and name not in at_hand:
-                at_hand = {name: Lines(read_bytes(texts[name]))}  # one input in memory at a time
+                at_hand = {name: Lines(content(texts[name]))}  # one input in memory at a time
             place = (each["rule"], name, each["line"])
             why = "it is there twice" if place in seen else self._why_not(each, at_hand.get(name))
             seen.add(place)
