@@ -12,10 +12,12 @@ from xml.etree import ElementTree as ET
 
 from loop_runner.audit import markup
 from loop_runner.audit.findings import Finding, Report
-from loop_runner.audit.reports import About, new_findings
+from loop_runner.audit.reports import About, is_empty, new_findings, verdict
 from loop_runner.audit.rules import Rule
+from loop_runner.inputs import is_fault
 
 _SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_MAX_LEFT_OUT = 1000
 _BASELINE = {"new": "new", "known": "unchanged", "suppressed": "new"}
 _GITLAB = {"error": "major", "warning": "minor", "note": "info"}
 
@@ -39,10 +41,8 @@ def sarif(report: Report, about: About) -> str:
                     _notification(each["file"], f"not judged by {each['rule']}: {each['why']}", each["line"])
                     for each in report.unjudged
                 ]
-                + [
-                    _notification(each["file"], f"not searched: {each['why']}")
-                    for each in report.not_searched
-                ],
+                + _not_searched(report)
+                + _nothing_judged(report, about),
             }
         ],
         "results": [_sarif_result(each, numbers) for each in report.findings],
@@ -97,8 +97,25 @@ def _notification(file: str, message: str, line: int | None = None) -> dict[str,
     }
 
 
+def _not_searched(report: Report) -> list[dict[str, Any]]:
+    ordered = sorted(report.not_searched, key=lambda each: not is_fault(each["why"]))
+    shown = [_notification(each["file"], f"not searched: {each['why']}") for each in ordered[:_MAX_LEFT_OUT]]
+    for notification, each in zip(shown, ordered, strict=False):
+        notification["level"] = "warning" if is_fault(each["why"]) else "note"
+    if more := len(ordered) - len(shown):
+        shown.append({"level": "note", "message": {"text": f"not searched: {more:,} more files"}})
+    return shown
+
+
+def _nothing_judged(report: Report, about: About) -> list[dict[str, Any]]:
+    if not is_empty(report):
+        return []
+    return [{"level": "warning", "message": {"text": verdict(report, about)}}]
+
+
 def _artifact(file: str) -> dict[str, str]:
-    return {"uri": quote(file), "uriBaseId": "%SRCROOT%"}
+    uri = quote(file.encode("utf-8", "surrogateescape"))
+    return {"uri": f"file://{uri}"} if file.startswith("/") else {"uri": uri, "uriBaseId": "%SRCROOT%"}
 
 
 def junit(report: Report, about: About) -> str:
@@ -112,6 +129,8 @@ def junit(report: Report, about: About) -> str:
             message = markup.xml(f"{len(theirs)}: {rule.title}")
             failure = ET.SubElement(case, "failure", {"type": rule.severity, "message": message})
             failure.text = "\n".join(_junit_line(each) for each in theirs)
+        elif is_empty(report):
+            ET.SubElement(case, "skipped", {"message": markup.xml(verdict(report, about))})
     if not report.is_complete:
         case = ET.SubElement(suite, "testcase", {"classname": "audit", "name": "every place was judged"})
         ET.SubElement(case, "error", {"message": markup.xml(markup.plain(about.reason))})

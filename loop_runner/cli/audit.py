@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from loop_runner import __version__, config
-from loop_runner.audit import exchange, markup, reports, rules, scope
+from loop_runner.audit import baseline, exchange, markup, reports, rules, scope
 from loop_runner.audit import findings as found
 from loop_runner.audit.findings import Report
 from loop_runner.audit.plan import PASSES, Plan
@@ -97,17 +97,21 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     targets = _targets(flags)
     known = _baseline(flags)
     read = rules.read_rules(rules_file)
-    files = scope.choose(paths, Path.cwd(), flags["exclude"], flags["changed_since"])
+    files = scope.choose(
+        paths, Path.cwd(), flags["exclude"], flags["changed_since"], _own_files(rules_file, targets, flags)
+    )
     plan = _plan(read, rules_file, files, flags)
-    about = About(read, __version__, flags["fail_on"], model=plan.body["model"])
+    about = _about(read, files, plan, flags)
     report, about, code = _run(plan, files, about, flags)
     if code == 130:
         output.note("interrupted: the same command goes on where it was")
         return code
-    report = replace(found.against(report, known), unchanged=files.unchanged)
-    if flags["write_baseline"] and report.is_complete:
-        _write(flags["baseline"], found.baseline_of(report))
-        report = found.against(report, found.read_baseline(flags["baseline"]))
+    left_out = [{"file": name, "why": why} for name, why in files.left_out]
+    audited = baseline.Audited(files, read, report)
+    report = baseline.against(report, known, audited)
+    report = replace(report, unchanged=files.unchanged, not_searched=(*report.not_searched, *left_out))
+    if flags["write_baseline"]:
+        report = _write_baseline(flags["baseline"], report, known, audited)
     code = code or int(report.failing(about.fail_on) > 0)
     for target in targets:
         _put(target, report, about, code)
@@ -116,6 +120,37 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     elif not any(target.path == "-" for target in targets):
         _put(Target("markdown", "-"), report, about, code)
     return code
+
+
+def _own_files(rules_file: Path, targets: Sequence[Target], flags: Mapping[str, Any]) -> list[Path]:
+    """The audit's own files: a report of an earlier audit must not become a new finding."""
+    written = [Path(target.path) for target in targets if target.path != "-"]
+    return [rules_file, *written, *([flags["baseline"]] if flags["baseline"] else [])]
+
+
+def _about(read: tuple[rules.Rule, ...], files: scope.Scope, plan: Plan, flags: Mapping[str, Any]) -> About:
+    names = [text.name for text in files.texts.texts]
+    unused = tuple(rule.id for rule in read if names and not any(map(rule.is_about, names)))
+    return About(
+        read,
+        __version__,
+        flags["fail_on"],
+        model=plan.body["model"],
+        reason=_why_nothing(files, plan),
+        comparison=files.comparison,
+        unused=unused,
+    )
+
+
+def _why_nothing(files: scope.Scope, plan: Plan) -> str:
+    """Why there is no file to judge; "" when there is one."""
+    if plan.texts.texts:
+        return ""
+    if files.texts.texts:
+        return f"no rule is about {output.plural(len(files.texts.texts), 'file')}: see `files` of the rules"
+    if files.comparison:
+        return f"no file differs; {files.comparison}"
+    return "every file was left out"
 
 
 def _plan(
@@ -133,6 +168,7 @@ def _run(plan: Plan, files: scope.Scope, about: About, flags: dict[str, Any]) ->
     """Start the audit, go on with it, or take what it found already."""
     if not plan.texts.texts:
         return Report(), about, 0
+    about = replace(about, reason="")
     folder = flags["runs"] / plan.task.name
     about = replace(about, run=str(folder))
     answer, reason, code = _accepted(folder), "", 0
@@ -181,6 +217,24 @@ def _passes_done(folder: Path) -> int:
 # ── what goes out ───────────────────────────────────────────────────────────────────────────────────
 
 
+def _write_baseline(
+    path: Path, report: Report, before: tuple[baseline.Entry, ...], audited: baseline.Audited
+) -> Report:
+    """Write the baseline, say so, and return ``report`` with all that is in it marked as known."""
+    if not report.is_complete:
+        output.note(f"{path} was not written: the audit is incomplete; the same command goes on with it")
+        return report
+    after = baseline.merged(report, before, audited)
+    _write(path, baseline.text_of(after))
+    written = baseline.summary(path, before, after, report)
+    output.note(
+        f"wrote {path}: {output.plural(len(after), 'entry', 'entries')}"
+        f" ({written['added']} added, {written['removed']} removed,"
+        f" {written['not_audited']} kept that this audit did not look for)"
+    )
+    return replace(baseline.against(report, after, audited), written=written)
+
+
 def _targets(flags: Mapping[str, Any]) -> list[Target]:
     """What ``--output`` asks for. Raises ``ConfigError`` for a kind that there is not."""
     targets = []
@@ -201,17 +255,18 @@ def _targets(flags: Mapping[str, Any]) -> list[Target]:
     return targets
 
 
-def _baseline(flags: Mapping[str, Any]) -> frozenset[str]:
+def _baseline(flags: Mapping[str, Any]) -> tuple[baseline.Entry, ...]:
     """The known findings; read first, so that a missing file costs nothing."""
-    if flags["write_baseline"]:
-        if flags["baseline"] is None:
-            raise ConfigError(
-                "--write-baseline without --baseline FILE",
-                why="it says where the baseline goes",
-                hint="for example --baseline audit-baseline.json --write-baseline",
-            )
-        return frozenset()
-    return found.read_baseline(flags["baseline"]) if flags["baseline"] else frozenset()
+    path = flags["baseline"]
+    if flags["write_baseline"] and path is None:
+        raise ConfigError(
+            "--write-baseline without --baseline FILE",
+            why="it says where the baseline goes",
+            hint="for example --baseline audit-baseline.json --write-baseline",
+        )
+    if path is None or (flags["write_baseline"] and not os.path.lexists(path)):
+        return ()
+    return baseline.read(path)
 
 
 def _put(target: Target, report: Report, about: About, code: int) -> None:
