@@ -6,11 +6,12 @@ the inputs, each checked against its hash; changes neither.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from loop_runner.verify.findings import SEVERITIES
 
 State = Literal["new", "known", "suppressed"]
 _IGNORE = re.compile(r"loop-runner:[ \t]*ignore\[([^\]\n]{1,400})\](?:[ \t]*[:-]*[ \t]*(.*))?")
+_NO_RULE = re.compile(r"loop-runner:[ \t]*ignore\b(?![ \t]*\[[^\]\n]{1,400}\])")
 _COMMENT_END = re.compile(r"[ \t]*(?:\*/|-->|#\}|%>|\*\))[ \t]*$")
 _KEYS = ("rule", "severity", "file", "line", "quote", "reason")
 
@@ -52,6 +54,7 @@ class Report:
     dropped: int = 0  # about a line that was not asked about
     unjudged: tuple[Mapping[str, Any], ...] = ()
     not_searched: tuple[Mapping[str, Any], ...] = ()
+    idle: tuple[Mapping[str, Any], ...] = ()  # suppression comments that name no rule of this audit
     unchanged: int = 0  # files left out by --changed-since
     gone: int = 0  # entries of the baseline that were looked for and are not found any more
     nameless: int = 0  # entries of the baseline whose file does not exist under that name
@@ -133,6 +136,27 @@ def fingerprint(rule: str, file: str, line: str, occurrence: int) -> str:
     The line, not the model's quote, which may be longer or shorter another time; and not its number.
     """
     return hashlib.sha256(json.dumps([rule, file, line, occurrence]).encode()).hexdigest()
+
+
+def idle_suppressions(texts: Inputs, rules: Collection[str]) -> tuple[Mapping[str, Any], ...]:
+    """Comments that suppress nothing, because they name no rule or one that the audit does not have."""
+    return tuple(
+        {"file": text.name, "line": number, "why": why}
+        for text in texts.texts
+        for number, line in enumerate(read_bytes(text).decode("utf-8", "replace").split("\n"), 1)
+        if "loop-runner:" in line
+        for why in _idle(line, rules)
+    )
+
+
+def _idle(line: str, rules: Collection[str]) -> Iterator[str]:
+    if _NO_RULE.search(line):
+        yield "it names no rule: write ignore[RULE]"
+    for match in _IGNORE.finditer(line):
+        for name in match[1].split(","):
+            if name.strip() not in rules:
+                near = difflib.get_close_matches(name.strip(), rules, 1)
+                yield f"there is no rule {name.strip()!r}" + (f": did you mean {near[0]!r}?" if near else "")
 
 
 def _excuse(lines: Sequence[str], finding: Finding) -> str | None:

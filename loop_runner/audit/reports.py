@@ -23,6 +23,9 @@ _RENAMED = "Write it again with --write-baseline for all files if an earlier ver
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
+INFORMATION = "urn:loop-runner:docs:audit"  # where no address of this copy is known
+
+
 @dataclass(frozen=True, slots=True)
 class About:
     """What a report says of its audit besides the findings."""
@@ -35,6 +38,9 @@ class About:
     reason: str = ""  # why it is not complete, or why nothing was judged
     comparison: str = ""  # what --changed-since compared with
     unused: tuple[str, ...] = ()  # rules that are about none of the files
+    lacks_key: bool = False  # there was no key, so that no model was asked
+    category: str = "loop-runner-audit/"  # tells the audits of one workflow apart
+    information_uri: str = INFORMATION
 
 
 def verdict(report: Report, about: About) -> str:
@@ -101,8 +107,10 @@ def _beside(report: Report) -> list[str]:
         f"{_place(each['file'], each['line'])} `{each['rule']}`: {markup.markdown(each['why'])}"
         for each in report.unjudged
     ]
+    idle = [f"{_place(each['file'], each['line'])}: {markup.markdown(each['why'])}" for each in report.idle]
     return [
         *_list("Suppressed", excused),
+        *_list("Suppressions without effect", idle),
         *_list("Not judged", unjudged),
         *_list("Not searched", _not_searched(report)),
     ]
@@ -138,7 +146,7 @@ def _facts(report: Report, about: About) -> list[str]:
     places = f"{_number(report.judged, 'place')} of {report.candidates:,} judged"
     dropped = _number(report.dropped, "finding")
     facts = [
-        f"{places} in {files} by {rules} with {markup.code(about.model)}.",
+        f"{places} in {files} by {rules}{f' with {markup.code(about.model)}' if about.model else ''}.",
         f"{dropped} dropped: about a line that was not asked about." if report.dropped else "",
         f"{_number(known, 'finding')} known from the baseline." if known else "",
         f"{_number(report.gone, 'entry', 'entries')} of the baseline not found any more."
@@ -207,6 +215,7 @@ def as_dict(report: Report, about: About, exit_code: int) -> dict[str, Any]:
         "findings": [_as_dict(each) for each in report.findings],
         "unjudged": list(report.unjudged),
         "not_searched": list(report.not_searched),
+        "idle_suppressions": list(report.idle),
     }
 
 
