@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -85,6 +86,12 @@ class Target:
     help="Folder of audits' run folders; what CI caches.  [default: runs at the top of the repository]",
 )
 @click.option(
+    "--keep",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Remove all but the N newest run folders of audits there.",
+)
+@click.option(
     "--on-missing-key",
     type=click.Choice(["fail", "skip"]),
     default="fail",
@@ -127,7 +134,17 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
         report = _write_baseline(flags["baseline"], report, known, audited)
     code = code or int(report.failing(about.fail_on) > 0)
     _report(targets, report, about, code, as_json=flags["as_json"])
+    if flags["keep"] is not None and about.run:
+        _prune(Path(about.run), flags["keep"])
     return code
+
+
+def _prune(current: Path, keep: int) -> None:
+    """Remove the oldest run folders beside ``current``, which is the newest."""
+    others = [path for path in current.parent.glob("audit-*") if path != current and (path / ".git").is_dir()]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in others[keep - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _report(targets: Sequence[Target], report: Report, about: About, code: int, *, as_json: bool) -> None:
