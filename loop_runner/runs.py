@@ -95,9 +95,9 @@ def start(task: Task, folder: Path, around: Surroundings, beginning: Beginning |
         return run_in(workspace, settled, texts, around, folder, programs=programs)
 
 
-def create(task: Task, folder: Path, env: Mapping[str, str]) -> None:
+def create(task: Task, folder: Path, env: Mapping[str, str], beginning: Beginning | None = None) -> None:
     """Create the run folder ``folder`` for ``task`` and start nothing: ``resume`` begins with pass 1."""
-    with _created(task, folder, Surroundings(env)):
+    with _created(task, folder, Surroundings(env), beginning):
         return
 
 
