@@ -195,6 +195,8 @@ class DirectPass:
         self._is_ready = turn.answer.is_ready
         self._messages += [Message("assistant", reply.text), Message("user", output)]
         self._tell("turn_committed", number, checkpoint.commit, ready=self._is_ready)
+        for line in self._workspace.left_out():
+            self._tell("notice", number, line)
         return reply.stop_reason
 
     def _ask(self) -> Reply:

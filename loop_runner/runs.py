@@ -16,7 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeGuard, cast
 
-from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, scratch, trust, verify
+from loop_runner import (
+    agent_runs,
+    config,
+    direct,
+    gate_sandbox,
+    inputs,
+    prompts,
+    redaction,
+    scratch,
+    trust,
+    verify,
+)
 from loop_runner.budget import Ledger
 from loop_runner.children import Children, ChildSettings, describe
 from loop_runner.config import Task
@@ -30,7 +41,7 @@ from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.kernel.offered import offered
 from loop_runner.loop import Gates, Loop, Models, PassFiles
 from loop_runner.model import prices, registry
-from loop_runner.model.client import ModelClient, Setting, TokenCounter
+from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacted
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.panel import HoldSession, LivePanel
@@ -101,7 +112,8 @@ def create(task: Task, folder: Path, env: Mapping[str, str]) -> None:
 def _created(
     task: Task, folder: Path, around: Surroundings, beginning: Beginning | None = None
 ) -> Iterator[tuple[Task, Inputs, Programs, Workspace]]:
-    task = _with_models(task, around.env)
+    redaction.learn(around.env)
+    task = _with_models(replace(task, prompt=redaction.clean(task.prompt)), around.env)
     fetch = _fetcher(task, around.env)
     if beginning is not None:
         texts = beginning.texts
@@ -115,8 +127,10 @@ def _created(
     model_files, about = agent_runs.beginning(task)
     if beginning is not None:
         model_files |= {f"workspace/{path}".encode(): Blob(data) for path, data in beginning.files.items()}
+    ours = task_files(task, texts, templates)
+    ours["system.md"] += agent_runs.notes(about)
     files = {
-        **task_files(task, texts, templates),
+        **ours,
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
         **(fetch.files if fetch is not None else {}),
         **templates.to_files(),
@@ -199,6 +213,7 @@ def resume(
     ``inputs_folder`` is where the inputs lie on this machine, if not where the run began with them.
     ``repin`` takes the verifiers' programs as they are now, from the next pass's commit on.
     """
+    redaction.learn(around.env)
     with History(folder) as history, parsing(folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
     task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
@@ -272,6 +287,7 @@ def run_in(
     programs: Programs,
 ) -> Outcome:
     """Open the parts of a run, run its loop to one of its ends, and close them."""
+    redaction.learn(around.env)
     scratch.sweep()  # of runs that were killed
     root, _ = _models(task)
     sizes = profile(_profile_name(task, root))
@@ -632,7 +648,7 @@ def _count_tokens(request: Request, base_dir: Path, env: Mapping[str, str]) -> i
     async def count() -> int | None:
         client = registry.client_for(request.model, base_dir=base_dir, env=env)
         try:
-            return await client.count_tokens(request) if isinstance(client, TokenCounter) else None
+            return await client.count_tokens(redacted(request)) if isinstance(client, TokenCounter) else None
         except ModelError:
             return None
         finally:

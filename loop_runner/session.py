@@ -195,6 +195,8 @@ class Session:
         self._is_ready = turn.answer.is_ready
         self._transcript.add((turn.pass_number, turn.number), turn.reply, turn.output)
         self._tell("turn_committed", turn.number, checkpoint.commit, ready=self._is_ready)
+        for line in self._workspace.left_out():
+            self._tell("notice", turn.number, line)
 
     def _ask(self) -> Reply:
         """The root model's reply to the conversation so far; paused replies are carried on to their end."""

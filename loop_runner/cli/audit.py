@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from loop_runner import __version__, config
+from loop_runner import __version__, config, redaction
 from loop_runner.audit import exchange, markup, reports, rules, scope
 from loop_runner.audit import findings as found
 from loop_runner.audit.findings import Report
@@ -232,7 +232,7 @@ def _put(target: Target, report: Report, about: About, code: int) -> None:
 
 
 def _write(path: Path, text: str, *, is_added: bool = False) -> None:
-    data = text.encode("utf-8", "replace")
+    data = redaction.clean(text).encode("utf-8", "replace")
     try:
         if is_added:
             with path.open("ab") as file:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import email.utils
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from loop_runner import redaction
 from loop_runner.errors import ModelError
-from loop_runner.records import Call, Reply, Request, Usage
+from loop_runner.records import Call, Message, Reply, Request, Usage
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -121,6 +122,24 @@ class MarkingCallLog(CallLog, Protocol):
 
     def not_billed(self, fingerprint: str, occurrence: int) -> None:
         """It ended without a reply, and the provider bills nothing for it."""
+
+
+def redacted(request: Request) -> Request:
+    """``request`` as it may leave this machine: without secrets of the environment."""
+    if not redaction.is_active():
+        return request
+    return replace(
+        request,
+        system=redaction.clean(request.system),
+        messages=tuple(map(_redacted, request.messages)),
+        schema=redaction.clean_json(request.schema),
+    )
+
+
+def _redacted(message: Message) -> Message:
+    stable, rest = message.text[: message.stable_chars], message.text[message.stable_chars :]
+    stable = redaction.clean(stable)
+    return replace(message, text=stable + redaction.clean(rest), stable_chars=len(stable))
 
 
 def sendable(text: str) -> str:

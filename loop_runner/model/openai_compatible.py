@@ -12,8 +12,9 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from loop_runner import redaction
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model import tool_calls
+from loop_runner.model import credentials, tool_calls
 from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, sendable
 from loop_runner.model.tool_calls import ToolCall
 from loop_runner.records import Reply, Request, StopReason, Usage
@@ -59,7 +60,8 @@ class OpenAICompatibleClient:
     ) -> None:
         self._name = name
         self._label = label or f"openai:{name}"  # what messages call this model
-        self._base_url = base_url.rstrip("/")
+        self._address = base_url.rstrip("/")
+        self._base_url = redaction.without_password(self._address)  # what messages call it
         self._api_key = api_key
         self._extra = dict(extra or {})  # further fields of the request body
         self._unknown = frozenset[str]() if streams else frozenset({"stream", "stream_options"})
@@ -70,7 +72,7 @@ class OpenAICompatibleClient:
     @classmethod
     def from_environment(cls, name: str, env: Mapping[str, str]) -> OpenAICompatibleClient:
         """The client that ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY`` describe; ``ConfigError`` without."""
-        base_url, key = env.get("OPENAI_BASE_URL"), env.get("OPENAI_API_KEY")
+        base_url, key = credentials.address(env, "OPENAI_BASE_URL"), credentials.key(env, "OPENAI_API_KEY")
         if not base_url and not key:
             raise ConfigError(
                 f"openai:{name} needs a key or an address",
@@ -121,7 +123,7 @@ class OpenAICompatibleClient:
         if self._http is None:
             headers = {"authorization": f"Bearer {self._api_key}"} if self._api_key else {}
             self._http = httpx2.AsyncClient(
-                base_url=self._base_url,
+                base_url=self._address,
                 headers=headers,
                 timeout=httpx2.Timeout(self._read_timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None),
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),

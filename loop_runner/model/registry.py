@@ -65,7 +65,7 @@ def default_model(env: Mapping[str, str]) -> str:
     """The root model when nobody names one: whose key is in ``env``, else the local one if it is fetched."""
     known = catalog.load()
     for provider in known.providers.values():
-        if provider.root and any(env.get(key) for key in provider.keys):
+        if provider.root and any(env.get(key, "").strip() for key in provider.keys):
             return f"{provider.name}:{provider.root}"
     from loop_runner.model import fetch
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypeVar
 
-from loop_runner import failpoints
+from loop_runner import failpoints, redaction
 from loop_runner.budget import Hold
 from loop_runner.errors import ModelError
 from loop_runner.model.client import (
@@ -26,6 +26,7 @@ from loop_runner.model.client import (
     ModelClient,
     TokenCounter,
     TryAgain,
+    redacted,
 )
 from loop_runner.model.limiter import Limiter, Policy, Retry
 from loop_runner.records import LOST, Call, Reply, Request, Usage
@@ -110,7 +111,7 @@ class Switchboard:
         try:
             # In memory and quick, so it may run on the loop.
             known = self._log.find(fingerprint, occurrence)
-            call = known or await self._ask_and_log(request, fingerprint, occurrence)
+            call = known or await self._ask_and_log(redacted(request), fingerprint, occurrence)
         except BaseException as error:
             self._note_fault(error)
             # Nothing was logged under this number. The next try must get it, or a re-run of the turn, in
@@ -184,6 +185,7 @@ class Switchboard:
             return reply
 
         reply = await self._limiter(request.model, client).run(attempt)
+        reply = replace(reply, text=redaction.clean(reply.text), model=redaction.clean(reply.model))
         call = _call(request, fingerprint, occurrence, reply)
         # Paid for: it is logged and charged even if whoever asked stops waiting.
         await self._writer.append(call, held)
@@ -268,7 +270,7 @@ class Switchboard:
         if not isinstance(client, TokenCounter):
             return None
         try:
-            return await client.count_tokens(request)
+            return await client.count_tokens(redacted(request))
         except ModelError:
             return None  # a number that would have been nice to have
 
