@@ -76,7 +76,9 @@ class Trace:
         with self._lock:
             self._write(_to_json(line).encode() + b"\n", is_one_of_many=event.kind in _MANY)
             for listener in self._listeners:
-                listener(event)
+                # Events come from the threads that deliver replies: no listener may end or hold up a run.
+                with contextlib.suppress(Exception):
+                    listener(event)
 
     def close(self) -> None:
         """Close the file; later events reach the listeners only."""

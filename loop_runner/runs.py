@@ -438,6 +438,7 @@ class _Parts:
             log=workspace.journal,
             meter=self.ledger,
             on_retry=lambda retry: self.trace.append(_retried(retry)),
+            on_trouble=lambda trouble: self.trace.append(Event("notice", trouble)),
             width=task.width,
             policy=around.policy,
         )

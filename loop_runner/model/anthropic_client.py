@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model import credentials, tool_calls
-from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, sendable
+from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, reported_usage, sendable
 from loop_runner.model.tool_calls import ToolCall
 from loop_runner.records import Message, Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
@@ -323,11 +323,11 @@ def read_message(message: Any) -> Reply:
 
 
 def _usage(usage: Any) -> Usage:
-    return Usage(
-        usage.input_tokens or 0,
-        usage.output_tokens or 0,
-        usage.cache_read_input_tokens or 0,
-        usage.cache_creation_input_tokens or 0,
+    return reported_usage(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens,
+        usage.cache_creation_input_tokens,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from loop_runner import redaction
 from loop_runner.errors import ModelError
-from loop_runner.records import Call, Message, Reply, Request, Usage
+from loop_runner.records import Call, Message, Reply, Request, Usage, sane_count
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -122,6 +122,22 @@ class MarkingCallLog(CallLog, Protocol):
 
     def not_billed(self, fingerprint: str, occurrence: int) -> None:
         """It ended without a reply, and the provider bills nothing for it."""
+
+
+WRONG_COUNT = -1  # in a ``Usage`` of a client: the provider reported something that is no count
+
+
+def reported_usage(
+    input_tokens: object, output_tokens: object, cache_read: object = None, cache_write: object = None
+) -> Usage:
+    """Counts as a provider reports them, which may be anything; None is 0. The switchboard clamps them."""
+    return Usage(*map(_reported, (input_tokens, output_tokens, cache_read, cache_write)))
+
+
+def _reported(value: object) -> int:
+    count = sane_count(value)
+    is_right = value is None or (not isinstance(value, bool) and value == count)
+    return count if is_right else WRONG_COUNT
 
 
 def redacted(request: Request) -> Request:

@@ -10,12 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from loop_runner import redaction
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model import credentials, tool_calls
-from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, sendable
+from loop_runner.model.client import (
+    WRONG_COUNT,
+    TryAgain,
+    asked_pause_s,
+    guessed_tokens,
+    reported_usage,
+    sendable,
+)
 from loop_runner.model.tool_calls import ToolCall
 from loop_runner.records import Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
@@ -370,9 +378,12 @@ async def _events(response: httpx2.Response) -> AsyncIterator[str]:
 
 def _usage(data: Mapping[str, Any]) -> Usage:
     # Here the cached tokens are a part of the prompt's; in our records they are counted apart.
-    prompt = int(data.get("prompt_tokens") or 0)
-    cached = int((data.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
-    return Usage(prompt - cached, int(data.get("completion_tokens") or 0), cache_read_tokens=cached)
+    details = data.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
+    usage = reported_usage(data.get("prompt_tokens"), data.get("completion_tokens"), cached)
+    if usage.input_tokens == WRONG_COUNT:
+        return usage
+    return replace(usage, input_tokens=usage.input_tokens - max(usage.cache_read_tokens, 0))
 
 
 def _as_error(error: Any) -> dict[str, Any]:

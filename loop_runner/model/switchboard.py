@@ -68,6 +68,7 @@ class Switchboard:
         on_call: OnCall | None = None,
         meter: Meter | None = None,
         on_retry: Callable[[Retry], None] | None = None,
+        on_trouble: Callable[[str], None] | None = None,
         width: int = 32,
         policy: Policy | None = None,
     ) -> None:
@@ -86,6 +87,8 @@ class Switchboard:
         self._width = width
         self._policy = policy
         self._on_retry = on_retry
+        self._on_trouble = on_trouble  # told once of each kind of fault that a run survives
+        self._troubles: set[str] = set()
         self._limiters: dict[str, Limiter] = {}
         self._settled = asyncio.Event()
         self._writer = _Writer(log, self._written)
@@ -119,8 +122,8 @@ class Switchboard:
             occurrences.give_back(occurrence)
             raise
         if known is not None:
-            if self._meter is not None:
-                self._meter.replayed(known)
+            if (meter := self._meter) is not None:
+                self._guarded(lambda: meter.replayed(known))
             self._tell(known, replayed=True)
         return call.reply
 
@@ -185,11 +188,42 @@ class Switchboard:
             return reply
 
         reply = await self._limiter(request.model, client).run(attempt)
-        reply = replace(reply, text=redaction.clean(reply.text), model=redaction.clean(reply.model))
-        call = _call(request, fingerprint, occurrence, reply)
+        try:
+            call = _call(request, fingerprint, occurrence, self._received(reply, request.model))
+        except BaseException:
+            self._settle(held, None)  # or those who wait for what it may use would wait for ever
+            raise
         # Paid for: it is logged and charged even if whoever asked stops waiting.
         await self._writer.append(call, held)
         return call
+
+    def _received(self, reply: Reply, model: str) -> Reply:
+        """``reply`` as it is logged and charged: without secrets, with counts that can be counts."""
+        usage, clean = self._counted(reply.usage, model), redaction.clean
+        return replace(reply, text=clean(reply.text), model=clean(reply.model), usage=usage)
+
+    def _counted(self, usage: Usage, model: str) -> Usage:
+        sane = usage.sane()
+        if sane != usage:
+            self._report(
+                f"{model} reported token counts that cannot be right (negative, huge, or no numbers):"
+                " they count as 0, so the budget and the cost of this run are too low"
+            )
+        return sane
+
+    def _report(self, trouble: str) -> None:
+        """Tell once of something that went wrong behind a reply, and that nobody has to wait for."""
+        if trouble in self._troubles or self._on_trouble is None:
+            return
+        self._troubles.add(trouble)
+        self._guarded(lambda: self._on_trouble and self._on_trouble(trouble))
+
+    def _guarded(self, do: Callable[[], object]) -> None:
+        """Run what follows a reply. Its faults are told once: they must neither end a run nor hold it up."""
+        try:
+            do()
+        except Exception as error:  # noqa: BLE001 - prices, meters and listeners may be anyone's
+            self._report(f"after a reply: {type(error).__name__}: {error}; the run continues")
 
     async def _send(self, client: ModelClient, request: Request, fingerprint: str, occurrence: int) -> Reply:
         """Ask the provider once, with a mark in the log for as long as no reply is there."""
@@ -203,7 +237,7 @@ class Switchboard:
             reply = await client.complete(request)
         except ModelError as error:
             # What a lost try cost is charged by itself, so it is not counted here too.
-            if not error.paid or (isinstance(error, TryAgain) and error.usage.total_tokens):
+            if not error.paid or (isinstance(error, TryAgain) and error.usage != Usage()):
                 marks.not_billed(fingerprint, occurrence)
             raise
         failpoints.passing("switchboard.replied")
@@ -222,8 +256,8 @@ class Switchboard:
             await self._settled.wait()
 
     def _settle(self, hold: Hold | None, call: Call | None) -> None:
-        if self._meter is not None and hold is not None:
-            self._meter.settle(hold, call)
+        if (meter := self._meter) is not None and hold is not None:
+            self._guarded(lambda: meter.settle(hold, call))
             self._settled.set()
 
     def _written(self, call: Call, hold: Hold | None, error: Exception | None) -> None:
@@ -243,8 +277,8 @@ class Switchboard:
         key = (call.fingerprint, call.occurrence)
         if key not in self._told:
             self._told.add(key)
-            if self._on_call is not None:
-                self._on_call(call, replayed)
+            if (on_call := self._on_call) is not None:
+                self._guarded(lambda: on_call(call, replayed))
 
     async def _failed(
         self, error: BaseException, hold: Hold | None, request: Request, fingerprint: str
@@ -252,8 +286,9 @@ class Switchboard:
         """A try gave no reply; what it cost all the same is logged and charged."""
         if isinstance(error, ModelError) and error.ends_run and self.refusal is None:
             self.refusal = error
-        if isinstance(error, TryAgain) and error.usage.total_tokens:
-            await self._writer.append(self._lost(request, fingerprint, error.usage), hold)
+        if isinstance(error, TryAgain) and error.usage != Usage():
+            usage = self._counted(error.usage, request.model)
+            await self._writer.append(self._lost(request, fingerprint, usage), hold)
         else:
             self._settle(hold, None)
 
@@ -278,8 +313,12 @@ class Switchboard:
         provider = model.partition(":")[0]
         if provider not in self._limiters:
             width = int(getattr(client, "width", self._width))
-            self._limiters[provider] = Limiter(provider, width, policy=self._policy, on_retry=self._on_retry)
+            self._limiters[provider] = Limiter(provider, width, policy=self._policy, on_retry=self._retried)
         return self._limiters[provider]
+
+    def _retried(self, retry: Retry) -> None:
+        if (on_retry := self._on_retry) is not None:
+            self._guarded(lambda: on_retry(retry))
 
     def _client(self, model: str) -> ModelClient:
         if model not in self._clients:
@@ -389,26 +428,25 @@ class _Writer:
         self._thread.shutdown()
 
     async def _write_all(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                await loop.run_in_executor(self._thread, self._write, [each.call for each in batch])
-            except Exception as error:  # noqa: BLE001 - whatever the log raises belongs to those who wait
-                self._end(batch, error)
-            else:
-                self._end(batch, None)
-        self.task = None
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._write_batch(batch)
+        finally:
+            self.task = None
 
-    def _end(self, batch: list[_Waiting], error: Exception | None) -> None:
+    async def _write_batch(self, batch: list[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        error: Exception | None = None
+        try:
+            await loop.run_in_executor(self._thread, self._write, [each.call for each in batch])
+        except Exception as failure:  # noqa: BLE001 - whatever the log raises belongs to those who wait
+            error = failure
         for each in batch:
-            self._on_written(each.call, each.hold, error)
-            if each.written.cancelled():
-                continue
-            if error is None:
-                each.written.set_result(None)
-            else:
-                each.written.set_exception(error)
+            try:
+                self._on_written(each.call, each.hold, error)
+            finally:
+                _release(each.written, error)
 
     def _write(self, calls: list[Call]) -> None:
         if isinstance(self._log, BatchingCallLog):
@@ -416,6 +454,15 @@ class _Writer:
             return
         for call in calls:
             self._log.append(call)
+
+
+def _release(written: asyncio.Future[None], error: Exception | None) -> None:
+    if written.done():  # cancelled
+        return
+    if error is None:
+        written.set_result(None)
+    else:
+        written.set_exception(error)
 
 
 def _again(refusal: ModelError) -> ModelError:
