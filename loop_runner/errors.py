@@ -80,6 +80,20 @@ class ModelError(LoopRunnerError):
         self.ends_run = ends_run
 
 
+class StoppedError(ModelError):
+    """A request was not sent, or its reply not waited for, because the run was asked to stop."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no request was sent: the run was asked to stop",
+            why="every committed turn and every reply that has arrived is kept",
+            hint="continue with: loop-runner resume RUN",
+            ends_run=True,
+        )
+
+
 class KernelError(LoopRunnerError):
     """The kernel process could not be started, or died faster than it could be restarted."""
 

@@ -49,6 +49,7 @@ from loop_runner.profiles import Profile, profile
 from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
 from loop_runner.stop_hook import StopHook
+from loop_runner.stopping import Stop
 from loop_runner.subcalls import ChildTask, Shared, SubCalls, SubModels
 from loop_runner.verify import Inquiry, Means, Programs, Verifier
 from loop_runner.workspace import durable
@@ -426,6 +427,7 @@ class _Parts:
             private_dir=workspace.private_folder,
             write=durable.replace,
             position=lambda: workspace.head().commit,
+            should_stop=around.should_stop,
             seconds_left=lambda: cast("float | None", self.ledger.left()["seconds"]),
             tell=lambda said: self.trace.append(Event("notice", said)),
             keep=workspace.keep_awaited,
@@ -439,9 +441,13 @@ class _Parts:
             meter=self.ledger,
             on_retry=lambda retry: self.trace.append(_retried(retry)),
             on_trouble=lambda trouble: self.trace.append(Event("notice", trouble)),
+            should_stop=around.should_stop,
             width=task.width,
             policy=around.policy,
         )
+        if isinstance(around.should_stop, Stop):
+            # An agent's client is in flight until it ends, or stops at its hook.
+            around.should_stop.watch((lambda: 1) if task.is_agent else switchboard.in_flight)
         stack.callback(switchboard.close)
         shared, children = open_children(
             closing,

@@ -159,9 +159,8 @@ class Session:
         self._stopped_for = reply.stop_reason
         result = None if code is None else self._kernel.run_cell(code, number)
         self._models.raise_fault()
-        if self._models.refusal is not None:
-            # The turn stays open: what it was answered is in the journal, and ``resume`` runs it again.
-            raise self._models.refusal
+        # The turn stays open: what it was answered is in the journal, and ``resume`` runs it again.
+        self._models.raise_refusal()
         failpoints.passing("turn.ran")
         if result is not None:
             self._tell("cell_finished", number, result.output, end=result.end, code=code)

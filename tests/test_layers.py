@@ -22,6 +22,7 @@ FLOOR = {
     "task_types",
     "scratch",
     "redaction",
+    "stopping",
 }
 MIDDLE = {
     "events",
@@ -109,6 +110,7 @@ ALLOWED = {
     "records": set(),
     "errors": {"redaction"},
     "redaction": set(),
+    "stopping": set(),
     "failpoints": set(),
     "resources": set(),
     "text": {"kernel"},  # of the kernel: `names` alone

@@ -43,12 +43,15 @@ def _run(arguments: list[str]) -> int:
     from loop_runner.cli import signals
     from loop_runner.cli.group import main_group
     from loop_runner.errors import LoopRunnerError
+    from loop_runner.stopping import Interrupted
 
     signals.collect_exit_codes()
     redaction.learn(os.environ)
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE))
         result = main_group.main(args=arguments, prog_name="loop-runner", standalone_mode=False)
+    except Interrupted:
+        code = 130  # before there was a run, or behind its end
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:

@@ -148,7 +148,7 @@ def _outcome(plan: Plan, folder: Path, files: scope.Scope, flags: dict[str, Any]
     from loop_runner import runs
 
     settings = [config.parse_override(text) for text in flags["settings"]]
-    with interruptible(flags) as around:
+    with interruptible(flags, folder) as around:
         if not (folder / ".git").exists():
             return runs.start(plan.task, folder, around, plan.beginning(flags["runs"]))
         more = [("budget.passes", _passes_done(folder) + PASSES)]

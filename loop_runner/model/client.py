@@ -39,6 +39,7 @@ class Setting:
     write: Callable[[Path, bytes], None] = _write
     position: Callable[[], str] = lambda: ""
     seconds_left: Callable[[], float | None] = lambda: None
+    should_stop: Callable[[], bool] = lambda: False  # then nothing new may be sent
     tell: Callable[[str], None] = lambda _: None
     keep: Callable[[str, bytes], None] = lambda _name, _data: None
     forget: Callable[[str], None] = lambda _name: None

@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from loop_runner import failpoints, redaction
 from loop_runner.budget import Hold
-from loop_runner.errors import ModelError
+from loop_runner.errors import ModelError, StoppedError
 from loop_runner.model.client import (
     BatchingCallLog,
     CallLog,
@@ -51,6 +51,7 @@ class Meter(Protocol):
 
 _T = TypeVar("_T")
 _CLOSE_TIMEOUT_S = 15.0
+_WATCH_S = 0.1
 
 
 class Switchboard:
@@ -69,6 +70,7 @@ class Switchboard:
         meter: Meter | None = None,
         on_retry: Callable[[Retry], None] | None = None,
         on_trouble: Callable[[str], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
         width: int = 32,
         policy: Policy | None = None,
     ) -> None:
@@ -92,9 +94,14 @@ class Switchboard:
         self._limiters: dict[str, Limiter] = {}
         self._settled = asyncio.Event()
         self._writer = _Writer(log, self._written)
+        self._should_stop = should_stop
+        self._turned_away = False  # a request of this turn, because the run is to stop
+        self._out: dict[asyncio.Task[Any], bool] = {}  # requests in flight; whether another run takes them up
         self._fault: Exception | None = None  # of ours, of the log or of the machine; never a provider's
         self._thread = threading.Thread(target=self._run, name="switchboard", daemon=True)
         self._thread.start()
+        if should_stop is not None:
+            self.loop.call_soon_threadsafe(self._watch)
 
     def ask(self, request: Request) -> Reply:
         """Ask from an ordinary thread and wait; Ctrl-C in the main thread ends the wait and the request.
@@ -135,6 +142,18 @@ class Switchboard:
         """
         if self._fault is not None:
             raise self._fault
+
+    def raise_refusal(self) -> None:
+        """Raise what ends the run, if a request met it: then this turn is another than without it."""
+        if isinstance(self.refusal, StoppedError) and not self._turned_away:
+            return  # asked to stop, and no request of this turn was held back: the turn is whole
+        if self.refusal is not None:
+            raise self.refusal
+
+    def in_flight(self) -> int:
+        """How many requests are out, or their replies not written yet; not those that are taken up later."""
+        out = sum(not is_taken_up for is_taken_up in list(self._out.values()))
+        return out + (self._writer.task is not None)
 
     def count_tokens(self, request: Request) -> int | None:
         """How many tokens ``request`` is, if its provider can be asked that for nothing; None if not."""
@@ -187,7 +206,11 @@ class Switchboard:
             held = hold
             return reply
 
-        reply = await self._limiter(request.model, client).run(attempt)
+        try:
+            reply = await self._limiter(request.model, client).run(attempt)
+        except StoppedError:
+            self._turned_away = True
+            raise
         try:
             call = _call(request, fingerprint, occurrence, self._received(reply, request.model))
         except BaseException:
@@ -229,23 +252,64 @@ class Switchboard:
         """Ask the provider once, with a mark in the log for as long as no reply is there."""
         failpoints.passing("switchboard.send")
         marks = self._marks
-        if marks is None or getattr(client, "takes_up", False):
-            return await client.complete(request)
+        if getattr(client, "takes_up", False):
+            return await self._in_flight(client, request, is_taken_up=True)
+        if marks is None:
+            return await self._in_flight(client, request)
         self.raise_fault()  # what can no longer be written down is not asked for
         marks.sent(fingerprint, occurrence)
         try:
-            reply = await client.complete(request)
+            reply = await self._in_flight(client, request)
         except ModelError as error:
             # What a lost try cost is charged by itself, so it is not counted here too.
+            if isinstance(error, StoppedError):
+                raise  # given up on the way: it may be billed
             if not error.paid or (isinstance(error, TryAgain) and error.usage != Usage()):
                 marks.not_billed(fingerprint, occurrence)
             raise
         failpoints.passing("switchboard.replied")
         return reply
 
+    async def _in_flight(self, client: ModelClient, request: Request, *, is_taken_up: bool = False) -> Reply:
+        """The client's reply; ``StoppedError`` when the run ends without waiting for it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._out[task] = is_taken_up
+        try:
+            return await client.complete(request)
+        except asyncio.CancelledError:
+            if task not in self._out and isinstance(self.refusal, StoppedError):
+                task.uncancel()
+                raise StoppedError from None
+            raise
+        finally:
+            self._out.pop(task, None)
+
+    def _watch(self) -> None:
+        """Look now and then whether the run is to stop."""
+        if self._should_stop is None or self.loop.is_closed():
+            return
+        if self._should_stop():
+            self._stop(is_urgent=getattr(self._should_stop, "is_urgent", False))
+        self.loop.call_later(_WATCH_S, self._watch)
+
+    def _stop(self, *, is_urgent: bool) -> None:
+        """Send nothing more; give up what another run takes up, or, when it is urgent, everything."""
+        if self.refusal is None:
+            self.refusal = StoppedError()
+            for limiter in self._limiters.values():
+                limiter.stop(self.refusal)
+            self._settled.set()
+        for task, is_taken_up in list(self._out.items()):
+            if is_taken_up or is_urgent:
+                del self._out[task]
+                task.cancel()
+
     async def _admitted(self, request: Request) -> Hold | None:
         """Leave of the meter to send ``request``, waited for while it depends on what others use."""
         while True:
+            if self._should_stop is not None and self.refusal is None and self._should_stop():
+                self._stop(is_urgent=False)
             if self.refusal is not None:
                 raise _again(self.refusal)
             if self._meter is None:
@@ -329,6 +393,7 @@ class Switchboard:
         # On the loop, where the counting happens: no lock is needed.
         self._occurrences.clear()
         self._lost_numbers.clear()
+        self._turned_away = False
         self._told.clear()
 
     async def _shut_down(self) -> None:
@@ -467,4 +532,6 @@ def _release(written: asyncio.Future[None], error: Exception | None) -> None:
 
 def _again(refusal: ModelError) -> ModelError:
     """The refusal once more, for a request that was not sent because of it."""
+    if isinstance(refusal, StoppedError):
+        return refusal
     return ModelError(refusal.message, why=refusal.why, hint=refusal.hint, ends_run=True)
