@@ -7,6 +7,7 @@ Owns the Protocols that the rest of this room meets in, and the little that all 
 from __future__ import annotations
 
 import email.utils
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -168,9 +169,10 @@ def asked_pause_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that a response asks to wait: ``retry-after-ms``, ``retry-after`` in seconds or as a date."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
-            return max(float(headers.get(name, "")) / unit, 0.0)
+            seconds = float(headers.get(name, "")) / unit
         except ValueError:
             continue
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
     date = email.utils.parsedate_tz(headers.get("retry-after", ""))
     return None if date is None else max(email.utils.mktime_tz(date) - time.time(), 0.0)
 

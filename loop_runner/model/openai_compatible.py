@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from loop_runner import redaction
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model import credentials, tool_calls
+from loop_runner.model import credentials, refusals, response_body, tool_calls
 from loop_runner.model.client import (
     WRONG_COUNT,
     TryAgain,
@@ -24,6 +25,7 @@ from loop_runner.model.client import (
     reported_usage,
     sendable,
 )
+from loop_runner.model.refusals import Dialect, Refusal
 from loop_runner.model.tool_calls import ToolCall
 from loop_runner.records import Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
@@ -42,13 +44,17 @@ _STOP_REASONS: Mapping[str, StopReason] = {
     "content_filter": "refusal",
     "tool_calls": "tool_use",
     "function_call": "tool_use",
+    "max_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "model_length": "max_tokens",
+    "safety": "refusal",
+    "recitation": "refusal",
+    "blocklist": "refusal",
+    "prohibited_content": "refusal",
 }
 # Waiting does not fill an account, although both come as a 429.
 _NEVER_RETRIED = ("insufficient_quota", "billing_hard_limit_reached")
-# The official name, and llama.cpp's.
-_TOO_LONG = ("context_length_exceeded", "exceed_context_size_error")
-# Fields that not every server knows; one that refuses them is asked without.
-_OPTIONAL = ("stream", "stream_options", "response_format")
+_MAX_CHANGES = 6  # of a request that a server refuses for its form
 
 
 class OpenAICompatibleClient:
@@ -72,7 +78,10 @@ class OpenAICompatibleClient:
         self._base_url = redaction.without_password(self._address)  # what messages call it
         self._api_key = api_key
         self._extra = dict(extra or {})  # further fields of the request body
-        self._unknown = frozenset[str]() if streams else frozenset({"stream", "stream_options"})
+        # The official endpoint refuses the old name for its newer models; most others know only that one.
+        limit_name = "max_completion_tokens" if self._base_url == _OFFICIAL else "max_tokens"
+        unknown = frozenset[str]() if streams else frozenset({"stream", "stream_options"})
+        self._dialect = Dialect(unknown, limit_name)
         self._read_timeout_s = read_timeout_s
         self._reply_s = reply_s
         self._http: httpx2.AsyncClient | None = None
@@ -91,9 +100,19 @@ class OpenAICompatibleClient:
 
     async def complete(self, request: Request) -> Reply:
         """One chat completion. Raises ``TryAgain`` for what may pass, ``ModelError`` for what will not."""
+        for _ in range(_MAX_CHANGES):
+            dialect = self._dialect
+            try:
+                return await self._complete(request, self._body(request))
+            except _Adapted:
+                # A server that does not take a request's form is asked in another, now and from now on.
+                if self._dialect == dialect:
+                    break
+        return await self._complete(request, self._body(request), may_change=False)
+
+    async def _complete(self, request: Request, body: dict[str, Any], *, may_change: bool = True) -> Reply:
         import httpx2
 
-        body = self._body(request)
         answer = _Answer()
         try:
             async with (
@@ -101,9 +120,22 @@ class OpenAICompatibleClient:
                 self._client().stream("POST", "/chat/completions", json=body) as response,
             ):
                 if response.status_code != 200:
-                    await response.aread()
-                    return await self._not_200(response, body, request)
+                    text = await response_body.start(response, response_body.MAX_ERROR_BYTES)
+                    refusal = refusals.read(response.status_code, text)
+                    return self._refused(refusal, body, response.headers, may_change=may_change)
                 await self._read(response, answer, request)
+        except _Refused as error:
+            return self._refused(error.refusal, body, {}, may_change=may_change)
+        except response_body.TooLargeError as error:
+            raise self._unusable(
+                f"its reply is longer than {response_body.MAX_BYTES >> 20} MB", answer
+            ) from error
+        except response_body.EncodedError as error:
+            raise self._unusable(
+                f"its reply is packed with {error}, which was not asked for", answer
+            ) from error
+        except zlib.error as error:
+            raise self._broken("the reply cannot be unpacked", request, answer) from error
         except TimeoutError as error:
             raise self._broken("the reply came too slowly", request, answer) from error
         except httpx2.ReadTimeout as error:
@@ -117,6 +149,8 @@ class OpenAICompatibleClient:
             raise self._unreachable(error) from error
         if not answer.stop_reason:
             raise self._broken("the stream ended too early", request, answer)
+        if answer.stop_reason == "error":
+            raise self._broken("the model failed in the middle of its reply", request, answer)
         return answer.reply(self._name, request)
 
     async def close(self) -> None:
@@ -129,7 +163,9 @@ class OpenAICompatibleClient:
         import httpx2
 
         if self._http is None:
-            headers = {"authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+            # A packed reply could be a thousand times as large: none is asked for.
+            headers = {"accept-encoding": "identity"}
+            headers |= {"authorization": f"Bearer {self._api_key}"} if self._api_key else {}
             self._http = httpx2.AsyncClient(
                 base_url=self._address,
                 headers=headers,
@@ -141,10 +177,14 @@ class OpenAICompatibleClient:
     # ── what is sent ────────────────────────────────────────────────────────────────────────────────
 
     def _body(self, request: Request) -> dict[str, Any]:
-        # The official endpoint refuses the old name for its newer models; other servers know only that one.
-        limit = "max_completion_tokens" if self._base_url == _OFFICIAL else "max_tokens"
-        body: dict[str, Any] = {"model": self._name, "messages": _messages(request)}
-        body[limit] = request.max_output_tokens
+        dialect = self._dialect
+        if "tools" in dialect.unknown:
+            request = replace(request, offers_tool=False)
+        messages = _in_dialect(_messages(request), dialect)
+        body: dict[str, Any] = {"model": self._name, "messages": messages}
+        body[dialect.limit_name] = min(
+            request.max_output_tokens, dialect.most_output or request.max_output_tokens
+        )
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.offers_tool:
@@ -156,55 +196,58 @@ class OpenAICompatibleClient:
             body["response_format"] = {"type": "json_schema", "json_schema": described}
         if request.is_conversation:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        return {key: value for key, value in body.items() if key not in self._unknown} | self._extra
+        return {key: value for key, value in body.items() if key not in dialect.unknown} | self._extra
 
     # ── what comes back ─────────────────────────────────────────────────────────────────────────────
 
     async def _read(self, response: httpx2.Response, answer: _Answer, request: Request) -> None:
-        is_stream = "text/event-stream" in response.headers.get("content-type", "")
-        seen = ""
         try:
-            if is_stream:
-                async for seen in _events(response):
-                    answer.add(json.loads(seen))
+            body = response_body.pieces(response)
+            first = await anext(body, b"")
+            if _is_stream(response.headers.get("content-type", ""), first):
+                async for event in response_body.events(_chained(first, body)):
+                    answer.add(event)
             else:
-                seen = (await response.aread()).decode("utf-8", "replace")
-                answer.take(json.loads(seen))
-        except _Said as error:
-            raise TryAgain(
-                f"{self._label}: the stream ended with an error: {error}",
-                reason="the stream ended with an error",
-                usage=answer.paid(request),
-                paid=answer.has_begun,
-            ) from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            if is_stream and answer.has_begun:
-                raise TryAgain(
-                    f"{self._label}: the stream broke: {one_line(seen, 200)!r} is no part of a completion",
-                    reason="the stream broke",
-                    usage=answer.paid(request),
-                    paid=True,
+                text = first + b"".join([piece async for piece in body])
+                answer.take(json.loads(text.decode("utf-8-sig", "replace")))
+        except _Refused as error:
+            if not answer.has_begun:
+                raise
+            what = f"the stream ended with an error: {one_line(error.refusal.message, 200)}"
+            raise self._broken(what, request, answer, "the stream ended with an error") from error
+        except _NoChoice as error:
+            raise self._broken("the reply has no choices", request, answer) from error
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            said = one_line(str(error), 200)
+            if answer.has_begun:
+                raise self._broken(
+                    f"the stream broke: {said}", request, answer, "the stream broke"
                 ) from error
             raise ModelError(
                 f"{self._base_url} answered something that is not a chat completion",
-                why=f"it began with {one_line(seen, 200)!r}",
+                why=f"it could not be read: {said}",
                 hint="check OPENAI_BASE_URL: it ends with the version part, as in http://127.0.0.1:8080/v1",
                 paid=True,
             ) from error
 
-    async def _not_200(self, response: httpx2.Response, body: dict[str, Any], request: Request) -> Reply:
-        if _is_too_long(response):
+    def _refused(
+        self,
+        refusal: Refusal,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str],
+        *,
+        may_change: bool,
+    ) -> Reply:
+        """The reply for a prompt over the window; raises what any other refusal means."""
+        if may_change and (dialect := refusals.changed(self._dialect, refusal, body)):
+            self._dialect = dialect
+            raise _Adapted
+        if refusal.is_too_long:
             return Reply("", "model_context_window_exceeded", model=self._name)
-        said = one_line(_error_text(response), 300)
-        refused = {key for key in _OPTIONAL if key in body and key in said}
-        if response.status_code in (400, 422) and refused:
-            # A server that does not know a field is asked without it, now and from now on.
-            self._unknown |= refused | ({"stream_options"} if "stream" in refused else set())
-            return await self.complete(request)
-        raise self._refused(response, said)
+        raise self._explained(refusal, headers)
 
-    def _refused(self, response: httpx2.Response, said: str) -> ModelError:
-        status = response.status_code
+    def _explained(self, refusal: Refusal, headers: Mapping[str, str]) -> ModelError:
+        status, said = refusal.status, one_line(refusal.message, 300)
         hints = {
             401: "check OPENAI_API_KEY",
             402: "settle the account with the provider",
@@ -213,21 +256,32 @@ class OpenAICompatibleClient:
             429: "wait, or lower the width; if the account's quota is spent, waiting does not help",
         }
         hint = hints.get(status, "try again later with: loop-runner resume" if status >= 500 else "")
+        if 300 <= status < 400:
+            elsewhere = headers.get("location", "that address")
+            hint = f"it sends requests elsewhere: set OPENAI_BASE_URL to {elsewhere}"
         message = f"{self._label}: {self._base_url} answered {status}: {said}"
-        if not _is_worth_a_retry(response):
+        if not _is_worth_a_retry(refusal):
             return ModelError(message, hint=hint, ends_run=status in (401, 402, 403, 429))
+        pause = asked_pause_s(headers)
         return TryAgain(
             message,
             reason=f"{self._base_url} answered {status}",
             hint=hint,
             is_throttle=status in (429, 503, 529),
-            asked_pause_s=asked_pause_s(response.headers),
+            asked_pause_s=refusals.asked_pause_s(refusal.message) if pause is None else pause,
         )
 
-    def _broken(self, what: str, request: Request, answer: _Answer) -> TryAgain:
+    def _unusable(self, what: str, answer: _Answer) -> ModelError:
+        return ModelError(
+            f"{self._label}: {self._base_url} cannot be used: {what}",
+            hint="check the server, and any proxy in front of it",
+            paid=answer.has_begun,
+        )
+
+    def _broken(self, what: str, request: Request, answer: _Answer, reason: str = "") -> TryAgain:
         return TryAgain(
             f"{self._label}: {what}",
-            reason=what,
+            reason=reason or what,
             why="what was streamed before it broke is billed, and was thrown away",
             hint="check the network, then: loop-runner resume",
             usage=answer.paid(request),
@@ -281,8 +335,20 @@ def _json(code: str) -> str:
 # ── one answer, whole or in pieces ──────────────────────────────────────────────────────────────────
 
 
-class _Said(Exception):  # noqa: N818 - becomes a TryAgain a few lines above
-    """What the server said in the middle of a stream instead of going on."""
+class _Refused(Exception):  # noqa: N818 - becomes a ModelError above
+    """A reply with status 200, or a piece of it, is an error."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class _Adapted(Exception):  # noqa: N818 - caught above
+    """The server asked for another form of the request, which is known now."""
+
+
+class _NoChoice(Exception):  # noqa: N818 - becomes a TryAgain above
+    """A completion without a choice in it."""
 
 
 class _Answer:
@@ -297,44 +363,59 @@ class _Answer:
         self._usage: Mapping[str, Any] | None = None
         self._model = ""
 
-    def take(self, data: Mapping[str, Any]) -> None:
+    def take(self, data: Any) -> None:
         """A completion that came as a whole."""
+        if isinstance(data, list) and data:
+            data = data[0]
+        if refusals.is_error(data):
+            raise _Refused(refusals.of_json(200, data))
+        if data.get("choices", ()) in (None, []):
+            self._about(data)
+            raise _NoChoice
         choice = data["choices"][0]
-        self._add_parts(choice["message"])
-        self.stop_reason = choice.get("finish_reason") or "stop"
+        self._add_parts(choice.get("message") or {"content": choice["text"]})
+        self.stop_reason = str(choice.get("finish_reason") or "stop")
         self._about(data)
 
-    def add(self, data: Mapping[str, Any]) -> None:
-        """One piece of a stream."""
-        if "error" in data:
-            raise _Said(one_line(str(_as_error(data["error"]).get("message") or data["error"]), 200))
-        for choice in data["choices"][:1]:
-            self._add_parts(choice.get("delta") or {})
-            self.stop_reason = choice.get("finish_reason") or self.stop_reason
+    def add(self, data: Any) -> None:
+        """One piece of a stream, or its end mark."""
+        if data is response_body.DONE:
+            # Some servers give no reason for the end; with the mark, it is one all the same.
+            self.stop_reason = self.stop_reason or ("stop" if self.has_begun else "")
+            return
+        if data is None or data == {}:
+            return  # a sign of life
+        if refusals.is_error(data):
+            raise _Refused(refusals.of_json(200, data))
+        for choice in (data.get("choices") or ())[:1]:
+            self._add_parts(choice.get("delta") or choice.get("message") or {"content": choice.get("text")})
+            self.stop_reason = str(choice.get("finish_reason") or self.stop_reason)
         self._about(data)
 
     def _add_parts(self, parts: Mapping[str, Any]) -> None:
         # A refusal comes in a field of its own, beside a content that is null.
-        self._text += str(parts.get("content") or "")
-        self._refusal += str(parts.get("refusal") or "")
+        self._text += _text_of(parts.get("content"))
+        self._refusal += _text_of(parts.get("refusal"))
         for at, call in enumerate(parts.get("tool_calls") or ()):
+            index = call.get("index")
             known = self._calls.setdefault(
-                int(call.get("index", at)), {"id": "", "name": "", "arguments": ""}
+                index if isinstance(index, int) else at, {"id": "", "name": "", "arguments": ""}
             )
             function = call.get("function") or {}
-            known["id"] += call.get("id") or ""
-            known["name"] += function.get("name") or ""
+            known["id"] += str(call.get("id") or "")
+            known["name"] += str(function.get("name") or "")
             arguments = function.get("arguments") or ""
             known["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
     def _about(self, data: Mapping[str, Any]) -> None:
         self.has_begun = True
-        self._usage = data.get("usage") or self._usage
+        usage = data.get("usage")
+        self._usage = usage if isinstance(usage, Mapping) and usage else self._usage
         self._model = str(data.get("model") or self._model)
 
     def reply(self, name: str, request: Request) -> Reply:
         """The collected completion as our record."""
-        stop: StopReason = _STOP_REASONS.get(self.stop_reason, "end_turn")
+        stop: StopReason = _STOP_REASONS.get(self.stop_reason.lower(), "end_turn")
         stop = "refusal" if self._refusal else stop
         text = self._text or self._refusal
         if self._calls:
@@ -366,14 +447,52 @@ def _call(call: Mapping[str, str], *, is_whole: bool) -> ToolCall:
     )
 
 
-async def _events(response: httpx2.Response) -> AsyncIterator[str]:
-    """The data of each server-sent event up to the end mark."""
-    async for line in response.aiter_lines():
-        name, _, value = line.partition(":")
-        if name == "data" and (data := value.strip()):
-            if data == "[DONE]":
-                return
-            yield data
+def _text_of(content: Any) -> str:
+    """The text of a content: itself, or the texts of its parts."""
+    if isinstance(content, list):
+        return "".join(_text_of(part.get("text") if isinstance(part, dict) else part) for part in content)
+    return content if isinstance(content, str) else ""
+
+
+def _in_dialect(messages: list[dict[str, Any]], dialect: Dialect) -> list[dict[str, Any]]:
+    """``messages`` for a server that takes no system message, or only turns that alternate."""
+    if dialect.has_system or not messages:
+        return messages
+    if messages[0]["role"] == "system":
+        system, *messages = messages
+        first = next((at for at, each in enumerate(messages) if each["role"] == "user"), None)
+        if first is None:
+            return [{"role": "user", "content": system["content"]}, *messages]
+        joined = {**messages[first], "content": f"{system['content']}\n\n{messages[first]['content']}"}
+        messages = [*messages[:first], joined, *messages[first + 1 :]]
+    return _alternating(messages) if dialect.alternates else messages
+
+
+def _alternating(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    joined: list[dict[str, Any]] = []
+    for each in messages:
+        if joined and joined[-1]["role"] == each["role"]:
+            joined[-1] = {**joined[-1], "content": f"{joined[-1]['content']}\n\n{each['content']}"}
+        else:
+            joined.append(each)
+    return (
+        joined
+        if not joined or joined[0]["role"] == "user"
+        else [{"role": "user", "content": "Begin."}, *joined]
+    )
+
+
+def _is_stream(kind: str, first: bytes) -> bool:
+    """Whether a body is a stream of events: by its type, or where that is wrong by how it begins."""
+    if "text/event-stream" in kind:
+        return not first.lstrip().startswith((b"{", b"["))
+    return first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"data:", b"event:", b": "))
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 def _usage(data: Mapping[str, Any]) -> Usage:
@@ -386,30 +505,8 @@ def _usage(data: Mapping[str, Any]) -> Usage:
     return replace(usage, input_tokens=usage.input_tokens - max(usage.cache_read_tokens, 0))
 
 
-def _as_error(error: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", error) if isinstance(error, dict) else {"message": str(error)}
-
-
-def _error(response: httpx2.Response) -> dict[str, Any]:
-    try:
-        return _as_error(response.json()["error"])
-    except (ValueError, LookupError, TypeError):
-        return {}
-
-
-def _error_text(response: httpx2.Response) -> str:
-    return str(_error(response).get("message") or response.text or "nothing")
-
-
-def _is_too_long(response: httpx2.Response) -> bool:
-    error = _error(response)
-    return response.status_code in (400, 413) and (
-        error.get("code") in _TOO_LONG or error.get("type") in _TOO_LONG
-    )
-
-
-def _is_worth_a_retry(response: httpx2.Response) -> bool:
-    if response.status_code == 429:
-        error = _error(response)
-        return error.get("code") not in _NEVER_RETRIED and error.get("type") not in _NEVER_RETRIED
-    return response.status_code in (408, 409) or response.status_code >= 500
+def _is_worth_a_retry(refusal: Refusal) -> bool:
+    if refusal.status == 429:
+        return refusal.code not in _NEVER_RETRIED and refusal.type not in _NEVER_RETRIED
+    # 200: an error that names no status; 5xx: the server's own.
+    return refusal.status in (200, 408, 409) or refusal.status >= 500
