@@ -19,6 +19,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
 from loop_runner.hooks import sessions
 from loop_runner.records import Call, Outcome, Reply, Usage
+from loop_runner.workspace import foreign
 from loop_runner.workspace.fast_import import Blob
 from loop_runner.workspace.history import History
 from loop_runner.workspace.scope import EVERYTHING, Scope
@@ -42,8 +43,15 @@ def beginning(task: Task) -> tuple[dict[bytes, Blob], dict[str, bytes]]:
     if found is None:
         return {}, {}
     commit = found.head()
-    about = json.dumps({"repository": str(found.top), "commit": commit}, indent=1) + "\n"
-    return found.files(commit), {BASE_FILE: about.encode()}
+    files, submodules = found.files(commit), found.submodules(commit)
+    about = {"repository": str(found.top), "commit": commit, "notes": foreign.notes(files, submodules)}
+    return files, {BASE_FILE: (json.dumps(about, indent=1) + "\n").encode()}
+
+
+def notes(about: Mapping[str, bytes]) -> bytes:
+    """What the rules of an agent end with: which of its files are not what their names say."""
+    said = str(json.loads(about.get(BASE_FILE, b"{}")).get("notes", ""))
+    return f"\n\n{said}".encode() if said else b""
 
 
 def scope(task: Task, run_folder: Path | None) -> Scope:

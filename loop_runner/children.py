@@ -193,8 +193,7 @@ class _Child:
         assert self._kernel is not None
         kernel = self._kernel
         result = await self._in_thread(lambda: kernel.run_cell(code, number))
-        if self._shared.models.refusal is not None:
-            raise self._shared.models.refusal  # what the cell made of it is not worth a turn
+        self._shared.models.raise_refusal()  # what the cell made of it is not worth a turn
         self._answer = result.answer
         return result
 

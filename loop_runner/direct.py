@@ -214,6 +214,8 @@ class DirectPass:
         self._is_ready = turn.answer.is_ready
         self._add(reply.text, output)
         self._tell("turn_committed", number, checkpoint.commit, ready=self._is_ready)
+        for line in self._workspace.left_out():
+            self._tell("notice", number, line)
         return reply.stop_reason
 
     def _add(self, reply: str, output: str) -> None:

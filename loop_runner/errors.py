@@ -10,8 +10,11 @@
      └─ HookError         a stop hook is set up wrongly                                exit 2
 
 Whose fault decides the branch. Three things are *not* errors: a cell that raised (``CellResult.error``),
-a rejected answer (``Rejected``) and a spent budget (``Stopped``). Relies on nothing; never prints or exits.
+a rejected answer (``Rejected``) and a spent budget (``Stopped``). Relies on ``redaction``: no error shows a
+secret of the environment. Never prints or exits.
 """
+
+from loop_runner.redaction import clean
 
 
 class LoopRunnerError(Exception):
@@ -20,10 +23,11 @@ class LoopRunnerError(Exception):
     exit_code = 5
 
     def __init__(self, message: str, *, why: str = "", hint: str = "", exit_code: int | None = None) -> None:
+        message = clean(message)
         super().__init__(message)
         self.message = message
-        self.why = why
-        self.hint = hint
+        self.why = clean(why)
+        self.hint = clean(hint)
         if exit_code is not None:
             self.exit_code = exit_code
 
@@ -74,6 +78,20 @@ class ModelError(LoopRunnerError):
         )
         self.paid = paid
         self.ends_run = ends_run
+
+
+class StoppedError(ModelError):
+    """A request was not sent, or its reply not waited for, because the run was asked to stop."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no request was sent: the run was asked to stop",
+            why="every committed turn and every reply that has arrived is kept",
+            hint="continue with: loop-runner resume RUN",
+            ends_run=True,
+        )
 
 
 class KernelError(LoopRunnerError):

@@ -13,11 +13,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from loop_runner import failpoints
+from loop_runner import failpoints, redaction
 
 EventKind = Literal[
     "run_started",
@@ -68,12 +68,17 @@ class Trace:
 
     def append(self, event: Event) -> None:
         """Write ``event`` down. A full disk does not stop a run here: the trace is a log, not the state."""
+        if redaction.is_active():
+            text, data = redaction.clean(event.text), redaction.clean_json(event.data)
+            event = replace(event, text=text, data=data)
         line: dict[str, Any] = {"at": round(time.time(), 3), "kind": event.kind, "pass": event.pass_number}
         line |= {"turn": event.turn, "text": event.text, "data": dict(event.data)}
         with self._lock:
             self._write(_to_json(line).encode() + b"\n", is_one_of_many=event.kind in _MANY)
             for listener in self._listeners:
-                listener(event)
+                # Events come from the threads that deliver replies: no listener may end or hold up a run.
+                with contextlib.suppress(Exception):
+                    listener(event)
 
     def close(self) -> None:
         """Close the file; later events reach the listeners only."""

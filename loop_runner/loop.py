@@ -20,6 +20,7 @@ from loop_runner import __version__, direct, failpoints, progress, proof, reentr
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.direct import DirectPass
+from loop_runner.errors import StoppedError
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model import prices, registry
@@ -44,6 +45,7 @@ from loop_runner.records import (
 )
 from loop_runner.session import Session, SessionEnd, SessionSettings, summary_path
 from loop_runner.stop_hook import StopHook
+from loop_runner.stopping import Interrupted, Stop
 from loop_runner.subcalls import SubCalls
 from loop_runner.transcript import Transcript
 from loop_runner.verify import Fence, Programs, Submission
@@ -51,6 +53,7 @@ from loop_runner.workspace import layout
 from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
+_INTERRUPTED = "interrupted; every turn is committed"
 _NO_ANSWER = {
     "turns": "the turns were used up and `answer['content']` was still empty",
     "budget": "the budget was used up and `answer['content']` was still empty",
@@ -140,7 +143,14 @@ class Loop:
         self._ended: list[PassState] = []  # of the passes from the first one of what is asked now
 
     def run(self) -> Outcome:
-        """Run passes until the stop hook allows the end, a limit is reached or somebody interrupts."""
+        """Run passes until the stop hook allows the end, a limit is reached or the run is asked to stop."""
+        try:
+            return self._run_passes()
+        except (StoppedError, Interrupted):
+            # Within a turn or a check: neither is committed, and ``resume`` begins it again from the journal.
+            return self._end("interrupted", self._workspace.head(), _INTERRUPTED)
+
+    def _run_passes(self) -> Outcome:
         head = self._workspace.head()
         if head.outcome == "accepted":
             return self._end("verified", head, "every verifier accepted the answer")
@@ -154,12 +164,12 @@ class Loop:
             session = self._session(number, head, step)
             end = session.run(self._committed_answer())
             if end == "interrupted":
-                return self._end(
-                    "interrupted", self._workspace.head(), "interrupted; every turn is committed"
-                )
+                return self._end("interrupted", self._workspace.head(), _INTERRUPTED)
             started = time.monotonic()
             decision = self._decide(end)
             failpoints.passing("verify.decided")
+            if isinstance(self._switchboard.refusal, StoppedError):
+                self._switchboard.raise_refusal()  # a judge was not asked: that is no verdict
             if isinstance(decision, GateBroken):
                 return self._end_unjudged(decision)
             seconds = time.monotonic() - started + session.unfinished_s
@@ -464,6 +474,8 @@ class Loop:
         return self._workspace.answer()
 
     def _end(self, status: RunStatus, head: Checkpoint, reason: str) -> Outcome:
+        if isinstance(self._should_stop, Stop):
+            self._should_stop.is_ending = True
         failpoints.passing("run.end")
         answer = self._best_answer() if status == "unverified" else self._committed_answer()
         self._tell("run_ended", reason, head.pass_number, status=status)

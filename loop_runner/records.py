@@ -93,6 +93,18 @@ _quoted = json.encoder.encode_basestring  # a JSON string, not limited to ASCII
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
+_MOST_TOKENS = 10**9  # of one request; no model takes or gives more
+
+
+def sane_count(value: object) -> int:
+    """A number of tokens from 0 to a billion; 0 for what is no number (NaN, infinity, a text, a list)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
+        return 0
+    if value in (float("inf"), float("-inf")):
+        return 0
+    return min(max(int(value), 0), _MOST_TOKENS)
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens as the provider reports them; ``input_tokens`` excludes what the cache read or wrote."""
@@ -101,6 +113,15 @@ class Usage:
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+
+    def sane(self) -> Usage:
+        """These counts as far as they can be counts: a provider, or an old journal, may hold anything."""
+        return Usage(
+            sane_count(self.input_tokens),
+            sane_count(self.output_tokens),
+            sane_count(self.cache_read_tokens),
+            sane_count(self.cache_write_tokens),
+        )
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

@@ -16,7 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeGuard, cast
 
-from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, scratch, trust, verify
+from loop_runner import (
+    agent_runs,
+    config,
+    direct,
+    gate_sandbox,
+    inputs,
+    prompts,
+    redaction,
+    scratch,
+    trust,
+    verify,
+)
 from loop_runner.budget import Ledger, describe_limits
 from loop_runner.checks import Checks
 from loop_runner.children import Children, ChildSettings
@@ -32,7 +43,7 @@ from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.kernel.offered import offered
 from loop_runner.loop import Gates, Loop, Models, PassFiles
 from loop_runner.model import prices, registry
-from loop_runner.model.client import ModelClient, Setting, TokenCounter
+from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacted
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.overview import Reader, describe
@@ -41,6 +52,7 @@ from loop_runner.profiles import Profile, profile
 from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
 from loop_runner.stop_hook import StopHook
+from loop_runner.stopping import Stop
 from loop_runner.subcalls import ChildTask, Shared, SubCalls, SubModels
 from loop_runner.text import code
 from loop_runner.verify import Inquiry, Means, Programs, Verifier
@@ -105,7 +117,8 @@ def create(task: Task, folder: Path, env: Mapping[str, str], beginning: Beginnin
 def _created(
     task: Task, folder: Path, around: Surroundings, beginning: Beginning | None = None
 ) -> Iterator[tuple[Task, Inputs, Programs, Workspace]]:
-    task = _with_models(task, around.env)
+    redaction.learn(around.env)
+    task = _with_models(replace(task, prompt=redaction.clean(task.prompt)), around.env)
     fetch = _fetcher(task, around.env)
     if beginning is not None:
         texts = beginning.texts
@@ -119,8 +132,10 @@ def _created(
     model_files, about = agent_runs.beginning(task)
     if beginning is not None:
         model_files |= {f"workspace/{path}".encode(): Blob(data) for path, data in beginning.files.items()}
+    ours = task_files(task, texts, templates)
+    ours["system.md"] += agent_runs.notes(about)
     files = {
-        **task_files(task, texts, templates),
+        **ours,
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
         **(fetch.files if fetch is not None else {}),
         **templates.to_files(),
@@ -203,6 +218,7 @@ def resume(
     ``inputs_folder`` is where the inputs lie on this machine, if not where the run began with them.
     ``repin`` takes the verifiers' programs as they are now, from the next pass's commit on.
     """
+    redaction.learn(around.env)
     with History(folder) as history, parsing(folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
     task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
@@ -276,6 +292,7 @@ def run_in(
     programs: Programs,
 ) -> Outcome:
     """Open the parts of a run, run its loop to one of its ends, and close them."""
+    redaction.learn(around.env)
     scratch.sweep()  # of runs that were killed
     root, _ = _models(task)
     sizes = profile(_profile_name(task, root))
@@ -443,6 +460,7 @@ class _Parts:
             private_dir=workspace.private_folder,
             write=durable.replace,
             position=lambda: workspace.head().commit,
+            should_stop=around.should_stop,
             seconds_left=lambda: cast("float | None", self.ledger.left()["seconds"]),
             tell=lambda said: self.trace.append(Event("notice", said)),
             keep=workspace.keep_awaited,
@@ -455,9 +473,14 @@ class _Parts:
             log=workspace.journal,
             meter=self.ledger,
             on_retry=lambda retry: self.trace.append(_retried(retry)),
+            on_trouble=lambda trouble: self.trace.append(Event("notice", trouble)),
+            should_stop=around.should_stop,
             width=task.width,
             policy=around.policy,
         )
+        if isinstance(around.should_stop, Stop):
+            # An agent's client is in flight until it ends, or stops at its hook.
+            around.should_stop.watch((lambda: 1) if task.is_agent else switchboard.in_flight)
         stack.callback(switchboard.close)
         shared, children = open_children(
             closing,
@@ -698,7 +721,7 @@ def _count_tokens(request: Request, base_dir: Path, env: Mapping[str, str]) -> i
     async def count() -> int | None:
         client = registry.client_for(request.model, base_dir=base_dir, env=env)
         try:
-            return await client.count_tokens(request) if isinstance(client, TokenCounter) else None
+            return await client.count_tokens(redacted(request)) if isinstance(client, TokenCounter) else None
         except ModelError:
             return None
         finally:

@@ -168,9 +168,8 @@ class Session:
         self._stopped_for = reply.stop_reason
         result = None if code is None else self._kernel.run_cell(code, number)
         self._models.raise_fault()
-        if self._models.refusal is not None:
-            # The turn stays open: what it was answered is in the journal, and ``resume`` runs it again.
-            raise self._models.refusal
+        # The turn stays open: what it was answered is in the journal, and ``resume`` runs it again.
+        self._models.raise_refusal()
         failpoints.passing("turn.ran")
         if result is not None:
             self._tell("cell_finished", number, result.output, end=result.end, code=code)
@@ -236,6 +235,8 @@ class Session:
         self._is_ready = turn.answer.is_ready
         self._transcript.add((turn.pass_number, turn.number), turn.reply, turn.output)
         self._tell("turn_committed", turn.number, checkpoint.commit, ready=self._is_ready)
+        for line in self._workspace.left_out():
+            self._tell("notice", turn.number, line)
 
     def _ask(self) -> Reply:
         """The root model's reply to the conversation so far; paused replies are carried on to their end."""

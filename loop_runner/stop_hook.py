@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
+from loop_runner import redaction
 from loop_runner.records import (
     Accepted,
     Allow,
@@ -54,7 +55,7 @@ class StopHook:
         """
         if not self._verifiers:
             return Allow((NO_VERIFIER,))
-        reports = tuple(self._report(one, submission) for one in self._verifiers)
+        reports = tuple(_redacted(self._report(one, submission)) for one in self._verifiers)
         if broken := [report for report in reports if isinstance(report.verdict, Broken)]:
             limits = [one.verdict.limit for one in broken if isinstance(one.verdict, Broken)]
             # Money alone keeps the answer from being judged: that is how a run ends, not a fault of the gate.
@@ -95,6 +96,17 @@ class StopHook:
 
             return control.judged(verifier, submission, verdict, is_agent=is_agent)
         return verdict
+
+
+def _redacted(report: VerifierReport) -> VerifierReport:
+    """``report`` as it may be stored and shown: a gate's program may print its environment."""
+    if not redaction.is_active():
+        return report
+    members = tuple(map(_redacted, report.members))
+    texts = {
+        each.name: redaction.clean_json(getattr(report.verdict, each.name)) for each in fields(report.verdict)
+    }
+    return replace(report, verdict=replace(report.verdict, **texts), members=members)
 
 
 def _stated(verdict: Verdict, verifier: Verifier) -> Verdict:

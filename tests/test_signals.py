@@ -17,7 +17,7 @@ from loop_runner.errors import EnvironmentFault
 from tests.support.commands import argv, clean_environment, ignoring, loop_runner, started
 from tests.support.tasks import cell, ready, write_task
 
-SLOW = cell("import time\ntime.sleep(1.5)\nx = 42")
+SLOW = cell("import time\ntime.sleep(0.9)\nx = 42")
 
 
 def slow_task(tmp_path):

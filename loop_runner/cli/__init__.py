@@ -10,6 +10,8 @@ import sys
 
 TYPE_CHECKING = False  # not from ``typing``, whose import costs a hook more than the rest of it
 if TYPE_CHECKING:
+    import click
+
     from loop_runner.cli.group import main_group as main_group
     from loop_runner.errors import LoopRunnerError
 
@@ -39,20 +41,23 @@ def _run(arguments: list[str]) -> int:
     gc.set_threshold(100_000, 20, 100)  # what is imported stays: looking through it again and again took 8 %
     import click
 
-    from loop_runner import failpoints
+    from loop_runner import failpoints, redaction
     from loop_runner.cli import signals
     from loop_runner.cli.group import main_group
     from loop_runner.errors import LoopRunnerError
+    from loop_runner.stopping import Interrupted
 
     signals.collect_exit_codes()
+    redaction.learn(os.environ)
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE))
         result = main_group.main(args=arguments, prog_name="loop-runner", standalone_mode=False)
+    except Interrupted:
+        code = 130  # before there was a run, or behind its end
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _show(error)
     except LoopRunnerError as error:
         code = 130 if _came_of_interrupt(error) else _report(error, as_json="--json" in arguments)
     except Exception as error:  # noqa: BLE001 - the border: nothing may end in a bare traceback
@@ -63,6 +68,18 @@ def _run(arguments: list[str]) -> int:
     else:
         code = result if isinstance(result, int) else 0
     return code
+
+
+def _show(error: click.ClickException) -> int:
+    """Print what click says of a wrong command line; it can quote any argument."""
+    import io
+
+    from loop_runner.cli import output
+
+    text = io.StringIO()
+    error.show(file=text)
+    output.note(text.getvalue().rstrip("\n"))
+    return error.exit_code
 
 
 def _came_of_interrupt(error: BaseException) -> bool:
@@ -125,10 +142,11 @@ def _report_bug(error: Exception) -> int:
     import traceback
 
     import loop_runner
+    from loop_runner import redaction
     from loop_runner.cli import output
 
     details = [f"loop-runner {loop_runner.__version__}, Python {sys.version}\n"]
-    details += traceback.format_exception(error)
+    details += map(redaction.clean, traceback.format_exception(error))
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="loop-runner-", suffix=".log", delete=False, encoding="utf-8", errors="replace"

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from loop_runner import __version__, config
+from loop_runner import __version__, config, redaction
 from loop_runner.audit import baseline, exchange, markup, reports, rules, scope
 from loop_runner.audit import findings as found
 from loop_runner.audit.findings import Report
@@ -300,7 +300,7 @@ def _outcome(plan: Plan, folder: Path, files: scope.Scope, flags: dict[str, Any]
         is_trusted=flags["is_trusted"] or plan.is_task_of(folder),
         command=f"loop-runner audit --runs {folder.parent} ...",
     )
-    with interruptible(flags, display.AuditProgress) as around:
+    with interruptible(flags, folder, display.AuditProgress) as around:
         return runs.resume(folder, around, (*more, *_settings(flags)), inputs_folder=files.base)
 
 
@@ -394,7 +394,7 @@ def _put(target: Target, report: Report, about: About, code: int) -> None:
 
 
 def _write(path: Path, text: str, *, is_added: bool = False) -> None:
-    data = text.encode("utf-8", "replace")
+    data = redaction.clean(text).encode("utf-8", "replace")
     try:
         if is_added:
             with path.open("ab") as file:

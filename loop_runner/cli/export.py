@@ -11,6 +11,8 @@ from loop_runner.cli import output
 from loop_runner.cli.folders import find_run
 from loop_runner.errors import ConfigError
 
+_SHOWN = 20
+
 
 @click.command()
 @click.argument("run_name", metavar="RUN")
@@ -56,6 +58,7 @@ def export(run_name: str, branch: str | None, to: Path | None, as_json: bool) ->
                 "commit": made.commit,
                 "commits": made.passes,
                 "left_out": list(made.left_out),
+                "not_carried": [{"path": path, "reason": reason} for path, reason in made.not_carried],
             }
         )
         return
@@ -64,3 +67,7 @@ def export(run_name: str, branch: str | None, to: Path | None, as_json: bool) ->
     )
     if made.left_out:
         output.write(f"left out, as your ignore rules say: {output.plural(len(made.left_out), 'file')}")
+    for path, reason in made.not_carried[:_SHOWN]:
+        output.write(f"not carried over, so it stays as it was: {path} ({reason})")
+    if len(made.not_carried) > _SHOWN:
+        output.write(f"and {len(made.not_carried) - _SHOWN} more; --json lists them all")

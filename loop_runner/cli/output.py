@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import click
 
-from loop_runner import text
+from loop_runner import redaction, text
 from loop_runner.errors import EnvironmentFault
 from loop_runner.records import Spend
 
@@ -35,7 +35,7 @@ def write(line: str = "") -> None:
 def stream(line: str) -> bool:
     """One line of something that has no end yet; False when nobody reads any more."""
     try:
-        click.echo(text.escape_controls(line))
+        click.echo(text.escape_controls(redaction.clean(line)))
     except BrokenPipeError:
         _drop_the_rest(sys.stdout)
         return False
@@ -45,7 +45,7 @@ def stream(line: str) -> bool:
 def note(line: str) -> None:
     """Progress and remarks: standard error, so that results can be piped. Never fails."""
     try:
-        click.echo(text.escape_controls(line), err=True)
+        click.echo(text.escape_controls(redaction.clean(line)), err=True)
     except OSError:
         _drop_the_rest(sys.stderr)
 
@@ -53,7 +53,7 @@ def note(line: str) -> None:
 def _print(line: str) -> None:
     """A result on standard output. ``EnvironmentFault`` when it cannot be written (a full disk, say)."""
     try:
-        click.echo(line)
+        click.echo(redaction.clean(line))
     except BrokenPipeError:
         # Nobody reads any more, which is theirs to decide: the rest goes nowhere, the exit code stays.
         _drop_the_rest(sys.stdout)

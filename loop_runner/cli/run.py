@@ -18,6 +18,7 @@ from loop_runner.cli import display, output, signals, trusting
 from loop_runner.cli.folders import find_run, new_run_folder
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Outcome, RunStatus
+from loop_runner.stopping import Stop
 
 if TYPE_CHECKING:
     from loop_runner.workspace.history import History
@@ -150,7 +151,7 @@ def resume(
     folder = find_run(run_name)
     changed = tuple(overrides(settings, flags))
     trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {folder}")
-    with interruptible(flags) as around, trusting.kept(folder):
+    with interruptible(flags, folder) as around, trusting.kept(folder):
         outcome = runs.resume(folder, around, changed, inputs_folder=inputs_folder, repin=repin)
     return finish(outcome, folder, flags, inputs_folder)
 
@@ -159,7 +160,7 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
     from loop_runner import runs
 
     folder = new_run_folder(task)
-    with interruptible(flags) as around:
+    with interruptible(flags, folder) as around:
         outcome = runs.start(task, folder, around)
     return finish(outcome, folder, flags)
 
@@ -195,26 +196,19 @@ def _last_verdict(history: History, outcome: Outcome) -> Mapping[str, Any]:
 
 @contextmanager
 def interruptible(
-    flags: dict[str, Any], progress: type[display.Progress] = display.Progress
+    flags: dict[str, Any],
+    folder: Path | None = None,
+    progress: type[display.Progress] = display.Progress,
 ) -> Iterator[Any]:
-    """What a run is given from outside; a first Ctrl-C (or SIGTERM) asks it to stop, a second kills it."""
+    """What a run is given from outside; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
     from loop_runner import reporters, runs
 
     told = tuple(reporters.load(asked, output.note) for asked in flags.get("reports", ()))
-    is_asked = False
-
-    def on_signal(_number: int, _frame: object) -> None:
-        nonlocal is_asked
-        if is_asked:
-            os._exit(130)  # the kernel and a local model die with this process; what is committed is safe
-        is_asked = True
-        with suppress(OSError):  # the terminal may be gone
-            os.write(2, b"\nstopping after this turn is committed; once more to stop at once\n")
-
+    stop = Stop()
     shown = () if flags["quiet"] else (progress(is_verbose=flags["verbose"]),)
     try:
-        with signals.handled(on_signal, output.note):
-            yield runs.Surroundings(os.environ, (*shown, *told), lambda: is_asked)
+        with signals.stopping(stop, output.note, folder):
+            yield runs.Surroundings(os.environ, (*shown, *told), stop)
     finally:
         for reporter in told:
             reporter.close()

@@ -1,4 +1,4 @@
-"""The signals that stop a command: asked once it ends in order, asked twice it ends at once.
+"""The signals that stop a command: asked once it sends nothing more, asked twice it hurries.
 
 A signal that the parent process ignores stays ignored, as is the convention of Unix (``nohup``, and a shell
 that starts a program in the background). The user is then shown which signal stops the run.
@@ -7,25 +7,85 @@ that starts a program in the background). The user is then shown which signal st
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
 
-_STOP = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+from loop_runner.stopping import Interrupted, Stop
+
+_STOP = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+_TOLD = (signal.SIGINT, signal.SIGTERM)  # a person expects these to stop it; SIGHUP is ignored under nohup
+_TICK_S = 0.1
+_HURRY_S = 1.5  # from the second signal to the end, whatever hangs
+_FIRST = b"\nstopping: no new request is sent, and replies on their way are kept; once more to hurry\n"
 
 
 @contextmanager
 def handled(on_signal: Callable[[int, object], None], note: Callable[[str], None]) -> Iterator[None]:
-    """Call ``on_signal`` for SIGINT and SIGTERM within the block; ``note`` gets a line if one is ignored."""
+    """Call ``on_signal`` for SIGINT, SIGTERM and SIGHUP; ``note`` gets a line if one is ignored."""
     ignored = [number for number in _STOP if signal.getsignal(number) is signal.SIG_IGN]
-    if ignored:
-        note(_explain(ignored))
+    if told := [number for number in ignored if number in _TOLD]:
+        note(_explain(told))
     previous = {number: signal.signal(number, on_signal) for number in _STOP if number not in ignored}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stopping(stop: Stop, note: Callable[[str], None], run: Path | None) -> Iterator[None]:
+    """Let signals ask ``stop`` within the block; ``run`` is the folder that the second one names."""
+
+    def on_signal(_number: int, _frame: object) -> None:
+        times = stop.ask()
+        if times > 2:
+            os._exit(130)  # the kernel and a local model die with this process; what is committed is safe
+        _print(_FIRST if times == 1 else _second(run))
+        if times == 2:
+            end = threading.Timer(_HURRY_S, os._exit, (130,))
+            end.daemon = True
+            end.start()
+        signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
+
+    def on_tick(_number: int, frame: FrameType | None) -> None:
+        if not _is_committing(frame) and stop.may_break_off():
+            raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, on_tick)
+    try:
+        with handled(on_signal, note):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _is_committing(frame: FrameType | None) -> bool:
+    """Whether the run folder is being written: that takes a moment, and is not left half done."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("loop_runner.workspace."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _print(line: bytes) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, line)
+
+
+def _second(run: Path | None) -> bytes:
+    command = f"loop-runner resume {shlex.quote(str(run))}" if run else "loop-runner resume RUN"
+    return (
+        "\nstopping now: every committed turn and every reply that has arrived is kept; requests that are"
+        f" still out are given up, and may be billed\ncontinue with: {command}\n"
+    ).encode("utf-8", "surrogateescape")
 
 
 def collect_exit_codes() -> None:
@@ -39,7 +99,7 @@ def _explain(ignored: list[signal.Signals]) -> str:
     what = " and ".join(_STOP[number] for number in ignored)
     names = " and ".join(number.name for number in ignored)
     verb = "is" if len(ignored) == 1 else "are"
-    if left := [number for number in _STOP if number not in ignored]:
+    if left := [number for number in _TOLD if number not in ignored]:
         way = f"stop this run with kill -{left[0].name.removeprefix('SIG')} {os.getpid()}"
     else:
         way = f"only kill -KILL {os.getpid()} stops this run; resume continues it"

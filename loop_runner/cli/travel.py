@@ -62,7 +62,7 @@ def fork(
     if is_run:
         from loop_runner import runs
 
-        with interruptible(flags) as around:
+        with interruptible(flags, made.folder) as around:
             outcome = runs.resume(made.folder, around)
         return finish(outcome, made.folder, flags)
     _show_fork(made, folder, as_json=flags["as_json"])

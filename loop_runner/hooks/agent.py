@@ -392,6 +392,8 @@ class AgentPass:
         checkpoint = self._workspace.commit_turn(turn, files)
         self._on_turn(seconds)
         self._trace.append(Event("turn_committed", checkpoint.commit, self._number, 1, {"ready": True}))
+        for line in self._workspace.left_out():
+            self._trace.append(Event("notice", line, self._number, 1))
         return "ready"
 
 

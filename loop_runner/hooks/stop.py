@@ -110,7 +110,10 @@ def _failed(env: Mapping[str, str], error: Exception) -> bytes:
     """Let through, and say so to the person: this end is not a verified one."""
     import json
 
-    said = f"{type(error).__name__}: {error}"
+    from loop_runner import redaction
+
+    redaction.learn(env)
+    said = redaction.clean(f"{type(error).__name__}: {error}")
     try:
         path = os.path.join(sessions.state_folder(env), "hook.log")
         if os.path.exists(path) and os.path.getsize(path) > _LOG_BYTES:

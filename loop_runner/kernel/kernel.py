@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from loop_runner import failpoints, scratch
+from loop_runner import failpoints, redaction, scratch
 from loop_runner.errors import EnvironmentFault, KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
@@ -163,7 +163,7 @@ class Kernel:
         self._replays.cell_begins()
         result = self._run_cell(code, number)
         self._replays.cell_ended(code, number, result.end)
-        return result
+        return _redacted(result)
 
     def _run_cell(self, code: str, number: int) -> CellResult:
         life = self._running()
@@ -197,7 +197,7 @@ class Kernel:
         self._loaded |= taken.blobs.keys()
         self._last = taken
         self._replays.saved()
-        return taken
+        return _without_secrets(taken)
 
     def _take(self, *, full: bool, unloadable: Mapping[str, str] | None = None) -> Snapshot:
         """What the kernel says its variables are. It counts blobs as ``_last`` does."""
@@ -224,6 +224,10 @@ class Kernel:
             new = {name: blob for name, blob in taken.blobs.items() if name not in self._loaded}
             if not new:
                 break
+            if secret := _secret_in(taken, new):
+                self._last = taken
+                taken = self._take(full=full, unloadable=secret)
+                continue
             failed = self._checker.try_blobs(list(new.values()), self._settings.timeout_s / 4)
             if not failed:
                 break
@@ -524,6 +528,40 @@ class Kernel:
         if self._life is not None:
             self._life.close()
             self._life = None
+
+
+def _redacted(result: CellResult) -> CellResult:
+    """``result`` without secrets of the environment, which a model finds in inputs or in an agent's files."""
+    if not redaction.is_active():
+        return result
+    answer, error = result.answer, result.error
+    return replace(
+        result,
+        output=redaction.clean(result.output),
+        error=None if error is None else redaction.clean(error),
+        answer=replace(
+            answer, content=redaction.clean(answer.content), extra=redaction.clean_json(answer.extra)
+        ),
+        notices=redaction.clean_json(result.notices),
+    )
+
+
+def _without_secrets(taken: Snapshot) -> Snapshot:
+    """``taken`` with clean previews; what its blobs hold was looked at before."""
+    if not redaction.is_active():
+        return taken
+    cleaned = (replace(each, preview=redaction.clean(each.preview)) for each in taken.variables)
+    return replace(taken, variables=tuple(cleaned))
+
+
+def _secret_in(taken: Snapshot, new: Mapping[str, bytes]) -> dict[str, str]:
+    """The variables that must not be stored, each with the reason."""
+    held = {blob: name for blob, data in new.items() if (name := redaction.secret_in(data))}
+    return {
+        each.name: f"it contains the value of {held[each.blob]}"
+        for each in taken.variables
+        if each.blob in held
+    }
 
 
 def _row(variable: Variable) -> dict[str, Any]:

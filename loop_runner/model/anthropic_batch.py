@@ -176,7 +176,7 @@ class AnthropicBatchClient:
 
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, []
-        if gathered:
+        if gathered and not self._setting.should_stop():
             self._start(self._submit(gathered))
 
     def _start(self, work: Any) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model import tool_calls
-from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, sendable
+from loop_runner.model import credentials, tool_calls
+from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, reported_usage, sendable
 from loop_runner.model.tool_calls import ToolCall
 from loop_runner.records import Message, Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
@@ -49,9 +49,9 @@ class AnthropicClient:
         self, name: str, env: Mapping[str, str], *, stall_s: float = _STALL_S, reply_s: float = _REPLY_S
     ) -> None:
         self._name = name
-        self._base_url = env.get("ANTHROPIC_BASE_URL") or None
-        self._api_key = env.get("ANTHROPIC_API_KEY") or None
-        self._auth_token = env.get("ANTHROPIC_AUTH_TOKEN") or None
+        self._base_url = credentials.address(env, "ANTHROPIC_BASE_URL")
+        self._api_key = credentials.key(env, "ANTHROPIC_API_KEY")
+        self._auth_token = credentials.key(env, "ANTHROPIC_AUTH_TOKEN")
         self._stall_s = stall_s
         self._reply_s = reply_s
         self._takes_schemas = True
@@ -323,11 +323,11 @@ def read_message(message: Any) -> Reply:
 
 
 def _usage(usage: Any) -> Usage:
-    return Usage(
-        usage.input_tokens or 0,
-        usage.output_tokens or 0,
-        usage.cache_read_input_tokens or 0,
-        usage.cache_creation_input_tokens or 0,
+    return reported_usage(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens,
+        usage.cache_creation_input_tokens,
     )
 
 

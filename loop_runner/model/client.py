@@ -7,14 +7,16 @@ Owns the Protocols that the rest of this room meets in, and the little that all 
 from __future__ import annotations
 
 import email.utils
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from loop_runner import redaction
 from loop_runner.errors import ModelError
-from loop_runner.records import Call, Reply, Request, Usage
+from loop_runner.records import Call, Message, Reply, Request, Usage, sane_count
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -38,6 +40,7 @@ class Setting:
     write: Callable[[Path, bytes], None] = _write
     position: Callable[[], str] = lambda: ""
     seconds_left: Callable[[], float | None] = lambda: None
+    should_stop: Callable[[], bool] = lambda: False  # then nothing new may be sent
     tell: Callable[[str], None] = lambda _: None
     keep: Callable[[str, bytes], None] = lambda _name, _data: None
     forget: Callable[[str], None] = lambda _name: None
@@ -123,6 +126,40 @@ class MarkingCallLog(CallLog, Protocol):
         """It ended without a reply, and the provider bills nothing for it."""
 
 
+WRONG_COUNT = -1  # in a ``Usage`` of a client: the provider reported something that is no count
+
+
+def reported_usage(
+    input_tokens: object, output_tokens: object, cache_read: object = None, cache_write: object = None
+) -> Usage:
+    """Counts as a provider reports them, which may be anything; None is 0. The switchboard clamps them."""
+    return Usage(*map(_reported, (input_tokens, output_tokens, cache_read, cache_write)))
+
+
+def _reported(value: object) -> int:
+    count = sane_count(value)
+    is_right = value is None or (not isinstance(value, bool) and value == count)
+    return count if is_right else WRONG_COUNT
+
+
+def redacted(request: Request) -> Request:
+    """``request`` as it may leave this machine: without secrets of the environment."""
+    if not redaction.is_active():
+        return request
+    return replace(
+        request,
+        system=redaction.clean(request.system),
+        messages=tuple(map(_redacted, request.messages)),
+        schema=redaction.clean_json(request.schema),
+    )
+
+
+def _redacted(message: Message) -> Message:
+    stable, rest = message.text[: message.stable_chars], message.text[message.stable_chars :]
+    stable = redaction.clean(stable)
+    return replace(message, text=stable + redaction.clean(rest), stable_chars=len(stable))
+
+
 def sendable(text: str) -> str:
     """``text`` without unpaired surrogates, which no provider's JSON can carry; each becomes ``?``."""
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -132,9 +169,10 @@ def asked_pause_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that a response asks to wait: ``retry-after-ms``, ``retry-after`` in seconds or as a date."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
-            return max(float(headers.get(name, "")) / unit, 0.0)
+            seconds = float(headers.get(name, "")) / unit
         except ValueError:
             continue
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
     date = email.utils.parsedate_tz(headers.get("retry-after", ""))
     return None if date is None else max(email.utils.mktime_tz(date) - time.time(), 0.0)
 

@@ -10,6 +10,7 @@ Lives on one asyncio loop; never logs: it tells whoever asked to be told.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -65,12 +66,23 @@ class Limiter:
         self._cut_at = 0.0  # when the width was halved last
         self._refusals = 0  # since anybody had a reply
         self._alarm: asyncio.TimerHandle | None = None
+        self._stopped: ModelError | None = None
+        self._stopping = asyncio.Event()
         self.retries = 0
 
     @property
     def width(self) -> int:
         """How many requests may be out at once, now."""
         return max(int(self._limit), 1)
+
+    def stop(self, error: ModelError) -> None:
+        """Let nobody in from now on: whoever waits, at the gate or between two tries, gets ``error``."""
+        self._stopped = error
+        self._stopping.set()
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(error)
 
     async def run(self, attempt: Callable[[], Awaitable[Reply]]) -> Reply:
         """The reply of the first try that works. Raises ``ModelError`` when no further try can help."""
@@ -88,7 +100,12 @@ class Limiter:
             finally:
                 self._leave()
             if pause > 0:
-                await asyncio.sleep(pause)
+                await self._rest(pause)
+
+    async def _rest(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     # ── what a failure teaches ──────────────────────────────────────────────────────────────────────
 
@@ -134,6 +151,8 @@ class Limiter:
     # ── the gate ────────────────────────────────────────────────────────────────────────────────────
 
     async def _enter(self) -> None:
+        if self._stopped is not None:
+            raise self._stopped
         if not self._waiting and self._is_open():
             self._out += 1
             return

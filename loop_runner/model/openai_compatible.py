@@ -1,31 +1,36 @@
 """Chat completions over HTTP: any OpenAI-compatible endpoint, and the server of ``local:``.
 
-Owns the mapping between our records and that format; what a refusal means is in ``refusals``. Relies on
-httpx2. Replies of conversations are streamed, so that no proxy cuts a long one off; sub-calls are short and
-come as a whole. One try for each request, but for what a server does not know (a field, the system role): it
-is asked again without. The retries are ``limiter``'s. Never logs a key.
+Owns the mapping between our records and that format, and what each failure means. Relies on httpx2. Replies
+of conversations are streamed, so that no proxy cuts a long one off; sub-calls are short and come as a whole.
+One try for each request: the retries are ``limiter``'s. Never logs a key.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from loop_runner import redaction
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model import refusals, server_sent, tool_calls
-from loop_runner.model.client import TryAgain, guessed_tokens, sendable
+from loop_runner.model import credentials, refusals, response_body, tool_calls
+from loop_runner.model.client import (
+    WRONG_COUNT,
+    TryAgain,
+    asked_pause_s,
+    guessed_tokens,
+    reported_usage,
+    sendable,
+)
 from loop_runner.model.refusals import Dialect, Refusal
-from loop_runner.model.server_sent import TooLarge
 from loop_runner.model.tool_calls import ToolCall
 from loop_runner.records import Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import httpx2
 
 _OFFICIAL = "https://api.openai.com/v1"
@@ -33,20 +38,24 @@ _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 1800.0  # a whole reply may take a model on two processors half an hour
 _REPLY_S = 3600.0  # for all of one reply: a trickle must not hold up a run for days
 
-_REST_S = 10.0  # for what follows the last piece: some servers leave the stream open for ever
-_MOST_ADAPTATIONS = 8  # of one request
-
-# In lower case: some servers write them in capitals. What is none of these ends a turn as "stop" does.
 _STOP_REASONS: Mapping[str, StopReason] = {
+    "stop": "end_turn",
     "length": "max_tokens",
-    "max_tokens": "max_tokens",
-    "model_length": "max_tokens",
     "content_filter": "refusal",
-    "safety": "refusal",
-    "recitation": "refusal",
     "tool_calls": "tool_use",
     "function_call": "tool_use",
+    "max_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "model_length": "max_tokens",
+    "safety": "refusal",
+    "recitation": "refusal",
+    "blocklist": "refusal",
+    "prohibited_content": "refusal",
 }
+# Waiting does not fill an account, although both come as a 429.
+_NEVER_RETRIED = ("insufficient_quota", "billing_hard_limit_reached")
+_REST_S = 10.0  # for what follows the last piece of a stream
+_MAX_CHANGES = 6  # of a request that a server refuses for its form
 
 
 class OpenAICompatibleClient:
@@ -66,13 +75,14 @@ class OpenAICompatibleClient:
     ) -> None:
         self._name = name
         self._label = label or f"openai:{name}"  # what messages call this model
-        self._base_url = base_url.rstrip("/")
+        self._address = base_url.rstrip("/")
+        self._base_url = redaction.without_password(self._address)  # what messages call it
         self._api_key = api_key
         self._extra = dict(extra or {})  # further fields of the request body
-        # The official endpoint refuses the old name for its newer models; other servers know only that one.
-        limit = "max_completion_tokens" if self._base_url == _OFFICIAL else "max_tokens"
-        left_out = frozenset[str]() if streams else frozenset({"stream", "stream_options"})
-        self._dialect = Dialect(limit, left_out)
+        # The official endpoint refuses the old name for its newer models; most others know only that one.
+        limit_name = "max_completion_tokens" if self._base_url == _OFFICIAL else "max_tokens"
+        unknown = frozenset[str]() if streams else frozenset({"stream", "stream_options"})
+        self._dialect = Dialect(unknown, limit_name)
         self._read_timeout_s = read_timeout_s
         self._reply_s = reply_s
         self._http: httpx2.AsyncClient | None = None
@@ -80,7 +90,7 @@ class OpenAICompatibleClient:
     @classmethod
     def from_environment(cls, name: str, env: Mapping[str, str]) -> OpenAICompatibleClient:
         """The client that ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY`` describe; ``ConfigError`` without."""
-        base_url, key = env.get("OPENAI_BASE_URL"), env.get("OPENAI_API_KEY")
+        base_url, key = credentials.address(env, "OPENAI_BASE_URL"), credentials.key(env, "OPENAI_API_KEY")
         if not base_url and not key:
             raise ConfigError(
                 f"openai:{name} needs a key or an address",
@@ -91,28 +101,19 @@ class OpenAICompatibleClient:
 
     async def complete(self, request: Request) -> Reply:
         """One chat completion. Raises ``TryAgain`` for what may pass, ``ModelError`` for what will not."""
-        limit = request.max_output_tokens
-        for _ in range(_MOST_ADAPTATIONS):
+        for _ in range(_MAX_CHANGES):
             dialect = self._dialect
-            body = self._body(request, dialect, limit)
-            found = await self._try(body, request)
-            if isinstance(found, Reply):
-                return found
-            refusal = found
-            if found.is_too_long:
-                if (room := found.room_tokens) is None or room >= limit:
-                    return Reply("", "model_context_window_exceeded", model=self._name)
-                limit = room
-            elif found.is_filtered:
-                return Reply(found.message, "refusal", model=self._name)
-            else:
-                # A server that does not know a field is asked without it, now and from now on.
-                self._dialect = refusals.learned(self._dialect, found, body)
+            try:
+                return await self._complete(request, self._body(request))
+            except _LessRoom as error:
+                request = replace(request, max_output_tokens=error.tokens)
+            except _Adapted:
+                # A server that does not take a request's form is asked in another, now and from now on.
                 if self._dialect == dialect:
                     break
-        raise self._refused(refusal)
+        return await self._complete(request, self._body(request), may_change=False)
 
-    async def _try(self, body: Mapping[str, Any], request: Request) -> Reply | Refusal:
+    async def _complete(self, request: Request, body: dict[str, Any], *, may_change: bool = True) -> Reply:
         import httpx2
 
         answer = _Answer()
@@ -122,25 +123,39 @@ class OpenAICompatibleClient:
                 self._client().stream("POST", "/chat/completions", json=body) as response,
             ):
                 if response.status_code != 200:
-                    data = await server_sent.beginning(response.aiter_bytes(), server_sent.MAX_REFUSAL_BYTES)
-                    if response.has_redirect_location:
-                        raise self._redirected(response)
-                    return refusals.of_response(response.status_code, data, response.headers)
-                if (refusal := await self._read(response, answer, request)) is not None:
-                    return refusal
+                    text = await response_body.start(response, response_body.MAX_ERROR_BYTES)
+                    refusal = refusals.read(response.status_code, text)
+                    return self._refused(refusal, request, body, response.headers, may_change=may_change)
+                await self._read(response, answer, request)
+        except _Refused as error:
+            return self._refused(error.refusal, request, body, {}, may_change=may_change)
+        except response_body.TooLargeError as error:
+            raise self._unusable(
+                f"its reply is longer than {response_body.MAX_BYTES >> 20} MB", answer
+            ) from error
+        except response_body.EncodedError as error:
+            raise self._unusable(
+                f"its reply is packed with {error}, which was not asked for", answer
+            ) from error
+        except zlib.error as error:
+            raise self._broken("the reply cannot be unpacked", request, answer) from error
         except TimeoutError as error:
             raise self._broken("the reply came too slowly", request, answer) from error
         except httpx2.ReadTimeout as error:
             # The server may still be at work on it: asking again would double that.
             raise self._unreachable(error) from error
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
-            if answer.has_begun or isinstance(error, httpx2.DecodingError):
+        except httpx2.TransportError as error:
+            if answer.has_begun:
                 raise self._broken(
                     f"the connection broke: {type(error).__name__}", request, answer
                 ) from error
             raise self._unreachable(error) from error
-        if not answer.is_whole:
+        if not answer.stop_reason and answer.other:
+            raise self._no_completion(f"it began with {answer.other!r}")
+        if not answer.stop_reason:
             raise self._broken("the stream ended too early", request, answer)
+        if answer.stop_reason == "error":
+            raise self._broken("the model failed in the middle of its reply", request, answer)
         return answer.reply(self._name, request)
 
     async def close(self) -> None:
@@ -153,11 +168,11 @@ class OpenAICompatibleClient:
         import httpx2
 
         if self._http is None:
+            # A packed reply could be a thousand times as large: none is asked for.
             headers = {"accept-encoding": "identity"}
-            if self._api_key:
-                headers["authorization"] = f"Bearer {self._api_key}"
+            headers |= {"authorization": f"Bearer {self._api_key}"} if self._api_key else {}
             self._http = httpx2.AsyncClient(
-                base_url=self._base_url,
+                base_url=self._address,
                 headers=headers,
                 timeout=httpx2.Timeout(self._read_timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None),
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
@@ -166,10 +181,15 @@ class OpenAICompatibleClient:
 
     # ── what is sent ────────────────────────────────────────────────────────────────────────────────
 
-    def _body(self, request: Request, dialect: Dialect, limit: int) -> dict[str, Any]:
-        request = replace(request, offers_tool=request.offers_tool and dialect.knows_tools)
-        body: dict[str, Any] = {"model": self._name, "messages": _messages(request, dialect)}
-        body[dialect.limit_name] = min(limit, dialect.most_tokens or limit)
+    def _body(self, request: Request) -> dict[str, Any]:
+        dialect = self._dialect
+        if "tools" in dialect.unknown:
+            request = replace(request, offers_tool=False)
+        messages = _in_dialect(_messages(request), dialect)
+        body: dict[str, Any] = {"model": self._name, "messages": messages}
+        body[dialect.limit_name] = min(
+            request.max_output_tokens, dialect.most_output or request.max_output_tokens
+        )
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.offers_tool:
@@ -181,71 +201,64 @@ class OpenAICompatibleClient:
             body["response_format"] = {"type": "json_schema", "json_schema": described}
         if request.is_conversation:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        return {key: value for key, value in body.items() if key not in dialect.left_out} | self._extra
+        return {key: value for key, value in body.items() if key not in dialect.unknown} | self._extra
 
     # ── what comes back ─────────────────────────────────────────────────────────────────────────────
 
-    async def _read(self, response: httpx2.Response, answer: _Answer, request: Request) -> Refusal | None:
-        """Fill ``answer``; the refusal, if the server put one into a 200."""
-        seen: list[str] = [""]
+    async def _read(self, response: httpx2.Response, answer: _Answer, request: Request) -> None:
         try:
-            chunks = server_sent.within(response.aiter_bytes(), server_sent.MAX_REPLY_BYTES)
-            if "text/event-stream" in response.headers.get("content-type", ""):
-                await _read_stream(server_sent.events(chunks), answer, seen)
+            body = response_body.pieces(response)
+            first = await anext(body, b"")
+            if _is_stream(response.headers.get("content-type", ""), first):
+                await _add_all(response_body.events(_chained(first, body)), answer)
             else:
-                seen[0] = b"".join([chunk async for chunk in chunks]).decode("utf-8", "replace")
-                _take(seen[0], answer)
-        except _Said as error:
+                text = first + b"".join([piece async for piece in body])
+                answer.take(json.loads(text.decode("utf-8-sig", "replace")))
+        except _Refused as error:
             if not answer.has_begun:
-                return refusals.of_error(error.data)
-            raise self._broken_off(error, request, answer) from error
-        except TooLarge as error:
-            raise ModelError(
-                f"{self._label}: the reply is too large: {error}",
-                why="no model writes that much in one reply, and it would fill the memory",
-                hint="check what answers at OPENAI_BASE_URL",
-                paid=True,
-            ) from error
+                raise
+            what = f"the stream ended with an error: {one_line(error.refusal.message, 200)}"
+            raise self._broken(what, request, answer, "the stream ended with an error") from error
+        except _NoChoice as error:
+            raise self._broken("the reply has no choices", request, answer) from error
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise self._no_completion(seen[0], request, answer) from error
-        if seen[0] and not answer.has_begun:
-            raise self._no_completion(seen[0], request, answer)
-        return None
+            said = one_line(str(error), 200)
+            if answer.has_begun:
+                raise self._broken(
+                    f"the stream broke: {said}", request, answer, "the stream broke"
+                ) from error
+            raise self._no_completion(f"it could not be read: {said}") from error
 
-    def _broken_off(self, error: _Said, request: Request, answer: _Answer) -> TryAgain:
-        said = refusals.of_error(error.data).message
-        return TryAgain(
-            f"{self._label}: the stream ended with an error: {one_line(said, 200)}",
-            reason="the stream ended with an error",
-            usage=answer.paid(request),
-            paid=True,
-        )
-
-    def _no_completion(self, seen: str, request: Request, answer: _Answer) -> ModelError:
-        if answer.has_begun:
-            return TryAgain(
-                f"{self._label}: the stream broke: {one_line(seen, 200)!r} is no part of a completion",
-                reason="the stream broke",
-                usage=answer.paid(request),
-                paid=True,
-            )
+    def _no_completion(self, why: str) -> ModelError:
         return ModelError(
             f"{self._base_url} answered something that is not a chat completion",
-            why=f"it began with {one_line(seen, 200)!r}",
+            why=why,
             hint="check OPENAI_BASE_URL: it ends with the version part, as in http://127.0.0.1:8080/v1",
             paid=True,
         )
 
-    def _redirected(self, response: httpx2.Response) -> ModelError:
-        return ModelError(
-            f"{self._label}: {self._base_url} answered {response.status_code}: it is somewhere else now",
-            why="a key is not sent to an address that nobody named",
-            hint=f"if you trust it: export OPENAI_BASE_URL for {one_line(response.headers['location'], 200)}",
-            ends_run=True,
-        )
+    def _refused(
+        self,
+        refusal: Refusal,
+        request: Request,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str],
+        *,
+        may_change: bool,
+    ) -> Reply:
+        """The reply for a prompt over the window; raises what any other refusal means."""
+        room = refusals.room_tokens(refusal)
+        if may_change and room is not None and room < request.max_output_tokens:
+            raise _LessRoom(room)
+        if may_change and (dialect := refusals.changed(self._dialect, refusal, body)):
+            self._dialect = dialect
+            raise _Adapted
+        if refusal.is_too_long:
+            return Reply("", "model_context_window_exceeded", model=self._name)
+        raise self._explained(refusal, headers)
 
-    def _refused(self, refusal: Refusal) -> ModelError:
-        status = refusal.status
+    def _explained(self, refusal: Refusal, headers: Mapping[str, str]) -> ModelError:
+        status, said = refusal.status, one_line(refusal.message, 300)
         hints = {
             401: "check OPENAI_API_KEY",
             402: "settle the account with the provider",
@@ -254,21 +267,33 @@ class OpenAICompatibleClient:
             429: "wait, or lower the width; if the account's quota is spent, waiting does not help",
         }
         hint = hints.get(status, "try again later with: loop-runner resume" if status >= 500 else "")
-        message = f"{self._label}: {self._base_url} answered {status}: {refusal.message}"
-        if not refusal.is_worth_a_retry:
+        if 300 <= status < 400:
+            elsewhere = one_line(headers.get("location", "that address"), 200)
+            elsewhere = elsewhere.removesuffix("/chat/completions")
+            hint = f"it sends requests elsewhere: set OPENAI_BASE_URL to {elsewhere}"
+        message = f"{self._label}: {self._base_url} answered {status}: {said}"
+        if not _is_worth_a_retry(refusal):
             return ModelError(message, hint=hint, ends_run=status in (401, 402, 403, 429))
+        pause = asked_pause_s(headers)
         return TryAgain(
             message,
             reason=f"{self._base_url} answered {status}",
             hint=hint,
-            is_throttle=refusal.is_throttle,
-            asked_pause_s=refusal.pause_s,
+            is_throttle=status in (429, 503, 529),
+            asked_pause_s=refusals.asked_pause_s(refusal.message) if pause is None else pause,
         )
 
-    def _broken(self, what: str, request: Request, answer: _Answer) -> TryAgain:
+    def _unusable(self, what: str, answer: _Answer) -> ModelError:
+        return ModelError(
+            f"{self._label}: {self._base_url} cannot be used: {what}",
+            hint="check the server, and any proxy in front of it",
+            paid=answer.has_begun,
+        )
+
+    def _broken(self, what: str, request: Request, answer: _Answer, reason: str = "") -> TryAgain:
         return TryAgain(
             f"{self._label}: {what}",
-            reason=what,
+            reason=reason or what,
             why="what was streamed before it broke is billed, and was thrown away",
             hint="check the network, then: loop-runner resume",
             usage=answer.paid(request),
@@ -285,11 +310,10 @@ class OpenAICompatibleClient:
         return TryAgain(f"{self._label}: {what}", reason="it cannot be reached", hint=hint, paid=is_out)
 
 
-def _messages(request: Request, dialect: Dialect) -> list[dict[str, Any]]:
+def _messages(request: Request) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
     if request.system:
-        role = "system" if dialect.knows_system else "user"
-        sent.append({"role": role, "content": sendable(request.system)})
+        sent.append({"role": "system", "content": sendable(request.system)})
     open_ids: tuple[str, ...] = ()
     for message in request.messages:
         text = sendable(message.text)
@@ -313,20 +337,7 @@ def _messages(request: Request, dialect: Dialect) -> list[dict[str, Any]]:
         else:
             sent.append({"role": message.role, "content": text})
         open_ids = call.ids if call else ()
-    return sent if dialect.knows_system and not dialect.must_alternate else _joined(sent)
-
-
-def _joined(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``messages`` with neighbours of one role joined, for templates that want the roles to alternate."""
-    found: list[dict[str, Any]] = []
-    for message in messages:
-        is_text = message.keys() == {"role", "content"}
-        last = found[-1] if found else {}
-        if is_text and last.keys() == {"role", "content"} and last["role"] == message["role"]:
-            found[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
-        else:
-            found.append(message)
-    return found
+    return sent
 
 
 def _json(code: str) -> str:
@@ -336,47 +347,28 @@ def _json(code: str) -> str:
 # ── one answer, whole or in pieces ──────────────────────────────────────────────────────────────────
 
 
-class _Said(Exception):  # noqa: N818 - becomes a refusal or a TryAgain a few lines above
-    """What the server said instead of a completion, or in the middle of a stream instead of going on."""
+class _Refused(Exception):  # noqa: N818 - becomes a ModelError above
+    """A reply with status 200, or a piece of it, is an error."""
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class _Adapted(Exception):  # noqa: N818 - caught above
+    """The server asked for another form of the request, which is known now."""
+
+
+class _LessRoom(Exception):  # noqa: N818 - caught above
+    """The prompt leaves room for a shorter reply."""
+
+    def __init__(self, tokens: int) -> None:
         super().__init__()
-        self.data = data
+        self.tokens = tokens
 
 
-async def _read_stream(events: AsyncIterator[str], answer: _Answer, seen: list[str]) -> None:
-    """Add the events to ``answer`` up to the end mark; ``seen`` gets the one that is being read."""
-    is_ending = False
-    while True:
-        try:
-            async with asyncio.timeout(_REST_S if is_ending else None):
-                data = await anext(events, None)
-        except TimeoutError:
-            if not is_ending:
-                raise
-            return
-        if data is None:
-            return
-        if data.strip() == "[DONE]":
-            answer.is_whole = answer.is_whole or answer.has_begun
-            return
-        if data.strip():
-            seen[0] = data
-            answer.add(json.loads(data))
-        is_ending = answer.is_whole
-
-
-def _take(body: str, answer: _Answer) -> None:
-    """A completion that came as a whole; also one that is a stream by its form, whatever it is called."""
-    if not body.lstrip("\ufeff \r\n").startswith(("data:", "event:", ":")):
-        answer.take(json.loads(body.removeprefix("\ufeff")))
-        return
-    for line in body.replace("\r", "\n").split("\n"):
-        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-        if data == "[DONE]":
-            answer.is_whole = answer.is_whole or answer.has_begun
-        elif data:
-            answer.add(json.loads(data))
+class _NoChoice(Exception):  # noqa: N818 - becomes a TryAgain above
+    """A completion without a choice in it."""
 
 
 class _Answer:
@@ -384,64 +376,74 @@ class _Answer:
 
     def __init__(self) -> None:
         self.has_begun = False
-        self.is_whole = False
-        self._stop = ""
+        self.other = ""  # what came in the place of a completion
+        self.stop_reason = ""
         self._text = ""
         self._refusal = ""
         self._calls: dict[int, dict[str, str]] = {}
         self._usage: Mapping[str, Any] | None = None
         self._model = ""
 
-    def take(self, data: Mapping[str, Any]) -> None:
+    def take(self, data: Any) -> None:
         """A completion that came as a whole."""
-        if "choices" not in data and _is_error(data):
-            raise _Said(data)
+        if isinstance(data, list) and data:
+            data = data[0]
+        if refusals.is_error(data):
+            raise _Refused(refusals.of_json(200, data))
+        if data.get("choices", ()) in (None, []):
+            self._about(data)
+            raise _NoChoice
         choice = data["choices"][0]
-        if choice.get("error"):
-            raise _Said(choice)
+        if refusals.is_error(choice):
+            raise _Refused(refusals.of_json(200, choice))
         self._add_parts(choice.get("message") or {"content": choice["text"]})
-        self._stop = str(choice.get("finish_reason") or "stop").lower()
-        self.is_whole = True
+        self.stop_reason = str(choice.get("finish_reason") or "stop")
         self._about(data)
 
-    def add(self, data: Mapping[str, Any]) -> None:
-        """One piece of a stream."""
-        if _is_error(data):
-            raise _Said(data)
-        for choice in data.get("choices") or ():
-            if choice.get("error"):
-                raise _Said(choice)
-            if choice.get("index"):
-                continue  # another completion, which nobody asked for
-            self._add_parts(choice.get("delta") or {"content": choice.get("text")})
-            self._stop = str(choice.get("finish_reason") or "").lower() or self._stop
-            self.is_whole = bool(self._stop)
-            self.has_begun = True
+    def add(self, data: Any) -> None:
+        """One piece of a stream, or its end mark."""
+        if data is response_body.DONE:
+            # Some servers give no reason for the end; with the mark, it is one all the same.
+            self.stop_reason = self.stop_reason or ("stop" if self.has_begun else "")
+            return
+        if data is None or data == {}:
+            return  # a sign of life
+        if refusals.is_error(data):
+            raise _Refused(refusals.of_json(200, data))
+        choices = [each for each in data.get("choices") or () if not each.get("index")]
+        if not (choices or self.has_begun or self.other or data.keys() & {"choices", "usage", "id", "model"}):
+            self.other = one_line(json.dumps(data), 200)
+        for choice in choices[:1]:
+            if refusals.is_error(choice):
+                raise _Refused(refusals.of_json(200, choice))
+            self._add_parts(choice.get("delta") or choice.get("message") or {"content": choice.get("text")})
+            self.stop_reason = str(choice.get("finish_reason") or self.stop_reason)
         self._about(data)
 
     def _add_parts(self, parts: Mapping[str, Any]) -> None:
         # A refusal comes in a field of its own, beside a content that is null.
-        self._text += _content(parts.get("content"))
-        self._refusal += str(parts.get("refusal") or "")
+        self._text += _text_of(parts.get("content"))
+        self._refusal += _text_of(parts.get("refusal"))
         for at, call in enumerate(parts.get("tool_calls") or ()):
             index = call.get("index")
             known = self._calls.setdefault(
-                at if index is None else int(index), {"id": "", "name": "", "arguments": ""}
+                index if isinstance(index, int) else at, {"id": "", "name": "", "arguments": ""}
             )
             function = call.get("function") or {}
-            known["id"] += call.get("id") or ""
-            known["name"] += function.get("name") or ""
+            known["id"] += str(call.get("id") or "")
+            known["name"] += str(function.get("name") or "")
             arguments = function.get("arguments") or ""
             known["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
     def _about(self, data: Mapping[str, Any]) -> None:
-        self.has_begun = self.has_begun or self.is_whole
-        self._usage = data.get("usage") or self._usage
+        self.has_begun = True
+        usage = data.get("usage")
+        self._usage = usage if isinstance(usage, Mapping) and usage else self._usage
         self._model = str(data.get("model") or self._model)
 
     def reply(self, name: str, request: Request) -> Reply:
         """The collected completion as our record."""
-        stop: StopReason = _STOP_REASONS.get(self._stop, "end_turn")
+        stop: StopReason = _STOP_REASONS.get(self.stop_reason.lower(), "end_turn")
         stop = "refusal" if self._refusal else stop
         text = self._text or self._refusal
         if self._calls:
@@ -473,24 +475,80 @@ def _call(call: Mapping[str, str], *, is_whole: bool) -> ToolCall:
     )
 
 
-def _is_error(data: Mapping[str, Any]) -> bool:
-    """A body or an event that is an error; some servers say so with ``object`` alone."""
+def _text_of(content: Any) -> str:
+    """The text of a content: itself, or the texts of its parts."""
+    if isinstance(content, list):
+        return "".join(_text_of(part.get("text") if isinstance(part, dict) else part) for part in content)
+    return content if isinstance(content, str) else ""
+
+
+def _in_dialect(messages: list[dict[str, Any]], dialect: Dialect) -> list[dict[str, Any]]:
+    """``messages`` for a server that takes no system message, or only turns that alternate."""
+    if dialect.has_system or not messages:
+        return messages
+    if messages[0]["role"] == "system":
+        system, *messages = messages
+        first = next((at for at, each in enumerate(messages) if each["role"] == "user"), None)
+        if first is None:
+            return [{"role": "user", "content": system["content"]}, *messages]
+        joined = {**messages[first], "content": f"{system['content']}\n\n{messages[first]['content']}"}
+        messages = [*messages[:first], joined, *messages[first + 1 :]]
+    return _alternating(messages) if dialect.alternates else messages
+
+
+def _alternating(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    joined: list[dict[str, Any]] = []
+    for each in messages:
+        if joined and joined[-1]["role"] == each["role"]:
+            joined[-1] = {**joined[-1], "content": f"{joined[-1]['content']}\n\n{each['content']}"}
+        else:
+            joined.append(each)
     return (
-        bool(data.get("error"))
-        or data.get("object") == "error"
-        or ("detail" in data and "choices" not in data)
+        joined
+        if not joined or joined[0]["role"] == "user"
+        else [{"role": "user", "content": "Begin."}, *joined]
     )
 
 
-def _content(content: Any) -> str:
-    """The text of a content that is one, or of its parts; a part of thinking is none."""
-    if isinstance(content, list):
-        return "".join(_content(part.get("text")) for part in content if part.get("type", "text") == "text")
-    return str(content or "")
+def _is_stream(kind: str, first: bytes) -> bool:
+    """Whether a body is a stream of events: by its type, or where that is wrong by how it begins."""
+    if "text/event-stream" in kind:
+        return not first.lstrip().startswith((b"{", b"["))
+    return first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"data:", b"event:", b": "))
+
+
+async def _add_all(events: AsyncIterator[Any], answer: _Answer) -> None:
+    """Add the events of a stream; some servers leave it open behind the last piece."""
+    while True:
+        try:
+            async with asyncio.timeout(_REST_S if answer.stop_reason else None):
+                answer.add(await anext(events))
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            if not answer.stop_reason:
+                raise
+            return
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 def _usage(data: Mapping[str, Any]) -> Usage:
     # Here the cached tokens are a part of the prompt's; in our records they are counted apart.
-    prompt = int(data.get("prompt_tokens") or 0)
-    cached = int((data.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
-    return Usage(prompt - cached, int(data.get("completion_tokens") or 0), cache_read_tokens=cached)
+    details = data.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
+    usage = reported_usage(data.get("prompt_tokens"), data.get("completion_tokens"), cached)
+    if usage.input_tokens == WRONG_COUNT:
+        return usage
+    return replace(usage, input_tokens=usage.input_tokens - max(usage.cache_read_tokens, 0))
+
+
+def _is_worth_a_retry(refusal: Refusal) -> bool:
+    if refusal.status == 429:
+        return refusal.code not in _NEVER_RETRIED and refusal.type not in _NEVER_RETRIED
+    # 200: an error that names no status; 5xx: the server's own.
+    return refusal.status in (200, 408, 409) or refusal.status >= 500

@@ -1,7 +1,7 @@
-"""What an OpenAI-compatible server means when it refuses: by its codes, and by its words where it has none.
+"""What an OpenAI-compatible server means when it refuses: read from codes, or else from words.
 
-Servers agree on the form of a completion and on little else. Each pattern below is a sentence that a server
-is documented or known to answer with; ``tests/model/misbehaviours.py`` has them all. Pure functions.
+Owns the words of vLLM, llama.cpp, Ollama, LM Studio, SGLang, Groq, OpenRouter, Azure, LiteLLM and the
+compatible forms of Gemini and Mistral, and the change of a request that each of them asks for. Sends nothing.
 """
 
 from __future__ import annotations
@@ -12,193 +12,192 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from loop_runner.model.client import asked_pause_s
-from loop_runner.text import one_line
-
-_SHOWN_CHARS = 300
-# A reply shorter than this helps nobody: the prompt is then too long.
-_LEAST_REPLY_TOKENS = 256
-# Waiting does not fill an account, although both come as a 429.
-_NEVER_RETRIED = ("insufficient_quota", "billing_hard_limit_reached")
-
-# The official name, llama.cpp's, and what other servers say instead of a code.
-_TOO_LONG_CODES = ("context_length_exceeded", "exceed_context_size_error")
-_TOO_LONG = re.compile(
-    r"maximum context length|context[ _-]?(length|window|size)\w*[ _](is )?exceed"
-    r"|exceeds? the (available |model's )?(maximum )?context|contextwindowexceeded"
-    r"|exceeds? (the )?(model's )?maximum (context|input|number of tokens)|greater than the context length"
-    r"|longer than the model's context|reduce the length of the (messages|prompt|input)"
-    r"|prompt (is )?too long|input is too long|too large for model with|(prompt|input) tokens? limit"
-    r"|input token count.{0,40}exceeds|tokens \+ .?max_new_tokens.? must be|request too large for model",
-    re.IGNORECASE | re.DOTALL,
+# The official name, and llama.cpp's.
+_TOO_LONG = ("context_length_exceeded", "exceed_context_size_error", "string_above_max_length")
+_TOO_LONG_WORDS = re.compile(
+    r"maximum context length|context[ _](length|window|size)|prompt is too long|input is too long"
+    r"|too many (input )?tokens|reduce the length"
+    r"|exceeds? the (available|maximum|model'?s?) .{0,30}(context|tokens)"
+    r"|input (token count|length) .{0,60}exceeds|longer than the (model'?s )?(maximum|context)"
+    r"|number of tokens to keep|tokens \+ .?max_new_tokens|token limit"
+    r"|prompt_too_long|larger than the maximum .{0,20}context",
+    re.IGNORECASE,
+)
+# Fields that not every server knows; one that refuses them is asked without.
+_OPTIONAL = ("stream", "stream_options", "response_format", "temperature", "tools")
+_OTHER_WORDS: Mapping[str, re.Pattern[str]] = {
+    "tools": re.compile(r"\btools?\b|tool[_ ]choice|function call|--jinja|auto-tool-choice", re.IGNORECASE),
+    "response_format": re.compile(
+        r"response_?format|json_schema|json schema|guided|structured output|grammar", re.IGNORECASE
+    ),
+    "stream": re.compile(r"\bstream(ing)?\b", re.IGNORECASE),
+}
+_NO_SYSTEM = re.compile(
+    r"system (role|message|prompt|instruction)s? .{0,20}(not|n't|un)|developer instruction is not enabled"
+    r"|only user and assistant roles|(role|messages).{0,40}system.{0,40}(not|unsupported|invalid)",
+    re.IGNORECASE,
+)
+_ALTERNATE = re.compile(r"roles? must alternate|alternat.{0,40}(user|assistant|role)", re.IGNORECASE)
+_LIMITS = (
+    re.compile(
+        r"(?:supports|support|produce|generate) at most (\d+) (?:completion|output)? ?tokens", re.IGNORECASE
+    ),
+    re.compile(
+        r"max(?:_completion|_output)?_tokens\W.{0,60}?(?:less than or equal to|<=|at most|up to) ?\W?(\d+)",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        r"max(?:_completion|_output)?_tokens\W.{0,80}?(?:range|between) \W?\d+ ?(?:,|to|and) ?(\d+)",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        r"maximum (?:allowed )?(?:number of )?(?:output|completion) tokens\D{0,20}(\d+)", re.IGNORECASE
+    ),
 )
 _WINDOW = re.compile(r"maximum context length (?:is|of) (\d+)", re.IGNORECASE)
-_PROMPT = re.compile(r"(\d+) (?:in|from) the (?:messages|prompt|input)|has (\d+) input tokens", re.IGNORECASE)
-
-_FILTERED = ("content_filter", "responsibleaipolicyviolation", "content_policy_violation")
-
-_MOST_TOKENS = re.compile(
-    r"(?:max_(?:completion_)?tokens\W.{0,80}?"
-    r"(?:supports at most|less than or equal to|at most|range of valid .{0,40}\[1,|must be <=)\W*(\d+))",
-    re.IGNORECASE | re.DOTALL,
+_INPUT = re.compile(
+    r"(\d+) (?:input tokens|in the messages|tokens? from the input|in your prompt|of text input)",
+    re.IGNORECASE,
 )
-_PAUSE = re.compile(r"(?:try again|retry) in (?:(\d+)m(?!s))? ?(?:(\d+(?:\.\d+)?)(ms|s))?", re.IGNORECASE)
-_NO_SYSTEM = re.compile(
-    r"system (role|message|prompt|instruction)s?\W.{0,60}(not |un)(supported|allowed|enabled|available)"
-    r"|(not |n't )(support|allow)\w* .{0,30}system (role|message|prompt|instruction)"
-    r"|(unknown|invalid|unexpected|unsupported).{0,20} role\W{0,5}system",
-    re.IGNORECASE | re.DOTALL,
-)
-_ALTERNATE = re.compile(r"roles? must alternate|alternating? (between )?(user|roles)", re.IGNORECASE)
-_NO_TOOLS = re.compile(
-    r"not support(ed)? .{0,30}(tool|function)|tools?\W.{0,30}(not |un)supported|tool choice requires"
-    r"|(tool|function)[ -]?(use|calling|calls?) (is |are )?not (supported|enabled)",
-    re.IGNORECASE | re.DOTALL,
-)
-# Fields that not every server knows, and the words that mean them; one that refuses a field is asked without.
-_OPTIONAL = {
-    "stream_options": re.compile(r"stream_options"),
-    "stream": re.compile(r"\bstream(ing)?\b(?!_)", re.IGNORECASE),
-    "response_format": re.compile(
-        r"response_format|json_schema|json schema|grammar|structured output", re.IGNORECASE
-    ),
-    "temperature": re.compile(r"\btemperature\b", re.IGNORECASE),
-}
-_LIMITS = ("max_tokens", "max_completion_tokens")
+_LEAST_REPLY_TOKENS = 256  # a shorter reply helps nobody: the prompt is then too long
+_CHANGES_AT = (400, 404, 405, 415, 422, 500, 501)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error of the server, wherever it stood. ``status`` is that of HTTP, or the code within a 200."""
+    """An error: its HTTP status, or the one that its body names, and what the body says."""
 
     status: int
-    code: str
-    message: str  # one line, as it is shown
-    words: str  # all that the server wrote
-    pause_s: float | None = None
-
-    @property
-    def is_throttle(self) -> bool:
-        """Everybody is asked to slow down."""
-        return self.status in (429, 503, 529)
-
-    @property
-    def is_worth_a_retry(self) -> bool:
-        """The same request may succeed later."""
-        if self.status == 429:
-            return self.code not in _NEVER_RETRIED
-        return self.status in (408, 409, 425) or self.status >= 500
+    message: str
+    code: str = ""
+    type: str = ""
 
     @property
     def is_too_long(self) -> bool:
-        """The prompt does not fit into the model's window (or into what the server takes at once)."""
-        if self.status == 413 or self.code in _TOO_LONG_CODES:
+        """Whether the prompt is over the model's window."""
+        if self.status == 413 or self.code in _TOO_LONG or self.type in _TOO_LONG:
             return True
-        return self.status in (400, 422, 500) and _TOO_LONG.search(self.words) is not None
-
-    @property
-    def is_filtered(self) -> bool:
-        """A filter of the provider did not let the prompt through."""
-        return self.status in (400, 403, 422) and self.code.lower() in _FILTERED
-
-    @property
-    def room_tokens(self) -> int | None:
-        """What the window leaves for a reply, where the server says so and it is enough for one."""
-        window, prompt = _WINDOW.search(self.words), _PROMPT.search(self.words)
-        if window is None or prompt is None:
-            return None
-        room = int(window[1]) - int(prompt[1] or prompt[2])
-        return room if room >= _LEAST_REPLY_TOKENS else None
-
-
-def of_response(status: int, body: bytes, headers: Mapping[str, str]) -> Refusal:
-    """The refusal that a response with another status than 200 is."""
-    text = body.decode("utf-8", "replace")
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        data = text
-    found = of_error(data, status)
-    pause = asked_pause_s(headers)
-    return found if pause is None else replace(found, pause_s=pause)
-
-
-def of_error(data: Any, status: int = 0) -> Refusal:
-    """The refusal in ``data``, the error of a body or the body itself.
-
-    Its own code counts as the status where HTTP said 200 (``status`` 0); without one it may pass.
-    """
-    if isinstance(data, list) and data:  # Gemini's
-        data = data[0]
-    error = data.get("error", data) if isinstance(data, dict) else data
-    if not isinstance(error, dict):
-        error = {"message": error if isinstance(error, str) else json.dumps(error)}
-    fields = cast("dict[str, Any]", error)
-    shown = fields.get("message") or fields.get("detail") or fields.get("msg") or fields.get("error") or error
-    words = json.dumps(data, ensure_ascii=False) if not isinstance(data, str) else data
-    code = fields.get("code") if isinstance(fields.get("code"), str) else fields.get("type")
-    return Refusal(
-        status or _status_in(fields),
-        str(code or ""),
-        one_line(shown if isinstance(shown, str) else json.dumps(shown), _SHOWN_CHARS) or "nothing",
-        words,
-        _pause_in(words),
-    )
-
-
-def _status_in(error: Mapping[str, Any]) -> int:
-    for name in ("code", "status", "status_code"):
-        found = str(error.get(name) or "")
-        if found.isascii() and found.isdigit() and 400 <= int(found[:4]) <= 599:
-            return int(found)
-    return 500
-
-
-def _pause_in(words: str) -> float | None:
-    """Seconds, where the server names them in a sentence (Groq) or in the details of the error (Gemini)."""
-    if delay := re.search(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"', words):
-        return float(delay[1])
-    found = _PAUSE.search(words)
-    if found is None or not (found[1] or found[2]):
-        return None
-    return 60.0 * int(found[1] or 0) + float(found[2] or 0) / (1000 if found[3] == "ms" else 1)
-
-
-# ── what a server does not know ─────────────────────────────────────────────────────────────────────
+        is_refused = self.status in (200, 400, 404, 413, 422) or self.status >= 500
+        return is_refused and _TOO_LONG_WORDS.search(self.message) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What was learned about one server: how requests are written for it."""
+    """What a server turned out to take."""
 
+    unknown: frozenset[str] = frozenset()  # fields that it does not
     limit_name: str = "max_tokens"
-    left_out: frozenset[str] = frozenset()  # fields that it does not know
-    most_tokens: int | None = None  # that it lets a request ask for
-    knows_system: bool = True
-    must_alternate: bool = False  # user and assistant, beginning with user
-    knows_tools: bool = True
+    most_output: int | None = None
+    has_system: bool = True
+    alternates: bool = False  # user and assistant, beginning with a user
 
 
-def learned(dialect: Dialect, refusal: Refusal, sent: Mapping[str, Any]) -> Dialect:
-    """``dialect`` with what the refusal of the body ``sent`` teaches; the same if that is nothing."""
-    if refusal.status not in (400, 404, 422, 500, 501):
-        return dialect
-    words = refusal.words
-    if _ALTERNATE.search(words):
-        dialect = replace(dialect, must_alternate=True)
-    if _NO_SYSTEM.search(words):
-        dialect = replace(dialect, knows_system=False)
-    if "tools" in sent and _NO_TOOLS.search(words):
-        return replace(dialect, knows_tools=False)
-    if refusal.status in (404, 500):
-        return dialect  # no complaint about a field
-    if most := _MOST_TOKENS.search(words):
-        return replace(dialect, most_tokens=int(most[1]))
-    limit = next(name for name in _LIMITS if name in sent)
-    other = _LIMITS[limit == _LIMITS[0]]
-    if re.search(rf"\b{limit}\b", words) and not dialect.most_tokens:
-        return replace(dialect, limit_name=other)
-    refused = {name for name, meant in _OPTIONAL.items() if name in sent and meant.search(words)}
-    if "stream" in refused:
-        refused.add("stream_options")
-    return replace(dialect, left_out=dialect.left_out | refused)
+def read(status: int, body: str) -> Refusal:
+    """The refusal in a reply of ``status``."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        data = None
+    if isinstance(data, list) and data:
+        data = data[0]
+    if not isinstance(data, dict):
+        return Refusal(status, body or "nothing")
+    return of_json(status, data, body)
+
+
+def of_json(status: int, data: Mapping[str, Any], body: str = "") -> Refusal:
+    """The refusal that ``data``, the JSON of a reply or of a piece of it, describes."""
+    error = data.get("error") or data
+    fields = cast("dict[str, Any]", error) if isinstance(error, dict) else {"message": str(error)}
+    message = fields.get("message") or fields.get("detail") or fields.get("error") or body or fields
+    inner = fields.get("metadata")  # OpenRouter keeps what the provider said there
+    raw = inner.get("raw") if isinstance(inner, dict) else None
+    code = fields.get("code") if fields.get("code") is not None else fields.get("status")
+    named = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else status
+    text = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
+    text = f"{text} {raw}" if raw else text
+    param = fields.get("param")
+    text = f"{text} ({param})" if param and str(param) not in text else text
+    return Refusal(named if status == 200 else status, text, str(code or ""), str(fields.get("type") or ""))
+
+
+def is_error(data: Mapping[str, Any]) -> bool:
+    """Whether a reply with status 200, or a piece of it, is an error all the same."""
+    return bool(data.get("error")) or data.get("object") == "error" or data.get("type") == "error"
+
+
+def changed(dialect: Dialect, refusal: Refusal, body: Mapping[str, Any]) -> Dialect | None:
+    """How to ask instead after ``refusal`` of the request ``body``; None when nothing else can be tried."""
+    if refusal.status not in _CHANGES_AT:
+        return None
+    text = refusal.message
+    found = _other_limit(dialect, refusal, body) or _other_messages(dialect, text)
+    if found is not None or refusal.is_too_long:
+        return found
+    without = frozenset(name for name in _OPTIONAL if name in body and _names(name, text))
+    if "stream" in without and "stream_options" in text:
+        without -= {"stream"}
+    if "stream" in without:
+        without |= {"stream_options"}
+    return replace(dialect, unknown=dialect.unknown | without) if without else None
+
+
+def _other_limit(dialect: Dialect, refusal: Refusal, body: Mapping[str, Any]) -> Dialect | None:
+    text, name = refusal.message, dialect.limit_name
+    other = "max_completion_tokens" if name == "max_tokens" else "max_tokens"
+    asked = int(body.get(name, 0))
+    if (most := _most_output(text)) is not None and 0 < most < asked:
+        return replace(dialect, most_output=most)
+    refuses = re.search(
+        r"unsupported|not supported|not permitted|unrecognized|unknown|extra|use '?" + other,
+        text,
+        re.IGNORECASE,
+    )
+    if refuses and re.search(rf"\b{name}\b", text) and "too large" not in text:
+        return (
+            replace(dialect, limit_name=other)
+            if dialect.limit_name == "max_tokens" or other not in text
+            else None
+        )
+    return None
+
+
+def room_tokens(refusal: Refusal) -> int | None:
+    """What the window leaves for the reply to this one prompt, if the server says so and it is enough."""
+    window, prompt = _WINDOW.search(refusal.message), _INPUT.search(refusal.message)
+    if window is None or prompt is None:
+        return None
+    room = int(window[1]) - int(prompt[1])
+    return room if room >= _LEAST_REPLY_TOKENS else None
+
+
+def _most_output(text: str) -> int | None:
+    """How many tokens a reply may have, as ``text`` says it."""
+    found = next(filter(None, (pattern.search(text) for pattern in _LIMITS)), None)
+    return int(found[1]) if found else None
+
+
+def _other_messages(dialect: Dialect, text: str) -> Dialect | None:
+    if dialect.has_system and _NO_SYSTEM.search(text):
+        return replace(dialect, has_system=False)
+    if not dialect.alternates and _ALTERNATE.search(text):
+        return replace(dialect, has_system=False, alternates=True)
+    return None
+
+
+def _names(field: str, text: str) -> bool:
+    pattern = _OTHER_WORDS.get(field)
+    return (
+        re.search(rf"\b{field}\b", text) is not None if pattern is None else pattern.search(text) is not None
+    )
+
+
+def asked_pause_s(text: str) -> float | None:
+    """Seconds that the words of a refusal ask to wait: ``try again in 7.66s``, ``1m2.5s``, ``200ms``."""
+    found = re.search(
+        r"(?:try again|retry) in (?:(\d+)m(?!s))? ?(?:(\d+(?:\.\d+)?) ?(ms|s))?", text, re.IGNORECASE
+    )
+    if found is None or not (found[1] or found[2]):
+        return None
+    seconds = float(found[2] or 0) / (1000 if (found[3] or "").lower() == "ms" else 1)
+    return 60.0 * int(found[1] or 0) + seconds

@@ -93,7 +93,7 @@ def lacks_key(model_id: str, env: Mapping[str, str]) -> bool:
 def default_with_key(env: Mapping[str, str]) -> str | None:
     """The root model of the provider whose key is in ``env``; None without one."""
     known = catalog.load().providers.values()
-    found = (each for each in known if each.root and any(env.get(key) for key in each.keys))
+    found = (each for each in known if each.root and any(env.get(key, "").strip() for key in each.keys))
     return next((f"{each.name}:{each.root}" for each in found), None)
 
 

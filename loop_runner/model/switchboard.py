@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypeVar
 
-from loop_runner import failpoints
+from loop_runner import failpoints, redaction
 from loop_runner.budget import Hold
-from loop_runner.errors import ModelError
+from loop_runner.errors import ModelError, StoppedError
 from loop_runner.model.client import (
     BatchingCallLog,
     CallLog,
@@ -26,6 +26,7 @@ from loop_runner.model.client import (
     ModelClient,
     TokenCounter,
     TryAgain,
+    redacted,
 )
 from loop_runner.model.limiter import Limiter, Policy, Retry
 from loop_runner.records import LOST, Call, Reply, Request, Usage
@@ -51,6 +52,7 @@ class Meter(Protocol):
 _T = TypeVar("_T")
 _NOTED_WAIT_S = 2  # a shorter one is none that a model plans with, and differs from run to run
 _CLOSE_TIMEOUT_S = 15.0
+_WATCH_S = 0.1
 
 
 class Switchboard:
@@ -68,6 +70,8 @@ class Switchboard:
         on_call: OnCall | None = None,
         meter: Meter | None = None,
         on_retry: Callable[[Retry], None] | None = None,
+        on_trouble: Callable[[str], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
         width: int = 32,
         policy: Policy | None = None,
     ) -> None:
@@ -86,12 +90,19 @@ class Switchboard:
         self._width = width
         self._policy = policy
         self._on_retry = on_retry
+        self._on_trouble = on_trouble  # told once of each kind of fault that a run survives
+        self._troubles: set[str] = set()
         self._limiters: dict[str, Limiter] = {}
         self._settled = asyncio.Event()
         self._writer = _Writer(log, self._written)
+        self._should_stop = should_stop
+        self._turned_away = False  # a request of this turn, because the run is to stop
+        self._out: dict[asyncio.Task[Any], bool] = {}  # requests in flight; whether another run takes them up
         self._fault: Exception | None = None  # of ours, of the log or of the machine; never a provider's
         self._thread = threading.Thread(target=self._run, name="switchboard", daemon=True)
         self._thread.start()
+        if should_stop is not None:
+            self.loop.call_soon_threadsafe(self._watch)
 
     def ask(self, request: Request) -> Reply:
         """Ask from an ordinary thread and wait; Ctrl-C in the main thread ends the wait and the request.
@@ -111,7 +122,7 @@ class Switchboard:
         try:
             # In memory and quick, so it may run on the loop.
             known = self._log.find(fingerprint, occurrence)
-            call = known or await self._ask_and_log(request, fingerprint, occurrence)
+            call = known or await self._ask_and_log(redacted(request), fingerprint, occurrence)
         except BaseException as error:
             self._note_fault(error)
             # Nothing was logged under this number. The next try must get it, or a re-run of the turn, in
@@ -119,8 +130,8 @@ class Switchboard:
             occurrences.give_back(occurrence)
             raise
         if known is not None:
-            if self._meter is not None:
-                self._meter.replayed(known)
+            if (meter := self._meter) is not None:
+                self._guarded(lambda: meter.replayed(known))
             self._tell(known, replayed=True)
         return call.reply
 
@@ -132,6 +143,18 @@ class Switchboard:
         """
         if self._fault is not None:
             raise self._fault
+
+    def raise_refusal(self) -> None:
+        """Raise what ends the run, if a request met it: then this turn is another than without it."""
+        if isinstance(self.refusal, StoppedError) and not self._turned_away:
+            return  # asked to stop, and no request of this turn was held back: the turn is whole
+        if self.refusal is not None:
+            raise self.refusal
+
+    def in_flight(self) -> int:
+        """How many requests are out, or their replies not written yet; not those that are taken up later."""
+        out = sum(not is_taken_up for is_taken_up in list(self._out.values()))
+        return out + (self._writer.task is not None)
 
     def count_tokens(self, request: Request) -> int | None:
         """How many tokens ``request`` is, if its provider can be asked that for nothing; None if not."""
@@ -186,36 +209,113 @@ class Switchboard:
             held = hold
             return reply
 
-        reply = await self._limiter(request.model, client).run(attempt)
-        call = _call(request, fingerprint, occurrence, reply)
-        waited = int(self.loop.time() - started)
-        if tries > 1 or waited >= _NOTED_WAIT_S:
-            call = replace(call, tries=tries, seconds=waited if waited >= _NOTED_WAIT_S else 0)
+        try:
+            reply = await self._limiter(request.model, client).run(attempt)
+        except StoppedError:
+            self._turned_away = True
+            raise
+        try:
+            call = _call(request, fingerprint, occurrence, self._received(reply, request.model))
+            waited = int(self.loop.time() - started)
+            if tries > 1 or waited >= _NOTED_WAIT_S:
+                call = replace(call, tries=tries, seconds=waited if waited >= _NOTED_WAIT_S else 0)
+        except BaseException:
+            self._settle(held, None)  # or those who wait for what it may use would wait for ever
+            raise
         # Paid for: it is logged and charged even if whoever asked stops waiting.
         await self._writer.append(call, held)
         return call
+
+    def _received(self, reply: Reply, model: str) -> Reply:
+        """``reply`` as it is logged and charged: without secrets, with counts that can be counts."""
+        usage, clean = self._counted(reply.usage, model), redaction.clean
+        return replace(reply, text=clean(reply.text), model=clean(reply.model), usage=usage)
+
+    def _counted(self, usage: Usage, model: str) -> Usage:
+        sane = usage.sane()
+        if sane != usage:
+            self._report(
+                f"{model} reported token counts that cannot be right (negative, huge, or no numbers):"
+                " they count as 0, so the budget and the cost of this run are too low"
+            )
+        return sane
+
+    def _report(self, trouble: str) -> None:
+        """Tell once of something that went wrong behind a reply, and that nobody has to wait for."""
+        if trouble in self._troubles or self._on_trouble is None:
+            return
+        self._troubles.add(trouble)
+        self._guarded(lambda: self._on_trouble and self._on_trouble(trouble))
+
+    def _guarded(self, do: Callable[[], object]) -> None:
+        """Run what follows a reply. Its faults are told once: they must neither end a run nor hold it up."""
+        try:
+            do()
+        except Exception as error:  # noqa: BLE001 - prices, meters and listeners may be anyone's
+            self._report(f"after a reply: {type(error).__name__}: {error}; the run continues")
 
     async def _send(self, client: ModelClient, request: Request, fingerprint: str, occurrence: int) -> Reply:
         """Ask the provider once, with a mark in the log for as long as no reply is there."""
         failpoints.passing("switchboard.send")
         marks = self._marks
-        if marks is None or getattr(client, "takes_up", False):
-            return await client.complete(request)
+        if getattr(client, "takes_up", False):
+            return await self._in_flight(client, request, is_taken_up=True)
+        if marks is None:
+            return await self._in_flight(client, request)
         self.raise_fault()  # what can no longer be written down is not asked for
         marks.sent(fingerprint, occurrence)
         try:
-            reply = await client.complete(request)
+            reply = await self._in_flight(client, request)
         except ModelError as error:
             # What a lost try cost is charged by itself, so it is not counted here too.
-            if not error.paid or (isinstance(error, TryAgain) and error.usage.total_tokens):
+            if isinstance(error, StoppedError):
+                raise  # given up on the way: it may be billed
+            if not error.paid or (isinstance(error, TryAgain) and error.usage != Usage()):
                 marks.not_billed(fingerprint, occurrence)
             raise
         failpoints.passing("switchboard.replied")
         return reply
 
+    async def _in_flight(self, client: ModelClient, request: Request, *, is_taken_up: bool = False) -> Reply:
+        """The client's reply; ``StoppedError`` when the run ends without waiting for it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._out[task] = is_taken_up
+        try:
+            return await client.complete(request)
+        except asyncio.CancelledError:
+            if task not in self._out and isinstance(self.refusal, StoppedError):
+                task.uncancel()
+                raise StoppedError from None
+            raise
+        finally:
+            self._out.pop(task, None)
+
+    def _watch(self) -> None:
+        """Look now and then whether the run is to stop."""
+        if self._should_stop is None or self.loop.is_closed():
+            return
+        if self._should_stop():
+            self._stop(is_urgent=getattr(self._should_stop, "is_urgent", False))
+        self.loop.call_later(_WATCH_S, self._watch)
+
+    def _stop(self, *, is_urgent: bool) -> None:
+        """Send nothing more; give up what another run takes up, or, when it is urgent, everything."""
+        if self.refusal is None:
+            self.refusal = StoppedError()
+            for limiter in self._limiters.values():
+                limiter.stop(self.refusal)
+            self._settled.set()
+        for task, is_taken_up in list(self._out.items()):
+            if is_taken_up or is_urgent:
+                del self._out[task]
+                task.cancel()
+
     async def _admitted(self, request: Request) -> Hold | None:
         """Leave of the meter to send ``request``, waited for while it depends on what others use."""
         while True:
+            if self._should_stop is not None and self.refusal is None and self._should_stop():
+                self._stop(is_urgent=False)
             if self.refusal is not None:
                 raise _again(self.refusal)
             if self._meter is None:
@@ -226,8 +326,8 @@ class Switchboard:
             await self._settled.wait()
 
     def _settle(self, hold: Hold | None, call: Call | None) -> None:
-        if self._meter is not None and hold is not None:
-            self._meter.settle(hold, call)
+        if (meter := self._meter) is not None and hold is not None:
+            self._guarded(lambda: meter.settle(hold, call))
             self._settled.set()
 
     def _written(self, call: Call, hold: Hold | None, error: Exception | None) -> None:
@@ -247,8 +347,8 @@ class Switchboard:
         key = (call.fingerprint, call.occurrence)
         if key not in self._told:
             self._told.add(key)
-            if self._on_call is not None:
-                self._on_call(call, replayed)
+            if (on_call := self._on_call) is not None:
+                self._guarded(lambda: on_call(call, replayed))
 
     async def _failed(
         self, error: BaseException, hold: Hold | None, request: Request, fingerprint: str
@@ -256,8 +356,9 @@ class Switchboard:
         """A try gave no reply; what it cost all the same is logged and charged."""
         if isinstance(error, ModelError) and error.ends_run and self.refusal is None:
             self.refusal = error
-        if isinstance(error, TryAgain) and error.usage.total_tokens:
-            await self._writer.append(self._lost(request, fingerprint, error.usage), hold)
+        if isinstance(error, TryAgain) and error.usage != Usage():
+            usage = self._counted(error.usage, request.model)
+            await self._writer.append(self._lost(request, fingerprint, usage), hold)
         else:
             self._settle(hold, None)
 
@@ -274,7 +375,7 @@ class Switchboard:
         if not isinstance(client, TokenCounter):
             return None
         try:
-            return await client.count_tokens(request)
+            return await client.count_tokens(redacted(request))
         except ModelError:
             return None  # a number that would have been nice to have
 
@@ -282,8 +383,12 @@ class Switchboard:
         provider = model.partition(":")[0]
         if provider not in self._limiters:
             width = int(getattr(client, "width", self._width))
-            self._limiters[provider] = Limiter(provider, width, policy=self._policy, on_retry=self._on_retry)
+            self._limiters[provider] = Limiter(provider, width, policy=self._policy, on_retry=self._retried)
         return self._limiters[provider]
+
+    def _retried(self, retry: Retry) -> None:
+        if (on_retry := self._on_retry) is not None:
+            self._guarded(lambda: on_retry(retry))
 
     def _client(self, model: str) -> ModelClient:
         if model not in self._clients:
@@ -294,6 +399,7 @@ class Switchboard:
         # On the loop, where the counting happens: no lock is needed.
         self._occurrences.clear()
         self._lost_numbers.clear()
+        self._turned_away = False
         self._told.clear()
 
     async def _shut_down(self) -> None:
@@ -393,26 +499,25 @@ class _Writer:
         self._thread.shutdown()
 
     async def _write_all(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                await loop.run_in_executor(self._thread, self._write, [each.call for each in batch])
-            except Exception as error:  # noqa: BLE001 - whatever the log raises belongs to those who wait
-                self._end(batch, error)
-            else:
-                self._end(batch, None)
-        self.task = None
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._write_batch(batch)
+        finally:
+            self.task = None
 
-    def _end(self, batch: list[_Waiting], error: Exception | None) -> None:
+    async def _write_batch(self, batch: list[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        error: Exception | None = None
+        try:
+            await loop.run_in_executor(self._thread, self._write, [each.call for each in batch])
+        except Exception as failure:  # noqa: BLE001 - whatever the log raises belongs to those who wait
+            error = failure
         for each in batch:
-            self._on_written(each.call, each.hold, error)
-            if each.written.cancelled():
-                continue
-            if error is None:
-                each.written.set_result(None)
-            else:
-                each.written.set_exception(error)
+            try:
+                self._on_written(each.call, each.hold, error)
+            finally:
+                _release(each.written, error)
 
     def _write(self, calls: list[Call]) -> None:
         if isinstance(self._log, BatchingCallLog):
@@ -422,6 +527,17 @@ class _Writer:
             self._log.append(call)
 
 
+def _release(written: asyncio.Future[None], error: Exception | None) -> None:
+    if written.done():  # cancelled
+        return
+    if error is None:
+        written.set_result(None)
+    else:
+        written.set_exception(error)
+
+
 def _again(refusal: ModelError) -> ModelError:
     """The refusal once more, for a request that was not sent because of it."""
+    if isinstance(refusal, StoppedError):
+        return refusal
     return ModelError(refusal.message, why=refusal.why, hint=refusal.hint, ends_run=True)

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from loop_runner import failpoints
+from loop_runner import failpoints, redaction
 from loop_runner.workspace import durable
 from loop_runner.workspace.git import IDENTITY, Git
 
 FILE, EXECUTABLE, LINK = "100644", "100755", "120000"
 
 _SCRATCH = b"refs/loop-runner/next"
+# What is stored byte for byte: bytes that hold a secret are left out where they are read, not changed here.
+_EXACT = (b"workspace/", b"variables/", b"gates/")
 _NOWHERE = "0" * 40
 
 
@@ -73,7 +75,7 @@ def stream(commit: NewCommit) -> bytes:
     who = b"%s %d +0000" % (IDENTITY, commit.time)
     parts = [b"commit %s\nmark :1\n" % _SCRATCH]
     parts.append(b"author %s\ncommitter %s\n" % (who, who))
-    parts.append(_data(commit.message.encode("utf-8", "replace")))
+    parts.append(_data(redaction.clean_bytes(commit.message.encode("utf-8", "replace"))))
     # What is "from" a parent begins with its files. Where the tree is given they are not read: a repaired
     # history may have lost those of an earlier pass, and goes on all the same.
     first = b"from" if commit.tree is None else b"merge"
@@ -84,7 +86,7 @@ def stream(commit: NewCommit) -> bytes:
     # Removals first: a file may make way for a folder of the same name.
     parts += [b"D %s\n" % quote(path) for path in sorted(commit.removed_paths)]
     for path, blob in sorted(commit.set_paths.items()):
-        parts += [b"M %s inline %s\n" % (blob.mode.encode(), quote(path)), _data(blob.data)]
+        parts += [b"M %s inline %s\n" % (blob.mode.encode(), quote(path)), _data(shown(path, blob.data))]
     # The reset takes the scratch branch back before git writes it: the commit is made and no ref is.
     parts.append(b"\nget-mark :1\nreset %s\n\ndone\n" % _SCRATCH)
     return b"".join(parts)
@@ -96,6 +98,11 @@ def quote(path: bytes) -> bytes:
         bytes([byte]) if 0x20 <= byte < 0x7F and byte not in b'"\\' else b"\\%03o" % byte for byte in path
     )
     return b'"%s"' % plain
+
+
+def shown(path: bytes, data: bytes) -> bytes:
+    """The bytes to store: of files that the runner writes, without secrets of the environment."""
+    return data if path.startswith(_EXACT) else redaction.clean_bytes(data)
 
 
 def _data(data: bytes) -> bytes:

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop_runner.errors import ConfigError, WorkspaceError
+from loop_runner.text import one_line
 from loop_runner.workspace import fast_import, layout
 from loop_runner.workspace.fast_import import EXECUTABLE, FILE, LINK, Blob, NewCommit
 from loop_runner.workspace.git import Git, GitFailed, ObjectReader
 from loop_runner.workspace.history import History
-from loop_runner.workspace.walk import Limits
+from loop_runner.workspace.walk import Limits, refused_contents
 
+_SHOWN = 20  # paths in a list for a model or a person
 _PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
+_SUBMODULE = b"160000"
+_LFS = b"version https://git-lfs.github.com/spec/"
 _MODES = {FILE.encode(), EXECUTABLE.encode(), LINK.encode()}
 
 
@@ -69,6 +73,8 @@ class Foreign:
                     continue  # a submodule: another repository
                 got = reader.get(oid)
                 data = got.data if got else b""
+                if refused_contents(path, data):
+                    continue
                 total += len(data)
                 found[_PREFIX + path] = Blob(data, mode.decode())
                 if len(found) > limits.files or total > limits.total_bytes:
@@ -76,6 +82,10 @@ class Foreign:
         finally:
             reader.close()
         return found
+
+    def submodules(self, commit: str) -> list[bytes]:
+        """The paths in ``commit`` at which another repository is mounted."""
+        return [path for mode, _, path in self._listed(commit) if mode == _SUBMODULE]
 
     def ignored(self, paths: Sequence[bytes]) -> set[bytes]:
         """Those of ``paths`` that the repository's own ignore rules name, tracked or not."""
@@ -112,12 +122,14 @@ class Exported:
     commit: str
     passes: int
     left_out: tuple[str, ...]  # files that the user's ignore rules name
+    not_carried: tuple[tuple[str, str], ...] = ()  # (path, reason): as it was in the user's repository
 
 
 def export(history: History, into: Foreign, base: str, branch: str) -> Exported:
     """Make ``branch`` in ``into``: ``base`` and one commit for each pass that changed a file.
 
-    ``WorkspaceError`` when the branch is there already or the repository does not have ``base``.
+    ``WorkspaceError`` when the branch is there already or the repository does not have ``base``. What the run
+    could not store, and what lies in a submodule, stays as it is in ``base``.
     """
     ref = f"refs/heads/{branch}"
     _refuse(into, ref, branch, base)
@@ -126,11 +138,15 @@ def export(history: History, into: Foreign, base: str, branch: str) -> Exported:
     last, tip, made = _first_tree(history), base, 0
     known = set(last)
     ignored: set[bytes] = set()
+    submodules = into.submodules(base)
+    not_carried: dict[str, str] = {}
     for entry in entries:
         tree = _tree(history, entry.checkpoint.commit)
         ignored |= into.ignored(sorted(path for path in tree if path not in known))
         known |= set(tree)
-        tree = {path: each for path, each in tree.items() if path not in ignored}
+        inside = {path for path in tree if _is_in(path, submodules)}
+        not_carried |= {os.fsdecode(path): "it is in a submodule, another repository" for path in inside}
+        tree = {path: each for path, each in tree.items() if path not in ignored | inside}
         new = NewCommit(
             message=f"{entry.subject}\n\n{_trailers(history.folder.name, entry.checkpoint.commit)}",
             time=int(entry.committed_at) or int(time.time()),
@@ -142,7 +158,39 @@ def export(history: History, into: Foreign, base: str, branch: str) -> Exported:
             tip, made = fast_import.write(git, new), made + 1
         last = tree
     fast_import.point(git, ref, tip, was=None)
-    return Exported(branch, tip, made, tuple(sorted(os.fsdecode(path) for path in ignored)))
+    if entries:
+        not_carried |= _unstored(history, entries[-1].checkpoint.commit)
+    shown = tuple(sorted(os.fsdecode(path) for path in ignored))
+    return Exported(branch, tip, made, shown, tuple(sorted(not_carried.items())))
+
+
+def _is_in(path: bytes, folders: Sequence[bytes]) -> bool:
+    return any(path == folder or path.startswith(folder + b"/") for folder in folders)
+
+
+def _unstored(history: History, commit: str) -> dict[str, str]:
+    """What the agent's folder held and ``commit`` does not, with the reasons."""
+    prefix = layout.MODEL_FOLDER + "/"
+    found = history.unstored(commit)
+    return {path.removeprefix(prefix): reason for path, reason in found if path.startswith(prefix)}
+
+
+def notes(files: Mapping[bytes, Blob], submodules: Sequence[bytes]) -> str:
+    """What an agent must know of files that are not what their names say; "" when all are."""
+    pointers = [path.removeprefix(_PREFIX) for path, blob in files.items() if blob.data.startswith(_LFS)]
+    parts = [
+        ("These folders are empty: each is a submodule, whose files are not included", submodules),
+        (
+            "These files are pointers of Git LFS, without their contents: do not change them",
+            pointers,
+        ),
+    ]
+    return "\n\n".join(f"{what}: {_listing(paths)}." for what, paths in parts if paths)
+
+
+def _listing(paths: Sequence[bytes]) -> str:
+    shown = ", ".join(f"`{one_line(os.fsdecode(path))}`" for path in sorted(paths)[:_SHOWN])
+    return f"{shown} and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else shown
 
 
 def _refuse(into: Foreign, ref: str, branch: str, base: str) -> None:

@@ -263,7 +263,7 @@ def call_to_json(call: Call) -> dict[str, Any]:
 def call_from_json(data: Mapping[str, Any]) -> Call:
     """The call that ``call_to_json`` was given."""
     reply = dict(data["reply"])
-    return Call(**{**data, "reply": Reply(**{**reply, "usage": Usage(**reply["usage"])})})
+    return Call(**{**data, "reply": Reply(**{**reply, "usage": Usage(**reply["usage"]).sane()})})
 
 
 def answer_files(answer: Answer, pass_number: int, turn: int) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import Git
 from loop_runner.workspace.history import Commit, History
-from loop_runner.workspace.walk import NO_LIMITS, TEMPORARY, Found, Limits, Walked, Walker
+from loop_runner.workspace.walk import NO_LIMITS, TEMPORARY, Found, Limits, Walked, Walker, file_at
 
 SET_ASIDE = "refs/loop-runner/set-aside"
 _OWNED = tuple(os.fsencode(name) for name in (layout.MODEL_FOLDER, *layout.RUNNER_FOLDERS))
@@ -79,13 +79,24 @@ def put_back(
     edits = {path: each for path, each in there.files.items() if _is_edit(path, each, expected, before)}
     ref = _set_aside(git, history, head, edits) if edits else None
     failpoints.passing("recovery.restore")
-    for path, _ in there.unstored:
-        folder.move_aside(os.fsencode(path))
-        folder.remove_empty(os.fsencode(path).rpartition(b"/")[0])
-    _restore(folder, history, expected, there)
+    kept = {path for name, _ in there.unstored if _is_as_stored(folder, path := os.fsencode(name), expected)}
+    for path in (os.fsencode(name) for name, _ in there.unstored):
+        if path not in kept:
+            folder.move_aside(path)
+            folder.remove_empty(path.rpartition(b"/")[0])
+    _restore(folder, history, {path: at for path, at in expected.items() if path not in kept}, there)
     moved = [f"{path} is now {where}" for path, where in folder.moved_aside]
     words = ([f"git ref {ref}"] if ref else []) + moved
     return Recovered(expected, "; ".join(words) or None)
+
+
+def _is_as_stored(folder: Folder, path: bytes, expected: Tree) -> bool:
+    """Whether a file that a walk leaves out (its size, its name) is nevertheless what HEAD has there."""
+    if path not in expected:
+        return False
+    with contextlib.suppress(OSError), folder.existing(path.rpartition(b"/")[0]) as fd:
+        return file_at(fd, path.rpartition(b"/")[2]) == expected[path]
+    return False
 
 
 def _readable_tree(history: History, commit: str) -> dict[bytes, tuple[str, str]]:

@@ -12,9 +12,10 @@ import os
 import re
 import stat
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from loop_runner import redaction
 from loop_runner.workspace.fast_import import EXECUTABLE, FILE, LINK
 
 TEMPORARY = b".loop-runner-new-"  # files of ours that were not finished; see ``folder``
@@ -69,6 +70,12 @@ class Walked:
     files: dict[bytes, Found]
     unstored: tuple[tuple[str, str], ...]  # (path, reason)
     empty_folders: tuple[str, ...]
+
+    def removed(self, known: Iterable[bytes]) -> list[bytes]:
+        """Those of ``known`` that are gone. What exists and cannot be stored, or is below it, is not gone."""
+        unstored = {os.fsencode(path) for path, _ in self.unstored}
+        missing = (path for path in known if path not in self.files)
+        return [path for path in missing if not any(path[:at] in unstored for at in _ends_of_parts(path))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +213,11 @@ class Walker:
         state.leave_out(path, "it kept changing while it was read")
 
     def _add(self, state: _State, path: bytes, mode: str, data: bytes) -> None:
-        if path.lower().endswith(b"/.gitattributes") and any(
-            len(line) >= _MAX_ATTRIBUTE_LINE for line in data.split(b"\n")
-        ):
-            state.leave_out(path, "git refuses attributes with lines this long")
+        if reason := refused_contents(path, data):
+            state.leave_out(path, reason)
+            return
+        if name := redaction.secret_in(data):
+            state.leave_out(path, f"it contains the value of {name}")
             return
         blob = blob_id(data)
         state.total_bytes += len(data)
@@ -225,6 +233,33 @@ class Walker:
             self._cache[path] = (stamp, state.files[path].blob)
         else:
             self._cache.pop(path, None)
+
+
+def _ends_of_parts(path: bytes) -> list[int]:
+    return [*(at for at, byte in enumerate(path) if byte == ord(b"/")), len(path)]
+
+
+def file_at(folder_fd: int, name: bytes) -> tuple[str, str] | None:
+    """Mode and blob id of the regular file ``name``, whatever its size; None for anything else."""
+    fd = os.open(name, _FILE_FLAGS, dir_fd=folder_fd)
+    try:
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            return None
+        digest = hashlib.sha1(b"blob %d\0" % seen.st_size, usedforsecurity=False)
+        while chunk := os.read(fd, 1 << 20):
+            digest.update(chunk)
+        return EXECUTABLE if seen.st_mode & stat.S_IXUSR else FILE, digest.hexdigest()
+    finally:
+        os.close(fd)
+
+
+def refused_contents(path: bytes, data: bytes) -> str:
+    """Why git would call a history with these bytes at ``path`` damaged; "" when it would not."""
+    is_attributes = path.lower().rpartition(b"/")[2] == b".gitattributes"
+    if is_attributes and any(len(line) >= _MAX_ATTRIBUTE_LINE for line in data.split(b"\n")):
+        return "git refuses attributes with lines this long"
+    return ""
 
 
 def blob_id(data: bytes) -> str:

@@ -116,6 +116,7 @@ class Workspace:
                 stack.callback(self._folder.close)
                 self._recover()
             self.unstored = self._history.unstored()
+            self.newly_unstored: tuple[tuple[str, str], ...] = ()  # by the last turn that was committed
             self.journal = Journal(
                 self.private_folder / "journal",
                 self._head.commit,
@@ -354,7 +355,8 @@ class Workspace:
             walked = self._walk()
         calls = [*turn.calls, *self.journal.calls()]
         ours, gone, blobs = self._turn_files(turn, walked)
-        ours |= layout.turn_files(turn, calls) | _checked(files)
+        removed = walked.removed(self._models)
+        ours = _checked(ours | layout.turn_files(turn, calls) | dict(files))
         trailers = self._trailers(turn.pass_number, turn.number, None, turn.seconds)
         checkpoint = self._commit(
             NewCommit(
@@ -362,11 +364,14 @@ class Workspace:
                 time=int(time.time()),
                 parents=[self._head.commit],
                 set_paths=_blobs(ours) | (changed := self._changed(walked)),
-                removed_paths=[os.fsencode(path) for path in gone] + (removed := self._removed(walked)),
+                removed_paths=[os.fsencode(path) for path in gone] + removed,
             ),
             doing,
         )
-        self._models = {path: (each.mode, each.blob) for path, each in walked.files.items()}
+        gone_now = set(removed)
+        found = {path: (each.mode, each.blob) for path, each in walked.files.items()}
+        self._models = {path: at for path, at in self._models.items() if path not in gone_now} | found
+        self.newly_unstored = tuple(each for each in walked.unstored if each not in self.unstored)
         self.unstored = walked.unstored
         self._blobs, self._has_report = blobs, layout.WALK_FILE in ours
         self._settle(checkpoint, {journal.key(call) for call in calls}, ours, gone, doing)
@@ -552,6 +557,10 @@ class Workspace:
 
     # ── the model's files ───────────────────────────────────────────────────────────────────────────
 
+    def left_out(self) -> list[str]:
+        """What the last turn left out of its commit and the turn before did not: a line for each reason."""
+        return [f"{path} is not committed: {reason}" for path, reason in self.newly_unstored]
+
     def _walk(self) -> Walked:
         known = {path: blob for path, (_, blob) in self._models.items()}
         return self._scope.walk(self._walker, self._folder.fd, known)
@@ -571,9 +580,6 @@ class Workspace:
                 data = self._history.blob(each.blob) if each.data is None else each.data
                 changed[path] = Blob(data, each.mode)
         return changed
-
-    def _removed(self, walked: Walked) -> list[bytes]:
-        return [path for path in self._models if path not in walked.files]
 
     # ── the branch ──────────────────────────────────────────────────────────────────────────────────
 
@@ -733,13 +739,13 @@ def _lay_out(folder: Path, make: Callable[[Git], str], before_placing: Callable[
 
 
 def _checked(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """``files`` again, if every path is one that the runner may write."""
+    """``files`` without secrets, if every path is one that the runner may write."""
     for path in files:
         parts = path.split("/")
         if not all(parts) or {".", "..", ".git"} & set(parts) or parts[0] == layout.MODEL_FOLDER:
             msg = f"the runner does not write {path!r}"
             raise ValueError(msg)
-    return dict(files)
+    return {path: fast_import.shown(os.fsencode(path), data) for path, data in files.items()}
 
 
 def _is_models(path: bytes) -> bool:

@@ -1,0 +1,73 @@
+"""Keys and addresses as the environment gives them, checked before anything is sent.
+
+Owns what is forgiven (white space around a value, quotes that a ``.env`` file left) and what is refused. No
+message quotes a value: an HTTP library that finds a bad character in a header prints the whole key.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from loop_runner import redaction
+from loop_runner.errors import ConfigError
+
+_AROUND = " \t\r\n\v\f\0\ufeff\u00a0\u200b\u2028\u2029\u0085"
+_QUOTES = ('"', "'")
+
+
+def key(env: Mapping[str, str], name: str) -> str | None:
+    """The key in the variable ``name``, or None. Raises ``ConfigError`` for one that no header can carry."""
+    value = _stripped(env.get(name, ""))
+    bad = next((char for char in value if not "!" <= char <= "~"), None)
+    if bad is not None:
+        raise ConfigError(
+            f"{name} is not a key: it contains {_described(bad)} at position {value.index(bad) + 1}",
+            why="a key is printable ASCII without spaces, so every request would fail",
+            hint=f"copy the key again, as plain text, and set {name} to it alone",
+        )
+    return value or None
+
+
+def address(env: Mapping[str, str], name: str) -> str | None:
+    """The address in ``name``, or None. Raises ``ConfigError`` for one that cannot be asked."""
+    value = _stripped(env.get(name, ""))
+    if value and (fault := _fault(value)):
+        raise ConfigError(
+            f"{name} is not an address that can be used: {fault}",
+            why="every request would fail",
+            hint=f"set it like this: export {name}=http://127.0.0.1:8080/v1",
+        )
+    return value or None
+
+
+def _stripped(value: str) -> str:
+    value = value.strip(_AROUND)
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in _QUOTES:
+        value = value[1:-1].strip(_AROUND)
+    return value
+
+
+def _fault(value: str) -> str:
+    """Why ``value`` is no address; "" if it is one. Does not quote it: it may hold a password."""
+    bad = next((char for char in value if char.isspace() or ord(char) < 32 or char == "\x7f"), None)
+    if bad is not None:
+        return f"it contains {_described(bad)}"
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        return "its host or its port is not well formed"
+    if parts.scheme.lower() not in ("http", "https"):
+        scheme = redaction.clean(parts.scheme[:20])
+        return f"it begins with {scheme}:, not with http:// or https://" if scheme else "it has no http://"
+    return "" if parts.hostname else "it has no host"
+
+
+def _described(char: str) -> str:
+    """A character by its name: the value around it stays unseen."""
+    if char == "\n":
+        return "a line break"
+    name = unicodedata.name(char, "a control character")
+    return f"{name} (U+{ord(char):04X})"
