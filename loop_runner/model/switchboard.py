@@ -49,7 +49,6 @@ class Meter(Protocol):
 
 
 _T = TypeVar("_T")
-_NOTED_WAIT_S = 2  # a shorter one is none that a model plans with, and differs from run to run
 _CLOSE_TIMEOUT_S = 15.0
 
 
@@ -172,7 +171,7 @@ class Switchboard:
             request = replace(request, occurrence=occurrence)
         client = self._client(request.model)
         held: Hold | None = None
-        tries, started = 0, self.loop.time()
+        tries = 0
 
         async def attempt() -> Reply:
             nonlocal held, tries
@@ -188,9 +187,8 @@ class Switchboard:
 
         reply = await self._limiter(request.model, client).run(attempt)
         call = _call(request, fingerprint, occurrence, reply)
-        waited = int(self.loop.time() - started)
-        if tries > 1 or waited >= _NOTED_WAIT_S:
-            call = replace(call, tries=tries, seconds=waited if waited >= _NOTED_WAIT_S else 0)
+        if tries > 1:
+            call = replace(call, tries=tries)
         # Paid for: it is logged and charged even if whoever asked stops waiting.
         await self._writer.append(call, held)
         return call
