@@ -393,13 +393,14 @@ class Ledger:
 
     def describe_left(self) -> str:
         """What is left, in one line for the model."""
-        budget, passes = self.budget, self.spend.passes
+        budget = self.budget
+        passes = max(budget.passes - self.spend.passes - 1, 0)  # without the one that runs, as in ``left``
         with self._lock:
             sums = (self._dropped, self._used)
             tokens_in, tokens_out = (sum(getattr(part, name) for part in sums) for name in _IN_AND_OUT)
             dollars = [part.usd for part in sums]
             subcalls, seconds = sum(part.subcalls for part in sums), self._dropped_s + self._seconds
-        parts = [f"{max(budget.passes - passes, 0)} of {budget.passes} passes"]
+        parts = [f"{passes or 'no'} {'pass' if passes < 2 else 'passes'} after this one"]
         tokens = (
             (budget.tokens, tokens_in + tokens_out, "tokens"),
             (budget.tokens_in, tokens_in, "input tokens"),

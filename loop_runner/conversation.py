@@ -5,6 +5,7 @@ Owns no state. Relies on ``reply_reader`` and ``prompts``; a run's own session a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from loop_runner import missing_code, reply_reader
@@ -13,6 +14,7 @@ from loop_runner.records import SUBCALL_KINDS, Call, CellResult, Message, Reply
 
 MAX_WITHOUT_CODE = 3  # replies in a row; more of the same conversation would not help
 _NEARLY_FULL = 0.8  # of the window
+_FENCED = re.compile(r"^(?P<ticks>`{3,})\n(?P<inside>.*)^(?P=ticks)$", re.DOTALL | re.MULTILINE)
 _CHARS_PER_TOKEN = 3  # a low estimate for code, so that the window is never overrun
 
 
@@ -49,6 +51,12 @@ def observe(
         turn=turn,
         turns=turns,
     )
+
+
+def printed(observation: str) -> str:
+    """What a cell printed, out of what the model was shown after it; all of that if nothing is in a fence."""
+    match = _FENCED.search(observation)
+    return match["inside"] if match else observation
 
 
 def is_over_window(system: str, messages: Sequence[Message], room_tokens: int) -> bool:

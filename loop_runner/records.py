@@ -178,6 +178,7 @@ class Origin:
     places: tuple[tuple[int, str], ...] = ()
     made_by: str = ""  # the program and version that made the text
     url: str = ""  # where the bytes were fetched
+    headings: tuple[tuple[int, int, str], ...] = ()  # that the document itself lists: line, level, title
 
 
 def place_of(origin: Origin | None, line: int) -> str:
@@ -286,6 +287,7 @@ class CellResult:
     answer: Answer
     notices: tuple[str, ...] = ()  # what the harness mended: "`context` was restored", ...
     seconds: float = 0.0  # wall clock, without the time spent waiting for sub-calls
+    lost: tuple[str, ...] = ()  # variables whose loss ``notices`` report
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +298,16 @@ class PastCell:
     number: int
     code: str
     end: CellEnd
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """A committed turn: what the model replied, its code ("" if none), and what it was shown for it."""
+
+    reply: str
+    code: str
+    output: str
+    end: str  # a ``CellEnd``, or "no_code"
 
 
 class CellLog(Protocol):
@@ -324,6 +336,11 @@ class Variable:
     status: VariableStatus
     reason: str = ""  # why it is not "saved"
     blob: str = ""  # SHA-256 (hex) of the blob that holds it
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether a restart has lost it: then nothing but its name and the reason is known."""
+        return self.status == "lost" and self.type == "?"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from loop_runner.budget import Ledger, describe_limits
 from loop_runner.checks import Checks
 from loop_runner.children import Children, ChildSettings
 from loop_runner.config import Task
+from loop_runner.conversation import printed
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.hooks import external as hooks
-from loop_runner.hooks.agent import NoKernel
 from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel import packages
 from loop_runner.kernel.kernel import Kernel
@@ -95,9 +95,9 @@ def start(task: Task, folder: Path, around: Surroundings, beginning: Beginning |
         return run_in(workspace, settled, texts, around, folder, programs=programs)
 
 
-def create(task: Task, folder: Path, env: Mapping[str, str]) -> None:
+def create(task: Task, folder: Path, env: Mapping[str, str], beginning: Beginning | None = None) -> None:
     """Create the run folder ``folder`` for ``task`` and start nothing: ``resume`` begins with pass 1."""
-    with _created(task, folder, Surroundings(env)):
+    with _created(task, folder, Surroundings(env), beginning):
         return
 
 
@@ -301,7 +301,7 @@ def run_in(
         parts = _Parts(stack, task, trace, ledger, templates)
         check = None if task.is_agent else _checks(task, texts, programs, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
-            workspace, texts, around, stead.open_client, check
+            workspace, texts, around, stead.open_client, check, _past(workspace)
         )
         settings = replace(
             task.kernel,
@@ -311,6 +311,8 @@ def run_in(
         if task.is_agent:
             agent = agent_runs.agent(task, workspace, ledger, around.env, trace, around.should_stop)
             stack.callback(agent.close)
+            from loop_runner.hooks.agent import NoKernel
+
             kernel = cast("Kernel", NoKernel())
         else:
             kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
@@ -376,6 +378,20 @@ def _gates(
     return Gates(stop_hook((*verifiers, *theirs)), panel, fence, programs, network)
 
 
+def _past(workspace: Workspace) -> Callable[[int, int], str]:
+    """Reads a turn of the newest checkpoint, as ``past()`` returns it: the same in every clone and replay."""
+
+    def read(pass_number: int, number: int) -> str:
+        with History(workspace.folder) as history:  # its own reader: this is called from another thread
+            turn = history.past_turn(pass_number, number, workspace.head().commit)
+        if turn is None:
+            return ""
+        shown = {"reply": turn.reply, "code": turn.code, "output": printed(turn.output), "end": turn.end}
+        return json.dumps(shown)
+
+    return read
+
+
 def _checks(task: Task, texts: Inputs, programs: Programs, workspace: Workspace) -> Checks:
     """What ``check()`` asks: verifiers made without the means to run a program or to ask a model."""
     verifiers = verify.build(task.verifiers, task.base_dir, Means(programs=programs))
@@ -417,6 +433,7 @@ class _Parts:
         around: Surroundings,
         open_client: Callable[[str], ModelClient] | None,
         check: Callable[[str], str] | None,
+        past: Callable[[int, int], str],
     ) -> tuple[Switchboard, SubCalls, HoldSession]:
         """The switchboard, the sub-calls of the run's own session, and what holds verifiers' sessions."""
         task, stack = self.task, self.stack
@@ -451,7 +468,11 @@ class _Parts:
             self.templates,
             _text(workspace, "child_system.md"),
         )
-        return switchboard, SubCalls(shared, children.run, texts, check=check), holding(children, task)
+        return (
+            switchboard,
+            SubCalls(shared, children.run, texts, check=check, past=past),
+            holding(children, task),
+        )
 
 
 def open_children(
@@ -560,6 +581,7 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session:
         "skipped": inputs.skipped_by_kind(texts),
         "first_skipped": [list(each) for each in texts.skipped[:_SHOWN_SKIPPED]],
         "faults": [list(each) for each in texts.skipped if inputs.is_fault(each[1])][:_SHOWN_FAULTS],
+        "notices": [list(notice) for notice in inputs.notices(texts)][:_SHOWN_FAULTS],
         "texts_not_utf8": len(replaced),
         "bytes_not_utf8": sum(replaced),
     }

@@ -28,7 +28,6 @@ from loop_runner.verify import (
     Submission,
     Verifier,
     Weighted,
-    control,
     in_part_words,
     limited,
     rejection,
@@ -92,6 +91,8 @@ class StopHook:
             time.sleep(self._retry_wait_s)
             verdict = _verdict(verifier, submission)
         if isinstance(verdict, Broken):
+            from loop_runner.verify import control
+
             return control.judged(verifier, submission, verdict, is_agent=is_agent)
         return verdict
 

@@ -96,8 +96,9 @@ def rejected_by(tmp_path, name):
     told = {
         "feedback": decision.reason,
         "history": [f"pass 1: {text.one_line(decision.reason, 160)}"],
+        "tried": [f"pass 1: answered {name}", f"pass 2: answered {name}"],
         "lessons": [f"pass 2 scored 0.10, below the 0.20 of pass 1: {state.reason}"],
-        "course": progress.notes([state], progress.Step()),
+        "course": progress.notes([state]),
     }
     return "\n\n".join(prompts.render(each, **{**REENTRY, **told}) for each in ("reentry", "reentry.agent"))
 
@@ -121,6 +122,9 @@ def of_state(tmp_path, name):
         "notes": [(name, f"note: {name}")],
         "variables": f"{name}: int, 1",
         "lost": f"{name}: int",
+        "files": f"{name}  1 byte",
+        "turns": f"turn 1: raised {name}",
+        "other_notes": [name],
         "draft": name,
     }
     return prompts.render("reentry", **{**REENTRY, **told})

@@ -13,17 +13,18 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop_runner import process
 from loop_runner.errors import HookError, VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle, one_line
 from loop_runner.verify import Means, Programs, Submission, programs
-from loop_runner.verify.command import Command
-from loop_runner.verify.command_line import NeedsShell
 from loop_runner.verify.evidence import Evidence, level, limited
 from loop_runner.verify.options import Options
+
+if TYPE_CHECKING:
+    from loop_runner.verify.command import Command
 
 _REASON_CHARS = 6000
 _KEYS = ("timeout_s", "network", "pin", "show")
@@ -115,6 +116,9 @@ def _hook(spec: Spec, base_dir: Path, means: Means) -> ExternalHook:
         raise _no_hook(spec)
     if not isinstance(says, str):
         raise _no_hook(spec)
+    from loop_runner.verify.command import Command
+    from loop_runner.verify.command_line import NeedsShell
+
     try:
         shown = level("stop_hooks", evidence)
         made = Command.from_options(name or "", Options("stop_hooks", data, _KEYS), command, base_dir, means)

@@ -116,6 +116,7 @@ class _Kernel:
         models = LmClient(lm_fd)
         self._places: dict[str, list[tuple[int, str]]] = start["places"]
         self._parts: dict[str, tuple[str, int]] = start.get("parts", {})
+        self._headings: dict[str, list[tuple[int, int, str]]] = start.get("headings", {})
         self._helpers = Helpers(
             self._namespace,
             context,
@@ -124,6 +125,7 @@ class _Kernel:
             models,
             self._places,
             self._parts,
+            self._headings,
         )
         self._runner = CellRunner(
             self._namespace, self._helpers, self._answer, models, start["max_output_chars"]
@@ -220,7 +222,14 @@ class _Kernel:
         """Put the one text in the place of the mapping that stood for it."""
         name, path, _ = self._files[0]
         self._helpers = Helpers(
-            self._namespace, read_text(path), name, self._answer, self._models, self._places, self._parts
+            self._namespace,
+            read_text(path),
+            name,
+            self._answer,
+            self._models,
+            self._places,
+            self._parts,
+            self._headings,
         )
         self._namespace.update(self._helpers.protected | self._helpers.yielding)
 

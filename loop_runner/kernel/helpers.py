@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from loop_runner.kernel.citing import Citer
     from loop_runner.kernel.lm_client import LmClient
     from loop_runner.kernel.matching import Matches
+    from loop_runner.kernel.past import PastTurn
     from loop_runner.kernel.reading import Chunk, Outline, Passage, Rows
     from loop_runner.kernel.search import SearchHits, SearchIndex
 
@@ -45,13 +46,14 @@ OFFERED = (
     "rlm_batch",
     "check",
     "budget",
+    "past",
     "help",
     "SHOW_VARS",
     "FINAL",
     "FINAL_VAR",
 )
 # Words that a model may well want for a variable of its own: then they are that.
-YIELDING = frozenset(("check", "outline", "read", "rows", "label", "find_all", "help"))
+YIELDING = frozenset(("check", "outline", "read", "rows", "label", "find_all", "past", "help"))
 ALSO_CALLED = {"llm_query_batched": "llm_batch"}  # other names that models know
 
 
@@ -70,10 +72,12 @@ class Helpers:
         models: LmClient,
         places: Mapping[str, Sequence[tuple[int, str]]] | None = None,
         parts: Mapping[str, tuple[str, int]] | None = None,
+        headings: Mapping[str, Sequence[tuple[int, int, str]]] | None = None,
     ) -> None:
         """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages.
 
         ``parts``: of texts that are cut from a text of the run: its name, and the line where they begin.
+        ``headings``: of documents that list their own parts: (line, level, title).
         """
         self._parts = parts or {}
         self._namespace = namespace
@@ -82,6 +86,7 @@ class Helpers:
         self._answer = answer
         self._models = models
         self._places = places or {}
+        self._headings = headings or {}
         self._keys: list[Any] = []  # of the namespace when it was last asked which are the model's own
         self._own: list[str] = []
         self._index: SearchIndex | None = None
@@ -154,6 +159,13 @@ class Helpers:
         Keys: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, depth.
         """
         return _data(self._models.left())  # type: ignore[no-any-return]
+
+    def past(self, pass_number: int, turn: int) -> PastTurn:
+        """A turn of this run, with `.code` and `.output`; print() it to read it. Passes count from 1."""
+        from loop_runner.kernel.past import PastTurn
+
+        found = _data(self._models.past(pass_number, turn))
+        return PastTurn(f"pass {pass_number} turn {turn}", **found)
 
     def _replies(
         self, prompts: list[Any], context: Any, schema: dict[str, Any] | None, model: str | None
@@ -248,7 +260,7 @@ class Helpers:
         from loop_runner.kernel import reading
 
         name, text = self._named(name)
-        return reading.outline(name, text, self._places.get(name, ()))
+        return reading.outline(name, text, self._places.get(name, ()), self._headings.get(name, ()))
 
     def read(self, name: str | None = None, start: int | str = 1, end: int | None = None) -> Passage:
         """Lines `start` to `end` of the text `name`, each as `name:line: text`; without `end`, 200 lines.
@@ -260,7 +272,8 @@ class Helpers:
         from loop_runner.kernel import reading
 
         name, text = self._named(name)
-        return reading.read(name, text, start, end, self._places.get(name, ()))
+        places, headings = self._places.get(name, ()), self._headings.get(name, ())
+        return reading.read(name, text, start, end, places, headings)
 
     def chunks(
         self, text_or_name: str, size: int = 20_000, overlap: int = 0, *, by: str = "size"
@@ -283,7 +296,7 @@ class Helpers:
             return reading.cut_chunks(text, size, overlap, name=name)
         if overlap:
             raise ValueError("chunks overlap only with by='size'")
-        return reading.cut_by(by, name, text, size)
+        return reading.cut_by(by, name, text, size, self._headings.get(name, ()))
 
     def rows(self, name: str | None = None, place: str | None = None) -> Rows:
         """The rows of a table (CSV, TSV, JSONL, JSON, Markdown) as dicts; each also has `.line`, its number.

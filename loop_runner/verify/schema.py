@@ -22,6 +22,7 @@ from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Means, Submission
 
 _CHILD = Path(__file__).with_name("schema_child.py")
+_MAX_FAULT_CHARS = 800
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_OUTPUT_BYTES = 1024 * 1024
 _MAX_TOLD_CHARS = 40_000  # of a schema, in what the model is told
@@ -91,9 +92,9 @@ class Schema:
             return Accepted(record=record, statement=self._asked if isinstance(self.schema, str) else "")
         count = len(said) - 1 + said[-1].get("more", 1)
         plural = "fault" if count == 1 else "faults"
-        what = self.of or "the answer"
+        what, first = self.of or "the answer", exact_line(said[0]["words"], 300)
         return Rejected(
-            f"{what} does not fit the schema: {count} {plural}, the first at {said[0]['where']}",
+            f"{what} does not fit the schema: {count} {plural}, the first at {first}",
             "\n".join(_shown(fault) for fault in said),
             round(1 / (1 + count), 4),
             record,
@@ -182,5 +183,4 @@ def _read(text: str) -> object:
 def _shown(fault: Mapping[str, Any]) -> str:
     if "more" in fault:
         return f"and {fault['more']} more"
-    where, expected, got = (exact_line(fault[key]) for key in ("where", "expected", "got"))
-    return f"{where}: expected {expected}, got {got}"
+    return exact_line(fault["words"], _MAX_FAULT_CHARS)
