@@ -68,7 +68,8 @@ def is_over_window(system: str, messages: Sequence[Message], room_tokens: int) -
 def about_subcalls(calls: Iterable[Call]) -> str:
     """One line about the sub-calls among ``calls``; "" when there are none.
 
-    From what the journal keeps alone, so that a turn that is run again from it says the same.
+    From what the journal keeps alone, so that a turn that is run again from it says the same. It says no
+    seconds: a run that was killed and one that was not would differ in them.
     """
     made = [call for call in calls if call.kind in SUBCALL_KINDS and not call.is_lost]
     if not made:
@@ -76,10 +77,8 @@ def about_subcalls(calls: Iterable[Call]) -> str:
     tokens_in = sum(call.reply.usage.total_tokens - call.reply.usage.output_tokens for call in made)
     tokens_out = sum(call.reply.usage.output_tokens for call in made)
     again = sum(call.tries - 1 for call in made)
-    seconds = sum(call.seconds for call in made)
     parts = [
         f"{len(made):,}" + (f" ({again:,} sent again)" if again else ""),
-        *([f"{seconds:,} s of waiting for models"] if seconds else []),
         f"{tokens_in:,} tokens in, {tokens_out:,} out",
     ]
     return f"Sub-calls of this turn: {', '.join(parts)}."

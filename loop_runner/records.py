@@ -173,7 +173,6 @@ class Call:
     prompt: str  # the last user message; for "root" empty: the transcript holds it already
     reply: Reply
     usd: float | None = None  # what the other side says that it cost; None: as its usage is priced
-    seconds: int = 0  # whole seconds until the reply came, if they were more than a moment
     tries: int = 1  # how often it was sent until there was a reply
 
     @property

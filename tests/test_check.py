@@ -199,5 +199,5 @@ def test_what_a_check_prints_fits_into_what_a_cell_shows(tmp_path):
     )
     run_task(task, tmp_path / "run")
     printed = outputs(tmp_path / "run")[0]
-    assert "characters left out" not in printed
+    assert "the whole text is in the variable last_output" not in printed
     assert re.search(r"… \d+ more: ", printed)

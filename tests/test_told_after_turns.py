@@ -62,10 +62,8 @@ def test_a_mark_of_a_fence_is_shown_short_and_on_one_line(mark):
 # ── sub-calls ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def call(kind="sub", *, tries=1, seconds=0, fingerprint="f", **usage):
-    return Call(
-        kind, "m", fingerprint, 0, "p", Reply("r", usage=Usage(**usage)), tries=tries, seconds=seconds
-    )
+def call(kind="sub", *, tries=1, fingerprint="f", **usage):
+    return Call(kind, "m", fingerprint, 0, "p", Reply("r", usage=Usage(**usage)), tries=tries)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +77,8 @@ def call(kind="sub", *, tries=1, seconds=0, fingerprint="f", **usage):
             "Sub-calls of this turn: 1, 1,300 tokens in, 30 out.",
         ),
         (
-            [call(seconds=4), call("child", tries=3, seconds=30), call("root", seconds=9)],
-            "Sub-calls of this turn: 2 (2 sent again), 34 s of waiting for models, 0 tokens in, 0 out.",
+            [call(), call("child", tries=3), call("root", tries=9)],
+            "Sub-calls of this turn: 2 (2 sent again), 0 tokens in, 0 out.",
         ),
     ],
 )
@@ -88,11 +86,11 @@ def test_one_line_says_what_the_sub_calls_of_a_turn_took(calls, line):
     assert about_subcalls(calls) == line
 
 
-@pytest.mark.parametrize("made", [call(), call(tries=4), call(seconds=12, tries=2)])
-def test_tries_and_seconds_survive_the_journal_and_old_calls_are_still_read(made):
+@pytest.mark.parametrize("made", [call(), call(tries=4), call("child", tries=2)])
+def test_tries_survive_the_journal_and_old_calls_are_still_read(made):
     data = layout.call_to_json(made)
     assert layout.call_from_json(json.loads(json.dumps(data))) == made
-    assert set(data) - {"seconds", "tries"} == set(layout.call_to_json(call()))
+    assert set(data) - {"tries"} == set(layout.call_to_json(call()))
 
 
 def test_the_line_is_in_the_turn_and_a_replay_prints_the_same(tmp_path):

@@ -50,7 +50,6 @@ class Meter(Protocol):
 
 
 _T = TypeVar("_T")
-_NOTED_WAIT_S = 2  # a shorter one is none that a model plans with, and differs from run to run
 _CLOSE_TIMEOUT_S = 15.0
 _WATCH_S = 0.1
 
@@ -195,7 +194,7 @@ class Switchboard:
             request = replace(request, occurrence=occurrence)
         client = self._client(request.model)
         held: Hold | None = None
-        tries, started = 0, self.loop.time()
+        tries = 0
 
         async def attempt() -> Reply:
             nonlocal held, tries
@@ -216,9 +215,8 @@ class Switchboard:
             raise
         try:
             call = _call(request, fingerprint, occurrence, self._received(reply, request.model))
-            waited = int(self.loop.time() - started)
-            if tries > 1 or waited >= _NOTED_WAIT_S:
-                call = replace(call, tries=tries, seconds=waited if waited >= _NOTED_WAIT_S else 0)
+            if tries > 1:
+                call = replace(call, tries=tries)
         except BaseException:
             self._settle(held, None)  # or those who wait for what it may use would wait for ever
             raise
