@@ -5,7 +5,7 @@ converted in sandboxed children (``inside``), ``loading`` puts it together. Reli
 documents, on the kernel's sandbox. Never copies an input that is text, and never parses a document itself.
 """
 
-from loop_runner.inputs.cache import cache_dir
+from loop_runner.caches import cache_dir
 from loop_runner.inputs.converting import Converter
 from loop_runner.inputs.finding import TOOL_FOLDERS
 from loop_runner.inputs.listing import from_json, to_json

@@ -11,9 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +107,8 @@ class Converter:
 
     def convert(self, sources: Sequence[Source]) -> list[Converted]:
         """One result for each source, in order. ``EnvironmentFault`` where no sandbox works."""
+        from concurrent.futures import ThreadPoolExecutor
+
         opened = [self._open(source) for source in sources]
         try:
             waiting = [one for one in opened if one.result is None]
@@ -331,6 +331,8 @@ def _about(frames: Iterable[Frame]) -> tuple[str, tuple[tuple[int, str], ...]]:
 
 
 def _version(library: str) -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:

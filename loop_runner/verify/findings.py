@@ -22,7 +22,6 @@ from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Submission
 
 SEVERITIES = ("note", "warning", "error")  # in rising order
-_SHOWN = 10
 _TEXTS = ("rule", "severity", "file", "quote", "reason")
 
 
@@ -67,10 +66,10 @@ class Findings:
         score = 1 - (len(wrong) + len(unjudged)) / max(report["candidates"] + len(wrong), 1)
         record = {"findings": len(findings), "candidates": report["candidates"], "dropped": report["dropped"]}
         if wrong:
-            evidence = "\n".join(wrong[:_SHOWN])
+            evidence = "\n".join(wrong)
             return Rejected(f"{len(wrong)} of {len(findings)} findings do not stand", evidence, score, record)
         if unjudged:
-            said = "\n".join(exact_line(json.dumps(each)) for each in unjudged[:_SHOWN])
+            said = "\n".join(exact_line(json.dumps(each)) for each in unjudged)
             return Rejected(f"{len(unjudged)} places were not judged", said, score, record)
         return Accepted(
             f"{len(findings)} findings stand, {report['candidates']} places were judged", 1.0, record
