@@ -255,7 +255,7 @@ class Agreement:
     def _texts(self, inputs: Inputs) -> Iterator[str]:
         room = self.max_chars
         for number, source in enumerate(inputs.texts, 1):
-            text = source.path.read_text(encoding="utf-8", errors="replace")
+            text = source.path.read_text(encoding="utf-8", errors="replace").removeprefix("\ufeff")
             room -= len(text)
             if room < 0:
                 msg = f"the inputs are longer than {self.max_chars:,} characters, which `max_chars` allows"

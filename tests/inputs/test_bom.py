@@ -3,6 +3,7 @@
 import codecs
 import hashlib
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from loop_runner.kernel.search import SearchIndex
 from loop_runner.kernel.texts import Texts, read_text
 from loop_runner.records import Accepted, Rejected
 from loop_runner.verify import Submission, build, python_child
+from loop_runner.verify.agreement import Agreement
 from tests.support import papers
 
 BOM = codecs.BOM_UTF8
@@ -138,6 +140,13 @@ def test_a_direct_session_shows_no_mark(marked):
     shown = direct.documents(marked)
     assert "\ufeff" not in shown
     assert "1| name,age" in shown
+
+
+def test_the_model_of_an_agreement_gate_is_shown_no_mark(marked):
+    (gate,) = build([{"agreement": {"model": "script:x.yaml"}}], Path.cwd())
+    shown = "".join(cast("Agreement", gate)._texts(marked))
+    assert "\ufeff" not in shown
+    assert "name,age" in shown
 
 
 def test_a_python_gate_reads_no_mark(marked):

@@ -94,6 +94,7 @@ def test_a_word_that_a_line_end_divides_is_whole(text, whole):
         ("some_function_with_quite_a_long_name(argument_one=2)", False),
         ("日本語の文章には単語の間に空白がありませんので長い行になります", False),
         ("0123456789" * 10, False),
+        ("Der Schalter dient der Verbesserung der Eingabebearbeitungsfähigkeiten von Perl", False),
         ("RequirePackageWithOptionsAndMore bookmarkHorizontalAbsoluteValue", False),
         ("PACKAGESWHICHARENECESSARYFORTHE SYSTEM", True),
         ("abcdefghijklmnopqrstuvwxyzabcdef " + "ordinary words of a page " * 40, False),

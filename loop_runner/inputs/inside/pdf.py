@@ -14,6 +14,7 @@ from loop_runner.inputs.inside.sink import BLANK, NO_TEXT_ON, RUN_TOGETHER, Limi
 
 _JOINED = 25  # letters; hardly any word has so many
 _JOINED_SHARE = 0.05  # of a page's letters
+_MOST = 0.5
 _MAX_HEADINGS = 5000
 _MAX_TITLE_CHARS = 160
 _MAX_DEPTH = 15
@@ -103,13 +104,16 @@ def _without_line_end_hyphens(pages: Sequence[str]) -> list[str]:
 
 def has_joined_words(text: str) -> bool:
     """Whether words of a text seem to have no spaces between them; never of scripts that need none."""
-    letters = joined = 0
+    letters = joined = words = 0
     for match in _LETTERS.finditer(text):
         count = len(match[0])
         letters += count
         if count >= _JOINED and _has_case(match[0]):
-            joined += sum(len(part) for part in _CAPITAL.split(match[0]) if len(part) >= _JOINED)
-    return joined > 0 and joined >= _JOINED_SHARE * letters
+            parts = [len(part) for part in _CAPITAL.split(match[0]) if len(part) >= _JOINED]
+            joined += sum(parts)
+            words += len(parts)
+    share = _JOINED_SHARE if words > 1 else _MOST  # one long word is a long word, unless it is all there is
+    return words > 0 and joined >= share * letters
 
 
 def _has_case(word: str) -> bool:
