@@ -75,12 +75,12 @@ class StopHook:
             )
             if isinstance(verifier, Weighted):
                 verdict = limited(verdict, verifier.evidence)
-            return VerifierReport(inner.name, _stated(verdict, inner), weight)
+            return VerifierReport(inner.name, _stated(verdict, verifier), weight)
         members: list[VerifierReport] = []
         for member in inner.members:
             if not inner.is_settled(members):
                 members.append(self._report(member, submission))
-        return VerifierReport(inner.name, _stated(inner.combine(members), inner), weight, tuple(members))
+        return VerifierReport(inner.name, _stated(inner.combine(members), verifier), weight, tuple(members))
 
     def _ask(self, verifier: Verifier, submission: Submission, *, is_agent: bool) -> Verdict:
         verdict = _verdict(verifier, submission)

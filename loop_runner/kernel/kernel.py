@@ -308,9 +308,7 @@ class Kernel:
     def _cell_done(self, life: _Life, done: report.CellReport, seconds: float, stopped: str) -> CellResult:
         self._names = (self._names | set(done.added)) - set(done.removed)
         self._answer = replace(done.answer, is_ready=False)
-        output, dropped = report.compose_output(
-            done, life.process.raw_output(), self._settings.max_output_chars
-        )
+        output, dropped = report.compose_output(done, life.process.raw_output(), self._settings.shown_chars)
         end: CellEnd = "timed_out" if stopped else done.end
         notices, answer = done.notices, done.answer
         if stopped:
@@ -329,15 +327,14 @@ class Kernel:
         raw, dropped = life.process.raw_output()
         empty = report.CellReport("ok", "", "", 0, "", None, self._answer, (), (), ())
         output, cut = report.compose_output(
-            empty, (report.without_our_frames(raw), dropped), self._settings.max_output_chars
+            empty, (report.without_our_frames(raw), dropped), self._settings.shown_chars
         )
         what = str(error)
         self._replays.went_back()
-        notices = (f"{what}; what it printed is lost", *self._restart())
-        last_line = what
-        return CellResult(
-            "timed_out" if timed_out else "died", output, cut, last_line, self._answer, notices, seconds
-        )
+        restarted, lost = self._restart()
+        notices = (f"{what}; what it printed is lost", *restarted)
+        end: CellEnd = "timed_out" if timed_out else "died"
+        return CellResult(end, output, cut, what, self._answer, notices, seconds, lost)
 
     def _over_time(self) -> str:
         return f"the cell ran longer than {self._settings.timeout_s:g} seconds"
@@ -359,17 +356,20 @@ class Kernel:
         self._restart()
         return self._last
 
-    def _restart(self) -> tuple[str, ...]:
-        """Start again from the last snapshot; what the model is told about it."""
+    def _restart(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Start again from the last snapshot; the notices for the model, and the names that are lost now."""
         before = set(self._names)
-        lost = self._start(self._last, self._answer)
+        was_gone = {variable.name for variable in self._last.variables if variable.is_gone}
+        lost = [
+            variable for variable in self._start(self._last, self._answer) if variable.name not in was_gone
+        ]
         gone = dict.fromkeys(before - self._names, "") | {each.name: each.reason for each in lost}
         told = ["the kernel was restarted: variables are as they were after the last turn that was saved"]
         if gone:
             names = [f"{label(name)} ({why})" if why else label(name) for name, why in sorted(gone.items())]
             more = f" and {len(names) - _NAMES_IN_NOTICE} more" if len(names) > _NAMES_IN_NOTICE else ""
             told.append(f"lost variables: {', '.join(names[:_NAMES_IN_NOTICE])}{more}")
-        return tuple(told)
+        return tuple(told), tuple(gone)
 
     # ── lives ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -471,11 +471,17 @@ class Kernel:
                 for text in self._inputs.texts
                 if text.origin and text.origin.places
             },
+            "parts": {each.name: each.part_of for each in self._inputs.texts if each.part_of},
+            "headings": {
+                text.name: text.origin.headings
+                for text in self._inputs.texts
+                if text.origin and text.origin.headings
+            },
             "single": self._inputs.is_single and len(self._inputs.texts) == 1,
             "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
-            "max_output_chars": self._settings.max_output_chars,
+            "max_output_chars": self._settings.shown_chars,
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
@@ -521,12 +527,12 @@ class Kernel:
 
 
 def _row(variable: Variable) -> dict[str, Any]:
-    """A lost variable as the kernel told of it, to be told of again."""
+    """The row of a variable that a restart loses: its value is gone, so only its name is known."""
     return {
         "name": variable.name,
-        "type": variable.type,
+        "type": "?",
         "size": 0,
-        "preview": variable.preview,
+        "preview": "",
         "status": "lost",
         "reason": variable.reason,
         "blob": -1,

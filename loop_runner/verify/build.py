@@ -33,7 +33,7 @@ KINDS = (
     *("command", "python", "schema", "contains", "regex", "citations"),
     *("judge", "agreement", "stable", "promise", "findings", "all", "any"),
 )
-_BESIDE = ("name", "weight", "evidence")
+BESIDE = ("name", "weight", "evidence", "says")
 
 
 def build(
@@ -160,8 +160,9 @@ class _Builder:
             first = self._make(kind, value, name)
             called = self._unique(first.name)
             made = first if called == first.name else self._make(kind, value, called)
-        is_plain = (weight, evidence, self._means.is_agent) == (1, "full", False)
-        return made if is_plain else Weighted(made, weight, evidence, self._means.is_agent)
+        says = _says(kind, spec)
+        is_plain = (weight, evidence, self._means.is_agent, says) == (1, "full", False, "")
+        return made if is_plain else Weighted(made, weight, evidence, self._means.is_agent, says)
 
     def _unique(self, name: str) -> str:
         called, count = name, 1
@@ -246,7 +247,7 @@ def _parts(spec: object) -> tuple[str, Any, str, float]:
     if not isinstance(spec, Mapping):
         raise _unreadable(spec)
     name, weight = spec.get("name", ""), spec.get("weight", 1)
-    kinds = [key for key in spec if key not in _BESIDE]
+    kinds = [key for key in spec if key not in BESIDE]
     for kind in kinds:
         if kind not in KINDS and kind not in plugins.find(plugins.VERIFIERS):
             raise unknown("there is no verifier", str(kind), (*KINDS, *plugins.find(plugins.VERIFIERS)))
@@ -277,6 +278,18 @@ def _evidence(kind: str, value: Any, spec: object) -> tuple[Any, Evidence]:
     if inside:
         value = {key: item for key, item in value.items() if key != "evidence"}
     return value, level(kind, beside.get("evidence", "full"))
+
+
+def _says(kind: str, spec: object) -> str:
+    """What the task tells the model that the verifier requires; "" when it says nothing."""
+    says = spec.get("says", "") if isinstance(spec, Mapping) else ""
+    if not isinstance(says, str) or ("says" in spec and not says.strip()):  # type: ignore[operator]
+        raise VerifierError(
+            f"verifier `{kind}`: `says` is {says!r}",
+            why="the model is told it as what the verifier requires of the answer",
+            hint="write a sentence, for example: says: all tests in tests/ must pass",
+        )
+    return " ".join(says.split())
 
 
 def _options(kind: str, value: Any, short: str, known: Sequence[str]) -> Options:

@@ -22,6 +22,7 @@ from loop_runner.records import (
     Call,
     Checkpoint,
     PastCell,
+    PastTurn,
     Snapshot,
     Spend,
     Usage,
@@ -141,6 +142,24 @@ class History:
         """The paths below the folder ``prefix`` ("workspace/notes/"), sorted."""
         return [os.fsdecode(path) for path in sorted(self.tree(at or "HEAD", *([prefix] if prefix else [])))]
 
+    def sizes(self, prefix: str, at: str | None = None) -> list[tuple[str, int]]:
+        """(path, bytes) of every committed file below the folder ``prefix``, sorted by path."""
+        listing = self._run("ls-tree", "-r", "-l", "-z", "--full-tree", at or "HEAD", "--", prefix)
+        entries = (line.partition(b"\t") for line in listing.split(b"\0") if line)
+        sized = [(path, about.split()) for about, _, path in entries]
+        return sorted((os.fsdecode(path), int(about[3])) for path, about in sized if about[1] == b"blob")
+
+    def newest_first(self, prefix: str, at: str | None = None) -> list[str]:
+        """The paths below the folder ``prefix``, those that were written last first, then by name."""
+        paths = self.files(prefix, at)
+        if len(paths) < 2:
+            return paths
+        # -c: a merge lists a file only if it differs from every parent, which is how files are restored.
+        log = self._run("log", "-c", "-z", "--format=", "--name-only", at or "HEAD", "--", prefix)
+        written = dict.fromkeys(os.fsdecode(path.strip(b"\n")) for path in log.split(b"\0"))
+        rank = {path: number for number, path in enumerate(written)}
+        return sorted(paths, key=lambda path: (rank.get(path, len(rank)), path))
+
     def answer(self, at: str | None = None) -> Answer:
         """The committed answer."""
         with parsing(self.folder, "answer.json"):
@@ -155,6 +174,17 @@ class History:
             if reply is None or output is None:
                 return texts
             texts.append(TurnText(layout.to_text(reply), layout.to_text(output)))
+
+    def past_turn(self, pass_number: int, number: int, at: str | None = None) -> PastTurn | None:
+        """One committed turn; None if there is no such turn."""
+        folder = layout.turn_folder(pass_number, number)
+        reply, output = self.read(f"{folder}/reply.md", at), self.read(f"{folder}/output.txt", at)
+        if reply is None or output is None:
+            return None
+        code = self.read(f"{folder}/cell.py", at)
+        with parsing(self.folder, f"{folder}/turn.json"):
+            end = "no_code" if code is None else layout.end_from(self.read(f"{folder}/turn.json", at))
+        return PastTurn(layout.to_text(reply), layout.to_text(code or b""), layout.to_text(output), end)
 
     def variables(self, at: str | None = None) -> tuple[Variable, ...]:
         """The variables as the manifest lists them, without their blobs."""
