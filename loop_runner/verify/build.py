@@ -7,7 +7,6 @@ before anything runs; nothing is looked up on disk but what ``pinned_programs`` 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -18,6 +17,7 @@ from loop_runner.records import Inputs
 from loop_runner.verify import programs
 from loop_runner.verify.evidence import LEVELS, Evidence, level
 from loop_runner.verify.groups import Group, Weighted
+from loop_runner.verify.kinds import is_a
 from loop_runner.verify.options import Options, unknown
 from loop_runner.verify.programs import Programs
 from loop_runner.verify.shown import exact_line
@@ -111,31 +111,20 @@ def leaves(verifiers: Sequence[Verifier]) -> Iterator[Verifier]:
 
 def _sources(verifier: Verifier) -> list[Path]:
     made_of_files = ("command.Command", "python.Python", "schema.Schema", "judge.Judge")
-    found: list[Path] = verifier.sources() if _is_a(verifier, *made_of_files) else []  # type: ignore[attr-defined]
+    found: list[Path] = verifier.sources() if is_a(verifier, *made_of_files) else []  # type: ignore[attr-defined]
     return found
 
 
 def _is_agreement(verifier: Verifier) -> TypeGuard[Agreement]:
-    return _is_a(verifier, "agreement.Agreement")
+    return is_a(verifier, "agreement.Agreement")
 
 
 def _asks_a_model(verifier: Verifier) -> TypeGuard[Judge | Agreement]:
-    return _is_a(verifier, "judge.Judge", "agreement.Agreement")
+    return is_a(verifier, "judge.Judge", "agreement.Agreement")
 
 
 def _runs_a_program(verifier: Verifier) -> TypeGuard[Command | Python]:
-    return _is_a(verifier, "command.Command", "python.Python")
-
-
-def _is_a(verifier: Verifier, *kinds: str) -> bool:
-    """Whether it is of one of the classes ``MODULE.CLASS`` of this folder.
-
-    Imports none of them: the modules of kinds that a task does not use are never loaded, as most of a short
-    run's start would go to them. A verifier cannot be of a class whose module is not loaded.
-    """
-    names = (kind.split(".") for kind in kinds)
-    loaded = ((sys.modules.get(f"{__package__}.{module}"), name) for module, name in names)
-    return any(isinstance(verifier, getattr(module, name)) for module, name in loaded if module is not None)
+    return is_a(verifier, "command.Command", "python.Python")
 
 
 class _Builder:

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from loop_runner.verify.citations import Citations
-from loop_runner.verify.findings import Findings
 from loop_runner.verify.groups import Group, Weighted
-from loop_runner.verify.schema import Schema
-from loop_runner.verify.stable import Promise
-from loop_runner.verify.text import Contains, Regex
+from loop_runner.verify.kinds import is_a
 from loop_runner.verify.verifier import Verifier
 
-_FREE = (Citations, Contains, Findings, Promise, Regex, Schema)
+_FREE = (
+    *("citations.Citations", "findings.Findings", "schema.Schema", "stable.Promise"),
+    *("text.Contains", "text.Regex"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def _free_part(verifier: Verifier) -> Verifier | None:
         inner = _free_part(verifier.verifier) if verifier.evidence == "full" else None
         return None if inner is None else replace(verifier, verifier=inner)
     if not isinstance(verifier, Group):
-        return verifier if isinstance(verifier, _FREE) else None
+        return verifier if is_a(verifier, *_FREE) else None
     found = tuple(part for one in verifier.members if (part := _free_part(one)) is not None)
     is_whole = len(found) == len(verifier.members) and not any(map(_left_out, verifier.members, found))
     if verifier.mode == "any" and not is_whole:
@@ -70,4 +69,4 @@ def _reads_files(verifier: Verifier) -> bool:
     inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
     if isinstance(inner, Group):
         return any(map(_reads_files, inner.members))
-    return isinstance(inner, Schema) and bool(inner.of)
+    return is_a(inner, "schema.Schema") and bool(inner.of)  # type: ignore[attr-defined]

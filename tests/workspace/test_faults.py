@@ -35,11 +35,10 @@ def small_disk(tmp_path):
 def full(disk, leave=0):
     """Within it, ``disk`` has ``leave`` bytes left."""
     filler = disk / "filler"
-    with filler.open("wb") as file:
-        left = os.statvfs(disk)
-        size = max(left.f_bavail * left.f_bsize - leave, 0)
-        with suppress(OSError):
-            file.write(bytes(size))
+    left = os.statvfs(disk)
+    size = max(left.f_bavail * left.f_bsize - leave, 0)
+    with suppress(OSError), filler.open("wb") as file:  # closing writes, too, and git's index may come before
+        file.write(bytes(size))
     yield
     filler.unlink()
 
