@@ -122,9 +122,18 @@ def test_the_command_is_installed_with_it(installed, tmp_path):
     assert said.startswith("loop-runner, version ")
 
 
-def test_the_hook_that_is_installed_into_a_clients_settings_is_that_copys_own(python, installed, tmp_path):
-    python("-m", "loop_runner", "hook", "install", "claude", "--project", tmp_path)
-    settings = json.loads((tmp_path / ".claude" / "settings.json").read_text())
+def test_the_hook_that_is_installed_into_a_clients_settings_is_that_copys_own(installed, tmp_path):
+    settings_folder = tmp_path / "claude"
+    settings_folder.mkdir()
+    install = ["-m", "loop_runner", "hook", "install", "claude"]
+    run(
+        sys.executable,
+        *install,
+        cwd=tmp_path,
+        PYTHONPATH=str(installed),
+        CLAUDE_CONFIG_DIR=str(settings_folder),
+    )
+    settings = json.loads((settings_folder / "settings.json").read_text())
     command = shlex.split(settings["hooks"]["Stop"][0]["hooks"][0]["command"])
     assert Path(command[3]).is_relative_to(installed)
     # A session that a run owns makes it import the rest of itself.
