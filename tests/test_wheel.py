@@ -117,14 +117,65 @@ def test_every_type_begins_and_rehearses_with_nothing_but_the_installed_copy(pyt
         assert json.loads(python(*run_it))["status"] == "verified"
 
 
+# Each with the exit code that it has in an empty folder, without a model or a run.
+IN_AN_EMPTY_FOLDER = {
+    ("--version",): 0,
+    ("init", "--list"): 0,
+    ("init", "custom", "a"): 0,
+    ("init", "audit", "b"): 0,
+    ("models", "list"): 0,
+    ("status",): 0,
+    ("hook", "stop"): 0,
+    ("hook", "install", "claude", "--dry-run"): 0,
+    ("run", "none.yaml"): 2,
+    ("ask", "What?", "none.txt"): 2,
+    ("audit", ".", "--rules", "none.yaml"): 2,
+    **{
+        (name, "runs/none"): 2
+        for name in ("resume", "verify", "show", "log", "cost", "replay", "fsck", "export")
+    },
+    ("diff", "runs/none", "1", "2"): 2,
+    ("fork", "runs/none@1", "runs/new"): 2,
+    ("rewind", "runs/none", "1"): 2,
+    ("bisect", "runs/none", "--", "true"): 2,
+    ("hook", "cancel", "runs/none"): 2,
+}
+
+
+@pytest.mark.parametrize(("words", "code"), IN_AN_EMPTY_FOLDER.items(), ids=map(" ".join, IN_AN_EMPTY_FOLDER))
+def test_every_command_works_in_an_empty_folder_from_the_installed_copy(installed, tmp_path, words, code):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-m", "loop_runner", *words],
+        cwd=empty,
+        env=clean_environment({"PYTHONPATH": str(installed)}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert ended.returncode == code, ended.stdout + ended.stderr
+
+
 def test_the_command_is_installed_with_it(installed, tmp_path):
     said = run(installed / "bin" / "loop-runner", "--version", cwd=tmp_path, PYTHONPATH=str(installed))
     assert said.startswith("loop-runner, version ")
 
 
-def test_the_hook_that_is_installed_into_a_clients_settings_is_that_copys_own(python, installed, tmp_path):
-    python("-m", "loop_runner", "hook", "install", "claude", "--project", tmp_path)
-    settings = json.loads((tmp_path / ".claude" / "settings.json").read_text())
+def test_the_hook_that_is_installed_into_a_clients_settings_is_that_copys_own(installed, tmp_path):
+    settings_folder = tmp_path / "claude"
+    settings_folder.mkdir()
+    install = ["-m", "loop_runner", "hook", "install", "claude"]
+    run(
+        sys.executable,
+        *install,
+        cwd=tmp_path,
+        PYTHONPATH=str(installed),
+        CLAUDE_CONFIG_DIR=str(settings_folder),
+    )
+    settings = json.loads((settings_folder / "settings.json").read_text())
     command = shlex.split(settings["hooks"]["Stop"][0]["hooks"][0]["command"])
     assert Path(command[3]).is_relative_to(installed)
     # A session that a run owns makes it import the rest of itself.

@@ -60,6 +60,10 @@ def install(client: str, project: Path | None, dry_run: bool, as_json: bool) -> 
 
     change = settings.install(client, project, os.environ)
     _apply(change, dry_run=dry_run, as_json=as_json, done="installed", same="is installed already")
+    if settings.is_switched_off(change):
+        output.note(f"{change.path} sets disableAllHooks: true, so that no hook runs until it is removed")
+    if project is not None:
+        output.note("the hook is started as `loop-runner`, which everybody in this project needs on PATH")
     if client == "codex" and not as_json:
         output.note("Codex runs a hook only when you have trusted it: it asks when it starts next")
 

@@ -23,6 +23,8 @@ from loop_runner.errors import HookError
 from loop_runner.hooks import json_text
 
 MARK = "loop-runner-stop-hook"  # an argument that does nothing: by it our entry is known again
+# In a project's settings, which others have too: no path of this user.
+SHARED = f"loop-runner hook stop {MARK}"
 _HOURS_S = 86_400  # gates may take long; the clients' own limits are a minute
 
 
@@ -67,7 +69,7 @@ def install(client: str, project: Path | None, env: Mapping[str, str], *, hook: 
     """
     path, before = _read(_file(client, project, env))
     text = before if before is not None and before.strip() else "{}\n"
-    for keys, entry in _entries(client, hook or command()):
+    for keys, entry in _entries(client, hook or (command() if project is None else SHARED)):
         text = _with(path, text, keys, entry)
     if client in ("cursor", "copilot") and "version" not in json.loads(text):
         text = _with_version(text)
@@ -126,6 +128,12 @@ def _file(client: str, project: Path | None, env: Mapping[str, str]) -> Path:
         "cursor": ".cursor/hooks.json",
         "copilot": ".github/hooks/loop-runner.json",
     }
+    if project is not None and not project.is_dir():
+        raise HookError(
+            f"there is no folder {project}",
+            why="a hook in a new folder would never be asked",
+            hint="check --project; it names the folder of an existing project",
+        )
     if project is not None:
         return project / in_project[client]
     if client not in own:
@@ -152,11 +160,12 @@ def _entries(client: str, hook: str) -> list[tuple[tuple[str, ...], dict[str, An
 
 
 def _is_ours(entry: Any) -> bool:
+    """Whether an entry asks our hook, alone or beside hooks of others."""
     if not isinstance(entry, dict):
         return False
     inner = entry.get("hooks")
     if isinstance(inner, list):
-        return len(inner) == 1 and _is_ours(inner[0])
+        return any(map(_is_ours, inner))
     words = f"{entry.get('command', '')} {entry.get('bash', '')}"
     return MARK in words or "loop-runner hook stop" in words
 
@@ -176,10 +185,25 @@ def _read(path: Path) -> tuple[Path, str | None]:
         try:
             data = json_text.parse(text.removeprefix("\ufeff"))
         except (ValueError, RecursionError, AssertionError, IndexError) as error:
-            raise _unreadable(path, str(error)) from error
-        if data.kind != "object" or text.startswith("\ufeff"):
-            raise _unreadable(path, "it is not one JSON object in plain UTF-8")
+            raise _unreadable(path, _comment(text) or str(error)) from error
+        if text.startswith("\ufeff"):
+            raise _unreadable(path, "it begins with a byte order mark; save it as UTF-8 without one")
+        if data.kind != "object":
+            raise _unreadable(path, "it is not one JSON object")
     return path, text
+
+
+def _comment(text: str) -> str:
+    """What to say about the first line that begins with a comment; "" without one."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip("\ufeff \t").startswith(("//", "/*")):
+            return f"line {number} is a comment, which JSON does not have; remove the comments"
+    return ""
+
+
+def is_switched_off(change: Change) -> bool:
+    """Whether the settings switch all hooks off, ours too."""
+    return bool(change.after) and json.loads(change.after or "{}").get("disableAllHooks") is True
 
 
 def _found(path: Path, text: str, keys: tuple[str, ...]) -> list[Any]:
@@ -193,19 +217,31 @@ def _found(path: Path, text: str, keys: tuple[str, ...]) -> list[Any]:
 
 def _with(path: Path, text: str, keys: tuple[str, ...], entry: dict[str, Any]) -> str:
     there = _found(path, text, keys)
-    ours = [index for index, each in enumerate(there) if _is_ours(each)]
-    if len(ours) == 1 and there[ours[0]] == entry:
+    present = [hook for each in there for hook in _own_hooks(each)]
+    if present == (_own_hooks(entry) or [entry]):
         return text
-    for index in reversed(ours):  # an older one, or one of a copy of ours that lay elsewhere
-        text = json_text.remove(text, keys, index)
-    return json_text.add(text, keys, entry)
+    # An older one, or one of a copy of ours that lay elsewhere.
+    return json_text.add(_without(path, text, keys), keys, entry)
 
 
 def _without(path: Path, text: str, keys: tuple[str, ...]) -> str:
     for index, each in reversed(list(enumerate(_found(path, text, keys)))):
-        if _is_ours(each):
+        own = _own_hooks(each)
+        if own and len(own) == len(each.get("hooks", own)):
             text = json_text.remove(text, keys, index)
+            continue
+        for place in (
+            [place for place, hook in enumerate(each.get("hooks", [])) if hook in own][::-1] if own else []
+        ):
+            text = json_text.remove(text, (*keys, index, "hooks"), place)
     return text
+
+
+def _own_hooks(entry: Any) -> list[Any]:
+    """Our hooks in an entry, which may also hold those of others."""
+    if not _is_ours(entry):
+        return []
+    return [hook for hook in entry.get("hooks", [entry]) if _is_ours(hook)]
 
 
 def _with_version(text: str) -> str:

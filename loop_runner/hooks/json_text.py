@@ -61,13 +61,16 @@ def add(text: str, path: tuple[str, ...], item: Any) -> str:
     return _insert(text, node, item, "", len(path))
 
 
-def remove(text: str, path: tuple[str, ...], index: int) -> str:
-    """``text`` without entry ``index`` of the array at ``path``; arrays and objects left empty go too."""
+def remove(text: str, path: tuple[str | int, ...], index: int) -> str:
+    """``text`` without entry ``index`` of the array at ``path``; arrays and objects left empty go too.
+
+    A number in ``path`` is an entry of an array.
+    """
     chain = [parse(text)]
     for key in path:
-        below = chain[-1].get(key)
+        below = chain[-1].values[key] if isinstance(key, int) else chain[-1].get(key)
         if below is None:
-            raise ValueError(f"there is no {'.'.join(path)}")
+            raise ValueError(f"there is no {'.'.join(map(str, path))}")
         chain.append(below)
     at = index
     node = chain.pop()
@@ -75,7 +78,7 @@ def remove(text: str, path: tuple[str, ...], index: int) -> str:
         if len(node.values) > 1:
             break
         node = chain.pop()
-        at = len(node.keys) - 1 - node.keys[::-1].index(key)
+        at = key if isinstance(key, int) else len(node.keys) - 1 - node.keys[::-1].index(key)
     return _cut(text, node, at)
 
 

@@ -1,6 +1,7 @@
 """Installing the hook into the clients' settings: twice is once, and nothing else changes."""
 
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -33,10 +34,10 @@ def put(tmp_path, client, undo=False):
 @pytest.mark.parametrize("client", CLIENTS)
 def test_twice_is_once_and_uninstall_takes_it_out_again(tmp_path, client):
     first = put(tmp_path, client)
-    assert "stop.py" in first.path.read_text()
+    assert install.MARK in first.path.read_text()
     assert not put(tmp_path, client).is_needed
     put(tmp_path, client, undo=True)
-    assert not first.path.exists() or "stop.py" not in first.path.read_text()
+    assert not first.path.exists() or install.MARK not in first.path.read_text()
     assert not put(tmp_path, client, undo=True).is_needed
 
 
@@ -102,7 +103,7 @@ def test_a_dry_run_prints_the_diff_and_writes_nothing(tmp_path):
     done = loop_runner("hook", "install", "claude", "--project", tmp_path, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0
     assert "+++ " in done.stdout
-    assert "stop.py" in done.stdout
+    assert install.MARK in done.stdout
     assert not (tmp_path / ".claude").exists()
     said = json.loads(
         loop_runner("hook", "install", "claude", "--project", tmp_path, "--json", cwd=tmp_path).stdout
@@ -138,3 +139,70 @@ def test_adding_and_removing_an_item_gives_the_text_back(data, path, indent):
     at[path[-1]].append({"new": ["x"]})
     assert json.loads(added) == data
     assert json_text.remove(added, tuple(path), 2) == text
+
+
+SHARED_ENTRY = {
+    "hooks": {
+        "Stop": [
+            {"hooks": [{"type": "command", "command": "mine"}, {"type": "command", "command": "OURS"}]},
+            {"hooks": [{"type": "command", "command": "another"}]},
+        ]
+    }
+}
+
+
+@pytest.mark.parametrize("ours", [f"/old/stop.py {install.MARK}", "loop-runner hook stop", install.SHARED])
+def test_a_hook_that_shares_an_entry_is_not_installed_twice_and_uninstalled_alone(tmp_path, ours):
+    path = tmp_path / ".claude" / "settings.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(SHARED_ENTRY).replace("OURS", ours))
+    put(tmp_path, "claude")
+    now = json.loads(path.read_text())["hooks"]["Stop"]
+    commands = [hook["command"] for each in now for hook in each["hooks"]]
+    assert sorted(commands) == sorted(["mine", "another", install.SHARED])
+    assert not put(tmp_path, "claude").is_needed
+    put(tmp_path, "claude", undo=True)
+    left = json.loads(path.read_text())["hooks"]["Stop"]
+    assert [hook["command"] for each in left for hook in each["hooks"]] == ["mine", "another"]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_projects_settings_hold_no_path_of_one_person(tmp_path, client):
+    text = put(tmp_path, client).path.read_text()
+    assert sys.prefix not in text
+    assert "/stop.py" not in text
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_project_that_does_not_exist_is_a_mistake_and_no_folder_is_made(tmp_path, client):
+    with pytest.raises(HookError, match="there is no folder"):
+        put(tmp_path / "typo", client)
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("\ufeff{}", "byte order mark"),
+        ("// mine\n{}", "line 1 is a comment"),
+        ('{\n  /* mine */\n  "a": 1\n}', "line 2 is a comment"),
+        ('\ufeff// mine\n{"a": 1}', "line 1 is a comment"),
+        ("[]", "not one JSON object"),
+    ],
+)
+def test_settings_that_are_refused_are_refused_for_a_clear_reason(tmp_path, text, reason):
+    path = tmp_path / ".claude" / "settings.json"
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(HookError, match=reason):
+        put(tmp_path, "claude")
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_settings_that_switch_all_hooks_off_are_mentioned(tmp_path):
+    path = tmp_path / ".claude" / "settings.json"
+    path.parent.mkdir()
+    path.write_text('{"disableAllHooks": true}')
+    ended = loop_runner("hook", "install", "claude", "--project", tmp_path, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "disableAllHooks" in ended.stderr

@@ -163,3 +163,56 @@ def test_the_endpoint_answers_nobody_who_does_not_know_its_token(run_folder, lis
         connection.close()
     assert listening[1] == []
     assert (run_folder / ".git/loop-runner/hook.json").stat().st_mode & 0o077 == 0
+
+
+# ── streams (claude-code#90585) ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("argv", [COMMAND, SCRIPT], ids=["command", "script"])
+def test_without_a_loop_it_does_not_wait_for_standard_input(env, argv):
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as process:
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read()) == {}
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b" \n\n"])
+def test_with_a_loop_it_reads_one_object_and_does_not_wait_for_the_end(env, run_folder, listening, end):
+    sessions.register(env, "s1", str(run_folder), python=sys.executable)
+    payload = encoded(PAYLOADS["claude"] | {"session_id": "s1"}) + end
+    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as process:
+        assert process.stdin is not None
+        half = len(payload) // 2
+        for part in (payload[:half], payload[half:]):
+            process.stdin.write(part)
+            process.stdin.flush()
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read())["decision"] == "block"
+
+
+CLOSED = ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "</dev/null >/dev/full", "| true", "<&- | true"]
+
+
+@pytest.mark.parametrize("streams", CLOSED)
+@pytest.mark.parametrize("has_loop", [False, True], ids=["no loop", "a loop"])
+def test_closed_or_broken_streams_do_not_change_its_exit_code(env, run_folder, streams, has_loop):
+    if has_loop:
+        sessions.register(env, "s1", str(run_folder), python=sys.executable)
+    command = f"({sys.executable} -m loop_runner hook stop; echo $? >&3) {streams}"
+    if "|" in streams:
+        command = f"({sys.executable} -m loop_runner hook stop {streams.split('|')[0]}; echo $? >&3) | true"
+    read, write = os.pipe()
+    subprocess.run(
+        ["bash", "-c", f"exec 3>&{write}; {command}"],
+        env=env,
+        pass_fds=[write],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=40,
+        check=False,
+    )
+    os.close(write)
+    with os.fdopen(read) as codes:
+        assert codes.read() == "0\n"
