@@ -372,7 +372,7 @@ def _hint(quote: str, line: str) -> str:
 
 def _with_pointers(listed: Sequence[Claim], looked: list[Looked]) -> list[Looked]:
     """A place that is named without a quotation is right when the answer quotes it elsewhere."""
-    quoted = [one.citation for one in looked if one.citation.counts]
+    quoted = [one.citation for one in looked if one.citation.counts or _is_whole_line(one.citation)]
     for index, (claim, one) in enumerate(zip(listed, looked, strict=True)):
         place, found = claim.place, one.citation
         if claim.kind != "pointer" or not found.ok or place is None:
@@ -384,6 +384,11 @@ def _with_pointers(listed: Sequence[Claim], looked: list[Looked]) -> list[Looked
             )
             looked[index] = Looked(replace(found, ok=False, reason=reason))
     return looked
+
+
+def _is_whole_line(citation: LocatedCitation) -> bool:
+    """A line that is too short to count, such as ``except:``, is still quoted when all of it is."""
+    return citation.ok and citation.kind == "cited" and not citation.marked
 
 
 def _is_quoted(place: Place, citation: LocatedCitation) -> bool:
