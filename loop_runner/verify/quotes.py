@@ -378,12 +378,17 @@ def _with_pointers(listed: Sequence[Claim], looked: list[Looked]) -> list[Looked
         if claim.kind != "pointer" or not found.ok or place is None:
             continue
         if not any(_is_quoted(place, citation) for citation in quoted):
-            reason = (
-                f"the answer names {place.name}:{place.label or place.first} and does not quote it: "
-                f"add a line `> {place.name}:{place.first}: {found.marked}`"
-            )
-            looked[index] = Looked(replace(found, ok=False, reason=reason))
+            looked[index] = Looked(replace(found, ok=False, reason=_not_quoted(place, found.marked)))
     return looked
+
+
+def _not_quoted(place: Place, line: str) -> str:
+    where = f"{place.name}:{place.label or place.first}"
+    if not line.strip():
+        return f"the answer names {where}, which is an empty line: name and quote the line that is meant"
+    return (
+        f"the answer names {where} and does not quote it: add a line `> {place.name}:{place.first}: {line}`"
+    )
 
 
 def _is_whole_line(citation: LocatedCitation) -> bool:

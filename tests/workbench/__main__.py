@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,18 +22,15 @@ from tests.workbench.tasks import TASKS
 
 _BENCH = Path(__file__).parents[2] / "bench"
 _TABLE, _BEFORE = _BENCH / "WORKBENCH.md", _BENCH / "workbench.json"
-_TEXT = """# The workbench
-
-What nine tasks cost the root model, as `make workbench` printed it: tokens (four characters each) and
-counts. Where there is an arrow, the figure before it is of {version}, played by the
-same scripts. *First message* is that of pass 1, *re-entry* the longest first message of a later pass, *sent in
-all* the sum over all requests, system prompt included; a provider's cache reads most of it, because each
-request begins with the bytes of the one before it. The replies are scripted, so the number of turns is the
-script's: it falls where a helper replaces code or a rejected pass. `python -m tests.workbench --requests DIR`
-writes every request.
-
-{table}
-"""
+_ABOUT = (
+    "What nine tasks cost the root model, as `make workbench` printed it: tokens (four characters each)"
+    " and counts. Where there is an arrow, the figure before it is of {version}, played by the same"
+    " scripts. *First message* is that of pass 1, *re-entry* the longest first message of a later pass,"
+    " and *sent in all* the sum over all requests, system prompt included. A provider's cache reads most"
+    " of that, because each request begins with the bytes of the one before it. The replies are scripted,"
+    " so the number of turns is the script's: it falls where a helper replaces code or a rejected pass."
+    " `python -m tests.workbench --requests DIR` writes every request."
+)
 
 
 def main() -> int:
@@ -53,8 +51,8 @@ def main() -> int:
     shown = table(now, before)
     print(shown)
     if not options.tasks and options.size == "full" and not failed:
-        text = _TEXT.format(version=known.get("version", "an earlier version"), table=shown)
-        _TABLE.write_text(text, encoding="utf-8")
+        about = textwrap.fill(_ABOUT.format(version=known.get("version", "an earlier version")), 118)
+        _TABLE.write_text(f"# The workbench\n\n{about}\n\n{shown}\n", encoding="utf-8")
     return int(failed)
 
 

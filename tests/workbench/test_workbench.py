@@ -10,7 +10,6 @@ from tests.workbench import figures
 from tests.workbench.playing import Exchange, Recording, play
 from tests.workbench.tasks import TASKS
 
-
 pytestmark = pytest.mark.timeout(300)  # whichever test is first to ask plays the task
 
 
