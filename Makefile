@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-pickles test-damage power-loss long-run graphs soak check format docs bench workbench wheel-test outline-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-pickles test-damage power-loss long-run graphs soak check format docs bench workbench wheel-test outline-proof pdf-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -109,6 +109,9 @@ soak: setup  ## 5,000 turns on one kernel, with kills and crashes; memory, descr
 
 outline-proof: setup  ## count the headings that `outline` finds in three manuals and thirty changelogs
 	$(BIN)/python -m tests.outline_proof
+
+pdf-proof: setup  ## read fifty real PDFs with PDFium and with pypdf: words that run together, pages without text, seconds
+	$(BIN)/python -m tests.pdf_proof
 
 bench: setup  ## measure, and print medians
 	$(BIN)/python -m bench

@@ -11,20 +11,23 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
 from loop_runner.hooks import sessions
-from loop_runner.hooks.agent import Agent, AgentPass
-from loop_runner.hooks.endings import Reported
 from loop_runner.records import Call, Outcome, Reply, Usage
 from loop_runner.workspace.fast_import import Blob
-from loop_runner.workspace.foreign import Foreign
 from loop_runner.workspace.history import History
 from loop_runner.workspace.scope import EVERYTHING, Scope
 from loop_runner.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from loop_runner.hooks.agent import Agent, AgentPass
+    from loop_runner.hooks.endings import Reported
+    from loop_runner.workspace.foreign import Foreign
 
 BASE_FILE = "base.json"
 
@@ -74,6 +77,8 @@ def agent(
             said = f"{client or 'the client'} did not say what it spent: budget.usd does not count it"
             trace.append(Event("notice", said))
 
+    from loop_runner.hooks.agent import Agent
+
     return Agent(
         task.agent,
         workspace=workspace,
@@ -90,6 +95,8 @@ def spent_calls(client: str, spent: Sequence[Reported], before: int) -> list[Cal
 
     ``before``: how many calls the journal holds, so that two clients of one turn are not taken for one.
     """
+    from loop_runner.hooks.endings import Reported
+
     return [
         Call(
             "agent",
@@ -108,6 +115,7 @@ def passes(
     the_agent: Agent, workspace: Workspace, ledger: Ledger, trace: Trace
 ) -> Callable[[int, bool, bytes], AgentPass]:
     """What opens a pass for the loop."""
+    from loop_runner.hooks.agent import AgentPass
 
     def open_pass(number: int, is_committed: bool, prompt: bytes) -> AgentPass:
         return AgentPass(
@@ -170,6 +178,8 @@ def session_of(run_folder: Path) -> str:
 
 
 def _repository(task: Task) -> Foreign | None:
+    from loop_runner.workspace.foreign import Foreign
+
     named = task.agent.repository
     if named == "none":
         return None

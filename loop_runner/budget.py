@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from loop_runner.errors import ModelError
@@ -36,6 +36,22 @@ class Budget:
     subcalls: int | None = None  # requests of llm_query, llm_batch and child sessions
     depth: int = 1  # how deep sub-models may start sessions of their own
     child_turns: int = 8  # of one child session
+
+
+def describe_limits(budget: Budget) -> str:
+    """Every limit, in a sentence for the model that works under them."""
+    further = [
+        (budget.tokens, f"{budget.tokens or 0:,} tokens in and out"),
+        (budget.tokens_in, f"{budget.tokens_in or 0:,} tokens in"),
+        (budget.tokens_out, f"{budget.tokens_out or 0:,} tokens out"),
+        (budget.usd, f"{budget.usd or 0:g} US dollars"),
+        (budget.wall_s, f"{budget.wall_s or 0:g} seconds"),
+        (budget.subcalls, f"{budget.subcalls or 0:,} sub-calls"),
+    ]
+    given = [words for limit, words in further if limit is not None]
+    children = f"child sessions of {budget.child_turns} turns" if budget.depth else "no child sessions"
+    limits = f"; the run may use {', '.join(given)}" if given else "; there is no limit on tokens or time"
+    return f"A pass has {budget.turns} turns, the run {budget.passes} passes, with {children}{limits}."
 
 
 class BudgetSpentError(ModelError):
@@ -91,6 +107,15 @@ class _Sums:
 
 
 _USAGE_NAMES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_NAMES = {
+    "tokens": "tokens",
+    "tokens_in": "input tokens",
+    "tokens_out": "output tokens",
+    "usd": "US dollars",
+    "wall_s": "seconds",
+    "subcalls": "sub-calls",
+}
+_LAST_SHARE = 0.1  # of a limit: what is left of it is told, however slowly it is used
 _NO_USAGE = Usage()
 _IN_AND_OUT = ("tokens_in", "tokens_out")
 _FREE = {
@@ -134,6 +159,7 @@ class Ledger:
         self._held = _Sums()  # the most that they can use
         self._turn_since: float | None = None
         self._turns_left = budget.turns
+        self._before_turn: Mapping[str, float] = {}
         limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
         self.is_metered = any(limit is not None for limit in limits)  # tokens or dollars are limited
         self._is_limited = self.is_metered or budget.wall_s is not None or budget.subcalls is not None
@@ -232,6 +258,7 @@ class Ledger:
         with self._lock:
             self._turn_since = self._clock()
             self._turns_left = turns_left
+            self._before_turn = self._amounts()
 
     def charge_turn(self, seconds: float, unanswered: int = 0) -> None:
         """Add one turn that was committed, and with it every reply that the journal still held.
@@ -312,6 +339,35 @@ class Ledger:
         of_turn = 0.0 if self._turn_since is None else self._clock() - self._turn_since
         return self._dropped_s + self._seconds + of_turn
 
+    def nearly_reached(self) -> dict[str, str]:
+        """Limits, by name, that two more turns like the one that began last would reach, each in words.
+
+        Depends on what was charged, and of time on what is committed, so a repeated turn says the same.
+        """
+        with self._lock:
+            now, before = self._amounts(), self._before_turn
+            limits = {key: getattr(self.budget, key) for key in now}
+        found = {}
+        for key, limit in limits.items():
+            used = now[key] - before.get(key, now[key])
+            if limit is not None and used >= 0 and limit - now[key] <= max(2 * used, _LAST_SHARE * limit):
+                left = max(limit - now[key], 0)
+                found[key] = f"{_shown(key, left)} of {_shown(key, limit)} {_NAMES[key]} are left"
+        return found
+
+    def _amounts(self) -> dict[str, float]:
+        """What is used of each limit that a turn can reach."""
+        parts = (self._dropped, self._used)
+        tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
+        return {
+            "tokens": tokens_in + tokens_out,
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+            "usd": sum(part.known_usd for part in parts),
+            "wall_s": self._dropped_s + self._seconds,
+            "subcalls": sum(part.subcalls for part in parts),
+        }
+
     # ── what is left ────────────────────────────────────────────────────────────────────────────────
 
     def left(self, depth: int = 0) -> dict[str, int | float | None]:
@@ -337,13 +393,14 @@ class Ledger:
 
     def describe_left(self) -> str:
         """What is left, in one line for the model."""
-        budget, passes = self.budget, self.spend.passes
+        budget = self.budget
+        passes = max(budget.passes - self.spend.passes - 1, 0)  # without the one that runs, as in ``left``
         with self._lock:
             sums = (self._dropped, self._used)
             tokens_in, tokens_out = (sum(getattr(part, name) for part in sums) for name in _IN_AND_OUT)
             dollars = [part.usd for part in sums]
             subcalls, seconds = sum(part.subcalls for part in sums), self._dropped_s + self._seconds
-        parts = [f"{max(budget.passes - passes, 0)} of {budget.passes} passes"]
+        parts = [f"{passes or 'no'} {'pass' if passes < 2 else 'passes'} after this one"]
         tokens = (
             (budget.tokens, tokens_in + tokens_out, "tokens"),
             (budget.tokens_in, tokens_in, "input tokens"),
@@ -357,6 +414,10 @@ class Ledger:
         if budget.subcalls is not None:
             parts.append(f"{max(budget.subcalls - subcalls, 0)} sub-calls")
         return ", ".join(parts)
+
+
+def _shown(key: str, amount: float) -> str:
+    return f"{amount:.2f}" if key == "usd" else f"{amount:,.0f}"
 
 
 def _left(limit: int | None, used: int) -> int | None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,11 @@ from typing import TypeVar
 
 from loop_runner import scratch, text
 from loop_runner.budget import BudgetSpentError
-from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
+from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe, window_warning
 from loop_runner.errors import LoopRunnerError, ModelError
 from loop_runner.events import Event
 from loop_runner.kernel.kernel import Kernel
+from loop_runner.overview import Reader, describe
 from loop_runner.records import (
     Answer,
     CellResult,
@@ -41,8 +41,6 @@ from loop_runner.subcalls import ChildTask, RunChild, Shared, SubCalls, refused
 
 _T = TypeVar("_T")
 _MAX_DRAFT_CHARS = 2000
-_SHOWN_TABLES = 5
-_NOTED_SHARE = 10  # converted texts and tables are told of when they are a tenth of all, or more
 _REASONS: dict[ChildEnd, str] = {
     "turns": "its turns were used up before it set answer['ready']",
     "window": "its conversation filled the model's window",
@@ -60,6 +58,7 @@ class ChildSettings:
     max_reply_tokens: int
     window_tokens: Callable[[str], int]  # of a model
     width: int  # child sessions at once, at each depth
+    is_large: bool = True  # whether the usual child's model is told sizes and lines of its texts
 
 
 class Children:
@@ -155,7 +154,8 @@ class _Child:
             code = code_of(reply)
             without_code = 0 if code is not None else without_code + 1
             result = None if code is None else await self._run_cell(code, number)
-            output = observe(reply, result, number, turns, self._shared.templates)
+            warnings = window_warning(settings.system, messages, room)
+            output = observe(reply, result, number, turns, self._shared.templates, warnings=warnings)
             end = "no_code" if result is None else result.end
             self._turns.append(ChildTurn(reply.text, code, output, end, self._sub_calls.end_turn()))
             self._tell("child_turn", text.one_line(output), turn=number, end=end)
@@ -202,8 +202,14 @@ class _Child:
         return self._shared.templates.render(
             "child",
             question=self._asked.question,
-            inputs=describe(self._inputs),
+            inputs=describe(self._inputs, self._reader()),
         )
+
+    def _reader(self) -> Reader | None:
+        settings = self._settings
+        turns = self._task.turns or settings.turns
+        window = settings.window_tokens(self._task.model)
+        return Reader(window, settings.kernel.shown_chars, turns) if settings.is_large else None
 
     # ── the kernel ──────────────────────────────────────────────────────────────────────────────────
 
@@ -225,9 +231,20 @@ class _Child:
         self._kernel.start(Snapshot(), Answer())
 
     def _own_inputs(self) -> Inputs:
+        """The texts that were handed over, with the places that the parent's texts have."""
+        known = {each.name: each for each in self._task.inputs.texts}
+        same = {each.sha256: each for each in self._task.inputs.texts if each.origin}
+        sources = self._asked.sources or (None,) * len(self._texts)
         texts = tuple(
-            InputText(name or "data", self._path(number), size, sha256)
-            for number, (name, size, sha256) in enumerate(self._texts)
+            InputText(
+                name or "data",
+                self._path(number),
+                size,
+                sha256,
+                origin=same[sha256].origin if sha256 in same else None,
+                part_of=_part_of(known, source),
+            )
+            for number, ((name, size, sha256), source) in enumerate(zip(self._texts, sources, strict=True))
         )
         return Inputs(texts, is_single=self._asked.is_single)
 
@@ -287,41 +304,10 @@ class _Child:
         self._shared.trace.append(Event(kind, said, data=about))  # type: ignore[arg-type]
 
 
-def describe(texts: Inputs) -> str:
-    """What ``context`` is, for a prompt."""
-    megabytes = texts.total_bytes / 1e6
-    more = _about_places(texts) + _about_tables(texts)
-    if texts.is_single:
-        return f"`context` is one text (`str`): {text.label(texts.texts[0].name)}, {megabytes:.2f} MB.{more}"
-    first = ", ".join(text.code(each.name) for each in texts.texts[:5])
-    return (
-        f"`context` maps {len(texts.texts):,} names to texts (`str`), {megabytes:.1f} MB in all; "
-        f"`context[name]` is one of them. The first names: {first}.{more}"
-    )
-
-
-def _about_places(texts: Inputs) -> str:
-    """What was converted from what, and how a place of it is cited."""
-    made = [each for each in texts.texts if each.origin is not None and each.origin.kind != "text"]
-    if len(made) * _NOTED_SHARE < len(texts.texts) or not made:
-        return ""
-    kinds = Counter(each.origin.kind for each in made if each.origin is not None)
-    said = ", ".join(f"{count:,} from {kind}" for kind, count in kinds.most_common(8))
-    placed = next((each for each in made if each.origin is not None and each.origin.places), None)
-    if placed is None or placed.origin is None:
-        return f"\nConverted to text: {said}."
-    label = text.place(placed.origin.places[-1][1])
-    return (
-        f"\nConverted to text: {said}. Their lines belong to places of the originals ({label}); a citation "
-        f"may name the place instead of the line: {text.code(f'> {placed.name}:{label}: text of a line')}."
-    )
-
-
-def _about_tables(texts: Inputs) -> str:
-    """What the first tables and JSON files hold."""
-    tables = [each for each in texts.texts if each.about]
-    if len(tables) * _NOTED_SHARE < len(texts.texts):
-        return ""
-    return "".join(
-        f"\n{text.code(each.name)} is {text.one_line(each.about, 600)}." for each in tables[:_SHOWN_TABLES]
-    )
+def _part_of(known: Mapping[str, InputText], source: tuple[str, int] | None) -> tuple[str, int] | None:
+    """The run's own text and line where a child's text begins; None where the parent knows no such text."""
+    if source is None or source[0] not in known:
+        return None
+    name, line = source
+    above = known[name].part_of  # the parent is a child itself
+    return (name, line) if above is None else (above[0], above[1] + line - 1)

@@ -8,9 +8,11 @@ the stop hook and everything after it are the same as for a session.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from loop_runner import conversation
@@ -27,6 +29,7 @@ from loop_runner.workspace.workspace import Workspace
 _LOW_CHARS_PER_TOKEN = 3  # no text has fewer, but for code and other alphabets
 _HIGH_CHARS_PER_TOKEN = 6
 _MAX_NAME_CHARS = 1000  # a name that is cut could not be cited
+_THOUGHTS = re.compile(r"<(?P<tag>thinking|think)>", re.IGNORECASE)
 _STATE_TOKENS = 12_000  # kept free for what a later pass is told
 
 
@@ -96,16 +99,32 @@ def documents(texts: Inputs) -> str:
     """All texts, each under its name, each line with its number: no line can be mistaken for another text."""
     parts = []
     for text in texts.texts:
-        lines = text.path.read_bytes().decode("utf-8", "replace").removesuffix("\n").split("\n")
+        lines = _text(text.path).removesuffix("\n").split("\n")
         numbered = "\n".join(f"{number}| {line}" for number, line in enumerate(lines, start=1))
         parts.append(f"=== {label(text.name, _MAX_NAME_CHARS)} ===\n{numbered}\n")
     return "\n".join(parts)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 def first_message(texts: Inputs, injected: str, prompt_chars: int) -> Message:
     """Texts, prompt and state; the texts and the prompt are the same in every pass."""
     shown = documents(texts) + "\n"
     return Message("user", shown + injected, len(shown) + prompt_chars)
+
+
+def without_thoughts(reply: str) -> str:
+    """The answer in a reply: all of it but for the blocks of thought that it begins with.
+
+    A block that is not closed is all thought. One that stands later is a part of the answer.
+    """
+    text = reply.strip()
+    while match := _THOUGHTS.match(text):
+        end = re.search(f"</{match['tag']}>", text, re.IGNORECASE)
+        text = text[end.end() :].strip() if end else ""
+    return text
 
 
 class DirectPass:
@@ -129,8 +148,8 @@ class DirectPass:
     ) -> None:
         self._settings = settings
         self._messages = [message]
-        for said, told in earlier:
-            self._messages += [Message("assistant", said), Message("user", told)]
+        for reply, output in earlier:
+            self._add(reply, output)
         self._turn = turns_done
         self._is_ready = is_ready
         self._snapshot = snapshot
@@ -172,10 +191,10 @@ class DirectPass:
         self.usage += reply.usage
         self._tell("reply_received", number, reply.text)
         is_whole = reply.stop_reason not in ("max_tokens", "refusal", "model_context_window_exceeded")
-        text = reply.text.strip()
-        output = (
-            "" if is_whole else self._settings.templates.render("direct_again", stop_reason=reply.stop_reason)
-        )
+        text = without_thoughts(reply.text)
+        is_ready = is_whole and bool(text)
+        again = self._settings.templates.render("direct_again", stop_reason=reply.stop_reason)
+        output = "" if is_ready else again
         turn = TurnRecord(
             pass_number=self._settings.pass_number,
             number=number,
@@ -183,7 +202,7 @@ class DirectPass:
             code=None,
             output=output,
             end="no_code",
-            answer=Answer(text, is_ready=is_whole and bool(text)) if text else answer,
+            answer=Answer(text, is_ready=is_ready) if text else answer,
             calls=self._workspace.journal.calls(),
             snapshot=self._snapshot,
             seconds=time.monotonic() - started,
@@ -193,9 +212,13 @@ class DirectPass:
         self._ledger.charge_turn(turn.seconds)
         self._turn = number
         self._is_ready = turn.answer.is_ready
-        self._messages += [Message("assistant", reply.text), Message("user", output)]
+        self._add(reply.text, output)
         self._tell("turn_committed", number, checkpoint.commit, ready=self._is_ready)
         return reply.stop_reason
+
+    def _add(self, reply: str, output: str) -> None:
+        """Add a turn to the conversation. Providers refuse an empty message."""
+        self._messages += [Message("assistant", reply.strip() or "(nothing)"), Message("user", output)]
 
     def _ask(self) -> Reply:
         return self._models.ask(

@@ -22,7 +22,7 @@ from typing import Any
 from loop_runner import process, scratch
 from loop_runner.errors import EnvironmentFault
 from loop_runner.kernel.mounts import LOOKED_FOR, above
-from loop_runner.kernel.sandbox import probe, require_tier
+from loop_runner.kernel.sandbox import forget, probe, require_tier
 from loop_runner.kernel.wrap import MIB, Launch, Limits, wrap
 from loop_runner.records import SandboxTier
 from loop_runner.verify import Job
@@ -85,6 +85,14 @@ class GateSandbox:
 
     def run(self, job: Job) -> process.Finished:
         """See ``Fence``. Raises ``EnvironmentFault`` when the required tier is not there."""
+        try:
+            return self._run(job)
+        except EnvironmentFault:  # the program did not begin
+            if not forget():
+                raise
+            return self._run(job)
+
+    def _run(self, job: Job) -> process.Finished:
         report = probe()
         require_tier(report, self._tier)
         private = job.scratch / "private"

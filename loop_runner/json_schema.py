@@ -12,6 +12,7 @@ import math
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -35,6 +36,7 @@ _FENCE = re.compile(
 )
 _FENCE_LINE = re.compile(r"^ {0,3}(?:`{3,}|~{3,})", re.MULTILINE)
 _START_TIMEOUT_S = 30.0
+_LAST_MOMENT_S = 0.2
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
@@ -176,6 +178,15 @@ _decode = json.JSONDecoder(
 ).decode
 
 
+def _ended_by_itself(process: subprocess.Popen[bytes]) -> str | None:
+    """How a process ended; None when it runs. Its pipe closes a moment before it is gone."""
+    try:
+        code = process.wait(_LAST_MOMENT_S)
+    except subprocess.TimeoutExpired:
+        return None
+    return f"exit code {code}" if code >= 0 else f"signal {-code}: {signal.strsignal(-code)}"
+
+
 class SchemaChecker:
     """Says whether values fit a schema. Safe from any thread, one check at a time; ends with ``close``."""
 
@@ -210,7 +221,10 @@ class SchemaChecker:
         except OSError:
             line = b""
         if not line.endswith(b"\n"):
+            code = _ended_by_itself(process)
             self._end()
+            if code is not None:
+                raise BadSchemaError(f"the process that checks replies against it ended ({code})")
             raise BadSchemaError(
                 f"checking a reply against it took too long (over {self._timeout_s:g} s) or too much"
             )

@@ -4,9 +4,11 @@ Reads two lines for each check (schema, value), writes one: ``{"problem": ""}`` 
 Imports jsonschema and nothing of this package: it is started by its path.
 """
 
+import importlib.util
 import json
 import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -43,7 +45,18 @@ def _check(known: dict[str, Any], schema: str, value: bytes) -> dict[str, str]:
         return {"bad_schema": "its references lead round in a circle, or it takes too much memory"}
     except Exception as wrong:  # noqa: BLE001 - the border: jsonschema meets whatever a model wrote
         return {"bad_schema": f"{type(wrong).__name__}: {str(wrong)[:_MAX_CHARS]}"}
-    return {"problem": "" if error is None else f"{error.message[:_MAX_CHARS]} (at {error.json_path})"}
+    return {"problem": "" if error is None else _words()(error)}
+
+
+def _words() -> Any:
+    """The module that words faults, loaded by its path."""
+    path = Path(__file__).with_name("json_schema_faults.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.words
 
 
 def _validator(schema: Any) -> Any:

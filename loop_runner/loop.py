@@ -175,11 +175,15 @@ class Loop:
             return
         self._has_kernel = True
         confined = self._kernel.sandbox()
-        gaps = "; ".join(confined.not_enforced)
-        self._tell("notice", f"sandbox tier {confined.tier}; not enforced: {gaps}", sandbox=confined.tier)
+        self._tell("notice", confined.summary(), sandbox=confined.tier)
         snapshot = self._workspace.snapshot()
+        gone = {variable.name for variable in snapshot.variables if variable.is_gone}  # reported before
         for lost in self._kernel.start(snapshot, self._committed_answer(), self._workspace):
+            if lost.name in gone:
+                continue
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
+        for death in self._kernel.take_deaths():
+            self._tell("notice", str(death), died=death.process, doing=death.doing)
         if snapshot.variables and (others := self._other_versions()):
             self._tell("notice", f"{others}; every variable that can be restored was restored")
 
@@ -198,6 +202,8 @@ class Loop:
     def _session(self, number: int, head: Checkpoint, step: Step) -> RunsPass:
         """The session of pass ``number``, with the turns that are committed already."""
         is_direct = self._is_direct(number)
+        model = step.model or self._models.root
+        window_tokens = registry.window_tokens(model) if step.model else self._models.window_tokens
         folder = f"passes/{number:04d}"
         injected = self._workspace.read(f"{folder}/injected.md") if head.turn else None
         if injected is None:
@@ -207,10 +213,12 @@ class Loop:
                 prompt=self._task.prompt,
                 profile=self._models.profile,
                 ledger=self._ledger,
-                course=progress.notes(self._states(number), step),
+                course=progress.notes(self._states(number)),
                 lessons=progress.lessons(self._states(number)),
                 rules=self._models.system if self._task.is_agent else "",
                 templates=self._models.templates,
+                window_tokens=window_tokens,
+                is_direct=is_direct,
             )
             injected = prompt.encode()
         kind = self._task.session if self._task.is_agent else "direct" if is_direct else "rlm"
@@ -220,14 +228,13 @@ class Loop:
             self._tell("notice", f"{step.equal} passes ended the same; this one tries: {change}", number)
         if self._open_agent_pass is not None:
             return self._open_agent_pass(number, head.turn > 0, injected)
-        model = step.model or self._models.root
         settings = SessionSettings(
             pass_number=number,
             model=model,
             system=self._models.direct_system if is_direct else self._models.system,
             turns=self._task.budget.turns,
             max_reply_tokens=self._models.profile.max_reply_tokens,
-            window_tokens=registry.window_tokens(model) if step.model else self._models.window_tokens,
+            window_tokens=window_tokens,
             temperature=step.temperature,
             sums_up=self._task.history.mode == "compact",
             offers_tool=self._task.code_as == "tool",

@@ -7,24 +7,64 @@ of what loop-runner brings.
 
 from __future__ import annotations
 
+import os
+import sys
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop_runner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 PROVIDERS = "loop_runner.providers"
 VERIFIERS = "loop_runner.verifiers"
 LOADERS = "loop_runner.loaders"
 REPORTERS = "loop_runner.reporters"
+_METADATA = (".dist-info", ".egg-info")
 
 
 @cache
 def find(group: str) -> dict[str, EntryPoint]:
     """What installed packages add to ``group``, by name."""
+    if not _may_be_any(group):
+        return {}
+    from importlib.metadata import entry_points
+
     return {entry.name: entry for entry in entry_points(group=group)}
+
+
+def _may_be_any(group: str) -> bool:
+    """False if surely no package adds anything: found out without the standard library's reader.
+
+    Importing that takes longer than everything else that a short run does with packages.
+    """
+    finders = [finder for finder in sys.meta_path if finder is not PathFinder]
+    if any(hasattr(finder, "find_distributions") for finder in finders):
+        return True
+    heading = f"[{group}]".encode()
+    return any(_may_add(Path(folder or "."), heading) for folder in dict.fromkeys(sys.path))
+
+
+def _may_add(folder: Path, heading: bytes) -> bool:
+    """Whether a package in this place of ``sys.path`` has that heading; True for what is no folder."""
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(_METADATA)]  # noqa: PTH208 - at each start
+        return any(heading in _entry_points(folder / name) for name in names)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _entry_points(metadata: Path) -> bytes:
+    try:
+        return (metadata / "entry_points.txt").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def load(group: str, name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,7 @@ NO_PROGRESS = "no progress"  # how the reason of a run that got nowhere begins
 
 _TEMPERATURE = 1.0
 _MAX_LESSONS = 5
+_MAX_ANSWER_LINES = 50
 _WITH_TEMPERATURE = ("openai:", "local:")  # providers that take one
 
 
@@ -59,7 +61,7 @@ def state_of(
         _hash([files, answer]),
         answer,
         _hash(_failures(decision)),
-        one_line(_headline(decision.reason), 200),
+        one_line(headline(decision.reason), 200),
         restored,
     )
 
@@ -79,7 +81,7 @@ def from_verdict(number: int, verdict: Mapping[str, Any]) -> PassState:
         str(said.get("files", unique)),
         str(said.get("answer", unique)),
         str(said.get("failures", unique)),
-        one_line(_headline(str(verdict.get("reason", ""))), 200),
+        one_line(headline(str(verdict.get("reason", ""))), 200),
         verdict.get("next", {}).get("from_pass"),
     )
 
@@ -124,7 +126,56 @@ def lessons(passes: Sequence[PassState]) -> list[str]:
     return found[-_MAX_LESSONS:]
 
 
-def notes(passes: Sequence[PassState], step: Step) -> list[str]:
+def headline(reason: str) -> str:
+    """The first failure in ``reason``; the line above it only counts."""
+    lines = [line for line in reason.split("\n") if line.strip()]
+    return next((line for line in lines if line.startswith("Failed: ")), lines[0] if lines else "")
+
+
+def headlines(reason: str) -> str:
+    """Every failure in ``reason``, in one line."""
+    failed = [line for line in reason.split("\n") if line.startswith("Failed: ")]
+    return "; ".join(failed[:1] + [line.removeprefix("Failed: ") for line in failed[1:]]) or headline(reason)
+
+
+def problem(verdict: Mapping[str, Any], answer: str) -> str | None:
+    """What was wrong with ``answer`` by ``verdict.json``, to be compared with other passes; None: nothing.
+
+    Two wrong answers to one question are the same failure, so the answer and all numbers count as equal. What
+    a model wrote in a judgement differs by chance and does not count.
+    """
+    if verdict.get("decision") == "allow":
+        return None
+    failed = [report for report in _rejected(verdict.get("reports", ())) if report.get("verifier")]
+    if not failed:
+        return _without(answer, str(verdict.get("reason", "")))
+    return _hash(
+        [
+            [str(report["verifier"]), "" if "votes" in report.get("record", {}) else _why(report, answer)]
+            for report in failed
+        ]
+    )
+
+
+def _rejected(reports: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rejecting reports; of a group, those of its members."""
+    leaves = [leaf for report in reports for leaf in (report.get("members") or (report,))]
+    return [leaf for leaf in leaves if leaf.get("verdict") == "rejected"]
+
+
+def _why(report: Mapping[str, Any], answer: str) -> str:
+    return _without(answer, f"{report.get('reason', '')}\n{report.get('evidence', '')}")
+
+
+def _without(answer: str, words: str) -> str:
+    """``words`` without what the answer says, without numbers and line breaks."""
+    for line in dict.fromkeys((answer, *answer.split("\n")[:_MAX_ANSWER_LINES])):
+        if line.strip():
+            words = re.sub(rf"(?<!\w){re.escape(line.strip())}(?!\w)", "…", words)
+    return " ".join(re.sub(r"[0-9]+(?:[.,][0-9]+)*", "#", words).split())
+
+
+def notes(passes: Sequence[PassState]) -> list[str]:
     """What the next pass is told about its own course, in our words."""
     told = []
     if passes and passes[-1].restored is not None:
@@ -132,13 +183,7 @@ def notes(passes: Sequence[PassState], step: Step) -> list[str]:
         what = f"as pass {at} left them" if at else "as they were at the very beginning"
         then = next((one.reason for one in passes if one.number == at), "")
         failed = f" What failed in it, in the words of the check: {then!r}" if then else ""
-        told.append(f"Your files, variables and the answer were put back: they are {what}.{failed}")
-    if step.kind in ("prompt", "model", "temperature", "restart"):
-        told.append(
-            f"The last {step.equal} passes ended with the same answer and the same failures. Doing the same "
-            "again cannot succeed. Before anything else, write down in one line what was tried and why it "
-            "failed; then take another way: other evidence, another method, another reading of the task."
-        )
+        told.append(f"Your files, variables and the answer were restored: they are {what}.{failed}")
     return told
 
 
@@ -192,12 +237,6 @@ def _failures(decision: Block) -> list[object]:
 
 def _leaves(reports: Sequence[VerifierReport]) -> list[VerifierReport]:
     return [leaf for one in reports for leaf in (_leaves(one.members) if one.members else [one])]
-
-
-def _headline(reason: str) -> str:
-    """The first failure in ``reason``; the line above it only counts."""
-    lines = [line for line in reason.split("\n") if line.strip()]
-    return next((line for line in lines if line.startswith("Failed: ")), lines[0] if lines else "")
 
 
 def _hash(value: object) -> str:

@@ -152,6 +152,8 @@ class Call:
     prompt: str  # the last user message; for "root" empty: the transcript holds it already
     reply: Reply
     usd: float | None = None  # what the other side says that it cost; None: as its usage is priced
+    seconds: int = 0  # whole seconds until the reply came, if they were more than a moment
+    tries: int = 1  # how often it was sent until there was a reply
 
     @property
     def is_lost(self) -> bool:
@@ -177,6 +179,7 @@ class Origin:
     places: tuple[tuple[int, str], ...] = ()
     made_by: str = ""  # the program and version that made the text
     url: str = ""  # where the bytes were fetched
+    headings: tuple[tuple[int, int, str], ...] = ()  # that the document itself lists: line, level, title
 
 
 def place_of(origin: Origin | None, line: int) -> str:
@@ -215,6 +218,9 @@ class InputText:
     replaced_bytes: int = 0  # bytes that are not UTF-8 and read as U+FFFD
     origin: Origin | None = None  # what ``path`` was converted from; None: it is the original
     about: str = ""  # one line, for a prompt: what a table or a JSON file holds
+    part_of: tuple[str, int] | None = (
+        None  # of a child's text: the run's text it is cut from, and its first line
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +250,17 @@ class KernelSettings:
     timeout_s: float = 120.0  # per cell, without the time spent waiting for sub-calls
     grace_s: float = 2.0  # between SIGINT and SIGKILL
     memory_mb: int = 4096  # address space of the kernel process
-    max_output_chars: int = 8000  # shown to the model after a cell
+    max_output_chars: int | None = None  # shown to the model after a cell; None: as its profile says
     python: str | None = None  # interpreter; None: the runner's own
     preload: tuple[str, ...] | None = (
         None  # imported ahead; None: numpy and pandas of a ``python`` of one's own
     )
     require_tier: SandboxTier | None = None  # None: A or B; C (no protection) only when it is named here
+
+    @property
+    def shown_chars(self) -> int:
+        """``max_output_chars``, or what a window of unknown size is shown."""
+        return 8000 if self.max_output_chars is None else self.max_output_chars
 
 
 # ── cells ───────────────────────────────────────────────────────────────────────────────────────────
@@ -277,6 +288,7 @@ class CellResult:
     answer: Answer
     notices: tuple[str, ...] = ()  # what the harness mended: "`context` was restored", ...
     seconds: float = 0.0  # wall clock, without the time spent waiting for sub-calls
+    lost: tuple[str, ...] = ()  # variables whose loss ``notices`` report
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +299,16 @@ class PastCell:
     number: int
     code: str
     end: CellEnd
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """A committed turn: what the model replied, its code ("" if none), and what it was shown for it."""
+
+    reply: str
+    code: str
+    output: str
+    end: str  # a ``CellEnd``, or "no_code"
 
 
 class CellLog(Protocol):
@@ -315,6 +337,11 @@ class Variable:
     status: VariableStatus
     reason: str = ""  # why it is not "saved"
     blob: str = ""  # SHA-256 (hex) of the blob that holds it
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether a restart has lost it: then nothing but its name and the reason is known."""
+        return self.status == "lost" and self.type == "?"
 
 
 @dataclass(frozen=True, slots=True)

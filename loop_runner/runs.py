@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import TypeGuard, cast
 
 from loop_runner import agent_runs, config, direct, gate_sandbox, inputs, prompts, scratch, trust, verify
-from loop_runner.budget import Ledger
+from loop_runner.budget import Ledger, describe_limits
 from loop_runner.checks import Checks
-from loop_runner.children import Children, ChildSettings, describe
+from loop_runner.children import Children, ChildSettings
 from loop_runner.config import Task
+from loop_runner.conversation import printed
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.hooks import external as hooks
-from loop_runner.hooks.agent import NoKernel
 from loop_runner.json_schema import SchemaChecker
+from loop_runner.kernel import packages
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.kernel.offered import offered
@@ -34,12 +35,14 @@ from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
+from loop_runner.overview import Reader, describe
 from loop_runner.panel import HoldSession, LivePanel
 from loop_runner.profiles import Profile, profile
 from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
 from loop_runner.stop_hook import StopHook
 from loop_runner.subcalls import ChildTask, Shared, SubCalls, SubModels
+from loop_runner.text import code
 from loop_runner.verify import Inquiry, Means, Programs, Verifier
 from loop_runner.workspace import durable
 from loop_runner.workspace.fast_import import Blob
@@ -50,7 +53,7 @@ _SHOWN_SKIPPED = 20
 _SHOWN_FAULTS = 10
 _EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
 # The helpers that a child session is told of; the others are there too.
-_OF_CHILDREN = ("search_text", "outline", "read", "chunks", "rows", "llm_query", "llm_batch")
+_OF_CHILDREN = ("search_text", "outline", "read", "chunks", "rows", "cite", "llm_query", "llm_batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,9 @@ def start(task: Task, folder: Path, around: Surroundings, beginning: Beginning |
         return run_in(workspace, settled, texts, around, folder, programs=programs)
 
 
-def create(task: Task, folder: Path, env: Mapping[str, str]) -> None:
+def create(task: Task, folder: Path, env: Mapping[str, str], beginning: Beginning | None = None) -> None:
     """Create the run folder ``folder`` for ``task`` and start nothing: ``resume`` begins with pass 1."""
-    with _created(task, folder, Surroundings(env)):
+    with _created(task, folder, Surroundings(env), beginning):
         return
 
 
@@ -298,15 +301,18 @@ def run_in(
         parts = _Parts(stack, task, trace, ledger, templates)
         check = None if task.is_agent else _checks(task, texts, programs, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
-            workspace, texts, around, stead.open_client, check
+            workspace, texts, around, stead.open_client, check, _past(workspace)
         )
         settings = replace(
-            task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
+            task.kernel,
+            max_output_chars=sizes.max_output_chars if task.is_agent else _shown_chars(task, root),
         )
         agent = None
         if task.is_agent:
             agent = agent_runs.agent(task, workspace, ledger, around.env, trace, around.should_stop)
             stack.callback(agent.close)
+            from loop_runner.hooks.agent import NoKernel
+
             kernel = cast("Kernel", NoKernel())
         else:
             kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
@@ -372,6 +378,20 @@ def _gates(
     return Gates(stop_hook((*verifiers, *theirs)), panel, fence, programs, network)
 
 
+def _past(workspace: Workspace) -> Callable[[int, int], str]:
+    """Reads a turn of the newest checkpoint, as ``past()`` returns it: the same in every clone and replay."""
+
+    def read(pass_number: int, number: int) -> str:
+        with History(workspace.folder) as history:  # its own reader: this is called from another thread
+            turn = history.past_turn(pass_number, number, workspace.head().commit)
+        if turn is None:
+            return ""
+        shown = {"reply": turn.reply, "code": turn.code, "output": printed(turn.output), "end": turn.end}
+        return json.dumps(shown)
+
+    return read
+
+
 def _checks(task: Task, texts: Inputs, programs: Programs, workspace: Workspace) -> Checks:
     """What ``check()`` asks: verifiers made without the means to run a program or to ask a model."""
     verifiers = verify.build(task.verifiers, task.base_dir, Means(programs=programs))
@@ -413,6 +433,7 @@ class _Parts:
         around: Surroundings,
         open_client: Callable[[str], ModelClient] | None,
         check: Callable[[str], str] | None,
+        past: Callable[[int, int], str],
     ) -> tuple[Switchboard, SubCalls, HoldSession]:
         """The switchboard, the sub-calls of the run's own session, and what holds verifiers' sessions."""
         task, stack = self.task, self.stack
@@ -447,7 +468,11 @@ class _Parts:
             self.templates,
             _text(workspace, "child_system.md"),
         )
-        return switchboard, SubCalls(shared, children.run, texts, check=check), holding(children, task)
+        return (
+            switchboard,
+            SubCalls(shared, children.run, texts, check=check, past=past),
+            holding(children, task),
+        )
 
 
 def open_children(
@@ -473,14 +498,13 @@ def open_children(
     children = Children(
         shared,
         ChildSettings(
-            kernel=replace(
-                task.kernel, max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars)
-            ),
+            kernel=replace(task.kernel, max_output_chars=_shown_chars(task, sub) if sub else None),
             system=system or _child_system_prompt(task, templates),
             turns=min(task.budget.child_turns, task.budget.turns),
             max_reply_tokens=sizes.max_reply_tokens,
             window_tokens=registry.window_tokens,
             width=task.child_width,
+            is_large=not sizes.has_example,
         ),
     )
     closing.callback(children.close)
@@ -557,6 +581,7 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session:
         "skipped": inputs.skipped_by_kind(texts),
         "first_skipped": [list(each) for each in texts.skipped[:_SHOWN_SKIPPED]],
         "faults": [list(each) for each in texts.skipped if inputs.is_fault(each[1])][:_SHOWN_FAULTS],
+        "notices": [list(notice) for notice in inputs.notices(texts)][:_SHOWN_FAULTS],
         "texts_not_utf8": len(replaced),
         "bytes_not_utf8": sum(replaced),
     }
@@ -594,16 +619,45 @@ def _with_models(task: Task, env: Mapping[str, str]) -> Task:
 
 def _system_prompt(task: Task, texts: Inputs, templates: Templates) -> str:
     sizes: Profile = profile(registry.profile_name(task.model or ""))
+    shown = _shown_chars(task, task.model or "")
+    reader = Reader(registry.window_tokens(task.model or ""), shown, task.budget.turns)
     return templates.render(
         f"system{sizes.suffix}",
-        inputs=describe(texts),
-        max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
+        inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
+        max_output_chars=shown,
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
         requirements=_requirements(task),
+        limits=describe_limits(task.budget),
+        python=packages.describe(task.kernel),
         history=task.history,
         has_tool=task.code_as == "tool",
         helpers=offered(),
     )
+
+
+def _shown_chars(task: Task, model: str) -> int:
+    """How much of a cell's output ``model`` is shown."""
+    asked, most = task.kernel.max_output_chars, _most_shown(model)
+    return most if asked is None else min(asked, most)
+
+
+def _most_shown(model: str) -> int:
+    return profile(registry.profile_name(model)).output_chars(registry.window_tokens(model))
+
+
+def _sources(task: Task) -> list[str]:
+    """What the task names as its inputs, but for single files: their names say it all."""
+    specs = [dict(each) if isinstance(each, Mapping) else {"path": each} for each in task.inputs]
+    given = [str(each.get("git") or each.get("path") or each.get("url")) for each in specs]
+    own = [each for each in given if not (task.base_dir / each).is_file() and "://" not in each]
+    return [shown for each in own if (shown := _source(task.base_dir / each, each))]
+
+
+def _source(path: Path, given: str) -> str:
+    """A folder by its own name; a pattern or revision as it was written."""
+    if path.is_dir():
+        return f"the folder {code(path.resolve().name + '/')}"
+    return code(given) if not Path(given).is_absolute() else ""
 
 
 def _agent_rules(task: Task, templates: Templates) -> str:
@@ -664,7 +718,7 @@ def _child_system_prompt(task: Task, templates: Templates) -> str:
     return templates.render(
         "system_child",
         helpers=offered(_OF_CHILDREN, briefly=True),
-        max_output_chars=min(task.kernel.max_output_chars, sizes.max_output_chars),
+        max_output_chars=_shown_chars(task, task.sub_model or task.model or ""),
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
     )
 

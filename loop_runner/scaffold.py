@@ -42,7 +42,7 @@ def create(type_name: str, folder: Path) -> Written:
     contents = {
         path.relative_to(source).as_posix(): path.read_text(encoding="utf-8").replace(_NAME, name)
         for path in sorted(source.rglob("*"))
-        if path.is_file()
+        if path.is_file() and "__pycache__" not in path.parts  # pip compiles what it installs
     }
     _refuse_existing(folder, contents)
     for relative, content in contents.items():

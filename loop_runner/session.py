@@ -14,13 +14,22 @@ from typing import Literal
 
 from loop_runner import failpoints, text
 from loop_runner.budget import BudgetSpentError, Ledger
-from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe
+from loop_runner.conversation import (
+    MAX_WITHOUT_CODE,
+    about_subcalls,
+    code_of,
+    is_over_window,
+    observe,
+    window_warning,
+)
 from loop_runner.events import Event, Trace
+from loop_runner.kernel.deaths import KERNEL
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.prompts import OURS, Templates
 from loop_runner.records import (
     Answer,
+    CellResult,
     Message,
     Reply,
     Request,
@@ -168,14 +177,16 @@ class Session:
             self._answer = result.answer
             is_last = result.answer.is_ready or number == self._settings.turns
             before, self._snapshot = self._snapshot, self._kernel.snapshot(full=is_last)
-            result = replace(result, notices=(*result.notices, *_newly_unsaved(before, self._snapshot)))
+            deaths = self._tell_of_deaths(number)
+            unsaved = _newly_unsaved(before, self._snapshot, result.lost)
+            result = replace(result, notices=(*result.notices, *deaths, *unsaved))
         failpoints.passing("turn.saved")
         turn = TurnRecord(
             pass_number=self._settings.pass_number,
             number=number,
             reply=reply.text,
             code=code,
-            output=observe(reply, result, number, self._settings.turns, self._settings.templates),
+            output=self._observed(reply, result, number),
             end="no_code" if result is None else result.end,
             answer=self._answer,
             calls=self._workspace.journal.calls(),
@@ -184,6 +195,36 @@ class Session:
             children=self._sub_calls.end_turn(),
         )
         self._commit(turn)
+
+    def _tell_of_deaths(self, turn: int) -> list[str]:
+        """Report each process that ended unasked; what the model is told of the kernel's own."""
+        notices = []
+        for death in self._kernel.take_deaths():
+            self._tell("notice", turn, str(death), died=death.process, doing=death.doing)
+            if death.process == KERNEL:
+                notices.append(f"{death}; variables are as they were after the last turn that was saved")
+        return notices
+
+    def _observed(self, reply: Reply, result: CellResult | None, number: int) -> str:
+        """What the model is told after the turn, with the limits that may end the pass before it does."""
+        settings, short = self._settings, self._ledger.nearly_reached()
+        few = short.pop("subcalls", "")
+        subcalls = [about_subcalls(self._workspace.journal.calls())]
+        if few:
+            subcalls.append(f"{few}; when there is none, `llm_query` raises LLMError.")
+        warnings = list(short.values())
+        if not settings.sums_up:
+            room = settings.window_tokens - settings.max_reply_tokens
+            warnings += window_warning(settings.system, self._transcript.messages(), room)
+        return observe(
+            reply,
+            result,
+            number,
+            settings.turns,
+            settings.templates,
+            subcalls=" ".join(filter(None, subcalls)),
+            warnings=warnings,
+        )
 
     def _commit(self, turn: TurnRecord) -> None:
         unanswered = self._workspace.journal.unanswered()
@@ -238,10 +279,19 @@ class Session:
         )
 
 
-def _newly_unsaved(before: Snapshot, now: Snapshot) -> list[str]:
-    """What the model is told of variables that could not be saved, once for each and each status."""
-    known = {(each.name, each.status) for each in before.variables}
-    new = [each for each in now.variables if each.status != "saved" and (each.name, each.status) not in known]
+def _newly_unsaved(before: Snapshot, now: Snapshot, lost: tuple[str, ...] = ()) -> list[str]:
+    """Notices of variables that cannot be saved or are lost, once for each state of each.
+
+    ``lost``: names whose loss the cell's own notices report.
+    """
+    known = {(each.name, each.status, each.is_gone) for each in before.variables}
+    new = [
+        each
+        for each in now.variables
+        if each.status != "saved"
+        and (each.name, each.status, each.is_gone) not in known
+        and not (each.is_gone and each.name in lost)
+    ]
     told = [_unsaved(each) for each in new[:_MAX_TOLD]]
     more = len(new) - _MAX_TOLD
     return [*told, f"{more} more variables cannot be saved"] if more > 0 else told
@@ -249,7 +299,7 @@ def _newly_unsaved(before: Snapshot, now: Snapshot) -> list[str]:
 
 def _unsaved(variable: Variable) -> str:
     name, reason = text.one_line(variable.name), text.one_line(variable.reason, 200)
-    if variable.type == "?":  # nothing but its name is known any more
+    if variable.is_gone:
         return f"variable {name} is gone ({reason})"
     ending = ": it is gone when the kernel has to be started again" if variable.status == "lost" else ""
     return f"variable {name} cannot be saved ({reason}){ending}"

@@ -28,7 +28,6 @@ from loop_runner.verify import (
     Submission,
     Verifier,
     Weighted,
-    control,
     in_part_words,
     limited,
     rejection,
@@ -76,12 +75,12 @@ class StopHook:
             )
             if isinstance(verifier, Weighted):
                 verdict = limited(verdict, verifier.evidence)
-            return VerifierReport(inner.name, _stated(verdict, inner), weight)
+            return VerifierReport(inner.name, _stated(verdict, verifier), weight)
         members: list[VerifierReport] = []
         for member in inner.members:
             if not inner.is_settled(members):
                 members.append(self._report(member, submission))
-        return VerifierReport(inner.name, _stated(inner.combine(members), inner), weight, tuple(members))
+        return VerifierReport(inner.name, _stated(inner.combine(members), verifier), weight, tuple(members))
 
     def _ask(self, verifier: Verifier, submission: Submission, *, is_agent: bool) -> Verdict:
         verdict = _verdict(verifier, submission)
@@ -92,6 +91,8 @@ class StopHook:
             time.sleep(self._retry_wait_s)
             verdict = _verdict(verifier, submission)
         if isinstance(verdict, Broken):
+            from loop_runner.verify import control
+
             return control.judged(verifier, submission, verdict, is_agent=is_agent)
         return verdict
 

@@ -95,10 +95,15 @@ class SubCalls:
         scope: str = "",
         depth: int = 0,
         check: Callable[[str], str] | None = None,
+        past: Callable[[int, int], str] | None = None,
     ) -> None:
-        """``check`` says what an answer would be told; None where nothing checks it, as in a child."""
+        """``check`` says what an answer would be told; None where nothing checks it, as in a child.
+
+        ``past`` reads a committed turn as JSON, "" if there is no such turn; None in a child, which has none.
+        """
         self._shared = shared
         self._check = check
+        self._past = past
         self._checks = 0  # of this turn
         self._run_child = run_child
         self._inputs = inputs
@@ -119,6 +124,16 @@ class SubCalls:
     def left(self) -> Mapping[str, int | float | None]:
         """What is left of the budget."""
         return self._shared.ledger.left(self._depth)
+
+    async def past(self, pass_number: int, turn: int) -> str:
+        """A committed turn of the run, as JSON; no request, and charged to nobody."""
+        if self._past is None:
+            raise SubCallError("past() is for the run's own session: a child session has no earlier passes")
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._shared.checking, self._past, pass_number, turn)
+        if not found:
+            raise SubCallError(f"there is no committed turn {turn} of pass {pass_number}")
+        return found
 
     async def check(self, content: str) -> str:
         """What the checks that cost nothing say of ``content``; no request, and charged to nobody."""
@@ -258,6 +273,8 @@ def delegation_key(task: Delegation, model: str, scope: str) -> str:
     digest.update(json.dumps([*shape, [[name, len(data)] for name, data in task.texts]]).encode())
     for _, data in task.texts:
         digest.update(data)
+    if task.sources:
+        digest.update(json.dumps(task.sources).encode())
     return digest.hexdigest()
 
 

@@ -54,7 +54,7 @@ def test_zero_subcalls_refuses_the_first_one():
 
 def test_what_is_left_names_only_the_limits_that_are_set():
     line = Ledger(Budget(passes=3, tokens=1000), Spend(passes=1, usage=Usage(400, 0))).describe_left()
-    assert line == "2 of 3 passes, 600 tokens"
+    assert line == "1 pass after this one, 600 tokens"
 
 
 def test_what_a_rewind_dropped_weighs_on_every_limit_but_passes_and_is_not_in_the_spend():
@@ -71,7 +71,7 @@ def test_what_a_rewind_dropped_weighs_on_every_limit_but_passes_and_is_not_in_th
     assert reached(Budget(wall_s=60), Spend(seconds=10)) == "60 seconds"
     assert Ledger(Budget(subcalls=2), dropped=dropped).subcalls_reached() == "2 sub-calls"
     ledger = Ledger(Budget(passes=3, tokens=1000, usd=2, wall_s=60, subcalls=5), dropped=dropped)
-    assert ledger.describe_left() == "3 of 3 passes, 900 tokens, 0.50 US dollars, 10 s, 3 sub-calls"
+    assert ledger.describe_left() == "2 passes after this one, 900 tokens, 0.50 US dollars, 10 s, 3 sub-calls"
     left = ledger.left()
     assert (left["usd"], left["tokens"], left["seconds"], left["subcalls"]) == (0.5, 900, 10.0, 3)
     assert ledger.spend == Spend()

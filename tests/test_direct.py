@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from loop_runner import config, direct, runs
+from loop_runner import config, direct, prompts, runs
 from loop_runner.direct import decide, documents
 from loop_runner.errors import ConfigError
 from loop_runner.records import Message, Request
@@ -167,3 +167,66 @@ def test_the_file_that_keeps_the_decision_is_read_back():
     decision = direct.Decision("direct", "small")
     assert direct.from_json(decision.to_json()) == decision
     assert direct.from_json(None) == direct.RLM
+
+
+THOUGHTS = {
+    "<thinking>\nMaybe 41?\n</thinking>\n42": "42",
+    "  <thinking>41</thinking>42\nbecause": "42\nbecause",
+    "<think>41</think>\n\n42": "42",
+    "<THINKING>41</Thinking> 42": "42",
+    "<thinking>a</thinking><think>b</think>42": "42",
+    "<thinking>42": "",
+    "<thinking>42</thinking>": "",
+    "42": "42",
+    "The tag <thinking>x</thinking> is 42": "The tag <thinking>x</thinking> is 42",
+    "42\n<thinking>late</thinking>": "42\n<thinking>late</thinking>",
+    "<thoughts>42</thoughts>": "<thoughts>42</thoughts>",
+    "": "",
+}
+
+
+@pytest.mark.parametrize("reply", THOUGHTS)
+def test_the_thoughts_that_a_reply_begins_with_are_no_part_of_the_answer(reply):
+    assert direct.without_thoughts(reply) == THOUGHTS[reply]
+
+
+def test_what_is_only_thought_is_not_checked_and_is_kept_in_the_turn(tmp_path, start):
+    outcome = start("<thinking>The answer is 42.</thinking>41", "<thinking>41?</thinking>\n42")
+    assert (outcome.status, outcome.answer.content) == ("verified", "42")
+    assert "does not contain '42'" in (tmp_path / "run/passes/0001/verdict.json").read_text()
+    assert "The answer is 42." in (tmp_path / "run/passes/0001/turns/0001/reply.md").read_text()
+    assert "The answer is 42." not in (tmp_path / "run/passes/0002/injected.md").read_text()
+
+
+@pytest.mark.parametrize("empty", ["<thinking>42", "<think>42</think>", "   "])
+def test_a_reply_without_an_answer_is_asked_for_again_in_words(start, model_server, empty):
+    outcome = start(empty, "42")
+    assert (outcome.status, outcome.spend.passes, outcome.spend.turns) == ("verified", 1, 2)
+    *_, again = model_server.prompts[-1].body["messages"]
+    assert "Your reply held no answer. Reply with the answer." in json.dumps(again)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("custom", "Check the answer against the evidence"),
+        ("research", "This is a review of literature."),
+        ("legal", "A difference in wording is not a conflict"),
+        ("support", "the last word on a thing counts"),
+        ("timeline", "This puts events in order."),
+        ("extract", "This fills records from documents."),
+        ("audit", "This holds source files against rules."),
+    ],
+)
+def test_a_direct_session_is_shown_how_to_work_on_its_type_of_task(kind, words):
+    shown = prompts.Templates(kind).render("system.direct", requirements="- be right")
+    assert words in shown
+    assert "You have no Python" in shown
+
+
+def test_the_message_to_a_later_direct_pass_speaks_of_no_variables(tmp_path, start):
+    start("41", "42")
+    shown = (tmp_path / "run/passes/0002/injected.md").read_text()
+    assert "Keep what passed, fix what failed." in shown
+    for word in ("answer[", "past(", "Variables", "turns of pass"):
+        assert word not in shown

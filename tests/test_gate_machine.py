@@ -59,7 +59,7 @@ def judge(folder, code, *, files=None, **settings):
 
 
 @pytest.fixture(params=["A", "B with its own root", "B"])
-def tier(request, monkeypatch):
+def tier(request, monkeypatch, tmp_path_factory):
     """The gates' sandbox in one tier, whatever else this machine gives."""
     if not shutil.which("/usr/bin/python3"):
         pytest.skip("GATES UNTESTED: no Python of the system")
@@ -77,6 +77,7 @@ def tier(request, monkeypatch):
                 yield layers
 
     monkeypatch.setattr(sandbox, "_candidates", chosen)
+    monkeypatch.setenv("LOOP_RUNNER_CACHE", str(tmp_path_factory.mktemp("cache")))  # not to be found later
     sandbox._probe.cache_clear()
     yield request.param
     sandbox._probe.cache_clear()
@@ -142,7 +143,7 @@ from pathlib import Path
 {DOCKER_LIKE_FILTER}
 from loop_runner.kernel import sandbox
 from tests.test_gate_machine import judge
-report = sandbox.probe()
+report = sandbox.probe_anew()
 verdict = judge(Path(sys.argv[1]), sys.argv[2], files={{"sub/a": "1"}}, writable=sys.argv[3] == "yes")
 print(report.tier, report.layers.own_root, type(verdict).__name__, verdict)
 """
@@ -170,7 +171,6 @@ def _closed_to_others(path):
 
 def test_a_machine_without_any_sandbox_is_a_fault_and_no_verdict(monkeypatch):
     monkeypatch.setattr(sandbox, "_candidates", lambda *_, **__: iter(()))
-    sandbox._probe.cache_clear()
     with pytest.raises(EnvironmentFault):
-        sandbox.probe()
+        sandbox.probe_anew()
     sandbox._probe.cache_clear()

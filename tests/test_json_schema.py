@@ -28,8 +28,8 @@ def check(checker, schema, value):
 
 def test_a_value_fits_or_the_reason_names_the_place(checker):
     assert check(checker, PERSON, {"name": "Ada", "age": 36}) == ""
-    assert check(checker, PERSON, {"name": "Ada", "age": -1}) == "-1 is less than the minimum of 0 (at $.age)"
-    assert "'name' is a required property" in check(checker, PERSON, {"age": 1})
+    assert check(checker, PERSON, {"name": "Ada", "age": -1}) == '$.age: expected {"minimum": 0}, got -1'
+    assert check(checker, PERSON, {"age": 1}) == '$: the required key "name" is missing (it has "age")'
 
 
 def test_patterns_and_references_within_the_schema_work(checker):
@@ -38,7 +38,7 @@ def test_patterns_and_references_within_the_schema_work(checker):
         "items": {"$ref": "#/$defs/id"},
     }
     assert check(checker, schema, ["A-1", "B-22"]) == ""
-    assert "does not match" in check(checker, schema, ["a1"])
+    assert '$[0]: expected {"pattern":' in check(checker, schema, ["a1"])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ FLOOR = {
     "failpoints",
     "task_types",
     "scratch",
+    "caches",
 }
 MIDDLE = {
     "events",
@@ -31,6 +32,7 @@ MIDDLE = {
     "json_schema",
     "conversation",
     "transcript",
+    "overview",
 }
 # What a session is made of; a child session is one.
 SESSION = {"session", "subcalls", "children", "direct"}
@@ -82,15 +84,18 @@ ALLOWED = {
     "progress": FLOOR,
     "reporters": FLOOR | {"events"},
     "proof": FLOOR,
-    "reentry": FLOOR | MIDDLE | {"workspace"},
+    "reentry": FLOOR | MIDDLE | {"carried", "workspace"},
+    "carried": FLOOR | {"conversation", "progress", "workspace"},
     "session": FLOOR | MIDDLE | TALKERS | {"subcalls"},
     "children": FLOOR | MIDDLE | TALKERS | {"subcalls"},
     "subcalls": FLOOR | MIDDLE | TALKERS,
     "json_schema": FLOOR | {"process"},
     "json_schema_child": set(),
+    "json_schema_faults": set(),
     "direct": FLOOR | MIDDLE | TALKERS | {"session"},
     "transcript": FLOOR | {"prompts"},
-    "conversation": FLOOR | {"prompts", "reply_reader"},
+    "conversation": FLOOR | {"missing_code", "prompts", "reply_reader"},
+    "missing_code": FLOOR,
     "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},
     "verify": FLOOR | {"process", "inputs", "json_schema", "kernel"},  # of the kernel: `claims` alone
     "workspace": FLOOR | {"process"},
@@ -100,6 +105,7 @@ ALLOWED = {
     "events": FLOOR,
     "prompts": FLOOR | {"bounded"},
     "bounded": set(),
+    "overview": FLOOR,
     "process": FLOOR,
     "reply_reader": FLOOR,
     "config": {"budget", "records", "errors", "task_types"},
@@ -112,6 +118,7 @@ ALLOWED = {
     "resources": set(),
     "text": {"kernel"},  # of the kernel: `names` alone
     "scratch": set(),
+    "caches": set(),
     "profiles": set(),
     "plugins": {"errors"},
     "__init__": set(),
@@ -126,9 +133,12 @@ KERNEL_HOST = {
     "launch",
     "lm_handler",
     "offered",
+    "packages",
     "replays",
     "report",
     "sandbox",
+    "remembered",
+    "deaths",
     "mounts",
     "wrap",
     "cgroup",

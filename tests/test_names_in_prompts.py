@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from loop_runner import children, config, conversation, direct, progress, prompts, reentry, runs, text, verify
+from loop_runner import config, conversation, direct, overview, progress, prompts, reentry, runs, text, verify
 from loop_runner.inputs.inside import tables
 from loop_runner.inputs.inside.sink import Limits
 from loop_runner.json_schema import SchemaChecker
@@ -71,12 +71,12 @@ def texts(tmp_path, name, **more):
 
 def of_sheet(tmp_path, name):
     origin = Origin(tmp_path / "a.xlsx", "abc", "xlsx", places=((1, f"sheet {name}"),))
-    return children.describe(texts(tmp_path, "a.xlsx", origin=origin))
+    return overview.describe(texts(tmp_path, "a.xlsx", origin=origin))
 
 
 def of_columns(tmp_path, kind, data):
     about, _ = tables.describe(kind, data.encode(), Limits())
-    return children.describe(texts(tmp_path, "a.csv", about=about))
+    return overview.describe(texts(tmp_path, "a.csv", about=about))
 
 
 def of_columns_of_csv(tmp_path, name):
@@ -96,8 +96,9 @@ def rejected_by(tmp_path, name):
     told = {
         "feedback": decision.reason,
         "history": [f"pass 1: {text.one_line(decision.reason, 160)}"],
+        "tried": [f"pass 1: answered {name}", f"pass 2: answered {name}"],
         "lessons": [f"pass 2 scored 0.10, below the 0.20 of pass 1: {state.reason}"],
-        "course": progress.notes([state], progress.Step()),
+        "course": progress.notes([state]),
     }
     return "\n\n".join(prompts.render(each, **{**REENTRY, **told}) for each in ("reentry", "reentry.agent"))
 
@@ -121,6 +122,9 @@ def of_state(tmp_path, name):
         "notes": [(name, f"note: {name}")],
         "variables": f"{name}: int, 1",
         "lost": f"{name}: int",
+        "files": f"{name}  1 byte",
+        "turns": f"turn 1: raised {name}",
+        "other_notes": [name],
         "draft": name,
     }
     return prompts.render("reentry", **{**REENTRY, **told})
@@ -153,8 +157,8 @@ def of_tool_call(tmp_path, name):
 
 PLACES = {
     "the heading of a text in a direct pass": lambda folder, name: direct.documents(texts(folder, name)),
-    "the list of inputs": lambda folder, name: children.describe(texts(folder, name)),
-    "the only input": lambda folder, name: children.describe(
+    "the list of inputs": lambda folder, name: overview.describe(texts(folder, name)),
+    "the only input": lambda folder, name: overview.describe(
         Inputs(texts(folder, name).texts[:1], is_single=True)
     ),
     "the name of a sheet": of_sheet,

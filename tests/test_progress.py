@@ -113,6 +113,6 @@ def test_passes_of_a_run_from_before_states_were_kept_equal_nothing():
 
 def test_the_next_pass_is_told_what_was_put_back():
     passes = states("a", "a")
-    assert notes(passes, Step()) == []
+    assert notes(passes) == []
     put_back = [PassState(1, 0, "", "", "", "", restored=0)]
-    assert "as they were at the very beginning" in notes(put_back, Step("restart", 2, from_pass=0))[0]
+    assert "as they were at the very beginning" in notes(put_back)[0]

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from loop_runner import config, reentry, runs
+from loop_runner import carried, config, runs
 from loop_runner.events import Event
 from tests.support.model_server import Scripted
 from tests.support.tasks import cell, ready, run_task, write_task
@@ -130,7 +130,7 @@ def test_what_a_pass_is_told_does_not_grow_with_the_number_of_passes(tmp_path):
     sizes = [len(path.read_bytes()) for path in sorted((tmp_path / "run/passes").glob("*/injected.md"))]
     assert len(sizes) == 31
     assert max(sizes) < 24_000 + 3000, "the share of the state, and the headings"
-    settled = sizes[reentry._MAX_HISTORY + 14 :]
+    settled = sizes[carried.MAX_HISTORY + 14 :]
     assert max(settled) - min(settled) < 800, "lists end, numbers get longer"
 
 

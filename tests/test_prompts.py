@@ -26,7 +26,14 @@ REENTRY = {
     "variables": "",
     "lost": "",
     "history": [],
-    "left": "1 of 2 passes",
+    "left": "no pass after this one",
+    "tried": [],
+    "turns": "",
+    "files": "",
+    "other_notes": [],
+    "is_direct": False,
+    "is_new_task": False,
+    "was_accepted": False,
 }
 
 
@@ -69,6 +76,8 @@ SYSTEM = {
     "history": History(),
     "has_tool": False,
     "helpers": offered(),
+    "limits": "A pass has 20 turns.",
+    "python": "Python 3.11",
 }
 
 

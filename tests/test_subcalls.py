@@ -185,7 +185,7 @@ def test_a_schema_gives_python_data_and_a_reply_that_does_not_fit_is_asked_for_a
     outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
     assert "42" in (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
     again = asked[2].last_user_text
-    assert "'many' is not of type 'integer' (at $.count)" in again
+    assert '$.count: expected {"type": "integer"}, got "many"' in again
     assert outcome.spend.subcalls == 2, "each try is charged"
 
 

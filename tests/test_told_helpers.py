@@ -13,7 +13,7 @@ from loop_runner import config, prompts, runs
 from loop_runner.kernel.answer_box import AnswerBox
 from loop_runner.kernel.helpers import ALSO_CALLED, OFFERED, Helpers
 from loop_runner.kernel.lm_client import LmClient
-from loop_runner.kernel.offered import offered
+from loop_runner.kernel.offered import documented, offered
 from loop_runner.records import Inputs
 from tests.support.tasks import write_task
 
@@ -34,6 +34,11 @@ def docstring(name):
     return inspect.cleandoc(getattr(Helpers, name).__doc__)
 
 
+def told_to_the_root(name):
+    """The first two paragraphs; ``help()`` prints the others too."""
+    return " ".join(" ".join(docstring(name).split("\n\n")[:2]).split())
+
+
 def first_sentence(name):
     return " ".join(docstring(name).split("\n\n")[0].split())
 
@@ -50,7 +55,7 @@ def test_every_helper_in_the_namespace_is_in_the_prompt_in_the_words_of_its_docs
         own = ALSO_CALLED.get(name, name)
         (line,) = [line for line in lines if line.startswith(f"- `{own}(")]
         assert f"`{name}" in line
-        assert line.endswith(f": {' '.join(docstring(own).split())}")
+        assert line.endswith(f": {told_to_the_root(own)}")
         assert f": {first_sentence(own)}" in line
 
 
@@ -97,4 +102,10 @@ def test_the_list_of_helpers_is_the_same_bytes_in_every_process():
 
 def test_the_page_about_the_helpers_has_the_same_lines():
     page = (Path(__file__).parents[1] / "docs" / "helpers.md").read_text(encoding="utf-8")
-    assert [line[2:] for line in page.split("\n") if line.startswith("- `")] == list(offered())
+    assert [line[2:] for line in page.split("\n") if line.startswith("- `")] == list(documented())
+
+
+def test_what_we_say_to_a_large_model_stays_under_1500_tokens(told):
+    """3.6 characters to a token: two public tokenizers found 3.7 in this text."""
+    root, _ = told("anthropic:claude-test")
+    assert len(root) / 3.6 < 1500

@@ -47,7 +47,7 @@ def wheel(tmp_path_factory):
 def installed(wheel, tmp_path_factory):
     """A folder that holds the installed wheel and nothing else; its dependencies are this Python's."""
     folder = tmp_path_factory.mktemp("installed")
-    options = ["--no-deps", "--no-index", "--no-compile", "--quiet", "--disable-pip-version-check"]
+    options = ["--no-deps", "--no-index", "--compile", "--quiet", "--disable-pip-version-check"]
     run(sys.executable, "-m", "pip", "install", *options, "--target", folder, wheel, cwd=folder)
     return folder
 

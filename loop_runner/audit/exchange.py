@@ -6,16 +6,19 @@ Owns what goes where in each. Returns text; JSON is ASCII, so that it is safe wh
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from loop_runner.audit import markup
 from loop_runner.audit.findings import Finding, Report
-from loop_runner.audit.reports import About, new_findings
+from loop_runner.audit.reports import About, is_empty, new_findings, verdict
 from loop_runner.audit.rules import Rule
+from loop_runner.inputs import is_fault
 
 _SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_MAX_LEFT_OUT = 1000
 _BASELINE = {"new": "new", "known": "unchanged", "suppressed": "new"}
 _GITLAB = {"error": "major", "warning": "minor", "note": "info"}
 
@@ -24,25 +27,30 @@ def sarif(report: Report, about: About) -> str:
     """SARIF 2.1.0 with every finding, those suppressed or known marked as such."""
     numbers = {rule.id: number for number, rule in enumerate(about.rules)}
     run = {
+        "automationDetails": {"id": about.category},
         "tool": {
             "driver": {
                 "name": "loop-runner audit",
+                "semanticVersion": about.version,
                 "version": about.version,
+                "informationUri": about.information_uri,
                 "rules": [_sarif_rule(rule) for rule in about.rules],
             }
         },
         "columnKind": "unicodeCodePoints",
         "invocations": [
             {
-                "executionSuccessful": report.is_complete,
+                "executionSuccessful": report.is_complete and not about.lacks_key,
                 "toolExecutionNotifications": [
                     _notification(each["file"], f"not judged by {each['rule']}: {each['why']}", each["line"])
                     for each in report.unjudged
                 ]
                 + [
-                    _notification(each["file"], f"not searched: {each['why']}")
-                    for each in report.not_searched
-                ],
+                    _notification(each["file"], f"suppression without effect: {each['why']}", each["line"])
+                    for each in report.idle
+                ]
+                + _not_searched(report)
+                + _headline(report, about),
             }
         ],
         "results": [_sarif_result(each, numbers) for each in report.findings],
@@ -55,8 +63,17 @@ def _sarif_rule(rule: Rule) -> dict[str, Any]:
         "id": rule.id,
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": rule.description},
+        "help": {"text": _help(rule, str), "markdown": _help(rule, markup.code)},
         "defaultConfiguration": {"level": rule.severity},
     }
+
+
+def _help(rule: Rule, shown: Callable[[str], str]) -> str:
+    """The rule with its examples, and how a finding is suppressed."""
+    lines = [f"- wrong: {shown(example)}" for example in rule.wrong]
+    lines += [f"- right: {shown(example)}" for example in rule.right]
+    suppress = f"Suppress a finding with a comment: {shown(f'loop-runner: ignore[{rule.id}] reason')}"
+    return "\n\n".join(part for part in (rule.description, "\n".join(lines), suppress) if part)
 
 
 def _sarif_result(each: Finding, numbers: dict[str, int]) -> dict[str, Any]:
@@ -97,29 +114,60 @@ def _notification(file: str, message: str, line: int | None = None) -> dict[str,
     }
 
 
+def _not_searched(report: Report) -> list[dict[str, Any]]:
+    ordered = sorted(report.not_searched, key=lambda each: not is_fault(each["why"]))
+    shown = [_notification(each["file"], f"not searched: {each['why']}") for each in ordered[:_MAX_LEFT_OUT]]
+    for notification, each in zip(shown, ordered, strict=False):
+        notification["level"] = "warning" if is_fault(each["why"]) else "note"
+    if more := len(ordered) - len(shown):
+        shown.append({"level": "note", "message": {"text": f"not searched: {more:,} more files"}})
+    return shown
+
+
+def _headline(report: Report, about: About) -> list[dict[str, Any]]:
+    """The verdict, where an empty list of results does not mean that nothing is wrong."""
+    if report.is_complete and not is_empty(report):
+        return []
+    level = "warning" if report.is_complete else "error"
+    return [{"level": level, "message": {"text": verdict(report, about)}}]
+
+
 def _artifact(file: str) -> dict[str, str]:
-    return {"uri": quote(file), "uriBaseId": "%SRCROOT%"}
+    uri = quote(file.encode("utf-8", "surrogateescape"))
+    return {"uri": f"file://{uri}"} if file.startswith("/") else {"uri": uri, "uriBaseId": "%SRCROOT%"}
 
 
 def junit(report: Report, about: About) -> str:
-    """JUnit XML: a test case for each rule, with its new findings as the failure."""
+    """JUnit XML: a test case for each new finding, with its file, and one for each rule without any."""
     found = new_findings(report)
     suites = ET.Element("testsuites", {"name": "loop-runner audit"})
     suite = ET.SubElement(suites, "testsuite", {"name": "audit"})
     for rule in about.rules:
-        case = ET.SubElement(suite, "testcase", {"classname": "audit", "name": rule.id})
-        if theirs := [each for each in found if each.rule == rule.id]:
-            message = markup.xml(f"{len(theirs)}: {rule.title}")
-            failure = ET.SubElement(case, "failure", {"type": rule.severity, "message": message})
-            failure.text = "\n".join(_junit_line(each) for each in theirs)
+        own = [each for each in found if each.rule == rule.id]
+        for each in own:
+            _junit_finding(suite, each, rule)
+        if not own:
+            case = ET.SubElement(suite, "testcase", {"classname": "audit", "name": rule.id})
+            if is_empty(report):
+                ET.SubElement(case, "skipped", {"message": markup.xml(verdict(report, about))})
     if not report.is_complete:
         case = ET.SubElement(suite, "testcase", {"classname": "audit", "name": "every place was judged"})
         ET.SubElement(case, "error", {"message": markup.xml(markup.plain(about.reason))})
     for element in (suites, suite):
         for key, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
             element.set(key, str(sum(1 for _ in suite.iter(tag))))
+        element.set("skipped", str(sum(1 for _ in suite.iter("skipped"))))
     ET.indent(suites)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
+
+
+def _junit_finding(suite: ET.Element, each: Finding, rule: Rule) -> None:
+    file = markup.xml(each.file)
+    about = {"classname": f"audit.{rule.id}", "name": f"{file}:{each.line}", "file": file}
+    case = ET.SubElement(suite, "testcase", {**about, "line": str(each.line)})
+    message = markup.xml(f"{rule.title}: {markup.plain(each.reason)}")
+    failure = ET.SubElement(case, "failure", {"type": rule.severity, "message": message})
+    failure.text = _junit_line(each)
 
 
 def _junit_line(each: Finding) -> str:

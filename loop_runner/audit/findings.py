@@ -6,24 +6,23 @@ the inputs, each checked against its hash; changes neither.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
-from loop_runner.errors import ConfigError
-from loop_runner.inputs import read_bytes
+from loop_runner.inputs import content
 from loop_runner.records import Inputs
 from loop_runner.verify.findings import SEVERITIES
 
 State = Literal["new", "known", "suppressed"]
 _IGNORE = re.compile(r"loop-runner:[ \t]*ignore\[([^\]\n]{1,400})\](?:[ \t]*[:-]*[ \t]*(.*))?")
+_NO_RULE = re.compile(r"loop-runner:[ \t]*ignore\b(?![ \t]*\[[^\]\n]{1,400}\])")
 _COMMENT_END = re.compile(r"[ \t]*(?:\*/|-->|#\}|%>|\*\))[ \t]*$")
-_BASELINE_FORMAT = 1
 _KEYS = ("rule", "severity", "file", "line", "quote", "reason")
 
 
@@ -55,8 +54,11 @@ class Report:
     dropped: int = 0  # about a line that was not asked about
     unjudged: tuple[Mapping[str, Any], ...] = ()
     not_searched: tuple[Mapping[str, Any], ...] = ()
+    idle: tuple[Mapping[str, Any], ...] = ()  # suppression comments that name no rule of this audit
     unchanged: int = 0  # files left out by --changed-since
-    gone: int = 0  # entries of the baseline that are not found any more
+    gone: int = 0  # entries of the baseline that were looked for and are not found any more
+    nameless: int = 0  # entries of the baseline whose file does not exist under that name
+    written: Mapping[str, Any] | None = None  # what --write-baseline wrote
     is_complete: bool = True
 
     def counts(self, state: State = "new") -> dict[str, int]:
@@ -92,7 +94,7 @@ def read(answer: str, texts: Inputs) -> Report:
     found = [
         told
         for name, findings in by_file.items()
-        for told in _told(findings, read_bytes(paths[name]).decode("utf-8", "replace"))
+        for told in _told(findings, content(paths[name]).decode("utf-8", "replace"))
     ]
     return Report(
         tuple(found),
@@ -136,6 +138,27 @@ def fingerprint(rule: str, file: str, line: str, occurrence: int) -> str:
     return hashlib.sha256(json.dumps([rule, file, line, occurrence]).encode()).hexdigest()
 
 
+def idle_suppressions(texts: Inputs, rules: Collection[str]) -> tuple[Mapping[str, Any], ...]:
+    """Comments that suppress nothing, because they name no rule or one that the audit does not have."""
+    return tuple(
+        {"file": text.name, "line": number, "why": why}
+        for text in texts.texts
+        for number, line in enumerate(content(text).decode("utf-8", "replace").split("\n"), 1)
+        if "loop-runner:" in line
+        for why in _idle(line, rules)
+    )
+
+
+def _idle(line: str, rules: Collection[str]) -> Iterator[str]:
+    if _NO_RULE.search(line):
+        yield "it names no rule: write ignore[RULE]"
+    for match in _IGNORE.finditer(line):
+        for name in match[1].split(","):
+            if name.strip() not in rules:
+                near = difflib.get_close_matches(name.strip(), rules, 1)
+                yield f"there is no rule {name.strip()!r}" + (f": did you mean {near[0]!r}?" if near else "")
+
+
 def _excuse(lines: Sequence[str], finding: Finding) -> str | None:
     """The reason of the comment on its line, or the one above, that suppresses it; None: there is none."""
     for number in (finding.line, finding.line - 1):
@@ -143,59 +166,3 @@ def _excuse(lines: Sequence[str], finding: Finding) -> str | None:
             if finding.rule in {name.strip() for name in match[1].split(",")}:
                 return _COMMENT_END.sub("", match[2] or "").strip()
     return None
-
-
-# ── the baseline ────────────────────────────────────────────────────────────────────────────────────
-
-
-def read_baseline(path: Path) -> frozenset[str]:
-    """The fingerprints in ``path``. Raises ``ConfigError`` when it is missing or no baseline."""
-    try:
-        return _fingerprints(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"there is no baseline {path}",
-            why="without it every finding would count as new",
-            hint="make it with --write-baseline, and commit it",
-        ) from None
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        raise ConfigError(
-            f"{path} is no baseline: {type(error).__name__}: {error}",
-            why="what is known already cannot be told from what is new",
-            hint="make it again with --write-baseline",
-        ) from error
-
-
-def _fingerprints(data: Any) -> frozenset[str]:
-    if data["format"] != _BASELINE_FORMAT:
-        raise ValueError(f"format {data['format']!r}")
-    return frozenset(str(each["fingerprint"]) for each in data["findings"])
-
-
-def against(report: Report, baseline: frozenset[str]) -> Report:
-    """``report`` with the findings of the ``baseline`` marked as known."""
-    found = tuple(
-        replace(each, state="known") if each.state == "new" and each.fingerprint in baseline else each
-        for each in report.findings
-    )
-    gone = len(baseline - {each.fingerprint for each in found})
-    return replace(report, findings=found, gone=gone)
-
-
-def baseline_of(report: Report) -> str:
-    """The text of a baseline file: every finding that is not suppressed."""
-    entries = [
-        {"fingerprint": each.fingerprint, "rule": each.rule, "file": each.file, "quote": each.quote}
-        for each in report.findings
-        if each.state != "suppressed"
-    ]
-    entries.sort(key=lambda each: (each["file"], each["rule"], each["fingerprint"]))
-    return json.dumps({"format": _BASELINE_FORMAT, "findings": entries}, indent=1) + "\n"

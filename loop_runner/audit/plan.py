@@ -43,24 +43,29 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An audit that can start. ``key`` is the same for the same bytes, rules and model."""
+    """An audit that can start. ``key`` is the same for the same bytes, rules and model.
+
+    ``task`` has none of the settings that hold for one call; ``settled`` has all of them.
+    """
 
     task: Task
+    settled: Task
     texts: Inputs
     body: Mapping[str, Any]
     key: str
 
-    def beginning(self, runs: Path) -> Beginning:
-        """What a new run begins with; ``runs`` is where earlier audits lie."""
-        known = _known(runs)
+    def beginning(self, *runs: Path) -> Beginning:
+        """What a new run begins with; ``runs`` are where earlier audits lie."""
+        known = {key: reply for folder in runs for key, reply in _known(folder).items()}
         body = {**self.body, "has_known": bool(known)}
         files = {"plan.json": _encoded(body)} | ({"known.json": _encoded(known)} if known else {})
         return Beginning(self.texts, files)
 
     def is_task_of(self, folder: Path) -> bool:
         """Whether the run in ``folder`` has exactly the task of this audit: it starts what this one would."""
+        tasks = {config.dump_task(task).encode() for task in (self.task, self.settled)}
         with History(folder) as history:
-            return history.read("task.yaml") == config.dump_task(self.task).encode()
+            return history.read("task.yaml") in tasks
 
 
 def make(
@@ -73,7 +78,8 @@ def make(
 ) -> Plan:
     """The plan to judge ``texts`` by ``rules`` with ``model``; files that no rule is about are left out.
 
-    ``overrides`` are keys of the task (a budget, say). Raises ``ConfigError`` for one that is wrong.
+    ``overrides`` are keys of the task (a budget, say) that hold for one call. Raises ``ConfigError`` for a
+    wrong one.
     """
     folder = dict(overrides).get("prompts", prompts.FOLDER)
     templates = prompts.of_task("audit", None if folder == "none" else base_dir / str(folder))
@@ -101,10 +107,11 @@ def make(
         ("budget.passes", PASSES),
         ("budget.turns", _TURNS),
         ("kernel.timeout_s", _CELL_S),
-        *overrides,
+        *((name, value) for name, value in overrides if name == "prompts"),
     ]
     task = config.parse_task("{}", label="audit", base_dir=base_dir, overrides=settings)
-    return Plan(task, replace(texts, texts=tuple(chosen)), body, key)
+    settled = config.parse_task("{}", label="audit", base_dir=base_dir, overrides=[*settings, *overrides])
+    return Plan(task, settled, replace(texts, texts=tuple(chosen)), body, key)
 
 
 def _again(templates: Templates) -> str:

@@ -14,10 +14,16 @@ from typing import Any
 from loop_runner.audit import markup
 from loop_runner.audit.findings import Finding, Report
 from loop_runner.audit.rules import Rule
+from loop_runner.inputs import is_fault
 
 _LISTED = 20  # of what is beside the findings
+_NAMED = 8  # files that are left out for one reason
 _OWN_QUOTE = " (the line itself: the quote that the model gave is not on it)"
+_RENAMED = "Write it again with --write-baseline for all files if an earlier version named them otherwise."
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
+
+
+INFORMATION = "urn:loop-runner:docs:audit"  # where no address of this copy is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +35,43 @@ class About:
     fail_on: str = "warning"
     run: str = ""  # the run folder
     model: str = ""
-    reason: str = ""  # why it is not complete
+    reason: str = ""  # why it is not complete, or why nothing was judged
+    comparison: str = ""  # what --changed-since compared with
+    unused: tuple[str, ...] = ()  # rules that are about none of the files
+    lacks_key: bool = False  # there was no key, so that no model was asked
+    category: str = "loop-runner-audit/"  # tells the audits of one workflow apart
+    information_uri: str = INFORMATION
 
 
 def verdict(report: Report, about: About) -> str:
     """One line: what was found, and whether that fails."""
     counts = {name: count for name, count in report.counts().items() if count}
-    said = ", ".join(_number(count, name) for name, count in counts.items()) or "no findings"
+    beside = _beside_new(report)
+    none = "no new findings" if beside else "no findings"
+    found = ", ".join([*(_number(count, name) for name, count in counts.items())] or [none])
+    reason = markup.plain(about.reason)
     if not report.is_complete:
-        return f"INCOMPLETE: {said} so far; {markup.plain(about.reason) or 'not every place was judged'}"
+        return f"INCOMPLETE: {found} so far{beside}; {reason or 'not every place was judged'}"
+    if is_empty(report):
+        return f"NOTHING JUDGED: {reason or 'there was no file to judge'}"
     failing = report.failing(about.fail_on)
     if failing:
-        return f"FAILED: {said}; {_number(failing, 'finding')} at or over {about.fail_on}"
+        return f"FAILED: {found}; {_number(failing, 'finding')} at or over {about.fail_on}{beside}"
     if counts and about.fail_on == "never":
-        return f"FOUND: {said}; none of them fails the audit"
-    return f"CLEAN: {said}" + (f", none at or over {about.fail_on}" if counts else "")
+        return f"FOUND: {found}; none of them fails the audit{beside}"
+    return f"CLEAN: {found}" + (f", none at or over {about.fail_on}" if counts else "") + beside
+
+
+def is_empty(report: Report) -> bool:
+    """Whether no file was judged: then that nothing was found means nothing."""
+    return report.is_complete and not report.files
+
+
+def _beside_new(report: Report) -> str:
+    """``; 4 known, 1 suppressed``."""
+    numbers = [(sum(report.counts(state).values()), state) for state in ("known", "suppressed")]
+    shown = ", ".join(f"{count:,} {state}" for count, state in numbers if count)
+    return f"; {shown}" if shown else ""
 
 
 def markdown(report: Report, about: About) -> str:
@@ -79,8 +107,29 @@ def _beside(report: Report) -> list[str]:
         f"{_place(each['file'], each['line'])} `{each['rule']}`: {markup.markdown(each['why'])}"
         for each in report.unjudged
     ]
-    odd = [f"{markup.markdown(each['file'])}: {markup.markdown(each['why'])}" for each in report.not_searched]
-    return [*_list("Suppressed", excused), *_list("Not judged", unjudged), *_list("Not searched", odd)]
+    idle = [f"{_place(each['file'], each['line'])}: {markup.markdown(each['why'])}" for each in report.idle]
+    return [
+        *_list("Suppressed", excused),
+        *_list("Suppressions without effect", idle),
+        *_list("Not judged", unjudged),
+        *_list("Not searched", _not_searched(report)),
+    ]
+
+
+def _not_searched(report: Report) -> list[str]:
+    """A line for each reason, those first that say that something is wrong with a file."""
+    by_reason: dict[str, list[str]] = {}
+    for each in report.not_searched:
+        by_reason.setdefault(each["why"], []).append(each["file"])
+    return [
+        f"{markup.markdown(reason)}: {_names(by_reason[reason])}"
+        for reason in sorted(by_reason, key=lambda reason: not is_fault(reason))
+    ]
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(markup.markdown, names[:_NAMED])) + more
 
 
 def _list(title: str, items: Sequence[str]) -> list[str]:
@@ -97,16 +146,28 @@ def _facts(report: Report, about: About) -> list[str]:
     places = f"{_number(report.judged, 'place')} of {report.candidates:,} judged"
     dropped = _number(report.dropped, "finding")
     facts = [
-        f"{places} in {files} by {rules} with {markup.code(about.model)}.",
+        f"{places} in {files} by {rules}{f' with {markup.code(about.model)}' if about.model else ''}.",
         f"{dropped} dropped: about a line that was not asked about." if report.dropped else "",
         f"{_number(known, 'finding')} known from the baseline." if known else "",
         f"{_number(report.gone, 'entry', 'entries')} of the baseline not found any more."
         if report.gone
         else "",
-        f"{_number(report.unchanged, 'file')} left out as unchanged." if report.unchanged else "",
+        f"{_number(report.nameless, 'entry', 'entries')} of the baseline: no file has that name. {_RENAMED}"
+        if report.nameless
+        else "",
+        _unused_rules(about),
+        f"{_number(report.unchanged, 'file')} left out as unchanged: {markup.markdown(about.comparison)}."
+        if about.comparison
+        else "",
         f"Run: {markup.code(about.run)}" if about.run else "",
     ]
     return "\\\n".join(fact for fact in facts if fact).split("\n")
+
+
+def _unused_rules(about: About) -> str:
+    if not about.unused:
+        return ""
+    return f"No file fits `files` of {', '.join(map(markup.code, about.unused))}."
 
 
 def _place(file: str, line: int) -> str:
@@ -133,6 +194,7 @@ def as_dict(report: Report, about: About, exit_code: int) -> dict[str, Any]:
     """The object of ``--json`` (docs/json.md)."""
     return {
         "status": "complete" if report.is_complete else "incomplete",
+        "verdict": verdict(report, about),
         "exit_code": exit_code,
         "fail_on": about.fail_on,
         "failing": report.failing(about.fail_on),
@@ -146,9 +208,14 @@ def as_dict(report: Report, about: About, exit_code: int) -> dict[str, Any]:
         "judged": report.judged,
         "dropped": report.dropped,
         "baseline_gone": report.gone,
+        "baseline_nameless": report.nameless,
+        "baseline_written": report.written,
+        "comparison": about.comparison,
+        "unused_rules": list(about.unused),
         "findings": [_as_dict(each) for each in report.findings],
         "unjudged": list(report.unjudged),
         "not_searched": list(report.not_searched),
+        "idle_suppressions": list(report.idle),
     }
 
 

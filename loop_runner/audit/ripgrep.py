@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loop_runner import process
+from loop_runner.inputs.reading import BOM, NotTextError, head
 from loop_runner.records import InputText
 
 _TIMEOUT_S = 120.0
@@ -35,7 +36,7 @@ def narrowed(pattern: str, texts: Sequence[InputText], program: str | None = Non
     is_alike = pattern.isascii() and "--" not in pattern and _ALIKE.fullmatch(pattern)
     if program is None or not is_alike:
         return None
-    odd = {number for number, text in enumerate(texts) if text.replaced_bytes}  # Python matches there, too
+    odd = {number for number, text in enumerate(texts) if text.replaced_bytes or _has_bom(text)}
     by_path = {os.fsencode(text.path): number for number, text in enumerate(texts)}
     found = set(odd)
     for paths in _portions(list(by_path)):
@@ -46,6 +47,14 @@ def narrowed(pattern: str, texts: Sequence[InputText], program: str | None = Non
             return None
         found |= {by_path[path] for path in matching}
     return found
+
+
+def _has_bom(text: InputText) -> bool:
+    """Whether its first line begins, for ripgrep, with a mark that is no part of the text."""
+    try:
+        return head(str(text.path), len(BOM)) == BOM
+    except (NotTextError, OSError):
+        return True
 
 
 def _search(program: str, pattern: str, paths: Sequence[bytes]) -> list[bytes] | None:

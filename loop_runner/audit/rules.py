@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_runner.errors import ConfigError
+from loop_runner.inputs.inside import patterns
 from loop_runner.kernel import candidates
 from loop_runner.verify.findings import SEVERITIES
 
@@ -164,24 +165,10 @@ def _ast(where: str, value: object) -> dict[str, Any]:
 
 def _matches(name: str, pattern: str) -> bool:
     """Without "/" any part of the name; with "/" the whole name, where ``**`` is any number of parts."""
-    parts, wanted = name.split("/"), pattern.strip("/").split("/")
+    names, wanted = patterns.parts(name), patterns.parts(pattern.removeprefix("./"))
     if len(wanted) == 1:
-        return any(_fits(part, pattern) for part in parts)
-    return _fit(parts, wanted)
-
-
-def _fit(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    if not wanted:
-        return not parts
-    if wanted[0] == "**":
-        return any(_fit(parts[skip:], wanted[1:]) for skip in range(len(parts) + 1))
-    return bool(parts) and _fits(parts[0], wanted[0]) and _fit(parts[1:], wanted[1:])
-
-
-def _fits(part: str, pattern: str) -> bool:
-    import fnmatch
-
-    return fnmatch.fnmatchcase(part, pattern)
+        return any(patterns.fits(part, wanted[0]) for part in names)
+    return patterns.matches(names, wanted)
 
 
 def _bad(where: str, key: str, value: object, wanted: str) -> ConfigError:

@@ -1,122 +1,197 @@
-"""Chooses the files of an audit and names them as CI systems do: from the top of the repository.
+"""Chooses the files of an audit. Each has one name everywhere: its path from the top of the repository.
 
-Owns the names, ``--changed-since`` and what is left out. The user's repository is only ever read: its
-objects, with the runner's own git settings; whether a file has changed is seen by its bytes, so that
-neither the index nor a filter of the repository has a say.
+Owns these names, ``--exclude`` and the list of what is left out; ``changed`` compares with a commit. The
+user's repository is only read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from loop_runner import inputs
+from loop_runner.audit import changed
 from loop_runner.errors import ConfigError
+from loop_runner.inputs import plain
+from loop_runner.inputs.inside import patterns
 from loop_runner.records import Inputs, InputText
 from loop_runner.workspace.foreign import Foreign
-from loop_runner.workspace.git import Git, GitFailed
+
+_OWN = "the audit's own file: rules, baseline or report"
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The files of an audit. ``base`` is what their names are relative to, for those that lie below it."""
+    """The files of an audit. Names are relative to ``base``; a file outside of it has its whole path.
+
+    ``left_out`` are (name, reason): what a folder holds besides, and named files that cannot be judged.
+    """
 
     base: Path
     texts: Inputs
-    unchanged: int = 0  # left out by ``--changed-since``
+    left_out: tuple[tuple[str, str], ...] = ()
+    unchanged: int = 0  # files left out by ``--changed-since``
+    comparison: str = ""  # what ``--changed-since`` compared with
+    is_in_repository: bool = False
+    folders: tuple[Path, ...] = ()  # those that were audited whole
+
+    def is_within(self, name: str) -> bool:
+        """Whether a file of this ``name`` would be audited if it existed."""
+        return any((self.base / name).is_relative_to(folder) for folder in self.folders)
 
 
-def choose(paths: Sequence[Path], cwd: Path, exclude: Sequence[str] = (), since: str | None = None) -> Scope:
-    """The text files at ``paths``. Raises ``ConfigError`` for a path or a revision that is not there."""
+def choose(
+    paths: Sequence[Path],
+    cwd: Path,
+    exclude: Sequence[str] = (),
+    since: str | None = None,
+    own: Sequence[Path] = (),
+) -> Scope:
+    """The text files at ``paths``. Raises ``ConfigError`` for a path or a revision that does not exist.
+
+    ``own`` are files of the audit itself: a folder that holds them is audited without them.
+    """
     cwd = cwd.resolve()
-    repository = Foreign.around(cwd)
-    base = cwd
-    if repository is not None and all(path.resolve().is_relative_to(repository.top) for path in paths):
-        base = repository.top.resolve()
-    found = inputs.load([_spec(path, base, exclude) for path in paths], cwd)
-    kept = [text for text in found.texts if not _is_of_a_run(text.path.parent) and _is_plain(text)]
-    changed = kept if since is None else _changed(kept, since, repository, base)
-    texts = replace(found, texts=tuple(changed), is_single=False)
-    return Scope(base, texts, len(kept) - len(changed))
+    base, repository = _base([_place(cwd / path) for path in paths], cwd)
+    chosen = _Choice(base, [os.path.realpath(path) for path in own])
+    for path in paths:
+        chosen.take(path, cwd, exclude)
+    chosen.leave_out(exclude)
+    texts = sorted(chosen.texts.values(), key=lambda text: text.name)
+    kept, comparison = (texts, "") if since is None else changed.since(texts, since, repository, base)
+    return Scope(
+        base,
+        Inputs(tuple(kept)),
+        tuple(sorted(chosen.left_out.items())),
+        len(texts) - len(kept),
+        comparison,
+        repository is not None,
+        tuple(chosen.folders),
+    )
 
 
-def _spec(path: Path, base: Path, exclude: Sequence[str]) -> dict[str, Any]:
-    place = path.resolve()
-    spec: dict[str, Any] = {"path": str(place)}
-    if place != base and place.is_relative_to(base):
-        spec["name"] = place.relative_to(base).as_posix()
-    return spec | ({"exclude": list(exclude)} if exclude else {})
+# ── names ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _is_plain(text: InputText) -> bool:
-    """A text that was converted from something else has other lines than its file."""
-    return text.origin is None
+def _place(path: Path) -> Path:
+    """Where ``path`` is. A link to a file is where the link is: it decides nothing about the base."""
+    return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
-@cache
-def _is_of_a_run(folder: Path) -> bool:
-    """Whether ``folder`` lies in a run folder: what an audit wrote is not audited."""
-    if (folder / "loop-runner.json").is_file():
-        return True
-    return folder != folder.parent and _is_of_a_run(folder.parent)
+def _base(places: Sequence[Path], cwd: Path) -> tuple[Path, Foreign | None]:
+    """What names are relative to: the top of the repository that holds all, else the current folder."""
+    around = [found for folder in (cwd, *places) if (found := Foreign.around(folder)) is not None]
+    whole = [found for found in around if all(place.is_relative_to(found.top) for place in places)]
+    partly = [found for found in around if any(place.is_relative_to(found.top) for place in places)]
+    if found := next(iter(whole or partly), None):
+        return found.top, found
+    if any(place.is_relative_to(cwd) for place in places):
+        return cwd, None
+    return Path(os.path.commonpath([_folder(place) for place in places])), None
 
 
-# ── what has changed ────────────────────────────────────────────────────────────────────────────────
+def _folder(place: Path) -> Path:
+    return next(folder for folder in (place, *place.parents) if folder.is_dir())
 
 
-def _changed(
-    texts: Sequence[InputText], since: str, repository: Foreign | None, base: Path
-) -> list[InputText]:
-    """Those that are not in the commit where the branch began, byte for byte, under their own name."""
-    if repository is None:
-        raise ConfigError(
-            f"--changed-since {since}: {base} lies in no git repository",
-            why="what has changed is seen by comparing with a commit",
-            hint="leave --changed-since out to audit every file",
-        )
-    then = _tree(repository, _begin(repository, since))
-    return [text for text in texts if _is_new(text, then, repository.top.resolve())]
+def _name(path: Path, base: Path) -> str:
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
 
 
-def _is_new(text: InputText, then: Mapping[bytes, str], top: Path) -> bool:
-    if not text.path.is_relative_to(top):
-        return True
-    oid = then.get(os.fsencode(text.path.relative_to(top)))
-    return oid is None or oid != _blob_id(inputs.read_bytes(text), len(oid))
+# ── which files ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _blob_id(data: bytes, digits: int) -> str:
-    algorithm = hashlib.sha256 if digits == 64 else hashlib.sha1  # git's own two; no secret hangs on it
-    return algorithm(b"blob %d\0" % len(data) + data).hexdigest()
+@dataclass(slots=True)
+class _Choice:
+    """What has been chosen so far, by name."""
+
+    base: Path
+    own: Sequence[str]
+    texts: dict[str, InputText] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    folders: list[Path] = field(default_factory=list)
+    also: dict[str, str] = field(default_factory=dict)  # by name: the path below the folder that was given
+
+    def take(self, path: Path, cwd: Path, exclude: Sequence[str]) -> None:
+        """Add what ``path`` means."""
+        place = _place(cwd / path)
+        if os.path.lexists(place) and not place.is_dir():
+            self._add_named(place)
+            return
+        walked = plain.walk(cwd / path, [each for each in exclude if "[" not in each])
+        if not walked.files and not walked.left_out:
+            raise _nothing(path)
+        if place.is_dir():
+            self.folders.append(walked.folder)
+        for file, below in walked.files:
+            name = _name(file, self.base)
+            if str(file) in self.own:
+                self.left_out[name] = _OWN
+                continue
+            self.also[name] = below
+            self._add(file, name)
+        for below, reason in walked.left_out:
+            self.left_out.setdefault(_name(walked.folder / below, self.base), reason)
+
+    def _add_named(self, place: Path) -> None:
+        """A file that was named: when it cannot be judged, the report says so, and the others are judged."""
+        target = Path(os.path.realpath(place))  # which takes a loop of links
+        if reason := _why_not(place, target, self.base):
+            self.left_out[_name(place, self.base)] = reason
+        else:
+            self._add(target, _name(target, self.base))
+
+    def _add(self, file: Path, name: str) -> None:
+        if name in self.texts:
+            return
+        text = plain.text_at(file, name)
+        if isinstance(text, str):
+            self.left_out[name.encode("utf-8", "backslashreplace").decode()] = text
+        else:
+            self.texts[name] = text
+
+    def leave_out(self, exclude: Sequence[str]) -> None:
+        """Apply ``--exclude`` to the names of the report, to named files, too."""
+        for pattern in exclude:
+            for name in _excluded(_relative(pattern, self.base), self.texts, self.also):
+                del self.texts[name]
+                self.left_out[name] = "excluded"
 
 
-def _begin(repository: Foreign, since: str) -> str:
-    """The commit at which HEAD and ``since`` parted; ``since`` itself when the history does not say."""
-    git = Git(repository.git_dir)
-    try:
-        commit = _line(git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{since}^{{commit}}"))
-    except GitFailed as error:
-        raise ConfigError(
-            f"--changed-since {since}: {repository.top} has no such commit",
-            why="what has changed since then cannot be told",
-            hint="in CI the history is often cut short: fetch it all (actions/checkout with fetch-depth: 0)",
-        ) from error
-    try:
-        return _line(git.run("merge-base", "HEAD", commit)) or commit
-    except GitFailed:
-        return commit
+def _why_not(place: Path, target: Path, base: Path) -> str:
+    if not target.exists():
+        return "a link to nothing"
+    if not target.is_file():
+        return "not a regular file"
+    if place != target and place.is_relative_to(base) and not target.is_relative_to(base):
+        return "a link that leads out of the folder"
+    return ""
 
 
-def _tree(repository: Foreign, commit: str) -> dict[bytes, str]:
-    output = Git(repository.git_dir).run("ls-tree", "-r", "-z", "--full-tree", commit)
-    entries = [entry.partition(b"\t") for entry in output.split(b"\0") if entry]
-    return {path: head.split()[2].decode() for head, _, path in entries}
+def _relative(pattern: str, base: Path) -> str:
+    """``pattern`` as names are: without "./" and without the way to the top."""
+    path = os.path.normpath(pattern)
+    return os.path.relpath(path, base) if Path(path).is_absolute() else path
 
 
-def _line(output: bytes) -> str:
-    return output.decode().strip().split("\n", 1)[0]
+def _excluded(pattern: str, names: Mapping[str, object], also: Mapping[str, str]) -> list[str]:
+    """The ``names`` that a pattern of ``--exclude`` means; a name with brackets means itself first."""
+    both = {name: {name, also.get(name, name)} for name in names}
+    literal = [
+        name
+        for name, forms in both.items()
+        if any(form == pattern or form.startswith(f"{pattern}/") for form in forms)
+    ]
+    if literal:
+        return literal
+    wanted = [patterns.parts(pattern)]
+    return [name for name, forms in both.items() if any(patterns.is_excluded(form, wanted) for form in forms)]
+
+
+def _nothing(path: Path) -> ConfigError:
+    return ConfigError(
+        f"nothing to audit in {path}",
+        why="the folder is empty or no file fits the pattern, and a report about no file looks clean",
+        hint="check the path; put patterns in quotes",
+    )

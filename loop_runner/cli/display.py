@@ -94,6 +94,28 @@ class Progress:
         return f"  {event.text}" + (f" ({count} times so far)" if count > 1 else "")
 
 
+class AuditProgress(Progress):
+    """The same for an audit: what is judged, not how the fixed program at its root works."""
+
+    def line(self, event: Event) -> str | None:
+        """What a person sees of ``event``; None for nothing."""
+        match event.kind:
+            case "run_started":
+                data = event.data
+                lines = [f"run folder: {data['run']}", f"judge: {data['sub_model']}"]
+                return "\n".join([*lines, f"files: {'; '.join(_input_parts(data))}"])
+            case "subcalls_progress":
+                return f"judging: {_progress(event.data)}" if event.data["out"] else None
+            case "pass_started" if event.pass_number > 1:
+                return "asking once more about the places that were not judged"
+            case "pass_ended" if event.data["outcome"] == "accepted":
+                return "every place was judged"
+            case "pass_ended" | "turn_started" | "cell_finished" | "verifying":
+                return super().line(event) if self._is_verbose else None
+            case _:
+                return super().line(event)
+
+
 def _progress(data: Mapping[str, Any]) -> str:
     failed = f", {data['failed']:,} failed" if data["failed"] else ""
     return f"{data['answered']:,} answered{failed}, {data['out']:,} to go"
@@ -109,6 +131,7 @@ def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
     yield f"model: {data['model']}{sub}"
     yield f"inputs: {'; '.join(_input_parts(data))}"
     yield from (f"  not read: {path}: {reason}" for path, reason in data.get("faults", ()))
+    yield from (f"  note: {path}: {reason}" for path, reason in data.get("notices", ()))
     if data.get("session_why"):
         yield f"session: {data['session']}, because {data['session_why']}"
     if is_verbose:

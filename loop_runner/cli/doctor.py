@@ -64,8 +64,9 @@ def _checks() -> Iterator[Check]:
     yield _git()
     yield _disk()
     yield from _models()
+    sandbox = _guard("sandbox", _sandbox)  # first: it tries everything anew, and the kernel then uses that
     yield _guard("kernel", _kernel)
-    yield _guard("sandbox", _sandbox)
+    yield sandbox
 
 
 def _git() -> Check:
@@ -145,9 +146,9 @@ def _kernel() -> Check:
 
 def _sandbox() -> Check:
     """The tier that the model's code would be confined in, and what it leaves open."""
-    from loop_runner.kernel.sandbox import probe
+    from loop_runner.kernel.sandbox import probe_anew
 
-    found = probe()
+    found = probe_anew()
     gaps = [f"not enforced: {sentence}" for sentence in found.not_enforced]
     ways = [f"to improve: {sentence}" for sentence in found.how_to_improve]
     return Check("sandbox", found.tier != "C", f"tier {found.tier}", "\n".join([*gaps, *ways]))

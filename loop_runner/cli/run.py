@@ -194,7 +194,9 @@ def _last_verdict(history: History, outcome: Outcome) -> Mapping[str, Any]:
 
 
 @contextmanager
-def interruptible(flags: dict[str, Any]) -> Iterator[Any]:
+def interruptible(
+    flags: dict[str, Any], progress: type[display.Progress] = display.Progress
+) -> Iterator[Any]:
     """What a run is given from outside; a first Ctrl-C (or SIGTERM) asks it to stop, a second kills it."""
     from loop_runner import reporters, runs
 
@@ -209,7 +211,7 @@ def interruptible(flags: dict[str, Any]) -> Iterator[Any]:
         with suppress(OSError):  # the terminal may be gone
             os.write(2, b"\nstopping after this turn is committed; once more to stop at once\n")
 
-    shown = () if flags["quiet"] else (display.Progress(is_verbose=flags["verbose"]),)
+    shown = () if flags["quiet"] else (progress(is_verbose=flags["verbose"]),)
     try:
         with signals.handled(on_signal, output.note):
             yield runs.Surroundings(os.environ, (*shown, *told), lambda: is_asked)

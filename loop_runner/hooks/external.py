@@ -13,17 +13,18 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop_runner import process
 from loop_runner.errors import HookError, VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle, one_line
 from loop_runner.verify import Means, Programs, Submission, programs
-from loop_runner.verify.command import Command
-from loop_runner.verify.command_line import NeedsShell
 from loop_runner.verify.evidence import Evidence, level, limited
 from loop_runner.verify.options import Options
+
+if TYPE_CHECKING:
+    from loop_runner.verify.command import Command
 
 _REASON_CHARS = 6000
 _KEYS = ("timeout_s", "network", "pin", "show")
@@ -35,6 +36,7 @@ class ExternalHook:
 
     program: Command
     evidence: Evidence = "full"
+    says: str = ""  # what the model is told that it requires; "": that it must let it end
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class ExternalHook:
     @property
     def requirement(self) -> str:
         """See ``Verifier``."""
-        return f"the stop hook `{one_line(shlex.join(self.program.argv), 200)}` must let it end"
+        return self.says or f"the stop hook `{one_line(shlex.join(self.program.argv), 200)}` must let it end"
 
     def verify(self, submission: Submission) -> Verdict:
         """``Rejected`` with the hook's reason, ``Broken`` when it does not answer as the protocol says."""
@@ -109,9 +111,14 @@ def wants_network(hooks: Sequence[ExternalHook]) -> bool:
 def _hook(spec: Spec, base_dir: Path, means: Means) -> ExternalHook:
     data: dict[str, Any] = dict(spec) if isinstance(spec, Mapping) else {"command": spec}
     command, name = data.pop("command", None), data.pop("name", None)
-    evidence = data.pop("evidence", "full")
+    evidence, says = data.pop("evidence", "full"), data.pop("says", "")
     if set(data) - set(_KEYS) or not isinstance(name, str | None) or command is None:
         raise _no_hook(spec)
+    if not isinstance(says, str):
+        raise _no_hook(spec)
+    from loop_runner.verify.command import Command
+    from loop_runner.verify.command_line import NeedsShell
+
     try:
         shown = level("stop_hooks", evidence)
         made = Command.from_options(name or "", Options("stop_hooks", data, _KEYS), command, base_dir, means)
@@ -120,7 +127,7 @@ def _hook(spec: Spec, base_dir: Path, means: Means) -> ExternalHook:
             raise HookError(f"stop_hooks: {error.message}", why=error.why, hint=error.hint) from error
         raise _no_hook(spec) from error
     label = name or one_line(f"stop hook {shlex.join(made.argv)}", 80)
-    return ExternalHook(replace(made, name=label, kind="stop_hooks"), shown)
+    return ExternalHook(replace(made, name=label, kind="stop_hooks"), shown, " ".join(says.split()))
 
 
 def _no_hook(spec: Spec) -> HookError:

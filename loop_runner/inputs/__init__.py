@@ -5,11 +5,20 @@ converted in sandboxed children (``inside``), ``loading`` puts it together. Reli
 documents, on the kernel's sandbox. Never copies an input that is text, and never parses a document itself.
 """
 
-from loop_runner.inputs.cache import cache_dir
+from loop_runner.caches import cache_dir
 from loop_runner.inputs.converting import Converter
 from loop_runner.inputs.finding import TOOL_FOLDERS
 from loop_runner.inputs.listing import from_json, to_json
-from loop_runner.inputs.loading import changed, found_in, is_fault, load, read_bytes, skipped_by_kind
+from loop_runner.inputs.loading import (
+    changed,
+    content,
+    found_in,
+    is_fault,
+    load,
+    notices,
+    read_bytes,
+    skipped_by_kind,
+)
 from loop_runner.inputs.restoring import restore
 from loop_runner.inputs.urls import Fetcher
 
@@ -19,10 +28,12 @@ __all__ = [
     "Fetcher",
     "cache_dir",
     "changed",
+    "content",
     "found_in",
     "from_json",
     "is_fault",
     "load",
+    "notices",
     "read_bytes",
     "restore",
     "skipped_by_kind",

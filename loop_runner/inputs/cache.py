@@ -16,15 +16,6 @@ from typing import Any
 
 from loop_runner.errors import EnvironmentFault
 
-
-def cache_dir(env: Mapping[str, str]) -> Path:
-    """Where converted and fetched texts are kept: ``$LOOP_RUNNER_CACHE``, else in the user's cache folder."""
-    import platformdirs
-
-    cache = env.get("LOOP_RUNNER_CACHE") or platformdirs.user_cache_dir("loop-runner", appauthor=False)
-    return Path(cache).expanduser().absolute()
-
-
 _MANIFEST = "manifest.json"
 
 

@@ -71,6 +71,25 @@ def frames_of(
 
     ``EnvironmentFault``: the child could not even begin.
     """
+    from loop_runner.kernel.sandbox import forget
+
+    shown = list(shown)
+    try:
+        return _frames_of(originals, fds, limits, loaders, shown, tier)
+    except EnvironmentFault:
+        if not forget():
+            raise
+        return _frames_of(originals, fds, limits, loaders, shown, tier)
+
+
+def _frames_of(
+    originals: Sequence[Mapping[str, Any]],
+    fds: Sequence[int],
+    limits: Limits,
+    loaders: Mapping[str, Mapping[str, Any]],
+    shown: Iterable[str],
+    tier: SandboxTier | None,
+) -> list[tuple[Frame, ...]]:
     job = {
         "originals": originals,
         "limits": asdict(limits),
@@ -112,12 +131,14 @@ class _Child:
         tier: SandboxTier | None,
         limits: Limits,
     ) -> None:
+        from loop_runner.kernel.launch import write_bytecode
         from loop_runner.kernel.sandbox import probe, require_tier
         from loop_runner.kernel.wrap import Limits as Amounts
         from loop_runner.kernel.wrap import wrap
 
         report = probe()
         require_tier(report, tier)
+        write_bytecode(_INSIDE)
         folder.chmod(0o755)
         for name in ("workspace", "private"):
             (folder / name).mkdir()

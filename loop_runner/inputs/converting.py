@@ -11,9 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +20,17 @@ from loop_runner.errors import EnvironmentFault
 from loop_runner.inputs.cache import Cache
 from loop_runner.inputs.child import Frame, frames_of
 from loop_runner.inputs.inside.kinds import SNIFF, TABLES, kind_of, suffix_of
+from loop_runner.inputs.inside.paths import is_odd
 from loop_runner.inputs.inside.sink import Limits
 from loop_runner.inputs.reading import NotTextError, open_file, undecodable, words
 from loop_runner.records import SandboxTier
 
-_FORMAT = 3  # of what our own part of the conversion makes; a change makes every cached text stale
+_FORMAT = 4  # of what our own part of the conversion makes; a change makes every cached text stale
 _BATCH = 16
+_MAX_LEVEL = 99  # of a heading
 _WORKERS = 4
-_LIBRARIES = ("pypdf", "markitdown")
-_MADE_BY = {"pdf": "pypdf", **dict.fromkeys(("docx", "xlsx", "pptx", "epub", "html"), "markitdown")}
+_LIBRARIES = ("pypdfium2", "markitdown")
+_MADE_BY = {"pdf": "pypdfium2", **dict.fromkeys(("docx", "xlsx", "pptx", "epub", "html"), "markitdown")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Piece:
     size: int
     replaced: int = 0
     places: tuple[tuple[int, str], ...] = ()
+    headings: tuple[tuple[int, int, str], ...] = ()  # that the document itself lists: line, level, title
     as_is: bool = False
     blob: str = ""
     blob_sha256: str = ""
@@ -106,6 +107,8 @@ class Converter:
 
     def convert(self, sources: Sequence[Source]) -> list[Converted]:
         """One result for each source, in order. ``EnvironmentFault`` where no sandbox works."""
+        from concurrent.futures import ThreadPoolExecutor
+
         opened = [self._open(source) for source in sources]
         try:
             waiting = [one for one in opened if one.result is None]
@@ -156,10 +159,7 @@ class Converter:
         found = self._cache.get(one.key)
         if found is not None:
             folder, manifest = found
-            pieces = tuple(
-                Piece(**{**each, "places": tuple(map(tuple, each["places"]))}, path=folder / each["sha256"])
-                for each in manifest["pieces"]
-            )
+            pieces = tuple(_from_json(piece, folder) for piece in manifest["pieces"])
             skipped = tuple((str(member), str(why)) for member, why in manifest["skipped"])
             one.result = Converted(pieces, skipped, "", str(manifest["commit"]), one.sha256)
 
@@ -275,6 +275,7 @@ def _piece(frame: Frame) -> Piece:
         len(body),
         bad + len(carry),
         _places(header.get("places"), body),
+        _headings(header.get("headings"), body),
         header.get("as_is") is True,
         _text(header.get("blob")),
         _text(header.get("sha256"))[:64],
@@ -293,15 +294,33 @@ def _places(said: object, body: bytes = b"") -> tuple[tuple[int, str], ...]:
     return tuple(kept)
 
 
+def _headings(listed: object, body: bytes) -> tuple[tuple[int, int, str], ...]:
+    """Headings as the child lists them: only those on lines of the text, in rising order."""
+    if not isinstance(listed, list):
+        return ()
+    last, most, kept = 1, body.count(b"\n") + 1, []
+    for heading in listed:
+        match heading:
+            case [int(line), int(level), str(title)] if last <= line <= most and 1 <= level <= _MAX_LEVEL:
+                last = line
+                kept.append((line, level, _text(title)))
+    return tuple(kept)
+
+
 def _text(said: object) -> str:
     """A text of a child's: one line that can be shown, and encoded."""
     if not isinstance(said, str):
         return ""
-    return "".join(char if char.isprintable() else "\ufffd" for char in said[:1000])
+    return "".join("\ufffd" if is_odd(char) else char for char in said[:1000])
 
 
 def _to_json(piece: Piece) -> dict[str, Any]:
     return {key: value for key, value in asdict(piece).items() if key != "path"}
+
+
+def _from_json(item: Mapping[str, Any], folder: Path) -> Piece:
+    rows = {key: tuple(map(tuple, item[key])) for key in ("places", "headings")}
+    return Piece(**{**item, **rows}, path=folder / item["sha256"])
 
 
 def _about(frames: Iterable[Frame]) -> tuple[str, tuple[tuple[int, str], ...]]:
@@ -312,6 +331,8 @@ def _about(frames: Iterable[Frame]) -> tuple[str, tuple[tuple[int, str], ...]]:
 
 
 def _version(library: str) -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:

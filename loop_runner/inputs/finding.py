@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from loop_runner.errors import ConfigError
 from loop_runner.inputs.inside import runs
+from loop_runner.inputs.inside.paths import is_odd
 from loop_runner.inputs.inside.patterns import matches, parts
 from loop_runner.inputs.reading import words
 
@@ -157,7 +158,7 @@ def _checked(spec: object) -> Mapping[str, Any]:
                 raise _unknown_key(str(key), known)
         each = [spec.get(known[0])] + [spec[key] for key in ("name", "revision") if key in spec]
         lists = [*_texts(spec.get("exclude", ())), *_texts(spec.get("paths", ()))]
-        is_text = all(isinstance(one, str) and one and one.isprintable() for one in (*each, *lists))
+        is_text = all(isinstance(one, str) and one and not is_odd(one) for one in (*each, *lists))
         if (
             is_text
             and isinstance(spec.get("convert", True), bool)
@@ -183,7 +184,14 @@ def find(root: Root, skipped: list[tuple[str, str]]) -> list[Found]:
         return [Found(root, Path(root.given).name, str(root.file))]
     if not root.folder.is_dir():
         raise _missing(root.given, root.folder)
-    return sorted(_walk(root, skipped), key=lambda item: item.rel)
+    found = sorted(_walk(root, skipped), key=lambda item: item.rel)
+    # Where files have brackets in their names, a pattern with these brackets means them.
+    return [item for item in found if matches(parts(item.rel), _literal(root.pattern))] or found
+
+
+def _literal(pattern: tuple[str, ...]) -> tuple[str, ...]:
+    """``pattern`` with its brackets as characters, not as a set of them."""
+    return tuple(part.replace("[", "[[]") for part in pattern)
 
 
 def _refuse_runs(root: Root) -> None:
@@ -240,13 +248,17 @@ def _why_not(root: Root, rel: str, entry: os.DirEntry[str]) -> str | None:
         return "excluded"
     if is_folder:
         return None
-    if root.pattern and not matches(parts(rel), root.pattern):
+    if root.pattern and not _is_meant(parts(rel), root.pattern):
         return ""
-    if not entry.name.isprintable():
+    if is_odd(entry.name):
         return "its name holds control characters or is not UTF-8"
     if entry.is_symlink():
         return _why_not_link(root, entry)
     return None if entry.is_file(follow_symlinks=False) else "not a regular file"
+
+
+def _is_meant(name: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    return matches(name, pattern) or matches(name, _literal(pattern))
 
 
 def _why_not_link(root: Root, entry: os.DirEntry[str]) -> str | None:
@@ -319,8 +331,16 @@ def _has_magic(text: str) -> bool:
 
 
 def _split_glob(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder before the first pattern. A part with brackets is no pattern where it is a file's name."""
     parts = path.parts
-    first = next(index for index, part in enumerate(parts) if _has_magic(part))
+    first = next(
+        (
+            index
+            for index, part in enumerate(parts)
+            if _has_magic(part) and not os.path.lexists(Path(*parts[: index + 1]))
+        ),
+        len(parts),
+    )
     return Path(*parts[:first]), parts[first:]
 
 

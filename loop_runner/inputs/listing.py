@@ -70,6 +70,8 @@ def _origin_to_dict(origin: Origin, base_dir: Path | None) -> dict[str, Any]:
     item |= {key: value for key, value in texts.items() if value}
     if origin.places:
         item["places"] = [list(place) for place in origin.places]
+    if origin.headings:
+        item["headings"] = [list(heading) for heading in origin.headings]
     return item
 
 
@@ -95,6 +97,7 @@ def _origin_from_dict(item: Mapping[str, Any], base_dir: Path | None) -> Origin:
         tuple((int(line), str(label)) for line, label in item.get("places", ())),
         str(item.get("made_by", "")),
         str(item.get("url", "")),
+        tuple((int(line), int(level), str(title)) for line, level, title in item.get("headings", ())),
     )
 
 

@@ -31,6 +31,7 @@ from loop_runner.inputs.inside import runs
 from loop_runner.inputs.inside.kinds import SNIFF, TABLES, suffix_of
 from loop_runner.inputs.inside.sink import NO_TEXT
 from loop_runner.inputs.reading import (
+    BOM,
     Facts,
     NotTextError,
     chunks,
@@ -56,6 +57,9 @@ _KINDS = {
     "the task's own": "the task's own files",
     "a link": "links",
     "not a regular file": "special files",
+    "no text on": "with pages without text",
+    "nothing on": "with blank pages",
+    "words run together": "with words run together",
     "the same file": "repeated",
     "repeated": "repeated",
     "its name": "oddly named",
@@ -73,6 +77,8 @@ _AS_MEANT = {
     *("binary", "empty", "hidden", "excluded", "tools' folders", "links", "special files", "repeated"),
     *("oddly named", "run folders", "the task's own files"),
 }
+# Kinds that say what a text lacks that was read.
+_NOTICES = {"with pages without text", "with blank pages", "with words run together"}
 _OWN = "the task's own file: the task, a verifier's program or a model's script (name it to include it)"
 
 
@@ -273,14 +279,16 @@ def _converted(item: Found, result: Converted, piece: Piece, converter: Converte
             f"{result.commit}:{piece.member}",
             piece.places,
             made_by,
+            headings=piece.headings,
         )
         rel, member = piece.member, ""
     else:
-        origin = Origin(
-            Path(item.path), result.sha256, piece.kind, piece.member, piece.places, made_by, root.url or ""
-        )
+        original = Path(item.path), result.sha256, piece.kind, piece.member
+        origin = Origin(*original, piece.places, made_by, root.url or "", piece.headings)
         rel, member = item.rel, piece.member
-    text = InputText("", piece.path, piece.size, piece.sha256, piece.replaced, origin)
+    lacks = [why for where, why in result.skipped if where == piece.member and _is_shown(why)]
+    about = "; ".join([f"a {piece.kind.upper()}", *lacks]) if lacks else ""
+    text = InputText("", piece.path, piece.size, piece.sha256, piece.replaced, origin, about)
     return _Text(root, rel, member, text)
 
 
@@ -326,11 +334,11 @@ def _described(texts: list[InputText], converter: Converter | None) -> list[Inpu
 
 
 def _is_plain(text: InputText) -> bool:
-    return text.origin is None or text.origin.kind == "text"
+    return text.origin is None or text.origin.kind in ("text", "utf-16", "utf-32")
 
 
 def _refuse_broken(skipped: Sequence[tuple[str, str]]) -> None:
-    broken = [each for each in skipped if kind_of_reason(each[1]) not in _AS_MEANT]
+    broken = [each for each in skipped if is_fault(each[1])]
     if broken:
         shown = "; ".join(f"{path} ({reason})" for path, reason in broken[:3])
         raise ConfigError(
@@ -347,12 +355,27 @@ def kind_of_reason(reason: str) -> str:
 
 def is_fault(reason: str) -> bool:
     """Whether a reason says that something is wrong with a file, not that it was not meant."""
-    return kind_of_reason(reason) not in _AS_MEANT
+    return kind_of_reason(reason) not in _AS_MEANT | _NOTICES
+
+
+def is_notice(reason: str) -> bool:
+    """Whether a reason says what a text lacks that was read."""
+    return kind_of_reason(reason) in _NOTICES
+
+
+def _is_shown(reason: str) -> bool:
+    """Whether it is of use to whoever reads the text: a blank page lacks nothing."""
+    return is_notice(reason) and kind_of_reason(reason) != "with blank pages"
+
+
+def notices(inputs: Inputs) -> list[tuple[str, str]]:
+    """(path, what the text of it lacks) for the texts that were read and lack something."""
+    return [(path, reason) for path, reason in inputs.skipped if _is_shown(reason)]
 
 
 def skipped_by_kind(inputs: Inputs) -> dict[str, int]:
     """How many paths were left out, by the kind of reason, the most frequent first."""
-    counts = Counter(kind_of_reason(reason) for _, reason in inputs.skipped)
+    counts = Counter(kind_of_reason(reason) for _, reason in inputs.skipped if not is_notice(reason))
     return dict(counts.most_common())
 
 
@@ -416,6 +439,11 @@ def read_bytes(text: InputText) -> bytes:
     if hashlib.sha256(data).hexdigest() != text.sha256:
         raise _changed_error(text, "its bytes are not those that the run began with")
     return data
+
+
+def content(text: InputText) -> bytes:
+    """The bytes of one text as it is read: those of ``read_bytes`` without a byte order mark."""
+    return read_bytes(text).removeprefix(BOM)
 
 
 def _nothing_left(roots: Sequence[Root], skipped: Sequence[tuple[str, str]]) -> ConfigError:

@@ -22,6 +22,9 @@ _MAX_ORIGINAL_BYTES = 1 << 33  # a path in somebody's inputs.json may name a fil
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+BOM = codecs.BOM_UTF8
+
+
 class NotTextError(Exception):
     """Why a file cannot be an input; becomes a line in ``skipped`` or a ``ConfigError``."""
 
@@ -40,6 +43,7 @@ def measure(path: str) -> Facts:
     digest = hashlib.sha256()
     size = replaced = 0
     carry = b""
+    is_only_bom = False
     for chunk in chunks(path):
         if not size and (why := why_binary(chunk)):
             raise NotTextError(why)
@@ -49,7 +53,8 @@ def measure(path: str) -> Facts:
         if carry or not chunk.isascii():
             bad, carry = undecodable(carry + chunk, is_last=False)
             replaced += bad
-    if not size:
+        is_only_bom = size == len(BOM) and chunk == BOM
+    if not size or is_only_bom:
         raise NotTextError("empty")
     return Facts(size, digest.hexdigest(), replaced + undecodable(carry, is_last=True)[0])
 

@@ -127,5 +127,12 @@ def _made_again(text: InputText, made: Mapping[tuple[Path, str], Piece], convert
         f"input {text.name!r} cannot be made again: {origin.made_by} made it when the run began, and {now} "
         "makes another text of the same file",
         why="notes, variables and citations of earlier passes are about the old text, which no cache has",
-        hint=f"install {origin.made_by.replace(' ', '==')} again, or start a new run",
+        hint=_how_to_restore(origin.made_by, now),
     )
+
+
+def _how_to_restore(made_by: str, now: str) -> str:
+    """What a person does to get the old text: another version of one library, or of loop-runner."""
+    if made_by.split(" ", maxsplit=1)[0] == now.split(" ", maxsplit=1)[0]:
+        return f"install {made_by.replace(' ', '==')} again, or start a new run"
+    return "continue it with the release of loop-runner that began it, or start a new run"

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
+from loop_runner.inputs.inside.paths import is_odd
+
 _REDIRECTS = 5
 _CHUNK = 1 << 16
 _MOVED = (301, 302, 303, 307, 308)
@@ -159,4 +161,4 @@ def _name(parts: SplitResult) -> str:
     """The input's name: host and path, without what a name cannot hold."""
     path = "/".join(part for part in unquote(parts.path).split("/") if part not in ("", ".", ".."))
     name = f"{parts.hostname}/{path}" if path else f"{parts.hostname}/index"
-    return "".join(char if char.isprintable() else "_" for char in name)[:300]
+    return "".join("_" if is_odd(char) else char for char in name)[:300]

@@ -122,6 +122,8 @@ class CellRunner:
         sys.stdin = self._stdin
         _signal(_SIGINT, self._on_interrupt)
         self._answer.begin_cell()
+        # Not before a real cell: one that is run again to make a variable must not take "" for what it saw.
+        self._namespace.setdefault("last_output", "")
         if self._ballast is None:
             try:
                 self._ballast = bytearray(_BALLAST_BYTES)
@@ -216,11 +218,9 @@ class CellRunner:
         return "raised", trace, last_line
 
     def _output(self, trace: str) -> tuple[str, str, int]:
-        """The printed text, cut to head and tail; the whole of it is then in ``last_output``."""
+        """The printed text, cut to head and tail; the whole of it is in ``last_output``."""
         text, not_kept = self._kept.take()
         limit = self._max_output_chars
-        if len(text) + len(trace) <= limit:
-            return text, "", 0
         self._namespace["last_output"] = text + trace
         if len(text) <= limit:
             return text, "", 0  # the host cuts what is left over: it knows the whole

@@ -16,7 +16,7 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
-_REMOVE_TRIES, _REMOVE_PAUSE_S = 20, 0.01
+_PAUSES_S = (*(0.0005 * 2**count for count in range(6)), *(0.02,) * 10)  # before each further try
 
 
 @dataclass(slots=True)
@@ -33,13 +33,13 @@ class Cgroup:
     def remove(self) -> None:
         """Take the group away; its processes must have ended, which may take the machine a moment."""
         for folder in self.folders:
-            for _ in range(_REMOVE_TRIES):
+            for pause_s in _PAUSES_S:
                 try:
                     folder.rmdir()
                 except FileNotFoundError:
                     break
                 except OSError:
-                    time.sleep(_REMOVE_PAUSE_S)
+                    time.sleep(pause_s)
                 else:
                     break
         self.folders.clear()

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
+from loop_runner.kernel.deaths import CHECKER, Deaths
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.wrap import Launch
 from loop_runner.records import PastCell
@@ -36,9 +37,13 @@ class Checker:
     """Tries blobs. Not thread-safe."""
 
     def __init__(
-        self, launch: Callable[[int, int, int], Launch], start_header: Callable[[], Mapping[str, Any]]
+        self,
+        launch: Callable[[int, int, int], Launch],
+        start_header: Callable[[], Mapping[str, Any]],
+        deaths: Deaths,
     ) -> None:
         self._launch = launch
+        self._deaths = deaths
         self._start_header = start_header
         self._process: KernelProcess | None = None
         self._is_ready = False
@@ -107,6 +112,7 @@ class Checker:
                 process.send(request(), payload)
                 return read(_receive(process, seconds + _SLACK_S))
             except (KernelDiedError, KernelError, wire.WireError) as error:
+                self._deaths.add(CHECKER, "trying whether the variables load", error)
                 self.close()
                 if is_last:
                     raise _UnansweredError(str(error)) from None
@@ -118,7 +124,8 @@ class Checker:
             return None
         try:
             process = self._ready()
-        except (KernelDiedError, wire.WireError):
+        except (KernelDiedError, wire.WireError) as error:
+            self._deaths.add(CHECKER, "waiting", error)
             self.close()
             return None
         self._process = None

@@ -115,8 +115,17 @@ class _Kernel:
         self._answer = AnswerBox(self._namespace, start["answer"]["content"], start["answer"]["extra"])
         models = LmClient(lm_fd)
         self._places: dict[str, list[tuple[int, str]]] = start["places"]
+        self._parts: dict[str, tuple[str, int]] = start.get("parts", {})
+        self._headings: dict[str, list[tuple[int, int, str]]] = start.get("headings", {})
         self._helpers = Helpers(
-            self._namespace, context, files[0][0] if files else "", self._answer, models, self._places
+            self._namespace,
+            context,
+            files[0][0] if files else "",
+            self._answer,
+            models,
+            self._places,
+            self._parts,
+            self._headings,
         )
         self._runner = CellRunner(
             self._namespace, self._helpers, self._answer, models, start["max_output_chars"]
@@ -213,7 +222,14 @@ class _Kernel:
         """Put the one text in the place of the mapping that stood for it."""
         name, path, _ = self._files[0]
         self._helpers = Helpers(
-            self._namespace, read_text(path), name, self._answer, self._models, self._places
+            self._namespace,
+            read_text(path),
+            name,
+            self._answer,
+            self._models,
+            self._places,
+            self._parts,
+            self._headings,
         )
         self._namespace.update(self._helpers.protected | self._helpers.yielding)
 

@@ -29,11 +29,19 @@ Span = namedtuple("Span", "name start end")  # noqa: PYI024 - no ``typing`` in t
 
 
 class Citer:
-    """Cites ``texts``. ``places``: (first line, label) of the pages, sheets, messages of converted texts."""
+    """Cites ``texts``. ``places``: (first line, label) of the pages, sheets, messages of converted texts.
+
+    ``parts``: of texts that are cut from others: the name and line of the other where they begin. Citations
+    name that place.
+    """
 
     def __init__(
-        self, texts: Mapping[str, str], places: Mapping[str, Sequence[tuple[int, str]]] | None = None
+        self,
+        texts: Mapping[str, str],
+        places: Mapping[str, Sequence[tuple[int, str]]] | None = None,
+        parts: Mapping[str, tuple[str, int]] | None = None,
     ) -> None:
+        self._parts = parts or {}
         self._texts = texts
         self._places = places or {}
 
@@ -60,7 +68,7 @@ class Citer:
                 f"{name} has lines 1 to {len(lines):,}; cite_lines was asked for {first:,} to {last:,}"
             )
         cited = [
-            f"> {name}:{number}: {_shorten(line.strip(), 0, MAX_QUOTE_CHARS)}"
+            f"> {self._where(name, number)}: {_shorten(line.strip(), 0, MAX_QUOTE_CHARS)}"
             for number, line in enumerate(lines[first - 1 : last], first)
             if line.strip()
         ]
@@ -163,6 +171,10 @@ class Citer:
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────
 
+    def _where(self, name: str, line: int) -> str:
+        whole, first = self._parts.get(name, (name, 1))
+        return f"{whole}:{first + line - 1}"
+
     def _citations(self, span: Span) -> str:
         text = self._texts[span.name]
         at = text.rfind("\n", 0, span.start) + 1
@@ -174,7 +186,7 @@ class Citer:
             line = text[at:end]
             if line.strip():
                 shown = _shorten(line, max(span.start - at, 0), min(span.end, end) - at).strip()
-                cited.append(f"> {span.name}:{number}: {shown}")
+                cited.append(f"> {self._where(span.name, number)}: {shown}")
             at, number = end + 1, number + 1
         return "\n".join(cited)
 

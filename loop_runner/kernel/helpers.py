@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from loop_runner.kernel.citing import Citer
     from loop_runner.kernel.lm_client import LmClient
     from loop_runner.kernel.matching import Matches
+    from loop_runner.kernel.past import PastTurn
     from loop_runner.kernel.reading import Chunk, Outline, Passage, Rows
     from loop_runner.kernel.search import SearchHits, SearchIndex
 
@@ -45,13 +46,14 @@ OFFERED = (
     "rlm_batch",
     "check",
     "budget",
+    "past",
     "help",
     "SHOW_VARS",
     "FINAL",
     "FINAL_VAR",
 )
 # Words that a model may well want for a variable of its own: then they are that.
-YIELDING = frozenset(("check", "outline", "read", "rows", "label", "find_all", "help"))
+YIELDING = frozenset(("check", "outline", "read", "rows", "label", "find_all", "past", "help"))
 ALSO_CALLED = {"llm_query_batched": "llm_batch"}  # other names that models know
 
 
@@ -69,14 +71,22 @@ class Helpers:
         answer: AnswerBox,
         models: LmClient,
         places: Mapping[str, Sequence[tuple[int, str]]] | None = None,
+        parts: Mapping[str, tuple[str, int]] | None = None,
+        headings: Mapping[str, Sequence[tuple[int, int, str]]] | None = None,
     ) -> None:
-        """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages."""
+        """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages.
+
+        ``parts``: of texts that are cut from a text of the run: its name, and the line where they begin.
+        ``headings``: of documents that list their own parts: (line, level, title).
+        """
+        self._parts = parts or {}
         self._namespace = namespace
         self._context = context
         self._single_name = single_name
         self._answer = answer
         self._models = models
         self._places = places or {}
+        self._headings = headings or {}
         self._keys: list[Any] = []  # of the namespace when it was last asked which are the model's own
         self._own: list[str] = []
         self._index: SearchIndex | None = None
@@ -97,8 +107,7 @@ class Helpers:
     ) -> Any:
         """Ask a sub-model, which sees only `context` (a text, or a dict of texts) and then `prompt`.
 
-        The reply is text: ask for a short one. With `schema` (JSON Schema) it is Python data that fits it.
-        Raises LLMError.
+        The reply is text; with `schema` (JSON Schema) it is data that fits it. Raises LLMError.
         """
         reply = self._replies([prompt], context, schema, model)[0]
         if isinstance(reply, LLMError):
@@ -115,7 +124,7 @@ class Helpers:
     ) -> list[Any]:
         """Ask many prompts at once, each as `llm_query` does; the replies come in the same order.
 
-        In the place of a call that failed is an LLMError: it is falsy, and str() of it says why.
+        A call that failed gives an LLMError: it is falsy, and str() of it says why.
         """
         if isinstance(prompts, str):
             raise TypeError("llm_batch takes a list of prompts; for one prompt use llm_query")
@@ -126,8 +135,9 @@ class Helpers:
     def rlm_query(self, question: str, data: Any = "", *, model: str | None = None) -> str:
         """Have a child session answer `question` about `data`: it writes code in a REPL of its own.
 
-        `data` (a text, or a dict or list of texts) is its `context`; its answer is text. Dearer than
-        `llm_query`: for a part that itself needs code or several steps. Raises LLMError.
+        For a part that itself needs code; dearer than `llm_query`.
+
+        `data` (a text, or a dict or list of texts) is its `context`. Its answer is text. Raises LLMError.
         """
         answer = self._delegated([(question, data)], model)[0]
         if isinstance(answer, LLMError):
@@ -149,6 +159,13 @@ class Helpers:
         Keys: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, depth.
         """
         return _data(self._models.left())  # type: ignore[no-any-return]
+
+    def past(self, pass_number: int, turn: int) -> PastTurn:
+        """A turn of this run, with `.code` and `.output`; print() it to read it. Passes count from 1."""
+        from loop_runner.kernel.past import PastTurn
+
+        found = _data(self._models.past(pass_number, turn))
+        return PastTurn(f"pass {pass_number} turn {turn}", **found)
 
     def _replies(
         self, prompts: list[Any], context: Any, schema: dict[str, Any] | None, model: str | None
@@ -173,18 +190,30 @@ class Helpers:
     def _task(self, question: Any, data: Any, model: str | None) -> tuple[dict[str, Any], bytes]:
         has_inputs = data is self._context
         texts = [] if has_inputs else [(name, _utf8(text)) for name, text in named_texts(data)]
+        sources = [] if has_inputs else list(map(self._source, _values(data)))
         if len(texts) > _MAX_TEXTS or any(len(name) > _MAX_NAME_CHARS for name, _ in texts):
             raise ValueError(
                 f"data takes up to {_MAX_TEXTS:,} texts with names of up to {_MAX_NAME_CHARS} characters"
             )
         about = {
             "question": _text(question),
-            "texts": [[name, len(text)] for name, text in texts],
+            "texts": [
+                [name, len(text), *source] for (name, text), source in zip(texts, sources, strict=True)
+            ],
             "single": not has_inputs and len(texts) == 1 and not texts[0][0],
             "inputs": has_inputs,
             "model": "" if model is None else _text(model),
         }
         return about, b"".join(text for _, text in texts)
+
+    def _source(self, text: object) -> tuple[str, int] | tuple[()]:
+        """Name and first line of the text that ``text`` is, or is a piece of, so that a child can cite it."""
+        known = self._known_texts()
+        name = getattr(text, "name", None) or next((key for key in known if known[key] is text), None)
+        line = getattr(text, "line", 1)
+        if type(name) is not str or type(line) is not int or name not in known:
+            return ()
+        return (name, line) if _begins_at(known[name], line, _text(text)) else ()
 
     def _say_failed(self, what: str, replies: list[Any]) -> None:
         failed = [reply for reply in replies if isinstance(reply, LLMError)]
@@ -206,10 +235,11 @@ class Helpers:
     ) -> SearchHits:
         """Search all texts by keywords, best passages first; print() the result to read it.
 
-        Each hit has `.name`, `.line`, `.text` (the best line) and `.passage` (lines as `name:line: text`);
-        `.total` is how many were found.
-        `names` limits the search to some texts (patterns such as `*.md` too); `regex=True` takes `query` as a
-        regular expression, with `context_lines` around each line that matches.
+        Hits have `.name`, `.line`, `.text` and `.passage`. `names` may be patterns such as `*.md`.
+
+        `.text` is the best line, `.passage` the lines around it as `name:line: text`; `.total` is how many
+        were found. `regex=True` takes `query` as a regular expression, with `context_lines` around each line
+        that matches.
         """
         return self._search_index().search(_text(query), names, max_results, context_lines, regex=regex)
 
@@ -221,34 +251,39 @@ class Helpers:
         return self._index
 
     def outline(self, name: str | None = None) -> Outline:
-        """The parts of the text `name` with their line numbers; print() it to read it.
+        """The headings, functions, pages, sheets or columns of the text `name`; print() it to read it.
 
-        Headings, functions and classes, pages or sheets, keys of JSON, columns of a table. Each part has
-        `.line`, `.level` and `.text`.
+        Parts have `.line`, `.level` and `.text`.
+
+        Of JSON it shows the keys, of a table the columns.
         """
         from loop_runner.kernel import reading
 
         name, text = self._named(name)
-        return reading.outline(name, text, self._places.get(name, ()))
+        return reading.outline(name, text, self._places.get(name, ()), self._headings.get(name, ()))
 
     def read(self, name: str | None = None, start: int | str = 1, end: int | None = None) -> Passage:
         """Lines `start` to `end` of the text `name`, each as `name:line: text`; without `end`, 200 lines.
 
-        `start` may be a part that `outline` shows, such as "page 12" or a heading: then all lines of it. A
-        negative `start` counts from the end. A line at the end says how to read on.
+        `start` may be a part that `outline` shows ("page 12", a heading): then all lines of it.
+
+        A negative `start` counts from the end. A line at the end says how to read on.
         """
         from loop_runner.kernel import reading
 
         name, text = self._named(name)
-        return reading.read(name, text, start, end, self._places.get(name, ()))
+        places, headings = self._places.get(name, ()), self._headings.get(name, ())
+        return reading.read(name, text, start, end, places, headings)
 
     def chunks(
         self, text_or_name: str, size: int = 20_000, overlap: int = 0, *, by: str = "size"
     ) -> list[Chunk]:
         """Cut a text (or the text of that name) into pieces of at most `size` characters, between lines.
 
-        Each piece is a text with `.name`, `.line` and `.last_line`. `by="heading"` or `"function"` begins a
-        piece at each of them; `by="row"` keeps rows of a table whole and repeats the row of column names.
+        `by`: "size", "heading", "function" or "row". Pieces have `.name`, `.line` and `.last_line`.
+
+        `by="heading"` or `"function"` begins a piece at each of them; `by="row"` keeps rows of a table whole
+        and repeats the row of column names.
         """
         from loop_runner.kernel import reading
 
@@ -261,13 +296,15 @@ class Helpers:
             return reading.cut_chunks(text, size, overlap, name=name)
         if overlap:
             raise ValueError("chunks overlap only with by='size'")
-        return reading.cut_by(by, name, text, size)
+        return reading.cut_by(by, name, text, size, self._headings.get(name, ()))
 
     def rows(self, name: str | None = None, place: str | None = None) -> Rows:
         """The rows of a table (CSV, TSV, JSONL, JSON, Markdown) as dicts; each also has `.line`, its number.
 
-        `place` limits it to one that `outline` shows, such as "sheet Prices". A column of text that is all
-        numbers is numbers, an empty one None. `.columns` has the names, `.skipped` the lines that are no row.
+        `place`: one that `outline` shows, such as "sheet Prices".
+
+        A column of text that is all numbers is numbers, an empty one None. `.columns` has the names,
+        `.skipped` the lines that are no row.
         """
         from loop_runner.kernel import reading
 
@@ -281,7 +318,9 @@ class Helpers:
     def cite(self, quote: str, name: str | None = None) -> str:
         """Find `quote` in the texts; returns the citation `> name:line: text` of each of its lines.
 
-        ValueError says what to do when the quote is not in the texts word for word, or is in several places.
+        ValueError when it is not there word for word, or in several places.
+
+        The message says what to do, and names the places.
         """
         return self._citer().cite(_text(quote), None if name is None else self._named(name)[0])
 
@@ -293,13 +332,12 @@ class Helpers:
     def _citer(self) -> Citer:
         from loop_runner.kernel.citing import Citer
 
-        return Citer(self.texts(), self._places)
+        return Citer(self.texts(), self._places, self._parts)
 
     def find_all(self, regex: str, names: str | Iterable[str] | None = None) -> Matches:
         """Every match of a regular expression, in order; len() counts them, print() shows the first.
 
-        Each match has `.name`, `.line`, `.text` (the line), `.match` and `.groups`. `^` and `$` match at each
-        line.
+        Each has `.name`, `.line`, `.text`, `.match` and `.groups`. `^` and `$` match at each line.
         """
         from loop_runner.kernel.matching import find_all
 
@@ -316,15 +354,17 @@ class Helpers:
     ) -> dict[Any, str | None]:
         """Have sub-models give each item one of `labels`; returns a dict of item key to label.
 
-        `items` is a dict of key to text, or a list (then keys are 0, 1, ...). `batch` items go into one call;
-        missing ones are asked for again, and what is still missing is None and is printed.
+        `items` is a dict of key to text, or a list. What got no label is None and is printed.
+
+        The keys of a list are 0, 1, ... `batch` items go into one call, by id; missing ones are asked for
+        again.
         """
         from loop_runner.kernel.labelling import Labelling
 
         return Labelling(self._replies, items, _text(question), labels, model).run(batch)
 
     def help(self, helper: object = None) -> None:
-        """Print how a function is called and what it does; without one, the names of the helpers."""
+        """Print all about a helper or function; without one, the names of the helpers."""
         from loop_runner.kernel.helping import describe
 
         print(describe(self.protected | self.yielding, helper))  # noqa: T201 - printing is what it is for
@@ -358,9 +398,11 @@ class Helpers:
     # ── the answer ──────────────────────────────────────────────────────────────────────────────────
 
     def check(self) -> None:
-        """Print what the checks of the task would say of `answer["content"]` now; it costs nothing.
+        """Print what the task's checks say of `answer["content"]` now; it costs nothing.
 
-        Those that run programs or ask models are named and not made. Use it before you set `ready`.
+        Use it before you set `ready`.
+
+        Those that run programs or ask models are named, and not made.
         """
         content = self._answer.draft()
         print(shown.cut(self._models.check(content)))  # noqa: T201 - printing is what it is for
@@ -433,6 +475,25 @@ def named_texts(data: Any) -> list[tuple[str, str]]:
     if isinstance(data, (list, tuple)):
         return [(str(number), _text(text)) for number, text in enumerate(data, 1)]
     return [("", _text(data))]
+
+
+def _values(data: Any) -> list[Any]:
+    """The texts in ``data`` as they were given, in the order of ``named_texts``."""
+    from collections.abc import Mapping
+
+    if isinstance(data, Mapping):
+        return list(data.values())
+    return list(data) if isinstance(data, (list, tuple)) else [data]
+
+
+def _begins_at(text: str, line: int, part: str) -> bool:
+    """Whether ``part`` is in ``text`` from the beginning of ``line`` on."""
+    at = 0
+    for _ in range(line - 1):
+        at = text.find("\n", at) + 1
+        if not at:
+            return False
+    return text.startswith(part, at)
 
 
 def _titled(named: tuple[str, str]) -> str:

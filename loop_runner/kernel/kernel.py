@@ -9,7 +9,6 @@ not checked.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +19,17 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from loop_runner import failpoints, scratch
-from loop_runner.errors import KernelError
+from loop_runner.errors import EnvironmentFault, KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
+from loop_runner.kernel.deaths import CHECKER, KERNEL, Death, Deaths
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
-from loop_runner.kernel.launch import interpreter, kernel_command, preloaded
+from loop_runner.kernel.launch import interpreter, kernel_command, preloaded, write_bytecode
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.names import label
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.replays import NoCells, Replays
-from loop_runner.kernel.sandbox import SandboxReport, probe, require_tier
+from loop_runner.kernel.sandbox import SandboxReport, forget, probe, require_tier
 from loop_runner.kernel.wrap import Launch, Limits, wrap
 from loop_runner.records import (
     Answer,
@@ -99,7 +99,10 @@ class Kernel:
         self._quota = Quota(workspace)
         self._unchanged: set[str] = set()  # names that could not be saved last time and are bound as then
         self._loaded: set[str] = set()  # SHA-256 of blobs that are known to load
-        self._checker = Checker(self._launch, lambda: self._start_header(Snapshot(), is_trial=True))
+        self._deaths = Deaths()
+        self._checker = Checker(
+            self._launch, lambda: self._start_header(Snapshot(), is_trial=True), self._deaths
+        )
         self._replays = Replays(self._checker, sub_model, settings.timeout_s)
 
     def __enter__(self) -> Self:
@@ -135,6 +138,10 @@ class Kernel:
         try:
             failed = self._begin_life(snapshot, groups, failed)
         except (KernelDiedError, _TimeOutError, wire.WireError) as error:
+            self._deaths.add(KERNEL, "starting with the saved variables", error)
+            if forget():  # the sandbox may have refused it, so try once more with what works now
+                self._checker.close()
+                return self._start(snapshot, answer)
             failed = self._begin_less(snapshot, error, has_groups=bool(groups))
         everything = failed.get("", "")
         self._loaded = {
@@ -184,6 +191,7 @@ class Kernel:
             taken = self._tried(self._take(full=full), full=full)
             taken = self._replays.mark(taken, safe, self._unchanged, self._names)
         except (KernelDiedError, _TimeOutError) as error:
+            self._deaths.add(KERNEL, "saving the variables", error)
             self._last = safe
             taken = self._snapshot_lost(error)
         self._loaded |= taken.blobs.keys()
@@ -229,6 +237,10 @@ class Kernel:
             )
             taken = self._take(full=full, unloadable=first)
         return taken
+
+    def take_deaths(self) -> tuple[Death, ...]:
+        """Ends of processes that no result told of, since the last call."""
+        return self._deaths.take()
 
     def abort(self) -> None:
         """End the process now, from any thread, and start no other; ``run_cell`` raises ``KernelError``."""
@@ -296,9 +308,7 @@ class Kernel:
     def _cell_done(self, life: _Life, done: report.CellReport, seconds: float, stopped: str) -> CellResult:
         self._names = (self._names | set(done.added)) - set(done.removed)
         self._answer = replace(done.answer, is_ready=False)
-        output, dropped = report.compose_output(
-            done, life.process.raw_output(), self._settings.max_output_chars
-        )
+        output, dropped = report.compose_output(done, life.process.raw_output(), self._settings.shown_chars)
         end: CellEnd = "timed_out" if stopped else done.end
         notices, answer = done.notices, done.answer
         if stopped:
@@ -317,15 +327,14 @@ class Kernel:
         raw, dropped = life.process.raw_output()
         empty = report.CellReport("ok", "", "", 0, "", None, self._answer, (), (), ())
         output, cut = report.compose_output(
-            empty, (report.without_our_frames(raw), dropped), self._settings.max_output_chars
+            empty, (report.without_our_frames(raw), dropped), self._settings.shown_chars
         )
         what = str(error)
         self._replays.went_back()
-        notices = (f"{what}; what it printed is lost", *self._restart())
-        last_line = what
-        return CellResult(
-            "timed_out" if timed_out else "died", output, cut, last_line, self._answer, notices, seconds
-        )
+        restarted, lost = self._restart()
+        notices = (f"{what}; what it printed is lost", *restarted)
+        end: CellEnd = "timed_out" if timed_out else "died"
+        return CellResult(end, output, cut, what, self._answer, notices, seconds, lost)
 
     def _over_time(self) -> str:
         return f"the cell ran longer than {self._settings.timeout_s:g} seconds"
@@ -347,17 +356,20 @@ class Kernel:
         self._restart()
         return self._last
 
-    def _restart(self) -> tuple[str, ...]:
-        """Start again from the last snapshot; what the model is told about it."""
+    def _restart(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Start again from the last snapshot; the notices for the model, and the names that are lost now."""
         before = set(self._names)
-        lost = self._start(self._last, self._answer)
+        was_gone = {variable.name for variable in self._last.variables if variable.is_gone}
+        lost = [
+            variable for variable in self._start(self._last, self._answer) if variable.name not in was_gone
+        ]
         gone = dict.fromkeys(before - self._names, "") | {each.name: each.reason for each in lost}
         told = ["the kernel was restarted: variables are as they were after the last turn that was saved"]
         if gone:
             names = [f"{label(name)} ({why})" if why else label(name) for name, why in sorted(gone.items())]
             more = f" and {len(names) - _NAMES_IN_NOTICE} more" if len(names) > _NAMES_IN_NOTICE else ""
             told.append(f"lost variables: {', '.join(names[:_NAMES_IN_NOTICE])}{more}")
-        return tuple(told)
+        return tuple(told), tuple(gone)
 
     # ── lives ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -377,8 +389,10 @@ class Kernel:
             raise KernelDiedError("nobody waits for it any more")
         warm = self._checker.give()
         if warm is not None:
-            with contextlib.suppress(KernelDiedError):  # perhaps for reasons of its own: a new one shall tell
+            try:
                 return self._begin_in(warm, snapshot, groups, hopeless)
+            except KernelDiedError as error:  # perhaps for reasons of its own: a new one shall tell
+                self._deaths.add(CHECKER, "taking the kernel's place", error)
         return self._begin_in(KernelProcess(self._launch), snapshot, groups, hopeless)
 
     def _begin_in(
@@ -416,8 +430,10 @@ class Kernel:
         if has_groups:
             why = f"making it again ended the kernel: {error}"
             hopeless = {each.name: why for each in snapshot.variables if each.status == "replay"}
-            with contextlib.suppress(KernelDiedError, _TimeOutError, wire.WireError):
+            try:
                 return self._begin_life(snapshot, (), hopeless)
+            except (KernelDiedError, _TimeOutError, wire.WireError) as second:
+                self._deaths.add(KERNEL, "starting with the saved variables", second)
         return self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
 
     def _begin_empty(self, snapshot: Snapshot, reason: str) -> dict[str, str]:
@@ -455,11 +471,17 @@ class Kernel:
                 for text in self._inputs.texts
                 if text.origin and text.origin.places
             },
+            "parts": {each.name: each.part_of for each in self._inputs.texts if each.part_of},
+            "headings": {
+                text.name: text.origin.headings
+                for text in self._inputs.texts
+                if text.origin and text.origin.headings
+            },
             "single": self._inputs.is_single and len(self._inputs.texts) == 1,
             "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
-            "max_output_chars": self._settings.max_output_chars,
+            "max_output_chars": self._settings.shown_chars,
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
@@ -471,7 +493,17 @@ class Kernel:
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
         if self._private is None:
             self._private = scratch.make("kernel")
+            write_bytecode(Path(__file__).parent)
         fds = (control_fd, lm_fd, life_fd)
+        try:
+            return self._wrapped(fds)
+        except EnvironmentFault:
+            if not forget():
+                raise
+            return self._wrapped(fds)
+
+    def _wrapped(self, fds: tuple[int, int, int]) -> Launch:
+        assert self._private is not None
         argv, env = kernel_command(self._settings, *fds)
         return wrap(
             self.sandbox().layers,
@@ -495,12 +527,12 @@ class Kernel:
 
 
 def _row(variable: Variable) -> dict[str, Any]:
-    """A lost variable as the kernel told of it, to be told of again."""
+    """The row of a variable that a restart loses: its value is gone, so only its name is known."""
     return {
         "name": variable.name,
-        "type": variable.type,
+        "type": "?",
         "size": 0,
-        "preview": variable.preview,
+        "preview": "",
         "status": "lost",
         "reason": variable.reason,
         "blob": -1,

@@ -97,6 +97,16 @@ class LmClient:
             raise reply
         return reply
 
+    def past(self, pass_number: int, turn: int) -> str:
+        """A committed turn of the run, as JSON. Raises ``ValueError`` if there is no such turn."""
+        if type(pass_number) is not int or type(turn) is not int or min(pass_number, turn) < 1:
+            raise ValueError("past takes the numbers of a pass and a turn, both from 1 on")
+        text = wire.to_json([pass_number, turn]).encode("ascii")
+        reply = self._ask("past", [(b"", text)]).replies()[0]
+        if isinstance(reply, LLMError):
+            raise ValueError(str(reply))  # noqa: TRY004 - there is no such turn
+        return reply
+
     def check(self, content: str) -> str:
         """What the host says of ``content`` as an answer."""
         reply = self._ask("check", [(b"", content.encode("utf-8", "replace"))]).replies()[0]

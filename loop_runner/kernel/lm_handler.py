@@ -27,6 +27,7 @@ MAX_MORE_BYTES = 1024 * 1024  # of JSON before the prompt: it takes thirty times
 MAX_TEXTS = 10_000  # of one child session
 _MAX_NAME_CHARS = 1000
 _END_WAIT_S = 2.0
+_KINDS = ("query", "session", "budget", "check", "past")
 # Above these the line is not read: the kernel waits.
 MAX_OPEN_REQUESTS = 4096
 _FRAMES_AT_ONCE = 128
@@ -54,6 +55,7 @@ class Delegation:
     is_single: bool  # ``context`` is to be a ``str``
     has_inputs: bool  # it is to work on the parent's own inputs; ``texts`` is empty
     model: str  # as the code named it; "" for the usual one
+    sources: tuple[tuple[str, int] | None, ...] = ()  # (name, first line) of texts that are parts of others
 
 
 @runtime_checkable
@@ -66,6 +68,10 @@ class Delegate(SubModel, Protocol):
 
     async def session(self, task: Delegation) -> tuple[str, str]:
         """A child session's answer, and a note for the model's code ("" for none)."""
+        ...
+
+    async def past(self, pass_number: int, turn: int) -> str:
+        """A committed turn of the run, as JSON; raises ``SubCallError`` if there is no such turn."""
         ...
 
     async def check(self, content: str) -> str:
@@ -269,6 +275,7 @@ class LmHandler(asyncio.Protocol):
             "query": self._query,
             "session": self._session,
             "check": self._check,
+            "past": self._past,
         }
         asking = opened[kind](more, rest)
         task = self._loop.create_task(self._answer(number, asking))
@@ -303,6 +310,18 @@ class LmHandler(asyncio.Protocol):
         if more is not None:
             raise wire.WireError("a check has no settings")
         return partial(self._checked, _text(rest))
+
+    def _past(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
+        try:
+            numbers = json.loads(rest) if more is None and len(rest) < MAX_HEADER_BYTES else None
+        except (ValueError, RecursionError):
+            numbers = None
+        if type(numbers) is not list or [type(number) for number in numbers] != [int, int]:
+            raise wire.WireError("a request for a past turn does not name one")
+        return partial(self._remembered, *numbers)
+
+    async def _remembered(self, pass_number: int, turn: int) -> tuple[str, str]:
+        return await self._delegate().past(pass_number, turn), ""
 
     async def _checked(self, content: str) -> tuple[str, str]:
         return await self._delegate().check(content), ""
@@ -356,7 +375,7 @@ def _opened(frame: wire.Frame) -> tuple[int, dict[str, Any] | None, bytes]:
     """The number of a request, the JSON object before its text (None when there is none), and the text."""
     header = frame.header
     number, kind, more = header.get("id"), header.get("type"), header.get("more")
-    is_request = kind in ("query", "session", "budget", "check") and type(number) is int and number >= 0
+    is_request = kind in _KINDS and type(number) is int and number >= 0
     if not is_request or not header.keys() <= {"type", "id", "more"}:
         raise wire.WireError("a frame on the line to the models is not a request")
     assert type(number) is int
@@ -380,24 +399,37 @@ def _delegation(more: dict[str, Any], rest: bytes) -> Delegation:
     if not is_right or not all(_is_listed(each) for each in listed or ()):
         raise wire.WireError("a request for a session has a wrong shape")
     texts, at = [], 0
-    for name, size in listed or ():
+    for name, size, *_ in listed or ():
         texts.append((name, rest[at : at + size]))
         at += size
     if at != len(rest) or len({name for name, _ in texts}) != len(texts):
         raise wire.WireError("the texts of a request for a session are not as they are listed")
     _text(rest)
-    return Delegation(more["question"], tuple(texts), more["single"], more["inputs"], more["model"])
+    sources = tuple((each[2], each[3]) if len(each) == 4 else None for each in listed or ())
+    return Delegation(
+        more["question"],
+        tuple(texts),
+        more["single"],
+        more["inputs"],
+        more["model"],
+        sources if any(sources) else (),
+    )
 
 
 def _is_listed(each: object) -> bool:
     return (
         type(each) is list
-        and len(each) == 2
+        and len(each) in (2, 4)
         and type(each[0]) is str
         and len(each[0]) <= _MAX_NAME_CHARS
         and type(each[1]) is int
         and each[1] >= 0
+        and (len(each) == 2 or _is_source(*each[2:]))
     )
+
+
+def _is_source(name: object, line: object) -> bool:
+    return type(name) is str and len(name) <= _MAX_NAME_CHARS and type(line) is int and line >= 1
 
 
 def _text(data: bytes) -> str:

@@ -13,8 +13,20 @@ from loop_runner.kernel.helpers import ALSO_CALLED, OFFERED, Helpers
 
 
 def offered(names: Sequence[str] = OFFERED, *, briefly: bool = False) -> tuple[str, ...]:
-    """A line for each helper: its call and its docstring; ``briefly``: the docstring's first sentence."""
-    return tuple(f"`{_call(name)}`{_other_names(name)}: {_said(name, briefly=briefly)}" for name in names)
+    """A line for each helper: its call and the first two paragraphs of its docstring; ``briefly``: the first.
+
+    The rest is what ``help()`` adds.
+    """
+    return _lines(names, 1 if briefly else 2)
+
+
+def documented() -> tuple[str, ...]:
+    """A line for each helper with its whole docstring, for the page about them."""
+    return _lines(OFFERED, None)
+
+
+def _lines(names: Sequence[str], paragraphs: int | None) -> tuple[str, ...]:
+    return tuple(f"`{_call(name)}`{_other_names(name)}: {_said(name, paragraphs)}" for name in names)
 
 
 def _call(name: str) -> str:
@@ -34,6 +46,6 @@ def _other_names(name: str) -> str:
     return f" (also `{'`, `'.join(others)}`)" if others else ""
 
 
-def _said(name: str, *, briefly: bool) -> str:
-    first, _, rest = inspect.cleandoc(getattr(Helpers, name).__doc__).partition("\n\n")
-    return " ".join((first if briefly else f"{first} {rest}").split())
+def _said(name: str, paragraphs: int | None) -> str:
+    said = inspect.cleandoc(getattr(Helpers, name).__doc__).split("\n\n")
+    return " ".join(" ".join(said[:paragraphs]).split())

@@ -130,12 +130,17 @@ class Rows(list):  # type: ignore[type-arg]
 
 
 def read(
-    name: str, text: str, start: int | str, end: int | None, places: Sequence[tuple[int, str]]
+    name: str,
+    text: str,
+    start: int | str,
+    end: int | None,
+    places: Sequence[tuple[int, str]],
+    headings: Sequence[tuple[int, int, str]] = (),
 ) -> Passage:
     """See ``Helpers.read``."""
     count = max(text.count("\n") + (not text.endswith("\n")), 1)
     if isinstance(start, str):
-        first, last = _part(name, text, start, places, count)
+        first, last = _part(name, text, start, places, count, headings)
         last = last if end is None else min(last, end)
     else:
         first = max(start if start > 0 else count + 1 + start, 1) if start else 1
@@ -204,18 +209,25 @@ def _place(name: str, label: str, places: Sequence[tuple[int, str]], count: int)
     raise ValueError(f"{name} has no place called {label!r:.80}: {_some_places(places)}")
 
 
-def _part(name: str, text: str, label: str, places: Sequence[tuple[int, str]], count: int) -> tuple[int, int]:
+def _part(
+    name: str,
+    text: str,
+    label: str,
+    places: Sequence[tuple[int, str]],
+    count: int,
+    headings: Sequence[tuple[int, int, str]],
+) -> tuple[int, int]:
     """The lines of a place, or of a part that the outline shows."""
     if any(_folded(known) == _folded(label) for _, known in places):
         return _place(name, label, places, count)
-    marks = outline(name, text, places)
+    marks = outline(name, text, places, headings)
     wanted = _folded(label)
     found = [at for at, mark in enumerate(marks) if _folded(mark.text) == wanted]
     found = found or [at for at, mark in enumerate(marks) if wanted in _folded(mark.text)]
     if len(found) == 1:
         at = found[0]
         ends = (mark.line - 1 for mark in marks[at + 1 :] if mark.level <= marks[at].level)
-        return marks[at].line, next(ends, count)
+        return marks[at].line, max(next(ends, count), marks[at].line)
     if found:
         lines = ", ".join(str(marks[at].line) for at in found[:_SHOWN_PLACES])
         raise ValueError(
@@ -243,8 +255,15 @@ def _cut(line: str) -> str:
 # ── the outline ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def outline(name: str, text: str, places: Sequence[tuple[int, str]]) -> Outline:
-    """See ``Helpers.outline``."""
+def outline(
+    name: str,
+    text: str,
+    places: Sequence[tuple[int, str]],
+    headings: Sequence[tuple[int, int, str]] = (),
+) -> Outline:
+    """See ``Helpers.outline``. ``headings`` that the document itself lists come before any guess."""
+    if headings:
+        return Outline(name, [Mark(*heading) for heading in headings])
     kind = structure.kind_of(name, text)
     try:
         marks = _marks(kind, name, text)
@@ -308,14 +327,16 @@ def _without_page_number(line: str) -> str:
 # ── pieces ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def cut_by(by: str, name: str, text: str, size: int) -> list[Chunk]:
+def cut_by(
+    by: str, name: str, text: str, size: int, headings: Sequence[tuple[int, int, str]] = ()
+) -> list[Chunk]:
     """``text`` in pieces that begin where its parts do; those over ``size`` characters are cut further."""
     if size < 1:
         raise ValueError("chunks needs size >= 1")
     if by == "row":
         return _cut_rows(name, text, size, quoted=structure.kind_of(name, text) in ("csv", "tsv"))
     if by == "heading":
-        marks = structure.headings(text)
+        marks = [Mark(*heading) for heading in headings] or structure.headings(text)
     elif by == "function":
         marks = [mark for mark in structure.definitions(name or "text.py", text) if mark.level == 1]
     else:

@@ -197,8 +197,8 @@ class Recorder:
 class RecordingDelegate(Recorder):
     """A ``Recorder`` of a sub-model that can do more.
 
-    What else it answers is not kept: a cell that asked for a schema, another model, a child session or a
-    check is not run again.
+    What else it answers is not kept: a cell that asked for a schema, another model, a child session, a
+    check or a past turn is not run again.
     """
 
     def __init__(self, sub_model: Delegate) -> None:
@@ -212,6 +212,10 @@ class RecordingDelegate(Recorder):
     async def session(self, task: Delegation) -> tuple[str, str]:
         """As the sub-model's."""
         return await self._delegate.session(task)
+
+    async def past(self, pass_number: int, turn: int) -> str:
+        """As the sub-model's."""
+        return await self._delegate.past(pass_number, turn)
 
     async def check(self, content: str) -> str:
         """As the sub-model's."""

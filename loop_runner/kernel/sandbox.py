@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from loop_runner import scratch
 from loop_runner.errors import EnvironmentFault
-from loop_runner.kernel import confine, seccomp
+from loop_runner.kernel import confine, remembered, seccomp
 from loop_runner.kernel.mounts import python_paths
 from loop_runner.kernel.wrap import MIB, Launch, Layers, Limits, wrap
 from loop_runner.process import kill_group
@@ -55,6 +55,7 @@ class _Claim:
     enforced: str
     not_enforced: str
     needed_for: str = ""  # tiers that are not given without it
+    gap: str = ""  # ``not_enforced`` in a few words
 
 
 _CLAIMS = (
@@ -63,102 +64,122 @@ _CLAIMS = (
         "no file can be read but the workspace, the inputs, Python's own and the system's shared libraries",
         "files outside the workspace can be read",
         "AB",
+        gap="reading files outside",
     ),
     _Claim(
         ("write_outside", "write_input", "write_code", "truncate_outside", "change_mode"),
         "nothing but the workspace and a temporary folder can be changed",
         "files outside the workspace can be changed",
         "AB",
+        gap="changing files outside",
     ),
     _Claim(
         ("stat_outside",),
         "names, sizes and times of files outside cannot be seen",
         "names, sizes and times of files outside can be seen",
         "A",
+        gap="names of files outside",
     ),
     _Claim(
         ("tcp", "udp"),
         "there is no network, this machine's own services included",
         "the network can be used",
         "AB",
+        gap="network",
     ),
     _Claim(
         ("unix_path", "unix_abstract"),
         "local sockets of other programs cannot be reached",
         "local sockets of other programs can be reached",
         "AB",
+        gap="local sockets",
     ),
     _Claim(
         ("other_pids", "other_environ"),
         "other processes, their arguments and environments cannot be seen",
         "other processes can be seen",
         "A",
+        gap="privacy of other processes",
     ),
     _Claim(
         ("signals",),
         "other processes cannot be signalled",
         "other processes of the same user can be stopped or killed",
         "AB",
+        gap="signals to other processes",
     ),
     _Claim(
         ("background",),
         "whatever the model's code starts ends with the kernel",
         "programs that the model's code leaves in the background can go on after the kernel",
         "AB",
+        gap="end of background programs",
     ),
     _Claim(
         ("not_root", "capabilities", "privileges", "machine_settings"),
         "the model's code is an ordinary user without special rights and cannot get any",
         "the model's code has special rights, or can get them",
         "ABC",
+        gap="special rights",
     ),
     _Claim(
         ("syscalls",),
         "system calls that look into processes, mount, load or trace are refused",
         "risky system calls (ptrace, new namespaces, io_uring, bpf and others) are open",
         "AB",
+        gap="risky system calls",
     ),
     _Claim(
         ("environment", "descriptors"),
         "no environment variable and no open file of the runner is passed on",
         "environment variables or open files of the runner are passed on",
         "ABC",
+        gap="environment and open files",
     ),
     _Claim(
         ("memory",),
         "memory of each process is limited",
         "memory of a process has no limit",
         "AB",
+        gap="memory of a process",
     ),
     _Claim(
         ("total_memory",),
         "memory of all processes of the kernel together is limited",
         "memory of all processes of the kernel together has no limit (each has its own)",
+        gap="total memory",
     ),
     _Claim(
         ("processes",),
         "the number of processes and threads is limited",
         "the number of processes has no limit",
         "AB",
+        gap="number of processes",
     ),
     _Claim(
         ("file_size", "open_files"),
         "the size of a file and the number of open files are limited",
         "the size of a file or the number of open files has no limit",
         "AB",
+        gap="file sizes",
     ),
     _Claim(
         ("temporary_size",),
         "the size of the temporary folders is limited",
         "the temporary folder has no limit of its own in size",
+        gap="size of temporary folders",
     ),
 )
 _WORKS = ("python_works", "workspace_works", "inputs_work")
-_NEVER_TRIED = (
-    "the number of files in the workspace is not limited by the system: the runner counts them now and then",
-    "time and bandwidth of the processor and the disk are shared with everything else on the machine",
-    "what the model's code sends to sub-models leaves the machine, as far as those are elsewhere",
-)
+_NEVER_TRIED = {  # sentence → the same in a few words
+    "the number of files in the workspace is not limited by the system: the runner counts them"
+    " now and then": "number of files",
+    "time and bandwidth of the processor and the disk are shared with everything else on the"
+    " machine": "shares of processor and disk",
+    "what the model's code sends to sub-models leaves the machine, as far as those are"
+    " elsewhere": "data sent to sub-models",
+}
+_GAPS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +192,14 @@ class SandboxReport:
     how_to_improve: tuple[str, ...]
     layers: Layers
     observations: Mapping[str, str] = field(default_factory=dict)  # test → "" (it held) or what happened
+
+    def summary(self) -> str:
+        """The tier and what it does not enforce, in one short line; ``doctor`` has the sentences."""
+        short = {claim.not_enforced: claim.gap for claim in _CLAIMS} | _NEVER_TRIED
+        gaps = [short.get(sentence, sentence) for sentence in self.not_enforced]
+        more = f" and {len(gaps) - _GAPS_SHOWN} more" if len(gaps) > _GAPS_SHOWN else ""
+        shown = f"not enforced: {', '.join(gaps[:_GAPS_SHOWN])}{more}"
+        return f"sandbox tier {self.tier}; {shown} (details: loop-runner doctor)"
 
     def as_dict(self) -> dict[str, Any]:
         """For ``pass.json`` and ``doctor``."""
@@ -186,21 +215,67 @@ def probe(python: str | None = None, search_path: str | None = None) -> SandboxR
     """The best sandbox that a kernel in the interpreter ``python`` gets; found out once per process.
 
     None is the runner's own interpreter without its packages, as ``launch`` starts it.
-    ``search_path`` is where bubblewrap is looked for, as in PATH. ``EnvironmentFault`` when not even limits
+    ``search_path`` is where bubblewrap is looked for, as in PATH. What an earlier process found out in the
+    same circumstances is taken as it is (``remembered``). ``EnvironmentFault`` when not even limits
     work, or when the runner is root and the kernel cannot become another user.
     """
-    looked_in = os.environ.get("PATH", os.defpath) if search_path is None else search_path
-    return _probe(python, looked_in)
+    return _probe(python, _places(search_path))
+
+
+def probe_anew(python: str | None = None, search_path: str | None = None) -> SandboxReport:
+    """``probe``, but try everything now, whatever was found out earlier."""
+    circumstances = _circumstances(python, _places(search_path))
+    remembered.remove(circumstances)
+    _probe.cache_clear()
+    _taken_as_remembered.clear()
+    return _probe(python, _places(search_path))
+
+
+def forget() -> bool:
+    """Drop what was not found out by this process; False if there is no such thing.
+
+    To be called when a process could not be confined: the next ``probe`` tries everything.
+    """
+    if not _taken_as_remembered:
+        return False
+    for circumstances in _taken_as_remembered:
+        remembered.remove(circumstances)
+    _taken_as_remembered.clear()
+    _probe.cache_clear()
+    return True
+
+
+_taken_as_remembered: set[str] = set()  # circumstances of reports that an earlier process made
+
+
+def _places(search_path: str | None) -> str:
+    return os.environ.get("PATH", os.defpath) if search_path is None else search_path
+
+
+def _circumstances(python: str | None, search_path: str) -> str:
+    return remembered.circumstances([shutil.which("bwrap", path=search_path), python])
 
 
 @functools.lru_cache(maxsize=8)
 def _probe(python: str | None, search_path: str) -> SandboxReport:
     python_paths(python or sys.executable, has_packages=python is not None)  # raises when it cannot be run
-    failures: dict[str, str] = {}
+    circumstances = _circumstances(python, search_path)
     bubblewrap = shutil.which("bwrap", path=search_path)
+    if (report := _as_remembered(remembered.load(circumstances), bubblewrap)) is not None:
+        _taken_as_remembered.add(circumstances)
+        return report
+    report = _tried(python, bubblewrap)
+    if report.tier != "C":  # which is refused, so it must not outlive its cause
+        remembered.store(circumstances, _to_remember(report))
+    return report
+
+
+def _tried(python: str | None, bubblewrap: str | None) -> SandboxReport:
+    """Try the sets of layers, best first; the report on the first one that does what its tier needs."""
+    failures: dict[str, str] = {}
     as_root = os.geteuid() == 0
     for layers in _candidates(bubblewrap, as_root=as_root):
-        tier: Tier = "A" if layers.bubblewrap else "B" if layers.landlock else "C"
+        tier = _tier_of(layers)
         seen = _observe(layers, python)
         tier_failure = _why_not(tier, seen)
         if tier_failure:
@@ -213,6 +288,45 @@ def _probe(python: str | None, search_path: str) -> SandboxReport:
         why="the model's code runs unattended, and never as root",
         hint=" ".join(_advice("C", failures, bubblewrap)) or "start loop-runner as an ordinary user",
     )
+
+
+def _tier_of(layers: Layers) -> Tier:
+    return "A" if layers.bubblewrap else "B" if layers.landlock else "C"
+
+
+def _to_remember(report: SandboxReport) -> dict[str, Any]:
+    """Choices and observations; sentences and the path of bubblewrap are never taken from a file."""
+    chosen = {name: getattr(report.layers, name) for name in _CHOSEN}
+    return {
+        "bubblewrap": report.layers.bubblewrap is not None,
+        "layers": chosen,
+        "seen": dict(report.observations),
+        "advice": list(report.how_to_improve),
+    }
+
+
+_CHOSEN = ("landlock", "syscalls", "cgroup", "uid", "own_root")
+
+
+def _as_remembered(found: Mapping[str, Any] | None, bubblewrap: str | None) -> SandboxReport | None:
+    """The report that ``found`` stands for; None unless it is one that the probe can make here."""
+    if found is None:
+        return None
+    try:
+        chosen = {name: found["layers"][name] for name in _CHOSEN}
+        layers = Layers(bubblewrap if found["bubblewrap"] else None, **chosen)
+        seen, advice = found["seen"], found["advice"]
+        texts = [*seen, *seen.values(), *advice]
+        is_one_of_ours = replace(layers, cgroup=False) in _candidates(bubblewrap, as_root=os.geteuid() == 0)
+    except (KeyError, TypeError, AttributeError):
+        return None
+    tier = _tier_of(layers)
+    is_one_of_ours = is_one_of_ours and found["bubblewrap"] is (layers.bubblewrap is not None)
+    if not is_one_of_ours or tier == "C" or not all(isinstance(text, str) for text in texts):
+        return None
+    if layers.cgroup is not (seen.get("total_memory") == "") or _why_not(tier, seen):
+        return None
+    return _report(tier, layers, seen, tuple(advice))
 
 
 def require_tier(report: SandboxReport, tier: Tier | None = None) -> None:

@@ -2,7 +2,7 @@
 
 One text is a plain ``str``. Many are a read-only mapping of name to text, each read from its file when it
 is first asked for and kept. Texts are UTF-8 with bytes that are not replaced by U+FFFD; line ends stay as
-they are.
+they are. A byte order mark at the beginning is no part of the text.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ def read_text(path: str) -> str:
     """The text in the file at ``path``."""
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - pathlib costs the start of every kernel 5 ms
         if file.seek(0, 2) >= _LARGE_BYTES:
-            return _read_large(file.fileno())
+            return _read_large(file.fileno()).removeprefix("\ufeff")
         file.seek(0)
-        return file.read().decode("utf-8", "replace")
+        return file.read().decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 def _read_large(fd: int) -> str:

@@ -32,6 +32,9 @@ _QUIET_S = 1.0  # without a further request, before a batch is made
 _FIRST_POLL_S = 2.0
 _LONGEST_POLL_S = 60.0
 _CLOCK_SKEW_S = 300.0
+# A batch that was made is not always shown at once, nor its results whole: what it holds is paid for.
+_PATIENCE_S = 600.0
+_APPEARS_S = 60.0  # after which a batch that is not in the list was not made
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,30 @@ def read_record(path: Path) -> Record | None:
         return None
 
 
+class _NotMade(Exception):  # noqa: N818 - a fact, and its reason is what is raised
+    """There is no batch, so nothing of it is paid for."""
+
+    def __init__(self, reason: ModelError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class _Patience:
+    """So many seconds from now on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether they have passed."""
+        return time.monotonic() > self._end
+
+
+def _is_missing(error: Exception) -> bool:
+    return getattr(error, "status_code", 0) == 404
+
+
 class AnthropicBatchClient:
     """Answers when the batch has ended that a request went into. Times in seconds."""
 
@@ -80,11 +107,15 @@ class AnthropicBatchClient:
         *,
         quiet_s: float = _QUIET_S,
         first_poll_s: float = _FIRST_POLL_S,
+        patience_s: float = _PATIENCE_S,
+        appears_s: float = _APPEARS_S,
     ) -> None:
         self._name = name
         self._setting = setting
         self._quiet_s = quiet_s
         self._first_poll_s = first_poll_s
+        self._patience_s = patience_s
+        self._appears_s = appears_s
         self._inner = AnthropicClient(name, setting.env)
         self._folder = None if setting.private_dir is None else setting.private_dir / "batches"
         self._position: str | None = None
@@ -166,11 +197,11 @@ class AnthropicBatchClient:
             self._keep(record)
             record = await self._create(sdk, record, asked)
             await self._watch(sdk, record)
-        except ModelError as error:
+        except _NotMade as error:
             self._drop(record)
-            self._fail(record, error)
+            self._fail(record, error.reason)
         except Exception as error:  # noqa: BLE001 - a border: whoever waits must hear of a full disk, too
-            self._fail(record, error)
+            self._fail(record, self._awaited(error))
 
     async def _create(
         self, sdk: anthropic.AsyncAnthropic, record: Record, asked: list[dict[str, Any]]
@@ -179,14 +210,14 @@ class AnthropicBatchClient:
 
         try:
             batch_id = (await sdk.messages.batches.create(requests=asked)).id  # type: ignore[arg-type]
-        except anthropic.APIStatusError as error:
-            raise explain(error, self._name) from error  # refused: there is no batch
         except anthropic.AnthropicError as error:
-            found = await self._find(
-                sdk, record
-            )  # the answer was lost on the way, and perhaps not the request
+            explained = explain(error, self._name)
+            if isinstance(error, anthropic.APIStatusError) and error.status_code < 500:
+                raise _NotMade(explained) from error  # refused
+            # The answer was lost on the way, and perhaps not the request.
+            found = await self._find(sdk, record)
             if found is None:
-                raise explain(error, self._name) from error
+                raise _NotMade(explained) from error
             batch_id = found
         return self._with_id(record, batch_id, "was made")
 
@@ -199,26 +230,28 @@ class AnthropicBatchClient:
             else:
                 self._setting.tell(f"batch {record.id} of {len(record.keys)} requests is looked at again")
             await self._watch(sdk, record)
-        except ModelError as error:
+        except _NotMade as error:
             self._drop(record)
-            self._fail(record, error)
+            self._fail(record, error.reason)
         except Exception as error:  # noqa: BLE001 - a border: whoever waits must hear of a full disk, too
-            self._fail(record, error)
+            self._fail(record, self._awaited(error))
 
     async def _found_again(self, sdk: anthropic.AsyncAnthropic, record: Record) -> Record:
         found = await self._find(sdk, record)
         if found is None:
-            raise TryAgain(
-                f"anthropic-batch:{self._name}: the batch was not made before the run was killed",
-                reason="the batch was not made",
-                asked_pause_s=0.0,
+            raise _NotMade(
+                TryAgain(
+                    f"anthropic-batch:{self._name}: the batch was not made before the run was killed",
+                    reason="the batch was not made",
+                    asked_pause_s=0.0,
+                )
             )
         return self._with_id(record, found, "was found again")
 
     async def _watch(self, sdk: anthropic.AsyncAnthropic, record: Record) -> None:
         """Wait for the end of the batch and hand on its results."""
         await self._wait_for_end(sdk, record.id)
-        results = await self._results(sdk, record.id)
+        results = await self._results(sdk, record.id, len(record.keys))
         for at, key in enumerate(record.keys):
             waiting = self._known.get(key)
             if waiting is None or waiting.done():
@@ -230,61 +263,101 @@ class AnthropicBatchClient:
                 waiting.set_exception(outcome)
 
     async def _wait_for_end(self, sdk: anthropic.AsyncAnthropic, batch_id: str) -> None:
-        import anthropic
-
+        """Return when the batch has ended; the network may take its time, as the batch is paid for."""
         pause = self._first_poll_s
+        patience = _Patience(self._patience_s)
         while True:
             try:
                 if (await sdk.messages.batches.retrieve(batch_id)).processing_status == "ended":
                     return
-            except anthropic.AnthropicError as error:
-                explained = explain(error, self._name)
-                if not isinstance(explained, TryAgain):
-                    raise explained from error
-                # The batch is being worked on and will be paid for: the network may take its time.
+                patience = _Patience(self._patience_s)
+            except Exception as error:  # noqa: BLE001 - all that can be wrong with an answer
+                self._passing(error, patience if _is_missing(error) else None)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, max(_LONGEST_POLL_S, self._first_poll_s))
 
-    async def _results(self, sdk: anthropic.AsyncAnthropic, batch_id: str) -> dict[str, Any]:
+    async def _results(self, sdk: anthropic.AsyncAnthropic, batch_id: str, count: int) -> dict[str, Any]:
+        """By name; fetched again until there are ``count``, or until patience ends: then what there is."""
+        found: dict[str, Any] = {}
+        patience = _Patience(self._patience_s)
+        while True:
+            try:
+                async for line in await sdk.messages.batches.results(batch_id):
+                    found[line.custom_id] = line.result
+            except Exception as error:  # noqa: BLE001 - a broken line is not an error of the SDK's
+                if not (found and patience.is_over):
+                    self._passing(error, patience)
+            if len(found) >= count or patience.is_over:
+                return found
+            await asyncio.sleep(self._first_poll_s)
+
+    def _passing(self, error: Exception, patience: _Patience | None) -> None:
+        """Raise what ``error`` means, unless it may pass and ``patience`` is left (None: without end)."""
         import anthropic
 
-        for tries_left in reversed(range(5)):
-            try:
-                return {
-                    line.custom_id: line.result async for line in await sdk.messages.batches.results(batch_id)
-                }
-            except anthropic.AnthropicError as error:
-                explained = explain(error, self._name)
-                if not isinstance(explained, TryAgain) or not tries_left:
-                    raise explained from error
-            await asyncio.sleep(self._first_poll_s)
-        raise AssertionError  # the last try returns or raises
+        if isinstance(error, anthropic.AnthropicError) and not _is_missing(error):
+            explained = explain(error, self._name)
+        else:
+            said = f"anthropic-batch:{self._name}: {one_line(f'{type(error).__name__}: {error}', 300)}"
+            explained = TryAgain(said, reason="the batch could not be read")
+        if not isinstance(explained, TryAgain) or (patience is not None and patience.is_over):
+            raise explained from error
+
+    def _awaited(self, error: Exception) -> Exception:
+        """``error`` for those whose replies the batch may hold: nobody may ask for them anew."""
+        if not isinstance(error, ModelError):
+            return error
+        return ModelError(
+            error.message,
+            why="the batch may hold replies that are paid for, so nothing is asked for again",
+            hint=error.hint or "the batch is looked at again with: loop-runner resume",
+            paid=True,
+            ends_run=error.ends_run,
+        )
 
     async def _find(self, sdk: anthropic.AsyncAnthropic, record: Record) -> str | None:
-        """The batch of ``record``, whose id never reached the disk, by the names of its requests."""
-        since = record.made_at - _CLOCK_SKEW_S
-        page = await self._newest(sdk)
-        for batch in page:
-            counts = batch.request_counts
-            total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
-            if batch.created_at.timestamp() < since or total != len(record.keys):
-                continue
-            await self._wait_for_end(sdk, batch.id)  # its names can be read at its end only
-            if f"{record.tag}-0" in await self._results(sdk, batch.id):
-                return str(batch.id)
-        return None
+        """The batch of ``record``, whose id never reached the disk, by the names of its requests.
+
+        None when it was not made: it is not in the list, although it had the time to appear there.
+        """
+        while True:
+            is_late = time.time() > record.made_at + self._appears_s
+            for batch in await self._newest(sdk):
+                if self._may_be(batch, record):
+                    await self._wait_for_end(sdk, batch.id)  # its names can be read at its end only
+                    results = await self._results(sdk, batch.id, len(record.keys))
+                    if any(name.startswith(f"{record.tag}-") for name in results):
+                        return str(batch.id)
+            if is_late:
+                return None
+            await asyncio.sleep(self._first_poll_s)
+
+    @staticmethod
+    def _may_be(batch: Any, record: Record) -> bool:
+        counts = batch.request_counts
+        total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
+        is_new = batch.created_at.timestamp() >= record.made_at - _CLOCK_SKEW_S
+        return bool(is_new and total == len(record.keys))
 
     async def _newest(self, sdk: anthropic.AsyncAnthropic) -> list[Any]:
-        import anthropic
-
-        try:
-            return list((await sdk.messages.batches.list(limit=100)).data)
-        except anthropic.AnthropicError as error:
-            raise explain(error, self._name) from error
+        patience = _Patience(self._patience_s)
+        while True:
+            try:
+                return list((await sdk.messages.batches.list(limit=100)).data)
+            except Exception as error:  # noqa: BLE001 - all that can be wrong with an answer
+                self._passing(error, patience)
+            await asyncio.sleep(self._first_poll_s)
 
     def _outcome(self, result: Any) -> Reply | ModelError:
         """What became of one request."""
-        kind = "missing" if result is None else result.type
+        if result is None:
+            return ModelError(
+                f"anthropic-batch:{self._name}: the results of the batch lack this request",
+                why="it may have been answered, and is paid for then",
+                hint="look again later with: loop-runner resume",
+                paid=True,
+            )
+        kind = result.type
         if kind == "succeeded":
             return read_message(result.message)
         if kind != "errored":

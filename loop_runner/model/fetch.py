@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from loop_runner import process
+from loop_runner.caches import cache_dir
 from loop_runner.errors import ConfigError, EnvironmentFault, ModelError
 from loop_runner.model import catalog
 from loop_runner.model.catalog import Fetchable, Slice
@@ -87,10 +88,7 @@ class ModelEntry:
 
 def models_dir(env: Mapping[str, str]) -> Path:
     """Where model files are kept: ``$LOOP_RUNNER_CACHE/models``, else in the user's cache folder."""
-    import platformdirs
-
-    cache = env.get("LOOP_RUNNER_CACHE") or platformdirs.user_cache_dir("loop-runner", appauthor=False)
-    return Path(cache).expanduser() / "models"
+    return cache_dir(env) / "models"
 
 
 def model_file(name: str, folder: Path) -> Path:

@@ -14,7 +14,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -43,7 +43,9 @@ class LocalModel:
     window_tokens: int
 
 
-def client(name: str, *, base_dir: Path, models_dir: Path) -> LocalClient:
+def client(
+    name: str, *, base_dir: Path, models_dir: Path, tell: Callable[[str], None] = lambda _: None
+) -> LocalClient:
     """The client for ``local:name``: a fetchable model's name, or a path that ends in ``.gguf``.
 
     Raises ``ConfigError`` for an unknown name or a missing file, ``ModelError`` when the model is not fetched
@@ -58,7 +60,7 @@ def client(name: str, *, base_dir: Path, models_dir: Path) -> LocalClient:
             hint="pip install 'loop-runner[local]'",
         )
     window = catalog.load().providers["local"].facts_of(name).window_tokens
-    return LocalClient(LocalModel(f"local:{name}", path, window))
+    return LocalClient(LocalModel(f"local:{name}", path, window), tell=tell)
 
 
 def _file(name: str, base_dir: Path, models_dir: Path) -> Path:
@@ -88,8 +90,15 @@ def _file(name: str, base_dir: Path, models_dir: Path) -> Path:
 class LocalClient:
     """Talks to the model's process; see the module. ``server`` is the command that starts it."""
 
-    def __init__(self, model: LocalModel, *, server: Sequence[str] = _SERVER) -> None:
+    def __init__(
+        self,
+        model: LocalModel,
+        *,
+        server: Sequence[str] = _SERVER,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._model = model
+        self._tell = tell
         self._command = tuple(server)
         self._turnstile = asyncio.Lock()
         self._server: _Server | None = None
@@ -102,6 +111,8 @@ class LocalClient:
             except ModelError:
                 if self._server is None or await self._server.is_running():
                     raise
+                how, words = self._server.how_it_ended(), self._server.last_words() or "(none)"
+            self._tell(f"{self._model.label}: the model's process died ({how}) and is started again: {words}")
             await self._end_server()
             try:
                 return await self._ask(request)

@@ -1,25 +1,31 @@
 """Chat completions over HTTP: any OpenAI-compatible endpoint, and the server of ``local:``.
 
-Owns the mapping between our records and that format, and what each failure means. Relies on httpx2. Replies
-of conversations are streamed, so that no proxy cuts a long one off; sub-calls are short and come as a whole.
-One try for each request: the retries are ``limiter``'s. Never logs a key.
+Owns the mapping between our records and that format; what a refusal means is in ``refusals``. Relies on
+httpx2. Replies of conversations are streamed, so that no proxy cuts a long one off; sub-calls are short and
+come as a whole. One try for each request, but for what a server does not know (a field, the system role): it
+is asked again without. The retries are ``limiter``'s. Never logs a key.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model import tool_calls
-from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, sendable
+from loop_runner.model import refusals, server_sent, tool_calls
+from loop_runner.model.client import TryAgain, guessed_tokens, sendable
+from loop_runner.model.refusals import Dialect, Refusal
+from loop_runner.model.server_sent import TooLarge
 from loop_runner.model.tool_calls import ToolCall
 from loop_runner.records import Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import httpx2
 
 _OFFICIAL = "https://api.openai.com/v1"
@@ -27,19 +33,20 @@ _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 1800.0  # a whole reply may take a model on two processors half an hour
 _REPLY_S = 3600.0  # for all of one reply: a trickle must not hold up a run for days
 
+_REST_S = 10.0  # for what follows the last piece: some servers leave the stream open for ever
+_MOST_ADAPTATIONS = 8  # of one request
+
+# In lower case: some servers write them in capitals. What is none of these ends a turn as "stop" does.
 _STOP_REASONS: Mapping[str, StopReason] = {
-    "stop": "end_turn",
     "length": "max_tokens",
+    "max_tokens": "max_tokens",
+    "model_length": "max_tokens",
     "content_filter": "refusal",
+    "safety": "refusal",
+    "recitation": "refusal",
     "tool_calls": "tool_use",
     "function_call": "tool_use",
 }
-# Waiting does not fill an account, although both come as a 429.
-_NEVER_RETRIED = ("insufficient_quota", "billing_hard_limit_reached")
-# The official name, and llama.cpp's.
-_TOO_LONG = ("context_length_exceeded", "exceed_context_size_error")
-# Fields that not every server knows; one that refuses them is asked without.
-_OPTIONAL = ("stream", "stream_options", "response_format")
 
 
 class OpenAICompatibleClient:
@@ -62,7 +69,10 @@ class OpenAICompatibleClient:
         self._base_url = base_url.rstrip("/")
         self._api_key = api_key
         self._extra = dict(extra or {})  # further fields of the request body
-        self._unknown = frozenset[str]() if streams else frozenset({"stream", "stream_options"})
+        # The official endpoint refuses the old name for its newer models; other servers know only that one.
+        limit = "max_completion_tokens" if self._base_url == _OFFICIAL else "max_tokens"
+        left_out = frozenset[str]() if streams else frozenset({"stream", "stream_options"})
+        self._dialect = Dialect(limit, left_out)
         self._read_timeout_s = read_timeout_s
         self._reply_s = reply_s
         self._http: httpx2.AsyncClient | None = None
@@ -81,9 +91,30 @@ class OpenAICompatibleClient:
 
     async def complete(self, request: Request) -> Reply:
         """One chat completion. Raises ``TryAgain`` for what may pass, ``ModelError`` for what will not."""
+        limit = request.max_output_tokens
+        for _ in range(_MOST_ADAPTATIONS):
+            dialect = self._dialect
+            body = self._body(request, dialect, limit)
+            found = await self._try(body, request)
+            if isinstance(found, Reply):
+                return found
+            refusal = found
+            if found.is_too_long:
+                if (room := found.room_tokens) is None or room >= limit:
+                    return Reply("", "model_context_window_exceeded", model=self._name)
+                limit = room
+            elif found.is_filtered:
+                return Reply(found.message, "refusal", model=self._name)
+            else:
+                # A server that does not know a field is asked without it, now and from now on.
+                self._dialect = refusals.learned(self._dialect, found, body)
+                if self._dialect == dialect:
+                    break
+        raise self._refused(refusal)
+
+    async def _try(self, body: Mapping[str, Any], request: Request) -> Reply | Refusal:
         import httpx2
 
-        body = self._body(request)
         answer = _Answer()
         try:
             async with (
@@ -91,21 +122,24 @@ class OpenAICompatibleClient:
                 self._client().stream("POST", "/chat/completions", json=body) as response,
             ):
                 if response.status_code != 200:
-                    await response.aread()
-                    return await self._not_200(response, body, request)
-                await self._read(response, answer, request)
+                    data = await server_sent.beginning(response.aiter_bytes(), server_sent.MAX_REFUSAL_BYTES)
+                    if response.has_redirect_location:
+                        raise self._redirected(response)
+                    return refusals.of_response(response.status_code, data, response.headers)
+                if (refusal := await self._read(response, answer, request)) is not None:
+                    return refusal
         except TimeoutError as error:
             raise self._broken("the reply came too slowly", request, answer) from error
         except httpx2.ReadTimeout as error:
             # The server may still be at work on it: asking again would double that.
             raise self._unreachable(error) from error
-        except httpx2.TransportError as error:
-            if answer.has_begun:
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            if answer.has_begun or isinstance(error, httpx2.DecodingError):
                 raise self._broken(
                     f"the connection broke: {type(error).__name__}", request, answer
                 ) from error
             raise self._unreachable(error) from error
-        if not answer.stop_reason:
+        if not answer.is_whole:
             raise self._broken("the stream ended too early", request, answer)
         return answer.reply(self._name, request)
 
@@ -119,7 +153,9 @@ class OpenAICompatibleClient:
         import httpx2
 
         if self._http is None:
-            headers = {"authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+            headers = {"accept-encoding": "identity"}
+            if self._api_key:
+                headers["authorization"] = f"Bearer {self._api_key}"
             self._http = httpx2.AsyncClient(
                 base_url=self._base_url,
                 headers=headers,
@@ -130,11 +166,10 @@ class OpenAICompatibleClient:
 
     # ── what is sent ────────────────────────────────────────────────────────────────────────────────
 
-    def _body(self, request: Request) -> dict[str, Any]:
-        # The official endpoint refuses the old name for its newer models; other servers know only that one.
-        limit = "max_completion_tokens" if self._base_url == _OFFICIAL else "max_tokens"
-        body: dict[str, Any] = {"model": self._name, "messages": _messages(request)}
-        body[limit] = request.max_output_tokens
+    def _body(self, request: Request, dialect: Dialect, limit: int) -> dict[str, Any]:
+        request = replace(request, offers_tool=request.offers_tool and dialect.knows_tools)
+        body: dict[str, Any] = {"model": self._name, "messages": _messages(request, dialect)}
+        body[dialect.limit_name] = min(limit, dialect.most_tokens or limit)
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.offers_tool:
@@ -146,55 +181,71 @@ class OpenAICompatibleClient:
             body["response_format"] = {"type": "json_schema", "json_schema": described}
         if request.is_conversation:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        return {key: value for key, value in body.items() if key not in self._unknown} | self._extra
+        return {key: value for key, value in body.items() if key not in dialect.left_out} | self._extra
 
     # ── what comes back ─────────────────────────────────────────────────────────────────────────────
 
-    async def _read(self, response: httpx2.Response, answer: _Answer, request: Request) -> None:
-        is_stream = "text/event-stream" in response.headers.get("content-type", "")
-        seen = ""
+    async def _read(self, response: httpx2.Response, answer: _Answer, request: Request) -> Refusal | None:
+        """Fill ``answer``; the refusal, if the server put one into a 200."""
+        seen: list[str] = [""]
         try:
-            if is_stream:
-                async for seen in _events(response):
-                    answer.add(json.loads(seen))
+            chunks = server_sent.within(response.aiter_bytes(), server_sent.MAX_REPLY_BYTES)
+            if "text/event-stream" in response.headers.get("content-type", ""):
+                await _read_stream(server_sent.events(chunks), answer, seen)
             else:
-                seen = (await response.aread()).decode("utf-8", "replace")
-                answer.take(json.loads(seen))
+                seen[0] = b"".join([chunk async for chunk in chunks]).decode("utf-8", "replace")
+                _take(seen[0], answer)
         except _Said as error:
-            raise TryAgain(
-                f"{self._label}: the stream ended with an error: {error}",
-                reason="the stream ended with an error",
-                usage=answer.paid(request),
-                paid=answer.has_begun,
-            ) from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            if is_stream and answer.has_begun:
-                raise TryAgain(
-                    f"{self._label}: the stream broke: {one_line(seen, 200)!r} is no part of a completion",
-                    reason="the stream broke",
-                    usage=answer.paid(request),
-                    paid=True,
-                ) from error
+            if not answer.has_begun:
+                return refusals.of_error(error.data)
+            raise self._broken_off(error, request, answer) from error
+        except TooLarge as error:
             raise ModelError(
-                f"{self._base_url} answered something that is not a chat completion",
-                why=f"it began with {one_line(seen, 200)!r}",
-                hint="check OPENAI_BASE_URL: it ends with the version part, as in http://127.0.0.1:8080/v1",
+                f"{self._label}: the reply is too large: {error}",
+                why="no model writes that much in one reply, and it would fill the memory",
+                hint="check what answers at OPENAI_BASE_URL",
                 paid=True,
             ) from error
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise self._no_completion(seen[0], request, answer) from error
+        if seen[0] and not answer.has_begun:
+            raise self._no_completion(seen[0], request, answer)
+        return None
 
-    async def _not_200(self, response: httpx2.Response, body: dict[str, Any], request: Request) -> Reply:
-        if _is_too_long(response):
-            return Reply("", "model_context_window_exceeded", model=self._name)
-        said = one_line(_error_text(response), 300)
-        refused = {key for key in _OPTIONAL if key in body and key in said}
-        if response.status_code in (400, 422) and refused:
-            # A server that does not know a field is asked without it, now and from now on.
-            self._unknown |= refused | ({"stream_options"} if "stream" in refused else set())
-            return await self.complete(request)
-        raise self._refused(response, said)
+    def _broken_off(self, error: _Said, request: Request, answer: _Answer) -> TryAgain:
+        said = refusals.of_error(error.data).message
+        return TryAgain(
+            f"{self._label}: the stream ended with an error: {one_line(said, 200)}",
+            reason="the stream ended with an error",
+            usage=answer.paid(request),
+            paid=True,
+        )
 
-    def _refused(self, response: httpx2.Response, said: str) -> ModelError:
-        status = response.status_code
+    def _no_completion(self, seen: str, request: Request, answer: _Answer) -> ModelError:
+        if answer.has_begun:
+            return TryAgain(
+                f"{self._label}: the stream broke: {one_line(seen, 200)!r} is no part of a completion",
+                reason="the stream broke",
+                usage=answer.paid(request),
+                paid=True,
+            )
+        return ModelError(
+            f"{self._base_url} answered something that is not a chat completion",
+            why=f"it began with {one_line(seen, 200)!r}",
+            hint="check OPENAI_BASE_URL: it ends with the version part, as in http://127.0.0.1:8080/v1",
+            paid=True,
+        )
+
+    def _redirected(self, response: httpx2.Response) -> ModelError:
+        return ModelError(
+            f"{self._label}: {self._base_url} answered {response.status_code}: it is somewhere else now",
+            why="a key is not sent to an address that nobody named",
+            hint=f"if you trust it: export OPENAI_BASE_URL for {one_line(response.headers['location'], 200)}",
+            ends_run=True,
+        )
+
+    def _refused(self, refusal: Refusal) -> ModelError:
+        status = refusal.status
         hints = {
             401: "check OPENAI_API_KEY",
             402: "settle the account with the provider",
@@ -203,15 +254,15 @@ class OpenAICompatibleClient:
             429: "wait, or lower the width; if the account's quota is spent, waiting does not help",
         }
         hint = hints.get(status, "try again later with: loop-runner resume" if status >= 500 else "")
-        message = f"{self._label}: {self._base_url} answered {status}: {said}"
-        if not _is_worth_a_retry(response):
+        message = f"{self._label}: {self._base_url} answered {status}: {refusal.message}"
+        if not refusal.is_worth_a_retry:
             return ModelError(message, hint=hint, ends_run=status in (401, 402, 403, 429))
         return TryAgain(
             message,
             reason=f"{self._base_url} answered {status}",
             hint=hint,
-            is_throttle=status in (429, 503, 529),
-            asked_pause_s=asked_pause_s(response.headers),
+            is_throttle=refusal.is_throttle,
+            asked_pause_s=refusal.pause_s,
         )
 
     def _broken(self, what: str, request: Request, answer: _Answer) -> TryAgain:
@@ -234,10 +285,11 @@ class OpenAICompatibleClient:
         return TryAgain(f"{self._label}: {what}", reason="it cannot be reached", hint=hint, paid=is_out)
 
 
-def _messages(request: Request) -> list[dict[str, Any]]:
+def _messages(request: Request, dialect: Dialect) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
     if request.system:
-        sent.append({"role": "system", "content": sendable(request.system)})
+        role = "system" if dialect.knows_system else "user"
+        sent.append({"role": role, "content": sendable(request.system)})
     open_ids: tuple[str, ...] = ()
     for message in request.messages:
         text = sendable(message.text)
@@ -261,7 +313,20 @@ def _messages(request: Request) -> list[dict[str, Any]]:
         else:
             sent.append({"role": message.role, "content": text})
         open_ids = call.ids if call else ()
-    return sent
+    return sent if dialect.knows_system and not dialect.must_alternate else _joined(sent)
+
+
+def _joined(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``messages`` with neighbours of one role joined, for templates that want the roles to alternate."""
+    found: list[dict[str, Any]] = []
+    for message in messages:
+        is_text = message.keys() == {"role", "content"}
+        last = found[-1] if found else {}
+        if is_text and last.keys() == {"role", "content"} and last["role"] == message["role"]:
+            found[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
+        else:
+            found.append(message)
+    return found
 
 
 def _json(code: str) -> str:
@@ -271,8 +336,47 @@ def _json(code: str) -> str:
 # ── one answer, whole or in pieces ──────────────────────────────────────────────────────────────────
 
 
-class _Said(Exception):  # noqa: N818 - becomes a TryAgain a few lines above
-    """What the server said in the middle of a stream instead of going on."""
+class _Said(Exception):  # noqa: N818 - becomes a refusal or a TryAgain a few lines above
+    """What the server said instead of a completion, or in the middle of a stream instead of going on."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__()
+        self.data = data
+
+
+async def _read_stream(events: AsyncIterator[str], answer: _Answer, seen: list[str]) -> None:
+    """Add the events to ``answer`` up to the end mark; ``seen`` gets the one that is being read."""
+    is_ending = False
+    while True:
+        try:
+            async with asyncio.timeout(_REST_S if is_ending else None):
+                data = await anext(events, None)
+        except TimeoutError:
+            if not is_ending:
+                raise
+            return
+        if data is None:
+            return
+        if data.strip() == "[DONE]":
+            answer.is_whole = answer.is_whole or answer.has_begun
+            return
+        if data.strip():
+            seen[0] = data
+            answer.add(json.loads(data))
+        is_ending = answer.is_whole
+
+
+def _take(body: str, answer: _Answer) -> None:
+    """A completion that came as a whole; also one that is a stream by its form, whatever it is called."""
+    if not body.lstrip("\ufeff \r\n").startswith(("data:", "event:", ":")):
+        answer.take(json.loads(body.removeprefix("\ufeff")))
+        return
+    for line in body.replace("\r", "\n").split("\n"):
+        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        if data == "[DONE]":
+            answer.is_whole = answer.is_whole or answer.has_begun
+        elif data:
+            answer.add(json.loads(data))
 
 
 class _Answer:
@@ -280,7 +384,8 @@ class _Answer:
 
     def __init__(self) -> None:
         self.has_begun = False
-        self.stop_reason = ""
+        self.is_whole = False
+        self._stop = ""
         self._text = ""
         self._refusal = ""
         self._calls: dict[int, dict[str, str]] = {}
@@ -289,27 +394,39 @@ class _Answer:
 
     def take(self, data: Mapping[str, Any]) -> None:
         """A completion that came as a whole."""
+        if "choices" not in data and _is_error(data):
+            raise _Said(data)
         choice = data["choices"][0]
-        self._add_parts(choice["message"])
-        self.stop_reason = choice.get("finish_reason") or "stop"
+        if choice.get("error"):
+            raise _Said(choice)
+        self._add_parts(choice.get("message") or {"content": choice["text"]})
+        self._stop = str(choice.get("finish_reason") or "stop").lower()
+        self.is_whole = True
         self._about(data)
 
     def add(self, data: Mapping[str, Any]) -> None:
         """One piece of a stream."""
-        if "error" in data:
-            raise _Said(one_line(str(_as_error(data["error"]).get("message") or data["error"]), 200))
-        for choice in data["choices"][:1]:
-            self._add_parts(choice.get("delta") or {})
-            self.stop_reason = choice.get("finish_reason") or self.stop_reason
+        if _is_error(data):
+            raise _Said(data)
+        for choice in data.get("choices") or ():
+            if choice.get("error"):
+                raise _Said(choice)
+            if choice.get("index"):
+                continue  # another completion, which nobody asked for
+            self._add_parts(choice.get("delta") or {"content": choice.get("text")})
+            self._stop = str(choice.get("finish_reason") or "").lower() or self._stop
+            self.is_whole = bool(self._stop)
+            self.has_begun = True
         self._about(data)
 
     def _add_parts(self, parts: Mapping[str, Any]) -> None:
         # A refusal comes in a field of its own, beside a content that is null.
-        self._text += str(parts.get("content") or "")
+        self._text += _content(parts.get("content"))
         self._refusal += str(parts.get("refusal") or "")
         for at, call in enumerate(parts.get("tool_calls") or ()):
+            index = call.get("index")
             known = self._calls.setdefault(
-                int(call.get("index", at)), {"id": "", "name": "", "arguments": ""}
+                at if index is None else int(index), {"id": "", "name": "", "arguments": ""}
             )
             function = call.get("function") or {}
             known["id"] += call.get("id") or ""
@@ -318,13 +435,13 @@ class _Answer:
             known["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
     def _about(self, data: Mapping[str, Any]) -> None:
-        self.has_begun = True
+        self.has_begun = self.has_begun or self.is_whole
         self._usage = data.get("usage") or self._usage
         self._model = str(data.get("model") or self._model)
 
     def reply(self, name: str, request: Request) -> Reply:
         """The collected completion as our record."""
-        stop: StopReason = _STOP_REASONS.get(self.stop_reason, "end_turn")
+        stop: StopReason = _STOP_REASONS.get(self._stop, "end_turn")
         stop = "refusal" if self._refusal else stop
         text = self._text or self._refusal
         if self._calls:
@@ -356,14 +473,20 @@ def _call(call: Mapping[str, str], *, is_whole: bool) -> ToolCall:
     )
 
 
-async def _events(response: httpx2.Response) -> AsyncIterator[str]:
-    """The data of each server-sent event up to the end mark."""
-    async for line in response.aiter_lines():
-        name, _, value = line.partition(":")
-        if name == "data" and (data := value.strip()):
-            if data == "[DONE]":
-                return
-            yield data
+def _is_error(data: Mapping[str, Any]) -> bool:
+    """A body or an event that is an error; some servers say so with ``object`` alone."""
+    return (
+        bool(data.get("error"))
+        or data.get("object") == "error"
+        or ("detail" in data and "choices" not in data)
+    )
+
+
+def _content(content: Any) -> str:
+    """The text of a content that is one, or of its parts; a part of thinking is none."""
+    if isinstance(content, list):
+        return "".join(_content(part.get("text")) for part in content if part.get("type", "text") == "text")
+    return str(content or "")
 
 
 def _usage(data: Mapping[str, Any]) -> Usage:
@@ -371,32 +494,3 @@ def _usage(data: Mapping[str, Any]) -> Usage:
     prompt = int(data.get("prompt_tokens") or 0)
     cached = int((data.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
     return Usage(prompt - cached, int(data.get("completion_tokens") or 0), cache_read_tokens=cached)
-
-
-def _as_error(error: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", error) if isinstance(error, dict) else {"message": str(error)}
-
-
-def _error(response: httpx2.Response) -> dict[str, Any]:
-    try:
-        return _as_error(response.json()["error"])
-    except (ValueError, LookupError, TypeError):
-        return {}
-
-
-def _error_text(response: httpx2.Response) -> str:
-    return str(_error(response).get("message") or response.text or "nothing")
-
-
-def _is_too_long(response: httpx2.Response) -> bool:
-    error = _error(response)
-    return response.status_code in (400, 413) and (
-        error.get("code") in _TOO_LONG or error.get("type") in _TOO_LONG
-    )
-
-
-def _is_worth_a_retry(response: httpx2.Response) -> bool:
-    if response.status_code == 429:
-        error = _error(response)
-        return error.get("code") not in _NEVER_RETRIED and error.get("type") not in _NEVER_RETRIED
-    return response.status_code in (408, 409) or response.status_code >= 500

@@ -63,9 +63,21 @@ def _at(rates: Rates, usage: Usage) -> float:
 
 def source() -> str:
     """Where the prices come from, with the version, for the record: ``genai-prices 0.2.3``."""
+    return f"genai-prices {_version()}"
+
+
+def _version() -> str:
+    """As its folder of metadata is named: to import the reader of metadata takes as long as a turn."""
+    from importlib.util import find_spec
+
+    spec = find_spec("genai_prices")
+    if spec is not None and spec.origin is not None:
+        folders = list(Path(spec.origin).parents[1].glob("genai_prices-*.dist-info"))
+        if len(folders) == 1:
+            return folders[0].name.removesuffix(".dist-info").partition("-")[2]
     from importlib.metadata import version
 
-    return f"genai-prices {version('genai-prices')}"
+    return version("genai-prices")
 
 
 def installed_on() -> str | None:

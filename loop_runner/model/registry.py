@@ -63,13 +63,11 @@ def split(model_id: str) -> tuple[str, str]:
 
 def default_model(env: Mapping[str, str]) -> str:
     """The root model when nobody names one: whose key is in ``env``, else the local one if it is fetched."""
-    known = catalog.load()
-    for provider in known.providers.values():
-        if provider.root and any(env.get(key) for key in provider.keys):
-            return f"{provider.name}:{provider.root}"
+    if found := default_with_key(env):
+        return found
     from loop_runner.model import fetch
 
-    local = known.providers["local"].root
+    local = catalog.load().providers["local"].root
     if fetch.is_fetched(local, fetch.models_dir(env)):
         return f"local:{local}"
     raise ConfigError(
@@ -84,6 +82,19 @@ def default_sub_model(root_model: str) -> str:
     provider, name = split(root_model)
     entry = _entry(provider)
     return f"{provider}:{entry.sub}" if entry.sub and entry.is_family(name) else root_model
+
+
+def lacks_key(model_id: str, env: Mapping[str, str]) -> bool:
+    """Whether the provider of ``model_id`` takes a key and ``env`` has none: the cause of a refused check."""
+    keys = _entry(split(model_id)[0]).keys
+    return bool(keys) and not any(env.get(key) for key in keys)
+
+
+def default_with_key(env: Mapping[str, str]) -> str | None:
+    """The root model of the provider whose key is in ``env``; None without one."""
+    known = catalog.load().providers.values()
+    found = (each for each in known if each.root and any(env.get(key) for key in each.keys))
+    return next((f"{each.name}:{each.root}" for each in found), None)
 
 
 def facts(model_id: str) -> Facts:
@@ -149,7 +160,9 @@ def _openai(name: str, setting: Setting) -> ModelClient:
 def _local(name: str, setting: Setting) -> ModelClient:
     from loop_runner.model import fetch, local
 
-    return local.client(name, base_dir=setting.base_dir, models_dir=fetch.models_dir(setting.env))
+    return local.client(
+        name, base_dir=setting.base_dir, models_dir=fetch.models_dir(setting.env), tell=setting.tell
+    )
 
 
 def _manual(name: str, setting: Setting) -> ModelClient:

@@ -49,6 +49,7 @@ class Meter(Protocol):
 
 
 _T = TypeVar("_T")
+_NOTED_WAIT_S = 2  # a shorter one is none that a model plans with, and differs from run to run
 _CLOSE_TIMEOUT_S = 15.0
 
 
@@ -171,9 +172,11 @@ class Switchboard:
             request = replace(request, occurrence=occurrence)
         client = self._client(request.model)
         held: Hold | None = None
+        tries, started = 0, self.loop.time()
 
         async def attempt() -> Reply:
-            nonlocal held
+            nonlocal held, tries
+            tries += 1
             hold = await self._admitted(request)
             try:
                 reply = await self._send(client, request, fingerprint, occurrence)
@@ -185,6 +188,9 @@ class Switchboard:
 
         reply = await self._limiter(request.model, client).run(attempt)
         call = _call(request, fingerprint, occurrence, reply)
+        waited = int(self.loop.time() - started)
+        if tries > 1 or waited >= _NOTED_WAIT_S:
+            call = replace(call, tries=tries, seconds=waited if waited >= _NOTED_WAIT_S else 0)
         # Paid for: it is logged and charged even if whoever asked stops waiting.
         await self._writer.append(call, held)
         return call

@@ -7,7 +7,8 @@ kernel; and on the ``Means`` that it is given for whatever runs a program or ask
 raises for what an answer holds, and never changes what it checks.
 """
 
-from loop_runner.verify import control
+from typing import TYPE_CHECKING
+
 from loop_runner.verify.build import (
     build,
     describe,
@@ -18,12 +19,10 @@ from loop_runner.verify.build import (
     wants_network,
     without_model,
 )
-from loop_runner.verify.citations import LocatedCitation, locate
 from loop_runner.verify.evidence import limited
 from loop_runner.verify.free import free
 from loop_runner.verify.groups import Group, Weighted, rejection, score
 from loop_runner.verify.programs import Programs
-from loop_runner.verify.quotes import in_part_words
 from loop_runner.verify.short_answer import short_answer
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import (
@@ -37,6 +36,28 @@ from loop_runner.verify.verifier import (
     Unfenced,
     Verifier,
 )
+
+if TYPE_CHECKING:
+    from loop_runner.verify import control as control
+    from loop_runner.verify.citations import LocatedCitation, locate
+    from loop_runner.verify.quotes import in_part_words
+
+# Loaded when they are first used: reading citations takes as much code as the rest of a short run.
+_LATER = {
+    "LocatedCitation": "citations",
+    "locate": "citations",
+    "in_part_words": "quotes",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER and name != "control":
+        raise AttributeError(name)
+    from importlib import import_module
+
+    module = import_module(f"{__name__}.{_LATER.get(name, name)}")
+    return module if name == "control" else getattr(module, name)
+
 
 __all__ = [
     "Fence",

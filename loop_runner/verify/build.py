@@ -7,35 +7,33 @@ before anything runs; nothing is looked up on disk but what ``pinned_programs`` 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from loop_runner import plugins
 from loop_runner.errors import VerifierError
 from loop_runner.records import Inputs
 from loop_runner.verify import programs
-from loop_runner.verify.agreement import Agreement
-from loop_runner.verify.citations import Citations
-from loop_runner.verify.command import Command
 from loop_runner.verify.evidence import LEVELS, Evidence, level
-from loop_runner.verify.findings import Findings
 from loop_runner.verify.groups import Group, Weighted
-from loop_runner.verify.judge import Judge
 from loop_runner.verify.options import Options, unknown
 from loop_runner.verify.programs import Programs
-from loop_runner.verify.python import Python
-from loop_runner.verify.schema import Schema
 from loop_runner.verify.shown import exact_line
-from loop_runner.verify.stable import Promise, Stable
-from loop_runner.verify.text import Contains, Regex
 from loop_runner.verify.verifier import Means, Verifier
+
+if TYPE_CHECKING:
+    from loop_runner.verify.agreement import Agreement
+    from loop_runner.verify.command import Command
+    from loop_runner.verify.judge import Judge
+    from loop_runner.verify.python import Python
 
 KINDS = (
     *("command", "python", "schema", "contains", "regex", "citations"),
     *("judge", "agreement", "stable", "promise", "findings", "all", "any"),
 )
-_BESIDE = ("name", "weight", "evidence")
+BESIDE = ("name", "weight", "evidence", "says")
 
 
 def build(
@@ -80,25 +78,25 @@ def describe(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> str:
 def refuse(verifiers: Sequence[Verifier], inputs: Inputs) -> None:
     """Raise ``VerifierError`` for verifiers that could never work on these inputs."""
     for one in leaves(verifiers):
-        if isinstance(one, Agreement):
+        if _is_agreement(one):
             one.refuse(inputs)
 
 
 def models(verifiers: Sequence[Verifier]) -> tuple[str, ...]:
     """The models that verifiers name."""
-    named = [one.model for one in leaves(verifiers) if isinstance(one, Judge | Agreement) and one.model]
+    named = [one.model for one in leaves(verifiers) if _asks_a_model(one) and one.model]
     return tuple(dict.fromkeys(named))
 
 
 def without_model(verifiers: Sequence[Verifier]) -> tuple[str, ...]:
     """The names of those that ask a model and do not say which."""
-    asking = [one for one in leaves(verifiers) if isinstance(one, Judge | Agreement)]
+    asking = [one for one in leaves(verifiers) if _asks_a_model(one)]
     return tuple(one.name for one in asking if not one.model)
 
 
 def wants_network(verifiers: Sequence[Verifier]) -> bool:
     """Whether one of them runs a program that may use the network."""
-    return any(one.network for one in leaves(verifiers) if isinstance(one, Command | Python))
+    return any(one.network for one in leaves(verifiers) if _runs_a_program(one))
 
 
 def leaves(verifiers: Sequence[Verifier]) -> Iterator[Verifier]:
@@ -112,7 +110,32 @@ def leaves(verifiers: Sequence[Verifier]) -> Iterator[Verifier]:
 
 
 def _sources(verifier: Verifier) -> list[Path]:
-    return verifier.sources() if isinstance(verifier, Command | Python | Schema | Judge) else []
+    made_of_files = ("command.Command", "python.Python", "schema.Schema", "judge.Judge")
+    found: list[Path] = verifier.sources() if _is_a(verifier, *made_of_files) else []  # type: ignore[attr-defined]
+    return found
+
+
+def _is_agreement(verifier: Verifier) -> TypeGuard[Agreement]:
+    return _is_a(verifier, "agreement.Agreement")
+
+
+def _asks_a_model(verifier: Verifier) -> TypeGuard[Judge | Agreement]:
+    return _is_a(verifier, "judge.Judge", "agreement.Agreement")
+
+
+def _runs_a_program(verifier: Verifier) -> TypeGuard[Command | Python]:
+    return _is_a(verifier, "command.Command", "python.Python")
+
+
+def _is_a(verifier: Verifier, *kinds: str) -> bool:
+    """Whether it is of one of the classes ``MODULE.CLASS`` of this folder.
+
+    Imports none of them: the modules of kinds that a task does not use are never loaded, as most of a short
+    run's start would go to them. A verifier cannot be of a class whose module is not loaded.
+    """
+    names = (kind.split(".") for kind in kinds)
+    loaded = ((sys.modules.get(f"{__package__}.{module}"), name) for module, name in names)
+    return any(isinstance(verifier, getattr(module, name)) for module, name in loaded if module is not None)
 
 
 class _Builder:
@@ -137,8 +160,9 @@ class _Builder:
             first = self._make(kind, value, name)
             called = self._unique(first.name)
             made = first if called == first.name else self._make(kind, value, called)
-        is_plain = (weight, evidence, self._means.is_agent) == (1, "full", False)
-        return made if is_plain else Weighted(made, weight, evidence, self._means.is_agent)
+        says = _says(kind, spec)
+        is_plain = (weight, evidence, self._means.is_agent, says) == (1, "full", False, "")
+        return made if is_plain else Weighted(made, weight, evidence, self._means.is_agent, says)
 
     def _unique(self, name: str) -> str:
         called, count = name, 1
@@ -164,30 +188,53 @@ class _Builder:
             theirs: Verifier = plugins.load(plugins.VERIFIERS, kind)(name, value, base_dir)
             return theirs
         if kind == "command":
+            from loop_runner.verify.command import Command
+
             settings = _settings(value, "run")
             options = Options(kind, settings, Command.KEYS)
             return Command.from_options(name, options, settings.get("run"), base_dir, means)
         if kind == "python":
+            from loop_runner.verify.python import Python
+
             return Python.from_options(name, _options(kind, value, "file", Python.KEYS), base_dir, means)
         if kind == "schema":
+            from loop_runner.verify.schema import Schema
+
             if isinstance(value, Mapping) and "schema" not in value and set(value) - set(Schema.KEYS):
                 value = {"schema": value}  # the schema itself, in place of its settings
             return Schema.from_options(name, _options(kind, value, "schema", Schema.KEYS), base_dir, means)
-        if kind == "contains":
-            return Contains.from_options(name, _options(kind, value, "text", Contains.KEYS))
-        if kind == "regex":
-            return Regex.from_options(name, _options(kind, value, "pattern", Regex.KEYS))
         if kind == "judge":
+            from loop_runner.verify.judge import Judge
+
             return Judge.from_options(name, _options(kind, value, "rubric", Judge.KEYS), base_dir, means)
         if kind == "agreement":
+            from loop_runner.verify.agreement import Agreement
+
             return Agreement.from_options(name, _options(kind, value, "replies", Agreement.KEYS), means)
+        return _of_text(kind, value, name)
+
+
+def _of_text(kind: str, value: Any, name: str) -> Verifier:
+    """One that needs nothing but the answer and the inputs."""
+    if kind in ("contains", "regex"):
+        from loop_runner.verify.text import Contains, Regex
+
+        if kind == "contains":
+            return Contains.from_options(name, _options(kind, value, "text", Contains.KEYS))
+        return Regex.from_options(name, _options(kind, value, "pattern", Regex.KEYS))
+    if kind in ("stable", "promise"):
+        from loop_runner.verify.stable import Promise, Stable
+
         if kind == "stable":
             return Stable.from_options(name, _options(kind, value, "passes", Stable.KEYS))
-        if kind == "promise":
-            return Promise.from_options(name, _options(kind, value, "phrase", Promise.KEYS))
-        if kind == "findings":
-            return Findings.from_options(name, _options(kind, value, "rules", Findings.KEYS))
-        return Citations.from_options(name, _options(kind, value, "min", Citations.KEYS))
+        return Promise.from_options(name, _options(kind, value, "phrase", Promise.KEYS))
+    if kind == "findings":
+        from loop_runner.verify.findings import Findings
+
+        return Findings.from_options(name, _options(kind, value, "rules", Findings.KEYS))
+    from loop_runner.verify.citations import Citations
+
+    return Citations.from_options(name, _options(kind, value, "min", Citations.KEYS))
 
 
 _MAY_BE_BARE = ("citations", "agreement", "stable")
@@ -200,7 +247,7 @@ def _parts(spec: object) -> tuple[str, Any, str, float]:
     if not isinstance(spec, Mapping):
         raise _unreadable(spec)
     name, weight = spec.get("name", ""), spec.get("weight", 1)
-    kinds = [key for key in spec if key not in _BESIDE]
+    kinds = [key for key in spec if key not in BESIDE]
     for kind in kinds:
         if kind not in KINDS and kind not in plugins.find(plugins.VERIFIERS):
             raise unknown("there is no verifier", str(kind), (*KINDS, *plugins.find(plugins.VERIFIERS)))
@@ -231,6 +278,18 @@ def _evidence(kind: str, value: Any, spec: object) -> tuple[Any, Evidence]:
     if inside:
         value = {key: item for key, item in value.items() if key != "evidence"}
     return value, level(kind, beside.get("evidence", "full"))
+
+
+def _says(kind: str, spec: object) -> str:
+    """What the task tells the model that the verifier requires; "" when it says nothing."""
+    says = spec.get("says", "") if isinstance(spec, Mapping) else ""
+    if not isinstance(says, str) or ("says" in spec and not says.strip()):  # type: ignore[operator]
+        raise VerifierError(
+            f"verifier `{kind}`: `says` is {says!r}",
+            why="the model is told it as what the verifier requires of the answer",
+            hint="write a sentence, for example: says: all tests in tests/ must pass",
+        )
+    return " ".join(says.split())
 
 
 def _options(kind: str, value: Any, short: str, known: Sequence[str]) -> Options:

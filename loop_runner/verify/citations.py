@@ -230,10 +230,22 @@ def _record(counted: list[Looked], inputs: Inputs) -> dict[str, Any]:
 
 
 def _not_found(wrong: Sequence[tuple[int, LocatedCitation]], total: int) -> _Problem:
-    which = ", ".join(str(number) for number, _ in wrong[:_SHOWN])
-    shown = "\n".join(f"citation {number}: {_written(one)}\n  {one.reason}" for number, one in wrong[:_SHOWN])
+    which = _numbers([number for number, _ in wrong])
+    shown = "\n".join(f"citation {number}: {_written(one)}\n  {one.reason}" for number, one in wrong)
     plural, verb = ("citations", "are") if len(wrong) > 1 else ("citation", "is")
     return _Problem(f"{plural} {which} of {total} {verb} not found as cited", shown)
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """Ascending numbers, three and more in a row as a range: "1, 2, 5-9"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(number) for number in run] for run in runs)
+    return ", ".join(part for shown in parts for part in shown)
 
 
 def _statement(found: Sequence[LocatedCitation], bears: Bearing | None) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from loop_runner.errors import ConfigError, VerifierError
-from loop_runner.inputs import read_bytes
+from loop_runner.inputs import content
 from loop_runner.kernel.claims import denies
 from loop_runner.records import Accepted, Broken, InputText, Rejected, Verdict
 from loop_runner.verify.options import Options
@@ -22,7 +22,6 @@ from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Submission
 
 SEVERITIES = ("note", "warning", "error")  # in rising order
-_SHOWN = 10
 _TEXTS = ("rule", "severity", "file", "quote", "reason")
 
 
@@ -67,10 +66,10 @@ class Findings:
         score = 1 - (len(wrong) + len(unjudged)) / max(report["candidates"] + len(wrong), 1)
         record = {"findings": len(findings), "candidates": report["candidates"], "dropped": report["dropped"]}
         if wrong:
-            evidence = "\n".join(wrong[:_SHOWN])
+            evidence = "\n".join(wrong)
             return Rejected(f"{len(wrong)} of {len(findings)} findings do not stand", evidence, score, record)
         if unjudged:
-            said = "\n".join(exact_line(json.dumps(each)) for each in unjudged[:_SHOWN])
+            said = "\n".join(exact_line(json.dumps(each)) for each in unjudged)
             return Rejected(f"{len(unjudged)} places were not judged", said, score, record)
         return Accepted(
             f"{len(findings)} findings stand, {report['candidates']} places were judged", 1.0, record
@@ -83,7 +82,7 @@ class Findings:
         for each in findings:
             name = each["file"]
             if name in texts and name not in at_hand:
-                at_hand = {name: Lines(read_bytes(texts[name]))}  # one input in memory at a time
+                at_hand = {name: Lines(content(texts[name]))}  # one input in memory at a time
             place = (each["rule"], name, each["line"])
             why = "it is there twice" if place in seen else self._why_not(each, at_hand.get(name))
             seen.add(place)

@@ -24,13 +24,15 @@ class Weighted:
     """A verifier with what a task sets beside it, whatever its kind.
 
     It counts for ``weight`` in the score; 1 is what the others count for. ``evidence`` limits what a
-    rejection shows. ``is_agent``: an agent did the work, and may write wherever its user may.
+    rejection shows. ``is_agent``: an agent did the work, and may write wherever its user may. ``says``: what
+    the model is told that it requires, in place of the kind's own words.
     """
 
     verifier: Verifier
     weight: float
     evidence: Evidence = "full"
     is_agent: bool = False
+    says: str = ""
 
     @property
     def name(self) -> str:
@@ -40,7 +42,7 @@ class Weighted:
     @property
     def requirement(self) -> str:
         """See ``Verifier``."""
-        return self.verifier.requirement
+        return self.says or self.verifier.requirement
 
     def verify(self, submission: Submission) -> Verdict:
         """See ``Verifier``."""

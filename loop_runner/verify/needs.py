@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loop_runner.verify.build import KINDS, leaves
+from loop_runner.verify.build import BESIDE, KINDS, leaves
 from loop_runner.verify.command import Command
 from loop_runner.verify.python import Python
 from loop_runner.verify.verifier import Verifier
@@ -40,7 +40,7 @@ def plugins_of(specs: Iterable[Any], depth: int = 0) -> Iterator[Need]:
         for kind in kinds:
             if kind in ("all", "any") and isinstance(spec, Mapping) and isinstance(spec[kind], list | tuple):
                 yield from plugins_of(spec[kind], depth + 1)
-            elif kind not in (*KINDS, "name", "weight"):
+            elif kind not in (*KINDS, *BESIDE):
                 yield Need(f"plugin={kind}", str(kind))
 
 

@@ -15,7 +15,7 @@ from itertools import islice
 
 from loop_runner.records import Inputs, InputText, lines_of
 from loop_runner.verify.shown import exact_line
-from loop_runner.verify.visible import fold
+from loop_runner.verify.visible import alike, fold
 
 MAX_PLACES = 5000  # of one answer; more are not read
 _NAMES_SHOWN = 3
@@ -47,6 +47,8 @@ _LABEL = re.compile(
 )
 _FILE_NAME = re.compile(r"[\w./\\+-]*[\w-]\.[A-Za-z][A-Za-z0-9]{0,7}$")
 _HOST_ENDINGS = {"com", "org", "net", "edu", "gov", "mil", "int", "local", "localhost", "internal", "arpa"}
+# A name as Python shows it, which prompts do where a name holds characters without a shape.
+_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}|0010[0-9a-f]{4}))")
 _NAME_END = re.compile(r"[\s(\[{<>}|,;\"'`=\u201c\u201d\u2018\u2019\u300c\u300d\u00ab\u00bb]")
 
 
@@ -80,6 +82,9 @@ class Catalogue:
         self._by_last: dict[str, list[InputText]] = {}
         for text in inputs.texts:
             self._by_last.setdefault(text.name.rsplit("/", 1)[-1], []).append(text)
+        self._by_spelling: dict[str, list[InputText]] = {}
+        for text in inputs.texts:
+            self._by_spelling.setdefault(_spelled(text.name.rsplit("/", 1)[-1]), []).append(text)
         self._only = inputs.texts[0] if len(inputs.texts) == 1 else None
         self._longest = max((len(name) for name in self._by_name), default=0) + 16
         self._odd = _odd_names(self._by_name)
@@ -128,7 +133,15 @@ class Catalogue:
             ]
             if len(ending) == 1:
                 return ending[0]
-        return None
+        return self._spelled_so(name)
+
+    def _spelled_so(self, name: str) -> InputText | None:
+        """The only input whose name, or its end, reads like ``name``: by other blanks, accents or escapes."""
+        wanted = _spelled(name.strip(_MARKS + " \t").removeprefix("./"))
+        alike_at_end = self._by_spelling.get(wanted.rsplit("/", 1)[-1], ())
+        whole = [text for text in alike_at_end if _spelled(text.name) == wanted]
+        ending = [text for text in alike_at_end if _spelled(text.name).endswith(f"/{wanted}")]
+        return next((found[0] for found in (whole, ending) if len(found) == 1), None)
 
     def why_unknown(self, name: str) -> str:
         """Why ``name`` is no input, and what it may have meant."""
@@ -152,7 +165,7 @@ class Catalogue:
 
     def _after_names(self, line: str, folded: str) -> Iterator[Place]:
         for match in islice(_AFTER_NAME.finditer(folded), MAX_PLACES):
-            start, text = self._name_before(line, match.start())
+            start, text = self._name_before(line, folded, match.start())
             name = line[start : match.start()]
             if text is not None or _is_file_name(name, line[max(start - 3, 0) : start]):
                 yield replace(_numbered(match, name.strip(_MARKS), text), start=start)
@@ -160,7 +173,8 @@ class Catalogue:
     def _lines_of(self, line: str, folded: str) -> Iterator[Place]:
         for match in islice(_LINE_OF.finditer(folded), MAX_PLACES):
             rest = line[match.end() : match.end() + _NAME_CHARS]
-            odd = next((name for name in self._odd if rest.startswith(name)), "")
+            rest_folded = folded[match.end() : match.end() + _NAME_CHARS]
+            odd = next((name for known, name in self._odd if rest_folded.startswith(known)), "")
             stop = _NAME_END.search(rest)
             name = odd or (rest[: stop.start()] if stop else rest).rstrip(".:!?")
             text = self.meant(name) if name else None
@@ -169,7 +183,7 @@ class Catalogue:
 
     def _labels(self, line: str, folded: str) -> Iterator[Place]:
         for match in islice(_LABEL.finditer(folded), MAX_PLACES):
-            start, text = self._name_before(line, match.start())
+            start, text = self._name_before(line, folded, match.start())
             if text is not None and (start < match.start()):
                 word = "page" if match[1].lower().startswith("p") else match[1]
                 label = f"{word} {match[2]}"
@@ -177,11 +191,11 @@ class Catalogue:
                 lines = (within or (0, 0))[0]
                 yield Place(start, match.end(), text.name, text, lines, lines, within, label)
 
-    def _name_before(self, line: str, end: int) -> tuple[int, InputText | None]:
+    def _name_before(self, line: str, folded: str, end: int) -> tuple[int, InputText | None]:
         """Where the name that ends at ``end`` begins, and the input that it means."""
         floor = max(end - _NAME_CHARS, 0)
-        for name in self._odd:
-            if line.endswith(name, floor, end):
+        for known, name in self._odd:
+            if folded.endswith(known, floor, end):
                 return end - len(name), self._by_name[name]
         before = line[floor:end]
         start = floor + max((match.end() for match in _NAME_END.finditer(before)), default=0)
@@ -193,10 +207,15 @@ class Catalogue:
         return start, None
 
 
-def _odd_names(names: Iterator[str] | dict[str, InputText]) -> tuple[str, ...]:
-    """Names that hold what names usually end at, the longest first."""
+def _odd_names(names: Iterator[str] | dict[str, InputText]) -> tuple[tuple[str, str], ...]:
+    """Names that hold what names usually end at, the longest first, each behind what ``fold`` makes of it."""
     odd = [name for name in names if _NAME_END.search(name) or ":" in name]
-    return tuple(sorted(odd, key=len, reverse=True)[:200])
+    return tuple((fold(name), name) for name in sorted(odd, key=len, reverse=True)[:200])
+
+
+def _spelled(name: str) -> str:
+    """``name`` for comparing: blanks of every kind and ways to write an accent are the same."""
+    return alike(_ESCAPE.sub(lambda match: chr(int(match[1] or match[2] or match[3], 16)), name))
 
 
 def _numbered(match: re.Match[str], name: str, text: InputText | None) -> Place:

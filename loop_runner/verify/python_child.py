@@ -31,8 +31,8 @@ class Input:
     sha256: str
 
     def read(self) -> str:
-        """Its text; bytes that are not UTF-8 read as U+FFFD."""
-        return self.path.read_text(encoding="utf-8", errors="replace")
+        """Its text without a byte order mark; bytes that are not UTF-8 read as U+FFFD."""
+        return self.path.read_text(encoding="utf-8", errors="replace").removeprefix("\ufeff")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from loop_runner.errors import ConfigError
-from loop_runner.inputs import read_bytes
+from loop_runner.inputs import content
 from loop_runner.records import Inputs, InputText, Origin, place_of
 from loop_runner.verify.matching import MAX_RANGE, Match, Mismatch, compare
 from loop_runner.verify.places import Catalogue, Place
@@ -193,7 +193,7 @@ def _in_one_text(listed: Sequence[Claim], catalogue: Catalogue, within_lines: in
     text = place.text
     assert text is not None
     try:
-        lines = Lines(read_bytes(text))
+        lines = Lines(content(text))
     except ConfigError as error:
         for claim in listed:
             yield Looked(_located(claim, text, claim.place or place, Mismatch(error.message), is_fault=True))
@@ -434,7 +434,7 @@ def _find_loose(listed: Sequence[Claim], looked: list[Looked], inputs: Inputs, k
 def _loose_in(text: InputText, wanted: Sequence[tuple[int, Claim]]) -> Iterator[tuple[int, Looked]]:
     """Those of ``wanted`` that are in ``text``, or in it but may not be quoted so."""
     try:
-        data = read_bytes(text)
+        data = content(text)
     except ConfigError:
         return  # not an input that was cited: whether it is whole does not matter here
     lines: Lines | None = None
@@ -497,7 +497,7 @@ def _elsewhere(citation: LocatedCitation, inputs: Inputs) -> str:
 
 def _places(wanted: bytes, text: InputText) -> Iterator[str]:
     try:
-        data = read_bytes(text)
+        data = content(text)
     except ConfigError:
         return  # not the input that was cited: whether it is whole does not matter here
     lines, at = None, data.find(wanted)

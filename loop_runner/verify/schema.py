@@ -22,8 +22,10 @@ from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Means, Submission
 
 _CHILD = Path(__file__).with_name("schema_child.py")
+_MAX_FAULT_CHARS = 800
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_OUTPUT_BYTES = 1024 * 1024
+_MAX_TOLD_CHARS = 40_000  # of a schema, in what the model is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,16 @@ class Schema:
     @property
     def requirement(self) -> str:
         """See ``Verifier``."""
-        what = f"the file {self.of}" if self.of else "the answer"
-        shape = (
-            f"the JSON Schema {self.schema}"
-            if isinstance(self.schema, str)
-            else f"this JSON Schema: {json.dumps(self.schema, sort_keys=True)}"
-        )
-        return f"{what} must be JSON that fits {shape}"
+        try:
+            schema, _ = self._schema()
+        except ValueError:
+            return self._asked  # there is none: its verdict says so
+        return f"{self._asked}: {cut_middle(json.dumps(schema, ensure_ascii=False), _MAX_TOLD_CHARS)}"
+
+    @property
+    def _asked(self) -> str:
+        named = f"the JSON Schema {self.schema}" if isinstance(self.schema, str) else "this JSON Schema"
+        return f"{f'the file {self.of}' if self.of else 'the answer'} must be JSON that fits {named}"
 
     def sources(self) -> list[Path]:
         """What is to be pinned for it."""
@@ -83,12 +88,13 @@ class Schema:
         if isinstance(said, Broken):
             return said
         if not said:
-            return Accepted(record=record)
+            # For a report, a file's name says more than the first lines of the schema in it.
+            return Accepted(record=record, statement=self._asked if isinstance(self.schema, str) else "")
         count = len(said) - 1 + said[-1].get("more", 1)
         plural = "fault" if count == 1 else "faults"
-        what = self.of or "the answer"
+        what, first = self.of or "the answer", exact_line(said[0]["words"], 300)
         return Rejected(
-            f"{what} does not fit the schema: {count} {plural}, the first at {said[0]['where']}",
+            f"{what} does not fit the schema: {count} {plural}, the first at {first}",
             "\n".join(_shown(fault) for fault in said),
             round(1 / (1 + count), 4),
             record,
@@ -177,5 +183,4 @@ def _read(text: str) -> object:
 def _shown(fault: Mapping[str, Any]) -> str:
     if "more" in fault:
         return f"and {fault['more']} more"
-    where, expected, got = (exact_line(fault[key]) for key in ("where", "expected", "got"))
-    return f"{where}: expected {expected}, got {got}"
+    return exact_line(fault["words"], _MAX_FAULT_CHARS)

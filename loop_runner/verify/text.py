@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,14 @@ class Regex:
         if ended.output.strip() == "not found":
             where = self.part.replace("_", " ")
             return Rejected(f"the {where} does not match the pattern `{self.pattern}`", _seen(text))
-        return Broken(f"the pattern could not be tried: {exact_line(ended.output[-300:])}")
+        why = exact_line(ended.output[-300:]) or "no output"
+        return Broken(f"the pattern could not be tried: {why} ({_how(ended.exit_code)})")
+
+
+def _how(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"the process was ended by signal {-code}: {signal.strsignal(-code)}"
+    return f"exit code {code}"
 
 
 def _part(answer: str, part: Part) -> str:

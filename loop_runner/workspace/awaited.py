@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loop_runner.records import Call
 from loop_runner.workspace import durable, layout
-from loop_runner.workspace.git import IDENTITY, Git
+from loop_runner.workspace.git import IDENTITY, Git, may_have_refs
 from loop_runner.workspace.journal import Journal
 
 _TAGS = "loop-runner/awaited"
@@ -80,6 +80,8 @@ def clear(git: Git, commit: str) -> None:
 
 def _listed(git: Git) -> Iterator[tuple[str, str, str]]:
     """(name, commit, message) of each tag."""
+    if not may_have_refs(git.git_dir, f"{REFS}/"):
+        return
     form = "--format=%(refname)%00%(*objectname)%00%(contents)%00"
     parts = git.run("for-each-ref", form, f"{REFS}/").decode("utf-8", "replace").split("\0")
     for ref, target, message in zip(parts[::3], parts[1::3], parts[2::3], strict=False):

@@ -79,6 +79,18 @@ def settings() -> list[str]:
     return [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
 
 
+def may_have_refs(git_dir: Path, prefix: str) -> bool:
+    """Whether git must be asked for refs below ``prefix`` ("refs/tags/x/"); False: there are none, surely."""
+    if (git_dir / "reftable").exists() or os.path.lexists(git_dir / prefix):
+        return True
+    try:
+        return prefix.encode() in (git_dir / "packed-refs").read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
 class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of our errors further up
     """A git that ended with an error; ``fault`` makes it an error of ours."""
 

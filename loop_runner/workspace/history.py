@@ -22,6 +22,7 @@ from loop_runner.records import (
     Call,
     Checkpoint,
     PastCell,
+    PastTurn,
     Snapshot,
     Spend,
     Usage,
@@ -32,6 +33,7 @@ from loop_runner.workspace import changes, dropped, journal, layout, lock, sent,
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
 from loop_runner.workspace.layout import TurnText
+from loop_runner.workspace.trees import Damaged, TooLarge, Trees
 
 Price = Callable[[str, Usage], float | None]
 """US dollars for a model's usage; None when the price is not known."""
@@ -99,6 +101,8 @@ class History:
             require_git_dir(folder)
         self._git = Git(self.git_dir)
         self._objects = ObjectReader(self.git_dir)
+        self._trees = Trees(self._get)
+        self._story: tuple[tuple[str, bool], list[Entry]] | None = None  # the last one that was read
         self._cells: dict[str, PastCell] = {}  # by folder; a turn is written once
         self._require_checked_out()
         require_format(folder, self.read(layout.FORMAT_FILE, at=self.head_commit().oid))
@@ -138,6 +142,24 @@ class History:
         """The paths below the folder ``prefix`` ("workspace/notes/"), sorted."""
         return [os.fsdecode(path) for path in sorted(self.tree(at or "HEAD", *([prefix] if prefix else [])))]
 
+    def sizes(self, prefix: str, at: str | None = None) -> list[tuple[str, int]]:
+        """(path, bytes) of every committed file below the folder ``prefix``, sorted by path."""
+        listing = self._run("ls-tree", "-r", "-l", "-z", "--full-tree", at or "HEAD", "--", prefix)
+        entries = (line.partition(b"\t") for line in listing.split(b"\0") if line)
+        sized = [(path, about.split()) for about, _, path in entries]
+        return sorted((os.fsdecode(path), int(about[3])) for path, about in sized if about[1] == b"blob")
+
+    def newest_first(self, prefix: str, at: str | None = None) -> list[str]:
+        """The paths below the folder ``prefix``, those that were written last first, then by name."""
+        paths = self.files(prefix, at)
+        if len(paths) < 2:
+            return paths
+        # -c: a merge lists a file only if it differs from every parent, which is how files are restored.
+        log = self._run("log", "-c", "-z", "--format=", "--name-only", at or "HEAD", "--", prefix)
+        written = dict.fromkeys(os.fsdecode(path.strip(b"\n")) for path in log.split(b"\0"))
+        rank = {path: number for number, path in enumerate(written)}
+        return sorted(paths, key=lambda path: (rank.get(path, len(rank)), path))
+
     def answer(self, at: str | None = None) -> Answer:
         """The committed answer."""
         with parsing(self.folder, "answer.json"):
@@ -152,6 +174,17 @@ class History:
             if reply is None or output is None:
                 return texts
             texts.append(TurnText(layout.to_text(reply), layout.to_text(output)))
+
+    def past_turn(self, pass_number: int, number: int, at: str | None = None) -> PastTurn | None:
+        """One committed turn; None if there is no such turn."""
+        folder = layout.turn_folder(pass_number, number)
+        reply, output = self.read(f"{folder}/reply.md", at), self.read(f"{folder}/output.txt", at)
+        if reply is None or output is None:
+            return None
+        code = self.read(f"{folder}/cell.py", at)
+        with parsing(self.folder, f"{folder}/turn.json"):
+            end = "no_code" if code is None else layout.end_from(self.read(f"{folder}/turn.json", at))
+        return PastTurn(layout.to_text(reply), layout.to_text(code or b""), layout.to_text(output), end)
 
     def variables(self, at: str | None = None) -> tuple[Variable, ...]:
         """The variables as the manifest lists them, without their blobs."""
@@ -212,9 +245,15 @@ class History:
 
     def commits(self, *, first_parent: bool = False, at: str | None = None) -> list[Entry]:
         """Every commit up to ``at``, the newest first; ``first_parent``: the passes and what is between."""
-        options = ["--first-parent"] if first_parent else ["--topo-order"]
-        text = self._run("log", "-z", "--format=%H%n%P%n%ct%n%B", *options, at or "HEAD", "--")
-        return [_entry(record) for record in layout.to_text(text).split("\0") if record.strip()]
+        newest = self.commit(at or "HEAD")
+        if not newest.parents:
+            return [Entry(_checkpoint(newest), (), float(newest.time), newest.trailers)]
+        if self._story is None or self._story[0] != (newest.oid, first_parent):
+            options = ["--first-parent"] if first_parent else ["--topo-order"]
+            text = self._run("log", "-z", "--format=%H%n%P%n%ct%n%B", *options, newest.oid, "--")
+            records = [record for record in layout.to_text(text).split("\0") if record.strip()]
+            self._story = ((newest.oid, first_parent), [_entry(record) for record in records])
+        return list(self._story[1])
 
     def passes(self) -> list[Entry]:
         """The ends of the passes, the oldest first."""
@@ -356,6 +395,14 @@ class History:
 
     def tree(self, commit: str, *paths: str) -> dict[bytes, tuple[str, str]]:
         """Every file of a commit, or those of ``paths`` ("workspace/"): path to (mode, blob id)."""
+        try:
+            with self._reading(commit):
+                return self._trees.files(self._root(commit), [os.fsencode(path) for path in paths])
+        except TooLarge:
+            return self._listed(commit, paths)
+
+    def _listed(self, commit: str, paths: tuple[str, ...]) -> dict[bytes, tuple[str, str]]:
+        """``tree``, by a git of its own: quicker for many folders."""
         where = ["--", *paths] if paths else []
         listing = self._run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", commit, *where)
         entries = (line.partition(b"\t") for line in listing.split(b"\0") if line)
@@ -368,9 +415,22 @@ class History:
 
     def top_level(self, commit: str) -> dict[str, str]:
         """The files and folders at the top of a commit: name to id."""
-        listing = self._run("ls-tree", "-z", "--full-tree", "--end-of-options", commit)
-        entries = (line.partition(b"\t") for line in listing.split(b"\0") if line)
-        return {os.fsdecode(name): about.split()[2].decode() for about, _, name in entries}
+        with self._reading(commit):
+            items = self._trees.items(self._root(commit))
+        return {os.fsdecode(name): item.oid for name, item in items.items()}
+
+    def _root(self, commit: str) -> str:
+        root = self._trees.root(commit)
+        if root is None:
+            raise damaged(self.folder, commit)
+        return root
+
+    @contextlib.contextmanager
+    def _reading(self, commit: str) -> Iterator[None]:
+        try:
+            yield
+        except Damaged as error:
+            raise damaged(self.folder, commit, str(error)) from error
 
     def blob(self, oid: str) -> bytes:
         """The bytes of a blob; raises ``WorkspaceError`` when it is damaged."""
@@ -393,12 +453,9 @@ class History:
 
     def _is_listed(self, path: str, at: str) -> bool:
         """The commit says that there is such a path: to a reading git, missing and damaged look the same."""
-        try:
-            return bool(self._git.run("ls-tree", "-z", "--full-tree", "--end-of-options", at, "--", path))
-        except GitFailed as error:
-            if "Not a valid object name" in error.stderr:
-                return False  # there is no such commit
-            raise damaged(self.folder, at, error.stderr) from error
+        with self._reading(at):
+            root = self._trees.root(at)
+            return root is not None and self._trees.find(root, os.fsencode(path)) is not None
 
     def _blob(self, name: str, at: str | None) -> bytes | None:
         try:

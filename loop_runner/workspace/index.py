@@ -20,11 +20,13 @@ class Index:
     def __init__(self, git: Git) -> None:
         self._git = git
         self._thread: threading.Thread | None = None
+        self._at = ""  # the commit that it was made of
 
     def set(self, commit: str) -> None:
         """Make it that of ``commit``, here and now."""
         self.wait()
-        self._read(commit)
+        if self._at != commit:
+            self._read(commit)
 
     def start(self, commit: str) -> None:
         """Make it that of ``commit`` in the background."""
@@ -42,4 +44,6 @@ class Index:
         # Somebody's own git may hold the index; the next pass tries again.
         with contextlib.suppress(GitFailed, LoopRunnerError, OSError):
             failpoints.passing("index.set")
+            self._at = ""
             self._git.run("read-tree", commit)
+            self._at = commit

@@ -235,7 +235,11 @@ def calls_from_jsonl(data: bytes) -> list[Call]:
 def call_to_json(call: Call) -> dict[str, Any]:
     """A call as plain data. By hand: ``asdict`` copies deeply, and there can be thousands in a second."""
     reply, usage = call.reply, call.reply.usage
-    told = {} if call.usd is None else {"usd": call.usd}
+    told: dict[str, Any] = {} if call.usd is None else {"usd": call.usd}
+    if call.seconds:
+        told["seconds"] = call.seconds
+    if call.tries > 1:
+        told["tries"] = call.tries
     return told | {
         "kind": call.kind,
         "model": call.model,

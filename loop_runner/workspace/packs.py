@@ -117,12 +117,18 @@ def lost(git_dir: Path) -> list[Path]:
 
     What they hold was never acknowledged, and nothing that is kept needs it.
     """
-    candidates = _unnamed(git_dir)
+    candidates = _unnamed(git_dir) if _has_more_than_head(git_dir) else []
     if not candidates:
         return []
     listed = Git(git_dir).run("rev-list", "--objects", "--no-object-names", "--all", "HEAD", timeout_s=600.0)
     needed = frozenset(listed.decode().split())
     return [pack for pack in candidates if needed.isdisjoint(objects.ids_in(pack.with_suffix(".idx")))]
+
+
+def _has_more_than_head(git_dir: Path) -> bool:
+    """Whether there is more than one pack, or anything outside packs: HEAD itself is in one of them."""
+    objects_dir = git_dir / "objects"
+    return len(list((objects_dir / "pack").glob("*.pack"))) > 1 or any(objects_dir.glob("[0-9a-f][0-9a-f]"))
 
 
 def collect_lost(git_dir: Path) -> None:

@@ -21,7 +21,16 @@ from typing import Self
 
 from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
-from loop_runner.records import Answer, Checkpoint, PassOutcome, PastCell, Snapshot, Spend, TurnRecord
+from loop_runner.records import (
+    Answer,
+    Checkpoint,
+    PassOutcome,
+    PastCell,
+    PastTurn,
+    Snapshot,
+    Spend,
+    TurnRecord,
+)
 from loop_runner.workspace import (
     awaited,
     checkout,
@@ -225,6 +234,18 @@ class Workspace:
     def turns(self, pass_number: int) -> list[TurnText]:
         """What each committed turn of a pass adds to the conversation, in order."""
         return self._history.turns(pass_number, self._head.commit)
+
+    def past_turn(self, pass_number: int, number: int) -> PastTurn | None:
+        """One committed turn of the run; None if there is no such turn."""
+        return self._history.past_turn(pass_number, number, self._head.commit)
+
+    def sizes(self, prefix: str) -> list[tuple[str, int]]:
+        """(path, bytes) of every committed file below the folder ``prefix``, sorted by path."""
+        return self._history.sizes(prefix, self._head.commit)
+
+    def newest_first(self, prefix: str) -> list[str]:
+        """The committed paths below the folder ``prefix``, those that were written last first."""
+        return self._history.newest_first(prefix, self._head.commit)
 
     def snapshot(self) -> Snapshot:
         """The variables at HEAD; one whose blob is damaged is lost, with the reason."""
@@ -573,7 +594,7 @@ class Workspace:
             raise error.fault(self.folder, "setting changed files aside") from error
         self.set_aside = done.set_aside
         self._know(done.tree)
-        self._index.set(self._head.commit)
+        self._index.start(self._head.commit)
 
     def _know(self, tree: Mapping[bytes, tuple[str, str]]) -> None:
         """Keep in mind what ``tree``, which is HEAD's, holds of the things that change from turn to turn."""

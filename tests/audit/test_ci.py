@@ -50,14 +50,62 @@ def test_every_input_is_used_and_every_one_used_is_there():
     assert used == set(ACTION["inputs"])
 
 
-def test_the_cache_is_kept_whatever_happens():
-    restore, save = (
+def caches():
+    return [
         next(step for step in STEPS if step.get("uses", "").startswith(f"actions/cache/{which}"))
         for which in ("restore", "save")
-    )
-    assert save["if"] == "always()"
-    assert restore["with"]["path"] == save["with"]["path"] == "${{ inputs.runs }}"
+    ]
+
+
+def test_the_cache_is_kept_also_when_the_job_is_cancelled():
+    restore, save = caches()
+    assert save["if"] == "always() && steps.audit.outputs.nothing-new != 'true'"
+    assert restore["with"]["path"] == save["with"]["path"]
+    assert save["with"]["path"] == "${{ inputs.working-directory }}/${{ inputs.runs }}"
     assert restore["with"]["key"] == save["with"]["key"]
+
+
+def test_every_action_is_pinned_by_its_commit():
+    used = [step["uses"] for step in STEPS if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", each) for each in used)
+
+
+def test_dependencies_are_installed_by_hash_and_without_a_key():
+    (install,) = (step for step in STEPS if step.get("name") == "Install")
+    assert "--require-hashes" in install["run"]
+    assert {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY"} <= set(install["env"])
+    script = "\n".join(GITLAB["loop-runner-audit"]["before_script"])
+    assert "--require-hashes" in script
+    pips = [line for line in script.splitlines() if "pip install" in line]
+    assert all(line.lstrip().startswith("keyless ") for line in pips)
+    lock = (ROOT / "requirements" / "runtime.txt").read_text()
+    assert "--hash=sha256:" in lock
+
+
+def test_later_steps_keep_their_python():
+    (python,) = (step for step in STEPS if step.get("uses", "").startswith("actions/setup-python"))
+    assert python["with"]["update-environment"] is False
+    assert not any("GITHUB_PATH" in step.get("run", "") for step in STEPS)
+
+
+@pytest.mark.parametrize("other", [{"rules": "b.yaml"}, {"paths": "lib"}, {"working-directory": "sub"}])
+def test_two_audits_of_one_workflow_have_two_caches(runner, tmp_path, other):
+    (name,) = (step for step in STEPS if step.get("id") == "cache")
+    restore, _ = caches()
+    assert "${{ steps.cache.outputs.name }}" in restore["with"]["key"]
+    python = {"AUDIT_PYTHON": sys.executable}
+    for inputs in ({"rules": "a.yaml"}, {"rules": "a.yaml"} | other, {"rules": "a.yaml"}):
+        ended = runner(name["run"], action_variables(name, **inputs) | python)
+        assert ended.returncode == 0, ended.stderr
+    first, second, third = (tmp_path / "GITHUB_OUTPUT").read_text().splitlines()
+    assert first == third != second
+
+
+def test_the_gitlab_job_says_when_it_runs():
+    conditions = [rule["if"] for rule in GITLAB["loop-runner-audit"]["rules"]]
+    assert any("merge_request_event" in condition for condition in conditions)
+    assert any("CI_DEFAULT_BRANCH" in condition for condition in conditions)
 
 
 @pytest.fixture
@@ -70,7 +118,7 @@ def runner(project, tmp_path):
     command.write_text(f'#!/bin/sh\n{python} -m loop_runner "$@"\n')
     command.chmod(0o755)
 
-    def run(script, variables, shell=("bash", "--noprofile", "--norc", "-e", "-o", "pipefail")):
+    def run(script, variables, shell=("bash", "--noprofile", "--norc", "-e", "-o", "pipefail"), cwd=""):
         files = {name: tmp_path / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
         for path in files.values():
             path.touch()
@@ -85,7 +133,7 @@ def runner(project, tmp_path):
         place.write_text(script)
         return subprocess.run(
             [*shell, place],
-            cwd=project.folder,
+            cwd=project.folder / cwd,
             env=env,
             capture_output=True,
             text=True,
@@ -96,12 +144,12 @@ def runner(project, tmp_path):
     return run
 
 
-def action_variables(**inputs):
-    """The step's ``env`` with inputs filled in, as GitHub does it."""
+def action_variables(step=AUDIT, **inputs):
+    """A step's ``env`` with inputs filled in, as GitHub does it."""
     values = {name: str(each.get("default", "")) for name, each in ACTION["inputs"].items()} | inputs
     return {
         key: re.sub(r"\$\{\{ inputs\.([a-z-]+) \}\}", lambda match: values[match[1]], text)
-        for key, text in AUDIT["env"].items()
+        for key, text in step["env"].items()
     }
 
 
@@ -113,6 +161,9 @@ def test_the_action_annotates_reports_and_says_how_it_ended(project, runner, tmp
     assert ended.returncode == 1, ended.stderr
     assert "::error file=src/shop.py,line=9" in ended.stdout
     assert (tmp_path / "GITHUB_OUTPUT").read_text() == "exit-code=1\n"
+    again = runner(AUDIT["run"], action_variables(**INPUTS, paths="src"))
+    assert again.returncode == 1
+    assert (tmp_path / "GITHUB_OUTPUT").read_text().endswith("exit-code=1\nnothing-new=true\n")
     assert "# Audit" in (tmp_path / "GITHUB_STEP_SUMMARY").read_text()
     assert json.loads((project.folder / "loop-runner-audit.sarif").read_text())["version"] == "2.1.0"
 
@@ -196,6 +247,76 @@ def test_the_gitlab_job_writes_both_reports(project, runner):
     assert len(entries) == 2
     assert "testsuites" in (project.folder / job["artifacts"]["reports"]["junit"]).read_text()
     assert job["variables"]["AUDIT_RUNS"].rstrip("/") == job["cache"]["paths"][0].rstrip("/")
+
+
+PATHS = {
+    "one with a blank": ("my src", {"my src/a.py"}),
+    "several on a line": ("src lib", {"src/shop.py", "lib/b.py"}),
+    "one per line": ("my src\nlib\n", {"my src/a.py", "lib/b.py"}),
+    "a glob": ("l*/*.py", {"lib/b.py"}),
+    "a glob with a blank": ("my src/*.py\nlib/*.py", {"my src/a.py", "lib/b.py"}),
+}
+
+
+@pytest.mark.parametrize(("paths", "expected"), PATHS.values(), ids=PATHS)
+@pytest.mark.parametrize("system", ["github", "gitlab"])
+def test_paths_with_blanks_stay_whole(project, runner, system, paths, expected):
+    project.write("my src/a.py", SHOP)
+    project.write("lib/b.py", SHOP)
+    if system == "github":
+        ended = runner(AUDIT["run"], action_variables(**INPUTS, paths=paths))
+        seen = set(re.findall(r"file=([^,]+),", ended.stdout))
+    else:
+        given = {"AUDIT_PATHS": paths, "AUDIT_MODEL": "script:script.yaml", "AUDIT_CHANGED_SINCE": ""}
+        job = GITLAB["loop-runner-audit"]
+        ended = runner("\n".join(job["script"]), {**job["variables"], **given}, shell=("sh", "-e"))
+        entries = json.loads((project.folder / "gl-code-quality.json").read_text())
+        seen = {each["location"]["path"] for each in entries}
+    assert ended.returncode == 1, ended.stderr
+    assert seen == expected
+
+
+def test_the_action_works_in_a_folder_of_the_repository(project, runner):
+    assert AUDIT["working-directory"] == "${{ inputs.working-directory }}"
+    git(project.folder, "init", "-q")
+    inputs = INPUTS | {"rules": "../rules.yaml"}
+    ended = runner(AUDIT["run"], action_variables(**inputs, paths="."), cwd="src")
+    assert ended.returncode == 1, ended.stderr
+    assert "::error file=src/shop.py" in ended.stdout
+    assert (project.folder / "src" / "loop-runner-audit.sarif").is_file()
+
+
+@pytest.mark.parametrize(
+    ("event", "since"),
+    [
+        ({"GITHUB_BASE_REF": "main"}, "origin/main"),
+        ({"GITHUB_BASE_REF": "", "AUDIT_BEFORE": "a1" * 20}, "a1" * 20),
+        ({"GITHUB_BASE_REF": "", "AUDIT_BEFORE": "0" * 40}, None),
+        ({"GITHUB_BASE_REF": "", "AUDIT_BEFORE": ""}, None),
+    ],
+    ids=["a pull request", "a push", "a new branch", "by hand"],
+)
+def test_the_base_is_that_of_the_event(project, runner, event, since):
+    """The command refuses a revision that does not exist, so the message names what was passed."""
+    git(project.folder, "init", "-q")
+    variables = action_variables(**INPUTS, paths="src", **{"changed-since": "auto"}) | event
+    ended = runner(AUDIT["run"], variables)
+    assert ended.returncode == (1 if since is None else 2), ended.stderr
+    if since is not None:
+        assert f"--changed-since {since}" in ended.stderr
+
+
+@pytest.mark.parametrize(("choice", "code"), [("fail", 2), ("skip", 0)])
+def test_a_fork_without_a_key_is_reported(project, runner, choice, code):
+    inputs = {"rules": "rules.yaml", "on-missing-key": choice, "paths": "src"}
+    ended = runner(AUDIT["run"], action_variables(**inputs))
+    assert ended.returncode == code
+    (run,) = json.loads((project.folder / "loop-runner-audit.sarif").read_text())["runs"]
+    assert not run["invocations"][0]["executionSuccessful"]
+    job = GITLAB["loop-runner-audit"]
+    given = {"AUDIT_PATHS": "src", "AUDIT_CHANGED_SINCE": "", "AUDIT_ON_MISSING_KEY": choice}
+    ended = runner("\n".join(job["script"]), {**job["variables"], **given}, shell=("sh", "-e"))
+    assert ended.returncode == code
 
 
 # ── pre-commit ──────────────────────────────────────────────────────────────────────────────────────

@@ -105,6 +105,12 @@ SARIF = {
                 "required": ["tool"],
                 "additionalProperties": False,
                 "properties": {
+                    "automationDetails": {
+                        "type": "object",
+                        "required": ["id"],
+                        "properties": {"id": {"type": "string"}},
+                        "additionalProperties": False,
+                    },
                     "tool": {
                         "type": "object",
                         "required": ["driver"],
@@ -117,6 +123,8 @@ SARIF = {
                                 "properties": {
                                     "name": {"type": "string"},
                                     "version": {"type": "string"},
+                                    "semanticVersion": {"type": "string"},
+                                    "informationUri": {"type": "string", "pattern": "^[a-z]+:"},
                                     "rules": {
                                         "type": "array",
                                         "uniqueItems": True,
@@ -128,6 +136,15 @@ SARIF = {
                                                 "id": {"type": "string"},
                                                 "shortDescription": _TEXT,
                                                 "fullDescription": _TEXT,
+                                                "help": {
+                                                    "type": "object",
+                                                    "required": ["text"],
+                                                    "properties": {
+                                                        "text": {"type": "string"},
+                                                        "markdown": {"type": "string"},
+                                                    },
+                                                    "additionalProperties": False,
+                                                },
                                                 "defaultConfiguration": {
                                                     "type": "object",
                                                     "properties": {"level": _LEVEL},
@@ -257,6 +274,30 @@ def test_junit_is_xml_with_a_case_for_each_rule_and_its_findings():
     failures = [case.findtext("failure", "") for case in suite]
     assert failures[0].splitlines() == ["src/a b.py:3: It is bare.", "    except:"]
     assert "</failure>]]><img" in failures[1]
+
+
+def test_junit_has_a_failure_for_each_finding_with_its_file():
+    found = (finding(), finding(line=8), finding(file="src/z.py"), finding(line=9, state="known"))
+    report = Report(found, files=2, candidates=4, judged=4)
+    (suite,) = ET.fromstring(exchange.junit(report, ABOUT))
+    failed = [case for case in suite if case.find("failure") is not None]
+    assert [(case.get("file"), case.get("line")) for case in failed] == [
+        ("src/a b.py", "3"),
+        ("src/a b.py", "8"),
+        ("src/z.py", "3"),
+    ]
+    assert [case.get("name") for case in suite if case not in failed] == ["odd:rule"]
+    assert (suite.get("tests"), suite.get("failures")) == ("4", "3")
+
+
+def test_sarif_says_which_audit_it_is_and_helps_with_each_rule(project, tmp_path):
+    from_action = {"GITHUB_SERVER_URL": "https://git.example", "GITHUB_ACTION_REPOSITORY": "o/loop-runner"}
+    project.audit("src", "--output", f"sarif={tmp_path / 'x.sarif'}", env=from_action)
+    (run,) = json.loads((tmp_path / "x.sarif").read_text())["runs"]
+    assert run["automationDetails"]["id"] == "loop-runner-audit/rules.yaml/"
+    driver = run["tool"]["driver"]
+    assert driver["informationUri"] == "https://git.example/o/loop-runner"
+    assert "loop-runner: ignore[bare-except]" in driver["rules"][0]["help"]["text"]
 
 
 def test_gitlab_gets_the_new_findings_in_its_words():

@@ -1,5 +1,6 @@
 """A run that goes on has its texts back, byte for byte, or says why not."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -31,6 +32,19 @@ def restored(found, converter, tmp_path):
     return inputs.restore(found, converter, tmp_path / "cache", lambda _path: None)
 
 
+def made_by(program, loaded):
+    """The inputs as a run lists them whose first text another program made."""
+    first = loaded.texts[0]
+    other = replace(first, sha256="0" * 64, origin=replace(first.origin, made_by=program))
+    return replace(loaded, texts=(other,))
+
+
+def refusal(found, converter, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        restored(found, converter, tmp_path)
+    return caught.value
+
+
 def test_texts_whose_cache_is_gone_are_made_again(loaded, converter, tmp_path):
     assert len(loaded.texts) == 4
     shutil.rmtree(tmp_path / "cache")
@@ -49,13 +63,18 @@ def test_an_original_that_changed_is_named_whether_or_not_the_cache_has_its_text
 
 def test_another_version_of_a_converter_is_named(loaded, converter, tmp_path):
     shutil.rmtree(tmp_path / "cache")
-    first = loaded.texts[0]
-    other = replace(first, sha256="0" * 64, origin=replace(first.origin, made_by="pypdf 5.0.0"))
-    with pytest.raises(
-        ConfigError, match=r"pypdf 5\.0\.0 made it when the run began, and pypdf [0-9.]+ makes"
-    ) as caught:
-        restored(replace(loaded, texts=(other,)), converter, tmp_path)
-    assert "pypdf==5.0.0" in caught.value.hint
+    caught = refusal(made_by("pypdfium2 5.0.0", loaded), converter, tmp_path)
+    assert re.search(
+        r"pypdfium2 5\.0\.0 made it when the run began, and pypdfium2 [0-9.]+ makes", str(caught)
+    )
+    assert "pypdfium2==5.0.0" in caught.hint
+
+
+def test_a_text_of_a_converter_that_is_no_longer_used_needs_the_earlier_release(loaded, converter, tmp_path):
+    shutil.rmtree(tmp_path / "cache")
+    caught = refusal(made_by("pypdf 5.0.0", loaded), converter, tmp_path)
+    assert "pypdf 5.0.0 made it when the run began" in str(caught)
+    assert "the release of loop-runner that began it" in caught.hint
 
 
 def test_originals_that_moved_are_found_and_converted_there(loaded, tmp_path):

@@ -436,7 +436,7 @@ def test_an_input_that_only_root_may_read_is_named_before_anything_starts(tmp_pa
 REPORT = """
 import json, sys
 from loop_runner.kernel import sandbox
-print(json.dumps(sandbox.probe(search_path=sys.argv[1]).as_dict()))
+print(json.dumps(sandbox.probe_anew(search_path=sys.argv[1]).as_dict()))
 """
 ALL_TESTS = sorted({test for claim in sandbox._CLAIMS for test in claim.tests})
 
@@ -466,7 +466,7 @@ def test_with_bubblewrap_the_tier_is_a():
 def test_a_temporary_folder_with_a_long_name_takes_nothing_away(tmp_path):
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
-    code = "from loop_runner.kernel import sandbox; print(sandbox.probe().tier)"
+    code = "from loop_runner.kernel import sandbox; print(sandbox.probe_anew().tier)"
     environment = {**os.environ, "TMPDIR": str(folder)}
     ran = subprocess.run(
         [sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True
@@ -522,6 +522,26 @@ def test_without_landlock_too_the_tier_is_c_and_little_is_claimed():
 @needs_namespaces
 def test_without_landlock_bubblewrap_alone_still_makes_tier_a():
     assert report_as_ordinary_user(confined.NO_LANDLOCK)["tier"] == "A"
+
+
+def test_what_is_not_enforced_is_one_short_line_and_the_report_has_every_sentence():
+    everything = [claim.not_enforced for claim in sandbox._CLAIMS]
+    for failed in ([], ["total_memory"], ["stat_outside", "total_memory"], ALL_TESTS):
+        seen = {test: "it happened" if test in failed else "" for test in ALL_TESTS}
+        report = sandbox._report("B", Layers(), seen, ())
+        line = report.summary()
+        assert line.startswith("sandbox tier B; not enforced: ")
+        assert line.endswith("(details: loop-runner doctor)")
+        assert len(line) < 210
+        assert not any(sentence in line for sentence in everything)
+        assert ("total memory" in line) == (failed != [] and failed != ALL_TESTS)
+        assert ("more" in line) == (len(report.not_enforced) > 5)
+
+
+def test_every_claim_has_its_gap_in_a_few_words():
+    gaps = [claim.gap for claim in sandbox._CLAIMS]
+    assert all(0 < len(gap) <= 30 for gap in gaps)
+    assert len(set(gaps)) == len(gaps)
 
 
 def _report(tier):

@@ -46,7 +46,8 @@ class Run:
         )
 
         async def run() -> list[Any]:
-            client = AnthropicBatchClient("m", setting, quiet_s=0.05, first_poll_s=0.02)
+            waits = {"quiet_s": 0.05, "first_poll_s": 0.02, "patience_s": 1.0, "appears_s": 0.5}
+            client = AnthropicBatchClient("m", setting, **waits)
             try:
                 asked = (client.complete(each) for each in requests)
                 async with asyncio.timeout(20):
@@ -98,6 +99,79 @@ def test_the_next_process_looks_at_the_same_batch_and_another_turn_makes_its_own
     run.position = "commit-2"
     run.ask(sub("a"))
     assert len(model_server.batches.created) == 2
+
+
+@pytest.mark.parametrize("missing", [1, 2, 5])
+def test_a_404_right_after_a_batch_was_made_does_not_discard_it(
+    run: Run, model_server: ModelServer, missing: int
+) -> None:
+    """anthropic-sdk-python#1432."""
+    model_server.batches.missing = missing
+    assert [reply.text for reply in run.ask(sub("a"), sub("b"))] == ["A", "B"]
+    assert len(model_server.batches.created) == 1
+
+
+def test_a_batch_that_stays_missing_is_kept_and_found_by_the_next_process(
+    run: Run, model_server: ModelServer, tmp_path: Path
+) -> None:
+    model_server.batches.missing = 10**6
+    (error,) = run.ask(sub("a"))
+    assert isinstance(error, ModelError)
+    assert not isinstance(error, TryAgain), "it would be asked for, and paid for, again"
+    assert error.paid
+    assert "loop-runner resume" in error.hint
+    assert list((tmp_path / "batches").glob("*.json"))
+    model_server.batches.missing = 0
+    assert [reply.text for reply in run.ask(sub("a"))] == ["A"]
+    assert len(model_server.batches.created) == 1
+
+
+@pytest.mark.parametrize("cuts", [[0], [1], [150], [400], [0, 1, 350, 600]])
+def test_results_that_are_cut_are_fetched_again_until_they_are_whole(
+    run: Run, model_server: ModelServer, cuts: list[int]
+) -> None:
+    model_server.batches.cut_results = cuts
+    replies = run.ask(*(sub(f"q{n}") for n in range(4)))
+    assert [reply.text for reply in replies] == ["Q0", "Q1", "Q2", "Q3"]
+    assert len(model_server.batches.created) == 1
+
+
+def test_results_that_stay_cut_give_what_they_hold_and_the_rest_is_not_asked_for_again(
+    run: Run, model_server: ModelServer, tmp_path: Path
+) -> None:
+    model_server.batches.cut_results = [1000] * 10_000
+    replies = run.ask(*(sub(f"q{n}") for n in range(9)))
+    there = [reply.text for reply in replies if isinstance(reply, Reply)]
+    lacking = [reply for reply in replies if isinstance(reply, ModelError)]
+    assert there
+    assert len(there) + len(lacking) == 9
+    assert not any(isinstance(error, TryAgain) for error in lacking)
+    assert list((tmp_path / "batches").glob("*.json"))
+    model_server.batches.cut_results = []
+    assert [reply.text for reply in run.ask(*(sub(f"q{n}") for n in range(9)))] == [f"Q{n}" for n in range(9)]
+    assert len(model_server.batches.created) == 1
+
+
+@pytest.mark.parametrize(("status", "hidden"), [(500, 0), (504, 0), (502, 3)])
+def test_a_creation_that_ends_badly_although_the_batch_was_made_makes_no_second_one(
+    run: Run, model_server: ModelServer, status: int, hidden: int
+) -> None:
+    model_server.batches.create_status, model_server.batches.hidden = status, hidden
+    assert [reply.text for reply in run.ask(sub("a"), sub("b"))] == ["A", "B"]
+    assert len(model_server.batches.created) == 1
+
+
+def test_a_refused_key_while_a_batch_is_awaited_does_not_discard_it(
+    run: Run, model_server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = 401, {"type": "error", "error": {"type": "authentication_error", "message": "no such key"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(model_server.batches, "get", lambda _path, _url: refused)
+        (error,) = run.ask(sub("a"))
+    assert error.ends_run
+    assert list((tmp_path / "batches").glob("*.json"))
+    assert [reply.text for reply in run.ask(sub("a"))] == ["A"]
+    assert len(model_server.batches.created) == 1
 
 
 @pytest.mark.parametrize("outcome", ["expired", "canceled"])

@@ -21,6 +21,10 @@ class Batches:
         self.is_held = False
         self.create_hangs = False  # the batch is made, and the answer that would say so never comes
         self.outcome: str | None = None  # of every request, instead of an answer: "expired", "canceled"
+        self.missing = 0  # how often a batch that was made is not found
+        self.cut_results: list[int] = []  # bytes of the results that are sent, one number for each time
+        self.create_status = 0  # with which the creation ends although the batch is made
+        self.hidden = 0  # how often the list lacks the batches
         self._released = threading.Event()
         self._answer = answer
         self._seen: dict[str, int] = {}
@@ -32,6 +36,8 @@ class Batches:
         self._made_at.append(datetime.now(UTC))
         if self.create_hangs:
             self._released.wait(20)
+        if self.create_status:
+            return self.create_status, {"type": "error", "error": {"type": "api_error", "message": "oops"}}
         return 200, self._about(len(self.created) - 1, url)
 
     def release(self) -> None:
@@ -43,13 +49,18 @@ class Batches:
         """The list of batches, a batch, or its results."""
         parts = urlsplit(path).path.removeprefix(_ROOT).strip("/").split("/")
         if parts == [""]:
+            self.hidden -= 1
+            if self.hidden >= 0:
+                return 200, {"data": [], "has_more": False, "first_id": None, "last_id": None}
             data = [self._about(at, url) for at in reversed(range(len(self.created)))]
             return 200, {"data": data, "has_more": False, "first_id": None, "last_id": None}
         at = int(parts[0].removeprefix("msgbatch_"))
-        if at >= len(self.created):
+        self.missing -= 1
+        if at >= len(self.created) or self.missing >= 0:
             return 404, {"type": "error", "error": {"type": "not_found_error", "message": "no such batch"}}
         if parts[-1] == "results":
-            return 200, b"".join(json.dumps(line).encode() + b"\n" for line in self._results(at))
+            lines = b"".join(json.dumps(line).encode() + b"\n" for line in self._results(at))
+            return 200, lines[: self.cut_results.pop(0)] if self.cut_results else lines
         self._seen[parts[0]] = self._seen.get(parts[0], 0) + 1
         return 200, self._about(at, url)
 

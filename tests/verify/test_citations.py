@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loop_runner import inputs as inputs_room
 from loop_runner.records import Accepted, Broken, Inputs, InputText, Rejected
-from loop_runner.verify import Submission, build, locate
+from loop_runner.verify import Submission, build, citations, locate
 from loop_runner.verify.visible import alike, unmarked
 
 FUNCTOOLS = (
@@ -364,3 +364,22 @@ def test_a_megabyte_of_anything_that_looks_like_a_quotation_is_read_in_bounded_t
     started = time.process_time()
     verdict(f"{GOOD}\n\n{part * (1_000_000 // len(part))}", library, answer_in_quote=True)
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [([1], "1"), ([1, 2], "1, 2"), ([1, 2, 3], "1-3"), ([2, 4, 5, 6, 9], "2, 4-6, 9"), ([], "")],
+)
+def test_numbers_in_a_row_are_shown_as_a_range(numbers, shown):
+    assert citations._numbers(numbers) == shown
+
+
+def test_every_wrong_citation_is_listed(tmp_path, make_inputs):
+    answer = "\n".join(f"> notes.txt:{line}: nothing that is on line {line}" for line in range(1, 31))
+    (gate,) = build([{"citations": {"min": 1}}], tmp_path)
+    inputs = make_inputs(**{"notes.txt": "".join(f"the words of line {line}\n" for line in range(1, 41))})
+    said = gate.verify(Submission(answer, tmp_path, inputs))
+    assert isinstance(said, Rejected)
+    assert "citations 1-30 of 30 are not found as cited" in said.reason
+    assert [line for line in said.evidence.split("\n") if line.startswith("citation 30: > notes.txt:30: ")]
+    assert said.evidence.count("citation ") >= 30

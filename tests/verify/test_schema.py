@@ -33,7 +33,9 @@ def test_json_that_fits_is_accepted_alone_or_in_the_only_fence(verdict, answer):
 def test_each_fault_is_told_with_its_place_and_what_was_expected(verdict):
     said = verdict('{"name": 7, "people": 0}')
     assert isinstance(said, Rejected)
-    assert said.reason == "the answer does not fit the schema: 2 faults, the first at $.name"
+    assert said.reason.startswith(
+        "the answer does not fit the schema: 2 faults, the first at $.name: expected"
+    )
     assert said.evidence.splitlines() == [
         '$.name: expected {"type": "string"}, got 7',
         '$.people: expected {"minimum": 1}, got 0',
@@ -156,3 +158,60 @@ def test_a_key_of_any_length_rejects_and_does_not_break_the_gate(verdict):
     assert isinstance(
         verdict(json.dumps({f"{number}{'k' * 100_000}": 1 for number in range(20)}), schema), Rejected
     )
+
+
+ITEM = {
+    "type": "object",
+    "required": ["name", "date"],
+    "properties": {"name": {"type": "string"}, "date": {"type": "string"}, "pages": {"minimum": 1}},
+    "additionalProperties": False,
+}
+FAULTS = {
+    "a missing key": ({"name": "a"}, '$: the required key "date" is missing (it has "name")'),
+    "a missing key of an empty object": ({}, '$: the required key "date" is missing'),
+    "a key that is not allowed": (
+        {"name": "a", "date": "b", "nmae": 1},
+        '$: the key "nmae" is not allowed (allowed: "name", "date", "pages")',
+    ),
+    "keys that are not allowed": (
+        {"name": "a", "date": "b", "x": 1, "y": 2},
+        '$: the keys "x", "y" are not allowed (allowed: "name", "date", "pages")',
+    ),
+    "a wrong type": ({"name": 1, "date": "b"}, '$.name: expected {"type": "string"}, got 1'),
+    "a wrong value": ({"name": "a", "date": "b", "pages": 0}, '$.pages: expected {"minimum": 1}, got 0'),
+    "a long value": (["x" * 9999], '$: expected {"type": "object"}, got ["xxx'),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_names_the_place_and_the_rule_before_the_value(verdict, case):
+    value, shown = FAULTS[case]
+    said = verdict(json.dumps(value), ITEM)
+    assert shown in said.evidence
+    assert len(said.evidence) < 900
+
+
+@pytest.mark.parametrize("rule", ["anyOf", "oneOf"])
+def test_of_alternatives_the_nearest_is_named(verdict, rule):
+    schema = {rule: [{"type": "string"}, {"type": "object", "properties": {"a": {"required": ["b"]}}}]}
+    said = verdict('{"a": {"c": 1}}', schema)
+    assert (
+        f"it fits none of the 2 forms of {rule}; the nearest fails at $.a: the required key" in said.evidence
+    )
+    assert '"b" is missing (it has "c")' in said.evidence
+
+
+def test_a_value_that_fits_two_forms_of_one_of_is_reported_as_such(verdict):
+    said = verdict("1", {"oneOf": [{"type": "integer"}, {"minimum": 0}]})
+    assert "it fits more than one of the 2 forms of oneOf; got 1" in said.evidence
+
+
+def test_every_fault_is_listed(verdict):
+    said = verdict(json.dumps([{"name": "a"}] * 60), {"items": ITEM})
+    assert said.evidence.count('the required key "date" is missing') == 60
+    assert "60 faults" in said.reason
+
+
+def test_the_first_fault_is_in_the_reason(verdict):
+    said = verdict('{"name": "a"}', ITEM)
+    assert said.reason.endswith('1 fault, the first at $: the required key "date" is missing (it has "name")')

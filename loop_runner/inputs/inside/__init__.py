@@ -1,1 +1,1 @@
-"""What runs in the sandboxed child that reads documents: standard library, pypdf, markitdown, each other."""
+"""What runs in the sandboxed child that reads documents: the standard library, pypdfium2 and markitdown."""

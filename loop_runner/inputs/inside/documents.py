@@ -1,4 +1,4 @@
-"""Turns single documents into text with places: PDF by pypdf; Office, HTML and EPUB by markitdown."""
+"""Turns single documents into text with places: Office, HTML and EPUB, by markitdown."""
 
 from __future__ import annotations
 
@@ -16,39 +16,6 @@ _SLIDE = re.compile(r"^<!-- Slide number: (?P<number>\d+) -->$")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset=[\"']?([A-Za-z0-9_-]{1,40})", re.IGNORECASE)
 _MARKUP = re.compile(r"[*_`\\]|\[([^\]]*)\]\([^)]*\)")
 _MAX_TITLE = 60
-
-
-# ── PDF ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def pdf(file: IO[bytes], sink: Sink, member: str, limits: Limits) -> None:
-    """Every page begins on a line of its own, so that a line belongs to one page."""
-    import pypdf
-
-    reader = pypdf.PdfReader(file, strict=False)
-    if reader.is_encrypted and not reader.decrypt(""):
-        raise Refused("encrypted: it opens with a password only")
-    count = len(reader.pages)
-    if count > limits.pages:
-        raise Refused(f"too large: it has {count:,} pages, at most {limits.pages:,} are read")
-    if not count:
-        raise Refused("broken: it has no pages")
-    pages = list(_pages(reader, sink, member))
-    if not any(text.strip() for _, text in pages):
-        raise Refused("it holds no text: only pictures, perhaps (text recognition would give it some)")
-    sink.sections(member, "pdf", pages)
-
-
-def _pages(reader: Any, sink: Sink, member: str) -> Iterator[tuple[str, str]]:
-    for number, page in enumerate(reader.pages, 1):
-        label = f"page {number}"
-        try:
-            yield label, page.extract_text()
-        except (Refused, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001 - pypdf raises whatever a damaged page leads to
-            sink.skip(f"{member}:{label}".lstrip(":"), f"broken: {type(error).__name__}: {error}")
-            yield label, ""
 
 
 # ── Office and EPUB: all of them zip archives ───────────────────────────────────────────────────────

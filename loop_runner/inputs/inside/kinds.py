@@ -23,6 +23,8 @@ MAGIC = {
     b"\x7fELF": "a program",
     b"SQLite format 3": "an SQLite database",
     b"\xd0\xcf\x11\xe0": "an old or an encrypted Office file (.doc, .xls, .ppt, or one with a password)",
+    b"\xff\xfe\x00\x00": "UTF-32 text",
+    b"\x00\x00\xfe\xff": "UTF-32 text",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
@@ -57,7 +59,14 @@ PACKAGES = {
     ".ppsx": "pptx",
     ".epub": "epub",
 }
-_BY_NAME = {".html": "html", ".htm": "html", ".xhtml": "html", ".mbox": "mbox", ".eml": "eml"}
+_BY_NAME = {
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".mbox": "mbox",
+    ".eml": "eml",
+    ".ipynb": "ipynb",
+}
 _TAR_SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _COMPRESSED_SUFFIXES = {"gzip": (".gz", ".tgz"), "bzip2": (".bz2", ".tbz2"), "xz": (".xz", ".txz")}
@@ -91,6 +100,8 @@ def kind_of(name: str, head: bytes, added: frozenset[str] = frozenset()) -> str 
             return kind if suffix in _COMPRESSED_SUFFIXES[kind] else None
     if head[257:262] == b"ustar" or (suffix == ".tar" and head):
         return "tar"
+    if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
+        return "utf-32"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     if not head:

@@ -122,7 +122,7 @@ def _parts(part: Message[Any, Any], depth: int, left: list[int]) -> Iterator[tup
     elif part.get_content_maintype() == "text":
         text = body.decode(_charset(part), "replace")
         if part.get_content_subtype() == "html":
-            text = _without_tags(text)
+            text = without_tags(text)
         yield "", text.encode("utf-8", "replace")
     else:
         yield f"part.{part.get_content_subtype()}", body
@@ -166,7 +166,8 @@ class _Tags(HTMLParser):
             self.kept.append(data)
 
 
-def _without_tags(text: str) -> str:
+def without_tags(text: str) -> str:
+    """The text of an HTML page, without blank lines."""
     parser = _Tags()
     parser.feed(text)
     parser.close()

@@ -6,6 +6,7 @@ has none (memory of a C library, an endless loop in one), the host blames the or
 
 from __future__ import annotations
 
+import codecs
 import errno
 import gc
 import importlib
@@ -23,7 +24,17 @@ import zlib
 from collections.abc import Mapping
 from typing import IO, Any
 
-from loop_runner.inputs.inside import archives, documents, kinds, mail, patterns, repository, tables
+from loop_runner.inputs.inside import (
+    archives,
+    documents,
+    kinds,
+    mail,
+    notebook,
+    patterns,
+    pdf,
+    repository,
+    tables,
+)
 from loop_runner.inputs.inside.sink import NO_TEXT, Limits, Refused, Sink, clean
 
 _OF_THE_MACHINE = frozenset(
@@ -144,17 +155,19 @@ class _Original:
             kind = documents.package_kind(file, name, limits)
             file.seek(0)
         if kind == "pdf":
-            documents.pdf(file, sink, member, limits)
+            pdf.read(file, sink, member, limits)
         elif kind in ("docx", "xlsx", "pptx", "epub"):
             documents.office(file, sink, member, kind)
         elif kind == "html":
-            documents.html(file.read(), sink, member)
+            documents.html(_without_bom(file), sink, member)
         elif kind == "mbox":
-            mail.mailbox(file.read(), sink, member, limits, self._inside(member, depth))
+            mail.mailbox(_without_bom(file), sink, member, limits, self._inside(member, depth))
         elif kind == "eml":
-            mail.message(file.read(), sink, member, self._inside(member, depth))
-        elif kind == "utf-16":
-            text = clean(file.read().decode("utf-16"))
+            mail.message(_without_bom(file), sink, member, self._inside(member, depth))
+        elif kind == "ipynb":
+            notebook.read(_without_bom(file), sink, member)
+        elif kind in ("utf-16", "utf-32"):
+            text = clean(file.read().decode(kind))
             sink.text(member, kind, text.encode("utf-8", "replace"), [])
         elif kind == "added":
             self._with_added(file, name, member)
@@ -238,6 +251,10 @@ class _Original:
             self._take(path, data, 0)
 
         repository.read(told, self._sink, self._meter, take, why_not)
+
+
+def _without_bom(file: IO[bytes]) -> bytes:
+    return file.read().removeprefix(codecs.BOM_UTF8)
 
 
 def _is_meant(path: str, pattern: tuple[str, ...]) -> bool:

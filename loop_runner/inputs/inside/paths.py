@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from loop_runner.inputs.inside.sink import Limits
 
@@ -15,9 +16,18 @@ _LEFT_OUT = frozenset(
 )
 
 
+# Control characters, halves of surrogate pairs (bytes that are not UTF-8), and ends of lines.
+_ODD = {"Cc", "Cs", "Zl", "Zp"}
+
+
+def is_odd(name: str) -> bool:
+    """Whether ``name`` holds a character that no name of a text may hold; unusual blanks are none."""
+    return not name.isprintable() and any(unicodedata.category(char) in _ODD for char in name)
+
+
 def why_not(name: str, limits: Limits) -> str:
     """Why a member called ``name`` is left out; "" when it is taken."""
-    if not name.isprintable() or any("\ud800" <= char <= "\udfff" for char in name):
+    if is_odd(name):
         return "its name holds control characters or is not UTF-8"
     if name.startswith(("/", "\\")) or _DRIVE.match(name):
         return "its path is absolute: it leads out of the archive"
@@ -42,4 +52,4 @@ def plain(name: str) -> str:
 def shown(name: str) -> str:
     """``name`` for a message, printable whatever it holds."""
     text = name.encode("utf-8", "backslashreplace").decode()
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)[:200]
+    return "".join(f"\\x{ord(char):02x}" if is_odd(char) else char for char in text)[:200]

@@ -16,14 +16,19 @@ def matches(name: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
         return not name
     if pattern[0] == "**":
         return any(matches(name[skip:], pattern[1:]) for skip in range(len(name) + 1))
-    return bool(name) and fnmatch.fnmatchcase(name[0], pattern[0]) and matches(name[1:], pattern[1:])
+    return bool(name) and fits(name[0], pattern[0]) and matches(name[1:], pattern[1:])
+
+
+def fits(part: str, pattern: str) -> bool:
+    """One part of a name. A name with brackets, such as ``[id]``, fits itself."""
+    return part == pattern or fnmatch.fnmatchcase(part, pattern)
 
 
 def is_excluded(name: str, patterns: list[tuple[str, ...]]) -> bool:
     """A pattern without "/" is tried on each part of the name, another one on all of it and its folders."""
     own = parts(name)
     return any(
-        any(fnmatch.fnmatchcase(each, one[0]) for each in own)
+        any(fits(each, one[0]) for each in own)
         if len(one) == 1
         else any(matches(own[:end], one) for end in range(1, len(own) + 1))
         for one in patterns

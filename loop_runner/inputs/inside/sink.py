@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
 NO_TEXT = "it holds no text"
+# What is reported of a document that was read.
+NO_TEXT_ON = "no text on {pages}: only pictures (text recognition would give them some)"
+BLANK = "nothing on {pages}"
+RUN_TOGETHER = "words run together on {pages}, it seems: search there for parts of words"
 _MAX_LABEL_CHARS = 80
 _BREAKS = re.compile(r"\r\n?|\x0b|\x0c|\x85|\u2028|\u2029")
 
@@ -61,7 +65,14 @@ class Sink:
         self._out.write(json.dumps(header).encode() + b"\n" + body)
 
     def text(
-        self, member: str, kind: str, data: bytes, places: list[tuple[int, str]], *, as_is: bool = False
+        self,
+        member: str,
+        kind: str,
+        data: bytes,
+        places: list[tuple[int, str]],
+        *,
+        as_is: bool = False,
+        headings: Sequence[tuple[int, int, str]] = (),
     ) -> None:
         """One text, UTF-8 as far as it goes; ``as_is``: it is the original, byte for byte."""
         if not data.strip():
@@ -73,15 +84,27 @@ class Sink:
             raise TooMuch(f"too large: more than {_mb(self._limits.total_bytes)} of text in all")
         self.texts += 1
         kept = places[: self._limits.places]
-        self.frame(data, type="text", member=member, kind=kind, places=kept, as_is=as_is, **self.about)
+        header: dict[str, Any] = {"member": member, "kind": kind, "places": kept, "as_is": as_is}
+        if headings:
+            header["headings"] = headings
+        self.frame(data, type="text", **header, **self.about)
 
-    def sections(self, member: str, kind: str, sections: Iterable[tuple[str, str]]) -> None:
-        """One text out of (label, text) pairs, each beginning on a line of its own."""
+    def sections(
+        self,
+        member: str,
+        kind: str,
+        sections: Iterable[tuple[str, str]],
+        headings: Sequence[tuple[int, int, str]] = (),
+    ) -> None:
+        """One text out of (label, text) pairs, each beginning on a line of its own.
+
+        ``headings`` are (line, level, title): what the document itself lists as its parts.
+        """
         parts: list[bytes] = []
         places: list[tuple[int, str]] = []
         line, size = 1, 0
         for label, text in sections:
-            body = clean(text).encode("utf-8", "replace")
+            body = clean(text.removeprefix("\ufeff")).encode("utf-8", "replace")
             if not body.endswith(b"\n"):
                 body += b"\n"
             if label:
@@ -91,7 +114,7 @@ class Sink:
             size += len(body)
             if size > self._limits.text_bytes:
                 raise Refused(f"too large: more than {_mb(self._limits.text_bytes)} of text")
-        self.text(member, kind, b"".join(parts), places)
+        self.text(member, kind, b"".join(parts), places, headings=headings)
 
     def skip(self, member: str, why: str) -> None:
         """Say why a member gives nothing; after many of them, only that there are more."""

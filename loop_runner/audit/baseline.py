@@ -1,0 +1,139 @@
+"""The baseline of an audit: findings that are known. Owns its file (docs/audit.md).
+
+An audit of a part of the files changes and counts only the entries of that part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loop_runner.audit.findings import Report
+from loop_runner.audit.rules import Rule
+from loop_runner.audit.scope import Scope
+from loop_runner.errors import ConfigError
+
+_FORMAT = 1
+_HAS_MAGIC = re.compile(r"[*?\[]").search
+_KEYS = ("fingerprint", "rule", "file", "quote")
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One known finding."""
+
+    fingerprint: str
+    rule: str = ""
+    file: str = ""
+    quote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Which findings an audit would have reported if they still existed."""
+
+    scope: Scope
+    rules: tuple[Rule, ...]
+    report: Report
+
+    def covers(self, entry: Entry) -> bool:
+        """Whether the entry's file was judged by the entry's rule, everywhere."""
+        names = {text.name for text in self.scope.texts.texts}
+        rule = next((rule for rule in self.rules if rule.id == entry.rule), None)
+        if rule is None or entry.file not in names or not rule.is_about(entry.file):
+            return False
+        unjudged = {(each["rule"], each["file"]) for each in self.report.unjudged}
+        unread = {each["file"] for each in self.report.not_searched}
+        return (
+            self.report.is_complete and (entry.rule, entry.file) not in unjudged and entry.file not in unread
+        )
+
+    def is_missing(self, entry: Entry) -> bool:
+        """Whether no file has the entry's name."""
+        return bool(entry.file) and not os.path.lexists(self.scope.base / entry.file)
+
+    def is_nameless(self, entry: Entry) -> bool:
+        """Whether the entry's name may be that of an earlier version, which put the pattern before it."""
+        return self.is_missing(entry) and (
+            _HAS_MAGIC(entry.file) is not None or not self.scope.is_within(entry.file)
+        )
+
+    def is_gone(self, entry: Entry) -> bool:
+        """Whether the finding cannot exist any more, unless it was found."""
+        return self.covers(entry) or (self.is_missing(entry) and self.scope.is_within(entry.file))
+
+
+def read(path: Path) -> tuple[Entry, ...]:
+    """The entries in ``path``. Raises ``ConfigError`` when it is missing or no baseline."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != _FORMAT:
+            raise ValueError(f"format {data['format']!r}")
+        return tuple(_entry(each) for each in data["findings"])
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no baseline {path}",
+            why="without it every finding would count as new",
+            hint="make it with --write-baseline, and commit it",
+        ) from None
+    except _UNREADABLE as error:
+        raise ConfigError(
+            f"{path} is no baseline: {type(error).__name__}: {error}",
+            why="what is known already cannot be told from what is new",
+            hint="restore it from git, or delete it and write a new one with --write-baseline",
+        ) from error
+
+
+def _entry(item: Mapping[str, Any]) -> Entry:
+    return Entry(str(item["fingerprint"]), *(str(item.get(key, "")) for key in _KEYS[1:]))
+
+
+def against(report: Report, entries: Iterable[Entry], audited: Audited) -> Report:
+    """``report`` with the findings of the baseline marked as known, and its other entries counted."""
+    known = {entry.fingerprint: entry for entry in entries}
+    found = tuple(
+        replace(each, state="known") if each.state == "new" and each.fingerprint in known else each
+        for each in report.findings
+    )
+    current = {each.fingerprint for each in found}
+    others = [entry for entry in known.values() if entry.fingerprint not in current]
+    gone = sum(audited.is_gone(entry) or audited.is_nameless(entry) for entry in others)
+    nameless = sum(map(audited.is_nameless, others))
+    return replace(report, findings=found, gone=gone - nameless, nameless=nameless)
+
+
+def merged(report: Report, before: Iterable[Entry], audited: Audited) -> tuple[Entry, ...]:
+    """The new baseline: every finding that is not suppressed, and the entries of what was not audited."""
+    found = [
+        Entry(each.fingerprint, each.rule, each.file, each.quote)
+        for each in report.findings
+        if each.state != "suppressed"
+    ]
+    current = {each.fingerprint for each in report.findings}
+    kept = [entry for entry in before if entry.fingerprint not in current and not audited.is_gone(entry)]
+    return tuple(sorted({*kept, *found}, key=lambda each: (each.file, each.rule, each.fingerprint)))
+
+
+def text_of(entries: Iterable[Entry]) -> str:
+    """The text of a baseline file."""
+    items = [{key: getattr(entry, key) for key in _KEYS} for entry in entries]
+    return json.dumps({"format": _FORMAT, "findings": items}, indent=1) + "\n"
+
+
+def summary(path: Path, before: Iterable[Entry], after: Iterable[Entry], report: Report) -> dict[str, Any]:
+    """What was written, for ``--json`` and for the message: all are numbers of entries."""
+    old, new = {each.fingerprint for each in before}, {each.fingerprint for each in after}
+    current = {each.fingerprint for each in report.findings}
+    return {
+        "file": str(path),
+        "entries": len(new),
+        "added": len(new - old),
+        "removed": len(old - new),
+        "not_audited": len((new & old) - current),
+    }

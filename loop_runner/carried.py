@@ -1,0 +1,214 @@
+"""What a new pass is shown of the passes before it: notes, files, turns, variables, history.
+
+Owns how each part is put into a given number of characters. Reads committed bytes only, so the same commit
+gives the same text. What models wrote is returned as it is: the templates put it into fences.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loop_runner import progress, text
+from loop_runner.conversation import printed
+from loop_runner.errors import WorkspaceError
+from loop_runner.records import PastTurn, Variable
+from loop_runner.workspace import layout
+from loop_runner.workspace.history import parsing
+from loop_runner.workspace.workspace import Workspace
+
+MAX_HISTORY = 12  # passes that are listed one by one
+_NOTES = "workspace/notes/"
+_LEAST_LINE = 80  # characters of the line of a turn
+_MOST_LINE = 240
+_IMPORTED = ("module", "from ")  # the type, or the beginning of the preview, of what a cell imported
+
+
+def verdict(workspace: Workspace, pass_number: int) -> dict[str, Any]:
+    """``verdict.json`` of a committed pass; empty when there is none."""
+    path = f"passes/{pass_number:04d}/verdict.json"
+    with parsing(workspace.folder, path):
+        data = workspace.read(path)
+        return dict(json.loads(data)) if data else {}
+
+
+def reason(workspace: Workspace, pass_number: int) -> str:
+    """Why a pass was not accepted, in the words of its checks."""
+    decided = verdict(workspace, pass_number)
+    if decided.get("decision") == "allow":  # only a fork continues from there
+        return "nothing failed: the answer was accepted as the task was then, and the run was forked"
+    return str(decided.get("reason", "")) or "the pass ended without an answer"
+
+
+# ── notes and files ─────────────────────────────────────────────────────────────────────────────────
+
+
+def notes(workspace: Workspace, max_chars: int) -> tuple[list[tuple[str, str]], list[str]]:
+    """The notes that fit into ``max_chars`` whole, the newest first; and the names of the others.
+
+    If the newest alone is too long, its middle is cut. What is not text is not shown.
+    """
+    shown: list[tuple[str, str]] = []
+    others: list[str] = []
+    for path in workspace.newest_first(_NOTES):
+        data = workspace.read(path) or b""
+        note, name = data.decode("utf-8", "replace"), path.removeprefix("workspace/")
+        if b"\0" in data or (len(note) > max_chars and shown):
+            others.append(name)
+            continue
+        shown.append((name, text.cut_middle(note, max_chars)))
+        max_chars = max(max_chars - len(note), 0)
+    return shown, others
+
+
+def files(workspace: Workspace, max_chars: int) -> str:
+    """Every file of the model with its size, named from its own folder; folders as sums if they are many."""
+    sized = [(path.removeprefix("workspace/"), size) for path, size in workspace.sizes("workspace/")]
+    lines = [_file(text.label(path), size) for path, size in sized]
+    if sum(len(line) + 1 for line in lines) <= max_chars:
+        return "\n".join(lines)
+    folders: dict[str, list[int]] = {}
+    for path, size in sized:
+        folders.setdefault(path.rpartition("/")[0], []).append(size)
+    lines = [
+        f"{len(sizes):,} files in {text.label(folder or '.')}, {sum(sizes):,} bytes"
+        for folder, sizes in folders.items()
+    ]
+    return fitting(lines, max_chars)
+
+
+def _file(name: str, size: int) -> str:
+    return f"{name}  {size:,} {'byte' if size == 1 else 'bytes'}"
+
+
+def fitting(lines: Sequence[str], max_chars: int) -> str:
+    """As many ``lines`` as fit; a last one counts the others."""
+    room, count = max_chars, 0
+    while count < len(lines) and (room := room - len(lines[count]) - 1) >= 0:
+        count += 1
+    more = len(lines) - count
+    return "\n".join([*lines[:count], *([f"and {more:,} more"] if more else [])])
+
+
+# ── turns ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def turns(workspace: Workspace, pass_number: int, max_chars: int) -> str:
+    """One line for each turn of a pass; the oldest are left out if they do not fit."""
+    past: list[PastTurn] = []
+    while (turn := workspace.past_turn(pass_number, len(past) + 1)) is not None:
+        past.append(turn)
+    if all(turn.end == "no_code" for turn in past):
+        return ""  # nothing was run: a direct pass, or replies without code
+    width = min(max(max_chars // len(past), _LEAST_LINE), _MOST_LINE)
+    lines = [text.one_line(_turn(number, turn), width) for number, turn in enumerate(past, 1)]
+    first = max(len(lines) - max_chars // width, 0)
+    left_out = [f"turns 1 to {first}: see past({pass_number}, turn)"] if first else []
+    return "\n".join(left_out + lines[first:])
+
+
+def _turn(number: int, turn: PastTurn) -> str:
+    output = printed(turn.output).strip()
+    last = output.rsplit("\n", 1)[-1]
+    is_silent = output == "(nothing was printed)"
+    ends = {
+        "ok": "printed nothing" if is_silent else f"printed {len(output):,} characters",
+        "raised": f"raised {text.one_line(last, 100)}",
+        "timed_out": "was stopped: it took too long",
+        "no_code": "no code in the reply",
+    }
+    end = ends.get(turn.end, "ended the kernel")
+    return (
+        f"turn {number}: {end}" if turn.end == "no_code" else f"turn {number}: {end}; {_purpose(turn.code)}"
+    )
+
+
+def _purpose(code: str) -> str:
+    """The line of a cell that says most about it: its first comment, else its first that is no import."""
+    lines = [line.strip() for line in code.split("\n") if line.strip()]
+    comments = [line for line in lines if line.startswith("#")]
+    rest = [line for line in lines if not line.startswith(("import ", "from ", "#"))]
+    return next(iter(comments + rest + lines), "")
+
+
+# ── variables ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def kept(variables: Sequence[Variable], max_chars: int) -> str:
+    """The variables that every later pass has, a line for each; not what was imported."""
+    again = {"replay": " (not saved: recreated by running its cells)"}
+    lines = [
+        f"{text.label(item.name)}: {item.type}, {item.preview or item.reason}{again.get(item.status, '')}"
+        for item in variables
+        if item.status != "lost" and not _is_imported(item)
+    ]
+    return fitting(lines, max_chars)
+
+
+def unsaved(variables: Sequence[Variable], max_chars: int) -> str:
+    """The variables that last only as long as the kernel.
+
+    One that is lost already is not among them: that was reported when it happened.
+    """
+    lines = [
+        f"{text.label(item.name)}: {item.type}, {item.preview} ({text.one_line(item.reason, 120)})"
+        for item in variables
+        if item.status == "lost" and not item.is_gone and not _is_imported(item)
+    ]
+    return fitting(lines, max_chars)
+
+
+def _is_imported(variable: Variable) -> bool:
+    kind, beginning = _IMPORTED
+    return variable.type == kind or variable.preview.startswith(beginning)
+
+
+# ── the course of the run ───────────────────────────────────────────────────────────────────────────
+
+
+def history(workspace: Workspace, pass_number: int) -> list[str]:
+    """A line for each earlier pass: the answer that it gave, and why that was rejected."""
+    numbers = range(max(1, pass_number - MAX_HISTORY), pass_number)
+    return [
+        f"pass {number}: {_answered(answer(workspace, number))}"
+        f" {text.one_line(progress.headlines(reason(workspace, number)), 160)}"
+        for number in numbers
+    ]
+
+
+def answer(workspace: Workspace, pass_number: int) -> str | None:
+    """The answer that a finished pass ended with; None if a repair has cut the history there."""
+    try:
+        return workspace.handed_in(pass_number).content.strip()
+    except WorkspaceError:
+        return None
+
+
+def _answered(content: str | None) -> str:
+    if content is None:
+        return "its answer is no longer in the history."
+    return f"answered {text.one_line(content, 120)!r}." if content else "gave no answer."
+
+
+def tried(workspace: Workspace, pass_number: int, first_pass: int) -> list[str]:
+    """The answers of the last passes that failed in the same way, a line for each, the oldest first."""
+    failed: list[str] = []
+    expected = None
+    for number in range(pass_number - 1, max(first_pass, pass_number - MAX_HISTORY) - 1, -1):
+        content = answer(workspace, number)
+        problem = progress.problem(verdict(workspace, number), content or "")
+        if problem is None or problem != (expected := expected or problem):
+            break
+        failed.append(f"pass {number}: {_answered(content)}")
+    return failed[::-1]
+
+
+def first_pass_of_task(workspace: Workspace) -> int:
+    """The first pass whose verdict is about the current task: a fork may have changed it."""
+    with parsing(workspace.folder, layout.FORKS_FILE):
+        forks: Mapping[str, Any] = json.loads(workspace.read(layout.FORKS_FILE) or b'{"forks": []}')
+        changed = [
+            int(fork["pass"]) for fork in forks["forks"] if {"prompt", "verifiers"} & set(fork["changed"])
+        ]
+    return max(changed, default=0) + 1
