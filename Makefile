@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-pickles test-damage power-loss long-run graphs soak check format docs bench wheel-test outline-proof pdf-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-pickles test-damage power-loss long-run graphs soak check format docs bench workbench wheel-test outline-proof pdf-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -115,6 +115,9 @@ pdf-proof: setup  ## read fifty real PDFs with PDFium and with pypdf: words that
 
 bench: setup  ## measure, and print medians
 	$(BIN)/python -m bench
+
+workbench: setup  ## play nine tasks by scripted models, full inputs; write tokens per task to bench/WORKBENCH.md
+	$(BIN)/python -m tests.workbench
 
 wheel-test: setup  ## build a wheel and run it from an empty directory
 	$(BIN)/python -m pytest tests/test_wheel.py

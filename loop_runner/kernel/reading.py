@@ -233,8 +233,25 @@ def _part(
         raise ValueError(
             f"{name} has {len(found):,} parts like {label!r:.80}, on lines {lines}: read one by its line"
         )
+    return _line(name, text, label, marks, count, places)
+
+
+def _line(
+    name: str,
+    text: str,
+    label: str,
+    marks: Sequence[Mark],
+    count: int,
+    places: Sequence[tuple[int, str]],
+) -> tuple[int, int]:
+    """From the line that is ``label`` to the next part: what an outline misses is often a heading too."""
+    wanted = _folded(label)
+    found = [number for number, line in enumerate(text.split("\n"), 1) if wanted and _folded(line) == wanted]
+    if len(found) == 1:
+        return found[0], next((mark.line - 1 for mark in marks if mark.line > found[0]), count)
     known = _some_places(places or [(mark.line, mark.text) for mark in marks])
-    raise ValueError(f"{name} has no part called {label!r:.80}: {known}")
+    lines = f"; lines {', '.join(map(str, found[:_SHOWN_PLACES]))} are this text" if found else ""
+    raise ValueError(f"{name} has no part called {label!r:.80}{lines}: {known}")
 
 
 def _some_places(places: Sequence[tuple[int, str]]) -> str:

@@ -372,18 +372,28 @@ def _hint(quote: str, line: str) -> str:
 
 def _with_pointers(listed: Sequence[Claim], looked: list[Looked]) -> list[Looked]:
     """A place that is named without a quotation is right when the answer quotes it elsewhere."""
-    quoted = [one.citation for one in looked if one.citation.counts]
+    quoted = [one.citation for one in looked if one.citation.counts or _is_whole_line(one.citation)]
     for index, (claim, one) in enumerate(zip(listed, looked, strict=True)):
         place, found = claim.place, one.citation
         if claim.kind != "pointer" or not found.ok or place is None:
             continue
         if not any(_is_quoted(place, citation) for citation in quoted):
-            reason = (
-                f"the answer names {place.name}:{place.label or place.first} and does not quote it: "
-                f"add a line `> {place.name}:{place.first}: {found.marked}`"
-            )
-            looked[index] = Looked(replace(found, ok=False, reason=reason))
+            looked[index] = Looked(replace(found, ok=False, reason=_not_quoted(place, found.marked)))
     return looked
+
+
+def _not_quoted(place: Place, line: str) -> str:
+    where = f"{place.name}:{place.label or place.first}"
+    if not line.strip():
+        return f"the answer names {where}, which is an empty line: name and quote the line that is meant"
+    return (
+        f"the answer names {where} and does not quote it: add a line `> {place.name}:{place.first}: {line}`"
+    )
+
+
+def _is_whole_line(citation: LocatedCitation) -> bool:
+    """A line that is too short to count, such as ``except:``, is still quoted when all of it is."""
+    return citation.ok and citation.kind == "cited" and not citation.marked
 
 
 def _is_quoted(place: Place, citation: LocatedCitation) -> bool:

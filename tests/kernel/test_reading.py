@@ -181,6 +181,47 @@ def test_lines_are_read_by_number_from_the_end_and_by_place():
         reading.read("a", text, "page 9", None, places)
 
 
+AMENDED = """AGREEMENT
+
+1. Payment
+
+Within 30 days.
+
+2. Notice
+
+One month.
+Signed twice.
+Signed twice.
+
+Amendment of 9 June 2019
+
+Payment: within 60 days.
+"""
+
+
+@pytest.mark.parametrize(
+    ("label", "first", "last"),
+    [
+        ("2. Notice", 7, 15),  # a part of the outline
+        ("Notice", 7, 15),
+        ("Amendment of 9 June 2019", 13, 15),  # a heading that the outline misses
+        ("  amendment of 9  june 2019 ", 13, 15),
+        ("Within 30 days.", 5, 6),  # a line, to the next part
+        ("Payment: within 60 days.", 15, 15),
+    ],
+)
+def test_a_part_that_is_no_heading_of_the_outline_is_read_from_its_line(label, first, last):
+    printed = str(reading.read("a.txt", AMENDED, label, None, ())).splitlines()
+    numbers = [int(line.split(":")[1]) for line in printed]
+    assert (numbers[0], numbers[-1]) == (first, last)
+
+
+@pytest.mark.parametrize("label", ["Amendment", "Signed twice.", "", "within 61 days"])
+def test_a_part_that_no_line_or_several_lines_name_is_refused(label):
+    with pytest.raises(ValueError, match=r"no part called|parts like"):
+        reading.read("a.txt", AMENDED, label, None, ())
+
+
 @given(st.integers(0, 60), st.integers(-70, 70), st.integers(1, 9), st.booleans())
 def test_any_line_of_a_text_in_many_blocks_is_the_line_of_that_number(count, start, more, ends):
     size, reading._BLOCK_CHARS = reading._BLOCK_CHARS, 16
