@@ -32,6 +32,8 @@ _QUIET_S = 1.0  # without a further request, before a batch is made
 _FIRST_POLL_S = 2.0
 _LONGEST_POLL_S = 60.0
 _CLOCK_SKEW_S = 300.0
+_NOT_YET_S = 600.0  # a batch that was just made may be unknown to a server that did not make it
+_RESULT_TRIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +169,7 @@ class AnthropicBatchClient:
             record = await self._create(sdk, record, asked)
             await self._watch(sdk, record)
         except ModelError as error:
-            self._drop(record)
-            self._fail(record, error)
+            self._give_up(record, error)
         except Exception as error:  # noqa: BLE001 - a border: whoever waits must hear of a full disk, too
             self._fail(record, error)
 
@@ -182,9 +183,12 @@ class AnthropicBatchClient:
         except anthropic.APIStatusError as error:
             raise explain(error, self._name) from error  # refused: there is no batch
         except anthropic.AnthropicError as error:
-            found = await self._find(
-                sdk, record
-            )  # the answer was lost on the way, and perhaps not the request
+            # The answer was lost on the way, and perhaps not the request.
+            try:
+                found = await self._find(sdk, record)
+            except ModelError as unknown:
+                unknown.ends_run = True  # there may be a batch: its record is kept
+                raise
             if found is None:
                 raise explain(error, self._name) from error
             batch_id = found
@@ -200,8 +204,7 @@ class AnthropicBatchClient:
                 self._setting.tell(f"batch {record.id} of {len(record.keys)} requests is looked at again")
             await self._watch(sdk, record)
         except ModelError as error:
-            self._drop(record)
-            self._fail(record, error)
+            self._give_up(record, error)
         except Exception as error:  # noqa: BLE001 - a border: whoever waits must hear of a full disk, too
             self._fail(record, error)
 
@@ -218,7 +221,7 @@ class AnthropicBatchClient:
     async def _watch(self, sdk: anthropic.AsyncAnthropic, record: Record) -> None:
         """Wait for the end of the batch and hand on its results."""
         await self._wait_for_end(sdk, record.id)
-        results = await self._results(sdk, record.id)
+        results = await self._results(sdk, record.id, len(record.keys))
         for at, key in enumerate(record.keys):
             waiting = self._known.get(key)
             if waiting is None or waiting.done():
@@ -232,33 +235,54 @@ class AnthropicBatchClient:
     async def _wait_for_end(self, sdk: anthropic.AsyncAnthropic, batch_id: str) -> None:
         import anthropic
 
-        pause = self._first_poll_s
+        pause, since = self._first_poll_s, time.monotonic()
         while True:
             try:
                 if (await sdk.messages.batches.retrieve(batch_id)).processing_status == "ended":
                     return
             except anthropic.AnthropicError as error:
-                explained = explain(error, self._name)
-                if not isinstance(explained, TryAgain):
-                    raise explained from error
                 # The batch is being worked on and will be paid for: the network may take its time.
+                self._refuse_lasting(error, since)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, max(_LONGEST_POLL_S, self._first_poll_s))
 
-    async def _results(self, sdk: anthropic.AsyncAnthropic, batch_id: str) -> dict[str, Any]:
+    def _refuse_lasting(self, error: Exception, since: float) -> None:
+        """Raise ``error`` as ours if waiting cannot help; a 404 may pass at first (SDK issue 1432)."""
         import anthropic
+        import httpx2
 
-        for tries_left in reversed(range(5)):
+        if isinstance(error, httpx2.TransportError | ValueError):
+            return  # cut in the middle
+        if isinstance(error, anthropic.NotFoundError) and time.monotonic() - since < _NOT_YET_S:
+            return
+        assert isinstance(error, anthropic.AnthropicError)
+        explained = explain(error, self._name)
+        if not isinstance(explained, TryAgain):
+            raise explained from error
+
+    async def _results(self, sdk: anthropic.AsyncAnthropic, batch_id: str, count: int) -> dict[str, Any]:
+        """The results of all ``count`` requests, by name; fetched again while lines are missing or cut."""
+        import anthropic
+        import httpx2
+
+        found: dict[str, Any] = {}
+        since, pause = time.monotonic(), self._first_poll_s
+        for _ in range(_RESULT_TRIES):
             try:
-                return {
-                    line.custom_id: line.result async for line in await sdk.messages.batches.results(batch_id)
-                }
-            except anthropic.AnthropicError as error:
-                explained = explain(error, self._name)
-                if not isinstance(explained, TryAgain) or not tries_left:
-                    raise explained from error
-            await asyncio.sleep(self._first_poll_s)
-        raise AssertionError  # the last try returns or raises
+                async for line in await sdk.messages.batches.results(batch_id):
+                    found[line.custom_id] = line.result
+            except (anthropic.AnthropicError, httpx2.TransportError, ValueError) as error:
+                self._refuse_lasting(error, since)
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, max(_LONGEST_POLL_S, self._first_poll_s))
+        raise ModelError(
+            f"anthropic-batch:{self._name}: {len(found)} of {count} results of {batch_id} could be read",
+            why="the others are paid for: the batch is looked at again when this run is resumed",
+            hint="continue with: loop-runner resume RUN",
+            ends_run=True,
+        )
 
     async def _find(self, sdk: anthropic.AsyncAnthropic, record: Record) -> str | None:
         """The batch of ``record``, whose id never reached the disk, by the names of its requests."""
@@ -270,7 +294,7 @@ class AnthropicBatchClient:
             if batch.created_at.timestamp() < since or total != len(record.keys):
                 continue
             await self._wait_for_end(sdk, batch.id)  # its names can be read at its end only
-            if f"{record.tag}-0" in await self._results(sdk, batch.id):
+            if f"{record.tag}-0" in await self._results(sdk, batch.id, total):
                 return str(batch.id)
         return None
 
@@ -327,6 +351,14 @@ class AnthropicBatchClient:
         if self._folder is not None:
             record.path.unlink(missing_ok=True)
             self._setting.forget(record.tag)
+
+    def _give_up(self, record: Record, error: ModelError) -> None:
+        """Tell those who wait. The record stays while its batch may hold replies that are paid for."""
+        if record.id or error.ends_run:
+            error.ends_run = True  # or the same would be asked for, and paid for, in another batch
+        else:
+            self._drop(record)
+        self._fail(record, error)
 
     def _fail(self, record: Record, error: Exception) -> None:
         for key in record.keys:

@@ -147,6 +147,8 @@ class OpenAICompatibleClient:
                     f"the connection broke: {type(error).__name__}", request, answer
                 ) from error
             raise self._unreachable(error) from error
+        if not answer.stop_reason and answer.has_begun and not answer.has_choices:
+            raise self._no_completion("no event of its stream has choices")
         if not answer.stop_reason:
             raise self._broken("the stream ended too early", request, answer)
         if answer.stop_reason == "error":
@@ -223,12 +225,7 @@ class OpenAICompatibleClient:
                 raise self._broken(
                     f"the stream broke: {said}", request, answer, "the stream broke"
                 ) from error
-            raise ModelError(
-                f"{self._base_url} answered something that is not a chat completion",
-                why=f"it could not be read: {said}",
-                hint="check OPENAI_BASE_URL: it ends with the version part, as in http://127.0.0.1:8080/v1",
-                paid=True,
-            ) from error
+            raise self._no_completion(f"it could not be read: {said}") from error
 
     def _refused(
         self,
@@ -269,6 +266,14 @@ class OpenAICompatibleClient:
             hint=hint,
             is_throttle=status in (429, 503, 529),
             asked_pause_s=refusals.asked_pause_s(refusal.message) if pause is None else pause,
+        )
+
+    def _no_completion(self, why: str) -> ModelError:
+        return ModelError(
+            f"{self._base_url} answered something that is not a chat completion",
+            why=why,
+            hint="check OPENAI_BASE_URL: it ends with the version part, as in http://127.0.0.1:8080/v1",
+            paid=True,
         )
 
     def _unusable(self, what: str, answer: _Answer) -> ModelError:
@@ -356,6 +361,7 @@ class _Answer:
 
     def __init__(self) -> None:
         self.has_begun = False
+        self.has_choices = False
         self.stop_reason = ""
         self._text = ""
         self._refusal = ""
@@ -387,6 +393,7 @@ class _Answer:
             return  # a sign of life
         if refusals.is_error(data):
             raise _Refused(refusals.of_json(200, data))
+        self.has_choices = self.has_choices or "choices" in data
         for choice in (data.get("choices") or ())[:1]:
             self._add_parts(choice.get("delta") or choice.get("message") or {"content": choice.get("text")})
             self.stop_reason = str(choice.get("finish_reason") or self.stop_reason)

@@ -216,3 +216,50 @@ def test_a_run_killed_before_it_knew_the_id_finds_its_batch(
     assert resumed.returncode == 0, resumed.stderr
     assert len(model_server.batches.created) == 1
     assert "was found again" in resumed.stderr
+
+
+# ── what was paid for is never dropped ──────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "fault", [{"not_found": 3}, {"cut": 2}, {"short": 2}, {"cut": 1, "short": 1, "not_found": 1}]
+)
+def test_anthropic_sdk_python_1432_a_batch_is_looked_for_and_read_until_it_is_whole(
+    run: Run, model_server: ModelServer, fault: dict[str, int]
+) -> None:
+    for name, count in fault.items():
+        setattr(model_server.batches, name, count)
+    replies = run.ask(*(sub(f"q{n}") for n in range(5)))
+    assert [reply.text for reply in replies] == [f"Q{n}" for n in range(5)]
+    assert len(model_server.batches.created) == 1
+
+
+def test_the_record_of_a_batch_whose_results_cannot_be_read_is_kept(
+    run: Run, model_server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loop_runner.model import anthropic_batch
+
+    monkeypatch.setattr(anthropic_batch, "_RESULT_TRIES", 2)
+    model_server.batches.short = 2
+    (failed,) = run.ask(sub("a"))
+    assert isinstance(failed, ModelError)
+    assert failed.ends_run, "nothing is asked for again in this run"
+    assert "0 of 1 results" in failed.message
+    assert len(list((tmp_path / "batches").glob("*.json"))) == 1
+    assert [reply.text for reply in run.ask(sub("a"))] == ["A"]
+    assert len(model_server.batches.created) == 1
+
+
+def test_a_404_that_lasts_ends_the_run_and_keeps_the_record(
+    run: Run, model_server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loop_runner.model import anthropic_batch
+
+    monkeypatch.setattr(anthropic_batch, "_NOT_YET_S", 0.0)
+    model_server.batches.not_found = 1
+    (failed,) = run.ask(sub("a"))
+    assert isinstance(failed, ModelError)
+    assert not isinstance(failed, TryAgain)
+    assert len(list((tmp_path / "batches").glob("*.json"))) == 1
+    assert [reply.text for reply in run.ask(sub("a"))] == ["A"]
+    assert len(model_server.batches.created) == 1

@@ -20,6 +20,9 @@ class Batches:
         self.polls = 1
         self.is_held = False
         self.create_hangs = False  # the batch is made, and the answer that would say so never comes
+        self.not_found = 0  # how many looks at a batch, or at its results, are answered with 404
+        self.cut = 0  # how often the results break off in the middle of a line
+        self.short = 0  # how often the last line is missing
         self.outcome: str | None = None  # of every request, instead of an answer: "expired", "canceled"
         self._released = threading.Event()
         self._answer = answer
@@ -46,12 +49,20 @@ class Batches:
             data = [self._about(at, url) for at in reversed(range(len(self.created)))]
             return 200, {"data": data, "has_more": False, "first_id": None, "last_id": None}
         at = int(parts[0].removeprefix("msgbatch_"))
-        if at >= len(self.created):
+        if at >= len(self.created) or self._counts_down("not_found"):
             return 404, {"type": "error", "error": {"type": "not_found_error", "message": "no such batch"}}
         if parts[-1] == "results":
-            return 200, b"".join(json.dumps(line).encode() + b"\n" for line in self._results(at))
+            lines = [json.dumps(line).encode() + b"\n" for line in self._results(at)]
+            if self._counts_down("cut"):
+                return 200, b"".join(lines)[:-20]
+            return 200, b"".join(lines[:-1] if self._counts_down("short") else lines)
         self._seen[parts[0]] = self._seen.get(parts[0], 0) + 1
         return 200, self._about(at, url)
+
+    def _counts_down(self, name: str) -> bool:
+        left = getattr(self, name)
+        setattr(self, name, max(left - 1, 0))
+        return bool(left)
 
     def _is_over(self, at: int) -> bool:
         return not self.is_held and self._seen.get(f"msgbatch_{at}", 0) > self.polls

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 GOOD = "the answer is 42"
@@ -92,7 +93,7 @@ def has_system(body: Body) -> bool:
 
 def repeats_roles(body: Body) -> bool:
     roles = [each["role"] for each in body["messages"]]
-    return roles[0] != "user" or any(one == two for one, two in zip(roles, roles[1:], strict=False))
+    return roles[0] != "user" or any(one == two for one, two in pairwise(roles))
 
 
 def bomb(megabytes: int, text: bytes = b" ") -> bytes:
