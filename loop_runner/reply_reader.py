@@ -30,6 +30,9 @@ _HELPERS = frozenset({"context", "input_data", "answer", "last_output"})
 
 _FENCE = re.compile(r"^([ \t]*)(?:[-*>][ \t]+)?(`{3,}|~{3,})(.*)$")
 _LATE_OPENING = re.compile(r"(`{3,}|~{3,})[ \t]*(repl|python3?|py)[ \t]*$")
+_ATTRIBUTE = re.compile(
+    r"(?:tool|title|id|file|filename|name|path|caption|linenos|lines|highlight|exec|session|class|label|cell|turn)="
+)
 _QUOTE_FENCE = re.compile(r"^[ \t]*('''|\"\"\")(repl|python3?|py)[ \t]*$")
 _TAG = re.compile(r"(?ims)^[ \t]*<(code|python|py|repl|execute|tool_code)>(.*?)(?:</\1>|\Z)")
 _PARAMETER = re.compile(r"(?s)<parameter=(?:code|python|source)>(.*?)(?:</parameter>|\Z)")
@@ -241,6 +244,8 @@ class _FenceScan:
         """What stands in the fence, and the line to go on from."""
         start = self._at + 1
         first = [] if kind in {"code", "output"} or opening.kind == "bare" else [opening.info]
+        if kind == "code" and opening.kind == "code":
+            first = self._beside_tag(opening.info)
         if opening.info.endswith(opening.mark):  # all on one line
             whole = opening.info[: -len(opening.mark)].strip()
             word = re.match(r"(?:repl|python3?|py)\b[ \t]*", whole)
@@ -255,6 +260,14 @@ class _FenceScan:
             if self._parser.parse(code) is not None:
                 return code, at + (not _info(self._lines[at]))
         return self._broken(first, start, closings, opening)
+
+    def _beside_tag(self, info: str) -> list[str]:
+        """The code that stands on the fence's own line, behind its tag; attributes (``title=x``) are none."""
+        rest = info.partition(" ")[2].strip()
+        if not rest or _ATTRIBUTE.match(rest):
+            return []
+        is_begun = self._parser.parse(rest) is None and self._parser.is_unfinished
+        return [rest] if is_begun or self._parser.acts(rest) else []
 
     def _closings(self, start: int, opening: _Opening) -> Iterator[int]:
         for at in range(start, len(self._lines)):

@@ -144,3 +144,11 @@ def test_what_fails_while_an_interrupted_run_is_closed_is_no_other_end_of_it(mon
 
     monkeypatch.setattr(group.main_group, "main", closing)
     assert cli._run(["run"]) == 130
+
+
+def test_a_task_of_a_hook_is_not_run_and_the_message_names_the_command_that_begins_it(tmp_path):
+    task = write_task(tmp_path / "a task", root=[], session="hook", model=None)
+    result = loop_runner("run", task, cwd=tmp_path, timeout_s=30)
+    assert result.returncode == 2
+    assert f"loop-runner hook start '{task}'" in result.stderr
+    assert not (tmp_path / "runs").exists()

@@ -252,3 +252,22 @@ def test_ten_megabytes_of_anything_are_read_in_bounded_time(unit):
 
 def test_only_the_beginning_of_a_huge_reply_is_considered():
     assert read("```python\nx = 1\n```\n" + "a" * MAX_CHARS + "\n```python\ny = 2\n```").code == "x = 1"
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ("```repl x = 1\nprint(x)\n```", "x = 1\nprint(x)"),
+        ("```python import re\nprint(re)\n```", "import re\nprint(re)"),
+        ("```repl for n in range(3):\n    print(n)\n```", "for n in range(3):\n    print(n)"),
+        ("```py print(len(context))\nprint(2)\n```", "print(len(context))\nprint(2)"),
+        ("```repl data = [\n    1,\n]\n```", "data = [\n    1,\n]"),
+        ("```repl tool=toolu_01\nprint(1)\n```", "print(1)"),
+        ('```python title="a.py"\nprint(1)\n```', "print(1)"),
+        ("```python copy\nprint(1)\n```", "print(1)"),
+        ("```python {.line-numbers}\nprint(1)\n```", "print(1)"),
+        ("```python filename=a.py\nprint(1)\n```", "print(1)"),
+    ],
+)
+def test_code_on_the_line_of_the_fence_is_not_lost_and_attributes_are_no_code(reply, code):
+    assert read(reply).code == code

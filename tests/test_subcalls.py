@@ -381,14 +381,14 @@ def test_stopped_at_once_while_children_are_at_work_the_run_ends_at_once_and_the
     while "child session" not in said.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1.5)
+    folders = [str(each / "workspace") for each in (tmp_path / "tmp").glob("loop-runner-tmp-child-*")]
+    assert len(folders) == 4
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     assert process.wait(60) == 130, said.read_text()
     assert time.monotonic() - began < 30
-    folders = [str(each / "workspace") for each in (tmp_path / "tmp").glob("loop-runner-tmp-child-*")]
-    assert len(folders) == 4
     deadline = time.monotonic() + 10
     while alive := [pid for pid in os.listdir("/proc") if pid.isdigit() and works_in(pid, folders)]:
         assert time.monotonic() < deadline, f"kernels outlive the run: {alive}"

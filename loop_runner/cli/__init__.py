@@ -42,11 +42,12 @@ def _run(arguments: list[str]) -> int:
     import click
 
     from loop_runner import failpoints, redaction
-    from loop_runner.cli import signals
+    from loop_runner.cli import output, signals
     from loop_runner.cli.group import main_group
     from loop_runner.errors import LoopRunnerError
     from loop_runner.stopping import Interrupted
 
+    output.make_streams_safe()
     signals.collect_exit_codes()
     redaction.learn(os.environ)
     try:
@@ -119,8 +120,21 @@ def _refused_by_machine(error: Exception) -> LoopRunnerError | None:
 
     from loop_runner.errors import EnvironmentFault
 
+    if isinstance(error, MemoryError):
+        return EnvironmentFault(
+            "the machine has no memory left for this step",
+            why="the step could not be taken; what was committed is safe",
+            hint="raise the limit on memory (ulimit -v, the container's), then `loop-runner resume RUN`",
+        )
+    if isinstance(error, FileNotFoundError) and not _has_current_folder():
+        return EnvironmentFault(
+            "the current folder does not exist any more",
+            why="paths are relative to it",
+            hint="change into a folder that exists, and run the command again",
+        )
     full = {errno.ENOSPC, errno.EDQUOT}
     others = {errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+    others |= {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ETXTBSY}
     if not isinstance(error, OSError) or error.errno not in full | others:
         return None
     if error.errno not in full:
@@ -134,6 +148,16 @@ def _refused_by_machine(error: Exception) -> LoopRunnerError | None:
         why="the step that needed the space could not be taken; what was committed is safe",
         hint="free some space, also where temporary files go, then `loop-runner resume RUN`",
     )
+
+
+def _has_current_folder() -> bool:
+    import os
+
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError:
+        return False
+    return True
 
 
 def _report_bug(error: Exception) -> int:

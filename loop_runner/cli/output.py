@@ -7,6 +7,7 @@ closed terminal) never changes how a run ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -46,7 +47,7 @@ def note(line: str) -> None:
     """Progress and remarks: standard error, so that results can be piped. Never fails."""
     try:
         click.echo(text.escape_controls(redaction.clean(line)), err=True)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: it is closed
         _drop_the_rest(sys.stderr)
 
 
@@ -69,8 +70,25 @@ def _print(line: str) -> None:
 def _drop_the_rest(stream: TextIO) -> None:
     """Send a standard stream nowhere: what is buffered would fail once more when Python exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def make_streams_safe() -> None:
+    """Let no terminal change how a command ends: what it cannot show is escaped."""
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Or the next file that is opened would take the number, and get what is printed.
+            with contextlib.suppress(OSError):
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                if nowhere != number:
+                    os.dup2(nowhere, number)
+                    os.close(nowhere)
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif number and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def plural(count: int, noun: str, plural_noun: str | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ import click
 from loop_runner import config, inputs
 from loop_runner.cli import display, output, signals, trusting
 from loop_runner.cli.folders import find_run, new_run_folder
-from loop_runner.errors import LoopRunnerError
+from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.records import Outcome, RunStatus
 from loop_runner.stopping import Stop
 
@@ -159,6 +160,13 @@ def resume(
 def _start(task: config.Task, flags: dict[str, Any]) -> int:
     from loop_runner import runs
 
+    if task.session == "hook":
+        file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
+        raise ConfigError(
+            "a task with `session: hook` is not started with `run`",
+            why="its passes are done in a client's session that exists already; `run` would wait for ever",
+            hint=f"begin it in that session: loop-runner hook start {file}",
+        )
     folder = new_run_folder(task)
     with interruptible(flags, folder) as around:
         outcome = runs.start(task, folder, around)

@@ -312,7 +312,7 @@ class AnthropicBatchClient:
             why="the batch may hold replies that are paid for, so nothing is asked for again",
             hint=error.hint or "the batch is looked at again with: loop-runner resume",
             paid=True,
-            ends_run=error.ends_run,
+            ends_run=True,
         )
 
     async def _find(self, sdk: anthropic.AsyncAnthropic, record: Record) -> str | None:
@@ -356,6 +356,7 @@ class AnthropicBatchClient:
                 why="it may have been answered, and is paid for then",
                 hint="look again later with: loop-runner resume",
                 paid=True,
+                ends_run=True,
             )
         kind = result.type
         if kind == "succeeded":

@@ -52,6 +52,7 @@ class AnthropicClient:
         self._base_url = credentials.address(env, "ANTHROPIC_BASE_URL")
         self._api_key = credentials.key(env, "ANTHROPIC_API_KEY")
         self._auth_token = credentials.key(env, "ANTHROPIC_AUTH_TOKEN")
+        credentials.check_network(env)
         self._stall_s = stall_s
         self._reply_s = reply_s
         self._takes_schemas = True

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from loop_runner import redaction
 from loop_runner.errors import ConfigError
 
 _AROUND = " \t\r\n\v\f\0\ufeff\u00a0\u200b\u2028\u2029\u0085"
+_PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+_SOCKS = ("socks5", "socks5h")
+_PROXY_SCHEMES = ("http", "https", *_SOCKS)
 _QUOTES = ('"', "'")
 
 
@@ -40,6 +45,26 @@ def address(env: Mapping[str, str], name: str) -> str | None:
             hint=f"set it like this: export {name}=http://127.0.0.1:8080/v1",
         )
     return value or None
+
+
+def check_network(env: Mapping[str, str]) -> None:
+    """Raise ``ConfigError`` for a setting with which no HTTP client can be made."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if (path := env.get(name)) and not Path(path).exists():
+            raise ConfigError(
+                f"{name} names {path}, which does not exist",
+                why="without certificates no server can be trusted, so every request would fail",
+                hint=f"correct {name}, or unset it",
+            )
+    for name in _PROXIES:
+        value = env.get(name) or env.get(name.lower()) or ""
+        scheme = value.partition("://")[0].lower() if "://" in value else "http"
+        if value and (scheme not in _PROXY_SCHEMES or (scheme in _SOCKS and not find_spec("socksio"))):
+            raise ConfigError(
+                f"{name} names a proxy of the kind {redaction.clean(scheme)[:20]}://, which cannot be used",
+                why="every request would go through it",
+                hint=f"set {name} to an http:// proxy, or unset it; SOCKS needs socks5:// and socksio",
+            )
 
 
 def _stripped(value: str) -> str:

@@ -9,6 +9,7 @@ open request again. Relies on watchdog to be woken, and looks by itself where no
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import hashlib
 import os
@@ -28,6 +29,13 @@ END_MARK = "=== end ==="
 _STABLE_S = 2.0
 _LOOK_AGAIN_S = 0.5
 _MAX_BYTES = 4 * 1024 * 1024
+_MARKS = (  # the longest first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 _REQUEST = re.compile(r"(\d{4,})-[a-z]+-[0-9a-f]{12}\.request\.md")
 
 
@@ -163,8 +171,20 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 def _read(path: Path) -> str:
     with contextlib.suppress(OSError), path.open("rb") as file:
-        return file.read(_MAX_BYTES).decode("utf-8", "replace").replace("\r\n", "\n").rstrip()
+        return _decoded(file.read(_MAX_BYTES)).replace("\r\n", "\n").rstrip()
     return ""
+
+
+def _decoded(data: bytes) -> str:
+    """``data`` as an editor wrote it: UTF-8, or UTF-16 and UTF-32 as Windows programs save them."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data.decode(encoding, "replace").removeprefix("\ufeff")
+    # Without a mark: in UTF-16, every second byte of a text in a Latin alphabet is 0.
+    for at, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(data) > 2 and len(data) % 2 == 0 and data[at::2].count(0) > len(data) // 4:
+            return data.decode(encoding, "replace")
+    return data.decode("utf-8", "replace")
 
 
 def _as_markdown(request: Request, letter: Letter) -> str:

@@ -118,6 +118,7 @@ def test_a_batch_that_stays_missing_is_kept_and_found_by_the_next_process(
     (error,) = run.ask(sub("a"))
     assert isinstance(error, ModelError)
     assert not isinstance(error, TryAgain), "it would be asked for, and paid for, again"
+    assert error.ends_run
     assert error.paid
     assert "loop-runner resume" in error.hint
     assert list((tmp_path / "batches").glob("*.json"))
@@ -145,7 +146,7 @@ def test_results_that_stay_cut_give_what_they_hold_and_the_rest_is_not_asked_for
     lacking = [reply for reply in replies if isinstance(reply, ModelError)]
     assert there
     assert len(there) + len(lacking) == 9
-    assert not any(isinstance(error, TryAgain) for error in lacking)
+    assert all(error.ends_run for error in lacking), "nothing is asked for again in this run"
     assert list((tmp_path / "batches").glob("*.json"))
     model_server.batches.cut_results = []
     assert [reply.text for reply in run.ask(*(sub(f"q{n}") for n in range(9)))] == [f"Q{n}" for n in range(9)]

@@ -171,3 +171,18 @@ def test_two_equal_questions_are_two_letters(tmp_path: Path) -> None:
     ended = loop_runner("run", task, cwd=tmp_path)
     at_work.join()
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "utf-8", "utf-16-be-with-mark"]
+)
+def test_a_reply_that_an_editor_saved_in_another_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    text = "The answer is 42, d\u00e9j\u00e0.\n=== end ===\n"
+    mark = "\ufeff" if encoding.endswith("-with-mark") else ""
+    data = (mark + text).encode(encoding.removesuffix("-with-mark"))
+    folder = tmp_path / "box"
+
+    def person() -> None:
+        reply_of(waiting(folder)[0]).write_bytes(data)
+
+    assert ask(folder, once_asked(folder, person))[0] == "The answer is 42, d\u00e9j\u00e0."

@@ -1,0 +1,84 @@
+"""Odd environments: where the job can work, it works; where it cannot, it names what is at fault. Never 5."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import argv, clean_environment, loop_runner
+from tests.support.tasks import ready, write_task
+
+WORKS = {
+    "a Latin-1 terminal": {"PYTHONIOENCODING": "latin-1"},
+    "a cp1252 terminal": {"PYTHONIOENCODING": "cp1252"},
+    "an ASCII terminal": {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"},
+    "a locale that does not exist": {"LC_ALL": "xx_YY.UTF-8"},
+    "no home": {"HOME": "/nonexistent"},
+    "a proxy that is not used": {"ALL_PROXY": "socks://127.0.0.1:1"},
+    "no certificates": {"SSL_CERT_FILE": "/nonexistent.pem"},
+    "a dumb terminal": {"TERM": "dumb", "COLUMNS": "1"},
+    "settings of git": {"GIT_DIR": "/nonexistent", "GIT_INDEX_FILE": "/nonexistent"},
+}
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_a_run_is_verified_in_an_odd_environment(tmp_path: Path, name: str) -> None:
+    task = write_task(tmp_path, root=[ready("42 → ✓ déjà\u2028")])
+    result = subprocess.run(
+        argv("run", task, "-v"),
+        cwd=tmp_path,
+        env=clean_environment(WORKS[name]),
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_change_the_exit_code(tmp_path: Path, closed: str) -> None:
+    task = write_task(tmp_path, root=[ready("42")])
+    command = f'"$@" {closed}'
+    result = subprocess.run(
+        ["sh", "-c", command, "sh", *argv("run", task)], cwd=tmp_path, env=clean_environment(), check=False
+    )
+    assert result.returncode == 0
+
+
+FAULTS = {
+    "a SOCKS proxy": ({"ALL_PROXY": "socks://127.0.0.1:1"}, "ALL_PROXY"),
+    "a proxy of an unknown kind": ({"HTTPS_PROXY": "gopher://127.0.0.1"}, "HTTPS_PROXY"),
+    "a missing file of certificates": ({"SSL_CERT_FILE": "/nonexistent.pem"}, "SSL_CERT_FILE"),
+    "a missing folder of certificates": ({"SSL_CERT_DIR": "/nonexistent"}, "SSL_CERT_DIR"),
+    "an address that is none": ({"OPENAI_BASE_URL": "nonsense"}, "OPENAI_BASE_URL"),
+}
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_kimi_cli_404_aider_3710_a_setting_of_the_network_is_named(
+    tmp_path: Path, name: str, provider: str
+) -> None:
+    env, at_fault = FAULTS[name]
+    if provider == "anthropic":
+        env = {key.replace("OPENAI", "ANTHROPIC"): value for key, value in env.items()}
+    keys = {"OPENAI_API_KEY": "sk-live-1234", "ANTHROPIC_API_KEY": "sk-live-1234"}
+    task = write_task(tmp_path, root=[], model=f"{provider}:m")
+    result = loop_runner("run", task, cwd=tmp_path, env=keys | env)
+    assert result.returncode == 2, result.stderr
+    assert at_fault.replace("OPENAI", "ANTHROPIC" if provider == "anthropic" else "OPENAI") in result.stderr
+
+
+@pytest.mark.parametrize("job", [["run", "x.yaml"], ["status"], ["show", "x"], ["audit", "."]])
+def test_a_deleted_current_folder_is_no_bug(tmp_path: Path, job: list[str]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f'rmdir "{gone}" && exec "$@"'
+    result = subprocess.run(
+        ["sh", "-c", command, "sh", *argv(*job)],
+        cwd=gone,
+        env=clean_environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode in (0, 2, 4), result.stderr
