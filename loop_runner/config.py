@@ -7,6 +7,7 @@ at the inputs themselves, starts nothing, and reads no environment variable.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -100,6 +101,8 @@ class Task:
     stop_hooks: tuple[str | Sequence[str] | Mapping[str, Any], ...] = ()
     run_dir: Path | None = None
     file: Path | None = field(default=None, compare=False)  # the task file, where it was read from one
+    file_sha256: str = field(default="", compare=False)  # of the task file's bytes
+    overrides: tuple[tuple[str, Any], ...] = field(default=(), compare=False)  # what won over the task file
 
     @property
     def is_agent(self) -> bool:
@@ -385,7 +388,8 @@ def read_task(path: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
     Raises ``ConfigError`` that names the file, the line and, for an unknown key, the nearest known one.
     """
     try:
-        source = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
+        source = data.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"there is no task file {path}",
@@ -397,7 +401,8 @@ def read_task(path: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
             f"{path} cannot be read: {error}", why=_WHY_A_TASK_FILE, hint="a task file is YAML in UTF-8"
         ) from error
     task = parse_task(source, label=str(path), base_dir=path.parent.resolve(), overrides=overrides)
-    return replace(task, file=path.resolve())
+    digest = hashlib.sha256(data).hexdigest()
+    return replace(task, file=path.resolve(), file_sha256=digest, overrides=tuple(overrides))
 
 
 def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:

@@ -108,10 +108,12 @@ def test_an_empty_answer_is_rejected_without_asking_a_verifier(tmp_path):
 
 
 def test_a_broken_gate_ends_the_run_without_judging_the_answer(tmp_path):
-    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[{"command": ["no-such-program"]}])
+    task = write_task(
+        tmp_path / "task", root=[ready("42")], verifiers=[{"command": ["sh", "-c", "kill -9 $$"]}]
+    )
     outcome = run_task(task, tmp_path / "run")
     assert outcome.status == "broken"
-    assert "no-such-program" in outcome.reason
+    assert "SIGKILL" in outcome.reason
     assert History(tmp_path / "run").head().turn == 1, "the pass stays open, so that resume asks again"
 
 

@@ -20,6 +20,7 @@ from loop_runner.cli import output, trusting
 from loop_runner.cli.run import interruptible, options
 from loop_runner.errors import ConfigError, EnvironmentFault
 from loop_runner.records import Outcome
+from loop_runner.text import shell
 from loop_runner.verify.findings import SEVERITIES
 
 _INCOMPLETE = {"unverified": 3, "broken": 4, "interrupted": 130}
@@ -156,7 +157,7 @@ def _outcome(plan: Plan, folder: Path, files: scope.Scope, flags: dict[str, Any]
         trusting.require(
             folder,
             is_trusted=flags["is_trusted"] or plan.is_task_of(folder),
-            command=f"loop-runner audit --runs {flags['runs']} ...",
+            command=f"loop-runner audit --runs {shell(flags['runs'])} ...",
         )
         return runs.resume(folder, around, (*more, *settings), inputs_folder=files.base)
 

@@ -12,6 +12,7 @@ import loop_runner
 _COMMANDS = {
     "run": ("run", "Run a task file until its verifiers accept the answer."),
     "ask": ("run", "Ask a question about files, without a task file."),
+    "check": ("check", "Check a task file and all that it names, and start nothing."),
     "init": ("init", "Write a folder for a task: research, legal, support, audit, ..."),
     "audit": ("audit", "Judge files by rules in plain words, also in CI."),
     "resume": ("run", "Go on with a run from its last commit."),

@@ -15,6 +15,7 @@ from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
 from loop_runner.records import SUBCALL_KINDS, Checkpoint, Spend
+from loop_runner.text import shell
 from loop_runner.workspace import layout, points
 from loop_runner.workspace.history import Entry, History, parsing
 from loop_runner.workspace.points import Point
@@ -103,7 +104,8 @@ def _different_lines(entry: dict[str, Any]) -> Iterator[str]:
     """What is no longer as it was verified."""
     yield from (text.one_line(line, 200) for line in entry["different"][:_SHOWN_DIFFERENT])
     if (more := len(entry["different"]) - _SHOWN_DIFFERENT) > 0:
-        yield f"and {output.plural(more, 'more path')}; `loop-runner verify {entry['run']}` names them all"
+        verify = shell("loop-runner", "verify", entry["run"])
+        yield f"and {output.plural(more, 'more path')}; `{verify}` names them all"
 
 
 def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
@@ -290,7 +292,7 @@ def _shown(
             f"`show` takes one pass or one turn of a run, not {point}"
             + (f" and {pass_number}" if pass_number else ""),
             why="what is shown is what happened in it",
-            hint=f"for example `loop-runner show {history.folder}@1`",
+            hint=f"for example `{shell('loop-runner', 'show', f'{history.folder}@1')}`",
         )
     number = pass_number if point is None else point.pass_number
     if number:
@@ -347,7 +349,8 @@ def _pass(history: History, number: int) -> dict[str, Any]:
     folder = f"passes/{number:04d}"
     if not history.files(f"{folder}/"):
         raise ConfigError(
-            f"{history.folder} has no pass {number}", hint=f"loop-runner log {history.folder} lists them"
+            f"{history.folder} has no pass {number}",
+            hint=f"loop-runner log {shell(history.folder)} lists them",
         )
     return {
         "run": str(history.folder),

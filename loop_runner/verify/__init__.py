@@ -7,7 +7,7 @@ kernel; and on the ``Means`` that it is given for whatever runs a program or ask
 raises for what an answer holds, and never changes what it checks.
 """
 
-from loop_runner.verify import control
+from loop_runner.verify import control, readiness
 from loop_runner.verify.build import (
     build,
     describe,
@@ -60,6 +60,7 @@ __all__ = [
     "locate",
     "models",
     "pinned_programs",
+    "readiness",
     "refuse",
     "rejection",
     "score",
