@@ -371,6 +371,7 @@ def run_in(
         stack.enter_context(_rare_collections())
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
+        stack.enter_context(_failure_written(trace, workspace))
         trace.append(_started(task, texts, folder, workspace.head(), _session_kind(workspace)))
         templates = prompts.frozen(task.type, workspace.files("prompts/"), workspace.read)
         parts = _Parts(stack, task, trace, ledger, templates)
@@ -430,6 +431,17 @@ def run_in(
         if agent is not None:
             agent.close(agent_runs.notice(outcome))
         return outcome
+
+
+@contextmanager
+def _failure_written(trace: Trace, workspace: Workspace) -> Iterator[None]:
+    """Write down why a run failed: `status` has nothing else to tell it by."""
+    try:
+        yield
+    except LoopRunnerError as error:
+        data = {"status": "error"}
+        trace.append(Event("run_ended", error.message, workspace.head().pass_number, data=data))
+        raise
 
 
 def _gates(
