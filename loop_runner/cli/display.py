@@ -70,7 +70,7 @@ class Progress:
             case "verifying":
                 return f"{place}: the model says it is ready; verifying: {text.one_line(event.text, 90)}"
             case "pass_ended":
-                reason = f": {text.one_line(event.text, 200)}" if event.text else ""
+                reason = "".join(_reason_lines(event.text))
                 return f"{place}: {event.data['outcome']}{_cache(event)}{reason}"
             case "notice":
                 return f"note: {event.text}"
@@ -92,6 +92,15 @@ class Progress:
         if count & (count - 1) and not self._is_verbose:
             return None
         return f"  {event.text}" + (f" ({count} times so far)" if count > 1 else "")
+
+
+def _reason_lines(reason: str) -> Iterator[str]:
+    """The reason of a rejection behind a colon; what has several lines keeps them, indented."""
+    lines = [line for line in reason.splitlines() if line.strip()]
+    for number, line in enumerate(lines[:_EVIDENCE_LINES]):
+        yield (": " if number == 0 else "\n    ") + text.one_line(line.strip(), 200)
+    if (more := len(lines) - _EVIDENCE_LINES) > 0:
+        yield f"\n    and {output.plural(more, 'more line')}"
 
 
 def _progress(data: Mapping[str, Any]) -> str:
@@ -216,7 +225,7 @@ def _rejections(verdict: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {text.one_line(str(verdict.get('reason', '')) or 'no reason is recorded', 300)}"
     for report in rejected:
         name = text.one_line(str(report.get("verifier")), 80)
-        yield f"  {name}: {text.one_line(str(report.get('reason', '')), 300)}"
+        yield f"  {name}{''.join(_reason_lines(str(report.get('reason', ''))))}".replace("\n", "\n  ")
         lines = [line for line in str(report.get("evidence", "")).split("\n") if line.strip()]
         yield from (f"      {text.one_line(line, 200)}" for line in lines[:_EVIDENCE_LINES])
         if len(lines) > _EVIDENCE_LINES:

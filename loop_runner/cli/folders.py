@@ -88,8 +88,24 @@ def _is_free(folder: Path, task: Task) -> bool:
         if head.outcome == "accepted":
             return False
         if has_begun(history) or not _is_as_created(history):
+            if task.run_dir is None and _is_of_another_task(history, task):
+                return False
             raise _unfinished(history, task)
     return True
+
+
+def _is_of_another_task(history: History, task: Task) -> bool:
+    """Whether the run was begun from another task file, or to answer another question or other files."""
+    from loop_runner import config, origin
+    from loop_runner.workspace.history import parsing
+
+    found = origin.of_run(history.folder, history.read)
+    if found is not None or task.file is not None:
+        return found is not None and found.file != task.file
+    with parsing(history.folder, "task.yaml"):
+        source = (history.read("task.yaml") or b"").decode()
+        old = config.parse_task(source, label="task.yaml", base_dir=history.folder)
+    return (old.prompt, old.inputs) != (task.prompt, task.inputs)
 
 
 def has_begun(history: History) -> bool:

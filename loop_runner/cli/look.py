@@ -57,6 +57,9 @@ def status(run_name: str | None, as_json: bool) -> None:
             output.write(f"{'':<32} {text.one_line(entry['answer'], 90)}")
 
 
+ls = status
+
+
 def _any_status(folder: Path) -> dict[str, Any]:
     """The status of one run among others: one that cannot be read does not hide the rest."""
     try:

@@ -112,6 +112,7 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     \b
     Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
     """
+    _refuse_misplaced(question, paths)
     given: list[tuple[str, Any]] = [
         ("name", _slug(question)),
         ("prompt", question),
@@ -311,6 +312,27 @@ def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:
     if path.startswith(("http://", "https://")):
         return {"url": path}
     return {"path": str(Path(path).absolute()), **({"exclude": list(exclude)} if exclude else {})}
+
+
+def _refuse_misplaced(question: str, paths: tuple[str, ...]) -> None:
+    """Say what was probably meant where the first word is a path, or the question has no quotes."""
+    missing = [path for path in paths if not path.startswith(("http://", "https://")) and not _exists(path)]
+    if not missing or any(mark in path for path in missing for mark in "*["):
+        return
+    existing = [path for path in paths if path not in missing]
+    if _exists(question) and not existing:
+        words = shell("loop-runner", "ask", " ".join(missing), question)
+        raise click.UsageError(f"{question} is a file or folder, and the question comes first: {words}")
+    if paths.index(missing[0]) == 0 and len(missing) > 1:
+        words = shell("loop-runner", "ask", " ".join((question, *missing)), *(existing or ["PATH"]))
+        raise click.UsageError(f"there is no file {missing[0]!r}. A question goes into quotes: {words}")
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def _slug(question: str) -> str:
