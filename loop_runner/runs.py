@@ -282,10 +282,11 @@ def resume(
 
 def follow_model(old: Task, new: Task) -> Task:
     """``new`` with the sub-model that goes with its root model, where that is what ``old`` had."""
-    follows = old.sub_model == registry.default_sub_model(old.model or "") or old.sub_model == old.model
-    if new.model == old.model or new.sub_model != old.sub_model or not follows:
+    if not old.model or not new.model or new.model == old.model or new.sub_model != old.sub_model:
         return new
-    return replace(new, sub_model=registry.default_sub_model(new.model or ""))
+    if old.sub_model not in (old.model, registry.default_sub_model(old.model)):
+        return new
+    return replace(new, sub_model=registry.default_sub_model(new.model))
 
 
 def _refuse_gates(task: Task, programs: Programs) -> None:
