@@ -50,7 +50,8 @@ def to_files(task: Task) -> dict[str, bytes]:
     about = {
         "task_file": str(task.file),
         "sha256": task.file_sha256,
-        "overrides": [[key, value] for key, value in task.overrides],
+        # The folder of a run is no part of its task: two runs of one task begin with the same files.
+        "overrides": [[key, value] for key, value in task.overrides if key != "run_dir"],
     }
     return {PATH: (json.dumps(about, indent=1, default=str) + "\n").encode()}
 
