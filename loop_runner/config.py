@@ -7,9 +7,12 @@ at the inputs themselves, starts nothing, and reads no environment variable.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,6 +103,8 @@ class Task:
     stop_hooks: tuple[str | Sequence[str] | Mapping[str, Any], ...] = ()
     run_dir: Path | None = None
     file: Path | None = field(default=None, compare=False)  # the task file, where it was read from one
+    file_sha256: str = field(default="", compare=False)  # of the task file's bytes
+    overrides: tuple[tuple[str, Any], ...] = field(default=(), compare=False)  # what won over the task file
 
     @property
     def is_agent(self) -> bool:
@@ -385,19 +390,34 @@ def read_task(path: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
     Raises ``ConfigError`` that names the file, the line and, for an unknown key, the nearest known one.
     """
     try:
-        source = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
+        source = data.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"there is no task file {path}",
             why=_WHY_A_TASK_FILE,
             hint="check the path, or ask without a file: loop-runner ask 'QUESTION' PATH...",
         ) from None
+    except IsADirectoryError:
+        raise _is_folder(path) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} cannot be read: {error}", why=_WHY_A_TASK_FILE, hint="a task file is YAML in UTF-8"
         ) from error
     task = parse_task(source, label=str(path), base_dir=path.parent.resolve(), overrides=overrides)
-    return replace(task, file=path.resolve())
+    digest = hashlib.sha256(data).hexdigest()
+    return replace(task, file=path.resolve(), file_sha256=digest, overrides=tuple(overrides))
+
+
+def _is_folder(path: Path) -> ConfigError:
+    inside = path / "task.yaml"
+    if (path / ".git" / "loop-runner").is_dir():
+        hint = f"it is a run folder: loop-runner resume {shlex.quote(str(path))}"
+    elif inside.is_file():
+        hint = f"did you mean {shlex.quote(str(inside))}?"
+    else:
+        hint = f"to ask about its files: loop-runner ask 'QUESTION' {shlex.quote(str(path))}"
+    return ConfigError(f"{path} is a folder, not a task file", why=_WHY_A_TASK_FILE, hint=hint)
 
 
 def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
@@ -405,8 +425,12 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
     data, lines = _load(source, label)
     for key, value in overrides:
         _override(data, key, value)
+        lines = _without(lines, tuple(key.split(".")))
     where = _Where(label, lines)
-    checked = _check(data, _TASK_KEYS, where, ())
+    faults: list[ConfigError] = []
+    checked = _check(data, _TASK_KEYS, where, (), faults)
+    if faults:
+        raise _together(faults)
     if "inputs" in checked:
         checked["inputs"], checked["input_settings"] = checked["inputs"]
     base = Path(checked.pop("task_dir", base_dir))
@@ -643,49 +667,93 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
     data[last] = value
 
 
+def _without(lines: Mapping[tuple[str, ...], int], path: tuple[str, ...]) -> dict[tuple[str, ...], int]:
+    """``lines`` without those of a key that a flag has replaced: its mistakes are not the file's."""
+    return {key: line for key, line in lines.items() if key[: len(path)] != path}
+
+
+def _together(faults: Sequence[ConfigError]) -> ConfigError:
+    """One error for every fault of a file."""
+    if len(faults) == 1:
+        return faults[0]
+    listed = "\n".join(f"  {fault.message}; {fault.hint}" for fault in faults)
+    return ConfigError(f"the task has {len(faults)} faults:\n{listed}", why=faults[0].why, hint=_REFERENCE)
+
+
 def _check(
     data: Mapping[Any, Any],
     keys: Mapping[str, Callable[[Any], Any] | _Section],
     where: _Where,
     path: tuple[str, ...],
+    faults: list[ConfigError],
 ) -> dict[str, Any]:
+    """The values that fit; every other one is a fault."""
     checked: dict[str, Any] = {}
     for key, value in data.items():
         here = (*path, str(key))
         if key not in keys:
-            raise _unknown_key(str(key), keys, where(here))
+            faults.append(_unknown_key(str(key), keys, where(here)))
+            continue
         rule = keys[key]
         if value is None:
             continue  # `model:` with nothing behind it is the same as no key
         if isinstance(rule, _Section):
-            checked[key] = _check_section(value, rule, where, here)
+            if (section := _check_section(value, rule, where, here, faults)) is not None:
+                checked[key] = section
             continue
         try:
             checked[key] = rule(value)
         except _Bad as bad:
-            raise _bad_value(where(here), here, str(bad), value) from None
+            faults.append(_bad_value(where(here), here, str(bad), value))
     return checked
 
 
-def _check_section(value: Any, rule: _Section, where: _Where, path: tuple[str, ...]) -> Any:
+def _check_section(
+    value: Any, rule: _Section, where: _Where, path: tuple[str, ...], faults: list[ConfigError]
+) -> Any:
     if not isinstance(value, Mapping):
-        raise _bad_value(where(path), path, f"a mapping of {', '.join(rule.keys)}", value)
-    checked = _check(value, rule.keys, where, path)
+        faults.append(_bad_value(where(path), path, f"a mapping of {', '.join(rule.keys)}", value))
+        return None
+    checked = _check(value, rule.keys, where, path, faults)
     return rule.build(**{rule.names.get(name, name): entry for name, entry in checked.items()})
 
 
 def _bad_value(where: str, path: tuple[str, ...], expected: str, value: Any) -> ConfigError:
-    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+    shown = _as_written(value)
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
     return ConfigError(
-        f"{where}: `{'.'.join(path)}` takes {expected}, not {shown}",
+        f"{where}: `{'.'.join(path)}` takes {expected}, not {shown}{_read_by_yaml(value)}",
         why="a guess at what was meant could cost a day of running",
         hint=_REFERENCE,
     )
 
 
+def _as_written(value: Any) -> str:
+    """``value`` as a task file would have it."""
+    import yaml
+
+    if isinstance(value, str):
+        return repr(value)
+    try:
+        text: str = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True)
+    except yaml.YAMLError:
+        return repr(value)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _read_by_yaml(value: Any) -> str:
+    """What YAML made of an unquoted word, where that may surprise."""
+    if isinstance(value, bool):
+        words = "yes, on and true" if value else "no, off and false"
+        return f" (YAML reads {words} so; put a text in quotes)"
+    if isinstance(value, date):
+        return " (YAML reads this as a date; put it in quotes)"
+    return ""
+
+
 def _unknown_key(key: str, keys: Mapping[str, Any], where: str) -> ConfigError:
     known = [name for name in keys if name != "task_dir"]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.65)
     hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
     return ConfigError(
         f"{where}: unknown key `{key}`",

@@ -6,7 +6,7 @@ rewind dropped was paid all the same: it is told apart from the lines, which are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,23 +39,32 @@ class Cost:
 
     lines: tuple[Line, ...]
     dropped: Line
+    own_prices: tuple[str, ...] = ()  # the models whose rates the task gives
 
 
 def of_run(history: History, at: str | None = None) -> Cost:
     """What the run cost up to the commit ``at`` (None: where it stands)."""
     dropped = history.dropped(at)
+    rates = rates_in(history)
+    lines = tuple(_lines(_calls(history, at), prices.with_rates(rates)))
     return Cost(
-        tuple(_lines(_calls(history, at), price_in(history))),
+        lines,
         Line(0, "", "", dropped.requests, dropped.usage, dropped.usd, dropped.usd or 0.0),
+        tuple(sorted({line.model for line in lines} & set(rates))),
     )
 
 
 def price_in(history: History) -> Price:
     """What requests cost in this run: with the rates that its task gives."""
+    return prices.with_rates(rates_in(history))
+
+
+def rates_in(history: History) -> Mapping[str, config.Rates]:
+    """The rates that the run's task gives, by model."""
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
     task = config.parse_task(source, label="task.yaml", base_dir=history.folder)
-    return prices.with_rates(task.prices)
+    return task.prices
 
 
 def total(lines: Iterable[Line]) -> Line:

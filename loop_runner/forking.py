@@ -15,12 +15,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import __version__, config, inputs, prompts, runs
+from loop_runner import __version__, config, inputs, origin, prompts, runs
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.model import registry
 from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint
+from loop_runner.text import shell
 from loop_runner.workspace import layout, points, rewinding
 from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.history import History, parsing
@@ -78,18 +79,80 @@ def fork(
             return Forked(folder, at, workspace.head().commit, changed)
 
 
+def retask(folder: Path) -> tuple[str, ...]:
+    """Commit the task file of the run in ``folder``, as it is now, as the run's task; return what changed.
+
+    The flags of the run's start win over it. Nothing is committed where nothing changed.
+    Raises ``ConfigError`` for a run that was started without a file, and for what a run cannot change.
+    """
+    with Workspace.open(folder) as workspace, History(folder) as history:
+        at = history.head()
+        found = origin.of_run(folder, history.read)
+        if found is None:
+            raise _without_file(folder)
+        old = _read_task(history, at.commit, ())
+        new = _retasked(old, found.read())
+        changed = tuple(
+            each.name
+            for each in fields(Task)
+            if each.compare and getattr(old, each.name) != getattr(new, each.name)
+        )
+        runs.refuse_other_words(old, new)
+        for key in set(changed) & {"inputs", "input_settings"}:
+            raise ConfigError(
+                f"{found.file} has other `{key}` than the run began with",
+                why="notes, variables and citations of the passes so far are about the inputs of then",
+                hint="start a new run with it, in another folder: --run-dir",
+            )
+        if changed:
+            files = _changed_files(history, at, old, new) | dict(_origin_files(found, new))
+            workspace.commit_change(_commit(history, at, files, changed, "retask"))
+    return changed
+
+
+def _retasked(old: Task, new: Task) -> Task:
+    """``new`` with what a run keeps for its whole life, and the models that were chosen for it."""
+    kept = replace(
+        new,
+        name=old.name,
+        run_dir=old.run_dir,
+        prompts=old.prompts,
+        model=new.model or old.model,
+        sub_model=new.sub_model or old.sub_model,
+    )
+    return runs.follow_model(old, kept) if new.sub_model is None else kept
+
+
+def _origin_files(found: origin.Origin, new: Task) -> Mapping[str, bytes]:
+    """The new hash beside the flags of the run's start: those of ``resume`` hold for that time only."""
+    return origin.to_files(replace(new, overrides=found.overrides))
+
+
+def _without_file(folder: Path) -> ConfigError:
+    return ConfigError(
+        f"{folder} was not started from a task file that it knows of",
+        why="--retask takes that file as it is now",
+        hint=f"{shell('loop-runner', 'fork', folder, 'NEW')} --set KEY=VALUE makes a run with another task",
+    )
+
+
 def frozen_task(history: History, at: str, overrides: Sequence[tuple[str, object]] = ()) -> Task:
     """The task as the commit ``at`` has it."""
-    with parsing(history.folder, "task.yaml"):
-        source = (history.read("task.yaml", at) or b"").decode()
-        config.parse_task(source, label="task.yaml", base_dir=history.folder)
-    task = config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=overrides)
+    task = _read_task(history, at, overrides)
     if task.is_agent:
         raise ConfigError(
             f"the passes of {history.folder} were done by an agent of yours (`session: {task.session}`)",
             why="what it did is not recorded reply by reply: it could only be started, and paid, again",
             hint="`log`, `show`, `diff`, `bisect` and `export` work on its passes",
         )
+    return task
+
+
+def _read_task(history: History, at: str, overrides: Sequence[tuple[str, object]]) -> Task:
+    with parsing(history.folder, "task.yaml"):
+        source = (history.read("task.yaml", at) or b"").decode()
+        config.parse_task(source, label="task.yaml", base_dir=history.folder)
+    task = config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=overrides)
     if any(key == "prompt" for key, _ in overrides):
         return task
     with parsing(history.folder, "prompt.md"):
@@ -128,7 +191,11 @@ def _changed_files(history: History, at: Checkpoint, old: Task, new: Task) -> di
 
 
 def _commit(
-    history: History, at: Checkpoint, files: Mapping[str, bytes | None], changed: tuple[str, ...]
+    history: History,
+    at: Checkpoint,
+    files: Mapping[str, bytes | None],
+    changed: tuple[str, ...],
+    kind: str = "fork",
 ) -> NewCommit:
     ends_pass = at.turn > 0 and "prompt" in changed
     ours = {path: data for path, data in files.items() if data is not None}
@@ -143,7 +210,7 @@ def _commit(
         parents = list(dict.fromkeys([history.base_of(at.pass_number, head), at.commit]))
     what = f", with another {', '.join(changed)}" if changed else ""
     return NewCommit(
-        message=layout.message(f"fork: from {points.describe(at)}{what}", trailers),
+        message=layout.message(f"{kind}: from {points.describe(at)}{what}", trailers),
         time=int(time.time()),
         parents=parents,
         tree=history.commit(at.commit).tree,
@@ -175,5 +242,5 @@ def _nothing_to_do(source: Path, at: Checkpoint) -> ConfigError:
         f"pass {at.pass_number} of {source} was accepted: a fork from there would have nothing to do",
         why="a run ends when its answer is accepted",
         hint=f"ask for something else (--prompt FILE, --set verifiers=...), or fork earlier:"
-        f" `loop-runner log {source}` lists the turns",
+        f" `loop-runner log {shell(source)}` lists the turns",
     )

@@ -30,6 +30,7 @@ from loop_runner.proof import Compared
 from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs
 from loop_runner.runs import Surroundings, holding, open_children, pinned_in, restored_inputs
 from loop_runner.stop_hook import StopHook
+from loop_runner.text import shell
 from loop_runner.verify import Means, Submission, Verifier, needs
 from loop_runner.verify.needs import Need
 from loop_runner.workspace import checkout, layout
@@ -134,7 +135,7 @@ def _commit(history: History, at: str | None) -> str:
         raise ConfigError(
             f"{history.folder} has no commit {at!r}",
             why="what is verified is what a commit holds",
-            hint=f"`loop-runner log {history.folder}` lists them",
+            hint=f"`loop-runner log {shell(history.folder)}` lists them",
         ) from None
 
 

@@ -22,6 +22,8 @@ from loop_runner import (
     direct,
     gate_sandbox,
     inputs,
+    origin,
+    preflight,
     prompts,
     redaction,
     scratch,
@@ -33,7 +35,7 @@ from loop_runner.checks import Checks
 from loop_runner.children import Children, ChildSettings
 from loop_runner.config import Task
 from loop_runner.conversation import printed
-from loop_runner.errors import ConfigError, ModelError
+from loop_runner.errors import ConfigError, LoopRunnerError, ModelError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.hooks import external as hooks
 from loop_runner.json_schema import SchemaChecker
@@ -118,32 +120,11 @@ def _created(
     task: Task, folder: Path, around: Surroundings, beginning: Beginning | None = None
 ) -> Iterator[tuple[Task, Inputs, Programs, Workspace]]:
     redaction.learn(around.env)
-    task = _with_models(replace(task, prompt=redaction.clean(task.prompt)), around.env)
-    fetch = _fetcher(task, around.env)
-    if beginning is not None:
-        texts = beginning.texts
-    else:
-        texts = _take_in(task, around.env, fetch) if task.inputs or not task.is_agent else Inputs(())
-    verify.refuse(verify.build(task.verifiers, task.base_dir), texts)
-    hooks.build(task.stop_hooks, task.base_dir)
-    _check_models(task, around.env)
-    programs = _pinned(task)
-    templates = prompts.of_task(task.type, None if task.prompts == "none" else task.base_dir / task.prompts)
-    model_files, about = agent_runs.beginning(task)
+    ready = _prepared(replace(task, prompt=redaction.clean(task.prompt)), around, beginning)
+    task, texts, programs, files = ready.task, ready.texts, ready.programs, ready.files
+    model_files = dict(ready.model_files)
     if beginning is not None:
         model_files |= {f"workspace/{path}".encode(): Blob(data) for path, data in beginning.files.items()}
-    ours = task_files(task, texts, templates)
-    ours["system.md"] += agent_runs.notes(about)
-    files = {
-        **ours,
-        "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
-        **(fetch.files if fetch is not None else {}),
-        **templates.to_files(),
-        **_session_file(task, texts, around, templates),
-        # An agent may work in the task's folder: what was there before must be known after a restart, too.
-        **(programs.to_files() if programs.files or task.is_agent else {}),
-        **about,
-    }
     scope = agent_runs.scope(task, folder)
 
     def mark(repository: Path) -> None:
@@ -156,6 +137,77 @@ def _created(
         folder, name=task.name, files=files, model_files=model_files, scope=scope, before_placing=mark
     ) as workspace:
         yield task, texts, programs, workspace
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Everything that a run folder begins with, checked; ``files`` are the runner's, by path."""
+
+    task: Task
+    texts: Inputs
+    programs: Programs
+    files: Mapping[str, bytes]
+    model_files: Mapping[bytes, Blob]
+
+
+def check(task: Task, env: Mapping[str, str]) -> tuple[Task, Inputs]:
+    """Check everything that can be checked before the first request; create nothing and ask no model.
+
+    Returns the task with its models settled, and its inputs. Raises one ``LoopRunnerError`` for all faults.
+    """
+    settled, texts, _ = _checked(task, env, None)
+    return settled, texts
+
+
+def _checked(
+    task: Task, env: Mapping[str, str], texts: Inputs | None
+) -> tuple[Task, Inputs, dict[str, bytes]]:
+    """The task, its inputs (``texts`` if they are given) and the files of fetched ones."""
+    faults = preflight.Faults()
+    settled, taken, fetched = task, texts or Inputs(()), {}
+    with faults.collecting():
+        settled = _with_models(task, env)
+    has_models = not faults.found
+    with faults.collecting():
+        fetch = _fetcher(task, env)
+        if texts is None and (task.inputs or not task.is_agent):
+            taken = _take_in(task, env, fetch)
+            fetched = dict(fetch.files) if fetch is not None else {}
+    found = preflight.gates(task)
+    faults.found += [*found, *preflight.programs(task, env)]
+    if not found:
+        with faults.collecting():
+            verify.refuse(verify.build(task.verifiers, task.base_dir), taken)
+        faults.found += _model_faults(settled, env) if has_models else []
+    with faults.collecting():
+        _templates(task)
+    faults.refuse()
+    return settled, taken, fetched
+
+
+def _prepared(task: Task, around: Surroundings, beginning: Beginning | None) -> _Prepared:
+    texts = None if beginning is None else beginning.texts
+    task, texts, fetched = _checked(task, around.env, texts)
+    programs, templates = _pinned(task), _templates(task)
+    model_files, about = agent_runs.beginning(task)
+    ours = task_files(task, texts, templates)
+    ours["system.md"] += agent_runs.notes(about)
+    files = {
+        **ours,
+        "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
+        **fetched,
+        **templates.to_files(),
+        **_session_file(task, texts, around, templates),
+        # An agent may work in the task's folder: what was there before must be known after a restart, too.
+        **(programs.to_files() if programs.files or task.is_agent else {}),
+        **about,
+        **origin.to_files(task),
+    }
+    return _Prepared(task, texts, programs, files, model_files)
+
+
+def _templates(task: Task) -> Templates:
+    return prompts.of_task(task.type, None if task.prompts == "none" else task.base_dir / task.prompts)
 
 
 def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None) -> Inputs:
@@ -222,7 +274,9 @@ def resume(
     with History(folder) as history, parsing(folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
     task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
-    _refuse_other_words(config.parse_task(source, label="task.yaml", base_dir=folder), task)
+    frozen = config.parse_task(source, label="task.yaml", base_dir=folder)
+    refuse_other_words(frozen, task)
+    task = follow_model(frozen, task)
     with Workspace.open(folder, scope=agent_runs.scope(task, folder)) as workspace:
         if not any(key == "prompt" for key, _ in overrides):
             task = replace(task, prompt=_text(workspace, "prompt.md"))
@@ -232,7 +286,23 @@ def resume(
         _check_models(task, around.env)
         workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
         programs = frozen_programs(task, workspace, repin=repin)
+        _refuse_gates(task, programs)
         return run_in(workspace, task, texts, around, folder, programs=programs)
+
+
+def follow_model(old: Task, new: Task) -> Task:
+    """``new`` with the sub-model that goes with its root model, where that is what ``old`` had."""
+    if not old.model or not new.model or new.model == old.model or new.sub_model != old.sub_model:
+        return new
+    if old.sub_model not in (old.model, registry.default_sub_model(old.model)):
+        return new
+    return replace(new, sub_model=registry.default_sub_model(new.model))
+
+
+def _refuse_gates(task: Task, programs: Programs) -> None:
+    faults = preflight.Faults()
+    faults.found += preflight.gates(task, programs)
+    faults.refuse()
 
 
 def frozen_programs(task: Task, workspace: Workspace, *, repin: bool = False) -> Programs:
@@ -313,6 +383,7 @@ def run_in(
         stack.enter_context(_rare_collections())
         trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
         stack.callback(trace.close)
+        stack.enter_context(_failure_written(trace, workspace))
         trace.append(_started(task, texts, folder, workspace.head(), _session_kind(workspace)))
         templates = prompts.frozen(task.type, workspace.files("prompts/"), workspace.read)
         parts = _Parts(stack, task, trace, ledger, templates)
@@ -378,6 +449,17 @@ def run_in(
         if agent is not None:
             agent.close(agent_runs.notice(outcome))
         return outcome
+
+
+@contextmanager
+def _failure_written(trace: Trace, workspace: Workspace) -> Iterator[None]:
+    """Write down why a run failed: `status` has nothing else to tell it by."""
+    try:
+        yield
+    except LoopRunnerError as error:
+        data = {"status": "error"}
+        trace.append(Event("run_ended", error.message, workspace.head().pass_number, data=data))
+        raise
 
 
 def _gates(
@@ -565,27 +647,43 @@ def _profile_name(task: Task, model: str) -> str:
 
 def _check_models(task: Task, env: Mapping[str, str]) -> None:
     """Refuse a model that cannot answer before anything is made, paid or changed."""
+    faults = preflight.Faults()
+    faults.found += _model_faults(task, env)
+    faults.refuse()
+
+
+def _model_faults(task: Task, env: Mapping[str, str]) -> list[LoopRunnerError]:
+    """Every model that could not answer, and every one that a limit in dollars cannot count."""
+    faults = preflight.Faults()
     verifiers = verify.build(task.verifiers, task.base_dir)
-    named = verify.models(verifiers)
     if not task.model and (nameless := verify.without_model(verifiers)):
-        raise ConfigError(
-            f"the verifier {nameless[0]!r} names no model, and this run has none of its own",
-            why="an agent brings its own model, which verifiers cannot ask",
-            hint="add `model:` to the verifier, or to the task",
+        faults.found.append(
+            ConfigError(
+                f"the verifier {nameless[0]!r} names no model, and this run has none of its own",
+                why="an agent brings its own model, which verifiers cannot ask",
+                hint="add `model:` to the verifier, or to the task",
+            )
         )
+    named = verify.models(verifiers)
     asked = (*_models(task), *task.sub_models, *task.no_progress.models, *named)
     models = tuple(dict.fromkeys(filter(None, asked)))  # an agent of the user's has none
     for model in models:
-        registry.check(model, base_dir=task.base_dir, env=env)
-    if task.budget.usd is not None:
+        with faults.collecting():
+            registry.check(model, base_dir=task.base_dir, env=env)
+    if task.budget.usd is not None and not faults.found:
         price = prices.with_rates(task.prices)
         if unknown := [model for model in models if price(model, Usage(1, 1)) is None]:
-            raise ConfigError(
-                f"budget.usd is set, and there is no known price for {', '.join(unknown)}",
-                why="a limit in dollars that nobody can add up would never be reached",
-                hint="give the rate per million tokens: "
-                f"prices: {{{unknown[0]!r}: {{input: 1.0, output: 5.0}}}}, or limit budget.tokens instead",
-            )
+            faults.found.append(_without_price(unknown))
+    return faults.found
+
+
+def _without_price(models: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        f"budget.usd is set, and there is no known price for {', '.join(models)}",
+        why="a limit in dollars that nobody can add up would never be reached",
+        hint="give the rate per million tokens: "
+        f"prices: {{{models[0]!r}: {{input: 1.0, output: 5.0}}}}, or limit budget.tokens instead",
+    )
 
 
 def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session: direct.Decision) -> Event:
@@ -767,7 +865,7 @@ def _requirements(task: Task) -> str:
     return "\n".join(f"- {verify.exact_line(line, len(line))}" for line in asked)
 
 
-def _refuse_other_words(frozen: Task, task: Task) -> None:
+def refuse_other_words(frozen: Task, task: Task) -> None:
     """Refuse a change of what the model was told in the system prompt, which never changes."""
     for key in ("history", "session", "code_as"):
         if getattr(frozen, key) != getattr(task, key):

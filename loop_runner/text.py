@@ -7,6 +7,7 @@ and its tail. Relies on nothing but the standard library, and on ``label``, whic
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 
 from loop_runner.kernel import names
@@ -85,3 +86,8 @@ def name(path: str, max_chars: int = 200) -> str:
     """A file's name on one line: as it is, or in quotes with escapes where it could play tricks."""
     shown = path if path.isprintable() else repr(path)
     return shown if len(shown) <= max_chars else f"{shown[: max_chars - 1]}…"
+
+
+def shell(*words: object) -> str:
+    """``words`` as one command line that a POSIX shell reads back to the same words."""
+    return shlex.join(map(str, words))

@@ -49,7 +49,9 @@ def test_an_unverified_end_is_exit_code_3_and_names_the_way_on(tmp_path):
 
 
 def test_a_broken_gate_is_exit_code_4(tmp_path):
-    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[{"command": "no-such-program"}])
+    task = write_task(
+        tmp_path / "task", root=[ready("42")], verifiers=[{"command": ["sh", "-c", "kill -9 $$"]}]
+    )
     result = loop_runner("run", task, cwd=tmp_path)
     assert result.returncode == 4
     assert "BROKEN" in result.stdout

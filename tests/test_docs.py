@@ -10,7 +10,15 @@ from tests.support import documents
 from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, write_task
 
-WITHOUT_JSON: tuple[list[str], ...] = ([], ["models"], ["hook"], ["hook", "stop"], ["hook", "serve"])
+WITHOUT_JSON: tuple[list[str], ...] = (
+    [],
+    ["models"],
+    ["hook"],
+    ["hook", "stop"],
+    ["hook", "serve"],
+    ["docs"],
+    ["help"],
+)
 STALE = "the document says something else than the program: run `make docs`"
 
 
@@ -154,7 +162,8 @@ def objects(tmp_path_factory):
         "replay": said("replay", "scripted"),
         "cost": said("cost", "scripted"),
         "An error": said("show", "nothing"),
-        "status": said("status"),
+        "status, ls": said("status"),
+        "check": said("check", task),
         "log": said("log", "scripted"),
         "log --follow": [json.loads(line) for line in events.splitlines()],
         "show": said("show", "scripted"),

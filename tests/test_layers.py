@@ -56,6 +56,7 @@ ALLOWED = {
         "forking",
         "hooks",
         "loop",
+        "origin",
         "progress",
         "proven",
         "replaying",
@@ -72,11 +73,18 @@ ALLOWED = {
     "comparing": FLOOR | MIDDLE | TALKERS | {"costing"},
     "replaying": FLOOR | MIDDLE | TALKERS | {"forking", "runs"} | GATES,
     "costing": FLOOR | MIDDLE | TALKERS,
-    "forking": FLOOR | MIDDLE | TALKERS | {"runs"},
+    "forking": FLOOR | MIDDLE | TALKERS | {"origin", "runs"},
     "reverify": FLOOR | MIDDLE | TALKERS | {"runs", "loop", "hooks", "proven"} | GATES,
     "proven": FLOOR | {"proof", "verify", "workspace"},
     "checks": FLOOR | {"stop_hook", "verify"},
-    "runs": FLOOR | MIDDLE | TALKERS | {"agent_runs", "checks", "hooks", "loop", "trust"} | SESSION | GATES,
+    "runs": FLOOR
+    | MIDDLE
+    | TALKERS
+    | {"agent_runs", "checks", "hooks", "loop", "origin", "preflight", "trust"}
+    | SESSION
+    | GATES,
+    "preflight": FLOOR | {"hooks", "verify"},
+    "origin": FLOOR,
     "trust": FLOOR | {"workspace"},
     "agent_runs": FLOOR | MIDDLE | {"hooks", "workspace"},
     "hooks": FLOOR | {"events", "process", "verify", "workspace"},

@@ -108,19 +108,23 @@ def test_an_empty_answer_is_rejected_without_asking_a_verifier(tmp_path):
 
 
 def test_a_broken_gate_ends_the_run_without_judging_the_answer(tmp_path):
-    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[{"command": ["no-such-program"]}])
+    task = write_task(
+        tmp_path / "task", root=[ready("42")], verifiers=[{"command": ["sh", "-c", "kill -9 $$"]}]
+    )
     outcome = run_task(task, tmp_path / "run")
     assert outcome.status == "broken"
-    assert "no-such-program" in outcome.reason
+    assert "SIGKILL" in outcome.reason
     assert History(tmp_path / "run").head().turn == 1, "the pass stays open, so that resume asks again"
 
 
 def test_a_gate_that_works_again_is_asked_again_on_resume(tmp_path):
-    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[{"command": ["./gate.sh"]}])
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    code = f"test -e {machine}/works || kill -9 $$; grep -q 42 answer.md"
+    gate = {"command": {"run": ["sh", "-c", code], "show": [str(machine)]}}
+    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[gate])
     assert run_task(task, tmp_path / "run").status == "broken"
-    gate = tmp_path / "task/gate.sh"
-    gate.write_text("#!/bin/sh\ngrep -q 42 answer.md\n")
-    gate.chmod(0o755)
+    (machine / "works").touch()
     outcome = runs.resume(tmp_path / "run", runs.Surroundings({}))
     assert (outcome.status, outcome.spend.turns) == ("verified", 1)
 

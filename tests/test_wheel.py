@@ -118,7 +118,7 @@ def test_every_type_begins_and_rehearses_with_nothing_but_the_installed_copy(pyt
 
 
 # Each with the exit code that it has in an empty folder, without a model or a run.
-IN_AN_EMPTY_FOLDER = {
+IN_AN_EMPTY_FOLDER: dict[tuple[str, ...], int] = {
     ("--version",): 0,
     ("init", "--list"): 0,
     ("init", "custom", "a"): 0,

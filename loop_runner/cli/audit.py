@@ -22,6 +22,7 @@ from loop_runner.cli import display, output, trusting
 from loop_runner.cli.run import interruptible, options
 from loop_runner.errors import ConfigError, EnvironmentFault
 from loop_runner.records import Outcome
+from loop_runner.text import shell
 from loop_runner.verify.findings import SEVERITIES
 
 _INCOMPLETE = {"unverified": 3, "broken": 4, "interrupted": 130}
@@ -298,7 +299,7 @@ def _outcome(plan: Plan, folder: Path, files: scope.Scope, flags: dict[str, Any]
     trusting.require(
         folder,
         is_trusted=flags["is_trusted"] or plan.is_task_of(folder),
-        command=f"loop-runner audit --runs {folder.parent} ...",
+        command=f"loop-runner audit --runs {shell(folder.parent)} ...",
     )
     with interruptible(flags, folder, display.AuditProgress) as around:
         return runs.resume(folder, around, (*more, *_settings(flags)), inputs_folder=files.base)

@@ -12,6 +12,7 @@ from loop_runner import text
 from loop_runner.cli import output
 from loop_runner.cli.folders import find_run
 from loop_runner.errors import ConfigError
+from loop_runner.text import shell
 from loop_runner.workspace.history import History
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def _result(found: Found, wanted: Said, folder: Path) -> str:
         before = f"{number - 1} {number}" if number > 1 else f"0 {number}"
         return (
             f"pass {number} is the first {wanted} one ({found.first.commit[:10]})\n"
-            f"Next   loop-runner diff {folder} {before}\n       loop-runner show {folder} {number}"
+            f"Next   loop-runner diff {shell(folder)} {before}\n"
+            f"       loop-runner show {shell(folder)} {number}"
         )
     if found.candidates:
         return (

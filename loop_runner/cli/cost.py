@@ -71,12 +71,20 @@ def _lines(found: Cost) -> Iterator[str]:
         what = f"{output.plural(dropped.requests, 'request')}, {dropped.usage.total_tokens:,} tokens"
         what += f", {_usd(dropped)} US dollars"
         yield f"dropped by rewinds, not counted above and counted for the budget: {what}"
-    yield f"prices: {_price_source()}"
+    yield f"prices: {_price_source(found)}"
 
 
-def _price_source() -> str:
-    when = prices.installed_on()
-    return prices.source() + (f", installed {when}" if when else "")
+def _price_source(found: Cost) -> str:
+    """Where the prices of the models that were asked come from."""
+    own = [text.one_line(model) for model in found.own_prices]
+    models = {line.model for line in found.lines}
+    sources = [f"the task's own for {', '.join(own)}"] if own else []
+    if free := sorted(model for model in models - set(found.own_prices) if prices.is_free(model)):
+        sources.append(f"no bill for {', '.join(map(text.one_line, free))}")
+    if not models or models - set(found.own_prices) - set(free):
+        when = prices.installed_on()
+        sources.append(prices.source() + (f", installed {when}" if when else ""))
+    return "; ".join(sources)
 
 
 def _row(number: str, model: str, kind: str, cells: tuple[str, ...], width: int) -> str:
@@ -118,7 +126,11 @@ def _as_json(found: Cost) -> dict[str, Any]:
         "by_kind": _named("kind", kinds),
         "total": _line_as_json(costing.total(found.lines)),
         "dropped": _line_as_json(found.dropped),
-        "prices": {"source": prices.source(), "installed": prices.installed_on()},
+        "prices": {
+            "source": prices.source(),
+            "installed": prices.installed_on(),
+            "own": list(found.own_prices),
+        },
     }
 
 

@@ -7,15 +7,15 @@ model or an input wrote passes through ``output.write``, which escapes it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loop_runner import text, verify
 from loop_runner.cli import output
 from loop_runner.events import Event
-from loop_runner.progress import NO_PROGRESS
 from loop_runner.records import Inputs, Outcome
+from loop_runner.text import shell
 
 _EVIDENCE_LINES = 6  # of a rejection, in the report; all of it is in verdict.json
 _HEADLINES = {
@@ -70,7 +70,7 @@ class Progress:
             case "verifying":
                 return f"{place}: the model says it is ready; verifying: {text.one_line(event.text, 90)}"
             case "pass_ended":
-                reason = f": {text.one_line(event.text, 200)}" if event.text else ""
+                reason = "".join(_reason_lines(event.text))
                 return f"{place}: {event.data['outcome']}{_cache(event)}{reason}"
             case "notice":
                 return f"note: {event.text}"
@@ -114,6 +114,15 @@ class AuditProgress(Progress):
                 return super().line(event) if self._is_verbose else None
             case _:
                 return super().line(event)
+
+
+def _reason_lines(reason: str) -> Iterator[str]:
+    """The reason of a rejection behind a colon; what has several lines keeps them, indented."""
+    lines = [line for line in reason.splitlines() if line.strip()]
+    for number, line in enumerate(lines[:_EVIDENCE_LINES]):
+        yield (": " if number == 0 else "\n    ") + text.one_line(line.strip(), 200)
+    if (more := len(lines) - _EVIDENCE_LINES) > 0:
+        yield f"\n    and {output.plural(more, 'more line')}"
 
 
 def _progress(data: Mapping[str, Any]) -> str:
@@ -171,9 +180,14 @@ _ENDS = {
 
 
 def show_outcome(
-    outcome: Outcome, folder: Path, texts: Inputs, story: list[str], verdict: Mapping[str, Any]
+    outcome: Outcome,
+    folder: Path,
+    texts: Inputs,
+    story: list[str],
+    verdict: Mapping[str, Any],
+    steps: Sequence[str],
 ) -> None:
-    """The end of a run for a person: answer, gates, citations, cost, story, what to type next.
+    """The end of a run for a person: answer, gates, citations, cost, story, what to type next (``steps``).
 
     ``verdict`` is the last finished pass's, as ``verdict.json`` holds it; empty when no pass was finished.
     """
@@ -195,10 +209,10 @@ def show_outcome(
         output.write(
             f"       {lost} sent without a reply coming back (a crash, say); the provider may bill them"
         )
-    output.write(f"Story  git -C {folder} log --first-parent --format=%s")
+    output.write(f"Story  git -C {shell(folder)} log --first-parent --format=%s")
     for subject in story:
         output.write(f"         {subject}")
-    output.write("Next   " + "\n       ".join(_next_steps(outcome, folder)))
+    output.write("Next   " + "\n       ".join(steps))
 
 
 def _show_gates(outcome: Outcome, verdict: Mapping[str, Any]) -> None:
@@ -234,7 +248,7 @@ def _rejections(verdict: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {text.one_line(str(verdict.get('reason', '')) or 'no reason is recorded', 300)}"
     for report in rejected:
         name = text.one_line(str(report.get("verifier")), 80)
-        yield f"  {name}: {text.one_line(str(report.get('reason', '')), 300)}"
+        yield f"  {name}{''.join(_reason_lines(str(report.get('reason', ''))))}".replace("\n", "\n  ")
         lines = [line for line in str(report.get("evidence", "")).split("\n") if line.strip()]
         yield from (f"      {text.one_line(line, 200)}" for line in lines[:_EVIDENCE_LINES])
         if len(lines) > _EVIDENCE_LINES:
@@ -260,20 +274,6 @@ def _state(citation: verify.LocatedCitation) -> str:
     if not citation.ok:
         return f"NOT FOUND: {citation.reason}"
     return f"found, {citation.how}" if citation.how else "found"
-
-
-def _next_steps(outcome: Outcome, folder: Path) -> list[str]:
-    if outcome.status == "verified":
-        return [f"loop-runner show {folder} 1", f"loop-runner log {folder}"]
-    if outcome.status == "unverified" and outcome.reason.startswith(NO_PROGRESS):
-        return [
-            f"loop-runner log {folder}",
-            f"loop-runner resume {folder} --set no_progress.passes=N, or with another --set model=ID",
-        ]
-    if outcome.status == "unverified":
-        more = max(outcome.spend.passes * 2, 1)
-        return [f"loop-runner resume {folder} --set budget.passes={more}", f"loop-runner log {folder}"]
-    return [f"loop-runner resume {folder}", f"loop-runner log {folder}"]
 
 
 def outcome_as_json(outcome: Outcome, folder: Path) -> dict[str, object]:

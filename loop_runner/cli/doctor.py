@@ -103,7 +103,7 @@ def _models() -> Iterator[Check]:
     try:
         yield Check("default", True, registry.default_model(os.environ))
     except LoopRunnerError as error:
-        yield Check("default", None, error.message, error.hint)
+        yield Check("default", False, error.message, error.hint)
 
 
 def _guard(name: str, look: Callable[[], Check]) -> Check:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, WorkspaceError
+from loop_runner.text import shell
 
 if TYPE_CHECKING:
+    from loop_runner.workspace.history import History
     from loop_runner.workspace.points import Point
 
 RUNS = Path("runs")
@@ -59,29 +62,116 @@ def _holds(folder: Path, name: str) -> bool:
 def new_run_folder(task: Task) -> Path:
     """Where a new run of ``task`` goes: its ``run_dir``, else ``runs/NAME``, numbered when that is finished.
 
-    Raises ``WorkspaceError`` for a run that is there and unfinished, naming ``resume``.
+    The folder may hold a run without a committed turn, which ``make_way`` removes. Raises ``WorkspaceError``
+    for a run with paid work in it, naming the command that continues it.
     """
     if task.run_dir is not None:
+        _is_free(task.run_dir, task)
         return _with_room(task.run_dir)
     number = 1
     # A folder whose making was interrupted has no .git yet; it is taken over.
     while _holds(folder := RUNS / (task.name if number == 1 else f"{task.name}-{number}"), ".git"):
-        _refuse_unfinished(folder)
+        if _is_free(folder, task):
+            break
         number += 1
     return _with_room(folder)
 
 
-def _refuse_unfinished(folder: Path) -> None:
+def _is_free(folder: Path, task: Task) -> bool:
+    """Whether a run may be created in ``folder``; False for a finished run, which stays."""
     from loop_runner.workspace.history import History
 
+    if not _holds(folder, ".git"):
+        return True
     with History(folder) as history:
         head = history.head()
-    if head.outcome != "accepted":
+        if head.outcome == "accepted":
+            return False
+        if has_begun(history) or not _is_as_created(history):
+            if task.run_dir is None and _is_of_another_task(history, task):
+                return False
+            raise _unfinished(history, task)
+    return True
+
+
+def _is_of_another_task(history: History, task: Task) -> bool:
+    """Whether the run was begun from another task file, or to answer another question or other files."""
+    from loop_runner import config, origin
+    from loop_runner.workspace.history import parsing
+
+    found = origin.of_run(history.folder, history.read)
+    if found is not None or task.file is not None:
+        return found is not None and found.file != task.file
+    with parsing(history.folder, "task.yaml"):
+        source = (history.read("task.yaml") or b"").decode()
+        old = config.parse_task(source, label="task.yaml", base_dir=history.folder)
+    return (old.prompt, old.inputs) != (task.prompt, task.inputs)
+
+
+def has_begun(history: History) -> bool:
+    """Whether the run in ``history`` is going on, has a committed turn, or holds a reply that is paid for."""
+    head = history.head()
+    awaits = next((history.git_dir / "loop-runner" / "batches").glob("*.json"), None)
+    return bool(
+        head.pass_number or head.turn or history.running() or history.under_way()[0] or awaits is not None
+    )
+
+
+def _is_as_created(history: History) -> bool:
+    """Whether the user created the folder here and added nothing to it."""
+    from loop_runner.cli import trusting
+
+    if not trusting.is_own(history.folder):
+        return False
+    folder = history.folder.absolute()
+    known = {folder / path for path in history.files()}
+    found = (path for path in folder.rglob("*") if history.git_dir not in (path, *path.parents))
+    return all(path in known for path in found if not path.is_dir())
+
+
+def make_way(folder: Path) -> bool:
+    """Remove the run in ``folder``, if it holds one, unless another process uses it; whether it did."""
+    from loop_runner.workspace.lock import Lock
+
+    if not _holds(folder, ".git"):
+        return False
+    private = folder / ".git" / "loop-runner"
+    private.mkdir(exist_ok=True)
+    held = Lock.take(private / "lock", folder)
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
         raise WorkspaceError(
-            f"{folder} holds an unfinished run (pass {head.pass_number}, turn {head.turn})",
-            why="starting over would leave paid work behind",
-            hint=f"go on with `loop-runner resume {folder}`, or choose another folder with --run-dir",
+            f"{folder} holds a run that never began, and it cannot be removed: {error.strerror}",
+            why="the new run would go there",
+            hint="remove it, or choose another folder with --run-dir",
+        ) from error
+    finally:
+        held.release()
+    return True
+
+
+def _unfinished(history: History, task: Task) -> WorkspaceError:
+    from loop_runner import origin
+
+    folder, head = history.folder, history.head()
+    found = origin.of_run(folder, history.read)
+    resume = f"continue it with `loop-runner resume {shell(folder)}`"
+    if task.file is not None and (found is None or task.file != found.file):
+        changed = "; it was started from another task file" if found is not None else ""
+    elif found is not None and found.has_changed():
+        changed = f"; {found.file.name} has changed since it began"
+        resume = (
+            f"continue it with the changed file: `loop-runner resume {shell(folder)} --retask`, or with the "
+            f"old one: `loop-runner resume {shell(folder)}`"
         )
+    else:
+        changed = ""
+    return WorkspaceError(
+        f"{folder} holds an unfinished run (pass {head.pass_number}, turn {head.turn}){changed}",
+        why="starting over would leave paid work behind",
+        hint=f"{resume}; or choose another folder with --run-dir",
+    )
 
 
 def forked_run_folder(name: str) -> Path:

@@ -19,6 +19,7 @@ from loop_runner.cli import output
 from loop_runner.cli.display import Progress
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event
+from loop_runner.text import shell
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
@@ -36,7 +37,7 @@ def follow(folder: Path, is_running: Callable[[], bool], *, is_verbose: bool, as
         raise ConfigError(
             f"{folder} has no trace to follow",
             why="the trace is kept beside the history, and a clone does not bring it",
-            hint=f"`loop-runner log {folder}` tells the story from the history",
+            hint=f"`loop-runner log {shell(folder)}` tells the story from the history",
         )
     progress = Progress(is_verbose=is_verbose)
     with trace.open("rb") as file, woken_by(trace.parent) as wait:

@@ -11,6 +11,7 @@ import click
 from loop_runner import text
 from loop_runner.cli import output
 from loop_runner.cli.folders import find_run
+from loop_runner.text import shell
 
 if TYPE_CHECKING:
     from loop_runner.workspace.fsck import Report
@@ -83,7 +84,7 @@ def _show(report: Report, done: Repaired | None, folder: Path, different: tuple[
     if different:
         output.write(
             f"whole, and not what was proven: {folder} stands at {report.newest_whole}\n"
-            f"`loop-runner verify {folder}` runs the verifiers on what is there now"
+            f"`loop-runner verify {shell(folder)}` runs the verifiers on what is there now"
         )
         return
     output.write(_verdict(report, folder, was_repaired=done is not None))
@@ -102,7 +103,7 @@ def _verdict(report: Report, folder: Path, *, was_repaired: bool) -> str:
     where = report.newest_whole or "not to be found in git alone"
     return (
         f"damaged: {folder}; the newest whole checkpoint is {where}\n"
-        f"go back to it with `loop-runner fsck {folder} --repair`, which deletes nothing"
+        f"go back to it with `loop-runner fsck {shell(folder)} --repair`, which deletes nothing"
     )
 
 

@@ -12,6 +12,7 @@ import loop_runner
 _COMMANDS = {
     "run": ("run", "Run a task file until its verifiers accept the answer."),
     "ask": ("run", "Ask a question about files, without a task file."),
+    "check": ("check", "Check a task file and all that it names, and start nothing."),
     "init": ("init", "Write a folder for a task: research, legal, support, audit, ..."),
     "audit": ("audit", "Judge files by rules in plain words, also in CI."),
     "resume": ("run", "Go on with a run from its last commit."),
@@ -29,7 +30,21 @@ _COMMANDS = {
     "replay": ("replay", "Run a run again from its recorded replies, offline."),
     "fsck": ("fsck", "Check a run folder, say what was checked, and repair it."),
     "models": ("models", "List the models, or fetch a local one."),
+    "ls": ("look", "The same as `status`."),
+    "docs": ("docs", "Print a page of the documentation, or list the pages."),
+    "help": ("docs", "Print the help of a command."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
+}
+
+
+# Every command is in one group; tests/test_help.py checks it.
+_GROUPS = {
+    "Start": ("ask", "init", "check", "run", "resume"),
+    "Look": ("status", "ls", "log", "show", "cost", "diff", "bisect"),
+    "Check and use the result": ("verify", "export", "fsck"),
+    "Go back and try otherwise": ("rewind", "fork", "replay"),
+    "Audits and agents": ("audit", "hook"),
+    "This machine": ("models", "doctor", "docs", "help"),
 }
 
 
@@ -41,13 +56,14 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"loop_runner.cli.{_COMMANDS[cmd_name][0]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, "help_command" if cmd_name == "help" else cmd_name)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, _COMMANDS[name][1]) for name in names])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -57,7 +73,7 @@ class _LazyGroup(click.Group):
         except click.UsageError as error:
             import difflib
 
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1, cutoff=0.65)
             if near and args[0] not in _COMMANDS:
                 raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from error
             raise
@@ -69,7 +85,7 @@ class _LazyGroup(click.Group):
     epilog="Exit codes: 0 verified, 1 an audit found what fails it, 2 wrong usage or task file, 3 ended "
     "unverified, 4 a gate, the provider or the environment is broken, 5 internal error, 130 interrupted.",
 )
-@click.version_option(loop_runner.__version__, prog_name="loop-runner")
+@click.version_option(loop_runner.__version__, "-V", "--version", prog_name="loop-runner")
 def main_group() -> None:
     """Run a model unattended until a verifier, not the model, says that the work is done.
 

@@ -11,6 +11,7 @@ import click
 
 from loop_runner.cli import output, signals
 from loop_runner.errors import ConfigError
+from loop_runner.text import shell
 
 _CLIENTS = ("claude", "codex", "gemini", "cursor", "copilot")
 _PROJECT = click.option(
@@ -110,7 +111,7 @@ def start(
     Example:  loop-runner hook start task.yaml
     """
     from loop_runner import agent_runs, config, runs
-    from loop_runner.cli.folders import new_run_folder
+    from loop_runner.cli.folders import make_way, new_run_folder
     from loop_runner.hooks import sessions
     from loop_runner.hooks import stop as process
 
@@ -126,6 +127,9 @@ def start(
     if held is not None and Path(held.run).is_dir():
         raise _has_a_run(session_id, held.run)
     run = new_run_folder(task)
+    if (run / ".git").exists():
+        runs.check(task, os.environ)  # before anything is removed
+        make_way(run)
     runs.create(task, run, os.environ)
     told = agent_runs.first_words(run)
     agent_runs.give_to_session(run, session_id, os.environ, sys.executable)
@@ -221,5 +225,5 @@ def _has_a_run(session_id: str, run: str) -> ConfigError:
     return ConfigError(
         f"the session {session_id} has a run already: {run}",
         why="two runs in one session could not both decide when it ends",
-        hint=f"cancel that one first: loop-runner hook cancel {run}",
+        hint=f"cancel that one first: loop-runner hook cancel {shell(run)}",
     )

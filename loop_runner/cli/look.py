@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from loop_runner import config, proven, text
-from loop_runner.cli import now, output
+from loop_runner.cli import now, output, standing
 from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
 from loop_runner.records import SUBCALL_KINDS, Checkpoint, Spend
+from loop_runner.text import shell
 from loop_runner.workspace import layout, points
 from loop_runner.workspace.history import Entry, History, parsing
 from loop_runner.workspace.points import Point
@@ -50,8 +51,13 @@ def status(run_name: str | None, as_json: bool) -> None:
             output.write(f"{'':<32} {line}")
         if entry["reason"]:
             output.write(f"{'':<32} {entry['reason']}")
+        for line in standing.lines(entry["next"]):
+            output.write(f"{'':<32} {line}")
         if entry["answer"]:
             output.write(f"{'':<32} {text.one_line(entry['answer'], 90)}")
+
+
+ls = status
 
 
 def _any_status(folder: Path) -> dict[str, Any]:
@@ -82,13 +88,17 @@ def _status(folder: Path) -> dict[str, Any]:
     with History(folder) as history:
         head, running = history.head(), history.running()
         task = _task(history)
-        spend = history.spend(prices.with_rates(task.prices))
-        state = "running" if running else _state(history, head, spend.passes, task.budget.passes)
-        different = proven.state_faults(history) if state == "verified" else ()
+        price = prices.with_rates(task.prices)
+        spend = history.spend(price)
+        at = standing.of_run(history, head, task, spend.passes)
+        different = proven.state_faults(history) if at.state == "verified" else ()
         return _entry(
             folder,
-            "different" if different else state,
+            "different" if different else at.state,
+            reason=at.reason,
+            steps=at.steps,
             spend=spend,
+            unmet=history.unmet(price),
             pid=running.pid if running else None,
             head=head,
             answer=history.answer().content,
@@ -103,7 +113,8 @@ def _different_lines(entry: dict[str, Any]) -> Iterator[str]:
     """What is no longer as it was verified."""
     yield from (text.one_line(line, 200) for line in entry["different"][:_SHOWN_DIFFERENT])
     if (more := len(entry["different"]) - _SHOWN_DIFFERENT) > 0:
-        yield f"and {output.plural(more, 'more path')}; `loop-runner verify {entry['run']}` names them all"
+        verify = shell("loop-runner", "verify", entry["run"])
+        yield f"and {output.plural(more, 'more path')}; `{verify}` names them all"
 
 
 def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
@@ -131,6 +142,8 @@ def _entry(
     dropped: Spend = Spend(),  # noqa: B008 - frozen
     at_work: dict[str, Any] | None = None,
     different: Sequence[str] = (),
+    steps: Sequence[str] = (),
+    unmet: Spend = Spend(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     return {
         "run": str(folder),
@@ -143,8 +156,10 @@ def _entry(
         "answer": answer,
         "in_flight": in_flight,
         "now": at_work,
+        "next": list(steps),
         **output.spend_as_json(spend),
         "dropped": output.spend_as_json(dropped),
+        "uncommitted": output.spend_as_json(unmet),
     }
 
 
@@ -154,28 +169,22 @@ def _task(history: History) -> config.Task:
         return config.parse_task(source, label="task.yaml", base_dir=history.folder)
 
 
-def _state(history: History, head: Checkpoint, passes: int, most: int) -> str:
-    """By the commits alone: ``verified``, ``unverified`` (none left, or no progress) or ``unfinished``."""
-    if head.outcome == "accepted":
-        return "verified"
-    is_over = passes >= most or _gets_nowhere(history, head)
-    return "unverified" if head.turn == 0 and is_over else "unfinished"
-
-
-def _gets_nowhere(history: History, head: Checkpoint) -> bool:
-    """The run stopped because pass after pass ended the same."""
-    path = f"{layout.pass_folder(head.pass_number)}/verdict.json"
-    with parsing(history.folder, path):
-        said = json.loads(history.read(path) or b"{}")
-        return bool(said.get("next", {}).get("strategy") == "stop")
-
-
 def _where(entry: dict[str, Any]) -> str:
     if entry["state"] == "unreadable":
         return ""
     turn = f" turn {entry['turn']}" if entry["turn"] else ""
     place = f"pass {entry['pass']}{turn}" if entry["pass"] else "before the first turn"
-    return f"{place}, {output.duration(entry['seconds'])}, {_usd(entry)}"
+    if entry["state"] == "running":
+        place = _turn_under_way(entry)
+    uncommitted = entry["uncommitted"]
+    more = f", and {_usd(uncommitted)} not committed yet" if uncommitted["usage"]["requests"] else ""
+    return f"{place}, {output.duration(entry['seconds'])}, {_usd(entry)}{more}"
+
+
+def _turn_under_way(entry: dict[str, Any]) -> str:
+    """The turn that comes after the last committed one."""
+    number = entry["pass"] if entry["turn"] else entry["pass"] + 1
+    return f"in pass {number} turn {entry['turn'] + 1}"
 
 
 def _usd(spent: dict[str, Any]) -> str:
@@ -290,7 +299,7 @@ def _shown(
             f"`show` takes one pass or one turn of a run, not {point}"
             + (f" and {pass_number}" if pass_number else ""),
             why="what is shown is what happened in it",
-            hint=f"for example `loop-runner show {history.folder}@1`",
+            hint=f"for example `{shell('loop-runner', 'show', f'{history.folder}@1')}`",
         )
     number = pass_number if point is None else point.pass_number
     if number:
@@ -331,13 +340,15 @@ def _answer(history: History) -> dict[str, Any]:
         "prompt": _text(history, "prompt.md"),
         "answer": history.answer().content,
         "is_verified": head.outcome == "accepted",
+        "is_running": history.running() is not None,
         "verdict": _verdict(history, last),
     }
 
 
 def _answer_lines(data: dict[str, Any]) -> Iterator[str]:
     yield f"{data['prompt'].rstrip()}\n"
-    yield f"{'VERIFIED' if data['is_verified'] else 'NOT VERIFIED'}\n"
+    not_yet = "NOT VERIFIED YET: the run is going on" if data["is_running"] else "NOT VERIFIED"
+    yield f"{'VERIFIED' if data['is_verified'] else not_yet}\n"
     yield data["answer"].rstrip() or "(no answer yet)"
     yield ""
     yield from _verdict_lines(data["verdict"])
@@ -347,7 +358,8 @@ def _pass(history: History, number: int) -> dict[str, Any]:
     folder = f"passes/{number:04d}"
     if not history.files(f"{folder}/"):
         raise ConfigError(
-            f"{history.folder} has no pass {number}", hint=f"loop-runner log {history.folder} lists them"
+            f"{history.folder} has no pass {number}",
+            hint=f"loop-runner log {shell(history.folder)} lists them",
         )
     return {
         "run": str(history.folder),

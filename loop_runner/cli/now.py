@@ -62,8 +62,34 @@ def lines(now: dict[str, Any]) -> Iterator[str]:
         yield f"waits for a batch of {output.plural(batch['requests'], 'request')} ({name})"
 
 
+def last_end(history: History) -> tuple[str, str] | None:
+    """How the last start of a run ended, as (status, reason); ("", "") where it did not say; None: no trace.
+
+    The end of an earlier start, or of another place in the history, is not taken for it.
+    """
+    events = _tail(history.git_dir / "loop-runner" / "events.jsonl")
+    if not events:
+        return None
+    starts = [at for at, event in enumerate(events) if event.get("kind") == "run_started"]
+    for event in reversed(events[starts[-1] if starts else 0 :]):
+        data = event.get("data")
+        if event.get("kind") == "run_ended" and isinstance(data, dict):
+            return str(data.get("status", "")), str(event.get("text", ""))
+    return "", ""
+
+
 def _since_turn(trace: os.PathLike[str]) -> list[dict[str, Any]]:
     """The events since the last turn, pass or start began, as far as the end of the trace has them."""
+    found: list[dict[str, Any]] = []
+    for event in _tail(trace):
+        if event.get("kind") in ("turn_started", "turn_committed", "pass_started", "run_started"):
+            found.clear()
+        found.append(event)
+    return found
+
+
+def _tail(trace: os.PathLike[str]) -> list[dict[str, Any]]:
+    """The last events of the trace."""
     try:
         with open(trace, "rb") as file:  # noqa: PTH123
             size = file.seek(0, os.SEEK_END)
@@ -77,9 +103,6 @@ def _since_turn(trace: os.PathLike[str]) -> list[dict[str, Any]]:
             event = json.loads(line)
         except (ValueError, RecursionError):
             continue  # torn: the cut, or a line that is being written
-        if not isinstance(event, dict):
-            continue
-        if event.get("kind") in ("turn_started", "turn_committed", "pass_started", "run_started"):
-            found.clear()
-        found.append(event)
+        if isinstance(event, dict):
+            found.append(event)
     return found

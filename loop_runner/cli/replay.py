@@ -13,6 +13,7 @@ import click
 from loop_runner import text
 from loop_runner.cli import output, trusting
 from loop_runner.cli.folders import find_run
+from loop_runner.text import shell
 
 if TYPE_CHECKING:
     from loop_runner.replaying import Difference, Replayed
@@ -60,7 +61,7 @@ def replay(
     from loop_runner import replaying
 
     folder = find_run(run_name)
-    trusting.require(folder, is_trusted=is_trusted, command=f"loop-runner replay {folder}")
+    trusting.require(folder, is_trusted=is_trusted, command=f"loop-runner replay {shell(folder)}")
     asks_gates = not recorded_verdicts
     found = replaying.replay(
         folder, to=to, asks_gates=asks_gates, inputs_folder=inputs_folder, env=os.environ

@@ -9,17 +9,19 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from loop_runner import config, inputs
-from loop_runner.cli import display, output, signals, trusting
-from loop_runner.cli.folders import find_run, new_run_folder
+from loop_runner.cli import display, next_steps, output, signals, trusting
+from loop_runner.cli.folders import find_run, has_begun, make_way, new_run_folder
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.records import Outcome, RunStatus
 from loop_runner.stopping import Stop
+from loop_runner.text import shell
 
 if TYPE_CHECKING:
     from loop_runner.workspace.history import History
@@ -79,11 +81,17 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
     \b
     Example:  loop-runner run examples/first-rejection/task.yaml
     """
+    return _start(config.read_task(task_file, task_overrides(paths, settings, flags)), flags)
+
+
+def task_overrides(
+    paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]
+) -> list[tuple[str, Any]]:
+    """What the command line changes of a task file: ``--input``, the other flags, ``--set``."""
     given = overrides(settings, flags)
     if paths:
         given.append(("inputs", [_input_spec(path, flags["exclude"]) for path in paths]))
-    task = config.read_task(task_file, given)
-    return _start(task, flags)
+    return given
 
 
 @click.command()
@@ -106,6 +114,7 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     \b
     Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
     """
+    _refuse_misplaced(question, paths)
     given: list[tuple[str, Any]] = [
         ("name", _slug(question)),
         ("prompt", question),
@@ -130,19 +139,26 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     help="Where the inputs lie now, for a run that came from another machine.",
 )
 @click.option("--repin", is_flag=True, help="Take the verifiers' programs as they are now.")
+@click.option(
+    "--retask",
+    is_flag=True,
+    help="Take the task file that the run began with, and its programs, as they are now.",
+)
 @trusting.TRUST
-@options("passes", "turns", "set", "report", "json", "quiet", "verbose")
+@options("model", "sub_model", "passes", "turns", "set", "report", "json", "quiet", "verbose")
 def resume(
     run_name: str,
     inputs_folder: Path | None,
     repin: bool,
+    retask: bool,
     is_trusted: bool,
     settings: tuple[str, ...],
     **flags: Any,
 ) -> int:
-    """Go on with a run from its last commit, after a crash, Ctrl-C or a spent budget.
+    """Continue a run from its last commit, after a crash, Ctrl-C or a spent budget.
 
-    RUN may be a clone made with plain git: it needs --trust once. What is set here holds for this time only.
+    RUN may be a clone made with plain git: it needs --trust once. What is set here holds for this time only;
+    --retask changes the run for good.
 
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
@@ -151,10 +167,61 @@ def resume(
 
     folder = find_run(run_name)
     changed = tuple(overrides(settings, flags))
-    trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {folder}")
-    with interruptible(flags, folder) as around, trusting.kept(folder):
-        outcome = runs.resume(folder, around, changed, inputs_folder=inputs_folder, repin=repin)
-    return finish(outcome, folder, flags, inputs_folder)
+    trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {shell(folder)}")
+    given = next_steps.Given(changed, inputs_folder)
+    if _look_at_task_file(folder, retask=retask):
+        return _start_over(folder, changed, flags)
+    with interruptible(flags, folder) as around, trusting.kept(folder), _next_named(folder, given):
+        outcome = runs.resume(folder, around, changed, inputs_folder=inputs_folder, repin=repin or retask)
+    return finish(outcome, folder, flags, given)
+
+
+def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
+    """Take the task file of a run as it is now, or say that it has changed.
+
+    True when the run has no committed turn, so that it can start over instead.
+    """
+    from loop_runner import forking, origin
+    from loop_runner.workspace.history import History
+
+    with History(folder) as history:
+        begun, found = has_begun(history), origin.of_run(folder, history.read)
+    if retask and found is not None and not begun:
+        return True
+    if retask:
+        with trusting.kept(folder):
+            changed = forking.retask(folder)
+        output.note(f"the task has changed: {', '.join(changed)}" if changed else "the task has not changed")
+    elif found is not None and found.has_changed():
+        output.note(
+            f"note: {found.file} has changed since the run began, and the run keeps the old task; "
+            "--retask takes the new one"
+        )
+    return False
+
+
+def _start_over(folder: Path, changed: tuple[tuple[str, Any], ...], flags: dict[str, Any]) -> int:
+    """Begin a run anew that has no committed turn, from its task file as it is now."""
+    from loop_runner import origin
+    from loop_runner.workspace.history import History
+
+    with History(folder) as history:
+        found = origin.of_run(folder, history.read)
+    assert found is not None
+    task = replace(config.read_task(found.file, (*found.overrides, *changed)), run_dir=folder)
+    return _start(task, flags)
+
+
+@contextmanager
+def _next_named(folder: Path, given: next_steps.Given = next_steps.NOTHING) -> Iterator[None]:
+    """Add to an error that ends a run the commands that continue it."""
+    try:
+        yield
+    except LoopRunnerError as error:
+        with suppress(LoopRunnerError, OSError):
+            lines = next_steps.after_error(error, folder, os.environ, given)
+            error.hint = "\n  next: ".join((error.hint, *lines))
+        raise
 
 
 def _start(task: config.Task, flags: dict[str, Any]) -> int:
@@ -168,13 +235,20 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
             hint=f"begin it in that session: loop-runner hook start {file}",
         )
     folder = new_run_folder(task)
-    with interruptible(flags, folder) as around:
+    if (folder / ".git").exists():
+        runs.check(task, os.environ)  # before anything is removed
+        make_way(folder)
+        output.note(f"{folder} held a run without a committed turn: it starts over")
+    with interruptible(flags, folder) as around, _next_named(folder):
         outcome = runs.start(task, folder, around)
     return finish(outcome, folder, flags)
 
 
-def finish(outcome: Outcome, folder: Path, flags: dict[str, Any], inputs_folder: Path | None = None) -> int:
-    """Show how a run ended; the exit code that says so."""
+def finish(
+    outcome: Outcome, folder: Path, flags: dict[str, Any], given: next_steps.Given = next_steps.NOTHING
+) -> int:
+    """Show how a run ended; the exit code that says so. ``given``: what ``resume`` was given."""
+    inputs_folder = given.inputs
     if flags["as_json"]:
         output.write_json(display.outcome_as_json(outcome, folder))
     else:
@@ -188,7 +262,8 @@ def finish(outcome: Outcome, folder: Path, flags: dict[str, Any], inputs_folder:
                 texts = inputs.restore(texts, inputs.Converter(cache), cache, history.read)
             story = [entry.subject for entry in history.commits(first_parent=True)]
             verdict = _last_verdict(history, outcome)
-        display.show_outcome(outcome, folder, texts, story, verdict)
+        steps = next_steps.after(outcome, folder, given)
+        display.show_outcome(outcome, folder, texts, story, verdict, steps)
     return _EXIT_CODES[outcome.status]
 
 
@@ -241,6 +316,27 @@ def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:
     if path.startswith(("http://", "https://")):
         return {"url": path}
     return {"path": str(Path(path).absolute()), **({"exclude": list(exclude)} if exclude else {})}
+
+
+def _refuse_misplaced(question: str, paths: tuple[str, ...]) -> None:
+    """Say what was probably meant where the first word is a path, or the question has no quotes."""
+    missing = [path for path in paths if not path.startswith(("http://", "https://")) and not _exists(path)]
+    if not missing or any(mark in path for path in missing for mark in "*["):
+        return
+    existing = [path for path in paths if path not in missing]
+    if _exists(question) and not existing:
+        words = shell("loop-runner", "ask", " ".join(missing), question)
+        raise click.UsageError(f"{question} is a file or folder, and the question comes first: {words}")
+    if paths.index(missing[0]) == 0 and len(missing) > 1:
+        words = shell("loop-runner", "ask", " ".join((question, *missing)), *(existing or ["PATH"]))
+        raise click.UsageError(f"there is no file {missing[0]!r}. A question goes into quotes: {words}")
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def _slug(question: str) -> str:

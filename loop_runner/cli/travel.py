@@ -12,6 +12,7 @@ from loop_runner.cli import output, trusting
 from loop_runner.cli.folders import find_run, find_run_at, forked_run_folder
 from loop_runner.cli.run import finish, interruptible, options, overrides
 from loop_runner.errors import ConfigError
+from loop_runner.text import shell
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
@@ -54,7 +55,7 @@ def fork(
     changed = [*_prompt(prompt_file), *overrides(settings, flags)]
     is_own = trusting.is_own(folder, is_trusted=is_trusted)
     if is_run and not is_own:
-        command = f"loop-runner fork {source} {new} --run"
+        command = shell("loop-runner", "fork", source, new, "--run")
         trusting.require(folder, changed, is_trusted=False, command=command)
     to = forked_run_folder(new)
     mark = partial(trusting.mark_unplaced, to) if is_own else None
@@ -98,7 +99,7 @@ def _show_fork(made: Any, source: Path, *, as_json: bool) -> None:
         return
     output.write(f"{made.folder} goes on from {points.describe(made.source)} of {source}")
     output.write(f"changed: {', '.join(made.changed) or 'nothing'}")
-    output.write(f"Next   loop-runner resume {made.folder}")
+    output.write(f"Next   loop-runner resume {shell(made.folder)}")
 
 
 @click.command()
@@ -157,5 +158,5 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
         return
     output.write(f"{folder} stands at {points.describe(to)} again")
     output.write(f"kept: {points.describe(left)} as {kept}")
-    output.write(f"Next   loop-runner resume {folder}")
-    output.write(f"       loop-runner rewind {folder} {name}   (takes it back)")
+    output.write(f"Next   loop-runner resume {shell(folder)}")
+    output.write(f"       loop-runner rewind {shell(folder)} {name}   (takes it back)")

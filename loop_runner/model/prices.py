@@ -61,6 +61,11 @@ def _at(rates: Rates, usage: Usage) -> float:
     return (millionths + usage.cache_read_tokens * read + usage.cache_write_tokens * write) / 1e6
 
 
+def is_free(model_id: str) -> bool:
+    """Whether nobody sends a bill for the model: it runs here, or answers from a file."""
+    return model_id.partition(":")[0] in _FREE
+
+
 def source() -> str:
     """Where the prices come from, with the version, for the record: ``genai-prices 0.2.3``."""
     return f"genai-prices {_version()}"

@@ -39,6 +39,7 @@ from loop_runner.verify.verifier import (
 
 if TYPE_CHECKING:
     from loop_runner.verify import control as control
+    from loop_runner.verify import readiness as readiness
     from loop_runner.verify.citations import LocatedCitation, locate
     from loop_runner.verify.quotes import in_part_words
 
@@ -48,15 +49,16 @@ _LATER = {
     "locate": "citations",
     "in_part_words": "quotes",
 }
+_MODULES = ("control", "readiness")
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LATER and name != "control":
+    if name not in _LATER and name not in _MODULES:
         raise AttributeError(name)
     from importlib import import_module
 
     module = import_module(f"{__name__}.{_LATER.get(name, name)}")
-    return module if name == "control" else getattr(module, name)
+    return module if name in _MODULES else getattr(module, name)
 
 
 __all__ = [
@@ -83,6 +85,7 @@ __all__ = [
     "locate",
     "models",
     "pinned_programs",
+    "readiness",
     "refuse",
     "rejection",
     "score",

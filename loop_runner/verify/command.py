@@ -141,6 +141,29 @@ class Command:
             return Broken(exact_line(error.message, 400))
         return ended, record
 
+    def missing(self) -> str:
+        """Why it cannot find what it runs on, with the files that are pinned; "" when it can."""
+        named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
+        if self._by_convention(self.means.programs):
+            return ""
+        if why := self._misses_its_file(named):
+            return why
+        script = _missing_script(self.argv, self.task_dir)
+        if script is None or _is_handed_in(script) or self.means.programs.place(self.task_dir / script):
+            return ""
+        return f"there is no file {exact_line(script)} in the task's folder {self.task_dir}"
+
+    def pinned_file(self, word: str) -> Program | None:
+        """The pinned file that ``word`` names."""
+        if not self._may_be_a_file(word):
+            return None
+        return self.means.programs.files.get(os.path.normpath(self.task_dir / word))
+
+    @staticmethod
+    def is_handed_in(word: str) -> bool:
+        """Whether ``word`` names a file of the answer."""
+        return _is_handed_in(word)
+
     def _by_convention(self, pins: Programs | None = None) -> list[Path]:
         """What the program reads of the task's folder although no word names it; with ``pins``, of those."""
         if any(_is_handed_in(word) for word in self.argv):

@@ -95,6 +95,13 @@ class Judge:
         """What is to be pinned for it."""
         return [self.task_dir / self.rubric]
 
+    def fault(self) -> str:
+        """Why no juror could be asked; "" when one can."""
+        pin = self.means.programs.files.get(str(self.task_dir / self.rubric))
+        if pin is None or pin.data is None:
+            return f"there is no rubric {exact_line(self.rubric)} in the task's folder {self.task_dir}"
+        return "" if pin.data.strip() else f"the rubric {exact_line(self.rubric)} is empty"
+
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the rubric is missing or changed, or the jurors cannot be asked or understood."""
         pins = self.means.programs

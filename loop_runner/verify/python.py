@@ -7,6 +7,7 @@ evidence. Nothing of the checkout is on its import path.
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from loop_runner.verify.command import about, pinned, why_broken
 from loop_runner.verify.evidence import Evidence, level, limited
 from loop_runner.verify.gate import GateFault
 from loop_runner.verify.options import Options
+from loop_runner.verify.programs import Program
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verdict_channel import VerdictChannel
 from loop_runner.verify.verifier import Means, Submission
@@ -75,6 +77,10 @@ class Python:
     def sources(self) -> list[Path]:
         """What is to be pinned for it. ``VerifierError`` for a ``pin:`` that names nothing."""
         return [self.task_dir / self.file, *pinned(self.pin, self.task_dir, "verifier `python`")]
+
+    def pinned_file(self) -> Program | None:
+        """Its file as it is pinned; None when there is none."""
+        return self.means.programs.files.get(os.path.normpath(self.task_dir / self.file))
 
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the file is missing or changed, or raises anything but an assertion."""

@@ -74,6 +74,15 @@ class Schema:
         """What is to be pinned for it."""
         return [self.task_dir / self.schema] if isinstance(self.schema, str) else []
 
+    def fault(self) -> str:
+        """Why no answer could be compared with the schema; "" when one can."""
+        try:
+            schema, _ = self._schema()
+        except ValueError as error:
+            return exact_line(str(error), 400)
+        compared = self._compare(schema, None)
+        return compared.reason if isinstance(compared, Broken) else ""
+
     def verify(self, submission: Submission) -> Verdict:
         """``Broken`` when the schema is missing, changed or no schema."""
         try:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loop_runner.errors import EnvironmentFault, LoopRunnerError, WorkspaceError
+from loop_runner.text import shell
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _HARDLY_ANY_BYTES = 1 << 20
@@ -37,7 +38,7 @@ def disk_full(folder: Path, doing: str) -> EnvironmentFault:
     return EnvironmentFault(
         f"the disk is full: {doing} failed in {folder}",
         why="what cannot be written down cannot be resumed, so the run stopped; nothing committed is lost",
-        hint=f"free some space, then `loop-runner resume {folder}`",
+        hint=f"free some space, then `loop-runner resume {shell(folder)}`",
     )
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from loop_runner.errors import EnvironmentFault, LoopRunnerError, WorkspaceError
 from loop_runner.process import PipeReader, kill_group
+from loop_runner.text import shell
 from loop_runner.workspace import faults
 from loop_runner.workspace.settings import common_dir
 
@@ -111,7 +112,7 @@ class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of o
         return WorkspaceError(
             f"git {self.command} failed in {folder} while {doing}: {said[0]}",
             why="the history in the run folder is the run; going on without it would lose work",
-            hint=f"look at it with `git -C {folder} fsck`; what was committed before is untouched",
+            hint=f"look at it with `git -C {shell(folder)} fsck`; what was committed before is untouched",
             exit_code=4,
         )
 

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -28,7 +28,7 @@ from loop_runner.records import (
     Usage,
     Variable,
 )
-from loop_runner.text import one_line
+from loop_runner.text import one_line, shell
 from loop_runner.workspace import changes, dropped, journal, layout, lock, sent, structure
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
@@ -289,22 +289,12 @@ class History:
 
         What rewinds dropped is not among it; ``dropped`` has that.
         """
-        calls = list(self.calls(at))
         entries = self.commits(at=at)
-        dollars = [
-            call.usd if price is None or call.usd is not None else price(call.model, call.reply.usage)
-            for call in calls
-        ]
-        known = [each for each in dollars if each is not None]
-        return Spend(
-            usage=sum((call.reply.usage for call in calls), Usage()),
+        return replace(
+            _sum_of(list(self.calls(at)), price),
             passes=sum(entry.is_pass for entry in entries),
             turns=sum(entry.checkpoint.turn > 0 for entry in entries),
-            requests=len(calls),
-            subcalls=sum(call.kind in SUBCALL_KINDS for call in calls),
             seconds=sum(entry.seconds for entry in entries),
-            usd=sum(known, 0.0) if len(known) == len(dollars) else None,
-            known_usd=sum(known, 0.0),
             unanswered=sum(entry.unanswered for entry in entries),
         )
 
@@ -312,6 +302,11 @@ class History:
         """What was spent on turns that rewinds took out of the history; paid, so it counts for the budget."""
         said = (entry.trailers.dropped for entry in self.commits(at=at))
         return next((dropped.from_text(text) for text in said if text), dropped.NOTHING)
+
+    def unmet(self, price: Price | None = None) -> Spend:
+        """What the replies in the journal cost: paid for, and in no commit yet."""
+        private = self.git_dir / "loop-runner"
+        return _sum_of(journal.calls(private / "journal", self.since_checkpoint()), price)
 
     def in_flight(self) -> int:
         """Requests sent since HEAD that have no reply yet; when nobody runs here, they never got one."""
@@ -448,7 +443,7 @@ class History:
             raise WorkspaceError(
                 f"{self.folder} is a clone with nothing checked out",
                 why="the remote's HEAD names a branch that it does not have",
-                hint=f"`git -C {self.folder} switch {branches[0]}`",
+                hint=f"`git -C {shell(self.folder)} switch {branches[0]}`",
             )
 
     def _is_listed(self, path: str, at: str) -> bool:
@@ -509,7 +504,7 @@ def _is_shallow(folder: Path) -> WorkspaceError:
     return WorkspaceError(
         f"{folder} is a shallow clone",
         why="what the run has used and done is told from its whole history",
-        hint=f"`git -C {folder} fetch --unshallow`",
+        hint=f"`git -C {shell(folder)} fetch --unshallow`",
     )
 
 
@@ -544,8 +539,8 @@ def damaged(folder: Path, what: str, said: str = "") -> WorkspaceError:
     return WorkspaceError(
         f"{folder} is damaged: {what} cannot be read{detail}",
         why="the run goes on from what is committed, and this commit is not whole",
-        hint=f"nothing was changed; `loop-runner fsck {folder}` says what is damaged, and with --repair it "
-        "goes back to the newest checkpoint that is whole",
+        hint=f"nothing was changed; `loop-runner fsck {shell(folder)}` says what is damaged, and with "
+        "--repair it goes back to the newest checkpoint that is whole",
         exit_code=4,
     )
 
@@ -559,15 +554,15 @@ def parsing(folder: Path, path: str) -> Iterator[None]:
         raise WorkspaceError(
             f"{folder} is damaged: {path} is not one that the runner wrote: {error.message}",
             why="the run cannot be read or continued by it",
-            hint=f"`loop-runner log {folder}` lists the commits; take the file from one of them",
+            hint=f"`loop-runner log {shell(folder)}` lists the commits; take the file from one of them",
             exit_code=4,
         ) from error
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WorkspaceError(
             f"{folder} is damaged: {path} does not hold what it should ({one_line(str(error), 300)})",
             why="the run goes on from what is committed, and nobody can tell what this was",
-            hint=f"nothing was changed; `loop-runner log {folder}` lists the commits, and `loop-runner fsck"
-            f" {folder}` says what is damaged",
+            hint=f"nothing was changed; `loop-runner log {shell(folder)}` lists the commits, and "
+            f"`loop-runner fsck {shell(folder)}` says what is damaged",
             exit_code=4,
         ) from error
 
@@ -587,6 +582,22 @@ def _checkpoint(commit: Commit) -> Checkpoint:
     said = commit.trailers
     outcome = said.outcome if said.turn == 0 else None
     return Checkpoint(commit.oid, said.pass_number, said.turn, commit.message.partition("\n")[0], outcome)
+
+
+def _sum_of(calls: Sequence[Call], price: Price | None) -> Spend:
+    """What ``calls`` used; dollars are unknown where the price of one is."""
+    dollars = [
+        call.usd if price is None or call.usd is not None else price(call.model, call.reply.usage)
+        for call in calls
+    ]
+    known = [each for each in dollars if each is not None]
+    return Spend(
+        usage=sum((call.reply.usage for call in calls), Usage()),
+        requests=len(calls),
+        subcalls=sum(call.kind in SUBCALL_KINDS for call in calls),
+        usd=sum(known, 0.0) if len(known) == len(dollars) else None,
+        known_usd=sum(known, 0.0),
+    )
 
 
 def _entry(record: str) -> Entry:

@@ -23,6 +23,7 @@ from pathlib import Path
 from loop_runner import failpoints
 from loop_runner.errors import EnvironmentFault
 from loop_runner.records import Call
+from loop_runner.text import shell
 from loop_runner.workspace import durable, faults, layout
 from loop_runner.workspace.sent import NAME as SENT
 from loop_runner.workspace.sent import Sent
@@ -189,11 +190,17 @@ class Journal:
 
 def answered(path: Path, afters: Collection[str]) -> set[Key]:
     """Which requests made after the commits ``afters`` have their reply in the file at ``path``."""
+    return {key(call) for call in calls(path, afters)}
+
+
+def calls(path: Path, afters: Collection[str]) -> list[Call]:
+    """The replies in the file at ``path`` to requests made after the commits ``afters``."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return set()
-    return {key(call) for made_after, call, _ in records(data) if made_after in afters}
+        return []
+    found = {key(call): call for made_after, call, _ in records(data) if made_after in afters}
+    return list(found.values())
 
 
 def key(call: Call) -> Key:
@@ -251,5 +258,5 @@ def _broken(folder: Path) -> EnvironmentFault:
     return EnvironmentFault(
         f"the journal in {folder} cannot be written any more",
         why="a reply that is not written down would be paid for twice",
-        hint=f"see what is wrong with the disk, then `loop-runner resume {folder}`",
+        hint=f"see what is wrong with the disk, then `loop-runner resume {shell(folder)}`",
     )

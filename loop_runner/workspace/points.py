@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from loop_runner.errors import ConfigError
 from loop_runner.records import Checkpoint
+from loop_runner.text import shell
 from loop_runner.workspace.history import Entry, History
 
 REWOUND = "refs/loop-runner/rewound"
@@ -92,5 +93,6 @@ def _missing(history: History, point: Point, there_is: str) -> ConfigError:
     return ConfigError(
         f"{history.folder} has no moment {point}",
         why=there_is,
-        hint=f"PASS is the end of a pass, PASS.TURN a turn; `loop-runner log {history.folder}` lists them",
+        hint="PASS is the end of a pass, PASS.TURN a turn; "
+        f"`loop-runner log {shell(history.folder)}` lists them",
     )

@@ -31,6 +31,7 @@ from loop_runner.records import (
     Spend,
     TurnRecord,
 )
+from loop_runner.text import shell
 from loop_runner.workspace import (
     awaited,
     checkout,
@@ -285,7 +286,8 @@ class Workspace:
         commit = self._history.newest_of(pass_number)
         if commit is None or commit.trailers.turn:
             raise WorkspaceError(
-                f"{self.folder} has no pass {pass_number}", hint=f"`loop-runner log {self.folder}` lists them"
+                f"{self.folder} has no pass {pass_number}",
+                hint=f"`loop-runner log {shell(self.folder)}` lists them",
             )
         return commit
 
@@ -423,6 +425,18 @@ class Workspace:
         self._index.start(checkpoint.commit)
         self._joiner.start()
         return checkpoint
+
+    def commit_change(self, new: NewCommit) -> Checkpoint:
+        """Commit a change of the runner's own files that is neither a turn nor a pass (another task, say).
+
+        Its parents begin with HEAD. Replies in the journal stay there for the turn that they belong to.
+        """
+        doing = "committing a change of the task"
+        written = self._commit(new, doing)
+        files = {os.fsdecode(path): blob.data for path, blob in new.set_paths.items()}
+        self._settle(written, set(), files, [os.fsdecode(path) for path in new.removed_paths], doing)
+        self._head = self._history.checkpoint(written.commit)
+        return self._head
 
     def _trailers(self, pass_number: int, turn: int, outcome: PassOutcome | None, seconds: float) -> Trailers:
         return Trailers(
@@ -620,7 +634,7 @@ class Workspace:
             raise WorkspaceError(
                 f"{self.folder} has no branch checked out",
                 why="the next turn would be committed where nothing keeps it",
-                hint=f"`git -C {self.folder} switch main`",
+                hint=f"`git -C {shell(self.folder)} switch main`",
             )
         return head.removeprefix("ref: ")
 
@@ -629,7 +643,8 @@ class Workspace:
         return WorkspaceError(
             f"the branch {branch} of {self.folder} was moved by another program",
             why="committing over it would drop what that program did",
-            hint=f"look at `git -C {self.folder} log`; `loop-runner resume {self.folder}` goes on from there",
+            hint=f"look at `git -C {shell(self.folder)} log`; "
+            f"`loop-runner resume {shell(self.folder)}` continues from there",
         )
 
 
@@ -680,12 +695,12 @@ def _is_there(folder: Path, head: Checkpoint) -> WorkspaceError:
         return WorkspaceError(
             f"{folder} holds a finished run (pass {head.pass_number} was accepted)",
             why="a run folder holds one run, and its history is the proof of it",
-            hint=f"see it with `loop-runner show {folder}`, or choose another folder with --run-dir",
+            hint=f"see it with `loop-runner show {shell(folder)}`, or choose another folder with --run-dir",
         )
     return WorkspaceError(
         f"{folder} holds an unfinished run (pass {head.pass_number}, turn {head.turn})",
         why="starting over would leave paid work behind",
-        hint=f"go on with `loop-runner resume {folder}`, or choose another folder with --run-dir",
+        hint=f"go on with `loop-runner resume {shell(folder)}`, or choose another folder with --run-dir",
     )
 
 

@@ -137,11 +137,13 @@ def test_when_the_passes_are_used_up_the_session_may_end_and_is_told(person):
 
 
 def test_a_broken_gate_lets_the_session_end_and_is_asked_again_at_the_next_stop(person, tmp_path):
-    person.start("s1", verifiers=[{"command": ["./gate.sh"]}])
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    code = f"test -e {machine}/works || kill -9 $$; grep -q 42 answer.md"
+    person.start("s1", verifiers=[{"command": {"run": ["sh", "-c", code], "show": [str(machine)]}}])
     assert "broken" in person.stop("s1", "42")["systemMessage"]
     person.wait_for_lock(tmp_path / "one")
-    (tmp_path / "gate.sh").write_text("#!/bin/sh\ngrep -q 42 answer.md\n")
-    (tmp_path / "gate.sh").chmod(0o755)
+    (machine / "works").touch()
     assert "decision" not in person.stop("s1", "42")
 
 

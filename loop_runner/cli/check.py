@@ -1,0 +1,55 @@
+"""``check``: everything that can be checked of a task before its first request."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loop_runner import config
+from loop_runner.cli import output
+from loop_runner.cli.run import options, task_overrides
+from loop_runner.text import shell
+
+
+@click.command()
+@click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
+@click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
+@options("exclude", "model", "sub_model", "passes", "turns", "set", "json")
+def check(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
+    """Check a task file, its inputs, models and verifiers; start nothing and pay nothing.
+
+    `run` checks the same before its first request. All faults are reported at once (exit code 2).
+
+    \b
+    Example:  loop-runner check examples/first-rejection/task.yaml
+    """
+    from loop_runner import runs, verify
+
+    task = config.read_task(task_file, task_overrides(paths, settings, flags))
+    settled, texts = runs.check(task, os.environ)
+    verifiers = [verifier.name for verifier in verify.build(task.verifiers, task.base_dir)]
+    step = shell("loop-runner", "run", task_file)
+    if flags["as_json"]:
+        output.write_json(
+            {
+                "task_file": str(task_file),
+                "ok": True,
+                "model": settled.model,
+                "sub_model": settled.sub_model,
+                "texts": len(texts.texts),
+                "bytes": texts.total_bytes,
+                "verifiers": verifiers,
+                "next": [step],
+            }
+        )
+        return 0
+    output.write(f"{task_file}: no fault found")
+    output.write(f"  model: {settled.model or 'the agent brings its own'}")
+    output.write(f"  inputs: {output.plural(len(texts.texts), 'text')}, {output.size(texts.total_bytes)}")
+    for name in verifiers:
+        output.write(f"  verifier: {name}")
+    output.write(f"Next   {step}")
+    return 0

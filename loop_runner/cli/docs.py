@@ -1,0 +1,66 @@
+"""``docs`` and ``help``: what comes with this copy of loop-runner to read."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import click
+
+from loop_runner import resources
+from loop_runner.cli import output
+from loop_runner.errors import ConfigError
+
+
+@click.command()
+@click.argument("name", metavar="[NAME]", required=False)
+def docs(name: str | None) -> None:
+    """Print a page of the documentation; without NAME, list the pages.
+
+    NAME may be written as in messages: docs/task-file.md, task-file.md or task-file.
+
+    \b
+    Example:  loop-runner docs task-file
+    """
+    pages = {path.stem: path for path in sorted(resources.folder("docs").glob("*.md"))}
+    if name is None:
+        for stem, path in pages.items():
+            output.write(f"{stem:<16} {_title(path)}")
+        return
+    stem = name.removeprefix("docs/").removesuffix(".md")
+    if stem not in pages:
+        near = difflib.get_close_matches(stem, pages, n=1, cutoff=0.65)
+        raise ConfigError(
+            f"there is no page {name!r} in the documentation",
+            why="only the pages that come with this version can be printed",
+            hint=f"did you mean `loop-runner docs {near[0]}`?"
+            if near
+            else "`loop-runner docs` lists the pages",
+        )
+    output.write(pages[stem].read_text(encoding="utf-8").rstrip())
+
+
+def _title(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.readline().lstrip("# ").strip()
+
+
+@click.command("help")
+@click.argument("words", metavar="[COMMAND]...", nargs=-1)
+@click.pass_context
+def help_command(context: click.Context, words: tuple[str, ...]) -> None:
+    """Print the help of a command, or the list of commands.
+
+    \b
+    Example:  loop-runner help resume
+    """
+    root = context.find_root()
+    command: click.Command = root.command
+    name = root.info_name or ""
+    for word in words:
+        found = command.get_command(root, word) if isinstance(command, click.Group) else None
+        if found is None:
+            raise click.UsageError(f"No such command '{word}'. `loop-runner help` lists them.")
+        command, name = found, f"{name} {word}"
+    with click.Context(command, info_name=name) as own:
+        output.write(command.get_help(own))

@@ -1,0 +1,96 @@
+"""Says in which state a run is, why, and which command comes next.
+
+The commits decide what is verified; how the last process ended comes from the trace beside the history, which
+a clone does not have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loop_runner import config, text
+from loop_runner.cli import next_steps, now, output
+from loop_runner.errors import LoopRunnerError
+from loop_runner.hooks.sessions import STOP_FILE
+from loop_runner.records import Checkpoint
+from loop_runner.workspace import layout
+from loop_runner.workspace.history import History, parsing
+
+_MAX_REASON_CHARS = 300
+_BY_STATUS = {"error": "failed", "unverified": "unverified", "broken": "broken", "interrupted": "interrupted"}
+CRASHED = "its process ended without a word (killed, or the machine stopped); what was committed is safe"
+_UNKNOWN = "nothing here tells how its last process ended, as in a clone or a fork"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The state of a run (see docs/json.md), the reason in a sentence, and commands that continue it."""
+
+    state: str
+    reason: str = ""
+    steps: tuple[str, ...] = ()
+
+
+def of_run(history: History, head: Checkpoint, task: config.Task, passes: int) -> Standing:
+    """Where the run stands; ``passes`` are finished. What no longer is as proven is not looked for."""
+    state, reason = _state(history, head, task, passes)
+    try:
+        steps = tuple(next_steps.for_state(history, state, reason))
+    except (LoopRunnerError, OSError):  # a damaged folder: its own command says what is wrong
+        steps = ()
+    return Standing(state, text.one_line(reason, _MAX_REASON_CHARS), steps)
+
+
+def _state(history: History, head: Checkpoint, task: config.Task, passes: int) -> tuple[str, str]:
+    if history.running():
+        return "running", ""
+    if head.outcome == "accepted":
+        return "verified", _findings(history, task)
+    if (history.folder / STOP_FILE).exists():
+        return (
+            "cancelled",
+            f"`loop-runner hook cancel` ended it; the file {STOP_FILE} in the run folder says so",
+        )
+    if head.turn == 0 and (limit := _limit(history, head, task, passes)):
+        return "unverified", limit
+    end = now.last_end(history)
+    if end is None or head.subject.startswith(("fork:", "rewind:", "retask:")) or end[0] == "verified":
+        return "unfinished", _UNKNOWN if end is None else "it was changed since its last process ended"
+    status, reason = end
+    if status in _BY_STATUS:
+        return _BY_STATUS[status], reason
+    return "crashed", CRASHED
+
+
+def _limit(history: History, head: Checkpoint, task: config.Task, passes: int) -> str:
+    """Why the run ended unverified, where the commits alone tell it; "" where they do not."""
+    if passes >= task.budget.passes:
+        return f"the budget of {output.plural(task.budget.passes, 'pass', 'passes')} is used up"
+    path = f"{layout.pass_folder(head.pass_number)}/verdict.json"
+    with parsing(history.folder, path):
+        verdict = json.loads(history.read(path) or b"{}")
+        if verdict.get("next", {}).get("strategy") == "stop":
+            return "no progress: pass after pass ended with the same answer and the same failures"
+    return ""
+
+
+def _findings(history: History, task: config.Task) -> str:
+    """What an audit found: its answer is verified when the findings are, which may be many."""
+    if not any(isinstance(spec, dict) and "findings" in spec for spec in task.verifiers):
+        return ""
+    try:
+        body: Any = json.loads(history.answer().content)
+        count = len(body["findings"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    if not count:
+        return "an audit that found nothing"
+    return f"an audit with {output.plural(count, 'finding')}: the findings are verified, not the files"
+
+
+def lines(steps: Sequence[str]) -> list[str]:
+    """The command that comes first, for a person."""
+    return [f"next: {steps[0]}"] if steps else []

@@ -1,0 +1,98 @@
+"""Finds what would make a run fail, before its first request and before a run folder is created.
+
+Owns how several faults are reported as one error. ``runs`` decides what is checked. Never starts anything of
+the user's and never asks a model.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from loop_runner.config import Task
+from loop_runner.errors import ConfigError, EnvironmentFault, HookError, LoopRunnerError, VerifierError
+from loop_runner.hooks import external
+from loop_runner.verify import Means, Programs, readiness
+
+_REPORTED = (ConfigError, VerifierError, HookError, EnvironmentFault)
+
+
+class Faults:
+    """Collects errors, so that a user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self.found: list[LoopRunnerError] = []
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Keep an error of the user's or of the machine's, and continue behind the block."""
+        try:
+            yield
+        except _REPORTED as error:
+            self.found.append(error)
+
+    def refuse(self) -> None:
+        """Raise what was found: the error itself, or one error that lists them all."""
+        distinct = list({error.message: error for error in self.found}.values())
+        if len(distinct) == 1:
+            raise distinct[0]
+        if distinct:
+            raise together(distinct)
+
+
+def together(errors: list[LoopRunnerError]) -> LoopRunnerError:
+    """One error for several: the exit code is theirs where they agree."""
+    lines = "\n".join(f"  - {error.message}" + _in_brackets(error.hint) for error in errors)
+    kind = EnvironmentFault if all(isinstance(error, EnvironmentFault) for error in errors) else ConfigError
+    return kind(
+        f"{len(errors)} faults, and nothing was started:\n{lines}",
+        why="each of them would end the run, some only after a pass is paid for",
+        hint="fix them; `loop-runner check TASK.yaml` looks for faults and starts nothing",
+    )
+
+
+def _in_brackets(hint: str) -> str:
+    return f"\n    ({hint})" if hint else ""
+
+
+def gates(task: Task, known: Programs | None = None) -> list[LoopRunnerError]:
+    """What would keep a verifier or a stop hook from ever judging; ``known``: as a run folder pinned them."""
+    found: list[LoopRunnerError] = [*readiness.faults(task.verifiers, task.base_dir, known)]
+    for spec in task.stop_hooks:
+        try:
+            means = Means(programs=external.pinned_programs([spec], task.base_dir, known))
+            (hook,) = external.build([spec], task.base_dir, means)
+        except (HookError, VerifierError) as error:
+            found.append(error)
+            continue
+        if why := readiness.of_command(hook.program):
+            found.append(
+                HookError(
+                    f"stop_hooks: {why}",
+                    why="a hook that is never asked could not stop anything",
+                    hint="paths are relative to the task file's folder",
+                )
+            )
+    return found
+
+
+def programs(task: Task, env: Mapping[str, str]) -> Iterator[LoopRunnerError]:
+    """The agent's program and the interpreter of the model's code, where there are none."""
+    if task.session == "command":
+        word = task.agent.command[0]
+        if shutil.which(word, path=env.get("PATH", os.defpath)) is None:
+            yield EnvironmentFault(
+                f"{word} could not be started: there is no such program",
+                why="it is the agent that does the work of this run",
+                hint="install it, see that it is on PATH, or correct `agent.command` in the task",
+            )
+    python = task.kernel.python
+    if python and shutil.which(str(Path(python).expanduser()), path=env.get("PATH", os.defpath)) is None:
+        yield ConfigError(
+            f"`kernel.python` names {python}, and there is no such program",
+            why="the model's code runs in it",
+            hint="name an interpreter of this machine, or remove the key",
+        )

@@ -1,0 +1,192 @@
+"""Finds what would keep a verifier from ever judging an answer, before a run has paid for one.
+
+Owns the checks of programs, scripts and sources. Starts interpreters only, and only to compile: nothing of
+the user's is run. A check reports nothing where it cannot be sure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loop_runner import process
+from loop_runner.errors import VerifierError
+from loop_runner.verify import gate
+from loop_runner.verify.build import build, leaves, pinned_programs
+from loop_runner.verify.command import Command
+from loop_runner.verify.gate import GateFault
+from loop_runner.verify.judge import Judge
+from loop_runner.verify.programs import Program, Programs
+from loop_runner.verify.python import Python
+from loop_runner.verify.schema import Schema
+from loop_runner.verify.shown import exact_line
+from loop_runner.verify.source_child import FAULT
+from loop_runner.verify.verifier import Means, Verifier
+
+_CHILD = Path(__file__).with_name("source_child.py")
+_TIMEOUT_S = 20.0
+_PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
+_SHELL = re.compile(r"(?:ba|da)?sh")
+_SHEBANG = re.compile(rb"#![ \t]*(\S+)(?:[ \t]+(?:-S[ \t]+)?(\S+))?")
+_WHY = "the answer would be paid for and could not be judged"
+
+
+def faults(
+    specs: Sequence[str | Mapping[str, Any]], base_dir: Path, known: Programs | None = None
+) -> list[VerifierError]:
+    """Every fault of the verifiers that ``specs`` describe; ``known`` are the files of a run that has begun.
+
+    ``base_dir`` is the task file's folder.
+    """
+    return [fault for spec in specs for fault in _of_spec(spec, base_dir.resolve(), known)]
+
+
+def _of_spec(spec: Any, base_dir: Path, known: Programs | None) -> Iterator[VerifierError]:
+    members = _members(spec)
+    found = [fault for member in members for fault in _of_spec(member, base_dir, known)]
+    if found:
+        yield from found
+        return
+    try:
+        means = Means(programs=pinned_programs([spec], base_dir, known))
+        made = build([spec], base_dir, means)
+    except VerifierError as error:
+        yield error
+        return
+    for leaf in leaves(made) if not members else ():
+        if why := of_verifier(leaf):
+            yield VerifierError(f"verifier {leaf.name!r}: {why}", why=_WHY, hint=_hint(leaf))
+
+
+def _members(spec: Any) -> Sequence[Any]:
+    """The specs in a group; none for a single verifier."""
+    group = (spec.get("all") or spec.get("any")) if isinstance(spec, Mapping) else None
+    return group if isinstance(group, list | tuple) else ()
+
+
+def _hint(leaf: Verifier) -> str:
+    kind = type(leaf).__name__.lower()
+    return f"paths are relative to the task file's folder; docs/verifiers.md describes `{kind}`"
+
+
+def of_verifier(verifier: Verifier) -> str:
+    """Why it could never judge; "" when nothing is found."""
+    if isinstance(verifier, Command):
+        return of_command(verifier)
+    if isinstance(verifier, Python):
+        return _of_python(verifier)
+    if isinstance(verifier, Schema):
+        return verifier.fault()
+    if isinstance(verifier, Judge):
+        return verifier.fault()
+    return ""
+
+
+def of_command(command: Command) -> str:
+    """Why the program could not be started, or could not find what it runs."""
+    if why := command.missing():
+        return why
+    return _program(command) or _script(command)
+
+
+# ── programs ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _program(command: Command) -> str:
+    """Why the program itself cannot be started."""
+    word = command.argv[0]
+    if command.is_handed_in(word):
+        return ""
+    own = command.pinned_file(word)
+    if own is not None:
+        return _own_program(word, own)
+    if "/" in word and not Path(word).is_absolute():
+        return f"there is no program {exact_line(word)} in the task's folder {command.task_dir}"
+    return _of_machine(word)
+
+
+def _own_program(word: str, own: Program) -> str:
+    if not own.is_executable:
+        return f"{exact_line(word)} is not executable: run `chmod +x` on it"
+    head = (own.data or b"")[:200].split(b"\n", 1)[0]
+    shebang = _SHEBANG.match(head)
+    if shebang is None:
+        return (
+            f"{exact_line(word)} has no #! line, so the machine cannot start it; name its interpreter first"
+        )
+    interpreter = os.fsdecode(shebang[1])
+    if Path(interpreter).name == "env" and shebang[2]:
+        interpreter = os.fsdecode(shebang[2])
+    return _of_machine(interpreter)
+
+
+def _of_machine(name: str) -> str:
+    try:
+        gate.find_program(name)
+    except GateFault as fault:
+        return exact_line(str(fault), 400)
+    return ""
+
+
+# ── sources ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _script(command: Command) -> str:
+    """What is wrong with a script of the task's folder that a known interpreter runs."""
+    words = command.argv[:2]
+    at, interpreter = (1, Path(words[0]).name) if len(words) > 1 else (0, "")
+    if (own := command.pinned_file(words[0])) is not None:
+        at, interpreter = 0, _interpreter_of(own)
+    own = command.pinned_file(words[at])
+    if own is None or own.data is None:
+        return ""
+    program = words[0] if at else interpreter
+    if _PYTHON.fullmatch(interpreter):
+        return _compiled(program, words[at], own.data, "")
+    if _SHELL.fullmatch(interpreter):
+        return _read_by_shell(program, words[at], own.data)
+    return ""
+
+
+def _interpreter_of(own: Program) -> str:
+    found = _SHEBANG.match((own.data or b"")[:200].split(b"\n", 1)[0])
+    if found is None:
+        return ""
+    name = found[2] if found[1].endswith(b"/env") and found[2] else found[1]
+    return os.path.basename(os.fsdecode(name))  # noqa: PTH119 - a name, which need not be a path
+
+
+def _of_python(verifier: Python) -> str:
+    source = verifier.pinned_file()
+    if source is None:
+        return f"there is no file {exact_line(verifier.file)} in the task's folder {verifier.task_dir}"
+    if verifier.interpreter and (why := _of_machine(verifier.interpreter)):
+        return why
+    if source.data is None:
+        return ""
+    return _compiled(verifier.interpreter, verifier.file, source.data, verifier.function)
+
+
+def _compiled(interpreter: str, name: str, source: bytes, function: str) -> str:
+    """What Python finds wrong with ``source``; ``interpreter`` "" is the runner's own."""
+    import sys
+
+    python = gate.find_program(interpreter or sys.executable)
+    ended = _started([python, "-I", "-B", "-X", "utf8", str(_CHILD), exact_line(name), function], source)
+    return exact_line(ended.output, 400) if ended.exit_code == FAULT else ""
+
+
+def _read_by_shell(interpreter: str, name: str, source: bytes) -> str:
+    """What a shell finds wrong with a script that it reads and does not run."""
+    ended = _started([gate.find_program(interpreter), "-n"], source)
+    if ended.timed_out or not ended.exit_code or ended.exit_code < 0:
+        return ""
+    first = exact_line(ended.output.strip().partition("\n")[0], 200)
+    return f"{exact_line(name)} is not a script that {interpreter} can read: {first}"
+
+
+def _started(argv: list[str], stdin: bytes) -> process.Finished:
+    return process.run(argv, cwd=Path("/"), env={"LANG": "C.UTF-8"}, timeout_s=_TIMEOUT_S, stdin=stdin)
