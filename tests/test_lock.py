@@ -120,7 +120,8 @@ def assert_locked(calls, source):
 
 
 def test_the_action_installs_the_lock_file_of_its_own_revision(installing, tmp_path):
-    ended, calls = installing("bash", INSTALL, RUNNER_TEMP=str(tmp_path), GITHUB_ACTION_PATH="/action")
+    env = {"RUNNER_TEMP": str(tmp_path), "GITHUB_ACTION_PATH": "/action", "AUDIT_PYTHON": "python"}
+    ended, calls = installing("bash", INSTALL, **env)
     assert ended.returncode == 0, ended.stderr
     assert_locked(calls, lambda folder: folder == Path("/action"))
 

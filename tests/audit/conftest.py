@@ -92,7 +92,8 @@ class Project:
         return json.loads(ended.stdout)
 
     def runs(self):
-        return sorted((self.folder / "runs").iterdir()) if (self.folder / "runs").exists() else []
+        """The run folders, without the file that keeps them out of git."""
+        return sorted(path for path in (self.folder / "runs").glob("*") if path.is_dir())
 
 
 @pytest.fixture
