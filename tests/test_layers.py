@@ -24,6 +24,7 @@ FLOOR = {
     "caches",
     "redaction",
     "stopping",
+    "installing",
 }
 MIDDLE = {
     "events",
@@ -126,6 +127,7 @@ ALLOWED = {
     "errors": {"redaction"},
     "redaction": set(),
     "stopping": set(),
+    "installing": set(),
     "failpoints": set(),
     "resources": set(),
     "text": {"kernel"},  # of the kernel: `names` alone
