@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loop_runner.budget import Budget
-from loop_runner.errors import ConfigError
+from loop_runner.errors import ConfigError, together
 from loop_runner.records import KernelSettings
 from loop_runner.task_types import TYPES
 
@@ -280,7 +280,7 @@ def _list_of_modules(value: Any) -> tuple[str, ...]:
 
 
 def _type(value: Any) -> str:
-    if value not in TYPES:
+    if not isinstance(value, str) or value not in TYPES:
         near = difflib.get_close_matches(str(value), TYPES, n=1)
         raise _Bad(f"one of {', '.join(TYPES)}" + (f" (did you mean {near[0]}?)" if near else ""))
     return str(value)
@@ -430,7 +430,7 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
     faults: list[ConfigError] = []
     checked = _check(data, _TASK_KEYS, where, (), faults)
     if faults:
-        raise _together(faults)
+        raise together("the task", faults, _REFERENCE)
     if "inputs" in checked:
         checked["inputs"], checked["input_settings"] = checked["inputs"]
     base = Path(checked.pop("task_dir", base_dir))
@@ -670,14 +670,6 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
 def _without(lines: Mapping[tuple[str, ...], int], path: tuple[str, ...]) -> dict[tuple[str, ...], int]:
     """``lines`` without those of a key that a flag has replaced: its mistakes are not the file's."""
     return {key: line for key, line in lines.items() if key[: len(path)] != path}
-
-
-def _together(faults: Sequence[ConfigError]) -> ConfigError:
-    """One error for every fault of a file."""
-    if len(faults) == 1:
-        return faults[0]
-    listed = "\n".join(f"  {fault.message}; {fault.hint}" for fault in faults)
-    return ConfigError(f"the task has {len(faults)} faults:\n{listed}", why=faults[0].why, hint=_REFERENCE)
 
 
 def _check(

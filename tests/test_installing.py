@@ -1,6 +1,7 @@
 """Hints that name something to install are commands that work: the project is on no package index."""
 
 import importlib.metadata
+import importlib.util
 import json
 import shlex
 import subprocess
@@ -61,7 +62,7 @@ def test_a_command_for_an_extra_does_not_look_for_the_project_on_an_index(extra)
 
 
 def test_an_environment_without_pip_is_served_by_uv(monkeypatch):
-    monkeypatch.setattr(installing.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert shlex.split(installing.command_for("docs"))[:5] == [
         "uv",
         "pip",
