@@ -148,6 +148,34 @@ _FORMS = (
 )
 
 
+_TEXT = {"type": "string", "minLength": 1}
+_TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+_KEY_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
+    "path": _TEXT,
+    "git": _TEXT,
+    "url": {"type": "string", "pattern": "^https?://"},
+    "revision": _TEXT,
+    "paths": _TEXTS,
+    "exclude": _TEXTS,
+    "name": _TEXT,
+    "convert": {"type": "boolean"},
+}
+
+
+def schema() -> dict[str, Any]:
+    """An entry of `inputs:`, as JSON Schema."""
+    forms = [
+        {
+            "type": "object",
+            "properties": {key: _KEY_SCHEMAS[key] for key in form},
+            "required": [form[0]],
+            "additionalProperties": False,
+        }
+        for form in _FORMS
+    ]
+    return {"anyOf": [_TEXT, *forms]}
+
+
 def _checked(spec: object) -> Mapping[str, Any]:
     """A spec that holds what it may: printable texts, lists of them, ``convert`` as a truth value."""
     if isinstance(spec, Mapping):
