@@ -7,7 +7,6 @@ nothing.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import re
@@ -52,6 +51,8 @@ def _install(*words: str) -> str:
 
 
 def _requirements(name: str) -> list[str]:
+    import importlib.metadata  # takes longer to load than all the rest of a short run's modules
+
     try:
         listed = importlib.metadata.requires(_NAME) or []
     except importlib.metadata.PackageNotFoundError:
@@ -66,6 +67,8 @@ def _requirements(name: str) -> list[str]:
 
 def _origin() -> dict[str, Any]:
     """What the installer recorded about where this copy came from (PEP 610); empty for none."""
+    import importlib.metadata
+
     try:
         record = importlib.metadata.distribution(_NAME).read_text("direct_url.json")
         origin = json.loads(record or "{}")

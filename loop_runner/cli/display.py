@@ -201,9 +201,9 @@ def show_outcome(
     ``verdict`` is the last finished pass's, as ``verdict.json`` holds it; empty when no pass was finished.
     """
     spend = outcome.spend
-    output.write(_HEADLINES[outcome.status])
+    output.prose(_HEADLINES[outcome.status])
     if outcome.status != "verified":
-        output.write(f"  {outcome.reason}")
+        output.prose(f"  {outcome.reason}")
     output.write()
     output.write(outcome.answer.content.strip() or "(no answer)")
     output.write()
@@ -230,12 +230,12 @@ def _show_gates(outcome: Outcome, verdict: Mapping[str, Any]) -> None:
     if outcome.status == "verified":
         output.write("Accepted by")
         for line in _statements(reports, "  "):
-            output.write(line)
+            output.prose(line)
         output.write()
     elif outcome.status == "unverified" and verdict:
         output.write(f"Why the last answer (pass {outcome.checkpoint.pass_number}) was rejected")
         for line in _rejections(verdict):
-            output.write(line)
+            output.prose(line)
         output.write()
 
 
