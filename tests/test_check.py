@@ -104,10 +104,12 @@ def test_what_costs_something_is_named_and_not_made(checked, tmp_path):
     verifiers = [
         {"contains": "42"},
         {"command": ["python3", "-c", "print('the secret is 4711'); raise SystemExit(1)"], "name": "tests"},
-        {"judge": "Is it right?", "name": "reviewer"},
+        {"judge": "rubric.md", "name": "reviewer"},
         {"stable": {"passes": 2}},
         {"any": [{"contains": "42"}, {"command": ["true"]}], "name": "either"},
     ]
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task/rubric.md").write_text("The answer is right.\n")
     printed, _ = checked("forty-two", verifiers)
     assert "0 of 1 checks passed" in printed
     assert "Not checked here, but when you set `ready`: tests, reviewer, stable, either" in printed
