@@ -14,14 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from loop_runner.budget import Budget
-from loop_runner.errors import ConfigError
+from loop_runner.errors import ConfigError, together
 from loop_runner.records import KernelSettings
 from loop_runner.task_types import TYPES
 
+T = TypeVar("T")
 Reentry = Literal["fresh", "continue"]
+Schema = Mapping[str, Any]  # a JSON Schema
 OnRegression = Literal["keep", "rollback"]
 SessionKind = Literal["rlm", "direct", "auto", "command", "hook"]
 
@@ -129,42 +131,83 @@ class _Bad(Exception):  # noqa: N818 - a value that does not fit, caught where i
 # ── what each key takes ─────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True, slots=True)
+class _Value(Generic[T]):
+    """What a key takes: how it is read, and the same as JSON Schema, as far as that can express it."""
+
+    read: Callable[[Any], T]
+    schema: Schema
+
+    def __call__(self, value: Any) -> T:
+        return self.read(value)
+
+
+def _takes(**schema: Any) -> Callable[[Callable[[Any], T]], _Value[T]]:
+    """Describe what a reader takes."""
+    return lambda read: _Value(read, schema)
+
+
+def _several(items: Schema, **more: Any) -> Schema:
+    """``items``, or a list of them."""
+    return {"anyOf": [items, {"type": "array", "items": items, **more}]}
+
+
+def _reference(name: str) -> Schema:
+    """What another part of the package describes; ``schema`` is given it."""
+    return {"$ref": f"#/$defs/{name}"}
+
+
+_FILLED: Schema = {"type": "string", "pattern": r"\S"}
+
+
+@_takes(**_FILLED)
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise _Bad("a text that is not empty")
     return value
 
 
+@_takes(type="string", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
         raise _Bad("letters, digits, dots, dashes and underscores (it names the run folder)")
     return value
 
 
+@_takes(type="integer", minimum=1)
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise _Bad("a whole number from 1 up")
     return value
 
 
-def _several(value: Any) -> int:
+@_takes(type="integer", minimum=2)
+def _two_or_more(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 2:
         raise _Bad("a whole number from 2 up")
     return value
 
 
+@_takes(type="integer", minimum=0)
 def _depth(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _Bad("a whole number from 0 up")
     return value
 
 
+@_takes(type="number", exclusiveMinimum=0)
 def _positive(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise _Bad("a number over 0")
     return float(value)
 
 
+@_takes(
+    anyOf=[
+        {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"},
+        {"type": "number", "exclusiveMinimum": 0},
+    ]
+)
 def _duration(value: Any) -> float:
     if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value)):
         value = float(match[1]) * _SECONDS[match[2]]
@@ -174,6 +217,12 @@ def _duration(value: Any) -> float:
         raise _Bad("a duration such as 90s, 30m, 2h or a number of seconds") from None
 
 
+@_takes(
+    anyOf=[
+        {"type": "string", "pattern": r"^\s*0*[1-9]\d*\s*([mMgG][bB]?)?\s*$"},
+        {"type": "integer", "minimum": 1},
+    ]
+)
 def _memory(value: Any) -> int:
     text = str(value).strip().lower() if isinstance(value, str | int) and not isinstance(value, bool) else ""
     match = re.fullmatch(r"(\d+)\s*([a-z]*)", text)
@@ -182,7 +231,8 @@ def _memory(value: Any) -> int:
     return int(match[1]) * _MEGABYTES[match[2]]
 
 
-def _up_to(most: int) -> Callable[[Any], int]:
+def _up_to(most: int) -> _Value[Any]:
+    @_takes(type="integer", minimum=1, maximum=most)
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise _Bad(f"a whole number from 1 to {most:,}")
@@ -191,6 +241,7 @@ def _up_to(most: int) -> Callable[[Any], int]:
     return check
 
 
+@_takes(**_several(_FILLED))
 def _list_of_names(value: Any) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) and item.strip() for item in items):
@@ -198,6 +249,15 @@ def _list_of_names(value: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
+@_takes(
+    type="object",
+    additionalProperties={
+        "type": "object",
+        "properties": {item.name: {"type": "number", "minimum": 0} for item in fields(Rates)},
+        "required": ["input", "output"],
+        "additionalProperties": False,
+    },
+)
 def _prices(value: Any) -> dict[str, Rates]:
     expected = "a mapping of model ids to {input: USD, output: USD} per million tokens"
     if not isinstance(value, dict):
@@ -217,7 +277,8 @@ def _is_amount(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
-def _one_of(*choices: str) -> Callable[[Any], str]:
+def _one_of(*choices: str) -> _Value[Any]:
+    @_takes(enum=list(choices))
     def check(value: Any) -> str:
         if value not in choices:
             raise _Bad(" or ".join(choices))
@@ -226,6 +287,7 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return check
 
 
+@_takes(**_several(_FILLED))
 def _texts(value: Any) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) and item.strip() for item in items):
@@ -233,14 +295,28 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
+_STRATEGIES = ("prompt", "model", "restart")
+
+
+@_takes(**_several({"enum": list(_STRATEGIES)}))
 def _strategies(value: Any) -> tuple[str, ...]:
-    known = ("prompt", "model", "restart")
     items = value if isinstance(value, list) else [value]
-    if not all(item in known for item in items):
-        raise _Bad(f"a list of {', '.join(known)}, which may be empty")
+    if not all(item in _STRATEGIES for item in items):
+        raise _Bad(f"a list of {', '.join(_STRATEGIES)}, which may be empty")
     return tuple(items)
 
 
+@_takes(
+    anyOf=[
+        {"enum": ["full", "compact"]},
+        {
+            "type": "object",
+            "properties": {"window": {"type": "integer", "minimum": 1}},
+            "required": ["window"],
+            "additionalProperties": False,
+        },
+    ]
+)
 def _history(value: Any) -> History:
     if value in ("full", "compact"):
         return History(value)
@@ -250,6 +326,7 @@ def _history(value: Any) -> History:
     return History("window", turns)
 
 
+@_takes(**_several(_reference("verifier")))
 def _list_of_specs(value: Any) -> tuple[Any, ...]:
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str | dict) for item in items):
@@ -257,6 +334,19 @@ def _list_of_specs(value: Any) -> tuple[Any, ...]:
     return tuple(items)
 
 
+@_takes(
+    anyOf=[
+        *_several(_reference("input"))["anyOf"],
+        {
+            "type": "object",
+            "properties": {
+                "paths": _several(_reference("input")),
+                **{item.name: {"type": "boolean"} for item in fields(InputSettings)},
+            },
+            "additionalProperties": False,
+        },
+    ]
+)
 def _inputs(value: Any) -> tuple[tuple[Any, ...], InputSettings]:
     """A list of specs, or ``{paths: [...]}`` with settings that hold for all of them."""
     names = {item.name for item in fields(InputSettings)}
@@ -272,6 +362,7 @@ def _is_one_input(value: Any) -> bool:
     return isinstance(value, dict) and bool(value.keys() & {"path", "git", "url"})
 
 
+@_takes(**_several({"type": "string", "pattern": r"^[^\d\s/-][^\s/-]*$"}))
 def _list_of_modules(value: Any) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) and item.replace(".", "_").isidentifier() for item in items):
@@ -279,25 +370,29 @@ def _list_of_modules(value: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
+@_takes(enum=list(TYPES))
 def _type(value: Any) -> str:
-    if value not in TYPES:
+    if not isinstance(value, str) or value not in TYPES:
         near = difflib.get_close_matches(str(value), TYPES, n=1)
         raise _Bad(f"one of {', '.join(TYPES)}" + (f" (did you mean {near[0]}?)" if near else ""))
     return str(value)
 
 
+@_takes(type="array", items=_reference("stop_hook"))
 def _list_of_hooks(value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str | dict | list) for item in value):
         raise _Bad("a list of hooks; each is a program with its arguments, or a mapping with `command`")
     return tuple(value)
 
 
+@_takes(type="array", items={"type": "string", "minLength": 1}, minItems=1)
 def _words(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
         raise _Bad("a list of texts: a program and its arguments")
     return tuple(value)
 
 
+@_takes(**_several({"type": "string", "pattern": "^[^/]+$"}))
 def _names(value: Any) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) and item and "/" not in item for item in items):
@@ -309,12 +404,12 @@ def _names(value: Any) -> tuple[str, ...]:
 class _Section:
     """A mapping inside the task file; ``names`` maps its keys to field names where they differ."""
 
-    keys: Mapping[str, Callable[[Any], Any]]
+    keys: Mapping[str, _Value[Any]]
     build: Callable[..., Any]
     names: Mapping[str, str] = field(default_factory=dict)
 
 
-_TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
+_TASK_KEYS: dict[str, _Value[Any] | _Section] = {
     "name": _name,
     "prompt": _text,
     "prompt_file": _text,
@@ -345,7 +440,7 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
         {"wall": "wall_s"},
     ),
     "reentry": _one_of("fresh", "continue"),
-    "no_progress": _Section({"passes": _several, "then": _strategies, "models": _texts}, NoProgress),
+    "no_progress": _Section({"passes": _two_or_more, "then": _strategies, "models": _texts}, NoProgress),
     "on_regression": _one_of("keep", "rollback"),
     "history": _history,
     "code_as": _one_of("fence", "tool"),
@@ -378,6 +473,65 @@ _TASK_KEYS: dict[str, Callable[[Any], Any] | _Section] = {
     "stop_hooks": _list_of_hooks,
     "run_dir": _text,
     "task_dir": _text,  # written by the runner into a run's own copy, so that relative paths keep their base
+}
+
+
+# ── the same as JSON Schema ─────────────────────────────────────────────────────────────────────────
+
+
+def schema(parts: Mapping[str, Schema]) -> dict[str, Any]:
+    """The format of a task file; ``parts`` are the schemas of "input", "verifier" and "stop_hook"."""
+    keys = {key: rule for key, rule in _TASK_KEYS.items() if key != "task_dir"}
+    return {
+        "type": "object",
+        "properties": {key: _optional(rule) for key, rule in keys.items()} | {"name": _name.schema},
+        "required": ["name"],
+        "additionalProperties": False,
+        "oneOf": [_filled("prompt"), _filled("prompt_file")],
+        "allOf": [_NEEDS_VERIFIERS, _NEEDS_COMMAND, _NEEDS_SESSION],
+        "$defs": dict(parts),
+    }
+
+
+def _optional(rule: _Value[Any] | _Section) -> dict[str, Any]:
+    """A key with nothing behind it is the same as no key."""
+    if isinstance(rule, _Value):
+        forms = rule.schema["anyOf"] if set(rule.schema) == {"anyOf"} else [rule.schema]
+        return {"anyOf": [*forms, {"type": "null"}]}
+    return {
+        "type": ["object", "null"],
+        "properties": {key: _optional(value) for key, value in rule.keys.items()},
+        "additionalProperties": False,
+    }
+
+
+def _filled(key: str) -> Schema:
+    return {"required": [key], "properties": {key: {"type": "string"}}}
+
+
+_NEEDS_VERIFIERS: Schema = {
+    "if": {
+        "required": ["type"],
+        "properties": {"type": {"enum": [name for name, entry in TYPES.items() if entry.verifiers]}},
+    },
+    "else": {"required": ["verifiers"], "properties": {"verifiers": {"not": {"enum": [None, []]}}}},
+}
+_NEEDS_COMMAND: Schema = {
+    "if": {"required": ["session"], "properties": {"session": {"const": "command"}}},
+    "then": {
+        "required": ["agent"],
+        "properties": {
+            "agent": {
+                "type": "object",
+                "required": ["command"],
+                "properties": {"command": {"type": "array"}},
+            }
+        },
+    },
+}
+_NEEDS_SESSION: Schema = {
+    "if": {"required": ["agent"], "properties": {"agent": {"type": "object"}}},
+    "then": {"required": ["session"], "properties": {"session": {"enum": ["command", "hook"]}}},
 }
 
 
@@ -430,7 +584,7 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
     faults: list[ConfigError] = []
     checked = _check(data, _TASK_KEYS, where, (), faults)
     if faults:
-        raise _together(faults)
+        raise together("the task", faults, _REFERENCE)
     if "inputs" in checked:
         checked["inputs"], checked["input_settings"] = checked["inputs"]
     base = Path(checked.pop("task_dir", base_dir))
@@ -672,17 +826,9 @@ def _without(lines: Mapping[tuple[str, ...], int], path: tuple[str, ...]) -> dic
     return {key: line for key, line in lines.items() if key[: len(path)] != path}
 
 
-def _together(faults: Sequence[ConfigError]) -> ConfigError:
-    """One error for every fault of a file."""
-    if len(faults) == 1:
-        return faults[0]
-    listed = "\n".join(f"  {fault.message}; {fault.hint}" for fault in faults)
-    return ConfigError(f"the task has {len(faults)} faults:\n{listed}", why=faults[0].why, hint=_REFERENCE)
-
-
 def _check(
     data: Mapping[Any, Any],
-    keys: Mapping[str, Callable[[Any], Any] | _Section],
+    keys: Mapping[str, _Value[Any] | _Section],
     where: _Where,
     path: tuple[str, ...],
     faults: list[ConfigError],

@@ -14,6 +14,8 @@ a rejected answer (``Rejected``) and a spent budget (``Stopped``). Relies on ``r
 secret of the environment. Never prints or exits.
 """
 
+from collections.abc import Sequence
+
 from loop_runner.redaction import clean
 
 
@@ -44,6 +46,14 @@ class ConfigError(LoopRunnerError):
     """The task file, a flag or an input is wrong; nothing was started."""
 
     exit_code = 2
+
+
+def together(subject: str, faults: Sequence[ConfigError], reference: str) -> ConfigError:
+    """One error for every fault of ``subject``; ``reference`` says where its format is described."""
+    if len(faults) == 1:
+        return faults[0]
+    listed = "\n".join(f"  {fault.message}; {fault.hint}" for fault in faults)
+    return ConfigError(f"{subject} has {len(faults)} faults:\n{listed}", why=faults[0].why, hint=reference)
 
 
 class WorkspaceError(LoopRunnerError):

@@ -484,7 +484,7 @@ def test_a_run_folder_of_a_newer_format_is_left_alone_and_said_to_be_newer(rejec
     make_newer(rejected)
     before = content(rejected)
     result = loop_runner(command, rejected, cwd=rejected.parent)
-    said(result, 2, "has format 2; this loop-runner knows formats up to 1", "upgrade")
+    said(result, 2, "has format 2; this loop-runner knows formats up to 1", "--upgrade")
     assert content(rejected) == before
 
 

@@ -24,6 +24,7 @@ FLOOR = {
     "caches",
     "redaction",
     "stopping",
+    "installing",
 }
 MIDDLE = {
     "events",
@@ -53,6 +54,7 @@ ALLOWED = {
         "bisecting",
         "comparing",
         "costing",
+        "file_schemas",
         "forking",
         "hooks",
         "loop",
@@ -75,6 +77,7 @@ ALLOWED = {
     "costing": FLOOR | MIDDLE | TALKERS,
     "forking": FLOOR | MIDDLE | TALKERS | {"origin", "runs"},
     "reverify": FLOOR | MIDDLE | TALKERS | {"runs", "loop", "hooks", "proven"} | GATES,
+    "file_schemas": FLOOR | {"audit", "hooks", "inputs", "verify"},
     "proven": FLOOR | {"proof", "verify", "workspace"},
     "checks": FLOOR | {"stop_hook", "verify"},
     "runs": FLOOR
@@ -126,6 +129,7 @@ ALLOWED = {
     "errors": {"redaction"},
     "redaction": set(),
     "stopping": set(),
+    "installing": set(),
     "failpoints": set(),
     "resources": set(),
     "text": {"kernel"},  # of the kernel: `names` alone

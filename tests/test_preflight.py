@@ -263,6 +263,62 @@ def test_next_raises_the_limit_that_was_reached(tmp_path, budget):
         assert loop_runner(*command, cwd=folder).returncode == 0
 
 
+RATES = {"script:script.yaml": {"input": 1000.0, "output": 1000.0}}
+BOTH = {"budget.passes", "budget.subcalls"}
+CALL = "print(llm_query('What is it?'))"
+
+
+@pytest.mark.parametrize(
+    ("budget", "limits", "root"),
+    [
+        ({"usd": 0.01}, {"budget.usd"}, [cell("x = 1"), ready("42")]),
+        ({"usd": 1.5, "passes": 9}, {"budget.usd"}, [cell("x = 1"), ready("41"), ready("42")]),
+        # A spent limit of sub-calls refuses further ones; what ends the run is the limit of passes.
+        ({"subcalls": 1, "passes": 1}, BOTH, [cell(CALL), cell(CALL), ready("41"), ready("42")]),
+        ({"subcalls": 2, "passes": 1}, BOTH, [cell(f"{CALL}\n{CALL}"), ready("41"), ready("42")]),
+        ({"subcalls": 5, "passes": 1}, {"budget.passes"}, [cell(CALL), ready("41"), ready("42")]),
+    ],
+    ids=["dollars at once", "dollars later", "calls in two cells", "calls in one cell", "calls are left"],
+)
+def test_next_raises_the_limits_of_dollars_and_sub_calls_that_are_spent(tmp_path, budget, limits, root):
+    task = write_task(
+        tmp_path / "task",
+        root=root,
+        sub=[{"reply": "nothing"}],
+        budget=budget,
+        prices=RATES if "usd" in budget else {},
+    )
+    result = loop_runner("run", task, cwd=tmp_path)
+    assert result.returncode == 3, result.stdout + result.stderr
+    raised = {word.partition("=")[0] for word in next_lines(result)[0] if "=" in word}
+    assert raised == limits
+    for _ in range(6):
+        command, *others = next_lines(result)
+        result = loop_runner(*command, cwd=tmp_path)
+        if result.returncode != 3:
+            break
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert all(loop_runner(*command, cwd=tmp_path).returncode == 0 for command in others)
+
+
+def test_next_after_a_limit_that_resume_was_given_repeats_what_else_it_was_given(tmp_path):
+    task = write_task(
+        tmp_path / "task", root=[ready("41"), ready("41"), ready("42")], prices=RATES, budget={"passes": 1}
+    )
+    assert loop_runner("run", task, cwd=tmp_path).returncode == 3
+    given = ["--set", "budget.passes=9", "--set", "budget.usd=0.01"]
+    result = loop_runner("resume", "scripted", *given, cwd=tmp_path)
+    assert result.returncode == 3
+    settings = dict(word.split("=") for word in next_lines(result)[0] if "=" in word)
+    assert settings["budget.passes"] == "9"
+    assert float(settings["budget.usd"]) > 0.01
+    for _ in range(4):
+        result = loop_runner(*next_lines(result)[0], cwd=tmp_path)
+        if result.returncode != 3:
+            break
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_next_after_no_progress_lets_the_run_continue(tmp_path):
     task = write_task(
         tmp_path / "task",

@@ -63,7 +63,7 @@ def python(installed, tmp_path):
 def test_it_holds_everything_that_the_code_reads(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    for folder in ("prompts", "hooks", "examples/starters"):
+    for folder in ("prompts", "hooks", "examples/starters", "docs"):
         ours = {
             path.relative_to(ROOT / folder).as_posix()
             for path in (ROOT / folder).rglob("*")
@@ -125,6 +125,10 @@ IN_AN_EMPTY_FOLDER: dict[tuple[str, ...], int] = {
     ("init", "audit", "b"): 0,
     ("models", "list"): 0,
     ("status",): 0,
+    ("docs",): 0,
+    ("docs", "docs/task-file.md"): 0,
+    ("docs", "rules.schema.json"): 0,
+    ("docs", "none"): 2,
     ("hook", "stop"): 0,
     ("hook", "install", "claude", "--dry-run"): 0,
     ("run", "none.yaml"): 2,
@@ -157,6 +161,26 @@ def test_every_command_works_in_an_empty_folder_from_the_installed_copy(installe
         stdin=subprocess.DEVNULL,
     )
     assert ended.returncode == code, ended.stdout + ended.stderr
+
+
+def test_every_page_and_schema_of_the_docs_can_be_printed(python):
+    listed = [line.split()[0] for line in python("-m", "loop_runner", "docs").splitlines()]
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
+    schemas = {path.name for path in (ROOT / "docs" / "schemas").glob("*.json")}
+    assert set(listed) == pages | schemas
+    for name in ("task-file", "verifiers.md", "docs/hooks.md"):
+        page = (ROOT / "docs" / name.removeprefix("docs/")).with_suffix(".md")
+        assert python("-m", "loop_runner", "docs", name).rstrip() == page.read_text("utf-8").rstrip()
+    for name in schemas:
+        printed = json.loads(python("-m", "loop_runner", "docs", name))
+        assert printed == json.loads((ROOT / "docs" / "schemas" / name).read_text())
+
+
+def test_the_hint_about_an_extra_names_packages_that_are_on_an_index(python):
+    code = "from loop_runner.installing import command_for, newer; print(command_for('docs')); print(newer())"
+    extra, newer = python("-c", code).splitlines()
+    assert shlex.split(extra)[-1].startswith("markitdown[")
+    assert newer.endswith("-m pip install --upgrade PATH")
 
 
 def test_the_command_is_installed_with_it(installed, tmp_path):

@@ -99,7 +99,7 @@ def _report(error: LoopRunnerError, *, as_json: bool) -> int:
     from loop_runner.cli import output
     from loop_runner.errors import LoopRunnerError
 
-    output.note(f"loop-runner: {error}")
+    output.error(str(error))
     if as_json:
         with contextlib.suppress(LoopRunnerError):  # standard output itself may be what is broken
             output.write_json(
@@ -180,8 +180,8 @@ def _report_bug(error: Exception) -> int:
     except OSError:
         output.note("".join(details))
         where = "the lines above"
-    output.note(
-        f"loop-runner: internal error: {type(error).__name__}: {error}\n"
+    output.error(
+        f"internal error: {type(error).__name__}: {error}\n"
         f"  why it matters: this is a bug of ours; what was committed is safe\n"
         f"  what to do: send {where} with a bug report; `loop-runner resume RUN` goes on"
     )

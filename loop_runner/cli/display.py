@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop_runner import text, verify
+from loop_runner import installing, text, verify
 from loop_runner.cli import output
 from loop_runner.events import Event
 from loop_runner.records import Inputs, Outcome
@@ -140,6 +140,7 @@ def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
     yield f"model: {data['model']}{sub}"
     yield f"inputs: {'; '.join(_input_parts(data))}"
     yield from (f"  not read: {path}: {reason}" for path, reason in data.get("faults", ()))
+    yield from _missing_extra(reason for _, reason in data.get("faults", ()))
     yield from (f"  note: {path}: {reason}" for path, reason in data.get("notices", ()))
     if data.get("session_why"):
         yield f"session: {data['session']}, because {data['session_why']}"
@@ -147,6 +148,14 @@ def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
         yield from (f"  skipped {path}: {reason}" for path, reason in data["first_skipped"])
         if (more := sum(data["skipped"].values()) - len(data["first_skipped"])) > 0:
             yield f"  and {more:,} more, in {data['run']}/inputs.json"
+
+
+def _missing_extra(reasons: Iterable[str]) -> Iterator[str]:
+    """How to read the documents that were left out for want of the extra."""
+    from loop_runner.inputs.inside.kinds import NEEDS_DOCS
+
+    if any(NEEDS_DOCS in reason for reason in reasons):
+        yield f"  to read such files: {installing.command_for('docs')}"
 
 
 def _input_parts(data: Mapping[str, Any]) -> Iterator[str]:
@@ -192,9 +201,9 @@ def show_outcome(
     ``verdict`` is the last finished pass's, as ``verdict.json`` holds it; empty when no pass was finished.
     """
     spend = outcome.spend
-    output.write(_HEADLINES[outcome.status])
+    output.prose(_HEADLINES[outcome.status])
     if outcome.status != "verified":
-        output.write(f"  {outcome.reason}")
+        output.prose(f"  {outcome.reason}")
     output.write()
     output.write(outcome.answer.content.strip() or "(no answer)")
     output.write()
@@ -221,12 +230,12 @@ def _show_gates(outcome: Outcome, verdict: Mapping[str, Any]) -> None:
     if outcome.status == "verified":
         output.write("Accepted by")
         for line in _statements(reports, "  "):
-            output.write(line)
+            output.prose(line)
         output.write()
     elif outcome.status == "unverified" and verdict:
         output.write(f"Why the last answer (pass {outcome.checkpoint.pass_number}) was rejected")
         for line in _rejections(verdict):
-            output.write(line)
+            output.prose(line)
         output.write()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
 
 import click
 
-from loop_runner import resources
+from loop_runner import plugins, resources
 from loop_runner.cli import output
 from loop_runner.errors import ConfigError
 
@@ -15,21 +16,31 @@ from loop_runner.errors import ConfigError
 @click.command()
 @click.argument("name", metavar="[NAME]", required=False)
 def docs(name: str | None) -> None:
-    """Print a page of the documentation; without NAME, list the pages.
+    """Print a page of the documentation, or a schema for editors; without NAME, list them.
 
-    NAME may be written as in messages: docs/task-file.md, task-file.md or task-file.
+    NAME may be written as in messages: docs/task-file.md, task-file.md or task-file. The schemas know the
+    verifiers of the packages that are installed here, too.
 
     \b
     Example:  loop-runner docs task-file
+              loop-runner docs task.schema.json > task.schema.json
     """
-    pages = {path.stem: path for path in sorted(resources.folder("docs").glob("*.md"))}
+    folder = resources.folder("docs")
+    pages = {path.stem: path for path in sorted(folder.glob("*.md"))}
+    schemas = {path.name: path for path in sorted(folder.glob("schemas/*.json"))}
     if name is None:
         for stem, path in pages.items():
-            output.write(f"{stem:<16} {_title(path)}")
+            output.write(f"{stem:<18} {_title(path)}")
+        for file, path in schemas.items():
+            output.write(f"{file:<18} {json.loads(path.read_bytes())['title']} (JSON Schema, for editors)")
         return
     stem = name.removeprefix("docs/").removesuffix(".md")
+    file = f"{stem.removeprefix('schemas/').removesuffix('.json').removesuffix('.schema')}.schema.json"
+    if file in schemas and stem not in pages:
+        _print_schema(file)
+        return
     if stem not in pages:
-        near = difflib.get_close_matches(stem, pages, n=1, cutoff=0.65)
+        near = difflib.get_close_matches(stem, [*pages, *schemas], n=1, cutoff=0.65)
         raise ConfigError(
             f"there is no page {name!r} in the documentation",
             why="only the pages that come with this version can be printed",
@@ -38,6 +49,13 @@ def docs(name: str | None) -> None:
             else "`loop-runner docs` lists the pages",
         )
     output.write(pages[stem].read_text(encoding="utf-8").rstrip())
+
+
+def _print_schema(file: str) -> None:
+    from loop_runner import file_schemas
+
+    schemas = file_schemas.schemas(plugins.find(plugins.VERIFIERS))
+    output.write(file_schemas.text(schemas[file]).rstrip())
 
 
 def _title(path: Path) -> str:

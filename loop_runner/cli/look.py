@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -284,12 +285,19 @@ def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
             output.write_json(data)
             return
         for line in lines:
-            output.write(line)
+            output.prose(line.text) if isinstance(line, _Status) else output.write(line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """A line that is the runner's own word on a run: no text of a prompt or an answer can pass for it."""
+
+    text: str
 
 
 def _shown(
     history: History, point: Point | None, pass_number: int | None
-) -> tuple[dict[str, Any], Iterator[str]]:
+) -> tuple[dict[str, Any], Iterator[str | _Status]]:
     """What was asked for, as data and as lines."""
     if point is not None and point.turn is not None:
         data = _one_turn(history, point)
@@ -345,10 +353,10 @@ def _answer(history: History) -> dict[str, Any]:
     }
 
 
-def _answer_lines(data: dict[str, Any]) -> Iterator[str]:
+def _answer_lines(data: dict[str, Any]) -> Iterator[str | _Status]:
     yield f"{data['prompt'].rstrip()}\n"
     not_yet = "NOT VERIFIED YET: the run is going on" if data["is_running"] else "NOT VERIFIED"
-    yield f"{'VERIFIED' if data['is_verified'] else not_yet}\n"
+    yield _Status(f"{'VERIFIED' if data['is_verified'] else not_yet}\n")
     yield data["answer"].rstrip() or "(no answer yet)"
     yield ""
     yield from _verdict_lines(data["verdict"])

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import click
 
 from loop_runner import redaction, text
+from loop_runner.cli import terminal
 from loop_runner.errors import EnvironmentFault
 from loop_runner.records import Spend
 
@@ -33,6 +34,13 @@ def write(line: str = "") -> None:
     _print(text.escape_controls(line))
 
 
+def prose(line: str) -> None:
+    """The same for sentences: a terminal gets long ones broken, and a status at the beginning in colour."""
+    safe = text.escape_controls(redaction.clean(line))
+    broken = terminal.wrapped(safe, terminal.columns(sys.stdout))
+    _print(terminal.headline(broken, sys.stdout))
+
+
 def stream(line: str) -> bool:
     """One line of something that has no end yet; False when nobody reads any more."""
     try:
@@ -45,8 +53,22 @@ def stream(line: str) -> bool:
 
 def note(line: str) -> None:
     """Progress and remarks: standard error, so that results can be piped. Never fails."""
+    _to_stderr(_for_stderr(line))
+
+
+def error(message: str) -> None:
+    """An error with its heading: standard error. Never fails."""
+    _to_stderr(terminal.error(_for_stderr(f"loop-runner: {message}"), sys.stderr))
+
+
+def _for_stderr(line: str) -> str:
+    safe = text.escape_controls(redaction.clean(line))
+    return terminal.wrapped(safe, terminal.columns(sys.stderr))
+
+
+def _to_stderr(line: str) -> None:
     try:
-        click.echo(text.escape_controls(redaction.clean(line)), err=True)
+        click.echo(line, err=True)
     except (OSError, ValueError):  # ValueError: it is closed
         _drop_the_rest(sys.stderr)
 

@@ -7,6 +7,7 @@ a clone does not have.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ def _state(history: History, head: Checkpoint, task: config.Task, passes: int) -
             f"`loop-runner hook cancel` ended it; the file {STOP_FILE} in the run folder says so",
         )
     if head.turn == 0 and (limit := _limit(history, head, task, passes)):
-        return "unverified", limit
+        return "unverified", _unjudged(history, task) or limit
     end = now.last_end(history)
     if end is None or head.subject.startswith(("fork:", "rewind:", "retask:")) or end[0] == "verified":
         return "unfinished", _UNKNOWN if end is None else "it was changed since its last process ended"
@@ -79,16 +80,34 @@ def _limit(history: History, head: Checkpoint, task: config.Task, passes: int) -
 
 def _findings(history: History, task: config.Task) -> str:
     """What an audit found: its answer is verified when the findings are, which may be many."""
-    if not any(isinstance(spec, dict) and "findings" in spec for spec in task.verifiers):
+    findings = _of_audit(history, task, "findings")
+    if findings is None:
         return ""
-    try:
-        body: Any = json.loads(history.answer().content)
-        count = len(body["findings"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
-    if not count:
+    if not findings:
         return "an audit that found nothing"
-    return f"an audit with {output.plural(count, 'finding')}: the findings are verified, not the files"
+    count = output.plural(len(findings), "finding")
+    return f"an audit with {count}: the findings are verified, not the files"
+
+
+def _unjudged(history: History, task: config.Task) -> str:
+    """Why an audit is not complete: passes end only because places are left that were not judged."""
+    places = _of_audit(history, task, "unjudged")
+    if not places:
+        return ""
+    ((why, _),) = Counter(str(place.get("why")) for place in places).most_common(1)
+    return f"an audit with {output.plural(len(places), 'place')} not judged: {why}"
+
+
+def _of_audit(history: History, task: config.Task, key: str) -> list[dict[str, Any]] | None:
+    """A list of an audit's answer; None where the run is no audit, or its answer is no report of one."""
+    if not any(isinstance(spec, dict) and "findings" in spec for spec in task.verifiers):
+        return None
+    try:
+        entries = json.loads(history.answer().content)[key]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    is_list = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+    return entries if is_list else None
 
 
 def lines(steps: Sequence[str]) -> list[str]:

@@ -79,7 +79,7 @@ def verify(
         )
         if gate.detail:
             output.write(f"             {text.one_line(gate.detail, 300)}")
-    output.write(_headline(found, code))
+    output.prose(_headline(found, code))
     return code
 
 

@@ -20,8 +20,8 @@ from loop_runner.errors import HookError, VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle, one_line
 from loop_runner.verify import Means, Programs, Submission, programs
-from loop_runner.verify.evidence import Evidence, level, limited
-from loop_runner.verify.options import Options
+from loop_runner.verify.evidence import LEVELS, Evidence, level, limited
+from loop_runner.verify.options import Options, one_of
 
 if TYPE_CHECKING:
     from loop_runner.verify.command import Command
@@ -128,6 +128,27 @@ def _hook(spec: Spec, base_dir: Path, means: Means) -> ExternalHook:
         raise _no_hook(spec) from error
     label = name or one_line(f"stop hook {shlex.join(made.argv)}", 80)
     return ExternalHook(replace(made, name=label, kind="stop_hooks"), shown, " ".join(says.split()))
+
+
+def schema() -> dict[str, Any]:
+    """An entry of ``stop_hooks:``, as JSON Schema."""
+    from loop_runner.verify.command import Command
+
+    run = Command.KEYS["run"]
+    settings = {
+        "command": run,
+        "name": {"type": ["string", "null"]},
+        "evidence": one_of(LEVELS),
+        "says": {"type": "string"},
+        **{key: Command.KEYS[key] for key in _KEYS},
+    }
+    mapping = {
+        "type": "object",
+        "properties": settings,
+        "required": ["command"],
+        "additionalProperties": False,
+    }
+    return {"anyOf": [*run["anyOf"], mapping]}
 
 
 def _no_hook(spec: Spec) -> HookError:

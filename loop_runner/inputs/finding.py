@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from loop_runner import installing
 from loop_runner.errors import ConfigError
 from loop_runner.inputs.inside import runs
+from loop_runner.inputs.inside.kinds import NEEDS_DOCS
 from loop_runner.inputs.inside.paths import is_odd
 from loop_runner.inputs.inside.patterns import matches, parts
 from loop_runner.inputs.reading import words
@@ -27,9 +29,6 @@ TOOL_FOLDERS = frozenset(
         *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".tox", ".nox"),
     }
 )
-
-
-_INSTALL = "install it with: pip install 'loop-runner[docs]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +146,34 @@ _FORMS = (
     ("git", "revision", "paths", "exclude", "name", "convert"),
     ("url", "name", "convert"),
 )
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+_KEY_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
+    "path": _TEXT,
+    "git": _TEXT,
+    "url": {"type": "string", "pattern": "^https?://"},
+    "revision": _TEXT,
+    "paths": _TEXTS,
+    "exclude": _TEXTS,
+    "name": _TEXT,
+    "convert": {"type": "boolean"},
+}
+
+
+def schema() -> dict[str, Any]:
+    """An entry of `inputs:`, as JSON Schema."""
+    forms = [
+        {
+            "type": "object",
+            "properties": {key: _KEY_SCHEMAS[key] for key in form},
+            "required": [form[0]],
+            "additionalProperties": False,
+        }
+        for form in _FORMS
+    ]
+    return {"anyOf": [_TEXT, *forms]}
 
 
 def _checked(spec: object) -> Mapping[str, Any]:
@@ -387,5 +414,7 @@ def unusable(given: str, reason: str) -> ConfigError:
     return ConfigError(
         f"input {given!r} cannot be used: {reason}",
         why="an input is a readable text or document, or a folder or glob with some in it",
-        hint=_INSTALL if "[docs]" in reason else "convert it to UTF-8 text, or take it out of `inputs:`",
+        hint=f"install it with: {installing.command_for('docs')}"
+        if NEEDS_DOCS in reason
+        else "convert it to UTF-8 text, or take it out of `inputs:`",
     )

@@ -7,7 +7,7 @@ before anything runs; nothing is looked up on disk but what ``pinned_programs`` 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -33,6 +33,20 @@ KINDS = (
     *("command", "python", "schema", "contains", "regex", "citations"),
     *("judge", "agreement", "stable", "promise", "findings", "all", "any"),
 )
+SHORT = {  # the setting that a plain value stands for; required, but for kinds that may be bare
+    "command": "run",
+    "python": "file",
+    "schema": "schema",
+    "judge": "rubric",
+    "agreement": "replies",
+    "contains": "text",
+    "regex": "pattern",
+    "stable": "passes",
+    "promise": "phrase",
+    "findings": "rules",
+    "citations": "min",
+}
+MAY_BE_BARE = ("citations", "agreement", "stable")
 BESIDE = ("name", "weight", "evidence", "says")
 
 
@@ -179,27 +193,27 @@ class _Builder:
         if kind == "command":
             from loop_runner.verify.command import Command
 
-            settings = _settings(value, "run")
+            settings = _settings(kind, value)
             options = Options(kind, settings, Command.KEYS)
             return Command.from_options(name, options, settings.get("run"), base_dir, means)
         if kind == "python":
             from loop_runner.verify.python import Python
 
-            return Python.from_options(name, _options(kind, value, "file", Python.KEYS), base_dir, means)
+            return Python.from_options(name, _options(kind, value, Python.KEYS), base_dir, means)
         if kind == "schema":
             from loop_runner.verify.schema import Schema
 
             if isinstance(value, Mapping) and "schema" not in value and set(value) - set(Schema.KEYS):
                 value = {"schema": value}  # the schema itself, in place of its settings
-            return Schema.from_options(name, _options(kind, value, "schema", Schema.KEYS), base_dir, means)
+            return Schema.from_options(name, _options(kind, value, Schema.KEYS), base_dir, means)
         if kind == "judge":
             from loop_runner.verify.judge import Judge
 
-            return Judge.from_options(name, _options(kind, value, "rubric", Judge.KEYS), base_dir, means)
+            return Judge.from_options(name, _options(kind, value, Judge.KEYS), base_dir, means)
         if kind == "agreement":
             from loop_runner.verify.agreement import Agreement
 
-            return Agreement.from_options(name, _options(kind, value, "replies", Agreement.KEYS), means)
+            return Agreement.from_options(name, _options(kind, value, Agreement.KEYS), means)
         return _of_text(kind, value, name)
 
 
@@ -209,24 +223,21 @@ def _of_text(kind: str, value: Any, name: str) -> Verifier:
         from loop_runner.verify.text import Contains, Regex
 
         if kind == "contains":
-            return Contains.from_options(name, _options(kind, value, "text", Contains.KEYS))
-        return Regex.from_options(name, _options(kind, value, "pattern", Regex.KEYS))
+            return Contains.from_options(name, _options(kind, value, Contains.KEYS))
+        return Regex.from_options(name, _options(kind, value, Regex.KEYS))
     if kind in ("stable", "promise"):
         from loop_runner.verify.stable import Promise, Stable
 
         if kind == "stable":
-            return Stable.from_options(name, _options(kind, value, "passes", Stable.KEYS))
-        return Promise.from_options(name, _options(kind, value, "phrase", Promise.KEYS))
+            return Stable.from_options(name, _options(kind, value, Stable.KEYS))
+        return Promise.from_options(name, _options(kind, value, Promise.KEYS))
     if kind == "findings":
         from loop_runner.verify.findings import Findings
 
-        return Findings.from_options(name, _options(kind, value, "rules", Findings.KEYS))
+        return Findings.from_options(name, _options(kind, value, Findings.KEYS))
     from loop_runner.verify.citations import Citations
 
-    return Citations.from_options(name, _options(kind, value, "min", Citations.KEYS))
-
-
-_MAY_BE_BARE = ("citations", "agreement", "stable")
+    return Citations.from_options(name, _options(kind, value, Citations.KEYS))
 
 
 def _parts(spec: object) -> tuple[str, Any, str, float]:
@@ -261,7 +272,7 @@ def _evidence(kind: str, value: Any, spec: object) -> tuple[Any, Evidence]:
     )
     inside = isinstance(value, Mapping) and kind in KINDS and value.get("evidence") in LEVELS
     if kind == "python":
-        return ({**_settings(value, "file"), **beside} if beside else value), "full"
+        return ({**_settings(kind, value), **beside} if beside else value), "full"
     if inside and not beside:
         beside = {"evidence": value["evidence"]}
     if inside:
@@ -281,14 +292,14 @@ def _says(kind: str, spec: object) -> str:
     return " ".join(says.split())
 
 
-def _options(kind: str, value: Any, short: str, known: Sequence[str]) -> Options:
-    bare = value is None and kind in _MAY_BE_BARE
-    return Options(kind, {} if bare else _settings(value, short), known)
+def _options(kind: str, value: Any, known: Iterable[str]) -> Options:
+    bare = value is None and kind in MAY_BE_BARE
+    return Options(kind, {} if bare else _settings(kind, value), known)
 
 
-def _settings(value: Any, short: str) -> Mapping[str, Any]:
-    """The settings as a mapping; a plain value stands for the one setting that ``short`` names."""
-    return value if isinstance(value, Mapping) else {short: value}
+def _settings(kind: str, value: Any) -> Mapping[str, Any]:
+    """The settings as a mapping; a plain value stands for the one setting that ``SHORT`` names."""
+    return value if isinstance(value, Mapping) else {SHORT[kind]: value}
 
 
 def _unreadable(spec: object) -> VerifierError:

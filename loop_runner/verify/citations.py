@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
 from loop_runner.text import label
 from loop_runner.verify.bearing import DERIVED_FORM, SEARCHED_FORM, Bearing, bearing, is_none, searched
-from loop_runner.verify.options import Options
+from loop_runner.verify.options import COUNT, FLAG, TEXTS, Keys, Options, one_of
 from loop_runner.verify.quotes import (
     MAX_ANSWER_CHARS,
     MAX_CITATIONS,
@@ -33,6 +33,7 @@ from loop_runner.verify.verifier import Submission
 __all__ = ["Citations", "LocatedCitation", "locate"]
 
 _SHOWN = 10
+_NONE = ("refused", "allowed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,16 @@ class _Problem:
 class Citations:
     """Accepts an answer whose quotations are all found, of which at least ``minimum`` count."""
 
-    KEYS: ClassVar = (
-        "min",
-        "answer_in_quote",
-        "derived",
-        "none",
-        "names",
-        "quote_mentions",
-        "within_lines",
-        "ignore_case",
-    )
+    KEYS: ClassVar[Keys] = {
+        "min": COUNT,
+        "answer_in_quote": FLAG,
+        "derived": FLAG,
+        "none": one_of(_NONE),
+        "names": TEXTS,
+        "quote_mentions": TEXTS,
+        "within_lines": COUNT,
+        "ignore_case": FLAG,
+    }
 
     name: str
     minimum: int = 1
@@ -80,7 +81,7 @@ class Citations:
             options.count("within_lines", 0),
             options.flag("ignore_case"),
             options.flag("derived"),
-            options.choice("none", ("refused", "allowed")),
+            options.choice("none", _NONE),
         )
 
     @property

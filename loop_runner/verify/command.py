@@ -26,7 +26,7 @@ from loop_runner.text import cut_middle
 from loop_runner.verify import command_line, conventions, gate, machine, programs
 from loop_runner.verify.command_line import NeedsShell
 from loop_runner.verify.gate import Gate, GateFault
-from loop_runner.verify.options import Options
+from loop_runner.verify.options import FLAG, SECONDS, TEXT, TEXTS, Keys, Options
 from loop_runner.verify.programs import Program, Programs
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Means, Submission
@@ -49,7 +49,14 @@ _WORDS = re.compile(r"[\w][\w./-]*")
 class Command:
     """Accepts when ``argv`` ends with exit code 0; see ``docs/verifiers.md`` for all that it can say."""
 
-    KEYS: ClassVar = ("run", "timeout_s", "network", "writable", "pin", "show")
+    KEYS: ClassVar[Keys] = {
+        "run": {"anyOf": [TEXT, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
+        "timeout_s": SECONDS,
+        "network": FLAG,
+        "writable": FLAG,
+        "pin": TEXTS,
+        "show": TEXTS,
+    }
 
     name: str
     argv: tuple[str, ...]

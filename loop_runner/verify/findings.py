@@ -16,7 +16,7 @@ from loop_runner.errors import ConfigError, VerifierError
 from loop_runner.inputs import content
 from loop_runner.kernel.claims import denies
 from loop_runner.records import Accepted, Broken, InputText, Rejected, Verdict
-from loop_runner.verify.options import Options
+from loop_runner.verify.options import Keys, Options
 from loop_runner.verify.quotes import Lines
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Submission
@@ -29,7 +29,9 @@ _TEXTS = ("rule", "severity", "file", "quote", "reason")
 class Findings:
     """Accepts a report of which every finding stands and in which every place was judged."""
 
-    KEYS: ClassVar = ("rules",)
+    KEYS: ClassVar[Keys] = {
+        "rules": {"type": "object", "minProperties": 1, "additionalProperties": {"enum": list(SEVERITIES)}}
+    }
 
     name: str
     rules: Mapping[str, str] = field(default_factory=dict)  # id to severity

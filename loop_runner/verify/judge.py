@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from loop_runner.errors import ModelError
 from loop_runner.records import Accepted, Broken, Message, Rejected, Request, Verdict
 from loop_runner.text import cut_middle, fence, fence_named, one_line
-from loop_runner.verify.options import Options
+from loop_runner.verify.options import COUNT, SHARE, TEXT, TEXTS, Keys, Options
 from loop_runner.verify.quotes import locate, quoted_lines
 from loop_runner.verify.replies import json_objects
 from loop_runner.verify.shown import exact_line
@@ -53,7 +53,14 @@ class Vote:
 class Judge:
     """Accepts when at least ``threshold`` of ``votes`` jurors do."""
 
-    KEYS: ClassVar = ("rubric", "votes", "threshold", "model", "files", "max_chars")
+    KEYS: ClassVar[Keys] = {
+        "rubric": TEXT,
+        "votes": COUNT,
+        "threshold": SHARE,
+        "model": TEXT,
+        "files": TEXTS,
+        "max_chars": COUNT,
+    }
 
     name: str
     rubric: str  # a file of the task's folder

@@ -13,6 +13,23 @@ from typing import Any
 
 from loop_runner.errors import VerifierError
 
+Schema = Mapping[str, Any]  # a JSON Schema
+Keys = Mapping[str, Schema]  # what a kind of verifier can be set to
+
+# What the readers of ``Options`` take, as JSON Schema: the ``KEYS`` of each kind are made of these.
+TEXT: Schema = {"type": "string", "minLength": 1}
+TEXTS: Schema = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
+TEXT_OR_MAPPING: Schema = {"anyOf": [TEXT, {"type": "object", "minProperties": 1}]}
+FLAG: Schema = {"type": "boolean"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+SHARE: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+SECONDS: Schema = {"type": "number", "exclusiveMinimum": 0}
+
+
+def one_of(allowed: tuple[str, ...]) -> Schema:
+    """What ``Options.choice`` takes."""
+    return {"enum": list(allowed)}
+
 
 class Options:
     """The settings of one verifier. Keys that ``known`` does not hold raise ``VerifierError`` at once."""

@@ -20,9 +20,9 @@ from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
 from loop_runner.verify import gate, machine
 from loop_runner.verify.command import about, pinned, why_broken
-from loop_runner.verify.evidence import Evidence, level, limited
+from loop_runner.verify.evidence import LEVELS, Evidence, level, limited
 from loop_runner.verify.gate import GateFault
-from loop_runner.verify.options import Options
+from loop_runner.verify.options import FLAG, SECONDS, TEXT, TEXTS, Keys, Options, one_of
 from loop_runner.verify.programs import Program
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verdict_channel import VerdictChannel
@@ -36,7 +36,16 @@ _EVIDENCE_CHARS = 6000
 class Python:
     """Accepts when the function returns None or True; see ``docs/verifiers.md``."""
 
-    KEYS: ClassVar = ("file", "function", "timeout_s", "network", "pin", "show", "interpreter", "evidence")
+    KEYS: ClassVar[Keys] = {
+        "file": TEXT,
+        "function": TEXT,
+        "timeout_s": SECONDS,
+        "network": FLAG,
+        "pin": TEXTS,
+        "show": TEXTS,
+        "interpreter": TEXT,
+        "evidence": one_of(LEVELS),
+    }
 
     name: str
     file: str  # relative to the task's folder

@@ -17,7 +17,7 @@ from loop_runner import process, scratch
 from loop_runner.json_schema import decode, only_json
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify.options import Options
+from loop_runner.verify.options import SECONDS, TEXT, TEXT_OR_MAPPING, Keys, Options
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Means, Submission
 
@@ -32,7 +32,7 @@ _MAX_TOLD_CHARS = 40_000  # of a schema, in what the model is told
 class Schema:
     """Accepts when the answer, or the file ``of`` in the workspace, is JSON that fits."""
 
-    KEYS: ClassVar = ("schema", "of", "timeout_s")
+    KEYS: ClassVar[Keys] = {"schema": TEXT_OR_MAPPING, "of": TEXT, "timeout_s": SECONDS}
 
     name: str
     schema: str | Mapping[str, Any]  # a file of the task's folder, or the schema itself

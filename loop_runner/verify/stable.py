@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from loop_runner.records import Accepted, Rejected, Verdict
-from loop_runner.verify.options import Options
+from loop_runner.verify.options import COUNT, TEXT, Keys, Options, one_of
 from loop_runner.verify.sameness import Sameness, compare, normalised_lines, said_in
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.spelling import normalise
 from loop_runner.verify.verifier import Submission
+
+_COMPARED = ("short_answer", "text")
 
 
 @dataclass(frozen=True, slots=True)
 class Stable:
     """Accepts when this pass and the ``passes - 1`` before it handed in the same answer."""
 
-    KEYS: ClassVar = ("passes", "compare")
+    KEYS: ClassVar[Keys] = {"passes": COUNT, "compare": one_of(_COMPARED)}
 
     name: str
     passes: int = 2
@@ -34,7 +36,7 @@ class Stable:
         return cls(
             name or "stable",
             max(options.count("passes", 2), 2),
-            options.choice("compare", ("short_answer", "text")),
+            options.choice("compare", _COMPARED),
         )
 
     @property
@@ -75,7 +77,7 @@ class Stable:
 class Promise:
     """Accepts an answer that ends with ``phrase``, alone or between ``<promise>`` tags."""
 
-    KEYS: ClassVar = ("phrase",)
+    KEYS: ClassVar[Keys] = {"phrase": TEXT}
 
     name: str
     phrase: str

@@ -18,12 +18,13 @@ from loop_runner import process, scratch
 from loop_runner.errors import VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify.options import Options
+from loop_runner.verify.options import FLAG, SECONDS, TEXT, Keys, Options, one_of
 from loop_runner.verify.short_answer import short_answer
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Submission
 
 Part = Literal["answer", "first_line", "short_answer"]
+_PARTS = ("answer", "first_line", "short_answer")
 _EVIDENCE_CHARS = 600
 _BLANKS = " \t\r\n"
 _CHILD = Path(__file__).with_name("regex_child.py")
@@ -33,7 +34,7 @@ _CHILD = Path(__file__).with_name("regex_child.py")
 class Contains:
     """Accepts an answer in which ``text`` stands."""
 
-    KEYS: ClassVar = ("text", "ignore_case")
+    KEYS: ClassVar[Keys] = {"text": TEXT, "ignore_case": FLAG}
 
     name: str
     text: str
@@ -69,7 +70,12 @@ class Contains:
 class Regex:
     """Accepts an answer, or the named part of it, in which Python's ``re.search`` finds ``pattern``."""
 
-    KEYS: ClassVar = ("pattern", "part", "ignore_case", "timeout_s")
+    KEYS: ClassVar[Keys] = {
+        "pattern": TEXT,
+        "part": one_of(_PARTS),
+        "ignore_case": FLAG,
+        "timeout_s": SECONDS,
+    }
 
     name: str
     pattern: str
@@ -89,7 +95,7 @@ class Regex:
                 why="no answer could be checked with it",
                 hint="patterns are those of Python's `re`; in YAML put them in single quotes",
             ) from error
-        part: Part = options.choice("part", ("answer", "first_line", "short_answer"))  # type: ignore[assignment]
+        part: Part = options.choice("part", _PARTS)  # type: ignore[assignment]
         name = name or f"regex `{exact_line(pattern, 80)}`"
         return cls(name, pattern, part, options.flag("ignore_case"), options.seconds("timeout_s", 5.0))
 

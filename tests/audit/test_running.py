@@ -1,6 +1,7 @@
 """What is around the judgements: settings for one call, keys, suppressions, folders, progress."""
 
 import json
+import shlex
 import subprocess
 
 import pytest
@@ -145,3 +146,42 @@ def test_the_screen_shows_no_internals(project):
     assert "judge: script:script.yaml" in ended.stderr
     for internal in ("the model says it is ready", "format", "{", "turn", "the prompt goes in again"):
         assert internal not in ended.stderr
+
+
+# ── status ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def status(project):
+    (run,) = project.runs()
+    shown = loop_runner("status", f"runs/{run.name}", cwd=project.folder)
+    data = loop_runner("status", f"runs/{run.name}", "--json", cwd=project.folder)
+    assert (shown.returncode, data.returncode) == (0, 0), shown.stderr + data.stderr
+    return json.loads(data.stdout)["runs"][0], shown.stdout
+
+
+def test_status_of_an_audit_that_failed_names_its_findings(project):
+    assert project.audit("src").returncode == 1
+    entry, shown = status(project)
+    assert entry["state"] == "verified"
+    assert entry["reason"] == "an audit with 2 findings: the findings are verified, not the files"
+    assert entry["reason"] in shown
+    assert entry["next"][0].startswith("loop-runner show runs/")
+
+
+def test_status_of_a_clean_audit_says_that_it_found_nothing(project):
+    project.write("src/shop.py", "def add(item, basket=()):\n    return basket\n")
+    assert project.audit("src").returncode == 0
+    entry, _ = status(project)
+    assert (entry["state"], entry["reason"]) == ("verified", "an audit that found nothing")
+
+
+def test_status_of_an_audit_that_a_limit_ended_is_no_verified_one_and_next_finishes_it(project):
+    assert project.audit("src", "--set", "budget.subcalls=1").returncode == 3
+    entry, shown = status(project)
+    assert entry["state"] == "unverified"
+    assert entry["reason"].startswith("an audit with 3 places not judged: ")
+    assert "sub-call" in entry["reason"]
+    assert entry["reason"] in shown
+    command = shlex.split(entry["next"][0])[1:]
+    assert loop_runner(*command, cwd=project.folder).returncode == 0
+    assert status(project)[0]["state"] == "verified"

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from loop_runner import file_schemas
 from loop_runner.cli import main_group
 from tests.support.commands import clean_environment
 
@@ -194,6 +195,7 @@ def _help(names: list[str]) -> str:
 
 def main() -> None:
     """Bring every document up to date; those that say the same already are left alone."""
+    file_schemas.write(ROOT / "docs" / "schemas")
     for path in [COMMANDS, *documents()]:
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         new = commands_page() if path == COMMANDS else refreshed(old)

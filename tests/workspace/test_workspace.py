@@ -493,7 +493,7 @@ def test_a_run_folder_of_a_newer_format_asks_for_an_upgrade(workspace, run_folde
     git("-c", "user.name=me", "-c", "user.email=me@here", "commit", "-qam", "from the future")
     with pytest.raises(WorkspaceError, match="format 2") as caught:
         Workspace.open(run_folder)
-    assert "upgrade" in caught.value.hint
+    assert "--upgrade" in caught.value.hint
     assert caught.value.exit_code == 2
 
 

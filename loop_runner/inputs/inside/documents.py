@@ -7,10 +7,9 @@ import zipfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-from loop_runner.inputs.inside.kinds import PACKAGES, suffix_of
+from loop_runner.inputs.inside.kinds import NEEDS_DOCS, PACKAGES, suffix_of
 from loop_runner.inputs.inside.sink import Limits, Refused, Sink, clean
 
-_NEEDS_DOCS = "needs the extra [docs]: pip install 'loop-runner[docs]'"
 _HEADING = re.compile(r"^#{1,6}[ \t]+(?P<title>\S.*?)[ \t#]*$")
 _SLIDE = re.compile(r"^<!-- Slide number: (?P<number>\d+) -->$")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset=[\"']?([A-Za-z0-9_-]{1,40})", re.IGNORECASE)
@@ -144,7 +143,7 @@ def _markitdown() -> tuple[Any, Any]:
         import markitdown
         from markitdown import converters
     except ImportError:
-        raise Refused(_NEEDS_DOCS) from None
+        raise Refused(NEEDS_DOCS) from None
     return converters, markitdown.StreamInfo
 
 

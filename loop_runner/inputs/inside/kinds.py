@@ -6,6 +6,7 @@ that look the same from outside (the many things that are a zip archive).
 
 from __future__ import annotations
 
+NEEDS_DOCS = "needs the extra [docs]"  # the host knows the command that installs it
 SNIFF = 8192
 
 # A file of one of these kinds may hold no NUL in its first 8 kB and still be no text.
