@@ -83,12 +83,15 @@ def _findings(history: History, task: config.Task) -> str:
         return ""
     try:
         body: Any = json.loads(history.answer().content)
-        count = len(body["findings"])
+        count, unsure = len(body["findings"]), len(body.get("unsure", ()))
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
+    beside = f", unsure about {output.plural(unsure, 'place')}" if unsure else ""
     if not count:
-        return "an audit that found nothing"
-    return f"an audit with {output.plural(count, 'finding')}: the findings are verified, not the files"
+        return f"an audit that found nothing{beside}"
+    return (
+        f"an audit with {output.plural(count, 'finding')}{beside}: the findings are verified, not the files"
+    )
 
 
 def lines(steps: Sequence[str]) -> list[str]:

@@ -345,7 +345,7 @@ def test_a_code_span_ends_where_it_should(text):
 def test_a_reply_full_of_tricks_goes_through_every_report(project, tmp_path):
     trick = "::error::x </failure> <script> ##[add-mask] %0A"
     sub = [
-        {"match": r"rule: A bare except.*\n> +(\d+) \| +(except *:)", "reply": wrong("{1}", "{2}", trick)},
+        {"match": r"rule: A bare except.*\n>1 +(\d+) \| +(except *:)", "reply": wrong("{1}", "{2}", trick)},
         SUB[2],
     ]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
