@@ -94,14 +94,14 @@ def _unsure(report: Report, titles: Mapping[str, str]) -> list[str]:
     """The places that a person has to look at; all of them."""
     if not report.undecided:
         return []
-    shown = [line for each in report.undecided for line in _shown(each, titles, f"{each.file}, ")]
+    shown = [line for each in report.undecided for line in _shown(each, titles, f"{markup.markdown(each.file)}, ")]
     return ["## Unsure", "", "The model could not decide these places. They are no findings.", "", *shown, ""]
 
 
 def _shown(each: Finding, titles: Mapping[str, str], where: str = "") -> list[str]:
     title = markup.markdown(titles.get(each.rule, each.rule))
     return [
-        f"- {markup.markdown(where)}line {each.line}, **{each.severity}** `{each.rule}`: {title}",
+        f"- {where}line {each.line}, **{each.severity}** `{each.rule}`: {title}",
         f"  - {markup.code(each.quote)}{_OWN_QUOTE if each.quoted_by == 'audit' else ''}",
         f"  - {markup.markdown(each.reason)}",
     ]
