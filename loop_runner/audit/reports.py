@@ -94,7 +94,9 @@ def _unsure(report: Report, titles: Mapping[str, str]) -> list[str]:
     """The places that a person has to look at; all of them."""
     if not report.undecided:
         return []
-    shown = [line for each in report.undecided for line in _shown(each, titles, f"{markup.markdown(each.file)}, ")]
+    shown = [
+        line for each in report.undecided for line in _shown(each, titles, f"{markup.markdown(each.file)}, ")
+    ]
     return ["## Unsure", "", "The model could not decide these places. They are no findings.", "", *shown, ""]
 
 
