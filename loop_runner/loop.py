@@ -156,7 +156,7 @@ class Loop:
             return self._end("verified", head, "every verifier accepted the answer")
         if self._models.session.kind == "rlm":
             self._start_kernel()  # here, so that damaged variables are found before anything is paid
-        while head.turn > 0 or (limit := self._ledger.reached()) is None:
+        while head.turn > 0 or (limit := self._limit(head)) is None:
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
             step = self._step(number)
             if step.kind == "stop" and head.turn == 0:
@@ -177,6 +177,13 @@ class Loop:
             if isinstance(decision, Allow):
                 return self._end("verified", head, "every verifier accepted the answer")
         return self._end("unverified", head, f"the budget of {limit} is used up")
+
+    def _limit(self, head: Checkpoint) -> str | None:
+        """The limit that ends the run between passes. A fixed program does nothing without sub-calls."""
+        reached = self._ledger.reached()
+        if reached is None and head.pass_number and self._models.root.startswith("program:"):
+            return self._ledger.subcalls_reached()
+        return reached
 
     # ── one pass ────────────────────────────────────────────────────────────────────────────────────
 

@@ -139,7 +139,7 @@ def objects(tmp_path_factory):
     bisected = loop_runner("bisect", "--json", "--first-good", "scripted", "--", "true", cwd=folder)
     rules = {"rules": [{"id": "no-answer", "title": "No answer", "regex": "answer"}]}
     (folder / "rules.yaml").write_text(json.dumps(rules))
-    judgement = {"line": 1, "quote": "The answer", "reason": "it is one", "verdict": "wrong"}
+    judgement = {"candidate": 1, "line": 1, "quote": "The answer", "reason": "it is one", "verdict": "wrong"}
     reply = json.dumps({"judgements": [judgement]})
     (folder / "judge.yaml").write_text(json.dumps({"sub": [{"reply": reply}]}))
     audited = [

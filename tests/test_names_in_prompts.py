@@ -147,8 +147,8 @@ def of_output(tmp_path, name):
 
 
 def of_question_of_audit(tmp_path, name):
-    plan = {"rules": [{"question": "The file is \0. Its lines:\n\n\0\nJudge."}], "context_lines": 0}
-    return audit.question(plan, (0, 0, 1, 1), name, "x = 1")
+    plan = {"rules": [{"question": "The file is \0. Its lines:\n\n\0\nJudge.", "is_whole": False}]}
+    return audit.question(plan, (0, 0, (1, 1), [(1, 1)]), name, "x = 1")
 
 
 def of_tool_call(tmp_path, name):

@@ -151,8 +151,8 @@ def test_the_starter_of_an_audit_is_an_audit_too_and_asks_in_the_projects_words(
     (tmp_path / "prompts").mkdir()
     question = tmp_path / "prompts" / "audit_question.md.j2"
     question.write_text("{{ rule.title }}: {{ rule.description }}")
-    said = '{"judgements": [{"line": 4, "quote": "basket=[]", "reason": "Shared.", "verdict": "wrong"}]}'
-    rule = {"match": "HOUSE RULE No mutable default", "reply": said}
+    judgement = {"candidate": 1, "line": 4, "quote": "basket=[]", "reason": "Shared.", "verdict": "wrong"}
+    rule = {"match": "HOUSE RULE No mutable default", "reply": json.dumps({"judgements": [judgement]})}
     (tmp_path / "judge.yaml").write_text(json.dumps({"sub": [rule]}))
     audit = ["audit", "code", "--rules", "rules.yaml", "--model", "script:judge.yaml", "--json"]
     refused = loop_runner(*audit, cwd=tmp_path)

@@ -1,6 +1,7 @@
 """The baseline of an audit: findings that are known. Owns its file (docs/audit.md).
 
-An audit of a part of the files changes and counts only the entries of that part.
+An audit of a part of the files changes and counts only the entries of that part. The entry of a place that
+the model is unsure about is kept: the finding may still exist.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner.audit.findings import Report
+from loop_runner.audit.findings import Finding, Report
 from loop_runner.audit.rules import Rule
 from loop_runner.audit.scope import Scope
 from loop_runner.errors import ConfigError
@@ -97,15 +98,19 @@ def _entry(item: Mapping[str, Any]) -> Entry:
 def against(report: Report, entries: Iterable[Entry], audited: Audited) -> Report:
     """``report`` with the findings of the baseline marked as known, and its other entries counted."""
     known = {entry.fingerprint: entry for entry in entries}
-    found = tuple(
-        replace(each, state="known") if each.state == "new" and each.fingerprint in known else each
-        for each in report.findings
-    )
-    current = {each.fingerprint for each in found}
+    found, unsure = _marked(report.findings, known), _marked(report.unsure, known)
+    current = {each.fingerprint for each in (*found, *unsure)}
     others = [entry for entry in known.values() if entry.fingerprint not in current]
     gone = sum(audited.is_gone(entry) or audited.is_nameless(entry) for entry in others)
     nameless = sum(map(audited.is_nameless, others))
-    return replace(report, findings=found, gone=gone - nameless, nameless=nameless)
+    return replace(report, findings=found, unsure=unsure, gone=gone - nameless, nameless=nameless)
+
+
+def _marked(findings: Iterable[Finding], known: Mapping[str, Entry]) -> tuple[Finding, ...]:
+    return tuple(
+        replace(each, state="known") if each.state == "new" and each.fingerprint in known else each
+        for each in findings
+    )
 
 
 def merged(report: Report, before: Iterable[Entry], audited: Audited) -> tuple[Entry, ...]:
@@ -116,7 +121,12 @@ def merged(report: Report, before: Iterable[Entry], audited: Audited) -> tuple[E
         if each.state != "suppressed"
     ]
     current = {each.fingerprint for each in report.findings}
-    kept = [entry for entry in before if entry.fingerprint not in current and not audited.is_gone(entry)]
+    unsure = {each.fingerprint for each in report.unsure}
+    kept = [
+        entry
+        for entry in before
+        if entry.fingerprint not in current and (entry.fingerprint in unsure or not audited.is_gone(entry))
+    ]
     return tuple(sorted({*kept, *found}, key=lambda each: (each.file, each.rule, each.fingerprint)))
 
 

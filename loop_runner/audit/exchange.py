@@ -5,6 +5,7 @@ Owns what goes where in each. Returns text; JSON is ASCII, so that it is safe wh
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from loop_runner.audit import markup
 from loop_runner.audit.findings import Finding, Report
-from loop_runner.audit.reports import About, is_empty, new_findings, verdict
+from loop_runner.audit.reports import UNSURE, About, is_empty, new_findings, verdict
 from loop_runner.audit.rules import Rule
 from loop_runner.inputs import is_fault
 
@@ -24,7 +25,10 @@ _GITLAB = {"error": "major", "warning": "minor", "note": "info"}
 
 
 def sarif(report: Report, about: About) -> str:
-    """SARIF 2.1.0 with every finding, those suppressed or known marked as such."""
+    """SARIF 2.1.0 with every finding, those suppressed or known marked as such.
+
+    Unsure places are results of the kind "review" (a person has to decide), which have no level.
+    """
     numbers = {rule.id: number for number, rule in enumerate(about.rules)}
     run = {
         "automationDetails": {"id": about.category},
@@ -53,7 +57,8 @@ def sarif(report: Report, about: About) -> str:
                 + _headline(report, about),
             }
         ],
-        "results": [_sarif_result(each, numbers) for each in report.findings],
+        "results": [_sarif_result(each, numbers) for each in report.findings]
+        + [_sarif_unsure(each, numbers) for each in report.unsure],
     }
     return json.dumps({"$schema": _SARIF, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
 
@@ -103,6 +108,11 @@ def _sarif_result(each: Finding, numbers: dict[str, int]) -> dict[str, Any]:
     return result
 
 
+def _sarif_unsure(each: Finding, numbers: dict[str, int]) -> dict[str, Any]:
+    text = f"{UNSURE}{markup.plain(each.reason) or each.rule}"
+    return _sarif_result(each, numbers) | {"kind": "review", "level": "none", "message": {"text": text}}
+
+
 def _notification(file: str, message: str, line: int | None = None) -> dict[str, Any]:
     place: dict[str, Any] = {"artifactLocation": _artifact(file)}
     if line is not None:
@@ -126,7 +136,7 @@ def _not_searched(report: Report) -> list[dict[str, Any]]:
 
 def _headline(report: Report, about: About) -> list[dict[str, Any]]:
     """The verdict, where an empty list of results does not mean that nothing is wrong."""
-    if report.is_complete and not is_empty(report):
+    if report.is_complete and not is_empty(report) and not report.undecided:
         return []
     level = "warning" if report.is_complete else "error"
     return [{"level": level, "message": {"text": verdict(report, about)}}]
@@ -138,15 +148,22 @@ def _artifact(file: str) -> dict[str, str]:
 
 
 def junit(report: Report, about: About) -> str:
-    """JUnit XML: a test case for each new finding, with its file, and one for each rule without any."""
+    """JUnit XML: a test case for each new finding, with its file, and one for each rule without any.
+
+    An unsure place is a skipped test case: it did not fail, and it did not pass.
+    """
     found = new_findings(report)
     suites = ET.Element("testsuites", {"name": "loop-runner audit"})
     suite = ET.SubElement(suites, "testsuite", {"name": "audit"})
     for rule in about.rules:
         own = [each for each in found if each.rule == rule.id]
+        unsure = [each for each in report.undecided if each.rule == rule.id]
         for each in own:
             _junit_finding(suite, each, rule)
-        if not own:
+        for each in unsure:
+            message = markup.xml(f"{UNSURE}{rule.title}: {markup.plain(each.reason)}")
+            ET.SubElement(_junit_case(suite, each, rule), "skipped", {"message": message})
+        if not own and not unsure:
             case = ET.SubElement(suite, "testcase", {"classname": "audit", "name": rule.id})
             if is_empty(report):
                 ET.SubElement(case, "skipped", {"message": markup.xml(verdict(report, about))})
@@ -161,10 +178,14 @@ def junit(report: Report, about: About) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
 
 
-def _junit_finding(suite: ET.Element, each: Finding, rule: Rule) -> None:
+def _junit_case(suite: ET.Element, each: Finding, rule: Rule) -> ET.Element:
     file = markup.xml(each.file)
     about = {"classname": f"audit.{rule.id}", "name": f"{file}:{each.line}", "file": file}
-    case = ET.SubElement(suite, "testcase", {**about, "line": str(each.line)})
+    return ET.SubElement(suite, "testcase", {**about, "line": str(each.line)})
+
+
+def _junit_finding(suite: ET.Element, each: Finding, rule: Rule) -> None:
+    case = _junit_case(suite, each, rule)
     message = markup.xml(f"{rule.title}: {markup.plain(each.reason)}")
     failure = ET.SubElement(case, "failure", {"type": rule.severity, "message": message})
     failure.text = _junit_line(each)
@@ -175,16 +196,22 @@ def _junit_line(each: Finding) -> str:
 
 
 def gitlab(report: Report, about: About) -> str:
-    """GitLab's code quality report: the new findings."""
+    """GitLab's code quality report: the new findings, and the unsure places, marked as such, as "info"."""
     titles = {rule.id: rule.title for rule in about.rules}
-    entries = [
-        {
-            "description": f"{titles[each.rule]}: {markup.plain(each.reason)}",
-            "check_name": each.rule,
-            "fingerprint": each.fingerprint,
-            "severity": _GITLAB[each.severity],
-            "location": {"path": each.file, "lines": {"begin": each.line}},
-        }
-        for each in new_findings(report)
-    ]
+    entries = [_gitlab_entry(each, titles[each.rule]) for each in new_findings(report)]
+    for each in report.undecided:
+        entry = _gitlab_entry(each, f"{UNSURE}{titles[each.rule]}")
+        # Its own: once the model has decided, the finding is new to GitLab.
+        mark = hashlib.sha256(f"{UNSURE}{each.fingerprint}".encode()).hexdigest()
+        entries.append(entry | {"severity": "info", "fingerprint": mark})
     return json.dumps(entries, indent=1) + "\n"
+
+
+def _gitlab_entry(each: Finding, title: str) -> dict[str, Any]:
+    return {
+        "description": f"{title}: {markup.plain(each.reason)}",
+        "check_name": each.rule,
+        "fingerprint": each.fingerprint,
+        "severity": _GITLAB[each.severity],
+        "location": {"path": each.file, "lines": {"begin": each.line}},
+    }

@@ -60,6 +60,12 @@ class Report:
     nameless: int = 0  # entries of the baseline whose file does not exist under that name
     written: Mapping[str, Any] | None = None  # what --write-baseline wrote
     is_complete: bool = True
+    unsure: tuple[Finding, ...] = ()  # places that the model could not decide; they are no findings
+
+    @property
+    def undecided(self) -> tuple[Finding, ...]:
+        """The unsure places that no comment suppresses and no baseline knows."""
+        return tuple(each for each in self.unsure if each.state == "new")
 
     def counts(self, state: State = "new") -> dict[str, int]:
         """How many findings of each severity are in ``state``, the gravest first."""
@@ -84,26 +90,31 @@ def read(answer: str, texts: Inputs) -> Report:
     if not answer:
         return Report(is_complete=False)
     body = json.loads(answer)
-    paths = {text.name: text for text in texts.texts}
-    by_file: dict[str, list[Finding]] = {}
-    for each in body["findings"]:
-        quoted_by = "audit" if each.get("quoted_by") == "audit" else "model"
-        finding = Finding(**{name: each[name] for name in _KEYS}, quoted_by=quoted_by)
-        if finding.file in paths:
-            by_file.setdefault(finding.file, []).append(finding)
-    found = [
-        told
-        for name, findings in by_file.items()
-        for told in _told(findings, content(paths[name]).decode("utf-8", "replace"))
-    ]
     return Report(
-        tuple(found),
+        _located(body["findings"], texts),
         body["files"],
         body["candidates"],
         body["judged"],
         body["dropped"],
         tuple(body["unjudged"]),
         tuple(body["not_searched"]),
+        unsure=_located(body.get("unsure", ()), texts),
+    )
+
+
+def _located(items: Sequence[Mapping[str, Any]], texts: Inputs) -> tuple[Finding, ...]:
+    """The findings of a report, each with what its file says about it."""
+    paths = {text.name: text for text in texts.texts}
+    by_file: dict[str, list[Finding]] = {}
+    for each in items:
+        quoted_by = "audit" if each.get("quoted_by") == "audit" else "model"
+        finding = Finding(**{name: each[name] for name in _KEYS}, quoted_by=quoted_by)
+        if finding.file in paths:
+            by_file.setdefault(finding.file, []).append(finding)
+    return tuple(
+        finding
+        for name, findings in by_file.items()
+        for finding in _told(findings, content(paths[name]).decode("utf-8", "replace"))
     )
 
 

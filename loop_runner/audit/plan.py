@@ -26,7 +26,7 @@ from loop_runner.workspace.history import History
 PASSES = 3  # what failed is asked again so often
 _TURNS = 1_000_000  # a turn is a batch; how many there are is the audit's affair
 _CELL_S = 1800.0  # to search all files
-_FORMAT = 1
+_FORMAT = 2
 _NAME = "audit"
 _EARLIER = 5  # audits whose replies are used again
 _PAID = "workspace/judged/"
@@ -37,7 +37,7 @@ class Depth:
     """How much of a file is shown with a place, and how many questions are asked in one turn."""
 
     context_lines: int = 5
-    window_lines: int = 150  # of a rule without a pre-filter
+    window_lines: int = 150  # of a function, and of a rule without a pre-filter
     batch: int = 256
 
 

@@ -20,6 +20,7 @@ _LISTED = 20  # of what is beside the findings
 _NAMED = 8  # files that are left out for one reason
 _OWN_QUOTE = " (the line itself: the quote that the model gave is not on it)"
 _RENAMED = "Write it again with --write-baseline for all files if an earlier version named them otherwise."
+UNSURE = "unsure: "  # begins what is shown of a place that the model could not decide
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
@@ -47,7 +48,8 @@ def verdict(report: Report, about: About) -> str:
     """One line: what was found, and whether that fails."""
     counts = {name: count for name, count in report.counts().items() if count}
     beside = _beside_new(report)
-    none = "no new findings" if beside else "no findings"
+    is_all_new = all(each.state == "new" for each in report.findings)
+    none = "no findings" if is_all_new else "no new findings"
     found = ", ".join([*(_number(count, name) for name, count in counts.items())] or [none])
     reason = markup.plain(about.reason)
     if not report.is_complete:
@@ -59,7 +61,8 @@ def verdict(report: Report, about: About) -> str:
         return f"FAILED: {found}; {_number(failing, 'finding')} at or over {about.fail_on}{beside}"
     if counts and about.fail_on == "never":
         return f"FOUND: {found}; none of them fails the audit{beside}"
-    return f"CLEAN: {found}" + (f", none at or over {about.fail_on}" if counts else "") + beside
+    word = "UNSURE" if report.undecided else "CLEAN"
+    return f"{word}: {found}" + (f", none at or over {about.fail_on}" if counts else "") + beside
 
 
 def is_empty(report: Report) -> bool:
@@ -68,29 +71,39 @@ def is_empty(report: Report) -> bool:
 
 
 def _beside_new(report: Report) -> str:
-    """``; 4 known, 1 suppressed``."""
+    """``; 4 known, 1 suppressed; unsure about 2 places``."""
     numbers = [(sum(report.counts(state).values()), state) for state in ("known", "suppressed")]
     shown = ", ".join(f"{count:,} {state}" for count, state in numbers if count)
-    return f"; {shown}" if shown else ""
+    unsure = f"unsure about {_number(len(report.undecided), 'place')}" if report.undecided else ""
+    return "".join(f"; {part}" for part in (shown, unsure) if part)
 
 
 def markdown(report: Report, about: About) -> str:
     """The report for a person, and for GitHub's step summary."""
     titles = {rule.id: rule.title for rule in about.rules}
-    new = [each for each in report.findings if each.state == "new"]
     lines = ["# Audit", "", f"**{verdict(report, about)}**", ""]
-    for name, found in groupby(new, key=lambda each: each.file):
+    for name, found in groupby(new_findings(report), key=lambda each: each.file):
         lines += [f"## {markup.markdown(name)}", ""]
         lines += [line for each in found for line in _shown(each, titles)]
         lines += [""]
-    lines += [*_beside(report), *_facts(report, about)]
+    lines += [*_unsure(report, titles), *_beside(report), *_facts(report, about)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _shown(each: Finding, titles: Mapping[str, str]) -> list[str]:
+def _unsure(report: Report, titles: Mapping[str, str]) -> list[str]:
+    """The places that a person has to look at; all of them."""
+    if not report.undecided:
+        return []
+    shown = [
+        line for each in report.undecided for line in _shown(each, titles, f"{markup.markdown(each.file)}, ")
+    ]
+    return ["## Unsure", "", "The model could not decide these places. They are no findings.", "", *shown, ""]
+
+
+def _shown(each: Finding, titles: Mapping[str, str], where: str = "") -> list[str]:
     title = markup.markdown(titles.get(each.rule, each.rule))
     return [
-        f"- line {each.line}, **{each.severity}** `{each.rule}`: {title}",
+        f"- {where}line {each.line}, **{each.severity}** `{each.rule}`: {title}",
         f"  - {markup.code(each.quote)}{_OWN_QUOTE if each.quoted_by == 'audit' else ''}",
         f"  - {markup.markdown(each.reason)}",
     ]
@@ -100,7 +113,7 @@ def _beside(report: Report) -> list[str]:
     """What is neither new nor found: each kind with its number, the first few by name."""
     excused = [
         f"{_place(each.file, each.line)} `{each.rule}`: {markup.markdown(each.excuse or 'no reason given')}"
-        for each in report.findings
+        for each in (*report.findings, *report.unsure)
         if each.state == "suppressed"
     ]
     unjudged = [
@@ -142,6 +155,7 @@ def _list(title: str, items: Sequence[str]) -> list[str]:
 
 def _facts(report: Report, about: About) -> list[str]:
     known = sum(report.counts("known").values())
+    known_unsure = sum(each.state == "known" for each in report.unsure)
     files, rules = _number(report.files, "file"), _number(len(about.rules), "rule")
     places = f"{_number(report.judged, 'place')} of {report.candidates:,} judged"
     dropped = _number(report.dropped, "finding")
@@ -149,6 +163,7 @@ def _facts(report: Report, about: About) -> list[str]:
         f"{places} in {files} by {rules}{f' with {markup.code(about.model)}' if about.model else ''}.",
         f"{dropped} dropped: about a line that was not asked about." if report.dropped else "",
         f"{_number(known, 'finding')} known from the baseline." if known else "",
+        f"{_number(known_unsure, 'unsure place')} known from the baseline." if known_unsure else "",
         f"{_number(report.gone, 'entry', 'entries')} of the baseline not found any more."
         if report.gone
         else "",
@@ -179,14 +194,15 @@ def _number(count: int, noun: str, plural: str | None = None) -> str:
 
 
 def github(report: Report, about: About) -> str:
-    """One workflow command for each new finding: GitHub shows it on the line."""
+    """One workflow command for each new finding and each unsure place: GitHub shows it on the line."""
     titles = {rule.id: rule.title for rule in about.rules}
+    commands = [(_COMMANDS[each.severity], "", each) for each in new_findings(report)]
+    commands += [("notice", UNSURE, each) for each in report.undecided]
     return "".join(
-        f"::{_COMMANDS[each.severity]} file={markup.command_property(each.file)},line={each.line},"
-        f"col={each.column},title={markup.command_property(f'{each.rule}: {titles[each.rule]}')}::"
+        f"::{command} file={markup.command_property(each.file)},line={each.line},"
+        f"col={each.column},title={markup.command_property(f'{mark}{each.rule}: {titles[each.rule]}')}::"
         f"{markup.command_data(each.reason)}\n"
-        for each in report.findings
-        if each.state == "new"
+        for command, mark, each in commands
     )
 
 
@@ -213,6 +229,7 @@ def as_dict(report: Report, about: About, exit_code: int) -> dict[str, Any]:
         "comparison": about.comparison,
         "unused_rules": list(about.unused),
         "findings": [_as_dict(each) for each in report.findings],
+        "unsure": [_as_dict(each) for each in report.unsure],
         "unjudged": list(report.unjudged),
         "not_searched": list(report.not_searched),
         "idle_suppressions": list(report.idle),

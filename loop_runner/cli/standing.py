@@ -83,10 +83,12 @@ def _findings(history: History, task: config.Task) -> str:
     findings = _of_audit(history, task, "findings")
     if findings is None:
         return ""
+    unsure = len(_of_audit(history, task, "unsure") or ())
+    beside = f", unsure about {output.plural(unsure, 'place')}" if unsure else ""
     if not findings:
-        return "an audit that found nothing"
+        return f"an audit that found nothing{beside}"
     count = output.plural(len(findings), "finding")
-    return f"an audit with {count}: the findings are verified, not the files"
+    return f"an audit with {count}{beside}: the findings are verified, not the files"
 
 
 def _unjudged(history: History, task: config.Task) -> str:

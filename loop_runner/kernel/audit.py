@@ -1,80 +1,94 @@
 """The fixed program of an audit: what to ask, what to keep of the replies. Runs inside the kernel process.
 
-Owns the questions and the report that becomes the answer; ``candidates`` finds the places to ask about.
-Relies on ``plan.json`` and ``known.json`` in the workspace, which the host writes before the first pass. A
-reply is data: it is looked up in the text before it counts. A finding is never lost because of its quote: if
-that is not on its line, it is asked for once more; then the line itself takes its place (``quoted_by``).
+Owns the questions and the report that becomes the answer; ``candidates`` finds the places to ask about, and
+``grouping`` puts them into questions. Relies on ``plan.json`` and ``known.json`` in the workspace, which the
+host writes before the first pass. A reply is data: it is looked up in the text before it counts. Judgements
+are matched by the number of their candidate; a candidate that a reply leaves out is asked about alone. A
+finding is never lost because of its quote: if that is not on its line, it is asked for once more; then the
+line itself takes its place (``quoted_by``).
 """
 
 from __future__ import annotations
 
-from loop_runner.kernel import candidates, claims
+from loop_runner.kernel import candidates, claims, grouping
 from loop_runner.kernel.lm_client import LLMError
 from loop_runner.kernel.names import label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from loop_runner.kernel.candidates import Place
+    from loop_runner.kernel.candidates import Span
+    from loop_runner.kernel.grouping import Group
 
+    Question = tuple[str, str, Group]  # its key, its text, what it is about
+    # Of a judgement: the candidate's number (0: it is about none), verdict, line, quote, reason.
+    Row = list[Any]
+
+_FORMAT = 2
 _TEXT = {"type": "string"}
 # In this order: a model that has copied the line and given its reason judges better.
 _JUDGEMENT = {
     "line": {"type": "integer"},
     "quote": _TEXT,
     "reason": _TEXT,
-    "verdict": {"enum": ["right", "wrong"]},
+    "verdict": {"enum": ["right", "wrong", "unsure"]},
 }
-_LIST = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": _JUDGEMENT,
-        "required": list(_JUDGEMENT),
-        "additionalProperties": False,
-    },
-}
+_OF_CANDIDATE = {"candidate": {"type": "integer"}, **_JUDGEMENT}
 
-_MAX_SHOWN_CHARS = 600  # of a line in a question
 _MAX_QUOTE_CHARS = 300
 _MAX_REASON_CHARS = 600
-_MAX_CLAIMS = 50  # of one reply
-_MAX_DROPPED = 200  # told of one by one; all are counted
+_MAX_DROPPED = 200  # listed; all are counted
 _DENIED = "the verdict is `wrong`, and the reason says that the line is right"
+_LEFT_OUT = "the reply has no judgement of the candidate"
 _ELSEWHERE = "it is about a line that was not asked about"
 _PAID = "judged"  # the folder that later audits read
 
 
 def read_plan() -> dict[str, Any]:
-    """``plan.json``, as the host wrote it."""
-    return _read("plan.json")  # type: ignore[no-any-return]
+    """``plan.json``, as the host wrote it. Raises ``ValueError`` for that of another version."""
+    plan: dict[str, Any] = _read("plan.json")
+    if plan["format"] != _FORMAT:
+        raise ValueError(
+            f"the plan of this audit has format {plan['format']}, and this version of loop-runner needs"
+            f" {_FORMAT}: start the audit again, or continue it with the version that began it"
+        )
+    return plan
 
 
 def known(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What earlier audits were told to the same questions; it is not paid for again."""
+    """The replies to the same questions in earlier audits; they are not paid for again."""
     return dict(_read("known.json")) if plan["has_known"] else {}
 
 
 def find(plan: Mapping[str, Any], context: Mapping[str, str]) -> dict[str, Any]:
-    """``places`` to judge, each with the key of its question, and ``troubles``: (file, reason).
+    """``groups`` of candidates, each with the key of its question, and ``troubles``: (file, reason).
 
     Rule by rule, in the order of the files.
     """
     names = list(context)
-    places: list[tuple[Place, str]] = []
+    groups: list[tuple[Group, str]] = []
     troubles: dict[tuple[str, str], None] = {}
     for number, rule in enumerate(plan["rules"]):
         for file in range(len(names)) if rule["files"] is None else rule["files"]:
             name, text = names[file], context[names[file]]
             spans, trouble = candidates.spans(rule, name, text, plan["window_lines"])
-            for first, last in spans:
-                place = (number, file, first, last)
-                places.append((place, _key(plan, question(plan, place, name, text))))
+            for shown, own in _grouped(plan, rule, name, text, spans):
+                group = (number, file, shown, own)
+                groups.append((group, _key(plan["model"], question(plan, group, name, text))))
             if trouble:
                 troubles[name, trouble] = None
-    return {"places": places, "troubles": list(troubles)}
+    return {"groups": groups, "troubles": list(troubles)}
+
+
+def _grouped(
+    plan: Mapping[str, Any], rule: Mapping[str, Any], name: str, text: str, spans: Sequence[Span]
+) -> list[tuple[Span, list[Span]]]:
+    if not rule["is_whole"]:
+        return grouping.grouped(plan, name, text, spans)
+    around, total = plan["context_lines"], len(candidates.lines_of(text))
+    return [((max(1, first - around), min(total, last + around)), [(first, last)]) for first, last in spans]
 
 
 # ── asking ──────────────────────────────────────────────────────────────────────────────────────────
@@ -82,128 +96,203 @@ def find(plan: Mapping[str, Any], context: Mapping[str, str]) -> dict[str, Any]:
 
 def waiting(
     plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
-) -> list[tuple[str, str]]:
-    """The next (key, question) pairs that nobody has answered, all of them fit for one ``schema``.
+) -> list[Question]:
+    """The next questions without a reply, all of them fit for one ``schema``.
 
-    When every place is judged, a reply whose quote is not on its line is asked about once more.
+    First those about groups. Then each candidate that the reply left out is asked about alone. When every
+    candidate is judged, a finding whose quote is not on its line is asked about once more.
     """
-    return _first_questions(plan, found, judged, context) or _second_questions(plan, found, judged, context)
+    for kind in (_group_questions, _single_questions, _second_questions):
+        if batch := _batch(plan, kind(plan, found, judged, context)):
+            return batch
+    return []
 
 
-def _first_questions(
-    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
-) -> list[tuple[str, str]]:
-    names = list(context)
-    batch: dict[str, str] = {}
+def _batch(plan: Mapping[str, Any], questions: Iterable[Question]) -> list[Question]:
+    batch: dict[str, Question] = {}
     kinds = set()
-    for place, key in found["places"]:
-        if key not in judged and key not in batch:
-            kinds.add(plan["rules"][place[0]]["is_whole"])
-            if len(kinds) > 1 or len(batch) == plan["batch"]:
-                break
-            name = names[place[1]]
-            batch[key] = question(plan, place, name, context[name])
-    return list(batch.items())
+    for item in questions:
+        kinds.add(_is_whole(plan, item[2]))
+        if len(kinds) > 1 or len(batch) == plan["batch"]:
+            break
+        batch.setdefault(item[0], item)
+    return list(batch.values())
+
+
+def _group_questions(
+    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+) -> Iterator[Question]:
+    """A group of which a candidate was judged alone is not asked about again as a whole."""
+    names = list(context)
+    for group, key in found["groups"]:
+        singles = (_single_key(key, number) in judged for number, _ in enumerate(group[3], 1))
+        if key not in judged and not any(singles):
+            name = names[group[1]]
+            yield key, question(plan, group, name, context[name]), group
+
+
+def _single_questions(
+    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+) -> Iterator[Question]:
+    names = list(context)
+    for group, key in found["groups"]:
+        for number, _ in enumerate(group[3], 1):
+            if _answer(group, key, judged, number) is None:
+                name, single = names[group[1]], _single(group, number)
+                yield _single_key(key, number), question(plan, single, name, context[name]), single
 
 
 def _second_questions(
     plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
-) -> list[tuple[str, str]]:
+) -> Iterator[Question]:
     names = list(context)
-    batch: dict[str, str] = {}
-    for place, key in found["places"]:
-        if len(batch) == plan["batch"]:
-            break
-        name = names[place[1]]
-        text = _second_question(plan, place, name, context[name], judged[key])
-        if text and (second := _key(plan, text)) not in judged:
-            batch[second] = text
-    return list(batch.items())
-
-
-def _second_question(plan: Mapping[str, Any], place: Place, name: str, text: str, reply: Any) -> str:
-    """What is asked about quotes of ``reply`` that are not on their lines; "" when there are none.
-
-    The plan of an audit by an earlier version has no words for it: its recorded replies stay complete.
-    """
-    if "again" not in plan or isinstance(reply, str):
-        return ""
-    lines = candidates.lines_of(text) if reply else []
-    claimed = [
-        f"- line {at}: {label(_cut(quote), _MAX_QUOTE_CHARS)}"
-        for at, quote, _ in _located(reply, lines, place)
-        if at is not None and not _is_exact(_cut(quote), lines[at - 1])
-    ]
-    if not claimed:
-        return ""
     before, behind = plan["again"].split("\0")
-    return "\n\n".join([question(plan, place, name, text), before + "\n".join(claimed) + behind])
+    for group, key in found["groups"]:
+        name = names[group[1]]
+        for number, _ in enumerate(group[3], 1):
+            if not (wrong := _wrong(_answer(group, key, judged, number))):
+                continue
+            claimed = _misquoted(wrong, candidates.lines_of(context[name]))
+            if claimed and (second := _second_key(key, number, claimed)) not in judged:
+                single = _single(group, number)
+                first = question(plan, single, name, context[name])
+                yield second, "\n\n".join([first, before + claimed + behind]), single
 
 
-def _located(reply: Any, lines: Sequence[str], place: Place) -> list[tuple[int | None, str, str]]:
-    """(line, quote, reason) of each finding of a reply; the line is None for one that was not asked about."""
-    return [
-        (claims.place_of(quote, line, lines, place[2], place[3]), quote, reason)
-        for line, quote, reason in reply
-    ]
+def _wrong(answer: list[Row] | str | None) -> list[Row]:
+    return [row for row in answer if row[1] == "wrong"] if isinstance(answer, list) else []
 
 
-def schema(
-    plan: Mapping[str, Any], found: Mapping[str, Any], batch: Sequence[tuple[str, str]]
-) -> dict[str, Any]:
-    """What the replies to ``batch`` have to fit: at least one judgement, but for whole windows of a file.
+def _misquoted(wrong: Sequence[Row], lines: Sequence[str]) -> str:
+    """The findings with quotes that are not on their lines, as a list; "" if there are none."""
+    return "\n".join(
+        f"- line {at}: {label(_cut(quote), _MAX_QUOTE_CHARS)}"
+        for _, _, at, quote, _ in wrong
+        if not _is_exact(_cut(quote), lines[at - 1])
+    )
 
-    Second questions are about findings, so that they take at least one, too.
-    """
-    first = batch[0][0] if batch else ""
-    is_whole = any(plan["rules"][place[0]]["is_whole"] for place, key in found["places"] if key == first)
+
+def _single(group: Group, number: int) -> Group:
+    """The group with that candidate alone, and the same lines."""
+    rule, file, shown, spans = group
+    return rule, file, shown, [spans[number - 1]]
+
+
+def _single_key(key: str, number: int) -> str:
+    return _key(key, f"candidate {number}")
+
+
+def _second_key(key: str, number: int, claimed: str) -> str:
+    return _key(_single_key(key, number), claimed)
+
+
+def questions(batch: Sequence[Question]) -> list[str]:
+    """The texts of ``batch``."""
+    return [text for _, text, _ in batch]
+
+
+def schema(plan: Mapping[str, Any], batch: Sequence[Question]) -> dict[str, Any]:
+    """What the replies to ``batch`` have to fit: at least one judgement, except for whole windows."""
+    is_whole = any(_is_whole(plan, group) for _, _, group in batch)
+    judgement = _JUDGEMENT if is_whole else _OF_CANDIDATE
+    items = {
+        "type": "object",
+        "properties": judgement,
+        "required": list(judgement),
+        "additionalProperties": False,
+    }
+    judgements = {"type": "array", "items": items} | ({} if is_whole else {"minItems": 1})
     return {
         "type": "object",
-        "properties": {"judgements": _LIST if is_whole else {**_LIST, "minItems": 1}},
+        "properties": {"judgements": judgements},
         "required": ["judgements"],
         "additionalProperties": False,
     }
 
 
-def question(plan: Mapping[str, Any], place: Place, name: str, text: str) -> str:
-    """What the model is asked about one place: the rule, the file's name, the lines with their numbers."""
-    number, _, first, last = place
+def question(plan: Mapping[str, Any], group: Group, name: str, text: str) -> str:
+    """What the model is asked about a group: the rule, the file's name, the lines with their numbers."""
+    number, _, shown, spans = group
     lines = candidates.lines_of(text)
-    around = plan["context_lines"]
-    shown = range(max(1, first - around), min(len(lines), last + around) + 1)
-    width = len(str(shown.stop))
-    passage = "\n".join(
-        f"{'>' if first <= at <= last else ' '} {at:>{width}} | {_shown(lines[at - 1])}" for at in shown
-    )
-    # In one go: what a file holds is never looked through for marks of ours.
+    passage = grouping.passage(lines, shown, spans, is_whole=_is_whole(plan, group))
+    # In one go: what a file holds is never searched for the marks of the template.
     before, between, behind = plan["rules"][number]["question"].split("\0")
     return f"{before}{label(name)}{between}{passage}{behind}"
 
 
-def _key(plan: Mapping[str, Any], text: str) -> str:
-    """SHA-256 (hex, cut) over the question and who is asked."""
+def _is_whole(plan: Mapping[str, Any], group: Group) -> bool:
+    return bool(plan["rules"][group[0]]["is_whole"])
+
+
+def _key(*parts: str) -> str:
+    """SHA-256 (hex, cut) over the model and the question, or over what else makes a question unique."""
     import hashlib
 
-    return hashlib.sha256(f"{plan['model']}\0{text}".encode("utf-8", "replace")).hexdigest()[:32]
+    return hashlib.sha256("\0".join([str(_FORMAT), *parts]).encode("utf-8", "replace")).hexdigest()[:32]
+
+
+# ── replies ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def keep(
-    judged: dict[str, Any], batch: Sequence[tuple[str, str]], replies: Sequence[Any], number: int
+    plan: Mapping[str, Any],
+    judged: dict[str, Any],
+    batch: Sequence[Question],
+    replies: Sequence[Any],
+    context: Mapping[str, str],
+    number: int,
 ) -> None:
-    """Put the replies to ``batch`` into ``judged``, and those that came into a file for later audits."""
-    paid = {}
-    for (name, _), reply in zip(batch, replies, strict=True):
+    """Put the replies to ``batch`` into ``judged``, and the usable ones into a file for later audits."""
+    names, paid = list(context), {}
+    for (key, _, group), reply in zip(batch, replies, strict=True):
         if isinstance(reply, LLMError):
-            judged[name] = str(reply)
-        else:
-            wrong = [each for each in reply["judgements"] if each["verdict"] == "wrong"][:_MAX_CLAIMS]
-            if denied := [each["reason"] for each in wrong if claims.denies(each["reason"])]:
-                # Not kept: a new pass asks it once more.
-                judged[name] = f"{_DENIED}: {denied[0][:200]}"
-                continue
-            judged[name] = paid[name] = [[each["line"], each["quote"], each["reason"]] for each in wrong]
+            judged[key] = str(reply)
+            continue
+        lines = candidates.lines_of(context[names[group[1]]])
+        judged[key] = _kept(reply["judgements"], group[3], lines, is_whole=_is_whole(plan, group))
+        if isinstance(judged[key], list):
+            paid[key] = judged[key]
     if paid:
         _write(f"{_PAID}/{number:06d}.json", paid)
+
+
+def _kept(
+    judgements: Sequence[Mapping[str, Any]], spans: Sequence[Span], lines: Sequence[str], *, is_whole: bool
+) -> list[Row] | str:
+    """The judgements of a reply, without those of candidates that have to be asked about once more.
+
+    A text (why the reply cannot be used) if that is so of the only candidate.
+    """
+    numbered = [(1 if is_whole else each["candidate"], each) for each in judgements]
+    denied = {
+        candidate: f"{_DENIED}: {each['reason'][:200]}"
+        for candidate, each in numbered
+        if each["verdict"] == "wrong" and claims.denies(each["reason"])
+    }
+    if len(spans) == 1 and 1 in denied:
+        return denied[1]
+    if len(spans) == 1 and not is_whole and all(candidate != 1 for candidate, _ in numbered):
+        return _LEFT_OUT
+    return [_row(candidate, each, spans, lines) for candidate, each in numbered if candidate not in denied]
+
+
+def _row(candidate: int, judgement: Mapping[str, Any], spans: Sequence[Span], lines: Sequence[str]) -> Row:
+    verdict, line, quote, reason = (judgement[key] for key in ("verdict", "line", "quote", "reason"))
+    is_known = 1 <= candidate <= len(spans)
+    if is_known and verdict == "right":
+        return [candidate, verdict, 0, "", ""]
+    at = claims.place_of(quote, line, lines, *spans[candidate - 1]) if is_known else None
+    return [0, verdict, line, quote, reason] if at is None else [candidate, verdict, at, quote, reason]
+
+
+def _answer(group: Group, key: str, judged: Mapping[str, Any], number: int) -> list[Row] | str | None:
+    """The judgements of a candidate; a text says why there is none, and None that it was not asked about."""
+    reply = judged.get(key)
+    if len(group[3]) > 1:
+        if isinstance(reply, list) and (own := [row for row in reply if row[0] == number]):
+            return own
+        reply, number = judged.get(_single_key(key, number)), 1
+    return [row for row in reply if row[0] == number] if isinstance(reply, list) else reply
 
 
 def again(judged: dict[str, Any]) -> None:
@@ -218,35 +307,38 @@ def again(judged: dict[str, Any]) -> None:
 def report(
     plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
 ) -> str:
-    """The answer: every finding with a quote from its line, and what became of the rest."""
+    """The answer: every finding and every place that is unsure, with a quote from its line, and the rest."""
     import json
 
     names = list(context)
-    findings: dict[tuple[str, int, str], dict[str, Any]] = {}
+    listed: dict[str, dict[tuple[str, int, str], dict[str, Any]]] = {"wrong": {}, "unsure": {}}
     dropped, unjudged = [], []
-    for place, key in found["places"]:
-        number, file, first, last = place
-        rule, name, reply = plan["rules"][number], names[file], judged[key]
-        if isinstance(reply, str):
-            unjudged.append({"rule": rule["id"], "file": name, "line": first, "why": reply})
-            continue
-        lines = candidates.lines_of(context[name])
-        second = _second_quotes(plan, place, name, context[name], judged, reply)
-        for line, quote, reason in reply:
-            at = claims.place_of(quote, line, lines, first, last)
-            if at is None:
-                dropped.append({**_finding(rule, name, line, quote, reason), "why": _ELSEWHERE})
+    for group, key in found["groups"]:
+        rule, name = plan["rules"][group[0]], names[group[1]]
+        nothing = _about_nothing(group, key, judged)
+        dropped += [{**_finding(rule, name, *row[2:]), "why": _ELSEWHERE} for row in nothing]
+        for number, (first, _) in enumerate(group[3], 1):
+            answer = _answer(group, key, judged, number)
+            if not isinstance(answer, list):
+                unjudged.append({"rule": rule["id"], "file": name, "line": first, "why": str(answer)})
                 continue
-            if not _is_exact(_cut(quote), lines[at - 1]):
-                quote, reason = second.get(at, (quote, reason))  # noqa: PLW2901 - the better of two replies
-            finding = _quoting(_finding(rule, name, at, quote, reason), lines[at - 1])
-            findings.setdefault((name, at, rule["id"]), finding)
+            claimed = [row for row in answer if row[1] in listed]
+            lines = candidates.lines_of(context[name]) if claimed else []
+            second = _second_quotes(key, number, judged, _wrong(answer), lines)
+            for _, verdict, at, quote, reason in claimed:
+                if verdict == "wrong" and not _is_exact(_cut(quote), lines[at - 1]):
+                    quote, reason = second.get(at, (quote, reason))  # noqa: PLW2901 - the better of two replies
+                finding = _quoting(_finding(rule, name, at, quote, reason), lines[at - 1])
+                listed[verdict].setdefault((name, at, rule["id"]), finding)
+    wrong, unsure = listed["wrong"], listed["unsure"]
+    places = sum(len(group[3]) for group, _ in found["groups"])
     body = {
         "format": 1,
         "files": len(names),
-        "candidates": len(found["places"]),
-        "judged": len(found["places"]) - len(unjudged),
-        "findings": [findings[each] for each in sorted(findings)],
+        "candidates": places,
+        "judged": places - len(unjudged),
+        "findings": [wrong[each] for each in sorted(wrong)],
+        "unsure": [unsure[each] for each in sorted(unsure) if each not in wrong],
         "dropped": len(dropped),
         "first_dropped": dropped[:_MAX_DROPPED],
         "unjudged": unjudged,
@@ -255,29 +347,31 @@ def report(
     return json.dumps(body, indent=1)
 
 
+def _about_nothing(group: Group, key: str, judged: Mapping[str, Any]) -> list[Row]:
+    """The judgements of lines or candidates that were not asked about, except that they are right."""
+    keys = [key, *(_single_key(key, number) for number, _ in enumerate(group[3], 1))]
+    replies = [reply for reply in map(judged.get, keys) if isinstance(reply, list)]
+    return [row for reply in replies for row in reply if row[0] == 0 and row[1] != "right"]
+
+
 def _second_quotes(
-    plan: Mapping[str, Any],
-    place: Place,
-    name: str,
-    text: str,
-    judged: Mapping[str, Any],
-    reply: Any,
+    key: str, number: int, judged: Mapping[str, Any], wrong: Sequence[Row], lines: Sequence[str]
 ) -> dict[int, tuple[str, str]]:
     """The exact quotes of a second reply, by line. A finding that it leaves out is kept from the first."""
-    asked = _second_question(plan, place, name, text, reply)
-    second = judged.get(_key(plan, asked)) if asked else None
-    lines = candidates.lines_of(text)
+    claimed = _misquoted(wrong, lines)
+    second = judged.get(_second_key(key, number, claimed)) if claimed else None
     return {
         at: (quote, reason)
-        for at, quote, reason in _located(second if isinstance(second, list) else [], lines, place)
-        if at is not None and _is_exact(_cut(quote), lines[at - 1])
+        for candidate, verdict, at, quote, reason in (second if isinstance(second, list) else [])
+        if candidate and verdict == "wrong" and _is_exact(_cut(quote), lines[at - 1])
     }
 
 
 def progress(found: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
     """One line on how far it is."""
     failed = sum(isinstance(each, str) for each in judged.values())
-    return f"audit: {len(found['places'])} places, {len(judged) - failed} questions answered, {failed} failed"
+    places = sum(len(group[3]) for group, _ in found["groups"])
+    return f"audit: {places} places, {len(judged) - failed} questions answered, {failed} failed"
 
 
 def _finding(rule: Mapping[str, Any], name: str, line: int, quote: str, reason: str) -> dict[str, Any]:
@@ -304,10 +398,6 @@ def _cut(quote: str) -> str:
 
 def _is_exact(quote: str, line: str) -> bool:
     return any(char.isalnum() for char in quote) and quote in line
-
-
-def _shown(line: str) -> str:
-    return line if len(line) <= _MAX_SHOWN_CHARS else f"{line[:_MAX_SHOWN_CHARS]} […]"
 
 
 def _read(path: str) -> Any:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
-    Place = tuple[int, int, int, int]  # rule and file, both by number; first and last line to judge
     Span = tuple[int, int]  # first and last line, from 1
 
 _MAX_MATCHED_CHARS = 20_000  # of a line: a pattern may take for ever on a longer one
 _MAX_NODE_LINES = 12  # to judge, of a node that is neither a function nor a handler
 _OVERLAP = 10  # lines that two windows share
 PYTHON = (".py", ".pyi", ".pyw")
+UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # raised by ``parsed``
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
@@ -69,15 +69,16 @@ def _windows(total: int, size: int) -> Iterator[Span]:
 
 def _nodes(query: Mapping[str, Any], text: str) -> tuple[list[Span], str]:
     try:
-        tree = _parsed(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        tree = parsed(text)
+    except UNPARSABLE as error:
         return [], f"no Python that this version can parse: {type(error).__name__}"
     fits = _test(query)
     return sorted({_span(node) for node in ast.walk(tree) if fits(node)}), ""
 
 
 @lru_cache(maxsize=2)
-def _parsed(text: str) -> ast.AST:
+def parsed(text: str) -> ast.AST:
+    """The syntax tree of ``text``. Raises one of ``UNPARSABLE``."""
     import warnings
 
     with warnings.catch_warnings():

@@ -18,8 +18,8 @@ if "judged" not in globals():
 {again}\
 batch = audit.waiting(plan, found, judged, context)
 turns += 1
-replies = llm_batch([question for _, question in batch], schema=audit.schema(plan, found, batch))
-audit.keep(judged, batch, replies, turns)
+replies = llm_batch(audit.questions(batch), schema=audit.schema(plan, batch))
+audit.keep(plan, judged, batch, replies, context, turns)
 print(audit.progress(found, judged))
 if not audit.waiting(plan, found, judged, context):
     answer["content"] = audit.report(plan, found, judged, context)

@@ -2,7 +2,8 @@
 
 Owns what an audit's answer must be (docs/audit.md): JSON, findings of rules that there are, with the severity
 of the rule, each with a quote that stands on its line and a reason that does not deny it, and no place left
-unjudged. It cannot tell whether a finding is right, or whether one is missing.
+unjudged. A place that the model is unsure about was judged. It cannot tell whether a finding is right, or
+whether one is missing.
 """
 
 from __future__ import annotations
@@ -60,24 +61,29 @@ class Findings:
         except ValueError as error:
             return Rejected(f"the answer is not the report of an audit: {error}")
         texts = {text.name: text for text in submission.inputs.texts}
-        findings, unjudged = report["findings"], report["unjudged"]
+        findings, unsure, unjudged = report["findings"], report["unsure"], report["unjudged"]
         try:
-            wrong = list(self._wrong(findings, texts))
+            wrong = [*self._wrong(findings, texts), *self._wrong(unsure, texts, is_unsure=True)]
         except ConfigError as error:
             return Broken(error.message)
         score = 1 - (len(wrong) + len(unjudged)) / max(report["candidates"] + len(wrong), 1)
         record = {"findings": len(findings), "candidates": report["candidates"], "dropped": report["dropped"]}
+        record |= {"unsure": len(unsure)} if unsure else {}
         if wrong:
             evidence = "\n".join(wrong)
-            return Rejected(f"{len(wrong)} of {len(findings)} findings do not stand", evidence, score, record)
+            total = len(findings) + len(unsure)
+            return Rejected(f"{len(wrong)} of {total} findings do not stand", evidence, score, record)
         if unjudged:
             said = "\n".join(exact_line(json.dumps(each)) for each in unjudged)
             return Rejected(f"{len(unjudged)} places were not judged", said, score, record)
+        beside = f", and the model is unsure about {len(unsure)}" if unsure else ""
         return Accepted(
-            f"{len(findings)} findings stand, {report['candidates']} places were judged", 1.0, record
+            f"{len(findings)} findings stand, {report['candidates']} places were judged{beside}", 1.0, record
         )
 
-    def _wrong(self, findings: Sequence[Any], texts: Mapping[str, InputText]) -> Iterator[str]:
+    def _wrong(
+        self, findings: Sequence[Any], texts: Mapping[str, InputText], *, is_unsure: bool = False
+    ) -> Iterator[str]:
         """A line for each finding that does not stand. ``ConfigError`` when an input has changed."""
         at_hand: dict[str, Lines] = {}
         seen = set()
@@ -86,22 +92,27 @@ class Findings:
             if name in texts and name not in at_hand:
                 at_hand = {name: Lines(content(texts[name]))}  # one input in memory at a time
             place = (each["rule"], name, each["line"])
-            why = "it is there twice" if place in seen else self._why_not(each, at_hand.get(name))
+            why = self._why_not(each, at_hand.get(name), is_unsure=is_unsure)
+            why = "it is there twice" if place in seen else why
             seen.add(place)
             if why:
                 yield exact_line(f"{name}:{each['line']}: {each['rule']}: {why}")
 
-    def _why_not(self, finding: Mapping[str, Any], lines: Lines | None) -> str:
+    def _why_not(self, finding: Mapping[str, Any], lines: Lines | None, *, is_unsure: bool) -> str:
         if self.rules.get(finding["rule"]) != finding["severity"]:
             return "there is no such rule, or its severity is another"
         if lines is None:
             return "no input is called so"
-        quote = finding["quote"]
-        if not any(char.isalnum() for char in quote) or quote not in (lines.get(finding["line"]) or ""):
+        if not _is_on(finding["quote"], lines.get(finding["line"]) or ""):
             return "the quote does not stand on that line"
-        if denies(finding["reason"]):
+        if not is_unsure and denies(finding["reason"]):
             return f"its own reason says that the line is right: {finding['reason']}"
         return ""
+
+
+def _is_on(quote: str, line: str) -> bool:
+    """Whether ``quote`` is a part of ``line`` that says something, or all of it."""
+    return quote in line and (any(char.isalnum() for char in quote) or quote == line.strip() != "")
 
 
 def _read(answer: str) -> dict[str, Any]:
@@ -113,11 +124,16 @@ def _read(answer: str) -> dict[str, Any]:
     if not isinstance(report, dict) or report.get("format") != 1:
         raise ValueError("it is no object with `format` 1")
     counts = [report.get(name) for name in ("candidates", "judged", "dropped")]
-    lists = [report.get(name) for name in ("findings", "unjudged")]
+    report.setdefault("unsure", [])  # reports of earlier versions have none
+    lists = [report.get(name) for name in ("findings", "unjudged", "unsure")]
     if not all(type(each) is int and each >= 0 for each in counts):
         raise ValueError("`candidates`, `judged` and `dropped` are counts")
-    if not all(isinstance(each, list) for each in lists) or not all(map(_is_finding, report["findings"])):
-        raise ValueError(f"`findings` are objects with {', '.join(_TEXTS)} and line; `unjudged` is a list")
+    if not all(isinstance(each, list) for each in lists) or not all(
+        map(_is_finding, [*report["findings"], *report["unsure"]])
+    ):
+        raise ValueError(
+            f"`findings` and `unsure` are objects with {', '.join(_TEXTS)} and line; `unjudged` is a list"
+        )
     return report
 
 

@@ -31,22 +31,31 @@ RULES = {
 }
 
 
-def wrong(line, quote, reason):
-    """A reply that judges one line to be wrong; the line is a number, or a group of the script's pattern."""
-    judgement = f'"line": {line}, "quote": "{quote}", "reason": "{reason}", "verdict": "wrong"'
+def judged(line, quote, reason, *, candidate="1", verdict="wrong"):
+    """A reply that judges one line; line and candidate are numbers, or groups of the script's pattern.
+
+    Without a candidate (None) it is a reply about a whole window of a file.
+    """
+    about = "" if candidate is None else f'"candidate": {candidate}, '
+    judgement = f'{about}"line": {line}, "quote": "{quote}", "reason": "{reason}", "verdict": "{verdict}"'
     return f'{{"judgements": [{{{judgement}}}]}}'
+
+
+def wrong(line, quote, reason, *, candidate="1"):
+    """A reply that judges one line to be wrong."""
+    return judged(line, quote, reason, candidate=candidate)
 
 
 SUB = [
     {
-        "match": r"rule: A bare except.*\n> +(\d+) \| +(except *:)",
-        "reply": wrong("{1}", "{2}", "It has no type."),
+        "match": r"rule: A bare except.*\n>(\d+)[\d,]* +(\d+) \| +(except *:)",
+        "reply": wrong("{2}", "{3}", "It has no type.", candidate="{1}"),
     },
     {
-        "match": r"rule: A mutable default.*\n> +(\d+) \| [^\n]*?(\w+=\[)",
-        "reply": wrong("{1}", "{2}", "It is shared."),
+        "match": r"rule: A mutable default.*\n>(\d+)[\d,]* +(\d+) \| [^\n]*?(\w+=\[)",
+        "reply": wrong("{2}", "{3}", "It is shared.", candidate="{1}"),
     },
-    {"reply": '{"judgements": [{"line": 1, "quote": "", "reason": "", "verdict": "right"}]}'},
+    {"reply": judged(1, "", "", verdict="right")},
 ]
 SHOP = """
 def add(item, basket=[]):

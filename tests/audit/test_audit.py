@@ -7,9 +7,8 @@ import subprocess
 import pytest
 import yaml
 
-from loop_runner.kernel import audit
 from loop_runner.workspace.history import History
-from tests.audit.conftest import RULES, SHOP, SUB, wrong
+from tests.audit.conftest import RULES, SHOP, SUB, judged, wrong
 from tests.support.commands import loop_runner, started
 from tests.support.git import git as plain_git
 
@@ -89,7 +88,7 @@ def test_a_warning_alone_does_not_fail_on_error(project):
 
 def test_a_finding_about_a_line_that_was_not_asked_about_is_dropped_and_counted(project):
     aside = wrong("1", "def add", "not asked")
-    sub = [{"match": r"rule: A bare except.*> +(\d+) \|", "reply": aside}, SUB[2]]
+    sub = [{"match": r"rule: A bare except.*>1 +(\d+) \|", "reply": aside}, SUB[2]]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
     report = project.report()
     assert (found(report), report["dropped"], report["status"]) == ([], 2, "complete")
@@ -97,7 +96,7 @@ def test_a_finding_about_a_line_that_was_not_asked_about_is_dropped_and_counted(
 
 @pytest.mark.parametrize("quote", ["os.system", "", "def   add(item,  basket=[])", "\u201cadd\u201d \u2014"])
 def test_no_finding_is_lost_because_of_its_quote(project, quote):
-    sub = [{"match": r"> +(9) \|", "reply": wrong("{1}", quote, "made up")}, SUB[2]]
+    sub = [{"match": r">1 +(9) \|", "reply": wrong("{1}", quote, "made up")}, SUB[2]]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
     report = project.report()
     (finding,) = report["findings"]
@@ -107,7 +106,7 @@ def test_no_finding_is_lost_because_of_its_quote(project, quote):
 
 
 SECOND = "An earlier reply to this"
-RIGHT = '{"judgements": [{"line": 9, "quote": "", "reason": "", "verdict": "right"}]}'
+RIGHT = judged(9, "", "", verdict="right")
 
 
 @pytest.mark.parametrize(
@@ -127,8 +126,8 @@ RIGHT = '{"judgements": [{"line": 9, "quote": "", "reason": "", "verdict": "righ
 def test_a_finding_with_a_wrong_quote_is_asked_about_once_more_and_never_lost(project, second, quote, marked):
     first = wrong("{1}", "except\u2009:", "made up")
     sub = [
-        {"match": rf"(?s)rule: A bare except.*> +(9) \|.*{SECOND}.*- line 9: ", "reply": second},
-        {"match": r"(?s)rule: A bare except.*> +(9) \|", "reply": first},
+        {"match": rf"(?s)rule: A bare except.*>1 +(9) \|.*{SECOND}.*- line 9: ", "reply": second},
+        {"match": r"(?s)rule: A bare except.*>1 +(9) \|", "reply": first},
         SUB[2],
     ]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
@@ -152,19 +151,6 @@ def test_quotes_that_are_on_their_lines_are_not_asked_about_again(project):
     assert sub_calls(run) == report["candidates"]
 
 
-def test_the_recorded_replies_of_an_audit_without_second_questions_stay_complete():
-    context = {"a.py": "x  =  1\n"}
-    rule = {"id": "r", "severity": "error", "question": "\0\0", "is_whole": False, "files": None}
-    plan = {"model": "m", "rules": [rule], "context_lines": 0, "batch": 9}
-    found = {"places": [((0, 0, 1, 1), "key")], "troubles": []}
-    judged = {"key": [[1, "x = 1", "wrong"]]}
-    assert audit.waiting(plan, found, judged, context) == []
-    (finding,) = json.loads(audit.report(plan, found, judged, context))["findings"]
-    assert (finding["quote"], finding["quoted_by"]) == ("x  =  1", "audit")
-    ((_, question),) = audit.waiting({**plan, "again": "Again: \0."}, found, judged, context)
-    assert question.endswith("Again: - line 1: 'x = 1'.")
-
-
 def test_rules_without_a_pre_filter_judge_whole_files_in_windows(project):
     project.write(
         "rules.yaml", yaml.safe_dump({"rules": [{"id": "todo", "title": "A todo", "files": "*.txt"}]})
@@ -172,8 +158,8 @@ def test_rules_without_a_pre_filter_judge_whole_files_in_windows(project):
     lines = [f"line {number}" for number in range(1, 401)]
     lines[299] = "TODO: mend"
     project.write("src/notes.txt", "\n".join(lines))
-    reply = wrong("{1}", "TODO: mend", "open")
-    sub = [{"match": r"> +(\d+) \| TODO", "reply": reply}, SUB[2]]
+    reply = wrong("{1}", "TODO: mend", "open", candidate=None)
+    sub = [{"match": r"> +(\d+) \| TODO", "reply": reply}, {"reply": '{"judgements": []}'}]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
     report = project.report()
     assert found(report) == [("todo", "src/notes.txt", 300)]
@@ -350,7 +336,7 @@ def test_a_pattern_that_takes_for_ever_ends_the_audit_and_says_so(project):
 def test_a_project_may_ask_in_its_own_words(project):
     project.write("prompts/audit_question.md.j2", "{{ rule.title }}: {{ file }}\n{{ passage }}\n")
     sub = [
-        {"match": r"A bare except: src/shop.py\n.*> +(9) \|", "reply": wrong("{1}", "except:", "bare")},
+        {"match": r"A bare except: src/shop.py\n.*>1 +(9) \|", "reply": wrong("{1}", "except:", "bare")},
         SUB[2],
     ]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))

@@ -96,6 +96,36 @@ def test_a_finding_that_does_not_stand_is_rejected(verify, change, said):
     assert said in verdict.evidence
 
 
+@pytest.mark.parametrize(
+    ("unsure", "expected"),
+    [
+        ([ONE], Accepted),
+        ([{**ONE, "reason": "This line is fine."}], Accepted),
+        ([{**ONE, "line": 2}], Rejected),
+        ([{**ONE, "quote": ""}], Rejected),
+        ([{**ONE, "rule": "other"}], Rejected),
+        ([{**ONE, "severity": "note"}], Rejected),
+        ([ONE, ONE], Rejected),
+        ([1], Rejected),
+        ("none", Rejected),
+    ],
+)
+def test_an_unsure_place_must_be_on_its_line_too_and_was_judged(verify, unsure, expected):
+    verdict = verify(report(unsure=unsure))
+    assert isinstance(verdict, expected)
+    if expected is Accepted:
+        assert verdict.evidence.endswith("the model is unsure about 1")
+
+
+def test_a_line_without_letters_can_be_quoted_as_a_whole(tmp_path):
+    (tmp_path / "a.js").write_text("f = {\n  }\n")
+    (gate,) = build([{"findings": {"rules": {"bare": "error"}}}], tmp_path)
+    texts = load(["."], tmp_path)
+    for quote, expected in (("}", Accepted), ("  ", Rejected), ("", Rejected)):
+        finding = {**ONE, "file": "a.js", "line": 2, "quote": quote}
+        assert isinstance(gate.verify(Submission(report(finding), tmp_path, texts)), expected)
+
+
 def test_the_same_finding_twice_and_a_place_unjudged_are_rejected(verify):
     assert "twice" in verify(report(ONE, ONE)).evidence
     left = verify(report(ONE, unjudged=[{"rule": "bare", "file": "a.py", "line": 8, "why": "no reply"}]))

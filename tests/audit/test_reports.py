@@ -192,6 +192,11 @@ SARIF = {
                                 "ruleId": {"type": "string"},
                                 "ruleIndex": {"type": "integer", "minimum": -1},
                                 "level": _LEVEL,
+                                "kind": {
+                                    "enum": [
+                                        *("notApplicable", "pass", "fail", "review", "open", "informational")
+                                    ]
+                                },
                                 "message": _TEXT,
                                 "locations": {"type": "array", "items": _LOCATION},
                                 "partialFingerprints": {
@@ -334,6 +339,96 @@ def test_markdown_shows_hostile_text_as_text():
     assert "##[" not in markup.for_runner(shown)
 
 
+# ── places that are unsure ──────────────────────────────────────────────────────────────────────────
+
+UNDECIDED = finding(line=21, reason=HOSTILE, fingerprint="d" * 64)
+UNSURE = Report(
+    files=2,
+    candidates=5,
+    judged=5,
+    unsure=(UNDECIDED, finding(line=30, state="suppressed", excuse="seen", fingerprint="e" * 64)),
+)
+
+
+def test_an_unsure_place_is_in_every_report_and_a_finding_in_none():
+    log = json.loads(exchange.sarif(UNSURE, ABOUT))
+    jsonschema.Draft202012Validator(SARIF).validate(log)
+    (run,) = log["runs"]
+    assert [(each["kind"], each["level"]) for each in run["results"]] == [("review", "none")] * 2
+    assert run["results"][1]["suppressions"]
+    (headline,) = run["invocations"][0]["toolExecutionNotifications"]
+    assert headline["message"]["text"] == "UNSURE: no findings; unsure about 1 place"
+    (suite,) = ET.fromstring(exchange.junit(UNSURE, ABOUT))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "0", "1")
+    assert suite[0].get("line") == "21"
+    assert suite[0].findall("skipped")[0].attrib["message"].startswith("unsure: No bare except: ")
+    (entry,) = json.loads(exchange.gitlab(UNSURE, ABOUT))
+    assert (entry["severity"], entry["location"]["lines"]["begin"]) == ("info", 21)
+    assert entry["description"].startswith("unsure: ")
+    assert entry["fingerprint"] != UNDECIDED.fingerprint
+    (command,) = reports.github(UNSURE, ABOUT).splitlines()
+    assert command.startswith("::notice file=src/a b.py,line=21,col=5,title=unsure%3A bare-except%3A")
+    assert command.isprintable()
+    body = reports.as_dict(UNSURE, ABOUT, 0)
+    assert (body["status"], body["failing"], body["findings"]) == ("complete", 0, [])
+    assert [(each["line"], each["state"]) for each in body["unsure"]] == [(21, "new"), (30, "suppressed")]
+    shown = reports.markdown(UNSURE, ABOUT)
+    assert "## Unsure" in shown
+    assert "line 21, " in shown
+    assert "src/a b.py:30" in shown
+    assert "<img" not in shown
+    assert "CLEAN" not in shown
+
+
+def test_the_sarif_of_unsure_places_fits_the_official_schema():
+    model = pytest.importorskip("pydantic_sarif.model", reason="it comes with the extra [dev]")
+    whole = model.StaticAnalysisResultsFormatSarifVersion210JsonSchema
+    whole.model_validate_json(exchange.sarif(UNSURE, ABOUT))
+
+
+@pytest.mark.parametrize("level", ["note", "warning", "error", "never"])
+def test_unsure_places_never_count_for_fail_on(level):
+    assert UNSURE.failing(level) == 0
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        (Report(files=1), "CLEAN: no findings"),
+        (Report(files=1, unsure=(UNDECIDED,)), "UNSURE: no findings; unsure about 1 place"),
+        (
+            Report(files=1, unsure=(UNDECIDED, finding(line=40))),
+            "UNSURE: no findings; unsure about 2 places",
+        ),
+        (
+            Report((finding(state="known"),), files=1, unsure=(UNDECIDED,)),
+            "UNSURE: no new findings; 1 known; unsure about 1 place",
+        ),
+        (
+            Report((finding(severity="note"),), files=1, unsure=(UNDECIDED,)),
+            "UNSURE: 1 note, none at or over warning; unsure about 1 place",
+        ),
+        (
+            Report((finding(),), files=1, unsure=(UNDECIDED,)),
+            "FAILED: 1 error; 1 finding at or over warning; unsure about 1 place",
+        ),
+        (Report(files=1, unsure=(finding(state="suppressed"),)), "CLEAN: no findings"),
+        (Report(files=1, unsure=(finding(state="known"),)), "CLEAN: no findings"),
+        (
+            Report(files=1, unsure=(UNDECIDED,), is_complete=False),
+            "INCOMPLETE: no findings so far; unsure about 1 place; not every place was judged",
+        ),
+    ],
+)
+def test_the_headline_says_how_many_places_are_unsure(report, expected):
+    assert reports.verdict(report, ABOUT) == expected
+
+
+def test_the_sarif_of_a_clean_audit_has_no_headline():
+    (run,) = json.loads(exchange.sarif(Report(files=1), ABOUT))["runs"]
+    assert run["invocations"][0]["toolExecutionNotifications"] == []
+
+
 @pytest.mark.parametrize("text", ["", "`", "a``b`", "```", " ", "x`"])
 def test_a_code_span_ends_where_it_should(text):
     span = markup.code(text)
@@ -345,7 +440,7 @@ def test_a_code_span_ends_where_it_should(text):
 def test_a_reply_full_of_tricks_goes_through_every_report(project, tmp_path):
     trick = "::error::x </failure> <script> ##[add-mask] %0A"
     sub = [
-        {"match": r"rule: A bare except.*\n> +(\d+) \| +(except *:)", "reply": wrong("{1}", "{2}", trick)},
+        {"match": r"rule: A bare except.*\n>1 +(\d+) \| +(except *:)", "reply": wrong("{1}", "{2}", trick)},
         SUB[2],
     ]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
