@@ -121,6 +121,7 @@ class Reached:
         self.records = records
         self.name = 0  # the number that ``links`` gave to the name that is being written
         self.cells: set[str] = set()
+        self.classes: set[str] = set()  # qualified names of those that are saved by value
         self.words: dict[int, set[str]] = {}
         self.sets: dict[int, object] = {}  # id → the set, which stays alive with us
         self.sorted_sets: list[int] = []
@@ -241,6 +242,7 @@ class Pickler(pickle.Pickler):
             reduced = by_value.reduce_class(obj)
             if reduced is not NotImplemented:
                 self._made_here(obj)
+                self._reached.classes.add(type.__dict__["__qualname__"].__get__(obj))
             return reduced
         if issubclass(kind, io.IOBase) and not issubclass(kind, (io.BytesIO, io.StringIO)):
             raise pickle.PicklingError("an open file or stream cannot be saved")
