@@ -24,6 +24,7 @@ FLOOR = {
     "caches",
     "redaction",
     "stopping",
+    "prompt_size",
 }
 MIDDLE = {
     "events",
@@ -118,7 +119,8 @@ ALLOWED = {
     "overview": FLOOR,
     "process": FLOOR,
     "reply_reader": FLOOR,
-    "config": {"budget", "records", "errors", "task_types"},
+    "config": {"budget", "prompt_size", "records", "errors", "task_types"},
+    "prompt_size": {"errors"},
     "task_types": set(),
     "scaffold": FLOOR,
     "budget": {"records", "errors"},
