@@ -253,3 +253,11 @@ def test_the_first_fault_is_in_the_reason(verdict):
 )
 def test_every_missing_key_has_a_line_with_its_name(verdict, schema, value, lines):
     assert verdict(json.dumps(value), schema).evidence.split("\n") == lines
+
+
+@pytest.mark.parametrize("rule", ["anyOf", "oneOf"])
+def test_every_missing_key_of_the_nearest_form_is_named(verdict, rule):
+    schema = {rule: [{"type": "string"}, {"required": ["a", "b"]}, {"required": ["c", "d", "e"]}]}
+    said = verdict("{}", schema)
+    assert '"a" is missing; $: the required key "b" is missing' in said.evidence
+    assert '"c"' not in said.evidence
