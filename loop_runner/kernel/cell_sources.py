@@ -38,9 +38,14 @@ def register(sources: Mapping[str, str]) -> None:
             linecache.cache[label] = (len(source), None, source.splitlines(keepends=True), label)
 
 
+def qualname_of(cls: type) -> str:
+    """The qualified name of ``cls`` as an exact ``str``: the model may have set another kind of text."""
+    return str.__str__(type.__dict__["__qualname__"].__get__(cls))
+
+
 def cell_of_class(cls: type, sources: Mapping[str, str]) -> str | None:
     """The label of the cell that defines ``cls``: that of its methods, else the last one with that name."""
-    qualname = type.__dict__["__qualname__"].__get__(cls)
+    qualname = qualname_of(cls)
     for code in _codes_of(cls):
         if code.co_filename in sources and code.co_qualname.startswith(f"{qualname}."):
             return code.co_filename
@@ -49,9 +54,10 @@ def cell_of_class(cls: type, sources: Mapping[str, str]) -> str | None:
 
 def defining_cell(qualname: str, sources: Mapping[str, str]) -> str | None:
     """The label of the last cell with a statement ``class NAME``."""
-    name = re.escape(qualname.rpartition(".")[2])
-    statement = re.compile(rf"^[ \t]*class[ \t]+{name}\b", re.MULTILINE)
-    return next((label for label in reversed(list(sources)) if statement.search(sources[label])), None)
+    name = qualname.rpartition(".")[2]
+    statement = re.compile(rf"^[ \t]*class[ \t]+{re.escape(name)}\b", re.MULTILINE)
+    named = (label for label in reversed(list(sources)) if name in sources[label])
+    return next((label for label in named if statement.search(sources[label])), None)
 
 
 def _codes_of(cls: type) -> Iterator[CodeType]:

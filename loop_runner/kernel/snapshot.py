@@ -35,6 +35,7 @@ from collections import ChainMap
 
 from loop_runner.kernel import by_value
 from loop_runner.kernel.by_value import is_by_reference
+from loop_runner.kernel.cell_sources import qualname_of
 from loop_runner.kernel.preview import type_name
 from loop_runner.kernel.touched import words_of
 
@@ -242,7 +243,7 @@ class Pickler(pickle.Pickler):
             reduced = by_value.reduce_class(obj)
             if reduced is not NotImplemented:
                 self._made_here(obj)
-                self._reached.classes.add(type.__dict__["__qualname__"].__get__(obj))
+                self._reached.classes.add(qualname_of(obj))  # type: ignore[arg-type]
             return reduced
         if issubclass(kind, io.IOBase) and not issubclass(kind, (io.BytesIO, io.StringIO)):
             raise pickle.PicklingError("an open file or stream cannot be saved")

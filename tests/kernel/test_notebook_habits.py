@@ -292,3 +292,17 @@ def test_getsource_finds_library_code_and_says_what_has_none(kernel):
     assert "class JSONEncoder" in kernel.run("print(inspect.getsource(json.JSONEncoder))").output
     assert kernel.run("inspect.getsource(len)").error.startswith("TypeError")
     assert kernel.run("inspect.getsource(type('Made', (), {}))").end == "raised"
+
+
+def test_a_class_with_a_hostile_name_is_saved_and_ends_nothing(start):
+    kernel = start()
+    kernel.run(
+        "class Text(str):\n"
+        "    def rpartition(self, *a): raise SystemExit\n"
+        "    def __hash__(self): raise SystemExit\n"
+        "class C:\n    k = 4\n"
+        "C.__qualname__ = Text('C')\nx = 1"
+    )
+    again = start(snapshot=kernel.snapshot(), after=kernel, expect_lost=True)
+    assert again.value("x") == "1"
+    assert kernel.value("C.k") == "4"
