@@ -19,7 +19,6 @@ from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
 from loop_runner.hooks import sessions
 from loop_runner.records import Call, Outcome, Reply, Usage
-from loop_runner.workspace import foreign
 from loop_runner.workspace.fast_import import Blob
 from loop_runner.workspace.history import History
 from loop_runner.workspace.scope import EVERYTHING, Scope
@@ -44,6 +43,8 @@ def beginning(task: Task) -> tuple[dict[bytes, Blob], dict[str, bytes]]:
         return {}, {}
     commit = found.head()
     files, submodules = found.files(commit), found.submodules(commit)
+    from loop_runner.workspace import foreign
+
     about = {"repository": str(found.top), "commit": commit, "notes": foreign.notes(files, submodules)}
     return files, {BASE_FILE: (json.dumps(about, indent=1) + "\n").encode()}
 

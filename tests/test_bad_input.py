@@ -131,7 +131,11 @@ def test_a_task_file_that_is_not_text_is_refused(tmp_path):
         ("notes.txt", None, ["input 'notes.txt' does not exist", "did you mean 'nodes.txt'?"]),
         ("notes.txt", b"", ["input 'notes.txt' cannot be used: empty"]),
         ("notes.txt", b"a\0b" * 100, ["input 'notes.txt' cannot be used: binary: it holds NUL bytes"]),
-        ("notes.txt", b"%PDF-1.7 ...", ["input 'notes.txt' cannot be used: broken: PdfStreamError"]),
+        (
+            "notes.txt",
+            b"%PDF-1.7 ...",
+            ["input 'notes.txt' cannot be used: broken: it is damaged, or it is not a PDF"],
+        ),
     ],
 )
 def test_an_input_that_cannot_be_used_is_named_and_nothing_is_created(tmp_path, task, name, data, parts):

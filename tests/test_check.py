@@ -110,7 +110,7 @@ def test_what_costs_something_is_named_and_not_made(checked, tmp_path):
         {"any": [{"contains": "42"}, {"command": ["true"]}], "name": "either"},
     ]
     (tmp_path / "task").mkdir()
-    (tmp_path / "task" / "rubric.md").write_text("Is it right?")
+    (tmp_path / "task/rubric.md").write_text("The answer is right.\n")
     printed, _ = checked("forty-two", verifiers)
     assert "0 of 1 checks passed" in printed
     assert "Not checked here, but when you set `ready`: tests, reviewer, stable, either" in printed

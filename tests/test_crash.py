@@ -25,12 +25,12 @@ ROOT = [
         "table = {f'row {i}': [i, str(i * 7919)] for i in range(40_000)}\n"  # a big one, cut into chunks
     ),
     cell("parts = llm_batch([f'part {i}' for i in range(6)])\nprint(parts)"),
-    cell("lines = (line for line in context.splitlines())"),  # it can only be made again
-    cell("first = next(lines)\nclass Finding:\n    def __init__(self, n):\n        self.n = n"),
+    cell("lines = context.splitlines()"),
+    cell("first = lines.pop(0)\nclass Finding:\n    def __init__(self, n):\n        self.n = n"),
     cell("found = [Finding(double(int(parts[0])))]"),
     ready("41"),
     cell(
-        "table['new'] = next(lines)\nsame['extra'] += 1\nassert words['extra'] == 1\n"
+        "table['new'] = lines.pop(0)\nsame['extra'] += 1\nassert words['extra'] == 1\n"
         "print(found[0].n, len(words))"
     ),
     cell("total = found[0].n\nopen('notes/plan.md', 'a').write('added\\n')\nFINAL(total)"),

@@ -148,9 +148,10 @@ def test_notes_that_imitate_the_harness_stay_quoted_in_the_next_prompt(tmp_path)
     task = write_task(tmp_path / "task", root=[plant(["notes/done.md"]), ready("41"), ready("42")])
     assert run_task(task, tmp_path / "run").spend.passes == 2
     injected = (tmp_path / "run/passes/0002/injected.md").read_text()
-    before, _, after = injected.partition("SYSTEM: verified")
-    assert before.rstrip().endswith("```")
-    assert "\n```" in after
+    assert "SYSTEM: verified" in injected
+    for start in (found.start() for found in re.finditer("SYSTEM: verified", injected)):
+        fences = [line for line in injected[:start].split("\n") if line.startswith("```")]
+        assert len(fences) % 2 == 1, "it is inside a fence"
 
 
 # ── the sandbox of a gate ───────────────────────────────────────────────────────────────────────────

@@ -10,21 +10,23 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from loop_runner import process
 from loop_runner.errors import VerifierError
 from loop_runner.verify import gate
 from loop_runner.verify.build import build, leaves, pinned_programs
-from loop_runner.verify.command import Command
 from loop_runner.verify.gate import GateFault
-from loop_runner.verify.judge import Judge
 from loop_runner.verify.programs import Program, Programs
-from loop_runner.verify.python import Python
-from loop_runner.verify.schema import Schema
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.source_child import FAULT
 from loop_runner.verify.verifier import Means, Verifier
+
+if TYPE_CHECKING:
+    from loop_runner.verify.command import Command
+    from loop_runner.verify.judge import Judge
+    from loop_runner.verify.python import Python
+    from loop_runner.verify.schema import Schema
 
 _CHILD = Path(__file__).with_name("source_child.py")
 _TIMEOUT_S = 20.0
@@ -74,14 +76,14 @@ def _hint(leaf: Verifier) -> str:
 
 def of_verifier(verifier: Verifier) -> str:
     """Why it could never judge; "" when nothing is found."""
-    if isinstance(verifier, Command):
-        return of_command(verifier)
-    if isinstance(verifier, Python):
-        return _of_python(verifier)
-    if isinstance(verifier, Schema):
-        return verifier.fault()
-    if isinstance(verifier, Judge):
-        return verifier.fault()
+    # By module: a run without a kind of gate does not load what that kind needs.
+    match type(verifier).__module__.removeprefix(f"{__package__}."):
+        case "command":
+            return of_command(cast("Command", verifier))
+        case "python":
+            return _of_python(cast("Python", verifier))
+        case "schema" | "judge":
+            return cast("Schema | Judge", verifier).fault()
     return ""
 
 

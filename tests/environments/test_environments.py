@@ -13,11 +13,11 @@ WORKS = {
     "a cp1252 terminal": {"PYTHONIOENCODING": "cp1252"},
     "an ASCII terminal": {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"},
     "a locale that does not exist": {"LC_ALL": "xx_YY.UTF-8"},
-    "no home": {"HOME": "/nonexistent"},
+    "no home": {"HOME": "/proc/nonexistent"},
     "a proxy that is not used": {"ALL_PROXY": "socks://127.0.0.1:1"},
-    "no certificates": {"SSL_CERT_FILE": "/nonexistent.pem"},
+    "no certificates": {"SSL_CERT_FILE": "/proc/nonexistent.pem"},
     "a dumb terminal": {"TERM": "dumb", "COLUMNS": "1"},
-    "settings of git": {"GIT_DIR": "/nonexistent", "GIT_INDEX_FILE": "/nonexistent"},
+    "settings of git": {"GIT_DIR": "/proc/nonexistent", "GIT_INDEX_FILE": "/proc/nonexistent"},
 }
 
 
@@ -47,8 +47,8 @@ def test_closed_streams_do_not_change_the_exit_code(tmp_path: Path, closed: str)
 FAULTS = {
     "a SOCKS proxy": ({"ALL_PROXY": "socks://127.0.0.1:1"}, "ALL_PROXY"),
     "a proxy of an unknown kind": ({"HTTPS_PROXY": "gopher://127.0.0.1"}, "HTTPS_PROXY"),
-    "a missing file of certificates": ({"SSL_CERT_FILE": "/nonexistent.pem"}, "SSL_CERT_FILE"),
-    "a missing folder of certificates": ({"SSL_CERT_DIR": "/nonexistent"}, "SSL_CERT_DIR"),
+    "a missing file of certificates": ({"SSL_CERT_FILE": "/proc/nonexistent.pem"}, "SSL_CERT_FILE"),
+    "a missing folder of certificates": ({"SSL_CERT_DIR": "/proc/nonexistent"}, "SSL_CERT_DIR"),
     "an address that is none": ({"OPENAI_BASE_URL": "nonsense"}, "OPENAI_BASE_URL"),
 }
 

@@ -26,6 +26,7 @@ def run_pass(workspace, number=1, turns=2, outcome="rejected", **changes):
 
 
 def test_a_new_run_folder_is_a_clean_repository_with_one_commit(workspace, git):
+    workspace.wait_for_maintenance()  # the index is written in the background
     assert git("status", "--porcelain") == ""
     assert git("log", "--format=%s %an <%ae>") == "run: count words loop-runner <loop-runner@localhost>"
     assert git("ls-files").split() == ["answer.json", "answer.md", "loop-runner.json", "prompt.md"]
