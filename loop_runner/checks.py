@@ -13,9 +13,9 @@ from loop_runner import scratch
 from loop_runner.records import Allow, Block, Inputs
 from loop_runner.stop_hook import StopHook
 from loop_runner.text import one_line
-from loop_runner.verify import Submission, Verifier, free
+from loop_runner.verify import Submission, Verifier, exact_line, free
 
-_EMPTY = "`answer['content']` is empty: there is nothing to check"
+_EMPTY = "`answer['content']` is empty: there is nothing to check yet. An answer is accepted when:"
 
 
 class Checks:
@@ -27,6 +27,7 @@ class Checks:
     def __init__(
         self, verifiers: Sequence[Verifier], inputs: Inputs, prompt: str, lay_out: Callable[[Path], None]
     ) -> None:
+        self._requirements = [verifier.requirement for verifier in verifiers]
         self._free = free(verifiers)
         self._inputs = inputs
         self._prompt = prompt
@@ -35,7 +36,7 @@ class Checks:
     def say(self, content: str) -> str:
         """What the model's code prints."""
         if not content.strip():
-            return _EMPTY
+            return "\n".join([_EMPTY, *(f"- {exact_line(each, len(each))}" for each in self._requirements)])
         if not self._free.verifiers:
             return f"no check can be made before you set `ready`; then: {self._others()}"
         parts = [self._judged(content)]

@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from loop_runner import prompt_size
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError, together
 from loop_runner.records import KernelSettings
@@ -30,7 +31,6 @@ SessionKind = Literal["rlm", "direct", "auto", "command", "hook"]
 _WHY_A_TASK_FILE = "it says what to do, on which files, and what must hold before it is done"
 _REFERENCE = "docs/task-file.md describes every key"
 
-_MAX_PROMPT_CHARS = 1 << 26
 _MAX_DEPTH, _MAX_NODES = 60, 200_000  # of a task file
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -544,6 +544,7 @@ def read_task(path: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
     Raises ``ConfigError`` that names the file, the line and, for an unknown key, the nearest known one.
     """
     try:
+        prompt_size.refuse_oversize(path.stat().st_size, f"the task file {path}")
         data = path.read_bytes()
         source = data.decode("utf-8")
     except FileNotFoundError:
@@ -923,13 +924,16 @@ def _prompt(checked: dict[str, Any], base_dir: Path, where: _Where) -> str:
             hint="give exactly one of the two",
         )
     if prompt is not None:
+        is_question = checked.get("type") == "ask"
+        size = len(str(prompt).encode("utf-8", "replace"))
+        prompt_size.refuse_oversize(size, f"{where(('prompt',))}: the prompt", is_question=is_question)
         return str(prompt)
     try:
         path = base_dir / file
         if not path.is_file():  # a pipe or a device would be read for ever
             raise _no_prompt(f"{where(('prompt_file',))}: {file} cannot be read: there is no such file")
-        with path.open(encoding="utf-8") as text:
-            return _text(text.read(_MAX_PROMPT_CHARS))
+        prompt_size.refuse_oversize(path.stat().st_size, f"{where(('prompt_file',))}: {file}")
+        return _text(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise _no_prompt(f"{where(('prompt_file',))}: {file} cannot be read: {error}") from error
     except _Bad:

@@ -174,6 +174,8 @@ def _tasks(history: History, at: Checkpoint, overrides: Sequence[tuple[str, Any]
         new = replace(new, sub_model=registry.default_sub_model(new.model or ""))
     for model in (new.model, new.sub_model):
         registry.split(model or "")
+    if fault := runs.prompt_fault(new, None):
+        raise fault
     return old, new
 
 

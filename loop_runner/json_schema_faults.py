@@ -31,12 +31,24 @@ def _rule(error: Any, depth: int) -> str:
     if rule in ("anyOf", "oneOf") and error.context and depth < _MAX_DEPTH:
         nearest = min(error.context, key=_distance)
         how = f"it fits none of the {len(value)} forms of {rule}"
-        return f"{how}; the nearest fails at {words(nearest, depth + 1)}"
+        alike = [words(each, depth + 1) for each in error.context if _is_alike(each, nearest)]
+        return f"{how}; the nearest fails at {'; '.join(alike[:_MAX_KEYS])}"
     if rule == "oneOf" and not error.context:
         return f"it fits more than one of the {len(value)} forms of oneOf; got {got}"
     if rule is None:
         return f"no value is allowed here; got {got}"
     return f"expected {_cut({rule: value}, _MAX_RULE_CHARS)}, got {got}"
+
+
+def _is_alike(error: Any, nearest: Any) -> bool:
+    """Whether ``error`` is another missing key of the same form and place as ``nearest``, or that itself."""
+    if error is nearest:
+        return True
+    return bool(
+        error.validator == nearest.validator == "required"
+        and error.absolute_path == nearest.absolute_path
+        and error.relative_schema_path[0] == nearest.relative_schema_path[0]
+    )
 
 
 def _distance(error: Any) -> tuple[int, int]:

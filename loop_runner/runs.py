@@ -24,6 +24,7 @@ from loop_runner import (
     inputs,
     origin,
     preflight,
+    prompt_size,
     prompts,
     redaction,
     scratch,
@@ -34,7 +35,7 @@ from loop_runner.budget import Ledger, describe_limits
 from loop_runner.checks import Checks
 from loop_runner.children import Children, ChildSettings
 from loop_runner.config import Task
-from loop_runner.conversation import printed
+from loop_runner.conversation import is_over_window, printed
 from loop_runner.errors import ConfigError, LoopRunnerError, ModelError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.hooks import external as hooks
@@ -65,6 +66,8 @@ from loop_runner.workspace.workspace import Workspace
 
 _SHOWN_SKIPPED = 20
 _SHOWN_FAULTS = 10
+_SYSTEM_TOKENS = 1500  # of the window, for the system prompt
+_HIGH_CHARS_PER_TOKEN = 6  # no ordinary text has more, so a prompt over the window by this count is too long
 _EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
 # The helpers that a child session is told of; the others are there too.
 _OF_CHILDREN = ("search_text", "outline", "read", "chunks", "rows", "cite", "llm_query", "llm_batch")
@@ -670,11 +673,39 @@ def _model_faults(task: Task, env: Mapping[str, str]) -> list[LoopRunnerError]:
     for model in models:
         with faults.collecting():
             registry.check(model, base_dir=task.base_dir, env=env)
+    if not faults.found and (fault := prompt_fault(task, env)):
+        faults.found.append(fault)
     if task.budget.usd is not None and not faults.found:
         price = prices.with_rates(task.prices)
         if unknown := [model for model in models if price(model, Usage(1, 1)) is None]:
             faults.found.append(_without_price(unknown))
     return faults.found
+
+
+def prompt_fault(task: Task, env: Mapping[str, str] | None) -> ConfigError | None:
+    """Why no session could send the prompt to the root model; None if it can, and for an agent of the user's.
+
+    The rule of a session, which sends nothing over the window. Without ``env``, the provider is not asked to
+    count, and only a prompt that is certainly too long is a fault.
+    """
+    if task.is_agent or not task.model:
+        return None
+    facts = registry.facts(task.model)
+    reply_tokens = profile(facts.profile).max_reply_tokens
+    room = facts.window_tokens - reply_tokens - _SYSTEM_TOKENS
+    request = Request(task.model, (Message("user", task.prompt),), "", max_output_tokens=reply_tokens)
+    if not is_over_window("", request.messages, room):
+        return None
+    counted = None
+    if len(task.prompt) // _HIGH_CHARS_PER_TOKEN <= room:
+        if env is None:
+            return None
+        counted = _count_tokens(request, task.base_dir, env)
+    if counted is not None and counted <= room:
+        return None
+    return prompt_size.over_window(
+        len(task.prompt), counted, task.model, room, is_question=task.type == "ask"
+    )
 
 
 def _without_price(models: Sequence[str]) -> ConfigError:

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from loop_runner import replaying
+from loop_runner.verify.build import build
 from tests.support.tasks import cell, ready, run_task, write_task
 
 NOTES = "The answer is 42.\nNothing else.\nThe price is 7 euros.\n"
@@ -154,7 +155,7 @@ def test_checks_are_answered_ten_times_in_a_turn(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ("answer['content'] = ''", "is empty: there is nothing to check"),
+        ("answer['content'] = ''", "is empty: there is nothing to check yet"),
         ("answer['content'] = '  \\n'", "is empty: there is nothing to check"),
         ("answer['content'] = {'n': 42}", "1 of 1 checks would accept"),
         ("answer['content'] = 42", "1 of 1 checks would accept"),
@@ -167,6 +168,37 @@ def test_a_check_reads_the_answer_as_handing_it_in_would(tmp_path, answer, said)
     task = write_task(tmp_path / "task", root=[cell(f"{answer}\ncheck()"), ready("42")])
     run_task(task, tmp_path / "run")
     assert said in outputs(tmp_path / "run")[0]
+
+
+@pytest.mark.parametrize(
+    "verifiers",
+    [
+        [{"contains": "42"}],
+        [{"contains": "42"}, "citations"],
+        [{"all": [{"contains": "42"}, {"regex": "4."}]}],
+        [{"schema": {"type": "integer"}}, {"command": ["true"]}],
+        [{"command": ["true"]}],
+    ],
+)
+def test_a_check_of_an_empty_answer_lists_every_requirement_of_the_system_prompt(tmp_path, verifiers):
+    root = [cell("check()"), ready("> notes.txt:1: The answer is 42.")]
+    task = write_task(tmp_path / "task", root=root, verifiers=verifiers, budget={"passes": 1})
+    run_task(task, tmp_path / "run")
+    printed = outputs(tmp_path / "run")[0]
+    asked = [each.requirement for each in build(verifiers, tmp_path / "task")]
+    assert "there is nothing to check yet" in printed
+    assert [line[2:] for line in printed.split("\n") if line.startswith("- ")] == asked
+
+
+@pytest.mark.parametrize("inside", ["hidden", {"text": "4711", "evidence": "none"}])
+def test_a_check_of_an_empty_answer_gives_away_no_more_than_the_system_prompt(tmp_path, inside):
+    verifier = {"contains": "4711", "evidence": "none"} if inside == "hidden" else {"contains": inside}
+    task = write_task(
+        tmp_path / "task", root=[cell("check()"), ready("4711")], verifiers=[verifier], budget={"passes": 1}
+    )
+    run_task(task, tmp_path / "run")
+    (asked,) = [each.requirement for each in build([verifier], tmp_path / "task")]
+    assert asked in outputs(tmp_path / "run")[0]
 
 
 def test_a_check_in_a_child_session_says_that_there_is_none(tmp_path):

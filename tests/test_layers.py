@@ -25,6 +25,7 @@ FLOOR = {
     "redaction",
     "stopping",
     "installing",
+    "prompt_size",
 }
 MIDDLE = {
     "events",
@@ -121,7 +122,8 @@ ALLOWED = {
     "overview": FLOOR,
     "process": FLOOR,
     "reply_reader": FLOOR,
-    "config": {"budget", "records", "errors", "task_types"},
+    "config": {"budget", "prompt_size", "records", "errors", "task_types"},
+    "prompt_size": {"errors"},
     "task_types": set(),
     "scaffold": FLOOR,
     "budget": {"records", "errors"},

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from loop_runner import prompt_size
 from loop_runner.cli import output, trusting
 from loop_runner.cli.folders import find_run, find_run_at, forked_run_folder
 from loop_runner.cli.run import finish, interruptible, options, overrides
@@ -74,6 +75,7 @@ def _prompt(file: Path | None) -> list[tuple[str, str]]:
     if file is None:
         return []
     try:
+        prompt_size.refuse_oversize(file.stat().st_size, f"the prompt {file}")
         return [("prompt", file.read_text(encoding="utf-8"))]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(

@@ -25,6 +25,7 @@ import types
 import typing
 import weakref
 
+from loop_runner.kernel.cell_code import compiled
 from loop_runner.kernel.touched import words_of
 
 TYPE_CHECKING = False
@@ -359,7 +360,7 @@ def _codes_in(source: str | None, filename: str) -> Iterator[types.CodeType]:
     if source is None:
         return
     try:
-        todo = [compile(source, filename, "exec", 0, dont_inherit=True)]
+        todo: list[types.CodeType] = [compiled(source, filename)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
     while todo:

@@ -16,12 +16,15 @@ from types import ModuleType
 
 from loop_runner.kernel.answer_box import AnswerBox
 from loop_runner.kernel.capture import MAX_KEPT_CHARS, Capture, Kept
+from loop_runner.kernel.cell_code import awaits, compiled, evaluate
+from loop_runner.kernel.cell_sources import offer
+from loop_runner.kernel.names import label
 from loop_runner.kernel.touched import words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType, FrameType
-    from typing import Any, TextIO
+    from typing import Any, NoReturn, TextIO
 
     from loop_runner.kernel.helpers import Helpers
     from loop_runner.kernel.lm_client import LmClient
@@ -31,8 +34,29 @@ _MAX_TRACE_CHARS = 6000
 _BALLAST_BYTES = 16 * 1024 * 1024
 _RECURSION_LIMIT = 1000
 
+_TASKS_IN_NOTICE = 5
+
+
+class Leave:
+    """`exit` and `quit`: end the cell, as `sys.exit` does. Without site-packages, Python has none."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = self.__qualname__ = name
+        self.__module__ = "builtins"
+
+    def __call__(self, code: object = None) -> NoReturn:
+        """End the cell; the kernel and its variables stay."""
+        raise SystemExit(code)
+
+    def __repr__(self) -> str:
+        return f"Use {self.__name__}() to end the cell"
+
+    def __reduce__(self) -> str:
+        return self.__name__
+
+
+vars(builtins).update(exit=Leave("exit"), quit=Leave("quit"))
 # Taken now: a cell may rebind them, and mending must work all the same.
-_exec, _eval, _compile = exec, eval, compile
 _getpid, _exit = os.getpid, os._exit
 _builtins = builtins.__dict__
 _good_builtins = dict(_builtins)
@@ -73,6 +97,7 @@ class CellRunner:
         self._stdin: TextIO | None = None
         self._known_names: set[str] = set()
         self._words: set[str] = set()
+        self._cancelled: list[str] = []  # names of tasks that a cell left running
         self._ballast: bytearray | None = bytearray(_BALLAST_BYTES)
         self.sources: dict[str, str] = {}  # "<cell 7>" → its code, for tracebacks
         namespace.update(helpers.protected | helpers.yielding)
@@ -84,7 +109,7 @@ class CellRunner:
         error = self._run_guarded(filename, source)
         if _getpid() != self._pid:
             _exit(0)  # a process that the cell forked came back here; only the kernel may report
-        notices = self._mend()
+        notices = self._mend() + self._cancelled_tasks()
         end, trace, last_line = self._explain(error, notices)
         answer, told = self._answer.end_cell(raised=error is not None)
         head, tail, missing = self._output(trace)
@@ -149,18 +174,21 @@ class CellRunner:
         return None
 
     def _execute(self, filename: str, source: str) -> None:
-        tree = _compile(source, filename, "exec", _ONLY_AST, dont_inherit=True)
+        tree = compiled(source, filename, flags=_ONLY_AST)
         last = tree.body[-1] if tree.body and type(tree.body[-1]) is Expr else None
         body = Module(tree.body[:-1] if last else tree.body, type_ignores=[])
-        _exec(self._noted(_compile(body, filename, "exec", 0, dont_inherit=True)), self._namespace)
+        codes = [self._noted(compiled(body, filename))]
         if last is not None:
-            code = _compile(Expression(last.value), filename, "eval", 0, dont_inherit=True)
-            value = _eval(self._noted(code), self._namespace)
-            if value is not None:
-                self._show(value)
+            codes.append(self._noted(compiled(Expression(last.value), filename, "eval")))
+        offer(self.sources, self._words)
+        value = evaluate(codes, self._namespace, self._cancelled)
+        if last is not None and value is not None:
+            self._show(value)
 
     def _noted(self, code: CodeType) -> CodeType:
         self._words |= words_of(code)
+        if awaits(code):
+            self._words.add("asyncio")  # whatever waits on the loop may touch any variable
         return code
 
     def take_words(self) -> set[str]:
@@ -171,6 +199,16 @@ class CellRunner:
     def _show(self, value: object) -> None:
         text = repr(value if type(value) is not str else value[:MAX_KEPT_CHARS])
         self._kept.add(text + "\n")
+
+    def _cancelled_tasks(self) -> list[str]:
+        """What the model is told of tasks that its cell did not wait for."""
+        names, self._cancelled = self._cancelled, []
+        if not names:
+            return []
+        shown = ", ".join(label(name, 60) for name in names[:_TASKS_IN_NOTICE])
+        more = f" and {len(names) - _TASKS_IN_NOTICE} more" if len(names) > _TASKS_IN_NOTICE else ""
+        fault = f"tasks that were still running when the cell ended were cancelled ({shown}{more})"
+        return [f"{fault}: await them in the cell that starts them"]
 
     # ── after ───────────────────────────────────────────────────────────────────────────────────────
 

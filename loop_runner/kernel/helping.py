@@ -10,18 +10,55 @@ if TYPE_CHECKING:
 
 
 def describe(helpers: Mapping[str, object], subject: object) -> str:
-    """How ``subject`` (a function or its name) is called and what it does; None: the names of the helpers."""
+    """How ``subject`` (a function or its name) is called and what it does; None: the names of the helpers.
+
+    Anything else is described as Python's own `help` does.
+    """
     if subject is None:
-        names = sorted(name for name, helper in helpers.items() if callable(helper))
-        return f"help(NAME) explains one of: {', '.join(names)}"
+        return f"help(NAME) explains one of: {', '.join(_names(helpers))}"
     if isinstance(subject, str):
-        subject = helpers.get(subject, subject)
+        if subject not in helpers:
+            return _of_library(subject, f"; the helpers are: {', '.join(_names(helpers))}")
+        subject = helpers[subject]
+    if not inspect.isroutine(subject):
+        return _of_library(subject, "")
     name = getattr(subject, "__name__", type(subject).__name__)
     return f"{name}{_signature(subject)}\n\n{inspect.getdoc(subject) or 'It has no docstring.'}"
 
 
+def _names(helpers: Mapping[str, object]) -> list[str]:
+    """The functions among ``helpers``: the input and the error class are no helpers."""
+    return sorted(name for name, helper in helpers.items() if inspect.isroutine(helper))
+
+
+def _of_library(subject: object, otherwise: str) -> str:
+    """What ``pydoc`` says of an object, or of the module or name that a text means."""
+    import pydoc
+
+    try:
+        return pydoc.plain(pydoc.render_doc(subject))
+    except ImportError as error:
+        return f"{str(error).rstrip('.')}{otherwise}"
+
+
+class _Bare(str):
+    """An annotation that is kept as text: shown as it was written, without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 def _signature(subject: object) -> str:
     try:
-        return str(inspect.signature(subject))  # type: ignore[arg-type]
+        signature = inspect.signature(subject)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return ""
+    parameters = [
+        parameter.replace(annotation=_bare(parameter.annotation))
+        for parameter in signature.parameters.values()
+    ]
+    return str(signature.replace(parameters=parameters, return_annotation=_bare(signature.return_annotation)))
+
+
+def _bare(annotation: object) -> object:
+    return _Bare(annotation) if type(annotation) is str else annotation

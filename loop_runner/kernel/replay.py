@@ -17,6 +17,7 @@ import resource
 import symtable
 import sys
 
+from loop_runner.kernel.cell_code import awaits, compiled, evaluate
 from loop_runner.kernel.touched import words_of
 
 TYPE_CHECKING = False
@@ -33,6 +34,7 @@ _FORBIDDEN = (
 _HARMLESS = frozenset({"os.listdir", "os.scandir", "os.walk", "os.fwalk"})
 # A cell with one of these may lead to any variable: it is always among the needed ones.
 _ANY_NAME = frozenset({"eval", "exec", "globals", "locals", "vars", "__main__"})
+_AF_UNIX = 1  # socket.AF_UNIX, without the import
 MAX_GROUPS = 8  # that are tried; each may take seconds
 
 
@@ -54,19 +56,20 @@ class PastCell:
         self.may_reach_any = False
         self._defined: dict[str, set[str]] = {}  # top-level function or class → the names in its statement
         try:
-            body = ast.parse(code).body
+            tree = ast.parse(code)
+            body = tree.body
             self.imports = [each for each in body if isinstance(each, ast.Import | ast.ImportFrom)]
             self._note_definitions(body)
-            self._read(symtable.symtable(code, "<cell>", "exec"), is_top=True)
-            self.may_reach_any = bool(
-                words_of(compile(code, "<cell>", "exec", dont_inherit=True)) & _ANY_NAME
-            )
+            whole = compiled(code, "<cell>")
+            plain = _without_awaits(tree) if awaits(whole) else code
+            self._read(symtable.symtable(plain, "<cell>", "exec"), is_top=True)
+            self.may_reach_any = bool(words_of(whole) & _ANY_NAME)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return  # it did not run then either
 
     def _note_definitions(self, body: list[ast.stmt]) -> None:
         for statement in body:
-            if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 within = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
                 self._defined.setdefault(statement.name, set()).update(within)
 
@@ -92,6 +95,35 @@ class PastCell:
         return self.names - {name for name, within in self._defined.items() if not within & needed} | (
             self.names & needed
         )
+
+
+class _Synchronous(ast.NodeTransformer):
+    """The same names in the same scopes, without anything that is awaited."""
+
+    def visit_Await(self, node: ast.Await) -> ast.AST:
+        """Only what is awaited."""
+        return self.visit(node.value)  # type: ignore[no-any-return]
+
+    def visit_AsyncFor(self, node: ast.AsyncFor) -> ast.AST:
+        """A plain loop."""
+        return self.generic_visit(ast.For(**_fields(node)))
+
+    def visit_AsyncWith(self, node: ast.AsyncWith) -> ast.AST:
+        """A plain ``with``."""
+        return self.generic_visit(ast.With(**_fields(node)))
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        """A plain comprehension."""
+        return self.generic_visit(ast.comprehension(**{**_fields(node), "is_async": 0}))
+
+
+def _fields(node: ast.AST) -> dict[str, Any]:
+    return dict(ast.iter_fields(node)) | {"lineno": getattr(node, "lineno", 0), "col_offset": 0}
+
+
+def _without_awaits(tree: ast.Module) -> str:
+    """Source with the names of ``tree``. Symbol tables of Python 3.13 and later refuse a top-level await."""
+    return ast.unparse(_Synchronous().visit(tree))
 
 
 # ── which cells ─────────────────────────────────────────────────────────────────────────────────────
@@ -213,7 +245,7 @@ def _label(number: int, code: str, sources: Mapping[str, str]) -> str:
 def compile_cell(code: str, label: str) -> CodeType | None:
     """``code`` ready to run; None when it is no Python."""
     try:
-        return compile(code, label, "exec", dont_inherit=True)
+        return compiled(code, label)  # type: ignore[no-any-return]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -231,7 +263,7 @@ def _run(code: CodeType | None, end: str, namespace: dict[str, Any]) -> None:
     if code is None:
         return
     try:
-        exec(code, namespace)  # noqa: S102 - as a cell is
+        evaluate([code], namespace, [])
     except NotRepeatableError:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the model's code raises
@@ -287,6 +319,10 @@ def _felt_outside(event: str, args: tuple[Any, ...]) -> str:
             type(flags) is int and flags & _WRITES
         )
         return "writes files" if is_writing else ""
+    if (
+        event == "socket.__new__"
+    ):  # an event loop wakes itself up by a pair; using another one is an event too
+        return "" if args[1] == _AF_UNIX else f"acts outside the kernel ({event})"
     if event == "sqlite3.connect":
         return "" if args[0] == ":memory:" else "opens a database file"
     return f"acts outside the kernel ({event})" if event.startswith(_FORBIDDEN) else ""

@@ -22,6 +22,7 @@ import time
 import warnings
 
 from loop_runner.kernel import by_value, snapshot, wire
+from loop_runner.kernel.cell_sources import defining_cell
 from loop_runner.kernel.links import Links
 from loop_runner.kernel.preview import preview, type_name
 from loop_runner.kernel.touched import reach
@@ -537,11 +538,10 @@ class Saver:
         parts: dict[int, list[str]] = {}
         for name in written.names if work.words else ():  # only names that hold code are looked up
             parts.setdefault(work.roots[name], []).append(name)
+        labels = reached.cells | {defining_cell(name, self._sources) or "" for name in reached.classes}
         index = {
             "names": list(written.sizes.items()),
-            "cells": {
-                label: self._sources[label] for label in sorted(reached.cells) if label in self._sources
-            },
+            "cells": {label: self._sources[label] for label in sorted(labels) if label in self._sources},
             "parts": [
                 [names, sorted(work.words[root])] for root, names in parts.items() if root in work.words
             ],

@@ -35,6 +35,7 @@ from collections import ChainMap
 
 from loop_runner.kernel import by_value
 from loop_runner.kernel.by_value import is_by_reference
+from loop_runner.kernel.cell_sources import qualname_of
 from loop_runner.kernel.preview import type_name
 from loop_runner.kernel.touched import words_of
 
@@ -121,6 +122,7 @@ class Reached:
         self.records = records
         self.name = 0  # the number that ``links`` gave to the name that is being written
         self.cells: set[str] = set()
+        self.classes: set[str] = set()  # qualified names of those that are saved by value
         self.words: dict[int, set[str]] = {}
         self.sets: dict[int, object] = {}  # id → the set, which stays alive with us
         self.sorted_sets: list[int] = []
@@ -241,6 +243,7 @@ class Pickler(pickle.Pickler):
             reduced = by_value.reduce_class(obj)
             if reduced is not NotImplemented:
                 self._made_here(obj)
+                self._reached.classes.add(qualname_of(obj))  # type: ignore[arg-type]
             return reduced
         if issubclass(kind, io.IOBase) and not issubclass(kind, (io.BytesIO, io.StringIO)):
             raise pickle.PicklingError("an open file or stream cannot be saved")

@@ -6,22 +6,25 @@ Imported when a cell first raises: ``traceback`` costs a few milliseconds.
 
 from __future__ import annotations
 
-import linecache
 import os
+from itertools import dropwhile
 from traceback import TracebackException
+
+from loop_runner.kernel.cell_sources import register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from traceback import FrameSummary
 
 _OUR_FOLDER = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - no pathlib in the kernel's start
+_EVENT_LOOPS = os.path.dirname(os.__file__) + f"{os.sep}asyncio{os.sep}"  # noqa: PTH120
 _MAX_LINE_CHARS = 500
 
 
 def describe(error: BaseException, sources: Mapping[str, str]) -> tuple[str, str]:
     """The traceback's text, and its last line."""
-    for filename, source in sources.items():
-        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    register(sources)
     try:
         told = TracebackException.from_exception(error, limit=None)
         _cut_ours(told, set())
@@ -39,12 +42,18 @@ def _last_line(told: TracebackException) -> str:
     return (lines[-1] if lines else "").strip()[:_MAX_LINE_CHARS]
 
 
+def _is_around_cells(frame: FrameSummary) -> bool:
+    """Whether the frame is ours, or of the event loop that we run a cell on."""
+    return frame.filename.startswith((_OUR_FOLDER, _EVENT_LOOPS))
+
+
 def _cut_ours(told: TracebackException | None, seen: set[int]) -> None:
     """Drop our frames here and in the exceptions that led here."""
     if told is None or id(told) in seen:
         return
     seen.add(id(told))
-    told.stack[:] = [frame for frame in told.stack if not frame.filename.startswith(_OUR_FOLDER)]
+    frames = dropwhile(_is_around_cells, told.stack)
+    told.stack[:] = [frame for frame in frames if not frame.filename.startswith(_OUR_FOLDER)]
     _cut_ours(told.__cause__, seen)
     _cut_ours(told.__context__, seen)
     for nested in getattr(told, "exceptions", None) or ():

@@ -215,3 +215,49 @@ def test_every_fault_is_listed(verdict):
 def test_the_first_fault_is_in_the_reason(verdict):
     said = verdict('{"name": "a"}', ITEM)
     assert said.reason.endswith('1 fault, the first at $: the required key "date" is missing (it has "name")')
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "lines"),
+    [
+        (ITEM, {}, ['$: the required key "name" is missing', '$: the required key "date" is missing']),
+        (
+            {"required": ["it's", 'a "b"']},
+            {},
+            ['$: the required key "it\'s" is missing', '$: the required key "a \\"b\\"" is missing'],
+        ),
+        (
+            {"properties": {"in": {"required": ["a", "b"]}}, "required": ["c"]},
+            {"in": {}},
+            [
+                '$: the required key "c" is missing (it has "in")',
+                '$.in: the required key "a" is missing',
+                '$.in: the required key "b" is missing',
+            ],
+        ),
+        (
+            {"items": ITEM},
+            [{}, {"date": "b"}],
+            [
+                '$[0]: the required key "name" is missing',
+                '$[0]: the required key "date" is missing',
+                '$[1]: the required key "name" is missing (it has "date")',
+            ],
+        ),
+        (
+            {"allOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            {},
+            ['$: the required key "a" is missing', '$: the required key "b" is missing'],
+        ),
+    ],
+)
+def test_every_missing_key_has_a_line_with_its_name(verdict, schema, value, lines):
+    assert verdict(json.dumps(value), schema).evidence.split("\n") == lines
+
+
+@pytest.mark.parametrize("rule", ["anyOf", "oneOf"])
+def test_every_missing_key_of_the_nearest_form_is_named(verdict, rule):
+    schema = {rule: [{"type": "string"}, {"required": ["a", "b"]}, {"required": ["c", "d", "e"]}]}
+    said = verdict("{}", schema)
+    assert '"a" is missing; $: the required key "b" is missing' in said.evidence
+    assert '"c"' not in said.evidence

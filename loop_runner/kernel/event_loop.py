@@ -1,0 +1,72 @@
+"""Runs a cell that awaits at its top level, on an event loop of its own. Runs inside the kernel process.
+
+Imported with the first such cell: ``asyncio`` costs tens of milliseconds. What the code raises comes out with
+the cell's own lines, without frames of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from loop_runner.kernel.cell_code import awaits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import CodeType
+    from typing import Any
+
+    _Outcome = tuple[object, BaseException | None]
+
+_eval = eval  # taken now: a cell may rebind it
+
+
+def run(codes: Sequence[CodeType], namespace: dict[str, Any], cancelled: list[str]) -> object:
+    """As ``cell_code.evaluate``, on a loop that is closed at the end."""
+    loop = asyncio.new_event_loop()
+    try:
+        value, error = _drive(loop, loop.create_task(_evaluate(codes, namespace)))
+        cancelled += _cancel_rest(loop)
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        _cancel_rest(loop)
+        loop.close()
+    if error is not None:
+        raise error
+    return value
+
+
+async def _evaluate(codes: Sequence[CodeType], namespace: dict[str, Any]) -> _Outcome:
+    """The value of the last code, and what was raised. Nothing is raised, so the loop adds no frames."""
+    value: Any = None
+    try:
+        for code in codes:
+            value = _eval(code, namespace)
+            if awaits(code):
+                value = await value
+    except BaseException as error:  # noqa: BLE001 - the caller raises it again
+        return None, error
+    return value, None
+
+
+def _drive(loop: asyncio.AbstractEventLoop, main: asyncio.Task[_Outcome]) -> _Outcome:
+    """Run until ``main`` is done. An interrupt, or an exit in another task, ends it where it waits."""
+    try:
+        return loop.run_until_complete(main)
+    except BaseException as error:  # noqa: BLE001 - the caller raises it again
+        main.cancel()
+        _, waiting = loop.run_until_complete(main)
+        if isinstance(error, KeyboardInterrupt) and isinstance(waiting, asyncio.CancelledError):
+            return None, error.with_traceback(waiting.__traceback__)  # the line that waited
+        return None, error
+
+
+def _cancel_rest(loop: asyncio.AbstractEventLoop) -> list[str]:
+    """Cancel the tasks that are left and close asynchronous generators; the names of those tasks."""
+    tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    return [str(getattr(task.get_coro(), "__qualname__", "?")) for task in tasks]
