@@ -763,6 +763,8 @@ def _shown_chars(task: Task, model: str) -> int:
 
 
 def _most_shown(model: str) -> int:
+    if not model:  # an agent's client answers, and shows what it likes
+        return profile("agent").max_output_chars
     return profile(registry.profile_name(model)).output_chars(registry.window_tokens(model))
 
 

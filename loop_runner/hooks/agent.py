@@ -419,6 +419,10 @@ class Unconfined:
     tier: str = "none"
     not_enforced: tuple[str, ...] = _UNCONFINED
 
+    def summary(self) -> str:
+        """The tier and what it does not enforce, in one short line."""
+        return f"sandbox tier {self.tier}; not enforced: {', '.join(self.not_enforced)}"
+
     def as_dict(self) -> dict[str, object]:
         """For ``pass.json``."""
         return {"tier": self.tier, "not_enforced": list(self.not_enforced)}
@@ -433,6 +437,10 @@ class NoKernel:
 
     def start(self, snapshot: Snapshot, answer: Answer, *_: object) -> Sequence[object]:
         """There is nothing to start, and no variable to lose."""
+        return ()
+
+    def take_deaths(self) -> Sequence[object]:
+        """There is no process of its own to end."""
         return ()
 
     def close(self) -> None:

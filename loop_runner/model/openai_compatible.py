@@ -97,6 +97,7 @@ class OpenAICompatibleClient:
                 why="without an address the official one is asked, which refuses a request without a key",
                 hint="export OPENAI_API_KEY=..., or OPENAI_BASE_URL=http://HOST:PORT/v1 for your own server",
             )
+        credentials.check_network(env)
         return cls(name, base_url or _OFFICIAL, key)
 
     async def complete(self, request: Request) -> Reply:
