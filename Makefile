@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-pickles test-damage power-loss long-run graphs soak check format docs bench workbench wheel-test outline-proof pdf-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-environments test-pickles test-damage power-loss long-run graphs soak check format docs bench workbench wheel-test outline-proof pdf-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -88,6 +88,9 @@ test-crash-full: setup  ## the same, every place, every call: half an hour and m
 	$(BIN)/python -m tests.crash.walk
 	$(BIN)/python -m tests.crash.sweep
 	CRASH_STATES=100 $(BIN)/python -m pytest tests/crash
+
+test-environments: setup  ## the main jobs in a hundred odd environments, every job in each: five minutes
+	LOOP_RUNNER_EVERY_ENVIRONMENT=1 $(BIN)/python -m pytest tests/environments
 
 test-pickles: setup  ## fifty kills and samples of test-crash beside each cloudpickle, and with none: twenty minutes
 	$(BIN)/python -m tests.pickles

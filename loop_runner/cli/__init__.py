@@ -126,15 +126,28 @@ def _refused_by_machine(error: Exception) -> LoopRunnerError | None:
             why="the step could not be taken; what was committed is safe",
             hint="raise the limit on memory (ulimit -v, the container's), then `loop-runner resume RUN`",
         )
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return EnvironmentFault(
+            "the machine starts no more threads: a limit on memory or on processes is reached",
+            why="the step could not be taken; what was committed is safe",
+            hint="raise the limit (ulimit -v or ulimit -u, the container's), then `loop-runner resume RUN`",
+        )
     if isinstance(error, FileNotFoundError) and not _has_current_folder():
         return EnvironmentFault(
             "the current folder does not exist any more",
             why="paths are relative to it",
             hint="change into a folder that exists, and run the command again",
         )
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+        return EnvironmentFault(
+            f"no file can be written in a folder for temporary files: {error.strerror}",
+            why="git and the sandbox need such files",
+            hint="free some space there, raise the limit on the size of files (ulimit -f), or set TMPDIR",
+        )
     full = {errno.ENOSPC, errno.EDQUOT}
     others = {errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
-    others |= {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ETXTBSY}
+    others |= {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ETXTBSY, errno.EFBIG}
+    others |= {errno.ENOEXEC, errno.E2BIG}
     if not isinstance(error, OSError) or error.errno not in full | others:
         return None
     if error.errno not in full:

@@ -6,8 +6,10 @@ documented is not offered, and one that changes changes what is said of it.
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 
 from loop_runner.kernel.helpers import ALSO_CALLED, OFFERED, Helpers
 
@@ -47,5 +49,14 @@ def _other_names(name: str) -> str:
 
 
 def _said(name: str, paragraphs: int | None) -> str:
-    said = inspect.cleandoc(getattr(Helpers, name).__doc__).split("\n\n")
+    said = _documentation(getattr(Helpers, name)).split("\n\n")
     return " ".join(" ".join(said[:paragraphs]).split())
+
+
+def _documentation(function: Callable[..., object]) -> str:
+    """The docstring, from the source where Python was started without them (``-OO``)."""
+    if function.__doc__:
+        return inspect.cleandoc(function.__doc__)
+    definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    return ast.get_docstring(definition) or ""

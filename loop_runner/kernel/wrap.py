@@ -211,7 +211,7 @@ def _fill(
         options = _bubblewrap_options(
             mounted, inside_env, limits, as_root=launch.uid is not None, network=layers.network
         )
-        options_fd = _sealed(launch, b"".join(option.encode() + b"\0" for option in options))
+        options_fd = _sealed(launch, b"".join(os.fsencode(option) + b"\0" for option in options))
         passed.append(options_fd)
         # bubblewrap stays as process 1 of the sandbox, where its own environment and arguments can be read.
         launch.argv = (layers.bubblewrap, "--args", str(options_fd), "--", *inner)

@@ -6,6 +6,7 @@ message quotes a value: an HTTP library that finds a bad character in a header p
 
 from __future__ import annotations
 
+import ssl
 import unicodedata
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -49,22 +50,48 @@ def address(env: Mapping[str, str], name: str) -> str | None:
 
 def check_network(env: Mapping[str, str]) -> None:
     """Raise ``ConfigError`` for a setting with which no HTTP client can be made."""
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        if (path := env.get(name)) and not Path(path).exists():
+    for name, kind in (("SSL_CERT_FILE", "file"), ("SSL_CERT_DIR", "folder")):
+        if (path := env.get(name)) and (fault := _certificates_fault(Path(path), kind)):
             raise ConfigError(
-                f"{name} names {path}, which does not exist",
+                f"{name} names {path}, which {fault}",
                 why="without certificates no server can be trusted, so every request would fail",
                 hint=f"correct {name}, or unset it",
             )
-    for name in _PROXIES:
-        value = env.get(name) or env.get(name.lower()) or ""
-        scheme = value.partition("://")[0].lower() if "://" in value else "http"
-        if value and (scheme not in _PROXY_SCHEMES or (scheme in _SOCKS and not find_spec("socksio"))):
+    for name in (*_PROXIES, *map(str.lower, _PROXIES)):
+        if (value := env.get(name)) and (fault := _proxy_fault(value)):
             raise ConfigError(
-                f"{name} names a proxy of the kind {redaction.clean(scheme)[:20]}://, which cannot be used",
+                f"{name} names a proxy that cannot be used: {fault}",
                 why="every request would go through it",
                 hint=f"set {name} to an http:// proxy, or unset it; SOCKS needs socks5:// and socksio",
             )
+
+
+def _certificates_fault(path: Path, kind: str) -> str:
+    """Why no certificates can be read from ``path``; "" if they can."""
+    if not path.exists():
+        return "does not exist"
+    if path.is_dir() is (kind == "file"):
+        return f"is not a {kind}"
+    try:
+        if kind == "file":
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        else:
+            next(path.iterdir(), None)
+    except OSError as error:  # ssl.SSLError is one
+        refused = error.strerror if isinstance(error, PermissionError) else None
+        return f"cannot be read: {refused or 'it holds no certificates'}"
+    return ""
+
+
+def _proxy_fault(value: str) -> str:
+    """Why no request can go through the proxy ``value``; "" if one can. Does not quote its password."""
+    address = value if "://" in value else f"http://{value}"
+    scheme = address.partition("://")[0].lower()
+    if scheme not in _PROXY_SCHEMES:
+        return f"it is of the kind {redaction.clean(scheme)[:20]}://"
+    if scheme in _SOCKS and not find_spec("socksio"):
+        return f"{scheme}:// needs the package socksio, which is not installed"
+    return _fault(address.replace(f"{scheme}://", "http://", 1))
 
 
 def _stripped(value: str) -> str:

@@ -72,7 +72,7 @@ def point(git: Git, ref: str, to: str, *, was: str | None) -> None:
 
 def stream(commit: NewCommit) -> bytes:
     """The fast-import commands that make ``commit`` and print its id."""
-    who = b"%s %d +0000" % (IDENTITY, commit.time)
+    who = b"%s %d +0000" % (IDENTITY, max(commit.time, 0))  # git knows no time before 1970
     parts = [b"commit %s\nmark :1\n" % _SCRATCH]
     parts.append(b"author %s\ncommitter %s\n" % (who, who))
     parts.append(_data(redaction.clean_bytes(commit.message.encode("utf-8", "replace"))))

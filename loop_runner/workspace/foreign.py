@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner.errors import ConfigError, WorkspaceError
+from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.text import one_line
 from loop_runner.workspace import fast_import, layout
 from loop_runner.workspace.fast_import import EXECUTABLE, FILE, LINK, Blob, NewCommit
@@ -23,6 +23,7 @@ from loop_runner.workspace.walk import Limits, refused_contents
 _SHOWN = 20  # paths in a list for a model or a person
 _PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
 _SUBMODULE = b"160000"
+_SHA1_CHARS = 40
 _LFS = b"version https://git-lfs.github.com/spec/"
 _MODES = {FILE.encode(), EXECUTABLE.encode(), LINK.encode()}
 
@@ -44,6 +45,8 @@ class Foreign:
                 return cls(top, git, git)
             if git.is_file():
                 return cls(top, *_linked(git))
+            if (top / "HEAD").is_file() and (top / "objects").is_dir() and (top / "refs").is_dir():
+                return cls(top, top, top)  # a bare one
         return None
 
     def head(self) -> str:
@@ -155,13 +158,27 @@ def export(history: History, into: Foreign, base: str, branch: str) -> Exported:
             removed_paths=[path for path in last if path not in tree],
         )
         if new.set_paths or new.removed_paths:
-            tip, made = fast_import.write(git, new), made + 1
+            try:
+                tip, made = fast_import.write(git, new), made + 1
+            except GitFailed as error:
+                raise _unwritable(into, error) from error
         last = tree
-    fast_import.point(git, ref, tip, was=None)
+    try:
+        fast_import.point(git, ref, tip, was=None)
+    except GitFailed as error:
+        raise _unwritable(into, error) from error
     if entries:
         not_carried |= _unstored(history, entries[-1].checkpoint.commit)
     shown = tuple(sorted(os.fsdecode(path) for path in ignored))
     return Exported(branch, tip, made, shown, tuple(sorted(not_carried.items())))
+
+
+def _unwritable(into: Foreign, error: GitFailed) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"git cannot write to the repository {into.top}: {one_line(error.stderr, 300)}",
+        why="the branch is made there; nothing that was there has changed",
+        hint="correct what git names, and export again; or name another repository with --to",
+    )
 
 
 def _is_in(path: bytes, folders: Sequence[bytes]) -> bool:
@@ -194,8 +211,23 @@ def _listing(paths: Sequence[bytes]) -> str:
 
 
 def _refuse(into: Foreign, ref: str, branch: str, base: str) -> None:
+    git = Git(into.git_dir, obeys_config=True)
     try:
-        Git(into.git_dir, obeys_config=True).run("check-ref-format", ref)
+        kind = git.run("rev-parse", "--show-object-format").decode().strip()
+    except GitFailed as error:
+        raise ConfigError(
+            f"git cannot read the repository {into.top}: {one_line(error.stderr, 300)}",
+            why="the branch is made there",
+            hint="correct what git names, or name another repository with --to",
+        ) from error
+    if kind != "sha1" and len(base) == _SHA1_CHARS:
+        raise ConfigError(
+            f"{into.top} is a {kind} repository; the run began with a commit of a sha1 repository",
+            why="git cannot put commits of one kind on top of the other",
+            hint="name a sha1 repository that has the commit with --to",
+        )
+    try:
+        git.run("check-ref-format", ref)
     except GitFailed as error:
         raise ConfigError(
             f"{branch!r} cannot be the name of a branch", why="git refuses it", hint="choose another --branch"
@@ -206,12 +238,28 @@ def _refuse(into: Foreign, ref: str, branch: str, base: str) -> None:
             why="an export never changes a branch that is there",
             hint=f"delete it with `git branch -D {branch}`, or choose another with --branch",
         )
+    if near := _in_the_way(git, ref):
+        raise WorkspaceError(
+            f"{into.top} has a branch {near}, so there can be no branch {branch}",
+            why="git keeps branches like files: a name cannot be a folder of another name",
+            hint="choose another name with --branch",
+        )
     if not into.has_ref(f"{base}^{{commit}}"):
         raise WorkspaceError(
             f"{into.top} does not have the commit {base[:12]} that the run began with",
             why="the run's commits are made on top of it",
             hint="name the repository that the run was started in with --to",
         )
+
+
+def _in_the_way(git: Git, ref: str) -> str:
+    """A branch whose name is a folder of ``ref``, or lies in it as in a folder; "" if there is none."""
+    parents = [
+        ref[:at] for at, char in enumerate(ref) if char == "/" and ref.startswith("refs/heads/", 0, at)
+    ]
+    listed = git.run("for-each-ref", "--format=%(refname)", f"{ref}/", *parents).decode("utf-8", "replace")
+    found = [name for name in listed.splitlines() if name in parents or name.startswith(f"{ref}/")]
+    return found[0].removeprefix("refs/heads/") if found else ""
 
 
 def _trailers(run: str, commit: str) -> str:

@@ -47,6 +47,7 @@ _CONFIG = {
     "core.compression": "1",
 }
 _TIMEOUT_S = 120.0
+_OLDEST = (2, 32)
 
 
 def environment(git_dir: Path) -> dict[str, str]:
@@ -90,6 +91,16 @@ def may_have_refs(git_dir: Path, prefix: str) -> bool:
         return False
     except OSError:
         return True
+
+
+def git_works() -> bool:
+    """Whether the git on PATH prints a version, and one that is new enough."""
+    try:
+        done = subprocess.run(["git", "--version"], capture_output=True, timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    version = re.match(rb"git version (\d+)\.(\d+)", done.stdout)
+    return version is not None and tuple(map(int, version.groups())) >= _OLDEST
 
 
 class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of our errors further up
@@ -159,7 +170,7 @@ class Git:
                 pass_fds=() if self.lock_fd is None else (self.lock_fd,),
             )
         except FileNotFoundError as error:
-            if not self.git_dir.exists():
+            if not self.git_dir.exists() or error.filename != "git":
                 raise
             raise EnvironmentFault(
                 "git was not found",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from loop_runner import installing
-from loop_runner.errors import ConfigError, WorkspaceError
+from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.records import (
     SUBCALL_KINDS,
     Answer,
@@ -32,7 +32,7 @@ from loop_runner.records import (
 from loop_runner.text import one_line, shell
 from loop_runner.workspace import changes, dropped, journal, layout, lock, sent, structure
 from loop_runner.workspace.changes import Change
-from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader
+from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader, git_works
 from loop_runner.workspace.layout import TurnText
 from loop_runner.workspace.trees import Damaged, TooLarge, Trees
 
@@ -534,8 +534,14 @@ def require_format(folder: Path, format_file: bytes | None) -> None:
         )
 
 
-def damaged(folder: Path, what: str, said: str = "") -> WorkspaceError:
-    """Something in the history cannot be read."""
+def damaged(folder: Path, what: str, said: str = "") -> WorkspaceError | EnvironmentFault:
+    """Something in the history cannot be read: it is damaged, or git does not work."""
+    if not git_works():
+        return EnvironmentFault(
+            "git does not work: `git --version` fails, or names a version that is too old",
+            why="a run folder is a git repository: every turn is a commit",
+            hint="see which git is first on PATH (`command -v git`); install 2.32 or later",
+        )
     detail = f" ({said.strip().splitlines()[-1]})" if said.strip() else ""
     return WorkspaceError(
         f"{folder} is damaged: {what} cannot be read{detail}",
@@ -604,7 +610,7 @@ def _sum_of(calls: Sequence[Call], price: Price | None) -> Spend:
 def _entry(record: str) -> Entry:
     oid, parents, seconds, message = record.lstrip("\n").split("\n", 3)
     commit = Commit(oid, "", tuple(parents.split()), message)
-    return Entry(_checkpoint(commit), commit.parents, float(seconds), commit.trailers)
+    return Entry(_checkpoint(commit), commit.parents, float(seconds or 0), commit.trailers)
 
 
 def _lost(variable: Variable) -> Variable:

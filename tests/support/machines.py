@@ -1,5 +1,6 @@
 """Other machines, imitated on this one: programs that are hidden, and an ordinary user."""
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -72,3 +73,16 @@ def python_for_ordinary_user(home: Path) -> str | None:
         **ordinary_user(),
     )
     return None if trial.returncode else python
+
+
+@functools.cache
+def can_mount() -> bool:
+    """Whether a program may have mounts of its own here, as root or by a user namespace."""
+    options = ["--mount"] if IS_ROOT else ["--mount", "--map-root-user"]
+    try:
+        done = subprocess.run(
+            ["unshare", *options, "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True
+        )
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0
