@@ -1,4 +1,4 @@
-"""Settings of the network that no request can be made with, and a current folder that is gone: named, never 5."""
+"""Settings of the network that allow no request, and a current folder that is gone, are named. Never 5."""
 
 import subprocess
 from pathlib import Path
