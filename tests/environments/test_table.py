@@ -1,6 +1,6 @@
 """In every odd environment a job works, or ends with 2 or 4 and names what is at fault. Never 5.
 
-`make test` takes a sample, two jobs of each environment; `make test-environments` does them all.
+`make test` takes a sample, one job in each environment; `make test-environments` does them all.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ _ALL = bool(os.environ.get("LOOP_RUNNER_EVERY_ENVIRONMENT"))
 
 def _cases() -> Iterator[tuple[Environment, str]]:
     for number, environment in enumerate(TABLE):
-        first, *others = environment.jobs
-        jobs = (first, *(others if _ALL or not others else [others[number % len(others)]]))
+        jobs = environment.jobs if _ALL else [environment.jobs[number % len(environment.jobs)]]
         yield from ((environment, job) for job in jobs)
 
 
