@@ -104,7 +104,7 @@ def make(folder: Path) -> None:
         "def load(path):\n    try:\n        pass\n    except OSError:\n        pass\n"
     )
     (folder / "rules.yaml").write_text(yaml.safe_dump(RULES))
-    right = '{"judgements": [{"line": 4, "quote": "", "reason": "", "verdict": "right"}]}'
+    right = '{"judgements": [{"candidate": 1, "line": 4, "quote": "", "reason": "", "verdict": "right"}]}'
     (folder / "judge.yaml").write_text(yaml.safe_dump({"sub": [{"reply": right}]}))
     _make_runs(folder)
     session = {"session": "s1", "run": str(folder / "gone"), "python": sys.executable, "python_path": ""}
