@@ -118,7 +118,8 @@ def test_a_template_without_an_end_ends(tmp_path, name):
         "except LoopRunnerError as error:\n    sys.exit(error.exit_code)\n"
     )
     source = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": str(source)}
+    paths = [str(source), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     ended = subprocess.run(
         [sys.executable, "-c", code, TEMPLATES[name]],
         env=env,
