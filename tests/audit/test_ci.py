@@ -324,7 +324,8 @@ def test_a_fork_without_a_key_is_reported(project, runner, choice, code):
 
 def pre_commit(*args, cwd, home):
     pytest.importorskip("pre_commit", reason="it comes with the extra [dev]")
-    env = {**clean_environment({"PRE_COMMIT_HOME": str(home)}), "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**clean_environment({"PRE_COMMIT_HOME": str(home)}), "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "pre_commit", *map(str, args)]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=100, check=False)
 
