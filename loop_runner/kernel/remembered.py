@@ -1,10 +1,10 @@
 """Keeps what the probe of the sandbox found, so that the next start need not try everything again.
 
 On the host's side. An entry is valid for the circumstances that it was found in (this boot, this user with
-these rights and limits, these programs, this code) and for a day. It cannot lower the protection: it only
-says which of the machine's sets of layers to put on, each step of a set is required when a process starts,
-and a start that fails leads to another probe (``sandbox.forget``). A file that others could have written is
-never read.
+these rights and limits, these programs, this code) and for a day, or for minutes where something better was
+tried and failed, which may pass. It cannot lower the protection: it only says which of the machine's sets of
+layers to put on, each step of a set is required when a process starts, and a start that fails leads to
+another probe (``sandbox.forget``). A file that others could have written is never read.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from loop_runner.caches import cache_dir
 
 _FOLDER = "sandbox"
 _VALID_S = 24 * 3600.0  # an administrator may allow what was refused, and nothing here would show it
+_VALID_WORSE_S = 600.0
 _MAX_BYTES = 256 * 1024
 _CODE = Path(__file__).parent
 # What decides which layers work, as files of the machine.
@@ -54,7 +55,8 @@ def load(circumstances: str) -> dict[str, Any] | None:
         return None
     try:
         entry = json.loads(_read_own(folder, circumstances))
-        is_valid = entry["circumstances"] == circumstances and 0 <= time.time() - entry["time"] < _VALID_S
+        valid_s = min(float(entry["valid_s"]), _VALID_S)
+        is_valid = entry["circumstances"] == circumstances and 0 <= time.time() - entry["time"] < valid_s
         found = entry["found"] if is_valid else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -63,9 +65,13 @@ def load(circumstances: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def store(circumstances: str, found: Mapping[str, Any]) -> None:
-    """Keep ``found`` for ``circumstances``; do nothing where there is no place that is the user's alone."""
-    entry = {"circumstances": circumstances, "time": time.time(), "found": found}
+def store(circumstances: str, found: Mapping[str, Any], *, is_best: bool) -> None:
+    """Keep ``found`` for ``circumstances``; do nothing where there is no place that is the user's alone.
+
+    ``is_best``: nothing better could be found another time.
+    """
+    valid_s = _VALID_S if is_best else _VALID_WORSE_S
+    entry = {"circumstances": circumstances, "time": time.time(), "valid_s": valid_s, "found": found}
     with contextlib.suppress(OSError, RuntimeError):
         folder = _folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,8 +90,11 @@ def remove(circumstances: str) -> None:
         (_folder() / circumstances).unlink()
 
 
-def circumstances(programs: Iterable[str | None]) -> str:
-    """A hash of everything that decides which layers work; ``programs``: those that the probe starts."""
+def circumstances(programs: Iterable[str | None], choices: Iterable[str] = ()) -> str:
+    """A hash of everything that decides which layers work.
+
+    ``programs``: those that the probe starts. ``choices``: the sets of layers that it tries, in order.
+    """
     release = os.uname()
     facts = {
         "machine": {path: _text(path) for path in _MACHINE},
@@ -95,6 +104,7 @@ def circumstances(programs: Iterable[str | None]) -> str:
         "namespaces": [_link(f"/proc/self/ns/{name}") for name in _NAMESPACES],
         "limits": {name: resource.getrlimit(getattr(resource, name)) for name in _limit_names()},
         "programs": [_identity(program) for program in programs],
+        "choices": list(choices),
         "python": [sys.version, sys.executable, sys.prefix, sys.base_prefix, _identity(sys.executable)],
         "runner": [__version__, *(_identity(str(path)) for path in sorted(_CODE.glob("*.py")))],
     }

@@ -253,7 +253,9 @@ def _places(search_path: str | None) -> str:
 
 
 def _circumstances(python: str | None, search_path: str) -> str:
-    return remembered.circumstances([shutil.which("bwrap", path=search_path), python])
+    bubblewrap = shutil.which("bwrap", path=search_path)
+    choices = map(repr, _candidates(bubblewrap, as_root=os.geteuid() == 0))
+    return remembered.circumstances([bubblewrap, python], choices)
 
 
 @functools.lru_cache(maxsize=8)
@@ -266,7 +268,9 @@ def _probe(python: str | None, search_path: str) -> SandboxReport:
         return report
     report = _tried(python, bubblewrap)
     if report.tier != "C":  # which is refused, so it must not outlive its cause
-        remembered.store(circumstances, _to_remember(report))
+        best = next(iter(_candidates(bubblewrap, as_root=os.geteuid() == 0)))
+        is_best = replace(report.layers, cgroup=best.cgroup) == best
+        remembered.store(circumstances, _to_remember(report), is_best=is_best)
     return report
 
 

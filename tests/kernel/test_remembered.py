@@ -387,3 +387,17 @@ def test_a_control_group_that_cannot_be_made_any_more_is_found_out_before_the_ke
     started.start(Snapshot(), Answer())
     assert started.run_cell("print(6 * 7)", 1).output.strip() == "42"
     assert not started.sandbox().layers.cgroup
+
+
+def test_what_is_worse_than_the_best_is_remembered_for_minutes_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    now = time.time()
+    for name, is_best in ("best", True), ("worse", False):
+        remembered.store(name, {"layers": name}, is_best=is_best)
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    assert remembered.load("best") == {"layers": "best"}
+    assert remembered.load("worse") is None
+
+
+def test_other_sets_of_layers_to_try_are_other_circumstances():
+    assert remembered.circumstances([], ["a", "b"]) != remembered.circumstances([], ["b"])
