@@ -778,7 +778,7 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates) -> str:
         inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
         max_output_chars=shown,
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
-        requirements=_requirements(task),
+        requirements=_requirements(task, briefly=bool(sizes.suffix)),
         limits=describe_limits(task.budget),
         python=packages.describe(task.kernel),
         history=task.history,
@@ -892,10 +892,17 @@ def _example(workspace: Workspace) -> tuple[Message, ...]:
     return Message("user", question.decode()), Message("assistant", reply.decode())
 
 
-def _requirements(task: Task) -> str:
+def _requirements(task: Task, *, briefly: bool = False) -> str:
     gates = (*verify.build(task.verifiers, task.base_dir), *hooks.build(task.stop_hooks, task.base_dir))
-    asked = [gate.requirement for gate in gates]
+    asked = [_brief(gate) if briefly else gate.requirement for gate in gates]
     return "\n".join(f"- {verify.exact_line(line, len(line))}" for line in asked)
+
+
+def _brief(gate: Verifier) -> str:
+    """What ``gate`` requires, as a small model is shown it; the task's own words (`says:`) stay."""
+    inner = getattr(gate, "verifier", gate)
+    is_own = gate.requirement != inner.requirement
+    return gate.requirement if is_own else str(getattr(inner, "brief_requirement", gate.requirement))
 
 
 def refuse_other_words(frozen: Task, task: Task) -> None:

@@ -168,7 +168,10 @@ def interpreter_that(folder, *lines):
 
 def test_another_interpreter_is_told_with_its_version_and_packages(tmp_path):
     shown = system_of(tmp_path, kernel={"python": sys.executable})
-    assert f"It is Python {sys.version_info.major}.{sys.version_info.minor}, with these packages: " in shown
+    assert (
+        f"The REPL runs Python {sys.version_info.major}.{sys.version_info.minor}, with these packages: "
+        in shown
+    )
     assert "with the standard library alone" in system_of(tmp_path / "b")
 
 

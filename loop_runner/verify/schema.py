@@ -66,6 +66,11 @@ class Schema:
         return f"{self._asked}: {cut_middle(json.dumps(schema, ensure_ascii=False), _MAX_TOLD_CHARS)}"
 
     @property
+    def brief_requirement(self) -> str:
+        """The requirement for a small model: a schema in a file is named, and not shown."""
+        return self._asked if isinstance(self.schema, str) else self.requirement
+
+    @property
     def _asked(self) -> str:
         named = f"the JSON Schema {self.schema}" if isinstance(self.schema, str) else "this JSON Schema"
         return f"{f'the file {self.of}' if self.of else 'the answer'} must be JSON that fits {named}"
