@@ -115,7 +115,7 @@ _NAMES = {
     "wall_s": "seconds",
     "subcalls": "sub-calls",
 }
-_LAST_SHARE = 0.1  # of a limit: what is left of it is told, however slowly it is used
+_LAST_SHARE = 0.1  # of a limit: when no more is left, a warning says so, however slowly it is used
 _NO_USAGE = Usage()
 _IN_AND_OUT = ("tokens_in", "tokens_out")
 _FREE = {

@@ -1,4 +1,4 @@
-"""The user's cache folder: what is kept there can be made again, so it may be removed at any time."""
+"""The user's cache folder. Everything in it can be recreated, so it may be removed at any time."""
 
 from __future__ import annotations
 
