@@ -21,10 +21,10 @@ from typing import Any
 
 from loop_runner import process, scratch
 from loop_runner.errors import EnvironmentFault
-from loop_runner.kernel.mounts import LOOKED_FOR, above
-from loop_runner.kernel.sandbox import forget, probe, require_tier
-from loop_runner.kernel.wrap import MIB, Launch, Limits, wrap
 from loop_runner.records import SandboxTier
+from loop_runner.sandbox.mounts import LOOKED_FOR, above
+from loop_runner.sandbox.probe import forget, probe, require_tier
+from loop_runner.sandbox.wrap import MIB, Launch, Limits, wrap
 from loop_runner.verify import Job
 
 # Address space is left alone: node, Java and Go reserve far more of it than they use.

@@ -52,7 +52,7 @@ WAYS_OUT = tuple(
     for tier in "AB"
     for case in ("01-read-keys-and-passwords", "03-write-outside-the-workspace")
 )
-_TIER = "from loop_runner.kernel.sandbox import probe; print(probe().tier)"
+_TIER = "from loop_runner.sandbox.probe import probe; print(probe().tier)"
 _PYTEST = ("-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "-m", "not real_model")
 _COUNTS = re.compile(r"^(?:\d+ \w+, )*\d+ \w+(?:, \d+ \w+)* in .*$", re.MULTILINE)
 _SKIPPED = re.compile(r"^skipped: (\d+): (.*)$", re.MULTILINE)

@@ -13,8 +13,8 @@ import pytest
 from loop_runner import gate_sandbox
 from loop_runner.errors import EnvironmentFault
 from loop_runner.gate_sandbox import GateSandbox
-from loop_runner.kernel import sandbox
 from loop_runner.records import Accepted, Broken, Rejected
+from loop_runner.sandbox import probe
 from tests.support import desktop
 from tests.support.confined import BUBBLEWRAP, DOCKER_LIKE_FILTER, IS_ROOT, SOURCE
 from tests.support.gates import made, submission
@@ -67,7 +67,7 @@ def tier(request, monkeypatch, tmp_path_factory):
         pytest.skip("TIER A UNTESTED: no bubblewrap")
     if request.param == "B with its own root" and not desktop.can_be_made():
         pytest.skip("OWN ROOT UNTESTED: this user may not make mounts")
-    candidates = sandbox._candidates
+    candidates = probe._candidates
 
     def chosen(bubblewrap, *, as_root):
         for layers in candidates(bubblewrap, as_root=as_root):
@@ -76,11 +76,11 @@ def tier(request, monkeypatch, tmp_path_factory):
             ):
                 yield layers
 
-    monkeypatch.setattr(sandbox, "_candidates", chosen)
+    monkeypatch.setattr(probe, "_candidates", chosen)
     monkeypatch.setenv("LOOP_RUNNER_CACHE", str(tmp_path_factory.mktemp("cache")))  # not to be found later
-    sandbox._probe.cache_clear()
+    probe._probe.cache_clear()
     yield request.param
-    sandbox._probe.cache_clear()
+    probe._probe.cache_clear()
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -170,7 +170,7 @@ def _closed_to_others(path):
 
 
 def test_a_machine_without_any_sandbox_is_a_fault_and_no_verdict(monkeypatch):
-    monkeypatch.setattr(sandbox, "_candidates", lambda *_, **__: iter(()))
+    monkeypatch.setattr(probe, "_candidates", lambda *_, **__: iter(()))
     with pytest.raises(EnvironmentFault):
-        sandbox.probe_anew()
-    sandbox._probe.cache_clear()
+        probe.probe_anew()
+    probe._probe.cache_clear()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loop_runner import scratch
-from loop_runner.kernel import wrap
+from loop_runner.sandbox import wrap
 from tests.support.commands import clean_environment, loop_runner, wait_for
 from tests.support.tasks import cell, ready, write_task
 

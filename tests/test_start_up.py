@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loop_runner import plugins
-from loop_runner.kernel import launch, sandbox
+from loop_runner.sandbox import bytecode, probe
 from tests.support.tasks import ready, write_task
 
 # What a run with a text gate and a script model has no use for.
@@ -20,7 +20,7 @@ UNUSED = {
     *("loop_runner.verify.python", "loop_runner.verify.schema", "loop_runner.verify.findings"),
     *("loop_runner.hooks.agent", "loop_runner.hooks.endpoint", "loop_runner.workspace.foreign"),
     *("loop_runner.workspace.fsck", "loop_runner.workspace.repair", "loop_runner.audit"),
-    *("loop_runner.kernel.effects", "loop_runner.replaying", "loop_runner.model.fetch"),
+    *("loop_runner.sandbox.inside.effects", "loop_runner.replaying", "loop_runner.model.fetch"),
 }
 RUN = """
 import sys
@@ -101,7 +101,7 @@ def traced(tmp_path):
 
 @pytest.mark.usefixtures("traced")
 def test_a_short_run_starts_ten_gits_and_two_processes_for_the_model(tmp_path):
-    sandbox.probe()  # remembered from here on
+    probe.probe()  # remembered from here on
     task = write_task(tmp_path / "task", root=[ready("42")])
     started = started_by(tmp_path, tmp_path / "trace", task, tmp_path / "run")
     assert started.pop("git") <= 10
@@ -113,7 +113,7 @@ def test_a_short_run_starts_ten_gits_and_two_processes_for_the_model(tmp_path):
 def test_each_further_turn_costs_two_gits(tmp_path):
     from tests.support.tasks import cell
 
-    sandbox.probe()
+    probe.probe()
     counts = []
     for turns in (1, 4):
         replies = [*(cell(f"x = {number}") for number in range(turns - 1)), ready("42")]
@@ -129,9 +129,9 @@ def test_each_further_turn_costs_two_gits(tmp_path):
 def writing(monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.setattr(sys, "pycache_prefix", None)
-    launch.write_bytecode.cache_clear()
+    bytecode.write_bytecode.cache_clear()
     yield
-    launch.write_bytecode.cache_clear()
+    bytecode.write_bytecode.cache_clear()
 
 
 def compiled(folder):
@@ -142,7 +142,7 @@ def test_the_bytecode_of_what_a_confined_process_imports_is_written_for_it(tmp_p
     for name in ("one", "two"):
         (tmp_path / f"{name}.py").write_text("x = 1\n")
     (tmp_path / "broken.py").write_text("x = = 1\n")
-    launch.write_bytecode(tmp_path)
+    bytecode.write_bytecode(tmp_path)
     assert compiled(tmp_path) == ["one", "two"]
 
 
@@ -151,11 +151,11 @@ def test_changed_modules_are_compiled_again_and_others_left_alone(tmp_path, writ
 
     for name in ("one", "two"):
         (tmp_path / f"{name}.py").write_text("x = 1\n")
-    launch.write_bytecode(tmp_path)
+    bytecode.write_bytecode(tmp_path)
     made = {path.name: path.stat().st_ino for path in (tmp_path / "__pycache__").iterdir()}
     os.utime(tmp_path / "one.py", (2**31, 2**31))
-    launch.write_bytecode.cache_clear()
-    launch.write_bytecode(tmp_path)
+    bytecode.write_bytecode.cache_clear()
+    bytecode.write_bytecode(tmp_path)
     changed = {
         path.name for path in (tmp_path / "__pycache__").iterdir() if made[path.name] != path.stat().st_ino
     }
@@ -166,7 +166,7 @@ def test_changed_modules_are_compiled_again_and_others_left_alone(tmp_path, writ
 def test_who_wants_no_bytecode_gets_none(tmp_path, writing, monkeypatch, setting):
     (tmp_path / "one.py").write_text("x = 1\n")
     monkeypatch.setattr(sys, setting, str(tmp_path / "elsewhere"))
-    launch.write_bytecode(tmp_path)
+    bytecode.write_bytecode(tmp_path)
     assert not (tmp_path / "__pycache__").exists()
 
 

@@ -146,7 +146,7 @@ def _kernel() -> Check:
 
 def _sandbox() -> Check:
     """The tier that the model's code would be confined in, and what it leaves open."""
-    from loop_runner.kernel.sandbox import probe_anew
+    from loop_runner.sandbox.probe import probe_anew
 
     found = probe_anew()
     gaps = [f"not enforced: {sentence}" for sentence in found.not_enforced]

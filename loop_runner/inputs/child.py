@@ -71,7 +71,7 @@ def frames_of(
 
     ``EnvironmentFault``: the child could not even begin.
     """
-    from loop_runner.kernel.sandbox import forget
+    from loop_runner.sandbox.probe import forget
 
     shown = list(shown)
     try:
@@ -131,14 +131,12 @@ class _Child:
         tier: SandboxTier | None,
         limits: Limits,
     ) -> None:
-        from loop_runner.kernel.launch import write_bytecode
-        from loop_runner.kernel.sandbox import probe, require_tier
-        from loop_runner.kernel.wrap import Limits as Amounts
-        from loop_runner.kernel.wrap import wrap
+        from loop_runner.sandbox.probe import probe, require_tier
+        from loop_runner.sandbox.wrap import Limits as Amounts
+        from loop_runner.sandbox.wrap import wrap
 
         report = probe()
         require_tier(report, tier)
-        write_bytecode(_INSIDE)
         folder.chmod(0o755)
         for name in ("workspace", "private"):
             (folder / name).mkdir()
@@ -151,7 +149,8 @@ class _Child:
             _ENV,
             workspace=folder / "workspace",
             private_dir=folder / "private",
-            read_only=[path for path in (str(_INSIDE), *job["packages"], *shown) if os.path.lexists(path)],
+            read_only=[path for path in (*job["packages"], *shown) if os.path.lexists(path)],
+            code=[_INSIDE],
             fds=fds,
             limits=Amounts(
                 memory_bytes=limits.memory_bytes,

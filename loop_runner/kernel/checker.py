@@ -17,8 +17,8 @@ from loop_runner.errors import KernelError
 from loop_runner.kernel import report, wire
 from loop_runner.kernel.deaths import CHECKER, Deaths
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
-from loop_runner.kernel.wrap import Launch
 from loop_runner.records import PastCell
+from loop_runner.sandbox.wrap import Launch
 
 _START_TIMEOUT_S = 30.0
 _SLACK_S = 10.0  # for the way there and back, above what a trial may take

@@ -24,13 +24,11 @@ from loop_runner.kernel import report, wire
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.deaths import CHECKER, KERNEL, Death, Deaths
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
-from loop_runner.kernel.launch import interpreter, kernel_command, preloaded, write_bytecode
+from loop_runner.kernel.launch import INSIDE, interpreter, kernel_command, preloaded
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.names import label
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.replays import NoCells, Replays
-from loop_runner.kernel.sandbox import SandboxReport, forget, probe, require_tier
-from loop_runner.kernel.wrap import Launch, Limits, wrap
 from loop_runner.records import (
     Answer,
     CellEnd,
@@ -41,6 +39,8 @@ from loop_runner.records import (
     Snapshot,
     Variable,
 )
+from loop_runner.sandbox.probe import SandboxReport, forget, probe, require_tier
+from loop_runner.sandbox.wrap import Launch, Limits, wrap
 
 START_TIMEOUT_S = 30.0
 _LEAST_SAVE_S = 2.0  # a short limit for cells is none for saving what they made
@@ -497,7 +497,6 @@ class Kernel:
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
         if self._private is None:
             self._private = scratch.make("kernel")
-            write_bytecode(Path(__file__).parent)
         fds = (control_fd, lm_fd, life_fd)
         try:
             return self._wrapped(fds)
@@ -516,6 +515,7 @@ class Kernel:
             workspace=self._workspace,
             private_dir=self._private.path,
             read_only=[text.path for text in self._inputs.texts],
+            code=[INSIDE],
             fds=fds,
             limits=self._limits(),
         )

@@ -18,8 +18,8 @@ from typing import Any
 
 from loop_runner.errors import KernelError
 from loop_runner.kernel import wire
-from loop_runner.kernel.wrap import Launch, inner_pid
 from loop_runner.process import HeadAndTail, kill_group
+from loop_runner.sandbox.wrap import Launch, inner_pid
 
 _CHUNK = 1 << 18
 _SIGNALLED = 128

@@ -6,18 +6,16 @@ nothing of the host's environment.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import shutil
 import sys
-from importlib.util import cache_from_source
 from pathlib import Path
 
 from loop_runner.errors import KernelError
-from loop_runner.kernel.mounts import behind_script
 from loop_runner.records import KernelSettings
+from loop_runner.sandbox.mounts import behind_script
 
+INSIDE = Path(__file__).parent  # the code that runs in the kernel process
 # ``loop_runner`` is a stub inside: the host's package (and what it may import) stays out of reach.
 BOOTSTRAP = """\
 import sys
@@ -57,33 +55,8 @@ def kernel_command(
     python = interpreter(settings)
     command = [sys.executable, "-S"] if python is None else [python]
     fds = (str(control_fd), str(lm_fd), str(life_fd))
-    argv = (*command, "-P", "-s", "-X", "utf8", "-c", BOOTSTRAP, str(Path(__file__).parent), *fds)
+    argv = (*command, "-P", "-s", "-X", "utf8", "-c", BOOTSTRAP, str(INSIDE), *fds)
     return argv, {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
-
-
-@functools.cache
-def write_bytecode(folder: Path) -> None:
-    """Write the bytecode of the modules in ``folder``, which a confined process imports.
-
-    An import does so, but that process may not write there, so it would compile all of them at every start.
-    """
-    if sys.dont_write_bytecode or sys.pycache_prefix:
-        return  # the user's choice; and a process with an empty environment would not look there
-    stale = [path for path in folder.glob("*.py") if _is_newer(path, Path(cache_from_source(path)))]
-    if not stale:
-        return
-    import py_compile
-
-    for path in stale:
-        with contextlib.suppress(OSError, py_compile.PyCompileError):  # a folder that cannot be written
-            py_compile.compile(str(path), doraise=True)
-
-
-def _is_newer(source: Path, made: Path) -> bool:
-    try:
-        return source.stat().st_mtime > made.stat().st_mtime
-    except OSError:
-        return True
 
 
 def preloaded(settings: KernelSettings) -> list[str]:

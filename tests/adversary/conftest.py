@@ -2,7 +2,7 @@
 
 import pytest
 
-from loop_runner.kernel.sandbox import probe
+from loop_runner.sandbox.probe import probe
 
 
 def pytest_addoption(parser):

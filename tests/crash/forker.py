@@ -122,8 +122,8 @@ def _state(pid: int) -> str:
 
 def main() -> None:
     from loop_runner.kernel.launch import interpreter
-    from loop_runner.kernel.sandbox import probe
     from loop_runner.records import KernelSettings
+    from loop_runner.sandbox.probe import probe
 
     for name in _WARM:
         importlib.import_module(name)
@@ -152,7 +152,7 @@ def _become(order: dict[str, Any]) -> None:
 
     faulthandler.enable(file=2, all_threads=True)  # a command that hangs is aborted, and says where it was
     os.environ.update(order["env"])
-    from loop_runner.kernel import wrap
+    from loop_runner.sandbox import wrap
 
     wrap._starter.cache_clear()  # its thread did not come along
     command = importlib.import_module(order["module"]).main

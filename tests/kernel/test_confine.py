@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_runner.kernel import seccomp
+from loop_runner.sandbox.inside import seccomp
 from tests.support import confined
 
 ALLOW, KILL = "allow", "kill"

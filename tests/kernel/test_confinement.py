@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from loop_runner.errors import EnvironmentFault
-from loop_runner.kernel import wrap
-from loop_runner.kernel.mounts import _MANY_MOUNTS, is_below
 from loop_runner.kernel.quota import Quota
-from loop_runner.kernel.sandbox import probe
-from loop_runner.kernel.wrap import Layers
+from loop_runner.sandbox import wrap
+from loop_runner.sandbox.mounts import _MANY_MOUNTS, is_below
+from loop_runner.sandbox.probe import probe
+from loop_runner.sandbox.wrap import Layers
 from tests.support.confined import BUBBLEWRAP, IS_ROOT, ordinary_python
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from loop_runner.errors import EnvironmentFault
 from loop_runner.inputs import Converter, load
-from loop_runner.kernel import remembered, sandbox
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.kernel.wrap import Layers
 from loop_runner.records import Answer, Inputs, KernelSettings, Snapshot
+from loop_runner.sandbox import probe, remembered
+from loop_runner.sandbox.wrap import Layers
 from tests.support.confined import IS_ROOT
 from tests.test_gate_machine import judge
 
@@ -29,18 +29,18 @@ class Machine:
     def __init__(self, cache: Path, monkeypatch) -> None:
         self.tried = 0
         self.folder = cache / "sandbox"
-        observe = sandbox._observe
+        observe = probe._observe
 
         def counted(*args, **keys):
             self.tried += 1
             return observe(*args, **keys)
 
-        monkeypatch.setattr(sandbox, "_observe", counted)
+        monkeypatch.setattr(probe, "_observe", counted)
 
     def next_process(self) -> None:
         """Forget what this process knows, as a new one would."""
-        sandbox._probe.cache_clear()
-        sandbox._taken_as_remembered.clear()
+        probe._probe.cache_clear()
+        probe._taken_as_remembered.clear()
         self.tried = 0
 
     def entry(self) -> Path:
@@ -57,19 +57,19 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     monkeypatch.setenv("LOOP_RUNNER_CACHE", str(tmp_path / "cache"))
-    sandbox._probe.cache_clear()
-    sandbox._taken_as_remembered.clear()
+    probe._probe.cache_clear()
+    probe._taken_as_remembered.clear()
     yield Machine(tmp_path / "cache", monkeypatch)
-    sandbox._probe.cache_clear()
-    sandbox._taken_as_remembered.clear()
+    probe._probe.cache_clear()
+    probe._taken_as_remembered.clear()
 
 
 @pytest.mark.parametrize("places", [None, NOWHERE], ids=["this machine", "no bubblewrap"])
 def test_the_next_process_tries_nothing_and_reports_the_same(machine, places):
-    first = sandbox.probe(None, places)
+    first = probe.probe(None, places)
     assert machine.tried
     machine.next_process()
-    assert sandbox.probe(None, places) == first
+    assert probe.probe(None, places) == first
     assert machine.tried == 0
 
 
@@ -78,9 +78,9 @@ def test_tiers_with_and_without_bubblewrap_are_remembered_apart(machine, tmp_pat
     bwrap.parent.mkdir()
     bwrap.write_text("#!/bin/sh\nexit 1\n")
     bwrap.chmod(0o755)
-    sandbox.probe(None, NOWHERE)
+    probe.probe(None, NOWHERE)
     machine.next_process()
-    report = sandbox.probe(None, str(bwrap.parent))
+    report = probe.probe(None, str(bwrap.parent))
     assert machine.tried
     assert report.tier == "B"
 
@@ -88,19 +88,19 @@ def test_tiers_with_and_without_bubblewrap_are_remembered_apart(machine, tmp_pat
 def test_doctor_tries_everything_anew_and_replaces_what_was_remembered(machine):
     from loop_runner.cli import doctor
 
-    first = sandbox.probe()
+    first = probe.probe()
     machine.change(advice=["a text from the file"])
     machine.next_process()
-    assert sandbox.probe().how_to_improve == ("a text from the file",)
+    assert probe.probe().how_to_improve == ("a text from the file",)
     assert first.tier in doctor._sandbox().found
     assert machine.tried
     machine.next_process()
-    assert sandbox.probe() == first
+    assert probe.probe() == first
 
 
 def test_tier_c_is_not_remembered(machine, monkeypatch):
-    monkeypatch.setattr(sandbox, "_candidates", lambda *_, **__: iter([Layers(uid=IS_ROOT)]))
-    assert sandbox.probe().tier == "C"
+    monkeypatch.setattr(probe, "_candidates", lambda *_, **__: iter([Layers(uid=IS_ROOT)]))
+    assert probe.probe().tier == "C"
     assert not machine.folder.exists()
 
 
@@ -108,14 +108,14 @@ def test_tier_c_is_not_remembered(machine, monkeypatch):
 def test_no_memory_is_kept_in_a_folder_that_others_may_write(machine, mode):
     machine.folder.mkdir(parents=True)
     machine.folder.chmod(mode)
-    sandbox.probe()
+    probe.probe()
     assert list(machine.folder.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(machine):
     machine.folder.parent.mkdir(parents=True)
     machine.folder.write_text("a file")
-    assert sandbox.probe().tier in "AB"
+    assert probe.probe().tier in "AB"
 
 
 # ── entries that must not be believed ───────────────────────────────────────────────────────────────
@@ -200,20 +200,20 @@ UNBELIEVABLE = {
 
 @pytest.mark.parametrize("what", UNBELIEVABLE)
 def test_what_is_not_believed_is_found_out_anew(machine, what):
-    first = sandbox.probe(None, NOWHERE)
+    first = probe.probe(None, NOWHERE)
     UNBELIEVABLE[what](machine)
     machine.next_process()
-    assert sandbox.probe(None, NOWHERE) == first
+    assert probe.probe(None, NOWHERE) == first
     assert machine.tried
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="FOREIGN FILES UNTESTED: not run as root")
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_what_belongs_to_another_user_is_not_read(machine, what):
-    first = sandbox.probe(None, NOWHERE)
+    first = probe.probe(None, NOWHERE)
     os.chown(machine.entry() if what == "file" else machine.folder, 12345, 12345)
     machine.next_process()
-    assert sandbox.probe(None, NOWHERE) == first
+    assert probe.probe(None, NOWHERE) == first
     assert machine.tried
 
 
@@ -285,14 +285,14 @@ def wrong(machine, tmp_path, monkeypatch):
     bwrap.write_text("#!/bin/sh\necho bwrap: no permission >&2\nexit 1\n")
     bwrap.chmod(0o755)
     monkeypatch.setenv("PATH", f"{bwrap.parent}:{os.environ['PATH']}")
-    assert sandbox.probe().tier == "B"
+    assert probe.probe().tier == "B"
     found = json.loads(machine.entry().read_text())["found"]
     seen = dict.fromkeys(found["seen"], "") | {"total_memory": "none"}
     machine.change(
         bubblewrap=True, seen=seen, advice=[], layers=found["layers"] | {"own_root": False, "cgroup": False}
     )
     machine.next_process()
-    assert sandbox.probe().tier == "A"
+    assert probe.probe().tier == "A"
     assert machine.tried == 0
     return machine
 
@@ -335,7 +335,7 @@ def test_a_kernel_that_a_wrong_memory_kept_from_starting_starts_in_what_works(wr
     assert started.sandbox().tier == "B"
     assert wrong.tried
     wrong.next_process()
-    assert sandbox.probe().tier == "B"
+    assert probe.probe().tier == "B"
 
 
 def test_no_variable_is_lost_when_the_memory_was_wrong(machine, kernel, request):
@@ -374,9 +374,9 @@ def test_documents_are_read_in_what_works_when_the_memory_was_wrong(wrong, tmp_p
 def test_a_control_group_that_cannot_be_made_any_more_is_found_out_before_the_kernel_starts(
     machine, kernel, monkeypatch
 ):
-    from loop_runner.kernel import cgroup
+    from loop_runner.sandbox import cgroup
 
-    report = sandbox.probe()
+    report = probe.probe()
     if not report.layers.cgroup:
         found = json.loads(machine.entry().read_text())["found"]
         _with_layers(cgroup=True)(machine)

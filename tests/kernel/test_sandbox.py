@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_runner.errors import EnvironmentFault
-from loop_runner.kernel import cgroup, sandbox, seccomp
 from loop_runner.kernel.quota import Quota
-from loop_runner.kernel.wrap import Layers, Limits, free_uid, hand_over, inner_pid
+from loop_runner.sandbox import cgroup, probe
+from loop_runner.sandbox.inside import seccomp
+from loop_runner.sandbox.wrap import Layers, Limits, free_uid, hand_over, inner_pid
 from tests.support import confined, desktop
 from tests.support.confined import BUBBLEWRAP, IS_ROOT, TIERS, count_processes, eventually, run, start
 
@@ -148,7 +149,7 @@ def outside(tmp_path):
             "input": str(folder / "input"),
             "outside": str(folder),
             "source": str(confined.SOURCE),
-            "bootstrap": str(sandbox.__file__.replace("sandbox.py", "confine.py")),
+            "bootstrap": str(probe.__file__.replace("sandbox.py", "confine.py")),
             "host": os.getpid(),
             "tcp": tcp.getsockname()[1],
             "udp": udp.getsockname()[1],
@@ -438,7 +439,7 @@ import json, sys
 from loop_runner.kernel import sandbox
 print(json.dumps(sandbox.probe_anew(search_path=sys.argv[1]).as_dict()))
 """
-ALL_TESTS = sorted({test for claim in sandbox._CLAIMS for test in claim.tests})
+ALL_TESTS = sorted({test for claim in probe._CLAIMS for test in claim.tests})
 
 
 def report_as_ordinary_user(before=None, search_path=None):
@@ -457,7 +458,7 @@ needs_namespaces = pytest.mark.skipif(not confined.can_unshare(), reason="NAMESP
 
 @needs_bubblewrap
 def test_with_bubblewrap_the_tier_is_a():
-    report = sandbox.probe()
+    report = probe.probe()
     assert report.tier == "A", report.how_to_improve
     assert report.how_to_improve == ()
 
@@ -466,7 +467,7 @@ def test_with_bubblewrap_the_tier_is_a():
 def test_a_temporary_folder_with_a_long_name_takes_nothing_away(tmp_path):
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
-    code = "from loop_runner.kernel import sandbox; print(sandbox.probe_anew().tier)"
+    code = "from loop_runner.sandbox import probe; print(probe.probe_anew().tier)"
     environment = {**os.environ, "TMPDIR": str(folder)}
     ran = subprocess.run(
         [sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True
@@ -489,7 +490,7 @@ def test_without_bubblewrap_the_tier_is_b_and_the_report_says_what_to_install():
 
 @needs_root
 def test_root_without_bubblewrap_gets_tier_b_and_is_not_root_inside():
-    report = sandbox.probe(search_path="/nowhere")
+    report = probe.probe(search_path="/nowhere")
     assert report.tier == "B"
     assert report.observations["not_root"] == report.observations["machine_settings"] == ""
 
@@ -525,10 +526,10 @@ def test_without_landlock_bubblewrap_alone_still_makes_tier_a():
 
 
 def test_what_is_not_enforced_is_one_short_line_and_the_report_has_every_sentence():
-    everything = [claim.not_enforced for claim in sandbox._CLAIMS]
+    everything = [claim.not_enforced for claim in probe._CLAIMS]
     for failed in ([], ["total_memory"], ["stat_outside", "total_memory"], ALL_TESTS):
         seen = {test: "it happened" if test in failed else "" for test in ALL_TESTS}
-        report = sandbox._report("B", Layers(), seen, ())
+        report = probe._report("B", Layers(), seen, ())
         line = report.summary()
         assert line.startswith("sandbox tier B; not enforced: ")
         assert line.endswith("(details: loop-runner doctor)")
@@ -539,13 +540,13 @@ def test_what_is_not_enforced_is_one_short_line_and_the_report_has_every_sentenc
 
 
 def test_every_claim_has_its_gap_in_a_few_words():
-    gaps = [claim.gap for claim in sandbox._CLAIMS]
+    gaps = [claim.gap for claim in probe._CLAIMS]
     assert all(0 < len(gap) <= 30 for gap in gaps)
     assert len(set(gaps)) == len(gaps)
 
 
 def _report(tier):
-    return sandbox.SandboxReport(tier, (), ("the network can be used",), ("Install it.",), Layers())
+    return probe.SandboxReport(tier, (), ("the network can be used",), ("Install it.",), Layers())
 
 
 @pytest.mark.parametrize(
@@ -566,10 +567,10 @@ def _report(tier):
 )
 def test_less_than_the_required_tier_is_refused_with_exit_code_4(given_, required, is_enough):
     if is_enough:
-        sandbox.require_tier(_report(given_), required)
+        probe.require_tier(_report(given_), required)
         return
     with pytest.raises(EnvironmentFault) as raised:
-        sandbox.require_tier(_report(given_), required)
+        probe.require_tier(_report(given_), required)
     assert raised.value.exit_code == 4
     assert "Install it." in raised.value.hint
     assert "the network can be used" in raised.value.why
@@ -578,36 +579,36 @@ def test_less_than_the_required_tier_is_refused_with_exit_code_4(given_, require
 
 @given(st.dictionaries(st.sampled_from(ALL_TESTS), st.sampled_from(["", "it happened"])))
 def test_the_report_never_claims_what_the_probe_did_not_see(seen):
-    report = sandbox._report("B", Layers(), seen, ())
-    for claim in sandbox._CLAIMS:
+    report = probe._report("B", Layers(), seen, ())
+    for claim in probe._CLAIMS:
         held = all(test in seen and not seen[test] for test in claim.tests)
         assert (claim.enforced in report.enforced) == held
         assert (claim.not_enforced in report.not_enforced) != held
 
 
-@given(st.dictionaries(st.sampled_from([*ALL_TESTS, *sandbox._WORKS]), st.sampled_from(["", "it happened"])))
+@given(st.dictionaries(st.sampled_from([*ALL_TESTS, *probe._WORKS]), st.sampled_from(["", "it happened"])))
 def test_a_tier_is_given_only_when_all_that_it_needs_was_seen(seen):
     for tier in "ABC":
-        needed = {test for claim in sandbox._CLAIMS if tier in claim.needed_for for test in claim.tests}
-        held = all(seen.get(test) == "" for test in {*needed, *sandbox._WORKS})
-        assert (sandbox._why_not(tier, seen) == "") == held
+        needed = {test for claim in probe._CLAIMS if tier in claim.needed_for for test in claim.tests}
+        held = all(seen.get(test) == "" for test in {*needed, *probe._WORKS})
+        assert (probe._why_not(tier, seen) == "") == held
 
 
 def test_a_layer_that_is_not_put_on_is_not_claimed():
-    bare = sandbox._observe(Layers(uid=IS_ROOT), None)
-    report = sandbox._report("C", Layers(), bare, ())
+    bare = probe._observe(Layers(uid=IS_ROOT), None)
+    report = probe._report("C", Layers(), bare, ())
     assert "there is no network, this machine's own services included" not in report.enforced
     assert "memory of all processes of the kernel together is limited" not in report.enforced
     assert {"tcp", "syscalls", "background"} <= {test for test, told in bare.items() if told}
 
 
 def test_every_test_of_a_claim_is_really_run():
-    seen = sandbox._observe(TIERS["B"], None)
+    seen = probe._observe(TIERS["B"], None)
     assert set(ALL_TESTS) - {"total_memory"} <= set(seen)
 
 
 def test_control_groups_limit_all_processes_together_or_are_reported_missing(tmp_path):
-    report = sandbox.probe()
+    report = probe.probe()
     sentence = "memory of all processes of the kernel together is limited"
     assert (sentence in report.enforced) == report.layers.cgroup
     if not report.layers.cgroup:

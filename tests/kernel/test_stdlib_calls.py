@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from loop_runner.kernel.wrap import Limits
+from loop_runner.sandbox.wrap import Limits
 from tests.sandbox.stdlib_calls import CALLS, PROGRAM, expected_in_plain_b
 from tests.support import desktop
 from tests.support.confined import BUBBLEWRAP, SOURCE, TIERS, run
@@ -15,7 +15,7 @@ NAMES = [name for name in TIERS if BUBBLEWRAP or not name.startswith("A")]
 _IN_A_DESKTOP = """
 import json, sys
 from pathlib import Path
-from loop_runner.kernel.wrap import Limits
+from loop_runner.sandbox.wrap import Limits
 from tests.support.confined import TIERS, run
 from tests.sandbox.stdlib_calls import CALLS, PROGRAM
 ran = run(TIERS[sys.argv[1]], Path(sys.argv[2]), PROGRAM, json.dumps(CALLS), limits=Limits())

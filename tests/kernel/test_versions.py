@@ -18,9 +18,9 @@ import pytest
 
 from loop_runner.kernel import kernel as kernel_module
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.kernel.sandbox import SandboxReport
-from loop_runner.kernel.wrap import Layers
 from loop_runner.records import Answer, Inputs, KernelSettings, Snapshot, Variable
+from loop_runner.sandbox.probe import SandboxReport
+from loop_runner.sandbox.wrap import Layers
 
 DATA = Path(__file__).parents[1] / "data" / "snapshots"
 CELLS = (

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from loop_runner.kernel.wrap import inner_pid
 from loop_runner.records import Snapshot
+from loop_runner.sandbox.wrap import inner_pid
 
 
 def warm_pid(driver):

@@ -23,12 +23,13 @@ from typing import Any, Self
 
 from loop_runner.inputs import load
 from loop_runner.kernel import kernel as kernel_module
-from loop_runner.kernel import sandbox, seccomp
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import SubCallError
-from loop_runner.kernel.sandbox import SandboxReport
-from loop_runner.kernel.wrap import Layers
 from loop_runner.records import Answer, CellResult, KernelSettings, Snapshot
+from loop_runner.sandbox import probe
+from loop_runner.sandbox.inside import seccomp
+from loop_runner.sandbox.probe import SandboxReport
+from loop_runner.sandbox.wrap import Layers
 from loop_runner.workspace.workspace import Workspace
 from tests.support.turns import turn
 
@@ -40,8 +41,8 @@ _PLACE = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None  # in tier A, /t
 
 # One line is a tier: how its sandbox is made on this machine.
 TIERS: Mapping[str, Callable[[], SandboxReport]] = {
-    "A": sandbox.probe,
-    "B": lambda: sandbox.probe(None, "/nowhere"),
+    "A": probe.probe,
+    "B": lambda: probe.probe(None, "/nowhere"),
     "C": lambda: SandboxReport("C", (), ("all but limits",), (), Layers(uid=IS_ROOT)),
 }
 

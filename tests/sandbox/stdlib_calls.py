@@ -125,7 +125,7 @@ def table(seen: dict[str, dict[str, str]]) -> str:
 
 def main() -> None:
     """Run every call in every tier and print the table."""
-    from loop_runner.kernel.wrap import Limits
+    from loop_runner.sandbox.wrap import Limits
     from tests.support.confined import TIERS, run
 
     seen = {}

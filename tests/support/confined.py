@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner.kernel.wrap import Layers, Limits, wrap
+from loop_runner.sandbox.wrap import Layers, Limits, wrap
 
 SOURCE = Path(__file__).parents[2]
 ORDINARY_UID = 54321

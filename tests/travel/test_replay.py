@@ -7,7 +7,7 @@ import signal
 import pytest
 import yaml
 
-from loop_runner.kernel.sandbox import probe
+from loop_runner.sandbox.probe import probe
 from tests.support.commands import loop_runner, started
 from tests.support.git import git, tree
 from tests.support.machines import path_without

@@ -24,11 +24,12 @@ from typing import Any, Self
 
 from loop_runner import scratch
 from loop_runner.errors import EnvironmentFault
-from loop_runner.kernel import confine, remembered, seccomp
-from loop_runner.kernel.mounts import python_paths
-from loop_runner.kernel.wrap import MIB, Launch, Layers, Limits, wrap
 from loop_runner.process import kill_group
 from loop_runner.records import SandboxTier as Tier
+from loop_runner.sandbox import remembered
+from loop_runner.sandbox.inside import confine, seccomp
+from loop_runner.sandbox.mounts import python_paths
+from loop_runner.sandbox.wrap import MIB, Launch, Layers, Limits, wrap
 
 _TIERS: tuple[Tier, ...] = ("A", "B", "C")
 _TIMEOUT_S = 30.0
@@ -44,7 +45,7 @@ _TRY = Limits(
     tmp_bytes=MIB,
 )
 _TOUCH_BYTES = 96 * MIB
-_PROBE = "import sys\nfrom loop_runner.kernel.effects import main\nmain(sys.argv[1])\n"
+_PROBE = "import sys\nfrom loop_runner.sandbox.inside.effects import main\nmain(sys.argv[1])\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loop_runner.errors import EnvironmentFault
-from loop_runner.kernel import cgroup
-from loop_runner.kernel.mounts import View, above, gathered, is_below, python_paths
-from loop_runner.kernel.own_root import PRIVATE
+from loop_runner.sandbox import cgroup
+from loop_runner.sandbox.bytecode import write_bytecode
+from loop_runner.sandbox.inside.own_root import PRIVATE
+from loop_runner.sandbox.mounts import View, above, gathered, is_below, python_paths
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 MIB = 1024**2
-INSIDE = Path(__file__).parent  # the code that runs in the kernel process
+INSIDE = Path(__file__).parent / "inside"  # the code that confines the process from within
 TMP = "/tmp"  # noqa: S108 - inside the sandbox, where it is private and empty
 
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -43,10 +44,11 @@ _COUNTS_BY_NAMESPACE = (5, 14)
 # ``loop_runner`` is a stub inside: the host's package stays out of reach.
 _PRELUDE = """\
 import sys
-for name, path in ("loop_runner", []), ("loop_runner.kernel", [{inside!r}]):
+outer = ("loop_runner", []), ("loop_runner.sandbox", [])
+for name, path in *outer, ("loop_runner.sandbox.inside", [{inside!r}]):
     sys.modules[name] = type(sys)(name)
     sys.modules[name].__path__ = path
-from loop_runner.kernel.confine import enter
+from loop_runner.sandbox.inside.confine import enter
 enter({plan_fd})
 """
 
@@ -151,19 +153,21 @@ def wrap(
     listed: Iterable[Path | str] = (),
     fds: Sequence[int] = (),
     limits: Limits | None = None,
+    code: Sequence[Path | str] = (),
 ) -> Launch:
     """The command ``[python, …, "-c", CODE, …]`` with the sandbox around it.
 
     ``workspace`` is writable; so is ``private_dir`` (HOME and TMPDIR) unless bubblewrap gives a ``/tmp`` of
     its own. ``read_only`` is what may be read beside Python itself; ``listed`` are folders whose names may be
     listed, here and below, and which hold nothing but what is shown. ``fds`` stay open in the child.
+    ``code`` are folders of modules that the command imports.
     """
     limits = limits or Limits()
     uid = free_uid(workspace) if layers.uid else None
     launch = Launch((), {}, {}, in_bubblewrap=layers.bubblewrap is not None, uid=uid)
     try:
         return _fill(
-            launch, layers, argv, env, str(workspace), str(private_dir), read_only, listed, fds, limits
+            launch, layers, argv, env, str(workspace), str(private_dir), read_only, listed, fds, limits, code
         )
     except BaseException:
         launch.ended()
@@ -181,12 +185,15 @@ def _fill(
     listed: Iterable[Path | str],
     fds: Sequence[int],
     limits: Limits,
+    code: Sequence[Path | str],
 ) -> Launch:
     own_tmp = layers.bubblewrap is not None
     env = {**env, "USER": _USER, "LOGNAME": _USER}
     writable = [workspace] if own_tmp else [workspace, private_dir]
     has_packages = "-S" not in argv[: argv.index("-c")]
-    python = [*python_paths(argv[0], has_packages=has_packages), str(INSIDE)]
+    python = [*python_paths(argv[0], has_packages=has_packages), *map(str, (INSIDE, *code))]
+    for folder in (INSIDE, *code):
+        write_bytecode(Path(folder))
     inputs = [str(path) for path in read_only]
     if launch.uid is not None:
         for folder in writable:

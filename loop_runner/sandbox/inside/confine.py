@@ -17,7 +17,7 @@ import os
 import resource
 import struct
 
-from loop_runner.kernel import own_root, seccomp
+from loop_runner.sandbox.inside import own_root, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

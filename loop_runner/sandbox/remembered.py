@@ -106,7 +106,7 @@ def circumstances(programs: Iterable[str | None], choices: Iterable[str] = ()) -
         "programs": [_identity(program) for program in programs],
         "choices": list(choices),
         "python": [sys.version, sys.executable, sys.prefix, sys.base_prefix, _identity(sys.executable)],
-        "runner": [__version__, *(_identity(str(path)) for path in sorted(_CODE.glob("*.py")))],
+        "runner": [__version__, *(_identity(str(path)) for path in sorted(_CODE.rglob("*.py")))],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
