@@ -10,7 +10,7 @@ import re
 import shlex
 import unicodedata
 
-from loop_runner.kernel import names
+from loop_runner.kernel.inside import names
 
 _ALLOWED_CONTROLS = "\n\t"
 _MAX_NAME_CHARS = 300

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop_runner.audit.rules import read_rules
-from loop_runner.kernel import candidates
+from loop_runner.kernel.inside import candidates
 from tests.support.commands import argv, clean_environment
 
 STDLIB = Path(sysconfig.get_path("stdlib"))

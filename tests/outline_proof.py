@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from loop_runner.kernel import reading
+from loop_runner.kernel.inside import reading
 
 _PACKAGES = ("debian-policy", "developers-reference", "python3.11-doc")
 _CHANGELOGS = 30

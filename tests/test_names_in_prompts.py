@@ -10,8 +10,8 @@ from loop_runner import config, conversation, direct, overview, progress, prompt
 from loop_runner.inputs.inside import tables
 from loop_runner.inputs.inside.sink import Limits
 from loop_runner.json_schema import SchemaChecker
-from loop_runner.kernel import audit
-from loop_runner.kernel.names import label
+from loop_runner.kernel.inside import audit
+from loop_runner.kernel.inside.names import label
 from loop_runner.model.tool_calls import ToolCall, as_text
 from loop_runner.records import Answer, Block, CellResult, Inputs, InputText, Origin, Rejected, Reply
 from loop_runner.stop_hook import StopHook

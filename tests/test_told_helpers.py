@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from loop_runner import config, prompts, runs
-from loop_runner.kernel.answer_box import AnswerBox
-from loop_runner.kernel.helpers import ALSO_CALLED, OFFERED, Helpers
-from loop_runner.kernel.lm_client import LmClient
+from loop_runner.kernel.inside.answer_box import AnswerBox
+from loop_runner.kernel.inside.helpers import ALSO_CALLED, OFFERED, Helpers
+from loop_runner.kernel.inside.lm_client import LmClient
 from loop_runner.kernel.offered import documented, offered
 from loop_runner.records import Inputs
 from tests.support.tasks import write_task

@@ -16,7 +16,7 @@ from typing import Any
 
 from loop_runner.errors import ConfigError, together
 from loop_runner.inputs.inside import patterns
-from loop_runner.kernel import candidates
+from loop_runner.kernel.inside import candidates
 from loop_runner.verify.findings import SEVERITIES
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from loop_runner.errors import KernelError
-from loop_runner.kernel import report, wire
+from loop_runner.kernel import report
 from loop_runner.kernel.deaths import CHECKER, Deaths
+from loop_runner.kernel.inside import wire
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.records import PastCell
 from loop_runner.sandbox.wrap import Launch

@@ -20,13 +20,14 @@ from typing import Any, Self, TypeVar
 
 from loop_runner import failpoints, redaction, scratch
 from loop_runner.errors import EnvironmentFault, KernelError
-from loop_runner.kernel import report, wire
+from loop_runner.kernel import report
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.deaths import CHECKER, KERNEL, Death, Deaths
+from loop_runner.kernel.inside import wire
+from loop_runner.kernel.inside.names import label
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.launch import INSIDE, interpreter, kernel_command, preloaded
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
-from loop_runner.kernel.names import label
 from loop_runner.kernel.quota import Quota
 from loop_runner.kernel.replays import NoCells, Replays
 from loop_runner.records import (

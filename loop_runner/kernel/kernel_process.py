@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from loop_runner.errors import KernelError
-from loop_runner.kernel import wire
+from loop_runner.kernel.inside import wire
 from loop_runner.process import HeadAndTail, kill_group
 from loop_runner.sandbox.wrap import Launch, inner_pid
 

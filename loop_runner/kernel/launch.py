@@ -15,7 +15,7 @@ from loop_runner.errors import KernelError
 from loop_runner.records import KernelSettings
 from loop_runner.sandbox.mounts import behind_script
 
-INSIDE = Path(__file__).parent  # the code that runs in the kernel process
+INSIDE = Path(__file__).parent / "inside"  # the code that runs in the kernel process
 # ``loop_runner`` is a stub inside: the host's package (and what it may import) stays out of reach.
 BOOTSTRAP = """\
 import sys

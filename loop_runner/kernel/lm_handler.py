@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from loop_runner.errors import ModelError
-from loop_runner.kernel import wire
+from loop_runner.kernel.inside import wire
 
 MAX_PROMPT_BYTES = 64 * 1024 * 1024
 MAX_HEADER_BYTES = 4096

@@ -11,7 +11,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Sequence
 
-from loop_runner.kernel.helpers import ALSO_CALLED, OFFERED, Helpers
+from loop_runner.kernel.inside.helpers import ALSO_CALLED, OFFERED, Helpers
 
 
 def offered(names: Sequence[str] = OFFERED, *, briefly: bool = False) -> tuple[str, ...]:

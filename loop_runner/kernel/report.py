@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from loop_runner.kernel.wire import Frame, WireError
+from loop_runner.kernel.inside.wire import Frame, WireError
 from loop_runner.records import Answer, CellEnd, Snapshot, Variable
 from loop_runner.text import escape_controls
 from loop_runner.text import one_line as _one_line
@@ -30,7 +30,7 @@ _MAX_LINE_CHARS = 500
 _MAX_EXTRA_CHARS = 1_000_000  # as JSON; the kernel keeps to a fifth of it
 _MAX_EXTRA_DEPTH = 50  # what writes it down again recurses
 _T = TypeVar("_T")
-_OUR_FOLDER = os.path.dirname(__file__)  # noqa: PTH120 - as the interpreter prints it
+_OUR_FOLDER = os.path.join(os.path.dirname(__file__), "inside")  # noqa: PTH118, PTH120 - as the interpreter prints it
 _PYTHON = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){2}", re.ASCII)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from loop_runner.errors import ConfigError, VerifierError
 from loop_runner.inputs import content
-from loop_runner.kernel.claims import denies
+from loop_runner.kernel.inside.claims import denies
 from loop_runner.records import Accepted, Broken, InputText, Rejected, Verdict
 from loop_runner.verify.options import Keys, Options
 from loop_runner.verify.quotes import Lines

@@ -8,7 +8,7 @@ import pytest
 from loop_runner.audit import ripgrep
 from loop_runner.audit.rules import Rule
 from loop_runner.inputs import load
-from loop_runner.kernel import candidates
+from loop_runner.kernel.inside import candidates
 
 CODE = """\
 import os

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from loop_runner.audit import plan as plans
 from loop_runner.audit.rules import Rule
 from loop_runner.inputs import load
-from loop_runner.kernel import audit, candidates, grouping
-from loop_runner.kernel.lm_client import LLMError
+from loop_runner.kernel.inside import audit, candidates, grouping
+from loop_runner.kernel.inside.lm_client import LLMError
 from loop_runner.workspace.history import History
 from tests.audit.conftest import RULES, SUB, judged
 

@@ -10,8 +10,8 @@ import pytest
 
 from loop_runner import inputs
 from loop_runner.inputs.inside.paths import is_odd, shown
-from loop_runner.kernel.search import SearchIndex
-from loop_runner.kernel.texts import Texts
+from loop_runner.kernel.inside.search import SearchIndex
+from loop_runner.kernel.inside.texts import Texts
 from loop_runner.records import Accepted
 from loop_runner.text import label
 from loop_runner.verify import Submission, build

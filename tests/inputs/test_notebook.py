@@ -8,7 +8,7 @@ import pytest
 
 from loop_runner import inputs
 from loop_runner.errors import ConfigError
-from loop_runner.kernel import reading
+from loop_runner.kernel.inside import reading
 from loop_runner.records import Accepted, Rejected, place_of
 from loop_runner.verify import Submission, build
 from tests.support import papers

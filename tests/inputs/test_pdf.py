@@ -7,7 +7,7 @@ import pytest
 
 from loop_runner import inputs
 from loop_runner.inputs.inside import pdf
-from loop_runner.kernel import reading
+from loop_runner.kernel.inside import reading
 from tests.support import papers
 
 GLUED = "Packageswhicharenecessaryforthe installationofthewholesystem are listed"

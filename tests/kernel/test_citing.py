@@ -2,7 +2,7 @@
 
 import pytest
 
-from loop_runner.kernel.citing import Citer
+from loop_runner.kernel.inside.citing import Citer
 
 TEXTS = {
     "a.txt": "port = 25  # smtp\nport = 25\n\nThe tenant must not\nkeep animals.\n",

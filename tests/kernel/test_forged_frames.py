@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 
 from loop_runner.errors import KernelError
-from loop_runner.kernel import checker, lm_handler, report, wire
+from loop_runner.kernel import checker, lm_handler, report
 from loop_runner.kernel import kernel as kernel_module
+from loop_runner.kernel.inside import wire
+from loop_runner.kernel.inside.lm_client import LmClient
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.kernel_process import MAX_HEADER_BYTES, KernelProcess
-from loop_runner.kernel.lm_client import LmClient
 from loop_runner.kernel.lm_handler import LmHandler
 from loop_runner.records import Answer, CellResult, Inputs, KernelSettings, Snapshot, Variable
 from loop_runner.sandbox.wrap import Launch

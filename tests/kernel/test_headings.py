@@ -2,9 +2,9 @@
 
 import pytest
 
-from loop_runner.kernel import reading, shown, structure
-from loop_runner.kernel.matching import find_all
-from loop_runner.kernel.search import SearchIndex
+from loop_runner.kernel.inside import reading, shown, structure
+from loop_runner.kernel.inside.matching import find_all
+from loop_runner.kernel.inside.search import SearchIndex
 
 TILDES = """The Manual
 **********

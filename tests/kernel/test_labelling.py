@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from loop_runner.kernel.labelling import Labelling
-from loop_runner.kernel.lm_client import LLMError
+from loop_runner.kernel.inside.labelling import Labelling
+from loop_runner.kernel.inside.lm_client import LLMError
 
 
 class SubModel:

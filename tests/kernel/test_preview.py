@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
-from loop_runner.kernel.preview import preview
+from loop_runner.kernel.inside.preview import preview
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_runner.kernel import reading, structure
+from loop_runner.kernel.inside import reading, structure
 from loop_runner.records import Origin
 
 MARKDOWN = """Preface.

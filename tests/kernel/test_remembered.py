@@ -221,7 +221,7 @@ def test_what_belongs_to_another_user_is_not_read(machine, what):
 
 
 def _circumstances_in(change):
-    code = f"from loop_runner.kernel import remembered\n{change}\nprint(remembered.circumstances([]))"
+    code = f"from loop_runner.sandbox import remembered\n{change}\nprint(remembered.circumstances([]))"
     env = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     return subprocess.check_output([sys.executable, "-c", code], env=env, text=True).strip()
 

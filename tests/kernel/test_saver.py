@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 
-from loop_runner.kernel import snapshot
-from loop_runner.kernel.links import Links
+from loop_runner.kernel.inside import snapshot
+from loop_runner.kernel.inside.links import Links
 from loop_runner.records import Snapshot
 
 GROW = "def grow(to):\n    for i in range(len(big), to): big[f'key {i}'] = [i, f'text number {i} {i * 7919}']\nbig = {}\ngrow(60_000)"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_runner.kernel.search import SEGMENT_CHARS, SearchHits, SearchIndex, lower
-from loop_runner.kernel.texts import Texts
+from loop_runner.kernel.inside.search import SEGMENT_CHARS, SearchHits, SearchIndex, lower
+from loop_runner.kernel.inside.texts import Texts
 
 # What a person asks, in keywords and whole sentences; the text that answers; what a first hit must show.
 QUESTIONS = [

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop_runner.kernel import report, wire
+from loop_runner.kernel import report
+from loop_runner.kernel.inside import wire
 from loop_runner.records import Answer, Snapshot, Variable
 
 DONE = {

@@ -166,7 +166,7 @@ def test_bytecode_of_an_unknown_version_never_runs(start, monkeypatch):
     kernel.run("def f(): return 1\nx = 5\ny = eval('lambda: 2')")
     taken = kernel.snapshot()
     blobs = {}
-    from loop_runner.kernel.by_value import BYTECODE
+    from loop_runner.kernel.inside.by_value import BYTECODE
 
     for name, blob in taken.blobs.items():
         packed = b"M" + BYTECODE.to_bytes(2, "little")

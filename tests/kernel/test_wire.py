@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_runner.kernel import wire
+from loop_runner.kernel.inside import wire
 
 json_values = st.recursive(
     st.none()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import struct
 
-from loop_runner.kernel import wire
+from loop_runner.kernel.inside import wire
 
 # Values that a header may hold in the place of any other, as JSON text.
 HOSTILE = (

@@ -10,7 +10,7 @@ import os
 from itertools import dropwhile
 from traceback import TracebackException
 
-from loop_runner.kernel.cell_sources import register
+from .cell_sources import register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

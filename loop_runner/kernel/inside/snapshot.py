@@ -33,18 +33,18 @@ import sys
 import types
 from collections import ChainMap
 
-from loop_runner.kernel import by_value
-from loop_runner.kernel.by_value import is_by_reference
-from loop_runner.kernel.cell_sources import qualname_of
-from loop_runner.kernel.preview import type_name
-from loop_runner.kernel.touched import words_of
+from . import by_value
+from .by_value import is_by_reference
+from .cell_sources import qualname_of
+from .preview import type_name
+from .touched import words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, ClassVar
 
-    from loop_runner.kernel.links import Links
+    from .links import Links
 
 MAGIC = b"LRVARS1\n"
 _LENGTH = struct.Struct(">I")
@@ -357,7 +357,7 @@ _OF_ONE_PYTHON = {("dataclasses", "_DataclassParams"), ("dataclasses", "_replace
 def _find_class(module: str, name: str, usual: Callable[[str, str], Any]) -> Any:
     if module.partition(".")[0] != "cloudpickle" and (module, name) not in _OF_ONE_PYTHON:
         return usual(module, name)
-    from loop_runner.kernel import cloudpickle_names
+    from . import cloudpickle_names
 
     return cloudpickle_names.find(name) or usual(module, name)
 

@@ -12,8 +12,8 @@ import json
 import re
 from bisect import bisect_right
 
-from loop_runner.kernel import shown, structure
-from loop_runner.kernel.structure import Mark
+from . import shown, structure
+from .structure import Mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ import sys
 import time
 import warnings
 
-from loop_runner.kernel import by_value, snapshot, wire
-from loop_runner.kernel.cell_sources import defining_cell
-from loop_runner.kernel.links import Links
-from loop_runner.kernel.preview import preview, type_name
-from loop_runner.kernel.touched import reach
+from . import by_value, snapshot, wire
+from .cell_sources import defining_cell
+from .links import Links
+from .preview import preview, type_name
+from .touched import reach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def evaluate(codes: Sequence[CodeType], namespace: dict[str, Any], cancelled: li
     ``cancelled`` gets the names of tasks that were still running at the end, and were cancelled.
     """
     if any(map(awaits, codes)):
-        from loop_runner.kernel.event_loop import run
+        from .event_loop import run
 
         return run(codes, namespace, cancelled)
     value: object = None

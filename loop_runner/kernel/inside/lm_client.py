@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 
-from loop_runner.kernel import wire
+from . import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class LmClient:
 
     @staticmethod
     def _refuse_to_repeat() -> None:
-        from loop_runner.kernel.replay import NotRepeatableError
+        from .replay import NotRepeatableError
 
         raise NotRepeatableError("a cell that is needed for it asks the sub-model something new")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from loop_runner.kernel.cell_code import awaits
+from .cell_code import awaits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loop_runner.kernel import shown
+from . import shown
 
 
 class PastTurn:

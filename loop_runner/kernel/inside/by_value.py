@@ -25,8 +25,8 @@ import types
 import typing
 import weakref
 
-from loop_runner.kernel.cell_code import compiled
-from loop_runner.kernel.touched import words_of
+from .cell_code import compiled
+from .touched import words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from loop_runner.kernel.lm_client import LLMError
+from .lm_client import LLMError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,20 +14,20 @@ import sys
 from _ast import Expr, Expression, Module
 from types import ModuleType
 
-from loop_runner.kernel.answer_box import AnswerBox
-from loop_runner.kernel.capture import MAX_KEPT_CHARS, Capture, Kept
-from loop_runner.kernel.cell_code import awaits, compiled, evaluate
-from loop_runner.kernel.cell_sources import offer
-from loop_runner.kernel.names import label
-from loop_runner.kernel.touched import words_of
+from .answer_box import AnswerBox
+from .capture import MAX_KEPT_CHARS, Capture, Kept
+from .cell_code import awaits, compiled, evaluate
+from .cell_sources import offer
+from .names import label
+from .touched import words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import Any, NoReturn, TextIO
 
-    from loop_runner.kernel.helpers import Helpers
-    from loop_runner.kernel.lm_client import LmClient
+    from .helpers import Helpers
+    from .lm_client import LmClient
 
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST, without the import of ``ast``
 _MAX_TRACE_CHARS = 6000
@@ -245,7 +245,7 @@ class CellRunner:
             return "ok", "", None
         if isinstance(error, SystemExit):
             notices.append("sys.exit() ended the cell; the kernel and its variables go on")
-        from loop_runner.kernel.traces import describe
+        from .traces import describe
 
         trace, last_line = describe(error, self.sources)
         if len(trace) > _MAX_TRACE_CHARS:

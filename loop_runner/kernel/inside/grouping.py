@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ast
 
-from loop_runner.kernel import candidates
+from . import candidates
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from loop_runner.kernel.candidates import Span
+    from .candidates import Span
 
     # Rule and file, both by number; first and last line shown; the candidates, numbered from 1 in a question.
     Group = tuple[int, int, Span, list[Span]]

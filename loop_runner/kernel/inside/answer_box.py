@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from loop_runner.kernel.names import label
+from .names import label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

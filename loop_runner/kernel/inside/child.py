@@ -16,22 +16,22 @@ import signal
 import sys
 from _thread import get_ident
 
-from loop_runner.kernel import shown, wire
-from loop_runner.kernel.answer_box import AnswerBox
-from loop_runner.kernel.cells import CellRunner, new_namespace
-from loop_runner.kernel.helpers import Helpers
-from loop_runner.kernel.lm_client import LmClient
-from loop_runner.kernel.texts import Texts, read_text
+from . import shown, wire
+from .answer_box import AnswerBox
+from .cells import CellRunner, new_namespace
+from .helpers import Helpers
+from .lm_client import LmClient
+from .texts import Texts, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from loop_runner.kernel.remake import Remaker
-    from loop_runner.kernel.replay import PastCell
-    from loop_runner.kernel.saver import Saver
-    from loop_runner.kernel.snapshot import Pins
+    from .remake import Remaker
+    from .replay import PastCell
+    from .saver import Saver
+    from .snapshot import Pins
 
 
 _PYTHON = ".".join(map(str, sys.version_info[:3]))
@@ -163,7 +163,7 @@ class _Kernel:
         if start["is_warm"]:
             self._snapshots()
         if start["preload"]:
-            from loop_runner.kernel import trial
+            from . import trial
 
             trial.import_installed(start["preload"], self._workspace)
 
@@ -183,7 +183,7 @@ class _Kernel:
     def _remaker(self) -> Remaker:
         """What fills the namespace; made when first needed."""
         self._snapshots()
-        from loop_runner.kernel.remake import Remaker
+        from .remake import Remaker
 
         return Remaker(
             self._namespace,
@@ -204,7 +204,7 @@ class _Kernel:
 
     def _try(self, request: Mapping[str, Any], payload: bytes, out: int) -> None:
         """Find out whether blobs load and names are made again. Asked of a process that runs no cells."""
-        from loop_runner.kernel import trial
+        from . import trial
 
         groups, *blobs = _split(payload, [request["groups"], *request["blobs"]])
 
@@ -235,7 +235,7 @@ class _Kernel:
 
     def _plan(self, request: Mapping[str, Any], out: int) -> None:
         """Tell which cells make which names. ``cells``: those that were not told of yet."""
-        from loop_runner.kernel import replay
+        from . import replay
 
         self._past += [replay.PastCell(*cell) for cell in request["cells"]]
         groups = replay.plan(self._past, request["names"], {*self._helpers.protected, "answer"})
@@ -245,7 +245,7 @@ class _Kernel:
         """What takes the snapshots; made when first needed."""
         if self._saver is None:
             self._snapshots()
-            from loop_runner.kernel.saver import Saver
+            from .saver import Saver
 
             self._saver = Saver(
                 self._namespace,
@@ -271,6 +271,6 @@ class _Kernel:
     @staticmethod
     def _snapshots() -> Any:
         """The snapshot module: imported when first needed."""
-        from loop_runner.kernel import snapshot
+        from . import snapshot
 
         return snapshot

@@ -10,17 +10,17 @@ line itself takes its place (``quoted_by``).
 
 from __future__ import annotations
 
-from loop_runner.kernel import candidates, claims, grouping
-from loop_runner.kernel.lm_client import LLMError
-from loop_runner.kernel.names import label
+from . import candidates, claims, grouping
+from .lm_client import LLMError
+from .names import label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from loop_runner.kernel.candidates import Span
-    from loop_runner.kernel.grouping import Group
+    from .candidates import Span
+    from .grouping import Group
 
     Question = tuple[str, str, Group]  # its key, its text, what it is about
     # Of a judgement: the candidate's number (0: it is about none), verdict, line, quote, reason.

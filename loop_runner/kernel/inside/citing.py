@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import namedtuple
 
-from loop_runner.kernel.texts import did_you_mean
+from .texts import did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

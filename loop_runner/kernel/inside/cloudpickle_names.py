@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import types
 
-from loop_runner.kernel import by_value
+from . import by_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from heapq import heappush, heapreplace
 from itertools import islice, pairwise
 from math import log
 
-from loop_runner.kernel import shown
-from loop_runner.kernel.texts import Texts, did_you_mean
+from . import shown
+from .texts import Texts, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import namedtuple
 
-from loop_runner.kernel import shown
+from . import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import resource
 import symtable
 import sys
 
-from loop_runner.kernel.cell_code import awaits, compiled, evaluate
-from loop_runner.kernel.touched import words_of
+from .cell_code import awaits, compiled, evaluate
+from .touched import words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

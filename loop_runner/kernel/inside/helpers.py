@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from operator import is_
 
-from loop_runner.kernel import shown
-from loop_runner.kernel.lm_client import LLMError
-from loop_runner.kernel.names import label
-from loop_runner.kernel.preview import length, preview, type_name
-from loop_runner.kernel.texts import Texts, did_you_mean
+from . import shown
+from .lm_client import LLMError
+from .names import label
+from .preview import length, preview, type_name
+from .texts import Texts, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from loop_runner.kernel.answer_box import AnswerBox
-    from loop_runner.kernel.citing import Citer
-    from loop_runner.kernel.lm_client import LmClient
-    from loop_runner.kernel.matching import Matches
-    from loop_runner.kernel.past import PastTurn
-    from loop_runner.kernel.reading import Chunk, Outline, Passage, Rows
-    from loop_runner.kernel.search import SearchHits, SearchIndex
+    from .answer_box import AnswerBox
+    from .citing import Citer
+    from .lm_client import LmClient
+    from .matching import Matches
+    from .past import PastTurn
+    from .reading import Chunk, Outline, Passage, Rows
+    from .search import SearchHits, SearchIndex
 
 _ROWS = 200
 _MAX_TEXTS = 10_000  # of one child session; the host takes no more
@@ -162,7 +162,7 @@ class Helpers:
 
     def past(self, pass_number: int, turn: int) -> PastTurn:
         """A turn of this run, with `.code` and `.output`; print() it to read it. Passes count from 1."""
-        from loop_runner.kernel.past import PastTurn
+        from .past import PastTurn
 
         found = _data(self._models.past(pass_number, turn))
         return PastTurn(f"pass {pass_number} turn {turn}", **found)
@@ -244,7 +244,7 @@ class Helpers:
         return self._search_index().search(_text(query), names, max_results, context_lines, regex=regex)
 
     def _search_index(self) -> SearchIndex:
-        from loop_runner.kernel.search import SearchIndex
+        from .search import SearchIndex
 
         if self._index is None:
             self._index = SearchIndex(self.texts(), self._place_of)
@@ -257,7 +257,7 @@ class Helpers:
 
         Of JSON it shows the keys, of a table the columns.
         """
-        from loop_runner.kernel import reading
+        from . import reading
 
         name, text = self._named(name)
         return reading.outline(name, text, self._places.get(name, ()), self._headings.get(name, ()))
@@ -269,7 +269,7 @@ class Helpers:
 
         A negative `start` counts from the end. A line at the end says how to read on.
         """
-        from loop_runner.kernel import reading
+        from . import reading
 
         name, text = self._named(name)
         places, headings = self._places.get(name, ()), self._headings.get(name, ())
@@ -285,7 +285,7 @@ class Helpers:
         `by="heading"` or `"function"` begins a piece at each of them; `by="row"` keeps rows of a table whole
         and repeats the row of column names.
         """
-        from loop_runner.kernel import reading
+        from . import reading
 
         text, name = _text(text_or_name), ""
         if "\n" not in text and text in self.texts():
@@ -306,7 +306,7 @@ class Helpers:
         A column of text that is all numbers is numbers, an empty one None. `.columns` has the names,
         `.skipped` the lines that are no row.
         """
-        from loop_runner.kernel import reading
+        from . import reading
 
         name, text = self._named(name)
         table = reading.rows(name, text, place, self._places.get(name, ()))
@@ -330,7 +330,7 @@ class Helpers:
         return self._citer().cite_lines(name, first, first if last is None else last)
 
     def _citer(self) -> Citer:
-        from loop_runner.kernel.citing import Citer
+        from .citing import Citer
 
         return Citer(self.texts(), self._places, self._parts)
 
@@ -339,7 +339,7 @@ class Helpers:
 
         Each has `.name`, `.line`, `.text`, `.match` and `.groups`. `^` and `$` match at each line.
         """
-        from loop_runner.kernel.matching import find_all
+        from .matching import find_all
 
         return find_all(self.texts(), self._search_index().choose(names), _text(regex))
 
@@ -359,13 +359,13 @@ class Helpers:
         The keys of a list are 0, 1, ... `batch` items go into one call, by id; missing ones are asked for
         again.
         """
-        from loop_runner.kernel.labelling import Labelling
+        from .labelling import Labelling
 
         return Labelling(self._replies, items, _text(question), labels, model).run(batch)
 
     def help(self, helper: object = None) -> None:
         """Print all about a helper or function; without one, the names of the helpers."""
-        from loop_runner.kernel.helping import describe
+        from .helping import describe
 
         print(describe(self.protected | self.yielding, helper))  # noqa: T201 - printing is what it is for
 
@@ -387,7 +387,7 @@ class Helpers:
         return self._context.cached() if isinstance(self._context, Texts) else self.texts()
 
     def _place_of(self, name: str, line: int) -> str:
-        from loop_runner.kernel.reading import place_of
+        from .reading import place_of
 
         return place_of(self._places.get(name, ()), line)
 

@@ -15,18 +15,18 @@ import io
 import sys
 import types
 
-from loop_runner.kernel import replay, snapshot
-from loop_runner.kernel.by_value import is_by_reference
-from loop_runner.kernel.links import Links
+from . import replay, snapshot
+from .by_value import is_by_reference
+from .links import Links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from loop_runner.kernel.answer_box import AnswerBox
-    from loop_runner.kernel.cells import CellRunner
-    from loop_runner.kernel.lm_client import LmClient
+    from .answer_box import AnswerBox
+    from .cells import CellRunner
+    from .lm_client import LmClient
 
 _COMMON = ("common",)  # in the place of a pin: what all may reach without sharing anything
 _NAMED = 3  # variables that a reason names
