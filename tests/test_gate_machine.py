@@ -141,7 +141,7 @@ DOCKER = f"""
 import sys
 from pathlib import Path
 {DOCKER_LIKE_FILTER}
-from loop_runner.kernel import sandbox
+from loop_runner.sandbox import probe as sandbox
 from tests.test_gate_machine import judge
 report = sandbox.probe_anew()
 verdict = judge(Path(sys.argv[1]), sys.argv[2], files={{"sub/a": "1"}}, writable=sys.argv[3] == "yes")

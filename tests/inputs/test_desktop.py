@@ -13,7 +13,7 @@ _CONVERT = """
 import sys
 from pathlib import Path
 from loop_runner.inputs.converting import Converter, Source
-from loop_runner.kernel import sandbox
+from loop_runner.sandbox import probe as sandbox
 candidates = sandbox._candidates
 def chosen(bubblewrap, *, as_root):
     for layers in candidates(bubblewrap, as_root=as_root):

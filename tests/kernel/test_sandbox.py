@@ -436,7 +436,7 @@ def test_an_input_that_only_root_may_read_is_named_before_anything_starts(tmp_pa
 
 REPORT = """
 import json, sys
-from loop_runner.kernel import sandbox
+from loop_runner.sandbox import probe as sandbox
 print(json.dumps(sandbox.probe_anew(search_path=sys.argv[1]).as_dict()))
 """
 ALL_TESTS = sorted({test for claim in probe._CLAIMS for test in claim.tests})
