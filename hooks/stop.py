@@ -16,7 +16,7 @@ while not os.path.isfile(os.path.join(folder, "loop_runner", "__init__.py")):  #
         sys.exit(0)
 sys.path.insert(0, folder)
 
-from loop_runner.hooks.stop import main  # noqa: E402
+from loop_runner.agents.stop import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

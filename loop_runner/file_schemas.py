@@ -15,8 +15,8 @@ from typing import Any
 
 from loop_runner import config, resources
 from loop_runner.audit import rules
-from loop_runner.hooks import external
 from loop_runner.inputs import finding
+from loop_runner.verify import external_hook
 from loop_runner.verify import format as verifiers
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"
@@ -37,7 +37,7 @@ def task(plugins: Iterable[str] = ()) -> dict[str, Any]:
         "input": finding.schema(),
         "verifier": verifiers.verifier(tuple(plugins)),
         "group": verifiers.group(),
-        "stop_hook": external.schema(),
+        "stop_hook": external_hook.schema(),
     }
     schema = config.schema(parts)
     sentences = _sentences("task-file")

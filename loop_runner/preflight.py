@@ -14,8 +14,7 @@ from pathlib import Path
 
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, EnvironmentFault, HookError, LoopRunnerError, VerifierError
-from loop_runner.hooks import external
-from loop_runner.verify import Means, Programs, readiness
+from loop_runner.verify import Means, Programs, external_hook, readiness
 
 _REPORTED = (ConfigError, VerifierError, HookError, EnvironmentFault)
 
@@ -63,8 +62,8 @@ def gates(task: Task, known: Programs | None = None) -> list[LoopRunnerError]:
     found: list[LoopRunnerError] = [*readiness.faults(task.verifiers, task.base_dir, known)]
     for spec in task.stop_hooks:
         try:
-            means = Means(programs=external.pinned_programs([spec], task.base_dir, known))
-            (hook,) = external.build([spec], task.base_dir, means)
+            means = Means(programs=external_hook.pinned_programs([spec], task.base_dir, known))
+            (hook,) = external_hook.build([spec], task.base_dir, means)
         except (HookError, VerifierError) as error:
             found.append(error)
             continue

@@ -21,7 +21,6 @@ from loop_runner.config import Task
 from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.events import Trace
 from loop_runner.gate_sandbox import GateSandbox
-from loop_runner.hooks import external
 from loop_runner.loop import checked_out
 from loop_runner.model import registry
 from loop_runner.model.switchboard import Switchboard
@@ -31,7 +30,7 @@ from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs
 from loop_runner.runs import Surroundings, holding, open_children, pinned_in, restored_inputs
 from loop_runner.stop_hook import StopHook
 from loop_runner.text import shell
-from loop_runner.verify import Means, Submission, Verifier, needs
+from loop_runner.verify import Means, Submission, Verifier, external_hook, needs
 from loop_runner.verify.needs import Need
 from loop_runner.workspace import checkout, layout
 from loop_runner.workspace.history import Entry, History, parsing
@@ -189,7 +188,7 @@ def _decide(
             _text(history, "task.yaml", commit), label="task.yaml", base_dir=history.folder
         ).base_dir
     means = Means(fence, panel, programs, task.is_agent)
-    hooks = external.build(task.stop_hooks, pinned_at, means)
+    hooks = external_hook.build(task.stop_hooks, pinned_at, means)
     gates: tuple[Verifier, ...] = (*verify.build(task.verifiers, pinned_at, means), *hooks)
     _refuse_ungranted(
         [*needs.of_verifiers(gates), *(need for hook in hooks for need in needs.of_command(hook.program))],

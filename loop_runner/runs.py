@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TypeGuard, cast
 
 from loop_runner import (
-    agent_runs,
     config,
     direct,
     gate_sandbox,
@@ -31,6 +30,7 @@ from loop_runner import (
     trust,
     verify,
 )
+from loop_runner.agents import run
 from loop_runner.budget import Ledger, describe_limits
 from loop_runner.checks import Checks
 from loop_runner.children import Children, ChildSettings
@@ -38,7 +38,6 @@ from loop_runner.config import Task
 from loop_runner.conversation import is_over_window, printed
 from loop_runner.errors import ConfigError, LoopRunnerError, ModelError
 from loop_runner.events import Event, Listener, Trace
-from loop_runner.hooks import external as hooks
 from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel import packages
 from loop_runner.kernel.kernel import Kernel
@@ -59,6 +58,7 @@ from loop_runner.stopping import Stop
 from loop_runner.subcalls import ChildTask, Shared, SubCalls, SubModels
 from loop_runner.text import code
 from loop_runner.verify import Inquiry, Means, Programs, Verifier
+from loop_runner.verify import external_hook as hooks
 from loop_runner.workspace import durable
 from loop_runner.workspace.fast_import import Blob
 from loop_runner.workspace.history import History, parsing
@@ -128,7 +128,7 @@ def _created(
     model_files = dict(ready.model_files)
     if beginning is not None:
         model_files |= {f"workspace/{path}".encode(): Blob(data) for path, data in beginning.files.items()}
-    scope = agent_runs.scope(task, folder)
+    scope = run.scope(task, folder)
 
     def mark(repository: Path) -> None:
         if why := trust.mark(folder, around.env, unplaced=repository):
@@ -192,9 +192,9 @@ def _prepared(task: Task, around: Surroundings, beginning: Beginning | None) -> 
     texts = None if beginning is None else beginning.texts
     task, texts, fetched = _checked(task, around.env, texts)
     programs, templates = _pinned(task), _templates(task)
-    model_files, about = agent_runs.beginning(task)
+    model_files, about = run.beginning(task)
     ours = task_files(task, texts, templates)
-    ours["system.md"] += agent_runs.notes(about)
+    ours["system.md"] += run.notes(about)
     files = {
         **ours,
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
@@ -280,7 +280,7 @@ def resume(
     frozen = config.parse_task(source, label="task.yaml", base_dir=folder)
     refuse_other_words(frozen, task)
     task = follow_model(frozen, task)
-    with Workspace.open(folder, scope=agent_runs.scope(task, folder)) as workspace:
+    with Workspace.open(folder, scope=run.scope(task, folder)) as workspace:
         if not any(key == "prompt" for key, _ in overrides):
             task = replace(task, prompt=_text(workspace, "prompt.md"))
         texts = frozen_inputs(
@@ -400,9 +400,9 @@ def run_in(
         )
         agent = None
         if task.is_agent:
-            agent = agent_runs.agent(task, workspace, ledger, around.env, trace, around.should_stop)
+            agent = run.agent(task, workspace, ledger, around.env, trace, around.should_stop)
             stack.callback(agent.close)
-            from loop_runner.hooks.agent import NoKernel
+            from loop_runner.agents.agent import NoKernel
 
             kernel = cast("Kernel", NoKernel())
         else:
@@ -445,12 +445,12 @@ def run_in(
             ledger=ledger,
             trace=trace,
             should_stop=around.should_stop,
-            open_agent_pass=None if agent is None else agent_runs.passes(agent, workspace, ledger, trace),
+            open_agent_pass=None if agent is None else run.passes(agent, workspace, ledger, trace),
             pass_files=stead.pass_files,
             let_go=None if agent is None else agent.part,
         ).run()
         if agent is not None:
-            agent.close(agent_runs.notice(outcome))
+            agent.close(run.notice(outcome))
         return outcome
 
 

@@ -12,8 +12,8 @@ import yaml
 from loop_runner import config, file_schemas, verify
 from loop_runner.audit.rules import read_rules
 from loop_runner.errors import ConfigError, LoopRunnerError
-from loop_runner.hooks import external
 from loop_runner.inputs import finding
+from loop_runner.verify import external_hook
 from loop_runner.verify.build import KINDS
 from tests.support.commands import clean_environment
 
@@ -36,7 +36,7 @@ def parse(data):
     """Everything that reads a part of a task file, without looking at what it names."""
     task = config.parse_task(yaml.safe_dump(data), label="task.yaml", base_dir=ROOT)
     verify.build(task.verifiers, ROOT)
-    external.build(task.stop_hooks, ROOT)
+    external_hook.build(task.stop_hooks, ROOT)
     for spec in task.inputs:
         try:
             finding.root_of(spec, ROOT, ())

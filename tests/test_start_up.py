@@ -18,7 +18,7 @@ UNUSED = {
     *("importlib.metadata", "http.server", "zipfile", "email.message", "multiprocessing", "cloudpickle"),
     *("loop_runner.verify.agreement", "loop_runner.verify.command", "loop_runner.verify.judge"),
     *("loop_runner.verify.python", "loop_runner.verify.schema", "loop_runner.verify.findings"),
-    *("loop_runner.hooks.agent", "loop_runner.hooks.endpoint", "loop_runner.workspace.foreign"),
+    *("loop_runner.agents.agent", "loop_runner.agents.endpoint", "loop_runner.workspace.foreign"),
     *("loop_runner.workspace.fsck", "loop_runner.workspace.repair", "loop_runner.audit"),
     *("loop_runner.sandbox.inside.effects", "loop_runner.replaying", "loop_runner.model.fetch"),
 }

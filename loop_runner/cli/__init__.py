@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point: run the command and turn every error into a message and an exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:2] == ["hook", "stop"] and not {"-h", "--help"} & set(arguments):
-        from loop_runner.hooks import stop
+        from loop_runner.agents import stop
 
         sys.exit(stop.main())
     sys.exit(_run(arguments))

@@ -41,7 +41,7 @@ def stop() -> None:
     \b
     Example:  echo '{"hook_event_name": "Stop", "session_id": "x"}' | loop-runner hook stop
     """
-    from loop_runner.hooks import stop as process
+    from loop_runner.agents import stop as process
 
     process.main()
 
@@ -57,7 +57,7 @@ def install(client: str, project: Path | None, dry_run: bool, as_json: bool) -> 
     \b
     Example:  loop-runner hook install codex --project .
     """
-    from loop_runner.hooks import install as settings
+    from loop_runner.agents import install as settings
 
     change = settings.install(client, project, os.environ)
     _apply(change, dry_run=dry_run, as_json=as_json, done="installed", same="is installed already")
@@ -80,7 +80,7 @@ def uninstall(client: str, project: Path | None, dry_run: bool, as_json: bool) -
     \b
     Example:  loop-runner hook uninstall claude
     """
-    from loop_runner.hooks import install as settings
+    from loop_runner.agents import install as settings
 
     change = settings.uninstall(client, project, os.environ)
     _apply(change, dry_run=dry_run, as_json=as_json, done="uninstalled", same="is not installed")
@@ -110,10 +110,11 @@ def start(
     \b
     Example:  loop-runner hook start task.yaml
     """
-    from loop_runner import agent_runs, config, runs
+    from loop_runner import config, runs
+    from loop_runner.agents import run as agent_runs
+    from loop_runner.agents import sessions
+    from loop_runner.agents import stop as process
     from loop_runner.cli.folders import make_way, new_run_folder
-    from loop_runner.hooks import sessions
-    from loop_runner.hooks import stop as process
 
     session_id = session_id or _session_of_this_shell()
     overrides: list[tuple[str, Any]] = [
@@ -154,9 +155,9 @@ def cancel(run_name: str, as_json: bool) -> None:
     \b
     Example:  loop-runner hook cancel runs/contract-review
     """
-    from loop_runner import agent_runs
+    from loop_runner.agents import run as agent_runs
+    from loop_runner.agents import sessions
     from loop_runner.cli.folders import find_run
-    from loop_runner.hooks import sessions
 
     run = find_run(run_name).absolute()
     (run / sessions.STOP_FILE).touch()
@@ -175,9 +176,10 @@ def serve(run_name: str) -> int:
     \b
     Example:  loop-runner hook serve runs/contract-review
     """
-    from loop_runner import agent_runs, runs
+    from loop_runner import runs
+    from loop_runner.agents import run as agent_runs
+    from loop_runner.agents import sessions
     from loop_runner.cli.folders import find_run
-    from loop_runner.hooks import sessions
 
     run = find_run(run_name).absolute()
     is_asked = False
@@ -206,7 +208,7 @@ def _session_of_this_shell() -> str:
 
 
 def _apply(change: Any, *, dry_run: bool, as_json: bool, done: str, same: str) -> None:
-    from loop_runner.hooks import install as settings
+    from loop_runner.agents import install as settings
 
     if not dry_run:
         settings.write(change)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from loop_runner import config, text
+from loop_runner.agents.sessions import STOP_FILE
 from loop_runner.cli import next_steps, now, output
 from loop_runner.errors import LoopRunnerError
-from loop_runner.hooks.sessions import STOP_FILE
 from loop_runner.records import Checkpoint
 from loop_runner.workspace import layout
 from loop_runner.workspace.history import History, parsing

@@ -9,10 +9,9 @@ import pytest
 
 from loop_runner import runs
 from loop_runner.errors import HookError
-from loop_runner.hooks import external
 from loop_runner.records import Accepted, Broken, Inputs, Rejected
 from loop_runner.reverify import exit_code, verify_run
-from loop_runner.verify import Submission
+from loop_runner.verify import Submission, external_hook
 from tests.hooks.conftest import ROOT, agent_task, run, started
 from tests.support.tasks import ready, run_task, write_task
 
@@ -26,7 +25,7 @@ def ask(tmp_path):
     def verdict(code, **keys):
         (tmp_path / "hook.py").write_text(code)
         spec = {"command": [sys.executable, "hook.py"], **keys}
-        (hook,) = external.build([spec], tmp_path)
+        (hook,) = external_hook.build([spec], tmp_path)
         return hook.verify(Submission("it is 42", checkout, Inputs(())))
 
     return verdict
@@ -125,7 +124,7 @@ def test_a_hook_runs_in_the_sandbox_and_reaches_the_network_only_where_the_task_
 )
 def test_a_hook_that_is_none_is_refused_before_the_run(spec, tmp_path):
     with pytest.raises(HookError, match="is not a hook"):
-        external.build([spec], tmp_path)
+        external_hook.build([spec], tmp_path)
 
 
 def test_the_ten_lines_of_the_readme_are_a_hook(tmp_path, env):

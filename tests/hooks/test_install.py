@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loop_runner.agents import install, json_text
 from loop_runner.errors import HookError
-from loop_runner.hooks import install, json_text
 from tests.support.commands import loop_runner
 
 CLIENTS = ["claude", "codex", "gemini", "cursor", "copilot"]

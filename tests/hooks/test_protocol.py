@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from loop_runner.hooks import protocol
-from loop_runner.hooks.protocol import ALLOW, PORTABLE_KEYS, Decision
+from loop_runner.agents import protocol
+from loop_runner.agents.protocol import ALLOW, PORTABLE_KEYS, Decision
 
 PAYLOADS: dict[str, dict[str, Any]] = {
     "claude": {

@@ -10,7 +10,7 @@ import time
 import pytest
 import yaml
 
-from loop_runner.hooks import call
+from loop_runner.agents import call
 from loop_runner.workspace.history import History
 from tests.hooks.conftest import git
 from tests.support.commands import wait_for

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from loop_runner.hooks import sessions
-from loop_runner.hooks.endpoint import Endpoint
-from loop_runner.hooks.protocol import Decision
+from loop_runner.agents import sessions
+from loop_runner.agents.endpoint import Endpoint
+from loop_runner.agents.protocol import Decision
 from tests.hooks.conftest import ROOT
 from tests.hooks.test_protocol import PAYLOADS, encoded
 

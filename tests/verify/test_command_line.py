@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from loop_runner.errors import HookError, VerifierError
-from loop_runner.hooks import external
-from loop_runner.verify import build, command_line
+from loop_runner.verify import build, command_line, external_hook
 
 NEEDS_A_SHELL = [
     "grep -q Paris answer.md && grep -q Rome answer.md",
@@ -57,8 +56,8 @@ def test_an_operator_of_a_shell_is_refused_with_the_list_that_works(text, tmp_pa
         lambda: build([{"command": text}], tmp_path),
         lambda: build([{"command": {"run": text}}], tmp_path),
         lambda: build([{"any": [{"command": text}]}], tmp_path),
-        lambda: external.build([text], tmp_path),
-        lambda: external.build([{"command": text, "name": "x"}], tmp_path),
+        lambda: external_hook.build([text], tmp_path),
+        lambda: external_hook.build([{"command": text, "name": "x"}], tmp_path),
     ):
         with pytest.raises((VerifierError, HookError)) as refused:
             make()
@@ -69,7 +68,7 @@ def test_an_operator_of_a_shell_is_refused_with_the_list_that_works(text, tmp_pa
 @pytest.mark.parametrize("text", NEEDS_A_SHELL)
 def test_the_same_text_in_a_list_is_left_as_it_is(text, tmp_path):
     build([{"command": ["sh", "-c", text]}], tmp_path)
-    external.build([["sh", "-c", text]], tmp_path)
+    external_hook.build([["sh", "-c", text]], tmp_path)
 
 
 NEEDS_NO_SHELL = [

@@ -5,10 +5,9 @@ import json
 import pytest
 
 from loop_runner.errors import HookError, VerifierError
-from loop_runner.hooks import external
 from loop_runner.records import Block, Rejected
 from loop_runner.stop_hook import StopHook
-from loop_runner.verify import build
+from loop_runner.verify import build, external_hook
 from tests.support.gates import submission
 
 KEY = "4711"
@@ -90,7 +89,7 @@ def test_a_setting_inside_a_kind_counts_as_one_beside_it(tmp_path):
 def test_a_stop_hook_can_hide_its_reason(tmp_path):
     code = f"echo {KEY}; exit 2"
     for evidence, is_shown in (("full", True), ("none", False)):
-        (hook,) = external.build(
+        (hook,) = external_hook.build(
             [{"command": ["sh", "-c", code], "name": "gate", "evidence": evidence}], tmp_path
         )
         verdict = hook.verify(submission(tmp_path, "41"))
@@ -104,4 +103,4 @@ def test_another_value_is_refused(tmp_path, value):
         with pytest.raises(VerifierError, match="evidence"):
             build([spec], tmp_path)
     with pytest.raises(HookError):
-        external.build([{"command": ["true"], "evidence": value}], tmp_path)
+        external_hook.build([{"command": ["true"], "evidence": value}], tmp_path)

@@ -18,14 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from loop_runner.agents import endings, protocol, sessions
+from loop_runner.agents.client import ClientProcess, end_stray, environment
+from loop_runner.agents.endings import Ending, Reported
+from loop_runner.agents.endpoint import Endpoint
+from loop_runner.agents.protocol import ALLOW, Decision
 from loop_runner.config import AgentSettings
 from loop_runner.errors import EnvironmentFault, ModelError
 from loop_runner.events import Event, Trace
-from loop_runner.hooks import endings, protocol, sessions
-from loop_runner.hooks.client import ClientProcess, end_stray, environment
-from loop_runner.hooks.endings import Ending, Reported
-from loop_runner.hooks.endpoint import Endpoint
-from loop_runner.hooks.protocol import ALLOW, Decision
 from loop_runner.records import Answer, Snapshot, TurnRecord, Usage
 from loop_runner.text import cut_middle, one_line
 from loop_runner.workspace.foreign import lay_out_for_agent

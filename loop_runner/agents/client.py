@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from loop_runner.hooks.sessions import RUN_VARIABLE, TOKEN_VARIABLE
+from loop_runner.agents.sessions import RUN_VARIABLE, TOKEN_VARIABLE
 from loop_runner.process import HeadAndTail, kill_group
 
 _OUTPUT_BYTES = 4 * 2**20

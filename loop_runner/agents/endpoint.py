@@ -15,9 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
-from loop_runner.hooks import protocol
-from loop_runner.hooks.call import ADDRESS_FILE, SOURCE_HEADER
-from loop_runner.hooks.protocol import ALLOW, Decision, Event
+from loop_runner.agents import protocol
+from loop_runner.agents.call import ADDRESS_FILE, SOURCE_HEADER
+from loop_runner.agents.protocol import ALLOW, Decision, Event
 
 _MAX_PAYLOAD_BYTES = 16 * 2**20
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loop_runner.agents import sessions
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
-from loop_runner.hooks import sessions
 from loop_runner.records import Call, Outcome, Reply, Usage
 from loop_runner.workspace.fast_import import Blob
 from loop_runner.workspace.history import History
@@ -25,8 +25,8 @@ from loop_runner.workspace.scope import EVERYTHING, Scope
 from loop_runner.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from loop_runner.hooks.agent import Agent, AgentPass
-    from loop_runner.hooks.endings import Reported
+    from loop_runner.agents.agent import Agent, AgentPass
+    from loop_runner.agents.endings import Reported
     from loop_runner.workspace.foreign import Foreign
 
 BASE_FILE = "base.json"
@@ -86,7 +86,7 @@ def agent(
             said = f"{client or 'the client'} did not say what it spent: budget.usd does not count it"
             trace.append(Event("notice", said))
 
-    from loop_runner.hooks.agent import Agent
+    from loop_runner.agents.agent import Agent
 
     return Agent(
         task.agent,
@@ -104,7 +104,7 @@ def spent_calls(client: str, spent: Sequence[Reported], before: int) -> list[Cal
 
     ``before``: how many calls the journal holds, so that two clients of one turn are not taken for one.
     """
-    from loop_runner.hooks.endings import Reported
+    from loop_runner.agents.endings import Reported
 
     return [
         Call(
@@ -124,7 +124,7 @@ def passes(
     the_agent: Agent, workspace: Workspace, ledger: Ledger, trace: Trace
 ) -> Callable[[int, bool, bytes], AgentPass]:
     """What opens a pass for the loop."""
-    from loop_runner.hooks.agent import AgentPass
+    from loop_runner.agents.agent import AgentPass
 
     def open_pass(number: int, is_committed: bool, prompt: bytes) -> AgentPass:
         return AgentPass(
@@ -158,7 +158,7 @@ def give_to_session(run_folder: Path, session_id: str, env: Mapping[str, str], p
     run = run_folder.absolute()
     try:
         sessions.register(
-            env, session_id, str(run), python=python, python_path=str(Path(__file__).parent.parent)
+            env, session_id, str(run), python=python, python_path=str(Path(__file__).parents[2])
         )
     except ValueError as error:
         raise ConfigError(

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from loop_runner.hooks import sessions
+from loop_runner.agents import sessions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def reply(payload: bytes, env: Mapping[str, str]) -> bytes:
     """What the client is to read; ``{}`` whenever no running loop says otherwise."""
     if not sessions.may_own_any(env):
         return _NOTHING
-    from loop_runner.hooks import protocol
+    from loop_runner.agents import protocol
 
     event = protocol.read(payload)
     if event is None or event.kind == "other":
@@ -104,7 +104,7 @@ def reply(payload: bytes, env: Mapping[str, str]) -> bytes:
 
 
 def _ask(owner: sessions.Owner, payload: bytes, env: Mapping[str, str], event: object) -> bytes:
-    from loop_runner.hooks import call
+    from loop_runner.agents import call
 
     source = f"{env.get('CLAUDE_PLUGIN_ROOT', '')} {' '.join(sys.argv)}"
     try:
