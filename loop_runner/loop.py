@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, overload
 
-from loop_runner import __version__, direct, failpoints, progress, proof, reentry, scratch, text
+from loop_runner import __version__, direct, failpoints, progress, reentry, scratch, text
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
 from loop_runner.direct import DirectPass
@@ -25,7 +25,6 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model import prices, registry
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.panel import LivePanel
 from loop_runner.profiles import Profile
 from loop_runner.progress import PassState, Step
 from loop_runner.prompts import OURS, Templates
@@ -44,11 +43,12 @@ from loop_runner.records import (
     Usage,
 )
 from loop_runner.session import Session, SessionEnd, SessionSettings, summary_path
-from loop_runner.stop_hook import StopHook
 from loop_runner.stopping import Interrupted, Stop
 from loop_runner.subcalls import SubCalls
 from loop_runner.transcript import Transcript
-from loop_runner.verify import Fence, Programs, Submission
+from loop_runner.verify import Fence, Programs, Submission, proof
+from loop_runner.verify.panel import LivePanel
+from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
 from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace

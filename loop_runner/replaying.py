@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from loop_runner import forking, proof, runs, scratch
+from loop_runner import forking, runs, scratch
 from loop_runner.budget import Budget, Ledger, Price
 from loop_runner.config import Task
 from loop_runner.errors import ModelError
@@ -38,8 +38,8 @@ from loop_runner.records import (
     Request,
     Spend,
 )
-from loop_runner.stop_hook import StopHook
-from loop_runner.verify import Submission, Verifier
+from loop_runner.verify import Submission, Verifier, proof
+from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
 from loop_runner.workspace.fast_import import Blob, NewCommit, point, write
 from loop_runner.workspace.git import Git

@@ -15,23 +15,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import config, inputs, prompts, proof, proven, text, verify
+from loop_runner import config, inputs, prompts, text, verify
 from loop_runner.budget import Budget, Ledger
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.events import Trace
-from loop_runner.gate_sandbox import GateSandbox
 from loop_runner.loop import checked_out
 from loop_runner.model import registry
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.panel import LivePanel, RecordedPanel
-from loop_runner.proof import Compared
 from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs
 from loop_runner.runs import Surroundings, holding, open_children, pinned_in, restored_inputs
-from loop_runner.stop_hook import StopHook
 from loop_runner.text import shell
-from loop_runner.verify import Means, Submission, Verifier, external_hook, needs
+from loop_runner.verify import Means, Submission, Verifier, external_hook, needs, proof, proven
+from loop_runner.verify.fence import GateSandbox
 from loop_runner.verify.needs import Need
+from loop_runner.verify.panel import LivePanel, RecordedPanel
+from loop_runner.verify.proof import Compared
+from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import checkout, layout
 from loop_runner.workspace.history import Entry, History, parsing
 

@@ -19,7 +19,6 @@ from typing import TypeGuard, cast
 from loop_runner import (
     config,
     direct,
-    gate_sandbox,
     inputs,
     origin,
     preflight,
@@ -32,13 +31,11 @@ from loop_runner import (
 )
 from loop_runner.agents import run
 from loop_runner.budget import Ledger, describe_limits
-from loop_runner.checks import Checks
 from loop_runner.children import Children, ChildSettings
 from loop_runner.config import Task
 from loop_runner.conversation import is_over_window, printed
 from loop_runner.errors import ConfigError, LoopRunnerError, ModelError
 from loop_runner.events import Event, Listener, Trace
-from loop_runner.json_schema import SchemaChecker
 from loop_runner.kernel import packages
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import Delegation
@@ -49,16 +46,19 @@ from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacte
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.overview import Reader, describe
-from loop_runner.panel import HoldSession, LivePanel
 from loop_runner.profiles import Profile, profile
 from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
-from loop_runner.stop_hook import StopHook
 from loop_runner.stopping import Stop
 from loop_runner.subcalls import ChildTask, Shared, SubCalls, SubModels
 from loop_runner.text import code
 from loop_runner.verify import Inquiry, Means, Programs, Verifier
 from loop_runner.verify import external_hook as hooks
+from loop_runner.verify import fence as gate_sandbox
+from loop_runner.verify.checks import Checks
+from loop_runner.verify.json_schema import SchemaChecker
+from loop_runner.verify.panel import HoldSession, LivePanel
+from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import durable
 from loop_runner.workspace.fast_import import Blob
 from loop_runner.workspace.history import History, parsing

@@ -16,15 +16,16 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from loop_runner import json_schema, text
+from loop_runner import text
 from loop_runner.budget import BudgetSpentError, Ledger
 from loop_runner.errors import ModelError
 from loop_runner.events import Event, Trace
-from loop_runner.json_schema import BadSchemaError, SchemaChecker
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.prompts import OURS, Templates
 from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind
+from loop_runner.verify import json_schema
+from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
 
 _PROGRESS_S = 2.0  # how often a person is told how far a batch is
 _MAX_TOLD = 200  # sub-calls of a turn that are told of one by one; the rest as progress

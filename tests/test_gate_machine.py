@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner import gate_sandbox
 from loop_runner.errors import EnvironmentFault
-from loop_runner.gate_sandbox import GateSandbox
 from loop_runner.records import Accepted, Broken, Rejected
 from loop_runner.sandbox import probe
+from loop_runner.verify import fence
+from loop_runner.verify.fence import GateSandbox
 from tests.support import desktop
 from tests.support.confined import BUBBLEWRAP, DOCKER_LIKE_FILTER, IS_ROOT, SOURCE
 from tests.support.gates import made, submission
@@ -131,7 +131,7 @@ def test_what_the_judged_side_writes_never_turns_a_rejection_into_broken(what, t
 
 
 def test_a_sandbox_that_cannot_be_built_is_broken(tier, tmp_path, monkeypatch):
-    monkeypatch.setattr(gate_sandbox, "_LIMITS", replace(gate_sandbox._LIMITS, open_files=-5))
+    monkeypatch.setattr(fence, "_LIMITS", replace(fence._LIMITS, open_files=-5))
     verdict = judge(tmp_path, "pass")
     assert isinstance(verdict, Broken), verdict
     assert "the sandbox of the check could not be built" in verdict.reason

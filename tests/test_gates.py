@@ -14,9 +14,9 @@ import yaml
 
 from loop_runner import config, runs
 from loop_runner.errors import VerifierError
-from loop_runner.gate_sandbox import GateSandbox
 from loop_runner.sandbox.probe import probe
 from loop_runner.verify import Job
+from loop_runner.verify.fence import GateSandbox
 from loop_runner.workspace.history import History
 from tests.support.commands import loop_runner
 from tests.support.machines import path_without

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from loop_runner import json_schema
-from loop_runner.json_schema import BadSchemaError, SchemaChecker
+from loop_runner.verify import json_schema
+from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
 
 PERSON = {
     "type": "object",

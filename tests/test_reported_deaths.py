@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from loop_runner.events import Event
-from loop_runner.json_schema import BadSchemaError, SchemaChecker
 from loop_runner.kernel import kernel as kernel_module
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.deaths import CHECKER, KERNEL, Deaths
@@ -18,6 +17,7 @@ from loop_runner.model.local import LocalClient, LocalModel
 from loop_runner.records import Broken, Message, Request
 from loop_runner.sandbox.wrap import inner_pid
 from loop_runner.verify import Submission, build
+from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
 from tests.support.tasks import cell, ready, run_task, write_task
 
 ROOT = Path(__file__).parents[1]

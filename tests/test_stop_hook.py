@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from loop_runner.records import Accepted, Allow, Block, Broken, GateBroken, Inputs, Rejected
-from loop_runner.stop_hook import StopHook
 from loop_runner.verify import Submission
+from loop_runner.verify.stop_hook import StopHook
 
 SUBMISSION = Submission("42", Path("/nowhere"), Inputs(()))
 

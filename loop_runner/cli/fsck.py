@@ -59,7 +59,7 @@ def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
 
 def _different(folder: Path) -> tuple[str, ...]:
     """What of a whole run that was verified is no longer what was proven."""
-    from loop_runner import proven
+    from loop_runner.verify import proven
     from loop_runner.workspace.history import History
 
     with History(folder) as history:

@@ -10,13 +10,14 @@ from typing import Any
 
 import click
 
-from loop_runner import config, proven, text
+from loop_runner import config, text
 from loop_runner.cli import now, output, standing
 from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
 from loop_runner.records import SUBCALL_KINDS, Checkpoint, Spend
 from loop_runner.text import shell
+from loop_runner.verify import proven
 from loop_runner.workspace import layout, points
 from loop_runner.workspace.history import Entry, History, parsing
 from loop_runner.workspace.points import Point

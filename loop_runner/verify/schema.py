@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from loop_runner import process, scratch
-from loop_runner.json_schema import decode, only_json
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
+from loop_runner.verify.json_schema import decode, only_json
 from loop_runner.verify.options import SECONDS, TEXT, TEXT_OR_MAPPING, Keys, Options
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Means, Submission

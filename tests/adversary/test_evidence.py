@@ -13,8 +13,8 @@ import pytest
 from loop_runner import config, direct, runs
 from loop_runner.inputs import Converter, load
 from loop_runner.records import Block, Inputs, InputText
-from loop_runner.stop_hook import StopHook
 from loop_runner.verify import Means, build, pinned_programs
+from loop_runner.verify.stop_hook import StopHook
 from tests.support.gates import Says, submission
 from tests.support.tasks import cell, write_task
 from tests.test_names_in_prompts import HOSTILE, outside

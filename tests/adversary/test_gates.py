@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from loop_runner.gate_sandbox import GateSandbox
 from loop_runner.records import Allow, Block, GateBroken
-from loop_runner.stop_hook import StopHook
 from loop_runner.verify import Means, build, pinned_programs
+from loop_runner.verify.fence import GateSandbox
+from loop_runner.verify.stop_hook import StopHook
 from tests.support.gates import submission
 
 # The most common check of code: run the program and look at what it prints.

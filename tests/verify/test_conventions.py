@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner.gate_sandbox import GateSandbox
 from loop_runner.records import Accepted, Broken, Rejected
+from loop_runner.verify.fence import GateSandbox
 from tests.support.gates import made, submission
 
 MAKEFILE = "check:\n\tgrep -q 42 answer.md\n"

@@ -9,7 +9,6 @@ import yaml
 
 from loop_runner.inputs import load
 from loop_runner.records import Accepted, Block, Rejected
-from loop_runner.stop_hook import StopHook
 from loop_runner.verify import Submission, build, short_answer
 from loop_runner.verify.agreement import Agreement
 from loop_runner.verify.build import KINDS
@@ -19,6 +18,7 @@ from loop_runner.verify.judge import Judge
 from loop_runner.verify.python import Python
 from loop_runner.verify.schema import Schema
 from loop_runner.verify.stable import Stable
+from loop_runner.verify.stop_hook import StopHook
 from loop_runner.verify.text import Regex
 
 TEXT = (Path(__file__).parents[2] / "docs" / "verifiers.md").read_text(encoding="utf-8")

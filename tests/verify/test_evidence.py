@@ -6,8 +6,8 @@ import pytest
 
 from loop_runner.errors import HookError, VerifierError
 from loop_runner.records import Block, Rejected
-from loop_runner.stop_hook import StopHook
 from loop_runner.verify import build, external_hook
+from loop_runner.verify.stop_hook import StopHook
 from tests.support.gates import submission
 
 KEY = "4711"

@@ -3,8 +3,8 @@
 import pytest
 
 from loop_runner.records import Accepted, Allow, Block, Broken, GateBroken, Rejected
-from loop_runner.stop_hook import StopHook
 from loop_runner.verify import Group, Means, build, pinned_programs
+from loop_runner.verify.stop_hook import StopHook
 from tests.support.gates import Says, submission
 
 JUDGE = {"judge": "rubric.md"}

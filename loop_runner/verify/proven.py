@@ -11,8 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loop_runner import proof
-from loop_runner.verify import Programs
+from loop_runner.verify import Programs, proof
 from loop_runner.workspace import differences, layout
 from loop_runner.workspace.differences import Stored
 from loop_runner.workspace.history import Entry, History, parsing

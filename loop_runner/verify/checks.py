@@ -11,9 +11,9 @@ from pathlib import Path
 
 from loop_runner import scratch
 from loop_runner.records import Allow, Block, Inputs
-from loop_runner.stop_hook import StopHook
 from loop_runner.text import one_line
 from loop_runner.verify import Submission, Verifier, exact_line, free
+from loop_runner.verify.stop_hook import StopHook
 
 _EMPTY = "`answer['content']` is empty: there is nothing to check yet. An answer is accepted when:"
 
