@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loop_runner import progress, text
-from loop_runner.conversation import printed
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import PastTurn, Variable
+from loop_runner.session.conversation import printed
 from loop_runner.workspace import layout
 from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace

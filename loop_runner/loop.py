@@ -16,10 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, overload
 
-from loop_runner import __version__, direct, failpoints, progress, reentry, scratch, text
+from loop_runner import __version__, failpoints, progress, reentry, scratch, text
 from loop_runner.budget import Ledger
 from loop_runner.config import Task
-from loop_runner.direct import DirectPass
 from loop_runner.errors import StoppedError
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
@@ -42,10 +41,12 @@ from loop_runner.records import (
     RunStatus,
     Usage,
 )
-from loop_runner.session import Session, SessionEnd, SessionSettings, summary_path
+from loop_runner.session import direct
+from loop_runner.session.direct import DirectPass
+from loop_runner.session.session import Session, SessionEnd, SessionSettings, summary_path
+from loop_runner.session.subcalls import SubCalls
+from loop_runner.session.transcript import Transcript
 from loop_runner.stopping import Interrupted, Stop
-from loop_runner.subcalls import SubCalls
-from loop_runner.transcript import Transcript
 from loop_runner.verify import Fence, Programs, Submission, proof
 from loop_runner.verify.panel import LivePanel
 from loop_runner.verify.stop_hook import StopHook

@@ -18,7 +18,6 @@ from typing import TypeGuard, cast
 
 from loop_runner import (
     config,
-    direct,
     inputs,
     origin,
     preflight,
@@ -31,9 +30,7 @@ from loop_runner import (
 )
 from loop_runner.agents import run
 from loop_runner.budget import Ledger, describe_limits
-from loop_runner.children import Children, ChildSettings
 from loop_runner.config import Task
-from loop_runner.conversation import is_over_window, printed
 from loop_runner.errors import ConfigError, LoopRunnerError, ModelError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.kernel import packages
@@ -45,12 +42,15 @@ from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacted
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.overview import Reader, describe
 from loop_runner.profiles import Profile, profile
 from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
+from loop_runner.session import direct
+from loop_runner.session.child import Children, ChildSettings
+from loop_runner.session.conversation import is_over_window, printed
+from loop_runner.session.overview import Reader, describe
+from loop_runner.session.subcalls import ChildTask, Shared, SubCalls, SubModels
 from loop_runner.stopping import Stop
-from loop_runner.subcalls import ChildTask, Shared, SubCalls, SubModels
 from loop_runner.text import code
 from loop_runner.verify import Inquiry, Means, Programs, Verifier
 from loop_runner.verify import external_hook as hooks

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop_runner.reply_reader import MAX_CHARS, read
+from loop_runner.session.reply_reader import MAX_CHARS, read
 
 X = "x = 1"
 TWO = "hits = search_text('a')\nprint(hits)"

@@ -324,7 +324,7 @@ def test_a_refused_key_in_a_child_session_ends_the_run(tmp_path, model_server):
 
 
 def test_progress_is_told_while_a_batch_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("loop_runner.subcalls._PROGRESS_S", 0.05)
+    monkeypatch.setattr("loop_runner.session.subcalls._PROGRESS_S", 0.05)
     root = [cell("llm_batch([str(n) for n in range(40)])\nFINAL('42')")]
     task = write_task(tmp_path / "task", root=root, width=4)
     script(tmp_path / "task", sub=[{"reply": "ok"}], latency_s=0.05)

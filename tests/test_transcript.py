@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from loop_runner.config import History
 from loop_runner.records import Message
-from loop_runner.transcript import Transcript
+from loop_runner.session.transcript import Transcript
 
 LONG = "x" * 3000
 MODES = st.sampled_from([History(), History("window", 1), History("window", 3), History("compact")])

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from loop_runner import direct, inputs
+from loop_runner import inputs
 from loop_runner.audit import ripgrep
 from loop_runner.errors import ConfigError
 from loop_runner.inputs.reading import measure
@@ -15,6 +15,7 @@ from loop_runner.kernel.inside import candidates, reading, structure
 from loop_runner.kernel.inside.search import SearchIndex
 from loop_runner.kernel.inside.texts import Texts, read_text
 from loop_runner.records import Accepted, Rejected
+from loop_runner.session import direct
 from loop_runner.verify import Submission, build, python_child
 from loop_runner.verify.agreement import Agreement
 from tests.support import papers

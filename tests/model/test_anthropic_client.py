@@ -16,7 +16,7 @@ from loop_runner.model.anthropic_client import AnthropicClient
 from loop_runner.model.client import TryAgain
 from loop_runner.model.limiter import Limiter, Policy
 from loop_runner.records import Message, Reply, Request, StopReason, Usage
-from loop_runner.reply_reader import read
+from loop_runner.session.reply_reader import read
 from tests.support.model_server import HttpError, ModelServer, Scripted
 
 OVERLOADED = HttpError(529, "overloaded_error", "busy")

@@ -13,7 +13,7 @@ from loop_runner.model.openai_compatible import OpenAICompatibleClient
 from loop_runner.model.registry import client_for
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Message, Reply, Request, Usage
-from loop_runner.reply_reader import read
+from loop_runner.session.reply_reader import read
 from tests.support.call_log import MemoryLog
 from tests.support.model_server import HttpError, ModelServer, Scripted
 

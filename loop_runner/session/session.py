@@ -14,14 +14,6 @@ from typing import Literal
 
 from loop_runner import failpoints, text
 from loop_runner.budget import BudgetSpentError, Ledger
-from loop_runner.conversation import (
-    MAX_WITHOUT_CODE,
-    about_subcalls,
-    code_of,
-    is_over_window,
-    observe,
-    window_warning,
-)
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.deaths import KERNEL
 from loop_runner.kernel.kernel import Kernel
@@ -39,8 +31,16 @@ from loop_runner.records import (
     Usage,
     Variable,
 )
-from loop_runner.subcalls import SubCalls
-from loop_runner.transcript import Transcript
+from loop_runner.session.conversation import (
+    MAX_WITHOUT_CODE,
+    about_subcalls,
+    code_of,
+    is_over_window,
+    observe,
+    window_warning,
+)
+from loop_runner.session.subcalls import SubCalls
+from loop_runner.session.transcript import Transcript
 from loop_runner.workspace.workspace import Workspace
 
 SessionEnd = Literal["ready", "turns", "budget", "window", "no_code", "interrupted"]

@@ -18,11 +18,9 @@ from typing import TypeVar
 
 from loop_runner import scratch, text
 from loop_runner.budget import BudgetSpentError
-from loop_runner.conversation import MAX_WITHOUT_CODE, code_of, is_over_window, observe, window_warning
 from loop_runner.errors import LoopRunnerError, ModelError
 from loop_runner.events import Event
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.overview import Reader, describe
 from loop_runner.records import (
     Answer,
     CellResult,
@@ -37,7 +35,15 @@ from loop_runner.records import (
     Request,
     Snapshot,
 )
-from loop_runner.subcalls import ChildTask, RunChild, Shared, SubCalls, refused
+from loop_runner.session.conversation import (
+    MAX_WITHOUT_CODE,
+    code_of,
+    is_over_window,
+    observe,
+    window_warning,
+)
+from loop_runner.session.overview import Reader, describe
+from loop_runner.session.subcalls import ChildTask, RunChild, Shared, SubCalls, refused
 
 _T = TypeVar("_T")
 _MAX_DRAFT_CHARS = 2000
