@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from loop_runner import config
 from loop_runner.budget import Price
 from loop_runner.model import prices
 from loop_runner.records import Call, Usage
+from loop_runner.task import config
 from loop_runner.workspace import layout
 from loop_runner.workspace.history import History, parsing
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from loop_runner import config, resources
 from loop_runner.audit import rules
 from loop_runner.inputs import finding
+from loop_runner.task import config, resources
 from loop_runner.verify import external_hook
 from loop_runner.verify import format as verifiers
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import __version__, config, inputs, origin, prompts, runs
-from loop_runner.config import Task
+from loop_runner import __version__, inputs, origin, runs
 from loop_runner.errors import ConfigError
 from loop_runner.model import registry
-from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint
+from loop_runner.task import config, prompts
+from loop_runner.task.config import Task
+from loop_runner.task.prompts import Templates
 from loop_runner.text import shell
 from loop_runner.workspace import layout, points, rewinding
 from loop_runner.workspace.fast_import import Blob, NewCommit

@@ -18,15 +18,12 @@ from typing import Any, Protocol, overload
 
 from loop_runner import __version__, failpoints, progress, reentry, scratch, text
 from loop_runner.budget import Ledger
-from loop_runner.config import Task
 from loop_runner.errors import StoppedError
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model import prices, registry
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.profiles import Profile
 from loop_runner.progress import PassState, Step
-from loop_runner.prompts import OURS, Templates
 from loop_runner.records import (
     Allow,
     Answer,
@@ -47,6 +44,9 @@ from loop_runner.session.session import Session, SessionEnd, SessionSettings, su
 from loop_runner.session.subcalls import SubCalls
 from loop_runner.session.transcript import Transcript
 from loop_runner.stopping import Interrupted, Stop
+from loop_runner.task.config import Task
+from loop_runner.task.profiles import Profile
+from loop_runner.task.prompts import OURS, Templates
 from loop_runner.verify import Fence, Programs, Submission, proof
 from loop_runner.verify.panel import LivePanel
 from loop_runner.verify.stop_hook import StopHook

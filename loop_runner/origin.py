@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loop_runner import config
-from loop_runner.config import Task
 from loop_runner.errors import ConfigError
+from loop_runner.task import config
+from loop_runner.task.config import Task
 
 PATH = "origin.json"
 _MAX_BYTES = 1 << 26  # of a task file that is compared

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from loop_runner.config import Task
 from loop_runner.errors import ConfigError, EnvironmentFault, HookError, LoopRunnerError, VerifierError
+from loop_runner.task.config import Task
 from loop_runner.verify import Means, Programs, external_hook, readiness
 
 _REPORTED = (ConfigError, VerifierError, HookError, EnvironmentFault)

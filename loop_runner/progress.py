@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loop_runner.config import NoProgress
 from loop_runner.records import Block, Rejected, VerifierReport
+from loop_runner.task.config import NoProgress
 from loop_runner.text import one_line
 
 Kind = Literal["go", "prompt", "model", "temperature", "restart", "stop"]

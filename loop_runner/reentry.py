@@ -12,8 +12,8 @@ from typing import Any
 from loop_runner import carried, text
 from loop_runner.budget import Ledger
 from loop_runner.carried import first_pass_of_task, verdict
-from loop_runner.profiles import Profile
-from loop_runner.prompts import OURS, Templates
+from loop_runner.task.profiles import Profile
+from loop_runner.task.prompts import OURS, Templates
 from loop_runner.workspace.workspace import Workspace
 
 __all__ = ["describe_changes", "first_message", "first_pass_of_task", "verdict"]

@@ -21,7 +21,6 @@ from typing import Any, Literal, NoReturn
 
 from loop_runner import forking, runs, scratch
 from loop_runner.budget import Budget, Ledger, Price
-from loop_runner.config import Task
 from loop_runner.errors import ModelError
 from loop_runner.events import Event
 from loop_runner.kernel.kernel import Kernel
@@ -38,6 +37,7 @@ from loop_runner.records import (
     Request,
     Spend,
 )
+from loop_runner.task.config import Task
 from loop_runner.verify import Submission, Verifier, proof
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout

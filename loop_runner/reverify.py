@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import config, inputs, prompts, text, verify
+from loop_runner import inputs, text, verify
 from loop_runner.budget import Budget, Ledger
-from loop_runner.config import Task
 from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.events import Trace
 from loop_runner.loop import checked_out
@@ -25,6 +24,8 @@ from loop_runner.model import registry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs
 from loop_runner.runs import Surroundings, holding, open_children, pinned_in, restored_inputs
+from loop_runner.task import config, prompts
+from loop_runner.task.config import Task
 from loop_runner.text import shell
 from loop_runner.verify import Means, Submission, Verifier, external_hook, needs, proof, proven
 from loop_runner.verify.fence import GateSandbox

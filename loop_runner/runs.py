@@ -16,21 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeGuard, cast
 
-from loop_runner import (
-    config,
-    inputs,
-    origin,
-    preflight,
-    prompt_size,
-    prompts,
-    redaction,
-    scratch,
-    trust,
-    verify,
-)
+from loop_runner import inputs, origin, preflight, redaction, scratch, trust, verify
 from loop_runner.agents import run
 from loop_runner.budget import Ledger, describe_limits
-from loop_runner.config import Task
 from loop_runner.errors import ConfigError, LoopRunnerError, ModelError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.kernel import packages
@@ -42,8 +30,6 @@ from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacted
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.profiles import Profile, profile
-from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
 from loop_runner.session import direct
 from loop_runner.session.child import Children, ChildSettings
@@ -51,6 +37,10 @@ from loop_runner.session.conversation import is_over_window, printed
 from loop_runner.session.overview import Reader, describe
 from loop_runner.session.subcalls import ChildTask, Shared, SubCalls, SubModels
 from loop_runner.stopping import Stop
+from loop_runner.task import config, prompt_size, prompts
+from loop_runner.task.config import Task
+from loop_runner.task.profiles import Profile, profile
+from loop_runner.task.prompts import Templates
 from loop_runner.text import code
 from loop_runner.verify import Inquiry, Means, Programs, Verifier
 from loop_runner.verify import external_hook as hooks

@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
-from loop_runner import config, replaying, runs
+from loop_runner import replaying, runs
 from loop_runner.reverify import exit_code, verify_run
+from loop_runner.task import config
 from tests.support.commands import argv, clean_environment
 from tests.support.model_server import Scripted
 from tests.support.tasks import cell, write_task

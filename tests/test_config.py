@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner import config
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError
+from loop_runner.task import config
 
 MINIMAL = """\
 name: demo

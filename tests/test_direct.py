@@ -5,11 +5,12 @@ import subprocess
 
 import pytest
 
-from loop_runner import config, prompts, runs
+from loop_runner import runs
 from loop_runner.errors import ConfigError
 from loop_runner.records import Message, Request
 from loop_runner.session import direct
 from loop_runner.session.direct import decide, documents
+from loop_runner.task import config, prompts
 from loop_runner.workspace.history import History
 from tests.support.commands import loop_runner
 from tests.support.model_server import HttpError, Scripted

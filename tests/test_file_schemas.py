@@ -9,10 +9,11 @@ import jsonschema
 import pytest
 import yaml
 
-from loop_runner import config, file_schemas, verify
+from loop_runner import file_schemas, verify
 from loop_runner.audit.rules import read_rules
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.inputs import finding
+from loop_runner.task import config
 from loop_runner.verify import external_hook
 from loop_runner.verify.build import KINDS
 from tests.support.commands import clean_environment

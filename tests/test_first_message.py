@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
-from loop_runner import config, inputs, prompts, runs
+from loop_runner import inputs, runs
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.kernel import packages
 from loop_runner.records import Inputs, InputText
 from loop_runner.session import overview
 from loop_runner.session.overview import Reader
+from loop_runner.task import config, prompts
 from tests.support.tasks import write_task
 
 READER = Reader(window_tokens=200_000, max_output_chars=20_000, turns=20)

@@ -12,9 +12,10 @@ import time
 import pytest
 import yaml
 
-from loop_runner import config, runs
+from loop_runner import runs
 from loop_runner.errors import VerifierError
 from loop_runner.sandbox.probe import probe
+from loop_runner.task import config
 from loop_runner.verify import Job
 from loop_runner.verify.fence import GateSandbox
 from loop_runner.workspace.history import History

@@ -7,9 +7,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from loop_runner import config
 from loop_runner.cli import group, main_group
 from loop_runner.errors import ConfigError
+from loop_runner.task import config
 from tests.support.commands import loop_runner
 from tests.support.tasks import ready, write_task
 

@@ -147,7 +147,7 @@ def test_an_interrupted_run_ends_after_the_turn_and_goes_on(tmp_path):
     task = write_task(tmp_path / "task", root=[cell("x = 41"), cell("FINAL(x + 1)")])
     events: list[Event] = []
     around = runs.Surroundings({}, (events.append,), lambda: any(e.kind == "turn_committed" for e in events))
-    from loop_runner import config
+    from loop_runner.task import config
 
     outcome = runs.start(config.read_task(task), tmp_path / "run", around)
     assert (outcome.status, outcome.checkpoint.turn) == ("interrupted", 1)

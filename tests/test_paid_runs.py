@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from loop_runner import config, runs
+from loop_runner import runs
+from loop_runner.task import config
 from tests.support.commands import clean_environment, loop_runner
 from tests.support.model_server import HttpError, Scripted
 from tests.support.tasks import cell, ready, write_task

@@ -2,7 +2,6 @@
 
 import pytest
 
-from loop_runner.config import NoProgress
 from loop_runner.progress import (
     PassState,
     Step,
@@ -14,6 +13,7 @@ from loop_runner.progress import (
     state_of,
 )
 from loop_runner.records import Block, Rejected, VerifierReport
+from loop_runner.task.config import NoProgress
 from loop_runner.verify.proof import decision_as_json
 
 ROOT = "script:x"

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_runner import prompts, resources
-from loop_runner.config import History
 from loop_runner.errors import ConfigError
 from loop_runner.kernel.offered import offered
-from loop_runner.prompts import Templates
-from loop_runner.task_types import TYPES
+from loop_runner.task import prompts, resources
+from loop_runner.task.config import History
+from loop_runner.task.prompts import Templates
+from loop_runner.task.task_types import TYPES
 
 REENTRY = {
     "course": [],

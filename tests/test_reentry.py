@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from loop_runner import carried, progress, prompts, runs
-from loop_runner.profiles import LOCAL, STANDARD
+from loop_runner import carried, progress, runs
 from loop_runner.records import Variable
+from loop_runner.task import prompts
+from loop_runner.task.profiles import LOCAL, STANDARD
 from tests.support.tasks import cell, ready, run_task, write_task
 from tests.test_prompts import REENTRY
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from loop_runner import config, scaffold
 from loop_runner.errors import ConfigError
-from loop_runner.task_types import TYPES
+from loop_runner.task import config, scaffold
+from loop_runner.task.task_types import TYPES
 from tests.support.commands import loop_runner
 
 NAMES = [each.name for each in scaffold.offered()]

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from loop_runner import config, replaying, runs
+from loop_runner import replaying, runs
 from loop_runner.budget import Budget, Ledger
 from loop_runner.records import Call, Message, Reply, Usage
 from loop_runner.session import missing_code
 from loop_runner.session.conversation import about_subcalls, observe, window_warning
+from loop_runner.task import config
 from loop_runner.workspace import layout
 from tests.support.model_server import HttpError, Scripted
 from tests.support.tasks import cell, ready, run_task, write_task

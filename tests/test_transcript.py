@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop_runner.config import History
 from loop_runner.records import Message
 from loop_runner.session.transcript import Transcript
+from loop_runner.task.config import History
 
 LONG = "x" * 3000
 MODES = st.sampled_from([History(), History("window", 1), History("window", 3), History("compact")])

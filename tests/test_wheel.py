@@ -79,7 +79,7 @@ def test_it_holds_everything_that_the_code_reads(wheel):
 
 def test_the_copy_that_runs_is_the_installed_one_with_its_own_prompts_and_hooks(python, installed):
     code = (
-        "import loop_runner, loop_runner.kernel.kernel, loop_runner.resources as r\n"
+        "import loop_runner, loop_runner.kernel.kernel, loop_runner.task.resources as r\n"
         "print(loop_runner.__file__, r.folder('prompts'), r.folder('hooks'), sep='\\n')"
     )
     paths = [Path(line) for line in python("-c", code).splitlines()]

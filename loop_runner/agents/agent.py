@@ -23,10 +23,10 @@ from loop_runner.agents.client import ClientProcess, end_stray, environment
 from loop_runner.agents.endings import Ending, Reported
 from loop_runner.agents.endpoint import Endpoint
 from loop_runner.agents.protocol import ALLOW, Decision
-from loop_runner.config import AgentSettings
 from loop_runner.errors import EnvironmentFault, ModelError
 from loop_runner.events import Event, Trace
 from loop_runner.records import Answer, Snapshot, TurnRecord, Usage
+from loop_runner.task.config import AgentSettings
 from loop_runner.text import cut_middle, one_line
 from loop_runner.workspace.foreign import lay_out_for_agent
 from loop_runner.workspace.workspace import Workspace

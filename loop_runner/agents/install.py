@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loop_runner import resources
 from loop_runner.agents import json_text
 from loop_runner.errors import HookError
+from loop_runner.task import resources
 
 MARK = "loop-runner-stop-hook"  # an argument that does nothing: by it our entry is known again
 # In a project's settings, which others have too: no path of this user.

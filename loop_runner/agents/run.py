@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from loop_runner.agents import sessions
 from loop_runner.budget import Ledger
-from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
 from loop_runner.records import Call, Outcome, Reply, Usage
+from loop_runner.task.config import Task
 from loop_runner.workspace.fast_import import Blob
 from loop_runner.workspace.history import History
 from loop_runner.workspace.scope import EVERYTHING, Scope

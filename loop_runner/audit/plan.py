@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import config, prompts
 from loop_runner.audit import ripgrep
 from loop_runner.audit.rules import Rule
-from loop_runner.config import Task
 from loop_runner.errors import ConfigError, LoopRunnerError
-from loop_runner.prompts import Templates
 from loop_runner.records import Inputs
 from loop_runner.runs import Beginning
+from loop_runner.task import config, prompts
+from loop_runner.task.config import Task
+from loop_runner.task.prompts import Templates
 from loop_runner.workspace.history import History
 
 PASSES = 3  # what failed is asked again so often

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from loop_runner import __version__, config, redaction
+from loop_runner import __version__, redaction
 from loop_runner.audit import baseline, exchange, markup, reports, rules, scope
 from loop_runner.audit import findings as found
 from loop_runner.audit.findings import Report
@@ -22,6 +22,7 @@ from loop_runner.cli import display, output, trusting
 from loop_runner.cli.run import interruptible, options
 from loop_runner.errors import ConfigError, EnvironmentFault
 from loop_runner.records import Outcome
+from loop_runner.task import config
 from loop_runner.text import shell
 from loop_runner.verify.findings import SEVERITIES
 

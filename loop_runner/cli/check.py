@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from loop_runner import config
 from loop_runner.cli import output
 from loop_runner.cli.run import options, task_overrides
+from loop_runner.task import config
 from loop_runner.text import shell
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from loop_runner import plugins, resources
+from loop_runner import plugins
 from loop_runner.cli import output
 from loop_runner.errors import ConfigError
+from loop_runner.task import resources
 
 
 @click.command()

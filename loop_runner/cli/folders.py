@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loop_runner.config import Task
 from loop_runner.errors import ConfigError, WorkspaceError
+from loop_runner.task.config import Task
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def _is_free(folder: Path, task: Task) -> bool:
 
 def _is_of_another_task(history: History, task: Task) -> bool:
     """Whether the run was begun from another task file, or to answer another question or other files."""
-    from loop_runner import config, origin
+    from loop_runner import origin
+    from loop_runner.task import config
     from loop_runner.workspace.history import parsing
 
     found = origin.of_run(history.folder, history.read)

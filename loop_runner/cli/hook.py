@@ -110,11 +110,12 @@ def start(
     \b
     Example:  loop-runner hook start task.yaml
     """
-    from loop_runner import config, runs
+    from loop_runner import runs
     from loop_runner.agents import run as agent_runs
     from loop_runner.agents import sessions
     from loop_runner.agents import stop as process
     from loop_runner.cli.folders import make_way, new_run_folder
+    from loop_runner.task import config
 
     session_id = session_id or _session_of_this_shell()
     overrides: list[tuple[str, Any]] = [

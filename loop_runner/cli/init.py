@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from loop_runner import scaffold
 from loop_runner.cli import output
+from loop_runner.task import scaffold
 
 
 @click.command()

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop_runner import config, inputs
+from loop_runner import inputs
 from loop_runner.cli import display, next_steps, output, signals, trusting
 from loop_runner.cli.folders import find_run, has_begun, make_way, new_run_folder
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.records import Outcome, RunStatus
 from loop_runner.stopping import Stop
+from loop_runner.task import config
 from loop_runner.text import shell
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loop_runner import config, text
+from loop_runner import text
 from loop_runner.agents.sessions import STOP_FILE
 from loop_runner.cli import next_steps, now, output
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Checkpoint
+from loop_runner.task import config
 from loop_runner.workspace import layout
 from loop_runner.workspace.history import History, parsing
 

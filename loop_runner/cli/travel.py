@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from loop_runner import prompt_size
 from loop_runner.cli import output, trusting
 from loop_runner.cli.folders import find_run, find_run_at, forked_run_folder
 from loop_runner.cli.run import finish, interruptible, options, overrides
 from loop_runner.errors import ConfigError
+from loop_runner.task import prompt_size
 from loop_runner.text import shell
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")

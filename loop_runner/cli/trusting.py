@@ -22,7 +22,8 @@ def require(
     folder: Path, overrides: Sequence[tuple[str, Any]] = (), *, is_trusted: bool, command: str
 ) -> None:
     """Raise an error that lists what ``folder`` would start, unless it was created or trusted here."""
-    from loop_runner import config, trust
+    from loop_runner import trust
+    from loop_runner.task import config
     from loop_runner.workspace.history import History, parsing
 
     with History(folder) as history, parsing(folder, "task.yaml"):

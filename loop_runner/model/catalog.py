@@ -20,7 +20,7 @@ class Facts:
 
     window_tokens: int
     max_output_tokens: int
-    profile: str  # "standard" or "local"; see loop_runner/profiles.py
+    profile: str  # "standard" or "local"; see loop_runner/task/profiles.py
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from loop_runner.config import Rates
 from loop_runner.records import Usage
+from loop_runner.task.config import Rates
 
 _BEFORE_ANY_PACKAGE = 2020
 _FREE = frozenset({"local", "manual", "script", "program"})  # nobody sends a bill

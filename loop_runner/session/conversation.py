@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from loop_runner.prompts import OURS, Templates
 from loop_runner.records import SUBCALL_KINDS, Call, CellResult, Message, Reply
 from loop_runner.session import missing_code, reply_reader
+from loop_runner.task.prompts import OURS, Templates
 
 MAX_WITHOUT_CODE = 3  # replies in a row; more of the same conversation would not help
 _NEARLY_FULL = 0.8  # of the window

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from loop_runner.budget import BudgetSpentError, Ledger
-from loop_runner.config import SessionKind
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Answer, Inputs, Message, Reply, Request, Snapshot, TurnRecord, Usage
 from loop_runner.session import conversation
 from loop_runner.session.session import SessionEnd, SessionSettings
+from loop_runner.task.config import SessionKind
 from loop_runner.text import label
 from loop_runner.workspace.workspace import Workspace
 

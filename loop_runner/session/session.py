@@ -18,7 +18,6 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.deaths import KERNEL
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.prompts import OURS, Templates
 from loop_runner.records import (
     Answer,
     CellResult,
@@ -41,6 +40,7 @@ from loop_runner.session.conversation import (
 )
 from loop_runner.session.subcalls import SubCalls
 from loop_runner.session.transcript import Transcript
+from loop_runner.task.prompts import OURS, Templates
 from loop_runner.workspace.workspace import Workspace
 
 SessionEnd = Literal["ready", "turns", "budget", "window", "no_code", "interrupted"]

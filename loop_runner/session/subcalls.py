@@ -22,8 +22,8 @@ from loop_runner.errors import ModelError
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.prompts import OURS, Templates
 from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind
+from loop_runner.task.prompts import OURS, Templates
 from loop_runner.verify import json_schema
 from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
 

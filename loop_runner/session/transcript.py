@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loop_runner.config import History
-from loop_runner.prompts import OURS, Templates
 from loop_runner.records import Message
+from loop_runner.task.config import History
+from loop_runner.task.prompts import OURS, Templates
 
 Place = tuple[int, int]
 """Pass and turn."""

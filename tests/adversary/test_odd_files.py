@@ -113,7 +113,7 @@ TEMPLATES = {
 def test_a_template_without_an_end_ends(tmp_path, name):
     code = (
         "import sys, resource\nresource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
-        "from loop_runner.prompts import Templates\nfrom loop_runner.errors import LoopRunnerError\n"
+        "from loop_runner.task.prompts import Templates\nfrom loop_runner.errors import LoopRunnerError\n"
         "try:\n    Templates('custom', (('reentry.md.j2', sys.argv[1]),)).render('reentry')\n"
         "except LoopRunnerError as error:\n    sys.exit(error.exit_code)\n"
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loop_runner import config, runs
+from loop_runner import runs
+from loop_runner.task import config
 from loop_runner.workspace.history import History
 from tests.clients import fetch
 from tests.clients.server import Provider, Tool

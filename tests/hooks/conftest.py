@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loop_runner import config, runs
+from loop_runner import runs
+from loop_runner.task import config
 
 AGENT = Path(__file__).parent.parent / "support" / "fake_agent.py"
 ROOT = Path(__file__).parent.parent.parent

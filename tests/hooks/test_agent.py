@@ -196,7 +196,7 @@ def test_the_kill_switch_ends_the_run_and_the_client(tmp_path, env):
             (tmp_path / "run" / "STOP").touch()
         events.append(event)
 
-    from loop_runner import config
+    from loop_runner.task import config
 
     outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(env, (press,)))
     assert outcome.status == "interrupted"

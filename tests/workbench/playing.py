@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from loop_runner import config, runs
+from loop_runner import runs
+from loop_runner.task import config
 from tests.support.commands import clean_environment
 from tests.support.model_server import HttpError, ModelServer, Received
 

@@ -16,11 +16,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from loop_runner import prompt_size
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError, together
 from loop_runner.records import KernelSettings
-from loop_runner.task_types import TYPES
+from loop_runner.task import prompt_size
+from loop_runner.task.task_types import TYPES
 
 T = TypeVar("T")
 Reentry = Literal["fresh", "continue"]

@@ -16,8 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from loop_runner import bounded, resources, text
+from loop_runner import text
 from loop_runner.errors import ConfigError, WorkspaceError
+from loop_runner.task import bounded, resources
 
 if TYPE_CHECKING:
     import jinja2

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner import resources
 from loop_runner.errors import ConfigError
-from loop_runner.task_types import TYPES, TaskType
+from loop_runner.task import resources
+from loop_runner.task.task_types import TYPES, TaskType
 
 _NAME = "TASK_NAME"  # stands for it in the starters
 _WHY = "each type has prompts, gates and a first folder of its own"
