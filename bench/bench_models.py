@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from bench.timing import report
-from loop_runner import runs
 from loop_runner.events import Event
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from tests.support.tasks import cell, write_task
 

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from bench.timing import median_ms, report
-from loop_runner import runs
 from loop_runner.events import Event
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from tests.support.tasks import cell, ready, write_task
 

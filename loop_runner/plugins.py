@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PROVIDERS = "loop_runner.providers"
 VERIFIERS = "loop_runner.verifiers"
 LOADERS = "loop_runner.loaders"
-REPORTERS = "loop_runner.reporters"
+REPORTERS = "loop_runner.runs.reporters"
 _METADATA = (".dist-info", ".egg-info")
 
 

@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
-from loop_runner import replaying, runs
-from loop_runner.reverify import exit_code, verify_run
+from loop_runner.runs import replay
+from loop_runner.runs import start as runs
+from loop_runner.runs.reverify import exit_code, verify_run
 from loop_runner.task import config
 from tests.support.commands import argv, clean_environment
 from tests.support.model_server import Scripted
@@ -134,7 +135,7 @@ def test_a_clone_verifies_the_session_by_its_record_and_holds_a_new_one_only_on_
 def test_a_replay_makes_the_session_again_from_its_replies(tmp_path, plan, model_server, asks_gates):
     run(task_file(tmp_path / "task"), tmp_path / "run", model_server)
     asked = len(plan.asked)
-    replayed = replaying.replay(tmp_path / "run", to=tmp_path / "again", asks_gates=asks_gates)
+    replayed = replay.replay(tmp_path / "run", to=tmp_path / "again", asks_gates=asks_gates)
     assert (replayed.is_same, len(plan.asked)) == (True, asked)
 
 

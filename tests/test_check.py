@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from loop_runner import replaying
+from loop_runner.runs import replay
 from loop_runner.verify.build import build
 from tests.support.tasks import cell, ready, run_task, write_task
 
@@ -215,7 +215,7 @@ def test_a_replay_prints_the_same_checks(tmp_path):
     root = [cell(f"answer['content'] = {wrong!r}\ncheck()"), ready(wrong.replace(":2:", ":1:"))]
     task = write_task(tmp_path / "task", root=root, verifiers=["citations"])
     assert run_task(task, tmp_path / "run").status == "verified"
-    again = replaying.replay(tmp_path / "run")
+    again = replay.replay(tmp_path / "run")
     assert again.is_same, again
 
 

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from loop_runner import runs
 from loop_runner.errors import ConfigError
 from loop_runner.records import Message, Request
+from loop_runner.runs import start as runs
 from loop_runner.session import direct
 from loop_runner.session.direct import decide, documents
 from loop_runner.task import config, prompts

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from loop_runner import inputs, runs
+from loop_runner import inputs
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.kernel import packages
 from loop_runner.records import Inputs, InputText
+from loop_runner.runs import start as runs
 from loop_runner.session import overview
 from loop_runner.session.overview import Reader
 from loop_runner.task import config, prompts

@@ -12,8 +12,8 @@ import time
 import pytest
 import yaml
 
-from loop_runner import runs
 from loop_runner.errors import VerifierError
+from loop_runner.runs import start as runs
 from loop_runner.sandbox.probe import probe
 from loop_runner.task import config
 from loop_runner.verify import Job

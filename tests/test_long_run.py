@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from loop_runner import runs
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from tests import long_run
 from tests.support.tasks import write_task

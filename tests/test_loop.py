@@ -3,8 +3,8 @@
 import json
 import subprocess
 
-from loop_runner import runs
 from loop_runner.events import Event
+from loop_runner.runs import start as runs
 from loop_runner.workspace.history import History
 from tests.support.tasks import cell, ready, run_task, write_task
 

@@ -6,13 +6,14 @@ import unicodedata
 
 import pytest
 
-from loop_runner import progress, reentry, runs, text, verify
+from loop_runner import progress, reentry, text, verify
 from loop_runner.inputs.inside import tables
 from loop_runner.inputs.inside.sink import Limits
 from loop_runner.kernel.inside import audit
 from loop_runner.kernel.inside.names import label
 from loop_runner.model.tool_calls import ToolCall, as_text
 from loop_runner.records import Answer, Block, CellResult, Inputs, InputText, Origin, Rejected, Reply
+from loop_runner.runs import start as runs
 from loop_runner.session import conversation, direct, overview
 from loop_runner.task import config, prompts
 from loop_runner.verify.json_schema import SchemaChecker

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from loop_runner import runs
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from tests.support.commands import clean_environment, loop_runner
 from tests.support.model_server import HttpError, Scripted

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 
-from loop_runner import runs
+from loop_runner.runs import start as runs
 from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, run_task, write_task
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from loop_runner import runs
 from loop_runner.cli import main_group
 from loop_runner.errors import LoopRunnerError
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, write_task

@@ -5,8 +5,8 @@ import time
 import pytest
 import yaml
 
-from loop_runner import runs
 from loop_runner.errors import ConfigError
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, run_task, write_task

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from loop_runner import runs
 from loop_runner.budget import Hold
 from loop_runner.errors import ModelError
 from loop_runner.events import Event, Trace
@@ -19,6 +18,7 @@ from loop_runner.model.client import TryAgain
 from loop_runner.model.limiter import Policy
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Call, Message, Reply, Request, Usage, sane_count
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from loop_runner.workspace import layout
 from tests.support.call_log import MemoryLog

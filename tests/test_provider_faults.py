@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner import runs
 from loop_runner.errors import ModelError
 from loop_runner.events import Event
 from loop_runner.model.limiter import Policy
 from loop_runner.records import Outcome, Usage
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from tests.support.model_server import HttpError, Scripted
 from tests.support.tasks import cell, ready, write_task

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from loop_runner import carried, progress, runs
+from loop_runner import carried, progress
 from loop_runner.records import Variable
+from loop_runner.runs import start as runs
 from loop_runner.task import prompts
 from loop_runner.task.profiles import LOCAL, STANDARD
 from tests.support.tasks import cell, ready, run_task, write_task

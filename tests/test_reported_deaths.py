@@ -112,7 +112,7 @@ def test_a_checker_that_dies_is_reported_and_the_variables_are_saved(tmp_path, m
 
 
 def test_a_kernel_that_dies_over_saved_variables_when_a_run_is_resumed_is_reported(tmp_path, monkeypatch):
-    from loop_runner import runs
+    from loop_runner.runs import start as runs
 
     task = write_task(
         tmp_path / "task", root=[cell("x = [1]"), ready("41"), ready("42")], budget={"passes": 1}

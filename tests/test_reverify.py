@@ -7,10 +7,10 @@ import subprocess
 import pytest
 from click.testing import CliRunner
 
-from loop_runner import runs
 from loop_runner.cli import main_group
 from loop_runner.errors import ConfigError
-from loop_runner.reverify import exit_code, verify_run
+from loop_runner.runs import start as runs
+from loop_runner.runs.reverify import exit_code, verify_run
 from tests.support.tasks import ready, run_task, write_task
 
 AROUND = runs.Surroundings({})

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loop_runner import runs
 from loop_runner.cli.display import Progress
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event
 from loop_runner.model import prices
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from loop_runner.workspace.history import History
 from tests.support.commands import argv, clean_environment

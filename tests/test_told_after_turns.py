@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from loop_runner import replaying, runs
 from loop_runner.budget import Budget, Ledger
 from loop_runner.records import Call, Message, Reply, Usage
+from loop_runner.runs import replay
+from loop_runner.runs import start as runs
 from loop_runner.session import missing_code
 from loop_runner.session.conversation import about_subcalls, observe, window_warning
 from loop_runner.task import config
@@ -102,7 +103,7 @@ def test_the_line_is_in_the_turn_and_a_replay_prints_the_same(tmp_path):
     first, second, _ = outputs(tmp_path / "run")
     assert "Sub-calls of this turn: 3, " in first
     assert "Sub-calls" not in second
-    assert replaying.replay(tmp_path / "run").is_same
+    assert replay.replay(tmp_path / "run").is_same
 
 
 def test_a_try_that_is_made_again_is_counted(tmp_path, model_server):

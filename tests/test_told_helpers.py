@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner import runs
 from loop_runner.kernel.inside.answer_box import AnswerBox
 from loop_runner.kernel.inside.helpers import ALSO_CALLED, OFFERED, Helpers
 from loop_runner.kernel.inside.lm_client import LmClient
 from loop_runner.kernel.offered import documented, offered
 from loop_runner.records import Inputs
+from loop_runner.runs import start as runs
 from loop_runner.task import config, prompts
 from tests.support.tasks import write_task
 

@@ -17,7 +17,7 @@ from loop_runner.audit import ripgrep
 from loop_runner.audit.rules import Rule
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.records import Inputs
-from loop_runner.runs import Beginning
+from loop_runner.runs.start import Beginning
 from loop_runner.task import config, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.prompts import Templates

@@ -290,7 +290,7 @@ def _default_runs(files: scope.Scope) -> Path:
 
 def _outcome(plan: Plan, folder: Path, files: scope.Scope, flags: dict[str, Any]) -> Outcome:
     """Create the run if there is none, and go on with it. What is set here holds for this time only."""
-    from loop_runner import runs
+    from loop_runner.runs import start as runs
 
     if not (folder / ".git").exists():
         earlier = dict.fromkeys((Path("runs").absolute(), folder.parent.absolute()))

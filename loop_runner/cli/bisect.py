@@ -16,7 +16,7 @@ from loop_runner.text import shell
 from loop_runner.workspace.history import History
 
 if TYPE_CHECKING:
-    from loop_runner.bisecting import Found, Said, Step
+    from loop_runner.runs.bisect import Found, Said, Step
 
 
 @click.command()
@@ -42,7 +42,7 @@ def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s:
     \b
     Example:  loop-runner bisect contract-review -- grep -q "clause 7" answer.md
     """
-    from loop_runner import bisecting
+    from loop_runner.runs import bisect as bisecting
 
     wanted: Said = "good" if first_good else "bad"
     steps: list[Step] = []

@@ -26,7 +26,8 @@ def check(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **
     \b
     Example:  loop-runner check examples/first-rejection/task.yaml
     """
-    from loop_runner import runs, verify
+    from loop_runner import verify
+    from loop_runner.runs import start as runs
 
     task = config.read_task(task_file, task_overrides(paths, settings, flags))
     settled, texts = runs.check(task, os.environ)

@@ -15,8 +15,8 @@ from loop_runner.workspace import points
 from loop_runner.workspace.history import History
 
 if TYPE_CHECKING:
-    from loop_runner.comparing import Comparison, FileChange, VariableChange
     from loop_runner.records import Checkpoint, Spend, Variable
+    from loop_runner.runs.compare import Comparison, FileChange, VariableChange
 
 _MAX_UNSURE = 20
 _MAX_SHOWN_LINES = 200  # of one file's difference
@@ -35,10 +35,10 @@ def diff(run_name: str, before: str, after: str, as_json: bool) -> None:
     \b
     Example:  loop-runner diff contract-review 1 2.4
     """
-    from loop_runner import comparing
+    from loop_runner.runs import compare
 
     with History(find_run(run_name)) as history:
-        found = comparing.compare(history, _moment(history, before), _moment(history, after))
+        found = compare.compare(history, _moment(history, before), _moment(history, after))
         if as_json:
             output.write_json({"run": str(history.folder), **_as_json(found)})
             return

@@ -15,7 +15,7 @@ from loop_runner.workspace import points
 from loop_runner.workspace.history import History
 
 if TYPE_CHECKING:
-    from loop_runner.costing import Cost, Line
+    from loop_runner.runs.cost import Cost, Line
 
 _COLUMNS = ("requests", "tokens in", "cache read", "cache written", "tokens out", "US dollars")
 
@@ -32,7 +32,7 @@ def cost(run_name: str, as_json: bool) -> None:
     \b
     Example:  loop-runner cost contract-review
     """
-    from loop_runner import costing
+    from loop_runner.runs import cost as costing
 
     folder, point = find_run_at(run_name)
     with History(folder) as history:
@@ -46,7 +46,7 @@ def cost(run_name: str, as_json: bool) -> None:
 
 
 def _lines(found: Cost) -> Iterator[str]:
-    from loop_runner import costing
+    from loop_runner.runs import cost as costing
 
     names = [line.model for line in found.lines] or ["model"]
     width = max(len("by model"), *(len(text.one_line(name)) for name in names))
@@ -111,7 +111,7 @@ def _usd(line: Line) -> str:
 
 
 def _as_json(found: Cost) -> dict[str, Any]:
-    from loop_runner import costing
+    from loop_runner.runs import cost as costing
 
     models = costing.by(lambda line: line.model, found.lines)
     kinds = costing.by(lambda line: line.kind, found.lines)

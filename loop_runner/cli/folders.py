@@ -96,7 +96,7 @@ def _is_free(folder: Path, task: Task) -> bool:
 
 def _is_of_another_task(history: History, task: Task) -> bool:
     """Whether the run was begun from another task file, or to answer another question or other files."""
-    from loop_runner import origin
+    from loop_runner.runs import origin
     from loop_runner.task import config
     from loop_runner.workspace.history import parsing
 
@@ -153,7 +153,7 @@ def make_way(folder: Path) -> bool:
 
 
 def _unfinished(history: History, task: Task) -> WorkspaceError:
-    from loop_runner import origin
+    from loop_runner.runs import origin
 
     folder, head = history.folder, history.head()
     found = origin.of_run(folder, history.read)

@@ -110,11 +110,11 @@ def start(
     \b
     Example:  loop-runner hook start task.yaml
     """
-    from loop_runner import runs
     from loop_runner.agents import run as agent_runs
     from loop_runner.agents import sessions
     from loop_runner.agents import stop as process
     from loop_runner.cli.folders import make_way, new_run_folder
+    from loop_runner.runs import start as runs
     from loop_runner.task import config
 
     session_id = session_id or _session_of_this_shell()
@@ -177,10 +177,10 @@ def serve(run_name: str) -> int:
     \b
     Example:  loop-runner hook serve runs/contract-review
     """
-    from loop_runner import runs
     from loop_runner.agents import run as agent_runs
     from loop_runner.agents import sessions
     from loop_runner.cli.folders import find_run
+    from loop_runner.runs import start as runs
 
     run = find_run(run_name).absolute()
     is_asked = False

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loop_runner import origin
 from loop_runner.budget import Budget
 from loop_runner.errors import LoopRunnerError, ModelError
 from loop_runner.model import prices
 from loop_runner.progress import NO_PROGRESS
 from loop_runner.records import Outcome, Spend
+from loop_runner.runs import origin
 from loop_runner.task import config
 from loop_runner.text import shell
 from loop_runner.workspace.history import History, parsing

@@ -16,7 +16,7 @@ from loop_runner.cli.folders import find_run
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
-    from loop_runner.replaying import Difference, Replayed
+    from loop_runner.runs.replay import Difference, Replayed
 
 _MAX_SHOWN = 30
 _TAKEN = {
@@ -58,7 +58,7 @@ def replay(
     \b
     Example:  loop-runner replay contract-review
     """
-    from loop_runner import replaying
+    from loop_runner.runs import replay as replaying
 
     folder = find_run(run_name)
     trusting.require(folder, is_trusted=is_trusted, command=f"loop-runner replay {shell(folder)}")

@@ -164,7 +164,7 @@ def resume(
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
     """
-    from loop_runner import runs
+    from loop_runner.runs import start as runs
 
     folder = find_run(run_name)
     changed = tuple(overrides(settings, flags))
@@ -182,7 +182,7 @@ def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
 
     True when the run has no committed turn, so that it can start over instead.
     """
-    from loop_runner import forking, origin
+    from loop_runner.runs import fork, origin
     from loop_runner.workspace.history import History
 
     with History(folder) as history:
@@ -191,7 +191,7 @@ def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
         return True
     if retask:
         with trusting.kept(folder):
-            changed = forking.retask(folder)
+            changed = fork.retask(folder)
         output.note(f"the task has changed: {', '.join(changed)}" if changed else "the task has not changed")
     elif found is not None and found.has_changed():
         output.note(
@@ -203,7 +203,7 @@ def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
 
 def _start_over(folder: Path, changed: tuple[tuple[str, Any], ...], flags: dict[str, Any]) -> int:
     """Begin a run anew that has no committed turn, from its task file as it is now."""
-    from loop_runner import origin
+    from loop_runner.runs import origin
     from loop_runner.workspace.history import History
 
     with History(folder) as history:
@@ -226,7 +226,7 @@ def _next_named(folder: Path, given: next_steps.Given = next_steps.NOTHING) -> I
 
 
 def _start(task: config.Task, flags: dict[str, Any]) -> int:
-    from loop_runner import runs
+    from loop_runner.runs import start as runs
 
     if task.session == "hook":
         file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
@@ -285,7 +285,8 @@ def interruptible(
     progress: type[display.Progress] = display.Progress,
 ) -> Iterator[Any]:
     """What a run is given from outside; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
-    from loop_runner import reporters, runs
+    from loop_runner.runs import reporters
+    from loop_runner.runs import start as runs
 
     told = tuple(reporters.load(asked, output.note) for asked in flags.get("reports", ()))
     stop = Stop()

@@ -50,7 +50,7 @@ def fork(
     \b
     Example:  loop-runner fork contract-review@3 stricter --prompt stricter.md
     """
-    from loop_runner import forking
+    from loop_runner.runs import fork as forking
 
     folder, point = find_run_at(source)
     changed = [*_prompt(prompt_file), *overrides(settings, flags)]
@@ -62,7 +62,7 @@ def fork(
     mark = partial(trusting.mark_unplaced, to) if is_own else None
     made = forking.fork(folder, point, to, changed, before_placing=mark)
     if is_run:
-        from loop_runner import runs
+        from loop_runner.runs import start as runs
 
         with interruptible(flags, made.folder) as around:
             outcome = runs.resume(made.folder, around)
@@ -117,7 +117,8 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
     \b
     Example:  loop-runner rewind contract-review 3.7
     """
-    from loop_runner import costing, forking
+    from loop_runner.runs import cost
+    from loop_runner.runs import fork as forking
     from loop_runner.workspace import points
     from loop_runner.workspace.history import History
     from loop_runner.workspace.workspace import Workspace
@@ -132,7 +133,7 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
         )
     with History(folder) as history:
         forking.frozen_task(history, "HEAD")  # refuses the runs of agents, whose files lie elsewhere
-        price = costing.price_in(history)
+        price = cost.price_in(history)
     with Workspace.open(folder) as workspace:
         left = workspace.head()
         to = workspace.find(point)

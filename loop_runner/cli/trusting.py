@@ -22,7 +22,7 @@ def require(
     folder: Path, overrides: Sequence[tuple[str, Any]] = (), *, is_trusted: bool, command: str
 ) -> None:
     """Raise an error that lists what ``folder`` would start, unless it was created or trusted here."""
-    from loop_runner import trust
+    from loop_runner.runs import trust
     from loop_runner.task import config
     from loop_runner.workspace.history import History, parsing
 
@@ -47,7 +47,7 @@ def _refuse_damaged_inputs(folder: Path) -> None:
 @contextmanager
 def kept(folder: Path) -> Iterator[None]:
     """Keep the mark of a trusted folder while the run changes what it is for (``--repin``)."""
-    from loop_runner import trust
+    from loop_runner.runs import trust
 
     try:
         yield
@@ -57,21 +57,21 @@ def kept(folder: Path) -> Iterator[None]:
 
 def mark_unplaced(folder: Path, repository: Path) -> None:
     """Write down that ``folder`` is the user's own, while its ``repository`` is not yet in its place."""
-    from loop_runner import trust
+    from loop_runner.runs import trust
 
     trust.mark(folder, os.environ, unplaced=repository)
 
 
 def mark(folder: Path) -> None:
     """Write down that ``folder`` is the user's own."""
-    from loop_runner import trust
+    from loop_runner.runs import trust
 
     trust.mark(folder, os.environ)
 
 
 def is_own(folder: Path, *, is_trusted: bool = False) -> bool:
     """Whether ``folder`` was created or trusted here; ``is_trusted`` trusts it now."""
-    from loop_runner import trust
+    from loop_runner.runs import trust
     from loop_runner.workspace.history import History
 
     with History(folder) as history:

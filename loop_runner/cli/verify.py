@@ -52,7 +52,8 @@ def verify(
     \b
     Example:  loop-runner verify runs/contract-review
     """
-    from loop_runner import reverify, runs
+    from loop_runner.runs import reverify
+    from loop_runner.runs import start as runs
 
     folder = find_run(run_name)
     found = reverify.verify_run(

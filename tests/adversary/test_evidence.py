@@ -10,9 +10,9 @@ import tarfile
 
 import pytest
 
-from loop_runner import runs
 from loop_runner.inputs import Converter, load
 from loop_runner.records import Block, Inputs, InputText
+from loop_runner.runs import start as runs
 from loop_runner.session import direct
 from loop_runner.task import config
 from loop_runner.verify import Means, build, pinned_programs

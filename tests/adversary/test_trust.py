@@ -24,7 +24,7 @@ def state(tmp_path, monkeypatch):
 @pytest.fixture
 def own(tmp_path, state):
     """A run that this user created here, and that is not finished."""
-    from loop_runner import runs
+    from loop_runner.runs import start as runs
     from loop_runner.task import config
 
     root = [ready("41"), cell("x = 1"), ready("42")]
@@ -200,7 +200,7 @@ def test_an_agent_and_an_interpreter_are_listed_and_not_started(received, tmp_pa
 
 
 def test_a_run_works_where_no_mark_can_be_kept_and_says_so_once(tmp_path):
-    from loop_runner import runs
+    from loop_runner.runs import start as runs
     from loop_runner.task import config
 
     (tmp_path / "file").write_text("")
@@ -222,7 +222,7 @@ def test_marks_are_open_to_their_user_only(own, state):
 
 
 def test_a_run_that_was_continued_with_new_pins_stays_the_users_own(tmp_path, state):
-    from loop_runner import runs
+    from loop_runner.runs import start as runs
     from loop_runner.task import config
 
     folder = tmp_path / "task"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loop_runner import runs
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from loop_runner.workspace.history import History
 from tests.clients import fetch

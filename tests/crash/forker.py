@@ -31,7 +31,7 @@ _WARM = (
     "genai_prices",
     "loop_runner.cli.run",
     "loop_runner.cli.look",
-    "loop_runner.runs",
+    "loop_runner.runs.start",
     "loop_runner.model.openai_compatible",
     "tests.crash.driver",
 )

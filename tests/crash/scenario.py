@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loop_runner import trust
 from loop_runner.records import Message, Request
+from loop_runner.runs import trust
 from loop_runner.workspace.history import History
 from loop_runner.workspace.journal import answered
 from tests.crash.forker import Ended, Forker

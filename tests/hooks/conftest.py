@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loop_runner import runs
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 
 AGENT = Path(__file__).parent.parent / "support" / "fake_agent.py"

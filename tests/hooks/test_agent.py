@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner import runs
 from loop_runner.agents import client
 from loop_runner.agents import endings as client_endings
 from loop_runner.errors import EnvironmentFault, ModelError
 from loop_runner.records import Usage
+from loop_runner.runs import start as runs
 from loop_runner.workspace.history import History
 from tests.hooks.conftest import agent_task, git, run, started
 from tests.support.commands import loop_runner, wait_for

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from loop_runner import runs
 from loop_runner.errors import HookError
 from loop_runner.records import Accepted, Broken, Inputs, Rejected
-from loop_runner.reverify import exit_code, verify_run
+from loop_runner.runs import start as runs
+from loop_runner.runs.reverify import exit_code, verify_run
 from loop_runner.verify import Submission, external_hook
 from tests.hooks.conftest import ROOT, agent_task, run, started
 from tests.support.tasks import ready, run_task, write_task

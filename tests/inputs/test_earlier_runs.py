@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 
-from loop_runner import runs
 from loop_runner.errors import ConfigError
 from loop_runner.inputs import Converter, load
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from loop_runner.workspace.history import History
 from tests.support.tasks import cell, write_task

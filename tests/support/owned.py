@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from loop_runner import trust
+from loop_runner.runs import trust
 
 
 def owned_copy(source: Path, target: Path) -> Path:

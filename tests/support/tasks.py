@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from loop_runner import runs
 from loop_runner.events import Event
 from loop_runner.records import Outcome
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 
 

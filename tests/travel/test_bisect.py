@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_runner.bisecting import Step, search
+from loop_runner.runs.bisect import Step, search
 from tests.support.commands import loop_runner
 from tests.support.git import assert_clean
 from tests.support.tasks import ready, write_task

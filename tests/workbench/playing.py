@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from loop_runner import runs
+from loop_runner.runs import start as runs
 from loop_runner.task import config
 from tests.support.commands import clean_environment
 from tests.support.model_server import HttpError, ModelServer, Received

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeGuard, cast
 
-from loop_runner import inputs, origin, preflight, redaction, scratch, trust, verify
+from loop_runner import inputs, redaction, scratch, verify
 from loop_runner.agents import run
 from loop_runner.budget import Ledger, describe_limits
 from loop_runner.errors import ConfigError, LoopRunnerError, ModelError
@@ -31,6 +31,7 @@ from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacte
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
+from loop_runner.runs import origin, preflight, trust
 from loop_runner.session import direct
 from loop_runner.session.child import Children, ChildSettings
 from loop_runner.session.conversation import is_over_window, printed

@@ -15,10 +15,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import __version__, inputs, origin, runs
+from loop_runner import __version__, inputs
 from loop_runner.errors import ConfigError
 from loop_runner.model import registry
 from loop_runner.records import Checkpoint
+from loop_runner.runs import origin
+from loop_runner.runs import start as runs
 from loop_runner.task import config, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.prompts import Templates

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from loop_runner import forking, runs, scratch
+from loop_runner import scratch
 from loop_runner.budget import Budget, Ledger, Price
 from loop_runner.errors import ModelError
 from loop_runner.events import Event
@@ -37,6 +37,8 @@ from loop_runner.records import (
     Request,
     Spend,
 )
+from loop_runner.runs import fork
+from loop_runner.runs import start as runs
 from loop_runner.task.config import Task
 from loop_runner.verify import Submission, Verifier, proof
 from loop_runner.verify.stop_hook import StopHook
@@ -138,7 +140,7 @@ def replay(
         history = stack.enter_context(History(folder))
         if to is None:
             to = stack.enter_context(scratch.make("replay")) / "run"
-        task = forking.frozen_task(history, "HEAD")
+        task = fork.frozen_task(history, "HEAD")
         with parsing(folder, "inputs.json"):
             source = (history.read("inputs.json") or b"").decode()
         texts = runs.frozen_inputs(source, task, history.read, env or {}, inputs_folder)
@@ -244,7 +246,7 @@ class _Replay:
             if _key(workspace.head()) >= stretch.end:
                 return True  # the stretch before did it in passing: asking the gates needs no new start
             with History(self._folder) as again:
-                task = forking.frozen_task(again, "HEAD", tuple(overrides.items()))
+                task = fork.frozen_task(again, "HEAD", tuple(overrides.items()))
             workspace.overrides = stretch.entries[0].trailers.overrides
             stead = self._stead(task, stretch, workspace)
             around = runs.Surroundings(

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from loop_runner import costing
 from loop_runner.records import Checkpoint, Spend, Usage, Variable
+from loop_runner.runs import cost
 from loop_runner.workspace.history import History
 
 _MAX_TEXT_BYTES = 1_000_000  # a longer file is said to differ, without the lines
@@ -61,7 +61,7 @@ class Comparison:
 
 def compare(history: History, before: Checkpoint, after: Checkpoint) -> Comparison:
     """Compare two commits of one run folder."""
-    price = costing.price_in(history)
+    price = cost.price_in(history)
     variables, unsure = _variables(history.variables(before.commit), history.variables(after.commit))
     return Comparison(
         before,

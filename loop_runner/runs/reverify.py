@@ -23,7 +23,7 @@ from loop_runner.loop import checked_out
 from loop_runner.model import registry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs
-from loop_runner.runs import Surroundings, holding, open_children, pinned_in, restored_inputs
+from loop_runner.runs.start import Surroundings, holding, open_children, pinned_in, restored_inputs
 from loop_runner.task import config, prompts
 from loop_runner.task.config import Task
 from loop_runner.text import shell
