@@ -6,11 +6,12 @@ import unicodedata
 
 import pytest
 
-from loop_runner import progress, reentry, text, verify
+from loop_runner import text, verify
 from loop_runner.inputs.inside import tables
 from loop_runner.inputs.inside.sink import Limits
 from loop_runner.kernel.inside import audit
 from loop_runner.kernel.inside.names import label
+from loop_runner.loop import reentry, stalling
 from loop_runner.model.tool_calls import ToolCall, as_text
 from loop_runner.records import Answer, Block, CellResult, Inputs, InputText, Origin, Rejected, Reply
 from loop_runner.runs import start as runs
@@ -95,13 +96,13 @@ def rejected_by(tmp_path, name):
     """The re-entry prompt after a check called ``name`` rejected, as the loop builds it."""
     decision = StopHook([Named(name)]).decide(submission(tmp_path, "41"))
     assert isinstance(decision, Block)
-    state = progress.state_of(1, decision, files="f", answer="a", restored=1)
+    state = stalling.state_of(1, decision, files="f", answer="a", restored=1)
     told = {
         "feedback": decision.reason,
         "history": [f"pass 1: {text.one_line(decision.reason, 160)}"],
         "tried": [f"pass 1: answered {name}", f"pass 2: answered {name}"],
         "lessons": [f"pass 2 scored 0.10, below the 0.20 of pass 1: {state.reason}"],
-        "course": progress.notes([state]),
+        "course": stalling.notes([state]),
     }
     return "\n\n".join(prompts.render(each, **{**REENTRY, **told}) for each in ("reentry", "reentry.agent"))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loop_runner.progress import (
+from loop_runner.loop.stalling import (
     PassState,
     Step,
     from_verdict,

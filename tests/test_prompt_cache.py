@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from loop_runner import carried
 from loop_runner.events import Event
+from loop_runner.loop import carried
 from loop_runner.runs import start as runs
 from loop_runner.task import config
 from tests.support.model_server import Scripted

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from loop_runner import carried, progress
+from loop_runner.loop import carried, stalling
 from loop_runner.records import Variable
 from loop_runner.runs import start as runs
 from loop_runner.task import prompts
@@ -194,13 +194,13 @@ OTHER: dict[str, Any] = {
 @pytest.mark.parametrize("case", SAME)
 def test_two_passes_that_fail_in_one_way_have_the_same_problem(case):
     first, second = SAME[case]
-    assert progress.problem(block(first), "Rome") == progress.problem(block(second), "Oslo")
+    assert stalling.problem(block(first), "Rome") == stalling.problem(block(second), "Oslo")
 
 
 @pytest.mark.parametrize("case", OTHER)
 def test_two_passes_that_fail_in_two_ways_have_different_problems(case):
     first, second = OTHER[case]
-    assert progress.problem(block(first), "Rome") != progress.problem(block(second), "Oslo")
+    assert stalling.problem(block(first), "Rome") != stalling.problem(block(second), "Oslo")
 
 
 def test_the_number_of_passes_left_is_the_one_that_budget_returns(injected):

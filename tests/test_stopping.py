@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from loop_runner.stopping import Stop
+from loop_runner.loop.stopping import Stop
 from tests.support.commands import Started, loop_runner, started, wait_for
 from tests.support.model_server import HttpError, ModelServer, Scripted
 from tests.support.tasks import cell, ready, write_task

@@ -45,7 +45,7 @@ def _run(arguments: list[str]) -> int:
     from loop_runner.cli import output, signals
     from loop_runner.cli.group import main_group
     from loop_runner.errors import LoopRunnerError
-    from loop_runner.stopping import Interrupted
+    from loop_runner.loop.stopping import Interrupted
 
     output.make_streams_safe()
     signals.collect_exit_codes()

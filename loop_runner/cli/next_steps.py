@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from loop_runner.budget import Budget
 from loop_runner.errors import LoopRunnerError, ModelError
+from loop_runner.loop.stalling import NO_PROGRESS
 from loop_runner.model import prices
-from loop_runner.progress import NO_PROGRESS
 from loop_runner.records import Outcome, Spend
 from loop_runner.runs import origin
 from loop_runner.task import config

@@ -19,8 +19,8 @@ from loop_runner import inputs
 from loop_runner.cli import display, next_steps, output, signals, trusting
 from loop_runner.cli.folders import find_run, has_begun, make_way, new_run_folder
 from loop_runner.errors import ConfigError, LoopRunnerError
+from loop_runner.loop.stopping import Stop
 from loop_runner.records import Outcome, RunStatus
-from loop_runner.stopping import Stop
 from loop_runner.task import config
 from loop_runner.text import shell
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from loop_runner.stopping import Interrupted, Stop
+from loop_runner.loop.stopping import Interrupted, Stop
 
 _STOP = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 _TOLD = (signal.SIGINT, signal.SIGTERM)  # a person expects these to stop it; SIGHUP is ignored under nohup

@@ -19,7 +19,7 @@ from loop_runner import inputs, text, verify
 from loop_runner.budget import Budget, Ledger
 from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.events import Trace
-from loop_runner.loop import checked_out
+from loop_runner.loop.loop import checked_out
 from loop_runner.model import registry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs

@@ -25,7 +25,8 @@ from loop_runner.kernel import packages
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.kernel.offered import offered
-from loop_runner.loop import Gates, Loop, Models, PassFiles
+from loop_runner.loop.loop import Gates, Loop, Models, PassFiles
+from loop_runner.loop.stopping import Stop
 from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacted
 from loop_runner.model.limiter import Policy, Retry
@@ -37,7 +38,6 @@ from loop_runner.session.child import Children, ChildSettings
 from loop_runner.session.conversation import is_over_window, printed
 from loop_runner.session.overview import Reader, describe
 from loop_runner.session.subcalls import ChildTask, Shared, SubCalls, SubModels
-from loop_runner.stopping import Stop
 from loop_runner.task import config, prompt_size, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.profiles import Profile, profile

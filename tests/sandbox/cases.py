@@ -95,9 +95,9 @@ FILES = (
     ),
     Case(
         2, "read the source of the host and the verifier",
-        "for path in given['verifier'], given['source'] + '/loop_runner/loop.py', given['source'] + '/Makefile':\n"
+        "for path in given['verifier'], given['source'] + '/loop_runner/loop/loop.py', given['source'] + '/Makefile':\n"
         "    attempt('read ' + path, lambda: open(path).read())\n"
-        "attempt('import', lambda: __import__('loop_runner.loop'))\n"
+        "attempt('import', lambda: __import__('loop_runner.loop.loop'))\n"
         "attempt('import', lambda: __import__('loop_runner.verify'))",
         refused, tiers="AB",
     ),

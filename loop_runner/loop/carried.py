@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loop_runner import progress, text
+from loop_runner import text
 from loop_runner.errors import WorkspaceError
+from loop_runner.loop import stalling
 from loop_runner.records import PastTurn, Variable
 from loop_runner.session.conversation import printed
 from loop_runner.workspace import layout
@@ -172,7 +173,7 @@ def history(workspace: Workspace, pass_number: int) -> list[str]:
     numbers = range(max(1, pass_number - MAX_HISTORY), pass_number)
     return [
         f"pass {number}: {_answered(answer(workspace, number))}"
-        f" {text.one_line(progress.headlines(reason(workspace, number)), 160)}"
+        f" {text.one_line(stalling.headlines(reason(workspace, number)), 160)}"
         for number in numbers
     ]
 
@@ -197,7 +198,7 @@ def tried(workspace: Workspace, pass_number: int, first_pass: int) -> list[str]:
     expected = None
     for number in range(pass_number - 1, max(first_pass, pass_number - MAX_HISTORY) - 1, -1):
         content = answer(workspace, number)
-        problem = progress.problem(verdict(workspace, number), content or "")
+        problem = stalling.problem(verdict(workspace, number), content or "")
         if problem is None or problem != (expected := expected or problem):
             break
         failed.append(f"pass {number}: {_answered(content)}")

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loop_runner import carried, text
+from loop_runner import text
 from loop_runner.budget import Ledger
-from loop_runner.carried import first_pass_of_task, verdict
+from loop_runner.loop import carried
+from loop_runner.loop.carried import first_pass_of_task, verdict
 from loop_runner.task.profiles import Profile
 from loop_runner.task.prompts import OURS, Templates
 from loop_runner.workspace.workspace import Workspace

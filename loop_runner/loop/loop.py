@@ -16,14 +16,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, overload
 
-from loop_runner import __version__, failpoints, progress, reentry, scratch, text
+from loop_runner import __version__, failpoints, scratch, text
 from loop_runner.budget import Ledger
 from loop_runner.errors import StoppedError
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
+from loop_runner.loop import reentry, stalling
+from loop_runner.loop.stalling import PassState, Step
+from loop_runner.loop.stopping import Interrupted, Stop
 from loop_runner.model import prices, registry
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.progress import PassState, Step
 from loop_runner.records import (
     Allow,
     Answer,
@@ -43,7 +45,6 @@ from loop_runner.session.direct import DirectPass
 from loop_runner.session.session import Session, SessionEnd, SessionSettings, summary_path
 from loop_runner.session.subcalls import SubCalls
 from loop_runner.session.transcript import Transcript
-from loop_runner.stopping import Interrupted, Stop
 from loop_runner.task.config import Task
 from loop_runner.task.profiles import Profile
 from loop_runner.task.prompts import OURS, Templates
@@ -161,7 +162,7 @@ class Loop:
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
             step = self._step(number)
             if step.kind == "stop" and head.turn == 0:
-                return self._end("unverified", head, progress.stop_reason(step))
+                return self._end("unverified", head, stalling.stop_reason(step))
             session = self._session(number, head, step)
             end = session.run(self._committed_answer())
             if end == "interrupted":
@@ -231,8 +232,8 @@ class Loop:
                 prompt=self._task.prompt,
                 profile=self._models.profile,
                 ledger=self._ledger,
-                course=progress.notes(self._states(number)),
-                lessons=progress.lessons(self._states(number)),
+                course=stalling.notes(self._states(number)),
+                lessons=stalling.lessons(self._states(number)),
                 rules=self._models.system if self._task.is_agent else "",
                 templates=self._models.templates,
                 window_tokens=window_tokens,
@@ -411,18 +412,18 @@ class Loop:
 
     def _judge_course(self, number: int, decision: Block, verdict: dict[str, Any]) -> int | None:
         """Add to ``verdict`` where the run stands; the pass whose files are to be put back, if any are."""
-        state = progress.state_of(
+        state = stalling.state_of(
             number,
             decision,
             files=self._workspace.files_hash(),
             answer=proof.sha256(self._workspace.read("answer.md") or b""),
         )
         states = [*self._states(number), state]
-        step = progress.next_step(states, self._task.no_progress, self._models.root)
-        worse_than = progress.regression(states)
+        step = stalling.next_step(states, self._task.no_progress, self._models.root)
+        worse_than = stalling.regression(states)
         rolls_back = worse_than is not None and self._task.on_regression == "rollback"
         put_back = step.from_pass if step.kind == "restart" else worse_than if rolls_back else None
-        verdict["state"] = progress.as_json(state)
+        verdict["state"] = stalling.as_json(state)
         verdict["next"] = {"strategy": step.kind, "equal_passes": step.equal}
         if worse_than is not None:
             verdict["next"]["worse_than_pass"] = worse_than
@@ -433,11 +434,11 @@ class Loop:
     def _states(self, number: int) -> list[PassState]:
         """How the passes before ``number`` ended, from their committed verdicts, each read once."""
         for each in range(self._first_pass + len(self._ended), number):
-            self._ended.append(progress.from_verdict(each, reentry.verdict(self._workspace, each)))
+            self._ended.append(stalling.from_verdict(each, reentry.verdict(self._workspace, each)))
         return self._ended[: max(number - self._first_pass, 0)]
 
     def _step(self, number: int) -> Step:
-        return progress.next_step(self._states(number), self._task.no_progress, self._models.root)
+        return stalling.next_step(self._states(number), self._task.no_progress, self._models.root)
 
     def _proof(self, number: int, decision: Allow, verdict: dict[str, Any]) -> dict[str, bytes]:
         read = self._workspace.read
