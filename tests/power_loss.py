@@ -23,9 +23,9 @@ from pathlib import Path
 
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import PassOutcome
-from loop_runner.workspace import fsck
+from loop_runner.workspace.git.packs import Joiner
 from loop_runner.workspace.history import History
-from loop_runner.workspace.packs import Joiner
+from loop_runner.workspace.repair import fsck
 from loop_runner.workspace.workspace import Workspace
 from tests.support.crash_states import Recording, State, record, states
 from tests.workspace import scripted_run

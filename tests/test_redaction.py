@@ -14,7 +14,7 @@ from loop_runner.events import Event, Trace
 from loop_runner.model import credentials
 from loop_runner.model.client import redacted
 from loop_runner.records import Message, Request
-from loop_runner.workspace.fast_import import Blob, NewCommit, stream
+from loop_runner.workspace.git.fast_import import Blob, NewCommit, stream
 from tests.support.commands import loop_runner
 from tests.support.model_server import Answer, HttpError, ModelServer, Scripted
 from tests.support.tasks import cell, ready, write_task

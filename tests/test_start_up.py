@@ -19,7 +19,7 @@ UNUSED = {
     *("loop_runner.verify.agreement", "loop_runner.verify.command", "loop_runner.verify.judge"),
     *("loop_runner.verify.python", "loop_runner.verify.schema", "loop_runner.verify.findings"),
     *("loop_runner.agents.agent", "loop_runner.agents.endpoint", "loop_runner.workspace.foreign"),
-    *("loop_runner.workspace.fsck", "loop_runner.workspace.repair", "loop_runner.audit"),
+    *("loop_runner.workspace.repair.fsck", "loop_runner.workspace.repair.repair", "loop_runner.audit"),
     *("loop_runner.sandbox.inside.effects", "loop_runner.runs.replay", "loop_runner.model.fetch"),
 }
 RUN = """

@@ -19,7 +19,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
 from loop_runner.records import Call, Outcome, Reply, Usage
 from loop_runner.task.config import Task
-from loop_runner.workspace.fast_import import Blob
+from loop_runner.workspace.git.fast_import import Blob
 from loop_runner.workspace.history import History
 from loop_runner.workspace.scope import EVERYTHING, Scope
 from loop_runner.workspace.workspace import Workspace

@@ -19,7 +19,7 @@ from loop_runner import inputs
 from loop_runner.errors import ConfigError, EnvironmentFault
 from loop_runner.records import InputText
 from loop_runner.workspace.foreign import Foreign
-from loop_runner.workspace.git import Git, GitFailed
+from loop_runner.workspace.git.git import Git, GitFailed
 
 _SUBMODULE = b"160000"
 _INDEXED = re.compile(

@@ -14,8 +14,8 @@ from loop_runner.cli.folders import find_run
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
-    from loop_runner.workspace.fsck import Report
-    from loop_runner.workspace.repair import Repaired
+    from loop_runner.workspace.repair.fsck import Report
+    from loop_runner.workspace.repair.repair import Repaired
 
 _DIFFERENT, _DAMAGED = 3, 4
 _MARKS = {"damage": "DAMAGED", "gap": "lost", "note": "note"}
@@ -37,7 +37,7 @@ def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
     \b
     Example:  loop-runner fsck runs/contract-review
     """
-    from loop_runner.workspace.fsck import examine
+    from loop_runner.workspace.repair.fsck import examine
 
     folder = find_run(run_name)
     report = examine(folder)

@@ -34,7 +34,8 @@ def job(
 
     ``exact``: these files and no others. ``ConfigError``: no repository, or a revision that cannot be one.
     """
-    from loop_runner.workspace.git import environment, settings
+    from loop_runner.workspace.git import settings
+    from loop_runner.workspace.git.git import environment
 
     if revision.startswith("-") or not revision.isprintable():
         raise ConfigError(

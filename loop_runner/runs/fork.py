@@ -26,7 +26,7 @@ from loop_runner.task.config import Task
 from loop_runner.task.prompts import Templates
 from loop_runner.text import shell
 from loop_runner.workspace import layout, points, rewinding
-from loop_runner.workspace.fast_import import Blob, NewCommit
+from loop_runner.workspace.git.fast_import import Blob, NewCommit
 from loop_runner.workspace.history import History, parsing
 from loop_runner.workspace.layout import Trailers
 from loop_runner.workspace.points import Point

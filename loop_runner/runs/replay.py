@@ -43,8 +43,8 @@ from loop_runner.task.config import Task
 from loop_runner.verify import Submission, Verifier, proof
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
-from loop_runner.workspace.fast_import import Blob, NewCommit, point, write
-from loop_runner.workspace.git import Git
+from loop_runner.workspace.git.fast_import import Blob, NewCommit, point, write
+from loop_runner.workspace.git.git import Git
 from loop_runner.workspace.history import Entry, History, parsing
 from loop_runner.workspace.workspace import Workspace
 

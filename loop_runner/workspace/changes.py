@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from loop_runner.workspace import layout
-from loop_runner.workspace.git import GitFailed, isolated, settings
+from loop_runner.workspace.git import settings
+from loop_runner.workspace.git.git import GitFailed, isolated
 
 Kind = Literal["added", "changed", "deleted"]
 Change = tuple[Kind, str]

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from loop_runner.errors import WorkspaceError
-from loop_runner.workspace.fast_import import EXECUTABLE, LINK, Blob
 from loop_runner.workspace.folder import Folder
+from loop_runner.workspace.git.fast_import import EXECUTABLE, LINK, Blob
 from loop_runner.workspace.history import History
 
 _MAX_LINKS = 20

@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner.workspace.fast_import import LINK
-from loop_runner.workspace.git import Git, GitFailed
+from loop_runner.workspace.git.fast_import import LINK
+from loop_runner.workspace.git.git import Git, GitFailed
 from loop_runner.workspace.history import History, damaged
 from loop_runner.workspace.walk import TEMPORARY
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from loop_runner import failpoints
-from loop_runner.workspace.fast_import import EXECUTABLE, LINK, Blob
+from loop_runner.workspace.git.fast_import import EXECUTABLE, LINK, Blob
 from loop_runner.workspace.walk import TEMPORARY
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

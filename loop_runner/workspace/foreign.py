@@ -14,9 +14,10 @@ from pathlib import Path
 
 from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.text import one_line
-from loop_runner.workspace import fast_import, layout
-from loop_runner.workspace.fast_import import EXECUTABLE, FILE, LINK, Blob, NewCommit
-from loop_runner.workspace.git import Git, GitFailed, ObjectReader
+from loop_runner.workspace import layout
+from loop_runner.workspace.git import fast_import
+from loop_runner.workspace.git.fast_import import EXECUTABLE, FILE, LINK, Blob, NewCommit
+from loop_runner.workspace.git.git import Git, GitFailed, ObjectReader
 from loop_runner.workspace.history import History
 from loop_runner.workspace.walk import Limits, refused_contents
 

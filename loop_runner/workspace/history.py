@@ -32,9 +32,9 @@ from loop_runner.records import (
 from loop_runner.text import one_line, shell
 from loop_runner.workspace import changes, dropped, journal, layout, lock, sent, structure
 from loop_runner.workspace.changes import Change
-from loop_runner.workspace.git import Git, GitFailed, GitObject, ObjectReader, git_works
+from loop_runner.workspace.git.git import Git, GitFailed, GitObject, ObjectReader, git_works
+from loop_runner.workspace.git.trees import Damaged, TooLarge, Trees
 from loop_runner.workspace.layout import TurnText
-from loop_runner.workspace.trees import Damaged, TooLarge, Trees
 
 Price = Callable[[str, Usage], float | None]
 """US dollars for a model's usage; None when the price is not known."""

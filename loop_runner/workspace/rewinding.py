@@ -12,10 +12,11 @@ import time
 from collections.abc import Collection
 
 from loop_runner.records import Call, Checkpoint, Spend
-from loop_runner.workspace import dropped, fast_import, layout
-from loop_runner.workspace.fast_import import Blob, NewCommit
+from loop_runner.workspace import dropped, layout
 from loop_runner.workspace.folder import Folder
-from loop_runner.workspace.git import Git
+from loop_runner.workspace.git import fast_import
+from loop_runner.workspace.git.fast_import import Blob, NewCommit
+from loop_runner.workspace.git.git import Git
 from loop_runner.workspace.history import History, Price, parsing
 from loop_runner.workspace.points import REWOUND, describe
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop_runner.workspace import layout
-from loop_runner.workspace.fast_import import Blob
+from loop_runner.workspace.git.fast_import import Blob
 from loop_runner.workspace.walk import Limits, Walked, Walker
 
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from loop_runner import redaction
-from loop_runner.workspace.fast_import import EXECUTABLE, FILE, LINK
+from loop_runner.workspace.git.fast_import import EXECUTABLE, FILE, LINK
 
 TEMPORARY = b".loop-runner-new-"  # files of ours that were not finished; see ``folder``
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from loop_runner import __version__, failpoints
+from loop_runner import __version__, durable, failpoints
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import (
     Answer,
@@ -32,25 +32,14 @@ from loop_runner.records import (
     TurnRecord,
 )
 from loop_runner.text import shell
-from loop_runner.workspace import (
-    awaited,
-    checkout,
-    durable,
-    fast_import,
-    faults,
-    journal,
-    layout,
-    packs,
-    points,
-    recovery,
-    rewinding,
-)
+from loop_runner.workspace import awaited, checkout, faults, journal, layout, points, recovery, rewinding
 from loop_runner.workspace.changes import Change
-from loop_runner.workspace.fast_import import Blob, NewCommit
 from loop_runner.workspace.folder import Folder
-from loop_runner.workspace.git import Git, GitFailed
+from loop_runner.workspace.git import fast_import, packs
+from loop_runner.workspace.git.fast_import import Blob, NewCommit
+from loop_runner.workspace.git.git import Git, GitFailed
+from loop_runner.workspace.git.index import Index
 from loop_runner.workspace.history import Commit, History, Price, damaged
-from loop_runner.workspace.index import Index
 from loop_runner.workspace.journal import Journal
 from loop_runner.workspace.layout import Trailers, TurnText
 from loop_runner.workspace.lock import Lock

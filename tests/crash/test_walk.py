@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from loop_runner import failpoints
-from loop_runner.workspace.packs import Joiner
+from loop_runner.workspace.git.packs import Joiner
 from loop_runner.workspace.workspace import Workspace
 from tests.crash.scenario import git
 from tests.crash.walk import ACTIONS, Case, sample, table, walk

@@ -8,7 +8,7 @@ import pytest
 
 from loop_runner.errors import WorkspaceError
 from loop_runner.workspace import changes
-from loop_runner.workspace.git import Git, GitFailed
+from loop_runner.workspace.git.git import Git, GitFailed
 from loop_runner.workspace.history import History
 from tests.support.turns import turn
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from loop_runner.workspace import fast_import
-from loop_runner.workspace.fast_import import Blob, NewCommit
-from loop_runner.workspace.git import Git, GitFailed
+from loop_runner.workspace.git import fast_import
+from loop_runner.workspace.git.fast_import import Blob, NewCommit
+from loop_runner.workspace.git.git import Git, GitFailed
 from tests.support.turns import turn
 
 BRANCH = "refs/heads/main"

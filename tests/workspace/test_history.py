@@ -6,7 +6,7 @@ import pytest
 
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Usage
-from loop_runner.workspace.git import ObjectReader
+from loop_runner.workspace.git.git import ObjectReader
 from loop_runner.workspace.history import History
 from loop_runner.workspace.workspace import Workspace
 from tests.support.turns import call, turn

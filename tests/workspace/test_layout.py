@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from loop_runner import __version__
 from loop_runner.records import Answer, Call, Reply, Snapshot, Usage
 from loop_runner.workspace import layout
-from loop_runner.workspace.fast_import import quote
+from loop_runner.workspace.git.fast_import import quote
 from loop_runner.workspace.layout import Trailers
 from tests.support.turns import call
 

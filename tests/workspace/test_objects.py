@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from loop_runner.workspace import objects
-from loop_runner.workspace.packs import Joiner, lost
+from loop_runner.workspace.git import objects
+from loop_runner.workspace.git.packs import Joiner, lost
 from loop_runner.workspace.workspace import Workspace
 from tests.support.turns import snapshot, turn
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from loop_runner.workspace.packs import Joiner
+from loop_runner.workspace.git.packs import Joiner
 from tests.support.turns import snapshot, turn
 
 
@@ -72,7 +72,7 @@ def test_a_runner_killed_while_joining_leaves_a_whole_history(workspace, run_fol
     workspace.close()
     before = git("rev-list", "--objects", "--all")
     code = (
-        "import sys\nfrom pathlib import Path\nfrom loop_runner.workspace.packs import Joiner\n"
+        "import sys\nfrom pathlib import Path\nfrom loop_runner.workspace.git.packs import Joiner\n"
         "print('go', flush=True)\nJoiner(Path(sys.argv[1]), at_least=3).join()"
     )
     for index in range(8):

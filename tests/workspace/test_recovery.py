@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner.workspace import fsck
+from loop_runner.workspace.repair import fsck
 from loop_runner.workspace.workspace import Workspace
 from tests.support.turns import turn
 

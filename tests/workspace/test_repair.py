@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner.workspace import fsck, repair
+from loop_runner.workspace.git.packs import Joiner
 from loop_runner.workspace.history import History
-from loop_runner.workspace.packs import Joiner
+from loop_runner.workspace.repair import fsck, repair
 from loop_runner.workspace.workspace import Workspace
 from tests.support.turns import call
 from tests.workspace import scripted_run

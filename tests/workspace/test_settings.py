@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from loop_runner.workspace.settings import common_dir
+from loop_runner.workspace.git.settings import common_dir
 
 
 def _open_files():
@@ -42,7 +42,7 @@ def test_a_room_that_was_removed_is_made_anew(tmp_path):
 
 
 def test_a_folder_of_settings_goes_with_the_process(tmp_path):
-    code = "import sys; from pathlib import Path; from loop_runner.workspace.settings import common_dir"
+    code = "import sys; from pathlib import Path; from loop_runner.workspace.git.settings import common_dir"
     code += "; made = common_dir(Path(sys.argv[1])); assert made.is_dir(); print(made)"
     argv = [sys.executable, "-c", code, str(tmp_path)]
     made = Path(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip())

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop_runner.errors import WorkspaceError
-from loop_runner.workspace import trees
-from loop_runner.workspace.git import ObjectReader
-from loop_runner.workspace.trees import Damaged, TooLarge, Trees
+from loop_runner.workspace.git import trees
+from loop_runner.workspace.git.git import ObjectReader
+from loop_runner.workspace.git.trees import Damaged, TooLarge, Trees
 from loop_runner.workspace.workspace import Workspace
 
 WANTED = [
@@ -139,7 +139,7 @@ def test_a_run_folder_with_many_folders_is_listed_whole(tmp_path):
 @given(st.binary(max_size=200))
 @settings(max_examples=200)
 def test_bytes_that_are_no_folder_are_damaged_or_read_and_never_anything_else(data):
-    from loop_runner.workspace.git import GitObject
+    from loop_runner.workspace.git.git import GitObject
 
     try:
         entries = list(trees._entries(GitObject("0" * 40, "tree", data)))
@@ -160,7 +160,7 @@ def test_a_tag_or_folder_is_read_as_what_it_stands_for(tree, name):
 
 
 def test_an_object_that_is_not_what_its_id_says_is_damaged():
-    from loop_runner.workspace.git import GitObject
+    from loop_runner.workspace.git.git import GitObject
 
     found = Trees(lambda name: GitObject(name if name != "HEAD" else "1" * 40, "tree", b""))
     with pytest.raises(Damaged):

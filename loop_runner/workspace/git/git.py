@@ -25,7 +25,7 @@ from loop_runner.errors import EnvironmentFault, LoopRunnerError, WorkspaceError
 from loop_runner.process import PipeReader, kill_group
 from loop_runner.text import shell
 from loop_runner.workspace import faults
-from loop_runner.workspace.settings import common_dir
+from loop_runner.workspace.git.settings import common_dir
 
 IDENTITY = b"loop-runner <loop-runner@localhost>"
 

@@ -11,7 +11,7 @@ import threading
 
 from loop_runner import failpoints
 from loop_runner.errors import LoopRunnerError
-from loop_runner.workspace.git import Git, GitFailed
+from loop_runner.workspace.git.git import Git, GitFailed
 
 
 class Index:

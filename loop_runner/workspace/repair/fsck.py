@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from loop_runner.errors import LoopRunnerError
-from loop_runner.workspace import agreement, history, journal, layout, lock, packs, recovery, structure
+from loop_runner.workspace import history, journal, layout, lock, recovery, structure
 from loop_runner.workspace.folder import Folder
-from loop_runner.workspace.git import Git, GitFailed
+from loop_runner.workspace.git import packs
+from loop_runner.workspace.git.git import Git, GitFailed
 from loop_runner.workspace.history import Commit
-from loop_runner.workspace.inventory import Inventory
+from loop_runner.workspace.repair import consistency
+from loop_runner.workspace.repair.inventory import Inventory
 from loop_runner.workspace.walk import NO_LIMITS
 
 Level = Literal["damage", "gap", "note"]
@@ -142,8 +144,8 @@ def _how_far(commit: Commit) -> tuple[int, bool, int, int]:
 def file_problems(inventory: Inventory, commits: Sequence[Commit]) -> Iterator[str]:
     """What is wrong with the runner's files of the first of ``commits``, whose tree is whole."""
     files, _ = inventory.files(commits[0].tree)
-    yield from agreement.problems_of_files(files, lambda path: blob(inventory, files[path][1]))
-    if problem := agreement.problem_of_number(commits, files):
+    yield from consistency.problems_of_files(files, lambda path: blob(inventory, files[path][1]))
+    if problem := consistency.problem_of_number(commits, files):
         yield problem
 
 
@@ -291,7 +293,7 @@ def _checkpoints(
     older = [each for each in commits[1:] if not inventory.is_whole_tree(each.tree)]
     if not missing:
         findings += [Finding("gap", f"{name_of(each)} cannot be read whole") for each in older]
-    findings += [Finding("gap", each) for each in agreement.problems_of_story(commits)]
+    findings += [Finding("gap", each) for each in consistency.problems_of_story(commits)]
     if any(not each.message.startswith("run: ") and each.parents for each in commits[-1:]):
         findings.append(Finding("note", f"the history begins at {name_of(commits[-1])}: .git/shallow"))
     passes = sum(each.trailers.pass_number > 0 and not each.trailers.turn for each in commits)

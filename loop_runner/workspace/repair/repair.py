@@ -16,14 +16,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner import __version__
-from loop_runner.workspace import durable, fast_import, faults, fsck, journal, layout, objects, recovery
-from loop_runner.workspace.fast_import import Blob, NewCommit
+from loop_runner import __version__, durable
+from loop_runner.workspace import faults, journal, layout, recovery
 from loop_runner.workspace.folder import Folder
-from loop_runner.workspace.git import Git, GitFailed
+from loop_runner.workspace.git import fast_import, objects
+from loop_runner.workspace.git.fast_import import Blob, NewCommit
+from loop_runner.workspace.git.git import Git, GitFailed
 from loop_runner.workspace.history import Commit
-from loop_runner.workspace.inventory import Broken, Inventory
 from loop_runner.workspace.lock import Lock
+from loop_runner.workspace.repair import fsck
+from loop_runner.workspace.repair.inventory import Broken, Inventory
 from loop_runner.workspace.walk import NO_LIMITS, Walker
 from loop_runner.workspace.workspace import ATTRIBUTES, BRANCH, CONFIG
 

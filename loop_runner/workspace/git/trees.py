@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from loop_runner.workspace.git import GitObject
+from loop_runner.workspace.git.git import GitObject
 
 MAX_FOLDERS = 64  # more of them are listed quicker by a git of its own
 _MAX_KEPT = 128

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from loop_runner.workspace import objects
-from loop_runner.workspace.git import Git, GitFailed, ObjectReader
+from loop_runner.workspace.git import objects
+from loop_runner.workspace.git.git import Git, GitFailed, ObjectReader
 from loop_runner.workspace.history import Commit, commit_from
 
 _FSCK_S = 3600.0
