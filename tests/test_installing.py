@@ -15,7 +15,7 @@ from loop_runner.cli import display
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event
 from loop_runner.inputs.finding import unusable
-from loop_runner.model import local
+from loop_runner.model.providers import local
 
 PACKAGE = Path(installing.__file__).parent
 

@@ -12,7 +12,7 @@ from loop_runner.inputs.inside.sink import Limits
 from loop_runner.kernel.inside import audit
 from loop_runner.kernel.inside.names import label
 from loop_runner.loop import reentry, stalling
-from loop_runner.model.tool_calls import ToolCall, as_text
+from loop_runner.model.providers.tool_calls import ToolCall, as_text
 from loop_runner.records import Answer, Block, CellResult, Inputs, InputText, Origin, Rejected, Reply
 from loop_runner.runs import start as runs
 from loop_runner.session import conversation, direct, overview

@@ -52,7 +52,7 @@ def test_a_count_that_cannot_be_right_is_clamped_and_reported_once(
 
 @pytest.mark.parametrize("details", ["text", [1], {"cached_tokens": "9"}, {"cached_tokens": 10**6}, 7])
 def test_details_of_a_count_may_be_anything(details: Any) -> None:
-    from loop_runner.model import openai_compatible
+    from loop_runner.model.providers import openai_compatible
 
     data = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": details}
     usage = openai_compatible._usage(data).sane()

@@ -11,8 +11,8 @@ import pytest
 from loop_runner import redaction
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event, Trace
-from loop_runner.model import credentials
 from loop_runner.model.client import redacted
+from loop_runner.model.providers import credentials
 from loop_runner.records import Message, Request
 from loop_runner.workspace.git.fast_import import Blob, NewCommit, stream
 from tests.support.commands import loop_runner

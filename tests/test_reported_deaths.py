@@ -13,7 +13,7 @@ from loop_runner.events import Event
 from loop_runner.kernel import kernel as kernel_module
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.deaths import CHECKER, KERNEL, Deaths
-from loop_runner.model.local import LocalClient, LocalModel
+from loop_runner.model.providers.local import LocalClient, LocalModel
 from loop_runner.records import Broken, Message, Request
 from loop_runner.sandbox.wrap import inner_pid
 from loop_runner.verify import Submission, build

@@ -20,7 +20,7 @@ UNUSED = {
     *("loop_runner.verify.python", "loop_runner.verify.schema", "loop_runner.verify.findings"),
     *("loop_runner.agents.agent", "loop_runner.agents.endpoint", "loop_runner.workspace.foreign"),
     *("loop_runner.workspace.repair.fsck", "loop_runner.workspace.repair.repair", "loop_runner.audit"),
-    *("loop_runner.sandbox.inside.effects", "loop_runner.runs.replay", "loop_runner.model.fetch"),
+    *("loop_runner.sandbox.inside.effects", "loop_runner.runs.replay", "loop_runner.model.providers.fetch"),
 }
 RUN = """
 import sys

@@ -89,7 +89,8 @@ def _disk() -> Check:
 
 
 def _models() -> Iterator[Check]:
-    from loop_runner.model import catalog, fetch, registry
+    from loop_runner.model import catalog, registry
+    from loop_runner.model.providers import fetch
 
     for entry in fetch.list_models(fetch.models_dir(os.environ)):
         hint = "" if entry.is_fetched else f"loop-runner models fetch {entry.name}"

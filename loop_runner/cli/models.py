@@ -28,7 +28,8 @@ def list_command(as_json: bool) -> None:
     \b
     Example:  loop-runner models list
     """
-    from loop_runner.model import catalog, fetch
+    from loop_runner.model import catalog
+    from loop_runner.model.providers import fetch
 
     known = catalog.load()
     local = fetch.list_models(fetch.models_dir(os.environ))
@@ -90,7 +91,7 @@ def fetch_command(name: str, as_json: bool) -> None:
     \b
     Example:  loop-runner models fetch coder
     """
-    from loop_runner.model import fetch
+    from loop_runner.model.providers import fetch
 
     path = fetch.fetch(name, fetch.models_dir(os.environ), _Bar())
     if as_json:

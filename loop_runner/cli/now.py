@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from loop_runner.cli import output
-from loop_runner.model.anthropic_batch import read_record
+from loop_runner.model.providers.anthropic_batch import read_record
 from loop_runner.workspace.history import History
 
 _TAIL_BYTES = 256 * 1024  # of the trace: far more than what a turn tells of itself

@@ -65,7 +65,7 @@ def default_model(env: Mapping[str, str]) -> str:
     """The root model when nobody names one: whose key is in ``env``, else the local one if it is fetched."""
     if found := default_with_key(env):
         return found
-    from loop_runner.model import fetch
+    from loop_runner.model.providers import fetch
 
     local = catalog.load().providers["local"].root
     if fetch.is_fetched(local, fetch.models_dir(env)):
@@ -140,25 +140,25 @@ def _suggestion(text: str) -> str:
 
 
 def _anthropic(name: str, setting: Setting) -> ModelClient:
-    from loop_runner.model.anthropic_client import AnthropicClient
+    from loop_runner.model.providers.anthropic_client import AnthropicClient
 
     return AnthropicClient(name, setting.env)
 
 
 def _anthropic_batch(name: str, setting: Setting) -> ModelClient:
-    from loop_runner.model.anthropic_batch import AnthropicBatchClient
+    from loop_runner.model.providers.anthropic_batch import AnthropicBatchClient
 
     return AnthropicBatchClient(name, setting)
 
 
 def _openai(name: str, setting: Setting) -> ModelClient:
-    from loop_runner.model.openai_compatible import OpenAICompatibleClient
+    from loop_runner.model.providers.openai_compatible import OpenAICompatibleClient
 
     return OpenAICompatibleClient.from_environment(name, setting.env)
 
 
 def _local(name: str, setting: Setting) -> ModelClient:
-    from loop_runner.model import fetch, local
+    from loop_runner.model.providers import fetch, local
 
     return local.client(
         name, base_dir=setting.base_dir, models_dir=fetch.models_dir(setting.env), tell=setting.tell
@@ -166,19 +166,19 @@ def _local(name: str, setting: Setting) -> ModelClient:
 
 
 def _manual(name: str, setting: Setting) -> ModelClient:
-    from loop_runner.model.manual import ManualClient
+    from loop_runner.model.providers.manual import ManualClient
 
     return ManualClient(setting.base_dir / name, setting)
 
 
 def _script(name: str, setting: Setting) -> ModelClient:
-    from loop_runner.model.script import ScriptClient, read_script
+    from loop_runner.model.providers.script import ScriptClient, read_script
 
     return ScriptClient(read_script(setting.base_dir / name))
 
 
 def _program(name: str, _: Setting) -> ModelClient:
-    from loop_runner.model.program import ProgramClient
+    from loop_runner.model.providers.program import ProgramClient
 
     return ProgramClient(name)
 

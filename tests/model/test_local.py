@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from loop_runner.errors import ModelError
-from loop_runner.model import fetch, local_server
-from loop_runner.model.local import LocalClient, LocalModel, client
+from loop_runner.model.providers import fetch, local_server
+from loop_runner.model.providers.local import LocalClient, LocalModel, client
 from loop_runner.records import Message, Reply, Request
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def test_a_start_that_is_cancelled_leaves_no_process_and_the_next_request_starts
 def test_the_process_dies_with_a_runner_that_is_killed(home: Path) -> None:
     code = (
         "import asyncio, sys, time\nfrom pathlib import Path\n"
-        "from loop_runner.model.local import LocalClient, LocalModel\n"
+        "from loop_runner.model.providers.local import LocalClient, LocalModel\n"
         "from loop_runner.records import Message, Request\n"
         "server = (sys.executable, '-m', 'tests.support.fake_local_server', sys.argv[1])\n"
         "async def main():\n"
@@ -142,7 +142,7 @@ def test_the_real_server_refuses_what_is_not_a_model(home: Path) -> None:
 @pytest.mark.usefixtures("home")
 def test_the_server_dies_with_its_parent_even_when_its_stdin_stays_open() -> None:
     child = (
-        "import time; from loop_runner.model import local_server\n"
+        "import time; from loop_runner.model.providers import local_server\n"
         "local_server._die_with_parent(); print(1, flush=True); time.sleep(60)\n"
     )
     parent = (

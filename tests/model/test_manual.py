@@ -12,7 +12,7 @@ import pytest
 
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model.client import Setting
-from loop_runner.model.manual import END_MARK, ManualClient, NoReplyError
+from loop_runner.model.providers.manual import END_MARK, ManualClient, NoReplyError
 from loop_runner.records import Message, Request
 from tests.support.commands import loop_runner, started, wait_for
 from tests.support.tasks import ready, write_task

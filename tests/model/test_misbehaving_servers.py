@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from loop_runner.errors import ModelError
-from loop_runner.model import response_body
 from loop_runner.model.limiter import Limiter, Policy
-from loop_runner.model.openai_compatible import OpenAICompatibleClient
-from loop_runner.model.refusals import asked_pause_s
+from loop_runner.model.providers import response_body
+from loop_runner.model.providers.openai_compatible import OpenAICompatibleClient
+from loop_runner.model.providers.refusals import asked_pause_s
 from loop_runner.records import Message, Reply, Request
 from tests.support.misbehaving_server import (
     GOOD,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from loop_runner.errors import ModelError
-from loop_runner.model import openai_compatible
 from loop_runner.model.limiter import Limiter, Policy
-from loop_runner.model.openai_compatible import OpenAICompatibleClient
+from loop_runner.model.providers import openai_compatible
+from loop_runner.model.providers.openai_compatible import OpenAICompatibleClient
 from loop_runner.records import Message, Reply, Request
 from tests.model.misbehaviours import (
     ADAPTED,

@@ -9,7 +9,7 @@ import pytest
 
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model.limiter import Limiter, Policy
-from loop_runner.model.openai_compatible import OpenAICompatibleClient
+from loop_runner.model.providers.openai_compatible import OpenAICompatibleClient
 from loop_runner.model.registry import client_for
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Message, Reply, Request, Usage

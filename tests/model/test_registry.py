@@ -6,7 +6,7 @@ import pytest
 
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model import catalog, registry
-from loop_runner.model.script import ScriptClient
+from loop_runner.model.providers.script import ScriptClient
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model.limiter import Limiter
-from loop_runner.model.script import ScriptClient, read_script
+from loop_runner.model.providers.script import ScriptClient, read_script
 from loop_runner.records import Message, Reply, Request, RequestKind, Usage
 
 

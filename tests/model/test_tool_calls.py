@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_runner.model.tool_calls import ToolCall, as_text, spoken
+from loop_runner.model.providers.tool_calls import ToolCall, as_text, spoken
 from loop_runner.session import reply_reader
 
 CODE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), min_size=1).filter(

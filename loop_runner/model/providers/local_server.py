@@ -1,4 +1,4 @@
-"""The process that holds a local model: ``python -m loop_runner.model.local_server``.
+"""The process that holds a local model: ``python -m loop_runner.model.providers.local_server``.
 
 Owns the model's memory and its threads, so that a crash in native code costs one request and never the
 runner. Reads its settings as one JSON line on stdin, prints one JSON line with its address, then serves

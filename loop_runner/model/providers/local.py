@@ -21,15 +21,16 @@ from typing import IO
 
 from loop_runner import installing
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model import catalog, fetch
-from loop_runner.model.openai_compatible import OpenAICompatibleClient
+from loop_runner.model import catalog
+from loop_runner.model.providers import fetch
+from loop_runner.model.providers.openai_compatible import OpenAICompatibleClient
 from loop_runner.records import Reply, Request
 from loop_runner.text import cut_middle, escape_controls
 
 _START_TIMEOUT_S = 300.0  # reading 1 GB from a slow disk
 _END_TIMEOUT_S = 5.0
 # -P: a file called json.py in the user's folder must not become part of the server.
-_SERVER = (sys.executable, "-P", "-m", "loop_runner.model.local_server")
+_SERVER = (sys.executable, "-P", "-m", "loop_runner.model.providers.local_server")
 # Prefixes of conversations that wait their turn. A root session and its sub-calls alternate on one slot;
 # without this memory each would have its whole prompt read again (1.4 s instead of 21 s for 1,270 tokens).
 _CACHE_MB = 1024

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from loop_runner import redaction
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model import credentials, refusals, response_body, tool_calls
 from loop_runner.model.client import (
     WRONG_COUNT,
     TryAgain,
@@ -25,8 +24,9 @@ from loop_runner.model.client import (
     reported_usage,
     sendable,
 )
-from loop_runner.model.refusals import Dialect, Refusal
-from loop_runner.model.tool_calls import ToolCall
+from loop_runner.model.providers import credentials, refusals, response_body, tool_calls
+from loop_runner.model.providers.refusals import Dialect, Refusal
+from loop_runner.model.providers.tool_calls import ToolCall
 from loop_runner.records import Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
 

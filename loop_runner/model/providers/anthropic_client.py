@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model import credentials, tool_calls
 from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, reported_usage, sendable
-from loop_runner.model.tool_calls import ToolCall
+from loop_runner.model.providers import credentials, tool_calls
+from loop_runner.model.providers.tool_calls import ToolCall
 from loop_runner.records import Message, Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
 

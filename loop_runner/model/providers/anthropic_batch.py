@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loop_runner.errors import ModelError
-from loop_runner.model.anthropic_client import AnthropicClient, explain, read_message
 from loop_runner.model.client import Setting, TryAgain
+from loop_runner.model.providers.anthropic_client import AnthropicClient, explain, read_message
 from loop_runner.records import Reply, Request
 from loop_runner.text import one_line
 
