@@ -29,7 +29,8 @@ _TARGET_MS, _TARGET_INSIDE_MS = 350, 100
 _INSIDE = """
 import sys, time
 from pathlib import Path
-from loop_runner.task import config; from loop_runner import runs
+from loop_runner.runs import start as runs
+from loop_runner.task import config
 task = config.read_task(Path(sys.argv[1]))
 for number in range(10):
     started = time.perf_counter()

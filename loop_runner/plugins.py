@@ -1,13 +1,17 @@
-"""What other installed packages add: providers, verifiers, loaders and reporters, by entry point.
+"""What is installed beside loop-runner: plug-ins, found by entry point, and the commands that add an extra.
 
 Owns the names of the groups (docs/models.md, docs/verifiers.md, docs/inputs.md, docs/reporters.md). Relies on
 the metadata of installed packages; imports one only when a task names what it adds. None can take the place
-of what loop-runner brings.
+of what loop-runner brings. loop-runner is on no package index, so a hint never names ``loop-runner[EXTRA]``:
+it names the packages of the extra, and the Python that runs this copy.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import sys
 from functools import cache
 from importlib.machinery import PathFinder
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
 PROVIDERS = "loop_runner.providers"
 VERIFIERS = "loop_runner.verifiers"
 LOADERS = "loop_runner.loaders"
-REPORTERS = "loop_runner.runs.reporters"
+REPORTERS = "loop_runner.reporters"
+_NAME = "loop-runner"
+_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 _METADATA = (".dist-info", ".egg-info")
 
 
@@ -92,3 +98,65 @@ def folders(entry: EntryPoint) -> list[str]:
         at = Path(spec.origin).parent
         found.append(str(at.parent if spec.submodule_search_locations else at))
     return list(dict.fromkeys(found))
+
+
+# ── how to install what is missing ──
+
+
+def command_for(name: str) -> str:
+    """The command that installs the packages of the extra ``name``, for this Python."""
+    requirements = _requirements(name)
+    checkout = Path(__file__).parents[1]
+    if not requirements and (checkout / "pyproject.toml").is_file():
+        requirements = [f"{checkout}[{name}]"]  # a checkout that runs without being installed
+    return _install(*requirements)
+
+
+def newer() -> str:
+    """How to get a newer version, from where this one was installed."""
+    import urllib.parse
+
+    origin = _origin()
+    address = str(origin.get("url", ""))
+    system = (origin.get("vcs_info") or {}).get("vcs")
+    if system:
+        return f"update with: {_install('--upgrade', f'{_NAME} @ {system}+{address}')}"
+    if "dir_info" in origin:
+        folder = urllib.parse.unquote(urllib.parse.urlsplit(address).path)
+        pull = shlex.join(["git", "-C", folder, "pull"])
+        return f"update the checkout and install it again: {pull} && {_install('--upgrade', folder)}"
+    return f"get a newer checkout or wheel, and install it: {_install('--upgrade')} PATH"
+
+
+def _install(*words: str) -> str:
+    """``words`` behind the installer that this Python has: pip, or uv where an environment is without it."""
+    if find_spec("pip") is None:
+        return shlex.join(["uv", "pip", "install", "--python", sys.executable, *words])
+    return shlex.join([sys.executable, "-m", "pip", "install", *words])
+
+
+def _requirements(name: str) -> list[str]:
+    import importlib.metadata  # takes longer to load than all the rest of a short run's modules
+
+    try:
+        listed = importlib.metadata.requires(_NAME) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    pairs = (entry.partition(";") for entry in listed)
+    return [
+        requirement.strip()
+        for requirement, _, marker in pairs
+        if (match := _EXTRA.search(marker)) and match[1] == name
+    ]
+
+
+def _origin() -> dict[str, Any]:
+    """What the installer recorded about where this copy came from (PEP 610); empty for none."""
+    import importlib.metadata
+
+    try:
+        record = importlib.metadata.distribution(_NAME).read_text("direct_url.json")
+        origin = json.loads(record or "{}")
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return {}
+    return origin if isinstance(origin, dict) else {}

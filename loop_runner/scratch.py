@@ -1,8 +1,8 @@
-"""Temporary folders that are known to be nobody's when their process is gone.
+"""Folders outside of a run: the user's cache, and temporary ones that can be recognised as orphaned.
 
-Each is locked (``flock``) for as long as the process that made it lives, however that ends, so what a killed
-one leaves can be told from what a living one uses, and ``sweep`` removes it. A folder gets the name by which
-it is swept only when it is locked. Follows no link, crosses no mount, never fails a run. Relies on nothing.
+Each temporary folder is locked (``flock``) for as long as the process that made it lives, however that ends.
+So what a killed process leaves differs from what a living one uses, and ``sweep`` removes it. A folder gets
+the name by which it is swept only when it is locked. Follows no link, crosses no mount, never fails a run. Relies on nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 PREFIX = "loop-runner-tmp-"
@@ -153,3 +154,15 @@ def _opened(parent: int, name: str) -> int:
         return os.open(name, _FLAGS, dir_fd=parent)
     finally:
         os.close(place)
+
+
+def cache_dir(env: Mapping[str, str]) -> Path:
+    """The user's cache folder: ``$LOOP_RUNNER_CACHE``, else ``loop-runner`` in the folder that XDG names.
+
+    Everything in it can be recreated, so it may be removed at any time.
+    """
+    if chosen := env.get("LOOP_RUNNER_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    # As in the XDG base directory specification: what is not absolute is to be ignored.
+    users = Path(env.get("XDG_CACHE_HOME") or os.environ.get("XDG_CACHE_HOME", ""))
+    return (users if users.is_absolute() else Path("~/.cache").expanduser()) / "loop-runner"

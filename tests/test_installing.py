@@ -1,7 +1,6 @@
 """Hints that name something to install are commands that work: the project is on no package index."""
 
 import importlib.metadata
-import importlib.util
 import json
 import shlex
 import subprocess
@@ -10,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner import installing
+from loop_runner import plugins
 from loop_runner.cli import display
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event
 from loop_runner.inputs.finding import unusable
 from loop_runner.model.providers import local
 
-PACKAGE = Path(installing.__file__).parent
+PACKAGE = Path(plugins.__file__).parent
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def recorded(monkeypatch):
 
 @pytest.mark.parametrize("extra", ["docs", "local"])
 def test_pip_takes_the_command_for_an_extra(extra):
-    words = shlex.split(installing.command_for(extra))
+    words = shlex.split(plugins.command_for(extra))
     assert words[:4] == [sys.executable, "-m", "pip", "install"]
     # Everything is installed here already, so that pip finds the packages without an index.
     ended = subprocess.run(
@@ -56,14 +55,14 @@ def test_pip_takes_the_command_for_an_extra(extra):
 
 @pytest.mark.parametrize("extra", ["docs", "local"])
 def test_a_command_for_an_extra_does_not_look_for_the_project_on_an_index(extra):
-    requirements = shlex.split(installing.command_for(extra))[4:]
+    requirements = shlex.split(plugins.command_for(extra))[4:]
     assert requirements
     assert not [word for word in requirements if word.startswith(("loop-runner", "loop_runner"))]
 
 
 def test_an_environment_without_pip_is_served_by_uv(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert shlex.split(installing.command_for("docs"))[:5] == [
+    monkeypatch.setattr(plugins, "find_spec", lambda _: None)
+    assert shlex.split(plugins.command_for("docs"))[:5] == [
         "uv",
         "pip",
         "install",
@@ -77,7 +76,7 @@ def test_a_checkout_that_is_not_installed_installs_its_own_extra(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "requires", missing)
-    assert shlex.split(installing.command_for("docs"))[-1] == f"{PACKAGE.parent}[docs]"
+    assert shlex.split(plugins.command_for("docs"))[-1] == f"{PACKAGE.parent}[docs]"
 
 
 @pytest.mark.parametrize(
@@ -97,12 +96,12 @@ def test_a_checkout_that_is_not_installed_installs_its_own_extra(monkeypatch):
 )
 def test_a_newer_version_comes_from_where_this_one_came_from(recorded, origin, expected):
     recorded(origin)
-    assert expected in installing.newer()
+    assert expected in plugins.newer()
 
 
 def test_no_message_installs_the_project_from_an_index():
     for path in PACKAGE.rglob("*.py"):
-        if "_resources" not in path.parts and path.name != "installing.py":
+        if "_resources" not in path.parts and path.name != "plugins.py":
             source = path.read_text(encoding="utf-8")
             assert "loop-runner[" not in source, path
             assert "--upgrade loop-runner" not in source, path
@@ -111,13 +110,13 @@ def test_no_message_installs_the_project_from_an_index():
 def test_an_input_and_a_model_that_lack_an_extra_name_that_command(monkeypatch, tmp_path):
     fault = unusable("a.docx", "needs the extra [docs]")
     assert isinstance(fault, ConfigError)
-    assert installing.command_for("docs") in fault.hint
+    assert plugins.command_for("docs") in fault.hint
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "xllamacpp" else real(name))
+    real = plugins.find_spec
+    monkeypatch.setattr(plugins, "find_spec", lambda name: None if name == "xllamacpp" else real(name))
     with pytest.raises(ModelError) as caught:
         local.client("m.gguf", base_dir=tmp_path, models_dir=tmp_path)
-    assert caught.value.hint == installing.command_for("local")
+    assert caught.value.hint == plugins.command_for("local")
 
 
 def test_the_start_of_a_run_says_how_to_read_documents_that_were_left_out():
@@ -134,4 +133,4 @@ def test_the_start_of_a_run_says_how_to_read_documents_that_were_left_out():
         "faults": [["a.docx", "needs the extra [docs]"]],
     }
     event = Event("run_started", data=data)
-    assert installing.command_for("docs") in (display.Progress().line(event) or "")
+    assert plugins.command_for("docs") in (display.Progress().line(event) or "")

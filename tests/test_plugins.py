@@ -86,7 +86,7 @@ rot = lr_reader:load
 html = lr_reader:load
 pdf = lr_reader:load
 
-[loop_runner.runs.reporters]
+[loop_runner.reporters]
 diary = lr_diary:Diary
 mute = lr_diary:Mute
 

@@ -177,7 +177,7 @@ def test_every_page_and_schema_of_the_docs_can_be_printed(python):
 
 
 def test_the_hint_about_an_extra_names_packages_that_are_on_an_index(python):
-    code = "from loop_runner.installing import command_for, newer; print(command_for('docs')); print(newer())"
+    code = "from loop_runner.plugins import command_for, newer; print(command_for('docs')); print(newer())"
     extra, newer = python("-c", code).splitlines()
     assert shlex.split(extra)[-1].startswith("markitdown[")
     assert newer.endswith("-m pip install --upgrade PATH")

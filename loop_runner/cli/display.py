@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop_runner import installing, text, verify
+from loop_runner import plugins, text, verify
 from loop_runner.cli import output
 from loop_runner.events import Event
 from loop_runner.records import Inputs, Outcome
@@ -155,7 +155,7 @@ def _missing_extra(reasons: Iterable[str]) -> Iterator[str]:
     from loop_runner.inputs.inside.kinds import NEEDS_DOCS
 
     if any(NEEDS_DOCS in reason for reason in reasons):
-        yield f"  to read such files: {installing.command_for('docs')}"
+        yield f"  to read such files: {plugins.command_for('docs')}"
 
 
 def _input_parts(data: Mapping[str, Any]) -> Iterator[str]:

@@ -53,7 +53,7 @@ def docs(name: str | None) -> None:
 
 
 def _print_schema(file: str) -> None:
-    from loop_runner import file_schemas
+    from loop_runner.cli import file_schemas
 
     schemas = file_schemas.schemas(plugins.find(plugins.VERIFIERS))
     output.write(file_schemas.text(schemas[file]).rstrip())

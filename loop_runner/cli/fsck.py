@@ -43,7 +43,7 @@ def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
     report = examine(folder)
     done = None
     if is_repair and not report.is_whole:
-        from loop_runner.workspace.repair import repair
+        from loop_runner.workspace.repair.repair import repair
 
         done = repair(folder)
         report = examine(folder)

@@ -5,7 +5,6 @@ converted in sandboxed children (``inside``), ``loading`` puts it together. Reli
 documents, on the kernel's sandbox. Never copies an input that is text, and never parses a document itself.
 """
 
-from loop_runner.caches import cache_dir
 from loop_runner.inputs.converting import Converter
 from loop_runner.inputs.finding import TOOL_FOLDERS
 from loop_runner.inputs.listing import from_json, to_json
@@ -21,6 +20,7 @@ from loop_runner.inputs.loading import (
 )
 from loop_runner.inputs.restoring import restore
 from loop_runner.inputs.urls import Fetcher
+from loop_runner.scratch import cache_dir
 
 __all__ = [
     "TOOL_FOLDERS",

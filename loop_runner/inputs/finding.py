@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from loop_runner import installing
+from loop_runner import plugins
 from loop_runner.errors import ConfigError
 from loop_runner.inputs.inside import runs
 from loop_runner.inputs.inside.kinds import NEEDS_DOCS
@@ -414,7 +414,7 @@ def unusable(given: str, reason: str) -> ConfigError:
     return ConfigError(
         f"input {given!r} cannot be used: {reason}",
         why="an input is a readable text or document, or a folder or glob with some in it",
-        hint=f"install it with: {installing.command_for('docs')}"
+        hint=f"install it with: {plugins.command_for('docs')}"
         if NEEDS_DOCS in reason
         else "convert it to UTF-8 text, or take it out of `inputs:`",
     )

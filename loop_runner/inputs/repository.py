@@ -34,8 +34,7 @@ def job(
 
     ``exact``: these files and no others. ``ConfigError``: no repository, or a revision that cannot be one.
     """
-    from loop_runner.workspace.git import settings
-    from loop_runner.workspace.git.git import environment
+    from loop_runner.workspace.git.git import environment, settings
 
     if revision.startswith("-") or not revision.isprintable():
         raise ConfigError(

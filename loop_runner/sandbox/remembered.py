@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_runner import __version__
-from loop_runner.caches import cache_dir
+from loop_runner.scratch import cache_dir
 
 _FOLDER = "sandbox"
 _VALID_S = 24 * 3600.0  # an administrator may allow what was refused, and nothing here would show it

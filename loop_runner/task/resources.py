@@ -6,7 +6,7 @@ installed package they lie inside it. Relies on nothing.
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def folder(name: str) -> Path:

@@ -40,7 +40,7 @@ def main() -> None:
 
 def _words() -> Any:
     """The module that words faults, loaded by its path."""
-    path = Path(__file__).parents[1] / "json_schema_faults.py"
+    path = Path(__file__).with_name("json_schema_faults.py")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

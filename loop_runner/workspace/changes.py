@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from loop_runner.workspace import layout
-from loop_runner.workspace.git import settings
-from loop_runner.workspace.git.git import GitFailed, isolated
+from loop_runner.workspace.git.git import GitFailed, isolated, settings
 
 Kind = Literal["added", "changed", "deleted"]
 Change = tuple[Kind, str]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from loop_runner import installing
+from loop_runner import plugins
 from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.records import (
     SUBCALL_KINDS,
@@ -530,7 +530,7 @@ def require_format(folder: Path, format_file: bytes | None) -> None:
         raise WorkspaceError(
             f"{folder} has format {version}; this loop-runner knows formats up to {layout.FORMAT}",
             why="it was made by a newer version, and an older one would misread it",
-            hint=installing.newer(),
+            hint=plugins.newer(),
         )
 
 

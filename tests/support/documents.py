@@ -26,8 +26,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from loop_runner import file_schemas
-from loop_runner.cli import main_group
+from loop_runner.cli import file_schemas, main_group
 from tests.support.commands import clean_environment
 
 ROOT = Path(__file__).parents[2]

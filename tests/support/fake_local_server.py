@@ -1,4 +1,4 @@
-"""Stands in for ``loop_runner.model.providers.local_server``: the same protocol, no model, and it can die on demand.
+"""Stands in for the process of the local model: the same protocol, no model, and it can die on demand.
 
 The first argument is a folder for what must be remembered from one life to the next. Each line of ``lives``
 in it is the settings that one life was given. A prompt with "die once" kills the first life that gets it,

@@ -189,7 +189,8 @@ def test_folders_files_and_links_change_places_and_the_run_goes_on_from_there(lo
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from loop_runner.workspace.git.git import fast_import; from loop_runner.workspace import rewinding, workspace
+from loop_runner.workspace import rewinding, workspace
+from loop_runner.workspace.git import fast_import
 point, put_files, steps = fast_import.point, rewinding.put_files, iter(range(9))
 def counted(original):
     def step(*args, **kwargs):

@@ -7,7 +7,8 @@ import subprocess
 import pytest
 
 from loop_runner.errors import WorkspaceError
-from loop_runner.workspace.repair import fsck, repair
+from loop_runner.workspace.repair import fsck
+from loop_runner.workspace.repair.repair import repair
 from loop_runner.workspace.workspace import Workspace
 from tests.support.commands import loop_runner
 from tests.support.turns import call, snapshot, turn

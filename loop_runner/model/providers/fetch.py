@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import IO
 
 from loop_runner import process
-from loop_runner.caches import cache_dir
 from loop_runner.errors import ConfigError, EnvironmentFault, ModelError
 from loop_runner.model import catalog
 from loop_runner.model.catalog import Fetchable, Slice
+from loop_runner.scratch import cache_dir
 
 OnProgress = Callable[["Progress"], None]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from loop_runner import installing
+from loop_runner import plugins
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model import catalog
 from loop_runner.model.providers import fetch
@@ -59,7 +59,7 @@ def client(
     if importlib.util.find_spec("xllamacpp") is None:
         raise ModelError(
             f"local:{name} needs the extra `local`, which is not installed",
-            hint=installing.command_for("local"),
+            hint=plugins.command_for("local"),
         )
     window = catalog.load().providers["local"].facts_of(name).window_tokens
     return LocalClient(LocalModel(f"local:{name}", path, window), tell=tell)

@@ -2,7 +2,7 @@
 
 The keys and what they take come from the code that reads them (``config``, the ``KEYS`` of verifiers,
 ``audit.rules``), the sentence about each key from the tables of the documentation. docs/schemas/ holds what
-``python -m loop_runner.file_schemas`` writes; a test compares the two.
+``python -m loop_runner.cli.file_schemas`` writes; a test compares the two.
 """
 
 from __future__ import annotations
