@@ -41,19 +41,19 @@ audit-proof: setup  ## audit Python's own sources, by script and by the local mo
 	$(BIN)/python -m tests.audit_proof
 
 test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-adversary, test-clients and test-crash
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/escapes --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash)
 
 test-fast: setup  ## the tests that take a fraction of a second each, of every part: under a minute
-	$(BIN)/python -m pytest -q -n 2 -m 'not real_model and not slow' --ignore=tests/sandbox --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash
+	$(BIN)/python -m pytest -q -n 2 -m 'not real_model and not slow' --ignore=tests/escapes --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash
 
 test-machines: setup  ## a sample of the suite on other machines (no bubblewrap, ordinary user, LC_ALL=C, ...): a few minutes
 	$(BIN)/python -m tests.machines
 
 test-lowest: setup  ## run the tests (or TESTS=...) with the lowest versions allowed; name each dependency that breaks
-	$(BIN)/python -m tests.versions lowest $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
+	$(BIN)/python -m tests.versions lowest $(or $(TESTS),--ignore=tests/escapes --ignore=tests/clients --ignore=tests/crash)
 
 test-newest: setup  ## the same with the newest versions allowed
-	$(BIN)/python -m tests.versions newest $(or $(TESTS),--ignore=tests/sandbox --ignore=tests/clients --ignore=tests/crash)
+	$(BIN)/python -m tests.versions newest $(or $(TESTS),--ignore=tests/escapes --ignore=tests/clients --ignore=tests/crash)
 
 test-model: setup  ## run the tests that need the local model, fetched first
 	$(BIN)/loop-runner models fetch coder
@@ -73,7 +73,7 @@ docs: setup  ## write the true help and output into the documents
 	$(BIN)/python -m tests.support.documents
 
 test-sandbox: setup  ## try a hundred ways out of the sandbox, in every tier, as root and as an ordinary user
-	$(BIN)/python -m tests.sandbox
+	$(BIN)/python -m tests.escapes
 
 test-adversary: setup  ## attack the word "verified", as root and as an ordinary user, in tiers A and B
 	$(BIN)/python -m tests.adversary
@@ -123,7 +123,7 @@ workbench: setup  ## play nine tasks by scripted models, full inputs; write toke
 	$(BIN)/python -m tests.workbench
 
 wheel-test: setup  ## build a wheel and run it from an empty directory
-	$(BIN)/python -m pytest tests/test_wheel.py
+	$(BIN)/python -m pytest tests/repository/test_wheel.py
 
 clean:  ## remove what was made here, the fetched model excepted
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,8 @@
 
 Each temporary folder is locked (``flock``) for as long as the process that made it lives, however that ends.
 So what a killed process leaves differs from what a living one uses, and ``sweep`` removes it. A folder gets
-the name by which it is swept only when it is locked. Follows no link, crosses no mount, never fails a run. Relies on nothing.
+the name by which it is swept only when it is locked. Follows no link, crosses no mount, never fails a run.
+Relies on nothing.
 """
 
 from __future__ import annotations

@@ -29,26 +29,26 @@ from tests.support.machines import (
 # Where a condition can do harm: whole runs, the kernel, texts and documents, gates, the audit, the hook, the
 # command line, ways out of the sandbox. Each takes seconds, so that all conditions take a few minutes.
 SAMPLE = (
-    "tests/test_loop.py",
+    "tests/loop/test_loop.py",
     "tests/kernel/test_cells.py",
     "tests/inputs/test_documents.py",
     "tests/verify/test_command.py",
     "tests/verify/test_python.py",
     "tests/audit/test_findings.py",
-    "tests/hooks/test_stop.py",
-    "tests/test_cli.py",
-    "tests/sandbox/test_docs.py",
+    "tests/agents/test_stop.py",
+    "tests/cli/test_cli.py",
+    "tests/escapes/test_docs.py",
     "tests/adversary/test_tiers.py",
 )
 # Single tests, where the whole file would take too long.
 TESTS = (
     "tests/audit/test_ci.py::test_pre_commit_runs_the_hook_on_what_is_staged",
     "tests/audit/test_ci.py::test_the_gitlab_job_writes_both_reports",
-    "tests/test_gates.py::test_nothing_that_a_model_leaves_in_its_folder_makes_a_wrong_answer_right",
-    "tests/test_gates.py::test_a_gate_sees_no_home_no_keys_no_network_and_writes_only_its_scratch",
+    "tests/verify/test_gates_in_runs.py::test_nothing_that_a_model_leaves_in_its_folder_makes_a_wrong_answer_right",
+    "tests/verify/test_gates_in_runs.py::test_a_gate_sees_no_home_no_keys_no_network_and_writes_only_its_scratch",
 )
 WAYS_OUT = tuple(
-    f"tests/sandbox/test_cells.py::test_a_way_out_is_closed_and_the_loop_goes_on[{tier}-{case}]"
+    f"tests/escapes/test_cells.py::test_a_way_out_is_closed_and_the_loop_goes_on[{tier}-{case}]"
     for tier in "AB"
     for case in ("01-read-keys-and-passwords", "03-write-outside-the-workspace")
 )

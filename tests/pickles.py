@@ -23,7 +23,7 @@ VERSIONS = {
     "none": "",
 }
 TESTS = (
-    "tests/test_crash.py",
+    "tests/loop/test_crash.py",
     "tests/crash/test_walk.py",
     "tests/crash/test_sweep.py",
     "tests/kernel/test_versions.py",

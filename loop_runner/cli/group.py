@@ -37,7 +37,7 @@ _COMMANDS = {
 }
 
 
-# Every command is in one group; tests/test_help.py checks it.
+# Every command is in one group; tests/cli/test_help.py checks it.
 _GROUPS = {
     "Start": ("ask", "init", "check", "run", "resume"),
     "Look": ("status", "ls", "log", "show", "cost", "diff", "bisect"),

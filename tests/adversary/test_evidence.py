@@ -1,7 +1,7 @@
 """An earlier run is never evidence, and a name never instructs a juror or the model.
 
 Each attack is short here. Every form is tried in tests/inputs/test_earlier_runs.py and
-tests/test_names_in_prompts.py.
+tests/task/test_names_in_prompts.py.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from loop_runner.verify import Means, build, pinned_programs
 from loop_runner.verify.stop_hook import StopHook
 from tests.support.gates import Says, submission
 from tests.support.tasks import cell, write_task
-from tests.test_names_in_prompts import HOSTILE, outside
+from tests.task.test_names_in_prompts import HOSTILE, outside
 
 INVENTION = "The tower is 4711 feet high"
 CITED = "> {place}: The tower is 4711 feet high"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.agents.conftest import AGENT, agent_task, git
 from tests.audit.conftest import RULES
-from tests.hooks.conftest import AGENT, agent_task, git
 from tests.support.commands import argv, clean_environment
 from tests.support.tasks import ready, write_task
 

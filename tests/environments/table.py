@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.agents.conftest import git
 from tests.environments.places import JOBS, Place, make_repository
-from tests.hooks.conftest import git
 from tests.support.machines import path_without
 
 

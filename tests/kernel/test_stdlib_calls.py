@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from loop_runner.sandbox.wrap import Limits
-from tests.sandbox.stdlib_calls import CALLS, PROGRAM, expected_in_plain_b
+from tests.escapes.stdlib_calls import CALLS, PROGRAM, expected_in_plain_b
 from tests.support import desktop
 from tests.support.confined import BUBBLEWRAP, SOURCE, TIERS, run
 
@@ -17,7 +17,7 @@ import json, sys
 from pathlib import Path
 from loop_runner.sandbox.wrap import Limits
 from tests.support.confined import TIERS, run
-from tests.sandbox.stdlib_calls import CALLS, PROGRAM
+from tests.escapes.stdlib_calls import CALLS, PROGRAM
 ran = run(TIERS[sys.argv[1]], Path(sys.argv[2]), PROGRAM, json.dumps(CALLS), limits=Limits())
 sys.exit(ran.err) if ran.code else print(ran.out)
 """

@@ -1,1 +1,0 @@
-"""What a hostile or clumsy model may try, in every tier of the sandbox here."""

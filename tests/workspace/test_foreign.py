@@ -5,7 +5,7 @@ import pytest
 from loop_runner.errors import ConfigError
 from loop_runner.workspace.foreign import Foreign
 from loop_runner.workspace.walk import Limits
-from tests.hooks.conftest import git, project  # noqa: F401 - a fixture
+from tests.agents.conftest import git, project  # noqa: F401 - a fixture
 
 
 def test_a_worktree_is_read_at_its_own_commit(project, tmp_path):  # noqa: F811

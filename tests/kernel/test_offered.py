@@ -1,0 +1,112 @@
+"""The helpers as the system prompt tells of them: all of them, from their own docstrings, byte for byte."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loop_runner.kernel.inside.answer_box import AnswerBox
+from loop_runner.kernel.inside.helpers import ALSO_CALLED, OFFERED, Helpers
+from loop_runner.kernel.inside.lm_client import LmClient
+from loop_runner.kernel.offered import documented, offered
+from loop_runner.records import Inputs
+from loop_runner.runs import start as runs
+from loop_runner.task import config, prompts
+from tests.support.tasks import write_task
+
+
+@pytest.fixture
+def told(tmp_path):
+    """What a run's models are told first: (root, child), of a run that uses ``model``."""
+
+    def begin(model):
+        task = config.read_task(write_task(tmp_path / "task", root=[], model=model))
+        root = runs._system_prompt(task, Inputs(()), prompts.OURS)
+        return root, runs._child_system_prompt(task, prompts.OURS)
+
+    return begin
+
+
+def docstring(name):
+    return inspect.cleandoc(getattr(Helpers, name).__doc__)
+
+
+def told_to_the_root(name):
+    """The first two paragraphs; ``help()`` prints the others too."""
+    return " ".join(" ".join(docstring(name).split("\n\n")[:2]).split())
+
+
+def first_sentence(name):
+    return " ".join(docstring(name).split("\n\n")[0].split())
+
+
+def test_every_helper_in_the_namespace_is_in_the_prompt_in_the_words_of_its_docstring(told):
+    root, _ = told("anthropic:claude-test")
+    namespace: dict[str, object] = {}
+    helpers = Helpers(namespace, "", "", AnswerBox(namespace, "", {}), LmClient(-1))
+    there = helpers.protected | helpers.yielding
+    callables = {name for name, value in there.items() if inspect.ismethod(value)}
+    assert callables == {*OFFERED, *ALSO_CALLED}
+    lines = [line for line in root.split("\n") if line.startswith("- `")]
+    for name in callables:
+        own = ALSO_CALLED.get(name, name)
+        (line,) = [line for line in lines if line.startswith(f"- `{own}(")]
+        assert f"`{name}" in line
+        assert line.endswith(f": {told_to_the_root(own)}")
+        assert f": {first_sentence(own)}" in line
+
+
+def test_the_parameters_in_the_prompt_are_those_that_the_helpers_take(told):
+    root, _ = told("anthropic:claude-test")
+    for name in OFFERED:
+        (call,) = re.findall(rf"^- `({name}\(.*?\))`", root, re.MULTILINE)
+        said = ast.parse(f"def {call}: pass").body[0]
+        assert isinstance(said, ast.FunctionDef)
+        _, *parameters = inspect.signature(getattr(Helpers, name)).parameters.values()
+        positional = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
+        assert [each.arg for each in said.args.args] == positional
+        defaults = [each.default for each in parameters if each.default is not each.empty]
+        assert [
+            ast.literal_eval(each) for each in [*said.args.defaults, *said.args.kw_defaults] if each
+        ] == defaults
+
+
+def test_a_child_is_told_the_first_sentences_and_a_small_model_a_few_of_the_helpers(told):
+    _, child = told("anthropic:claude-test")
+    for name in ("search_text", "read", "outline", "chunks", "rows", "llm_query", "llm_batch"):
+        assert re.search(rf"^- `{name}\(.*: {re.escape(first_sentence(name))}$", child, re.MULTILINE)
+    small, _ = told("local:coder")
+    named = set(re.findall(r"^- (\w+)\(", small, re.MULTILINE))
+    assert named <= set(OFFERED)
+    assert named == {"search_text", "llm_query"}
+    assert len(small) < 1200
+
+
+def test_the_list_of_helpers_is_the_same_bytes_in_every_process():
+    code = "from loop_runner.kernel.offered import offered; print(repr((offered(), offered(briefly=True))))"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert said == {repr((offered(), offered(briefly=True))) + "\n"}
+
+
+def test_the_page_about_the_helpers_has_the_same_lines():
+    page = (Path(__file__).parents[2] / "docs" / "helpers.md").read_text(encoding="utf-8")
+    assert [line[2:] for line in page.split("\n") if line.startswith("- `")] == list(documented())
+
+
+def test_what_we_say_to_a_large_model_stays_under_1500_tokens(told):
+    """3.6 characters to a token: two public tokenizers found 3.7 in this text."""
+    root, _ = told("anthropic:claude-test")
+    assert len(root) / 3.6 < 1500
