@@ -1,6 +1,7 @@
 """Hints that name something to install are commands that work: the project is on no package index."""
 
 import importlib.metadata
+import importlib.util
 import json
 import shlex
 import subprocess
@@ -112,7 +113,7 @@ def test_an_input_and_a_model_that_lack_an_extra_name_that_command(monkeypatch, 
     assert isinstance(fault, ConfigError)
     assert plugins.command_for("docs") in fault.hint
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    real = plugins.find_spec
+    real = importlib.util.find_spec
     monkeypatch.setattr(plugins, "find_spec", lambda name: None if name == "xllamacpp" else real(name))
     with pytest.raises(ModelError) as caught:
         local.client("m.gguf", base_dir=tmp_path, models_dir=tmp_path)

@@ -1,5 +1,10 @@
-"""Stop hooks for the agent command lines that people already use.
+"""Passes that an agent CLI does (Claude Code, Codex, Gemini CLI, Cursor, Copilot), and the hook it calls.
 
-``stop`` is the hook's own process and imports the standard library only; ``endpoint`` and ``agent`` are the
-running loop's side of it; ``install`` writes the clients' settings; ``external`` asks hooks of others.
+- ``run``       a pass of an agent: starts the client, and takes its answer from the run folder
+- ``stop``      the hook's own process, with ``sessions`` and ``call``: the standard library only
+- ``endpoint``  the running loop's side of the hook
+- ``install``   writes and removes the hook in the settings of each client
+
+Owns what differs between the clients: the events that they send (``protocol``), how they end (``endings``).
+Never judges an answer: the loop verifies it again after the client has ended. Start reading at ``agent``.
 """

@@ -1,6 +1,11 @@
-"""The process that keeps the model's variables, and the host's side of it.
+"""The process that keeps the model's variables: the host's side of it.
 
-Host: ``kernel`` (the front), ``kernel_process`` (one life of the process), ``report`` (what a frame may say),
-``launch``, ``lm_handler``. Inside the process: ``child`` and what it imports, with the standard library and
-each other only. Both: ``wire``. Importing this package imports none of them.
+- ``kernel``          ``Kernel``: runs cells, takes and restores snapshots, survives the process
+- ``kernel_process``  one life of the process
+- ``report``          what a frame of the process may say
+- ``lm_handler``      answers the process's requests to models
+- ``launch``          the command and the environment of the process
+
+``inside`` is the program of that process; both sides share ``inside/wire.py``. The host trusts no frame and
+never unpickles. Importing this package imports none of them.
 """

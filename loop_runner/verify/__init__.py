@@ -4,7 +4,8 @@ Owns the kinds of verifier that a task file may name, each in a module of its ow
 them from the task file, and the pins of the files that they are made of. Relies on committed bytes only: a
 ``Submission`` holds the answer's text, a read-only checkout and the inputs, never a live object of the
 kernel; and on the ``Means`` that it is given for whatever runs a program or asks a model. A verifier never
-raises for what an answer holds, and never changes what it checks.
+raises for what an answer holds, and never changes what it checks. ``stop_hook`` decides on a pass from all
+verdicts, ``proof`` records what an accepted answer rests on, and ``fence`` runs programs in the sandbox.
 """
 
 from typing import TYPE_CHECKING

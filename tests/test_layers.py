@@ -1,0 +1,166 @@
+"""The picture in docs/design.md, checked against the imports: a row for each folder, all arrows down."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "loop_runner"
+
+# The folders from the top of the page to the bottom, each with the folders that it may import.
+FOLDERS = {
+    "cli": {
+        "audit",
+        "runs",
+        "loop",
+        "agents",
+        "verify",
+        "model",
+        "kernel",
+        "inputs",
+        "workspace",
+        "sandbox",
+        "task",
+    },
+    "audit": {"runs", "verify", "inputs", "workspace", "task"},
+    "runs": {"loop", "session", "agents", "verify", "model", "kernel", "inputs", "workspace", "task"},
+    "loop": {"session", "verify", "model", "kernel", "workspace", "task"},
+    "session": {"verify", "model", "kernel", "workspace", "task"},
+    "agents": {"workspace", "task"},
+    "verify": {"model", "inputs", "workspace", "sandbox"},
+    "inputs": {"workspace", "sandbox"},
+    "kernel": {"sandbox"},
+    "model": {"task"},
+    "workspace": set(),
+    "sandbox": set(),
+    "task": set(),
+}
+# The ground floor: plain modules, which every folder may import.
+FLOOR = {
+    "__init__": set(),  # the version
+    "plugins": {"errors"},
+    "scratch": set(),
+    "process": {"errors"},
+    "events": {"failpoints", "redaction"},
+    "budget": {"errors", "records"},
+    "durable": {"failpoints"},
+    "text": set(),
+    "records": set(),
+    "errors": {"redaction"},
+    "failpoints": set(),
+    "redaction": set(),
+}
+# The hook's own process: started at every stop of every session, so it is the standard library and its own.
+HOOK_PROCESS = {"stop", "sessions", "call", "protocol"}
+# What reads documents, in a confined process: an extra.
+OF_DOCUMENTS = {"loop_runner.inputs.inside": {"markitdown", "openpyxl", "pypdfium2"}}
+# The one room that may import each heavy or risky library.
+OWNERS = {
+    "git": "workspace",
+    "anthropic": "model",
+    "xllamacpp": "model",
+    "httpx2": "model",
+    "jinja2": "task",
+    "click": "cli",
+}
+
+
+def modules():
+    return sorted(path for path in PACKAGE.rglob("*.py") if "_resources" not in path.parts)
+
+
+def is_inside(path):
+    """Whether the module runs in a confined process: such modules have a folder of their own in each room."""
+    return "inside" in path.relative_to(PACKAGE).parts
+
+
+def room(path):
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imported(path):
+    """Dotted names that a module imports, anywhere in it; those of its own folder are made absolute."""
+    own = ".".join(("loop_runner", *path.relative_to(PACKAGE).parts[:-1]))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, f"{path} imports from the folder above by dots"
+            base = ".".join(filter(None, (own if node.level else None, node.module)))
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def rooms_of(path):
+    """The rooms that a module imports, but for its own, and for what is inside: all may use that."""
+    for name in imported(path):
+        top, *parts = name.split(".")
+        if top == "loop_runner" and "inside" not in parts and parts[:1] != [room(path)]:
+            yield "__init__" if parts in ([], ["__version__"]) else parts[0]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_import_points_down_the_page(path):
+    own = room(path)
+    below = {"cli"} if own == "__main__" else FLOOR.get(own, FOLDERS.get(own, set()) | set(FLOOR))
+    assert set(rooms_of(path)) <= below, f"{own} reaches up to {set(rooms_of(path)) - below}"
+
+
+def test_the_table_is_the_package_from_top_to_bottom():
+    assert set(FOLDERS) == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert {*FLOOR, "__main__"} == {path.stem for path in PACKAGE.glob("*.py")}
+    for table in (FOLDERS, FLOOR):
+        seen: set[str] = set()
+        for folder, below in table.items():
+            assert not below & {*seen, folder}, f"{folder} may import what is above it"
+            seen.add(folder)
+
+
+def test_a_row_allows_nothing_that_is_not_used():
+    used: dict[str, set[str]] = {folder: set() for folder in FOLDERS}
+    for path in modules():
+        if room(path) in FOLDERS:
+            used[room(path)] |= set(rooms_of(path)) - set(FLOOR)
+    assert used == FOLDERS
+
+
+def test_the_package_stays_small_enough_to_hold_in_mind():
+    assert len(FOLDERS) <= 20
+    assert len(FLOOR) + 1 <= 14
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_outside_library_has_one_room(path):
+    for name in imported(path):
+        owner = OWNERS.get(name.split(".")[0])
+        assert owner is None or room(path) == owner, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if is_inside(path)], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_what_runs_in_a_confined_process_imports_the_standard_library_and_its_own_folder(path):
+    own = ".".join(("loop_runner", *path.relative_to(PACKAGE).parts[:-1]))
+    for name in imported(path):
+        is_own = name.startswith(f"{own}.")
+        assert is_own or name.split(".")[0] in {*sys.stdlib_module_names, *OF_DOCUMENTS.get(own, ())}, name
+
+
+def test_the_process_of_the_hook_imports_the_standard_library_and_itself_only():
+    for path in (PACKAGE / "agents").glob("*.py"):
+        if path.stem not in HOOK_PROCESS:
+            continue
+        for name in imported(path):
+            top, *parts = name.split(".")
+            is_own = parts[:1] == ["agents"] and parts[1] in HOOK_PROCESS
+            assert is_own or top in sys.stdlib_module_names or name == "loop_runner.redaction", (
+                f"{path.name} imports {name}"
+            )
+
+
+def test_no_module_on_the_host_imports_pickle():
+    for path in modules():
+        if not is_inside(path):
+            names = {name.split(".")[0] for name in imported(path)}
+            assert not names & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}, path
