@@ -16,7 +16,8 @@ from loop_runner.cli.folders import find_run
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
-    from loop_runner.runs.replay import Difference, Replayed
+    from loop_runner.runs.recorded import Difference
+    from loop_runner.runs.replay import Replayed
 
 _MAX_SHOWN = 30
 _TAKEN = {

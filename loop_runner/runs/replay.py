@@ -13,14 +13,14 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from loop_runner import scratch
-from loop_runner.budget import Budget, Ledger, Price
+from loop_runner.budget import Ledger
 from loop_runner.errors import ModelError
 from loop_runner.events import Event
 from loop_runner.kernel.kernel import Kernel
@@ -35,10 +35,25 @@ from loop_runner.records import (
     Inputs,
     Reply,
     Request,
-    Spend,
 )
 from loop_runner.runs import fork
 from loop_runner.runs import start as runs
+from loop_runner.runs.recorded import (
+    Difference,
+    Key,
+    Missing,
+    OtherVersion,
+    RecordedLedger,
+    Stretch,
+    differences,
+    first_lines,
+    key_of,
+    other_versions,
+    rows,
+    story,
+    stretches,
+    words,
+)
 from loop_runner.task.config import Task
 from loop_runner.verify import Submission, Verifier, proof
 from loop_runner.verify.stop_hook import StopHook
@@ -51,19 +66,7 @@ from loop_runner.workspace.workspace import Workspace
 _OF_THE_MACHINE = ("sandbox", "usd_so_far")
 _BRANCH = "refs/heads/main"
 
-Key = tuple[int, float]
 """(pass, turn); the end of a pass comes after all of its turns."""
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A request that the record has no reply to."""
-
-    pass_number: int
-    turn: int
-    kind: str
-    model: str
-    prompt: str  # the last message
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +77,6 @@ class OtherVerdict:
     recorded: str  # "allow", "block"
     now: str  # "allow", "block", "broken"
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A path that differs: only in the record, only in the replay, or other bytes."""
-
-    kind: Literal["missing", "added", "differs"]
-    path: str
-    recorded: str = ""  # the first line that differs, of a text
-    replayed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OtherVersion:
-    """A program that wrote the record's variables in another version than the one that replays them."""
-
-    name: str  # "python", "loop_runner"
-    recorded: str  # empty if the record does not name it
-    now: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +135,6 @@ class _EndOfRecord(Exception):  # noqa: N818 - no error: there is nothing more t
     """The record ends here."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """Commits that one process made, one after another, or a single one from outside."""
-
-    entries: tuple[Entry, ...]
-
-    @property
-    def is_outside(self) -> bool:
-        return not self.entries[0].runner or bool(self.entries[0].trailers.forked_from)
-
-    @property
-    def end(self) -> Key:
-        return _key(self.entries[-1].checkpoint)
-
-
 @dataclass(slots=True)
 class _Notes:
     """What is noticed on the way."""
@@ -186,15 +155,15 @@ class _Replay:
         self._folder = folder
         self._texts = texts
         self._asks_gates = asks_gates
-        self._story = _story(history)
-        self._commits = {_key(one.checkpoint): one for one in self._story if one.runner}
+        self._story = story(history)
+        self._commits = {key_of(one.checkpoint): one for one in self._story if one.runner}
         self._notes = _Notes()
         self._versions: dict[str, OtherVersion] = {}
         self._not_compared: set[str] = set()
 
     def run(self) -> Replayed:
         self._begin()
-        for stretch in _stretches(self._story[1:]):
+        for stretch in stretches(self._story[1:]):
             if stretch.is_outside:
                 self._take_over(stretch.entries[0])
             elif not self._run_again(stretch):
@@ -239,11 +208,11 @@ class _Replay:
         )
         point(git, _BRANCH, write(git, new), was=head.oid)
 
-    def _run_again(self, stretch: _Stretch) -> bool:
+    def _run_again(self, stretch: Stretch) -> bool:
         """Run as the process did that made ``stretch``; whether it got to its end."""
         overrides = self._overrides(stretch)
         with Workspace.open(self._folder) as workspace:
-            if _key(workspace.head()) >= stretch.end:
+            if key_of(workspace.head()) >= stretch.end:
                 return True  # the stretch before did it in passing: asking the gates needs no new start
             with History(self._folder) as again:
                 task = fork.frozen_task(again, "HEAD", tuple(overrides.items()))
@@ -252,7 +221,7 @@ class _Replay:
             around = runs.Surroundings(
                 {},
                 (lambda event: self._on_event(event, workspace, stead.ledger),),
-                lambda: _key(workspace.head()) >= stretch.end,
+                lambda: key_of(workspace.head()) >= stretch.end,
             )
             try:
                 outcome = runs.run_in(
@@ -269,20 +238,20 @@ class _Replay:
                 reason = "the record ends in the middle of a pass"
             except ModelError as error:
                 reason = error.message
-            if _key(workspace.head()) >= stretch.end:
+            if key_of(workspace.head()) >= stretch.end:
                 return True
         self._notes.reason = reason
         return False
 
-    def _overrides(self, stretch: _Stretch) -> dict[str, Any]:
+    def _overrides(self, stretch: Stretch) -> dict[str, Any]:
         text = stretch.entries[0].trailers.overrides
         with parsing(self._history.folder, f"Loop-Set of {stretch.entries[0].checkpoint.commit[:10]}"):
             return dict(json.loads(text)) if text else {}
 
-    def _stead(self, task: Task, stretch: _Stretch, workspace: Workspace) -> runs.Stead:
+    def _stead(self, task: Task, stretch: Stretch, workspace: Workspace) -> runs.Stead:
         price = prices.with_rates(task.prices)
         spent = replace(workspace.spend(price), seconds=self._seconds_until(workspace.head()))
-        ledger = _RecordedLedger(task.budget, spent, price, self._seconds, workspace)
+        ledger = RecordedLedger(task.budget, spent, price, self._seconds, workspace)
         return runs.Stead(
             lambda model: _Nobody(model, workspace, self._notes.missing),
             ledger,
@@ -321,7 +290,7 @@ class _Replay:
         return self._commits[key].seconds if key in self._commits else 0.0
 
     def _seconds_until(self, head: Checkpoint) -> float:
-        return sum(one.seconds for key, one in self._commits.items() if key <= _key(head))
+        return sum(one.seconds for key, one in self._commits.items() if key <= key_of(head))
 
     # ── gates ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -347,7 +316,7 @@ class _Replay:
         now = self._with_machine(files[names["verdict.json"]], verdict)
         is_noted = any(one.pass_number == number for one in self._notes.verdicts)
         if now != verdict and not is_noted and self._asks_gates:
-            self.note_verdict(number, *_words(verdict, now))
+            self.note_verdict(number, *words(verdict, now))
         settled[names["verdict.json"]] = verdict
         settled[names["pass.json"]] = self._with_machine(files[names["pass.json"]], about)
         if not self._asks_gates:
@@ -375,11 +344,11 @@ class _Replay:
     # ── comparing ───────────────────────────────────────────────────────────────────────────────────
 
     def _compare(self, again: History) -> Replayed:
-        made = {_key(one.checkpoint): one.checkpoint for one in _story(again) if one.runner}
+        made = {key_of(one.checkpoint): one.checkpoint for one in story(again) if one.runner}
         first = next((there for key, there in made.items() if not self._is_same(again, key, there)), None)
         end = again.head()
-        is_whole = _key(end) == _key(self._history.head())
-        reached = self._history.head().commit if is_whole else self._recorded(_key(end))
+        is_whole = key_of(end) == key_of(self._history.head())
+        reached = self._history.head().commit if is_whole else self._recorded(key_of(end))
         notes = self._notes
         return Replayed(
             end=end,
@@ -413,43 +382,21 @@ class _Replay:
         return is_same or not self._between(recorded, again, there.commit)
 
     def _differences(self, again: History, first: Checkpoint | None) -> tuple[Difference, ...]:
-        recorded = self._recorded(_key(first)) if first else None
+        recorded = self._recorded(key_of(first)) if first else None
         return self._between(recorded, again, first.commit) if first and recorded else ()
 
     def _between(self, recorded: str, again: History, made: str) -> tuple[Difference, ...]:
         """What differs between two commits; the variables of other versions are compared by their rows."""
-        found = _differences(self._history, recorded, again, made)
-        others = _other_versions(self._history.versions(recorded), again.versions(made))
+        found = differences(self._history, recorded, again, made)
+        others = other_versions(self._history.versions(recorded), again.versions(made))
         if not others:
             return found
         self._versions |= {other.name: other for other in others}
         variables = [one for one in found if one.path.startswith("variables/")]
         self._not_compared.update(one.path for one in variables)
-        then, now = (_rows(*at) for at in ((self._history, recorded), (again, made)))
-        rows = () if then == now else (Difference("differs", layout.MANIFEST, *_first_lines(then, now)),)
+        then, now = (rows(*at) for at in ((self._history, recorded), (again, made)))
+        rows = () if then == now else (Difference("differs", layout.MANIFEST, *first_lines(then, now)),)
         return (*(one for one in found if one not in variables), *rows)
-
-
-class _RecordedLedger(Ledger):
-    """A ledger whose clock is the record's: what is left of a time limit is told to the model."""
-
-    def __init__(
-        self, budget: Budget, spent: Spend, price: Price, seconds: Any, workspace: Workspace
-    ) -> None:
-        # The clock stands still: what the turn that is at work took then is known at its end only.
-        super().__init__(budget, spent, price=price, dropped=workspace.dropped(), clock=lambda: 0.0)
-        self._recorded = seconds
-        self._workspace = workspace
-
-    def charge_turn(self, seconds: float, *rest: Any) -> None:
-        """Charge what the turn took then; it is committed by now."""
-        super().charge_turn(self._recorded(_key(self._workspace.head())), *rest)
-
-    def charge_pass(self, seconds: float, *rest: Any) -> None:
-        """Charge what the verifiers took then; the end of the pass is not committed yet."""
-        head = self._workspace.head()
-        number = head.pass_number if head.turn else head.pass_number + 1
-        super().charge_pass(self._recorded((number, math.inf)), *rest)
 
 
 class _RecordedGates(StopHook):
@@ -528,98 +475,3 @@ class _Nobody:
 
     async def close(self) -> None:
         """Nothing to let go of."""
-
-
-# ── reading a story ─────────────────────────────────────────────────────────────────────────────────
-
-
-def _key(checkpoint: Checkpoint) -> Key:
-    if checkpoint.pass_number == 0:
-        return (0, 0)
-    return (checkpoint.pass_number, checkpoint.turn or math.inf)
-
-
-def _story(history: History) -> list[Entry]:
-    """The commits in the order in which they were made, from the first to HEAD."""
-    by_id = {entry.checkpoint.commit: entry for entry in history.commits()}
-    story = []
-    at: str | None = history.head().commit
-    while at is not None:
-        entry = by_id[at]
-        story.append(entry)
-        # A pass's merge came after its last turn; of a person's merge, the run is the first parent.
-        at = (entry.parents[-1] if entry.runner else entry.parents[0]) if entry.parents else None
-    return story[::-1]
-
-
-def _stretches(story: list[Entry]) -> Iterator[_Stretch]:
-    """The story in parts that one process each made."""
-    part: list[Entry] = []
-    for entry in story:
-        single = _Stretch((entry,))
-        made_by = (entry.trailers.started, entry.trailers.overrides)
-        if part and (
-            single.is_outside or made_by != (part[-1].trailers.started, part[-1].trailers.overrides)
-        ):
-            yield _Stretch(tuple(part))
-            part = []
-        if single.is_outside:
-            yield single
-        else:
-            part.append(entry)
-    if part:
-        yield _Stretch(tuple(part))
-
-
-def _words(recorded: bytes, now: bytes) -> tuple[str, str, str]:
-    """Both decisions, and the first line in which the two verdicts differ."""
-    one, other = json.loads(recorded), json.loads(now)
-    then, said = _first_lines(
-        json.dumps(one, indent=1, sort_keys=True), json.dumps(other, indent=1, sort_keys=True)
-    )
-    return str(one.get("decision")), str(other.get("decision")), f"{then.strip()} → {said.strip()}"
-
-
-def _differences(record: History, recorded: str, again: History, made: str) -> tuple[Difference, ...]:
-    then, now = record.tree(recorded), again.tree(made)
-    found = []
-    for path in sorted(then.keys() | now.keys()):
-        if then.get(path) == now.get(path):
-            continue
-        name = os.fsdecode(path)
-        if path not in now:
-            found.append(Difference("missing", name))
-        elif path not in then:
-            found.append(Difference("added", name))
-        else:
-            lines = _first_lines(
-                *(_text(one.blob(at[path][1])) for one, at in ((record, then), (again, now)))
-            )
-            found.append(Difference("differs", name, *lines))
-    return tuple(found)
-
-
-def _other_versions(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[OtherVersion, ...]:
-    names = sorted(recorded.keys() | now.keys())
-    pairs = [OtherVersion(name, recorded.get(name, ""), now.get(name, "")) for name in names]
-    return tuple(pair for pair in pairs if pair.recorded != pair.now)
-
-
-def _rows(history: History, at: str) -> str:
-    """The variables of a commit without what depends on versions: sizes, blobs and reasons."""
-    rows = history.variables(at)
-    return "\n".join(f"{row.name}: {row.type}, {row.status}, {row.preview}" for row in rows)
-
-
-def _text(data: bytes) -> str:
-    return "" if b"\0" in data else layout.to_text(data)
-
-
-def _first_lines(one: str, other: str) -> tuple[str, str]:
-    """The first pair of lines that are not the same."""
-    left, right = one.split("\n"), other.split("\n")
-    for index in range(max(len(left), len(right))):
-        pair = tuple(lines[index] if index < len(lines) else "" for lines in (left, right))
-        if pair[0] != pair[1]:
-            return pair[0], pair[1]
-    return "", ""

@@ -8,25 +8,21 @@ replies are cut to ``MAX_CHARS`` and parsing has a budget.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import textwrap
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
+
+from loop_runner.session.bare_code import code_at_end, code_at_start, code_in, find_bare, without_prompts
+from loop_runner.session.parsing import CODE_TAGS, Kind, Parser, ReadReply, names_in
 
 MAX_CHARS = 256_000  # more than any model writes in one reply
-_PARSE_BUDGET = 1_500_000  # characters over all attempts; about a second
-_PARSE_COST = 150  # what one attempt costs at least, in characters
 _CLOSINGS_TRIED = 40
-_MERGES_TRIED = 40
 
-_CODE_TAGS = frozenset({"repl", "python", "py", "python3", "py3", "ipython", "pycon", "tool_code", "code"})
 _OUTPUT_TAGS = frozenset({"output", "out", "stdout", "result", "results", "console"})
-_HELPERS = frozenset({"context", "input_data", "answer", "last_output"})
 
 _FENCE = re.compile(r"^([ \t]*)(?:[-*>][ \t]+)?(`{3,}|~{3,})(.*)$")
 _LATE_OPENING = re.compile(r"(`{3,}|~{3,})[ \t]*(repl|python3?|py)[ \t]*$")
@@ -45,23 +41,13 @@ _LABEL = re.compile(
     r"(?:output|stdout|observation|result)s?(?:\s+of\s+(?:your|the)\s+code)?[\s*_\]`]*:"
 )
 _NEXT_SPEAKER = re.compile(r"(?i)^\s*(?:<\|im_start\|>|(?:user|human)\s*:)")
-_UNFINISHED = re.compile("never closed|triple-quoted|EOF|indented block|expected 'except'")
-_CONTINUES = re.compile(r"[ \t)\]}]|(?:else|elif|except|finally)\b")
-
-
-@dataclass(frozen=True, slots=True)
-class ReadReply:
-    """``code`` is None when the reply holds none; ``prose`` is what stood around it."""
-
-    code: str | None
-    prose: str
 
 
 def read(reply_text: str) -> ReadReply:
     """Find the code of a reply. Never raises; whether the code makes sense is for the kernel to say."""
     text = _normalised(reply_text)
-    parser = _Parser()
-    for reading in (_fenced, _tagged, _tool_call, _bare, _final):
+    parser = Parser()
+    for reading in (_fenced, _tagged, _tool_call, find_bare, _final):
         if (found := reading(text, parser)) is not None:
             return found
     return ReadReply(None, text.strip())
@@ -82,69 +68,7 @@ def _normalised(reply: str) -> str:
     return text
 
 
-# ── parsing ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _Parser:
-    """``ast.parse`` that never raises, never warns and stops when its budget is used up."""
-
-    def __init__(self) -> None:
-        self._left = _PARSE_BUDGET
-        self._known: dict[str, tuple[ast.Module | None, bool]] = {}
-        self.is_unfinished = False  # the last failure was an open bracket, string or block
-
-    def parse(self, code: str) -> ast.Module | None:
-        """The tree, or None for what is not Python or comes too late."""
-        if code not in self._known:
-            self._left -= len(code) + _PARSE_COST
-            self._known[code] = self._try(code) if self._left >= 0 else (None, False)
-        tree, self.is_unfinished = self._known[code]
-        return tree
-
-    def _try(self, code: str) -> tuple[ast.Module | None, bool]:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "\d" in a plain string is the model's business
-                return ast.parse(code), False
-        except SyntaxError as error:
-            return None, bool(_UNFINISHED.search(error.msg or ""))
-        except (ValueError, RecursionError, MemoryError, OverflowError):
-            return None, False  # NUL characters, or nested deeper than the parser goes
-
-    def acts(self, code: str) -> bool:
-        """True for Python that does something: prose that happens to parse ("Done") does not."""
-        tree = self.parse(code)
-        return tree is not None and _acts(tree)
-
-
-def _acts(tree: ast.Module) -> bool:
-    return any(_statement_acts(statement) for statement in tree.body)
-
-
-def _statement_acts(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.Expr):
-        return any(isinstance(node, ast.Call | ast.Await) for node in _walk(statement)) or (
-            isinstance(statement.value, ast.Subscript | ast.Attribute) and bool(_names(statement) & _HELPERS)
-        )
-    if isinstance(statement, ast.AnnAssign):
-        return statement.value is not None  # "answer: 42" is prose
-    if isinstance(statement, ast.Raise):
-        return statement.exc is not None
-    idle = (ast.Pass, ast.Break, ast.Continue, ast.Return, ast.Global, ast.Nonlocal)
-    return not isinstance(statement, idle)
-
-
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    return islice(ast.walk(node), 10_000)
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {one.id for one in _walk(node) if isinstance(one, ast.Name)}
-
-
 # ── fences ──────────────────────────────────────────────────────────────────────────────────────────
-
-Kind = Literal["code", "bare", "output", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +88,7 @@ class _Opening:
         """What the fence says that it holds."""
         word = re.match(r"[{.\s]*([\w+#-]*)", self.info.lower())
         tag = word[1] if word else ""
-        if tag in _CODE_TAGS:
+        if tag in CODE_TAGS:
             return "code"
         if tag in _OUTPUT_TAGS:
             return "output"
@@ -177,7 +101,7 @@ class _Block:
     code: str
 
 
-def _fenced(text: str, parser: _Parser) -> ReadReply | None:
+def _fenced(text: str, parser: Parser) -> ReadReply | None:
     if "```" not in text and "~~~" not in text and not re.search(r"(?m)^[ \t]*['\"]{3}(repl|py)", text):
         return None
     scan = _FenceScan(text.split("\n"), parser)
@@ -192,7 +116,7 @@ def _fenced(text: str, parser: _Parser) -> ReadReply | None:
 class _FenceScan:
     """Walks the lines once, from fence to fence."""
 
-    def __init__(self, lines: list[str], parser: _Parser) -> None:
+    def __init__(self, lines: list[str], parser: Parser) -> None:
         self._lines = lines
         self._parser = parser
         self._at = 0
@@ -219,7 +143,7 @@ class _FenceScan:
         """Read the block that ``opening`` opens, or closes; False when the rest is invented."""
         before = self._lines[self._since : self._at]
         # A bare fence right under code closes what was never opened.
-        if opening.kind == "bare" and not opening.info and (run := _code_at_end(before, self._parser)):
+        if opening.kind == "bare" and not opening.info and (run := code_at_end(before, self._parser)):
             self._add(_Block("code", run), self._at + 1)
             return True
         kind = self._kind(opening, before)
@@ -297,7 +221,7 @@ class _FenceScan:
         if closings:
             at = closings[0]
             return self._dedented(first + self._lines[start:at], opening), at + (not _info(self._lines[at]))
-        return _code_at_start(whole.split("\n"), self._parser) or whole, len(self._lines)
+        return code_at_start(whole.split("\n"), self._parser) or whole, len(self._lines)
 
     def _dedented(self, lines: list[str], opening: _Opening) -> str:
         code = "\n".join(lines)
@@ -306,8 +230,8 @@ class _FenceScan:
             if self._parser.parse(less) is not None:
                 return less
         if lines and lines[0].lstrip().startswith(">>>"):
-            return _without_prompts(lines)
-        if opening.kind == "bare" and lines and lines[0].strip().lower() in _CODE_TAGS:
+            return without_prompts(lines)
+        if opening.kind == "bare" and lines and lines[0].strip().lower() in CODE_TAGS:
             return "\n".join(lines[1:])  # the tag slipped to the next line
         if lines and lines[0][:1] in {" ", "\t"} and self._parser.parse(code) is None:
             return textwrap.dedent(code)
@@ -340,13 +264,13 @@ def _info(line: str) -> str:
     return opening.info if opening is not None else ""
 
 
-def _chosen(blocks: Sequence[_Block], parser: _Parser) -> str | None:
+def _chosen(blocks: Sequence[_Block], parser: Parser) -> str | None:
     """The code of the blocks that are code, in order; None when none of them is."""
     codes = [block.code for block in blocks if block.kind == "code" and block.code.strip()]
     if not codes:
         bare = [block.code for block in blocks if block.kind == "bare" and block.code.strip()]
         codes = [code for code in bare if parser.acts(code)] or bare[:1]
-        if codes and parser.parse(codes[0]) is None and not _code_in(codes[0].split("\n"), parser):
+        if codes and parser.parse(codes[0]) is None and not code_in(codes[0].split("\n"), parser):
             return None  # prose in a fence
     else:
         codes = [
@@ -361,14 +285,14 @@ def _chosen(blocks: Sequence[_Block], parser: _Parser) -> str | None:
     return "\n".join(distinct) if distinct else None
 
 
-def _finals_beside_code(lines: Sequence[str], parser: _Parser) -> list[str]:
+def _finals_beside_code(lines: Sequence[str], parser: Parser) -> list[str]:
     """``FINAL`` as text beside code, if it names a variable; a literal was written before any output."""
     for line in lines:
         if not _FINAL.match(line):
             continue
         call = line.strip(" \t*`")
         tree = parser.parse(call)
-        if tree is not None and _names(tree) - {"FINAL", "FINAL_VAR"}:
+        if tree is not None and names_in(tree) - {"FINAL", "FINAL_VAR"}:
             return [call]
         if tree is not None and call.startswith("FINAL_VAR("):
             return [call]
@@ -378,7 +302,7 @@ def _finals_beside_code(lines: Sequence[str], parser: _Parser) -> list[str]:
 # ── tags and tool calls ─────────────────────────────────────────────────────────────────────────────
 
 
-def _tagged(text: str, parser: _Parser) -> ReadReply | None:
+def _tagged(text: str, parser: Parser) -> ReadReply | None:
     if _PYTHON_TOKEN in text:
         prose, _, code = text.partition(_PYTHON_TOKEN)
         found = _fitted(code, parser)
@@ -391,18 +315,18 @@ def _tagged(text: str, parser: _Parser) -> ReadReply | None:
     return None
 
 
-def _fitted(code: str, parser: _Parser) -> str | None:
+def _fitted(code: str, parser: Parser) -> str | None:
     """``code`` without what a tag's line breaks and indentation add; a JSON call in it is opened."""
     call = _tool_call(code, parser)
     if call is not None:
         return call.code
     plain = textwrap.dedent(code.strip("\n")).rstrip()
     if plain.lstrip().startswith(">>>"):
-        plain = _without_prompts(plain.split("\n"))
+        plain = without_prompts(plain.split("\n"))
     return plain or None
 
 
-def _tool_call(text: str, _parser: _Parser) -> ReadReply | None:
+def _tool_call(text: str, _parser: Parser) -> ReadReply | None:
     """``{"code": "..."}``, or a call with arguments that hold one."""
     for start in islice(re.finditer(r"(?m)(?:^|>)[ \t]*(?=\{)", text), 10):
         try:
@@ -430,142 +354,10 @@ def _code_of(said: Any, depth: int) -> str | None:
     return next((code for one in inside if (code := _code_of(one, depth - 1))), None)
 
 
-# ── bare code ───────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A top-level statement with the lines that belong to it, or a stretch of prose (``tree`` None)."""
-
-    text: str
-    tree: ast.Module | None
-
-
-def _bare(text: str, parser: _Parser) -> ReadReply | None:
-    ticked = re.compile(r"^[ \t]*`([^`]+)`[ \t]*$")
-    lines = [ticked.sub(r"\1", line) for line in text.strip("\n").split("\n")]
-    if lines[0].strip().lower() in _CODE_TAGS:
-        lines = lines[1:]  # the tag of a fence that the chat template swallowed
-    if any(line.lstrip().startswith(">>> ") for line in lines):
-        lines = _without_prompts(lines).split("\n")
-    whole = textwrap.dedent("\n".join(lines))
-    if parser.acts(whole):
-        return ReadReply(whole, "")
-    run = _code_in(lines, parser)
-    return ReadReply(run, text.replace(run, "", 1).strip()) if run else None
-
-
-def _code_in(lines: Sequence[str], parser: _Parser) -> str | None:
-    """The longest run of lines that is Python and does something."""
-    return max(_runs(lines, parser), key=lambda run: len(run.split("\n")), default=None)
-
-
-def _code_at_end(lines: Sequence[str], parser: _Parser) -> str | None:
-    """The code that the lines end with: what a closing fence without an opening one closes."""
-    if not any(line.strip() for line in lines):
-        return None
-    lines = lines[1:] if lines[0].strip().lower() in _CODE_TAGS else lines
-    whole = textwrap.dedent("\n".join(lines))
-    if parser.acts(whole):
-        return whole
-    pieces = list(_pieces(lines, parser))
-    runs = list(_runs_of(pieces))
-    is_last = bool(pieces) and pieces[-1].tree is not None
-    return runs[-1] if runs and is_last else None
-
-
-def _code_at_start(lines: Sequence[str], parser: _Parser) -> str | None:
-    """The code that the lines begin with, when prose or a torn statement stands behind it."""
-    pieces: list[_Piece] = []
-    for piece in _pieces(lines, parser):
-        if piece.tree is None:
-            break
-        pieces.append(piece)
-    return next(_runs_of(pieces), None)
-
-
-def _runs(lines: Sequence[str], parser: _Parser) -> Iterator[str]:
-    return _runs_of(_pieces(lines, parser))
-
-
-def _runs_of(pieces: Sequence[_Piece] | Iterator[_Piece]) -> Iterator[str]:
-    run: list[_Piece] = []
-    known: set[str] = set(_HELPERS)
-    for piece in [*pieces, _Piece("", None)]:
-        if piece.tree is not None and (_acts(piece.tree) or _names(piece.tree) <= known):
-            run.append(piece)
-            known |= {
-                node.id
-                for node in _walk(piece.tree)
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-            }
-            continue
-        if any(one.tree is not None and _acts(one.tree) for one in run):
-            yield "\n".join(one.text for one in _trimmed(run)).strip("\n")
-        run, known = [], set(_HELPERS)
-
-
-def _trimmed(run: list[_Piece]) -> list[_Piece]:
-    """Without headings and words at its ends; a last variable stays: the REPL shows its value."""
-    keeps = [one.tree is not None and (_acts(one.tree) or bool(_names(one.tree))) for one in run]
-    first = next(at for at, one in enumerate(run) if one.tree is not None and _acts(one.tree))
-    last = len(run) - next(at for at, keep in enumerate(reversed(keeps)) if keep)
-    return run[first:last]
-
-
-def _pieces(lines: Sequence[str], parser: _Parser, depth: int = 2) -> Iterator[_Piece]:
-    """Cut lines into top-level statements; one with lines at column 0 inside is put together again."""
-    groups = _groups(lines)
-    at = 0
-    while at < len(groups):
-        text = "\n".join(groups[at])
-        tree = parser.parse(text)
-        used = 1
-        if tree is None and parser.is_unfinished:
-            text, tree, used = _merged(groups, at, parser)
-        if tree is None and depth and len(groups[at]) > 1:
-            # A line of prose with an indented listing under it.
-            yield _Piece(groups[at][0], None)
-            yield from _pieces(textwrap.dedent("\n".join(groups[at][1:])).split("\n"), parser, depth - 1)
-        else:
-            yield _Piece(text, tree)
-        at += used
-
-
-def _merged(groups: list[list[str]], at: int, parser: _Parser) -> tuple[str, ast.Module | None, int]:
-    text = "\n".join(groups[at])
-    for more in range(1, min(_MERGES_TRIED, len(groups) - at)):
-        text += "\n" + "\n".join(groups[at + more])
-        tree = parser.parse(text)
-        if tree is not None:
-            return text, tree, more + 1
-        if not parser.is_unfinished:
-            break
-    return "\n".join(groups[at]), None, 1
-
-
-def _groups(lines: Sequence[str]) -> list[list[str]]:
-    """Lines that begin a statement at column 0, each with the lines that go on with it."""
-    groups: list[list[str]] = []
-    for line in lines:
-        is_more = not line.strip() or _CONTINUES.match(line)
-        if groups and (is_more or groups[-1][-1].startswith("@")):
-            groups[-1].append(line)
-        else:
-            groups.append([line])
-    return groups
-
-
-def _without_prompts(lines: Sequence[str]) -> str:
-    """The input lines of an interpreter's transcript, without their prompts."""
-    matches = (re.match(r"[ \t]*(?:>>>|\.\.\.)(?: (.*))?$", line) for line in lines)
-    return "\n".join(match[1] or "" for match in matches if match)
-
-
 # ── FINAL ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _final(text: str, parser: _Parser) -> ReadReply | None:
+def _final(text: str, parser: Parser) -> ReadReply | None:
     """``FINAL(...)`` as text: what is no Python inside becomes a string."""
     starts = list(islice(_FINAL.finditer(text), 50))
     if starts:
@@ -576,7 +368,7 @@ def _final(text: str, parser: _Parser) -> ReadReply | None:
     return None
 
 
-def _final_call(name: str, rest: str, parser: _Parser) -> str:
+def _final_call(name: str, rest: str, parser: Parser) -> str:
     for end in islice(re.finditer(r"\)", rest), 30):
         call = f"{name}({rest[: end.start()]})"
         if parser.parse(call) is not None:

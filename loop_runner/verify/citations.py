@@ -15,12 +15,11 @@ from typing import Any, ClassVar
 from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
 from loop_runner.text import label
 from loop_runner.verify.bearing import DERIVED_FORM, SEARCHED_FORM, Bearing, bearing, is_none, searched
+from loop_runner.verify.located import LocatedCitation, Looked
 from loop_runner.verify.options import COUNT, FLAG, TEXTS, Keys, Options, one_of
 from loop_runner.verify.quotes import (
     MAX_ANSWER_CHARS,
     MAX_CITATIONS,
-    LocatedCitation,
-    Looked,
     in_part_words,
     locate,
     look_up,

@@ -17,8 +17,8 @@ from loop_runner.errors import ConfigError, VerifierError
 from loop_runner.inputs import content
 from loop_runner.kernel.inside.claims import denies
 from loop_runner.records import Accepted, Broken, InputText, Rejected, Verdict
+from loop_runner.verify.located import Lines
 from loop_runner.verify.options import Keys, Options
-from loop_runner.verify.quotes import Lines
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Submission
 

@@ -8,80 +8,25 @@ checked against their hash when they are read; nothing is ever corrected on the 
 
 from __future__ import annotations
 
-import bisect
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
+from dataclasses import replace
 
 from loop_runner.errors import ConfigError
 from loop_runner.inputs import content
 from loop_runner.records import Inputs, InputText, Origin, place_of
+from loop_runner.verify.elsewhere import explained
+from loop_runner.verify.located import Lines, LocatedCitation, Looked
 from loop_runner.verify.matching import MAX_RANGE, Match, Mismatch, compare
 from loop_runner.verify.places import Catalogue, Place
 from loop_runner.verify.quotations import Claim, claims
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.visible import alike
-from loop_runner.verify.wording import is_unspaced
 
 MAX_CITATIONS = 1000  # an answer with more of them is not read further
 MAX_ANSWER_CHARS = 2_000_000
 _MAX_LOOSE = 50  # texts in quote marks without a place, which are looked for in all inputs
 _MAX_CANDIDATES = 2000  # lines that are read for one of them
-_EXPLAINED = 5  # so many wrong citations are looked for elsewhere; the model corrects a few at a time
-_SEARCHED_BYTES = 256 << 20  # of the inputs, for one wrong quote
-_PLACES_SHOWN = 3
-_BLOCK = 1 << 16
-_MIN_QUOTE_CHARS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class LocatedCitation:
-    """One citation of an answer and what became of it. ``reason`` says why it is not ``ok``."""
-
-    name: str  # the input's full name, or what the answer called it
-    line: int  # counted from 1; 0 when none could be read
-    quote: str
-    path: Path | None  # where the input lies; None when no input is meant
-    ok: bool
-    reason: str = ""
-    is_fault: bool = False  # the input could not be read as it was: says nothing about the answer
-    place: str = (
-        ""  # of the line in the original: "page 12", "sheet Prices"; "" where the input is the original
-    )
-    original: str = ""  # where that lies, with the member behind it; "" where the input is the original
-    last_line: int = 0  # of a quotation over several lines; 0 for one line
-    how: str = ""  # how it was read: "" for a copy, else what was left aside
-    marked: str = ""  # the whole line with the quoted part marked; "" when all of it is quoted
-    note: str = ""  # words of its sentence that are on other lines
-    kind: str = "cited"  # or "pointer", a place alone; "loose", a text in quote marks without a place
-
-    @property
-    def where(self) -> str:
-        """Where a person finds it: the original's path (or the input's), line and place."""
-        place = f" ({self.place})" if self.place else ""
-        last = f"-{self.last_line}" if self.last_line > self.line else ""
-        return f"{self.original or self.path or self.name}:{self.line}{last}{place}"
-
-    @property
-    def counts(self) -> bool:
-        """True when it is cited, found and says something: 8 characters besides blanks, one of them a word's.
-
-        A character of a script without spaces counts twice.
-        """
-        solid = [char for char in self.quote if not char.isspace()]
-        size = len(solid) + sum(map(is_unspaced, solid))
-        is_cited = self.ok and self.kind == "cited"
-        return is_cited and size >= _MIN_QUOTE_CHARS and any(char.isalnum() for char in solid)
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """A citation with the lines around it, for checks on what the evidence is about."""
-
-    citation: LocatedCitation
-    around: str = ""
 
 
 def locate(answer_text: str, inputs: Inputs) -> list[LocatedCitation]:
@@ -131,7 +76,7 @@ def look_up(answer_text: str, inputs: Inputs, within_lines: int = 0, known: str 
         ):
             looked[index] = one
     _find_loose(listed, looked, inputs, known)
-    return _explained(_with_pointers(listed, looked), inputs)
+    return explained(_with_pointers(listed, looked), inputs)
 
 
 def _unplaced(claim: Claim, catalogue: Catalogue) -> LocatedCitation:
@@ -152,39 +97,6 @@ def _unplaced(claim: Claim, catalogue: Catalogue) -> LocatedCitation:
 
 
 # ── looking it up ───────────────────────────────────────────────────────────────────────────────────
-
-
-class Lines:
-    """The lines of a text as bytes, found by number without holding each as an object."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._before = [0]  # newlines before each block
-        for start in range(0, len(data), _BLOCK):
-            self._before.append(self._before[-1] + data.count(b"\n", start, start + _BLOCK))
-        self.total = self._before[-1] + (not data.endswith(b"\n"))
-
-    def get(self, number: int) -> str | None:
-        """Line ``number``, counted from 1, without its end; None when there is none."""
-        if not 1 <= number <= self._before[-1] + 1:
-            return None
-        start = self._start(number)
-        end = self._data.find(b"\n", start)
-        return self._data[start : len(self._data) if end < 0 else end].decode("utf-8", "replace")
-
-    def number_at(self, offset: int) -> int:
-        """The number of the line that byte ``offset`` is in."""
-        block = offset // _BLOCK
-        return self._before[block] + self._data.count(b"\n", block * _BLOCK, offset) + 1
-
-    def _start(self, number: int) -> int:
-        if number == 1:
-            return 0
-        block = bisect.bisect_left(self._before, number - 1) - 1
-        at = block * _BLOCK - 1
-        for _ in range(number - 1 - self._before[block]):
-            at = self._data.index(b"\n", at + 1)
-        return at + 1
 
 
 def _in_one_text(listed: Sequence[Claim], catalogue: Catalogue, within_lines: int) -> Iterator[Looked]:
@@ -460,50 +372,3 @@ def _loose_at(claim: Claim, text: InputText, lines: Lines, number: int) -> Locat
         if isinstance(result, Match) or result.is_found:
             return _located(claim, text, place, result)
     return None
-
-
-# ── where else it stands ────────────────────────────────────────────────────────────────────────────
-
-
-def _explained(looked: list[Looked], inputs: Inputs) -> list[Looked]:
-    """The first few wrong citations with the places where their quotes do stand."""
-    left = _EXPLAINED
-    for index, one in enumerate(looked):
-        citation = one.citation
-        if left and not citation.ok and not citation.is_fault and replace(citation, ok=True).counts:
-            left -= 1
-            said = _elsewhere(citation, inputs)
-            looked[index] = Looked(replace(citation, reason=f"{citation.reason}\n  {said}"))
-    return looked
-
-
-def _elsewhere(citation: LocatedCitation, inputs: Inputs) -> str:
-    wanted = citation.quote.encode("utf-8", "replace")
-    places: list[str] = []
-    searched = 0
-    # The cited input first: a wrong number is the commonest slip.
-    for text in sorted(inputs.texts, key=lambda text: text.name != citation.name):
-        if len(places) >= _PLACES_SHOWN:
-            break
-        if searched + text.size_bytes > _SEARCHED_BYTES:
-            continue
-        searched += text.size_bytes
-        places += islice(_places(wanted, text), _PLACES_SHOWN - len(places))
-    if places:
-        return f"the quote stands on {', '.join(places)}"
-    is_all = searched == inputs.total_bytes
-    return "the quote stands nowhere in the inputs" if is_all else "the quote was not found elsewhere"
-
-
-def _places(wanted: bytes, text: InputText) -> Iterator[str]:
-    try:
-        data = content(text)
-    except ConfigError:
-        return  # not the input that was cited: whether it is whole does not matter here
-    lines, at = None, data.find(wanted)
-    while at >= 0:
-        lines = lines or Lines(data)
-        number = lines.number_at(at)
-        place = place_of(text.origin, number)
-        yield f"{text.name}:{number}" + (f" ({place})" if place else "")
-        at = data.find(wanted, (data.find(b"\n", at) + 1) or len(data))

@@ -16,6 +16,7 @@ from loop_runner.events import Event, Trace
 from loop_runner.model import prices
 from loop_runner.model.client import TryAgain
 from loop_runner.model.limiter import Policy
+from loop_runner.model.providers import chat_answer
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Call, Message, Reply, Request, Usage, sane_count
 from loop_runner.runs import start as runs
@@ -52,10 +53,9 @@ def test_a_count_that_cannot_be_right_is_clamped_and_reported_once(
 
 @pytest.mark.parametrize("details", ["text", [1], {"cached_tokens": "9"}, {"cached_tokens": 10**6}, 7])
 def test_details_of_a_count_may_be_anything(details: Any) -> None:
-    from loop_runner.model.providers import openai_compatible
 
     data = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": details}
-    usage = openai_compatible._usage(data).sane()
+    usage = chat_answer._usage(data).sane()
     assert usage.output_tokens == 5
     assert usage.input_tokens >= 0
 

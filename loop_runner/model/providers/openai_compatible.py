@@ -10,24 +10,30 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from loop_runner import redaction
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model.client import (
-    WRONG_COUNT,
     TryAgain,
     asked_pause_s,
-    guessed_tokens,
-    reported_usage,
     sendable,
 )
 from loop_runner.model.providers import credentials, refusals, response_body, tool_calls
+from loop_runner.model.providers.chat_answer import (
+    Adapted,
+    Answer,
+    LessRoom,
+    NoChoice,
+    Refused,
+    add_all,
+    chained,
+    is_stream,
+)
 from loop_runner.model.providers.refusals import Dialect, Refusal
-from loop_runner.model.providers.tool_calls import ToolCall
-from loop_runner.records import Reply, Request, StopReason, Usage
+from loop_runner.records import Reply, Request
 from loop_runner.text import one_line
 
 if TYPE_CHECKING:
@@ -38,23 +44,8 @@ _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 1800.0  # a whole reply may take a model on two processors half an hour
 _REPLY_S = 3600.0  # for all of one reply: a trickle must not hold up a run for days
 
-_STOP_REASONS: Mapping[str, StopReason] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "content_filter": "refusal",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "max_tokens": "max_tokens",
-    "max_output_tokens": "max_tokens",
-    "model_length": "max_tokens",
-    "safety": "refusal",
-    "recitation": "refusal",
-    "blocklist": "refusal",
-    "prohibited_content": "refusal",
-}
 # Waiting does not fill an account, although both come as a 429.
 _NEVER_RETRIED = ("insufficient_quota", "billing_hard_limit_reached")
-_REST_S = 10.0  # for what follows the last piece of a stream
 _MAX_CHANGES = 6  # of a request that a server refuses for its form
 
 
@@ -106,9 +97,9 @@ class OpenAICompatibleClient:
             dialect = self._dialect
             try:
                 return await self._complete(request, self._body(request))
-            except _LessRoom as error:
+            except LessRoom as error:
                 request = replace(request, max_output_tokens=error.tokens)
-            except _Adapted:
+            except Adapted:
                 # A server that does not take a request's form is asked in another, now and from now on.
                 if self._dialect == dialect:
                     break
@@ -117,7 +108,7 @@ class OpenAICompatibleClient:
     async def _complete(self, request: Request, body: dict[str, Any], *, may_change: bool = True) -> Reply:
         import httpx2
 
-        answer = _Answer()
+        answer = Answer()
         try:
             async with (
                 asyncio.timeout(self._reply_s),
@@ -128,7 +119,7 @@ class OpenAICompatibleClient:
                     refusal = refusals.read(response.status_code, text)
                     return self._refused(refusal, request, body, response.headers, may_change=may_change)
                 await self._read(response, answer, request)
-        except _Refused as error:
+        except Refused as error:
             return self._refused(error.refusal, request, body, {}, may_change=may_change)
         except response_body.TooLargeError as error:
             raise self._unusable(
@@ -206,21 +197,21 @@ class OpenAICompatibleClient:
 
     # ── what comes back ─────────────────────────────────────────────────────────────────────────────
 
-    async def _read(self, response: httpx2.Response, answer: _Answer, request: Request) -> None:
+    async def _read(self, response: httpx2.Response, answer: Answer, request: Request) -> None:
         try:
             body = response_body.pieces(response)
             first = await anext(body, b"")
-            if _is_stream(response.headers.get("content-type", ""), first):
-                await _add_all(response_body.events(_chained(first, body)), answer)
+            if is_stream(response.headers.get("content-type", ""), first):
+                await add_all(response_body.events(chained(first, body)), answer)
             else:
                 text = first + b"".join([piece async for piece in body])
                 answer.take(json.loads(text.decode("utf-8-sig", "replace")))
-        except _Refused as error:
+        except Refused as error:
             if not answer.has_begun:
                 raise
             what = f"the stream ended with an error: {one_line(error.refusal.message, 200)}"
             raise self._broken(what, request, answer, "the stream ended with an error") from error
-        except _NoChoice as error:
+        except NoChoice as error:
             raise self._broken("the reply has no choices", request, answer) from error
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             said = one_line(str(error), 200)
@@ -250,10 +241,10 @@ class OpenAICompatibleClient:
         """The reply for a prompt over the window; raises what any other refusal means."""
         room = refusals.room_tokens(refusal)
         if may_change and room is not None and room < request.max_output_tokens:
-            raise _LessRoom(room)
+            raise LessRoom(room)
         if may_change and (dialect := refusals.changed(self._dialect, refusal, body)):
             self._dialect = dialect
-            raise _Adapted
+            raise Adapted
         if refusal.is_too_long:
             return Reply("", "model_context_window_exceeded", model=self._name)
         raise self._explained(refusal, headers)
@@ -284,14 +275,14 @@ class OpenAICompatibleClient:
             asked_pause_s=refusals.asked_pause_s(refusal.message) if pause is None else pause,
         )
 
-    def _unusable(self, what: str, answer: _Answer) -> ModelError:
+    def _unusable(self, what: str, answer: Answer) -> ModelError:
         return ModelError(
             f"{self._label}: {self._base_url} cannot be used: {what}",
             hint="check the server, and any proxy in front of it",
             paid=answer.has_begun,
         )
 
-    def _broken(self, what: str, request: Request, answer: _Answer, reason: str = "") -> TryAgain:
+    def _broken(self, what: str, request: Request, answer: Answer, reason: str = "") -> TryAgain:
         return TryAgain(
             f"{self._label}: {what}",
             reason=reason or what,
@@ -348,141 +339,6 @@ def _json(code: str) -> str:
 # ── one answer, whole or in pieces ──────────────────────────────────────────────────────────────────
 
 
-class _Refused(Exception):  # noqa: N818 - becomes a ModelError above
-    """A reply with status 200, or a piece of it, is an error."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
-
-
-class _Adapted(Exception):  # noqa: N818 - caught above
-    """The server asked for another form of the request, which is known now."""
-
-
-class _LessRoom(Exception):  # noqa: N818 - caught above
-    """The prompt leaves room for a shorter reply."""
-
-    def __init__(self, tokens: int) -> None:
-        super().__init__()
-        self.tokens = tokens
-
-
-class _NoChoice(Exception):  # noqa: N818 - becomes a TryAgain above
-    """A completion without a choice in it."""
-
-
-class _Answer:
-    """Collects one completion."""
-
-    def __init__(self) -> None:
-        self.has_begun = False
-        self.other = ""  # what came in the place of a completion
-        self.stop_reason = ""
-        self._text = ""
-        self._refusal = ""
-        self._calls: dict[int, dict[str, str]] = {}
-        self._usage: Mapping[str, Any] | None = None
-        self._model = ""
-
-    def take(self, data: Any) -> None:
-        """A completion that came as a whole."""
-        if isinstance(data, list) and data:
-            data = data[0]
-        if refusals.is_error(data):
-            raise _Refused(refusals.of_json(200, data))
-        if data.get("choices", ()) in (None, []):
-            self._about(data)
-            raise _NoChoice
-        choice = data["choices"][0]
-        if refusals.is_error(choice):
-            raise _Refused(refusals.of_json(200, choice))
-        self._add_parts(choice.get("message") or {"content": choice["text"]})
-        self.stop_reason = str(choice.get("finish_reason") or "stop")
-        self._about(data)
-
-    def add(self, data: Any) -> None:
-        """One piece of a stream, or its end mark."""
-        if data is response_body.DONE:
-            # Some servers give no reason for the end; with the mark, it is one all the same.
-            self.stop_reason = self.stop_reason or ("stop" if self.has_begun else "")
-            return
-        if data is None or data == {}:
-            return  # a sign of life
-        if refusals.is_error(data):
-            raise _Refused(refusals.of_json(200, data))
-        choices = [each for each in data.get("choices") or () if not each.get("index")]
-        if not (choices or self.has_begun or self.other or data.keys() & {"choices", "usage", "id", "model"}):
-            self.other = one_line(json.dumps(data), 200)
-        for choice in choices[:1]:
-            if refusals.is_error(choice):
-                raise _Refused(refusals.of_json(200, choice))
-            self._add_parts(choice.get("delta") or choice.get("message") or {"content": choice.get("text")})
-            self.stop_reason = str(choice.get("finish_reason") or self.stop_reason)
-        self._about(data)
-
-    def _add_parts(self, parts: Mapping[str, Any]) -> None:
-        # A refusal comes in a field of its own, beside a content that is null.
-        self._text += _text_of(parts.get("content"))
-        self._refusal += _text_of(parts.get("refusal"))
-        for at, call in enumerate(parts.get("tool_calls") or ()):
-            index = call.get("index")
-            known = self._calls.setdefault(
-                index if isinstance(index, int) else at, {"id": "", "name": "", "arguments": ""}
-            )
-            function = call.get("function") or {}
-            known["id"] += str(call.get("id") or "")
-            known["name"] += str(function.get("name") or "")
-            arguments = function.get("arguments") or ""
-            known["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
-
-    def _about(self, data: Mapping[str, Any]) -> None:
-        self.has_begun = True
-        usage = data.get("usage")
-        self._usage = usage if isinstance(usage, Mapping) and usage else self._usage
-        self._model = str(data.get("model") or self._model)
-
-    def reply(self, name: str, request: Request) -> Reply:
-        """The collected completion as our record."""
-        stop: StopReason = _STOP_REASONS.get(self.stop_reason.lower(), "end_turn")
-        stop = "refusal" if self._refusal else stop
-        text = self._text or self._refusal
-        if self._calls:
-            is_whole = stop in ("tool_use", "end_turn")
-            text = tool_calls.as_text(text, [_call(each, is_whole=is_whole) for each in self._calls.values()])
-        return Reply(text, stop, self.paid(request), self._model or name)
-
-    def paid(self, request: Request) -> Usage:
-        """What the server counted; where it did not, a guess: nothing that was answered is free."""
-        if self._usage is not None:
-            return _usage(self._usage)
-        if not self.has_begun:
-            return Usage()
-        asked = guessed_tokens(request.system)
-        asked += sum(guessed_tokens(message.text) for message in request.messages)
-        said = self._text + self._refusal + "".join(each["arguments"] for each in self._calls.values())
-        return Usage(asked, guessed_tokens(said))
-
-
-def _call(call: Mapping[str, str], *, is_whole: bool) -> ToolCall:
-    try:
-        arguments = json.loads(call["arguments"], strict=False)
-    except ValueError:
-        arguments = call["arguments"]
-    return ToolCall(
-        call["id"] if is_whole else "",
-        call["name"],
-        arguments if isinstance(arguments, dict) else call["arguments"],
-    )
-
-
-def _text_of(content: Any) -> str:
-    """The text of a content: itself, or the texts of its parts."""
-    if isinstance(content, list):
-        return "".join(_text_of(part.get("text") if isinstance(part, dict) else part) for part in content)
-    return content if isinstance(content, str) else ""
-
-
 def _in_dialect(messages: list[dict[str, Any]], dialect: Dialect) -> list[dict[str, Any]]:
     """``messages`` for a server that takes no system message, or only turns that alternate."""
     if dialect.has_system or not messages:
@@ -509,43 +365,6 @@ def _alternating(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not joined or joined[0]["role"] == "user"
         else [{"role": "user", "content": "Begin."}, *joined]
     )
-
-
-def _is_stream(kind: str, first: bytes) -> bool:
-    """Whether a body is a stream of events: by its type, or where that is wrong by how it begins."""
-    if "text/event-stream" in kind:
-        return not first.lstrip().startswith((b"{", b"["))
-    return first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"data:", b"event:", b": "))
-
-
-async def _add_all(events: AsyncIterator[Any], answer: _Answer) -> None:
-    """Add the events of a stream; some servers leave it open behind the last piece."""
-    while True:
-        try:
-            async with asyncio.timeout(_REST_S if answer.stop_reason else None):
-                answer.add(await anext(events))
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            if not answer.stop_reason:
-                raise
-            return
-
-
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
-
-
-def _usage(data: Mapping[str, Any]) -> Usage:
-    # Here the cached tokens are a part of the prompt's; in our records they are counted apart.
-    details = data.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
-    usage = reported_usage(data.get("prompt_tokens"), data.get("completion_tokens"), cached)
-    if usage.input_tokens == WRONG_COUNT:
-        return usage
-    return replace(usage, input_tokens=usage.input_tokens - max(usage.cache_read_tokens, 0))
 
 
 def _is_worth_a_retry(refusal: Refusal) -> bool:

@@ -1,0 +1,183 @@
+"""What a replay reads from the record of a run: its history in stretches, and how two histories differ."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from loop_runner.budget import Budget, Ledger, Price
+from loop_runner.records import (
+    Checkpoint,
+    Spend,
+)
+from loop_runner.workspace import layout
+from loop_runner.workspace.history import Entry, History
+from loop_runner.workspace.workspace import Workspace
+
+Key = tuple[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A request that the record has no reply to."""
+
+    pass_number: int
+    turn: int
+    kind: str
+    model: str
+    prompt: str  # the last message
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A path that differs: only in the record, only in the replay, or other bytes."""
+
+    kind: Literal["missing", "added", "differs"]
+    path: str
+    recorded: str = ""  # the first line that differs, of a text
+    replayed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherVersion:
+    """A program that wrote the record's variables in another version than the one that replays them."""
+
+    name: str  # "python", "loop_runner"
+    recorded: str  # empty if the record does not name it
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Commits that one process made, one after another, or a single one from outside."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether something other than the runner made these commits."""
+        return not self.entries[0].runner or bool(self.entries[0].trailers.forked_from)
+
+    @property
+    def end(self) -> Key:
+        """The place of its last commit."""
+        return key_of(self.entries[-1].checkpoint)
+
+
+class RecordedLedger(Ledger):
+    """A ledger whose clock is the record's: what is left of a time limit is told to the model."""
+
+    def __init__(
+        self, budget: Budget, spent: Spend, price: Price, seconds: Any, workspace: Workspace
+    ) -> None:
+        # The clock stands still: what the turn that is at work took then is known at its end only.
+        super().__init__(budget, spent, price=price, dropped=workspace.dropped(), clock=lambda: 0.0)
+        self._recorded = seconds
+        self._workspace = workspace
+
+    def charge_turn(self, seconds: float, *rest: Any) -> None:
+        """Charge what the turn took then; it is committed by now."""
+        super().charge_turn(self._recorded(key_of(self._workspace.head())), *rest)
+
+    def charge_pass(self, seconds: float, *rest: Any) -> None:
+        """Charge what the verifiers took then; the end of the pass is not committed yet."""
+        head = self._workspace.head()
+        number = head.pass_number if head.turn else head.pass_number + 1
+        super().charge_pass(self._recorded((number, math.inf)), *rest)
+
+
+def key_of(checkpoint: Checkpoint) -> Key:
+    """Where a checkpoint is in a run: its pass and turn; the end of a pass is after all its turns."""
+    if checkpoint.pass_number == 0:
+        return (0, 0)
+    return (checkpoint.pass_number, checkpoint.turn or math.inf)
+
+
+def story(history: History) -> list[Entry]:
+    """The commits in the order in which they were made, from the first to HEAD."""
+    by_id = {entry.checkpoint.commit: entry for entry in history.commits()}
+    story = []
+    at: str | None = history.head().commit
+    while at is not None:
+        entry = by_id[at]
+        story.append(entry)
+        # A pass's merge came after its last turn; of a person's merge, the run is the first parent.
+        at = (entry.parents[-1] if entry.runner else entry.parents[0]) if entry.parents else None
+    return story[::-1]
+
+
+def stretches(story: list[Entry]) -> Iterator[Stretch]:
+    """The story in parts that one process each made."""
+    part: list[Entry] = []
+    for entry in story:
+        single = Stretch((entry,))
+        made_by = (entry.trailers.started, entry.trailers.overrides)
+        if part and (
+            single.is_outside or made_by != (part[-1].trailers.started, part[-1].trailers.overrides)
+        ):
+            yield Stretch(tuple(part))
+            part = []
+        if single.is_outside:
+            yield single
+        else:
+            part.append(entry)
+    if part:
+        yield Stretch(tuple(part))
+
+
+def words(recorded: bytes, now: bytes) -> tuple[str, str, str]:
+    """Both decisions, and the first line in which the two verdicts differ."""
+    one, other = json.loads(recorded), json.loads(now)
+    then, said = first_lines(
+        json.dumps(one, indent=1, sort_keys=True), json.dumps(other, indent=1, sort_keys=True)
+    )
+    return str(one.get("decision")), str(other.get("decision")), f"{then.strip()} → {said.strip()}"
+
+
+def differences(record: History, recorded: str, again: History, made: str) -> tuple[Difference, ...]:
+    """The files in which two commits differ, and the first lines in which each does."""
+    then, now = record.tree(recorded), again.tree(made)
+    found = []
+    for path in sorted(then.keys() | now.keys()):
+        if then.get(path) == now.get(path):
+            continue
+        name = os.fsdecode(path)
+        if path not in now:
+            found.append(Difference("missing", name))
+        elif path not in then:
+            found.append(Difference("added", name))
+        else:
+            lines = first_lines(*(_text(one.blob(at[path][1])) for one, at in ((record, then), (again, now))))
+            found.append(Difference("differs", name, *lines))
+    return tuple(found)
+
+
+def other_versions(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[OtherVersion, ...]:
+    """The programs of which another version wrote the record."""
+    names = sorted(recorded.keys() | now.keys())
+    pairs = [OtherVersion(name, recorded.get(name, ""), now.get(name, "")) for name in names]
+    return tuple(pair for pair in pairs if pair.recorded != pair.now)
+
+
+def rows(history: History, at: str) -> str:
+    """The variables of a commit without what depends on versions: sizes, blobs and reasons."""
+    rows = history.variables(at)
+    return "\n".join(f"{row.name}: {row.type}, {row.status}, {row.preview}" for row in rows)
+
+
+def _text(data: bytes) -> str:
+    return "" if b"\0" in data else layout.to_text(data)
+
+
+def first_lines(one: str, other: str) -> tuple[str, str]:
+    """The first pair of lines that are not the same."""
+    left, right = one.split("\n"), other.split("\n")
+    for index in range(max(len(left), len(right))):
+        pair = tuple(lines[index] if index < len(lines) else "" for lines in (left, right))
+        if pair[0] != pair[1]:
+            return pair[0], pair[1]
+    return "", ""
