@@ -28,7 +28,7 @@ FOLDERS = {
     "loop": {"session", "verify", "model", "kernel", "workspace", "task"},
     "session": {"verify", "model", "kernel", "workspace", "task"},
     "agents": {"workspace", "task"},
-    "verify": {"model", "inputs", "workspace", "sandbox"},
+    "verify": {"model", "inputs", "workspace", "sandbox", "task"},
     "inputs": {"workspace", "sandbox"},
     "kernel": {"sandbox"},
     "model": {"task"},

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loop_runner.task import config
 from loop_runner.verify import Programs, proof
 from loop_runner.workspace import differences, layout
 from loop_runner.workspace.differences import Stored
@@ -77,13 +78,29 @@ def state_faults(history: History) -> tuple[str, ...]:
 
 
 def _in_folder(history: History, entry: Entry, proven: Mapping[bytes, Stored]) -> dict[str, str]:
-    left_out = {path for path, _ in history.unstored(entry.checkpoint.commit)}
+    commit = entry.checkpoint.commit
+    left_out = {path for path, _ in history.unstored(commit)}
+    skipped = _skipped(history, commit)
     found = differences.in_folder(history.folder, proven)
     return {
         path: kind
         for path, kind in found.items()
-        if not (kind == differences.ADDED and _is_below(path, left_out))
+        if not (kind == differences.ADDED and (_is_below(path, left_out) or _is_skipped(path, skipped)))
     }
+
+
+def _skipped(history: History, commit: str) -> frozenset[str]:
+    """Names of files and folders in an agent's folder that are never committed, such as its ``.git``."""
+    with parsing(history.folder, "task.yaml"):
+        source = (history.read("task.yaml", commit) or b"").decode()
+    task = config.parse_task(source, label="task.yaml", base_dir=history.folder)
+    return frozenset((".git", *task.agent.skip)) if task.is_agent else frozenset()
+
+
+def _is_skipped(path: str, names: frozenset[str]) -> bool:
+    """``path`` lies in the agent's folder, and it or a folder above it has one of ``names``."""
+    top, *below = path.split("/")
+    return top == layout.MODEL_FOLDER and not names.isdisjoint(below)
 
 
 def _is_below(path: str, names: set[str]) -> bool:

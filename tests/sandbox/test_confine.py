@@ -171,7 +171,7 @@ def test_the_numbers_are_those_of_arm():
 
 CHILD = """
 import json, os, sys
-from loop_runner.kernel import confine
+from loop_runner.sandbox.inside import confine
 plan, code, abi = json.loads(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 if abi is not None:
     confine._landlock_abi = lambda libc: abi  # an older kernel, as far as confine knows

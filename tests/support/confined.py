@@ -129,7 +129,7 @@ open("/proc/sys/user/max_user_namespaces", "w").write("0")
 """
 _FILTER = """
 import ctypes, os, struct
-from loop_runner.kernel import confine, seccomp
+from loop_runner.sandbox.inside import confine, seccomp
 build = seccomp._Builder(os.uname().machine)
 code = [seccomp._ins(0x20, 0), *{rules}, seccomp._ins(6, 0x7FFF0000)]
 buffer = ctypes.create_string_buffer(b"".join(code))
