@@ -88,14 +88,13 @@ class Citations:
     def requirement(self) -> str:
         """See ``Verifier``."""
         plural = "citation" if self.minimum == 1 else "citations"
+        of = f" of {', '.join(map(label, self.names))}" if self.names else ""
         says = [
             (
-                f"the answer must have at least {self.minimum} {plural}, each on a line of its own, written "
+                f"at least {self.minimum} {plural}{of}, each on its own line: "
                 "`> name:line: the text of that line, copied`"
             )
         ]
-        if self.names:
-            says.append(f"only citations of {', '.join(map(label, self.names))} count")
         if self.answer_in_quote:
             says.append("the first line must be the short answer alone, and it must be in a quoted text")
             if self.derived:
@@ -103,9 +102,7 @@ class Citations:
                     f"if no line states it (yes or no, a count, a computed value), add a line {DERIVED_FORM}"
                 )
         if self.none == "allowed":
-            says.append(
-                f"if there is none, the first line must be `None`, and a line must be {SEARCHED_FORM}"
-            )
+            says.append(f"if there is none, the first line must be `None`, and another {SEARCHED_FORM}")
         if self.quote_mentions:
             near = f" or within {self.within_lines} lines of one" if self.within_lines else ""
             words = " and ".join(repr(word) for word in self.quote_mentions)
