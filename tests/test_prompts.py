@@ -28,6 +28,7 @@ REENTRY = {
     "history": [],
     "left": "no pass after this one",
     "tried": [],
+    "is_same_answer": False,
     "turns": "",
     "files": "",
     "other_notes": [],
