@@ -113,7 +113,7 @@ soak: setup  ## 5,000 turns on one kernel, with kills and crashes; memory, descr
 outline-proof: setup  ## count the headings that `outline` finds in three manuals and thirty changelogs
 	$(BIN)/python -m tests.outline_proof
 
-pdf-proof: setup  ## read fifty real PDFs with PDFium and with pypdf: words that run together, pages without text, seconds
+pdf-proof: setup  ## read a hundred real PDFs with PDFium and with pypdf: words that run together, pages without text, seconds
 	$(BIN)/python -m tests.pdf_proof
 
 bench: setup  ## measure, and print medians

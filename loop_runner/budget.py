@@ -346,9 +346,30 @@ class Ledger:
         """
         with self._lock:
             now, before = self._amounts(), self._before_turn
-            limits = {key: getattr(self.budget, key) for key in now}
+        return self._nearly(now, before)
+
+    def nearly_reached_by(self, used: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
+        """The same for a child session that has used ``used``, and ``before`` until its last turn.
+
+        Counts what the run had used when its turn began. What other sessions use in the meantime depends on
+        chance, and a child session that is repeated must be shown the same.
+        """
+        with self._lock:
+            start = self._before_turn
+        now, earlier = ({key: start[key] + part.get(key, 0) for key in start} for part in (used, before))
+        return self._nearly(now, earlier)
+
+    def amounts_of(self, model: str, usage: Usage) -> dict[str, float]:
+        """What one sub-call uses of each limit."""
+        tokens_in = usage.total_tokens - usage.output_tokens
+        usd = self._price(model, usage) or 0.0
+        amounts = {"tokens": usage.total_tokens, "tokens_in": tokens_in, "tokens_out": usage.output_tokens}
+        return {**amounts, "usd": usd, "subcalls": 1}
+
+    def _nearly(self, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
         found = {}
-        for key, limit in limits.items():
+        for key in now:
+            limit = getattr(self.budget, key)
             used = now[key] - before.get(key, now[key])
             if limit is not None and used >= 0 and limit - now[key] <= max(2 * used, _LAST_SHARE * limit):
                 left = max(limit - now[key], 0)

@@ -6,8 +6,12 @@ gives the same text. What models wrote is returned as it is: the templates put i
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from loop_runner import text
@@ -23,6 +27,12 @@ MAX_HISTORY = 12  # passes that are listed one by one
 _NOTES = "workspace/notes/"
 _LEAST_LINE = 80  # characters of the line of a turn
 _MOST_LINE = 240
+_SETUP_COMMENT = re.compile(
+    r"#\W*(?:imports?|set-?\s?up|constants?|config(?:uration)?|helpers?)?\W*|#!.*|# -\*-.*", re.IGNORECASE
+)
+_MAKES_EMPTY = re.compile(
+    r"re\.compile|(?:collections\.)?(?:Counter|defaultdict|OrderedDict|deque)|dict|list|set|tuple|(?:pathlib\.)?Path"
+)
 _IMPORTED = ("module", "from ")  # the type, or the beginning of the preview, of what a cell imported
 
 
@@ -45,27 +55,41 @@ def reason(workspace: Workspace, pass_number: int) -> str:
 # ── notes and files ─────────────────────────────────────────────────────────────────────────────────
 
 
-def notes(workspace: Workspace, max_chars: int) -> tuple[list[tuple[str, str]], list[str]]:
-    """The notes that fit into ``max_chars`` whole, the newest first; and the names of the others.
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """The notes that are shown, the newest first, as (name, text), and the names of the others."""
+
+    shown: list[tuple[str, str]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    whole: set[str] = field(default_factory=set)  # names of the shown ones that are not cut
+
+
+def notes(workspace: Workspace, max_chars: int) -> Notes:
+    """The notes that fit into ``max_chars`` whole.
 
     If the newest alone is too long, its middle is cut. What is not text is not shown.
     """
-    shown: list[tuple[str, str]] = []
-    others: list[str] = []
+    found = Notes()
     for path in workspace.newest_first(_NOTES):
         data = workspace.read(path) or b""
         note, name = data.decode("utf-8", "replace"), path.removeprefix("workspace/")
-        if b"\0" in data or (len(note) > max_chars and shown):
-            others.append(name)
+        if b"\0" in data or (len(note) > max_chars and found.shown):
+            found.others.append(name)
             continue
-        shown.append((name, text.cut_middle(note, max_chars)))
+        found.shown.append((name, text.cut_middle(note, max_chars)))
+        if len(note) <= max_chars:
+            found.whole.add(name)
         max_chars = max(max_chars - len(note), 0)
-    return shown, others
+    return found
 
 
-def files(workspace: Workspace, max_chars: int) -> str:
-    """Every file of the model with its size, named from its own folder; folders as sums if they are many."""
-    sized = [(path.removeprefix("workspace/"), size) for path, size in workspace.sizes("workspace/")]
+def files(workspace: Workspace, max_chars: int, without: Collection[str] = ()) -> str:
+    """Every file of the model with its size, named from its own folder; folders as sums if they are many.
+
+    ``without``: names of those that the message holds whole.
+    """
+    all_sized = [(path.removeprefix("workspace/"), size) for path, size in workspace.sizes("workspace/")]
+    sized = [(name, size) for name, size in all_sized if name not in without]
     lines = [_file(text.label(path), size) for path, size in sized]
     if sum(len(line) + 1 for line in lines) <= max_chars:
         return "\n".join(lines)
@@ -126,11 +150,51 @@ def _turn(number: int, turn: PastTurn) -> str:
 
 
 def _purpose(code: str) -> str:
-    """The line of a cell that says most about it: its first comment, else its first that is no import."""
+    """What says most about a cell: its first comment, else its first statement that is no preparation."""
     lines = [line.strip() for line in code.split("\n") if line.strip()]
-    comments = [line for line in lines if line.startswith("#")]
-    rest = [line for line in lines if not line.startswith(("import ", "from ", "#"))]
-    return next(iter(comments + rest + lines), "")
+    comments = [line for line in lines if line.startswith("#") and not _SETUP_COMMENT.fullmatch(line)]
+    return next(iter(comments + _telling(code) + lines), "")
+
+
+def _telling(code: str) -> list[str]:
+    """The first statement of a cell that is no import, definition or assignment of constants, if any is."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            statements = ast.parse(code).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return [
+            line for line in code.split("\n") if line.strip() and not line.startswith(("import ", "from "))
+        ]
+    first = min(statements, key=_rank, default=None)
+    return [] if first is None else [ast.get_source_segment(code, first) or ""]
+
+
+def _rank(statement: ast.stmt) -> int:
+    """0 for work, 1 for a definition, 2 for preparation, 3 for an import."""
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return 3
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return 1
+    return 2 if _prepares(statement) else 0
+
+
+def _prepares(statement: ast.stmt) -> bool:
+    """Whether a statement only gives names to constants, empty containers or patterns."""
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    if isinstance(statement, ast.Assign):
+        is_named = all(isinstance(target, ast.Name | ast.Tuple) for target in statement.targets)
+        return is_named and _is_fixed(statement.value)
+    return isinstance(statement, ast.AnnAssign) and (statement.value is None or _is_fixed(statement.value))
+
+
+def _is_fixed(value: ast.expr) -> bool:
+    """Whether a value is made of constants and names, by no call but that of a type or ``re.compile``."""
+    calls = (node for node in ast.walk(value) if isinstance(node, ast.Call | ast.Await | ast.comprehension))
+    return all(
+        isinstance(node, ast.Call) and _MAKES_EMPTY.fullmatch(ast.unparse(node.func)) for node in calls
+    )
 
 
 # ── variables ───────────────────────────────────────────────────────────────────────────────────────
@@ -203,6 +267,11 @@ def tried(workspace: Workspace, pass_number: int, first_pass: int) -> list[str]:
             break
         failed.append(f"pass {number}: {_answered(content)}")
     return failed[::-1]
+
+
+def is_same_answer(workspace: Workspace, pass_number: int, passes: int) -> bool:
+    """Whether the last ``passes`` passes gave one and the same answer."""
+    return len({answer(workspace, pass_number - back) for back in range(1, passes + 1)}) == 1
 
 
 def first_pass_of_task(workspace: Workspace) -> int:

@@ -69,6 +69,7 @@ def _course(workspace: Workspace, pass_number: int) -> dict[str, Any]:
     return {
         "history": carried.history(workspace, pass_number),
         "tried": tried if len(tried) > 1 else [],  # once is no reason to do something different
+        "is_same_answer": carried.is_same_answer(workspace, pass_number, len(tried)),
     }
 
 
@@ -85,20 +86,26 @@ def _state(workspace: Workspace, pass_number: int, room: int) -> dict[str, Any]:
         "lost": carried.unsaved(variables, small),
     }
     used = len(feedback) + min(len(draft), room // 5) + sum(map(len, parts.values()))
-    notes, other_notes = carried.notes(workspace, max(room - used, small))
+    notes = carried.notes(workspace, max(room - used, small))
+    changes = workspace.changes(pass_number - 1)
     return parts | {
+        "files": carried.files(workspace, small, notes.whole),
         "feedback": feedback,
         "draft": draft,
         "max_draft_chars": room // 5,
-        "diff": describe_changes(workspace.changes(pass_number - 1)),
-        "notes": notes,
+        "diff": describe_changes([change for change in changes if _name(change[1]) not in notes.whole]),
+        "notes": notes.shown,
         "max_note_chars": room,
-        "other_notes": other_notes,
+        "other_notes": notes.others,
     }
+
+
+def _name(path: str) -> str:
+    return path.removeprefix("workspace/")
 
 
 def describe_changes(changes: Sequence[tuple[str, str]]) -> str:
     """One line for each changed file, named as the model names it: from its own folder."""
-    lines = [f"{kind:<7}  {text.label(path.removeprefix('workspace/'))}" for kind, path in changes]
+    lines = [f"{kind:<7}  {text.label(_name(path))}" for kind, path in changes]
     more = len(lines) - _MAX_CHANGES
     return "\n".join(lines[:_MAX_CHANGES] + ([f"and {more} more"] if more > 0 else []))

@@ -141,7 +141,7 @@ class _Child:
             end, reason = "failed", error.message
         finally:
             await self._end()
-        record = self._record(end, reason or self._reason(end))
+        record = self._record(end, self._with_draft(reason or _REASONS.get(end, end)))
         self._tell("child_finished", text.one_line(record.answer.content), end=end, turns=len(self._turns))
         return record
 
@@ -152,7 +152,7 @@ class _Child:
         turns = self._task.turns or settings.turns
         room = settings.window_tokens(self._task.model) - settings.max_reply_tokens
         messages = [Message("user", self._first_message())]
-        without_code = 0
+        without_code, before = 0, self._sub_calls.used()
         for number in range(1, turns + 1):
             if is_over_window(settings.system, messages, room):
                 return "window"
@@ -160,8 +160,11 @@ class _Child:
             code = code_of(reply)
             without_code = 0 if code is not None else without_code + 1
             result = None if code is None else await self._run_cell(code, number)
-            warnings = window_warning(settings.system, messages, room)
-            output = observe(reply, result, number, turns, self._shared.templates, warnings=warnings)
+            warnings = [*self._nearly_spent(before), *window_warning(settings.system, messages, room)]
+            before = self._sub_calls.used()
+            output = observe(
+                reply, result, number, turns, self._shared.templates, warnings=warnings, is_child=True
+            )
             end = "no_code" if result is None else result.end
             self._turns.append(ChildTurn(reply.text, code, output, end, self._sub_calls.end_turn()))
             self._tell("child_turn", text.one_line(output), turn=number, end=end)
@@ -182,8 +185,17 @@ class _Child:
             reply = Reply(reply.text + rest.text, rest.stop_reason, rest.usage, rest.model)
         return reply
 
+    def _nearly_spent(self, before: Mapping[str, float]) -> list[str]:
+        """Warns of limits of the run that this session will soon reach; ``before``: its use until this turn.
+
+        A session for a verifier gets none: it may be repeated when no turn has begun.
+        """
+        if self._task.kind != "child":
+            return []
+        return list(self._shared.ledger.nearly_reached_by(self._sub_calls.used(), before).values())
+
     async def _request(self, messages: tuple[Message, ...]) -> Reply:
-        return await self._shared.models.complete(
+        reply = await self._shared.models.complete(
             Request(
                 model=self._task.model,
                 system=self._settings.system,
@@ -194,6 +206,8 @@ class _Child:
                 scope=self._task.scope,
             )
         )
+        self._sub_calls.charge(self._task.model, reply.usage)
+        return reply
 
     async def _run_cell(self, code: str, number: int) -> CellResult:
         assert self._kernel is not None
@@ -299,10 +313,9 @@ class _Child:
             reason="" if end == "ready" else reason,
         )
 
-    def _reason(self, end: ChildEnd) -> str:
-        said = _REASONS.get(end, end)
+    def _with_draft(self, reason: str) -> str:
         draft = self._answer.content.strip()
-        return f"{said}; its draft: {text.cut_middle(draft, _MAX_DRAFT_CHARS)}" if draft else said
+        return f"{reason}; its draft: {text.cut_middle(draft, _MAX_DRAFT_CHARS)}" if draft else reason
 
     def _tell(self, kind: str, said: str, **data: object) -> None:
         about = {"scope": self._task.scope, "depth": self._task.depth, **data}

@@ -32,10 +32,12 @@ def observe(
     *,
     subcalls: str = "",
     warnings: Sequence[str] = (),
+    is_child: bool = False,
 ) -> str:
     """What the model is told after a turn. ``result`` None: the reply held no code.
 
-    ``subcalls``: a line about those of the turn; ``warnings``: limits that will soon end the pass.
+    ``subcalls``: a line about those of the turn; ``warnings``: limits that will soon end the pass,
+    or the child session.
     """
     notices = [] if result is None else list(result.notices)
     if reply.stop_reason in ("refusal", "model_context_window_exceeded"):
@@ -46,6 +48,7 @@ def observe(
         missing="" if result is not None else missing_code.describe(reply.text),
         subcalls=subcalls,
         warnings=warnings,
+        is_child=is_child,
         notices=notices,
         output=None if result is None else result.output,
         turn=turn,

@@ -137,14 +137,22 @@ def _grouped(texts: Inputs, sizes: _Sizes) -> Iterator[str]:
     """A line for each folder, and the largest texts."""
     folders = _folders(texts.texts)
     for folder, inside in folders[:_MAX_FOLDERS]:
-        where = text.code(folder) if folder else "at the top"
+        where = text.code(folder) if folder else "in no folder"
         example = text.code(inside[0].name)
         yield f"- {where}: {_counted(len(inside), 'text')}, {sizes.of(inside)}, such as {example}"
     if rest := [each for _, inside in folders[_MAX_FOLDERS:] for each in inside]:
         others = _counted(len(folders) - _MAX_FOLDERS, "more folder")
         yield f"- {others}: {_counted(len(rest), 'text')}, {sizes.of(rest)}"
-    largest = sorted(texts.texts, key=lambda each: (-each.size_bytes, each.name))[:_LARGEST]
-    yield "- the largest: " + "; ".join(f"{text.code(each.name)} ({sizes.of([each])})" for each in largest)
+    if largest := _largest(texts.texts):
+        shown = (f"{text.code(each.name)} ({sizes.of([each])})" for each in largest)
+        yield "- the largest: " + "; ".join(shown)
+
+
+def _largest(texts: Sequence[InputText]) -> list[InputText]:
+    """The largest texts; none that is not larger than the smallest one: of equals, no text is the largest."""
+    smallest = min(each.size_bytes for each in texts)
+    larger = (each for each in texts if each.size_bytes > smallest)
+    return sorted(larger, key=lambda each: (-each.size_bytes, each.name))[:_LARGEST]
 
 
 def _folders(texts: Sequence[InputText]) -> list[tuple[str, list[InputText]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
@@ -22,7 +23,7 @@ from loop_runner.errors import ModelError
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind
+from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind, Usage
 from loop_runner.task.prompts import OURS, Templates
 from loop_runner.verify import json_schema
 from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
@@ -113,6 +114,16 @@ class SubCalls:
         self._children: list[ChildRecord] = []
         self._asked: dict[str, int] = {}  # child sessions of this turn by what they were asked
         self._tally = _Tally()
+        self._used: list[Mapping[str, float]] = []  # by each of the session's own requests
+
+    def charge(self, model: str, usage: Usage) -> None:
+        """Count a request of this session; of a child session, also those for its own replies."""
+        self._used.append(self._shared.ledger.amounts_of(model, usage))
+
+    def used(self) -> dict[str, float]:
+        """What this session used so far of each limit, in whatever order its replies came in."""
+        keys = self._used[0] if self._used else {}
+        return {key: math.fsum(amounts[key] for amounts in self._used) for key in keys}
 
     def end_turn(self) -> tuple[ChildRecord, ...]:
         """The child sessions since the last call; the next turn counts from the beginning."""
@@ -196,6 +207,7 @@ class SubCalls:
             reply = await self._shared.models.complete(request)
         except ModelError as error:
             raise refused(error) from error
+        self.charge(model, reply.usage)
         if not reply.text:
             raise SubCallError(f"the sub-model gave no text (it stopped with {reply.stop_reason})")
         return reply.text

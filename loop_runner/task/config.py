@@ -737,7 +737,10 @@ def _load(source: str, label: str) -> tuple[dict[str, Any], dict[tuple[str, ...]
     try:
         root = yaml.compose(source, Loader=yaml.SafeLoader)
         _refuse_too_large(root)
-        data = yaml.safe_load(source)
+        lines: dict[tuple[str, ...], int] = {}
+        # First: making the values changes the nodes. From the nodes, so that the text is read once.
+        _collect_lines(root, (), lines, label)
+        data = yaml.constructor.SafeConstructor().construct_document(root) if root else None
     except (ValueError, ArithmeticError, RecursionError, TypeError) as error:
         raise ConfigError(
             f"{label}: not valid YAML: {str(error)[:200] or type(error).__name__}",
@@ -759,8 +762,6 @@ def _load(source: str, label: str) -> tuple[dict[str, Any], dict[tuple[str, ...]
             why=_WHY_A_TASK_FILE,
             hint=f"start with `name: my-task`; {_REFERENCE}",
         )
-    lines: dict[tuple[str, ...], int] = {}
-    _collect_lines(root, (), lines, label)
     return data, lines
 
 

@@ -87,14 +87,13 @@ class Citations:
     def requirement(self) -> str:
         """See ``Verifier``."""
         plural = "citation" if self.minimum == 1 else "citations"
+        of = f" of {', '.join(map(label, self.names))}" if self.names else ""
         says = [
             (
-                f"the answer must have at least {self.minimum} {plural}, each on a line of its own, written "
+                f"at least {self.minimum} {plural}{of}, each on its own line: "
                 "`> name:line: the text of that line, copied`"
             )
         ]
-        if self.names:
-            says.append(f"only citations of {', '.join(map(label, self.names))} count")
         if self.answer_in_quote:
             says.append("the first line must be the short answer alone, and it must be in a quoted text")
             if self.derived:
@@ -102,9 +101,7 @@ class Citations:
                     f"if no line states it (yes or no, a count, a computed value), add a line {DERIVED_FORM}"
                 )
         if self.none == "allowed":
-            says.append(
-                f"if there is none, the first line must be `None`, and a line must be {SEARCHED_FORM}"
-            )
+            says.append(f"if there is none, the first line must be `None`, and another {SEARCHED_FORM}")
         if self.quote_mentions:
             near = f" or within {self.within_lines} lines of one" if self.within_lines else ""
             words = " and ".join(repr(word) for word in self.quote_mentions)
@@ -230,10 +227,23 @@ def _record(counted: list[Looked], inputs: Inputs) -> dict[str, Any]:
 
 
 def _not_found(wrong: Sequence[tuple[int, LocatedCitation]], total: int) -> _Problem:
-    which = _numbers([number for number, _ in wrong])
-    shown = "\n".join(f"citation {number}: {_written(one)}\n  {one.reason}" for number, one in wrong)
-    plural, verb = ("citations", "are") if len(wrong) > 1 else ("citation", "is")
-    return _Problem(f"{plural} {which} of {total} {verb} not found as cited", shown)
+    shown = "\n".join(f"{_called(number, one)}\n  {one.reason}" for number, one in wrong)
+    quoted = [number for number, one in wrong if one.kind != "pointer"]
+    parts = []
+    if quoted:
+        plural, verb = ("citations", "are") if len(quoted) > 1 else ("citation", "is")
+        parts.append(f"{plural} {_numbers(quoted)} of {total} {verb} not found as cited")
+    if count := len(wrong) - len(quoted):
+        plural, verb = ("places", "are") if count > 1 else ("place", "is")
+        parts.append(f"{count} {plural} that the answer names {verb} not quoted in it")
+    return _Problem("; ".join(parts), shown)
+
+
+def _called(number: int, citation: LocatedCitation) -> str:
+    """What is wrong, as the answer has it: a place that it names is no line of citations."""
+    if citation.kind == "pointer":
+        return f"the place {exact_line(_place(citation))}"
+    return f"citation {number}: {_written(citation)}"
 
 
 def _numbers(numbers: Sequence[int]) -> str:
@@ -273,7 +283,11 @@ def _in_part(found: Sequence[LocatedCitation]) -> dict[str, Any]:
 
 
 def _written(citation: LocatedCitation) -> str:
+    place = f"{_place(citation)}: " if citation.name or citation.line else ""
+    return f"> {exact_line(place + citation.quote)}"
+
+
+def _place(citation: LocatedCitation) -> str:
     label = f" ({citation.place})" if citation.place else ""
     last = f"-{citation.last_line}" if citation.last_line else ""
-    place = f"{citation.name}:{citation.line}{last}{label}: " if citation.name or citation.line else ""
-    return f"> {exact_line(place + citation.quote)}"
+    return f"{citation.name}:{citation.line}{last}{label}"

@@ -274,6 +274,8 @@ def _explain(problem: Mismatch, claim: Claim, place: Place, lines: Lines) -> Mis
 
 
 def _hint(quote: str, line: str) -> str:
+    if not quote.strip():
+        return "\n  the answer quotes no text with this place: copy its line"
     if "".join(quote.split()) in "".join(line.split()):
         return "\n  only the blanks differ: copy the line as it is"
     return ""

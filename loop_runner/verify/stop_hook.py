@@ -29,7 +29,6 @@ from loop_runner.verify import (
     Submission,
     Verifier,
     Weighted,
-    in_part_words,
     limited,
     rejection,
     score,
@@ -146,4 +145,6 @@ def _quoted_in_part(reports: Sequence[VerifierReport]) -> Iterator[str]:
     for report in reports:
         yield from _quoted_in_part(report.members)
         if isinstance(report.verdict, Accepted) and (shown := report.verdict.record.get("quoted_in_part")):
+            from loop_runner.verify import in_part_words  # with it comes all that reads citations
+
             yield f"{one_line(report.verifier)}: {in_part_words(shown)}"

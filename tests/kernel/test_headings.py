@@ -114,6 +114,62 @@ def found(text):
     return [(mark.level, mark.text) for mark in structure.headings(text)]
 
 
+NUMBERED = "1. Payment\n\nInvoices are paid within 30 days.\n\n2. Notice\n\nSix months.\n\n"
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Amendment of 9 June 2019",
+        "First amendment (2019)",
+        "Signatures",
+        "What both sides agreed in addition",
+        "Änderung vom 9. Juni 2019",
+        "附则",
+    ],
+)
+@pytest.mark.parametrize(
+    "below", ["The following replaces what is above.", "A line\nof two lines", "3. Rest"]
+)
+def test_a_heading_without_a_number_beside_numbered_ones_is_found(title, below):
+    if len(title) < 3:
+        title *= 2
+    rest = f"{below}\n\nIt ends here.\n"
+    assert (1, title) in found(f"{NUMBERED}{title}\n\n{rest}")
+    assert (1, title) in found(f"{title}\n\n{NUMBERED}{rest}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Six months.",  # a sentence
+        "and so on",
+        "Is it so?",
+        "Signed in Berlin\n\nA Person",  # above no text
+        "A line of a paragraph\nthat goes on",
+        "A line of far more words than any title of a section that stands alone has",
+        "- an item",
+    ],
+)
+def test_a_line_beside_numbered_headings_that_may_be_text_is_none(line):
+    first = line.split("\n")[0]
+    text = (
+        f"{NUMBERED}{line}\n\nIt ends here.\n" if "Signed" not in line else f"{NUMBERED}{line}\n\nDirector\n"
+    )
+    assert first not in [title for _, title in found(text)]
+
+
+@pytest.mark.parametrize("numbered", ["", "1. Payment\n\nInvoices are paid.\n\n"])
+def test_lines_that_stand_alone_are_no_headings_where_few_or_no_headings_are_numbered(numbered):
+    verses = "".join(f"A line of verse {word}\n\nIt ends here.\n\n" for word in ("one", "two", "three"))
+    assert all("verse" not in title for _, title in found(numbered + verses))
+
+
+def test_lines_that_stand_alone_are_no_headings_where_they_are_more_than_the_numbered_ones():
+    verses = "".join(f"A line of verse {word}\n\nIt ends here.\n\n" for word in ("one", "two", "three"))
+    assert found(NUMBERED + verses) == [(1, "1. Payment"), (1, "2. Notice")]
+
+
 def test_a_line_of_tildes_below_a_title_is_an_underline_and_opens_no_code():
     assert found(TILDES) == [
         (1, "The Manual"),

@@ -5,17 +5,19 @@ import inspect
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from loop_runner import inputs
 from loop_runner.kernel.inside.answer_box import AnswerBox
 from loop_runner.kernel.inside.helpers import ALSO_CALLED, OFFERED, Helpers
 from loop_runner.kernel.inside.lm_client import LmClient
 from loop_runner.kernel.offered import documented, offered
 from loop_runner.records import Inputs
 from loop_runner.runs import start as runs
-from loop_runner.task import config, prompts
+from loop_runner.task import config, prompts, scaffold
 from tests.support.tasks import write_task
 
 
@@ -110,3 +112,12 @@ def test_what_we_say_to_a_large_model_stays_under_1500_tokens(told):
     """3.6 characters to a token: two public tokenizers found 3.7 in this text."""
     root, _ = told("anthropic:claude-test")
     assert len(root) / 3.6 < 1500
+
+
+@pytest.mark.parametrize("kind", [known.name for known in scaffold.offered()])
+def test_the_whole_system_prompt_of_every_type_stays_under_1500_tokens(tmp_path, kind):
+    """With the inputs and the gates that `loop-runner init` writes. Four characters to a token."""
+    scaffold.create(kind, tmp_path / "new")
+    task = replace(config.read_task(tmp_path / "new" / "task.yaml"), model="anthropic:claude-test")
+    texts = inputs.load(task.inputs, task.base_dir)
+    assert len(runs._system_prompt(task, texts, runs._templates(task))) < 4 * 1500

@@ -85,6 +85,30 @@ def test_a_note_that_is_no_text_is_listed_and_not_shown(injected):
     assert "notes/data.bin  40 bytes" in section(shown, "Your files")
 
 
+def test_a_note_that_is_shown_whole_is_not_listed_again(injected):
+    code = NOTES + note("a.md", "'seen'") + "pathlib.Path('part.csv').write_text('xy')"
+    shown = injected(cell(code), ready("41"), ready("42"))
+    assert "## Your note notes/a.md" in shown
+    assert section(shown, "Your files").count("notes/a.md") == 0
+    assert section(shown, "Files changed in the last pass").count("notes/a.md") == 0
+    assert "part.csv" in section(shown, "Your files")
+    assert "part.csv" in section(shown, "Files changed in the last pass")
+
+
+def test_a_run_whose_files_are_all_shown_has_no_list_of_files(injected):
+    shown = injected(cell(NOTES + note("a.md", "'seen'")), ready("41"), ready("42"))
+    assert "## Your note notes/a.md" in shown
+    assert "## Your files" not in shown
+    assert "## Files changed" not in shown
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_notes_that_are_cut_or_not_shown_stay_in_the_list_of_files(injected, count):
+    code = NOTES + "".join(note(f"{n:02}.md", "'w' * 70_000") for n in range(count))
+    files = section(injected(cell(code), ready("41"), ready("42")), "Your files")
+    assert files.count("70,000 bytes") == count
+
+
 def test_every_file_is_listed_with_its_size(injected):
     code = (
         NOTES
@@ -94,8 +118,8 @@ def test_every_file_is_listed_with_its_size(injected):
     files = section(injected(cell(code), ready("41"), ready("42")), "Your files")
     assert "part1.csv  1 byte\n" in files
     assert "part59.csv  59 bytes\n" in files
-    assert "notes/a  2 bytes\n" in files
-    assert files.count("byte") == 61
+    assert "notes/a " not in files  # it is shown whole
+    assert files.count("byte") == 60
 
 
 def test_thousands_of_files_are_listed_by_folder(injected):
@@ -122,10 +146,36 @@ def test_each_turn_of_the_last_pass_has_one_line(injected):
     lines = section(shown, "The turns of pass 1").split("```")[1].strip().split("\n")
     assert lines == [
         "turn 1: printed 500 characters; # Count the words.",
-        "turn 2: raised ZeroDivisionError: division by zero; total = 1",
+        "turn 2: raised ZeroDivisionError: division by zero; 1 / 0",
         "turn 3: no code in the reply",
         "turn 4: printed nothing; answer['content'] = '41'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "purpose"),
+    [
+        ("import re\nLIMIT = 40\nhits = find_all('x')\nprint(hits)", "hits = find_all('x')"),
+        (
+            "NAMES = ('a', 'b')\nrows, seen = [], set()\nfor n in NAMES:\n    rows += [n]",
+            "for n in NAMES:\n    rows += [n]",
+        ),
+        ("import re\nword = re.compile('x')\ncounts = Counter()\nprint(len(context))", "print(len(context))"),
+        ("x: int = 3\nanswer['content'] = 'It is 3'", "answer['content'] = 'It is 3'"),
+        ("import json\ndef cut(text):\n    return text[:9]\n", "def cut(text):\n    return text[:9]"),
+        ("# imports\nimport re\n# Count the words.\nprint(1)", "# Count the words."),
+        ("# --- setup ---\nN = 3\nprint(N)", "print(N)"),
+        ("# -*- coding: utf-8 -*-\nprint(1)", "print(1)"),
+        ("\"What it is for.\"\nLIMIT = 1\nlabel({}, 'q', 'ab')", "label({}, 'q', 'ab')"),
+        ("import os\nimport re", "import os"),
+        ("import re\nLIMIT = 1", "LIMIT = 1"),
+        ("import re\nthis is no Python(", "this is no Python("),
+        ("\u00e9 = 1; print(\u00e9)", "print(\u00e9)"),
+        ("", ""),
+    ],
+)
+def test_the_line_of_a_turn_shows_what_the_cell_does_and_no_preparation(code, purpose):
+    assert carried._purpose(code) == purpose
 
 
 def test_the_lines_of_many_turns_fit_and_say_which_are_left_out(injected):
@@ -160,8 +210,26 @@ def test_the_first_rejection_asks_for_a_repair_and_the_second_for_something_diff
         assert "Keep what passed, fix what failed." in each
     assert "different" not in first
     course = section(shown, "Before you continue")
-    assert "The last 2 passes failed in the same way, so do something different" in course
+    told = (
+        "The last 2 passes gave different answers, and the same checks rejected them. Do something different"
+    )
+    assert told in course
     assert "pass 1: answered '40'.\npass 2: answered '41'." in course
+
+
+@pytest.mark.parametrize(("answers", "is_same"), [(("41", "41"), True), (("40", "41", "41"), False)])
+def test_only_equal_answers_are_reported_as_the_same(injected, answers, is_same):
+    course = section(injected(*map(ready, answers), ready("42")), "Before you continue")
+    assert ("passes gave the same answer" in course) is is_same
+    assert ("passes gave different answers" in course) is not is_same
+
+
+@pytest.mark.parametrize("template", ["reentry", "reentry.agent", "reentry.local"])
+@pytest.mark.parametrize("is_same", [True, False])
+def test_every_message_says_whether_the_answers_differed(template, is_same):
+    values = {**REENTRY, "tried": ["pass 1: x", "pass 2: y"], "is_same_answer": is_same}
+    shown = prompts.render(template, **values)
+    assert ("the same answer" in shown or "the same message" in shown or "were the same" in shown) is is_same
 
 
 def test_another_failure_is_no_reason_to_do_something_different(injected):

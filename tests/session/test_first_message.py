@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 
 import pytest
@@ -49,6 +50,31 @@ def test_up_to_thirty_texts_are_all_named_with_their_sizes(tmp_path, count):
     assert lines[1] == "- `d/1.txt`: 2 lines, about 5 tokens"
     total = count * (count + 1) // 2
     assert f"{total:,} lines, about {overview._tokens(10 * total):,} tokens" in told.split("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "named"),
+    [
+        ([1] * 31, []),
+        ([7] * 420, []),
+        ([0] * 40, []),
+        ([1] * 40 + [2], ["40"]),
+        ([3] * 40 + [9, 5], ["40", "41"]),
+        ([1, *[4] * 40], ["1", "2", "3", "4", "5"]),
+    ],
+)
+def test_a_text_is_among_the_largest_only_if_another_is_smaller(tmp_path, sizes, named):
+    texts = texts_of(tmp_path / "in", {f"{n:02}.txt": size for n, size in enumerate(sizes)})
+    told = overview.describe(texts, READER)
+    lines = [line for line in told.split("\n") if line.startswith("- the largest: ")]
+    shown = [int(name) for line in lines for name in re.findall(r"`(\d+).txt`", line)]
+    assert shown == [int(name) for name in named]
+    assert len(lines) == bool(named)
+
+
+def test_texts_outside_every_folder_are_listed_as_such(tmp_path):
+    told = overview.describe(texts_of(tmp_path / "in", {f"{n}.txt": n for n in range(40)}), READER)
+    assert "\n- in no folder: 40 texts, " in told
 
 
 @pytest.mark.parametrize("count", [31, 420])

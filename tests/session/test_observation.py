@@ -176,6 +176,75 @@ def test_a_token_budget_is_told_of_before_it_ends_with_what_to_do(tmp_path, mode
     assert "Put your best answer there now" in told[0]
 
 
+@pytest.mark.parametrize(
+    ("budget", "earlier", "own", "told"),
+    [
+        (Budget(), 0, [10**6], {}),
+        (Budget(tokens=1000), 0, [100], {}),
+        (Budget(tokens=1000), 0, [100, 300], {"tokens": "600 of 1,000 tokens are left"}),
+        (Budget(tokens=1000), 850, [20], {}),
+        (Budget(tokens=1000), 850, [60], {"tokens": "90 of 1,000 tokens are left"}),
+        (Budget(tokens_in=1000), 300, [300], {"tokens_in": "400 of 1,000 input tokens are left"}),
+        (Budget(usd=1.0), 300, [300], {"usd": "0.40 of 1.00 US dollars are left"}),
+        (Budget(subcalls=3), 0, [1], {"subcalls": "2 of 3 sub-calls are left"}),
+        (Budget(subcalls=30), 0, [1], {}),
+    ],
+)  # fmt: skip
+def test_a_child_session_is_shown_a_limit_that_two_more_turns_like_its_last_would_reach(
+    budget, earlier, own, told
+):
+    ledger = Ledger(budget, price=lambda _model, usage: usage.total_tokens / 1000)
+    ledger.charge_request(Usage(earlier), earlier / 1000, is_subcall=False)
+    ledger.begin_turn(3)
+    ledger.charge_request(Usage(500), 0.5, is_subcall=False)  # of a session beside it: chance, so not counted
+    parts = [ledger.amounts_of("m", Usage(tokens)) for tokens in own]
+    used, before = (
+        {key: sum(part[key] for part in some) for key in parts[0]} for some in (parts, parts[:-1])
+    )
+    assert ledger.nearly_reached_by(used, before) == told
+
+
+def test_a_child_session_is_shown_no_limit_before_a_turn_of_the_run_has_begun():
+    assert Ledger(Budget(tokens=1)).nearly_reached_by({"tokens": 5}, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("budget", "what"),
+    [({"tokens": 9000}, "tokens"), ({"tokens_in": 9000}, "input tokens"), ({"subcalls": 6}, "sub-calls")],
+)
+def test_a_child_session_answers_before_the_budget_ends_it(tmp_path, model_server, budget, what):
+    """It used to end without a word of it, and its work was lost."""
+    shown = []
+
+    def answer(request):
+        if "for another model" not in request.system:
+            if "printed" not in request.last_user_text and "Turn 1" not in request.last_user_text:
+                return Scripted(cell("answer['content'] = rlm_query('q', 'x')"), input_tokens=10)
+            return Scripted(cell("answer['ready'] = True"), input_tokens=10)
+        shown.append(request.last_user_text)
+        is_told = "Soon used up: " in request.last_user_text
+        return Scripted(ready("42") if is_told else cell("print('looking')"), input_tokens=1000)
+
+    model_server.answer_with(answer)
+    limits = {"child_turns": 30, **budget}
+    task = write_task(tmp_path / "task", root=[], model="anthropic:claude-test", budget=limits)
+    outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+    assert outcome.status == "verified"
+    assert outcome.answer.content == "42"
+    assert f"{what} are left. When it is, this session ends without an answer." in shown[-1]
+    assert "the pass" not in shown[-1]
+
+
+def test_what_a_child_session_wrote_is_not_lost_when_the_budget_ends_it(tmp_path):
+    root = [cell("try:\n    rlm_query('q', 'x')\nexcept LLMError as error:\n    print(error)"), ready("42")]
+    task = write_task(tmp_path / "task", root=root, budget={"subcalls": 1})
+    script = task.with_name("script.yaml")
+    child = [{"replies": [cell("answer['content'] = 'half of it'"), cell("x = 1")]}]
+    script.write_text(script.read_text() + "\n" + json.dumps({"child": child})[1:-1])
+    run_task(task, tmp_path / "run")
+    assert "the budget of 1 sub-calls is used up; its draft: half of it" in outputs(tmp_path / "run")[0]
+
+
 @pytest.mark.parametrize(("chars", "is_told"), [(100, False), (2000, False), (2500, True), (3100, True)])
 def test_a_window_that_is_nearly_full_is_told(chars, is_told):
     told = window_warning("", [Message("user", "x" * chars)], 1000)

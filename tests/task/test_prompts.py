@@ -28,6 +28,7 @@ REENTRY = {
     "history": [],
     "left": "no pass after this one",
     "tried": [],
+    "is_same_answer": False,
     "turns": "",
     "files": "",
     "other_notes": [],
@@ -107,7 +108,7 @@ def test_a_projects_template_wins_over_ours_one_by_one(tmp_path):
     templates = prompts.of_task("legal", own(tmp_path, work="## How to work\n\nSlowly.\n"))
     shown = templates.render("system", **SYSTEM)
     assert "Slowly." in shown
-    assert "clause by clause" not in shown
+    assert "difference in obligations" not in shown
     assert "SHOW_VARS" in shown, "the rest is ours"
     assert templates.render("summary") == prompts.render("summary")
 
@@ -116,7 +117,7 @@ def test_a_projects_template_can_add_to_the_one_that_it_replaces(tmp_path):
     source = '{% include "ours/work.md.j2" %}\n5. {% include "_house.md.j2" %}'
     templates = prompts.of_task("legal", own(tmp_path, work=source, _house="Write in Welsh."))
     shown = templates.render("system", **SYSTEM)
-    assert "clause by clause" in shown
+    assert "a difference in obligations is" in shown
     assert "5. Write in Welsh." in shown
 
 

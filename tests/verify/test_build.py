@@ -90,10 +90,8 @@ def test_a_mistake_is_refused_with_what_to_do(tmp_path, text, message):
 
 
 def test_the_model_is_told_what_will_be_asked(tmp_path):
-    assert describe(["citations"], tmp_path).startswith(
-        "the answer must have at least 1 citation, each on a line"
-    )
+    assert describe(["citations"], tmp_path).startswith("at least 1 citation, each on its own line")
     both = describe([{"citations": {"answer_in_quote": True}}, {"command": "check.py"}], tmp_path)
-    assert "- the answer must have" in both
+    assert "- at least 1 citation" in both
     assert "the first line must be the short answer alone" in both
     assert "- the program `check.py` must accept the answer." in both

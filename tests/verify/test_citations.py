@@ -212,6 +212,42 @@ def test_the_same_place_twice_counts_once(library):
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "said", "reason"),
+    [
+        (
+            "See json/decoder.py:1 for it.",
+            "the place json/decoder.py:1\n",
+            "1 place that the answer names is",
+        ),
+        ("(json/decoder.py:1)", "the place json/decoder.py:1\n", "1 place that the answer names is"),
+        ("At json/decoder.py:99 it ends.", "the place json/decoder.py:99\n", "1 place that"),
+        (
+            "See json/decoder.py:1 and json/decoder.py:2.",
+            "the place json/decoder.py:2\n",
+            "2 places that the answer names are not quoted in it",
+        ),
+        (
+            "See json/decoder.py:1.\n> json/decoder.py:1: what it does not say",
+            "the place json/decoder.py:1\n",
+            "citation 2 of 3 is not found as cited; 1 place that the answer names is not quoted in it",
+        ),
+    ],
+)
+def test_a_place_without_a_quotation_is_reported_as_a_place(library, line, said, reason):
+    verdict_of = rejected(f"{line}\n{GOOD}", library)
+    assert said in verdict_of.evidence
+    assert "> json/decoder.py:1: \n" not in verdict_of.evidence
+    assert reason in verdict_of.reason
+
+
+@pytest.mark.parametrize("place", ["json/decoder.py:1-2", "json/decoder.py, lines 1 to 2"])
+def test_a_line_with_a_place_and_no_text_is_not_said_to_differ_in_blanks(library, place):
+    evidence = rejected(f"{GOOD}\n> {place}", library).evidence
+    assert "only the blanks differ" not in evidence
+    assert "the answer quotes no text with this place: copy its line" in evidence
+
+
 def test_only_named_inputs_count_when_names_are_given(library):
     said = rejected(GOOD, library, names=["json/*"])
     assert "only citations of json/* count" in said.evidence

@@ -454,7 +454,7 @@ def test_equal_passes_change_the_strategy_then_stop_with_the_reason(tmp_path):
     strategies = [verdict(tmp_path / "run", number)["next"]["strategy"] for number in range(1, 6)]
     assert strategies == ["go", "prompt", "model", "restart", "stop"]
     assert (
-        "The last 2 passes failed in the same way, so do something different"
+        "The last 2 passes gave the same answer, and it failed in the same way. Do something different"
         in (tmp_path / "run/passes/0003/injected.md").read_text()
     )
     calls = (tmp_path / "run/passes/0004/turns/0001/calls.jsonl").read_text()

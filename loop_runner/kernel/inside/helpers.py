@@ -107,7 +107,7 @@ class Helpers:
     ) -> Any:
         """Ask a sub-model, which sees only `context` (a text, or a dict of texts) and then `prompt`.
 
-        The reply is text; with `schema` (JSON Schema) it is data that fits it. Raises LLMError.
+        Returns text; with `schema` (JSON Schema), data of that form. Raises LLMError.
         """
         reply = self._replies([prompt], context, schema, model)[0]
         if isinstance(reply, LLMError):
@@ -122,9 +122,9 @@ class Helpers:
         schema: dict[str, Any] | None = None,
         model: str | None = None,
     ) -> list[Any]:
-        """Ask many prompts at once, each as `llm_query` does; the replies come in the same order.
+        """Ask many prompts at once, each as `llm_query` does; the replies are in the same order.
 
-        A call that failed gives an LLMError: it is falsy, and str() of it says why.
+        A failed call gives an LLMError, which is falsy; its str() says why.
         """
         if isinstance(prompts, str):
             raise TypeError("llm_batch takes a list of prompts; for one prompt use llm_query")
@@ -133,9 +133,9 @@ class Helpers:
         return replies
 
     def rlm_query(self, question: str, data: Any = "", *, model: str | None = None) -> str:
-        """Have a child session answer `question` about `data`: it writes code in a REPL of its own.
+        """Have a child session answer `question` about `data`, with a REPL of its own.
 
-        For a part that itself needs code; dearer than `llm_query`.
+        For a part that needs code itself; costs more than `llm_query`.
 
         `data` (a text, or a dict or list of texts) is its `context`. Its answer is text. Raises LLMError.
         """
@@ -145,7 +145,7 @@ class Helpers:
         return str(answer)
 
     def rlm_batch(self, tasks: Iterable[tuple[str, Any]], *, model: str | None = None) -> list[Any]:
-        """Run `rlm_query` for many (question, data) pairs at once; results as those of `llm_batch`."""
+        """Run `rlm_query` for many (question, data) pairs at once; results as in `llm_batch`."""
         pairs = list(tasks)
         if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
             raise TypeError("rlm_batch takes a list of (question, data) pairs")
@@ -154,14 +154,16 @@ class Helpers:
         return answers
 
     def budget(self) -> dict[str, Any]:
-        """What is left of the run's limits, as a dict; None where there is no limit.
+        """What is left of the run's limits, as a dict.
+
+        None where there is no limit.
 
         Keys: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, depth.
         """
         return _data(self._models.left())  # type: ignore[no-any-return]
 
     def past(self, pass_number: int, turn: int) -> PastTurn:
-        """A turn of this run, with `.code` and `.output`; print() it to read it. Passes count from 1."""
+        """A turn of this run, with `.code` and `.output`. Both count from 1."""
         from .past import PastTurn
 
         found = _data(self._models.past(pass_number, turn))
@@ -233,9 +235,9 @@ class Helpers:
         *,
         regex: bool = False,
     ) -> SearchHits:
-        """Search all texts by keywords, best passages first; print() the result to read it.
+        """Search all texts by keywords, best passages first.
 
-        Hits have `.name`, `.line`, `.text` and `.passage`. `names` may be patterns such as `*.md`.
+        Hits have `.name`, `.line`, `.text` and `.passage`; `names` may be patterns (`*.md`).
 
         `.text` is the best line, `.passage` the lines around it as `name:line: text`; `.total` is how many
         were found. `regex=True` takes `query` as a regular expression, with `context_lines` around each line
@@ -251,7 +253,7 @@ class Helpers:
         return self._index
 
     def outline(self, name: str | None = None) -> Outline:
-        """The headings, functions, pages, sheets or columns of the text `name`; print() it to read it.
+        """The headings, functions, pages, sheets or columns of the text `name`.
 
         Parts have `.line`, `.level` and `.text`.
 
@@ -263,11 +265,12 @@ class Helpers:
         return reading.outline(name, text, self._places.get(name, ()), self._headings.get(name, ()))
 
     def read(self, name: str | None = None, start: int | str = 1, end: int | None = None) -> Passage:
-        """Lines `start` to `end` of the text `name`, each as `name:line: text`; without `end`, 200 lines.
+        """Lines `start` to `end` of the text `name` as `name:line: text`; without `end`, 200 lines.
 
-        `start` may be a part that `outline` shows ("page 12", a heading): then all lines of it.
+        `start` may be a part that `outline` shows ("page 12", a heading).
 
-        A negative `start` counts from the end. A line at the end says how to read on.
+        It then returns all its lines. A negative `start` counts from the end. A line at the end says how to
+        read on.
         """
         from . import reading
 
@@ -299,9 +302,9 @@ class Helpers:
         return reading.cut_by(by, name, text, size, self._headings.get(name, ()))
 
     def rows(self, name: str | None = None, place: str | None = None) -> Rows:
-        """The rows of a table (CSV, TSV, JSONL, JSON, Markdown) as dicts; each also has `.line`, its number.
+        """The rows of a table (CSV, TSV, JSONL, JSON, Markdown) as dicts that have a `.line`.
 
-        `place`: one that `outline` shows, such as "sheet Prices".
+        `place`: a part that `outline` shows ("sheet Prices").
 
         A column of text that is all numbers is numbers, an empty one None. `.columns` has the names,
         `.skipped` the lines that are no row.
@@ -316,16 +319,16 @@ class Helpers:
         return table
 
     def cite(self, quote: str, name: str | None = None) -> str:
-        """Find `quote` in the texts; returns the citation `> name:line: text` of each of its lines.
+        """The citation `> name:line: text` of each line of `quote`.
 
-        ValueError when it is not there word for word, or in several places.
+        ValueError if it is not in the texts word for word, or in several places.
 
         The message says what to do, and names the places.
         """
         return self._citer().cite(_text(quote), None if name is None else self._named(name)[0])
 
     def cite_lines(self, name: str | None = None, first: int = 1, last: int | None = None) -> str:
-        """The citations of the lines `first` to `last` (or of one line) of the text `name`."""
+        """The citations of the lines `first` to `last` of the text `name`; without `last`, of one line."""
         name, _ = self._named(name)
         return self._citer().cite_lines(name, first, first if last is None else last)
 
@@ -337,7 +340,9 @@ class Helpers:
     def find_all(self, regex: str, names: str | Iterable[str] | None = None) -> Matches:
         """Every match of a regular expression, in order; len() counts them, print() shows the first.
 
-        Each has `.name`, `.line`, `.text`, `.match` and `.groups`. `^` and `$` match at each line.
+        They have `.name`, `.line`, `.text`, `.match` and `.groups`.
+
+        `^` and `$` match at each line.
         """
         from .matching import find_all
 
@@ -352,9 +357,9 @@ class Helpers:
         *,
         model: str | None = None,
     ) -> dict[Any, str | None]:
-        """Have sub-models give each item one of `labels`; returns a dict of item key to label.
+        """Have sub-models give each item one of `labels`; returns a dict of key to label.
 
-        `items` is a dict of key to text, or a list. What got no label is None and is printed.
+        `items`: a dict of key to text, or a list. Items without a label are None and are printed.
 
         The keys of a list are 0, 1, ... `batch` items go into one call, by id; missing ones are asked for
         again.
@@ -364,7 +369,7 @@ class Helpers:
         return Labelling(self._replies, items, _text(question), labels, model).run(batch)
 
     def help(self, helper: object = None) -> None:
-        """Print all about a helper or function; without one, the names of the helpers."""
+        """Print all about a helper or a function; without one, their names."""
         from .helping import describe
 
         print(describe(self.protected | self.yielding, helper))  # noqa: T201 - printing is what it is for
@@ -398,7 +403,7 @@ class Helpers:
     # ── the answer ──────────────────────────────────────────────────────────────────────────────────
 
     def check(self) -> None:
-        """Print what the task's checks say of `answer["content"]` now; it costs nothing.
+        """Print what the task's checks say of `answer["content"]` now; it is free.
 
         Use it before you set `ready`.
 
@@ -425,7 +430,7 @@ class Helpers:
     # ── the namespace ───────────────────────────────────────────────────────────────────────────────
 
     def SHOW_VARS(self) -> None:  # noqa: N802
-        """Print your variables: name, type, size and a short preview."""
+        """Print your variables: name, type, size, preview."""
         rows = [row for name in self.own_names() if (row := self._row(name))]
         print("\n".join(rows[:_ROWS]) or "no variables yet")  # noqa: T201 - printing is what it is for
         if len(rows) > _ROWS:

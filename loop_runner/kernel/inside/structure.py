@@ -26,6 +26,7 @@ _CODE = frozenset(
     ).split()
 )
 _MAX_TITLE_CHARS = 90  # of a line that nothing marks as a heading
+_MAX_ALONE_CHARS = 60  # of one that nothing marks but blank lines
 _MAX_SHOWN_CHARS = 160
 _MAX_PARSED_CHARS = 5_000_000  # of Python; longer ones are read line by line
 
@@ -62,14 +63,14 @@ def headings(text: str) -> list[Mark]:
 
     They are ``#`` and underlined ones, those that a table of contents lists, or the lines at the margin of a
     text of entries (a changelog, a manual page), whichever way finds most. Where there is none of these, they
-    are numbered lines and lines in capitals.
+    are numbered lines and lines in capitals; beside numbered ones, also short lines that stand alone.
     """
     lines = text.split("\n")
     marked = list(_marked_headings(lines))
     most = max(_listed_headings(lines), _entries(lines), key=len)
     if len(most) > 2 * len(marked):
         return most
-    return marked or most or list(_plain_headings(lines))
+    return marked or most or _with_unnumbered(lines, list(_plain_headings(lines)))
 
 
 def _entries(lines: list[str]) -> list[Mark]:
@@ -230,6 +231,41 @@ def _plain_headings(lines: list[str]) -> Iterator[Mark]:
             and not (index + 1 < len(lines) and lines[index + 1].strip())
         ):
             yield Mark(index + 1, 1, _title(title))
+
+
+def _with_unnumbered(lines: list[str], marks: list[Mark]) -> list[Mark]:
+    """``marks`` with short lines that stand alone above other text, such as "Amendment of 9 June 2019".
+
+    Only where there are numbered headings and fewer others, so that no list or verse is full of headings.
+    """
+    known = {mark.line - 1 for mark in marks}
+    numbered = sum(1 for index in known if _NUMBERED.match(lines[index]))
+    found = [
+        index for index in range(len(lines)) if index not in known and _stands_alone(lines, index, known)
+    ]
+    if numbered < 2 or len(found) > numbered:
+        return marks
+    return sorted([*marks, *(Mark(index + 1, 1, _title(lines[index])) for index in found)])
+
+
+def _stands_alone(lines: list[str], index: int, known: set[int]) -> bool:
+    """Whether a line has no sentence's end, blank lines around it, and prose or a heading below it."""
+    title = lines[index].rstrip()
+    if not 2 < len(title) <= _MAX_ALONE_CHARS or title[0].islower() or not title[0].isalpha():
+        return False
+    if not (title[-1].isalnum() or title[-1] == ")") or _NUMBERED.match(title):
+        return False
+    if index and lines[index - 1].strip():
+        return False
+    below = next((at for at in range(index + 1, len(lines)) if lines[at].strip()), index)
+    is_apart = below > index + 1
+    return is_apart and (below in known or _is_prose(lines, below))
+
+
+def _is_prose(lines: list[str], index: int) -> bool:
+    """Whether a paragraph begins at ``index``: it ends a sentence, or goes on below."""
+    goes_on = index + 1 < len(lines) and bool(lines[index + 1].strip())
+    return goes_on or lines[index].rstrip()[-1] in ".!?:;"
 
 
 def _title(text: str) -> str:
