@@ -63,10 +63,12 @@ def new_run_folder(task: Task) -> Path:
     """Where a new run of ``task`` goes: its ``run_dir``, else ``runs/NAME``, numbered when that is finished.
 
     The folder may hold a run without a committed turn, which ``make_way`` removes. Raises ``WorkspaceError``
-    for a run with paid work in it, naming the command that continues it.
+    for a run with paid work in it, naming the command that continues it, and for a finished run in the
+    folder that the user chose.
     """
     if task.run_dir is not None:
-        _is_free(task.run_dir, task)
+        if not _is_free(task.run_dir, task):
+            raise _finished(task.run_dir)
         return _with_room(task.run_dir)
     number = 1
     # A folder whose making was interrupted has no .git yet; it is taken over.
@@ -130,7 +132,11 @@ def _is_as_created(history: History) -> bool:
 
 
 def make_way(folder: Path) -> bool:
-    """Remove the run in ``folder``, if it holds one, unless another process uses it; whether it did."""
+    """Remove the run in ``folder``, if it holds one without a committed turn; whether it did.
+
+    Looks again while it holds the lock: another process may have committed in between. Raises
+    ``WorkspaceError`` for a run that has begun and for a folder that another process uses.
+    """
     from loop_runner.workspace.lock import Lock
 
     if not _holds(folder, ".git"):
@@ -139,6 +145,7 @@ def make_way(folder: Path) -> bool:
     private.mkdir(exist_ok=True)
     held = Lock.take(private / "lock", folder)
     try:
+        _refuse_begun(folder)
         shutil.rmtree(folder)
     except OSError as error:
         raise WorkspaceError(
@@ -149,6 +156,27 @@ def make_way(folder: Path) -> bool:
     finally:
         held.release()
     return True
+
+
+def _refuse_begun(folder: Path) -> None:
+    from loop_runner.workspace.history import History
+
+    with History(folder) as history:
+        head = history.head()
+        if head.pass_number or head.turn or history.under_way()[0]:
+            raise WorkspaceError(
+                f"{folder} holds a run with committed work",
+                why="the new run would take its place",
+                hint="choose another folder with --run-dir",
+            )
+
+
+def _finished(folder: Path) -> WorkspaceError:
+    return WorkspaceError(
+        f"{folder} holds a finished run",
+        why="a run folder holds one run, and its history is the proof of it",
+        hint=f"see it with `loop-runner show {shell(folder)}`, or choose another folder with --run-dir",
+    )
 
 
 def _unfinished(history: History, task: Task) -> WorkspaceError:
