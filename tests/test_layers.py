@@ -25,6 +25,7 @@ FLOOR = {
     "redaction",
     "stopping",
     "installing",
+    "named_file",
     "prompt_size",
 }
 MIDDLE = {
@@ -122,7 +123,8 @@ ALLOWED = {
     "overview": FLOOR,
     "process": FLOOR,
     "reply_reader": FLOOR,
-    "config": {"budget", "prompt_size", "records", "errors", "task_types"},
+    "config": {"budget", "named_file", "prompt_size", "records", "errors", "task_types"},
+    "named_file": set(),
     "prompt_size": {"errors"},
     "task_types": set(),
     "scaffold": FLOOR,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from loop_runner import named_file
 from loop_runner.audit.findings import Finding, Report
 from loop_runner.audit.rules import Rule
 from loop_runner.audit.scope import Scope
@@ -73,7 +74,7 @@ class Audited:
 def read(path: Path) -> tuple[Entry, ...]:
     """The entries in ``path``. Raises ``ConfigError`` when it is missing or no baseline."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(named_file.read_text(path))
         if data["format"] != _FORMAT:
             raise ValueError(f"format {data['format']!r}")
         return tuple(_entry(each) for each in data["findings"])

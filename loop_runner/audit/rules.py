@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loop_runner import named_file
 from loop_runner.errors import ConfigError, together
 from loop_runner.inputs.inside import patterns
 from loop_runner.kernel import candidates
@@ -69,13 +70,13 @@ def _load(path: Path) -> tuple[Any, Any]:
     import yaml
 
     try:
-        source = path.read_text(encoding="utf-8")
+        source = named_file.read_text(path)
         return yaml.compose(source, Loader=yaml.SafeLoader), yaml.safe_load(source)
     except FileNotFoundError:
         raise ConfigError(
             f"there is no rules file {path}", why=_WHY, hint="see docs/audit.md; --rules names the file"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}", why=_WHY, hint="it is YAML in UTF-8") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
