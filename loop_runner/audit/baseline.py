@@ -18,6 +18,7 @@ from loop_runner.audit.findings import Finding, Report
 from loop_runner.audit.rules import Rule
 from loop_runner.audit.scope import Scope
 from loop_runner.errors import ConfigError
+from loop_runner.task import named_file
 
 _FORMAT = 1
 _HAS_MAGIC = re.compile(r"[*?\[]").search
@@ -73,7 +74,7 @@ class Audited:
 def read(path: Path) -> tuple[Entry, ...]:
     """The entries in ``path``. Raises ``ConfigError`` when it is missing or no baseline."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(named_file.read_text(path))
         if data["format"] != _FORMAT:
             raise ValueError(f"format {data['format']!r}")
         return tuple(_entry(each) for each in data["findings"])

@@ -17,6 +17,7 @@ from typing import Any
 from loop_runner.errors import ConfigError, together
 from loop_runner.inputs.inside import patterns
 from loop_runner.kernel.inside import candidates
+from loop_runner.task import named_file
 from loop_runner.verify.findings import SEVERITIES
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -69,13 +70,13 @@ def _load(path: Path) -> tuple[Any, Any]:
     import yaml
 
     try:
-        source = path.read_text(encoding="utf-8")
+        source = named_file.read_text(path)
         return yaml.compose(source, Loader=yaml.SafeLoader), yaml.safe_load(source)
     except FileNotFoundError:
         raise ConfigError(
             f"there is no rules file {path}", why=_WHY, hint="see docs/audit.md; --rules names the file"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}", why=_WHY, hint="it is YAML in UTF-8") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

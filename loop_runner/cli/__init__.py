@@ -52,6 +52,7 @@ def _run(arguments: list[str]) -> int:
     redaction.learn(os.environ)
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE))
+        _refuse_empty(arguments)
         result = main_group.main(args=arguments, prog_name="loop-runner", standalone_mode=False)
     except Interrupted:
         code = 130  # before there was a run, or behind its end
@@ -69,6 +70,20 @@ def _run(arguments: list[str]) -> int:
     else:
         code = result if isinstance(result, int) else 0
     return code
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """An empty argument is a variable of the shell without a value; as a path it would mean this folder."""
+    from loop_runner.errors import ConfigError
+
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "" in own:
+        before = " ".join(own[: own.index("")])
+        raise ConfigError(
+            f"the argument after `loop-runner {before}` is empty",
+            why="no option and no path takes an empty text, and a guess could read or write the wrong folder",
+            hint="give it a value; in a script, see that the variable there has one",
+        )
 
 
 def _show(error: click.ClickException) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop_runner.errors import ConfigError, WorkspaceError
 from loop_runner.task.config import Task
+from loop_runner.text import name as shown_name
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from loop_runner.workspace.points import Point
 
 RUNS = Path("runs")
+_NAME_BYTES = 255  # of one name, on every common file system
 
 
 def find_run(name: str) -> Path:
@@ -22,12 +26,23 @@ def find_run(name: str) -> Path:
     for folder in (Path(name), RUNS / name):
         if _holds(folder, ".git") or _holds(folder, ".git.new"):
             return folder
-    known = ", ".join(path.name for path in all_runs()[:5])
     raise ConfigError(
         f"there is no run {name!r} here",
         why=f"it was looked for as a folder of that name, here and in {RUNS}/",
-        hint=f"runs here: {known}" if known else "start one with `loop-runner run TASK.yaml`",
+        hint=_instead(name),
     )
+
+
+def _instead(name: str) -> str:
+    """What was probably meant by ``name``, which is no run."""
+    if name.endswith((".yaml", ".yml")) and _is_file(Path(name)):
+        return f"it is a file; if it is a task, start it: loop-runner run {shell(name)}"
+    found = [path.name for path in all_runs()]
+    if near := difflib.get_close_matches(Path(name).name, found, 1):
+        return f"did you mean {shell(RUNS / near[0])}?"
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    known = ", ".join(found[:5])
+    return f"runs here: {known}{more}" if known else "start one with `loop-runner run TASK.yaml`"
 
 
 def find_run_at(name: str) -> tuple[Path, Point | None]:
@@ -63,18 +78,20 @@ def new_run_folder(task: Task) -> Path:
     """Where a new run of ``task`` goes: its ``run_dir``, else ``runs/NAME``, numbered when that is finished.
 
     The folder may hold a run without a committed turn, which ``make_way`` removes. Raises ``WorkspaceError``
-    for a run with paid work in it, naming the command that continues it.
+    for a run with paid work in it, naming the command that continues it, and for a finished run in the
+    folder that the user chose.
     """
     if task.run_dir is not None:
-        _is_free(task.run_dir, task)
-        return _with_room(task.run_dir)
+        if not _is_free(task.run_dir, task):
+            raise _finished(task.run_dir)
+        return with_room(task.run_dir)
     number = 1
     # A folder whose making was interrupted has no .git yet; it is taken over.
     while _holds(folder := RUNS / (task.name if number == 1 else f"{task.name}-{number}"), ".git"):
         if _is_free(folder, task):
             break
         number += 1
-    return _with_room(folder)
+    return with_room(folder)
 
 
 def _is_free(folder: Path, task: Task) -> bool:
@@ -131,7 +148,11 @@ def _is_as_created(history: History) -> bool:
 
 
 def make_way(folder: Path) -> bool:
-    """Remove the run in ``folder``, if it holds one, unless another process uses it; whether it did."""
+    """Remove the run in ``folder``, if it holds one without a committed turn; whether it did.
+
+    Looks again while it holds the lock: another process may have committed in between. Raises
+    ``WorkspaceError`` for a run that has begun and for a folder that another process uses.
+    """
     from loop_runner.workspace.lock import Lock
 
     if not _holds(folder, ".git"):
@@ -140,6 +161,7 @@ def make_way(folder: Path) -> bool:
     private.mkdir(exist_ok=True)
     held = Lock.take(private / "lock", folder)
     try:
+        _refuse_begun(folder)
         shutil.rmtree(folder)
     except OSError as error:
         raise WorkspaceError(
@@ -150,6 +172,27 @@ def make_way(folder: Path) -> bool:
     finally:
         held.release()
     return True
+
+
+def _refuse_begun(folder: Path) -> None:
+    from loop_runner.workspace.history import History
+
+    with History(folder) as history:
+        head = history.head()
+        if head.pass_number or head.turn or history.under_way()[0]:
+            raise WorkspaceError(
+                f"{folder} holds a run with committed work",
+                why="the new run would take its place",
+                hint="choose another folder with --run-dir",
+            )
+
+
+def _finished(folder: Path) -> WorkspaceError:
+    return WorkspaceError(
+        f"{folder} holds a finished run",
+        why="a run folder holds one run, and its history is the proof of it",
+        hint=f"see it with `loop-runner show {shell(folder)}`, or choose another folder with --run-dir",
+    )
 
 
 def _unfinished(history: History, task: Task) -> WorkspaceError:
@@ -177,11 +220,18 @@ def _unfinished(history: History, task: Task) -> WorkspaceError:
 
 def forked_run_folder(name: str) -> Path:
     """Where a fork called ``name`` goes: a path with a "/" is taken as it is, a name goes under ``runs/``."""
-    return _with_room(Path(name) if "/" in name else RUNS / name)
+    return with_room(Path(name) if "/" in name else RUNS / name)
 
 
-def _with_room(folder: Path) -> Path:
+def with_room(folder: Path) -> Path:
     """``folder``, if it can be one: nothing on the way to it is a file."""
+    longest = max(folder.parts, key=lambda part: len(os.fsencode(part)), default="")
+    if len(os.fsencode(longest)) > _NAME_BYTES:
+        raise WorkspaceError(
+            f"no run folder can be made at {shown_name(longest, 80)}: file name too long",
+            why="a run is kept in a folder of its own",
+            hint="choose another place with --run-dir",
+        )
     for part in (folder, *folder.parents):
         if _is_file(part):
             raise WorkspaceError(

@@ -11,6 +11,7 @@ import click
 from loop_runner import text
 from loop_runner.cli import output
 from loop_runner.cli.folders import find_run
+from loop_runner.errors import ConfigError, WorkspaceError
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
     from loop_runner.workspace.repair.fsck import examine
 
     folder = find_run(run_name)
+    _refuse_other_repository(folder)
     report = examine(folder)
     done = None
     if is_repair and not report.is_whole:
@@ -55,6 +57,20 @@ def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
     if different:
         return _DIFFERENT
     return 0 if report.is_whole or (done is not None and not report.findings("damage")) else _DAMAGED
+
+
+def _refuse_other_repository(folder: Path) -> None:
+    """Raise ``WorkspaceError`` for a repository that never was a run: a repair would write into it."""
+    from loop_runner.workspace import layout
+    from loop_runner.workspace.history import History
+
+    if (folder / ".git" / "loop-runner").is_dir() or (folder / layout.FORMAT_FILE).is_file():
+        return
+    try:
+        History(folder).close()
+    except WorkspaceError as error:
+        if error.exit_code == ConfigError.exit_code:  # no run folder; a damaged one has another code
+            raise
 
 
 def _different(folder: Path) -> tuple[str, ...]:

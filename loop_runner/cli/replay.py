@@ -12,7 +12,7 @@ import click
 
 from loop_runner import text
 from loop_runner.cli import output, trusting
-from loop_runner.cli.folders import find_run
+from loop_runner.cli.folders import find_run, with_room
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _TAKEN = {
 @click.option(
     "--inputs",
     "inputs_folder",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
     help="Where the inputs lie now, for a run that came from another machine.",
 )
@@ -63,6 +63,8 @@ def replay(
 
     folder = find_run(run_name)
     trusting.require(folder, is_trusted=is_trusted, command=f"loop-runner replay {shell(folder)}")
+    if to is not None:
+        with_room(to)
     asks_gates = not recorded_verdicts
     found = replaying.replay(
         folder, to=to, asks_gates=asks_gates, inputs_folder=inputs_folder, env=os.environ

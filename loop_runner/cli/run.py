@@ -135,7 +135,7 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
 @click.option(
     "--inputs",
     "inputs_folder",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
     help="Where the inputs lie now, for a run that came from another machine.",
 )

@@ -12,7 +12,7 @@ from loop_runner.cli import output, trusting
 from loop_runner.cli.folders import find_run, find_run_at, forked_run_folder
 from loop_runner.cli.run import finish, interruptible, options, overrides
 from loop_runner.errors import ConfigError
-from loop_runner.task import prompt_size
+from loop_runner.task import named_file, prompt_size
 from loop_runner.text import shell
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -75,14 +75,15 @@ def _prompt(file: Path | None) -> list[tuple[str, str]]:
     if file is None:
         return []
     try:
-        prompt_size.refuse_oversize(file.stat().st_size, f"the prompt {file}")
-        return [("prompt", file.read_text(encoding="utf-8"))]
-    except (OSError, UnicodeDecodeError) as error:
+        prompt = named_file.read_text(file)
+    except OSError as error:
         raise ConfigError(
             f"the prompt {file} cannot be read: {error}",
             why="the prompt is what every pass is given, word for word",
             hint="a prompt file is UTF-8 text",
         ) from error
+    prompt_size.refuse_oversize(len(prompt.encode()), f"the prompt {file}")
+    return [("prompt", prompt)]
 
 
 def _show_fork(made: Any, source: Path, *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from loop_runner.errors import ConfigError
 @click.option("--at", metavar="COMMIT", help="What to verify; default: HEAD.")
 @click.option(
     "--task-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Where the inputs lie here, if not where the run found them.",
 )
 @click.option(

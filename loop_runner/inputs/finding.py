@@ -185,6 +185,8 @@ def _checked(spec: object) -> Mapping[str, Any]:
                 raise _unknown_key(str(key), known)
         each = [spec.get(known[0])] + [spec[key] for key in ("name", "revision") if key in spec]
         lists = [*_texts(spec.get("exclude", ())), *_texts(spec.get("paths", ()))]
+        if (path := spec.get(known[0])) and isinstance(path, str) and is_odd(path):
+            raise unusable(path, "its name has a line break or another control character")
         is_text = all(isinstance(one, str) and one and not is_odd(one) for one in (*each, *lists))
         if (
             is_text
@@ -382,11 +384,10 @@ def said(root: Root, rel: str) -> str:
 
 def _missing(given: str, path: Path) -> ConfigError:
     there = path.parent
-    near = (
-        difflib.get_close_matches(path.name, [entry.name for entry in there.iterdir()], 1)
-        if there.is_dir()
-        else []
-    )
+    if path.is_symlink():
+        return unusable(given, "a link that leads to no file")
+    names = [entry.name for entry in there.iterdir()] if there.is_dir() and os.access(there, os.R_OK) else []
+    near = difflib.get_close_matches(path.name, names, 1)
     return ConfigError(
         f"input {given!r} does not exist",
         why=f"it was looked for at {path}, and the model would work without it",

@@ -19,7 +19,7 @@ from typing import Any, Generic, Literal, TypeVar
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError, together
 from loop_runner.records import KernelSettings
-from loop_runner.task import prompt_size
+from loop_runner.task import named_file, prompt_size
 from loop_runner.task.task_types import TYPES
 
 T = TypeVar("T")
@@ -544,9 +544,9 @@ def read_task(path: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
     Raises ``ConfigError`` that names the file, the line and, for an unknown key, the nearest known one.
     """
     try:
-        prompt_size.refuse_oversize(path.stat().st_size, f"the task file {path}")
-        data = path.read_bytes()
-        source = data.decode("utf-8")
+        data = named_file.read_bytes(path)
+        prompt_size.refuse_oversize(len(data), f"the task file {path}")
+        source = named_file.decoded(data)
     except FileNotFoundError:
         raise ConfigError(
             f"there is no task file {path}",
@@ -555,7 +555,7 @@ def read_task(path: Path, overrides: Sequence[tuple[str, Any]] = ()) -> Task:
         ) from None
     except IsADirectoryError:
         raise _is_folder(path) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error}", why=_WHY_A_TASK_FILE, hint="a task file is YAML in UTF-8"
         ) from error
@@ -902,6 +902,8 @@ def _read_by_yaml(value: Any) -> str:
 def _unknown_key(key: str, keys: Mapping[str, Any], where: str) -> ConfigError:
     known = [name for name in keys if name != "task_dir"]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.65)
+    sections = [name for name, rule in keys.items() if isinstance(rule, _Section) and key in rule.keys]
+    near = [f"{sections[0]}.{key}"] if sections and key not in near else near
     hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
     return ConfigError(
         f"{where}: unknown key `{key}`",
@@ -930,12 +932,10 @@ def _prompt(checked: dict[str, Any], base_dir: Path, where: _Where) -> str:
         prompt_size.refuse_oversize(size, f"{where(('prompt',))}: the prompt", is_question=is_question)
         return str(prompt)
     try:
-        path = base_dir / file
-        if not path.is_file():  # a pipe or a device would be read for ever
-            raise _no_prompt(f"{where(('prompt_file',))}: {file} cannot be read: there is no such file")
-        prompt_size.refuse_oversize(path.stat().st_size, f"{where(('prompt_file',))}: {file}")
-        return _text(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        prompt = named_file.read_text(base_dir / file)
+        prompt_size.refuse_oversize(len(prompt.encode()), f"{where(('prompt_file',))}: {file}")
+        return _text(prompt)
+    except OSError as error:
         raise _no_prompt(f"{where(('prompt_file',))}: {file} cannot be read: {error}") from error
     except _Bad:
         raise _no_prompt(f"{where(('prompt_file',))}: {file} is empty") from None

@@ -79,6 +79,12 @@ def _refuse_existing(folder: Path, contents: dict[str, str]) -> None:
     if _is_there(folder) and not folder.is_dir():
         there = [str(folder)]
     if there:
+        if there == [str(folder)]:
+            raise ConfigError(
+                f"{folder} is a file",
+                why="a task is a folder with several files",
+                hint="choose another folder",
+            )
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise ConfigError(
             f"{there[0]}{more} would be written over in {folder}",

@@ -483,8 +483,9 @@ def require_git_dir(folder: Path) -> None:
     try:
         if (git_dir / "shallow").exists() and not (git_dir / "loop-runner" / "damaged").is_dir():
             raise _is_shallow(folder)  # where a repair was made, what is missing was said
-        if git_dir.is_dir() and ((git_dir / "HEAD").is_file() or (git_dir / "loop-runner").is_dir()):
-            return  # one of ours without its HEAD is damaged, not something else
+        is_marked = (git_dir / "loop-runner").is_dir() or (folder / layout.FORMAT_FILE).is_file()
+        if git_dir.is_dir() and (is_marked or _has_commits(git_dir)):
+            return  # a run folder without its HEAD is damaged, not something else
         if not git_dir.is_dir() and (folder / ".git.new").is_dir():
             raise WorkspaceError(
                 f"{folder} is a run folder whose making was interrupted",
@@ -499,6 +500,14 @@ def require_git_dir(folder: Path) -> None:
             exit_code=4,
         ) from error
     raise not_a_run(folder)
+
+
+def _has_commits(git_dir: Path) -> bool:
+    """Whether a repository that no runner has marked may hold a run: a clone with nothing checked out."""
+    return (git_dir / "HEAD").is_file() and (
+        (git_dir / "packed-refs").is_file()
+        or any(path.is_file() for path in (git_dir / "refs" / "heads").rglob("*"))
+    )
 
 
 def _is_shallow(folder: Path) -> WorkspaceError:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from loop_runner.cli.folders import make_way
+from loop_runner.errors import WorkspaceError
 from tests.support.commands import argv, clean_environment, loop_runner, started
 from tests.support.owned import owned_copy
 from tests.support.tasks import cell, ready, write_task
@@ -120,6 +122,43 @@ def test_a_task_file_that_is_not_there_is_said_to_be_missing(tmp_path):
 def test_a_task_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "task.yaml").write_bytes(b"name: \xff\xfe\n")
     said(loop_runner("run", "task.yaml", cwd=tmp_path), 2, "task.yaml cannot be read", "UTF-8")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with a task and, in runs/scripted, a run of it that was accepted."""
+    folder = tmp_path_factory.mktemp("finished")
+    task = write_task(folder / "task", root=[ready("42")])
+    assert loop_runner("run", task, cwd=folder).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "task/task.yaml", "--run-dir", "runs/scripted"],
+        ["run", "task/task.yaml", "--set", "run_dir=runs/scripted"],
+        ["run", "other/task.yaml"],  # its `run_dir` names the folder
+        ["ask", "What is it?", "task/notes.txt", "--model", "script:x.yaml", "--run-dir", "runs/scripted"],
+        ["hook", "start", "task/task.yaml", "--session", "s", "--run-dir", "runs/scripted"],
+    ],
+)
+def test_a_finished_run_in_the_folder_that_was_chosen_is_not_replaced(tmp_path, finished, arguments):
+    shutil.copytree(finished / "task", tmp_path / "task")
+    folder = owned_copy(finished / "runs/scripted", tmp_path / "runs/scripted")
+    write_task(tmp_path / "other", root=[ready("42")], run_dir=str(folder))
+    before = content(folder)
+    env = {"XDG_STATE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    hint = "loop-runner show "
+    said(loop_runner(*arguments, cwd=tmp_path, env=env), 2, "holds a finished run", hint)
+    assert content(folder) == before
+
+
+def test_a_run_that_was_committed_to_meanwhile_is_not_removed_to_make_way(rejected):
+    before = content(rejected)
+    with pytest.raises(WorkspaceError, match="holds a run with committed work"):
+        make_way(rejected)
+    assert content(rejected) == before
 
 
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────────

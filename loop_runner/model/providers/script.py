@@ -18,6 +18,7 @@ from typing import Any, Literal, cast, get_args
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model.client import TryAgain
 from loop_runner.records import Reply, Request, RequestKind, Usage
+from loop_runner.task import named_file
 
 FaultKind = Literal["error", "overloaded", "refusal", "max_tokens", "throttled", "window", "hang"]
 
@@ -178,14 +179,14 @@ def read_script(path: Path) -> Script:
     import yaml
 
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = yaml.compose(named_file.read_text(path), Loader=yaml.SafeLoader)
     except FileNotFoundError:
         raise ConfigError(
             f"there is no script file {path}",
             why="every reply of a script model stands in it",
             hint="the path in script:FILE is relative to the task file",
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="a script file is YAML in UTF-8") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
