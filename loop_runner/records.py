@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -312,16 +312,6 @@ class CellResult:
 
 
 @dataclass(frozen=True, slots=True)
-class PastCell:
-    """A cell that ran earlier in the run."""
-
-    pass_number: int
-    number: int
-    code: str
-    end: CellEnd
-
-
-@dataclass(frozen=True, slots=True)
 class PastTurn:
     """A committed turn: what the model replied, its code ("" if none), and what it was shown for it."""
 
@@ -331,19 +321,8 @@ class PastTurn:
     end: str  # a ``CellEnd``, or "no_code"
 
 
-class CellLog(Protocol):
-    """The cells of the run so far, with what it takes to run them again at no cost."""
-
-    def cells(self) -> Sequence[PastCell]:
-        """All of them, in order. It only ever grows at its end."""
-        ...
-
-    def replies(self, cell: PastCell) -> Sequence[tuple[str, str]]:
-        """(prompt, reply) of the sub-calls of ``cell`` that were answered, sorted by prompt."""
-        ...
-
-
 VariableStatus = Literal["saved", "replay", "lost"]
+"""``replay`` is in older run folders only, and lost when the kernel starts again."""
 
 
 @dataclass(frozen=True, slots=True)

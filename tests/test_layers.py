@@ -152,7 +152,6 @@ KERNEL_HOST = {
     "lm_handler",
     "offered",
     "packages",
-    "replays",
     "report",
     "sandbox",
     "remembered",
