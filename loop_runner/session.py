@@ -309,10 +309,8 @@ def _unsaved(variable: Variable) -> str:
 
 def _how_to_recreate(made_in: Mapping[str, tuple[int, int]]) -> list[str]:
     """Where the code is that made variables which are gone."""
-    if not made_in:
-        return []
-    shown = list(made_in.items())[:_MAX_TOLD]
-    calls = ", ".join(
-        f"{text.one_line(name)}: `past({number}, {turn}).code`" for name, (number, turn) in shown
-    )
-    return [f"the cells that made what is gone, to be run again where it is needed: {calls}"]
+    calls = {name: f"`past({number}, {turn}).code`" for name, (number, turn) in made_in.items()}
+    if len(calls) == 1:
+        return [f"the cell that made it, to be run again if it is needed: {next(iter(calls.values()))}"]
+    shown = ", ".join(f"{text.one_line(name)}: {call}" for name, call in list(calls.items())[:_MAX_TOLD])
+    return [f"the cells that made what is gone, to be run again if it is needed: {shown}"] if calls else []

@@ -12,7 +12,7 @@ from loop_runner.workspace.history import History
 from tests.support.tasks import cell, ready, run_task, write_task
 
 DIES = cell("import os\nos._exit(1)")
-HINT = "the cells that made what is gone, to be run again where it is needed: "
+HINT = "the cell that made it, to be run again if it is needed: "
 
 
 def output(run, pass_number, turn):
@@ -44,7 +44,7 @@ def test_a_restart_names_what_is_lost_and_the_cell_that_made_it(tmp_path, what):
     assert "cannot be saved" in output(run, 1, 2)
     told = output(run, 1, 4)
     assert f"lost variables: {name} (" in told
-    assert f"{HINT}{name}: `past(1, 2).code`" in told
+    assert f"{HINT}`past(1, 2).code`" in told
     assert name not in output(run, 1, 5), "a loss is reported once"
 
 
@@ -52,17 +52,23 @@ def test_the_newest_cell_that_made_it_is_the_one(tmp_path):
     makes = "lines = (i for i in 'ab')"
     uses = "print(next(lines), lines == 1)"
     run = recorded(tmp_path, cell(makes), cell(uses), cell(makes), cell(uses), DIES)
-    assert f"{HINT}lines: `past(1, 3).code`" in output(run, 1, 5)
+    assert f"{HINT}`past(1, 3).code`" in output(run, 1, 5)
 
 
 def test_what_was_changed_so_that_it_cannot_be_saved_is_traced_to_where_it_first_was(tmp_path):
     run = recorded(tmp_path, cell("globals()['odd'] = [1]"), cell("odd.append(i for i in 'ab')"), DIES)
-    assert f"{HINT}odd: `past(1, 1).code`" in output(run, 1, 3)
+    assert f"{HINT}`past(1, 1).code`" in output(run, 1, 3)
 
 
 def test_a_cell_that_died_is_not_named_for_what_only_it_made(tmp_path):
     run = recorded(tmp_path, cell("kept = 1"), cell("lines = (i for i in 'ab')\nimport os\nos._exit(1)"))
     assert HINT not in output(run, 1, 2)
+
+
+def test_several_that_are_lost_are_each_named_with_their_cell(tmp_path):
+    run = recorded(tmp_path, cell("a = (i for i in 'ab')"), cell("b = iter(open('/dev/null'))"), DIES)
+    told = output(run, 1, 3)
+    assert "to be run again if it is needed: a: `past(1, 1).code`, b: `past(1, 2).code`" in told
 
 
 def test_the_cell_of_an_earlier_pass_is_named_after_a_resume(tmp_path):
@@ -76,7 +82,7 @@ def test_the_cell_of_an_earlier_pass_is_named_after_a_resume(tmp_path):
     assert outcome.status == "verified"
     told = output(tmp_path / "run", 2, 1)
     assert "variable lines is gone (TypeError: cannot pickle 'generator' object)" in told
-    assert f"{HINT}lines: `past(1, 1).code`" in told
+    assert f"{HINT}`past(1, 1).code`" in told
     assert "lines" not in output(tmp_path / "run", 2, 2)
     assert replaying.replay(tmp_path / "run").is_same
 
@@ -135,7 +141,7 @@ def test_what_an_older_run_would_have_made_again_is_lost_when_it_is_resumed(tmp_
     told = output(tmp_path / "run", 2, 1)
     assert "[1]" in told
     assert "variable again is gone (TypeError: cannot pickle 'generator' object)" in told
-    assert f"{HINT}again: `past(1, 1).code`" in told
+    assert f"{HINT}`past(1, 1).code`" in told
     with History(tmp_path / "run") as history:
         rows = {row.name: row for row in history.variables()}
     assert rows["again"].is_gone

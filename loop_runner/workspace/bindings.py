@@ -32,7 +32,7 @@ def made_in(history: History, names: Collection[str], at: str) -> dict[str, Turn
             found[name] = turn
             if _binds(cell, name):
                 settled.add(name)
-    return found
+    return dict(sorted(found.items()))  # for a replay to print the same
 
 
 def _turns(history: History, at: str) -> Iterator[tuple[Turn, str]]:
