@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from loop_runner import keys
 from loop_runner.errors import ModelError
+from loop_runner.keys import key
 from loop_runner.records import SUBCALL_KINDS, Call, Request, Spend, Usage
 
 Price = Callable[[str, Usage], float | None]
@@ -26,16 +28,34 @@ _HIDDEN_TOKENS = 512
 class Budget:
     """Limits of a run; None means no limit. ``turns`` is per pass, everything else for the whole run."""
 
-    passes: int = 10
-    turns: int = 20
-    tokens: int | None = None  # input, output and cache together
-    tokens_in: int | None = None  # input, cached or not
-    tokens_out: int | None = None
-    usd: float | None = None
-    wall_s: float | None = None
-    subcalls: int | None = None  # requests of llm_query, llm_batch and child sessions
-    depth: int = 1  # how deep sub-models may start sessions of their own
-    child_turns: int = 8  # of one child session
+    passes: int = key(keys.count, "passes of the run", default=10)
+    turns: int = key(keys.count, "turns of one pass", default=20)
+    tokens: int | None = key(keys.count, "tokens of the run, in and out, cached or not", default=None)
+    tokens_in: int | None = key(keys.count, "tokens of the run in, cached or not", default=None)
+    tokens_out: int | None = key(keys.count, "tokens of the run out", default=None)
+    usd: float | None = key(
+        keys.positive,
+        "dollars of the run; refused at the start for a model whose price nobody knows, unless `prices` says"
+        " it",
+        default=None,
+    )
+    wall_s: float | None = key(
+        keys.duration,
+        "time of the run at work: `90s`, `30m`, `2h`, `1d` or seconds",
+        name="wall",
+        default=None,
+    )
+    subcalls: int | None = key(
+        keys.whole(0),
+        "requests that the model's code makes: sub-calls, and the turns of child sessions",
+        default=None,
+    )
+    depth: int = key(
+        keys.whole(0),
+        "how deep child sessions may start child sessions; at 0, `rlm_query` is one plain sub-call",
+        default=1,
+    )
+    child_turns: int = key(keys.count, "turns of one child session", default=8)
 
 
 def describe_limits(budget: Budget) -> str:
@@ -367,13 +387,13 @@ class Ledger:
         return {**amounts, "usd": usd, "subcalls": 1}
 
     def _nearly(self, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
+        limits = {name: getattr(self.budget, name) for name in now}
         found = {}
-        for key in now:
-            limit = getattr(self.budget, key)
-            used = now[key] - before.get(key, now[key])
-            if limit is not None and used >= 0 and limit - now[key] <= max(2 * used, _LAST_SHARE * limit):
-                left = max(limit - now[key], 0)
-                found[key] = f"{_shown(key, left)} of {_shown(key, limit)} {_NAMES[key]} are left"
+        for name, limit in limits.items():
+            used = now[name] - before.get(name, now[name])
+            if limit is not None and used >= 0 and limit - now[name] <= max(2 * used, _LAST_SHARE * limit):
+                left = max(limit - now[name], 0)
+                found[name] = f"{_shown(name, left)} of {_shown(name, limit)} {_NAMES[name]} are left"
         return found
 
     def _amounts(self) -> dict[str, float]:

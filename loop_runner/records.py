@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
+
+from loop_runner import keys
+from loop_runner.keys import key
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -267,15 +270,43 @@ SandboxTier = Literal["A", "B", "C"]
 class KernelSettings:
     """How the kernel is started and what one cell may use."""
 
-    timeout_s: float = 120.0  # per cell, without the time spent waiting for sub-calls
-    grace_s: float = 2.0  # between SIGINT and SIGKILL
-    memory_mb: int = 4096  # address space of the kernel process
-    max_output_chars: int | None = None  # shown to the model after a cell; None: as its profile says
-    python: str | None = None  # interpreter; None: the runner's own
-    preload: tuple[str, ...] | None = (
-        None  # imported ahead; None: numpy and pandas of a ``python`` of one's own
+    timeout_s: float = key(
+        keys.positive,
+        "seconds for one cell, without the time spent waiting for sub-calls",
+        default=120.0,
     )
-    require_tier: SandboxTier | None = None  # None: A or B; C (no protection) only when it is named here
+    grace_s: float = key(keys.positive, "seconds between the interrupt and the kill", default=2.0)
+    memory_mb: int = key(
+        keys.memory,
+        "address space of the process: `512MB`, `4GB`",
+        name="memory",
+        default=4096,
+        shown="4GB",
+    )
+    max_output_chars: int | None = key(
+        keys.count,
+        "what the model is shown of one cell's output, at most what its profile allows",
+        default=None,
+        shown="20,000 for a window of 100,000 tokens or more, else 8000; 3000 for a small local model",
+    )
+    python: str | None = key(
+        keys.text,
+        "another interpreter for the model's code, so that its packages are there",
+        default=None,
+        shown="the runner's own",
+    )
+    preload: tuple[str, ...] | None = key(
+        keys.modules,
+        "modules that are imported while the kernel waits for its first cell",
+        default=None,
+        shown="`numpy` and `pandas` with a `python` of yours, if they are there; else none",
+    )
+    require_tier: SandboxTier | None = key(
+        keys.one_of("A", "B", "C"),
+        "`A` or `B`: refuse to start with a weaker sandbox (exit code 4); `C`: allow a run with none",
+        default=None,
+        shown="A or B, whichever is there",
+    )
 
     @property
     def shown_chars(self) -> int:
@@ -312,16 +343,6 @@ class CellResult:
 
 
 @dataclass(frozen=True, slots=True)
-class PastCell:
-    """A cell that ran earlier in the run."""
-
-    pass_number: int
-    number: int
-    code: str
-    end: CellEnd
-
-
-@dataclass(frozen=True, slots=True)
 class PastTurn:
     """A committed turn: what the model replied, its code ("" if none), and what it was shown for it."""
 
@@ -331,19 +352,8 @@ class PastTurn:
     end: str  # a ``CellEnd``, or "no_code"
 
 
-class CellLog(Protocol):
-    """The cells of the run so far, with what it takes to run them again at no cost."""
-
-    def cells(self) -> Sequence[PastCell]:
-        """All of them, in order. It only ever grows at its end."""
-        ...
-
-    def replies(self, cell: PastCell) -> Sequence[tuple[str, str]]:
-        """(prompt, reply) of the sub-calls of ``cell`` that were answered, sorted by prompt."""
-        ...
-
-
 VariableStatus = Literal["saved", "replay", "lost"]
+"""``replay`` is in older run folders only, and lost when the kernel starts again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ takes its place, which is quicker than starting another. Never raises for what a
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -18,7 +17,6 @@ from loop_runner.kernel import report
 from loop_runner.kernel.deaths import CHECKER, Deaths
 from loop_runner.kernel.inside import wire
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
-from loop_runner.records import PastCell
 from loop_runner.sandbox.wrap import Launch
 
 _START_TIMEOUT_S = 30.0
@@ -26,7 +24,6 @@ _SLACK_S = 10.0  # for the way there and back, above what a trial may take
 _BYTES_PER_S = 5e6  # a low estimate of how fast pickles load
 _LEAST_S = 1.0
 _PATIENCE = 5  # a trial that does not work but waits, or has a busy machine, has so much more time
-_PLAN_S = 60.0
 _T = TypeVar("_T")
 
 
@@ -48,60 +45,36 @@ class Checker:
         self._start_header = start_header
         self._process: KernelProcess | None = None
         self._is_ready = False
-        self._told = 0  # how many of the run's cells the process knows
 
     def warm(self) -> None:
         """Start the process, without waiting for it."""
         if self._process is not None:
             return
         self._process = KernelProcess(self._launch)
-        self._told = 0
         self._is_ready = False
         with contextlib.suppress(KernelDiedError):  # told when it is used
             self._process.send(self._start_header())
 
-    def try_blobs(
-        self,
-        blobs: Sequence[bytes],
-        seconds: float,
-        *,
-        groups: Sequence[Mapping[str, Any]] = (),
-    ) -> dict[str, str]:
+    def try_blobs(self, blobs: Sequence[bytes], seconds: float) -> dict[str, str]:
         """Names that do not load, each with its reason; the name "" stands for all. Empty: all is well.
 
-        ``seconds``: of work that a trial may take on top of what its size explains. ``groups``: what to make
-        again, too.
+        ``seconds``: of work that a trial may take on top of what its size explains.
         """
         seconds = max(seconds, _LEAST_S) + sum(map(len, blobs)) / _BYTES_PER_S
-        data = json.dumps(list(groups)).encode() if groups else b""
         request = {
             "type": "try",
-            "groups": len(data),
             "blobs": [len(blob) for blob in blobs],
             "seconds": seconds * _PATIENCE,
             "cpu_seconds": seconds,
         }
         try:
-            return self._ask(lambda: request, data + b"".join(blobs), seconds * _PATIENCE, report.read_tried)
+            return self._ask(request, b"".join(blobs), seconds * _PATIENCE, report.read_tried)
         except _UnansweredError as error:
             return {"": f"it could not be tried whether it loads: {error}"}
 
-    def plan(self, cells: Sequence[PastCell], names: Sequence[str]) -> list[dict[str, Any]] | str:
-        """Groups as ``replay.plan`` gives them; or why there are none. ``cells``: as last time, or more."""
-
-        def request() -> dict[str, Any]:
-            told = [[cell.number, as_run(cell.code), cell.end] for cell in cells[self._told :]]
-            self._told = len(cells)
-            return {"type": "plan", "cells": told, "names": list(names)}
-
-        try:
-            return self._ask(request, b"", _PLAN_S, lambda frame: report.read_plan(frame, names, len(cells)))
-        except _UnansweredError as error:
-            return f"which cells made it could not be told: {error}"
-
     def _ask(
         self,
-        request: Callable[[], Mapping[str, Any]],
+        request: Mapping[str, Any],
         payload: bytes,
         seconds: float,
         read: Callable[[wire.Frame], _T],
@@ -110,7 +83,7 @@ class Checker:
         for is_last in (False, True):
             try:
                 process = self._ready()
-                process.send(request(), payload)
+                process.send(request, payload)
                 return read(_receive(process, seconds + _SLACK_S))
             except (KernelDiedError, KernelError, wire.WireError) as error:
                 self._deaths.add(CHECKER, "trying whether the variables load", error)
@@ -148,11 +121,6 @@ class Checker:
             self._process.close()
             self._process.lm_line.close()
             self._process = None
-
-
-def as_run(code: str) -> str:
-    """``code`` as the kernel gets it, which takes UTF-8."""
-    return code.encode("utf-8", "replace").decode()
 
 
 def _receive(process: KernelProcess, seconds: float) -> wire.Frame:

@@ -9,9 +9,8 @@ not checked.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,11 +28,9 @@ from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.launch import INSIDE, interpreter, kernel_command, preloaded
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
 from loop_runner.kernel.quota import Quota
-from loop_runner.kernel.replays import NoCells, Replays
 from loop_runner.records import (
     Answer,
     CellEnd,
-    CellLog,
     CellResult,
     Inputs,
     KernelSettings,
@@ -51,6 +48,7 @@ _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
 _NAMES_IN_NOTICE = 20
 _MAX_GONE = 1000  # lost names that are kept track of; a cell can make a million in a moment
 _TRIALS = 10  # how often a snapshot is taken again without a name that does not load
+_RERUN = "; if the kernel has to be started again, the cells that made it are run again"
 _QUOTA_CHECK_S = 1.0  # how often the workspace is looked at while a cell runs
 _T = TypeVar("_T")
 
@@ -98,13 +96,12 @@ class Kernel:
         self._names: set[str] = set()
         self.python = ""  # version of Python that the kernel runs under, once it has started
         self._quota = Quota(workspace)
-        self._unchanged: set[str] = set()  # names that could not be saved last time and are bound as then
         self._loaded: set[str] = set()  # SHA-256 of blobs that are known to load
         self._deaths = Deaths()
         self._checker = Checker(
             self._launch, lambda: self._start_header(Snapshot(), is_trial=True), self._deaths
         )
-        self._replays = Replays(self._checker, sub_model, settings.timeout_s)
+        self._sub_model = sub_model
 
     def __enter__(self) -> Self:
         return self
@@ -122,28 +119,27 @@ class Kernel:
 
     # ── the four things a session does ──────────────────────────────────────────────────────────────
 
-    def start(self, snapshot: Snapshot, answer: Answer, log: CellLog | None = None) -> tuple[Variable, ...]:
+    def start(self, snapshot: Snapshot, answer: Answer) -> tuple[Variable, ...]:
         """Start afresh from ``snapshot``; returns the variables of it that could not be restored.
 
-        ``log``: all cells of the run, of which some may have to run again. A snapshot that kills or hangs the
-        kernel is given up whole. Raises ``KernelError`` when not even an empty kernel starts.
+        A snapshot that kills or hangs the kernel is given up whole. Raises ``KernelError`` when not even an
+        empty kernel starts.
         """
         failpoints.passing("kernel.start")
-        self._replays.begin(log or NoCells())
         return self._start(snapshot, answer)
 
     def _start(self, snapshot: Snapshot, answer: Answer) -> tuple[Variable, ...]:
         self._end_life()
+        snapshot = replace(snapshot, variables=tuple(map(_as_lost, snapshot.variables)))
         self._last, self._answer = snapshot, replace(answer, is_ready=False)
-        groups, failed = self._replays.groups(snapshot)
         try:
-            failed = self._begin_life(snapshot, groups, failed)
+            failed = self._begin_life(snapshot)
         except (KernelDiedError, _TimeOutError, wire.WireError) as error:
             self._deaths.add(KERNEL, "starting with the saved variables", error)
             if forget():  # the sandbox may have refused it, so try once more with what works now
                 self._checker.close()
                 return self._start(snapshot, answer)
-            failed = self._begin_less(snapshot, error, has_groups=bool(groups))
+            failed = self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
         everything = failed.get("", "")
         self._loaded = {
             each.blob for each in snapshot.variables if each.blob and not (everything or each.name in failed)
@@ -161,10 +157,7 @@ class Kernel:
 
     def run_cell(self, code: str, number: int) -> CellResult:
         """Run one cell. One that hangs or kills the kernel has an ordinary result; another is started."""
-        self._replays.cell_begins()
-        result = self._run_cell(code, number)
-        self._replays.cell_ended(code, number, result.end)
-        return _redacted(result)
+        return _redacted(self._run_cell(code, number))
 
     def _run_cell(self, code: str, number: int) -> CellResult:
         life = self._running()
@@ -190,14 +183,12 @@ class Kernel:
         safe = self._last
         try:
             taken = self._tried(self._take(full=full), full=full)
-            taken = self._replays.mark(taken, safe, self._unchanged, self._names)
         except (KernelDiedError, _TimeOutError) as error:
             self._deaths.add(KERNEL, "saving the variables", error)
             self._last = safe
             taken = self._snapshot_lost(error)
         self._loaded |= taken.blobs.keys()
         self._last = taken
-        self._replays.saved()
         return _without_secrets(taken)
 
     def _take(self, *, full: bool, unloadable: Mapping[str, str] | None = None) -> Snapshot:
@@ -214,10 +205,7 @@ class Kernel:
         life.process.send(request)
         seconds = max(self._settings.timeout_s, _LEAST_SAVE_S)
         frame = self._receive(life, seconds, wire.MAX_PAYLOAD_BYTES)
-        taken = self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
-        if unloadable is None:  # a second try follows at once: for it, everything is unchanged
-            self._unchanged = set(self._checked(life, lambda: report.read_names(frame.header, "unchanged")))
-        return taken
+        return self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
 
     def _tried(self, taken: Snapshot, *, full: bool) -> Snapshot:
         """``taken`` if all new blobs of it load in a fresh process; else another without what does not."""
@@ -335,7 +323,6 @@ class Kernel:
             empty, (report.without_our_frames(raw), dropped), self._settings.shown_chars
         )
         what = str(error)
-        self._replays.went_back()
         restarted, lost = self._restart()
         notices = (f"{what}; what it printed is lost", *restarted)
         end: CellEnd = "timed_out" if timed_out else "died"
@@ -350,14 +337,7 @@ class Kernel:
         lost = tuple(
             Variable(name, "?", 0, "", "lost", reason) for name in sorted(self._names - kept)[:_MAX_GONE]
         )
-        # The cell is committed as one that ran, but what it did is undone: running it again would be wrong.
-        rows = tuple(
-            replace(each, status="lost", reason=f"{each.reason}; {reason}")
-            if each.status == "replay"
-            else each
-            for each in self._last.variables
-        )
-        self._last = Snapshot((*rows, *lost), self._last.blobs, self._last.python)
+        self._last = Snapshot((*self._last.variables, *lost), self._last.blobs, self._last.python)
         self._restart()
         return self._last
 
@@ -383,44 +363,30 @@ class Kernel:
             raise KernelError("the kernel is not running", hint="call start() first")
         return self._life
 
-    def _begin_life(
-        self, snapshot: Snapshot, groups: Sequence[Mapping[str, Any]], hopeless: Mapping[str, str]
-    ) -> dict[str, str]:
-        """Load ``snapshot`` into the warm process or a new one; names that failed, each with its reason.
-
-        ``groups``: what is made again; ``hopeless``: what is not, and why.
-        """
+    def _begin_life(self, snapshot: Snapshot) -> dict[str, str]:
+        """Load ``snapshot`` into the warm process or a new one; names that failed, each with its reason."""
         if self._is_aborted:
             raise KernelDiedError("nobody waits for it any more")
         warm = self._checker.give()
         if warm is not None:
             try:
-                return self._begin_in(warm, snapshot, groups, hopeless)
+                return self._begin_in(warm, snapshot)
             except KernelDiedError as error:  # perhaps for reasons of its own: a new one shall tell
                 self._deaths.add(CHECKER, "taking the kernel's place", error)
-        return self._begin_in(KernelProcess(self._launch), snapshot, groups, hopeless)
+        return self._begin_in(KernelProcess(self._launch), snapshot)
 
-    def _begin_in(
-        self,
-        process: KernelProcess,
-        snapshot: Snapshot,
-        groups: Sequence[Mapping[str, Any]],
-        hopeless: Mapping[str, str],
-    ) -> dict[str, str]:
+    def _begin_in(self, process: KernelProcess, snapshot: Snapshot) -> dict[str, str]:
         handler = LmHandler(
             process.lm_line,
-            self._replays.recorder,
+            self._sub_model,
             self._loop,
             on_violation=lambda reason: _ignore(process.violated(reason)),
         )
         life = _Life(process, handler)
         try:
-            again = json.dumps(groups).encode() if groups else b""
-            header = self._start_header(snapshot, len(again), hopeless)
-            process.send(header, again + b"".join(snapshot.blobs.values()))
+            process.send(self._start_header(snapshot), b"".join(snapshot.blobs.values()))
             size = self._inputs.total_bytes if self._inputs.is_single else 0
-            seconds = START_TIMEOUT_S + (self._replays.wall_s if groups else 0)
-            seconds += (size + sum(map(len, snapshot.blobs.values()))) / 5e6
+            seconds = START_TIMEOUT_S + (size + sum(map(len, snapshot.blobs.values()))) / 5e6
             frame = self._receive(life, seconds)
             failed, names, self.python = self._checked(life, lambda: report.read_ready(frame))
             process.raw_output()  # what loading prints is nobody's
@@ -428,23 +394,12 @@ class Kernel:
             life.close()
             raise
         self._life, self._names = life, set(names)
-        return {**hopeless, **failed}
-
-    def _begin_less(self, snapshot: Snapshot, error: Exception, *, has_groups: bool) -> dict[str, str]:
-        """Start without what is made again, though it worked when it was tried; or else without anything."""
-        if has_groups:
-            why = f"making it again ended the kernel: {error}"
-            hopeless = {each.name: why for each in snapshot.variables if each.status == "replay"}
-            try:
-                return self._begin_life(snapshot, (), hopeless)
-            except (KernelDiedError, _TimeOutError, wire.WireError) as second:
-                self._deaths.add(KERNEL, "starting with the saved variables", second)
-        return self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
+        return failed
 
     def _begin_empty(self, snapshot: Snapshot, reason: str) -> dict[str, str]:
         self._last = Snapshot()
         try:
-            self._begin_life(Snapshot(), (), {})
+            self._begin_life(Snapshot())
         except (KernelDiedError, _TimeOutError, wire.WireError) as error:
             raise KernelError(
                 f"the kernel does not start: {error}",
@@ -453,21 +408,8 @@ class Kernel:
             ) from None
         return {variable.name: reason for variable in snapshot.variables if variable.status != "lost"}
 
-    def _start_header(
-        self,
-        snapshot: Snapshot,
-        groups_bytes: int = 0,
-        hopeless: Mapping[str, str] | None = None,
-        *,
-        is_trial: bool = False,
-    ) -> Mapping[str, Any]:
-        hopeless = hopeless or {}
-        gone = [
-            replace(each, reason=hopeless.get(each.name, each.reason))
-            for each in snapshot.variables
-            if each.status == "lost" or each.name in hopeless
-        ]
-        again = [each for each in snapshot.variables if each.status == "replay" and each.name not in hopeless]
+    def _start_header(self, snapshot: Snapshot, *, is_trial: bool = False) -> Mapping[str, Any]:
+        gone = [each for each in snapshot.variables if each.status == "lost"]
         return {
             "type": "start",
             "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
@@ -490,8 +432,6 @@ class Kernel:
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
-            "groups": groups_bytes,
-            "again": [_row(each) for each in again],  # told of as lost, should it fail
             "gone": [_row(each) for each in gone][:_MAX_GONE],
         }
 
@@ -563,6 +503,13 @@ def _secret_in(taken: Snapshot, new: Mapping[str, bytes]) -> dict[str, str]:
         for each in taken.variables
         if each.blob in held
     }
+
+
+def _as_lost(variable: Variable) -> Variable:
+    """``variable``; one that an earlier version would have made again by running its cells is lost."""
+    if variable.status != "replay":
+        return variable
+    return replace(variable, status="lost", reason=variable.reason.removesuffix(_RERUN))
 
 
 def _row(variable: Variable) -> dict[str, Any]:

@@ -266,35 +266,6 @@ def read_tried(frame: Frame) -> dict[str, str]:
     return _failures(frame.header)
 
 
-def read_plan(frame: Frame, names: Sequence[str], cells: int) -> list[dict[str, Any]]:
-    """The groups that make ``names``, each of them in one; positions are below ``cells``."""
-    if frame.header.get("type") != "planned" or frame.payload:
-        raise WireError("the kernel did not say what makes which name")
-    groups: list[dict[str, Any]] = []
-    for said in _get(frame.header, "groups", list):
-        if type(said) is not dict:
-            raise WireError("the kernel's plan is malformed")
-        groups.append(
-            {
-                "names": list(read_names(said, "names")),
-                "tries": [_plan_try(each, cells) for each in _get(said, "tries", list)],
-                "why": one_line(_get(said, "why", str), _MAX_LINE_CHARS),
-            }
-        )
-    if sorted(name for group in groups for name in group["names"]) != sorted(names):
-        raise WireError("the kernel's plan is for other names")
-    return groups
-
-
-def _plan_try(said: object, cells: int) -> dict[str, Any]:
-    if type(said) is not dict:
-        raise WireError("the kernel's plan is malformed")
-    positions = _get(said, "cells", list)
-    if any(type(at) is not int or not 0 <= at < cells for at in positions):
-        raise WireError("the kernel's plan names a cell that there was not")
-    return {"cells": positions, "near": _texts(said, "near"), "imports": _texts(said, "imports")}
-
-
 def _failures(header: Mapping[str, Any]) -> dict[str, str]:
     failed = {}
     for pair in _get(header, "failed", list):

@@ -202,9 +202,9 @@ def _is_fixed(value: ast.expr) -> bool:
 
 def kept(variables: Sequence[Variable], max_chars: int) -> str:
     """The variables that every later pass has, a line for each; not what was imported."""
-    again = {"replay": " (not saved: recreated by running its cells)"}
+    earlier = {"replay": " (not saved: recreated by running its cells)"}  # of runs of earlier versions
     lines = [
-        f"{text.label(item.name)}: {item.type}, {item.preview or item.reason}{again.get(item.status, '')}"
+        f"{text.label(item.name)}: {item.type}, {item.preview or item.reason}{earlier.get(item.status, '')}"
         for item in variables
         if item.status != "lost" and not _is_imported(item)
     ]

@@ -197,7 +197,7 @@ class Loop:
         self._tell("notice", confined.summary(), sandbox=confined.tier)
         snapshot = self._workspace.snapshot()
         gone = {variable.name for variable in snapshot.variables if variable.is_gone}  # reported before
-        for lost in self._kernel.start(snapshot, self._committed_answer(), self._workspace):
+        for lost in self._kernel.start(snapshot, self._committed_answer()):
             if lost.name in gone:
                 continue
             self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +35,8 @@ from loop_runner.records import (
     Inputs,
     Reply,
     Request,
+    Snapshot,
+    Variable,
 )
 from loop_runner.runs import fork
 from loop_runner.runs import start as runs
@@ -257,7 +259,7 @@ class _Replay:
             ledger,
             lambda verifiers: _RecordedGates(verifiers, self, workspace, ledger),
             self.settle,
-            _kernel_at(workspace.folder, stretch.entries[0].trailers.folder),
+            _kernel_at(workspace, stretch.entries[0].trailers.folder, self._recorded_rows),
         )
 
     def _on_event(self, event: Event, workspace: Workspace, ledger: Ledger) -> None:
@@ -278,6 +280,11 @@ class _Replay:
         path = f"{folder}/calls.jsonl"
         with parsing(self._history.folder, path):
             return layout.calls_from_jsonl(self._history.read(path) or b"")
+
+    def _recorded_rows(self, pass_number: int, turn: int) -> Mapping[str, Variable]:
+        """The variables after a turn, by name."""
+        recorded = self._recorded((pass_number, turn))
+        return {row.name: row for row in self._history.variables(recorded)} if recorded else {}
 
     def pass_file(self, number: int, name: str) -> bytes | None:
         """A file that the end of a pass added; None when the record does not have that end."""
@@ -434,20 +441,44 @@ class _RecordedGates(StopHook):
         return now
 
 
-def _kernel_at(here: Path, recorded: str) -> type[Kernel]:
+def _kernel_at(
+    workspace: Workspace, recorded: str, recorded_rows: Callable[[int, int], Mapping[str, Variable]]
+) -> type[Kernel]:
     """A kernel that says it ran where the run ran: tracebacks and ``os.getcwd()`` name the folder.
 
-    Texts only; a variable that holds the path differs from the recorded one, and is said to.
+    Texts only; a variable that holds the path differs from the recorded one, and is said to. What cannot be
+    saved is reported as the record does: earlier versions told more of it (``_as_recorded``).
     """
+    here = workspace.folder
     there = str(json.loads(recorded)) if recorded else str(here)
 
     class Elsewhere(Kernel):
         def run_cell(self, code: str, number: int) -> CellResult:
             result = super().run_cell(code, number)
             answer = replace(result.answer, content=result.answer.content.replace(str(here), there))
+            self._turn = number
             return replace(result, output=result.output.replace(str(here), there), answer=answer)
 
+        def snapshot(self, *, full: bool = False) -> Snapshot:
+            taken, head = super().snapshot(full=full), workspace.head()
+            rows = recorded_rows(head.pass_number if head.turn else head.pass_number + 1, self._turn)
+            return replace(taken, variables=tuple(_as_recorded(row, rows) for row in taken.variables))
+
     return Elsewhere
+
+
+def _as_recorded(row: Variable, recorded: Mapping[str, Variable]) -> Variable:
+    """``row`` of a variable that is lost, as an earlier version wrote it.
+
+    Earlier versions tried to make such variables again by running their cells, and said so in the reason.
+    """
+    then = recorded.get(row.name)
+    if row.status != "lost" or then is None or then.type != row.type:
+        return row
+    is_of_earlier = then.status == "replay" or then.reason.startswith(
+        f"{row.reason}; it cannot be made again"
+    )
+    return then if is_of_earlier else row
 
 
 class _Nobody:

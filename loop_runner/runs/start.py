@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeGuard, cast
 
-from loop_runner import durable, inputs, redaction, scratch, verify
+from loop_runner import inputs, redaction, scratch, verify
 from loop_runner.agents import run
 from loop_runner.budget import Ledger, describe_limits
 from loop_runner.errors import ConfigError, LoopRunnerError, ModelError
@@ -50,6 +50,7 @@ from loop_runner.verify.checks import Checks
 from loop_runner.verify.json_schema import SchemaChecker
 from loop_runner.verify.panel import HoldSession, LivePanel
 from loop_runner.verify.stop_hook import StopHook
+from loop_runner.workspace import durable
 from loop_runner.workspace.git.fast_import import Blob
 from loop_runner.workspace.history import History, parsing
 from loop_runner.workspace.workspace import Workspace

@@ -14,10 +14,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from loop_runner import durable
 from loop_runner.errors import WorkspaceError
 from loop_runner.task.config import Task
 from loop_runner.text import one_line
+from loop_runner.workspace import durable
 from loop_runner.workspace.history import History
 
 _FOLDER = "created"

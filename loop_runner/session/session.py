@@ -177,7 +177,7 @@ class Session:
             is_last = result.answer.is_ready or number == self._settings.turns
             before, self._snapshot = self._snapshot, self._kernel.snapshot(full=is_last)
             deaths = self._tell_of_deaths(number)
-            unsaved = _newly_unsaved(before, self._snapshot, result.lost)
+            unsaved = self._newly_unsaved(before, result.lost)
             result = replace(result, notices=(*result.notices, *deaths, *unsaved))
         failpoints.passing("turn.saved")
         turn = TurnRecord(
@@ -194,6 +194,25 @@ class Session:
             children=self._sub_calls.end_turn(),
         )
         self._commit(turn)
+
+    def _newly_unsaved(self, before: Snapshot, lost: tuple[str, ...]) -> list[str]:
+        """Notices of variables that cannot be saved or are gone, once for each state of each.
+
+        ``lost``: names whose loss the cell's own notices report.
+        """
+        known = {(each.name, each.status, each.is_gone) for each in before.variables}
+        new = [
+            each
+            for each in self._snapshot.variables
+            if each.status != "saved"
+            and (each.name, each.status, each.is_gone) not in known
+            and not (each.is_gone and each.name in lost)
+        ]
+        notices = [_unsaved(each) for each in new[:_MAX_TOLD]]
+        if (more := len(new) - _MAX_TOLD) > 0:
+            notices.append(f"{more} more variables cannot be saved")
+        gone = [*lost, *(each.name for each in new if each.is_gone)]
+        return notices + _how_to_recreate(self._workspace.made_in(gone) if gone else {})
 
     def _tell_of_deaths(self, turn: int) -> list[str]:
         """Report each process that ended unasked; what the model is told of the kernel's own."""
@@ -280,27 +299,18 @@ class Session:
         )
 
 
-def _newly_unsaved(before: Snapshot, now: Snapshot, lost: tuple[str, ...] = ()) -> list[str]:
-    """Notices of variables that cannot be saved or are lost, once for each state of each.
-
-    ``lost``: names whose loss the cell's own notices report.
-    """
-    known = {(each.name, each.status, each.is_gone) for each in before.variables}
-    new = [
-        each
-        for each in now.variables
-        if each.status != "saved"
-        and (each.name, each.status, each.is_gone) not in known
-        and not (each.is_gone and each.name in lost)
-    ]
-    told = [_unsaved(each) for each in new[:_MAX_TOLD]]
-    more = len(new) - _MAX_TOLD
-    return [*told, f"{more} more variables cannot be saved"] if more > 0 else told
-
-
 def _unsaved(variable: Variable) -> str:
     name, reason = text.one_line(variable.name), text.one_line(variable.reason, 200)
     if variable.is_gone:
         return f"variable {name} is gone ({reason})"
     ending = ": it is gone when the kernel has to be started again" if variable.status == "lost" else ""
     return f"variable {name} cannot be saved ({reason}){ending}"
+
+
+def _how_to_recreate(made_in: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Where the code is that made variables which are gone."""
+    calls = {name: f"`past({number}, {turn}).code`" for name, (number, turn) in made_in.items()}
+    if len(calls) == 1:
+        return [f"the cell that made it, to be run again if it is needed: {next(iter(calls.values()))}"]
+    shown = ", ".join(f"{text.one_line(name)}: {call}" for name, call in list(calls.items())[:_MAX_TOLD])
+    return [f"the cells that made what is gone, to be run again if it is needed: {shown}"] if calls else []

@@ -15,9 +15,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from loop_runner import durable
 from loop_runner.records import Call
-from loop_runner.workspace import layout
+from loop_runner.workspace import durable, layout
 from loop_runner.workspace.git.git import IDENTITY, Git, may_have_refs
 from loop_runner.workspace.journal import Journal
 

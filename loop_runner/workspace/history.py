@@ -22,7 +22,6 @@ from loop_runner.records import (
     Answer,
     Call,
     Checkpoint,
-    PastCell,
     PastTurn,
     Snapshot,
     Spend,
@@ -104,7 +103,6 @@ class History:
         self._objects = ObjectReader(self.git_dir)
         self._trees = Trees(self._get)
         self._story: tuple[tuple[str, bool], list[Entry]] | None = None  # the last one that was read
-        self._cells: dict[str, PastCell] = {}  # by folder; a turn is written once
         self._require_checked_out()
         require_format(folder, self.read(layout.FORMAT_FILE, at=self.head_commit().oid))
 
@@ -211,31 +209,6 @@ class History:
         """The versions ("loop_runner", "python") that wrote the variables; empty if not recorded."""
         with parsing(self.folder, layout.MANIFEST):
             return layout.versions_from(self.read(layout.MANIFEST, at))
-
-    def cells(self, at: str | None = None) -> list[PastCell]:
-        """Every cell of the run, in order."""
-        found = []
-        for path in self.files("passes/", at):
-            folder, _, name = path.rpartition("/")
-            if name != "cell.py":
-                continue
-            if folder not in self._cells:
-                with parsing(self.folder, f"{folder}/turn.json"):
-                    end = layout.end_from(self.read(f"{folder}/turn.json", at))
-                    code = layout.to_text(self.read(path, at) or b"")
-                    self._cells[folder] = PastCell(*layout.turn_of(folder), code, end)
-            found.append(self._cells[folder])
-        return sorted(found, key=lambda cell: (cell.pass_number, cell.number))
-
-    def replies(self, cell: PastCell, at: str | None = None) -> list[tuple[str, str]]:
-        """(prompt, reply) of the sub-calls of ``cell`` that were answered, sorted by prompt."""
-        path = f"{layout.turn_folder(cell.pass_number, cell.number)}/calls.jsonl"
-        with parsing(self.folder, path):
-            calls = layout.calls_from_jsonl(self.read(path, at) or b"")
-        answered = [
-            (call.prompt, call.reply.text) for call in calls if call.kind == "sub" and call.reply.text
-        ]
-        return sorted(answered, key=lambda pair: pair[0])  # identical prompts stay in the order of the file
 
     def unstored(self, at: str | None = None) -> tuple[tuple[str, str], ...]:
         """What of ``workspace/`` the commit does not hold: (path, reason)."""

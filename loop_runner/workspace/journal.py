@@ -20,11 +20,11 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from loop_runner import durable, failpoints
+from loop_runner import failpoints
 from loop_runner.errors import EnvironmentFault
 from loop_runner.records import Call
 from loop_runner.text import shell
-from loop_runner.workspace import faults, layout
+from loop_runner.workspace import durable, faults, layout
 from loop_runner.workspace.sent import NAME as SENT
 from loop_runner.workspace.sent import Sent
 

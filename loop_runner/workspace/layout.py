@@ -95,12 +95,6 @@ def turn_folder(pass_number: int, turn: int) -> str:
     return f"{pass_folder(pass_number)}/turns/{turn:04d}"
 
 
-def turn_of(folder: str) -> tuple[int, int]:
-    """The pass and the turn whose ``turn_folder`` this is."""
-    _, pass_number, _, turn = folder.split("/")
-    return int(pass_number), int(turn)
-
-
 def blob_path(name: str) -> str:
     """Where the blob with the SHA-256 ``name`` stands."""
     return f"variables/blobs/{name}"

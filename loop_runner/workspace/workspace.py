@@ -15,24 +15,34 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from loop_runner import __version__, durable, failpoints
+from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import (
     Answer,
     Checkpoint,
     PassOutcome,
-    PastCell,
     PastTurn,
     Snapshot,
     Spend,
     TurnRecord,
 )
 from loop_runner.text import shell
-from loop_runner.workspace import awaited, checkout, faults, journal, layout, points, recovery, rewinding
+from loop_runner.workspace import (
+    awaited,
+    bindings,
+    checkout,
+    durable,
+    faults,
+    journal,
+    layout,
+    points,
+    recovery,
+    rewinding,
+)
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import fast_import, packs
@@ -246,13 +256,12 @@ class Workspace:
         """The versions ("loop_runner", "python") that wrote the variables at HEAD; empty if not recorded."""
         return self._history.versions(self._head.commit)
 
-    def cells(self) -> list[PastCell]:
-        """Every cell of the run up to HEAD, in order."""
-        return self._history.cells(self._head.commit)
-
-    def replies(self, cell: PastCell) -> list[tuple[str, str]]:
-        """(prompt, reply) of the sub-calls of a committed cell that were answered, sorted by prompt."""
-        return self._history.replies(cell, self._head.commit)
+    def made_in(self, names: Collection[str]) -> dict[str, tuple[int, int]]:
+        """The (pass, turn) that made each of these variables; without those that are not known."""
+        try:
+            return bindings.made_in(self._history, names, self._head.commit)
+        except WorkspaceError:
+            return {}  # older history is damaged: what is told then is less
 
     def answer(self, at_pass: int | None = None) -> Answer:
         """The committed answer, at HEAD or as a pass left it. ``WorkspaceError``: no such pass."""

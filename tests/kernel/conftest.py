@@ -8,7 +8,7 @@ import pytest
 
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import SubCallError
-from loop_runner.records import Answer, Inputs, InputText, KernelSettings, PastCell, Snapshot
+from loop_runner.records import Answer, Inputs, InputText, KernelSettings, Snapshot
 from loop_runner.sandbox.wrap import inner_pid
 
 
@@ -67,47 +67,17 @@ def inputs_of(tmp_path):
     return make
 
 
-class Log:
-    """The cells of a run, as a workspace has them: each from when the next one begins."""
-
-    def __init__(self):
-        self.past = []
-        self.given = {}
-        self.open = None
-
-    def commit(self):
-        if self.open is not None:
-            cell, replies = self.open
-            self.past.append(cell)
-            self.given[cell.number] = sorted(replies)
-            self.open = None
-
-    def cells(self):
-        return list(self.past)
-
-    def replies(self, cell):
-        return self.given[cell.number]
-
-
 class Driver:
     """A started kernel that counts its cells."""
 
-    def __init__(self, kernel, lost, log, model):
+    def __init__(self, kernel, lost, number):
         self.kernel = kernel
         self.lost = lost  # what start() could not restore
-        self.log = log
-        self.model = model
-        self.number = len(log.past)
+        self.number = number
 
     def run(self, code):
-        self.log.commit()
         self.number += 1
-        asked = len(getattr(self.model, "prompts", ()))
-        result = self.kernel.run_cell(code, self.number)
-        prompts = getattr(self.model, "prompts", [])[asked:]
-        replies = [(prompt, f"echo: {prompt}") for prompt in prompts]
-        self.log.open = PastCell(1, self.number, code, result.end), replies
-        return result
+        return self.kernel.run_cell(code, self.number)
 
     def value(self, expression):
         """What ``expression`` prints as."""
@@ -145,13 +115,9 @@ def start(loop, sub_model, tmp_path):
         settings = {"timeout_s": 10.0, "grace_s": 0.5, **settings}
         kernel = Kernel(KernelSettings(**settings), inputs or Inputs(()), folder, model or sub_model, loop)
         kernels.append(kernel)
-        log = Log()
-        if after is not None:  # goes on with the run of that driver, from its last snapshot
-            after.log.commit()
-            log.past, log.given = list(after.log.past), dict(after.log.given)
-        lost = kernel.start(snapshot or Snapshot(), answer or Answer(), log)
+        lost = kernel.start(snapshot or Snapshot(), answer or Answer())
         assert expect_lost or not lost
-        return Driver(kernel, lost, log, model or sub_model)
+        return Driver(kernel, lost, after.number if after else 0)  # ``after``: whose cells it continues
 
     yield begin
     for kernel in kernels:

@@ -132,32 +132,6 @@ def test_variables_of_a_cell_that_awaits_are_saved(start):
     assert again.run("await add(1, 1)").output == "2\n"
 
 
-@pytest.mark.parametrize(
-    "cell",
-    [
-        "numbers = await load()\nwalk = (n for n in numbers)",
-        "async for n in each():\n    numbers.append(n)\nwalk = iter(g(numbers))",
-        "async with Open():\n    walk = g([10, 20])",
-        "walk = g([n async for n in each()])",
-        "walk = g(asyncio.run(load()))",
-    ],
-)
-def test_a_variable_that_cannot_be_saved_is_made_again_by_a_cell_that_awaits(start, cell):
-    first = start()
-    first.run(
-        "import asyncio\nnumbers = []\n"
-        "def g(items):\n    yield from items\n"
-        "async def load():\n    await asyncio.sleep(0)\n    return [10, 20]\n"
-        "async def each():\n    yield 10\n    yield 20\n"
-        "class Open:\n    async def __aenter__(self): pass\n    async def __aexit__(self, *why): pass"
-    )
-    first.run(cell)
-    assert first.value("next(walk)") == "10"
-    snapshot = first.snapshot()
-    assert {each.name: each.status for each in snapshot.variables}["walk"] == "replay", snapshot
-    assert start(snapshot=snapshot, after=first).value("next(walk)") == "20"
-
-
 def test_a_coroutine_that_is_left_over_does_not_spoil_the_snapshot_or_the_next_output(start):
     first = start()
     first.run(ASYNC + "left = double(3)\nkept = 7")

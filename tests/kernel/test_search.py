@@ -146,6 +146,37 @@ def test_rarer_words_count_more_and_common_ones_are_not_needed():
     assert find(index(**texts), "In which contract is ninety days of notice required?")[0].name == "t7"
 
 
+TOWN = {
+    "ports.txt": "The port of Hamburg is the largest of the country.\nIts traffic is 135 million tons.\n"
+    "The port of Bremen: 69 million tons.\nfrom Bremen the ships sail to New York\n"
+    "A timeout was called by the coach of Hamburg.\n",
+    "library.txt": "The city library lends books for four weeks.\n"
+    "A standard loan of the library can be prolonged twice.\nThe file of a reader is kept for ten years.\n"
+    "Each module of the course takes six weeks.\nThe python in the terrarium is 4 metres long.\n"
+    "Used books are sold in May.\nimport duties are paid by the sender\n",
+    "minutes.txt": "".join(f"Item {i}: the committee took note of report {i}.\n" for i in range(300)),
+}
+
+
+@pytest.mark.parametrize(
+    ("query", "line"),
+    [
+        ("How long is the python?", "The python in the terrarium"),
+        ("standard loan library", "A standard loan"),
+        ("file of a reader", "The file of a reader"),
+        ("module weeks", "Each module"),
+        ("When are used books sold?", "Used books"),
+        ("port Bremen tons", "The port of Bremen"),
+        ("from Bremen ships", "from Bremen the ships"),
+        ("Who called the timeout?", "A timeout"),
+        ("Who pays import duties?", "import duties"),
+        ("argument of the committee, report 17", "Item 17:"),
+    ],
+)
+def test_words_of_programs_count_in_other_texts_as_any_word_does(query, line):
+    assert find(index(**TOWN), query, context_lines=0)[0].text.startswith(line)
+
+
 def test_words_match_whole_words_names_parts_and_plurals_first():
     hits = find(index(a="import this\nsupport\nthe ports\nHTTP_PORT = 1\n"), "port", context_lines=0)
     assert {hit.line for hit in hits[:2]} == {3, 4}

@@ -354,6 +354,8 @@ def test_a_small_model_that_gave_no_answer_is_not_shown_that_one_was_rejected(ki
     shown = prompts.Templates(kind).render("reentry.local", **{**LOCAL_REENTRY, "draft": ""})
     assert "Your last try gave no answer:" in shown
     assert "rejected" not in shown
+    assert "search_text" not in shown, "nothing says that the search was at fault"
+    assert str(REENTRY["turns"]) in shown
 
 
 @pytest.mark.parametrize("kind", ["custom", "extract"])

@@ -82,6 +82,14 @@ def test_every_command_has_an_example_and_every_one_with_output_has_json():
         assert "--json" in page or names in WITHOUT_JSON
 
 
+# ── the keys of the task file ───────────────────────────────────────────────────────────────────────
+
+
+def test_the_tables_of_the_task_file_are_what_the_code_takes():
+    page = documents.TASK_FILE.read_text(encoding="utf-8")
+    assert documents.with_tables_of_keys(page) == page, STALE
+
+
 # ── the JSON objects ────────────────────────────────────────────────────────────────────────────────
 
 

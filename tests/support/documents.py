@@ -26,7 +26,11 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from loop_runner.budget import Budget
 from loop_runner.cli import file_schemas, main_group
+from loop_runner.keys import keys_of
+from loop_runner.records import KernelSettings
+from loop_runner.task.task import AgentSettings, NoProgress, task_keys
 from tests.support.commands import clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -192,9 +196,38 @@ def _help(names: list[str]) -> str:
     return "\n".join(line.rstrip() for line in result.output.strip().splitlines())
 
 
+# ── the keys of the task file ───────────────────────────────────────────────────────────────────────
+
+TASK_FILE = ROOT / "docs" / "task-file.md"
+_HEADS = {
+    "| key | value | default |": task_keys(),
+    "| `budget` | limits | default |": keys_of(Budget),
+    "| `no_progress` | means | default |": keys_of(NoProgress),
+    "| `kernel` | limits | default |": keys_of(KernelSettings),
+    "| `agent` | what | default |": keys_of(AgentSettings),
+}
+
+
+def with_tables_of_keys(page: str) -> str:
+    """docs/task-file.md with its tables as the fields of ``Task`` and its parts describe them."""
+    for head, keys in _HEADS.items():
+        rows = [
+            f"| `{key.name}` | {key.meaning} | {key.default} |".replace("|  |", "| |")
+            for key in keys.values()
+            if key.meaning
+        ]
+        table = "\n".join([head, "| --- | --- | --- |", *rows, ""])
+        assert page.count(head) == 1, f"{TASK_FILE.name} has no table {head}"
+        start = page.index(head)
+        end = page.find("\n\n", start) + 1
+        page = page[:start] + table + page[end:]
+    return page
+
+
 def main() -> None:
     """Bring every document up to date; those that say the same already are left alone."""
     file_schemas.write(ROOT / "docs" / "schemas")
+    TASK_FILE.write_text(with_tables_of_keys(TASK_FILE.read_text(encoding="utf-8")), encoding="utf-8")
     for path in [COMMANDS, *documents()]:
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         new = commands_page() if path == COMMANDS else refreshed(old)

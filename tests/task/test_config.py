@@ -1,12 +1,16 @@
 """The task file: what is read, what is refused and where the message points."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError
+from loop_runner.keys import keys_of
+from loop_runner.records import KernelSettings
 from loop_runner.task import config
+from loop_runner.task.task import AgentSettings, NoProgress, Task
 
 MINIMAL = """\
 name: demo
@@ -134,3 +138,36 @@ def test_a_history_that_is_none_is_refused(value, tmp_path):
     source = f"name: t\nprompt: p\nverifiers: [contains: x]\nhistory: {value}\n"
     with pytest.raises(ConfigError, match="`history` takes full, compact, or"):
         config.parse_task(source, label="t", base_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "session: hook\nagent: {skip: []}",
+        "session: command\nagent: {command: [a, b], timeout: 90s, skip: x}",
+        "prices: {m: {input: 1, output: 2, cache_read: 0}}",
+        "no_progress: {passes: 2, then: [], models: [other]}",
+        "kernel: {preload: [], require_tier: C, python: /usr/bin/python3}",
+        "inputs: {paths: [a, {path: b}], strict: true, urls: true}",
+        "stop_hooks: [[a, b], {command: [c]}]",
+        "prompts: none",
+        "sub_models: [a, b]\nwidth: 7\nchild_width: 3\non_regression: rollback",
+    ],
+)
+def test_every_part_of_a_task_reads_back_to_the_same(keys):
+    task = parse(f"name: t\nprompt: p\nverifiers: [contains: x]\n{keys}\n")
+    assert config.parse_task(config.dump_task(task), label="frozen", base_dir=Path("/elsewhere")) == task
+
+
+@pytest.mark.parametrize("part", [Task, Budget, NoProgress, KernelSettings, AgentSettings])
+def test_a_setting_is_set_by_one_key_that_is_described(part):
+    keys = keys_of(part)
+    by_field = [key.field for key in keys.values()]
+    others = {
+        "input_settings",
+        "file",
+        "file_sha256",
+        "overrides",
+    }  # `inputs` sets the first; no key the others
+    assert sorted(by_field) == sorted({item.name for item in fields(part)} - others)
+    assert all(key.meaning for name, key in keys.items() if name != "task_dir")

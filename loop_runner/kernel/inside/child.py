@@ -2,15 +2,14 @@
 
 Owns the namespace. Relies on the standard library and its sibling modules only. Trusts the host, is not
 trusted by it. A strict dialogue on one descriptor: ``start`` → ``ready`` (a second one begins anew),
-``cell`` → ``done``, ``snapshot`` → ``snapshot``, ``try`` → ``tried``, ``plan`` → ``planned``; anything that
-goes wrong in our own code ends the process.
+``cell`` → ``done``, ``snapshot`` → ``snapshot``, ``try`` → ``tried``; anything that goes wrong in our own
+code ends the process.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import fcntl
-import json
 import os
 import signal
 import sys
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from .remake import Remaker
-    from .replay import PastCell
     from .saver import Saver
     from .snapshot import Pins
 
@@ -39,7 +36,6 @@ _NOTHING_SAVED: dict[str, object] = {
     "type": "snapshot",
     "variables": [],
     "as_told": [],
-    "unchanged": [],
     "blobs": [],
     "python": _PYTHON,
 }
@@ -110,7 +106,6 @@ class _Kernel:
         shown.set_limit(start["max_output_chars"])
         self._namespace = new_namespace()
         self._files = files = [(name, path, size) for name, path, size in start["inputs"]]
-        self._is_single_unread = start["single"] and start["is_trial"]
         context = read_text(files[0][1]) if start["single"] and not start["is_trial"] else Texts(files)
         self._answer = AnswerBox(self._namespace, start["answer"]["content"], start["answer"]["extra"])
         models = LmClient(lm_fd)
@@ -133,7 +128,6 @@ class _Kernel:
         self._models = models
         self._workspace: str = start["workspace"]
         self._saver: Saver | None = None
-        self._past: list[PastCell] = []  # in a process that only tries
         if start["workspace"] not in sys.path:  # a warm process was started once before
             sys.path.append(start["workspace"])  # last: the model's files never hide the standard library
         sys.argv = [""]
@@ -153,8 +147,6 @@ class _Kernel:
             self._save(header, out)
         elif header["type"] == "try":
             self._try(header, frame.payload, out)
-        elif header["type"] == "plan":
-            self._plan(header, out)
         else:
             raise wire.WireError(f"the host asked for {header['type']!r}")
 
@@ -168,31 +160,22 @@ class _Kernel:
             trial.import_installed(start["preload"], self._workspace)
 
     def _restore(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        groups, *blobs = _split(payload, [header["groups"], *header["blobs"]])
+        blobs = _split(payload, header["blobs"])
         failed: list[tuple[str, str]] = []
         gone = list(header["gone"])
-        if groups or blobs:
-            failed = self._remaker().fill(json.loads(groups or b"[]"), blobs)
-            again = {row["name"]: row for row in header["again"]}
-            gone += [again.get(name, _lost(name)) | {"reason": why} for name, why in failed if name]
+        if blobs:
+            failed = self._load(blobs)
+            gone += [_lost(name) | {"reason": why} for name, why in failed if name]
         if blobs or gone:
             self._keeper().restored(blobs, gone)
         names = self._runner.adopt_names()
         return {"type": "ready", "failed": failed, "names": names, "python": _PYTHON}
 
-    def _remaker(self) -> Remaker:
-        """What fills the namespace; made when first needed."""
-        self._snapshots()
-        from .remake import Remaker
-
-        return Remaker(
-            self._namespace,
-            self._runner,
-            self._answer,
-            self._models,
-            pins=self._pins,
-            pin_ids=self._pin_ids,
-            workspace=self._workspace,
+    def _load(self, blobs: list[bytes], at: Callable[[str], object] = bool) -> list[tuple[str, str]]:
+        """Put the names of ``blobs`` into the namespace; (name, reason) of what failed."""
+        find = self._pins().find
+        return self._snapshots().load_all(  # type: ignore[no-any-return]
+            blobs, self._namespace, find, self._runner.sources, at
         )
 
     def _save(self, request: Mapping[str, Any], out: int) -> None:
@@ -203,43 +186,16 @@ class _Kernel:
         self._keeper().save(request, self._runner.take_words(), out)
 
     def _try(self, request: Mapping[str, Any], payload: bytes, out: int) -> None:
-        """Find out whether blobs load and names are made again. Asked of a process that runs no cells."""
+        """Find out whether blobs load. Asked of a process that runs no cells."""
         from . import trial
 
-        groups, *blobs = _split(payload, [request["groups"], *request["blobs"]])
-
-        def load(at: Callable[[str], None]) -> list[tuple[str, str]]:
-            if groups and self._is_single_unread:
-                self._read_single()
-            return self._remaker().fill(json.loads(groups or b"[]"), blobs, at)
-
-        self._remaker()  # the copies find it imported
-        failed, modules = trial.attempt(load, request["seconds"], request["cpu_seconds"])
+        blobs = _split(payload, request["blobs"])
+        self._snapshots()  # the copies find it imported
+        failed, modules = trial.attempt(
+            lambda at: self._load(blobs, at), request["seconds"], request["cpu_seconds"]
+        )
         wire.write_all(out, wire.encode({"type": "tried", "failed": failed}))
         trial.import_installed(modules, self._workspace)  # the host goes on meanwhile
-
-    def _read_single(self) -> None:
-        """Put the one text in the place of the mapping that stood for it."""
-        name, path, _ = self._files[0]
-        self._helpers = Helpers(
-            self._namespace,
-            read_text(path),
-            name,
-            self._answer,
-            self._models,
-            self._places,
-            self._parts,
-            self._headings,
-        )
-        self._namespace.update(self._helpers.protected | self._helpers.yielding)
-
-    def _plan(self, request: Mapping[str, Any], out: int) -> None:
-        """Tell which cells make which names. ``cells``: those that were not told of yet."""
-        from . import replay
-
-        self._past += [replay.PastCell(*cell) for cell in request["cells"]]
-        groups = replay.plan(self._past, request["names"], {*self._helpers.protected, "answer"})
-        wire.write_all(out, wire.encode({"type": "planned", "groups": groups}))
 
     def _keeper(self) -> Saver:
         """What takes the snapshots; made when first needed."""

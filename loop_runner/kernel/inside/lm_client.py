@@ -52,7 +52,6 @@ class LmClient:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._recorded: dict[str, list[str]] | None = None
         self.thread_id = -1  # of the thread that reads replies
         self._next_id = 0
         self._batches: dict[int, _Batch] = {}
@@ -74,10 +73,6 @@ class LmClient:
         """
         if not prompts:
             return []
-        if self._recorded is not None:
-            if settings:
-                self._refuse_to_repeat()  # what the record holds may be tries that did not fit the schema
-            return [self._take_recorded(prompt) for prompt in prompts]
         more = b"" if not settings else wire.to_json(settings).encode("ascii")
         return self._ask("query", [(more, prompt.encode("utf-8", "replace")) for prompt in prompts]).replies()
 
@@ -116,8 +111,6 @@ class LmClient:
 
     def _ask(self, kind: str, requests: Sequence[tuple[bytes, bytes]]) -> _Batch:
         """Send all and wait for all; each request is the JSON before the text, and the text."""
-        if self._recorded is not None:
-            self._refuse_to_repeat()
         batch = self._register(len(requests))
         try:
             for data in _joined(kind, batch.first_id, requests):
@@ -126,27 +119,6 @@ class LmClient:
         finally:
             self._forget(batch)
         return batch
-
-    def serve(self, replies: list[tuple[str, str]] | None) -> None:
-        """Answer from ``replies`` (prompt, reply), each once, and ask nobody; None: ask the host again."""
-        self._recorded = None if replies is None else {}
-        for prompt, reply in replies or ():
-            assert self._recorded is not None
-            self._recorded.setdefault(prompt, []).append(reply)
-
-    def _take_recorded(self, prompt: str) -> str:
-        assert self._recorded is not None
-        left = self._recorded.get(prompt.encode("utf-8", "replace").decode())
-        if not left:
-            self._refuse_to_repeat()
-        assert left is not None
-        return left.pop(0)
-
-    @staticmethod
-    def _refuse_to_repeat() -> None:
-        from .replay import NotRepeatableError
-
-        raise NotRepeatableError("a cell that is needed for it asks the sub-model something new")
 
     def _register(self, count: int) -> _Batch:
         from threading import Event

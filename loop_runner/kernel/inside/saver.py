@@ -280,7 +280,6 @@ class Saver:
         self._groups: list[_Group] = []
         self._gone: dict[str, dict[str, Any]] = {}
         self._failing: list[str] = []
-        self._failed_values: dict[str, object] = {}
         # name → what it was bound to, if that cannot change; its size, and its type and preview: as the host
         # has them
         self._told: dict[str, tuple[object, int, list[str]]] = {}
@@ -335,7 +334,6 @@ class Saver:
             if name in self._namespace:
                 del self._gone[name]
         self._failing = result["failing"]
-        self._failed_values = {name: self._namespace[name] for name in self._failing}
         for name, why in result["overdue"]:
             self._hopeless[name] = (self._namespace[name], why)
         self._groups = [
@@ -582,20 +580,15 @@ class Saver:
         told = {row["name"]: [row["type"], row["preview"]] for row in rows}
         rows += [self._row(name, "lost", reason=reason) for name, reason in lost.items()]
         rows += [row for name, row in self._gone.items() if name not in self._namespace]
-        unchanged = [name for name in lost if self._is_known_to_fail(name)]
         header = {
             "type": "snapshot",
             "variables": rows,
             "as_told": as_told,
             "blobs": blobs,
-            "unchanged": unchanged,
             "python": by_value.PYTHON,
         }
         remembered = {"groups": groups, "failing": sorted(lost), "sets": sets, "told": told}
         return wire.encode(header, b"".join(payload)), remembered
-
-    def _is_known_to_fail(self, name: str) -> bool:
-        return name in self._failed_values and self._failed_values[name] is self._namespace[name]
 
     def _is_as_told(self, name: str, size: int) -> bool:
         """Whether the row of a saved name is the one that the host has."""

@@ -38,36 +38,15 @@ _CANDIDATES = 600  # segments in which common terms, and those that weigh little
 _COMMON = 0.25  # of the segments
 _HEAVY = 0.5  # what a word of the query weighs at least; its parts and short forms weigh less
 _NEAR = 3  # lines
+_PLAIN_VALUE = 1.6  # what a plain value counts: it answers more questions than a name does
+# Words of any question. How much every other word counts is left to how common it is in the texts.
 _STOP_WORDS = frozenset(
     (  # noqa: SIM905 - a list of ninety quoted words is harder to read
         "a an and any are as at be been being but by can could did do does done doing each for from get gets "
         "give given gives had has have how i if in into is it its itself just many may me might much must my "
         "of on or our out over please shall should so some such tell than that the their them then there "
-        "these they this those to under until up use used uses using was we were what when where which while "
-        "who whom whose why will with within would you your find show say says stand stands python module "
-        "modules library standard file"
-    ).split()
-)
-# Words of a question that say what kind of thing is asked for; they are in the answer's line less often.
-_ASKING = frozenset(
-    (  # noqa: SIM905 - a list of ninety quoted words is harder to read
-        "argument attribute called class constant default exact exactly function kind large many maximal "
-        "maximum method minimal minimum name named number parameter raise raised return signature size "
-        "symbol type value"
-    ).split()
-)
-# What code calls the things that prose spells out.
-_SHORT_FORMS = {
-    "argument": "arg", "character": "char", "command": "cmd", "connection": "conn", "constant": "const",
-    "directory": "dir", "environment": "env", "exception": "error", "initial": "init",
-    "large": "size", "length": "len", "long": "len", "maximum": "max", "maximal": "max", "message": "msg",
-    "minimum": "min", "minimal": "min", "number": "num", "parameter": "param", "precision": "prec",
-    "previous": "prev", "separator": "sep", "temporary": "temp", "value": "val",
-}  # fmt: skip
-_QUANTITIES = frozenset(
-    (  # noqa: SIM905 - a list of ninety quoted words is harder to read
-        "constant cutoff default high large length limit long maximum minimum much number port size timeout "
-        "value width many"
+        "these they this those to under until up was we were what when where which while "
+        "who whom whose why will with within would you your find show say says "
     ).split()
 )
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
@@ -511,7 +490,6 @@ class _Query:
             _Term(word, weight, word if word in whole else _stem(word))
             for word, weight in self._weights.items()
         ]
-        self.wants_value = any(_stem(word.lower()) in _QUANTITIES for word in words)
         stems = [word.lower() if word.lower() in whole else _stem(word.lower()) for word in content]
         self.pairs = [pair for pair in pairwise(stems) if pair[0] != pair[1]]
         self.dotted = [name.lower().split(".") for name in _DOTTED.findall(query)]
@@ -525,12 +503,7 @@ class _Query:
         is_name = (
             "_" in word.strip("_") or any(map(str.isupper, word[1:])) or (len(word) > 1 and word.isupper())
         )
-        stem = _stem(word.lower())
-        asking = stem in _ASKING or word.lower() in _ASKING
-        self._add(word, 1.4 if is_name else 0.5 if asking else 1.0)
-        short = _SHORT_FORMS.get(stem) or _SHORT_FORMS.get(word.lower())
-        if short:
-            self._add(short, 0.4)
+        self._add(word, 1.4 if is_name else 1.0)
         parts = [part for piece in word.split("_") for part in _CAMEL.findall(piece)]
         if len(parts) > 1:
             for part in parts:
@@ -565,7 +538,7 @@ def _stem(word: str) -> str:
 
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────
 
-_ASIDE = re.compile(r"(?:^|[/_])(?:tests?|testing|idle_test|test_\w+)(?:[/._]|$)")
+_ASIDE = re.compile(r"(?:^|[/_])(?:tests?|testing|test_\w+)(?:[/._]|$)")
 
 
 class _Name:
@@ -604,7 +577,6 @@ class _LinePatterns:
         self.assigns = re.compile(
             rf"(?<![\w]){name}\s*(?::[^=\n]{{0,40}})?=(?!=)\s*(\w+|\S)|^\s*[\W_]{{0,3}}{name}[\W_]{{0,2}}\s*:\s*(\w+|\S)"
         )
-        self.value_factor = 1.8 if query.wants_value else 1.2
         self.pairs = [
             (pair, re.compile(rf"{re.escape(pair[0])}(?:s|es|d|ed|ing)?[\W_]{{0,3}}{re.escape(pair[1])}"))
             for pair in query.pairs
@@ -702,8 +674,7 @@ def _score_lines(
         if not best.takes(score + most_near + 1.25 * from_name):
             continue
         score += sum(rest[term] * share for term, share in lines.near(index).items() if term not in here)
-        if line.lstrip().startswith(("import ", "from ")):
-            score *= 0.5
+
         score += 1.25 * from_name
         best.add(score)
         yield score, index
@@ -727,7 +698,7 @@ def _form_bonus(
         name, value = match[1] or match[3], match[2] or match[4]
         weight = _named_weight(name, here, rest, text_stem)
         if value[0].isdigit() or value in "\"'-([{":
-            weight *= patterns.value_factor  # a plain value answers more questions than a name does
+            weight *= _PLAIN_VALUE
         elif value == name:
             weight *= 0.3  # passed on, not decided
         if match.start() == 0:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from loop_runner import durable, failpoints, redaction
+from loop_runner import failpoints, redaction
+from loop_runner.workspace import durable
 from loop_runner.workspace.git.git import IDENTITY, Git
 
 FILE, EXECUTABLE, LINK = "100644", "100755", "120000"

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner import durable, failpoints
+from loop_runner import failpoints
 from loop_runner.errors import LoopRunnerError
 from loop_runner.process import kill_group
+from loop_runner.workspace import durable
 from loop_runner.workspace.git import objects
 from loop_runner.workspace.git.git import Git, ObjectReader
 from loop_runner.workspace.history import Commit, commit_from

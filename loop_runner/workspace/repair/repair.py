@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner import __version__, durable
-from loop_runner.workspace import faults, journal, layout, recovery
+from loop_runner import __version__
+from loop_runner.workspace import durable, faults, journal, layout, recovery
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import fast_import, objects
 from loop_runner.workspace.git.fast_import import Blob, NewCommit
