@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from loop_runner.kernel.inside import reading
+from loop_runner.kernel.inside import outlines
 
 _PACKAGES = ("debian-policy", "developers-reference", "python3.11-doc")
 _CHANGELOGS = 30
@@ -33,7 +33,7 @@ class Document(NamedTuple):
 
 def missing(document: Document) -> list[str]:
     """The titles that the outline of the text lacks."""
-    marks = [_plain(mark.text) for mark in reading.outline(document.name, document.text, ())]
+    marks = [_plain(mark.text) for mark in outlines.outline(document.name, document.text, ())]
     return [
         title for title in document.titles if not any(mark.startswith(_plain(title)[:100]) for mark in marks)
     ]

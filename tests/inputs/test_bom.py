@@ -11,7 +11,7 @@ from loop_runner import inputs
 from loop_runner.audit import ripgrep
 from loop_runner.errors import ConfigError
 from loop_runner.inputs.reading import measure
-from loop_runner.kernel.inside import candidates, reading, structure
+from loop_runner.kernel.inside import candidates, outlines, structure, tables
 from loop_runner.kernel.inside.search import SearchIndex
 from loop_runner.kernel.inside.texts import Texts, read_text
 from loop_runner.records import Accepted, Rejected
@@ -72,7 +72,7 @@ def test_only_one_mark_at_the_beginning_is_dropped(tmp_path, data):
 
 def test_the_first_column_has_its_name(marked):
     for name in ("people.csv", "rows.tsv", "log.jsonl"):
-        assert reading.rows(name, text_of(marked, name))[0]["name"] == "Ada"
+        assert tables.rows(name, text_of(marked, name))[0]["name"] == "Ada"
     abouts = {text.name: text.about for text in marked.texts}
     assert "columns name (text), age (integer)" in abouts["people.csv"]
     assert abouts["one.json"] == "JSON: an object; keys name (text)"
@@ -80,7 +80,7 @@ def test_the_first_column_has_its_name(marked):
 
 def test_the_first_line_has_its_heading_key_and_function(marked):
     assert [mark.text for mark in structure.headings(text_of(marked, "notes.md"))] == ["A longer title"]
-    assert str(reading.outline("one.json", text_of(marked, "one.json"), ())).startswith("one.json:1: name")
+    assert str(outlines.outline("one.json", text_of(marked, "one.json"), ())).startswith("one.json:1: name")
     assert structure.definitions("code.py", text_of(marked, "code.py"))[0].line == 1
 
 

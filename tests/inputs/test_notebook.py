@@ -8,7 +8,7 @@ import pytest
 
 from loop_runner import inputs
 from loop_runner.errors import ConfigError
-from loop_runner.kernel.inside import reading
+from loop_runner.kernel.inside import outlines, passages
 from loop_runner.records import Accepted, Rejected, place_of
 from loop_runner.verify import Submission, build
 from tests.support import papers
@@ -107,9 +107,9 @@ def test_a_citation_of_another_cell_is_refused(folder, converter):
 def test_the_outline_has_cells_and_headings_and_no_comments(folder, converter):
     (text,) = load(folder, converter, notebook(*CELLS)).texts
     body = text.path.read_text()
-    marks = [mark.text for mark in reading.outline("a.ipynb", body, text.origin.places)]
+    marks = [mark.text for mark in outlines.outline("a.ipynb", body, text.origin.places)]
     assert [mark for mark in marks if not mark.startswith("cell")] == ["The study", "Costs"]
-    assert "total = 40" in reading.read("a.ipynb", body, "cell 2", None, text.origin.places)
+    assert "total = 40" in passages.read("a.ipynb", body, "cell 2", None, text.origin.places)
 
 
 def test_an_error_is_shown_without_its_colors(folder, converter):

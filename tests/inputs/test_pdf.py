@@ -7,7 +7,7 @@ import pytest
 
 from loop_runner import inputs
 from loop_runner.inputs.inside import pdf
-from loop_runner.kernel.inside import reading
+from loop_runner.kernel.inside import cutting, outlines, passages
 from tests.support import papers
 
 GLUED = "Packageswhicharenecessaryforthe installationofthewholesystem are listed"
@@ -265,7 +265,7 @@ BOOKMARKS = [("Scope", 1), ("> 1.1 Limits", 1), ("Price and Payment", 2), ("Else
 def outlined(folder, converter, pages=PAGES, bookmarks=BOOKMARKS):
     (text,) = load(folder, converter, data=with_bookmarks(pages, bookmarks)).texts
     body = text.path.read_text()
-    return body, reading.outline("a.pdf", body, text.origin.places, text.origin.headings), text.origin
+    return body, outlines.outline("a.pdf", body, text.origin.places, text.origin.headings), text.origin
 
 
 def test_the_outline_of_a_pdf_is_its_bookmarks_on_the_lines_of_their_titles(folder, converter):
@@ -286,7 +286,7 @@ def test_a_bookmark_that_no_line_shows_is_on_the_first_line_of_its_page(folder, 
 
 def test_a_part_is_read_by_its_bookmark(folder, converter):
     body, _, origin = outlined(folder, converter)
-    shown = reading.read("a.pdf", body, "scope", None, origin.places, origin.headings)
+    shown = passages.read("a.pdf", body, "scope", None, origin.places, origin.headings)
     assert "1 Scope" in shown
     assert "None." in shown
     assert "Ten dollars" not in shown
@@ -294,7 +294,7 @@ def test_a_part_is_read_by_its_bookmark(folder, converter):
 
 def test_pieces_begin_at_bookmarks(folder, converter):
     body, _, origin = outlined(folder, converter, bookmarks=BOOKMARKS[:3])
-    pieces = reading.cut_by("heading", "a.pdf", body, 5000, origin.headings)
+    pieces = cutting.cut_by("heading", "a.pdf", body, 5000, origin.headings)
     assert [piece.split("\n")[0] for piece in pieces] == [
         "The Manual",
         "1 Scope",
@@ -319,6 +319,6 @@ def test_without_bookmarks_the_outline_has_pages_and_no_running_heads(folder, co
     words = ["ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple"]
     pages = [f"A Manual of Trees\nthe {word} is a tree\n{at}" for at, word in enumerate(words, 1)]
     (text,) = load(folder, converter, data=papers.pdf(pages)).texts
-    shown = str(reading.outline("a.pdf", text.path.read_text(), text.origin.places, text.origin.headings))
+    shown = str(outlines.outline("a.pdf", text.path.read_text(), text.origin.places, text.origin.headings))
     assert "A Manual of Trees" not in shown
     assert "page 3: the cedar is a tree" in shown

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loop_runner.kernel.inside import reading, shown, structure
+from loop_runner.kernel.inside import cutting, outlines, passages, shown, structure, tables
 from loop_runner.kernel.inside.matching import find_all
 from loop_runner.kernel.inside.search import SearchIndex
 
@@ -179,7 +179,7 @@ def test_a_line_of_tildes_below_a_title_is_an_underline_and_opens_no_code():
         (4, "1.1.2. Sizes"),
         (2, "2. Rest"),
     ]
-    assert len(reading.cut_by("heading", "manual.txt", TILDES, 10_000)) == 6
+    assert len(cutting.cut_by("heading", "manual.txt", TILDES, 10_000)) == 6
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ PLACES = [(1 + 6 * at, f"page {at + 1}") for at in range(9)]
 
 
 def test_the_outline_of_pages_shows_what_is_their_own_and_no_running_heads():
-    shown = str(reading.outline("a.pdf", PAGES, PLACES))
+    shown = str(outlines.outline("a.pdf", PAGES, PLACES))
     assert "page 2: Section 2. Part 2" in shown
     assert "confidential" not in shown
     assert "Page 2 of 9" not in shown
@@ -292,7 +292,7 @@ def test_the_outline_of_pages_shows_what_is_their_own_and_no_running_heads():
 )
 def test_a_part_is_read_by_the_heading_that_the_outline_shows(part, lines):
     numbers = [
-        int(line.split(":")[1]) for line in str(reading.read("m.txt", TILDES, part, None, ())).split("\n")
+        int(line.split(":")[1]) for line in str(passages.read("m.txt", TILDES, part, None, ())).split("\n")
     ]
     assert (numbers[0], numbers[-1]) == lines
 
@@ -301,9 +301,9 @@ def test_an_unknown_and_an_ambiguous_part_are_errors_that_name_parts():
     with pytest.raises(
         ValueError, match=r"no part called '3\. More': it has parts such as 'The Manual' and '2\. Rest'"
     ):
-        reading.read("m.txt", TILDES, "3. More", None, ())
+        passages.read("m.txt", TILDES, "3. More", None, ())
     with pytest.raises(ValueError, match=r"parts like '1\.1', on lines 7, 10, 15"):
-        reading.read("m.txt", TILDES, "1.1", None, ())
+        passages.read("m.txt", TILDES, "1.1", None, ())
 
 
 @pytest.mark.parametrize("limit", [600, 3000, 8000, 20_000])
@@ -311,11 +311,11 @@ def test_what_a_helper_prints_fits_into_what_is_shown(limit, monkeypatch):
     monkeypatch.setattr(shown, "_limit", limit)
     text = "".join(f"# Heading {i}\n{'word ' * (i % 90)}\n" for i in range(3000))
     printed = [
-        str(reading.read("a.md", text, 1, None, ())),
-        str(reading.read("a.md", text, 1, 3000, ())),
-        str(reading.read("a.md", text, "Heading 7", None, ())),
-        str(reading.outline("a.md", text, ())),
-        str(reading.rows("a.csv", "a,b\n" + "1,two\n" * 5000)),
+        str(passages.read("a.md", text, 1, None, ())),
+        str(passages.read("a.md", text, 1, 3000, ())),
+        str(passages.read("a.md", text, "Heading 7", None, ())),
+        str(outlines.outline("a.md", text, ())),
+        str(tables.rows("a.csv", "a,b\n" + "1,two\n" * 5000)),
         str(SearchIndex({"a.md": text}).search("word", None, 50, 9, regex=False)),
         str(find_all({"a.md": text}, ["a.md"], "word")),
     ]
@@ -328,7 +328,7 @@ def test_the_last_line_of_a_reading_says_how_to_read_on(monkeypatch):
     numbers, call = [], "read('a', 20, 60)"
     while call:
         printed = str(
-            eval(call, {"read": lambda name, start, end=None: reading.read(name, text, start, end, ())})
+            eval(call, {"read": lambda name, start, end=None: passages.read(name, text, start, end, ())})
         )
         lines = printed.split("\n")
         call = lines.pop().partition(": ")[2] if lines[-1].startswith("…") else ""
@@ -339,9 +339,9 @@ def test_the_last_line_of_a_reading_says_how_to_read_on(monkeypatch):
 def test_pieces_know_their_text_and_their_lines():
     for by in ("heading", "size", "row"):
         pieces = (
-            reading.cut_chunks(TILDES, 60, 0, name="m.txt")
+            cutting.cut_chunks(TILDES, 60, 0, name="m.txt")
             if by == "size"
-            else reading.cut_by(by, "m.txt", TILDES, 60)
+            else cutting.cut_by(by, "m.txt", TILDES, 60)
         )
         lines = TILDES.split("\n")
         assert len(pieces) > 3

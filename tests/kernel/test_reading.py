@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_runner.kernel.inside import reading, structure
+from loop_runner.kernel.inside import cutting, outlines, passages, structure, tables
 from loop_runner.records import Origin
 
 MARKDOWN = """Preface.
@@ -127,16 +127,16 @@ def test_definitions_have_their_line_and_depth():
 
 def test_the_outline_of_json_has_its_keys_with_lines_and_shapes():
     text = json.dumps({"name": "x", "parts": [{"id": 1, "size": 2}], "none": {}}, indent=1)
-    assert str(reading.outline("a.json", text, ())) == (
+    assert str(outlines.outline("a.json", text, ())) == (
         'a.json:2: name: "x"\na.json:3: parts: a list of 1, the first: an object of 2: id, size\n'
         "a.json:9: none: an empty object"
     )
-    assert "a list of 3, the first: 1" in str(reading.outline("a.json", "[1, 2, 3]", ()))
-    assert "not the JSON that its name says" in str(reading.outline("a.json", "{'a': 1", ()))
+    assert "a list of 3, the first: 1" in str(outlines.outline("a.json", "[1, 2, 3]", ()))
+    assert "not the JSON that its name says" in str(outlines.outline("a.json", "{'a': 1", ()))
 
 
 def test_the_outline_of_a_table_has_its_columns():
-    shown = str(reading.outline("a.csv", "id,name,price\n1,ada,1.50\n2,bob,\n", ()))
+    shown = str(outlines.outline("a.csv", "id,name,price\n1,ada,1.50\n2,bob,\n", ()))
     assert shown.split("\n") == [
         "a.csv:1: 2 rows of 3 columns",
         "a.csv:1:   id: int, such as '1'",
@@ -147,7 +147,7 @@ def test_the_outline_of_a_table_has_its_columns():
 
 def test_the_outline_of_a_converted_text_has_its_pages_and_what_is_on_them():
     pages = [(1, "page 1"), (5, "page 2")]
-    shown = reading.outline("c.pdf", "1. Scope\n\nAll goods.\n\nthe second page\n\n2. Price\n", pages)
+    shown = outlines.outline("c.pdf", "1. Scope\n\nAll goods.\n\nthe second page\n\n2. Price\n", pages)
     assert str(shown).split("\n") == [
         "c.pdf:1: page 1: 1. Scope",
         "c.pdf:1:   1. Scope",
@@ -157,7 +157,7 @@ def test_the_outline_of_a_converted_text_has_its_pages_and_what_is_on_them():
 
 
 def test_a_long_outline_says_how_to_print_the_rest():
-    found = reading.outline("a.md", "".join(f"# Part number {i}\n" for i in range(2000)), ())
+    found = outlines.outline("a.md", "".join(f"# Part number {i}\n" for i in range(2000)), ())
     assert len(found) == 2000
     assert len(str(found)) < 8000
     assert "more: print them with print(outline('a.md')[" in str(found)
@@ -166,19 +166,19 @@ def test_a_long_outline_says_how_to_print_the_rest():
 
 def test_lines_are_read_by_number_from_the_end_and_by_place():
     text = "".join(f"line {i}\n" for i in range(1, 501))
-    assert str(reading.read("a", text, 3, 4, ())) == "a:3: line 3\na:4: line 4"
-    assert str(reading.read("a", text, -1, None, ())) == "a:500: line 500"
-    assert str(reading.read("a", text, 1, None, ())).endswith(
+    assert str(passages.read("a", text, 3, 4, ())) == "a:3: line 3\na:4: line 4"
+    assert str(passages.read("a", text, -1, None, ())) == "a:500: line 500"
+    assert str(passages.read("a", text, 1, None, ())).endswith(
         "a:200: line 200\n… 300 more lines: read('a', 201)"
     )
     places = [(1, "page 1"), (4, "Page 2"), (6, "page 3")]
-    assert str(reading.read("a", text, "page 2", None, places)) == "-- Page 2 --\na:4: line 4\na:5: line 5"
+    assert str(passages.read("a", text, "page 2", None, places)) == "-- Page 2 --\na:4: line 4\na:5: line 5"
     assert (
-        str(reading.read("a", text, 5, 6, places)) == "-- Page 2 --\na:5: line 5\n-- page 3 --\na:6: line 6"
+        str(passages.read("a", text, 5, 6, places)) == "-- Page 2 --\na:5: line 5\n-- page 3 --\na:6: line 6"
     )
-    assert "has 500 lines: there is none from 501" in reading.read("a", text, 501, 600, ())
+    assert "has 500 lines: there is none from 501" in passages.read("a", text, 501, 600, ())
     with pytest.raises(ValueError, match="such as 'page 1' and 'page 3'"):
-        reading.read("a", text, "page 9", None, places)
+        passages.read("a", text, "page 9", None, places)
 
 
 AMENDED = """AGREEMENT
@@ -211,7 +211,7 @@ Payment: within 60 days.
     ],
 )
 def test_a_part_that_is_no_heading_of_the_outline_is_read_from_its_line(label, first, last):
-    printed = str(reading.read("a.txt", AMENDED, label, None, ())).splitlines()
+    printed = str(passages.read("a.txt", AMENDED, label, None, ())).splitlines()
     numbers = [int(line.split(":")[1]) for line in printed]
     assert (numbers[0], numbers[-1]) == (first, last)
 
@@ -219,21 +219,21 @@ def test_a_part_that_is_no_heading_of_the_outline_is_read_from_its_line(label, f
 @pytest.mark.parametrize("label", ["Within", "Signed twice.", "", "within 61 days"])
 def test_a_part_that_no_line_or_several_lines_name_is_refused(label):
     with pytest.raises(ValueError, match=r"no part called|parts like"):
-        reading.read("a.txt", AMENDED, label, None, ())
+        passages.read("a.txt", AMENDED, label, None, ())
 
 
 @given(st.integers(0, 60), st.integers(-70, 70), st.integers(1, 9), st.booleans())
 def test_any_line_of_a_text_in_many_blocks_is_the_line_of_that_number(count, start, more, ends):
-    size, reading._BLOCK_CHARS = reading._BLOCK_CHARS, 16
+    size, passages._BLOCK_CHARS = passages._BLOCK_CHARS, 16
     try:
         text = "\n".join(f"{'x' * (i % 11)}{i}" for i in range(count)) + "\n" * ends
         lines = text.removesuffix("\n").split("\n")
         first = max(start if start > 0 else len(lines) + 1 + start, 1) if start else 1
         wanted = [f"a:{i}: {lines[i - 1]}" for i in range(first, min(first + more, len(lines)) + 1)]
-        read = str(reading.read("a", text, start, first + more, ()))
+        read = str(passages.read("a", text, start, first + more, ()))
         assert read == "\n".join(wanted) if wanted else "there is none" in read
     finally:
-        reading._BLOCK_CHARS = size
+        passages._BLOCK_CHARS = size
 
 
 TEXTS = st.text(st.sampled_from('ab#=-\n\r" ,x1.') | st.characters(), max_size=300)
@@ -241,19 +241,19 @@ TEXTS = st.text(st.sampled_from('ab#=-\n\r" ,x1.') | st.characters(), max_size=3
 
 @given(TEXTS, st.sampled_from(["heading", "function"]), st.integers(1, 80))
 def test_pieces_by_heading_and_by_function_are_the_text_again(text, by, size):
-    pieces = reading.cut_by(by, "a.py", text, size)
+    pieces = cutting.cut_by(by, "a.py", text, size)
     assert "".join(pieces) == text
     assert all(0 < len(piece) <= size for piece in pieces)
 
 
 def test_pieces_begin_at_headings_and_at_functions_with_what_stands_above_them():
-    assert [piece.split("\n")[0] for piece in reading.cut_by("heading", "a.md", MARKDOWN, 10_000)] == [
+    assert [piece.split("\n")[0] for piece in cutting.cut_by("heading", "a.md", MARKDOWN, 10_000)] == [
         "Preface.",
         "# First",
         "## Second part ##",
         "Third",
     ]
-    assert [piece.split("\n")[0] for piece in reading.cut_by("function", "a.py", PYTHON, 10_000)] == [
+    assert [piece.split("\n")[0] for piece in cutting.cut_by("function", "a.py", PYTHON, 10_000)] == [
         '"""Docs."""',
         "# What it does.",
         "class Second:",
@@ -262,26 +262,26 @@ def test_pieces_begin_at_headings_and_at_functions_with_what_stands_above_them()
 
 def test_pieces_by_row_keep_rows_whole_and_repeat_the_columns():
     text = "id,text\n" + "".join(f'{i},"line one\nline ""two"" {i}"\n' for i in range(50))
-    pieces = reading.cut_by("row", "a.csv", text, 200)
+    pieces = cutting.cut_by("row", "a.csv", text, 200)
     assert len(pieces) > 5
     assert all(piece.startswith("id,text\n") and len(piece) <= 200 for piece in pieces)
     rows = [row for piece in pieces for row in list(csv.reader(io.StringIO(piece)))[1:]]
     assert rows == list(csv.reader(io.StringIO(text)))[1:]
-    assert "".join(reading.cut_by("row", "a.jsonl", '{"a": 1}\n' * 99, 100)) == '{"a": 1}\n' * 99
-    assert len(reading.cut_by("row", "a.jsonl", '{"a": 1}\n' * 99, 100)) == 9
+    assert "".join(cutting.cut_by("row", "a.jsonl", '{"a": 1}\n' * 99, 100)) == '{"a": 1}\n' * 99
+    assert len(cutting.cut_by("row", "a.jsonl", '{"a": 1}\n' * 99, 100)) == 9
 
 
 @given(TEXTS, st.integers(1, 80))
 def test_no_row_is_lost_or_doubled_by_cutting(text, size):
-    assert "".join(reading.cut_by("row", "a.txt", text, size)) == text
-    pieces = reading.cut_by("row", "a.csv", text, size)
+    assert "".join(cutting.cut_by("row", "a.txt", text, size)) == text
+    pieces = cutting.cut_by("row", "a.csv", text, size)
     head = text[: structure.row_starts(text, quoted=True)[1:][0]] if len(pieces) > 1 else ""
     assert "".join(piece.removeprefix(head) if at else piece for at, piece in enumerate(pieces)) == text
 
 
 def test_rows_of_csv_are_dicts_with_lines_and_numbers_only_where_all_are():
     text = 'id;zip;price;note\r\n1;01234;1.50;"a\nb"\r\n2;99999;;x\r\nbroken\r\n3;1;-2;y\r\n'
-    table = reading.rows("a.csv", text)
+    table = tables.rows("a.csv", text)
     assert [dict(row) for row in table] == [
         {"id": 1, "zip": "01234", "price": 1.5, "note": "a\nb"},
         {"id": 2, "zip": "99999", "price": None, "note": "x"},
@@ -290,9 +290,9 @@ def test_rows_of_csv_are_dicts_with_lines_and_numbers_only_where_all_are():
     assert [row.line for row in table] == [2, 4, 6]
     assert table.skipped == [(5, "1 values for 4 columns")]
     assert table.columns == ["id", "zip", "price", "note"]
-    assert reading.rows("a.tsv", "a\tb\n1,0\t2\n")[0] == {"a": "1,0", "b": 2}
-    assert list(reading.rows("a.csv", "a,a,\n1,2,3\n")[0]) == ["a", "a (2)", "column 3"]
-    assert list(reading.rows("a.csv", "")) == []
+    assert tables.rows("a.tsv", "a\tb\n1,0\t2\n")[0] == {"a": "1,0", "b": 2}
+    assert list(tables.rows("a.csv", "a,a,\n1,2,3\n")[0]) == ["a", "a (2)", "column 3"]
+    assert list(tables.rows("a.csv", "")) == []
 
 
 SHEETS = r"""## Prices
@@ -309,28 +309,28 @@ SHEETS = r"""## Prices
 
 
 def test_rows_of_sheets_and_of_markdown_are_those_of_their_tables():
-    table = reading.rows("book.xlsx", SHEETS)
+    table = tables.rows("book.xlsx", SHEETS)
     assert [(dict(row), row.line) for row in table] == [
         ({"part": "bolt", "price": 1.5, "note": "a | b"}, 4),
         ({"part": "nut", "price": 2.0, "note": ""}, 5),
         ({"part": "bolt", "count": 7}, 10),
     ]
     places = [(1, "sheet Prices"), (7, "sheet Stock")]
-    stock = reading.rows("book.xlsx", SHEETS, "sheet stock", places)
+    stock = tables.rows("book.xlsx", SHEETS, "sheet stock", places)
     assert [(dict(row), row.line) for row in stock] == [({"part": "bolt", "count": 7}, 10)]
-    later = reading.rows("a.csv", "a,b\n1,2\n3,4\n", "row 2 on", [(3, "row 2 on")])
+    later = tables.rows("a.csv", "a,b\n1,2\n3,4\n", "row 2 on", [(3, "row 2 on")])
     assert [dict(row) for row in later] == [{"a": 3, "b": 4}], "by the columns of the whole table"
     with pytest.raises(ValueError, match="such as 'sheet Prices' and 'sheet Stock'"):
-        reading.rows("book.xlsx", SHEETS, "sheet 3", places)
+        tables.rows("book.xlsx", SHEETS, "sheet 3", places)
 
 
 def test_rows_of_json_have_their_lines():
-    table = reading.rows("a.jsonl", '{"a": 1}\n\nno\n[2]\n')
+    table = tables.rows("a.jsonl", '{"a": 1}\n\nno\n[2]\n')
     assert [(dict(row), row.line) for row in table] == [({"a": 1}, 1), ({"value": [2]}, 4)]
     assert [line for line, _ in table.skipped] == [3]
-    table = reading.rows("a.json", '[\n {"a": 1},\n {"a": 2}\n]\n')
+    table = tables.rows("a.json", '[\n {"a": 1},\n {"a": 2}\n]\n')
     assert [(row["a"], row.line) for row in table] == [(1, 2), (2, 3)]
-    table = reading.rows("a.json", '{"x": 1,\n "y": [2]}')
+    table = tables.rows("a.json", '{"x": 1,\n "y": [2]}')
     assert [(dict(row), row.line) for row in table] == [
         ({"key": "x", "value": 1}, 1),
         ({"key": "y", "value": [2]}, 2),
@@ -339,9 +339,9 @@ def test_rows_of_json_have_their_lines():
 
 @given(TEXTS, st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.md", "a.py", "a.ts", "a.json"]))
 def test_odd_texts_have_an_outline_too(text, name):
-    found = reading.outline(name, text, ())
+    found = outlines.outline(name, text, ())
     if name != "a.json":
-        assert all(row.line > 0 for row in reading.rows(name, "a|b\n-|-\n" + text))
+        assert all(row.line > 0 for row in tables.rows(name, "a|b\n-|-\n" + text))
     lines = text.count("\n") + 1
     assert all(1 <= mark.line <= lines and mark.level >= 1 for mark in found)
     assert str(found)

@@ -173,10 +173,10 @@ class _Kernel:
 
     def _load(self, blobs: list[bytes], at: Callable[[str], object] = bool) -> list[tuple[str, str]]:
         """Put the names of ``blobs`` into the namespace; (name, reason) of what failed."""
+        from .restoring import load_all
+
         find = self._pins().find
-        return self._snapshots().load_all(  # type: ignore[no-any-return]
-            blobs, self._namespace, find, self._runner.sources, at
-        )
+        return load_all(blobs, self._namespace, find, self._runner.sources, at)
 
     def _save(self, request: Mapping[str, Any], out: int) -> None:
         if self._saver is None and not self._helpers.own_names():
@@ -226,7 +226,7 @@ class _Kernel:
 
     @staticmethod
     def _snapshots() -> Any:
-        """The snapshot module: imported when first needed."""
-        from . import snapshot
+        """The snapshot module, which is imported when it is first needed, with what restores."""
+        from . import restoring, snapshot  # noqa: F401 - the copies of this process find both imported
 
         return snapshot

@@ -259,10 +259,10 @@ class Helpers:
 
         Of JSON it shows the keys, of a table the columns.
         """
-        from . import reading
+        from . import outlines
 
         name, text = self._named(name)
-        return reading.outline(name, text, self._places.get(name, ()), self._headings.get(name, ()))
+        return outlines.outline(name, text, self._places.get(name, ()), self._headings.get(name, ()))
 
     def read(self, name: str | None = None, start: int | str = 1, end: int | None = None) -> Passage:
         """Lines `start` to `end` of the text `name` as `name:line: text`; without `end`, 200 lines.
@@ -272,11 +272,11 @@ class Helpers:
         It then returns all its lines. A negative `start` counts from the end. A line at the end says how to
         read on.
         """
-        from . import reading
+        from . import passages
 
         name, text = self._named(name)
         places, headings = self._places.get(name, ()), self._headings.get(name, ())
-        return reading.read(name, text, start, end, places, headings)
+        return passages.read(name, text, start, end, places, headings)
 
     def chunks(
         self, text_or_name: str, size: int = 20_000, overlap: int = 0, *, by: str = "size"
@@ -288,18 +288,18 @@ class Helpers:
         `by="heading"` or `"function"` begins a piece at each of them; `by="row"` keeps rows of a table whole
         and repeats the row of column names.
         """
-        from . import reading
-
         text, name = _text(text_or_name), ""
         if "\n" not in text and text in self.texts():
             name, text = text, self.texts()[text]
         else:
             name = next((key for key, known in self._known_texts().items() if known is text_or_name), "")
+        from . import cutting
+
         if by == "size":
-            return reading.cut_chunks(text, size, overlap, name=name)
+            return cutting.cut_chunks(text, size, overlap, name=name)
         if overlap:
             raise ValueError("chunks overlap only with by='size'")
-        return reading.cut_by(by, name, text, size, self._headings.get(name, ()))
+        return cutting.cut_by(by, name, text, size, self._headings.get(name, ()))
 
     def rows(self, name: str | None = None, place: str | None = None) -> Rows:
         """The rows of a table (CSV, TSV, JSONL, JSON, Markdown) as dicts that have a `.line`.
@@ -309,10 +309,10 @@ class Helpers:
         A column of text that is all numbers is numbers, an empty one None. `.columns` has the names,
         `.skipped` the lines that are no row.
         """
-        from . import reading
+        from . import tables
 
         name, text = self._named(name)
-        table = reading.rows(name, text, place, self._places.get(name, ()))
+        table = tables.rows(name, text, place, self._places.get(name, ()))
         if table.skipped:
             (line, why), count = table.skipped[0], len(table.skipped)
             print(f"rows: {count:,} left out, the first at {name}:{line} ({why}); see .skipped")  # noqa: T201
@@ -392,7 +392,7 @@ class Helpers:
         return self._context.cached() if isinstance(self._context, Texts) else self.texts()
 
     def _place_of(self, name: str, line: int) -> str:
-        from .reading import place_of
+        from .places import place_of
 
         return place_of(self._places.get(name, ()), line)
 
