@@ -64,6 +64,7 @@ def main() -> None:
         without = path_without(["bwrap"], folder / "path")
         for tier, path in (("A", os.environ["PATH"]), ("B", without)):
             env = {**os.environ, "PATH": path, "LOOP_RUNNER_CACHE": str(folder / f"cache-{tier}")}
+            env.pop("PYTHONDONTWRITEBYTECODE", None)  # warm: nothing is compiled
 
             def ours(env: dict[str, str] = env) -> None:
                 argv = [str(Path(sys.executable).with_name("loop-runner")), "run", str(task), "--run-dir"]

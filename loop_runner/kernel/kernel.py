@@ -9,6 +9,7 @@ not checked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from loop_runner import failpoints, redaction, scratch
-from loop_runner.errors import EnvironmentFault, KernelError
+from loop_runner.errors import EnvironmentFault, KernelError, LoopRunnerError
 from loop_runner.kernel import report
 from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.deaths import CHECKER, KERNEL, Death, Deaths
@@ -77,18 +78,20 @@ class Kernel:
         settings: KernelSettings,
         inputs: Inputs,
         workspace: Path,
-        sub_model: SubModel,
-        loop: asyncio.AbstractEventLoop,
+        sub_model: SubModel | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
         *,
         is_short_lived: bool = False,
     ) -> None:
-        """``is_short_lived``: no snapshot is asked for, so nothing is made ready for one."""
+        """Without ``sub_model`` and ``loop``, ``connect`` must be called before ``start``.
+
+        ``is_short_lived``: no snapshot is asked for, so nothing is made ready for one.
+        """
         self._settings = settings
         self._is_short_lived = is_short_lived
         self._is_aborted = False
         self._inputs = inputs
         self._workspace = workspace
-        self._loop = loop
         self._private: scratch.Scratch | None = None
         self._life: _Life | None = None
         self._last = Snapshot()  # the last one handed out or started with: where a restart goes back to
@@ -101,7 +104,18 @@ class Kernel:
         self._checker = Checker(
             self._launch, lambda: self._start_header(Snapshot(), is_trial=True), self._deaths
         )
+        if sub_model is not None and loop is not None:
+            self.connect(sub_model, loop)
+
+    def connect(self, sub_model: SubModel, loop: asyncio.AbstractEventLoop) -> None:
+        """Name what answers the sub-calls of cells, and the loop that it runs on."""
+        self._loop = loop
         self._sub_model = sub_model
+
+    def warm(self) -> None:
+        """Start a process that ``start`` takes over, without waiting for it; ``start`` reports faults."""
+        with contextlib.suppress(LoopRunnerError, OSError):
+            self._checker.warm()
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeGuard, cast
 
@@ -31,7 +32,16 @@ from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacted
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
+from loop_runner.records import (
+    Checkpoint,
+    ChildRecord,
+    Inputs,
+    KernelSettings,
+    Message,
+    Outcome,
+    Request,
+    Usage,
+)
 from loop_runner.runs import origin, preflight, trust
 from loop_runner.session import direct
 from loop_runner.session.child import Children, ChildSettings
@@ -99,8 +109,19 @@ def start(task: Task, folder: Path, around: Surroundings, beginning: Beginning |
     With ``beginning`` its texts are taken and the task's ``inputs`` are not looked at.
     Raises ``ConfigError`` for inputs, models or verifiers that cannot work, before anything is created.
     """
-    with _created(task, folder, around, beginning) as (settled, texts, programs, workspace):
-        return run_in(workspace, settled, texts, around, folder, programs=programs)
+    with ExitStack() as stack:
+        kernels: list[Kernel] = []
+
+        def start_kernel(settled: Task, texts: Inputs, model_folder: Path) -> None:
+            """Have the kernel's process start while the run folder is made."""
+            kernels.append(Kernel(_kernel_settings(settled), texts, model_folder))
+            stack.callback(kernels[0].close)
+            kernels[0].warm()
+
+        made = _created(task, folder, around, beginning, start_kernel)
+        settled, texts, programs, workspace = stack.enter_context(made)
+        kernel = kernels[0] if kernels else None
+        return run_in(workspace, settled, texts, around, folder, programs=programs, kernel=kernel)
 
 
 def create(task: Task, folder: Path, env: Mapping[str, str], beginning: Beginning | None = None) -> None:
@@ -111,7 +132,11 @@ def create(task: Task, folder: Path, env: Mapping[str, str], beginning: Beginnin
 
 @contextmanager
 def _created(
-    task: Task, folder: Path, around: Surroundings, beginning: Beginning | None = None
+    task: Task,
+    folder: Path,
+    around: Surroundings,
+    beginning: Beginning | None = None,
+    start_kernel: Callable[[Task, Inputs, Path], None] | None = None,
 ) -> Iterator[tuple[Task, Inputs, Programs, Workspace]]:
     redaction.learn(around.env)
     ready = _prepared(replace(task, prompt=redaction.clean(task.prompt)), around, beginning)
@@ -127,8 +152,15 @@ def _created(
             for listener in around.listeners:
                 listener(Event("notice", notice))
 
+    needs_kernel = start_kernel is not None and not task.is_agent and task.session == "rlm"
     with Workspace.create(
-        folder, name=task.name, files=files, model_files=model_files, scope=scope, before_placing=mark
+        folder,
+        name=task.name,
+        files=files,
+        model_files=model_files,
+        scope=scope,
+        before_placing=mark,
+        when_claimed=partial(start_kernel, task, texts) if start_kernel and needs_kernel else None,
     ) as workspace:
         yield task, texts, programs, workspace
 
@@ -354,8 +386,12 @@ def run_in(
     stead: Stead | None = None,
     *,
     programs: Programs,
+    kernel: Kernel | None = None,
 ) -> Outcome:
-    """Open the parts of a run, run its loop to one of its ends, and close them."""
+    """Open the parts of a run, run its loop to one of its ends, and close them.
+
+    ``kernel``: one that was made ahead, with a process that starts; the caller closes it.
+    """
     redaction.learn(around.env)
     scratch.sweep()  # of runs that were killed
     root, _ = _models(task)
@@ -385,10 +421,6 @@ def run_in(
         switchboard, sub_calls, hold_session = parts.models(
             workspace, texts, around, stead.open_client, check, _past(workspace)
         )
-        settings = replace(
-            task.kernel,
-            max_output_chars=sizes.max_output_chars if task.is_agent else _shown_chars(task, root),
-        )
         agent = None
         if task.is_agent:
             agent = run.agent(task, workspace, ledger, around.env, trace, around.should_stop)
@@ -396,7 +428,11 @@ def run_in(
             from loop_runner.agents.agent import NoKernel
 
             kernel = cast("Kernel", NoKernel())
+        elif kernel is not None:
+            kernel.connect(sub_calls, switchboard.loop)
+            stack.callback(kernel.close)  # before the switchboard, which it talks to
         else:
+            settings = _kernel_settings(task)
             kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
             stack.callback(kernel.close)
         if lost := workspace.journal.unanswered():
@@ -443,6 +479,10 @@ def run_in(
         if agent is not None:
             agent.close(run.notice(outcome))
         return outcome
+
+
+def _kernel_settings(task: Task) -> KernelSettings:
+    return replace(task.kernel, max_output_chars=_shown_chars(task, _models(task)[0]))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -164,6 +164,7 @@ class DirectPass:
 
     def run(self, answer: Answer) -> SessionEnd:
         """Ask until there is a whole answer or one of the ends of a session."""
+        answer = replace(answer, is_ready=False)  # what an earlier pass handed in is a draft again
         while not self._is_ready:
             if self._should_stop():
                 return "interrupted"

@@ -112,7 +112,7 @@ class Session:
 
     def run(self, answer: Answer) -> SessionEnd:
         """Take turns until one of the ends; every turn is committed before the next begins."""
-        self._answer = answer
+        self._answer = replace(answer, is_ready=False)  # what an earlier pass handed in is a draft again
         while not self._is_ready:
             if self._should_stop():
                 return "interrupted"

@@ -38,10 +38,10 @@ class Checks:
         if not content.strip():
             return "\n".join([_EMPTY, *(f"- {exact_line(each, len(each))}" for each in self._requirements)])
         if not self._free.verifiers:
-            return f"no check can be made before you set `ready`; then: {self._others()}"
+            return f"The checks run only when you set `ready`: {self._others()}."
         parts = [self._judged(content)]
         if self._free.others:
-            parts.append(f"Not checked here, but when you set `ready`: {self._others()}")
+            parts.append(f"Not checked now, only when you set `ready`: {self._others()}.")
         return "\n\n".join(parts)
 
     def _judged(self, content: str) -> str:
@@ -55,7 +55,9 @@ class Checks:
         if isinstance(decision, Allow):
             names = ", ".join(one_line(report.verifier) for report in decision.reports)
             count = len(decision.reports)
-            return f"{count} of {count} checks would accept this answer: {names}."
+            total = count + len(self._free.others)
+            whole = f"All {count} checks" if count == total > 1 else f"{count} of {total} checks"
+            return f"{whole} can run now and would accept this answer: {names}."
         if isinstance(decision, Block):
             return decision.reason
         return f"The answer could not be checked: {decision.reason}"

@@ -144,11 +144,13 @@ class Workspace:
         scope: Scope = EVERYTHING,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         before_placing: Callable[[Path], None] | None = None,
+        when_claimed: Callable[[Path], None] | None = None,
     ) -> Workspace:
         """Make the run folder ``folder`` with ``files`` as its first commit; it appears whole or not at all.
 
         ``model_files`` are what is in ``workspace/`` before the first pass; paths begin with it.
-        ``before_placing`` is called with the finished repository, just before it appears as ``.git``.
+        ``before_placing`` is called with the finished repository, just before it appears as ``.git``;
+        ``when_claimed`` at the beginning, with the path of ``workspace/``, which is there and empty.
 
         Raises ``WorkspaceError`` when something is there already, ``EnvironmentFault`` without git or space.
         """
@@ -160,6 +162,9 @@ class Workspace:
         )
         with faults.told(folder, "making the run folder"), _claimed(folder):
             _refuse_contents(folder)
+            if when_claimed is not None:
+                (folder / layout.MODEL_FOLDER).mkdir(exist_ok=True)
+                when_claimed(folder / layout.MODEL_FOLDER)
             held = _lay_out(folder, lambda git: fast_import.write(git, first), before_placing)
         return cls(folder, held, limits=limits, scope=scope)
 
@@ -674,7 +679,7 @@ def _claimed(folder: Path) -> Iterator[None]:
 
 
 def _refuse_contents(folder: Path) -> None:
-    names = {path.name for path in folder.iterdir()} - {".git.new"}
+    names = {path.name for path in folder.iterdir() if not _is_left_over(path)}
     if not names:
         return
     if ".git" in names and (layout.FORMAT_FILE in names or (folder / ".git" / _PRIVATE).is_dir()):
@@ -686,6 +691,13 @@ def _refuse_contents(folder: Path) -> None:
         why="a run puts back and removes files in its folder, and these are not its own",
         hint="choose another folder with --run-dir, or empty this one",
     )
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a runner that was killed while it made a run folder leaves this behind."""
+    if path.name == layout.MODEL_FOLDER and not path.is_symlink() and path.is_dir():
+        return next(path.iterdir(), None) is None
+    return path.name == ".git.new"
 
 
 def _is_there(folder: Path, head: Checkpoint) -> WorkspaceError:

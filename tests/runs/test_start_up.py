@@ -82,14 +82,16 @@ def test_the_names_of_the_gates_room_that_are_loaded_later_are_the_same_objects(
 
 
 def started_by(tmp_path, trace, task, run):
+    return collections.Counter(started_in_order(trace, task, run))
+
+
+def started_in_order(trace, task, run):
     code = "import sys\nfrom pathlib import Path\nfrom tests.support.tasks import run_task\n"
     code += "run_task(Path(sys.argv[1]), Path(sys.argv[2]))"
     argv = ["strace", "-f", "-qq", "-s", "100", "-e", "trace=execve", "-e", "status=successful", "-o", trace]
     subprocess.run([*argv, sys.executable, "-c", code, task, run], check=True, cwd=Path(__file__).parents[2])
     lines = Path(trace).read_text().splitlines()[1:]  # the first one is ours
-    return collections.Counter(
-        Path(match[1]).name for line in lines if (match := re.search(r'execve\("([^"]+)"', line))
-    )
+    return [Path(match[1]).name for line in lines if (match := re.search(r'execve\("([^"]+)"', line))]
 
 
 @pytest.fixture
@@ -107,6 +109,15 @@ def test_a_short_run_starts_ten_gits_and_two_processes_for_the_model(tmp_path):
     assert started.pop("git") <= 10
     started.pop("bwrap", None)
     assert sum(started.values()) <= 2, started  # the kernel, and the one that tries what it saves
+
+
+@pytest.mark.usefixtures("traced")
+def test_the_kernel_starts_while_the_run_folder_is_made(tmp_path):
+    sandbox.probe()
+    task = write_task(tmp_path / "task", root=[ready("42")])
+    started = started_in_order(tmp_path / "trace", task, tmp_path / "run")
+    assert started[0] != "git"
+    assert "git" in started
 
 
 @pytest.mark.usefixtures("traced")

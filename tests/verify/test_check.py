@@ -73,7 +73,7 @@ def test_a_check_prints_the_words_of_the_rejection_that_would_follow(checked, co
 def test_a_check_says_that_an_answer_would_be_accepted_only_if_it_is(checked, content, verifier):
     printed, reason = checked(content, [verifier])
     assert reason == ""
-    assert "1 of 1 checks would accept this answer" in printed
+    assert "1 of 1 checks can run now and would accept this answer" in printed
 
 
 def test_a_file_that_a_schema_asks_for_is_checked_as_it_is_in_the_same_cell(checked):
@@ -113,7 +113,7 @@ def test_what_costs_something_is_named_and_not_made(checked, tmp_path):
     (tmp_path / "task/rubric.md").write_text("The answer is right.\n")
     printed, _ = checked("forty-two", verifiers)
     assert "0 of 1 checks passed" in printed
-    assert "Not checked here, but when you set `ready`: tests, reviewer, stable, either" in printed
+    assert "Not checked now, only when you set `ready`: tests, reviewer, stable, either." in printed
     assert "4711" not in printed
 
 
@@ -127,7 +127,7 @@ def test_a_check_whose_evidence_is_limited_is_not_made_in_advance(checked, evide
         "in a group": {"all": [{"contains": "4711", "evidence": evidence, "name": "hidden"}]},
     }[place]
     printed, _ = checked("42 4711", [{"contains": "42"}, hidden])
-    assert "1 of 1 checks would accept" in printed
+    assert "1 of 2 checks can run now and would accept" in printed
     assert "when you set `ready`: " in printed
     wrong, _ = printed.split("Not checked")
     assert "4711" not in wrong
@@ -157,9 +157,9 @@ def test_checks_are_answered_ten_times_in_a_turn(tmp_path):
     [
         ("answer['content'] = ''", "is empty: there is nothing to check yet"),
         ("answer['content'] = '  \\n'", "is empty: there is nothing to check"),
-        ("answer['content'] = {'n': 42}", "1 of 1 checks would accept"),
-        ("answer['content'] = 42", "1 of 1 checks would accept"),
-        ("answer = 'It is 42'", "1 of 1 checks would accept"),
+        ("answer['content'] = {'n': 42}", "1 of 1 checks can run now and would accept"),
+        ("answer['content'] = 42", "1 of 1 checks can run now and would accept"),
+        ("answer = 'It is 42'", "1 of 1 checks can run now and would accept"),
         ("answer['content'] = {1, 2}", "TypeError: answer['content'] is not a text"),
         ("answer = None", "is empty: there is nothing to check"),
     ],

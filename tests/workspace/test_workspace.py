@@ -474,6 +474,43 @@ def test_a_run_folder_whose_making_was_killed_is_taken_over(run_folder):
     assert not (run_folder / ".git.new").exists()
 
 
+def test_an_empty_folder_for_the_model_that_a_killed_start_left_is_taken_over(run_folder):
+    (run_folder / "workspace").mkdir(parents=True)
+    (run_folder / ".git.new").mkdir()
+    at = (run_folder / "workspace").stat().st_ino
+    with Workspace.create(run_folder, name="x", files={}) as workspace:
+        assert workspace.model_folder.stat().st_ino == at  # a kernel that runs already has it mounted
+
+
+@pytest.mark.parametrize("what", ["file", "link", "full", "hidden"])
+def test_another_workspace_than_an_empty_folder_is_refused_and_left_alone(run_folder, tmp_path, what):
+    path = run_folder / "workspace"
+    run_folder.mkdir()
+    if what == "file":
+        path.write_text("mine")
+    elif what == "link":
+        path.symlink_to(tmp_path)
+    else:
+        path.mkdir()
+        (path / (".mine" if what == "hidden" else "mine")).write_text("mine")
+    claimed = []
+    with pytest.raises(WorkspaceError, match=r"not empty.*workspace"):
+        Workspace.create(run_folder, name="x", files={}, when_claimed=claimed.append)
+    assert claimed == []
+    assert path.is_symlink() is (what == "link")
+    assert os.path.lexists(path)
+
+
+def test_who_is_called_when_the_folder_is_claimed_finds_the_folder_of_the_model_empty(run_folder):
+    seen = []
+
+    def look(folder):
+        seen.append((folder, list(folder.iterdir()), (run_folder / ".git").exists()))
+
+    with Workspace.create(run_folder, name="x", files={}, when_claimed=look) as workspace:
+        assert seen == [(workspace.model_folder, [], False)]
+
+
 def test_what_is_no_run_folder_is_refused_and_left_alone(tmp_path, git):
     with pytest.raises(WorkspaceError, match="does not exist"):
         Workspace.open(tmp_path / "missing")
