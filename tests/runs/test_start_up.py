@@ -113,7 +113,7 @@ def test_a_short_run_starts_ten_gits_and_two_processes_for_the_model(tmp_path):
 
 @pytest.mark.usefixtures("traced")
 def test_the_kernel_starts_while_the_run_folder_is_made(tmp_path):
-    sandbox.probe()
+    probe.probe()
     task = write_task(tmp_path / "task", root=[ready("42")])
     started = started_in_order(tmp_path / "trace", task, tmp_path / "run")
     assert started[0] != "git"

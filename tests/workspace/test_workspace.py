@@ -493,7 +493,7 @@ def test_another_workspace_than_an_empty_folder_is_refused_and_left_alone(run_fo
     else:
         path.mkdir()
         (path / (".mine" if what == "hidden" else "mine")).write_text("mine")
-    claimed = []
+    claimed: list[Path] = []
     with pytest.raises(WorkspaceError, match=r"not empty.*workspace"):
         Workspace.create(run_folder, name="x", files={}, when_claimed=claimed.append)
     assert claimed == []
