@@ -47,6 +47,7 @@ from loop_runner.session import Session, SessionEnd, SessionSettings, summary_pa
 from loop_runner.stop_hook import StopHook
 from loop_runner.stopping import Interrupted, Stop
 from loop_runner.subcalls import SubCalls
+from loop_runner.text import plural
 from loop_runner.transcript import Transcript
 from loop_runner.verify import Fence, Programs, Submission
 from loop_runner.workspace import layout
@@ -242,7 +243,11 @@ class Loop:
         self._tell("pass_started", injected.decode(), number, session=kind)
         if step.kind not in ("go", "stop"):
             change = " ".join(filter(None, (step.kind, step.model)))
-            self._tell("notice", f"{step.equal} passes ended the same; this one tries: {change}", number)
+            self._tell(
+                "notice",
+                f"{plural(step.equal, 'pass', 'passes')} ended the same; this one tries: {change}",
+                number,
+            )
         if self._open_agent_pass is not None:
             return self._open_agent_pass(number, head.turn > 0, injected)
         settings = SessionSettings(
@@ -403,7 +408,8 @@ class Loop:
         if limit := self._ledger.reached_within_pass():
             return f"not verified: the budget of {limit} is used up"
         if self._ledger.left()["passes"] == 0:
-            return f"not verified: the budget of {self._task.budget.passes} passes is used up"
+            passes = plural(self._task.budget.passes, "pass", "passes")
+            return f"not verified: the budget of {passes} is used up"
         if self._ledger.is_metered:
             return "not accepted; another client goes on, so that what this one spent is known"
         return ""

@@ -242,7 +242,7 @@ def test_an_input_that_changed_since_the_last_pass_stops_a_resume_until_it_is_pu
     before = content(run)
     (tmp_path / "task/b.txt").write_text("The answer is 41.\n")
     result = loop_runner("resume", "scripted", "--passes", "2", cwd=tmp_path)
-    said(result, 2, "1 of 2 inputs have changed since the run began: b.txt", "put the old files back")
+    said(result, 2, "1 of 2 inputs has changed since the run began: b.txt", "put the old files back")
     assert content(run) == before
     (tmp_path / "task/b.txt").write_text(texts["b.txt"])
     assert resume_ends_verified(run)["passes"] == 2

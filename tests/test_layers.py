@@ -128,7 +128,7 @@ ALLOWED = {
     "prompt_size": {"errors"},
     "task_types": set(),
     "scaffold": FLOOR,
-    "budget": {"records", "errors"},
+    "budget": {"records", "errors", "text"},
     "records": set(),
     "errors": {"redaction"},
     "redaction": set(),

@@ -13,6 +13,7 @@ import re
 from bisect import bisect_right
 
 from loop_runner.kernel import shown, structure
+from loop_runner.kernel.names import plural
 from loop_runner.kernel.structure import Mark
 
 TYPE_CHECKING = False
@@ -151,7 +152,7 @@ def read(
     goal = count if end is None and not isinstance(start, str) else last
     if printed_to < goal:
         stop = "" if goal == count else f", {goal}"
-        printed.append(f"… {goal - printed_to:,} more lines: read({name!r}, {printed_to + 1}{stop})")
+        printed.append(f"… {plural(goal - printed_to, 'more line')}: read({name!r}, {printed_to + 1}{stop})")
     return Passage("\n".join(printed))
 
 
@@ -304,7 +305,7 @@ def _marks(kind: str, name: str, text: str) -> list[Mark]:
     if kind in ("csv", "tsv", "jsonl"):
         table = rows(name, text)
         columns = [Mark(1, 2, f"{column}: {_example(table, column)}") for column in table.columns]
-        return [Mark(1, 1, f"{len(table):,} rows of {len(columns):,} columns"), *columns]
+        return [Mark(1, 1, f"{plural(len(table), 'row')} of {plural(len(columns), 'column')}"), *columns]
     return structure.headings(text)
 
 
@@ -503,7 +504,7 @@ def _delimited(name: str, text: str) -> Rows:
         elif len(values) == len(head):
             found.append((number, values))
         else:
-            skipped.append((number, f"{len(values)} values for {len(head)} columns"))
+            skipped.append((number, f"{plural(len(values), 'value')} for {plural(len(head), 'column')}"))
     columns = [_guessed([values[at] for _, values in found]) for at in range(len(head or ()))]
     ready = zip(found, zip(*columns, strict=True), strict=True) if found else ()
     return Rows(

@@ -179,7 +179,7 @@ def test_status_of_an_audit_that_a_limit_ended_is_no_verified_one_and_next_finis
     assert project.audit("src", "--set", "budget.subcalls=1").returncode == 3
     entry, shown = status(project)
     assert entry["state"] == "unverified"
-    assert entry["reason"] == "the budget of 1 sub-calls is used up"
+    assert entry["reason"] == "the budget of 1 sub-call is used up"
     assert entry["reason"] in shown
     command = shlex.split(entry["next"][0])[1:]
     assert loop_runner(*command, cwd=project.folder).returncode == 0
