@@ -59,8 +59,10 @@ def replay(
     Example:  loop-runner replay contract-review
     """
     from loop_runner import replaying
+    from loop_runner.audit import plan
 
     folder = find_run(run_name)
+    plan.refuse_other_format(folder)
     trusting.require(folder, is_trusted=is_trusted, command=f"loop-runner replay {shell(folder)}")
     if to is not None:
         with_room(to)

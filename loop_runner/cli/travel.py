@@ -51,8 +51,10 @@ def fork(
     Example:  loop-runner fork contract-review@3 stricter --prompt stricter.md
     """
     from loop_runner import forking
+    from loop_runner.audit import plan
 
     folder, point = find_run_at(source)
+    plan.refuse_other_format(folder)
     changed = [*_prompt(prompt_file), *overrides(settings, flags)]
     is_own = trusting.is_own(folder, is_trusted=is_trusted)
     if is_run and not is_own:
