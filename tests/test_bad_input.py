@@ -582,7 +582,7 @@ def test_status_lists_the_runs_that_can_be_read_beside_those_that_cannot(rejecte
 
 def test_a_run_that_is_not_there_names_those_that_are(rejected):
     result = loop_runner("resume", "scriptd", cwd=rejected.parent.parent)
-    said(result, 2, "there is no run 'scriptd' here", "runs here: scripted")
+    said(result, 2, "there is no run 'scriptd' here", "did you mean runs/scripted?")
 
 
 def test_a_run_folder_whose_making_was_killed_is_taken_over(tmp_path, task):

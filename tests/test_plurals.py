@@ -1,6 +1,7 @@
 """A number and its noun agree in messages, prompts and reports."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -42,8 +43,9 @@ LIMITS = {
 @pytest.mark.parametrize("key", LIMITS)
 def test_a_limit_of_one_is_named_in_the_singular(key):
     limit, words = LIMITS[key]
+    budget = replace(Budget(passes=99), **{key: limit})
     spent = Spend(passes=1, seconds=2.0, usage=Usage(1, 1), usd=2.0)
-    reached = Ledger(Budget(**{"passes": 99, key: limit}), spent).reached()
+    reached = Ledger(budget, spent).reached()
     assert reached == words
     assert f"the budget of {words} is used up" in str(BudgetSpentError(reached))
 

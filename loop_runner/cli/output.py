@@ -20,7 +20,8 @@ from loop_runner import redaction, text
 from loop_runner.cli import terminal
 from loop_runner.errors import EnvironmentFault
 from loop_runner.records import Spend
-from loop_runner.text import plural
+
+plural = text.plural
 
 JSON_VERSION = 1
 
