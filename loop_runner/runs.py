@@ -916,7 +916,7 @@ def refuse_other_words(frozen: Task, task: Task) -> None:
             )
 
 
-def _of_inputs(some: Sequence[str], texts: inputs.Inputs, one: str, several: str) -> str:
+def _of_inputs(some: Sequence[str], texts: Inputs, one: str, several: str) -> str:
     verb = one if len(some) == 1 else several
     return f"{len(some)} of {plural(len(texts.texts), 'input')} {verb}"
 
