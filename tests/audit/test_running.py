@@ -165,6 +165,7 @@ def test_status_of_an_audit_that_failed_names_its_findings(project):
     entry, shown = status(project)
     assert entry["state"] == "verified"
     assert entry["reason"] == "an audit with 2 findings: the findings are verified, not the files"
+    assert '"format"' not in shown, "its answer is a report for programs"
     assert entry["reason"] in shown
     assert entry["next"][0].startswith("loop-runner show runs/")
 
