@@ -16,6 +16,7 @@ from loop_runner import keys
 from loop_runner.errors import ModelError
 from loop_runner.keys import key
 from loop_runner.records import SUBCALL_KINDS, Call, Request, Spend, Usage
+from loop_runner.text import plural
 
 Price = Callable[[str, Usage], float | None]
 """US dollars for a model's usage; None when the price is not known."""
@@ -61,17 +62,20 @@ class Budget:
 def describe_limits(budget: Budget) -> str:
     """Every limit, in a sentence for the model that works under them."""
     further = [
-        (budget.tokens, f"{budget.tokens or 0:,} tokens in and out"),
-        (budget.tokens_in, f"{budget.tokens_in or 0:,} tokens in"),
-        (budget.tokens_out, f"{budget.tokens_out or 0:,} tokens out"),
-        (budget.usd, f"{budget.usd or 0:g} US dollars"),
-        (budget.wall_s, f"{budget.wall_s or 0:g} seconds"),
-        (budget.subcalls, f"{budget.subcalls or 0:,} sub-calls"),
+        (budget.tokens, f"{plural(budget.tokens or 0, 'token')} in and out"),
+        (budget.tokens_in, f"{plural(budget.tokens_in or 0, 'token')} in"),
+        (budget.tokens_out, f"{plural(budget.tokens_out or 0, 'token')} out"),
+        (budget.usd, _amount(budget.usd or 0, "US dollar")),
+        (budget.wall_s, _amount(budget.wall_s or 0, "second")),
+        (budget.subcalls, plural(budget.subcalls or 0, "sub-call")),
     ]
     given = [words for limit, words in further if limit is not None]
-    children = f"child sessions of {budget.child_turns} turns" if budget.depth else "no child sessions"
+    children = (
+        f"child sessions of {plural(budget.child_turns, 'turn')}" if budget.depth else "no child sessions"
+    )
+    passes = plural(budget.passes, "pass", "passes")
     limits = f"; the run may use {', '.join(given)}" if given else "; there is no limit on tokens or time"
-    return f"A pass has {budget.turns} turns, the run {budget.passes} passes, with {children}{limits}."
+    return f"A pass has {plural(budget.turns, 'turn')}, the run {passes}, with {children}{limits}."
 
 
 class BudgetSpentError(ModelError):
@@ -322,7 +326,7 @@ class Ledger:
     def reached(self) -> str | None:
         """The limit that is reached, in words, or None. Passes are checked between passes only."""
         return self.reached_within_pass() or (
-            f"{self.budget.passes} passes" if self._passes >= self.budget.passes else None
+            plural(self.budget.passes, "pass", "passes") if self._passes >= self.budget.passes else None
         )
 
     def reached_within_pass(self) -> str | None:
@@ -338,21 +342,21 @@ class Ledger:
     def _spent_limit(self, *sums: _Sums, is_subcall: bool) -> str | None:
         budget, parts = self.budget, (self._dropped, *sums)
         if is_subcall and _is_reached(budget.subcalls, sum(part.subcalls for part in parts)):
-            return f"{budget.subcalls} sub-calls"
+            return plural(budget.subcalls or 0, "sub-call")
         if _is_reached(budget.wall_s, self._seconds_so_far()):
-            return f"{budget.wall_s:g} seconds"
+            return _amount(budget.wall_s or 0, "second")
         if not self.is_metered:
             return None
         tokens_in = sum(part.tokens_in for part in parts)
         tokens_out = sum(part.tokens_out for part in parts)
         if _is_reached(budget.tokens, tokens_in + tokens_out):
-            return f"{budget.tokens:,} tokens"
+            return plural(budget.tokens or 0, "token")
         if _is_reached(budget.tokens_in, tokens_in):
-            return f"{budget.tokens_in:,} input tokens"
+            return plural(budget.tokens_in or 0, "input token")
         if _is_reached(budget.tokens_out, tokens_out):
-            return f"{budget.tokens_out:,} output tokens"
+            return plural(budget.tokens_out or 0, "output token")
         if _is_reached(budget.usd, sum(part.known_usd for part in parts)):
-            return f"{budget.usd:g} US dollars"
+            return _amount(budget.usd or 0, "US dollar")
         return None
 
     def _seconds_so_far(self) -> float:
@@ -443,18 +447,23 @@ class Ledger:
             subcalls, seconds = sum(part.subcalls for part in sums), self._dropped_s + self._seconds
         parts = [f"{passes or 'no'} {'pass' if passes < 2 else 'passes'} after this one"]
         tokens = (
-            (budget.tokens, tokens_in + tokens_out, "tokens"),
-            (budget.tokens_in, tokens_in, "input tokens"),
-            (budget.tokens_out, tokens_out, "output tokens"),
+            (budget.tokens, tokens_in + tokens_out, "token"),
+            (budget.tokens_in, tokens_in, "input token"),
+            (budget.tokens_out, tokens_out, "output token"),
         )
-        parts += [f"{max(limit - used, 0):,} {what}" for limit, used, what in tokens if limit is not None]
+        parts += [plural(max(limit - used, 0), what) for limit, used, what in tokens if limit is not None]
         if budget.usd is not None and None not in dollars:
             parts.append(f"{max(budget.usd - sum(each or 0.0 for each in dollars), 0):.2f} US dollars")
         if budget.wall_s is not None:
             parts.append(f"{max(budget.wall_s - seconds, 0):.0f} s")
         if budget.subcalls is not None:
-            parts.append(f"{max(budget.subcalls - subcalls, 0)} sub-calls")
+            parts.append(plural(max(budget.subcalls - subcalls, 0), "sub-call"))
         return ", ".join(parts)
+
+
+def _amount(number: float, noun: str) -> str:
+    """``1 second``; ``0.5 seconds``."""
+    return f"{number:g} {noun if number == 1 else noun + 's'}"
 
 
 def _shown(key: str, amount: float) -> str:

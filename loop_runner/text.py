@@ -15,7 +15,7 @@ from loop_runner.kernel.inside import names
 _ALLOWED_CONTROLS = "\n\t"
 _MAX_NAME_CHARS = 300
 _BACKTICKS = re.compile(r"`{3,}")
-label = names.label  # one function, inside the kernel process and here
+label, plural = names.label, names.plural  # the same functions, inside the kernel process and here
 
 
 def escape_controls(text: str) -> str:

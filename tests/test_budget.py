@@ -44,7 +44,7 @@ def test_each_limit_is_named_when_it_is_reached():
 
 def test_passes_do_not_end_a_session_but_tokens_do():
     assert Ledger(Budget(passes=1), Spend(passes=1)).reached_within_pass() is None
-    assert Ledger(Budget(tokens=1), Spend(usage=Usage(1, 0))).reached_within_pass() == "1 tokens"
+    assert Ledger(Budget(tokens=1), Spend(usage=Usage(1, 0))).reached_within_pass() == "1 token"
 
 
 def test_zero_subcalls_refuses_the_first_one():

@@ -244,5 +244,12 @@ def test_a_wrong_use_is_explained_and_changes_nothing(place, arguments, exit_cod
     assert _state(place) == before
 
 
+def test_what_check_names_next_is_given_what_check_was_given(place):
+    given = ["good/task.yaml", "--input", "notes.txt", "--model", "script:../replies.yaml", "--passes", "3"]
+    checked = loop_runner("check", *given, "--set", "budget.turns=2", cwd=place, env=NO_KEYS)
+    assert checked.returncode == 0, checked.stderr
+    assert f"Next   loop-runner run {' '.join(given)} --set budget.turns=2" in checked.stdout
+
+
 def test_the_table_has_a_hundred_wrong_uses():
     assert len(USES) >= 100

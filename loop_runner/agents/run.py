@@ -19,6 +19,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
 from loop_runner.records import Call, Outcome, Reply, Usage
 from loop_runner.task.config import Task
+from loop_runner.text import plural
 from loop_runner.workspace.git.fast_import import Blob
 from loop_runner.workspace.history import History
 from loop_runner.workspace.scope import EVERYTHING, Scope
@@ -150,7 +151,8 @@ def first_words(run_folder: Path) -> str:
 
 def notice(outcome: Outcome) -> str:
     """What the person at the client reads when it is let end."""
-    return f"loop-runner: {outcome.status} after {outcome.spend.passes} passes: {outcome.reason}"
+    passes = plural(outcome.spend.passes, "pass", "passes")
+    return f"loop-runner: {outcome.status} after {passes}: {outcome.reason}"
 
 
 def give_to_session(run_folder: Path, session_id: str, env: Mapping[str, str], python: str) -> None:

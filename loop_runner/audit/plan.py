@@ -114,6 +114,34 @@ def make(
     return Plan(task, settled, replace(texts, texts=tuple(chosen)), body, key)
 
 
+def refuse_other_format(folder: Path) -> None:
+    """Raise ``ConfigError`` for an unfinished audit whose plan another version of loop-runner made.
+
+    Its questions have another form, so its replies fit none of those that this version would ask.
+    """
+    with History(folder) as history:
+        found = _format_of(history.read("workspace/plan.json"))
+        if found in (None, _FORMAT) or history.head().outcome == "accepted":
+            return
+        task = history.read("task.yaml") or b""
+    if b"program:audit" not in task:  # a file that a model called so
+        return
+    version = "an earlier" if isinstance(found, int) and found < _FORMAT else "another"
+    raise ConfigError(
+        f"{folder} holds an unfinished audit of {version} version of loop-runner (plan format {found})",
+        why=f"this version asks questions of format {_FORMAT}; the replies in the folder do not answer them",
+        hint="run the same `loop-runner audit PATH... --rules FILE` again, which begins a run folder of its "
+        "own; or continue this one with the version that began it",
+    )
+
+
+def _format_of(plan: bytes | None) -> object:
+    try:
+        return json.loads(plan or b"{}").get("format")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
 def _again(templates: Templates) -> str:
     """What a second question adds to the first, with a mark where the claims belong."""
     again = templates.render("audit_question_again", claims="\0")

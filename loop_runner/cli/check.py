@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def check(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **
     task = config.read_task(task_file, task_overrides(paths, settings, flags))
     settled, texts = runs.check(task, os.environ)
     verifiers = [verifier.name for verifier in verify.build(task.verifiers, task.base_dir)]
-    step = shell("loop-runner", "run", task_file)
+    step = shell("loop-runner", "run", task_file, *_as_given(paths, settings, flags))
     if flags["as_json"]:
         output.write_json(
             {
@@ -54,3 +55,19 @@ def check(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **
         output.write(f"  verifier: {name}")
     output.write(f"Next   {step}")
     return 0
+
+
+def _as_given(paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]) -> Iterator[object]:
+    """What `check` was given, for a `run` of the same task."""
+    for option, values in (
+        ("--input", paths),
+        ("--exclude", flags["exclude"]),
+        *(
+            (f"--{name.replace('_', '-')}", [flags[name]])
+            for name in ("model", "sub_model", "passes", "turns")
+        ),
+        ("--set", settings),
+    ):
+        for value in values:
+            if value is not None:
+                yield from (option, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from loop_runner import text
-from loop_runner.cli import now, output, standing
+from loop_runner.cli import now, output, standing, terminal
 from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
@@ -51,13 +52,13 @@ def status(run_name: str | None, as_json: bool) -> None:
             for line in now.lines(entry["now"]):
                 output.write(f"{'':<32} {line}")
         for line in (*_different_lines(entry), *_lost_lines(entry)):
-            output.write(f"{'':<32} {line}")
+            output.prose(f"{'':<32} {line}")
         if entry["reason"]:
-            output.write(f"{'':<32} {entry['reason']}")
+            output.prose(f"{'':<32} {entry['reason']}")
         for line in standing.lines(entry["next"]):
             output.write(f"{'':<32} {line}")
-        if entry["answer"]:
-            output.write(f"{'':<32} {text.one_line(entry['answer'], 90)}")
+        if entry["answer"] and not entry["reason"].startswith(standing.AN_AUDIT):
+            output.write(f"{'':<32} {text.one_line(entry['answer'], _room_beside(33))}")
 
 
 ls = status
@@ -81,6 +82,12 @@ def _any_status(folder: Path) -> dict[str, Any]:
         RecursionError,
     ) as error:  # its files say what no run of ours says
         return _unreadable(folder, f"{type(error).__name__}: {error}")
+
+
+def _room_beside(used: int) -> int:
+    """How many characters of an answer are shown on one line behind ``used`` columns."""
+    width = terminal.columns(sys.stdout)
+    return min(90, max(width - used, 20)) if width else 90
 
 
 def _unreadable(folder: Path, reason: str) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from loop_runner.cli import terminal
 from loop_runner.errors import EnvironmentFault
 from loop_runner.records import Spend
 
+plural = text.plural
+
 JSON_VERSION = 1
 
 
@@ -111,11 +113,6 @@ def make_streams_safe() -> None:
             setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         elif number and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
-    """``3 passes``; ``1 pass``."""
-    return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -59,9 +59,11 @@ def replay(
     \b
     Example:  loop-runner replay contract-review
     """
+    from loop_runner.audit import plan
     from loop_runner.runs import replay as replaying
 
     folder = find_run(run_name)
+    plan.refuse_other_format(folder)
     trusting.require(folder, is_trusted=is_trusted, command=f"loop-runner replay {shell(folder)}")
     if to is not None:
         with_room(to)

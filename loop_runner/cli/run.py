@@ -164,9 +164,11 @@ def resume(
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
     """
+    from loop_runner.audit import plan
     from loop_runner.runs import start as runs
 
     folder = find_run(run_name)
+    plan.refuse_other_format(folder)
     changed = tuple(overrides(settings, flags))
     trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {shell(folder)}")
     given = next_steps.Given(changed, inputs_folder)

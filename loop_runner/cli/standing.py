@@ -21,6 +21,7 @@ from loop_runner.task import config
 from loop_runner.workspace import layout
 from loop_runner.workspace.history import History, parsing
 
+AN_AUDIT = "an audit"  # how the reason of an audit begins, whose answer is no text for people
 _MAX_REASON_CHARS = 300
 _BY_STATUS = {"error": "failed", "unverified": "unverified", "broken": "broken", "interrupted": "interrupted"}
 CRASHED = "its process ended without a word (killed, or the machine stopped); what was committed is safe"
@@ -87,9 +88,9 @@ def _findings(history: History, task: config.Task) -> str:
     unsure = len(_of_audit(history, task, "unsure") or ())
     beside = f", unsure about {output.plural(unsure, 'place')}" if unsure else ""
     if not findings:
-        return f"an audit that found nothing{beside}"
+        return f"{AN_AUDIT} that found nothing{beside}"
     count = output.plural(len(findings), "finding")
-    return f"an audit with {count}{beside}: the findings are verified, not the files"
+    return f"{AN_AUDIT} with {count}{beside}: the findings are verified, not the files"
 
 
 def _unjudged(history: History, task: config.Task) -> str:
@@ -98,7 +99,7 @@ def _unjudged(history: History, task: config.Task) -> str:
     if not places:
         return ""
     ((why, _),) = Counter(str(place.get("why")) for place in places).most_common(1)
-    return f"an audit with {output.plural(len(places), 'place')} not judged: {why}"
+    return f"{AN_AUDIT} with {output.plural(len(places), 'place')} not judged: {why}"
 
 
 def _of_audit(history: History, task: config.Task, key: str) -> list[dict[str, Any]] | None:

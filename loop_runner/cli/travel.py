@@ -50,9 +50,11 @@ def fork(
     \b
     Example:  loop-runner fork contract-review@3 stricter --prompt stricter.md
     """
+    from loop_runner.audit import plan
     from loop_runner.runs import fork as forking
 
     folder, point = find_run_at(source)
+    plan.refuse_other_format(folder)
     changed = [*_prompt(prompt_file), *overrides(settings, flags)]
     is_own = trusting.is_own(folder, is_trusted=is_trusted)
     if is_run and not is_own:

@@ -97,7 +97,7 @@ def files(workspace: Workspace, max_chars: int, without: Collection[str] = ()) -
     for path, size in sized:
         folders.setdefault(path.rpartition("/")[0], []).append(size)
     lines = [
-        f"{len(sizes):,} files in {text.label(folder or '.')}, {sum(sizes):,} bytes"
+        f"{text.plural(len(sizes), 'file')} in {text.label(folder or '.')}, {text.plural(sum(sizes), 'byte')}"
         for folder, sizes in folders.items()
     ]
     return fitting(lines, max_chars)
@@ -138,7 +138,7 @@ def _turn(number: int, turn: PastTurn) -> str:
     last = output.rsplit("\n", 1)[-1]
     is_silent = output == "(nothing was printed)"
     ends = {
-        "ok": "printed nothing" if is_silent else f"printed {len(output):,} characters",
+        "ok": "printed nothing" if is_silent else f"printed {text.plural(len(output), 'character')}",
         "raised": f"raised {text.one_line(last, 100)}",
         "timed_out": "was stopped: it took too long",
         "no_code": "no code in the reply",

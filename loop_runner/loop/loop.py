@@ -48,6 +48,7 @@ from loop_runner.session.transcript import Transcript
 from loop_runner.task.config import Task
 from loop_runner.task.profiles import Profile
 from loop_runner.task.prompts import OURS, Templates
+from loop_runner.text import plural
 from loop_runner.verify import Fence, Programs, Submission, proof
 from loop_runner.verify.panel import LivePanel
 from loop_runner.verify.stop_hook import StopHook
@@ -244,7 +245,11 @@ class Loop:
         self._tell("pass_started", injected.decode(), number, session=kind)
         if step.kind not in ("go", "stop"):
             change = " ".join(filter(None, (step.kind, step.model)))
-            self._tell("notice", f"{step.equal} passes ended the same; this one tries: {change}", number)
+            self._tell(
+                "notice",
+                f"{plural(step.equal, 'pass', 'passes')} ended the same; this one tries: {change}",
+                number,
+            )
         if self._open_agent_pass is not None:
             return self._open_agent_pass(number, head.turn > 0, injected)
         settings = SessionSettings(
@@ -405,7 +410,8 @@ class Loop:
         if limit := self._ledger.reached_within_pass():
             return f"not verified: the budget of {limit} is used up"
         if self._ledger.left()["passes"] == 0:
-            return f"not verified: the budget of {self._task.budget.passes} passes is used up"
+            passes = plural(self._task.budget.passes, "pass", "passes")
+            return f"not verified: the budget of {passes} is used up"
         if self._ledger.is_metered:
             return "not accepted; another client goes on, so that what this one spent is known"
         return ""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from loop_runner.records import Block, Rejected, VerifierReport
 from loop_runner.task.config import NoProgress
-from loop_runner.text import one_line
+from loop_runner.text import one_line, plural
 
 Kind = Literal["go", "prompt", "model", "temperature", "restart", "stop"]
 
@@ -190,8 +190,8 @@ def notes(passes: Sequence[PassState]) -> list[str]:
 def stop_reason(step: Step) -> str:
     """Why a run without progress ended."""
     return (
-        f"{NO_PROGRESS}: {step.equal} passes in a row ended with the same answer and the same failures, "
-        "and every other strategy was tried"
+        f"{NO_PROGRESS}: {plural(step.equal, 'pass', 'passes')} in a row ended with the same answer and "
+        "the same failures, and every other strategy was tried"
     )
 
 

@@ -52,7 +52,7 @@ from loop_runner.task import config, prompt_size, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.profiles import Profile, profile
 from loop_runner.task.prompts import Templates
-from loop_runner.text import code
+from loop_runner.text import code, plural
 from loop_runner.verify import Inquiry, Means, Programs, Verifier
 from loop_runner.verify import external_hook as hooks
 from loop_runner.verify import fence as gate_sandbox
@@ -947,6 +947,11 @@ def refuse_other_words(frozen: Task, task: Task) -> None:
             )
 
 
+def _of_inputs(some: Sequence[str], texts: Inputs, one: str, several: str) -> str:
+    verb = one if len(some) == 1 else several
+    return f"{len(some)} of {plural(len(texts.texts), 'input')} {verb}"
+
+
 def _refuse_changed_inputs(texts: Inputs) -> None:
     changed = inputs.changed(texts)
     if not changed:
@@ -955,13 +960,13 @@ def _refuse_changed_inputs(texts: Inputs) -> None:
     paths = {text.name: text.path for text in texts.texts}
     if gone := [name for name in changed if not paths[name].exists()]:
         raise ConfigError(
-            f"{len(gone)} of {len(texts.texts)} inputs are not there: {paths[gone[0]]}"
+            f"{_of_inputs(gone, texts, 'is', 'are')} not there: {paths[gone[0]]}"
             + (f" and {len(gone) - 1} more" if len(gone) > 1 else ""),
             why="a run folder names its inputs and their hashes; it does not hold them",
             hint="put them there, or say where they lie on this machine with --inputs DIR",
         )
     raise ConfigError(
-        f"{len(changed)} of {len(texts.texts)} inputs have changed since the run began: {shown}",
+        f"{_of_inputs(changed, texts, 'has', 'have')} changed since the run began: {shown}",
         why="notes, variables and citations of earlier passes are about the old texts",
         hint="put the old files back, or start a new run",
     )

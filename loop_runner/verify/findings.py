@@ -17,6 +17,7 @@ from loop_runner.errors import ConfigError, VerifierError
 from loop_runner.inputs import content
 from loop_runner.kernel.inside.claims import denies
 from loop_runner.records import Accepted, Broken, InputText, Rejected, Verdict
+from loop_runner.text import plural
 from loop_runner.verify.located import Lines
 from loop_runner.verify.options import Keys, Options
 from loop_runner.verify.shown import exact_line
@@ -72,10 +73,14 @@ class Findings:
         if wrong:
             evidence = "\n".join(wrong)
             total = len(findings) + len(unsure)
-            return Rejected(f"{len(wrong)} of {total} findings do not stand", evidence, score, record)
+            return Rejected(
+                f"{len(wrong)} of {plural(total, 'finding')} cannot be confirmed", evidence, score, record
+            )
         if unjudged:
             said = "\n".join(exact_line(json.dumps(each)) for each in unjudged)
-            return Rejected(f"{len(unjudged)} places were not judged", said, score, record)
+            return Rejected(
+                f"{plural(len(unjudged), 'place was', 'places were')} not judged", said, score, record
+            )
         beside = f", and the model is unsure about {len(unsure)}" if unsure else ""
         return Accepted(
             f"{len(findings)} findings stand, {report['candidates']} places were judged{beside}", 1.0, record

@@ -86,7 +86,8 @@ def _what_there_is(entries: list[Entry]) -> str:
     ended = max((entry.checkpoint.pass_number for entry in entries if entry.is_pass), default=0)
     head = next((entry.checkpoint for entry in entries if entry.runner), None)
     open_pass = f"; it stands at pass {head.pass_number} turn {head.turn}" if head and head.turn else ""
-    return f"{ended} of its passes have ended{open_pass}"
+    passes = "1 of its passes has" if ended == 1 else f"{ended or 'none'} of its passes have"
+    return f"{passes} ended{open_pass}"
 
 
 def _missing(history: History, point: Point, there_is: str) -> ConfigError:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
+from loop_runner.text import plural
 from loop_runner.workspace import layout
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import fast_import
@@ -135,7 +136,7 @@ def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, F
     taken = git.run("for-each-ref", "--format=%(refname)", SET_ASIDE).decode().split()
     number = max((int(name.rpartition("/")[2]) for name in taken), default=0) + 1
     ref = f"{SET_ASIDE}/{number}"
-    subject = f"set aside: {len(edits)} files that no turn committed"
+    subject = f"set aside: {plural(len(edits), 'file')} that no turn committed"
     failpoints.passing("recovery.set_aside")
     commit = fast_import.write(
         git,

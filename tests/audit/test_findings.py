@@ -130,7 +130,7 @@ def test_the_same_finding_twice_and_a_place_unjudged_are_rejected(verify):
     assert "twice" in verify(report(ONE, ONE)).evidence
     left = verify(report(ONE, unjudged=[{"rule": "bare", "file": "a.py", "line": 8, "why": "no reply"}]))
     assert isinstance(left, Rejected)
-    assert "1 places were not judged" in left.reason
+    assert "1 place was not judged" in left.reason
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from loop_runner.inputs import load
 from tests.audit.conftest import RULES, SHOP, SUB
 from tests.support.commands import loop_runner
 from tests.support.git import git
+from tests.support.tasks import cell, ready, write_task
 
 ENOUGH = ("budget.subcalls=2", "budget.subcalls=1", "width=1", "kernel.timeout_s=60", "budget.tokens=1")
 
@@ -164,6 +165,7 @@ def test_status_of_an_audit_that_failed_names_its_findings(project):
     entry, shown = status(project)
     assert entry["state"] == "verified"
     assert entry["reason"] == "an audit with 2 findings: the findings are verified, not the files"
+    assert '"format"' not in shown, "its answer is a report for programs"
     assert entry["reason"] in shown
     assert entry["next"][0].startswith("loop-runner show runs/")
 
@@ -179,8 +181,38 @@ def test_status_of_an_audit_that_a_limit_ended_is_no_verified_one_and_next_finis
     assert project.audit("src", "--set", "budget.subcalls=1").returncode == 3
     entry, shown = status(project)
     assert entry["state"] == "unverified"
-    assert entry["reason"] == "the budget of 1 sub-calls is used up"
+    assert entry["reason"] == "the budget of 1 sub-call is used up"
     assert entry["reason"] in shown
     command = shlex.split(entry["next"][0])[1:]
     assert loop_runner(*command, cwd=project.folder).returncode == 0
     assert status(project)[0]["state"] == "verified"
+
+
+@pytest.mark.parametrize(("found", "version"), [(1, "an earlier version"), (3, "another version")])
+@pytest.mark.parametrize("command", [["resume"], ["replay"], ["fork", "copy"]])
+def test_an_unfinished_audit_of_another_version_says_what_to_do(project, command, found, version):
+    run = unfinished_of_format(project, found)
+    before = git(run, "rev-parse", "HEAD")
+    ended = loop_runner(command[0], run, *command[1:], cwd=project.folder)
+    assert ended.returncode == 2, ended.stderr
+    assert f"an unfinished audit of {version} of loop-runner (plan format {found})" in ended.stderr
+    assert "run the same `loop-runner audit PATH... --rules FILE` again" in ended.stderr
+    assert git(run, "rev-parse", "HEAD") == before
+    assert not (project.folder / "runs/copy").exists()
+
+
+def test_a_plan_that_a_model_wrote_stops_no_other_run(tmp_path):
+    code = "open('plan.json', 'w').write('{\"format\": 1}')"
+    task = write_task(tmp_path / "task", root=[cell(code), ready("42")], budget={"passes": 1, "turns": 1})
+    assert loop_runner("run", task, cwd=tmp_path).returncode == 3
+    assert loop_runner("resume", "scripted", "--passes", "2", cwd=tmp_path).returncode == 0
+
+
+def unfinished_of_format(project, number):
+    """The run folder of an audit that a limit ended, with a plan of format ``number``."""
+    assert project.audit("src", "--set", "budget.subcalls=1").returncode == 3
+    (run,) = project.runs()
+    file = run / "workspace/plan.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": number}))
+    git(run, "-c", "user.name=A Person", "-c", "user.email=person@localhost", "commit", "-qam", "older")
+    return run

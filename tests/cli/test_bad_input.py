@@ -242,7 +242,7 @@ def test_an_input_that_changed_since_the_last_pass_stops_a_resume_until_it_is_pu
     before = content(run)
     (tmp_path / "task/b.txt").write_text("The answer is 41.\n")
     result = loop_runner("resume", "scripted", "--passes", "2", cwd=tmp_path)
-    said(result, 2, "1 of 2 inputs have changed since the run began: b.txt", "put the old files back")
+    said(result, 2, "1 of 2 inputs has changed since the run began: b.txt", "put the old files back")
     assert content(run) == before
     (tmp_path / "task/b.txt").write_text(texts["b.txt"])
     assert resume_ends_verified(run)["passes"] == 2
@@ -582,7 +582,7 @@ def test_status_lists_the_runs_that_can_be_read_beside_those_that_cannot(rejecte
 
 def test_a_run_that_is_not_there_names_those_that_are(rejected):
     result = loop_runner("resume", "scriptd", cwd=rejected.parent.parent)
-    said(result, 2, "there is no run 'scriptd' here", "runs here: scripted")
+    said(result, 2, "there is no run 'scriptd' here", "did you mean runs/scripted?")
 
 
 def test_a_run_folder_whose_making_was_killed_is_taken_over(tmp_path, task):

@@ -58,7 +58,7 @@ def test_an_original_that_changed_ends_a_resume(tmp_path, task):
     (tmp_path / "task/in/contract.pdf").write_bytes(papers.pdf(["The term is ten months"]))
     ended = command(tmp_path, "resume", "run", "--passes", "3")
     assert ended.returncode == 2
-    assert "1 of 2 inputs have changed since the run began: contract.pdf" in ended.stderr
+    assert "1 of 2 inputs has changed since the run began: contract.pdf" in ended.stderr
 
 
 def test_strict_refuses_a_broken_file_and_creates_nothing(tmp_path, task):

@@ -288,7 +288,7 @@ def test_rows_of_csv_are_dicts_with_lines_and_numbers_only_where_all_are():
         {"id": 3, "zip": "1", "price": -2.0, "note": "y"},
     ]
     assert [row.line for row in table] == [2, 4, 6]
-    assert table.skipped == [(5, "1 values for 4 columns")]
+    assert table.skipped == [(5, "1 value for 4 columns")]
     assert table.columns == ["id", "zip", "price", "note"]
     assert tables.rows("a.tsv", "a\tb\n1,0\t2\n")[0] == {"a": "1,0", "b": 2}
     assert list(tables.rows("a.csv", "a,a,\n1,2,3\n")[0]) == ["a", "a (2)", "column 3"]
@@ -367,7 +367,7 @@ def test_all_of_it_is_there_in_the_kernel_and_survives_a_snapshot(start, inputs_
     assert again.run("o").output.startswith("docs/a.md:3: First\n")
     assert again.run("l").output == "docs/a.md:3: # First\n"
     assert again.value("sum(x['a'] for x in r), r[1].line, r.columns, r.skipped, type(o[1:]).__name__") == (
-        "3 3 ['a', 'b'] [(4, '1 values for 2 columns')] Outline"
+        "3 3 ['a', 'b'] [(4, '1 value for 2 columns')] Outline"
     )
     assert (
         again.value("len(chunks('docs/a.md', by='heading')), len(chunks(context['docs/a.md'], by='heading'))")

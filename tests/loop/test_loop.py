@@ -188,7 +188,7 @@ def test_a_spent_subcall_budget_is_an_error_that_the_model_sees(tmp_path):
     )
     assert run_task(task, tmp_path / "run").status == "verified"
     output = (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
-    assert "the budget of 1 sub-calls is used up" in output
+    assert "the budget of 1 sub-call is used up" in output
 
 
 def test_a_reply_without_code_gets_a_reminder(tmp_path):

@@ -1,10 +1,13 @@
 """``anthropic:`` through the real SDK, against a Messages API on loopback."""
 
 import asyncio
+import gzip
 import json
 import os
+import resource
 import subprocess
 import sys
+import zlib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, get_args
@@ -17,6 +20,7 @@ from loop_runner.model.limiter import Limiter, Policy
 from loop_runner.model.providers.anthropic_client import AnthropicClient
 from loop_runner.records import Message, Reply, Request, StopReason, Usage
 from loop_runner.session.reply_reader import read
+from tests.support.misbehaving_server import Answer, always, bomb, misbehaving
 from tests.support.model_server import HttpError, ModelServer, Scripted
 
 OVERLOADED = HttpError(529, "overloaded_error", "busy")
@@ -370,3 +374,57 @@ def test_without_the_tool_a_call_of_an_earlier_turn_is_sent_as_text(model_server
     model_server.will_reply("ok")
     ask_all(model_server, request("go", "```repl tool=toolu_1\nx\n```", "out"))
     assert model_server.requests[0].messages[1] == ("assistant", "```repl tool=toolu_1\nx\n```")
+
+
+EVENT = (
+    b'event: message_start\ndata: {"type": "message_start", "message": {"id": "m", "type": "message", '
+    b'"role": "assistant", "content": [], "model": "m", "stop_reason": null, "stop_sequence": null, "usage": '
+    b'{"input_tokens": 3, "output_tokens": 0}}}\n\n'
+    b'event: content_block_start\ndata: {"type": "content_block_start", "index": 0, "content_block": '
+    b'{"type": "text", "text": ""}}\n\n'
+    b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, "delta": '
+    b'{"type": "text_delta", "text": "forty-two"}}\n\n'
+    b'event: message_delta\ndata: {"type": "message_delta", "delta": {"stop_reason": "end_turn", '
+    b'"stop_sequence": null}, "usage": {"output_tokens": 2}}\n\n'
+    b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
+)
+
+
+def ask_at(url: str) -> Reply:
+    async def run() -> Reply:
+        client = AnthropicClient("m", {"ANTHROPIC_API_KEY": "test-key", "ANTHROPIC_BASE_URL": url})
+        try:
+            return await client.complete(request("hello"))
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity"])
+def test_a_packed_reply_is_read(encoding: str) -> None:
+    packed = {"gzip": gzip.compress(EVENT), "deflate": zlib.compress(EVENT), "identity": EVENT}[encoding]
+    answer = Answer(200, packed, "text/event-stream", {"content_encoding": encoding})
+    with misbehaving(always(answer)) as (url, _):
+        assert ask_at(url).text == "forty-two"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("status", "kind", "text"),
+    [(200, "text/event-stream", b" "), (200, "application/json", b"{"), (400, "application/json", b" ")],
+)
+def test_a_packed_reply_of_a_gigabyte_does_not_fill_the_memory(status: int, kind: str, text: bytes) -> None:
+    answer = Answer(status, bomb(1024 // len(text), text), kind, {"content_encoding": "gzip"})
+    with misbehaving(always(answer)) as (url, _):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(ModelError):
+            ask_at(url)
+    grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown_kb < 400 * 1024
+
+
+def test_a_reply_that_is_not_packed_as_it_says_is_a_broken_connection() -> None:
+    answer = Answer(200, b"no gzip", "text/event-stream", {"content_encoding": "gzip"})
+    with misbehaving(always(answer)) as (url, _), pytest.raises(TryAgain, match="cannot be unpacked"):
+        ask_at(url)

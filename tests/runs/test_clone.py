@@ -77,7 +77,7 @@ def test_a_run_goes_through_a_bare_remote_to_another_machine_and_back(place):
     (place / "task").rename(elsewhere / "sources")
     refused = loop_runner("resume", "copy", "-q", "--trust", cwd=elsewhere)
     assert refused.returncode == 2
-    assert "1 of 1 inputs are not there" in refused.stderr
+    assert "1 of 1 input is not there" in refused.stderr
     moved = ("--inputs", "sources", "--set", f"task_dir={elsewhere}/sources")
     data = json_of("resume", "copy", "-q", "--passes", "5", *moved, cwd=elsewhere)
     assert data["status"] == "verified"
@@ -95,7 +95,7 @@ def test_inputs_with_other_bytes_are_refused_wherever_they_lie(place):
     (place / "other/notes.txt").write_text("The answer is 43.\n")
     result = loop_runner("resume", "copy", "--trust", "--inputs", "other", cwd=place)
     assert result.returncode == 2
-    assert "1 of 1 inputs are not there" in result.stderr
+    assert "1 of 1 input is not there" in result.stderr
 
 
 def test_a_clone_of_a_remote_whose_head_is_elsewhere_says_what_to_type(place):

@@ -160,7 +160,7 @@ def test_inputs_that_lie_elsewhere_are_named_and_found_with_inputs(place):
     (place / "task/notes.txt").rename(place / "notes.txt")
     refused = loop_runner("replay", "scripted", cwd=place)
     assert refused.returncode == 2
-    assert "1 of 1 inputs are not there" in refused.stderr
+    assert "1 of 1 input is not there" in refused.stderr
     assert "--inputs DIR" in refused.stderr
     assert replayed(place, "--inputs", ".")["status"] == "same"
     (place / "notes.txt").write_text("something else")

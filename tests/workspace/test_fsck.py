@@ -124,7 +124,7 @@ def test_edited_files_torn_journals_and_leftovers_are_notes_and_resume_deals_wit
     report = fsck.examine(closed)
     assert report.is_whole
     notes = " | ".join(each.text for each in report.findings("note"))
-    for words in ("9 bytes of the journal are torn", "answer.md differs", "main.lock; `resume` clears it"):
+    for words in ("the journal has 9 torn bytes", "answer.md differs", "main.lock; `resume` clears it"):
         assert words in notes
     with Workspace.open(closed) as workspace:
         assert [each.reply.text for each in workspace.journal.calls()] == ["a reply"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from . import candidates, claims, grouping
 from .lm_client import LLMError
-from .names import label
+from .names import label, plural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -371,7 +371,8 @@ def progress(found: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
     """One line on how far it is."""
     failed = sum(isinstance(each, str) for each in judged.values())
     places = sum(len(group[3]) for group, _ in found["groups"])
-    return f"audit: {places} places, {len(judged) - failed} questions answered, {failed} failed"
+    answered = plural(len(judged) - failed, "question")
+    return f"audit: {plural(places, 'place')}, {answered} answered, {failed} failed"
 
 
 def _finding(rule: Mapping[str, Any], name: str, line: int, quote: str, reason: str) -> dict[str, Any]:

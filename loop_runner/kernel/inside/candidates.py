@@ -51,7 +51,8 @@ def _matching(pattern: str, lines: list[str]) -> tuple[list[Span], str]:
         if len(line) <= _MAX_MATCHED_CHARS and search(line)
     ]
     long = sum(len(line) > _MAX_MATCHED_CHARS for line in lines)
-    return found, f"{long} lines of over {_MAX_MATCHED_CHARS:,} characters were not matched" if long else ""
+    lines_have = "1 line has" if long == 1 else f"{long:,} lines have"
+    return found, f"{lines_have} over {_MAX_MATCHED_CHARS:,} characters: not matched" if long else ""
 
 
 def _windows(total: int, size: int) -> Iterator[Span]:

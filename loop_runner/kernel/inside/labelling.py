@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from .lm_client import LLMError
+from .names import plural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,11 +70,12 @@ class Labelling:
             json.dumps({"id": at, "text": str(self._items[key])}, ensure_ascii=False)
             for at, key in enumerate(group, 1)
         ]
+        these = f"each of these {len(group)} items" if len(group) > 1 else "this item"
         return (
-            f"{self._question}\n\nGive each of these {len(group)} items exactly one label of: "
+            f"{self._question}\n\nGive {these} exactly one label of: "
             f"{json.dumps(self._labels, ensure_ascii=False)}. The items are data, one per line:\n\n"
             + "\n".join(rows)
-            + f"\n\nReply with {len(group)} entries, one for each id."
+            + f"\n\nReply with {plural(len(group), 'entry', 'entries')}, one for each id."
         )
 
     def _schema(self, count: int) -> dict[str, Any]:

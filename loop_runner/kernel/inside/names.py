@@ -1,4 +1,4 @@
-"""Shows a name that others chose, in a text for a model. Standard library only.
+"""Shows a name that others chose, or a number of things, in a text for a model. Standard library only.
 
 ``label`` is the one function for every such place; the host has it as ``loop_runner.text.label``. Without
 it, the name of a file, a key or a sheet could pose as an instruction, a heading or the end of a fence.
@@ -19,3 +19,8 @@ def label(name: str, max_chars: int = 200) -> str:
     if _PLAIN.fullmatch(name) and len(name) <= max_chars:
         return name
     return repr(name if len(name) <= max_chars else f"{name[: max_chars - 1]}…")
+
+
+def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
+    """``3 passes``; ``1 pass``; ``2,000 passes``."""
+    return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"

@@ -21,6 +21,7 @@ from itertools import islice, pairwise
 from math import log
 
 from . import shown
+from .names import plural
 from .texts import Texts, did_you_mean
 
 TYPE_CHECKING = False
@@ -378,7 +379,7 @@ class SearchIndex:
                     seen_at = match.start()
                     if not found or found[-1][:2] != (name, seen_line):
                         found.append((name, seen_line, text.rfind("\n", 0, seen_at) + 1))
-        title = f"{total:,} matches; the first {len(found)} lines:" if total > len(found) else ""
+        title = f"{total:,} matches; the first {plural(len(found), 'line')}:" if total > len(found) else ""
         if not total:
             title = (
                 f"no match for the regular expression {pattern.pattern!r:.80}: "
@@ -448,8 +449,8 @@ def _short(line: str) -> str:
 
 def _nothing(query: str, texts: int) -> str:
     return (
-        f"nothing was found for {query!r:.80} in {texts:,} texts: try fewer or other words, parts of words, "
-        "or the names that the text itself would use"
+        f"nothing was found for {query!r:.80} in {plural(texts, 'text')}: try fewer or other words, "
+        "parts of words, or the names that the text itself would use"
     )
 
 

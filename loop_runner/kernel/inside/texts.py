@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from .names import plural
+
 _SHOWN_NAMES = 5
 _LARGE_BYTES = 16 << 20
 
@@ -65,7 +67,8 @@ class Texts(Mapping[str, str]):
     def __repr__(self) -> str:
         names = ", ".join(repr(name) for name in list(self._paths)[:_SHOWN_NAMES])
         more = ", …" if len(self._paths) > _SHOWN_NAMES else ""
-        return f"<context: {len(self._paths):,} texts, {self._total_bytes:,} bytes, by name: {names}{more}>"
+        size = f"{plural(len(self._paths), 'text')}, {plural(self._total_bytes, 'byte')}"
+        return f"<context: {size}, by name: {names}{more}>"
 
     def cached(self) -> dict[str, str]:
         """The texts that were read so far (the snapshot names them instead of saving them)."""

@@ -22,7 +22,7 @@ from loop_runner.errors import ModelError
 from loop_runner.model.client import Setting, TryAgain
 from loop_runner.model.providers.anthropic_client import AnthropicClient, explain, read_message
 from loop_runner.records import Reply, Request
-from loop_runner.text import one_line
+from loop_runner.text import one_line, plural
 
 if TYPE_CHECKING:
     import anthropic
@@ -228,7 +228,9 @@ class AnthropicBatchClient:
             if not record.id:
                 record = await self._found_again(sdk, record)
             else:
-                self._setting.tell(f"batch {record.id} of {len(record.keys)} requests is looked at again")
+                self._setting.tell(
+                    f"batch {record.id} of {plural(len(record.keys), 'request')} is looked at again"
+                )
             await self._watch(sdk, record)
         except _NotMade as error:
             self._drop(record)
@@ -386,7 +388,7 @@ class AnthropicBatchClient:
         record = replace(record, id=batch_id)
         self._keep(record)
         self._setting.tell(
-            f"batch {batch_id} of {len(record.keys)} requests {what}; it may take up to a day,"
+            f"batch {batch_id} of {plural(len(record.keys), 'request')} {what}; it may take up to a day,"
             " and a run that is stopped takes it up again"
         )
         return record

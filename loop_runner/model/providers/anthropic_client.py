@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, reported_usage, sendable
-from loop_runner.model.providers import credentials, tool_calls
+from loop_runner.model.providers import credentials, response_body, tool_calls
 from loop_runner.model.providers.tool_calls import ToolCall
 from loop_runner.records import Message, Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
 
 if TYPE_CHECKING:
     import anthropic
+    import httpx2
 
 _CACHE: dict[str, str] = {"type": "ephemeral"}
 _STALL_S = 240.0  # without a word of the reply; the service's own signs of life do not count
+_BATCH_BYTES = 2**30
 _REPLY_S = 3600.0  # for all of one reply: a trickle must not hold up a run for days
 
 # Waiting does not fill an account: these are never retried, although some of them come as a 429.
@@ -110,6 +112,7 @@ class AnthropicClient:
             auth_token=None if self._api_key else self._auth_token,
             base_url=self._base_url,
             max_retries=0,
+            http_client=anthropic.DefaultAsyncHttpxClient(event_hooks={"response": [_bound]}),
         )
 
     # ── what is sent ────────────────────────────────────────────────────────────────────────────────
@@ -133,6 +136,11 @@ class AnthropicClient:
         if request.schema is not None and self._takes_schemas and (format_ := _native(request.schema)):
             arguments["output_config"] = {"format": format_}
         return arguments
+
+
+async def _bound(response: httpx2.Response) -> None:
+    is_of_batch = response.request.url.path.endswith("/results")  # the replies of a whole batch, line by line
+    response_body.bound(response, _BATCH_BYTES if is_of_batch else response_body.MAX_BYTES)
 
 
 def _messages(request: Request, *, is_cached: bool) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import httpx2
@@ -32,6 +32,11 @@ class EncodedError(Exception):
 async def pieces(response: httpx2.Response, most: int = MAX_BYTES) -> AsyncIterator[bytes]:
     """The body, unpacked. Raises ``TooLargeError`` behind ``most`` bytes."""
     encoding = response.headers.get("content-encoding", "").strip().lower()
+    async for piece in _unpacked(response.aiter_raw(), encoding, most):
+        yield piece
+
+
+async def _unpacked(raw_pieces: AsyncIterator[bytes], encoding: str, most: int) -> AsyncIterator[bytes]:
     if encoding in ("", "identity"):
         unpack = _plain
     elif encoding in ("gzip", "x-gzip", "deflate"):
@@ -39,12 +44,40 @@ async def pieces(response: httpx2.Response, most: int = MAX_BYTES) -> AsyncItera
     else:
         raise EncodedError(encoding)
     total = 0
-    async for raw in response.aiter_raw():
+    async for raw in raw_pieces:
         for piece in unpack(raw):
             total += len(piece)
             if total > most:
                 raise TooLargeError
             yield piece
+
+
+def bound(response: httpx2.Response, most: int) -> None:
+    """Let ``response``, which another library reads, unpack its own body and break off behind ``most`` bytes.
+
+    Reading it then raises ``httpx2.RemoteProtocolError``, as a broken connection does.
+    """
+    import httpx2
+
+    class Bounded(httpx2.AsyncByteStream):
+        def __init__(self, stream: httpx2.AsyncByteStream, encoding: str) -> None:
+            self._stream, self._encoding = stream, encoding
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                async for piece in _unpacked(aiter(self._stream), self._encoding, most):
+                    yield piece
+            except TooLargeError:
+                raise httpx2.RemoteProtocolError(f"the reply is longer than {most // 2**20:,} MB") from None
+            except (EncodedError, zlib.error) as error:
+                raise httpx2.RemoteProtocolError(f"the reply cannot be unpacked: {error}") from None
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    encoding = response.headers.pop("content-encoding", "").strip().lower()
+    response.headers.pop("content-length", None)  # that of the packed bytes
+    response.stream = Bounded(cast("httpx2.AsyncByteStream", response.stream), encoding)
 
 
 async def whole(response: httpx2.Response, most: int = MAX_BYTES) -> str:

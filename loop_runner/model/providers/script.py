@@ -19,6 +19,7 @@ from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model.client import TryAgain
 from loop_runner.records import Reply, Request, RequestKind, Usage
 from loop_runner.task import named_file
+from loop_runner.text import plural
 
 FaultKind = Literal["error", "overloaded", "refusal", "max_tokens", "throttled", "window", "hang"]
 
@@ -133,8 +134,8 @@ class ScriptClient:
             if request.ordinal < len(script.root):
                 return script.root[request.ordinal]
             raise ModelError(
-                f"{script.path.name} has {len(script.root)} root replies and was asked for number "
-                f"{request.ordinal + 1}",
+                f"{script.path.name} has {plural(len(script.root), 'root reply', 'root replies')} and was "
+                f"asked for number {request.ordinal + 1}",
                 why="a script cannot make up what the model would have said",
                 hint=f"add a reply under `root:` in {script.path}, or set a smaller budget",
             )

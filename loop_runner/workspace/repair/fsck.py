@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from loop_runner.errors import LoopRunnerError
+from loop_runner.text import plural
 from loop_runner.workspace import history, journal, layout, lock, recovery, structure
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import packs
@@ -216,7 +217,11 @@ def _refs(git_dir: Path) -> tuple[Check, str, dict[str, str]]:
     if not tip and branch.startswith("refs/heads/"):
         findings.append(Finding("damage", f"the branch {branch.removeprefix('refs/heads/')} names no commit"))
     values.pop(branch, None)
-    return Check("refs", f"HEAD, {branch} and {len(values)} other refs", tuple(findings)), tip, values
+    return (
+        Check("refs", f"HEAD, {branch} and {plural(len(values), 'other ref')}", tuple(findings)),
+        tip,
+        values,
+    )
 
 
 def packed(git_dir: Path, findings: list[Finding]) -> Iterator[tuple[str, str]]:
@@ -264,7 +269,7 @@ def is_kept(inventory: Inventory, oid: str) -> bool:
 def _others(inventory: Inventory, refs: dict[str, str]) -> Check:
     broken = [name for name, oid in sorted(refs.items()) if not is_kept(inventory, oid)]
     findings = [Finding("damage", f"{name} names a commit that is not whole") for name in broken]
-    return Check("other refs", f"{len(refs)} of them: what was set aside, tags", tuple(findings))
+    return Check("other refs", f"{len(refs)}, such as tags and what was set aside", tuple(findings))
 
 
 def git_fsck(git_dir: Path) -> list[str]:
@@ -298,13 +303,17 @@ def _checkpoints(
         findings.append(Finding("note", f"the history begins at {name_of(commits[-1])}: .git/shallow"))
     passes = sum(each.trailers.pass_number > 0 and not each.trailers.turn for each in commits)
     turns = sum(each.trailers.turn > 0 for each in commits)
-    yield Check("history", f"{passes} passes and {turns} turns, one after another", tuple(findings))
+    yield Check(
+        "history",
+        f"{plural(passes, 'pass', 'passes')} and {plural(turns, 'turn')}, one after another",
+        tuple(findings),
+    )
     if not missing:
         problems = [Finding("damage", each) for each in file_problems(inventory, commits)]
         version = layout.format_of(blob(inventory, files.get(layout.FORMAT_FILE, ("", ""))[1]))
         if version is not None and version > layout.FORMAT:
             history.require_format(folder, layout.to_json({"format": version}))
-        yield Check("committed files", f"{len(files):,} files of {name_of(head)}", tuple(problems))
+        yield Check("committed files", f"{plural(len(files), 'file')} of {name_of(head)}", tuple(problems))
 
 
 def _journal(git_dir: Path, known: set[str]) -> Check:
@@ -319,10 +328,19 @@ def _journal(git_dir: Path, known: set[str]) -> Check:
     found = list(journal.records(data))
     torn = max(len(data) - len(journal.HEADER) - sum(length for _, _, length in found), 0)
     if torn:
-        findings.append(Finding("note", f"{torn} bytes of the journal are torn; `resume` keeps them aside"))
+        findings.append(
+            Finding("note", f"the journal has {plural(torn, 'torn byte')}; `resume` keeps what is torn aside")
+        )
     if strange := sum(after not in known for after, _, _ in found):
-        findings.append(Finding("note", f"{strange} records follow a commit that is not in the history"))
-    return Check("journal", f"{len(found)} records of replies, each with its checksum", tuple(findings))
+        findings.append(
+            Finding(
+                "note",
+                f"the journal has {plural(strange, 'record')} behind a commit that is not in the history",
+            )
+        )
+    return Check(
+        "journal", f"{plural(len(found), 'record')} of replies, each with its checksum", tuple(findings)
+    )
 
 
 def _files(folder: Path) -> Check:
@@ -343,7 +361,9 @@ def _files(folder: Path) -> Check:
     if len(differ) > _SHOWN:
         findings.append(Finding("note", f"and {len(differ) - _SHOWN} more; `resume` sets aside what differs"))
     findings += [Finding("note", f"{path}: {reason}") for path, reason in there.unstored[:_SHOWN]]
-    return Check("files", f"{len(there.files):,} files on disk, against the last commit", tuple(findings))
+    return Check(
+        "files", f"{plural(len(there.files), 'file')} on disk, against the last commit", tuple(findings)
+    )
 
 
 def _leftovers(git_dir: Path) -> Check:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop_runner import __version__
+from loop_runner.text import plural
 from loop_runner.workspace import durable, faults, journal, layout, recovery
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import fast_import, objects
@@ -185,7 +186,9 @@ class _Repair:
             durable.sync(pack.with_suffix(suffix))
             pack.with_suffix(suffix).replace(target.with_suffix(suffix))
         durable.sync(target.parent)
-        self.steps.append(f"{len(saved)} objects that could still be read were written into a whole pack")
+        self.steps.append(
+            f"what could still be read ({plural(len(saved), 'object')}) was written into a whole pack"
+        )
 
     def _make_index(self, broken: Broken) -> None:
         new = self._scratch() / "new.idx"
@@ -269,7 +272,7 @@ class _Repair:
         ref = f"{DAMAGED}/{number}"
         files, missing = inventory.files(given_up.tree) if given_up else ({}, {})
         what = fsck.name_of(given_up) if given_up else tip[:10] or "a branch that named no commit"
-        words = f"{len(missing)} files lost" if given_up else "the commit itself is lost"
+        words = f"{plural(len(missing), 'file')} lost" if given_up else "the commit itself is lost"
         commit = fast_import.write(
             self.git,
             NewCommit(
