@@ -1,6 +1,6 @@
-"""Checks JSON against a JSON Schema that a model wrote, in a process that can be ended.
+"""Checks JSON against a JSON Schema, of a task or written by a model, in a process that can be ended.
 
-Owns what such a schema may be (bounded, no reference to anywhere else) and the process that does the
+Owns what a schema of a model may be (bounded, no reference to anywhere else) and the process that does the
 checking (``json_schema_child.py``): a pattern can take for ever, and references can multiply without end, so
 none of it runs in the runner. Relies on jsonschema, in that process only.
 """
@@ -42,6 +42,14 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 class BadSchemaError(Exception):
     """The schema itself cannot be used; the text says why, for the model that wrote it."""
+
+
+class NoVerdictError(BadSchemaError):
+    """The process that checks ended by itself."""
+
+
+class TooSlowError(NoVerdictError):
+    """The process that checks did not come to an end within the time-out."""
 
 
 def encode(schema: Mapping[str, Any]) -> str:
@@ -198,37 +206,50 @@ class SchemaChecker:
     def check(self, schema: str, value: str) -> str:
         """Why the JSON text ``value`` does not fit the JSON text ``schema``; "" when it does.
 
-        Raises ``BadSchemaError`` when the schema is none, or when nobody can tell within the time-out.
+        Raises as ``faults`` does.
         """
+        return str(self._reply(schema, value)["best"])
+
+    def faults(self, schema: str, value: str) -> tuple[list[str], int]:
+        """All faults of ``value`` by their place, and how many more there are.
+
+        Raises ``BadSchemaError`` when the schema is none, ``NoVerdictError`` when that takes too long.
+        """
+        reply = self._reply(schema, value)
+        return list(reply["faults"]), int(reply["more"])
+
+    def _reply(self, schema: str, value: str) -> dict[str, Any]:
         with self._lock:
-            was_running = self._process is not None
-            reply = self._exchange(f"{schema}\n{value}\n".encode("utf-8", "replace"), was_running)
+            reply = self._exchange(f"{schema}\n{value}\n".encode("utf-8", "replace"))
         if reply.get("bad_schema"):
             raise BadSchemaError(str(reply["bad_schema"]))
-        return str(reply["problem"])
+        return reply
 
     def close(self) -> None:
         """End the process; more than once is fine."""
         with self._lock:
             self._end()
 
-    def _exchange(self, data: bytes, was_running: bool) -> dict[str, Any]:
+    def _exchange(self, data: bytes) -> dict[str, Any]:
         process = self._process or self._start()
-        deadline = time.monotonic() + self._timeout_s + (0.0 if was_running else _START_TIMEOUT_S)
+        deadline = time.monotonic() + self._timeout_s
         try:
             self._write(process, data, deadline)
             line = self._read_line(process, deadline)
         except OSError:
             line = b""
         if not line.endswith(b"\n"):
-            code = _ended_by_itself(process)
-            self._end()
-            if code is not None:
-                raise BadSchemaError(f"the process that checks replies against it ended ({code})")
-            raise BadSchemaError(
-                f"checking a reply against it took too long (over {self._timeout_s:g} s) or too much"
-            )
+            self._give_up(process)
         return dict(json.loads(line))
+
+    def _give_up(self, process: subprocess.Popen[bytes]) -> NoReturn:
+        code = _ended_by_itself(process)
+        self._end()
+        if code is not None:
+            raise NoVerdictError(f"the process that checks replies against it ended ({code})")
+        raise TooSlowError(
+            f"checking a reply against it took too long (over {self._timeout_s:g} s) or too much"
+        )
 
     def _write(self, process: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
         assert process.stdin is not None
@@ -254,7 +275,7 @@ class SchemaChecker:
         program = Path(__file__).with_name("json_schema_child.py")
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(program)],
+                [sys.executable, "-P", "-B", str(program)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -264,8 +285,10 @@ class SchemaChecker:
         except OSError as error:
             raise EnvironmentFault(
                 f"the program that checks schemas could not be started: {error}",
-                why="a reply to llm_query(schema=...) is checked before it is used",
+                why="JSON is checked in a process of its own, which can be ended",
             ) from error
+        if self._read_line(self._process, time.monotonic() + _START_TIMEOUT_S) != b"ready\n":
+            self._give_up(self._process)
         return self._process
 
     def _end(self) -> None:

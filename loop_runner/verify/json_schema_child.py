@@ -1,7 +1,8 @@
 """Runs as a program: checks JSON values against JSON Schemas, so that its parent can end it.
 
-Reads two lines for each check (schema, value), writes one: ``{"problem": ""}`` or ``{"bad_schema": ...}``.
-Imports jsonschema and nothing of this package: it is started by its path.
+Writes a line when it is ready. Then reads two lines for each check (schema, value) and writes one:
+``{"faults": [words], "best": words, "more": 0}`` or ``{"bad_schema": why}``. No schema is ever fetched from
+anywhere. Imports jsonschema and nothing of this package: it is started by its path.
 """
 
 import importlib.util
@@ -13,9 +14,11 @@ from typing import Any
 
 import jsonschema
 import referencing
+from jsonschema.validators import validator_for
 
 _MAX_MEMORY_BYTES = 2 * 1024**3
 _MAX_CHARS = 500
+_MAX_FAULTS = 1000
 
 
 def main() -> None:
@@ -24,6 +27,8 @@ def main() -> None:
     most = _MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, _MAX_MEMORY_BYTES)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     known: dict[str, Any] = {}
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     lines = sys.stdin.buffer
     while schema := lines.readline():
         reply = _check(known, schema.decode("utf-8", "replace"), lines.readline())
@@ -31,12 +36,13 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def _check(known: dict[str, Any], schema: str, value: bytes) -> dict[str, str]:
+def _check(known: dict[str, Any], schema: str, value: bytes) -> dict[str, Any]:
     try:
         if schema not in known:
             known.clear()  # a batch has one schema
             known[schema] = _validator(json.loads(schema))
-        error = jsonschema.exceptions.best_match(known[schema].iter_errors(json.loads(value)))
+        faults = sorted(known[schema].iter_errors(json.loads(value)), key=lambda fault: fault.json_path)
+        return _said(faults)
     except jsonschema.SchemaError as wrong:
         return {"bad_schema": f"{wrong.message[:_MAX_CHARS]} (at {wrong.json_path})"}
     except referencing.exceptions.Unresolvable as wrong:
@@ -45,7 +51,17 @@ def _check(known: dict[str, Any], schema: str, value: bytes) -> dict[str, str]:
         return {"bad_schema": "its references lead round in a circle, or it takes too much memory"}
     except Exception as wrong:  # noqa: BLE001 - the border: jsonschema meets whatever a model wrote
         return {"bad_schema": f"{type(wrong).__name__}: {str(wrong)[:_MAX_CHARS]}"}
-    return {"problem": "" if error is None else _words()(error)}
+
+
+def _said(faults: list[Any]) -> dict[str, Any]:
+    if not faults:
+        return {"faults": [], "best": "", "more": 0}
+    words = _words()
+    return {
+        "faults": [words(fault) for fault in faults[:_MAX_FAULTS]],
+        "best": words(jsonschema.exceptions.best_match(faults)),
+        "more": max(len(faults) - _MAX_FAULTS, 0),
+    }
 
 
 def _words() -> Any:
@@ -60,9 +76,10 @@ def _words() -> Any:
 
 
 def _validator(schema: Any) -> Any:
-    jsonschema.Draft202012Validator.check_schema(schema)
+    kind: Any = validator_for(schema, default=jsonschema.Draft202012Validator)
+    kind.check_schema(schema)
     # An empty registry: a reference to anywhere else is never fetched.
-    return jsonschema.Draft202012Validator(schema, registry=referencing.Registry())
+    return kind(schema, registry=referencing.Registry())
 
 
 if __name__ == "__main__":

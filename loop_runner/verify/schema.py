@@ -1,30 +1,32 @@
 """The verifier that asks for JSON of a given shape, in the answer or in a file.
 
-Owns what counts as the JSON of an answer and how a fault is told; ``schema_child.py`` does the comparing in
-a process of its own, because a schema's patterns may take for ever on a hostile text.
+Owns what counts as the JSON of an answer and how a fault is told; ``json_schema`` does the comparing.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from loop_runner import process, scratch
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify.json_schema import decode, only_json
+from loop_runner.verify.json_schema import (
+    BadSchemaError,
+    NoVerdictError,
+    SchemaChecker,
+    TooSlowError,
+    decode,
+    only_json,
+)
 from loop_runner.verify.options import SECONDS, TEXT, TEXT_OR_MAPPING, Keys, Options
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Means, Submission
 
-_CHILD = Path(__file__).with_name("schema_child.py")
 _MAX_FAULT_CHARS = 800
 _MAX_BYTES = 64 * 1024 * 1024
-_MAX_OUTPUT_BYTES = 1024 * 1024
 _MAX_TOLD_CHARS = 40_000  # of a schema, in what the model is told
 
 
@@ -101,15 +103,16 @@ class Schema:
         said = self._compare(schema, value)
         if isinstance(said, Broken):
             return said
-        if not said:
+        faults, more = said
+        if not faults:
             # For a report, a file's name says more than the first lines of the schema in it.
             return Accepted(record=record, statement=self._asked if isinstance(self.schema, str) else "")
-        count = len(said) - 1 + said[-1].get("more", 1)
+        count = len(faults) + more
         plural = "fault" if count == 1 else "faults"
-        what, first = self.of or "the answer", exact_line(said[0]["words"], 300)
+        what, first = self.of or "the answer", exact_line(faults[0], 300)
         return Rejected(
             f"{what} does not fit the schema: {count} {plural}, the first at {first}",
-            "\n".join(_shown(fault) for fault in said),
+            "\n".join([*(exact_line(fault, _MAX_FAULT_CHARS) for fault in faults), *_further(more)]),
             round(1 / (1 + count), 4),
             record,
         )
@@ -151,26 +154,18 @@ class Schema:
         except UnicodeDecodeError as error:
             raise _NotJson(f"{self.of} is not UTF-8: {error.reason} at byte {error.start}") from None
 
-    def _compare(self, schema: object, value: object) -> list[dict[str, Any]] | Broken:
-        request = json.dumps({"schema": schema, "value": value}).encode()
-        with scratch.make("schema") as folder:
-            ended = process.run(
-                [sys.executable, "-P", "-s", "-B", "-X", "utf8", str(_CHILD)],
-                cwd=folder,
-                env={},
-                timeout_s=self.timeout_s,
-                stdin=request,
-                max_output_bytes=_MAX_OUTPUT_BYTES,
-            )
-        if ended.timed_out:
-            return Broken(f"the schema was not done with this answer in {self.timeout_s:g} s")
+    def _compare(self, schema: object, value: object) -> tuple[list[str], int] | Broken:
+        checker = SchemaChecker(self.timeout_s)
         try:
-            said = json.loads(ended.output)
-        except ValueError:
-            return Broken(f"the schema could not be tried: {exact_line(ended.output[-300:])}")
-        if isinstance(said, dict):
-            return Broken(exact_line(str(said["broken"]), 400))
-        return list(said)
+            return checker.faults(json.dumps(schema), json.dumps(value))
+        except TooSlowError:
+            return Broken(f"the schema was not done with this answer in {self.timeout_s:g} s")
+        except NoVerdictError as error:
+            return Broken(exact_line(f"the schema could not be tried: {error}", 400))
+        except BadSchemaError as error:
+            return Broken(exact_line(f"the schema cannot be used: {error}", 400))
+        finally:
+            checker.close()
 
 
 class _NotJson(Exception):  # noqa: N818 - an answer's fault
@@ -194,7 +189,5 @@ def _read(text: str) -> object:
         raise _NotJson(f"it is not JSON: {error}", cut_middle(text, 600)) from None
 
 
-def _shown(fault: Mapping[str, Any]) -> str:
-    if "more" in fault:
-        return f"and {fault['more']} more"
-    return exact_line(fault["words"], _MAX_FAULT_CHARS)
+def _further(more: int) -> list[str]:
+    return [f"and {more} more"] if more else []

@@ -41,6 +41,14 @@ def test_patterns_and_references_within_the_schema_work(checker):
     assert '$[0]: expected {"pattern":' in check(checker, schema, ["a1"])
 
 
+def test_a_schema_that_names_its_dialect_is_read_in_it(checker):
+    tuples = [{"type": "integer"}, {"type": "string"}]
+    old = {"$schema": "http://json-schema.org/draft-07/schema#", "items": tuples}
+    assert check(checker, old, [1, "a"]) == ""
+    assert check(checker, old, ["a"]).startswith("$[0]: expected")
+    assert check(checker, {"prefixItems": tuples}, ["a"]).startswith("$[0]: expected")
+
+
 @pytest.mark.parametrize(
     ("schema", "said"),
     [

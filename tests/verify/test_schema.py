@@ -74,7 +74,9 @@ def test_a_schema_may_lie_in_a_file_which_is_pinned(tmp_path):
     ("schema", "reason"),
     [
         ({"type": "nonsense"}, "the schema cannot be used"),
-        ({"$ref": "http://127.0.0.1:9/x.json"}, "the schema cannot be used"),
+        ({"$ref": "http://127.0.0.1:9/x.json"}, "the schema cannot be used: a reference leads nowhere"),
+        ({"$ref": "#"}, "the schema cannot be used: its references lead round in a circle"),
+        ({"pattern": "("}, "the schema cannot be used"),
         ("missing.json", "there is no schema missing.json"),
         ({"schema": {"pattern": "(a+)+$"}, "timeout_s": 1}, "was not done with this answer in 1 s"),
     ],
@@ -83,6 +85,15 @@ def test_a_schema_that_is_none_is_broken(verdict, schema, reason):
     said = verdict(json.dumps("a" * 40 + "!"), schema)
     assert isinstance(said, Broken)
     assert reason in said.reason
+
+
+@pytest.mark.parametrize("count", [2, 1000, 1001, 5000])
+def test_all_faults_are_counted_and_the_first_thousand_are_listed(verdict, count):
+    said = verdict(json.dumps(["x"] * count), {"items": {"type": "integer"}})
+    assert f"{count} faults, the first at $[0]" in said.reason
+    lines = said.evidence.splitlines()
+    assert len(lines) == min(count, 1000) + (count > 1000)
+    assert (lines[-1] == f"and {count - 1000} more") == (count > 1000)
 
 
 FITS = '{"name": "Ulm", "people": 1}'

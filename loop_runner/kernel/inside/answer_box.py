@@ -39,12 +39,6 @@ class AnswerBox:
         self._namespace["answer"] = self.dict
         return self.dict
 
-    def put_back(self, content: dict[Any, Any]) -> None:
-        """Make ``answer`` the dict that it was at the start, with ``content`` in it."""
-        self._namespace["answer"] = self.dict
-        dict.clear(self.dict)
-        dict.update(self.dict, content)
-
     def finish(self, content: object) -> None:
         """Set content and ready, as ``FINAL`` does."""
         answer = self.live()

@@ -265,11 +265,6 @@ class CellRunner:
         half = limit // 2
         return text[:half], text[-half:], len(text) - 2 * half + not_kept
 
-    def forget(self) -> None:
-        """Undo and drop what code that ran outside a cell did to streams and builtins, and printed."""
-        self._mend()
-        self._kept.take()
-
     def adopt_names(self) -> list[str]:
         """The names that there are now, as known to the host from here on."""
         self._known_names = set(self._helpers.own_names())
