@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,8 @@ LIMITS = {
 @pytest.mark.parametrize("key", LIMITS)
 def test_a_limit_of_one_is_named_in_the_singular(key):
     limit, words = LIMITS[key]
-    budget = replace(Budget(passes=99), **{key: limit})
+    changed: dict[str, Any] = {key: limit}
+    budget = replace(Budget(passes=99), **changed)
     spent = Spend(passes=1, seconds=2.0, usage=Usage(1, 1), usd=2.0)
     reached = Ledger(budget, spent).reached()
     assert reached == words

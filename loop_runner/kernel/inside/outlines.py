@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from . import structure
+from .names import plural
 from .reading import Outline, Rows
 from .structure import Mark
 from .tables import rows
@@ -54,7 +55,7 @@ def _marks(kind: str, name: str, text: str) -> list[Mark]:
     if kind in ("csv", "tsv", "jsonl"):
         table = rows(name, text)
         columns = [Mark(1, 2, f"{column}: {_example(table, column)}") for column in table.columns]
-        return [Mark(1, 1, f"{len(table):,} rows of {len(columns):,} columns"), *columns]
+        return [Mark(1, 1, f"{plural(len(table), 'row')} of {plural(len(columns), 'column')}"), *columns]
     return structure.headings(text)
 
 

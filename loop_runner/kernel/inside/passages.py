@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import shown
+from .names import plural
 from .outlines import outline
 from .places import find_place, folded, place_of, some_places
 from .reading import Passage
@@ -47,7 +48,7 @@ def read(
     goal = count if end is None and not isinstance(start, str) else last
     if printed_to < goal:
         stop = "" if goal == count else f", {goal}"
-        printed.append(f"… {goal - printed_to:,} more lines: read({name!r}, {printed_to + 1}{stop})")
+        printed.append(f"… {plural(goal - printed_to, 'more line')}: read({name!r}, {printed_to + 1}{stop})")
     return Passage("\n".join(printed))
 
 

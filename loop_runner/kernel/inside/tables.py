@@ -7,6 +7,7 @@ import json
 import re
 
 from . import structure
+from .names import plural
 from .places import find_place
 from .reading import Row, Rows
 
@@ -102,7 +103,7 @@ def _delimited(name: str, text: str) -> Rows:
         elif len(values) == len(head):
             found.append((number, values))
         else:
-            skipped.append((number, f"{len(values)} values for {len(head)} columns"))
+            skipped.append((number, f"{plural(len(values), 'value')} for {plural(len(head), 'column')}"))
     columns = [_guessed([values[at] for _, values in found]) for at in range(len(head or ()))]
     ready = zip(found, zip(*columns, strict=True), strict=True) if found else ()
     return Rows(
