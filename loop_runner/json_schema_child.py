@@ -4,6 +4,7 @@ Reads two lines for each check (schema, value), writes one: ``{"problem": ""}`` 
 Imports jsonschema and nothing of this package: it is started by its path.
 """
 
+import contextlib
 import importlib.util
 import json
 import resource
@@ -22,7 +23,8 @@ def main() -> None:
     """Answer requests until the parent goes away."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     most = _MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, _MAX_MEMORY_BYTES)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses it
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     known: dict[str, Any] = {}
     lines = sys.stdin.buffer
     while schema := lines.readline():

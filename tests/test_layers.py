@@ -20,6 +20,7 @@ FLOOR = {
     "plugins",
     "failpoints",
     "task_types",
+    "linux",
     "scratch",
     "caches",
     "redaction",
@@ -87,7 +88,7 @@ ALLOWED = {
     | {"agent_runs", "checks", "hooks", "loop", "origin", "preflight", "trust"}
     | SESSION
     | GATES,
-    "preflight": FLOOR | {"hooks", "verify"},
+    "preflight": FLOOR | {"hooks", "kernel", "verify"},
     "origin": FLOOR,
     "trust": FLOOR | {"workspace"},
     "agent_runs": FLOOR | MIDDLE | {"hooks", "workspace"},
@@ -135,7 +136,8 @@ ALLOWED = {
     "failpoints": set(),
     "resources": set(),
     "text": {"kernel"},  # of the kernel: `names` alone
-    "scratch": set(),
+    "scratch": {"linux"},
+    "linux": set(),
     "caches": set(),
     "profiles": set(),
     "plugins": {"errors"},

@@ -17,7 +17,7 @@ _USES = {
         r"\b(multiprocessing|ProcessPoolExecutor|process_executor|joblib|loky|billiard|sem_open)\b"
     ),
 }
-_ADVICE = "allow user namespaces, or install bubblewrap; `loop-runner doctor` shows what is missing"
+_ADVICE = "`loop-runner doctor` shows what is missing here, and how to get it"
 
 
 def excused(verdict: Verdict, fence: Fence, written: Iterable[str]) -> Verdict:
