@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NOT_A_DESCRIPTOR = -1
+BETTER_SANDBOX = "allow user namespaces, or install bubblewrap"
 # What lies here is the system's own, by the beginning of its path.
 SYSTEM_FOLDERS = (
     *("/usr/", "/bin/", "/sbin/", "/lib", "/etc/", "/opt/", "/nix/", "/gnu/", "/proc/", "/dev/", "/sys/"),

@@ -16,7 +16,7 @@ from loop_runner import linux, verify
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, EnvironmentFault, HookError, LoopRunnerError, VerifierError
 from loop_runner.hooks import external
-from loop_runner.verify import Means, Programs, needs, readiness
+from loop_runner.verify import Means, Programs, readiness
 
 _REPORTED = (ConfigError, VerifierError, HookError, EnvironmentFault)
 
@@ -85,6 +85,7 @@ def sandbox(task: Task) -> Iterator[LoopRunnerError]:
     if linux.has_sandbox():
         return
     from loop_runner.kernel.sandbox import refuse_without_sandbox
+    from loop_runner.verify import needs
 
     try:
         runs_code = bool(task.stop_hooks) or needs.runs_code(verify.build(task.verifiers, task.base_dir))

@@ -267,10 +267,10 @@ def _is_alive(pid):
     """False for a process that has ended, on Linux also while nothing has waited for it."""
     try:
         os.kill(int(pid), 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] if _IS_LINUX else "R"
-        return state != "Z"
+        stat = Path(f"/proc/{pid}/stat").read_text() if _IS_LINUX else ") R"
     except (ProcessLookupError, FileNotFoundError):
         return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 # ── one feature is missing, on Linux ────────────────────────────────────────────────────────────────
