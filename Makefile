@@ -75,6 +75,9 @@ docs: setup  ## write the true help and output into the documents
 test-sandbox: setup  ## try a hundred ways out of the sandbox, in every tier, as root and as an ordinary user
 	$(BIN)/python -m tests.escapes
 
+test-portable: setup  ## what works without the features of Linux, such as on macOS
+	$(BIN)/python -m pytest -q tests/test_portable.py
+
 test-adversary: setup  ## attack the word "verified", as root and as an ordinary user, in tiers A and B
 	$(BIN)/python -m tests.adversary
 

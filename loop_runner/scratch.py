@@ -3,7 +3,7 @@
 Each temporary folder is locked (``flock``) for as long as the process that made it lives, however that ends.
 So what a killed process leaves differs from what a living one uses, and ``sweep`` removes it. A folder gets
 the name by which it is swept only when it is locked. Follows no link, crosses no mount, never fails a run.
-Relies on nothing.
+Relies on ``linux``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from loop_runner import linux
+
 PREFIX = "loop-runner-tmp-"
 _NEW = ".loop-runner-new-"  # not locked yet
 _NEW_FOR_S = 3600.0  # after which a folder that was never locked is left by a process that was killed there
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOOK = getattr(os, "O_PATH", os.O_RDONLY)  # needs no right to read
 _SWEEP_S = 1.0
 _REMOVE_S = 60.0
 # Where a run that is root gives a folder to the user id that the model's code runs as: see ``kernel.wrap``.
@@ -147,14 +148,11 @@ def _remove_folder(parent: int, name: str, device: int, until: float) -> None:
 
 def _opened(parent: int, name: str) -> int:
     """The folder, with the rights to look into it and remove from it, which a program may have taken away."""
-    place = os.open(name, _LOOK | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
+    with linux.folder_at(parent, name) as place:
         seen = os.fstat(place)
         if _is_ours(seen.st_uid) and seen.st_mode & 0o700 != 0o700:
-            Path(f"/proc/self/fd/{place}").chmod(0o700)
+            linux.open_up(place)
         return os.open(name, _FLAGS, dir_fd=parent)
-    finally:
-        os.close(place)
 
 
 def cache_dir(env: Mapping[str, str]) -> Path:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from loop_runner import linux
 from loop_runner.agents.sessions import RUN_VARIABLE, TOKEN_VARIABLE
 from loop_runner.process import HeadAndTail, kill_group
 
@@ -51,23 +52,10 @@ def end_stray(note: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     note.unlink(missing_ok=True)
-    if not began or _began(pid) != began:
+    if not began or linux.began(pid) != began:
         return False
     kill_group(pid)
     return True
-
-
-def _began(pid: int) -> str:
-    """When a process began, in ticks since the machine did; "" where that cannot be told."""
-    try:
-        return (
-            Path(f"/proc/{pid}/stat")
-            .read_text(encoding="utf-8", errors="replace")
-            .rpartition(")")[2]
-            .split()[19]
-        )
-    except (OSError, IndexError):
-        return ""
 
 
 class ClientProcess:
@@ -102,7 +90,7 @@ class ClientProcess:
     def write_note(self, path: Path) -> None:
         """Write down which process this is, for ``end_stray``."""
         pid = self._process.pid
-        path.write_text(json.dumps({"pid": pid, "began": _began(pid)}) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({"pid": pid, "began": linux.began(pid)}) + "\n", encoding="utf-8")
 
     def poll(self) -> int | None:
         """The exit code, once it has ended and nothing of its group is left."""

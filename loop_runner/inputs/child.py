@@ -142,7 +142,7 @@ class _Child:
             (folder / name).mkdir()
         self._limits = limits
         self._budget = 2 * limits.total_bytes
-        self._stderr = os.memfd_create("stderr", os.MFD_CLOEXEC)
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``close``
         self._wrapped = wrap(
             report.layers,
             [sys.executable, "-S", "-P", "-s", "-X", "utf8", "-c", _CODE.format(inside=str(_INSIDE))],
@@ -192,12 +192,12 @@ class _Child:
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
-        os.close(self._stderr)
+        self._stderr.close()
         self._wrapped.ended()
 
     def fault(self, why: str) -> EnvironmentFault:
         """Why no child can be started here."""
-        said = os.pread(self._stderr, 4000, 0).decode("utf-8", "replace").strip().splitlines()
+        said = os.pread(self._stderr.fileno(), 4000, 0).decode("utf-8", "replace").strip().splitlines()
         return EnvironmentFault(
             f"documents cannot be read here: {said[-1] if said else why}"[:500],
             why="they are converted in a sandboxed process, and it did not start",

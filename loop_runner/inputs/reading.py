@@ -92,7 +92,7 @@ def head(path: str, size: int) -> bytes:
 def chunks(path: str, size: int | None = None) -> Iterator[bytes]:
     """The bytes of a file, piece by piece. ``NotTextError`` at once for another size than ``size``.
 
-    With ``size`` no more than that is read: a file of the system, such as ``/proc/kcore``, may have no end.
+    With ``size`` no more than that is read: some files of the system have no end.
     """
     descriptor = open_file(path)
     try:

@@ -16,13 +16,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from loop_runner import linux
 from loop_runner.errors import KernelError
 from loop_runner.kernel.inside import wire
 from loop_runner.process import HeadAndTail, kill_group
-from loop_runner.sandbox.wrap import Launch, inner_pid
+from loop_runner.sandbox.wrap import Launch
 
 _CHUNK = 1 << 18
-_SIGNALLED = 128
+_LONG_WAIT_S = 60.0
+_WAIT_S = 0.1  # where the system does not say when a process ends
 MAX_RAW_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 16 * 1024 * 1024  # JSON can take thirty times its length when it is read
 _LAST_DRAIN_BYTES = 1 << 20  # a program that floods on must not keep the host reading
@@ -40,7 +42,7 @@ class KernelProcess:
         self.lm_line, lm_child = socket.socketpair()
         life_child, self._life = os.pipe()
         self._raw, raw_child = os.pipe()
-        self._pidfd = -1
+        self._end = linux.NOT_A_DESCRIPTOR  # readable once the process has ended
         child_fds = (control_child.fileno(), lm_child.fileno(), life_child)
         try:
             self._launch = make_launch(*child_fds)
@@ -60,7 +62,7 @@ class KernelProcess:
             lm_child.close()
             os.close(life_child)
             os.close(raw_child)
-        self._pidfd = os.pidfd_open(self._process.pid)
+        self._end = linux.end_of(self._process.pid)
         self._control.setblocking(False)
         os.set_blocking(self._raw, False)
         self._decoder = wire.Decoder(max_header=MAX_HEADER_BYTES, max_payload=0)
@@ -70,8 +72,10 @@ class KernelProcess:
         self._closed = False
         self._kill_lock = threading.Lock()
         self._poll = select.poll()
-        for fd in (self._control.fileno(), self._raw, self._pidfd):
-            self._poll.register(fd, select.POLLIN)
+        for fd in (self._control.fileno(), self._raw, self._end):
+            if fd != linux.NOT_A_DESCRIPTOR:
+                self._poll.register(fd, select.POLLIN)
+        self._longest_wait_s = _WAIT_S if self._end == linux.NOT_A_DESCRIPTOR else _LONG_WAIT_S
 
     # ── talking ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,15 +106,18 @@ class KernelProcess:
             left = time_left()
             if left <= 0:
                 return None
-            for fd, _ in self._poll.poll(min(left, 60.0) * 1000 + 1):
+            ready = self._poll.poll(min(left, self._longest_wait_s) * 1000 + 1)
+            for fd, _ in ready:
                 if fd == self._raw:
                     self._drain_once()
                 else:
                     self._read_once()
+            if not ready and self._process.poll() is not None:
+                self._read_once()
 
     def interrupt(self) -> None:
         """Ask the cell to stop, as Ctrl-C would."""
-        pid = inner_pid(self._process.pid) if self._launch.in_bubblewrap else self._process.pid
+        pid = self._launch.pid_of_program(self._process.pid)
         if pid is not None and self._process.poll() is None:
             os.kill(pid, signal.SIGINT)
 
@@ -190,17 +197,15 @@ class KernelProcess:
             time.sleep(0.005)
         if self._violation or self._process.poll() is None:
             return self.violated("its line to the host was closed")
-        code = self._process.returncode
-        if self._launch.in_bubblewrap and code > _SIGNALLED:
-            code = _SIGNALLED - code  # as a shell does, bubblewrap adds a signal to 128
+        code = self._launch.exit_code(self._process.returncode)
         return KernelDiedError(f"the kernel died ({_how(code)})")
 
     def _close_lines(self) -> None:
         self._control.close()
-        for fd in (self._life, self._raw, self._pidfd):
-            if fd >= 0:
+        for fd in (self._life, self._raw, self._end):
+            if fd != linux.NOT_A_DESCRIPTOR:
                 os.close(fd)
-        self._life = self._raw = self._pidfd = -1
+        self._life = self._raw = self._end = linux.NOT_A_DESCRIPTOR
 
 
 def _how(returncode: int) -> str:

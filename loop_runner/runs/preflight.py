@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from loop_runner import linux, verify
 from loop_runner.errors import ConfigError, EnvironmentFault, HookError, LoopRunnerError, VerifierError
 from loop_runner.task.config import Task
 from loop_runner.verify import Means, Programs, external_hook, readiness
@@ -76,6 +77,21 @@ def gates(task: Task, known: Programs | None = None) -> list[LoopRunnerError]:
                 )
             )
     return found
+
+
+def sandbox(task: Task) -> Iterator[LoopRunnerError]:
+    """Why this system may not run the code of this task; on Linux, the start of a sandbox says that."""
+    if linux.has_sandbox():
+        return
+    from loop_runner.sandbox.probe import refuse_without_sandbox
+    from loop_runner.verify import needs
+
+    try:
+        runs_code = bool(task.stop_hooks) or needs.runs_code(verify.build(task.verifiers, task.base_dir))
+        if runs_code or task.session in ("rlm", "auto"):
+            refuse_without_sandbox(task.kernel.require_tier)
+    except EnvironmentFault as fault:
+        yield fault
 
 
 def programs(task: Task, env: Mapping[str, str]) -> Iterator[LoopRunnerError]:

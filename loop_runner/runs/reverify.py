@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import inputs, text, verify
+from loop_runner import inputs, linux, text, verify
 from loop_runner.budget import Budget, Ledger
 from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.events import Trace
@@ -183,7 +184,7 @@ def _decide(
     granted: Sequence[str],
 ) -> Decision:
     programs = pinned_in(history.folder, lambda path: history.read(path, commit), is_frozen=True)
-    fence = GateSandbox(task.kernel.require_tier)
+    fence = GateSandbox("C" if needs.TIER_C in granted else task.kernel.require_tier)
     with parsing(history.folder, "task.yaml"):
         pinned_at = config.parse_task(
             _text(history, "task.yaml", commit), label="task.yaml", base_dir=history.folder
@@ -191,10 +192,13 @@ def _decide(
     means = Means(fence, panel, programs, task.is_agent)
     hooks = external_hook.build(task.stop_hooks, pinned_at, means)
     gates: tuple[Verifier, ...] = (*verify.build(task.verifiers, pinned_at, means), *hooks)
-    _refuse_ungranted(
-        [*needs.of_verifiers(gates), *(need for hook in hooks for need in needs.of_command(hook.program))],
-        granted,
-    )
+    wanted = [
+        *needs.of_verifiers(gates),
+        *(need for hook in hooks for need in needs.of_command(hook.program)),
+    ]
+    if not linux.has_sandbox() and (hooks or needs.runs_code(gates)):
+        wanted.append(Need(needs.TIER_C, f"programs of verifiers, as {sys.platform} has no sandbox"))
+    _refuse_ungranted(wanted, granted)
     earlier = tuple(
         history.answer(each.parents[-1]).content
         for each in reversed(history.commits(first_parent=True, at=commit))

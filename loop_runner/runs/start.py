@@ -203,6 +203,8 @@ def _checked(
     faults.found += [*found, *preflight.programs(task, env)]
     if not found:
         with faults.collecting():
+            # A run whose texts are given is resumed at once, with settings of that call, and checked then.
+            faults.found += preflight.sandbox(task) if texts is None else ()
             verify.refuse(verify.build(task.verifiers, task.base_dir), taken)
         faults.found += _model_faults(settled, env) if has_models else []
     with faults.collecting():
@@ -328,6 +330,9 @@ def follow_model(old: Task, new: Task) -> Task:
 def _refuse_gates(task: Task, programs: Programs) -> None:
     faults = preflight.Faults()
     faults.found += preflight.gates(task, programs)
+    if not faults.found:
+        with faults.collecting():
+            faults.found += preflight.sandbox(task)
     faults.refuse()
 
 

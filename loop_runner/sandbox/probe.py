@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from loop_runner import scratch
+from loop_runner import linux, scratch
 from loop_runner.errors import EnvironmentFault
 from loop_runner.process import kill_group
 from loop_runner.records import SandboxTier as Tier
@@ -33,6 +33,7 @@ from loop_runner.sandbox.wrap import MIB, Launch, Layers, Limits, wrap
 
 _TIERS: tuple[Tier, ...] = ("A", "B", "C")
 _TIMEOUT_S = 30.0
+_NEEDS_LINUX = "The sandbox needs Linux with /proc: use a virtual machine or a container."
 _MESSAGE_CHARS = 300
 
 # Small, so that reaching a limit costs little.
@@ -220,11 +221,13 @@ def probe(python: str | None = None, search_path: str | None = None) -> SandboxR
     same circumstances is taken as it is (``remembered``). ``EnvironmentFault`` when not even limits
     work, or when the runner is root and the kernel cannot become another user.
     """
-    return _probe(python, _places(search_path))
+    return _probe(python, _places(search_path)) if linux.has_sandbox() else _without_sandbox()
 
 
 def probe_anew(python: str | None = None, search_path: str | None = None) -> SandboxReport:
     """``probe``, but try everything now, whatever was found out earlier."""
+    if not linux.has_sandbox():
+        return _without_sandbox()
     circumstances = _circumstances(python, _places(search_path))
     remembered.remove(circumstances)
     _probe.cache_clear()
@@ -295,6 +298,31 @@ def _tried(python: str | None, bubblewrap: str | None) -> SandboxReport:
     )
 
 
+def _without_sandbox() -> SandboxReport:
+    """The report where nothing that a sandbox is made of is there, so nothing was tried."""
+    if os.geteuid() == 0:
+        raise EnvironmentFault(
+            "loop-runner was started as root on a system where it has no sandbox",
+            why="the model's code runs unattended, and never as root",
+            hint="start loop-runner as an ordinary user",
+        )
+    gaps = (*(claim.not_enforced for claim in _CLAIMS), *_NEVER_TRIED)
+    return SandboxReport("C", (), gaps, (_NEEDS_LINUX,), Layers(is_bare=True))
+
+
+def refuse_without_sandbox(tier: Tier | None) -> None:
+    """``EnvironmentFault`` on a system that has no sandbox at all, unless tier C was asked for."""
+    if tier == "C" or linux.has_sandbox():
+        return
+    raise EnvironmentFault(
+        f"there is no sandbox on this system ({sys.platform}): model code and command gates need"
+        " kernel.require_tier: C here",
+        why="they would run with all of your rights",
+        hint="to allow that, in a machine of its own: --set kernel.require_tier=C (`verify`: --allow tier=C)."
+        f" {_NEEDS_LINUX}",
+    )
+
+
 def _tier_of(layers: Layers) -> Tier:
     return "A" if layers.bubblewrap else "B" if layers.landlock else "C"
 
@@ -339,6 +367,7 @@ def require_tier(report: SandboxReport, tier: Tier | None = None) -> None:
 
     None asks for the default: A or B. Tier C has to be asked for by name.
     """
+    refuse_without_sandbox(tier)
     wanted: Tier = tier or "B"
     if _TIERS.index(report.tier) <= _TIERS.index(wanted):
         return

@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ _OPEN_FOLDERS = {"/proc", "/dev", TMP}  # to Landlock, inside bubblewrap: what i
 # A range of user ids that nothing hands out: systemd leaves it unused, containers map other ones.
 _FIRST_UID, _UIDS = 0x7000_0000, 1 << 27
 _NOBODY = 65534
+_SIGNALLED = 128
 _INSIDE_UID = "1000"
 _USER = "kernel"  # for ``getpass`` and its like: no table of users names the one who runs the model's code
 # Before 5.14 the machine counted a user's processes in all namespaces together.
@@ -76,6 +78,7 @@ class Layers:
     cgroup: bool = False
     uid: bool = False  # started as root: become a user that is nobody else's
     own_root: bool = False  # without bubblewrap: mount what may be seen, so that all else is absent
+    is_bare: bool = False  # a few limits and nothing else: a system without any of what the others need
     network: bool = False  # leave the machine's network open (for a verifier whose task says so)
 
 
@@ -101,6 +104,15 @@ class Launch:
             return _starter().submit(_popen, self.argv, self.env, settings).result()
         finally:
             self.started()
+
+    def pid_of_program(self, pid: int) -> int | None:
+        """The number of the kernel or check that ``pid`` leads to; None while there is none."""
+        return inner_pid(pid) if self.in_bubblewrap else pid
+
+    def exit_code(self, code: int) -> int:
+        """The program's own, where the process that was started ended with ``code``. Negative: a signal."""
+        # As a shell does, bubblewrap adds a signal to 128.
+        return _SIGNALLED - code if self.in_bubblewrap and code > _SIGNALLED else code
 
     def started(self) -> None:
         """Close the host's copies of what only the child needs."""
@@ -242,7 +254,11 @@ def _join_group(launch: Launch, limits: Limits) -> list[int]:
 
 def _sealed(launch: Launch, data: bytes) -> int:
     """A descriptor of a memory file that holds ``data``, to be read from its start."""
-    fd = os.memfd_create("plan", os.MFD_CLOEXEC)
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("plan", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
     launch._fds.append(fd)  # noqa: SLF001
     os.write(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
@@ -267,6 +283,8 @@ def _plan(
     listed: list[str],
 ) -> dict[str, Any]:
     """What ``confine`` is to do; every step that is asked for must hold."""
+    if layers.is_bare:
+        return {"limits": _portable_rlimits(limits), "folder": workspace, "must": ["limits", "folder"]}
     alone = layers.bubblewrap is not None
     plan: dict[str, Any] = {
         "cgroup": joins or None,
@@ -291,6 +309,12 @@ def _rlimits(limits: Limits, others: int) -> dict[str, int]:
         "NOFILE": limits.open_files,
         "FSIZE": limits.file_bytes,
     }
+    return values if limits.cpu_s is None else {**values, "CPU": limits.cpu_s}
+
+
+def _portable_rlimits(limits: Limits) -> dict[str, int]:
+    """Those that every system has and keeps to: macOS refuses some limits of memory."""
+    values = {"CORE": 0, "NOFILE": limits.open_files, "FSIZE": limits.file_bytes}
     return values if limits.cpu_s is None else {**values, "CPU": limits.cpu_s}
 
 

@@ -5,6 +5,7 @@ Writes a line when it is ready. Then reads two lines for each check (schema, val
 anywhere. Imports jsonschema and nothing of this package: it is started by its path.
 """
 
+import contextlib
 import importlib.util
 import json
 import resource
@@ -25,7 +26,8 @@ def main() -> None:
     """Answer requests until the parent goes away."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     most = _MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, _MAX_MEMORY_BYTES)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses it
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     known: dict[str, Any] = {}
     sys.stdout.write("ready\n")
     sys.stdout.flush()

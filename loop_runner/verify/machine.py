@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from loop_runner import linux
 from loop_runner.records import Broken, Rejected, Verdict
 from loop_runner.verify.verifier import Fence
 
@@ -17,7 +18,7 @@ _USES = {
         r"\b(multiprocessing|ProcessPoolExecutor|process_executor|joblib|loky|billiard|sem_open)\b"
     ),
 }
-_ADVICE = "allow user namespaces, or install bubblewrap; `loop-runner doctor` shows what is missing"
+_ADVICE = f"{linux.BETTER_SANDBOX}; `loop-runner doctor` shows what is missing"
 
 
 def excused(verdict: Verdict, fence: Fence, written: Iterable[str]) -> Verdict:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loop_runner.verify.agreement import Agreement
 from loop_runner.verify.build import BESIDE, KINDS, leaves
 from loop_runner.verify.command import Command
 from loop_runner.verify.python import Python
@@ -59,6 +60,15 @@ def of_command(command: Command) -> Iterator[Need]:
     yield from _of(command.name, command.network, command.show)
     if command.means.programs.place(command.task_dir / command.argv[0]) is None:
         yield from _program(command.name, command.argv[0])
+
+
+def runs_code(verifiers: Sequence[Verifier]) -> bool:
+    """Whether one of them starts a program or a session with code, so that it needs a sandbox."""
+    return any(
+        isinstance(verifier, Command | Python)
+        or (isinstance(verifier, Agreement) and verifier.session != "direct")
+        for verifier in leaves(verifiers)
+    )
 
 
 def is_granted(need: Need, granted: Iterable[str]) -> bool:

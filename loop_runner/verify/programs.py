@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from loop_runner import linux
 from loop_runner.errors import VerifierError
 
 INDEX = "gates/pins.json"
@@ -28,7 +29,6 @@ _MAX_NAMES = 2000  # of the task's folder; what is deeper inside counts as the m
 # What a script may import or call without naming it on the command line lies beside it.
 _CODE = {".py", ".sh", ".bash", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".lua", ".r"}
 _LEFT_OUT = {"__pycache__", "node_modules", "site-packages"}
-_SYSTEM = ("/usr/", "/bin/", "/sbin/", "/lib", "/etc/", "/opt/", "/nix/", "/gnu/", "/proc/", "/dev/", "/sys/")
 _ELF = b"\x7fELF"
 
 
@@ -227,7 +227,7 @@ def _kind(path: Path) -> tuple[bool, bool]:
 def is_program(path: Path) -> bool:
     """True for a file that is worth pinning: not the system's own, not a compiled program."""
     try:
-        if str(path).startswith(_SYSTEM) or not path.is_file():
+        if str(path).startswith(linux.SYSTEM_FOLDERS) or not path.is_file():
             return False
         with path.open("rb") as file:
             return file.read(4) != _ELF

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from loop_runner import process
+from loop_runner import linux, process
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
@@ -29,6 +29,7 @@ from loop_runner.verify.verdict_channel import VerdictChannel
 from loop_runner.verify.verifier import Means, Submission
 
 _CHILD = Path(__file__).with_name("python_child.py")
+_LINUX = Path(linux.__file__)
 _EVIDENCE_CHARS = 6000
 
 
@@ -108,12 +109,13 @@ class Python:
                 python = gate.find_program(self.interpreter or sys.executable)
                 # -P and -s: neither the folder it starts in nor a user's site has a say in what is imported.
                 flags = ("-P", "-s", "-B", "-X", "utf8")
+                words = (_CHILD, _LINUX, here.programs / place, self.function, channel.fd)
                 ended = here.run(
-                    [python, *flags, str(_CHILD), str(here.programs / place), self.function, str(channel.fd)],
+                    [python, *flags, *map(str, words)],
                     timeout_s=self.timeout_s,
                     stdin=b"",
                     network=self.network,
-                    shown=[_CHILD, *(Path(path).expanduser() for path in self.show)],
+                    shown=[_CHILD, _LINUX, *(Path(path).expanduser() for path in self.show)],
                     fds=[channel.fd],
                 )
                 said, record = channel.verdict(), about(ended, mine, python, here)

@@ -1,8 +1,8 @@
 """Runs as a program: calls one user function with one answer and sends its verdict to the runner.
 
-Arguments: the file, the function's name, the descriptor of the verdict channel (``verdict_channel.py``). The
-answer, the checkout and the inputs come by the environment that ``gate.py`` sets. Imports the standard
-library only: it is started without the package.
+Arguments: the package's ``linux.py``, the file, the function's name, the descriptor of the verdict channel
+(``verdict_channel.py``). The answer, the checkout and the inputs come by the environment that ``gate.py``
+sets. Imports the standard library only: it is started without the package.
 """
 
 import contextlib
@@ -12,13 +12,12 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
-_PR_SET_DUMPABLE = 4
 _MAX_CHARS = 8000  # of each text in a verdict; even as escapes, all fit into one message
 
 
@@ -46,18 +45,18 @@ class Submission:
 
 def main() -> None:
     """Call the function and send the outcome."""
-    file, function, channel = sys.argv[1:4]
+    linux, file, function, channel = sys.argv[1:5]
     del sys.argv[1:]
-    send = _channel(int(channel))
+    send = _channel(int(channel), Path(linux))
     outcome = _call(Path(file), function)
     send(json.dumps({key: _cut(value) for key, value in outcome.items()}).encode())
 
 
-def _channel(fd: int) -> Callable[[bytes], object]:
+def _channel(fd: int, linux: Path) -> Callable[[bytes], object]:
     """Sends a message to the runner; no process that is started from now on can do the same."""
     os.set_inheritable(fd, False)  # closed by every exec
     os.register_at_fork(after_in_child=lambda: _close(fd))
-    _keep_others_out()
+    _loaded(linux, {}).keep_others_out()
     os.write(fd, b"ready")
     # Kept from the names of this module; the function's process is still trusted with all that it holds.
     owner = os.getpid()
@@ -67,14 +66,6 @@ def _channel(fd: int) -> Callable[[bytes], object]:
 def _close(fd: int) -> None:
     with contextlib.suppress(OSError):
         os.close(fd)
-
-
-def _keep_others_out() -> None:
-    """Other processes of this user must not open its descriptors or its memory, or trace it."""
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _cut(value: object) -> object:
@@ -87,16 +78,22 @@ def _cut(value: object) -> object:
     return f"{value[: _MAX_CHARS // 2]}\n[…]\n{value[-_MAX_CHARS // 2 :]}"
 
 
-def _call(file: Path, function: str) -> dict[str, Any]:
-    # Only the folder of the pinned file: where the program was started lie the model's files.
-    sys.path.insert(0, str(file.parent))
+def _loaded(file: Path, modules: MutableMapping[str, ModuleType]) -> Any:
+    """The module in ``file``, entered into ``modules`` under the name of the file."""
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
+    modules[file.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _call(file: Path, function: str) -> dict[str, Any]:
+    # Only the folder of the pinned file: where the program was started lie the model's files.
+    sys.path.insert(0, str(file.parent))
     try:
-        spec.loader.exec_module(module)
+        module = _loaded(file, sys.modules)
     except BaseException as error:  # noqa: BLE001 - a border: whatever the user's file does on import
         return {"broken": f"{file.name} could not be loaded: {_last_line(error)}"}
     check = getattr(module, function, None)

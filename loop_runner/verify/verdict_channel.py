@@ -9,14 +9,13 @@ runs; a later one counts only if the same process sent it. Nothing is read befor
 from __future__ import annotations
 
 import json
-import socket
-import struct
 from types import TracebackType
 from typing import Any, Self
 
+from loop_runner import linux
+
 HELLO = b"ready"
 _MAX_BYTES = 1024 * 1024
-_CREDENTIALS = struct.Struct("3i")  # process, user, group
 _MAX_MESSAGES = 64
 
 
@@ -24,10 +23,7 @@ class VerdictChannel:
     """Both ends; the check's own is ``fd``. As a context manager it closes what is still open."""
 
     def __init__(self) -> None:
-        self._here, self._there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._here.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAX_BYTES)
-        self._here.setblocking(False)
+        self._here, self._there = linux.message_pair(_MAX_BYTES)
 
     @property
     def fd(self) -> int:
@@ -45,28 +41,16 @@ class VerdictChannel:
 
     def verdict(self) -> dict[str, Any] | None:
         """What the check's process sent; None if it sent nothing. Call it when the process has ended."""
-        first = self._message()
+        first = linux.receive(self._here, _MAX_BYTES)
         if first is None or first[1] != HELLO:
             return None
         for _ in range(_MAX_MESSAGES):
-            message = self._message()
+            message = linux.receive(self._here, _MAX_BYTES)
             if message is None:
                 return None
             sender, data = message
             if sender == first[0]:
                 return _object(data)
-        return None
-
-    def _message(self) -> tuple[int, bytes] | None:
-        """The number of the sending process, as this process sees it, and the bytes."""
-        space = socket.CMSG_SPACE(_CREDENTIALS.size)
-        try:
-            data, extra, flags, _ = self._here.recvmsg(_MAX_BYTES, space)
-        except OSError:
-            return None
-        for level, kind, content in extra:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and not flags & socket.MSG_TRUNC:
-                return _CREDENTIALS.unpack(content[: _CREDENTIALS.size])[0], data
         return None
 
 

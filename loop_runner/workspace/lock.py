@@ -8,17 +8,15 @@ host, since when) is for people and for the error message.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
-import signal
 import socket
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loop_runner import failpoints
+from loop_runner import failpoints, linux
 from loop_runner.errors import WorkspaceError
 
 _ORPHAN_WAIT_S = 10.0  # for git processes of a runner that was killed
@@ -104,23 +102,7 @@ def end_orphans(fd: int) -> None:
 
     Nothing is lost: a git that is killed in the middle of a commit leaves the branch as it was.
     """
-    for pid in (path.name for path in Path("/proc").glob("[0-9]*")):  # none where there is no /proc
-        with contextlib.suppress(OSError):
-            handle = os.pidfd_open(int(pid))  # what is looked at is what is killed
-            try:
-                if int(pid) != os.getpid() and _is_git(pid) and _holds(pid, fd):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-            finally:
-                os.close(handle)
-
-
-def _is_git(pid: str) -> bool:
-    return Path("/proc", pid, "comm").read_bytes().startswith(b"git")
-
-
-def _holds(pid: str, fd: int) -> bool:
-    ours = os.fstat(fd)
-    return any(os.path.samestat(each.stat(), ours) for each in Path("/proc", pid, "fd").iterdir())
+    linux.kill_holders(fd, b"git")
 
 
 def _try(fd: int, kind: int) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from loop_runner import linux
 from loop_runner.errors import ModelError
-from loop_runner.model.providers import fetch, local_server
+from loop_runner.model.providers import fetch
 from loop_runner.model.providers.local import LocalClient, LocalModel, client
 from loop_runner.records import Message, Reply, Request
 
@@ -142,8 +143,8 @@ def test_the_real_server_refuses_what_is_not_a_model(home: Path) -> None:
 @pytest.mark.usefixtures("home")
 def test_the_server_dies_with_its_parent_even_when_its_stdin_stays_open() -> None:
     child = (
-        "import time; from loop_runner.model.providers import local_server\n"
-        "local_server._die_with_parent(); print(1, flush=True); time.sleep(60)\n"
+        "import time; from loop_runner import linux\n"
+        "linux.die_with_parent(); print(1, flush=True); time.sleep(60)\n"
     )
     parent = (
         "import subprocess, sys\n"
@@ -159,7 +160,7 @@ def test_the_server_dies_with_its_parent_even_when_its_stdin_stays_open() -> Non
 
 
 def test_threads_are_counted_in_cores_that_we_may_use() -> None:
-    assert 1 <= local_server.usable_processors() <= len(os.sched_getaffinity(0))
+    assert 1 <= linux.usable_processors() <= len(os.sched_getaffinity(0))
 
 
 @pytest.mark.real_model

@@ -9,11 +9,11 @@ code ends the process.
 from __future__ import annotations
 
 import faulthandler
-import fcntl
 import os
-import signal
 import sys
 from _thread import get_ident
+
+from loop_runner.sandbox.inside.confine import die_with_the_host
 
 from . import shown, wire
 from .answer_box import AnswerBox
@@ -56,25 +56,6 @@ def main(control_fd: int, lm_fd: int, life_fd: int) -> None:
         if frame.header["type"] == "start":
             kernel.get_ahead(frame.header)  # the host goes on meanwhile
     os._exit(0)
-
-
-def die_with_the_host(life_fd: int) -> None:
-    """Have the system kill our process group when the host's end of the pipe ``life_fd`` closes.
-
-    PR_SET_PDEATHSIG is tied to the *thread* that started us, which may end long before the host does.
-    """
-    fcntl.fcntl(life_fd, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(life_fd, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(life_fd, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-    if _is_closed(life_fd):
-        os._exit(0)  # the host was gone before the line above
-
-
-def _is_closed(life_fd: int) -> bool:
-    try:
-        return os.read(life_fd, 1) == b""
-    except BlockingIOError:
-        return False
 
 
 def _close(*fds: int) -> None:
