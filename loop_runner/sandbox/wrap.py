@@ -81,6 +81,11 @@ class Layers:
     is_bare: bool = False  # a few limits and nothing else: a system without any of what the others need
     network: bool = False  # leave the machine's network open (for a verifier whose task says so)
 
+    @property
+    def mounts_files(self) -> bool:
+        """Whether the process sees only what is mounted for it, whoever owns the folders above."""
+        return self.bubblewrap is not None or self.own_root
+
 
 @dataclass(slots=True)
 class Launch:
@@ -89,7 +94,7 @@ class Launch:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     popen: dict[str, Any]  # cwd, pass_fds, start_new_session
-    in_bubblewrap: bool = False  # the process that is started is then not the kernel itself
+    is_wrapped: bool = False  # the process that is started is then not the kernel itself
     uid: int | None = None  # who the model's code is; None: the user who started the runner
     _fds: list[int] = field(default_factory=list)
     _group: cgroup.Cgroup | None = None
@@ -107,12 +112,12 @@ class Launch:
 
     def pid_of_program(self, pid: int) -> int | None:
         """The number of the kernel or check that ``pid`` leads to; None while there is none."""
-        return inner_pid(pid) if self.in_bubblewrap else pid
+        return inner_pid(pid) if self.is_wrapped else pid
 
     def exit_code(self, code: int) -> int:
         """The program's own, where the process that was started ended with ``code``. Negative: a signal."""
         # As a shell does, bubblewrap adds a signal to 128.
-        return _SIGNALLED - code if self.in_bubblewrap and code > _SIGNALLED else code
+        return _SIGNALLED - code if self.is_wrapped and code > _SIGNALLED else code
 
     def started(self) -> None:
         """Close the host's copies of what only the child needs."""
@@ -176,7 +181,7 @@ def wrap(
     """
     limits = limits or Limits()
     uid = free_uid(workspace) if layers.uid else None
-    launch = Launch((), {}, {}, in_bubblewrap=layers.bubblewrap is not None, uid=uid)
+    launch = Launch((), {}, {}, is_wrapped=layers.bubblewrap is not None, uid=uid)
     try:
         return _fill(
             launch, layers, argv, env, str(workspace), str(private_dir), read_only, listed, fds, limits, code

@@ -98,7 +98,7 @@ class GateSandbox:
         require_tier(report, self._tier)
         private = job.scratch / "private"
         shown = _shown(job)
-        if report.layers.uid and not (report.layers.bubblewrap or report.layers.own_root):
+        if report.layers.uid and not report.layers.mounts_files:
             _open_own_folders([*shown, str(job.scratch)])
             shown = [path for path in shown if path in map(str, job.shown) or _can_be_entered(path)]
         line, end = os.pipe()
@@ -126,7 +126,7 @@ class GateSandbox:
         finally:
             os.close(line)
             os.close(end)
-        return _as_it_ended(ended) if wrapped.in_bubblewrap else ended
+        return _as_it_ended(ended) if wrapped.is_wrapped else ended
 
     def describe(self, *, network: bool) -> Mapping[str, Any]:
         """See ``Fence``."""
@@ -196,7 +196,7 @@ def _own_settings(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _as_it_ended(ended: process.Finished) -> process.Finished:
-    """Bubblewrap says 128 and the signal where the program was killed."""
+    """The process around a program says 128 and the signal where the program was killed."""
     code = ended.exit_code
     if code is not None and code > 128 and code - 128 in {each.value for each in signal.Signals}:
         return replace(ended, exit_code=128 - code)

@@ -91,7 +91,7 @@ class Driver:
     @property
     def pid(self):
         process = self.kernel._life.process
-        return inner_pid(process._process.pid) if process._launch.in_bubblewrap else process._process.pid
+        return inner_pid(process._process.pid) if process._launch.is_wrapped else process._process.pid
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from loop_runner.sandbox.wrap import inner_pid
 def warm_pid(driver):
     """The process that would be the kernel next."""
     process = driver.kernel._checker._process
-    if not process._launch.in_bubblewrap:
+    if not process._launch.is_wrapped:
         return process._process.pid
     deadline = time.monotonic() + 10
     while (pid := inner_pid(process._process.pid)) is None:

@@ -98,7 +98,7 @@ def test_a_checker_that_dies_is_reported_and_the_variables_are_saved(tmp_path, m
         if process is not None and not hasattr(Checker, "was_killed"):
             monkeypatch.setattr(Checker, "was_killed", True, raising=False)
             self._ready()
-            bubblewrap = process._launch.in_bubblewrap
+            bubblewrap = process._launch.is_wrapped
             os.kill(
                 (inner_pid(process._process.pid) if bubblewrap else process._process.pid) or 0, signal.SIGKILL
             )

@@ -13,12 +13,11 @@ import os
 import sys
 from _thread import get_ident
 
-from loop_runner.sandbox.inside.confine import die_with_the_host
-
 from . import shown, wire
 from .answer_box import AnswerBox
 from .cells import CellRunner, new_namespace
 from .helpers import Helpers
+from .life import die_with_the_host
 from .lm_client import LmClient
 from .texts import Texts, read_text
 

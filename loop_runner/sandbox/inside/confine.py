@@ -12,11 +12,9 @@ Landlock and the filter of system calls would stop what comes before them.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
 import resource
-import signal
 import struct
 
 from loop_runner.sandbox.inside import own_root, seccomp
@@ -314,34 +312,3 @@ def _filter_syscalls(libc: _Libc, landlock_abi: int, *, shared: bool, network: b
     code = ctypes.create_string_buffer(b"".join(program))
     descriptor = struct.pack("@HP", len(program), ctypes.addressof(code))
     libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.create_string_buffer(descriptor))
-
-
-def die_with_the_host(life_fd: int) -> None:
-    """Have the system kill our process group when the host's end of the pipe ``life_fd`` closes.
-
-    A death signal of the parent is tied to the *thread* that started us, which may end long before the host
-    does. Where the system sends no signal for a pipe (macOS), a thread waits for its end.
-    """
-    if not hasattr(fcntl, "F_SETSIG"):
-        import threading
-
-        threading.Thread(target=_end_after, args=(life_fd,), daemon=True).start()
-        return
-    fcntl.fcntl(life_fd, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(life_fd, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(life_fd, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-    if _is_closed(life_fd):
-        os._exit(0)  # the host was gone before the line above
-
-
-def _end_after(life_fd: int) -> None:
-    while os.read(life_fd, 1):
-        pass
-    os.killpg(os.getpgrp(), signal.SIGKILL)
-
-
-def _is_closed(life_fd: int) -> bool:
-    try:
-        return os.read(life_fd, 1) == b""
-    except BlockingIOError:
-        return False
