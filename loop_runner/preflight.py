@@ -14,8 +14,9 @@ from pathlib import Path
 
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, EnvironmentFault, HookError, LoopRunnerError, VerifierError
+from loop_runner.gate_sandbox import GateSandbox
 from loop_runner.hooks import external
-from loop_runner.verify import Means, Programs, readiness
+from loop_runner.verify import Gates, Programs
 
 _REPORTED = (ConfigError, VerifierError, HookError, EnvironmentFault)
 
@@ -58,25 +59,14 @@ def _in_brackets(hint: str) -> str:
     return f"\n    ({hint})" if hint else ""
 
 
-def gates(task: Task, known: Programs | None = None) -> list[LoopRunnerError]:
-    """What would keep a verifier or a stop hook from ever judging; ``known``: as a run folder pinned them."""
-    found: list[LoopRunnerError] = [*readiness.faults(task.verifiers, task.base_dir, known)]
-    for spec in task.stop_hooks:
-        try:
-            means = Means(programs=external.pinned_programs([spec], task.base_dir, known))
-            (hook,) = external.build([spec], task.base_dir, means)
-        except (HookError, VerifierError) as error:
-            found.append(error)
-            continue
-        if why := readiness.of_command(hook.program):
-            found.append(
-                HookError(
-                    f"stop_hooks: {why}",
-                    why="a hook that is never asked could not stop anything",
-                    hint="paths are relative to the task file's folder",
-                )
-            )
-    return found
+def gates(task: Task, known: Programs | None = None, *, starts_nothing: bool = False) -> Gates:
+    """The verifiers and stop hooks of ``task``; ``known``: the files as a run folder pinned them.
+
+    The code of a package is started in the gates' sandbox to say what it requires, unless ``starts_nothing``.
+    """
+    fence = None if starts_nothing else GateSandbox(task.kernel.require_tier)
+    hooks = external.makers(task.stop_hooks, task.base_dir)
+    return Gates.of(task.verifiers, task.base_dir, known=known, fence=fence, more=hooks)
 
 
 def programs(task: Task, env: Mapping[str, str]) -> Iterator[LoopRunnerError]:

@@ -39,7 +39,7 @@ from loop_runner.records import (
     Spend,
 )
 from loop_runner.stop_hook import StopHook
-from loop_runner.verify import Submission, Verifier
+from loop_runner.verify import Means, Submission, Verifier
 from loop_runner.workspace import layout
 from loop_runner.workspace.fast_import import Blob, NewCommit, point, write
 from loop_runner.workspace.git import Git
@@ -260,7 +260,7 @@ class _Replay:
                     around,
                     self._folder,
                     stead,
-                    programs=runs.frozen_programs(task, workspace),
+                    gates=runs.frozen_gates(task, workspace).checked(),
                 )
                 reason = outcome.reason
             except _EndOfRecord:
@@ -284,7 +284,7 @@ class _Replay:
         return runs.Stead(
             lambda model: _Nobody(model, workspace, self._notes.missing),
             ledger,
-            lambda verifiers: _RecordedGates(verifiers, self, workspace, ledger),
+            lambda verifiers, means: _RecordedGates(verifiers, means, self, workspace, ledger),
             self.settle,
             _kernel_at(workspace.folder, stretch.entries[0].trailers.folder),
         )
@@ -454,9 +454,14 @@ class _RecordedGates(StopHook):
     """Asks the gates, notes what they say, and decides as the record does."""
 
     def __init__(
-        self, verifiers: Sequence[Verifier], record: _Replay, workspace: Workspace, ledger: Ledger
+        self,
+        verifiers: Sequence[Verifier],
+        means: Means,
+        record: _Replay,
+        workspace: Workspace,
+        ledger: Ledger,
     ) -> None:
-        super().__init__(verifiers)
+        super().__init__(verifiers, means)
         self._ledger = ledger
         self._record = record
         self._workspace = workspace

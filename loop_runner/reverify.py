@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import config, inputs, prompts, proof, proven, text, verify
+from loop_runner import config, inputs, prompts, proof, proven, text
 from loop_runner.budget import Budget, Ledger
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
@@ -31,8 +31,7 @@ from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs
 from loop_runner.runs import Surroundings, holding, open_children, pinned_in, restored_inputs
 from loop_runner.stop_hook import StopHook
 from loop_runner.text import shell
-from loop_runner.verify import Means, Submission, Verifier, needs
-from loop_runner.verify.needs import Need
+from loop_runner.verify import Gates, Need, Submission, needs
 from loop_runner.workspace import checkout, layout
 from loop_runner.workspace.history import Entry, History, parsing
 
@@ -188,13 +187,9 @@ def _decide(
         pinned_at = config.parse_task(
             _text(history, "task.yaml", commit), label="task.yaml", base_dir=history.folder
         ).base_dir
-    means = Means(fence, panel, programs, task.is_agent)
-    hooks = external.build(task.stop_hooks, pinned_at, means)
-    gates: tuple[Verifier, ...] = (*verify.build(task.verifiers, pinned_at, means), *hooks)
-    _refuse_ungranted(
-        [*needs.of_verifiers(gates), *(need for hook in hooks for need in needs.of_command(hook.program))],
-        granted,
-    )
+    hooks = external.makers(task.stop_hooks, pinned_at)
+    gates = Gates.of(task.verifiers, pinned_at, known=programs, fence=fence, more=hooks).checked()
+    _refuse_ungranted(gates.needs(), granted)
     earlier = tuple(
         history.answer(each.parents[-1]).content
         for each in reversed(history.commits(first_parent=True, at=commit))
@@ -202,7 +197,8 @@ def _decide(
     )
     answer = history.answer(commit).content
     with checked_out(lambda into: checkout.write(history, commit, into)) as folder:
-        return StopHook(gates, retries=1).decide(
+        means = gates.means(fence, panel, is_agent=task.is_agent)
+        return StopHook(gates.verifiers, means, retries=1).decide(
             Submission(answer, folder, texts, task.prompt, earlier, frozenset(inputs.changed(texts)))
         )
 

@@ -14,7 +14,7 @@ from loop_runner.audit.rules import read_rules
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.hooks import external
 from loop_runner.inputs import finding
-from loop_runner.verify.build import KINDS
+from loop_runner.verify.kinds import KINDS
 from tests.support.commands import clean_environment
 
 ROOT = Path(__file__).parent.parent

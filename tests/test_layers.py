@@ -87,7 +87,7 @@ ALLOWED = {
     | {"agent_runs", "checks", "hooks", "loop", "origin", "preflight", "trust"}
     | SESSION
     | GATES,
-    "preflight": FLOOR | {"hooks", "verify"},
+    "preflight": FLOOR | {"gate_sandbox", "hooks", "verify"},
     "origin": FLOOR,
     "trust": FLOOR | {"workspace"},
     "agent_runs": FLOOR | MIDDLE | {"hooks", "workspace"},

@@ -8,13 +8,13 @@ import pytest
 
 from loop_runner.records import Accepted, Allow, Block, Broken, GateBroken, Inputs, Rejected
 from loop_runner.stop_hook import StopHook
-from loop_runner.verify import Submission
+from loop_runner.verify import BaseVerifier, Submission
 
 SUBMISSION = Submission("42", Path("/nowhere"), Inputs(()))
 
 
 @dataclass
-class Says:
+class Says(BaseVerifier):
     """A verifier that gives the verdicts that it is told, the last one for ever."""
 
     verdicts: list[Any]
@@ -22,7 +22,7 @@ class Says:
     requirement: str = ""
     asked: list[Submission] = field(default_factory=list)
 
-    def verify(self, submission):
+    def verify(self, submission, means):
         self.asked.append(submission)
         verdict = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
         if isinstance(verdict, Exception):

@@ -15,6 +15,7 @@ from loop_runner.kernel.helpers import ALSO_CALLED, OFFERED, Helpers
 from loop_runner.kernel.lm_client import LmClient
 from loop_runner.kernel.offered import documented, offered
 from loop_runner.records import Inputs
+from loop_runner.verify import Gates
 from tests.support.tasks import write_task
 
 
@@ -24,7 +25,7 @@ def told(tmp_path):
 
     def begin(model):
         task = config.read_task(write_task(tmp_path / "task", root=[], model=model))
-        root = runs._system_prompt(task, Inputs(()), prompts.OURS)
+        root = runs._system_prompt(task, Inputs(()), prompts.OURS, Gates())
         return root, runs._child_system_prompt(task, prompts.OURS)
 
     return begin
