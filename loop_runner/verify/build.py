@@ -89,7 +89,7 @@ class Builder:
             return _built_in(kind, value, name, self._base_dir)
         from loop_runner.verify.package import PackageVerifier
 
-        return PackageVerifier.described_by(kind, value, name, self._base_dir, self._pinning, self._fence)
+        return PackageVerifier.of(kind, value, name, self._base_dir, self._pinning, self._fence)
 
 
 def _built_in(kind: str, value: Any, name: str, base_dir: Path) -> Verifier:
@@ -116,7 +116,7 @@ def _parts(spec: object, pinning: Pinning) -> tuple[str, Any, str, float]:
     name, weight = spec.get("name", ""), spec.get("weight", 1)
     kinds = [key for key in spec if key not in BESIDE]
     for kind in kinds:
-        if kind not in KINDS and kind not in plugins.find(plugins.VERIFIERS):
+        if kind not in KINDS and not _is_of_package(str(kind), pinning):
             raise _no_such_kind(str(kind), pinning)
     if len(kinds) != 1 or not isinstance(name, str) or not name.isprintable():
         raise _unreadable(spec)
@@ -129,10 +129,19 @@ def _parts(spec: object, pinning: Pinning) -> tuple[str, Any, str, float]:
     return kinds[0], spec[kinds[0]], name, float(weight)
 
 
+def _is_of_package(kind: str, pinning: Pinning) -> bool:
+    """Whether a package adds it: an installed one or, for a re-run elsewhere, a pinned one."""
+    if kind in plugins.find(plugins.VERIFIERS):
+        return True
+    from loop_runner.verify import packages
+
+    return pinning.is_frozen and packages.pinned(kind, pinning.programs) is not None
+
+
 def _no_such_kind(kind: str, pinning: Pinning) -> VerifierError:
     from loop_runner.verify import packages
 
-    package = packages.pinned_package(kind, pinning.programs)
+    package = packages.pinned_name(kind, pinning.programs)
     if not package:
         return unknown("there is no verifier", kind, (*KINDS, *plugins.find(plugins.VERIFIERS)))
     return VerifierError(

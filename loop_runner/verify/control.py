@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from loop_runner import scratch
 from loop_runner.records import Broken, Rejected, Verdict
+from loop_runner.verify import gate
 from loop_runner.verify.verifier import Means, Submission, Verifier
 
 _ANSWERS = ("", "0", '{"a": [1]}')
@@ -38,17 +38,8 @@ def judged(verifier: Verifier, submission: Submission, broken: Broken, means: Me
 def _on_other_answers(verifier: Verifier, submission: Submission, means: Means) -> Iterator[Verdict]:
     for answer in _ANSWERS:
         with scratch.make("control") as folder:
-            checkout = _lay_out(folder / "checkout", answer)
+            checkout = gate.checkout_of(folder / "checkout", answer)
             yield _verdict(verifier, replace(submission, answer=answer, checkout=checkout), means)
-
-
-def _lay_out(checkout: Path, answer: str) -> Path:
-    (checkout / "workspace").mkdir(parents=True)
-    (checkout / "answer.md").write_text(answer, encoding="utf-8")
-    (checkout / "answer.json").write_text("{}", encoding="utf-8")
-    for path in (checkout.parent, checkout, checkout / "workspace"):
-        path.chmod(0o755)
-    return checkout
 
 
 def _verdict(verifier: Verifier, submission: Submission, means: Means) -> Verdict:

@@ -43,6 +43,12 @@ class Program:
     is_executable: bool
     data: bytes | None  # None: bigger than what is stored
 
+    @property
+    def shown(self) -> str:
+        """Its name below the task's folder, or below the folder that it was pinned in."""
+        top, _, rest = self.place.partition("/")
+        return rest if top == "task" else rest.partition("/")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Programs:
@@ -107,7 +113,7 @@ class Programs:
         """Which of ``programs`` are no longer what was pinned, in words; "" when all are."""
         if self.is_frozen:
             return ""
-        names = [one.place.removeprefix("task/") for one in programs if _is_other(one)]
+        names = [one.shown for one in programs if _is_other(one)]
         if not names:
             return ""
         verb = "has" if len(names) == 1 else "have"
@@ -283,7 +289,7 @@ def matches(base_dir: Path, pattern: str) -> list[Path]:
 def _with_company(path: Path) -> Iterator[Path]:
     """The file, and what it may use without naming it; or all files of the folder."""
     if path.is_dir():
-        yield from _below(path)
+        yield from below(path)
         return
     yield path
     if path.suffix.lower() not in _CODE or not path.is_file():
@@ -292,10 +298,11 @@ def _with_company(path: Path) -> Iterator[Path]:
         if beside.is_file() and beside.suffix == path.suffix and not beside.name.startswith("."):
             yield beside
         elif path.suffix == ".py" and (beside / "__init__.py").is_file():
-            yield from _below(beside)
+            yield from below(beside)
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def below(folder: Path) -> Iterator[Path]:
+    """The files of a folder, but for hidden ones and what tools leave behind."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))

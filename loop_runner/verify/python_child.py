@@ -46,14 +46,14 @@ class Submission:
 
 def main() -> None:
     """Call the function and send the outcome."""
-    file, function, channel = sys.argv[1:4]
+    file, function, fd = sys.argv[1:4]
     del sys.argv[1:]
-    send = _channel(int(channel))
+    send = channel(int(fd))
     outcome = _call(Path(file), function)
     send(json.dumps({key: _cut(value) for key, value in outcome.items()}).encode())
 
 
-def _channel(fd: int) -> Callable[[bytes], object]:
+def channel(fd: int) -> Callable[[bytes], object]:
     """Sends a message to the runner; no process that is started from now on can do the same."""
     os.set_inheritable(fd, False)  # closed by every exec
     os.register_at_fork(after_in_child=lambda: _close(fd))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from loop_runner import process
-from loop_runner.records import ChildRecord, Inputs, Reply, Request, Verdict
+from loop_runner.errors import ModelError
+from loop_runner.records import ChildRecord, Inputs, Message, Reply, Request, Verdict
 from loop_runner.verify.programs import Programs
 
 NETWORK = "network"  # the word that grants it
@@ -148,6 +149,32 @@ class Means:
     panel: Panel | None = None  # None: nobody can be asked
     programs: Programs = field(default_factory=Programs)
     is_agent: bool = False  # an agent did the work: it sees the files of ``workspace/`` without that name
+
+    def ask(
+        self,
+        prompt: str,
+        *,
+        system: str = "",
+        model: str = "",
+        number: int = 0,
+        max_output_tokens: int = 2048,
+    ) -> str:
+        """Ask a model and return the text of its reply; ``model``: "" is the run's root model.
+
+        The same question gets the same reply; another ``number`` gets another one. Raises ``PanelSpent`` when
+        a budget is used up, ``ModelError`` when no model can be asked or the provider refuses.
+        """
+        if self.panel is None:
+            raise ModelError("no model can be asked here", why="`models()` of the verifier names none")
+        messages = (Message("user", prompt),)
+        asked = Request(
+            model or self.panel.model,
+            messages,
+            system,
+            max_output_tokens=max_output_tokens,
+            kind="judge",
+        )
+        return self.panel.ask(asked, number).text
 
     def as_seen(self, text: str) -> str:
         """``text`` with the paths that the judged side knows."""
