@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.commands import loop_runner
 from tests.support.tasks import ready, write_task
@@ -53,7 +54,7 @@ def call(site, tmp_path):
 def start(call, tmp_path):
     """Runs a task with one verifier to its end in ``run``."""
 
-    def run(verifier, answer="HELLO", *, passes=1, **keys):
+    def run(verifier, answer="HELLO", *, passes=1, judge=(), **keys):
         task = write_task(
             tmp_path / "task",
             root=[ready(answer)] * passes,
@@ -61,6 +62,8 @@ def start(call, tmp_path):
             budget={"passes": passes, **keys.pop("budget", {})},
             **keys,
         )
+        with (task.parent / "script.yaml").open("a") as script:
+            script.write(yaml.safe_dump({"judge": [{"reply": reply} for reply in judge]}) if judge else "")
         return call("run", task, "--run-dir", "run")
 
     return run
@@ -259,8 +262,8 @@ def test_its_code_is_never_imported_by_the_runner(start, site, tmp_path):
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def judged(start, settings, *, replies=("yes", "yes"), **keys):
-    return start({"polite": settings}, judge=list(replies), **keys)
+def judged(start, settings, *, reply="yes", **keys):
+    return start({"polite": settings}, judge=[reply], **keys)
 
 
 def calls(folder):
@@ -270,15 +273,23 @@ def calls(folder):
 
 @pytest.mark.parametrize(("reply", "code"), [("yes", 0), ("never", 3)])
 def test_it_asks_the_root_model_and_the_request_is_kept_and_charged(start, tmp_path, reply, code):
-    ended = judged(start, {}, replies=[reply])
+    ended = judged(start, {}, reply=reply)
     assert ended.returncode == code, ended.stderr
     (asked,) = calls(tmp_path)
     assert asked["kind"] == "judge"
     assert "Polite? HELLO" in json.dumps(asked)
     (request,) = report(tmp_path)["record"]["requests"]
     assert request["fingerprint"] == asked["fingerprint"]
-    usage = json.loads((tmp_path / "run/passes/0001/pass.json").read_text())
-    assert "judge" in json.dumps(usage)
+    spent = json.loads((tmp_path / "run/passes/0001/pass.json").read_text())
+    tokens = [-(-len(text) // 4) for text in (ready("HELLO"), reply)]  # as a script model counts
+    assert spent["usage_so_far"]["output_tokens"] == sum(tokens)
+
+
+def test_a_spent_budget_ends_the_run_unverified_and_names_the_limit(start, tmp_path):
+    ended = judged(start, {}, budget={"tokens": 500})
+    assert ended.returncode == 3, ended.stderr
+    assert "500 tokens" in ended.stdout + ended.stderr
+    assert not (tmp_path / "run/passes/0001/calls.jsonl").exists(), "no request was sent"
 
 
 def test_further_numbers_are_further_replies(start, tmp_path):
@@ -298,13 +309,13 @@ def test_a_rerun_takes_the_recorded_replies(start, call):
 def test_a_model_that_it_does_not_declare_is_not_asked(start, tmp_path):
     ended = judged(start, {"models": [""], "asks": "script:other.yaml"})
     assert ended.returncode == 4, ended.stderr
-    assert "script:other.yaml, which `models()` does not name" in ended.stderr
+    assert "script:other.yaml, which `models()` does not name" in ended.stdout + ended.stderr
 
 
 def test_one_that_declares_no_model_cannot_ask_one(start):
     ended = judged(start, {"models": []})
-    assert ended.returncode in (3, 4), ended.stderr
-    assert "no model can be asked here" in ended.stderr
+    assert ended.returncode == 4, ended.stderr
+    assert "no model can be asked here" in ended.stdout + ended.stderr
 
 
 def test_a_declared_model_is_checked_before_the_run_begins(start, tmp_path):
@@ -331,7 +342,7 @@ def test_a_declared_model_is_checked_before_the_run_begins(start, tmp_path):
 def test_one_that_crashes_is_broken(start, how, reason):
     ended = start({"faulty": how})
     assert ended.returncode == 4, ended.stderr
-    assert reason in ended.stderr
+    assert reason in ended.stdout + ended.stderr
 
 
 def test_an_answer_that_crashes_it_is_rejected(start):
@@ -393,5 +404,5 @@ def test_a_package_that_does_not_import_is_named_before_the_run_begins(start, si
 def test_fork_starts_nothing_of_a_package(start, call, site, tmp_path):
     assert start("shout", "hello").returncode == 3
     shutil.rmtree(site / "lr_checks")
-    ended = call("fork", "run", "--to", "copy")
+    ended = call("fork", "run", "copy", "--set", "budget.passes=3")
     assert ended.returncode == 0, ended.stderr

@@ -17,6 +17,8 @@ SUBMISSION = Submission("42", Path("/nowhere"), Inputs(()))
 class Says(BaseVerifier):
     """A verifier that gives the verdicts that it is told, the last one for ever."""
 
+    is_repeatable = False
+
     verdicts: list[Any]
     name: str = "v"
     requirement: str = ""

@@ -55,7 +55,7 @@ class ExternalHook(BaseVerifier):
         return "stop_hooks"
 
     @property
-    def network(self) -> bool:
+    def network(self) -> bool:  # type: ignore[override]
         """See ``Verifier``."""
         return self.program.network
 

@@ -66,7 +66,7 @@ class PackageVerifier(BaseVerifier):
 
         Raises ``VerifierError`` when it refuses its settings, or says nothing that can be used.
         """
-        if not pinning.is_frozen:
+        if not pinning.is_frozen and packages.pinned(kind, pinning.programs) is None:
             packages.pin(kind, pinning)
         blank = cls(name or kind, kind, value, task_dir, f"the verifier `{kind}` must accept the answer")
         if fence is None:

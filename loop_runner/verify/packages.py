@@ -165,8 +165,9 @@ def _is_of(place: str, about: Path, top: str, names: Iterable[str]) -> bool:
     if parts[0] != "outside" or len(parts) < 3:
         return False
     is_beside = "/".join(parts[:2]) == str(about.parent)
-    is_listed = is_beside and ("/".join(parts[2:]) in names or parts[2:] == [about.name, _LISTING])
-    return is_listed or parts[2] in (top, f"{top}.py") or Path(parts[2]).stem.partition(".")[0] == top
+    if is_beside and parts[2] == about.name:
+        return parts[3:] == [_LISTING]
+    return (is_beside and "/".join(parts[2:]) in names) or parts[2] in (top, f"{top}.py") or Path(parts[2]).stem.partition(".")[0] == top
 
 
 def _values(listing: bytes) -> dict[str, str]:

@@ -79,7 +79,7 @@ class Schema(BaseVerifier):
         return f"{self.requirement}: {cut_middle(json.dumps(schema, ensure_ascii=False), _MAX_TOLD_CHARS)}"
 
     @property
-    def reads_files(self) -> bool:
+    def reads_files(self) -> bool:  # type: ignore[override]
         """See ``Verifier``."""
         return bool(self.of)
 

@@ -275,19 +275,11 @@ class BaseVerifier:
     """The defaults of ``Verifier``: reads the answer alone, is made of no files, and asks no model."""
 
     __slots__ = ()
+    network = False
     is_free = False
+    reads_files = False
     is_repeatable = True
     breaks_by_inputs = False
-
-    @property
-    def network(self) -> bool:
-        """See ``Verifier``."""
-        return False
-
-    @property
-    def reads_files(self) -> bool:
-        """See ``Verifier``."""
-        return False
 
     @property
     def label(self: Verifier) -> str:

@@ -20,7 +20,7 @@ from loop_runner.verify.python import Python
 from loop_runner.verify.schema import Schema
 from loop_runner.verify.stable import Stable
 from loop_runner.verify.text import Regex
-from tests.support.gates import built
+from tests.support.gates import built, stop_hook
 
 TEXT = (Path(__file__).parents[2] / "docs" / "verifiers.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
@@ -73,8 +73,8 @@ def test_the_rejection_shown_is_what_is_said(submit, tmp_path):
 
 
 def test_the_feedback_shown_is_what_is_said(submit, tmp_path):
-    verifiers = build(yaml.safe_load(YAML[0])["verifiers"], tmp_path)
-    decision = StopHook(verifiers).decide(submit("The default is 129."))
+    hook = stop_hook(yaml.safe_load(YAML[0])["verifiers"], tmp_path)
+    decision = hook.decide(submit("The default is 129."))
     assert isinstance(decision, Block)
     assert decision.reason.strip() == SHOWN[2].strip()
 
