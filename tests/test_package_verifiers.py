@@ -110,7 +110,11 @@ def test_two_of_a_kind_have_two_names_and_a_group_may_hold_it(start, tmp_path):
     ended = start({"any": [{"earlier": "BYE"}, {"earlier": "BYE"}, {"earlier": "HELLO"}]})
     assert ended.returncode == 0, ended.stderr
     (group,) = json.loads((tmp_path / "run/proof.json").read_text())["gates"]
-    assert [member["verifier"] for member in group["members"]] == ["earlier BYE", "earlier BYE (2)", "earlier HELLO"]
+    assert [member["verifier"] for member in group["members"]] == [
+        "earlier BYE",
+        "earlier BYE (2)",
+        "earlier HELLO",
+    ]
 
 
 # ── pinned ──────────────────────────────────────────────────────────────────────────────────────────
@@ -127,7 +131,9 @@ def test_the_proof_names_the_files_of_the_package_with_their_hashes(start, site,
 
 
 @pytest.mark.parametrize("name", ["kinds.py", "helper.py", "words.txt", "__init__.py"])
-def test_a_file_of_the_package_that_changes_stops_the_run_when_it_is_resumed(start, call, site, tmp_path, name):
+def test_a_file_of_the_package_that_changes_stops_the_run_when_it_is_resumed(
+    start, call, site, tmp_path, name
+):
     assert start("shout", "hello").returncode == 3
     with (site / "lr_checks" / name).open("a") as file:
         file.write("\n# changed\n")
@@ -184,7 +190,10 @@ def test_a_package_that_is_missing_when_the_run_is_resumed_is_named(start, call,
     assert start("shout", "hello").returncode == 3
     ended = call("resume", "run", "--passes", "2", installed=False)
     assert ended.returncode == 2
-    assert "the verifier `shout` comes from the package lr_checks 1.0, which is not installed here" in ended.stderr
+    assert (
+        "the verifier `shout` comes from the package lr_checks 1.0, which is not installed here"
+        in ended.stderr
+    )
     assert "pip install lr_checks==1.0" in ended.stderr
     assert not (tmp_path / "run/passes/0002").exists()
 
@@ -397,7 +406,10 @@ def test_a_package_that_does_not_import_is_named_before_the_run_begins(start, si
     (site / "lr_checks/helper.py").write_text("import no_such_module\n")
     ended = start("shout")
     assert ended.returncode == 2, ended.stderr
-    assert "verifier `shout`: its code (lr_checks.kinds:Shout) cannot be loaded: ModuleNotFoundError" in ended.stderr
+    assert (
+        "verifier `shout`: its code (lr_checks.kinds:Shout) cannot be loaded: ModuleNotFoundError"
+        in ended.stderr
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from loop_runner.records import Accepted, Allow, Block, Broken, GateBroken, Inputs, Rejected
 from loop_runner.stop_hook import StopHook
-from loop_runner.verify import BaseVerifier, Submission
+from loop_runner.verify import NO_MEANS, BaseVerifier, Submission
 
 SUBMISSION = Submission("42", Path("/nowhere"), Inputs(()))
 
@@ -24,7 +24,7 @@ class Says(BaseVerifier):
     requirement: str = ""
     asked: list[Submission] = field(default_factory=list)
 
-    def verify(self, submission, means):
+    def verify(self, submission, means=NO_MEANS):
         self.asked.append(submission)
         verdict = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
         if isinstance(verdict, Exception):

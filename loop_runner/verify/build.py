@@ -95,7 +95,7 @@ class Builder:
 def _built_in(kind: str, value: Any, name: str, base_dir: Path) -> Verifier:
     row = BUILT_IN[kind]
     made = row.load()
-    options = Options(kind, _settings(kind, made.settings(value)), made.KEYS)
+    options = Options(kind, _settings(kind, made.settings_from(value)), made.KEYS)
     return made.from_options(name, options, base_dir)
 
 

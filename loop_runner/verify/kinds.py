@@ -19,7 +19,7 @@ class KindOfVerifier(Protocol):
 
     KEYS: Keys
 
-    def settings(self, value: object) -> object:
+    def settings_from(self, value: object) -> object:
         """The settings that ``value`` stands for, where a kind has another short form than its row says."""
         ...
 

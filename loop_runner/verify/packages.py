@@ -167,7 +167,11 @@ def _is_of(place: str, about: Path, top: str, names: Iterable[str]) -> bool:
     is_beside = "/".join(parts[:2]) == str(about.parent)
     if is_beside and parts[2] == about.name:
         return parts[3:] == [_LISTING]
-    return (is_beside and "/".join(parts[2:]) in names) or parts[2] in (top, f"{top}.py") or Path(parts[2]).stem.partition(".")[0] == top
+    return (
+        (is_beside and "/".join(parts[2:]) in names)
+        or parts[2] in (top, f"{top}.py")
+        or Path(parts[2]).stem.partition(".")[0] == top
+    )
 
 
 def _values(listing: bytes) -> dict[str, str]:

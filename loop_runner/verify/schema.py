@@ -43,7 +43,7 @@ class Schema(BaseVerifier):
     timeout_s: float = 30.0
 
     @classmethod
-    def settings(cls, value: object) -> object:
+    def settings_from(cls, value: object) -> object:
         """The settings; the schema itself may be written in their place."""
         is_schema = isinstance(value, Mapping) and "schema" not in value and bool(set(value) - set(cls.KEYS))
         return {"schema": value} if is_schema else value

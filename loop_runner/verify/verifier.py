@@ -287,7 +287,7 @@ class BaseVerifier:
         return f"verifier {self.name!r}"
 
     @classmethod
-    def settings(cls, value: object) -> object:
+    def settings_from(cls, value: object) -> object:
         """See ``KindOfVerifier``."""
         return value
 

@@ -1,5 +1,7 @@
 """A task's verifiers are understood in full or refused."""
 
+from typing import Any
+
 import pytest
 import yaml
 
@@ -92,7 +94,7 @@ def test_a_mistake_is_refused_with_what_to_do(tmp_path, text, message):
 def test_the_model_is_told_what_will_be_asked(tmp_path):
     (citations,) = Gates.of(["citations"], tmp_path).requirements()
     assert citations.startswith("the answer must have at least 1 citation, each on a line")
-    specs = [{"citations": {"answer_in_quote": True}}, {"command": "check.py"}]
+    specs: list[Any] = [{"citations": {"answer_in_quote": True}}, {"command": "check.py"}]
     citations, command = Gates.of(specs, tmp_path).requirements()
     assert "the first line must be the short answer alone" in citations
     assert command == "the program `check.py` must accept the answer"
