@@ -418,3 +418,10 @@ def test_fork_starts_nothing_of_a_package(start, call, site, tmp_path):
     shutil.rmtree(site / "lr_checks")
     ended = call("fork", "run", "copy", "--set", "budget.passes=3")
     assert ended.returncode == 0, ended.stderr
+
+
+def test_the_verifier_that_the_docs_show_works(start, site):
+    text = (Path(__file__).parents[1] / "docs/verifiers.md").read_text()
+    code = text.partition("```python3\n")[2].partition("```")[0]
+    (site / "lr_checks/kinds.py").write_text(code)
+    assert start({"polite": {}}, judge=["Yes, it is."]).returncode == 0
