@@ -232,9 +232,9 @@ print("COUNTED", opened.count(str(Path(sys.argv[1]).with_name("check.py"))), len
 def test_verifiers_are_built_once_and_their_files_are_read_once_and_compared_once(tmp_path):
     (tmp_path / "task").mkdir()
     (tmp_path / "task/check.py").write_text("def check(submission):\n    return submission.answer == '42'\n")
-    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[{"python": "check.py"}], inputs=[])
+    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[{"python": "check.py"}])
     argv = [sys.executable, "-c", OPENED, task, tmp_path / "run"]
     done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=True)
     opened, built = map(int, done.stdout.rpartition("COUNTED ")[2].split())
     assert built == 1
-    assert opened == 2, "to pin it, and to see before the verdict that it has not changed"
+    assert opened == 3, "to pin it, to keep it from the inputs, and to see that it has not changed"
