@@ -27,12 +27,11 @@ def check(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **
     \b
     Example:  loop-runner check examples/first-rejection/task.yaml
     """
-    from loop_runner import verify
     from loop_runner.runs import start as runs
 
     task = config.read_task(task_file, task_overrides(paths, settings, flags))
-    settled, texts = runs.check(task, os.environ)
-    verifiers = [verifier.name for verifier in verify.build(task.verifiers, task.base_dir)]
+    settled, texts, gates = runs.check(task, os.environ)
+    verifiers = [verifier.name for verifier in gates.verifiers]
     step = shell("loop-runner", "run", task_file, *_as_given(paths, settings, flags))
     if flags["as_json"]:
         output.write_json(

@@ -84,7 +84,7 @@ class Models:
 
 
 @dataclass(frozen=True, slots=True)
-class Gates:
+class GateTools:
     """What an answer has to pass, and what is written down of it."""
 
     stop_hook: StopHook
@@ -118,7 +118,7 @@ class Loop:
         switchboard: Switchboard,
         sub_calls: SubCalls,
         kernel: Kernel,
-        gates: Gates,
+        gates: GateTools,
         ledger: Ledger,
         trace: Trace,
         should_stop: Callable[[], bool] = lambda: False,

@@ -190,7 +190,10 @@ def _changed_files(history: History, at: Checkpoint, old: Task, new: Task) -> di
     def templates(task: Task) -> Templates:
         return prompts.frozen(task.type, paths, lambda path: history.read(path, at.commit))
 
-    before, after = (runs.task_files(task, texts, templates(task)) for task in (old, new))
+    pins = runs.pinned_in(history.folder, lambda path: history.read(path, at.commit))
+    before, after = (
+        runs.task_files(task, texts, templates(task), runs.described_gates(task, pins)) for task in (old, new)
+    )
     # Told by the difference of the two, not from what is there: another version may word it otherwise.
     return {path: after.get(path) for path in {**before, **after} if before.get(path) != after.get(path)}
 

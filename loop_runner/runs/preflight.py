@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from loop_runner import linux, verify
+from loop_runner import linux
 from loop_runner.errors import ConfigError, EnvironmentFault, HookError, LoopRunnerError, VerifierError
 from loop_runner.task.config import Task
-from loop_runner.verify import Means, Programs, external_hook, readiness
+from loop_runner.verify import Gates, Programs, external_hook
+from loop_runner.verify.fence import GateSandbox
 
 _REPORTED = (ConfigError, VerifierError, HookError, EnvironmentFault)
 
@@ -58,37 +59,24 @@ def _in_brackets(hint: str) -> str:
     return f"\n    ({hint})" if hint else ""
 
 
-def gates(task: Task, known: Programs | None = None) -> list[LoopRunnerError]:
-    """What would keep a verifier or a stop hook from ever judging; ``known``: as a run folder pinned them."""
-    found: list[LoopRunnerError] = [*readiness.faults(task.verifiers, task.base_dir, known)]
-    for spec in task.stop_hooks:
-        try:
-            means = Means(programs=external_hook.pinned_programs([spec], task.base_dir, known))
-            (hook,) = external_hook.build([spec], task.base_dir, means)
-        except (HookError, VerifierError) as error:
-            found.append(error)
-            continue
-        if why := readiness.of_command(hook.program):
-            found.append(
-                HookError(
-                    f"stop_hooks: {why}",
-                    why="a hook that is never asked could not stop anything",
-                    hint="paths are relative to the task file's folder",
-                )
-            )
-    return found
+def gates(task: Task, known: Programs | None = None, *, starts_nothing: bool = False) -> Gates:
+    """The verifiers and stop hooks of ``task``; ``known``: the files as a run folder pinned them.
+
+    The code of a package is started in the gates' sandbox to say what it requires, unless ``starts_nothing``.
+    """
+    fence = None if starts_nothing else GateSandbox(task.kernel.require_tier)
+    hooks = external_hook.makers(task.stop_hooks, task.base_dir)
+    return Gates.of(task.verifiers, task.base_dir, known=known, fence=fence, more=hooks)
 
 
-def sandbox(task: Task) -> Iterator[LoopRunnerError]:
+def sandbox(task: Task, gates: Gates) -> Iterator[LoopRunnerError]:
     """Why this system may not run the code of this task; on Linux, the start of a sandbox says that."""
     if linux.has_sandbox():
         return
     from loop_runner.sandbox.probe import refuse_without_sandbox
-    from loop_runner.verify import needs
 
     try:
-        runs_code = bool(task.stop_hooks) or needs.runs_code(verify.build(task.verifiers, task.base_dir))
-        if runs_code or task.session in ("rlm", "auto"):
+        if gates.runs_code or task.session in ("rlm", "auto"):
             refuse_without_sandbox(task.kernel.require_tier)
     except EnvironmentFault as fault:
         yield fault

@@ -57,7 +57,7 @@ from loop_runner.runs.recorded import (
     words,
 )
 from loop_runner.task.config import Task
-from loop_runner.verify import Submission, Verifier, proof
+from loop_runner.verify import Means, Submission, Verifier, proof
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
 from loop_runner.workspace.git.fast_import import Blob, NewCommit, point, write
@@ -233,7 +233,7 @@ class _Replay:
                     around,
                     self._folder,
                     stead,
-                    programs=runs.frozen_programs(task, workspace),
+                    gates=runs.frozen_gates(task, workspace).checked(),
                 )
                 reason = outcome.reason
             except _EndOfRecord:
@@ -257,7 +257,7 @@ class _Replay:
         return runs.Stead(
             lambda model: _Nobody(model, workspace, self._notes.missing),
             ledger,
-            lambda verifiers: _RecordedGates(verifiers, self, workspace, ledger),
+            lambda verifiers, means: _RecordedGates(verifiers, means, self, workspace, ledger),
             self.settle,
             _kernel_at(workspace, stretch.entries[0].trailers.folder, self._recorded_rows),
         )
@@ -410,9 +410,14 @@ class _RecordedGates(StopHook):
     """Asks the gates, notes what they say, and decides as the record does."""
 
     def __init__(
-        self, verifiers: Sequence[Verifier], record: _Replay, workspace: Workspace, ledger: Ledger
+        self,
+        verifiers: Sequence[Verifier],
+        means: Means,
+        record: _Replay,
+        workspace: Workspace,
+        ledger: Ledger,
     ) -> None:
-        super().__init__(verifiers)
+        super().__init__(verifiers, means)
         self._ledger = ledger
         self._record = record
         self._workspace = workspace

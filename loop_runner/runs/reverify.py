@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop_runner import inputs, linux, text, verify
+from loop_runner import inputs, linux, text
 from loop_runner.budget import Budget, Ledger
 from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.events import Trace
@@ -28,9 +28,8 @@ from loop_runner.runs.start import Surroundings, holding, open_children, pinned_
 from loop_runner.task import config, prompts
 from loop_runner.task.config import Task
 from loop_runner.text import shell
-from loop_runner.verify import Means, Submission, Verifier, external_hook, needs, proof, proven
+from loop_runner.verify import Gates, Need, Submission, external_hook, needs, proof, proven
 from loop_runner.verify.fence import GateSandbox
-from loop_runner.verify.needs import Need
 from loop_runner.verify.panel import LivePanel, RecordedPanel
 from loop_runner.verify.proof import Compared
 from loop_runner.verify.stop_hook import StopHook
@@ -189,14 +188,10 @@ def _decide(
         pinned_at = config.parse_task(
             _text(history, "task.yaml", commit), label="task.yaml", base_dir=history.folder
         ).base_dir
-    means = Means(fence, panel, programs, task.is_agent)
-    hooks = external_hook.build(task.stop_hooks, pinned_at, means)
-    gates: tuple[Verifier, ...] = (*verify.build(task.verifiers, pinned_at, means), *hooks)
-    wanted = [
-        *needs.of_verifiers(gates),
-        *(need for hook in hooks for need in needs.of_command(hook.program)),
-    ]
-    if not linux.has_sandbox() and (hooks or needs.runs_code(gates)):
+    hooks = external_hook.makers(task.stop_hooks, pinned_at)
+    gates = Gates.of(task.verifiers, pinned_at, known=programs, fence=fence, more=hooks).checked()
+    wanted = list(gates.needs())
+    if not linux.has_sandbox() and gates.runs_code:
         wanted.append(Need(needs.TIER_C, f"programs of verifiers, as {sys.platform} has no sandbox"))
     _refuse_ungranted(wanted, granted)
     earlier = tuple(
@@ -206,7 +201,8 @@ def _decide(
     )
     answer = history.answer(commit).content
     with checked_out(lambda into: checkout.write(history, commit, into)) as folder:
-        return StopHook(gates, retries=1).decide(
+        means = gates.means(fence, panel, is_agent=task.is_agent)
+        return StopHook(gates.verifiers, means, retries=1).decide(
             Submission(answer, folder, texts, task.prompt, earlier, frozenset(inputs.changed(texts)))
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeGuard, cast
 
-from loop_runner import inputs, redaction, scratch, verify
+from loop_runner import inputs, redaction, scratch
 from loop_runner.agents import run
 from loop_runner.budget import Ledger, describe_limits
 from loop_runner.errors import ConfigError, LoopRunnerError, ModelError
@@ -26,7 +26,7 @@ from loop_runner.kernel import packages
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.kernel.offered import offered
-from loop_runner.loop.loop import Gates, Loop, Models, PassFiles
+from loop_runner.loop.loop import GateTools, Loop, Models, PassFiles
 from loop_runner.loop.stopping import Stop
 from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacted
@@ -53,8 +53,7 @@ from loop_runner.task.config import Task
 from loop_runner.task.profiles import Profile, profile
 from loop_runner.task.prompts import Templates
 from loop_runner.text import code, plural
-from loop_runner.verify import Inquiry, Means, Programs, Verifier
-from loop_runner.verify import external_hook as hooks
+from loop_runner.verify import Gates, Inquiry, Means, Programs, Verifier
 from loop_runner.verify import fence as gate_sandbox
 from loop_runner.verify.checks import Checks
 from loop_runner.verify.json_schema import SchemaChecker
@@ -90,7 +89,7 @@ class Stead:
 
     open_client: Callable[[str], ModelClient] | None  # None: the providers' own
     ledger: Ledger
-    stop_hook: Callable[[Sequence[Verifier]], StopHook]
+    stop_hook: Callable[[Sequence[Verifier], Means], StopHook]
     pass_files: PassFiles
     kernel: type[Kernel] = Kernel
 
@@ -119,9 +118,9 @@ def start(task: Task, folder: Path, around: Surroundings, beginning: Beginning |
             kernels[0].warm()
 
         made = _created(task, folder, around, beginning, start_kernel)
-        settled, texts, programs, workspace = stack.enter_context(made)
+        settled, texts, gates, workspace = stack.enter_context(made)
         kernel = kernels[0] if kernels else None
-        return run_in(workspace, settled, texts, around, folder, programs=programs, kernel=kernel)
+        return run_in(workspace, settled, texts, around, folder, gates=gates, kernel=kernel)
 
 
 def create(task: Task, folder: Path, env: Mapping[str, str], beginning: Beginning | None = None) -> None:
@@ -137,10 +136,10 @@ def _created(
     around: Surroundings,
     beginning: Beginning | None = None,
     start_kernel: Callable[[Task, Inputs, Path], None] | None = None,
-) -> Iterator[tuple[Task, Inputs, Programs, Workspace]]:
+) -> Iterator[tuple[Task, Inputs, Gates, Workspace]]:
     redaction.learn(around.env)
     ready = _prepared(replace(task, prompt=redaction.clean(task.prompt)), around, beginning)
-    task, texts, programs, files = ready.task, ready.texts, ready.programs, ready.files
+    task, texts, files = ready.task, ready.texts, ready.files
     model_files = dict(ready.model_files)
     if beginning is not None:
         model_files |= {f"workspace/{path}".encode(): Blob(data) for path, data in beginning.files.items()}
@@ -162,7 +161,7 @@ def _created(
         before_placing=mark,
         when_claimed=partial(start_kernel, task, texts) if start_kernel and needs_kernel else None,
     ) as workspace:
-        yield task, texts, programs, workspace
+        yield task, texts, ready.gates, workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,25 +170,26 @@ class _Prepared:
 
     task: Task
     texts: Inputs
-    programs: Programs
+    gates: Gates
     files: Mapping[str, bytes]
     model_files: Mapping[bytes, Blob]
 
 
-def check(task: Task, env: Mapping[str, str]) -> tuple[Task, Inputs]:
+def check(task: Task, env: Mapping[str, str]) -> tuple[Task, Inputs, Gates]:
     """Check everything that can be checked before the first request; create nothing and ask no model.
 
-    Returns the task with its models settled, and its inputs. Raises one ``LoopRunnerError`` for all faults.
+    Returns the task with its models settled, its inputs and its verifiers. Raises one ``LoopRunnerError`` for
+    all faults.
     """
-    settled, texts, _ = _checked(task, env, None)
-    return settled, texts
+    settled, texts, gates, _ = _checked(task, env, None)
+    return settled, texts, gates
 
 
 def _checked(
     task: Task, env: Mapping[str, str], texts: Inputs | None
-) -> tuple[Task, Inputs, dict[str, bytes]]:
-    """The task, its inputs (``texts`` if they are given) and the files of fetched ones."""
-    faults = preflight.Faults()
+) -> tuple[Task, Inputs, Gates, dict[str, bytes]]:
+    """The task, its inputs (``texts`` if they are given), its verifiers and the files of fetched inputs."""
+    faults, gates = preflight.Faults(), preflight.gates(task)
     settled, taken, fetched = task, texts or Inputs(()), {}
     with faults.collecting():
         settled = _with_models(task, env)
@@ -197,64 +197,62 @@ def _checked(
     with faults.collecting():
         fetch = _fetcher(task, env)
         if texts is None and (task.inputs or not task.is_agent):
-            taken = _take_in(task, env, fetch)
+            taken = _take_in(task, env, fetch, gates)
             fetched = dict(fetch.files) if fetch is not None else {}
-    found = preflight.gates(task)
-    faults.found += [*found, *preflight.programs(task, env)]
-    if not found:
+    unready = gates.unready()
+    faults.found += [*unready, *preflight.programs(task, env)]
+    if not unready:
         with faults.collecting():
             # A run whose texts are given is resumed at once, with settings of that call, and checked then.
-            faults.found += preflight.sandbox(task) if texts is None else ()
-            verify.refuse(verify.build(task.verifiers, task.base_dir), taken)
-        faults.found += _model_faults(settled, env) if has_models else []
+            faults.found += preflight.sandbox(task, gates) if texts is None else ()
+            gates.refuse(taken)
+        faults.found += _model_faults(settled, env, gates) if has_models else []
     with faults.collecting():
         _templates(task)
     faults.refuse()
-    return settled, taken, fetched
+    return settled, taken, gates, fetched
 
 
 def _prepared(task: Task, around: Surroundings, beginning: Beginning | None) -> _Prepared:
     texts = None if beginning is None else beginning.texts
-    task, texts, fetched = _checked(task, around.env, texts)
-    programs, templates = _pinned(task), _templates(task)
+    task, texts, gates, fetched = _checked(task, around.env, texts)
+    templates = _templates(task)
     model_files, about = run.beginning(task)
-    ours = task_files(task, texts, templates)
+    ours = task_files(task, texts, templates, gates)
     ours["system.md"] += run.notes(about)
     files = {
         **ours,
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
         **fetched,
         **templates.to_files(),
-        **_session_file(task, texts, around, templates),
+        **_session_file(task, texts, around, ours),
         # An agent may work in the task's folder: what was there before must be known after a restart, too.
-        **(programs.to_files() if programs.files or task.is_agent else {}),
+        **(gates.programs.to_files() if gates.programs.files or task.is_agent else {}),
         **about,
         **origin.to_files(task),
     }
-    return _Prepared(task, texts, programs, files, model_files)
+    return _Prepared(task, texts, gates, files, model_files)
 
 
 def _templates(task: Task) -> Templates:
     return prompts.of_task(task.type, None if task.prompts == "none" else task.base_dir / task.prompts)
 
 
-def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None) -> Inputs:
+def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None, gates: Gates) -> Inputs:
     converter = inputs.Converter(inputs.cache_dir(env), task.kernel.require_tier)
     strict = task.input_settings.strict
-    return inputs.load(
-        task.inputs, task.base_dir, converter=converter, fetch=fetch, strict=strict, own=_own_files(task)
-    )
+    own = _own_files(task, gates)
+    return inputs.load(task.inputs, task.base_dir, converter=converter, fetch=fetch, strict=strict, own=own)
 
 
-def _own_files(task: Task) -> list[Path]:
+def _own_files(task: Task, gates: Gates) -> list[Path]:
     """The task file, what verifiers and stop hooks are made of, and the scripts of script models."""
     models = [task.model, task.sub_model, *task.sub_models]
     scripts = [task.base_dir / name.removeprefix("script:") for name in models if _is_script(name)]
     found = [
         *([task.file] if task.file is not None else []),
         *scripts,
-        *verify.sources(task.verifiers, task.base_dir),
-        *hooks.sources(task.stop_hooks, task.base_dir),
+        *gates.sources,
     ]
     return [path for path in found if path.is_file()]
 
@@ -271,14 +269,14 @@ def _fetcher(task: Task, env: Mapping[str, str]) -> inputs.Fetcher | None:
     return inputs.Fetcher(inputs.cache_dir(env), allows_private=settings.private_addresses)
 
 
-def task_files(task: Task, texts: Inputs, templates: Templates) -> dict[str, bytes]:
+def task_files(task: Task, texts: Inputs, templates: Templates, gates: Gates) -> dict[str, bytes]:
     """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
     ours = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
     if task.is_agent:
-        return ours | {"system.md": _agent_rules(task, templates).encode()}
+        return ours | {"system.md": _agent_rules(task, templates, gates).encode()}
     return ours | {
-        "system.md": _system_prompt(task, texts, templates).encode(),
-        **_direct_files(task, templates),
+        "system.md": _system_prompt(task, texts, templates, gates).encode(),
+        **_direct_files(task, templates, gates),
         "child_system.md": _child_system_prompt(task, templates).encode(),
         **_example_files(task, templates),
     }
@@ -311,11 +309,11 @@ def resume(
         texts = frozen_inputs(
             _text(workspace, "inputs.json"), task, workspace.read, around.env, inputs_folder
         )
-        _check_models(task, around.env)
+        gates = frozen_gates(task, workspace, repin=repin).checked()
+        _refuse_models(task, around.env, gates)
         workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
-        programs = frozen_programs(task, workspace, repin=repin)
-        _refuse_gates(task, programs)
-        return run_in(workspace, task, texts, around, folder, programs=programs)
+        _refuse(gates.unready() or preflight.sandbox(task, gates))
+        return run_in(workspace, task, texts, around, folder, gates=gates)
 
 
 def follow_model(old: Task, new: Task) -> Task:
@@ -327,25 +325,21 @@ def follow_model(old: Task, new: Task) -> Task:
     return replace(new, sub_model=registry.default_sub_model(new.model))
 
 
-def _refuse_gates(task: Task, programs: Programs) -> None:
+def _refuse(found: Iterable[LoopRunnerError]) -> None:
     faults = preflight.Faults()
-    faults.found += preflight.gates(task, programs)
-    if not faults.found:
-        with faults.collecting():
-            faults.found += preflight.sandbox(task)
+    faults.found += found
     faults.refuse()
 
 
-def frozen_programs(task: Task, workspace: Workspace, *, repin: bool = False) -> Programs:
-    """The verifiers' programs as the run folder has them, with those that it does not have yet."""
+def described_gates(task: Task, known: Programs) -> Gates:
+    """The verifiers as far as they can be described with nothing started; ``known`` files are pinned."""
+    return preflight.gates(task, known, starts_nothing=True).checked()
+
+
+def frozen_gates(task: Task, workspace: Workspace, *, repin: bool = False) -> Gates:
+    """The verifiers, with their programs as the run folder has them, and those that it does not have yet."""
     pinned = Programs() if repin else pinned_in(workspace.folder, workspace.read)
-    return _pinned(task, pinned)
-
-
-def _pinned(task: Task, known: Programs | None = None) -> Programs:
-    """The programs of verifiers and stop hooks; ``known`` ones as they were pinned."""
-    programs = verify.pinned_programs(task.verifiers, task.base_dir, known)
-    return hooks.pinned_programs(task.stop_hooks, task.base_dir, programs)
+    return preflight.gates(task, pinned)
 
 
 def pinned_in(folder: Path, read: Callable[[str], bytes | None], *, is_frozen: bool = False) -> Programs:
@@ -390,7 +384,7 @@ def run_in(
     folder: Path,
     stead: Stead | None = None,
     *,
-    programs: Programs,
+    gates: Gates,
     kernel: Kernel | None = None,
 ) -> Outcome:
     """Open the parts of a run, run its loop to one of its ends, and close them.
@@ -422,7 +416,7 @@ def run_in(
         trace.append(_started(task, texts, folder, workspace.head(), _session_kind(workspace)))
         templates = prompts.frozen(task.type, workspace.files("prompts/"), workspace.read)
         parts = _Parts(stack, task, trace, ledger, templates)
-        check = None if task.is_agent else _checks(task, texts, programs, workspace).say
+        check = None if task.is_agent else _checks(task, texts, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
             workspace, texts, around, stead.open_client, check, _past(workspace)
         )
@@ -462,9 +456,9 @@ def run_in(
             switchboard=switchboard,
             sub_calls=sub_calls,
             kernel=kernel,
-            gates=_gates(
+            gates=_gate_tools(
                 task,
-                programs,
+                gates,
                 LivePanel(
                     switchboard,
                     ledger,
@@ -501,19 +495,15 @@ def _failure_written(trace: Trace, workspace: Workspace) -> Iterator[None]:
         raise
 
 
-def _gates(
+def _gate_tools(
     task: Task,
-    programs: Programs,
+    gates: Gates,
     panel: LivePanel,
-    stop_hook: Callable[[Sequence[Verifier]], StopHook],
-) -> Gates:
+    stop_hook: Callable[[Sequence[Verifier], Means], StopHook],
+) -> GateTools:
     fence = gate_sandbox.GateSandbox(task.kernel.require_tier)
-    used = programs.for_agent() if task.is_agent else programs
-    means = Means(fence, panel, used, task.is_agent)
-    verifiers = verify.build(task.verifiers, task.base_dir, means)
-    theirs = hooks.build(task.stop_hooks, task.base_dir, means)
-    network = verify.wants_network(verifiers) or hooks.wants_network(theirs)
-    return Gates(stop_hook((*verifiers, *theirs)), panel, fence, programs, network)
+    means = gates.means(fence, panel, is_agent=task.is_agent)
+    return GateTools(stop_hook(gates.verifiers, means), panel, fence, gates.programs, gates.network)
 
 
 def _past(workspace: Workspace) -> Callable[[int, int], str]:
@@ -530,11 +520,9 @@ def _past(workspace: Workspace) -> Callable[[int, int], str]:
     return read
 
 
-def _checks(task: Task, texts: Inputs, programs: Programs, workspace: Workspace) -> Checks:
-    """What ``check()`` asks: verifiers made without the means to run a program or to ask a model."""
-    verifiers = verify.build(task.verifiers, task.base_dir, Means(programs=programs))
-    theirs = hooks.build(task.stop_hooks, task.base_dir, Means(programs=programs))
-    return Checks((*verifiers, *theirs), texts, task.prompt, workspace.lay_out_now)
+def _checks(task: Task, texts: Inputs, gates: Gates, workspace: Workspace) -> Checks:
+    """What ``check()`` asks."""
+    return Checks(gates, texts, task.prompt, workspace.lay_out_now)
 
 
 @contextmanager
@@ -684,18 +672,15 @@ def _profile_name(task: Task, model: str) -> str:
     return "agent" if task.is_agent else registry.profile_name(model)
 
 
-def _check_models(task: Task, env: Mapping[str, str]) -> None:
-    """Refuse a model that cannot answer before anything is made, paid or changed."""
-    faults = preflight.Faults()
-    faults.found += _model_faults(task, env)
-    faults.refuse()
+def _refuse_models(task: Task, env: Mapping[str, str], gates: Gates) -> None:
+    """Refuse a model that cannot answer before anything is created, paid or changed."""
+    _refuse(_model_faults(task, env, gates))
 
 
-def _model_faults(task: Task, env: Mapping[str, str]) -> list[LoopRunnerError]:
+def _model_faults(task: Task, env: Mapping[str, str], gates: Gates) -> list[LoopRunnerError]:
     """Every model that could not answer, and every one that a limit in dollars cannot count."""
     faults = preflight.Faults()
-    verifiers = verify.build(task.verifiers, task.base_dir)
-    if not task.model and (nameless := verify.without_model(verifiers)):
+    if not task.model and (nameless := gates.without_model):
         faults.found.append(
             ConfigError(
                 f"the verifier {nameless[0]!r} names no model, and this run has none of its own",
@@ -703,8 +688,7 @@ def _model_faults(task: Task, env: Mapping[str, str]) -> list[LoopRunnerError]:
                 hint="add `model:` to the verifier, or to the task",
             )
         )
-    named = verify.models(verifiers)
-    asked = (*_models(task), *task.sub_models, *task.no_progress.models, *named)
+    asked = (*_models(task), *task.sub_models, *task.no_progress.models, *gates.models)
     models = tuple(dict.fromkeys(filter(None, asked)))  # an agent of the user's has none
     for model in models:
         with faults.collecting():
@@ -805,7 +789,7 @@ def _with_models(task: Task, env: Mapping[str, str]) -> Task:
     return replace(task, model=root, sub_model=task.sub_model or registry.default_sub_model(root))
 
 
-def _system_prompt(task: Task, texts: Inputs, templates: Templates) -> str:
+def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates) -> str:
     sizes: Profile = profile(registry.profile_name(task.model or ""))
     shown = _shown_chars(task, task.model or "")
     reader = Reader(registry.window_tokens(task.model or ""), shown, task.budget.turns)
@@ -814,7 +798,7 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates) -> str:
         inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
         max_output_chars=shown,
         sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
-        requirements=_requirements(task, briefly=bool(sizes.suffix)),
+        requirements=_listed(gates.requirements(briefly=bool(sizes.suffix))),
         limits=describe_limits(task.budget),
         python=packages.describe(task.kernel),
         history=task.history,
@@ -850,25 +834,28 @@ def _source(path: Path, given: str) -> str:
     return code(given) if not Path(given).is_absolute() else ""
 
 
-def _agent_rules(task: Task, templates: Templates) -> str:
+def _agent_rules(task: Task, templates: Templates, gates: Gates) -> str:
     """What an agent is told of the loop, behind the prompt in every pass: it has no system prompt of ours."""
     place = "this folder" if task.session == "command" else "the folder you work in"
-    return templates.render("system.agent", place=place, requirements=_requirements(task))
+    return templates.render("system.agent", place=place, requirements=_listed(gates.requirements()))
 
 
-def _direct_files(task: Task, templates: Templates) -> dict[str, bytes]:
+def _direct_files(task: Task, templates: Templates, gates: Gates) -> dict[str, bytes]:
     """What the model is told in a pass that takes the direct path; none where no pass does."""
     if task.session not in ("direct", "auto"):
         return {}
-    return {"system.direct.md": templates.render("system.direct", requirements=_requirements(task)).encode()}
+    requirements = _listed(gates.requirements())
+    return {"system.direct.md": templates.render("system.direct", requirements=requirements).encode()}
 
 
-def _session_file(task: Task, texts: Inputs, around: Surroundings, templates: Templates) -> dict[str, bytes]:
+def _session_file(
+    task: Task, texts: Inputs, around: Surroundings, files: Mapping[str, bytes]
+) -> dict[str, bytes]:
     """How the passes are held, decided once: a run that goes on must not decide otherwise."""
     if task.session not in ("direct", "auto"):
         return {}
     root = task.model or ""
-    system = _direct_files(task, templates)["system.direct.md"].decode()
+    system = files["system.direct.md"].decode()
     reply_tokens = profile(registry.profile_name(root)).max_reply_tokens
     decision = direct.decide(
         task.session,
@@ -928,17 +915,8 @@ def _example(workspace: Workspace) -> tuple[Message, ...]:
     return Message("user", question.decode()), Message("assistant", reply.decode())
 
 
-def _requirements(task: Task, *, briefly: bool = False) -> str:
-    gates = (*verify.build(task.verifiers, task.base_dir), *hooks.build(task.stop_hooks, task.base_dir))
-    asked = [_brief(gate) if briefly else gate.requirement for gate in gates]
-    return "\n".join(f"- {verify.exact_line(line, len(line))}" for line in asked)
-
-
-def _brief(gate: Verifier) -> str:
-    """What ``gate`` requires, as a small model is shown it; the task's own words (`says:`) stay."""
-    inner = getattr(gate, "verifier", gate)
-    is_own = gate.requirement != inner.requirement
-    return gate.requirement if is_own else str(getattr(inner, "brief_requirement", gate.requirement))
+def _listed(requirements: Iterable[str]) -> str:
+    return "\n".join(f"- {requirement}" for requirement in requirements)
 
 
 def refuse_other_words(frozen: Task, task: Task) -> None:

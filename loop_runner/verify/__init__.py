@@ -1,7 +1,7 @@
 """Checks a committed answer: nothing is done until a verifier says so.
 
-Owns the kinds of verifier that a task file may name, each in a module of its own, ``build``, which makes
-them from the task file, and the pins of the files that they are made of. Relies on committed bytes only: a
+Owns the kinds of verifier that a task file may name: a module for each and a row in ``kinds``. ``Gates`` are
+those of one task, built once per start, with the pins of their files. Relies on committed bytes only: a
 ``Submission`` holds the answer's text, a read-only checkout and the inputs, never a live object of the
 kernel; and on the ``Means`` that it is given for whatever runs a program or asks a model. A verifier never
 raises for what an answer holds, and never changes what it checks. ``stop_hook`` decides on a pass from all
@@ -10,27 +10,21 @@ verdicts, ``proof`` records what an accepted answer rests on, and ``fence`` runs
 
 from typing import TYPE_CHECKING
 
-from loop_runner.verify.build import (
-    build,
-    describe,
-    models,
-    pinned_programs,
-    refuse,
-    sources,
-    wants_network,
-    without_model,
-)
 from loop_runner.verify.evidence import limited
 from loop_runner.verify.free import free
+from loop_runner.verify.gates import Gates, build
 from loop_runner.verify.groups import Group, Weighted, rejection, score
 from loop_runner.verify.programs import Programs
 from loop_runner.verify.short_answer import short_answer
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import (
+    NO_MEANS,
+    BaseVerifier,
     Fence,
     Inquiry,
     Job,
     Means,
+    Need,
     Panel,
     PanelSpent,
     Submission,
@@ -40,7 +34,6 @@ from loop_runner.verify.verifier import (
 
 if TYPE_CHECKING:
     from loop_runner.verify import control as control
-    from loop_runner.verify import readiness as readiness
     from loop_runner.verify.citations import LocatedCitation, locate
     from loop_runner.verify.quotes import in_part_words
 
@@ -50,7 +43,7 @@ _LATER = {
     "locate": "citations",
     "in_part_words": "quotes",
 }
-_MODULES = ("control", "readiness")
+_MODULES = ("control",)
 
 
 def __getattr__(name: str) -> object:
@@ -63,12 +56,16 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
+    "NO_MEANS",
+    "BaseVerifier",
     "Fence",
+    "Gates",
     "Group",
     "Inquiry",
     "Job",
     "LocatedCitation",
     "Means",
+    "Need",
     "Panel",
     "PanelSpent",
     "Programs",
@@ -78,20 +75,12 @@ __all__ = [
     "Weighted",
     "build",
     "control",
-    "describe",
     "exact_line",
     "free",
     "in_part_words",
     "limited",
     "locate",
-    "models",
-    "pinned_programs",
-    "readiness",
-    "refuse",
     "rejection",
     "score",
     "short_answer",
-    "sources",
-    "wants_network",
-    "without_model",
 ]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from loop_runner.errors import ModelError, VerifierError
@@ -20,7 +21,15 @@ from loop_runner.verify.replies import json_objects
 from loop_runner.verify.sameness import Sameness, compare, compare_whole, said_in
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.spelling import normalise
-from loop_runner.verify.verifier import Inquiry, Means, Panel, PanelSpent, Submission
+from loop_runner.verify.verifier import (
+    NO_MEANS,
+    BaseVerifier,
+    Inquiry,
+    Means,
+    Panel,
+    PanelSpent,
+    Submission,
+)
 
 _MAX_REPLY_TOKENS = 4096
 _MAJORITY = 0.51
@@ -60,9 +69,10 @@ beginning. If it confirms your answer, hand in the same answer again; if not, co
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(BaseVerifier):
     """Accepts when at least ``threshold`` of ``replies`` independent answers are the same as this one."""
 
+    is_repeatable = False  # each try would be paid
     KEYS: ClassVar[Keys] = {
         "model": TEXT,
         "replies": COUNT,
@@ -81,10 +91,14 @@ class Agreement:
     session: str = "rlm"  # or "direct": one request
     turns: int = 0  # of one session; 0: as many as a pass of the run has
     max_chars: int = 200_000  # of all inputs together, for one request
-    means: Means = field(default_factory=Means)
+
+    @property
+    def runs_code(self) -> bool:  # type: ignore[override]
+        """See ``Verifier``."""
+        return self.session != "direct"
 
     @classmethod
-    def from_options(cls, name: str, options: Options, means: Means) -> Agreement:
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Agreement:  # noqa: ARG003
         """Raises ``VerifierError`` for settings of the wrong type."""
         return cls(
             name or "agreement",
@@ -95,7 +109,6 @@ class Agreement:
             options.choice("session", _SESSIONS),
             options.count("turns", 0),
             max(options.count("max_chars", 200_000), 1),
-            means,
         )
 
     @property
@@ -106,6 +119,10 @@ class Agreement:
             f"an independent model that has not seen the answer must come to the same one; compared: {part}"
         )
 
+    def models(self) -> tuple[str, ...]:
+        """The model that answers, and compares."""
+        return (self.model,)
+
     def refuse(self, inputs: Inputs) -> None:
         """Raise ``VerifierError`` for inputs that one request cannot hold, before a run begins."""
         if self.session == "direct" and inputs.total_bytes > 4 * self.max_chars:
@@ -115,11 +132,12 @@ class Agreement:
                 hint="leave `session: direct` out, or raise `max_chars` for a model with room",
             )
 
-    def verify(self, submission: Submission) -> Verdict:
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """``Broken`` when nobody can be asked, or nobody comes to an answer."""
         try:
-            answers = self._asked(submission) if self.session == "direct" else self._held(submission)
-            votes = self._votes(submission, answers)
+            panel = _required(means.panel)
+            answer = self._asked if self.session == "direct" else self._held
+            votes = [self._vote(submission, panel, *answered) for answered in answer(submission, panel)]
         except PanelSpent as spent:
             return Broken(f"nobody can be asked: the budget of {spent} is used up", str(spent))
         except ModelError as error:
@@ -146,17 +164,14 @@ class Agreement:
 
     # ── comparing ───────────────────────────────────────────────────────────────────────────────────
 
-    def _votes(
-        self, submission: Submission, answers: Sequence[tuple[str, Mapping[str, Any]]]
-    ) -> list[dict[str, Any]]:
-        """Whether each independent answer is the same, with the reply of a juror where one was asked."""
-        return [self._vote(submission, text, about) for text, about in answers]
-
-    def _vote(self, submission: Submission, other: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    def _vote(
+        self, submission: Submission, panel: Panel, other: str, about: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Whether an independent answer is the same, with the reply of a juror where one was asked."""
         sameness = self._compare(submission, other)
         if sameness is not Sameness.OPEN:
             return {**about, "accepted": sameness is Sameness.SAME}
-        is_same, reply = self._in_other_words(submission, other)
+        is_same, reply = self._in_other_words(submission, panel, other)
         return {**about, "accepted": is_same, "same_in_other_words": reply}
 
     def _compare(self, submission: Submission, other: str) -> Sameness:
@@ -164,11 +179,13 @@ class Agreement:
             return compare_whole(submission.answer, other)
         return compare(submission.answer, other, submission.prompt)
 
-    def _in_other_words(self, submission: Submission, other: str) -> tuple[bool, dict[str, Any]]:
+    def _in_other_words(
+        self, submission: Submission, panel: Panel, other: str
+    ) -> tuple[bool, dict[str, Any]]:
         """What a juror replies, asked twice at most; one without a verdict has not found them the same."""
-        request = self._same_request(submission, other)
+        request = self._same_request(submission, self.model or panel.model, other)
         for number in range(_TRIES):
-            reply = self._panel.ask(request, number)
+            reply = panel.ask(request, number)
             is_same = _read_same(reply.text)
             if is_same is not None:
                 break
@@ -176,7 +193,7 @@ class Agreement:
         kept = cut_middle(reply.text, _MAX_REPLY_CHARS)
         return bool(is_same), {**record, "same": is_same, "reply": kept}
 
-    def _same_request(self, submission: Submission, other: str) -> Request:
+    def _same_request(self, submission: Submission, model: str, other: str) -> Request:
         answers = sorted([submission.answer, other])  # the juror cannot tell which of them is judged
         shown = [
             f"# Answer {number}\n\n{fence(cut_middle(text, _MAX_ANSWER_CHARS))}"
@@ -190,7 +207,6 @@ class Agreement:
                 f"Compare {part}. Do both say the same in other words? Reply with the JSON.",
             ]
         )
-        model = self.model or self._panel.model
         return Request(
             model=model,
             messages=(Message("user", text),),
@@ -201,11 +217,10 @@ class Agreement:
 
     # ── sessions ────────────────────────────────────────────────────────────────────────────────────
 
-    def _held(self, submission: Submission) -> list[tuple[str, Mapping[str, Any]]]:
+    def _held(self, submission: Submission, panel: Panel) -> list[tuple[str, Mapping[str, Any]]]:
         """What each session answered, and which it was. ``ValueError`` when one comes to no answer."""
-        panel = self._panel
         found: dict[int, tuple[str, Mapping[str, Any]]] = {}
-        asked = {each: self._untried(submission, each) for each in range(self.replies)}
+        asked = {each: self._untried(submission, panel, each) for each in range(self.replies)}
         for _ in range(_TRIES):
             records = panel.hold(list(asked.values()))
             for (each, inquiry), record in zip(tuple(asked.items()), records, strict=True):
@@ -221,38 +236,29 @@ class Agreement:
         msg = f"an independent session came to no answer: {why}"
         raise ValueError(msg)
 
-    def _untried(self, submission: Submission, first: int) -> Inquiry:
+    def _untried(self, submission: Submission, panel: Panel, first: int) -> Inquiry:
         """The first of the sessions ``first``, ``first + replies``… that has not failed."""
         prompt = _ASKED.format(prompt=submission.prompt.strip(), form=_FORMS[self.compare])
-        inquiry = Inquiry(
-            prompt, self.model or self._panel.model, submission.inputs, first, self.turns or None
-        )
-        while (record := self._panel.held(inquiry)) is not None and not _answer(record):
+        model = self.model or panel.model
+        inquiry = Inquiry(prompt, model, submission.inputs, first, self.turns or None)
+        while (record := panel.held(inquiry)) is not None and not _answer(record):
             inquiry = replace(inquiry, number=inquiry.number + self.replies)
         return inquiry
 
-    @property
-    def _panel(self) -> Panel:
-        if self.means.panel is None:
-            msg = "no model can be asked here"
-            raise ValueError(msg)
-        return self.means.panel
-
     # ── one request ─────────────────────────────────────────────────────────────────────────────────
 
-    def _asked(self, submission: Submission) -> list[tuple[str, Mapping[str, Any]]]:
+    def _asked(self, submission: Submission, panel: Panel) -> list[tuple[str, Mapping[str, Any]]]:
         """What each reply says, and which it was. ``ValueError`` for an empty one."""
-        request = self._request(submission)
-        replies = self._panel.ask_all([(request, number) for number in range(self.replies)])
+        request = self._request(submission, self.model or panel.model)
+        replies = panel.ask_all([(request, number) for number in range(self.replies)])
         if empty := [reply for reply in replies if not reply.text.strip()]:
             msg = f"the independent model gave no text (it stopped with {empty[0].stop_reason})"
             raise ValueError(msg)
         about = {"fingerprint": request.fingerprint(), "model": request.model}
         return [(reply.text, {**about, "number": number}) for number, reply in enumerate(replies)]
 
-    def _request(self, submission: Submission) -> Request:
+    def _request(self, submission: Submission, model: str) -> Request:
         texts = "\n\n".join(self._texts(submission.inputs))
-        model = self.model or self._panel.model
         question = f"# The question\n\n{fence(submission.prompt)}"
         return Request(
             model=model,
@@ -279,6 +285,13 @@ class Agreement:
             (part.label, normalise(part.value)) for part in said_in(submission.answer, submission.prompt)
         ]
         return " / ".join(f"{label}: {value}" if label else value for label, value in parts)
+
+
+def _required(panel: Panel | None) -> Panel:
+    if panel is None:
+        msg = "no model can be asked here"
+        raise ValueError(msg)
+    return panel
 
 
 def _answer(record: ChildRecord) -> str:

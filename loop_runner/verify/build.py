@@ -1,171 +1,70 @@
 """Makes verifiers out of a task file's ``verifiers:`` list.
 
-Owns the names of the kinds and how each may be written in short. Every mistake is a ``VerifierError``
-before anything runs; nothing is looked up on disk but what ``pinned_programs`` reads.
+Owns how an entry of the list is written. Every mistake is a ``VerifierError`` before anything runs. Files are
+read only to pin them, and only the code of a package is started, in the sandbox, to ask what it requires.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any
 
 from loop_runner import plugins
-from loop_runner.errors import VerifierError
-from loop_runner.records import Inputs
-from loop_runner.verify import programs
+from loop_runner.errors import LoopRunnerError, VerifierError
 from loop_runner.verify.evidence import LEVELS, Evidence, level
 from loop_runner.verify.groups import Group, Weighted
-from loop_runner.verify.kinds import is_a
+from loop_runner.verify.kinds import BESIDE, BUILT_IN, KINDS
 from loop_runner.verify.options import Options, unknown
-from loop_runner.verify.programs import Programs
-from loop_runner.verify.shown import exact_line
-from loop_runner.verify.verifier import Means, Verifier
+from loop_runner.verify.programs import Pinning
+from loop_runner.verify.verifier import Fence, Verifier
 
-if TYPE_CHECKING:
-    from loop_runner.verify.agreement import Agreement
-    from loop_runner.verify.command import Command
-    from loop_runner.verify.judge import Judge
-    from loop_runner.verify.python import Python
-
-KINDS = (
-    *("command", "python", "schema", "contains", "regex", "citations"),
-    *("judge", "agreement", "stable", "promise", "findings", "all", "any"),
-)
-SHORT = {  # the setting that a plain value stands for; required, but for kinds that may be bare
-    "command": "run",
-    "python": "file",
-    "schema": "schema",
-    "judge": "rubric",
-    "agreement": "replies",
-    "contains": "text",
-    "regex": "pattern",
-    "stable": "passes",
-    "promise": "phrase",
-    "findings": "rules",
-    "citations": "min",
-}
-MAY_BE_BARE = ("citations", "agreement", "stable")
-BESIDE = ("name", "weight", "evidence", "says")
+Spec = str | Mapping[str, Any]
 
 
-def build(
-    specs: Sequence[str | Mapping[str, Any]], base_dir: Path, means: Means | None = None
-) -> tuple[Verifier, ...]:
-    """One verifier for each spec: ``{kind: settings}``, ``name`` and ``weight`` beside it, or a bare kind.
+class Builder:
+    """Makes the verifiers of one task; names are unique over all of them, those in groups included.
 
-    ``base_dir`` is the task file's folder. Without ``means``, what lies there now is taken as pinned, nobody
-    can be asked and programs run unconfined. Names are made unique. Raises ``VerifierError``.
+    ``pinning`` reads the files that they are made of. ``faults`` are the entries that make no verifier.
     """
-    base_dir = base_dir.resolve()
-    if means is None:
-        means = Means(programs=pinned_programs(specs, base_dir))
-    return _Builder(base_dir, means).list(specs)
 
-
-def pinned_programs(
-    specs: Sequence[str | Mapping[str, Any]], base_dir: Path, known: Programs | None = None
-) -> Programs:
-    """The files that the verifiers are made of, as they are now; ``known`` ones stay as they were pinned.
-
-    Raises ``VerifierError`` for a ``pin:`` that names nothing.
-    """
-    known = known or Programs()
-    base_dir = base_dir.resolve()
-    missing = [path for path in sources(specs, base_dir) if known.place(path) is None]
-    return known.with_missing(programs.pin(missing, base_dir))
-
-
-def sources(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> list[Path]:
-    """The files and folders that the verifiers name as what they are made of."""
-    base_dir = base_dir.resolve()
-    return [path for leaf in leaves(_Builder(base_dir, Means()).list(specs)) for path in _sources(leaf)]
-
-
-def describe(specs: Sequence[str | Mapping[str, Any]], base_dir: Path) -> str:
-    """What the verifiers ask of an answer, for the prompt: a sentence, or a list with a line for each."""
-    asked = [f"{exact_line(one.requirement, len(one.requirement))}." for one in build(specs, base_dir)]
-    return asked[0] if len(asked) == 1 else "\n".join(f"- {one}" for one in asked)
-
-
-def refuse(verifiers: Sequence[Verifier], inputs: Inputs) -> None:
-    """Raise ``VerifierError`` for verifiers that could never work on these inputs."""
-    for one in leaves(verifiers):
-        if _is_agreement(one):
-            one.refuse(inputs)
-
-
-def models(verifiers: Sequence[Verifier]) -> tuple[str, ...]:
-    """The models that verifiers name."""
-    named = [one.model for one in leaves(verifiers) if _asks_a_model(one) and one.model]
-    return tuple(dict.fromkeys(named))
-
-
-def without_model(verifiers: Sequence[Verifier]) -> tuple[str, ...]:
-    """The names of those that ask a model and do not say which."""
-    asking = [one for one in leaves(verifiers) if _asks_a_model(one)]
-    return tuple(one.name for one in asking if not one.model)
-
-
-def wants_network(verifiers: Sequence[Verifier]) -> bool:
-    """Whether one of them runs a program that may use the network."""
-    return any(one.network for one in leaves(verifiers) if _runs_a_program(one))
-
-
-def leaves(verifiers: Sequence[Verifier]) -> Iterator[Verifier]:
-    """The verifiers that check something themselves, out of their groups."""
-    for one in verifiers:
-        inner = one.verifier if isinstance(one, Weighted) else one
-        if isinstance(inner, Group):
-            yield from leaves(inner.members)
-        else:
-            yield inner
-
-
-def _sources(verifier: Verifier) -> list[Path]:
-    made_of_files = ("command.Command", "python.Python", "schema.Schema", "judge.Judge")
-    found: list[Path] = verifier.sources() if is_a(verifier, *made_of_files) else []  # type: ignore[attr-defined]
-    return found
-
-
-def _is_agreement(verifier: Verifier) -> TypeGuard[Agreement]:
-    return is_a(verifier, "agreement.Agreement")
-
-
-def _asks_a_model(verifier: Verifier) -> TypeGuard[Judge | Agreement]:
-    return is_a(verifier, "judge.Judge", "agreement.Agreement")
-
-
-def _runs_a_program(verifier: Verifier) -> TypeGuard[Command | Python]:
-    return is_a(verifier, "command.Command", "python.Python")
-
-
-class _Builder:
-    """Makes the verifiers of one task; names are unique over all of them, those in groups included."""
-
-    def __init__(self, base_dir: Path, means: Means) -> None:
+    def __init__(self, base_dir: Path, pinning: Pinning, fence: Fence | None) -> None:
+        self.faults: list[LoopRunnerError] = []
         self._base_dir = base_dir
-        self._means = means
+        self._pinning = pinning
+        self._fence = fence
         self._taken: set[str] = set()
 
-    def list(self, specs: Sequence[str | Mapping[str, Any]]) -> tuple[Verifier, ...]:
-        """One verifier for each of ``specs``."""
-        return tuple(self._one(spec) for spec in specs)
+    def list(self, specs: Sequence[Spec]) -> tuple[Verifier, ...]:
+        """A verifier for each of ``specs`` that makes one."""
+        return tuple(self.added(partial(self._one, spec) for spec in specs))
 
-    def _one(self, spec: object) -> Verifier:
-        kind, value, name, weight = _parts(spec)
+    def added(self, makers: Iterable[Callable[[], Verifier]]) -> Iterator[Verifier]:
+        """What ``makers`` make, with its files pinned; an error becomes one of ``faults``."""
+        for make in makers:
+            try:
+                made = make()
+                if not self._pinning.is_frozen:
+                    self._pinning.add(made.sources())
+            except LoopRunnerError as error:
+                self.faults.append(error)
+            else:
+                yield made
+
+    def _one(self, spec: Spec) -> Verifier:
+        kind, value, name, weight = _parts(spec, self._pinning)
         value, evidence = _evidence(kind, value, spec)
         if kind in ("all", "any"):
             made = self._group(kind, value, name)
         else:
             # Made before it is named: only the verifier knows what to call itself.
-            first = self._make(kind, value, name)
-            called = self._unique(first.name)
-            made = first if called == first.name else self._make(kind, value, called)
+            first: Any = self._make(kind, value, name)
+            made = replace(first, name=self._unique(first.name))
         says = _says(kind, spec)
-        is_plain = (weight, evidence, self._means.is_agent, says) == (1, "full", False, "")
-        return made if is_plain else Weighted(made, weight, evidence, self._means.is_agent, says)
+        return made if (weight, evidence, says) == (1, "full", "") else Weighted(made, weight, evidence, says)
 
     def _unique(self, name: str) -> str:
         called, count = name, 1
@@ -186,61 +85,29 @@ class _Builder:
         return Group(called, "all" if kind == "all" else "any", self.list(value))
 
     def _make(self, kind: str, value: Any, name: str) -> Verifier:
-        base_dir, means = self._base_dir, self._means
-        if kind not in KINDS:  # a package's: it gets the settings as they stand in the task file
-            theirs: Verifier = plugins.load(plugins.VERIFIERS, kind)(name, value, base_dir)
-            return theirs
-        if kind == "command":
-            from loop_runner.verify.command import Command
+        if kind in BUILT_IN:
+            return _built_in(kind, value, name, self._base_dir)
+        from loop_runner.verify.package import PackageVerifier
 
-            settings = _settings(kind, value)
-            options = Options(kind, settings, Command.KEYS)
-            return Command.from_options(name, options, settings.get("run"), base_dir, means)
-        if kind == "python":
-            from loop_runner.verify.python import Python
-
-            return Python.from_options(name, _options(kind, value, Python.KEYS), base_dir, means)
-        if kind == "schema":
-            from loop_runner.verify.schema import Schema
-
-            if isinstance(value, Mapping) and "schema" not in value and set(value) - set(Schema.KEYS):
-                value = {"schema": value}  # the schema itself, in place of its settings
-            return Schema.from_options(name, _options(kind, value, Schema.KEYS), base_dir, means)
-        if kind == "judge":
-            from loop_runner.verify.judge import Judge
-
-            return Judge.from_options(name, _options(kind, value, Judge.KEYS), base_dir, means)
-        if kind == "agreement":
-            from loop_runner.verify.agreement import Agreement
-
-            return Agreement.from_options(name, _options(kind, value, Agreement.KEYS), means)
-        return _of_text(kind, value, name)
+        return PackageVerifier.of(kind, value, name, self._base_dir, self._pinning, self._fence)
 
 
-def _of_text(kind: str, value: Any, name: str) -> Verifier:
-    """One that needs nothing but the answer and the inputs."""
-    if kind in ("contains", "regex"):
-        from loop_runner.verify.text import Contains, Regex
-
-        if kind == "contains":
-            return Contains.from_options(name, _options(kind, value, Contains.KEYS))
-        return Regex.from_options(name, _options(kind, value, Regex.KEYS))
-    if kind in ("stable", "promise"):
-        from loop_runner.verify.stable import Promise, Stable
-
-        if kind == "stable":
-            return Stable.from_options(name, _options(kind, value, Stable.KEYS))
-        return Promise.from_options(name, _options(kind, value, Promise.KEYS))
-    if kind == "findings":
-        from loop_runner.verify.findings import Findings
-
-        return Findings.from_options(name, _options(kind, value, Findings.KEYS))
-    from loop_runner.verify.citations import Citations
-
-    return Citations.from_options(name, _options(kind, value, Citations.KEYS))
+def _built_in(kind: str, value: Any, name: str, base_dir: Path) -> Verifier:
+    row = BUILT_IN[kind]
+    made = row.load()
+    options = Options(kind, _settings(kind, made.settings_from(value)), made.KEYS)
+    return made.from_options(name, options, base_dir)
 
 
-def _parts(spec: object) -> tuple[str, Any, str, float]:
+def _settings(kind: str, value: Any) -> Mapping[str, Any]:
+    """The settings as a mapping; a plain value stands for the one setting that the kind's row names."""
+    row = BUILT_IN[kind]
+    if value is None and row.may_be_bare:
+        return {}
+    return value if isinstance(value, Mapping) else {row.short: value}
+
+
+def _parts(spec: object, pinning: Pinning) -> tuple[str, Any, str, float]:
     """Kind, settings, name and weight of one spec."""
     if isinstance(spec, str):
         spec = {spec: None}
@@ -249,8 +116,8 @@ def _parts(spec: object) -> tuple[str, Any, str, float]:
     name, weight = spec.get("name", ""), spec.get("weight", 1)
     kinds = [key for key in spec if key not in BESIDE]
     for kind in kinds:
-        if kind not in KINDS and kind not in plugins.find(plugins.VERIFIERS):
-            raise unknown("there is no verifier", str(kind), (*KINDS, *plugins.find(plugins.VERIFIERS)))
+        if kind not in KINDS and not _is_of_package(str(kind), pinning):
+            raise _no_such_kind(str(kind), pinning)
     if len(kinds) != 1 or not isinstance(name, str) or not name.isprintable():
         raise _unreadable(spec)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
@@ -262,17 +129,40 @@ def _parts(spec: object) -> tuple[str, Any, str, float]:
     return kinds[0], spec[kinds[0]], name, float(weight)
 
 
+def _is_of_package(kind: str, pinning: Pinning) -> bool:
+    """Whether a package adds it: an installed one or, for a re-run elsewhere, a pinned one."""
+    if kind in plugins.find(plugins.VERIFIERS):
+        return True
+    from loop_runner.verify import packages
+
+    return pinning.is_frozen and packages.pinned(kind, pinning.programs) is not None
+
+
+def _no_such_kind(kind: str, pinning: Pinning) -> VerifierError:
+    from loop_runner.verify import packages
+
+    package = packages.pinned_name(kind, pinning.programs)
+    if not package:
+        return unknown("there is no verifier", kind, (*KINDS, *plugins.find(plugins.VERIFIERS)))
+    return VerifierError(
+        f"the verifier `{kind}` comes from the package {package}, which is not installed here",
+        why="the run was begun with it, and no other verifier can take its place",
+        hint=f"install it into the Python of loop-runner: pip install {package.replace(' ', '==')}",
+    )
+
+
 def _evidence(kind: str, value: Any, spec: object) -> tuple[Any, Evidence]:
     """The settings without ``evidence``, and its value, which may be among them or beside the kind.
 
-    ``python`` handles its own: it must not even send the source of a failed line where that is not shown.
+    A kind with a setting of that name handles its own: ``python`` must not even send the source of a failed
+    line where that is not shown.
     """
     beside: dict[str, Any] = (
         {"evidence": spec["evidence"]} if isinstance(spec, Mapping) and "evidence" in spec else {}
     )
-    inside = isinstance(value, Mapping) and kind in KINDS and value.get("evidence") in LEVELS
-    if kind == "python":
+    if kind in BUILT_IN and "evidence" in BUILT_IN[kind].load().KEYS:
         return ({**_settings(kind, value), **beside} if beside else value), "full"
+    inside = isinstance(value, Mapping) and kind in KINDS and value.get("evidence") in LEVELS
     if inside and not beside:
         beside = {"evidence": value["evidence"]}
     if inside:
@@ -281,7 +171,7 @@ def _evidence(kind: str, value: Any, spec: object) -> tuple[Any, Evidence]:
 
 
 def _says(kind: str, spec: object) -> str:
-    """What the task tells the model that the verifier requires; "" when it says nothing."""
+    """What the prompt says that the verifier requires, in the task's own words; "" when it has none."""
     says = spec.get("says", "") if isinstance(spec, Mapping) else ""
     if not isinstance(says, str) or ("says" in spec and not says.strip()):  # type: ignore[operator]
         raise VerifierError(
@@ -290,16 +180,6 @@ def _says(kind: str, spec: object) -> str:
             hint="write a sentence, for example: says: all tests in tests/ must pass",
         )
     return " ".join(says.split())
-
-
-def _options(kind: str, value: Any, known: Iterable[str]) -> Options:
-    bare = value is None and kind in MAY_BE_BARE
-    return Options(kind, {} if bare else _settings(kind, value), known)
-
-
-def _settings(kind: str, value: Any) -> Mapping[str, Any]:
-    """The settings as a mapping; a plain value stands for the one setting that ``SHORT`` names."""
-    return value if isinstance(value, Mapping) else {SHORT[kind]: value}
 
 
 def _unreadable(spec: object) -> VerifierError:

@@ -6,29 +6,28 @@ them. A pure function of both, so that a cell that runs again prints the same; n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from loop_runner import scratch
 from loop_runner.records import Allow, Block, Inputs
 from loop_runner.text import one_line
-from loop_runner.verify import Submission, Verifier, exact_line, free
+from loop_runner.verify import Gates, Means, Submission, free
 from loop_runner.verify.stop_hook import StopHook
 
 _EMPTY = "`answer['content']` is empty: there is nothing to check yet. An answer is accepted when:"
 
 
 class Checks:
-    """Says what the free ones among ``verifiers`` would say. May be called from any thread.
+    """Says what the free ones among the verifiers would say. May be called from any thread.
 
     ``lay_out`` writes the files of the workspace, as they are now, into a folder.
     """
 
-    def __init__(
-        self, verifiers: Sequence[Verifier], inputs: Inputs, prompt: str, lay_out: Callable[[Path], None]
-    ) -> None:
-        self._requirements = [verifier.requirement for verifier in verifiers]
-        self._free = free(verifiers)
+    def __init__(self, gates: Gates, inputs: Inputs, prompt: str, lay_out: Callable[[Path], None]) -> None:
+        self._requirements = gates.requirements()
+        self._free = free(gates.verifiers)
+        self._means = Means(programs=gates.programs)  # nothing to run a program with, and no model to ask
         self._inputs = inputs
         self._prompt = prompt
         self._lay_out = lay_out
@@ -36,7 +35,7 @@ class Checks:
     def say(self, content: str) -> str:
         """What the model's code prints."""
         if not content.strip():
-            return "\n".join([_EMPTY, *(f"- {exact_line(each, len(each))}" for each in self._requirements)])
+            return "\n".join([_EMPTY, *(f"- {text}" for text in self._requirements)])
         if not self._free.verifiers:
             return f"The checks run only when you set `ready`: {self._others()}."
         parts = [self._judged(content)]
@@ -51,7 +50,7 @@ class Checks:
             if self._free.reads_files:
                 self._lay_out(checkout)
             submission = Submission(content, checkout, self._inputs, self._prompt)
-            decision = StopHook(self._free.verifiers, retries=0).decide(submission)
+            decision = StopHook(self._free.verifiers, self._means, retries=0).decide(submission)
         if isinstance(decision, Allow):
             names = ", ".join(one_line(report.verifier) for report in decision.reports)
             count = len(decision.reports)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
@@ -27,7 +28,7 @@ from loop_runner.verify.quotes import (
 )
 from loop_runner.verify.short_answer import stands_in
 from loop_runner.verify.shown import exact_line
-from loop_runner.verify.verifier import Submission
+from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
 __all__ = ["Citations", "LocatedCitation", "locate"]
 
@@ -44,9 +45,12 @@ class _Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Citations:
+class Citations(BaseVerifier):
     """Accepts an answer whose quotations are all found, of which at least ``minimum`` count."""
 
+    is_free = True
+    is_repeatable = False
+    breaks_by_inputs = True
     KEYS: ClassVar[Keys] = {
         "min": COUNT,
         "answer_in_quote": FLAG,
@@ -69,7 +73,7 @@ class Citations:
     none: str = "refused"  # or "allowed": the answer may be that there is none, with what was searched
 
     @classmethod
-    def from_options(cls, name: str, options: Options) -> Citations:
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Citations:  # noqa: ARG003
         """Raises ``VerifierError`` for a setting of the wrong type."""
         return cls(
             name or "citations",
@@ -108,7 +112,7 @@ class Citations:
             says.append(f"{words} must be in a quoted text{near}")
         return "; ".join(says)
 
-    def verify(self, submission: Submission) -> Verdict:
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """``Broken`` when a cited input has changed or cannot be read."""
         if not submission.inputs.texts:
             return Broken("the task has no inputs, so nothing can be cited")

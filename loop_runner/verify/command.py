@@ -14,8 +14,8 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,13 +23,13 @@ from loop_runner import process
 from loop_runner.errors import LoopRunnerError, VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify import command_line, conventions, gate, machine, programs
+from loop_runner.verify import command_line, conventions, gate, machine, needs, programs, readiness
 from loop_runner.verify.command_line import NeedsShell
 from loop_runner.verify.gate import Gate, GateFault
 from loop_runner.verify.options import FLAG, SECONDS, TEXT, TEXTS, Keys, Options
 from loop_runner.verify.programs import Program, Programs
 from loop_runner.verify.shown import exact_line
-from loop_runner.verify.verifier import Means, Submission
+from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Need, Submission
 
 _EVIDENCE_CHARS = 6000
 _INTERPRETER = re.compile(r"(?:python[\d.]*|pypy[\d.]*|bash|sh|dash|zsh|node|ruby|perl)")
@@ -46,9 +46,10 @@ _WORDS = re.compile(r"[\w][\w./-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class Command(BaseVerifier):
     """Accepts when ``argv`` ends with exit code 0; see ``docs/verifiers.md`` for all that it can say."""
 
+    runs_code = True
     KEYS: ClassVar[Keys] = {
         "run": {"anyOf": [TEXT, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
         "timeout_s": SECONDS,
@@ -66,13 +67,12 @@ class Command:
     writable: bool = False
     pin: tuple[str, ...] = ()
     show: tuple[str, ...] = ()  # further paths of the machine that it may read
-    means: Means = field(default_factory=Means)
     kind: str = "verifier `command`"  # what a message calls it
 
     @classmethod
-    def from_options(cls, name: str, options: Options, run: object, task_dir: Path, means: Means) -> Command:
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Command:
         """``run`` is a list of texts, or one text that is split as a shell would, without being one."""
-        argv = _argv(run)
+        argv = _argv(options.raw("run"))
         return cls(
             name or exact_line(f"command {shlex.join(argv)}", 80),
             argv,
@@ -82,7 +82,6 @@ class Command:
             options.flag("writable"),
             options.texts("pin"),
             options.texts("show"),
-            means,
         )
 
     @property
@@ -96,36 +95,45 @@ class Command:
         found = [path for path in named if self._is_folder(path) or programs.is_program(path)]
         return found + self._by_convention() + pinned(self.pin, self.task_dir, self.kind)
 
-    def verify(self, submission: Submission) -> Verdict:
-        """``Broken`` when the program is missing or changed, cannot start, is killed or takes too long."""
-        ended = self.run(submission, lambda _: submission.answer.encode("utf-8", "replace"))
-        verdict = ended if isinstance(ended, Broken | Rejected) else self._verdict(*ended)
-        return machine.excused(verdict, self.means.fence, self._own_words())
+    def needs(self, pins: Programs) -> Iterator[Need]:
+        """See ``Verifier``."""
+        yield from needs.of(self.name, self.network, self.show)
+        if pins.place(self.task_dir / self.argv[0]) is None:
+            yield from needs.program(self.name, self.argv[0])
 
-    def _own_words(self) -> list[str]:
+    def fault(self, pins: Programs) -> str:
+        """Why the program could not be started, or could not find what it runs."""
+        return readiness.of_command(self, pins)
+
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
+        """``Broken`` when the program is missing or changed, cannot start, is killed or takes too long."""
+        ended = self.run(submission, means, lambda _: submission.answer.encode("utf-8", "replace"))
+        verdict = ended if isinstance(ended, Broken | Rejected) else self._verdict(*ended, means)
+        return machine.excused(verdict, means.fence, self._own_words(means.programs))
+
+    def _own_words(self, pins: Programs) -> list[str]:
         """Everything of the check that its author wrote: its words and its pinned files."""
-        pins = self.means.programs
         named = (self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word))
         mine = pins.relied_on(path for path in named if pins.place(path))
         return [*self.argv, *((one.data or b"").decode("utf-8", "replace") for one in mine)]
 
     def run(
-        self, submission: Submission, stdin: Callable[[Path], bytes]
+        self, submission: Submission, means: Means, stdin: Callable[[Path], bytes]
     ) -> tuple[process.Finished, Mapping[str, Any]] | Broken | Rejected:
         """Run the program on ``stdin(checkout)``: how it ended, and what a proof says of that."""
-        pins = self.means.programs
+        pins = means.programs
         named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
         own = self._by_convention(pins)
-        if not own and (why := self._misses_its_file(named)):
+        if not own and (why := self._misses_its_file(named, pins)):
             return Broken(why)
         mine = pins.relied_on(path for path in (*named, *own) if pins.place(path))
         if changed := pins.changed(mine):
             return Broken(changed)
         try:
             with gate.prepared(
-                submission, self.means.fence, lambda into: pins.lay_out(mine, into), writable=self.writable
+                submission, means.fence, lambda into: pins.lay_out(mine, into), writable=self.writable
             ) as here:
-                argv = list(self.argv) if own else self._resolved(here)
+                argv = list(self.argv) if own else self._resolved(here, pins)
                 if (script := _missing_script(argv, here.checkout)) is not None:
                     if _is_handed_in(script):
                         return Rejected(f"there is no file {script}, and the check runs it")
@@ -148,23 +156,23 @@ class Command:
             return Broken(exact_line(error.message, 400))
         return ended, record
 
-    def missing(self) -> str:
+    def missing(self, pins: Programs) -> str:
         """Why it cannot find what it runs on, with the files that are pinned; "" when it can."""
         named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
-        if self._by_convention(self.means.programs):
+        if self._by_convention(pins):
             return ""
-        if why := self._misses_its_file(named):
+        if why := self._misses_its_file(named, pins):
             return why
         script = _missing_script(self.argv, self.task_dir)
-        if script is None or _is_handed_in(script) or self.means.programs.place(self.task_dir / script):
+        if script is None or _is_handed_in(script) or pins.place(self.task_dir / script):
             return ""
         return f"there is no file {exact_line(script)} in the task's folder {self.task_dir}"
 
-    def pinned_file(self, word: str) -> Program | None:
+    def pinned_file(self, word: str, pins: Programs) -> Program | None:
         """The pinned file that ``word`` names."""
         if not self._may_be_a_file(word):
             return None
-        return self.means.programs.files.get(os.path.normpath(self.task_dir / word))
+        return pins.files.get(os.path.normpath(self.task_dir / word))
 
     @staticmethod
     def is_handed_in(word: str) -> bool:
@@ -179,20 +187,20 @@ class Command:
             return conventions.pinned_files(self._program(), self.task_dir, pins)
         return conventions.files(self._program(), self.task_dir)
 
-    def _misses_its_file(self, named: Sequence[Path]) -> str:
+    def _misses_its_file(self, named: Sequence[Path], pins: Programs) -> str:
         """Why the program cannot find what it runs on; "" if it can, or if that is for the model to write."""
         program = self._program()
-        names_a_place = any(map(_is_handed_in, self.argv)) or any(map(self.means.programs.place, named))
+        names_a_place = any(map(_is_handed_in, self.argv)) or any(map(pins.place, named))
         if names_a_place or not conventions.applies(program):
             return ""
         return conventions.missing(program, self.argv)
 
-    def _resolved(self, here: Gate) -> list[str]:
+    def _resolved(self, here: Gate, pins: Programs) -> list[str]:
         """``argv`` with what names a file of the task's folder as it is laid out now."""
-        return [self._found(one, here) for one in self.argv]
+        return [self._found(one, here, pins) for one in self.argv]
 
-    def _found(self, word: str, here: Gate) -> str:
-        place = self.means.programs.place(self.task_dir / word) if self._may_be_a_file(word) else None
+    def _found(self, word: str, here: Gate, pins: Programs) -> str:
+        place = pins.place(self.task_dir / word) if self._may_be_a_file(word) else None
         if place is not None:
             return str(here.programs / place)
         return str(here.checkout / word) if "/" in word and word == self.argv[0] else word
@@ -202,7 +210,7 @@ class Command:
         parts = Path(word).parts
         return bool(parts) and word not in _HERE and not word.startswith("-") and parts[0] not in _CHECKOUT
 
-    def _never_looked(self, ended: process.Finished) -> str:
+    def _never_looked(self, ended: process.Finished, pins: Programs) -> str:
         """Why a program that ended as if it rejected has not looked at the answer; "" when it has.
 
         A missing test runner or data file says nothing about the answer, and the exit code does not tell.
@@ -214,12 +222,12 @@ class Command:
         if ended.exit_code in _PYTEST_SAW_NOTHING and not tests_are_handed_in and self._program() == "pytest":
             return f"pytest ran no test (exit code {ended.exit_code}); its last line: {exact_line(last)}"
         if conventions.applies(self._program()):
-            return self._tool_did_not_work(ended.output)
+            return self._tool_did_not_work(ended.output, pins)
         if not _IS_MISSING.search(last):
             return ""
-        return self._missed(last)
+        return self._missed(last, pins)
 
-    def _tool_did_not_work(self, output: str) -> str:
+    def _tool_did_not_work(self, output: str, pins: Programs) -> str:
         """As ``_never_looked``, for a program that starts others and reports only that one failed."""
         for line in output.splitlines()[-200:]:
             is_about_the_answer = any(_is_handed_in(word) for word in _WORDS.findall(line[:2000]))
@@ -227,19 +235,18 @@ class Command:
                 continue
             if _READ_ONLY.search(line) and not self.writable:
                 return f"{self.argv[0]} could not write: set `writable: true`. It printed: {exact_line(line)}"
-            if _IS_MISSING.search(line) and (missed := self._missed(line)):
+            if _IS_MISSING.search(line) and (missed := self._missed(line, pins)):
                 return missed
             if _NO_PROGRAM.search(line):
                 return f"{self.argv[0]} lacks something that it needs. It printed: {exact_line(line)}"
         return ""
 
-    def _missed(self, last: str) -> str:
+    def _missed(self, last: str, pins: Programs) -> str:
         """Which file of the task's folder that is not pinned ``last`` complains about."""
         for word in _WORDS.findall(last[:2000]):
             if _is_handed_in(word):
                 continue
             for path in (self.task_dir / word, self.task_dir / f"{word}.py"):
-                pins = self.means.programs
                 if path != self.task_dir and pins.place(path) is None and pins.was_there(path, self.task_dir):
                     return (
                         f"{self.argv[0]} missed {path.name}, which is in the task's folder and is not pinned;"
@@ -266,20 +273,20 @@ class Command:
         path = Path(os.path.normpath(path))
         return self.task_dir in path.parents and programs.is_folder(path)
 
-    def _verdict(self, ended: process.Finished, record: Mapping[str, Any]) -> Verdict:
+    def _verdict(self, ended: process.Finished, record: Mapping[str, Any], means: Means) -> Verdict:
         if (broken := why_broken(ended, self.argv[0], self.timeout_s)) is not None:
             return Rejected(broken.reason, record=record) if self._runs_the_answer() else broken
         output, said = _split_report(ended.output)
-        evidence = self.means.as_seen(cut_middle(output.strip(), _EVIDENCE_CHARS))
+        evidence = means.as_seen(cut_middle(output.strip(), _EVIDENCE_CHARS))
         score = _score(said, default=float(ended.exit_code == 0))
         if ended.exit_code == 0:
             return Accepted(evidence, score, record)
-        if missed := self._never_looked(ended):
+        if missed := self._never_looked(ended, means.programs):
             return Broken(missed)
         reason = said.get("reason")
         if not isinstance(reason, str) or not reason.strip():
             reason = f"{self.argv[0]} ended with exit code {ended.exit_code}"
-        return Rejected(self.means.as_seen(cut_middle(reason.strip(), 2000)), evidence, score, record)
+        return Rejected(means.as_seen(cut_middle(reason.strip(), 2000)), evidence, score, record)
 
 
 def pinned(patterns: Sequence[str], task_dir: Path, kind: str) -> list[Path]:

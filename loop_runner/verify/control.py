@@ -11,59 +11,40 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from loop_runner import scratch
 from loop_runner.records import Broken, Rejected, Verdict
-from loop_runner.verify.agreement import Agreement
-from loop_runner.verify.citations import Citations
-from loop_runner.verify.findings import Findings
-from loop_runner.verify.judge import Judge
-from loop_runner.verify.verifier import Submission, Verifier
+from loop_runner.verify import gate
+from loop_runner.verify.verifier import Means, Submission, Verifier
 
 _ANSWERS = ("", "0", '{"a": [1]}')
 _DETAILS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+|/\S+")
 
 
-def judged(verifier: Verifier, submission: Submission, broken: Broken, *, is_agent: bool = False) -> Verdict:
+def judged(verifier: Verifier, submission: Submission, broken: Broken, means: Means) -> Verdict:
     """``broken``, or the rejection that it becomes because the judged side caused it, or may have.
 
-    ``is_agent``: the judged side may write to the inputs, too.
+    An agent may write to the inputs, too.
     """
-    if isinstance(verifier, Citations | Findings) and is_agent and submission.inputs.texts:
+    if verifier.breaks_by_inputs and means.is_agent and submission.inputs.texts:
         return Rejected(f"{broken.reason}; restore the input as it was when the run began")
-    if broken.limit or not _may_be_tried_again(verifier):
+    if broken.limit or not verifier.is_repeatable:
         return broken
-    if all(_is_same(other, broken) for other in _on_other_answers(verifier, submission)):
+    if all(_is_same(other, broken) for other in _on_other_answers(verifier, submission, means)):
         return broken
     return Rejected(f"the check could not finish its work because of this answer: {broken.reason}")
 
 
-def _may_be_tried_again(verifier: Verifier) -> bool:
-    """Not where a model is asked, which costs money, or where an input has changed, which no answer does."""
-    is_built_in = type(verifier).__module__.startswith("loop_runner.")
-    return is_built_in and not isinstance(verifier, Judge | Agreement | Citations | Findings)
-
-
-def _on_other_answers(verifier: Verifier, submission: Submission) -> Iterator[Verdict]:
+def _on_other_answers(verifier: Verifier, submission: Submission, means: Means) -> Iterator[Verdict]:
     for answer in _ANSWERS:
         with scratch.make("control") as folder:
-            checkout = _lay_out(folder / "checkout", answer)
-            yield _verdict(verifier, replace(submission, answer=answer, checkout=checkout))
+            checkout = gate.checkout_of(folder / "checkout", answer)
+            yield _verdict(verifier, replace(submission, answer=answer, checkout=checkout), means)
 
 
-def _lay_out(checkout: Path, answer: str) -> Path:
-    (checkout / "workspace").mkdir(parents=True)
-    (checkout / "answer.md").write_text(answer, encoding="utf-8")
-    (checkout / "answer.json").write_text("{}", encoding="utf-8")
-    for path in (checkout.parent, checkout, checkout / "workspace"):
-        path.chmod(0o755)
-    return checkout
-
-
-def _verdict(verifier: Verifier, submission: Submission) -> Verdict:
+def _verdict(verifier: Verifier, submission: Submission, means: Means) -> Verdict:
     try:
-        return verifier.verify(submission)
+        return verifier.verify(submission, means)
     except Exception as error:  # noqa: BLE001 - a border: a verifier's own bug
         return Broken(f"it failed with {type(error).__name__}: {error}")
 

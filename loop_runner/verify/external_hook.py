@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from loop_runner import process
 from loop_runner.errors import HookError, VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle, one_line
-from loop_runner.verify import Means, Programs, Submission, programs
+from loop_runner.verify import NO_MEANS, BaseVerifier, Means, Need, Programs, Submission
 from loop_runner.verify.evidence import LEVELS, Evidence, level, limited
 from loop_runner.verify.options import Options, one_of
 
@@ -31,9 +32,10 @@ _KEYS = ("timeout_s", "network", "pin", "show")
 
 
 @dataclass(frozen=True, slots=True)
-class ExternalHook:
+class ExternalHook(BaseVerifier):
     """One program of ``stop_hooks:``; meets the loop where a verifier does."""
 
+    runs_code = True
     program: Command
     evidence: Evidence = "full"
     says: str = ""  # what the model is told that it requires; "": that it must let it end
@@ -48,13 +50,35 @@ class ExternalHook:
         """See ``Verifier``."""
         return self.says or f"the stop hook `{one_line(shlex.join(self.program.argv), 200)}` must let it end"
 
-    def verify(self, submission: Submission) -> Verdict:
+    @property
+    def label(self) -> str:
+        """See ``Verifier``."""
+        return "stop_hooks"
+
+    @property
+    def network(self) -> bool:  # type: ignore[override]
+        """See ``Verifier``."""
+        return self.program.network
+
+    def sources(self) -> list[Path]:
+        """See ``Verifier``."""
+        return self.program.sources()
+
+    def needs(self, pins: Programs) -> Iterator[Need]:
+        """See ``Verifier``."""
+        return self.program.needs(pins)
+
+    def fault(self, pins: Programs) -> str:
+        """See ``Verifier``."""
+        return self.program.fault(pins)
+
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """``Rejected`` with the hook's reason, ``Broken`` when it does not answer as the protocol says."""
 
         def told(checkout: Path) -> bytes:
             return json.dumps(payload(submission, checkout)).encode()
 
-        ended = self.program.run(submission, told)
+        ended = self.program.run(submission, means, told)
         return (
             ended
             if isinstance(ended, Broken | Rejected)
@@ -78,37 +102,17 @@ def payload(submission: Submission, checkout: Path) -> dict[str, object]:
 Spec = str | Sequence[str] | Mapping[str, Any]
 
 
-def build(specs: Sequence[Spec], base_dir: Path, means: Means | None = None) -> tuple[ExternalHook, ...]:
-    """The hooks of a task. Raises ``HookError`` for one that cannot be run.
-
-    Without ``means``, what lies in ``base_dir`` now is taken as pinned and nothing confines the programs.
-    """
-    base_dir = base_dir.resolve()
-    if means is None:
-        means = Means(programs=pinned_programs(specs, base_dir))
-    return tuple(_hook(spec, base_dir, means) for spec in specs)
+def makers(specs: Sequence[Spec], base_dir: Path) -> Iterator[Callable[[], ExternalHook]]:
+    """What makes each hook of a task, for ``Gates.of``; raises ``HookError`` for one that cannot be run."""
+    return (partial(_hook, spec, base_dir.resolve()) for spec in specs)
 
 
-def pinned_programs(specs: Sequence[Spec], base_dir: Path, known: Programs | None = None) -> Programs:
-    """``known``, and the files that the hooks are made of, as they are now. Raises ``VerifierError``."""
-    known = known or Programs()
-    base_dir = base_dir.resolve()
-    missing = [path for path in sources(specs, base_dir) if known.place(path) is None]
-    return known.with_missing(programs.pin(missing, base_dir))
+def build(specs: Sequence[Spec], base_dir: Path) -> tuple[ExternalHook, ...]:
+    """The hooks of a task. Raises ``HookError`` for one that cannot be run."""
+    return tuple(make() for make in makers(specs, base_dir))
 
 
-def sources(specs: Sequence[Spec], base_dir: Path) -> list[Path]:
-    """The files and folders that the hooks name as what they are made of."""
-    base_dir = base_dir.resolve()
-    return [path for spec in specs for path in _hook(spec, base_dir, Means()).program.sources()]
-
-
-def wants_network(hooks: Sequence[ExternalHook]) -> bool:
-    """Whether one of them may use the network."""
-    return any(one.program.network for one in hooks)
-
-
-def _hook(spec: Spec, base_dir: Path, means: Means) -> ExternalHook:
+def _hook(spec: Spec, base_dir: Path) -> ExternalHook:
     data: dict[str, Any] = dict(spec) if isinstance(spec, Mapping) else {"command": spec}
     command, name = data.pop("command", None), data.pop("name", None)
     evidence, says = data.pop("evidence", "full"), data.pop("says", "")
@@ -121,7 +125,8 @@ def _hook(spec: Spec, base_dir: Path, means: Means) -> ExternalHook:
 
     try:
         shown = level("stop_hooks", evidence)
-        made = Command.from_options(name or "", Options("stop_hooks", data, _KEYS), command, base_dir, means)
+        options = Options("stop_hooks", {**data, "run": command}, ("run", *_KEYS))
+        made = Command.from_options(name or "", options, base_dir)
     except VerifierError as error:
         if isinstance(error.__cause__, NeedsShell):
             raise HookError(f"stop_hooks: {error.message}", why=error.why, hint=error.hint) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from loop_runner.errors import ConfigError, VerifierError
@@ -21,16 +22,19 @@ from loop_runner.text import plural
 from loop_runner.verify.located import Lines
 from loop_runner.verify.options import Keys, Options
 from loop_runner.verify.shown import exact_line
-from loop_runner.verify.verifier import Submission
+from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
 SEVERITIES = ("note", "warning", "error")  # in rising order
 _TEXTS = ("rule", "severity", "file", "quote", "reason")
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(BaseVerifier):
     """Accepts a report of which every finding stands and in which every place was judged."""
 
+    is_free = True
+    is_repeatable = False
+    breaks_by_inputs = True
     KEYS: ClassVar[Keys] = {
         "rules": {"type": "object", "minProperties": 1, "additionalProperties": {"enum": list(SEVERITIES)}}
     }
@@ -39,7 +43,7 @@ class Findings:
     rules: Mapping[str, str] = field(default_factory=dict)  # id to severity
 
     @classmethod
-    def from_options(cls, name: str, options: Options) -> Findings:
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Findings:  # noqa: ARG003
         """Raises ``VerifierError`` for rules that are none."""
         rules = options.text_or_mapping("rules")
         if not isinstance(rules, Mapping) or not all(each in SEVERITIES for each in rules.values()):
@@ -55,7 +59,7 @@ class Findings:
         """See ``Verifier``."""
         return "every finding must quote the line that it is about, and every place must have been judged"
 
-    def verify(self, submission: Submission) -> Verdict:
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """``Broken`` when an input that a finding is about has changed."""
         try:
             report = _read(submission.answer)

@@ -10,13 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loop_runner.verify.groups import Group, Weighted
-from loop_runner.verify.kinds import is_a
 from loop_runner.verify.verifier import Verifier
-
-_FREE = (
-    *("citations.Citations", "findings.Findings", "schema.Schema", "stable.Promise"),
-    *("text.Contains", "text.Regex"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +23,7 @@ class Free:
     @property
     def reads_files(self) -> bool:
         """Whether one of them looks at files of the workspace."""
-        return any(_reads_files(one) for one in self.verifiers)
+        return any(verifier.reads_files for verifier in self.verifiers)
 
 
 def free(verifiers: Sequence[Verifier]) -> Free:
@@ -46,7 +40,7 @@ def _free_part(verifier: Verifier) -> Verifier | None:
         inner = _free_part(verifier.verifier) if verifier.evidence == "full" else None
         return None if inner is None else replace(verifier, verifier=inner)
     if not isinstance(verifier, Group):
-        return verifier if is_a(verifier, *_FREE) else None
+        return verifier if verifier.is_free else None
     found = tuple(part for one in verifier.members if (part := _free_part(one)) is not None)
     is_whole = len(found) == len(verifier.members) and not any(map(_left_out, verifier.members, found))
     if verifier.mode == "any" and not is_whole:
@@ -63,10 +57,3 @@ def _left_out(verifier: Verifier, part: Verifier | None) -> list[str]:
         return []
     parts = [_free_part(one) for one in inner.members]
     return [name for one, each in zip(inner.members, parts, strict=True) for name in _left_out(one, each)]
-
-
-def _reads_files(verifier: Verifier) -> bool:
-    inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
-    if isinstance(inner, Group):
-        return any(map(_reads_files, inner.members))
-    return is_a(inner, "schema.Schema") and bool(inner.of)  # type: ignore[attr-defined]

@@ -181,6 +181,16 @@ def _lay_out(
     return Gate(folder, checkout, env, replace(submission.inputs, texts=texts), fence)
 
 
+def checkout_of(checkout: Path, answer: str) -> Path:
+    """Write a checkout that holds ``answer`` and no files."""
+    (checkout / "workspace").mkdir(parents=True)
+    (checkout / "answer.md").write_text(answer, encoding="utf-8")
+    (checkout / "answer.json").write_text("{}", encoding="utf-8")
+    for path in (checkout.parent, checkout, checkout / "workspace"):
+        path.chmod(0o755)
+    return checkout
+
+
 def find_program(name: str) -> str:
     """The absolute path of a program; raises ``GateFault`` when there is none that can be started."""
     path = os.pathsep.join(part for part in os.get_exec_path() if os.path.isabs(part))  # noqa: PTH117

@@ -7,14 +7,16 @@ stop hook does, with its retries, and hands the reports in.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from loop_runner.records import Accepted, Broken, Rejected, Verdict, VerifierReport
+from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict, VerifierReport
 from loop_runner.text import cut_middle, one_line
 from loop_runner.verify.evidence import Evidence, limited
-from loop_runner.verify.verifier import Submission, Verifier
+from loop_runner.verify.programs import Programs
+from loop_runner.verify.verifier import NO_MEANS, Means, Need, Submission, Verifier
 
 _EVIDENCE_CHARS = 4000  # for each verifier; the next prompt has a budget
 
@@ -24,14 +26,12 @@ class Weighted:
     """A verifier with what a task sets beside it, whatever its kind.
 
     It counts for ``weight`` in the score; 1 is what the others count for. ``evidence`` limits what a
-    rejection shows. ``is_agent``: an agent did the work, and may write wherever its user may. ``says``: what
-    the model is told that it requires, in place of the kind's own words.
+    rejection shows. ``says``: what the prompt says that it requires, in place of the kind's own words.
     """
 
     verifier: Verifier
     weight: float
     evidence: Evidence = "full"
-    is_agent: bool = False
     says: str = ""
 
     @property
@@ -40,13 +40,72 @@ class Weighted:
         return self.verifier.name
 
     @property
+    def label(self) -> str:
+        """See ``Verifier``."""
+        return self.verifier.label
+
+    @property
     def requirement(self) -> str:
         """See ``Verifier``."""
         return self.says or self.verifier.requirement
 
-    def verify(self, submission: Submission) -> Verdict:
+    @property
+    def network(self) -> bool:
         """See ``Verifier``."""
-        return limited(self.verifier.verify(submission), self.evidence)
+        return self.verifier.network
+
+    @property
+    def runs_code(self) -> bool:
+        """See ``Verifier``."""
+        return self.verifier.runs_code
+
+    @property
+    def is_free(self) -> bool:
+        """See ``Verifier``. Asked again and again, limited evidence would give away what it withholds."""
+        return self.evidence == "full" and self.verifier.is_free
+
+    @property
+    def reads_files(self) -> bool:
+        """See ``Verifier``."""
+        return self.verifier.reads_files
+
+    @property
+    def is_repeatable(self) -> bool:
+        """See ``Verifier``."""
+        return self.verifier.is_repeatable
+
+    @property
+    def breaks_by_inputs(self) -> bool:
+        """See ``Verifier``."""
+        return self.verifier.breaks_by_inputs
+
+    def described(self, pins: Programs, *, briefly: bool = False) -> str:
+        """See ``Verifier``."""
+        return self.says or self.verifier.described(pins, briefly=briefly)
+
+    def sources(self) -> list[Path]:
+        """See ``Verifier``."""
+        return self.verifier.sources()
+
+    def models(self) -> tuple[str, ...]:
+        """See ``Verifier``."""
+        return self.verifier.models()
+
+    def needs(self, pins: Programs) -> Iterator[Need]:
+        """See ``Verifier``."""
+        return self.verifier.needs(pins)
+
+    def refuse(self, inputs: Inputs) -> None:
+        """See ``Verifier``."""
+        self.verifier.refuse(inputs)
+
+    def fault(self, pins: Programs) -> str:
+        """See ``Verifier``."""
+        return self.verifier.fault(pins)
+
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
+        """See ``Verifier``."""
+        return limited(self.verifier.verify(submission, means), self.evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +117,78 @@ class Group:
     members: tuple[Verifier, ...]
 
     @property
+    def label(self) -> str:
+        """See ``Verifier``."""
+        return f"verifier {self.name!r}"
+
+    @property
     def requirement(self) -> str:
         """See ``Verifier``."""
-        asked = "; ".join(f"({number}) {one.requirement}" for number, one in enumerate(self.members, 1))
-        return f"{'all' if self.mode == 'all' else 'at least one'} of these must hold: {asked}"
+        return self._listed(member.requirement for member in self.members)
 
-    def verify(self, submission: Submission) -> Verdict:
+    @property
+    def network(self) -> bool:
+        """See ``Verifier``."""
+        return any(member.network for member in self.members)
+
+    @property
+    def runs_code(self) -> bool:
+        """See ``Verifier``."""
+        return any(member.runs_code for member in self.members)
+
+    @property
+    def is_free(self) -> bool:
+        """See ``Verifier``."""
+        return all(member.is_free for member in self.members)
+
+    @property
+    def reads_files(self) -> bool:
+        """See ``Verifier``."""
+        return any(member.reads_files for member in self.members)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """See ``Verifier``."""
+        return all(member.is_repeatable for member in self.members)
+
+    @property
+    def breaks_by_inputs(self) -> bool:
+        """See ``Verifier``."""
+        return all(member.breaks_by_inputs for member in self.members)
+
+    def described(self, pins: Programs, *, briefly: bool = False) -> str:
+        """See ``Verifier``."""
+        return self._listed(member.described(pins, briefly=briefly) for member in self.members)
+
+    def sources(self) -> list[Path]:
+        """See ``Verifier``."""
+        return [path for member in self.members for path in member.sources()]
+
+    def models(self) -> tuple[str, ...]:
+        """See ``Verifier``."""
+        return tuple(model for member in self.members for model in member.models())
+
+    def needs(self, pins: Programs) -> Iterator[Need]:
+        """See ``Verifier``."""
+        return (need for member in self.members for need in member.needs(pins))
+
+    def refuse(self, inputs: Inputs) -> None:
+        """See ``Verifier``."""
+        for member in self.members:
+            member.refuse(inputs)
+
+    def fault(self, pins: Programs) -> str:
+        """See ``Verifier``."""
+        return next((why for member in self.members if (why := member.fault(pins))), "")
+
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """Ask every member once; the stop hook asks them one by one instead."""
-        return self.combine([VerifierReport(one.name, one.verify(submission)) for one in self.members])
+        reports = [VerifierReport(member.name, member.verify(submission, means)) for member in self.members]
+        return self.combine(reports)
+
+    def _listed(self, requirements: Iterable[str]) -> str:
+        listed = "; ".join(f"({number}) {text}" for number, text in enumerate(requirements, 1))
+        return f"{'all' if self.mode == 'all' else 'at least one'} of these must hold: {listed}"
 
     def is_settled(self, reports: Sequence[VerifierReport]) -> bool:
         """True when no further member can change anything: ``any`` needs one, and others may cost money."""
@@ -90,6 +213,16 @@ class Group:
             told,
             score(reports) if self.mode == "all" else max(_score(one) for one in reports),
         )
+
+
+def leaves(verifiers: Iterable[Verifier]) -> Iterator[Verifier]:
+    """The verifiers that check something themselves, out of their groups."""
+    for verifier in verifiers:
+        inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
+        if isinstance(inner, Group):
+            yield from leaves(inner.members)
+        else:
+            yield inner
 
 
 def score(reports: Sequence[VerifierReport]) -> float:

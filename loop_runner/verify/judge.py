@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,10 +17,11 @@ from loop_runner.errors import ModelError
 from loop_runner.records import Accepted, Broken, Message, Rejected, Request, Verdict
 from loop_runner.text import cut_middle, fence, fence_named, one_line
 from loop_runner.verify.options import COUNT, SHARE, TEXT, TEXTS, Keys, Options
+from loop_runner.verify.programs import Programs
 from loop_runner.verify.quotes import locate, quoted_lines
 from loop_runner.verify.replies import json_objects
 from loop_runner.verify.shown import exact_line
-from loop_runner.verify.verifier import Means, PanelSpent, Submission
+from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Panel, PanelSpent, Submission
 
 _TRIES = 2  # of one vote, in one go; the stop hook tries a broken verifier again
 _MAX_FAULTS = 20
@@ -50,9 +51,10 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Judge(BaseVerifier):
     """Accepts when at least ``threshold`` of ``votes`` jurors do."""
 
+    is_repeatable = False  # each try would be paid
     KEYS: ClassVar[Keys] = {
         "rubric": TEXT,
         "votes": COUNT,
@@ -70,10 +72,9 @@ class Judge:
     model: str = ""  # empty: the run's root model
     files: tuple[str, ...] = ()  # patterns below workspace/, shown to the jurors too
     max_chars: int = 100_000  # of the answer, and of each file
-    means: Means = field(default_factory=Means)
 
     @classmethod
-    def from_options(cls, name: str, options: Options, task_dir: Path, means: Means) -> Judge:
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Judge:
         """Raises ``VerifierError`` without a rubric."""
         rubric = options.text("rubric")
         return cls(
@@ -85,33 +86,37 @@ class Judge:
             options.word("model", ""),
             options.texts("files"),
             max(options.count("max_chars", 100_000), 1),
-            means,
         )
 
     @property
     def requirement(self) -> str:
         """See ``Verifier``."""
-        pins = self.means.programs.files.get(str(self.task_dir / self.rubric))
-        rubric = "" if pins is None or pins.data is None else pins.data.decode("utf-8", "replace").strip()
-        asked = f": {one_line(rubric, 2000)}" if rubric else ""
-        return (
-            f"independent jurors must find that the answer meets the rubric {exact_line(self.rubric)}{asked}"
-        )
+        return f"independent jurors must find that the answer meets the rubric {exact_line(self.rubric)}"
+
+    def described(self, pins: Programs, *, briefly: bool = False) -> str:
+        """With the rubric itself."""
+        data = None if (pin := pins.files.get(str(self.task_dir / self.rubric))) is None else pin.data
+        rubric = (data or b"").decode("utf-8", "replace").strip()
+        return f"{self.requirement}: {one_line(rubric, 2000)}" if rubric else self.requirement
+
+    def models(self) -> tuple[str, ...]:
+        """The jurors' model."""
+        return (self.model,)
 
     def sources(self) -> list[Path]:
         """What is to be pinned for it."""
         return [self.task_dir / self.rubric]
 
-    def fault(self) -> str:
+    def fault(self, pins: Programs) -> str:
         """Why no juror could be asked; "" when one can."""
-        pin = self.means.programs.files.get(str(self.task_dir / self.rubric))
+        pin = pins.files.get(str(self.task_dir / self.rubric))
         if pin is None or pin.data is None:
             return f"there is no rubric {exact_line(self.rubric)} in the task's folder {self.task_dir}"
         return "" if pin.data.strip() else f"the rubric {exact_line(self.rubric)} is empty"
 
-    def verify(self, submission: Submission) -> Verdict:
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """``Broken`` when the rubric is missing or changed, or the jurors cannot be asked or understood."""
-        pins = self.means.programs
+        pins = means.programs
         mine = [one for one in pins.files.values() if one.source == str(self.task_dir / self.rubric)]
         if not mine or mine[0].data is None:
             return Broken(f"there is no rubric {self.rubric} in the task's folder {self.task_dir}")
@@ -119,7 +124,7 @@ class Judge:
             return Broken(changed)
         rubric = mine[0].data.decode("utf-8", "replace")
         try:
-            votes = list(self._votes(rubric, submission))
+            votes = list(self._votes(rubric, submission, means.panel))
         except PanelSpent as spent:
             return Broken(f"no juror can be asked: the budget of {spent} is used up", str(spent))
         except ModelError as error:
@@ -128,16 +133,20 @@ class Judge:
             return Broken(str(error))
         return self._verdict(votes, {self.rubric: mine[0].sha256})
 
-    def _votes(self, rubric: str, submission: Submission) -> Iterator[Vote]:
+    def _votes(self, rubric: str, submission: Submission, panel: Panel | None) -> Iterator[Vote]:
         """Votes until the outcome is certain. ``ValueError`` when a juror gives none."""
+        if panel is None:
+            msg = "no model can be asked here"
+            raise ValueError(msg)
+        model = self.model or panel.model
         needed = self._needed()
         accepted = rejected = 0
         while accepted < needed and rejected <= self.votes - needed:
             # As many at once as are sure to be needed: one after the other could not be fewer.
             at_once = min(needed - accepted, self.votes - needed + 1 - rejected)
             first = accepted + rejected + 1
-            requests = [self._request(rubric, submission, first + each) for each in range(at_once)]
-            for vote in self._ask(requests):
+            requests = [self._request(rubric, submission, model, first + each) for each in range(at_once)]
+            for vote in _ask(requests, panel):
                 yield vote
                 accepted += vote.is_accepted
                 rejected += not vote.is_accepted
@@ -145,29 +154,7 @@ class Judge:
     def _needed(self) -> int:
         return max(math.ceil(self.threshold * self.votes - 1e-9), 1)
 
-    def _ask(self, requests: Sequence[Request]) -> list[Vote]:
-        """Ask all jurors at the same time, and those again who gave no verdict."""
-        panel = self.means.panel
-        if panel is None:
-            msg = "no model can be asked here"
-            raise ValueError(msg)
-        votes: dict[int, Vote] = {}
-        next_numbers = dict.fromkeys(range(len(requests)), 0)
-        last_numbers = [panel.known(request) + _TRIES - 1 for request in requests]
-        while next_numbers:
-            asked = [(requests[juror], number) for juror, number in next_numbers.items()]
-            for (juror, number), reply in zip(tuple(next_numbers.items()), panel.ask_all(asked), strict=True):
-                if (vote := read_vote(reply.text)) is not None:
-                    votes[juror] = Vote(*vote, _about(requests[juror], number, vote))
-                    del next_numbers[juror]
-                elif number >= last_numbers[juror]:
-                    msg = f"a juror gave no verdict: {exact_line(reply.text, 200) or reply.stop_reason}"
-                    raise ValueError(msg)
-                else:
-                    next_numbers[juror] = number + 1
-        return [votes[juror] for juror in range(len(requests))]
-
-    def _request(self, rubric: str, submission: Submission, number: int) -> Request:
+    def _request(self, rubric: str, submission: Submission, model: str, number: int) -> Request:
         parts = [
             f"# The rubric\n\n{rubric.strip()}",
             f"# The task that was set\n\n{fence(submission.prompt)}",
@@ -177,7 +164,6 @@ class Judge:
             # Each vote is a request of its own, so that a model without chance in it can differ at all.
             f"Does the answer meet the rubric? This is vote {number} of {self.votes}. Reply with the JSON.",
         ]
-        model = self.model or (self.means.panel.model if self.means.panel else "")
         return Request(
             model=model,
             messages=(Message("user", "\n\n".join(parts)),),
@@ -214,6 +200,25 @@ class Judge:
             min(score, 0.99),
             record,
         )
+
+
+def _ask(requests: Sequence[Request], panel: Panel) -> list[Vote]:
+    """Ask all jurors at the same time, and those again who gave no verdict."""
+    votes: dict[int, Vote] = {}
+    next_numbers = dict.fromkeys(range(len(requests)), 0)
+    last_numbers = [panel.known(request) + _TRIES - 1 for request in requests]
+    while next_numbers:
+        asked = [(requests[juror], number) for juror, number in next_numbers.items()]
+        for (juror, number), reply in zip(tuple(next_numbers.items()), panel.ask_all(asked), strict=True):
+            if (vote := read_vote(reply.text)) is not None:
+                votes[juror] = Vote(*vote, _about(requests[juror], number, vote))
+                del next_numbers[juror]
+            elif number >= last_numbers[juror]:
+                msg = f"a juror gave no verdict: {exact_line(reply.text, 200) or reply.stop_reason}"
+                raise ValueError(msg)
+            else:
+                next_numbers[juror] = number + 1
+    return [votes[juror] for juror in range(len(requests))]
 
 
 def _whole_lines(submission: Submission) -> Iterator[str]:

@@ -1,18 +1,59 @@
-"""Asks of what kind a verifier is without loading the modules of all kinds."""
+"""The table of built-in kinds: a new kind is a file of this folder and a row here.
+
+The module of a kind is imported when a task names the kind: a short run has no time for all of them.
+"""
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
 
+from loop_runner.verify.options import Keys, Options
 from loop_runner.verify.verifier import Verifier
 
 
-def is_a(verifier: Verifier, *kinds: str) -> bool:
-    """Whether it is of one of the classes ``MODULE.CLASS`` of this folder.
+class KindOfVerifier(Protocol):
+    """What the class of a built-in kind has beside the methods of ``Verifier``."""
 
-    Imports none of them: the modules of kinds that a task does not use are never loaded, as most of a short
-    run's start would go to them. A verifier cannot be of a class whose module is not loaded.
-    """
-    names = (kind.split(".") for kind in kinds)
-    loaded = ((sys.modules.get(f"{__package__}.{module}"), name) for module, name in names)
-    return any(isinstance(verifier, getattr(module, name)) for module, name in loaded if module is not None)
+    KEYS: Keys
+
+    def settings_from(self, value: object) -> object:
+        """The settings that ``value`` stands for, where a kind has another short form than its row says."""
+        ...
+
+    def from_options(self, name: str, options: Options, task_dir: Path) -> Verifier:
+        """One verifier; ``name`` may be empty. Raises ``VerifierError``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A row: where the class is, and the setting that a plain value stands for."""
+
+    module: str
+    name: str
+    short: str  # required, unless the kind may be bare
+    may_be_bare: bool = False
+
+    def load(self) -> KindOfVerifier:
+        """The class."""
+        return cast("KindOfVerifier", getattr(import_module(f"{__package__}.{self.module}"), self.name))
+
+
+BUILT_IN = {
+    "command": Kind("command", "Command", "run"),
+    "python": Kind("python", "Python", "file"),
+    "schema": Kind("schema", "Schema", "schema"),
+    "contains": Kind("text", "Contains", "text"),
+    "regex": Kind("text", "Regex", "pattern"),
+    "citations": Kind("citations", "Citations", "min", may_be_bare=True),
+    "judge": Kind("judge", "Judge", "rubric"),
+    "agreement": Kind("agreement", "Agreement", "replies", may_be_bare=True),
+    "stable": Kind("stable", "Stable", "passes", may_be_bare=True),
+    "promise": Kind("stable", "Promise", "phrase"),
+    "findings": Kind("findings", "Findings", "rules"),
+}
+KINDS = (*BUILT_IN, "all", "any")
+BESIDE = ("name", "weight", "evidence", "says")  # keys beside a kind

@@ -42,6 +42,10 @@ class Options:
             if key not in known:
                 raise unknown(f"verifier `{kind}` has the unknown key", str(key), known)
 
+    def raw(self, key: str) -> Any:
+        """The value as the task has it; None when it is not given."""
+        return self._values.get(key)
+
     def text(self, key: str) -> str:
         """A non-empty text that must be there."""
         value = self._values.get(key)

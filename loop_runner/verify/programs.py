@@ -43,6 +43,12 @@ class Program:
     is_executable: bool
     data: bytes | None  # None: bigger than what is stored
 
+    @property
+    def shown(self) -> str:
+        """Its name below the task's folder, or below the folder that it was pinned in."""
+        top, _, rest = self.place.partition("/")
+        return rest if top == "task" else rest.partition("/")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Programs:
@@ -107,7 +113,7 @@ class Programs:
         """Which of ``programs`` are no longer what was pinned, in words; "" when all are."""
         if self.is_frozen:
             return ""
-        names = [one.place.removeprefix("task/") for one in programs if _is_other(one)]
+        names = [one.shown for one in programs if _is_other(one)]
         if not names:
             return ""
         verb = "has" if len(names) == 1 else "have"
@@ -130,11 +136,6 @@ class Programs:
         for folder, _, _ in os.walk(into):
             Path(folder).chmod(0o755)
         return ""
-
-    def with_missing(self, other: Programs) -> Programs:
-        """These, and those of ``other`` that were not pinned: files that were not there before."""
-        names = other.names if self.names is None else self.names
-        return Programs({**other.files, **self.files}, self.is_frozen, names)
 
     def to_files(self) -> dict[str, bytes]:
         """What the run folder keeps of them: path → bytes."""
@@ -168,24 +169,58 @@ class Programs:
         return cls(found, is_frozen, names)
 
 
-def pin(paths: Iterable[Path], base_dir: Path) -> Programs:
-    """Read the files at ``paths``: folders whole, scripts with the code beside them. What is missing is left.
+class Pinning:
+    """Reads the files that the verifiers of one task are made of, each once.
 
-    ``VerifierError`` when there are too many files to keep.
+    ``known`` files stay as they were pinned. Raises ``VerifierError`` when there are too many files to keep.
     """
-    base_dir = Path(os.path.normpath(base_dir))
-    found: dict[str, Program] = {}
-    for path in paths:
-        for each in _with_company(Path(os.path.normpath(path))):
-            if str(each) not in found and (one := _read(each, base_dir)) is not None:
-                found[str(each)] = one
-            if len(found) > _MAX_FILES:
-                raise VerifierError(
-                    f"the verifiers are made of more than {_MAX_FILES} files, {path} among them",
-                    why="each is kept in the run folder, so that the verdict can be checked anywhere",
-                    hint="put the checks into a folder of their own, or name what they need under `pin:`",
-                )
-    return Programs(found, names=frozenset(islice(_names(base_dir), _MAX_NAMES)))
+
+    def __init__(self, base_dir: Path, known: Programs | None = None) -> None:
+        self._base_dir = Path(os.path.normpath(base_dir))
+        self._known = known or Programs()
+        self._found: dict[str, Program] = {}
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing may be added: the files of this machine are not those of the run."""
+        return self._known.is_frozen
+
+    @property
+    def programs(self) -> Programs:
+        """What is pinned so far."""
+        return replace(self._known, files={**self._found, **self._known.files})
+
+    def finished(self) -> Programs:
+        """Everything that is pinned, with the names in the task's folder."""
+        names = self._known.names
+        if names is None and not self.is_frozen:
+            names = frozenset(islice(_names(self._base_dir), _MAX_NAMES))
+        return replace(self.programs, names=names)
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Pin files: folders whole, scripts with the code beside them. What is missing is left out."""
+        for path in map(Path, map(os.path.normpath, paths)):
+            if self._known.place(path) is not None:
+                continue
+            root = path.parent if path.is_dir() else None
+            for file in _with_company(path):
+                self._read(file, root)
+
+    def add_below(self, root: Path, paths: Iterable[Path]) -> None:
+        """Pin exactly these files, which keep their places below ``root``."""
+        for path in paths:
+            if str(path) not in self._known.files:
+                self._read(path, root)
+
+    def _read(self, path: Path, root: Path | None) -> None:
+        if str(path) not in self._found and (program := _read(path, self._base_dir, root)) is not None:
+            self._found[str(path)] = program
+        if len(self._found) > _MAX_FILES:
+            raise VerifierError(
+                f"the verifiers are made of more than {_MAX_FILES} files, {path} among them",
+                why="each is kept in the run folder, so that the verdict can be checked anywhere",
+                hint="put the checks into a folder of their own, or name what they need under `pin:`",
+            )
 
 
 def _names(base_dir: Path) -> Iterator[str]:
@@ -254,7 +289,7 @@ def matches(base_dir: Path, pattern: str) -> list[Path]:
 def _with_company(path: Path) -> Iterator[Path]:
     """The file, and what it may use without naming it; or all files of the folder."""
     if path.is_dir():
-        yield from _below(path)
+        yield from below(path)
         return
     yield path
     if path.suffix.lower() not in _CODE or not path.is_file():
@@ -263,26 +298,28 @@ def _with_company(path: Path) -> Iterator[Path]:
         if beside.is_file() and beside.suffix == path.suffix and not beside.name.startswith("."):
             yield beside
         elif path.suffix == ".py" and (beside / "__init__.py").is_file():
-            yield from _below(beside)
+            yield from below(beside)
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def below(folder: Path) -> Iterator[Path]:
+    """The files of a folder, but for hidden ones and what tools leave behind."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
 
 
-def _read(path: Path, base_dir: Path) -> Program | None:
+def _read(path: Path, base_dir: Path, root: Path | None) -> Program | None:
+    """The file now; one outside the task's folder keeps its place below ``root`` (None: its folder)."""
     try:
         data = path.read_bytes()
         mode = path.stat().st_mode
     except (OSError, ValueError):
         return None
-    inside = path.is_relative_to(base_dir)
+    root = root or path.parent
     place = (
         f"task/{path.relative_to(base_dir)}"
-        if inside
-        else f"outside/{hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:8]}/{path.name}"
+        if path.is_relative_to(base_dir)
+        else f"{outside(root)}/{path.relative_to(root)}"
     )
     return Program(
         str(path),
@@ -292,6 +329,11 @@ def _read(path: Path, base_dir: Path) -> Program | None:
         bool(mode & stat.S_IXUSR),
         data if len(data) <= _MAX_STORED_BYTES else None,
     )
+
+
+def outside(root: Path) -> str:
+    """Where the files below a folder outside the task's are laid out."""
+    return f"outside/{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
 
 
 def _is_other(one: Program) -> bool:

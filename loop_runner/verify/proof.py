@@ -160,6 +160,8 @@ def _compared(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Compared:
     notes = [str(now.get("reason", ""))] if status != "same" else []
     if then.get("interpreter") and then["interpreter"] != today.get("interpreter"):
         notes.append(f"another program here: {dict(today.get('interpreter') or {}).get('path', 'none')}")
+    if today.get("installed"):
+        notes.append(str(today["installed"]))
     return Compared(
         str(now["verifier"]),
         was,

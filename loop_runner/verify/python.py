@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,15 +18,15 @@ from loop_runner import linux, process
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify import gate, machine
+from loop_runner.verify import gate, machine, needs, readiness
 from loop_runner.verify.command import about, pinned, why_broken
 from loop_runner.verify.evidence import LEVELS, Evidence, level, limited
 from loop_runner.verify.gate import GateFault
 from loop_runner.verify.options import FLAG, SECONDS, TEXT, TEXTS, Keys, Options, one_of
-from loop_runner.verify.programs import Program
+from loop_runner.verify.programs import Program, Programs
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verdict_channel import VerdictChannel
-from loop_runner.verify.verifier import Means, Submission
+from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Need, Submission
 
 _CHILD = Path(__file__).with_name("python_child.py")
 _LINUX = Path(linux.__file__)
@@ -34,9 +34,10 @@ _EVIDENCE_CHARS = 6000
 
 
 @dataclass(frozen=True, slots=True)
-class Python:
+class Python(BaseVerifier):
     """Accepts when the function returns None or True; see ``docs/verifiers.md``."""
 
+    runs_code = True
     KEYS: ClassVar[Keys] = {
         "file": TEXT,
         "function": TEXT,
@@ -58,10 +59,9 @@ class Python:
     show: tuple[str, ...] = ()
     interpreter: str = ""  # empty: the runner's own, with its packages
     evidence: Evidence = "message"
-    means: Means = field(default_factory=Means)
 
     @classmethod
-    def from_options(cls, name: str, options: Options, task_dir: Path, means: Means) -> Python:
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Python:
         """``file`` may be written ``check.py:function``. Raises ``VerifierError``."""
         file, _, function = options.text("file").partition(":")
         function = options.word("function", function or "check")
@@ -76,7 +76,6 @@ class Python:
             options.texts("show"),
             options.word("interpreter", ""),
             level("python", options.word("evidence", "message")),
-            means,
         )
 
     @property
@@ -88,13 +87,22 @@ class Python:
         """What is to be pinned for it. ``VerifierError`` for a ``pin:`` that names nothing."""
         return [self.task_dir / self.file, *pinned(self.pin, self.task_dir, "verifier `python`")]
 
-    def pinned_file(self) -> Program | None:
+    def pinned_file(self, pins: Programs) -> Program | None:
         """Its file as it is pinned; None when there is none."""
-        return self.means.programs.files.get(os.path.normpath(self.task_dir / self.file))
+        return pins.files.get(os.path.normpath(self.task_dir / self.file))
 
-    def verify(self, submission: Submission) -> Verdict:
+    def needs(self, pins: Programs) -> Iterator[Need]:
+        """See ``Verifier``."""
+        yield from needs.of(self.name, self.network, self.show)
+        yield from needs.program(self.name, self.interpreter)
+
+    def fault(self, pins: Programs) -> str:
+        """See ``Verifier``."""
+        return readiness.of_python(self, pins)
+
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """``Broken`` when the file is missing or changed, or raises anything but an assertion."""
-        pins = self.means.programs
+        pins = means.programs
         place = pins.place(self.task_dir / self.file)
         if place is None:
             return Broken(f"there is no file {self.file} in the task's folder {self.task_dir}")
@@ -103,7 +111,7 @@ class Python:
             return Broken(changed)
         try:
             with (
-                gate.prepared(submission, self.means.fence, lambda into: pins.lay_out(mine, into)) as here,
+                gate.prepared(submission, means.fence, lambda into: pins.lay_out(mine, into)) as here,
                 VerdictChannel() as channel,
             ):
                 python = gate.find_program(self.interpreter or sys.executable)
@@ -121,19 +129,23 @@ class Python:
                 said, record = channel.verdict(), about(ended, mine, python, here)
                 if said is not None:
                     said = {
-                        key: self.means.as_seen(here.without_paths(text)) if isinstance(text, str) else text
+                        key: means.as_seen(here.without_paths(text)) if isinstance(text, str) else text
                         for key, text in said.items()
                     }
         except GateFault as fault:
             return Broken(exact_line(str(fault), 400))
         except LoopRunnerError as error:
             return Broken(exact_line(error.message, 400))
-        verdict = why_broken(ended, self.file, self.timeout_s) or self._verdict(said, ended, record)
+        verdict = why_broken(ended, self.file, self.timeout_s) or self._verdict(said, ended, record, means)
         written = ((one.data or b"").decode("utf-8", "replace") for one in mine)
-        return machine.excused(verdict, self.means.fence, written)
+        return machine.excused(verdict, means.fence, written)
 
     def _verdict(
-        self, said: Mapping[str, Any] | None, ended: process.Finished, record: dict[str, Any]
+        self,
+        said: Mapping[str, Any] | None,
+        ended: process.Finished,
+        record: dict[str, Any],
+        means: Means,
     ) -> Verdict:
         if said is None or ended.exit_code:
             last = exact_line(ended.output.strip().rsplit("\n", 1)[-1])
@@ -141,7 +153,7 @@ class Python:
         if "broken" in said:
             return Broken(exact_line(str(said["broken"]), 600))
         source = str(said.get("source", "")) if self.evidence == "full" else ""
-        parts = (source, str(said.get("evidence", "")), self.means.as_seen(ended.output.strip()))
+        parts = (source, str(said.get("evidence", "")), means.as_seen(ended.output.strip()))
         evidence = cut_middle("\n".join(part for part in parts if part), _EVIDENCE_CHARS)
         is_accepted = said.get("accepted") is True
         score = _share(said.get("score"), default=float(is_accepted))

@@ -45,14 +45,14 @@ class Submission:
 
 def main() -> None:
     """Call the function and send the outcome."""
-    linux, file, function, channel = sys.argv[1:5]
+    linux, file, function, fd = sys.argv[1:5]
     del sys.argv[1:]
-    send = _channel(int(channel), Path(linux))
+    send = channel(int(fd), Path(linux))
     outcome = _call(Path(file), function)
     send(json.dumps({key: _cut(value) for key, value in outcome.items()}).encode())
 
 
-def _channel(fd: int, linux: Path) -> Callable[[bytes], object]:
+def channel(fd: int, linux: Path) -> Callable[[bytes], object]:
     """Sends a message to the runner; no process that is started from now on can do the same."""
     os.set_inheritable(fd, False)  # closed by every exec
     os.register_at_fork(after_in_child=lambda: _close(fd))

@@ -8,101 +8,43 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from loop_runner import process
-from loop_runner.errors import VerifierError
 from loop_runner.verify import gate
-from loop_runner.verify.build import build, leaves, pinned_programs
 from loop_runner.verify.gate import GateFault
 from loop_runner.verify.programs import Program, Programs
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.source_child import FAULT
-from loop_runner.verify.verifier import Means, Verifier
 
 if TYPE_CHECKING:
     from loop_runner.verify.command import Command
-    from loop_runner.verify.judge import Judge
     from loop_runner.verify.python import Python
-    from loop_runner.verify.schema import Schema
 
 _CHILD = Path(__file__).with_name("source_child.py")
 _TIMEOUT_S = 20.0
 _PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
 _SHELL = re.compile(r"(?:ba|da)?sh")
 _SHEBANG = re.compile(rb"#![ \t]*(\S+)(?:[ \t]+(?:-S[ \t]+)?(\S+))?")
-_WHY = "the answer would be paid for and could not be judged"
 
 
-def faults(
-    specs: Sequence[str | Mapping[str, Any]], base_dir: Path, known: Programs | None = None
-) -> list[VerifierError]:
-    """Every fault of the verifiers that ``specs`` describe; ``known`` are the files of a run that has begun.
-
-    ``base_dir`` is the task file's folder.
-    """
-    return [fault for spec in specs for fault in _of_spec(spec, base_dir.resolve(), known)]
-
-
-def _of_spec(spec: Any, base_dir: Path, known: Programs | None) -> Iterator[VerifierError]:
-    members = _members(spec)
-    found = [fault for member in members for fault in _of_spec(member, base_dir, known)]
-    if found:
-        yield from found
-        return
-    try:
-        means = Means(programs=pinned_programs([spec], base_dir, known))
-        made = build([spec], base_dir, means)
-    except VerifierError as error:
-        yield error
-        return
-    for leaf in leaves(made) if not members else ():
-        if why := of_verifier(leaf):
-            yield VerifierError(f"verifier {leaf.name!r}: {why}", why=_WHY, hint=_hint(leaf))
-
-
-def _members(spec: Any) -> Sequence[Any]:
-    """The specs in a group; none for a single verifier."""
-    group = (spec.get("all") or spec.get("any")) if isinstance(spec, Mapping) else None
-    return group if isinstance(group, list | tuple) else ()
-
-
-def _hint(leaf: Verifier) -> str:
-    kind = type(leaf).__name__.lower()
-    return f"paths are relative to the task file's folder; docs/verifiers.md describes `{kind}`"
-
-
-def of_verifier(verifier: Verifier) -> str:
-    """Why it could never judge; "" when nothing is found."""
-    # By module: a run without a kind of gate does not load what that kind needs.
-    match type(verifier).__module__.removeprefix(f"{__package__}."):
-        case "command":
-            return of_command(cast("Command", verifier))
-        case "python":
-            return _of_python(cast("Python", verifier))
-        case "schema" | "judge":
-            return cast("Schema | Judge", verifier).fault()
-    return ""
-
-
-def of_command(command: Command) -> str:
+def of_command(command: Command, pins: Programs) -> str:
     """Why the program could not be started, or could not find what it runs."""
-    if why := command.missing():
+    if why := command.missing(pins):
         return why
-    return _program(command) or _script(command)
+    return _program(command, pins) or _script(command, pins)
 
 
 # ── programs ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _program(command: Command) -> str:
+def _program(command: Command, pins: Programs) -> str:
     """Why the program itself cannot be started."""
     word = command.argv[0]
     if command.is_handed_in(word):
         return ""
-    own = command.pinned_file(word)
+    own = command.pinned_file(word, pins)
     if own is not None:
         return _own_program(word, own)
     if "/" in word and not Path(word).is_absolute():
@@ -136,13 +78,13 @@ def _of_machine(name: str) -> str:
 # ── sources ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _script(command: Command) -> str:
+def _script(command: Command, pins: Programs) -> str:
     """What is wrong with a script of the task's folder that a known interpreter runs."""
     words = command.argv[:2]
     at, interpreter = (1, Path(words[0]).name) if len(words) > 1 else (0, "")
-    if (own := command.pinned_file(words[0])) is not None:
+    if (own := command.pinned_file(words[0], pins)) is not None:
         at, interpreter = 0, _interpreter_of(own)
-    own = command.pinned_file(words[at])
+    own = command.pinned_file(words[at], pins)
     if own is None or own.data is None:
         return ""
     program = words[0] if at else interpreter
@@ -161,8 +103,9 @@ def _interpreter_of(own: Program) -> str:
     return os.path.basename(os.fsdecode(name))  # noqa: PTH119 - a name, which need not be a path
 
 
-def _of_python(verifier: Python) -> str:
-    source = verifier.pinned_file()
+def of_python(verifier: Python, pins: Programs) -> str:
+    """Why the function could not be called."""
+    source = verifier.pinned_file(pins)
     if source is None:
         return f"there is no file {exact_line(verifier.file)} in the task's folder {verifier.task_dir}"
     if verifier.interpreter and (why := _of_machine(verifier.interpreter)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,8 +22,9 @@ from loop_runner.verify.json_schema import (
     only_json,
 )
 from loop_runner.verify.options import SECONDS, TEXT, TEXT_OR_MAPPING, Keys, Options
+from loop_runner.verify.programs import Programs
 from loop_runner.verify.shown import exact_line
-from loop_runner.verify.verifier import Means, Submission
+from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
 _MAX_FAULT_CHARS = 800
 _MAX_BYTES = 64 * 1024 * 1024
@@ -31,9 +32,10 @@ _MAX_TOLD_CHARS = 40_000  # of a schema, in what the model is told
 
 
 @dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(BaseVerifier):
     """Accepts when the answer, or the file ``of`` in the workspace, is JSON that fits."""
 
+    is_free = True
     KEYS: ClassVar[Keys] = {"schema": TEXT_OR_MAPPING, "of": TEXT, "timeout_s": SECONDS}
 
     name: str
@@ -41,10 +43,15 @@ class Schema:
     task_dir: Path
     of: str = ""  # a path in workspace/; empty: the answer
     timeout_s: float = 30.0
-    means: Means = field(default_factory=Means)
 
     @classmethod
-    def from_options(cls, name: str, options: Options, task_dir: Path, means: Means) -> Schema:
+    def settings_from(cls, value: object) -> object:
+        """The settings; the schema itself may be written in their place."""
+        is_schema = isinstance(value, Mapping) and "schema" not in value and bool(set(value) - set(cls.KEYS))
+        return {"schema": value} if is_schema else value
+
+    @classmethod
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Schema:
         """Raises ``VerifierError`` when there is no schema."""
         schema = options.text_or_mapping("schema")
         of = options.word("of", "")
@@ -55,45 +62,46 @@ class Schema:
             task_dir,
             "" if of == "answer" else of,
             options.seconds("timeout_s", 30.0),
-            means,
         )
 
     @property
     def requirement(self) -> str:
         """See ``Verifier``."""
-        try:
-            schema, _ = self._schema()
-        except ValueError:
-            return self._asked  # there is none: its verdict says so
-        return f"{self._asked}: {cut_middle(json.dumps(schema, ensure_ascii=False), _MAX_TOLD_CHARS)}"
-
-    @property
-    def brief_requirement(self) -> str:
-        """The requirement for a small model: a schema in a file is named, and not shown."""
-        return self._asked if isinstance(self.schema, str) else self.requirement
-
-    @property
-    def _asked(self) -> str:
         named = f"the JSON Schema {self.schema}" if isinstance(self.schema, str) else "this JSON Schema"
         return f"{f'the file {self.of}' if self.of else 'the answer'} must be JSON that fits {named}"
+
+    def described(self, pins: Programs, *, briefly: bool = False) -> str:
+        """With the schema itself; a small model is not shown one that is in a file."""
+        if briefly and isinstance(self.schema, str):
+            return self.requirement
+        try:
+            schema, _ = self._schema(pins)
+        except ValueError:
+            return self.requirement  # there is none: its verdict says so
+        return f"{self.requirement}: {cut_middle(json.dumps(schema, ensure_ascii=False), _MAX_TOLD_CHARS)}"
+
+    @property
+    def reads_files(self) -> bool:  # type: ignore[override]
+        """See ``Verifier``."""
+        return bool(self.of)
 
     def sources(self) -> list[Path]:
         """What is to be pinned for it."""
         return [self.task_dir / self.schema] if isinstance(self.schema, str) else []
 
-    def fault(self) -> str:
+    def fault(self, pins: Programs) -> str:
         """Why no answer could be compared with the schema; "" when one can."""
         try:
-            schema, _ = self._schema()
+            schema, _ = self._schema(pins)
         except ValueError as error:
             return exact_line(str(error), 400)
         compared = self._compare(schema, None)
         return compared.reason if isinstance(compared, Broken) else ""
 
-    def verify(self, submission: Submission) -> Verdict:
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """``Broken`` when the schema is missing, changed or no schema."""
         try:
-            schema, record = self._schema()
+            schema, record = self._schema(means.programs)
         except ValueError as error:
             return Broken(exact_line(str(error), 400))
         try:
@@ -106,7 +114,7 @@ class Schema:
         faults, more = said
         if not faults:
             # For a report, a file's name says more than the first lines of the schema in it.
-            return Accepted(record=record, statement=self._asked if isinstance(self.schema, str) else "")
+            return Accepted(record=record, statement=self.requirement if isinstance(self.schema, str) else "")
         count = len(faults) + more
         plural = "fault" if count == 1 else "faults"
         what, first = self.of or "the answer", exact_line(faults[0], 300)
@@ -117,10 +125,9 @@ class Schema:
             record,
         )
 
-    def _schema(self) -> tuple[object, dict[str, Any]]:
+    def _schema(self, pins: Programs) -> tuple[object, dict[str, Any]]:
         if not isinstance(self.schema, str):
             return dict(self.schema), {}
-        pins = self.means.programs
         mine = [one for one in pins.files.values() if one.source == str(self.task_dir / self.schema)]
         if not mine or mine[0].data is None:
             msg = f"there is no schema {self.schema} in the task's folder {self.task_dir}"

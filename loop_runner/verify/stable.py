@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from loop_runner.records import Accepted, Rejected, Verdict
@@ -15,13 +16,13 @@ from loop_runner.verify.options import COUNT, TEXT, Keys, Options, one_of
 from loop_runner.verify.sameness import Sameness, compare, normalised_lines, said_in
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.spelling import normalise
-from loop_runner.verify.verifier import Submission
+from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
 _COMPARED = ("short_answer", "text")
 
 
 @dataclass(frozen=True, slots=True)
-class Stable:
+class Stable(BaseVerifier):
     """Accepts when this pass and the ``passes - 1`` before it handed in the same answer."""
 
     KEYS: ClassVar[Keys] = {"passes": COUNT, "compare": one_of(_COMPARED)}
@@ -31,7 +32,7 @@ class Stable:
     compare: str = "short_answer"
 
     @classmethod
-    def from_options(cls, name: str, options: Options) -> Stable:
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Stable:  # noqa: ARG003
         """Raises ``VerifierError`` for settings of the wrong type."""
         return cls(
             name or "stable",
@@ -44,7 +45,7 @@ class Stable:
         """See ``Verifier``."""
         return f"{self.passes} passes in a row must hand in the same answer, each found anew"
 
-    def verify(self, submission: Submission) -> Verdict:
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """Never ``Broken``."""
         count = 1
         for earlier in reversed(submission.earlier):
@@ -74,16 +75,17 @@ class Stable:
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(BaseVerifier):
     """Accepts an answer that ends with ``phrase``, alone or between ``<promise>`` tags."""
 
+    is_free = True
     KEYS: ClassVar[Keys] = {"phrase": TEXT}
 
     name: str
     phrase: str
 
     @classmethod
-    def from_options(cls, name: str, options: Options) -> Promise:
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Promise:  # noqa: ARG003
         """Raises ``VerifierError`` without a phrase."""
         phrase = " ".join(options.text("phrase").split())
         return cls(name or f"promise {phrase!r}", phrase)
@@ -93,7 +95,7 @@ class Promise:
         """See ``Verifier``."""
         return f"the answer must end with <promise>{self.phrase}</promise>, and only once that is true"
 
-    def verify(self, submission: Submission) -> Verdict:
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """Never ``Broken``."""
         end = " ".join(submission.answer.split())
         tagged = re.search(r"<promise>\s*(.*?)\s*</promise>$", end)

@@ -25,7 +25,9 @@ from loop_runner.records import (
 )
 from loop_runner.text import one_line
 from loop_runner.verify import (
+    NO_MEANS,
     Group,
+    Means,
     Submission,
     Verifier,
     Weighted,
@@ -42,8 +44,16 @@ _STATEMENT_CHARS = 300
 class StopHook:
     """Decides whether a session may end. A broken verifier is asked ``retries`` times more."""
 
-    def __init__(self, verifiers: Sequence[Verifier], *, retries: int = 2, retry_wait_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        verifiers: Sequence[Verifier],
+        means: Means = NO_MEANS,
+        *,
+        retries: int = 2,
+        retry_wait_s: float = 1.0,
+    ) -> None:
         self._verifiers = tuple(verifiers)
+        self._means = means
         self._retries = retries
         self._retry_wait_s = retry_wait_s
 
@@ -70,31 +80,43 @@ class StopHook:
         weight = verifier.weight if isinstance(verifier, Weighted) else 1.0
         inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
         if not isinstance(inner, Group):
-            verdict = self._ask(
-                inner, submission, is_agent=isinstance(verifier, Weighted) and verifier.is_agent
-            )
+            verdict = self._ask(inner, submission)
             if isinstance(verifier, Weighted):
                 verdict = limited(verdict, verifier.evidence)
-            return VerifierReport(inner.name, _stated(verdict, verifier), weight)
+            return VerifierReport(inner.name, self._stated(verdict, verifier), weight)
         members: list[VerifierReport] = []
         for member in inner.members:
             if not inner.is_settled(members):
                 members.append(self._report(member, submission))
-        return VerifierReport(inner.name, _stated(inner.combine(members), verifier), weight, tuple(members))
+        verdict = self._stated(inner.combine(members), verifier)
+        return VerifierReport(inner.name, verdict, weight, tuple(members))
 
-    def _ask(self, verifier: Verifier, submission: Submission, *, is_agent: bool) -> Verdict:
-        verdict = _verdict(verifier, submission)
+    def _ask(self, verifier: Verifier, submission: Submission) -> Verdict:
+        verdict = self._verdict(verifier, submission)
         for _ in range(self._retries):
             if not isinstance(verdict, Broken) or verdict.limit:
                 break
             # A missing file will not come back, but a busy machine or a network may.
             time.sleep(self._retry_wait_s)
-            verdict = _verdict(verifier, submission)
+            verdict = self._verdict(verifier, submission)
         if isinstance(verdict, Broken):
             from loop_runner.verify import control
 
-            return control.judged(verifier, submission, verdict, is_agent=is_agent)
+            return control.judged(verifier, submission, verdict, self._means)
         return verdict
+
+    def _stated(self, verdict: Verdict, verifier: Verifier) -> Verdict:
+        """An acceptance with a statement for the report; for lack of one, its requirement."""
+        if not isinstance(verdict, Accepted) or verdict.statement:
+            return verdict
+        described = verifier.described(self._means.programs)
+        return replace(verdict, statement=one_line(described, _STATEMENT_CHARS))
+
+    def _verdict(self, verifier: Verifier, submission: Submission) -> Verdict:
+        try:
+            return verifier.verify(submission, self._means)
+        except Exception as error:  # noqa: BLE001 - a border: a verifier's bug must not end the run unrecorded
+            return Broken(f"it failed with {type(error).__name__}: {error}")
 
 
 def _redacted(report: VerifierReport) -> VerifierReport:
@@ -106,20 +128,6 @@ def _redacted(report: VerifierReport) -> VerifierReport:
         each.name: redaction.clean_json(getattr(report.verdict, each.name)) for each in fields(report.verdict)
     }
     return replace(report, verdict=replace(report.verdict, **texts), members=members)
-
-
-def _stated(verdict: Verdict, verifier: Verifier) -> Verdict:
-    """An acceptance with a statement for the report; of a gate that has none of its own, its requirement."""
-    if not isinstance(verdict, Accepted) or verdict.statement:
-        return verdict
-    return replace(verdict, statement=one_line(verifier.requirement, _STATEMENT_CHARS))
-
-
-def _verdict(verifier: Verifier, submission: Submission) -> Verdict:
-    try:
-        return verifier.verify(submission)
-    except Exception as error:  # noqa: BLE001 - a border: a verifier's own bug must not end the run unrecorded
-        return Broken(f"it failed with {type(error).__name__}: {error}")
 
 
 def _broken_reason(broken: Sequence[VerifierReport]) -> str:

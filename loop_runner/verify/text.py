@@ -21,7 +21,7 @@ from loop_runner.text import cut_middle
 from loop_runner.verify.options import FLAG, SECONDS, TEXT, Keys, Options, one_of
 from loop_runner.verify.short_answer import short_answer
 from loop_runner.verify.shown import exact_line
-from loop_runner.verify.verifier import Submission
+from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
 Part = Literal["answer", "first_line", "short_answer"]
 _PARTS = ("answer", "first_line", "short_answer")
@@ -31,9 +31,10 @@ _CHILD = Path(__file__).with_name("regex_child.py")
 
 
 @dataclass(frozen=True, slots=True)
-class Contains:
+class Contains(BaseVerifier):
     """Accepts an answer in which ``text`` stands."""
 
+    is_free = True
     KEYS: ClassVar[Keys] = {"text": TEXT, "ignore_case": FLAG}
 
     name: str
@@ -41,7 +42,7 @@ class Contains:
     ignore_case: bool = False
 
     @classmethod
-    def from_options(cls, name: str, options: Options) -> Contains:
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Contains:  # noqa: ARG003
         """Raises ``VerifierError`` when ``text`` is missing."""
         return cls(
             name or f"contains {options.text('text')!r}", options.text("text"), options.flag("ignore_case")
@@ -53,7 +54,7 @@ class Contains:
         case = " (in any letter case)" if self.ignore_case else ""
         return f"the answer must contain the text {self.text!r}{case}"
 
-    def verify(self, submission: Submission) -> Verdict:
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """Never ``Broken``."""
         answer, text = submission.answer, self.text
         if text in answer or (self.ignore_case and text.casefold() in answer.casefold()):
@@ -67,9 +68,10 @@ class Contains:
 
 
 @dataclass(frozen=True, slots=True)
-class Regex:
+class Regex(BaseVerifier):
     """Accepts an answer, or the named part of it, in which Python's ``re.search`` finds ``pattern``."""
 
+    is_free = True
     KEYS: ClassVar[Keys] = {
         "pattern": TEXT,
         "part": one_of(_PARTS),
@@ -84,7 +86,7 @@ class Regex:
     timeout_s: float = 5.0
 
     @classmethod
-    def from_options(cls, name: str, options: Options) -> Regex:
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Regex:  # noqa: ARG003
         """Raises ``VerifierError`` for a pattern that is none."""
         pattern = options.text("pattern")
         try:
@@ -109,7 +111,7 @@ class Regex:
         }
         return f"the {part[self.part]} must match the regular expression `{self.pattern}`"
 
-    def verify(self, submission: Submission) -> Verdict:
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """``Broken`` when the match did not end in ``timeout_s``."""
         text = _part(submission.answer, self.part)
         request = json.dumps({"pattern": self.pattern, "ignore_case": self.ignore_case, "text": text})

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from loop_runner import process
-from loop_runner.records import ChildRecord, Inputs, Reply, Request, Verdict
+from loop_runner.errors import ModelError
+from loop_runner.records import ChildRecord, Inputs, Message, Reply, Request, Verdict
 from loop_runner.verify.programs import Programs
 
+NETWORK = "network"  # the word that grants it
 _WORKSPACE = re.compile(r"(?<![\w./-])(?:\./)?workspace/(?=[\w.])")
 
 
@@ -148,13 +150,54 @@ class Means:
     programs: Programs = field(default_factory=Programs)
     is_agent: bool = False  # an agent did the work: it sees the files of ``workspace/`` without that name
 
+    def ask(
+        self,
+        prompt: str,
+        *,
+        system: str = "",
+        model: str = "",
+        number: int = 0,
+        max_output_tokens: int = 2048,
+    ) -> str:
+        """Ask a model and return the text of its reply; ``model``: "" is the run's root model.
+
+        The same question gets the same reply; another ``number`` gets another one. Raises ``PanelSpent`` when
+        a budget is used up, ``ModelError`` when no model can be asked or the provider refuses.
+        """
+        if self.panel is None:
+            raise ModelError("no model can be asked here", why="`models()` of the verifier names none")
+        messages = (Message("user", prompt),)
+        asked = Request(
+            model or self.panel.model,
+            messages,
+            system,
+            max_output_tokens=max_output_tokens,
+            kind="judge",
+        )
+        return self.panel.ask(asked, number).text
+
     def as_seen(self, text: str) -> str:
         """``text`` with the paths that the judged side knows."""
         return _WORKSPACE.sub("", text) if self.is_agent else text
 
 
+NO_MEANS = Means()
+"""For a verifier that neither runs a program nor asks a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One demand on the machine, as the word that grants it (``network``), and the verifier that makes it."""
+
+    word: str
+    verifier: str
+
+
 class Verifier(Protocol):
-    """Gives ``Rejected`` for a bad answer and ``Broken`` when it could not tell; raises for neither."""
+    """What every kind is. ``BaseVerifier`` holds the defaults; a kind overrides what it needs.
+
+    Made from the words of the task alone, once per start. The pinned files come with ``Programs``.
+    """
 
     @property
     def name(self) -> str:
@@ -162,10 +205,118 @@ class Verifier(Protocol):
         ...
 
     @property
-    def requirement(self) -> str:
-        """What it asks of an answer, in words that the model is told before it begins."""
+    def label(self) -> str:
+        """What a message about its settings calls it."""
         ...
 
-    def verify(self, submission: Submission) -> Verdict:
-        """Check the committed bytes; the inputs may be read, nothing may be changed."""
+    @property
+    def requirement(self) -> str:
+        """What it requires of an answer, in words."""
         ...
+
+    @property
+    def network(self) -> bool:
+        """Whether what it runs may use the network."""
+        ...
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether it starts a program, or a session with code, which needs a sandbox."""
+        ...
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a look at the answer is enough, so that a session may ask it at any time."""
+        ...
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether it looks at files of ``workspace/``."""
+        ...
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be tried on other answers, to find out whether this answer broke it."""
+        ...
+
+    @property
+    def breaks_by_inputs(self) -> bool:
+        """Whether only a changed input can break it."""
+        ...
+
+    def described(self, pins: Programs, *, briefly: bool = False) -> str:
+        """``requirement`` as a prompt shows it, with pinned texts; ``briefly`` for small models."""
+        ...
+
+    def sources(self) -> list[Path]:
+        """The files and folders that it is made of, which are pinned. Raises ``VerifierError``."""
+        ...
+
+    def models(self) -> tuple[str, ...]:
+        """The models that it asks; "" stands for the run's root model."""
+        ...
+
+    def needs(self, pins: Programs) -> Iterator[Need]:
+        """What it demands of the machine beyond the sandbox that every verifier has."""
+        ...
+
+    def refuse(self, inputs: Inputs) -> None:
+        """Raise ``VerifierError`` if it could never work on these inputs."""
+        ...
+
+    def fault(self, pins: Programs) -> str:
+        """Why it could never judge an answer on this machine; "" when nothing is found."""
+        ...
+
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
+        """Check the committed bytes: ``Rejected`` for a bad answer, ``Broken`` when it could not tell.
+
+        Reads the inputs, changes nothing, and raises for neither.
+        """
+        ...
+
+
+class BaseVerifier:
+    """The defaults of ``Verifier``: reads the answer alone, is made of no files, and asks no model."""
+
+    __slots__ = ()
+    network = False
+    runs_code = False
+    is_free = False
+    reads_files = False
+    is_repeatable = True
+    breaks_by_inputs = False
+
+    @property
+    def label(self: Verifier) -> str:
+        """See ``Verifier``."""
+        return f"verifier {self.name!r}"
+
+    @classmethod
+    def settings_from(cls, value: object) -> object:
+        """See ``KindOfVerifier``."""
+        return value
+
+    def described(self: Verifier, pins: Programs, *, briefly: bool = False) -> str:
+        """See ``Verifier``."""
+        return self.requirement
+
+    def sources(self) -> list[Path]:
+        """See ``Verifier``."""
+        return []
+
+    def models(self) -> tuple[str, ...]:
+        """See ``Verifier``."""
+        return ()
+
+    def needs(self: Verifier, pins: Programs) -> Iterator[Need]:
+        """See ``Verifier``."""
+        if self.network:
+            yield Need(NETWORK, self.name)
+
+    def refuse(self, inputs: Inputs) -> None:
+        """See ``Verifier``."""
+
+    def fault(self, pins: Programs) -> str:
+        """See ``Verifier``."""
+        return ""

@@ -15,9 +15,7 @@ from loop_runner.records import Block, Inputs, InputText
 from loop_runner.runs import start as runs
 from loop_runner.session import direct
 from loop_runner.task import config
-from loop_runner.verify import Means, build, pinned_programs
-from loop_runner.verify.stop_hook import StopHook
-from tests.support.gates import Says, submission
+from tests.support.gates import Says, stop_hook, submission
 from tests.support.tasks import cell, write_task
 from tests.task.test_names_in_prompts import HOSTILE, outside
 
@@ -70,7 +68,7 @@ def test_what_an_earlier_run_invented_is_no_evidence(tmp_path, earlier, hide):
     texts = load(["."], base, converter=Converter(tmp_path / "cache"))
     assert [text.name for text in texts.texts] == ["tower.txt"]
     assert texts.skipped, "what was left out is reported"
-    hook = StopHook(build([{"citations": {"min": 1}}], tmp_path), retries=0)
+    hook = stop_hook([{"citations": {"min": 1}}], tmp_path)
     for place in ("tower.txt:1", "answer.md:1", "runs/first/answer.md:1", "answer.txt:1"):
         decision = hook.decide(submission(tmp_path, CITED.format(place=place), inputs=texts))
         assert isinstance(decision, Block), place
@@ -83,9 +81,8 @@ def test_the_name_of_a_file_does_not_instruct_a_juror(tmp_path, kind):
     (tmp_path / "rubric.md").write_text("The answer names the town.\n")
     spec = [{"judge": {"rubric": "rubric.md", "files": ["*"]}}]
     panel = Says('{"verdict": "reject", "score": 0, "faults": []}')
-    means = Means(panel=panel, programs=pinned_programs(spec, tmp_path))
     name = HOSTILE[kind].replace("/", "_")
-    decision = StopHook(build(spec, tmp_path, means), retries=0).decide(
+    decision = stop_hook(spec, tmp_path, panel=panel).decide(
         submission(tmp_path, "42", files={name: "It was met."})
     )
     assert isinstance(decision, Block)
@@ -115,9 +112,9 @@ def a_link_to_a_folder(path):
 @pytest.mark.parametrize("check", ["cd workspace && cat out.txt", "cat workspace/out.txt", "cat out.txt"])
 def test_an_agent_that_creates_what_its_check_misses_stays_in_its_loop(tmp_path, create, check):
     spec = [{"command": ["sh", "-c", check]}]
-    means = Means(programs=pinned_programs(spec, tmp_path))
+    hook = stop_hook(spec, tmp_path)
     create(tmp_path / "out.txt")  # an agent may work in the folder of the task
-    decision = StopHook(build(spec, tmp_path, means), retries=0).decide(submission(tmp_path, "42"))
+    decision = hook.decide(submission(tmp_path, "42"))
     assert isinstance(decision, Block), decision
 
 

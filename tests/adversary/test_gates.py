@@ -5,10 +5,8 @@ import sys
 import pytest
 
 from loop_runner.records import Allow, Block, GateBroken
-from loop_runner.verify import Means, build, pinned_programs
 from loop_runner.verify.fence import GateSandbox
-from loop_runner.verify.stop_hook import StopHook
-from tests.support.gates import submission
+from tests.support.gates import stop_hook, submission
 
 # The most common check of code: run the program and look at what it prints.
 CHECK = """\
@@ -120,8 +118,7 @@ BREAKS = {
 def decide(tmp_path, spec, files, answer="41"):
     task = tmp_path / "task"
     (task / "expected.py").write_text("")
-    means = Means(GateSandbox(), None, pinned_programs([spec], task))
-    hook = StopHook(build([spec], task, means), retries=0, retry_wait_s=0)
+    hook = stop_hook([spec], task, fence=GateSandbox())
     tmp_path.chmod(0o755)
     return hook.decide(submission(tmp_path, answer, files=files))
 
@@ -268,6 +265,6 @@ def test_an_agent_that_changes_an_input_is_rejected_and_a_person_breaks_the_gate
     source.write_text("The default is 128.\n")
     inputs = load(["a.txt"], tmp_path)
     source.write_text("The default is 999.\n")
-    hook = StopHook(build([{"citations": {}}], tmp_path, Means(is_agent=is_agent)), retries=0)
+    hook = stop_hook([{"citations": {}}], tmp_path, is_agent=is_agent)
     answer = "999\n> a.txt:1: The default is 999."
     assert isinstance(hook.decide(submission(tmp_path, answer, inputs=inputs)), outcome)

@@ -11,7 +11,7 @@ from loop_runner.errors import HookError
 from loop_runner.records import Accepted, Broken, Inputs, Rejected
 from loop_runner.runs import start as runs
 from loop_runner.runs.reverify import exit_code, verify_run
-from loop_runner.verify import Submission, external_hook
+from loop_runner.verify import Gates, Means, Submission, external_hook
 from tests.agents.conftest import ROOT, agent_task, run, started
 from tests.support.tasks import ready, run_task, write_task
 
@@ -26,7 +26,8 @@ def ask(tmp_path):
         (tmp_path / "hook.py").write_text(code)
         spec = {"command": [sys.executable, "hook.py"], **keys}
         (hook,) = external_hook.build([spec], tmp_path)
-        return hook.verify(Submission("it is 42", checkout, Inputs(())))
+        gates = Gates.of([], tmp_path, more=[lambda: hook])
+        return hook.verify(Submission("it is 42", checkout, Inputs(())), Means(programs=gates.programs))
 
     return verdict
 

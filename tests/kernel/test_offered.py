@@ -16,8 +16,10 @@ from loop_runner.kernel.inside.helpers import ALSO_CALLED, OFFERED, Helpers
 from loop_runner.kernel.inside.lm_client import LmClient
 from loop_runner.kernel.offered import documented, offered
 from loop_runner.records import Inputs
+from loop_runner.runs import preflight
 from loop_runner.runs import start as runs
 from loop_runner.task import config, prompts, scaffold
+from loop_runner.verify import Gates
 from tests.support.tasks import write_task
 
 
@@ -27,7 +29,7 @@ def told(tmp_path):
 
     def begin(model):
         task = config.read_task(write_task(tmp_path / "task", root=[], model=model))
-        root = runs._system_prompt(task, Inputs(()), prompts.OURS)
+        root = runs._system_prompt(task, Inputs(()), prompts.OURS, Gates())
         return root, runs._child_system_prompt(task, prompts.OURS)
 
     return begin
@@ -120,4 +122,5 @@ def test_the_whole_system_prompt_of_every_type_stays_under_1500_tokens(tmp_path,
     scaffold.create(kind, tmp_path / "new")
     task = replace(config.read_task(tmp_path / "new" / "task.yaml"), model="anthropic:claude-test")
     texts = inputs.load(task.inputs, task.base_dir)
-    assert len(runs._system_prompt(task, texts, runs._templates(task))) < 4 * 1500
+    gates = preflight.gates(task)
+    assert len(runs._system_prompt(task, texts, runs._templates(task), gates)) < 4 * 1500

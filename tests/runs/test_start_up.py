@@ -224,3 +224,29 @@ def test_the_version_of_the_prices_is_the_installed_one():
     from loop_runner.model import prices
 
     assert prices.source() == f"genai-prices {version('genai-prices')}"
+
+
+OPENED = """
+import sys
+from pathlib import Path
+from loop_runner.runs import start as runs
+from loop_runner.task import config
+from loop_runner.verify.build import Builder
+opened, built = [], []
+sys.addaudithook(lambda name, args: opened.append(str(args[0])) if name == "open" else None)
+make = Builder.list
+Builder.list = lambda self, specs: built.append(len(specs)) or make(self, specs)
+runs.start(config.read_task(Path(sys.argv[1])), Path(sys.argv[2]), runs.Surroundings({}))
+print("COUNTED", opened.count(str(Path(sys.argv[1]).with_name("check.py"))), len(built))
+"""
+
+
+def test_verifiers_are_built_once_and_their_files_are_read_once_and_compared_once(tmp_path):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task/check.py").write_text("def check(submission):\n    return submission.answer == '42'\n")
+    task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[{"python": "check.py"}])
+    argv = [sys.executable, "-c", OPENED, task, tmp_path / "run"]
+    done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=True)
+    opened, built = map(int, done.stdout.rpartition("COUNTED ")[2].split())
+    assert built == 1
+    assert opened == 3, "to pin it, to keep it from the inputs, and to see that it has not changed"

@@ -15,6 +15,7 @@ from loop_runner.runs import start as runs
 from loop_runner.session import overview
 from loop_runner.session.overview import Reader
 from loop_runner.task import config, prompts
+from loop_runner.verify import Gates
 from tests.support.tasks import write_task
 
 READER = Reader(window_tokens=200_000, max_output_chars=20_000, turns=20)
@@ -24,7 +25,7 @@ def system_of(folder, **keys):
     """The system prompt of a task in ``folder``."""
     keys = {"model": "anthropic:claude-test", **keys}
     task = config.read_task(write_task(folder, root=[], **keys))
-    return runs._system_prompt(task, inputs.load(task.inputs, task.base_dir), prompts.OURS)
+    return runs._system_prompt(task, inputs.load(task.inputs, task.base_dir), prompts.OURS, Gates())
 
 
 def texts_of(folder, sizes, *, is_single=False):

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop_runner.records import Answer, ChildEnd, ChildRecord, Inputs, Reply, Request
-from loop_runner.verify import Fence, Inquiry, Means, PanelSpent, Submission, build, pinned_programs
+from loop_runner.records import Answer, ChildEnd, ChildRecord, Inputs, Reply, Request, Verdict
+from loop_runner.verify import Fence, Gates, Inquiry, Means, PanelSpent, Submission, Unfenced, Verifier
+from loop_runner.verify.stop_hook import StopHook
 
 
 class Says:
@@ -86,7 +87,51 @@ def submission(
 
 def made(spec: Any, task_dir: Path, *, panel: Says | None = None, fence: Fence | None = None):
     """The one verifier that ``spec`` makes, with what lies in ``task_dir`` pinned now."""
-    programs = pinned_programs([spec], task_dir)
-    means = Means(panel=panel, programs=programs) if fence is None else Means(fence, panel, programs)
-    (verifier,) = build([spec], task_dir, means)
+    (verifier,) = built([spec], task_dir, panel=panel, fence=fence)
     return verifier
+
+
+class Ready:
+    """A verifier with the means that it is given; everything else is the verifier's own."""
+
+    def __init__(self, verifier: Verifier, means: Means) -> None:
+        self.verifier = verifier
+        self.means = means
+
+    def verify(self, submission: Submission) -> Verdict:
+        return self.verifier.verify(submission, self.means)
+
+    def described(self, *, briefly: bool = False) -> str:
+        return self.verifier.described(self.means.programs, briefly=briefly)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.verifier, name)
+
+
+def built(
+    specs: Sequence[Any],
+    task_dir: Path,
+    *,
+    panel: Says | None = None,
+    fence: Fence | None = None,
+    is_agent: bool = False,
+) -> tuple[Ready, ...]:
+    """The verifiers that ``specs`` make, with what lies in ``task_dir`` pinned now."""
+    gates = Gates.of(specs, task_dir, fence=fence or Unfenced()).checked()
+    means = gates.means(fence or Unfenced(), panel, is_agent=is_agent)
+    return tuple(Ready(verifier, means) for verifier in gates.verifiers)
+
+
+def stop_hook(
+    specs: Sequence[Any],
+    task_dir: Path,
+    *,
+    panel: Says | None = None,
+    fence: Fence | None = None,
+    is_agent: bool = False,
+    retries: int = 0,
+) -> StopHook:
+    """The stop hook of a task with these verifiers."""
+    gates = Gates.of(specs, task_dir, fence=fence or Unfenced()).checked()
+    means = gates.means(fence or Unfenced(), panel, is_agent=is_agent)
+    return StopHook(gates.verifiers, means, retries=retries, retry_wait_s=0)

@@ -107,7 +107,7 @@ def rejected_by(tmp_path, name):
     return "\n\n".join(prompts.render(each, **{**REENTRY, **told}) for each in ("reentry", "reentry.agent"))
 
 
-class Named:
+class Named(verify.BaseVerifier):
     """A verifier that has a name and rejects with it."""
 
     requirement = "the answer must be right"
@@ -115,7 +115,7 @@ class Named:
     def __init__(self, name):
         self.name = name
 
-    def verify(self, submission):
+    def verify(self, submission, means=verify.NO_MEANS):
         return Rejected(f"{self.name} did not accept it", f"at {self.name}")
 
 
@@ -238,7 +238,7 @@ def test_the_names_that_code_gives_to_sub_models_are_data(tmp_path, model_server
     ids=["contains", "regex", "citations", "promise", "schema", "command"],
 )
 def test_what_a_check_requires_is_one_line_whatever_is_in_it(tmp_path, spec, kind):
-    shown = verify.describe([spec(HOSTILE[kind])], tmp_path)
+    (shown,) = verify.Gates.of([spec(HOSTILE[kind])], tmp_path).requirements()
     assert "\n" not in shown
     assert not [char for char in shown if unicodedata.category(char) in ("Cc", "Cf")]
 

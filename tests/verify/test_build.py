@@ -1,10 +1,12 @@
 """A task's verifiers are understood in full or refused."""
 
+from typing import Any
+
 import pytest
 import yaml
 
 from loop_runner.errors import VerifierError
-from loop_runner.verify import build, describe
+from loop_runner.verify import Gates, build
 
 
 def built(text, tmp_path):
@@ -36,7 +38,7 @@ def test_every_kind_can_be_written_in_short_and_in_full(tmp_path):
 
 def test_no_verifiers_are_none(tmp_path):
     assert build([], tmp_path) == ()
-    assert describe([], tmp_path) == ""
+    assert Gates.of([], tmp_path).requirements() == []
 
 
 @pytest.mark.parametrize(
@@ -90,8 +92,9 @@ def test_a_mistake_is_refused_with_what_to_do(tmp_path, text, message):
 
 
 def test_the_model_is_told_what_will_be_asked(tmp_path):
-    assert describe(["citations"], tmp_path).startswith("at least 1 citation, each on its own line")
-    both = describe([{"citations": {"answer_in_quote": True}}, {"command": "check.py"}], tmp_path)
-    assert "- at least 1 citation" in both
-    assert "the first line must be the short answer alone" in both
-    assert "- the program `check.py` must accept the answer." in both
+    (citations,) = Gates.of(["citations"], tmp_path).requirements()
+    assert citations.startswith("the answer must have at least 1 citation, each on its own line")
+    specs: list[Any] = [{"citations": {"answer_in_quote": True}}, {"command": "check.py"}]
+    citations, command = Gates.of(specs, tmp_path).requirements()
+    assert "the first line must be the short answer alone" in citations
+    assert command == "the program `check.py` must accept the answer"

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from loop_runner.runs import replay
-from loop_runner.verify.build import build
+from tests.support.gates import built
 from tests.support.tasks import cell, ready, run_task, write_task
 
 NOTES = "The answer is 42.\nNothing else.\nThe price is 7 euros.\n"
@@ -185,7 +185,7 @@ def test_a_check_of_an_empty_answer_lists_every_requirement_of_the_system_prompt
     task = write_task(tmp_path / "task", root=root, verifiers=verifiers, budget={"passes": 1})
     run_task(task, tmp_path / "run")
     printed = outputs(tmp_path / "run")[0]
-    asked = [each.requirement for each in build(verifiers, tmp_path / "task")]
+    asked = [gate.described() for gate in built(verifiers, tmp_path / "task")]
     assert "there is nothing to check yet" in printed
     assert [line[2:] for line in printed.split("\n") if line.startswith("- ")] == asked
 
@@ -197,7 +197,7 @@ def test_a_check_of_an_empty_answer_gives_away_no_more_than_the_system_prompt(tm
         tmp_path / "task", root=[cell("check()"), ready("4711")], verifiers=[verifier], budget={"passes": 1}
     )
     run_task(task, tmp_path / "run")
-    (asked,) = [each.requirement for each in build([verifier], tmp_path / "task")]
+    (asked,) = [gate.described() for gate in built([verifier], tmp_path / "task")]
     assert asked in outputs(tmp_path / "run")[0]
 
 

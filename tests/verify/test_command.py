@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from loop_runner.records import Accepted, Broken, Inputs, InputText, Rejected
-from loop_runner.verify import Means, Submission, build, pinned_programs
+from loop_runner.verify import Submission
+from tests.support.gates import built
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def checkout(tmp_path):
 @pytest.fixture
 def verdict(task_dir, checkout, tmp_path):
     def run(spec, answer="42 is it"):
-        (verifier,) = build([{"command": spec}], task_dir)
+        (verifier,) = built([{"command": spec}], task_dir)
         text = InputText("a.txt", tmp_path / "a.txt", 3, "abc")
         return verifier.verify(Submission(answer, checkout, Inputs((text,))))
 
@@ -224,7 +225,7 @@ def test_links_of_the_model_are_copied_as_links(verdict, checkout):
 
 
 def test_a_checkout_that_is_gone_is_broken(task_dir, tmp_path):
-    (verifier,) = build([{"command": "true"}], task_dir)
+    (verifier,) = built([{"command": "true"}], task_dir)
     assert isinstance(verifier.verify(Submission("x", tmp_path / "gone", Inputs(()))), Broken)
 
 
@@ -292,10 +293,8 @@ def test_a_missing_test_runner_and_tests_that_are_not_there_are_broken(verdict):
 
 def agents_verdict(task_dir, checkout, spec, during):
     """The verdict on an agent's work; ``during`` is what the agent does to the task's folder."""
-    programs = pinned_programs([spec], task_dir)
-    means = Means(programs=programs.for_agent(), is_agent=True)
+    (verifier,) = built([spec], task_dir, is_agent=True)
     during()
-    (verifier,) = build([spec], task_dir, means)
     return verifier.verify(Submission("41", checkout, Inputs(())))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from loop_runner.records import Accepted, Broken, Rejected
 from loop_runner.verify.fence import GateSandbox
-from tests.support.gates import made, submission
+from tests.support.gates import Ready, made, submission
 
 MAKEFILE = "check:\n\tgrep -q 42 answer.md\n"
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -74,7 +74,8 @@ def test_a_rerun_without_the_tasks_folder_uses_the_pinned_files(tmp_path):
     gate = made({"command": "make check"}, task, fence=GateSandbox())
     shutil.rmtree(task)
     tmp_path.chmod(0o755)
-    frozen = replace(gate, means=replace(gate.means, programs=replace(gate.means.programs, is_frozen=True)))
+    programs = replace(gate.means.programs, is_frozen=True)
+    frozen = Ready(gate.verifier, replace(gate.means, programs=programs))
     assert isinstance(frozen.verify(submission(tmp_path, "42")), Accepted)
     assert isinstance(frozen.verify(submission(tmp_path, "41")), Rejected)
 

@@ -11,15 +11,16 @@ from loop_runner.inputs import load
 from loop_runner.records import Accepted, Block, Rejected
 from loop_runner.verify import Submission, build, short_answer
 from loop_runner.verify.agreement import Agreement
-from loop_runner.verify.build import KINDS
 from loop_runner.verify.citations import Citations
 from loop_runner.verify.command import Command
 from loop_runner.verify.judge import Judge
+from loop_runner.verify.kinds import KINDS
 from loop_runner.verify.python import Python
 from loop_runner.verify.schema import Schema
 from loop_runner.verify.stable import Stable
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.verify.text import Regex
+from tests.support.gates import built, stop_hook
 
 TEXT = (Path(__file__).parents[2] / "docs" / "verifiers.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
@@ -72,15 +73,15 @@ def test_the_rejection_shown_is_what_is_said(submit, tmp_path):
 
 
 def test_the_feedback_shown_is_what_is_said(submit, tmp_path):
-    verifiers = build(yaml.safe_load(YAML[0])["verifiers"], tmp_path)
-    decision = StopHook(verifiers).decide(submit("The default is 129."))
+    hook = stop_hook(yaml.safe_load(YAML[0])["verifiers"], tmp_path)
+    decision = hook.decide(submit("The default is 129."))
     assert isinstance(decision, Block)
     assert decision.reason.strip() == SHOWN[2].strip()
 
 
 def test_the_checker_shown_works(submit, tmp_path):
     (tmp_path / "planets.py").write_text(CHECKER)
-    (verifier,) = build([{"command": [sys.executable, "planets.py"]}], tmp_path)
+    (verifier,) = built([{"command": [sys.executable, "planets.py"]}], tmp_path)
     assert verifier.verify(submit("Mercury to Neptune")) == Accepted("looked for Mercury and Neptune", 1.0)
     said = verifier.verify(submit("Mercury"))
     assert said == Rejected("missing: Neptune", "looked for Mercury and Neptune", 0.5)
@@ -89,7 +90,7 @@ def test_the_checker_shown_works(submit, tmp_path):
 def test_the_function_shown_works(submit, tmp_path):
     (tmp_path / "check.py").write_text(FUNCTION)
     (tmp_path / "checkout/answer.md").write_text("40\n2")
-    (verifier,) = build([{"python": "check.py"}], tmp_path)
+    (verifier,) = built([{"python": "check.py"}], tmp_path)
     assert verifier.verify(submit("40\n2")) == Accepted()
     (tmp_path / "checkout/answer.md").write_text("40\n1")
     said = verifier.verify(submit("40\n1"))

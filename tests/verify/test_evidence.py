@@ -6,9 +6,8 @@ import pytest
 
 from loop_runner.errors import HookError, VerifierError
 from loop_runner.records import Block, Rejected
-from loop_runner.verify import build, external_hook
-from loop_runner.verify.stop_hook import StopHook
-from tests.support.gates import submission
+from loop_runner.verify import Means, build, external_hook
+from tests.support.gates import stop_hook, submission
 
 KEY = "4711"
 LEAKY = [
@@ -23,7 +22,7 @@ LEAKY = [
 
 def reason(tmp_path, spec, code="", answer="41"):
     (tmp_path / "check.py").write_text(code)
-    decision = StopHook(build([spec], tmp_path), retries=0).decide(submission(tmp_path, answer))
+    decision = stop_hook([spec], tmp_path).decide(submission(tmp_path, answer))
     assert isinstance(decision, Block), decision
     verdicts = [report.verdict for report in decision.reports]
     return decision.reason + json.dumps([getattr(verdict, "reason", "") for verdict in verdicts])
@@ -92,7 +91,7 @@ def test_a_stop_hook_can_hide_its_reason(tmp_path):
         (hook,) = external_hook.build(
             [{"command": ["sh", "-c", code], "name": "gate", "evidence": evidence}], tmp_path
         )
-        verdict = hook.verify(submission(tmp_path, "41"))
+        verdict = hook.verify(submission(tmp_path, "41"), Means())
         assert isinstance(verdict, Rejected)
         assert (KEY in verdict.reason) is is_shown
 

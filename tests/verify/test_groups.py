@@ -3,9 +3,8 @@
 import pytest
 
 from loop_runner.records import Accepted, Allow, Block, Broken, GateBroken, Rejected
-from loop_runner.verify import Group, Means, build, pinned_programs
-from loop_runner.verify.stop_hook import StopHook
-from tests.support.gates import Says, submission
+from loop_runner.verify import Group, build
+from tests.support.gates import Says, stop_hook, submission
 
 JUDGE = {"judge": "rubric.md"}
 NO = '{"verdict": "reject", "score": 0}'
@@ -17,8 +16,7 @@ def decide(tmp_path):
 
     def run(specs, answer, *replies):
         panel = Says(*replies)
-        means = Means(panel=panel, programs=pinned_programs(specs, tmp_path))
-        hook = StopHook(build(specs, tmp_path, means), retries=1, retry_wait_s=0)
+        hook = stop_hook(specs, tmp_path, panel=panel, retries=1)
         return hook.decide(submission(tmp_path, answer)), panel
 
     return run

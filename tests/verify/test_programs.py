@@ -6,7 +6,7 @@ import pytest
 
 from loop_runner.errors import VerifierError
 from loop_runner.records import Accepted, Broken
-from loop_runner.verify import Programs, pinned_programs
+from loop_runner.verify import Gates, Programs
 from loop_runner.verify.programs import INDEX
 from tests.support.gates import made, submission
 
@@ -24,8 +24,12 @@ def task_dir(tmp_path):
     return folder
 
 
+def pinned(specs, task_dir, known=None):
+    return Gates.of(specs, task_dir, known=known).checked().programs
+
+
 def places(spec, task_dir):
-    return sorted(one.place for one in pinned_programs([spec], task_dir).files.values())
+    return sorted(one.place for one in pinned([spec], task_dir).files.values())
 
 
 def test_a_script_is_pinned_with_the_code_beside_it_and_nothing_else(task_dir):
@@ -77,17 +81,17 @@ def test_files_that_are_gone_are_taken_from_the_run(task_dir, tmp_path):
 
 
 def test_pins_come_back_from_the_run_folder_as_they_were(task_dir):
-    programs = pinned_programs([{"command": ["python3", "check.py"]}], task_dir)
+    programs = pinned([{"command": ["python3", "check.py"]}], task_dir)
     assert Programs.from_files(programs.to_files().get) == programs
     assert Programs.from_files(dict[str, bytes]().get).files == {}
 
 
 def test_what_was_missing_is_pinned_when_it_is_there_and_what_was_pinned_stays(task_dir):
     spec = [{"command": ["./late.sh"]}, {"command": ["python3", "check.py"]}]
-    first = pinned_programs(spec, task_dir)
+    first = pinned(spec, task_dir)
     (task_dir / "late.sh").write_text("#!/bin/sh\n")
     (task_dir / "check.py").write_text("print('changed')\n")
-    second = pinned_programs(spec, task_dir, first)
+    second = pinned(spec, task_dir, first)
     assert {one.place for one in second.files.values()} - {one.place for one in first.files.values()} == {
         "task/late.sh"
     }
@@ -103,7 +107,7 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(place):
 
 
 def test_bytes_that_are_not_what_the_index_says_are_refused(task_dir):
-    files = pinned_programs([{"python": "check.py"}], task_dir).to_files()
+    files = pinned([{"python": "check.py"}], task_dir).to_files()
     with pytest.raises(ValueError, match="is not what"):
         Programs.from_files({**files, "gates/files/task/check.py": b"forged"}.get)
 
@@ -112,7 +116,7 @@ def test_too_many_files_are_refused(task_dir):
     for number in range(2001):
         (task_dir / f"tests/{number}").write_text("")
     with pytest.raises(VerifierError, match="more than 2000 files"):
-        pinned_programs([{"command": ["pytest", "tests"]}], task_dir)
+        pinned([{"command": ["pytest", "tests"]}], task_dir)
 
 
 @pytest.mark.parametrize("name", ["data.json", "lib/inner.txt", "lib", "büro.txt"])
@@ -121,9 +125,9 @@ def test_what_was_in_the_folder_when_the_run_began_is_known_after_a_restart(task
     (task_dir / "lib/inner.txt").write_text("")
     for each in ("data.json", "büro.txt"):
         (task_dir / each).write_text("")
-    begun = pinned_programs([], task_dir)
+    begun = pinned([], task_dir)
     (task_dir / "later.json").write_text("")
-    again = pinned_programs([], task_dir, Programs.from_files(begun.to_files().get))
+    again = pinned([], task_dir, Programs.from_files(begun.to_files().get))
     assert again.was_there(task_dir / name, task_dir)
     assert not again.was_there(task_dir / "later.json", task_dir)
     assert name.encode() not in begun.to_files()["gates/pins.json"], "names are kept as hashes"
@@ -131,7 +135,7 @@ def test_what_was_in_the_folder_when_the_run_began_is_known_after_a_restart(task
 
 def test_a_file_that_became_a_folder_was_not_there(task_dir):
     (task_dir / "data.json").write_text("")
-    begun = pinned_programs([], task_dir)
+    begun = pinned([], task_dir)
     (task_dir / "data.json").unlink()
     (task_dir / "data.json").mkdir()
     assert not begun.was_there(task_dir / "data.json", task_dir)

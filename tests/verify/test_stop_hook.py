@@ -7,22 +7,24 @@ from typing import Any
 import pytest
 
 from loop_runner.records import Accepted, Allow, Block, Broken, GateBroken, Inputs, Rejected
-from loop_runner.verify import Submission
+from loop_runner.verify import NO_MEANS, BaseVerifier, Submission
 from loop_runner.verify.stop_hook import StopHook
 
 SUBMISSION = Submission("42", Path("/nowhere"), Inputs(()))
 
 
 @dataclass
-class Says:
+class Says(BaseVerifier):
     """A verifier that gives the verdicts that it is told, the last one for ever."""
+
+    is_repeatable = False
 
     verdicts: list[Any]
     name: str = "v"
     requirement: str = ""
     asked: list[Submission] = field(default_factory=list)
 
-    def verify(self, submission):
+    def verify(self, submission, means=NO_MEANS):
         self.asked.append(submission)
         verdict = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
         if isinstance(verdict, Exception):

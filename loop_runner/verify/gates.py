@@ -1,0 +1,124 @@
+"""The verifiers of a task, built once per start, with everything that the start has to know of them.
+
+Owns no rule of its own: each answer is collected from the verifiers. Whoever starts, checks or repeats a run
+builds one ``Gates`` and hands it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loop_runner.errors import LoopRunnerError, VerifierError
+from loop_runner.records import Inputs
+from loop_runner.verify.build import Builder, Spec
+from loop_runner.verify.groups import leaves
+from loop_runner.verify.kinds import BUILT_IN
+from loop_runner.verify.programs import Pinning, Programs
+from loop_runner.verify.shown import exact_line
+from loop_runner.verify.verifier import Fence, Means, Need, Panel, Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Everything that an answer has to pass. ``programs``: the pinned files that the verifiers are made of.
+
+    ``faults`` are the entries of the task from which no verifier could be made.
+    """
+
+    verifiers: tuple[Verifier, ...] = ()
+    programs: Programs = field(default_factory=Programs)
+    faults: tuple[LoopRunnerError, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        specs: Sequence[Spec],
+        base_dir: Path,
+        *,
+        known: Programs | None = None,
+        fence: Fence | None = None,
+        more: Iterable[Callable[[], Verifier]] = (),
+    ) -> Gates:
+        """Build the verifiers that ``specs`` describe, and those that ``more`` makes, and pin their files.
+
+        ``base_dir`` is the task file's folder. Files in ``known`` stay as they were pinned. The code of
+        packages is started in ``fence``; None: it is not started, and says nothing of itself.
+        """
+        base_dir = base_dir.resolve()
+        pinning = Pinning(base_dir, known)
+        builder = Builder(base_dir, pinning, fence)
+        verifiers = (*builder.list(specs), *builder.added(more))
+        return cls(verifiers, pinning.finished(), tuple(builder.faults))
+
+    def checked(self) -> Gates:
+        """These; raises the first of ``faults`` instead, if there is one."""
+        for fault in self.faults:
+            raise fault
+        return self
+
+    def means(self, fence: Fence, panel: Panel | None, *, is_agent: bool = False) -> Means:
+        """What the verifiers work with. An agent may write where the programs were pinned."""
+        return Means(fence, panel, self.programs.for_agent() if is_agent else self.programs, is_agent)
+
+    def requirements(self, *, briefly: bool = False) -> list[str]:
+        """What each verifier requires, a line for each, as a prompt shows it."""
+        described = [verifier.described(self.programs, briefly=briefly) for verifier in self.verifiers]
+        return [exact_line(text, len(text)) for text in described]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that verifiers name."""
+        return tuple(
+            dict.fromkeys(model for verifier in self.verifiers for model in verifier.models() if model)
+        )
+
+    @property
+    def without_model(self) -> tuple[str, ...]:
+        """The names of those that ask the run's root model."""
+        return tuple(leaf.name for leaf in leaves(self.verifiers) if "" in leaf.models())
+
+    @property
+    def network(self) -> bool:
+        """Whether one of them may use the network."""
+        return any(verifier.network for verifier in self.verifiers)
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether one of them starts a program or a session with code, so that it needs a sandbox."""
+        return any(leaf.runs_code for leaf in leaves(self.verifiers))
+
+    @property
+    def sources(self) -> list[Path]:
+        """The files and folders that they name as what they are made of."""
+        return [path for verifier in self.verifiers for path in verifier.sources()]
+
+    def needs(self) -> Iterable[Need]:
+        """What they demand of the machine beyond the sandbox that every verifier has."""
+        return (need for verifier in self.verifiers for need in verifier.needs(self.programs))
+
+    def refuse(self, inputs: Inputs) -> None:
+        """Raise ``VerifierError`` for verifiers that could never work on these inputs."""
+        for verifier in self.verifiers:
+            verifier.refuse(inputs)
+
+    def unready(self) -> list[LoopRunnerError]:
+        """``faults``, and why verifiers could never judge an answer on this machine."""
+        found = [(leaf, leaf.fault(self.programs)) for leaf in leaves(self.verifiers)]
+        return [*self.faults, *(_unready(leaf, why) for leaf, why in found if why)]
+
+
+def _unready(leaf: Verifier, why: str) -> VerifierError:
+    kind = type(leaf).__name__.lower()
+    more = f"; docs/verifiers.md describes `{kind}`" if kind in BUILT_IN else ""
+    return VerifierError(
+        f"{leaf.label}: {why}",
+        why="the answer would be paid for and could not be judged",
+        hint=f"paths are relative to the task file's folder{more}",
+    )
+
+
+def build(specs: Sequence[Spec], base_dir: Path, fence: Fence | None = None) -> tuple[Verifier, ...]:
+    """The verifiers alone. Raises ``VerifierError`` for the first entry that makes none."""
+    return Gates.of(specs, base_dir, fence=fence).checked().verifiers
