@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop_runner.budget import Ledger
+from loop_runner.committing import Commits
 from loop_runner.config import Task
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
@@ -127,16 +128,14 @@ def passes(
     from loop_runner.hooks.agent import AgentPass
 
     def open_pass(number: int, is_committed: bool, prompt: bytes) -> AgentPass:
-        return AgentPass(
-            the_agent,
-            pass_number=number,
-            prompt=prompt.decode(),
-            is_committed=is_committed,
+        commits = Commits(
+            number,
             workspace=workspace,
-            on_turn=ledger.charge_turn,
             trace=trace,
+            charge=ledger.charge_turn,
             first_files={f"passes/{number:04d}/injected.md": prompt},
         )
+        return AgentPass(the_agent, prompt=prompt.decode(), is_committed=is_committed, commits=commits)
 
     return open_pass
 

@@ -160,6 +160,7 @@ class Ledger:
         self._turn_since: float | None = None
         self._turns_left = budget.turns
         self._before_turn: Mapping[str, float] = {}
+        self._committed_amounts: Mapping[str, float] = self._amounts()
         limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
         self.is_metered = any(limit is not None for limit in limits)  # tokens or dollars are limited
         self._is_limited = self.is_metered or budget.wall_s is not None or budget.subcalls is not None
@@ -291,6 +292,7 @@ class Ledger:
         self._turn_since = None
         self._seconds += seconds
         self._unanswered += unanswered
+        self._committed_amounts = self._amounts()
 
     def _charge(self, sums: _Sums, call: Call, sign: int = 1) -> None:
         usage = call.reply.usage
@@ -345,15 +347,12 @@ class Ledger:
         Depends on what was charged, and of time on what is committed, so a repeated turn says the same.
         """
         with self._lock:
-            now, before = self._amounts(), self._before_turn
-            limits = {key: getattr(self.budget, key) for key in now}
-        found = {}
-        for key, limit in limits.items():
-            used = now[key] - before.get(key, now[key])
-            if limit is not None and used >= 0 and limit - now[key] <= max(2 * used, _LAST_SHARE * limit):
-                left = max(limit - now[key], 0)
-                found[key] = f"{_shown(key, left)} of {_shown(key, limit)} {_NAMES[key]} are left"
-        return found
+            return _nearly_reached(self.budget, self._amounts(), self._before_turn)
+
+    def tally(self) -> Tally:
+        """Counts what one child session uses; see ``Tally``."""
+        with self._lock:
+            return Tally(self.budget, self._price, dict(self._committed_amounts))
 
     def _amounts(self) -> dict[str, float]:
         """What is used of each limit that a turn can reach."""
@@ -414,6 +413,50 @@ class Ledger:
         if budget.subcalls is not None:
             parts.append(f"{max(budget.subcalls - subcalls, 0)} sub-calls")
         return ", ".join(parts)
+
+
+class Tally:
+    """What one child session has used, on top of what was committed when the run's turn began.
+
+    Leaves out what other sessions use at the same time: their order changes from one process to the next, and
+    a turn that is run again from the journal must show the model the same warnings.
+    """
+
+    def __init__(self, budget: Budget, price: Price, committed: Mapping[str, float]) -> None:
+        self._budget = budget
+        self._price = price
+        self._committed = committed
+        self._used = _Sums()
+        self._before: Mapping[str, float] = committed
+
+    def add(self, model: str, usage: Usage) -> None:
+        """Count one reply to the session or to a sub-call of its code."""
+        self._used.add(usage, self._price(model, usage), 1)
+
+    def nearly_reached(self) -> dict[str, str]:
+        """As ``Ledger.nearly_reached``, for the turns between two calls of this method."""
+        used, committed = self._used, self._committed
+        of_session = {
+            "tokens": used.tokens_in + used.tokens_out,
+            "tokens_in": used.tokens_in,
+            "tokens_out": used.tokens_out,
+            "usd": used.known_usd,
+            "wall_s": 0.0,
+            "subcalls": used.subcalls,
+        }
+        now = {key: amount + of_session[key] for key, amount in committed.items()}
+        before, self._before = self._before, now
+        return _nearly_reached(self._budget, now, before)
+
+
+def _nearly_reached(budget: Budget, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
+    found = {}
+    for key, amount in now.items():
+        limit, used = getattr(budget, key), amount - before.get(key, amount)
+        if limit is not None and used >= 0 and limit - amount <= max(2 * used, _LAST_SHARE * limit):
+            left = max(limit - amount, 0)
+            found[key] = f"{_shown(key, left)} of {_shown(key, limit)} {_NAMES[key]} are left"
+    return found
 
 
 def _shown(key: str, amount: float) -> str:

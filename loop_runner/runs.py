@@ -36,6 +36,7 @@ from loop_runner.checks import Checks
 from loop_runner.children import Children, ChildSettings
 from loop_runner.config import Task
 from loop_runner.conversation import is_over_window, printed
+from loop_runner.course import Course
 from loop_runner.errors import ConfigError, LoopRunnerError, ModelError
 from loop_runner.events import Event, Listener, Trace
 from loop_runner.hooks import external as hooks
@@ -44,16 +45,18 @@ from loop_runner.kernel import packages
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.kernel.offered import offered
-from loop_runner.loop import Gates, Loop, Models, PassFiles
+from loop_runner.loop import Gates, Loop, PassFiles
 from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacted
 from loop_runner.model.limiter import Policy, Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.overview import Reader, describe
 from loop_runner.panel import HoldSession, LivePanel
+from loop_runner.passes import Models, OfAgent, Passes
 from loop_runner.profiles import Profile, profile
 from loop_runner.prompts import Templates
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Message, Outcome, Request, Usage
+from loop_runner.session import RunParts
 from loop_runner.stop_hook import StopHook
 from loop_runner.stopping import Stop
 from loop_runner.subcalls import ChildTask, Shared, SubCalls, SubModels
@@ -413,23 +416,37 @@ def run_in(
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
         system = _text(workspace, "system.md")
-        outcome = Loop(
+        shared = RunParts(workspace, switchboard, ledger, trace, around.should_stop)
+        course = Course(task, workspace, root)
+        models = Models(
+            root,
+            system,
+            _example(workspace),
+            sizes,
+            registry.window_tokens(root) if root else 0,
+            _text(workspace, "system.direct.md"),
+            _session_kind(workspace),
+            templates,
+        )
+        of_agent = None
+        if agent is not None:
+            of_agent = OfAgent(agent_runs.passes(agent, workspace, ledger, trace), agent.part)
+        passes = Passes(
             task,
+            shared,
+            course,
             inputs=texts,
-            workspace=workspace,
-            models=Models(
-                root,
-                system,
-                _example(workspace),
-                sizes,
-                registry.window_tokens(root) if root else 0,
-                _text(workspace, "system.direct.md"),
-                _session_kind(workspace),
-                templates,
-            ),
-            switchboard=switchboard,
+            models=models,
             sub_calls=sub_calls,
             kernel=kernel,
+            agent=of_agent,
+        )
+        outcome = Loop(
+            task,
+            shared,
+            passes,
+            course,
+            inputs=texts,
             gates=_gates(
                 task,
                 programs,
@@ -442,12 +459,7 @@ def run_in(
                 ),
                 stead.stop_hook,
             ),
-            ledger=ledger,
-            trace=trace,
-            should_stop=around.should_stop,
-            open_agent_pass=None if agent is None else agent_runs.passes(agent, workspace, ledger, trace),
             pass_files=stead.pass_files,
-            let_go=None if agent is None else agent.part,
         ).run()
         if agent is not None:
             agent.close(agent_runs.notice(outcome))

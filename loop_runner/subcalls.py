@@ -24,7 +24,7 @@ from loop_runner.json_schema import BadSchemaError, SchemaChecker
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.prompts import OURS, Templates
-from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind
+from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind, Usage
 
 _PROGRESS_S = 2.0  # how often a person is told how far a batch is
 _MAX_TOLD = 200  # sub-calls of a turn that are told of one by one; the rest as progress
@@ -96,12 +96,15 @@ class SubCalls:
         depth: int = 0,
         check: Callable[[str], str] | None = None,
         past: Callable[[int, int], str] | None = None,
+        on_reply: Callable[[str, Usage], None] = lambda _model, _usage: None,
     ) -> None:
         """``check`` says what an answer would be told; None where nothing checks it, as in a child.
 
         ``past`` reads a committed turn as JSON, "" if there is no such turn; None in a child, which has none.
+        ``on_reply`` is given the model and the usage of each reply to a request of this session's code.
         """
         self._shared = shared
+        self._on_reply = on_reply
         self._check = check
         self._past = past
         self._checks = 0  # of this turn
@@ -195,6 +198,7 @@ class SubCalls:
             reply = await self._shared.models.complete(request)
         except ModelError as error:
             raise refused(error) from error
+        self._on_reply(model, reply.usage)
         if not reply.text:
             raise SubCallError(f"the sub-model gave no text (it stopped with {reply.stop_reason})")
         return reply.text

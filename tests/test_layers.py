@@ -39,7 +39,7 @@ MIDDLE = {
     "overview",
 }
 # What a session is made of; a child session is one.
-SESSION = {"session", "subcalls", "children", "direct"}
+SESSION = {"session", "subcalls", "children", "direct", "committing"}
 TALKERS = {"model", "kernel", "workspace"}
 GATES = {"stop_hook", "verify", "panel", "gate_sandbox", "proof"}
 # The hook's own process: started at every stop of every session, so it is the standard library and its own.
@@ -84,15 +84,18 @@ ALLOWED = {
     "runs": FLOOR
     | MIDDLE
     | TALKERS
-    | {"agent_runs", "checks", "hooks", "loop", "origin", "preflight", "trust"}
+    | {"agent_runs", "checks", "course", "hooks", "loop", "origin", "passes", "preflight", "trust"}
     | SESSION
     | GATES,
     "preflight": FLOOR | {"hooks", "verify"},
     "origin": FLOOR,
     "trust": FLOOR | {"workspace"},
-    "agent_runs": FLOOR | MIDDLE | {"hooks", "workspace"},
-    "hooks": FLOOR | {"events", "process", "verify", "workspace"},
-    "loop": FLOOR | MIDDLE | TALKERS | {"reentry", "progress"} | SESSION | GATES,
+    "agent_runs": FLOOR | MIDDLE | {"committing", "hooks", "workspace"},
+    "hooks": FLOOR | {"committing", "events", "process", "verify", "workspace"},
+    "loop": FLOOR | MIDDLE | TALKERS | {"course", "passes", "progress", "session"} | GATES,
+    "passes": FLOOR | MIDDLE | TALKERS | {"course", "progress", "reentry"} | SESSION,
+    "course": FLOOR | {"progress", "proof", "reentry", "workspace"},
+    "committing": FLOOR | {"events", "workspace"},
     "panel": FLOOR | {"model", "verify"},
     "gate_sandbox": FLOOR | {"process", "kernel", "verify"},
     "progress": FLOOR,
@@ -100,15 +103,15 @@ ALLOWED = {
     "proof": FLOOR,
     "reentry": FLOOR | MIDDLE | {"carried", "workspace"},
     "carried": FLOOR | {"conversation", "progress", "workspace"},
-    "session": FLOOR | MIDDLE | TALKERS | {"subcalls"},
+    "session": FLOOR | MIDDLE | TALKERS | {"committing", "subcalls"},
     "children": FLOOR | MIDDLE | TALKERS | {"subcalls"},
     "subcalls": FLOOR | MIDDLE | TALKERS,
     "json_schema": FLOOR | {"process"},
     "json_schema_child": set(),
     "json_schema_faults": set(),
-    "direct": FLOOR | MIDDLE | TALKERS | {"session"},
+    "direct": FLOOR | {"conversation"},
     "transcript": FLOOR | {"prompts"},
-    "conversation": FLOOR | {"missing_code", "prompts", "reply_reader"},
+    "conversation": FLOOR | {"missing_code", "model", "prompts", "reply_reader", "transcript"},
     "missing_code": FLOOR,
     "stop_hook": FLOOR | {"events", "process", "inputs", "verify"},
     "verify": FLOOR | {"process", "inputs", "json_schema", "kernel"},  # of the kernel: `claims` alone
