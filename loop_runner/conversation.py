@@ -131,6 +131,8 @@ class Host(Protocol):
 class Conversation:
     """Takes turns with a model, each kept before the next begins, until one of the ends."""
 
+    _heeds_guess = True  # where no provider counts: the guess is high, so nothing over the window is sent
+
     def __init__(
         self,
         settings: ConversationSettings,
@@ -284,7 +286,7 @@ class Conversation:
         if not is_over_window(request.system, request.messages, room):
             return False
         tokens = await self._host.wait(self._models.count(request))
-        return tokens is None or tokens > room
+        return self._heeds_guess if tokens is None else tokens > room
 
     async def _sum_up(self) -> None:
         """Let the model sum up its turns; from now on the summary is sent in their place."""

@@ -125,6 +125,8 @@ def without_thoughts(reply: str) -> str:
 class DirectConversation(Conversation):
     """Takes each reply whole as the answer, and asks once more when it held none."""
 
+    _heeds_guess = False  # the texts were found to fit when the run began, perhaps by a count
+
     async def _use(self, reply: Reply, number: int) -> Turn:
         is_whole = reply.stop_reason not in ("max_tokens", "refusal", "model_context_window_exceeded")
         text = without_thoughts(reply.text)

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +48,7 @@ from loop_runner.workspace.workspace import Workspace
 
 _OF_THE_MACHINE = ("sandbox", "usd_so_far")
 _BRANCH = "refs/heads/main"
+_TOO_MANY = 10**12  # tokens, of any window
 
 Key = tuple[int, float]
 """(pass, turn); the end of a pass comes after all of its turns."""
@@ -282,7 +283,7 @@ class _Replay:
         spent = replace(workspace.spend(price), seconds=self._seconds_until(workspace.head()))
         ledger = _RecordedLedger(task.budget, spent, price, self._seconds, workspace)
         return runs.Stead(
-            lambda model: _Nobody(model, workspace, self._notes.missing),
+            lambda model: _Nobody(model, workspace, self._notes.missing, self.calls),
             ledger,
             lambda verifiers: _RecordedGates(verifiers, self, workspace, ledger),
             self.settle,
@@ -504,18 +505,39 @@ def _kernel_at(here: Path, recorded: str) -> type[Kernel]:
 class _Nobody:
     """Stands where a model would be asked, and refuses."""
 
-    def __init__(self, model: str, workspace: Workspace, missing: list[Missing]) -> None:
+    def __init__(
+        self,
+        model: str,
+        workspace: Workspace,
+        missing: list[Missing],
+        recorded: Callable[[str], list[Call]],
+    ) -> None:
+        """``recorded``: the replies that the record holds in a folder."""
         self._model = model
         self._workspace = workspace
         self._missing = missing
+        self._recorded = recorded
 
     async def complete(self, request: Request) -> Reply:
         """Note the request; raises ``ModelError``."""
-        head = self._workspace.head()
-        place = (head.pass_number, head.turn + 1) if head.turn else (head.pass_number + 1, 1)
+        place = self._place()
         prompt = request.messages[-1].text if request.messages else ""
         self._missing.append(Missing(*place, request.kind, request.model, prompt))
         self._refuse(*place, request.kind)
+
+    async def count_tokens(self, request: Request) -> int:
+        """Nothing for a request that was sent, as it fitted into the window then; else more than fits."""
+        place, fingerprint = self._place(), request.fingerprint()
+        folders = (layout.turn_folder(*place), layout.pass_folder(place[0]))
+        was_sent = any(
+            call.fingerprint == fingerprint for folder in folders for call in self._recorded(folder)
+        )
+        return 0 if was_sent else _TOO_MANY
+
+    def _place(self) -> tuple[int, int]:
+        """The pass and turn that are under way."""
+        head = self._workspace.head()
+        return (head.pass_number, head.turn + 1) if head.turn else (head.pass_number + 1, 1)
 
     def _refuse(self, pass_number: int, turn: int, kind: str) -> NoReturn:
         raise ModelError(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loop_runner import config, replaying, runs
+from loop_runner import config, failpoints, replaying, runs
 from loop_runner.events import Event
+from loop_runner.model import registry
+from loop_runner.profiles import profile
 from loop_runner.records import Outcome
 from loop_runner.workspace.history import History
 from tests.support.commands import loop_runner
@@ -20,7 +23,9 @@ from tests.support.tasks import cell, ready, write_task
 
 KINDS = ("session", "direct", "child")
 _ASK_CHILD = cell("answer['content'] = rlm_query('How many?', 'one two three')\nanswer['ready'] = True")
-_CAUGHT = cell("try:\n    print(rlm_query('How many?', 'one two'))\nexcept LLMError as error:\n    print(error)")
+_CAUGHT = cell(
+    "try:\n    print(rlm_query('How many?', 'one two'))\nexcept LLMError as error:\n    print(error)"
+)
 
 
 @dataclass
@@ -172,7 +177,7 @@ def test_each_reply_is_reported_with_its_usage(held: Held) -> None:
 def test_a_request_that_got_no_reply_before_a_crash_is_counted_when_its_turn_is_committed(held: Held) -> None:
     """It may have been billed, so the outcome and the history both name it."""
     sent = 2 if held.kind == "child" else 1
-    held.server.answer_with(lambda request: held.answer_to(request))
+    held.server.answer_with(held.answer_to)
     task = held.write()
     env = {**held.server.env, "LOOP_RUNNER_FAILPOINT": f"switchboard.replied:{sent}:kill"}
     loop_runner("run", task, "--run-dir", held.folder / "run", cwd=held.folder, env=env)
@@ -189,8 +194,9 @@ def test_a_reply_without_anything_to_work_with_gets_a_reminder(held: Held) -> No
     held.run(held.idle(), held.final())
     reminder = "held no answer" if held.kind == "direct" else "held no Python code"
     assert reminder in held.shown[0]
-    assert held.prompts[1].messages[-1][1] == held.shown[0].rstrip("\n") or held.shown[0] in (
-        held.prompts[1].messages[-1][1]
+    assert (
+        held.prompts[1].messages[-1][1] == held.shown[0].rstrip("\n")
+        or held.shown[0] in (held.prompts[1].messages[-1][1])
     )
 
 
@@ -227,15 +233,150 @@ def test_a_prompt_over_the_window_is_refused_by_the_provider_once_and_ends_the_c
     assert len(held.turns) == 1
 
 
+def test_a_conversation_that_the_provider_counts_too_long_sends_nothing_more(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch)
+    held.root = _CAUGHT
+    held.run(Scripted("x" * 180_000, "max_tokens"), held.final())
+    assert held.end == "window"
+    assert len(held.prompts) == 1
+
+
+def test_a_conversation_whose_guessed_length_is_over_the_window_goes_on_when_the_count_fits(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch)
+    held.run(Scripted("x" * 135_000, "max_tokens"), held.final())
+    assert held.end == "ready"
+    assert len(held.turns) == 2
+    assert replaying.replay(held.folder / "run").is_same, "a replay asks no provider to count"
+
+
+def test_a_conversation_that_nearly_fills_the_window_says_so(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch)
+    held.run(Scripted("x" * 110_000, "max_tokens"), held.idle(), held.final())
+    assert "nearly fills your window" not in held.shown[0]
+    assert "this conversation nearly fills your window of 40,000 tokens" in held.shown[1]
+
+
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window with room for 40,000 tokens. The test server counts four characters for a token."""
+    reply_tokens = profile(registry.profile_name("anthropic:claude-test")).max_reply_tokens
+    monkeypatch.setattr(registry, "window_tokens", lambda _model: reply_tokens + 40_000)
+
+
 # ── limits ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_limit_that_is_nearly_reached_is_in_what_the_model_is_shown(held: Held) -> None:
-    big = Scripted(held.idle(), input_tokens=300, output_tokens=5)
-    held.run(big, held.final(), budget={"passes": 1, "tokens": 100_000})
+    big = Scripted(held.idle(), input_tokens=700, output_tokens=5)
+    held.run(big, held.final(), budget={"passes": 1, "tokens": 2000})
+    assert re.search(r"Soon used up: 1,2[0-9]{2} of 2,000 tokens are left", held.shown[0])
+
+
+@pytest.mark.parametrize("budget", [{}, {"tokens": 100_000}, {"usd": 50}, {"wall": "10h"}])
+def test_a_limit_that_is_far_away_is_not_mentioned(held: Held, budget: Mapping[str, Any]) -> None:
+    prices = {"anthropic:claude-test": {"input": 1.0, "output": 5.0}}
+    held.run(held.idle(), held.final(), budget={"passes": 1, **budget}, prices=prices)
     assert "Soon used up" not in held.shown[0]
+
+
+def test_the_warning_of_a_limit_is_the_same_when_the_run_is_replayed(held: Held) -> None:
+    big = Scripted(held.idle(), input_tokens=700, output_tokens=5)
+    held.run(big, held.final(), budget={"passes": 1, "tokens": 2000})
+    assert replaying.replay(held.folder / "run").is_same
+
+
+def test_a_limit_that_is_reached_ends_the_conversation(held: Held) -> None:
+    held.root = _CAUGHT
+    held.run(Scripted(held.idle(), input_tokens=3000), held.final(), budget={"passes": 1, "tokens": 2000})
+    assert held.end == "budget"
+    assert len(held.turns) == 1
 
 
 def test_the_replay_of_a_conversation_is_the_same(held: Held) -> None:
     held.run(held.idle(), held.final())
     assert replaying.replay(held.folder / "run").is_same
+
+
+# ── crashes ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_replies_without_work_are_counted_across_a_crash(held: Held) -> None:
+    """The conversation ends after the same number of turns as one that was never killed."""
+
+    def answer(request: Received) -> str:
+        is_childs = "another model has handed to you" in request.system
+        if held.kind != "child" or is_childs:
+            return held.idle()
+        return _CAUGHT if len(request.messages) == 1 else ready("42")
+
+    held.server.answer_with(answer)
+    kill = "switchboard.replied:3:kill" if held.kind == "child" else "turn.committed:2:kill"
+    env = {**held.server.env, "LOOP_RUNNER_FAILPOINT": kill}
+    loop_runner("run", held.write(), "--run-dir", held.folder / "run", cwd=held.folder, env=env)
+    runs.resume(held.folder / "run", runs.Surroundings(held.server.env))
+    assert len(held.turns) == 3
+    assert held.end == ("turns" if held.kind == "direct" else "no_code")
+
+
+def test_a_full_window_ends_the_conversation_across_a_crash(held: Held) -> None:
+    too_long = HttpError(400, "invalid_request_error", "prompt is too long: 9 > 8")
+    if held.kind == "child":
+        held.server.will_reply(_CAUGHT)
+    held.server.will_reply(too_long)
+    held.server.answer_with(lambda _request: ready("42"))
+    kill = "turn.ran:1:kill" if held.kind == "child" else "turn.committed:1:kill"
+    env = {**held.server.env, "LOOP_RUNNER_FAILPOINT": kill}
+    loop_runner("run", held.write(), "--run-dir", held.folder / "run", cwd=held.folder, env=env)
+    asked = len(held.prompts)
+    runs.resume(held.folder / "run", runs.Surroundings(held.server.env))
+    assert held.end == "window"
+    assert len(held.prompts) == asked == 1
+
+
+# ── what only passes have ───────────────────────────────────────────────────────────────────────────
+
+POINTS = ["turn.begin", "turn.replied", "turn.ran", "turn.saved", "turn.committed"]
+
+
+@pytest.mark.parametrize("kind", ["session", "direct"])
+def test_every_turn_that_is_committed_passes_the_same_kill_points(
+    kind: str, tmp_path: Path, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, passed = Held(kind, model_server, tmp_path), []
+    passing = failpoints.passing
+
+    def note(name: str) -> None:
+        passed.append(name)
+        passing(name)
+
+    monkeypatch.setattr(failpoints, "passing", note)
+    held.run(held.idle(), held.final())
+    assert [name for name in passed if name in POINTS] == POINTS * 2
+
+
+@pytest.mark.parametrize("kind", ["session", "direct"])
+def test_a_rejected_answer_is_not_handed_in_again_when_the_next_pass_begins_without_one(
+    kind: str, tmp_path: Path, model_server: ModelServer
+) -> None:
+    held = Held(kind, model_server, tmp_path)
+    outcome = held.run(held.final("41"), held.idle(), held.final("42"), budget={"passes": 3})
+    assert (outcome.status, outcome.spend.passes, outcome.spend.turns) == ("verified", 2, 3)
+
+
+@pytest.mark.parametrize("kind", ["session", "direct"])
+def test_a_strategy_against_standstill_reaches_the_request(
+    kind: str, tmp_path: Path, model_server: ModelServer
+) -> None:
+    held = Held(kind, model_server, tmp_path)
+    replies = [held.final("41")] * 2 + [held.final("42")]
+    model_server.will_reply(*replies)
+    task = held.write(model="openai:m", budget={"passes": 4}, no_progress={"passes": 2, "then": ["model"]})
+    env = {"OPENAI_BASE_URL": model_server.openai_url, "OPENAI_API_KEY": "k"}
+    outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(env))
+    assert outcome.status == "verified"
+    assert [request.body.get("temperature") for request in model_server.prompts] == [None, None, 1.0]
