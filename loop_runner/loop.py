@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-from loop_runner import failpoints, progress, proof, scratch
+from loop_runner import failpoints, progress, proof, scratch, verdicts
 from loop_runner.config import Task
 from loop_runner.course import Course
 from loop_runner.errors import StoppedError
@@ -158,7 +158,7 @@ class Loop:
         outcome: PassOutcome = "accepted" if isinstance(decision, Allow) else "rejected"
         self._passes.release(self._why_released(decision))  # before the commit, which records what it spent
         self._ledger.charge_pass(seconds, self._workspace.journal.unanswered())
-        verdict = proof.decision_as_json(decision)
+        verdict = verdicts.decision_as_json(decision)
         verdict["sandbox"] = dict(self._gates.fence.describe(network=self._gates.network))
         restores = self._course.judge(number, decision, verdict) if isinstance(decision, Block) else None
         folder = f"passes/{number:04d}"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from loop_runner import forking, proof, runs, scratch
+from loop_runner import forking, proof, runs, scratch, verdicts
 from loop_runner.budget import Budget, Ledger, Price
 from loop_runner.config import Task
 from loop_runner.errors import ModelError
@@ -469,7 +469,7 @@ class _RecordedGates(StopHook):
         if verdict is None:
             raise _EndOfRecord
         said = json.loads(verdict)
-        recorded = proof.decision_from(said)
+        recorded = verdicts.decision_from(said)
         # What the gates paid for is the pass's, whether they are asked again or not.
         self._record.lay_out(layout.pass_folder(number), self._workspace, self._ledger)
         if not self._record.asks_gates:

@@ -41,7 +41,7 @@ MIDDLE = {
 # What a session is made of; a child session is one.
 SESSION = {"session", "subcalls", "children", "direct", "committing"}
 TALKERS = {"model", "kernel", "workspace"}
-GATES = {"stop_hook", "verify", "panel", "gate_sandbox", "proof"}
+GATES = {"stop_hook", "verify", "panel", "gate_sandbox", "proof", "verdicts"}
 # The hook's own process: started at every stop of every session, so it is the standard library and its own.
 HOOK_PROCESS = {"stop", "sessions", "call", "protocol"}
 ALLOWED = {
@@ -100,7 +100,8 @@ ALLOWED = {
     "gate_sandbox": FLOOR | {"process", "kernel", "verify"},
     "progress": FLOOR,
     "reporters": FLOOR | {"events"},
-    "proof": FLOOR,
+    "proof": FLOOR | {"verdicts"},
+    "verdicts": FLOOR,
     "reentry": FLOOR | MIDDLE | {"carried", "workspace"},
     "carried": FLOOR | {"conversation", "progress", "workspace"},
     "session": FLOOR | MIDDLE | TALKERS | {"committing", "subcalls"},

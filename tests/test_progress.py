@@ -13,8 +13,8 @@ from loop_runner.progress import (
     regression,
     state_of,
 )
-from loop_runner.proof import decision_as_json
 from loop_runner.records import Block, Rejected, VerifierReport
+from loop_runner.verdicts import decision_as_json
 
 ROOT = "script:x"
 
