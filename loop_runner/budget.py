@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from loop_runner.errors import ModelError
-from loop_runner.records import SUBCALL_KINDS, Call, Request, Spend, Usage
+from loop_runner.records import SUBCALL_KINDS, Call, Request, RequestKind, Spend, Usage
 
 Price = Callable[[str, Usage], float | None]
 """US dollars for a model's usage; None when the price is not known."""
@@ -429,9 +429,9 @@ class Tally:
         self._used = _Sums()
         self._before: Mapping[str, float] = committed
 
-    def add(self, model: str, usage: Usage) -> None:
+    def add(self, model: str, usage: Usage, kind: RequestKind = "sub") -> None:
         """Count one reply to the session or to a sub-call of its code."""
-        self._used.add(usage, self._price(model, usage), 1)
+        self._used.add(usage, self._price(model, usage), int(kind in SUBCALL_KINDS))
 
     def nearly_reached(self) -> dict[str, str]:
         """As ``Ledger.nearly_reached``, for the turns between two calls of this method."""

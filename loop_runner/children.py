@@ -194,7 +194,7 @@ class _Child:
     def replied(self, number: int, reply: Reply) -> None:
         """Count what the reply used."""
         self._used += reply.usage
-        self._tally.add(self._task.model, reply.usage)
+        self._tally.add(self._task.model, reply.usage, self._task.kind)
 
     async def run_cell(self, code: str, number: int) -> CellResult:
         """Run the cell in a thread of this depth."""

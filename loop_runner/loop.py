@@ -155,27 +155,17 @@ class Loop:
         decision: Allow | Block,
         seconds: float,
     ) -> Checkpoint:
-        outcome: PassOutcome = "accepted" if isinstance(decision, Allow) else "rejected"
+        outcome = _outcome(decision)
         self._passes.release(self._why_released(decision))  # before the commit, which records what it spent
         self._ledger.charge_pass(seconds, self._workspace.journal.unanswered())
         verdict = verdicts.decision_as_json(decision)
         verdict["sandbox"] = dict(self._gates.fence.describe(network=self._gates.network))
         restores = self._course.judge(number, decision, verdict) if isinstance(decision, Block) else None
-        folder = f"passes/{number:04d}"
         failpoints.passing("pass.commit")
         checkpoint = self._workspace.commit_pass(
             number,
             outcome,
-            files=self._pass_files(
-                number,
-                {
-                    f"{folder}/verdict.json": proof.to_bytes(verdict),
-                    f"{folder}/pass.json": proof.to_bytes(self._pass_record(number, end, outcome)),
-                    **(self._proof(number, decision, verdict) if isinstance(decision, Allow) else {}),
-                    **layout.children_files(folder, self._gates.panel.sessions),
-                    **self._new_pins(),
-                },
-            ),
+            files=self._pass_files(number, self._files(number, end, decision, verdict)),
             seconds=seconds,
             put_back=None if restores is None else self._workspace.end_of(restores),
         )
@@ -189,6 +179,19 @@ class Loop:
             self._tell("notice", f"files, variables and answer are put back: they are {what}", number)
             self._passes.restored()
         return checkpoint
+
+    def _files(
+        self, number: int, end: SessionEnd, decision: Allow | Block, verdict: dict[str, Any]
+    ) -> dict[str, bytes]:
+        """What the end of the pass adds to the run folder."""
+        folder = f"passes/{number:04d}"
+        return {
+            f"{folder}/verdict.json": proof.to_bytes(verdict),
+            f"{folder}/pass.json": proof.to_bytes(self._pass_record(number, end, _outcome(decision))),
+            **(self._proof(number, decision, verdict) if isinstance(decision, Allow) else {}),
+            **layout.children_files(folder, self._gates.panel.sessions),
+            **self._new_pins(),
+        }
 
     def _why_released(self, decision: Allow | Block) -> str:
         """Why the agent's client must end with this pass; "" when it may be kept for the next one."""
@@ -261,6 +264,10 @@ class Loop:
 
     def _tell(self, kind: EventKind, detail: str = "", number: int = 0, **data: object) -> None:
         self._parts.trace.tell(kind, detail, (number, 0), **data)
+
+
+def _outcome(decision: Allow | Block) -> PassOutcome:
+    return "accepted" if isinstance(decision, Allow) else "rejected"
 
 
 class _HandedIn(Sequence[str]):

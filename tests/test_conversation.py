@@ -290,6 +290,28 @@ def test_the_warning_of_a_limit_is_the_same_when_the_run_is_replayed(held: Held)
     assert replaying.replay(held.folder / "run").is_same
 
 
+def test_the_warning_in_a_child_session_does_not_depend_on_its_siblings(
+    tmp_path: Path, model_server: ModelServer
+) -> None:
+    """Their order differs from run to run; a turn that is run again must show each of them the same."""
+    held = Held("child", model_server, tmp_path)
+    questions = [("How many?", "one"), ("How many?", "two")]
+    held.root = cell(f"rlm_batch({questions})\nanswer['content'] = '42'\nanswer['ready'] = True")
+
+    def answer(request: Received) -> Answer:
+        reply = held.idle() if len(request.messages) == 1 else held.final()
+        return Scripted(reply, input_tokens=300, output_tokens=5)
+
+    model_server.will_reply(held.root)
+    model_server.answer_with(answer)
+    task = held.write(budget={"passes": 1, "tokens": 1500, "subcalls": 3})
+    runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+    shown = sorted((tmp_path / "run").rglob("children/*/turns/0001/output.txt"))
+    assert len(shown) == 2
+    for path in shown:
+        assert "2 of 3 sub-calls are left; when there is none" in path.read_text()
+
+
 def test_a_limit_that_is_reached_ends_the_conversation(held: Held) -> None:
     held.root = _CAUGHT
     held.run(Scripted(held.idle(), input_tokens=3000), held.final(), budget={"passes": 1, "tokens": 2000})
