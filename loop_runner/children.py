@@ -203,7 +203,9 @@ class _Child:
         return await self._in_thread(lambda: kernel.run_cell(code, number))
 
     def ran(self, number: int, code: str | None, result: CellResult | None) -> CellResult | None:
-        """Its variables are saved nowhere."""
+        """Report each process that ended unasked. The variables are saved nowhere."""
+        for death in self._kernel.take_deaths() if self._kernel is not None else ():
+            self._tell("notice", str(death), died=death.process, doing=death.doing)
         return result
 
     def limits(self) -> tuple[str, dict[str, str]]:
