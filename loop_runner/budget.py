@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from loop_runner import keys
 from loop_runner.errors import ModelError
 from loop_runner.keys import key
-from loop_runner.records import SUBCALL_KINDS, Call, Request, Spend, Usage
+from loop_runner.records import SUBCALL_KINDS, Call, Request, RequestKind, Spend, Usage
 from loop_runner.text import plural
 
 Price = Callable[[str, Usage], float | None]
@@ -184,6 +184,7 @@ class Ledger:
         self._turn_since: float | None = None
         self._turns_left = budget.turns
         self._before_turn: Mapping[str, float] = {}
+        self._committed_amounts: Mapping[str, float] = self._amounts()
         limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
         self.is_metered = any(limit is not None for limit in limits)  # tokens or dollars are limited
         self._is_limited = self.is_metered or budget.wall_s is not None or budget.subcalls is not None
@@ -315,6 +316,7 @@ class Ledger:
         self._turn_since = None
         self._seconds += seconds
         self._unanswered += unanswered
+        self._committed_amounts = self._amounts()
 
     def _charge(self, sums: _Sums, call: Call, sign: int = 1) -> None:
         usage = call.reply.usage
@@ -369,36 +371,12 @@ class Ledger:
         Depends on what was charged, and of time on what is committed, so a repeated turn says the same.
         """
         with self._lock:
-            now, before = self._amounts(), self._before_turn
-        return self._nearly(now, before)
+            return _nearly_reached(self.budget, self._amounts(), self._before_turn)
 
-    def nearly_reached_by(self, used: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
-        """The same for a child session that has used ``used``, and ``before`` until its last turn.
-
-        Counts what the run had used when its turn began. What other sessions use in the meantime depends on
-        chance, and a child session that is repeated must be shown the same.
-        """
+    def tally(self) -> Tally:
+        """Counts what one child session uses; see ``Tally``."""
         with self._lock:
-            start = self._before_turn
-        now, earlier = ({key: start[key] + part.get(key, 0) for key in start} for part in (used, before))
-        return self._nearly(now, earlier)
-
-    def amounts_of(self, model: str, usage: Usage) -> dict[str, float]:
-        """What one sub-call uses of each limit."""
-        tokens_in = usage.total_tokens - usage.output_tokens
-        usd = self._price(model, usage) or 0.0
-        amounts = {"tokens": usage.total_tokens, "tokens_in": tokens_in, "tokens_out": usage.output_tokens}
-        return {**amounts, "usd": usd, "subcalls": 1}
-
-    def _nearly(self, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
-        limits = {name: getattr(self.budget, name) for name in now}
-        found = {}
-        for name, limit in limits.items():
-            used = now[name] - before.get(name, now[name])
-            if limit is not None and used >= 0 and limit - now[name] <= max(2 * used, _LAST_SHARE * limit):
-                left = max(limit - now[name], 0)
-                found[name] = f"{_shown(name, left)} of {_shown(name, limit)} {_NAMES[name]} are left"
-        return found
+            return Tally(self.budget, self._price, dict(self._committed_amounts))
 
     def _amounts(self) -> dict[str, float]:
         """What is used of each limit that a turn can reach."""
@@ -464,6 +442,50 @@ class Ledger:
 def _amount(number: float, noun: str) -> str:
     """``1 second``; ``0.5 seconds``."""
     return f"{number:g} {noun if number == 1 else noun + 's'}"
+
+
+class Tally:
+    """What one child session has used, on top of what was committed when the run's turn began.
+
+    Leaves out what other sessions use at the same time: their order changes from one process to the next, and
+    a turn that is run again from the journal must show the model the same warnings.
+    """
+
+    def __init__(self, budget: Budget, price: Price, committed: Mapping[str, float]) -> None:
+        self._budget = budget
+        self._price = price
+        self._committed = committed
+        self._used = _Sums()
+        self._before: Mapping[str, float] = committed
+
+    def add(self, model: str, usage: Usage, kind: RequestKind = "sub") -> None:
+        """Count one reply to the session or to a sub-call of its code."""
+        self._used.add(usage, self._price(model, usage), int(kind in SUBCALL_KINDS))
+
+    def nearly_reached(self) -> dict[str, str]:
+        """As ``Ledger.nearly_reached``, for the turns between two calls of this method."""
+        used, committed = self._used, self._committed
+        of_session = {
+            "tokens": used.tokens_in + used.tokens_out,
+            "tokens_in": used.tokens_in,
+            "tokens_out": used.tokens_out,
+            "usd": used.known_usd,
+            "wall_s": 0.0,
+            "subcalls": used.subcalls,
+        }
+        now = {key: amount + of_session[key] for key, amount in committed.items()}
+        before, self._before = self._before, now
+        return _nearly_reached(self._budget, now, before)
+
+
+def _nearly_reached(budget: Budget, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
+    found = {}
+    for name, amount in now.items():
+        limit, used = getattr(budget, name), amount - before.get(name, amount)
+        if limit is not None and used >= 0 and limit - amount <= max(2 * used, _LAST_SHARE * limit):
+            left = max(limit - amount, 0)
+            found[name] = f"{_shown(name, left)} of {_shown(name, limit)} {_NAMES[name]} are left"
+    return found
 
 
 def _shown(key: str, amount: float) -> str:

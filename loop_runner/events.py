@@ -80,6 +80,10 @@ class Trace:
                 with contextlib.suppress(Exception):
                     listener(event)
 
+    def tell(self, kind: EventKind, text: str = "", at: tuple[int, int] = (0, 0), /, **data: object) -> None:
+        """Append an event of this kind; ``at`` is its pass and turn."""
+        self.append(Event(kind, text, *at, data))
+
     def close(self) -> None:
         """Close the file; later events reach the listeners only."""
         with self._lock, contextlib.suppress(OSError):

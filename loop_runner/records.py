@@ -492,6 +492,18 @@ class Spend:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a conversation, before it is committed or kept: what was replied, ran and shown."""
+
+    number: int
+    reply: str
+    output: str  # what the model is shown after this turn, word for word
+    answer: Answer
+    code: str | None = None  # None when the reply held no code
+    end: CellEnd | Literal["no_code"] = "no_code"
+
+
+@dataclass(frozen=True, slots=True)
 class ChildTurn:
     """One turn of a child session. Its calls are among those of the turn that started the session."""
 

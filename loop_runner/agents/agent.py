@@ -25,7 +25,8 @@ from loop_runner.agents.endpoint import Endpoint
 from loop_runner.agents.protocol import ALLOW, Decision
 from loop_runner.errors import EnvironmentFault, ModelError
 from loop_runner.events import Event, Trace
-from loop_runner.records import Answer, Snapshot, TurnRecord, Usage
+from loop_runner.records import Answer, Snapshot, Turn, Usage
+from loop_runner.session.committing import Commits
 from loop_runner.task.config import AgentSettings
 from loop_runner.text import cut_middle, one_line
 from loop_runner.workspace.foreign import lay_out_for_agent
@@ -344,23 +345,15 @@ class AgentPass:
         self,
         agent: Agent,
         *,
-        pass_number: int,
         prompt: str,
         is_committed: bool,
-        workspace: Workspace,
-        on_turn: Callable[[float], None],
-        trace: Trace,
-        first_files: Mapping[str, bytes],
+        commits: Commits,
     ) -> None:
         self._agent = agent
-        self._number = pass_number
         self._prompt = prompt
         self._is_committed = is_committed
-        self._workspace = workspace
-        self._on_turn = on_turn
-        self._trace = trace
-        self._files = dict(first_files)
-        # As a session of ours has them; what an agent says of its spend is a call of its own.
+        self._commits = commits
+        # As a session has them; what an agent says of its spend is a call of its own.
         self.usage = Usage()
         self.unfinished_s = 0.0
 
@@ -375,25 +368,10 @@ class AgentPass:
         seconds = time.monotonic() - started
         content = cut_middle(handed.text, _MAX_ANSWER_CHARS) or _SILENT
         about = {key: value for key, value in asdict(handed).items() if key != "text"}
-        turn = TurnRecord(
-            pass_number=self._number,
-            number=1,
-            reply=handed.text,
-            code=None,
-            output=_described(handed),
-            end="no_code",
-            answer=Answer(content, is_ready=True),
-            calls=self._workspace.journal.calls(),
-            snapshot=Snapshot(),
-            seconds=seconds,
-        )
-        path = f"passes/{self._number:04d}/agent.json"
-        files = {**self._files, path: (json.dumps(about, indent=1, sort_keys=True) + "\n").encode()}
-        checkpoint = self._workspace.commit_turn(turn, files)
-        self._on_turn(seconds)
-        self._trace.append(Event("turn_committed", checkpoint.commit, self._number, 1, {"ready": True}))
-        for line in self._workspace.left_out():
-            self._trace.append(Event("notice", line, self._number, 1))
+        path = f"passes/{self._commits.pass_number:04d}/agent.json"
+        self._commits.add_file(path, (json.dumps(about, indent=1, sort_keys=True) + "\n").encode())
+        turn = Turn(1, handed.text, _described(handed), Answer(content, is_ready=True))
+        self._commits.commit(turn, seconds, Snapshot())
         return "ready"
 
 

@@ -18,6 +18,7 @@ from loop_runner.budget import Ledger
 from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
 from loop_runner.records import Call, Outcome, Reply, Usage
+from loop_runner.session.committing import Commits
 from loop_runner.task.config import Task
 from loop_runner.text import plural
 from loop_runner.workspace.git.fast_import import Blob
@@ -128,16 +129,14 @@ def passes(
     from loop_runner.agents.agent import AgentPass
 
     def open_pass(number: int, is_committed: bool, prompt: bytes) -> AgentPass:
-        return AgentPass(
-            the_agent,
-            pass_number=number,
-            prompt=prompt.decode(),
-            is_committed=is_committed,
+        commits = Commits(
+            number,
             workspace=workspace,
-            on_turn=ledger.charge_turn,
             trace=trace,
+            charge=ledger.charge_turn,
             first_files={f"passes/{number:04d}/injected.md": prompt},
         )
+        return AgentPass(the_agent, prompt=prompt.decode(), is_committed=is_committed, commits=commits)
 
     return open_pass
 

@@ -6,26 +6,22 @@ memory, so that starting, going on after a crash and going on after Ctrl-C are t
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
-from loop_runner import __version__, failpoints, scratch, text
-from loop_runner.budget import Ledger
+from loop_runner import failpoints, scratch
 from loop_runner.errors import StoppedError
-from loop_runner.events import Event, Trace
-from loop_runner.kernel.kernel import Kernel
-from loop_runner.loop import reentry, stalling
-from loop_runner.loop.stalling import PassState, Step
+from loop_runner.events import EventKind
+from loop_runner.loop import stalling
+from loop_runner.loop.course import Course
+from loop_runner.loop.passes import Passes, RunsPass
 from loop_runner.loop.stopping import Interrupted, Stop
-from loop_runner.model import prices, registry
-from loop_runner.model.switchboard import Switchboard
+from loop_runner.model import prices
 from loop_runner.records import (
     Allow,
     Answer,
@@ -34,26 +30,17 @@ from loop_runner.records import (
     Decision,
     GateBroken,
     Inputs,
-    Message,
     Outcome,
     PassOutcome,
     RunStatus,
-    Usage,
 )
-from loop_runner.session import direct
-from loop_runner.session.direct import DirectPass
-from loop_runner.session.session import Session, SessionEnd, SessionSettings, summary_path
-from loop_runner.session.subcalls import SubCalls
-from loop_runner.session.transcript import Transcript
+from loop_runner.session.session import RunParts, SessionEnd
 from loop_runner.task.config import Task
-from loop_runner.task.profiles import Profile
-from loop_runner.task.prompts import OURS, Templates
 from loop_runner.text import plural
-from loop_runner.verify import Fence, Programs, Submission, proof
+from loop_runner.verify import Fence, Programs, Submission, proof, verdicts
 from loop_runner.verify.panel import LivePanel
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
-from loop_runner.workspace.history import parsing
 from loop_runner.workspace.workspace import Workspace
 
 _INTERRUPTED = "interrupted; every turn is committed"
@@ -70,20 +57,6 @@ PassFiles = Callable[[int, Mapping[str, bytes]], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
-    """Which models a run uses and what they are told."""
-
-    root: str
-    system: str
-    example: tuple[Message, ...]  # a worked turn that every conversation begins with; empty for most
-    profile: Profile
-    window_tokens: int
-    direct_system: str = ""
-    session: direct.Decision = direct.RLM
-    templates: Templates = OURS
-
-
-@dataclass(frozen=True, slots=True)
 class GateTools:
     """What an answer has to pass, and what is written down of it."""
 
@@ -94,56 +67,29 @@ class GateTools:
     network: bool = False  # a verifier asks for it
 
 
-class RunsPass(Protocol):
-    """What a pass is to the loop: ``Session``, ``DirectPass``, or an agent of the user's."""
-
-    usage: Usage  # of the conversation, in this process
-    unfinished_s: float  # spent on a turn that was not committed
-
-    def run(self, answer: Answer) -> SessionEnd:
-        """Run until there is something to verify, commit it, and say why it ended."""
-        ...
-
-
 class Loop:
     """One run, from wherever its workspace stands."""
 
     def __init__(
         self,
         task: Task,
+        parts: RunParts,
+        passes: Passes,
+        course: Course,
         *,
         inputs: Inputs,
-        workspace: Workspace,
-        models: Models,
-        switchboard: Switchboard,
-        sub_calls: SubCalls,
-        kernel: Kernel,
         gates: GateTools,
-        ledger: Ledger,
-        trace: Trace,
-        should_stop: Callable[[], bool] = lambda: False,
-        open_agent_pass: Callable[[int, bool, bytes], RunsPass] | None = None,
         pass_files: PassFiles = lambda _number, files: files,
-        let_go: Callable[[str], None] | None = None,
     ) -> None:
-        self._let_go = let_go  # ends an agent's client, which says what it spent when it ends
-        self._open_agent_pass = (
-            open_agent_pass  # (pass, its turn is committed, prompt); None: a session of ours
-        )
         self._task = task
+        self._parts = parts
+        self._workspace = parts.workspace
+        self._ledger = parts.ledger
+        self._passes = passes
+        self._course = course
         self._inputs = inputs
-        self._workspace = workspace
-        self._models = models
-        self._switchboard = switchboard
-        self._sub_calls = sub_calls
-        self._kernel = kernel
         self._gates = gates
-        self._ledger = ledger
-        self._trace = trace
-        self._should_stop = should_stop
         self._pass_files = pass_files
-        self._has_kernel = False  # started by the first pass that runs code
-        self._ended: list[PassState] = []  # of the passes from the first one of what is asked now
 
     def run(self) -> Outcome:
         """Run passes until the stop hook allows the end, a limit is reached or the run is asked to stop."""
@@ -157,22 +103,21 @@ class Loop:
         head = self._workspace.head()
         if head.outcome == "accepted":
             return self._end("verified", head, "every verifier accepted the answer")
-        if self._models.session.kind == "rlm":
-            self._start_kernel()  # here, so that damaged variables are found before anything is paid
+        self._passes.prepare()
         while head.turn > 0 or (limit := self._limit(head)) is None:
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
-            step = self._step(number)
+            step = self._course.step(number)
             if step.kind == "stop" and head.turn == 0:
                 return self._end("unverified", head, stalling.stop_reason(step))
-            session = self._session(number, head, step)
+            session = self._passes.open(number, head, step)
             end = session.run(self._committed_answer())
             if end == "interrupted":
                 return self._end("interrupted", self._workspace.head(), _INTERRUPTED)
             started = time.monotonic()
             decision = self._decide(end)
             failpoints.passing("verify.decided")
-            if isinstance(self._switchboard.refusal, StoppedError):
-                self._switchboard.raise_refusal()  # a judge was not asked: that is no verdict
+            if isinstance(self._parts.models.refusal, StoppedError):
+                self._parts.models.raise_refusal()  # a judge was not asked: that is no verdict
             if isinstance(decision, GateBroken):
                 return self._end_unjudged(decision)
             seconds = time.monotonic() - started + session.unfinished_s
@@ -184,152 +129,11 @@ class Loop:
     def _limit(self, head: Checkpoint) -> str | None:
         """The limit that ends the run between passes. A fixed program does nothing without sub-calls."""
         reached = self._ledger.reached()
-        if reached is None and head.pass_number and self._models.root.startswith("program:"):
+        if reached is None and head.pass_number and self._passes.root.startswith("program:"):
             return self._ledger.subcalls_reached()
         return reached
 
     # ── one pass ────────────────────────────────────────────────────────────────────────────────────
-
-    def _start_kernel(self) -> None:
-        if self._has_kernel:
-            return
-        self._has_kernel = True
-        confined = self._kernel.sandbox()
-        self._tell("notice", confined.summary(), sandbox=confined.tier)
-        snapshot = self._workspace.snapshot()
-        gone = {variable.name for variable in snapshot.variables if variable.is_gone}  # reported before
-        for lost in self._kernel.start(snapshot, self._committed_answer()):
-            if lost.name in gone:
-                continue
-            self._tell("notice", f"variable {text.one_line(lost.name)} could not be restored: {lost.reason}")
-        for death in self._kernel.take_deaths():
-            self._tell("notice", str(death), died=death.process, doing=death.doing)
-        if snapshot.variables and (others := self._other_versions()):
-            self._tell("notice", f"{others}; every variable that can be restored was restored")
-
-    def _other_versions(self) -> str:
-        """Which other versions wrote the committed variables; empty if there are none, or none recorded."""
-        now = {"python": self._kernel.python, "loop_runner": __version__}
-        names = {"python": "Python", "loop_runner": "loop-runner"}
-        written_by = self._workspace.versions()
-        others = [
-            f"{names[key]} {text.one_line(written_by[key], 30)} (now {version})"
-            for key, version in now.items()
-            if written_by.get(key) and written_by[key] != version
-        ]
-        return f"the variables were written by {' and '.join(others)}" if others else ""
-
-    def _session(self, number: int, head: Checkpoint, step: Step) -> RunsPass:
-        """The session of pass ``number``, with the turns that are committed already."""
-        is_direct = self._is_direct(number)
-        model = step.model or self._models.root
-        window_tokens = registry.window_tokens(model) if step.model else self._models.window_tokens
-        folder = f"passes/{number:04d}"
-        injected = self._workspace.read(f"{folder}/injected.md") if head.turn else None
-        if injected is None:
-            prompt = reentry.first_message(
-                self._workspace,
-                pass_number=number,
-                prompt=self._task.prompt,
-                profile=self._models.profile,
-                ledger=self._ledger,
-                course=stalling.notes(self._states(number)),
-                lessons=stalling.lessons(self._states(number)),
-                rules=self._models.system if self._task.is_agent else "",
-                templates=self._models.templates,
-                window_tokens=window_tokens,
-                is_direct=is_direct,
-            )
-            injected = prompt.encode()
-        kind = self._task.session if self._task.is_agent else "direct" if is_direct else "rlm"
-        self._tell("pass_started", injected.decode(), number, session=kind)
-        if step.kind not in ("go", "stop"):
-            change = " ".join(filter(None, (step.kind, step.model)))
-            self._tell(
-                "notice",
-                f"{plural(step.equal, 'pass', 'passes')} ended the same; this one tries: {change}",
-                number,
-            )
-        if self._open_agent_pass is not None:
-            return self._open_agent_pass(number, head.turn > 0, injected)
-        settings = SessionSettings(
-            pass_number=number,
-            model=model,
-            system=self._models.direct_system if is_direct else self._models.system,
-            turns=self._task.budget.turns,
-            max_reply_tokens=self._models.profile.max_reply_tokens,
-            window_tokens=window_tokens,
-            temperature=step.temperature,
-            sums_up=self._task.history.mode == "compact",
-            offers_tool=self._task.code_as == "tool",
-            templates=self._models.templates,
-        )
-        if is_direct:
-            return self._direct_pass(settings, head, injected)
-        self._start_kernel()
-        return Session(
-            settings,
-            transcript=self._transcript(number, injected),
-            turns_done=head.turn,
-            is_ready=head.turn > 0 and self._committed_answer().is_ready,
-            snapshot=self._workspace.snapshot(),
-            models=self._switchboard,
-            sub_calls=self._sub_calls,
-            kernel=self._kernel,
-            workspace=self._workspace,
-            ledger=self._ledger,
-            trace=self._trace,
-            should_stop=self._should_stop,
-            first_files={f"{folder}/injected.md": injected},
-        )
-
-    def _is_direct(self, number: int) -> bool:
-        """Whether pass ``number`` takes the direct path: not when the texts proved too long."""
-        if self._models.session.kind != "direct":
-            return False
-        ends = (self._pass_json(earlier).get("end") for earlier in range(1, number))
-        return self._task.session == "direct" or "window" not in ends
-
-    def _direct_pass(self, settings: SessionSettings, head: Checkpoint, injected: bytes) -> DirectPass:
-        number = settings.pass_number
-        turns = self._workspace.turns(number) if head.turn else []
-        return DirectPass(
-            settings,
-            message=direct.first_message(self._inputs, injected.decode(), len(self._task.prompt)),
-            earlier=tuple((turn.reply, turn.output) for turn in turns),
-            turns_done=head.turn,
-            is_ready=head.turn > 0 and self._committed_answer().is_ready,
-            snapshot=self._workspace.snapshot(),
-            models=self._switchboard,
-            workspace=self._workspace,
-            ledger=self._ledger,
-            trace=self._trace,
-            should_stop=self._should_stop,
-            first_files={f"passes/{number:04d}/injected.md": injected},
-        )
-
-    def _transcript(self, number: int, injected: bytes) -> Transcript:
-        """The conversation so far; with ``reentry: continue`` that of the earlier passes too."""
-        transcript = Transcript(self._task.history, self._models.example, self._models.templates)
-        first = 1 if self._task.reentry == "continue" else number
-        for earlier in range(first, number + 1):
-            told = (
-                injected if earlier == number else self._workspace.read(f"passes/{earlier:04d}/injected.md")
-            )
-            transcript.begin_pass((told or b"").decode(), len(self._task.prompt))
-            for at, turn in enumerate(self._workspace.turns(earlier), start=1):
-                summary = self._workspace.read(summary_path(earlier, at))
-                transcript.add(
-                    (earlier, at), turn.reply, turn.output, None if summary is None else summary.decode()
-                )
-        return transcript
-
-    def _pass_json(self, number: int) -> dict[str, object]:
-        """``pass.json`` of a committed pass; empty when there is none."""
-        path = f"passes/{number:04d}/pass.json"
-        with parsing(self._workspace.folder, path):
-            data = self._workspace.read(path)
-            return dict(json.loads(data)) if data else {}
 
     def _decide(self, end: SessionEnd) -> Decision:
         """Ask the stop hook about the committed answer: the bytes in git, not the live object."""
@@ -338,17 +142,12 @@ class Loop:
             return Block(_NO_ANSWER.get(end, "`answer['content']` was empty"))
         self._tell("verifying", answer.content, self._workspace.head().pass_number)
         self._gates.panel.begin()
-        numbers = range(self._first_pass, self._workspace.head().pass_number)
+        numbers = range(self._course.first_pass, self._workspace.head().pass_number)
         earlier = _HandedIn(self._workspace, numbers)
         failpoints.passing("verify.checkout")
         with checked_out(self._workspace.checkout) as checkout:
             submission = Submission(answer.content, checkout, self._inputs, self._task.prompt, earlier)
             return self._gates.stop_hook.decide(submission)
-
-    @cached_property
-    def _first_pass(self) -> int:
-        """The first pass of what is asked now: before it, a fork had another prompt or other gates."""
-        return reentry.first_pass_of_task(self._workspace)
 
     def _commit_pass(
         self,
@@ -358,52 +157,45 @@ class Loop:
         decision: Allow | Block,
         seconds: float,
     ) -> Checkpoint:
-        outcome: PassOutcome = "accepted" if isinstance(decision, Allow) else "rejected"
-        if self._let_go is not None and (why := self._why_let_go(decision)):
-            self._let_go(f"loop-runner: {why}")  # before the commit, which tells what it spent
+        outcome = _outcome(decision)
+        self._passes.release(self._why_released(decision))  # before the commit, which records what it spent
         self._ledger.charge_pass(seconds, self._workspace.journal.unanswered())
-        verdict = proof.decision_as_json(decision)
+        verdict = verdicts.decision_as_json(decision)
         verdict["sandbox"] = dict(self._gates.fence.describe(network=self._gates.network))
-        put_back: int | None = None
-        if isinstance(decision, Block):
-            put_back = self._judge_course(number, decision, verdict)
-        folder = f"passes/{number:04d}"
+        restores = self._course.judge(number, decision, verdict) if isinstance(decision, Block) else None
         failpoints.passing("pass.commit")
         checkpoint = self._workspace.commit_pass(
             number,
             outcome,
-            files=self._pass_files(
-                number,
-                {
-                    f"{folder}/verdict.json": proof.to_bytes(verdict),
-                    f"{folder}/pass.json": proof.to_bytes(self._pass_record(number, end, outcome)),
-                    **(self._proof(number, decision, verdict) if isinstance(decision, Allow) else {}),
-                    **layout.children_files(folder, self._gates.panel.sessions),
-                    **self._new_pins(),
-                },
-            ),
+            files=self._pass_files(number, self._files(number, end, decision, verdict)),
             seconds=seconds,
-            put_back=None if put_back is None else self._workspace.end_of(put_back),
+            put_back=None if restores is None else self._workspace.end_of(restores),
         )
         failpoints.passing("pass.committed")
         reason = decision.reason if isinstance(decision, Block) else ""
         cache = session.usage.cache_as_dict()
-        self._tell(
-            "pass_ended",
-            reason,
-            number,
-            outcome=outcome,
-            commit=checkpoint.commit,
-            verdict=verdict,
-            cache=cache,
-        )
-        if put_back is not None:
-            what = f"as pass {put_back} left them" if put_back else "as they were at the beginning"
+        data = {"outcome": outcome, "commit": checkpoint.commit, "verdict": verdict, "cache": cache}
+        self._tell("pass_ended", reason, number, **data)
+        if restores is not None:
+            what = f"as pass {restores} left them" if restores else "as they were at the beginning"
             self._tell("notice", f"files, variables and answer are put back: they are {what}", number)
-            self._has_kernel = False  # the next pass that runs code starts it with what was put back
+            self._passes.restored()
         return checkpoint
 
-    def _why_let_go(self, decision: Allow | Block) -> str:
+    def _files(
+        self, number: int, end: SessionEnd, decision: Allow | Block, verdict: dict[str, Any]
+    ) -> dict[str, bytes]:
+        """What the end of the pass adds to the run folder."""
+        folder = f"passes/{number:04d}"
+        return {
+            f"{folder}/verdict.json": proof.to_bytes(verdict),
+            f"{folder}/pass.json": proof.to_bytes(self._pass_record(number, end, _outcome(decision))),
+            **(self._proof(number, decision, verdict) if isinstance(decision, Allow) else {}),
+            **layout.children_files(folder, self._gates.panel.sessions),
+            **self._new_pins(),
+        }
+
+    def _why_released(self, decision: Allow | Block) -> str:
         """Why the agent's client must end with this pass; "" when it may be kept for the next one."""
         if isinstance(decision, Allow):
             return "verified: every verifier accepted"
@@ -415,36 +207,6 @@ class Loop:
         if self._ledger.is_metered:
             return "not accepted; another client goes on, so that what this one spent is known"
         return ""
-
-    def _judge_course(self, number: int, decision: Block, verdict: dict[str, Any]) -> int | None:
-        """Add to ``verdict`` where the run stands; the pass whose files are to be put back, if any are."""
-        state = stalling.state_of(
-            number,
-            decision,
-            files=self._workspace.files_hash(),
-            answer=proof.sha256(self._workspace.read("answer.md") or b""),
-        )
-        states = [*self._states(number), state]
-        step = stalling.next_step(states, self._task.no_progress, self._models.root)
-        worse_than = stalling.regression(states)
-        rolls_back = worse_than is not None and self._task.on_regression == "rollback"
-        put_back = step.from_pass if step.kind == "restart" else worse_than if rolls_back else None
-        verdict["state"] = stalling.as_json(state)
-        verdict["next"] = {"strategy": step.kind, "equal_passes": step.equal}
-        if worse_than is not None:
-            verdict["next"]["worse_than_pass"] = worse_than
-        if put_back is not None:
-            verdict["next"]["from_pass"] = put_back
-        return put_back
-
-    def _states(self, number: int) -> list[PassState]:
-        """How the passes before ``number`` ended, from their committed verdicts, each read once."""
-        for each in range(self._first_pass + len(self._ended), number):
-            self._ended.append(stalling.from_verdict(each, reentry.verdict(self._workspace, each)))
-        return self._ended[: max(number - self._first_pass, 0)]
-
-    def _step(self, number: int) -> Step:
-        return stalling.next_step(self._states(number), self._task.no_progress, self._models.root)
 
     def _proof(self, number: int, decision: Allow, verdict: dict[str, Any]) -> dict[str, bytes]:
         read = self._workspace.read
@@ -471,10 +233,8 @@ class Loop:
         return {
             "pass": number,
             "outcome": outcome,
-            "session": "direct" if self._is_direct(number) else "rlm",
             "end": end,
-            "model": self._models.root,
-            "sandbox": self._kernel.sandbox().as_dict() if self._has_kernel else None,
+            **self._passes.about(number),
             "turns_so_far": spend.turns,
             "requests_so_far": spend.requests,
             "subcalls_so_far": spend.subcalls,
@@ -489,10 +249,10 @@ class Loop:
         return self._workspace.answer()
 
     def _end(self, status: RunStatus, head: Checkpoint, reason: str) -> Outcome:
-        if isinstance(self._should_stop, Stop):
-            self._should_stop.is_ending = True
+        if isinstance(self._parts.should_stop, Stop):
+            self._parts.should_stop.is_ending = True
         failpoints.passing("run.end")
-        answer = self._best_answer() if status == "unverified" else self._committed_answer()
+        answer = self._course.best_answer() if status == "unverified" else self._committed_answer()
         self._tell("run_ended", reason, head.pass_number, status=status)
         return Outcome(status, answer, head, self._ledger.spend, reason)
 
@@ -505,19 +265,12 @@ class Loop:
             )
         return self._end("broken", head, decision.reason)
 
-    def _best_answer(self) -> Answer:
-        """What the pass with the best score handed in, the latest of equals."""
-        head = self._workspace.head()
-        best: tuple[float, int] | None = None
-        for number in range(self._first_pass, head.pass_number + (head.turn == 0)):
-            score = float(reentry.verdict(self._workspace, number).get("score", 0.0))
-            best = max(best or (score, number), (score, number))
-        if best is None:
-            return self._committed_answer()
-        return self._workspace.handed_in(best[1])
+    def _tell(self, kind: EventKind, detail: str = "", number: int = 0, **data: object) -> None:
+        self._parts.trace.tell(kind, detail, (number, 0), **data)
 
-    def _tell(self, kind: str, detail: str = "", number: int = 0, **data: object) -> None:
-        self._trace.append(Event(kind, detail, number, 0, data))  # type: ignore[arg-type]
+
+def _outcome(decision: Allow | Block) -> PassOutcome:
+    return "accepted" if isinstance(decision, Allow) else "rejected"
 
 
 class _HandedIn(Sequence[str]):

@@ -154,9 +154,15 @@ class Switchboard:
         out = sum(not is_taken_up for is_taken_up in list(self._out.values()))
         return out + (self._writer.task is not None)
 
-    def count_tokens(self, request: Request) -> int | None:
+    async def count(self, request: Request) -> int | None:
         """How many tokens ``request`` is, if its provider can be asked that for nothing; None if not."""
-        return self._wait(self._count(request))
+        client = self._client(request.model)
+        if not isinstance(client, TokenCounter):
+            return None
+        try:
+            return await client.count_tokens(redacted(request))
+        except ModelError:
+            return None  # a number that would have been nice to have
 
     @property
     def retries(self) -> int:
@@ -366,15 +372,6 @@ class Switchboard:
             number += 1
         self._lost_numbers[fingerprint] = number + 1
         return _call(request, LOST + fingerprint, number, Reply("", usage=usage))
-
-    async def _count(self, request: Request) -> int | None:
-        client = self._client(request.model)
-        if not isinstance(client, TokenCounter):
-            return None
-        try:
-            return await client.count_tokens(redacted(request))
-        except ModelError:
-            return None  # a number that would have been nice to have
 
     def _limiter(self, model: str, client: ModelClient) -> Limiter:
         provider = model.partition(":")[0]

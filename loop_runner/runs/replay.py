@@ -57,7 +57,7 @@ from loop_runner.runs.recorded import (
     words,
 )
 from loop_runner.task.config import Task
-from loop_runner.verify import Means, Submission, Verifier, proof
+from loop_runner.verify import Means, Submission, Verifier, proof, verdicts
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
 from loop_runner.workspace.git.fast_import import Blob, NewCommit, point, write
@@ -67,6 +67,7 @@ from loop_runner.workspace.workspace import Workspace
 
 _OF_THE_MACHINE = ("sandbox", "usd_so_far")
 _BRANCH = "refs/heads/main"
+_TOO_MANY = 10**12  # tokens, of any window
 
 """(pass, turn); the end of a pass comes after all of its turns."""
 
@@ -255,7 +256,7 @@ class _Replay:
         spent = replace(workspace.spend(price), seconds=self._seconds_until(workspace.head()))
         ledger = RecordedLedger(task.budget, spent, price, self._seconds, workspace)
         return runs.Stead(
-            lambda model: _Nobody(model, workspace, self._notes.missing),
+            lambda model: _Nobody(model, workspace, self._notes.missing, self.calls),
             ledger,
             lambda verifiers, means: _RecordedGates(verifiers, means, self, workspace, ledger),
             self.settle,
@@ -429,7 +430,7 @@ class _RecordedGates(StopHook):
         if verdict is None:
             raise _EndOfRecord
         said = json.loads(verdict)
-        recorded = proof.decision_from(said)
+        recorded = verdicts.decision_from(said)
         # What the gates paid for is the pass's, whether they are asked again or not.
         self._record.lay_out(layout.pass_folder(number), self._workspace, self._ledger)
         if not self._record.asks_gates:
@@ -489,18 +490,39 @@ def _as_recorded(row: Variable, recorded: Mapping[str, Variable]) -> Variable:
 class _Nobody:
     """Stands where a model would be asked, and refuses."""
 
-    def __init__(self, model: str, workspace: Workspace, missing: list[Missing]) -> None:
+    def __init__(
+        self,
+        model: str,
+        workspace: Workspace,
+        missing: list[Missing],
+        recorded: Callable[[str], list[Call]],
+    ) -> None:
+        """``recorded``: the replies that the record holds in a folder."""
         self._model = model
         self._workspace = workspace
         self._missing = missing
+        self._recorded = recorded
 
     async def complete(self, request: Request) -> Reply:
         """Note the request; raises ``ModelError``."""
-        head = self._workspace.head()
-        place = (head.pass_number, head.turn + 1) if head.turn else (head.pass_number + 1, 1)
+        place = self._place()
         prompt = request.messages[-1].text if request.messages else ""
         self._missing.append(Missing(*place, request.kind, request.model, prompt))
         self._refuse(*place, request.kind)
+
+    async def count_tokens(self, request: Request) -> int:
+        """Nothing for a request that was sent, as it fitted into the window then; else more than fits."""
+        place, fingerprint = self._place(), request.fingerprint()
+        folders = (layout.turn_folder(*place), layout.pass_folder(place[0]))
+        was_sent = any(
+            call.fingerprint == fingerprint for folder in folders for call in self._recorded(folder)
+        )
+        return 0 if was_sent else _TOO_MANY
+
+    def _place(self) -> tuple[int, int]:
+        """The pass and turn that are under way."""
+        head = self._workspace.head()
+        return (head.pass_number, head.turn + 1) if head.turn else (head.pass_number + 1, 1)
 
     def _refuse(self, pass_number: int, turn: int, kind: str) -> NoReturn:
         raise ModelError(

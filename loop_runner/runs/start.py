@@ -26,7 +26,9 @@ from loop_runner.kernel import packages
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.kernel.offered import offered
-from loop_runner.loop.loop import GateTools, Loop, Models, PassFiles
+from loop_runner.loop.course import Course
+from loop_runner.loop.loop import GateTools, Loop, PassFiles
+from loop_runner.loop.passes import Models, OfAgent, Passes
 from loop_runner.loop.stopping import Stop
 from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting, TokenCounter, redacted
@@ -47,6 +49,7 @@ from loop_runner.session import direct
 from loop_runner.session.child import Children, ChildSettings
 from loop_runner.session.conversation import is_over_window, printed
 from loop_runner.session.overview import Reader, describe
+from loop_runner.session.session import RunParts
 from loop_runner.session.subcalls import ChildTask, Shared, SubCalls, SubModels
 from loop_runner.task import config, prompt_size, prompts
 from loop_runner.task.config import Task
@@ -439,23 +442,37 @@ def run_in(
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
         system = _text(workspace, "system.md")
-        outcome = Loop(
+        shared = RunParts(workspace, switchboard, ledger, trace, around.should_stop)
+        course = Course(task, workspace, root)
+        models = Models(
+            root,
+            system,
+            _example(workspace),
+            sizes,
+            registry.window_tokens(root) if root else 0,
+            _text(workspace, "system.direct.md"),
+            _session_kind(workspace),
+            templates,
+        )
+        of_agent = None
+        if agent is not None:
+            of_agent = OfAgent(run.passes(agent, workspace, ledger, trace), agent.part)
+        passes = Passes(
             task,
+            shared,
+            course,
             inputs=texts,
-            workspace=workspace,
-            models=Models(
-                root,
-                system,
-                _example(workspace),
-                sizes,
-                registry.window_tokens(root) if root else 0,
-                _text(workspace, "system.direct.md"),
-                _session_kind(workspace),
-                templates,
-            ),
-            switchboard=switchboard,
+            models=models,
             sub_calls=sub_calls,
             kernel=kernel,
+            agent=of_agent,
+        )
+        outcome = Loop(
+            task,
+            shared,
+            passes,
+            course,
+            inputs=texts,
             gates=_gate_tools(
                 task,
                 gates,
@@ -468,12 +485,7 @@ def run_in(
                 ),
                 stead.stop_hook,
             ),
-            ledger=ledger,
-            trace=trace,
-            should_stop=around.should_stop,
-            open_agent_pass=None if agent is None else run.passes(agent, workspace, ledger, trace),
             pass_files=stead.pass_files,
-            let_go=None if agent is None else agent.part,
         ).run()
         if agent is not None:
             agent.close(run.notice(outcome))

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from loop_runner import scratch, text
-from loop_runner.budget import BudgetSpentError
 from loop_runner.errors import LoopRunnerError, ModelError
-from loop_runner.events import Event
+from loop_runner.events import EventKind
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.records import (
     Answer,
@@ -30,20 +29,16 @@ from loop_runner.records import (
     Inputs,
     InputText,
     KernelSettings,
-    Message,
     Reply,
-    Request,
     Snapshot,
+    Turn,
+    Usage,
 )
-from loop_runner.session.conversation import (
-    MAX_WITHOUT_CODE,
-    code_of,
-    is_over_window,
-    observe,
-    window_warning,
-)
+from loop_runner.session.conversation import MAX_WITHOUT_CODE, Conversation, ConversationSettings
 from loop_runner.session.overview import Reader, describe
 from loop_runner.session.subcalls import ChildTask, RunChild, Shared, SubCalls, refused
+from loop_runner.session.transcript import Place, Transcript
+from loop_runner.task.config import History
 
 _T = TypeVar("_T")
 _MAX_DRAFT_CHARS = 2000
@@ -124,19 +119,22 @@ class _Child:
         self._scratch = scratch.make("child")
         self._folder = self._scratch.path
         self._inputs = self._task.inputs if self._asked.has_inputs else self._own_inputs()
-        self._sub_calls = SubCalls(shared, run_child, self._inputs, scope=task.scope, depth=task.depth)
+        self._used = Usage()  # by the turn that is under way
+        self._tally = shared.ledger.tally()
+        self._sub_calls = SubCalls(
+            shared, run_child, self._inputs, scope=task.scope, depth=task.depth, on_reply=self._tally.add
+        )
 
     async def run(self) -> ChildRecord:
         self._tell("child_started", text.one_line(self._asked.question), model=self._task.model)
         try:
             await self._in_thread(self._start)
-            end, reason = await self._converse(), ""
+            end, reason = await self._converse()
         except ModelError as error:
             error_for_cell = refused(error)
             if error.ends_run:
                 raise error_for_cell from error
-            spent = isinstance(error, BudgetSpentError)
-            end, reason = ("budget" if spent else "failed"), error_for_cell.message
+            end, reason = "failed", error_for_cell.message
         except LoopRunnerError as error:
             end, reason = "failed", error.message
         finally:
@@ -147,75 +145,83 @@ class _Child:
 
     # ── the conversation ────────────────────────────────────────────────────────────────────────────
 
-    async def _converse(self) -> ChildEnd:
-        settings = self._settings
-        turns = self._task.turns or settings.turns
-        room = settings.window_tokens(self._task.model) - settings.max_reply_tokens
-        messages = [Message("user", self._first_message())]
-        without_code, before = 0, self._sub_calls.used()
-        for number in range(1, turns + 1):
-            if is_over_window(settings.system, messages, room):
-                return "window"
-            reply = await self._ask(tuple(messages))
-            code = code_of(reply)
-            without_code = 0 if code is not None else without_code + 1
-            result = None if code is None else await self._run_cell(code, number)
-            warnings = [*self._nearly_spent(before), *window_warning(settings.system, messages, room)]
-            before = self._sub_calls.used()
-            output = observe(
-                reply, result, number, turns, self._shared.templates, warnings=warnings, is_child=True
-            )
-            end = "no_code" if result is None else result.end
-            self._turns.append(ChildTurn(reply.text, code, output, end, self._sub_calls.end_turn()))
-            self._tell("child_turn", text.one_line(output), turn=number, end=end)
-            if self._answer.is_ready:
-                return "ready"
-            if reply.stop_reason == "model_context_window_exceeded":
-                return "window"
-            if without_code >= MAX_WITHOUT_CODE:
-                return "no_code"
-            messages += [Message("assistant", reply.text), Message("user", output)]
-        return "turns"
-
-    async def _ask(self, messages: tuple[Message, ...]) -> Reply:
-        """The model's reply; a paused one is carried on to its end."""
-        reply = await self._request(messages)
-        while reply.stop_reason == "pause_turn":
-            rest = await self._request((*messages, Message("assistant", reply.text)))
-            reply = Reply(reply.text + rest.text, rest.stop_reason, rest.usage, rest.model)
-        return reply
-
-    def _nearly_spent(self, before: Mapping[str, float]) -> list[str]:
-        """Warns of limits of the run that this session will soon reach; ``before``: its use until this turn.
-
-        A session for a verifier gets none: it may be repeated when no turn has begun.
-        """
-        if self._task.kind != "child":
-            return []
-        return list(self._shared.ledger.nearly_reached_by(self._sub_calls.used(), before).values())
-
-    async def _request(self, messages: tuple[Message, ...]) -> Reply:
-        reply = await self._shared.models.complete(
-            Request(
-                model=self._task.model,
-                system=self._settings.system,
-                messages=messages,
-                max_output_tokens=self._settings.max_reply_tokens,
-                kind=self._task.kind,
-                ordinal=len(self._turns),
-                scope=self._task.scope,
-            )
+    async def _converse(self) -> tuple[ChildEnd, str]:
+        """How the conversation ended, and the reason where a limit of the budget ended it."""
+        transcript = Transcript(History(), templates=self._shared.templates)
+        transcript.begin_pass(self._first_message())
+        settings = ConversationSettings(
+            model=self._task.model,
+            system=self._settings.system,
+            turns=self._most_turns,
+            max_reply_tokens=self._settings.max_reply_tokens,
+            window_tokens=self._settings.window_tokens(self._task.model),
+            kind=self._task.kind,
+            scope=self._task.scope,
+            templates=self._shared.templates,
         )
-        self._sub_calls.charge(self._task.model, reply.usage)
-        return reply
+        conversation = Conversation(settings, self, transcript=transcript, models=self._shared.models)
+        end = await conversation.run(Answer())
+        self._answer = conversation.answer
+        assert end != "interrupted"  # the switchboard ends what a child session waits for
+        if conversation.spent is None:
+            return end, ""
+        error_for_cell = refused(conversation.spent)
+        if conversation.spent.ends_run:
+            raise error_for_cell from conversation.spent
+        return end, error_for_cell.message
 
-    async def _run_cell(self, code: str, number: int) -> CellResult:
+    # What the engine asks of a child session: see ``conversation.Host``.
+
+    async def wait(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """It runs on the same loop."""
+        return await coroutine
+
+    def should_stop(self) -> bool:
+        """The switchboard stops it: it sends nothing more."""
+        return False
+
+    def is_spent(self) -> bool:
+        """The ledger refuses its next request. A served one passes, so that a repeated turn is the same."""
+        return False
+
+    def begin(self, number: int, messages: int) -> None:
+        """A turn of a child session is a part of the run's turn."""
+
+    def ordinal(self) -> int:
+        """The turns of this session so far."""
+        return len(self._turns)
+
+    def replied(self, number: int, reply: Reply) -> None:
+        """Count what the reply used."""
+        self._used += reply.usage
+        self._tally.add(self._task.model, reply.usage, self._task.kind)
+
+    async def run_cell(self, code: str, number: int) -> CellResult:
+        """Run the cell in a thread of this depth."""
         assert self._kernel is not None
         kernel = self._kernel
-        result = await self._in_thread(lambda: kernel.run_cell(code, number))
-        self._shared.models.raise_refusal()  # what the cell made of it is not worth a turn
-        self._answer = result.answer
+        return await self._in_thread(lambda: kernel.run_cell(code, number))
+
+    def ran(self, number: int, code: str | None, result: CellResult | None) -> CellResult | None:
+        """Report each process that ended unasked. The variables are saved nowhere."""
+        for death in self._kernel.take_deaths() if self._kernel is not None else ():
+            self._tell("notice", str(death), died=death.process, doing=death.doing)
         return result
+
+    def limits(self) -> tuple[str, dict[str, str]]:
+        """The limits that two more turns of this session would reach."""
+        return "", self._tally.nearly_reached()
+
+    def keep(self, turn: Turn, seconds: float) -> None:
+        """Keep the turn for the record of the session."""
+        children = self._sub_calls.end_turn()
+        self._turns.append(ChildTurn(turn.reply, turn.code, turn.output, turn.end, children))
+        self._answer, used, self._used = turn.answer, self._used, Usage()
+        shown = text.one_line(turn.output)
+        self._tell("child_turn", shown, turn=turn.number, end=turn.end, usage=asdict(used))
+
+    def summed_up(self, place: Place, summary: str) -> None:
+        """A child session keeps its turns whole."""
 
     def _first_message(self) -> str:
         return self._shared.templates.render(
@@ -226,9 +232,12 @@ class _Child:
 
     def _reader(self) -> Reader | None:
         settings = self._settings
-        turns = self._task.turns or settings.turns
         window = settings.window_tokens(self._task.model)
-        return Reader(window, settings.kernel.shown_chars, turns) if settings.is_large else None
+        return Reader(window, settings.kernel.shown_chars, self._most_turns) if settings.is_large else None
+
+    @property
+    def _most_turns(self) -> int:
+        return self._task.turns or self._settings.turns
 
     # ── the kernel ──────────────────────────────────────────────────────────────────────────────────
 
@@ -317,9 +326,8 @@ class _Child:
         draft = self._answer.content.strip()
         return f"{reason}; its draft: {text.cut_middle(draft, _MAX_DRAFT_CHARS)}" if draft else reason
 
-    def _tell(self, kind: str, said: str, **data: object) -> None:
-        about = {"scope": self._task.scope, "depth": self._task.depth, **data}
-        self._shared.trace.append(Event(kind, said, data=about))  # type: ignore[arg-type]
+    def _tell(self, kind: EventKind, shown: str, **data: object) -> None:
+        self._shared.trace.tell(kind, shown, scope=self._task.scope, depth=self._task.depth, **data)
 
 
 def _part_of(known: Mapping[str, InputText], source: tuple[str, int] | None) -> tuple[str, int] | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
@@ -98,12 +97,15 @@ class SubCalls:
         depth: int = 0,
         check: Callable[[str], str] | None = None,
         past: Callable[[int, int], str] | None = None,
+        on_reply: Callable[[str, Usage], None] = lambda _model, _usage: None,
     ) -> None:
         """``check`` says what an answer would be told; None where nothing checks it, as in a child.
 
         ``past`` reads a committed turn as JSON, "" if there is no such turn; None in a child, which has none.
+        ``on_reply`` is given the model and the usage of each reply to a request of this session's code.
         """
         self._shared = shared
+        self._on_reply = on_reply
         self._check = check
         self._past = past
         self._checks = 0  # of this turn
@@ -114,16 +116,6 @@ class SubCalls:
         self._children: list[ChildRecord] = []
         self._asked: dict[str, int] = {}  # child sessions of this turn by what they were asked
         self._tally = _Tally()
-        self._used: list[Mapping[str, float]] = []  # by each of the session's own requests
-
-    def charge(self, model: str, usage: Usage) -> None:
-        """Count a request of this session; of a child session, also those for its own replies."""
-        self._used.append(self._shared.ledger.amounts_of(model, usage))
-
-    def used(self) -> dict[str, float]:
-        """What this session used so far of each limit, in whatever order its replies came in."""
-        keys = self._used[0] if self._used else {}
-        return {key: math.fsum(amounts[key] for amounts in self._used) for key in keys}
 
     def end_turn(self) -> tuple[ChildRecord, ...]:
         """The child sessions since the last call; the next turn counts from the beginning."""
@@ -207,7 +199,7 @@ class SubCalls:
             reply = await self._shared.models.complete(request)
         except ModelError as error:
             raise refused(error) from error
-        self.charge(model, reply.usage)
+        self._on_reply(model, reply.usage)
         if not reply.text:
             raise SubCallError(f"the sub-model gave no text (it stopped with {reply.stop_reason})")
         return reply.text

@@ -17,6 +17,7 @@ from loop_runner.task.prompts import OURS, Templates
 Place = tuple[int, int]
 """Pass and turn."""
 
+_NO_REPLY = "(nothing)"
 _CUT_CHARS = 600  # what is left of an older output
 
 
@@ -96,7 +97,7 @@ class Transcript:
                 said.append(Message("user", step.text, step.stable_chars))
                 continue
             output = self._shortened(step) if turn < cut else step.output
-            said += [Message("assistant", step.reply), Message("user", output)]
+            said += [Message("assistant", replied(step.reply)), Message("user", output)]
             turn += 1
         return said
 
@@ -125,6 +126,11 @@ class Transcript:
             return step.output
         render = self._templates.render
         return render("cut_output", turn=step.place[1], output=step.output, chars=_CUT_CHARS)
+
+
+def replied(reply: str) -> str:
+    """A reply as it is sent back to its model: providers refuse a message without text."""
+    return reply if reply.strip() else _NO_REPLY
 
 
 def _merged(said: Sequence[Message]) -> tuple[Message, ...]:

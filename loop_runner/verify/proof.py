@@ -1,7 +1,7 @@
 """What shows that an answer was verified, in a file that anybody can check: ``proof.json``.
 
-Owns its format and that of ``verdict.json`` (docs/proof.md). Plain data in, plain data out: it holds hashes,
-verdicts and versions, never a clock or a place on this machine's disk that a run made for itself.
+Owns its format (docs/proof.md); ``verdicts`` owns that of a verdict. Plain data in, plain data out: it holds
+hashes, verdicts and versions, never a clock or a place on this machine's disk that a run made for itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from loop_runner import __version__
-from loop_runner.records import Accepted, Allow, Block, Broken, Rejected, Verdict, VerifierReport
+from loop_runner.records import Allow, VerifierReport
+from loop_runner.verify.verdicts import report_as_json
 
 PATH = "proof.json"
 FORMAT = 1
@@ -50,62 +51,6 @@ def proof_of(subject: Subject, decision: Allow, sandbox: Mapping[str, Any]) -> d
         "sandbox": dict(sandbox),
         "versions": {"loop-runner": __version__, "python": platform.python_version()},
     }
-
-
-def decision_as_json(decision: Allow | Block) -> dict[str, Any]:
-    """The part of ``verdict.json`` that says what was decided and what each verifier said."""
-    is_allowed = isinstance(decision, Allow)
-    return {
-        "decision": "allow" if is_allowed else "block",
-        "reason": "" if isinstance(decision, Allow) else decision.reason,
-        "score": 1.0 if isinstance(decision, Allow) else decision.score,
-        "reports": [report_as_json(report) for report in decision.reports],
-    }
-
-
-def decision_from(said: Mapping[str, Any]) -> Allow | Block:
-    """What ``verdict.json`` says was decided, its reports with what decides about the next pass."""
-    reports = tuple(_report_from(one) for one in said.get("reports", ()))
-    if said["decision"] == "allow":
-        return Allow(reports)
-    return Block(str(said["reason"]), reports, float(said.get("score", 0.0)))
-
-
-def _report_from(said: Mapping[str, Any]) -> VerifierReport:
-    evidence, score = str(said.get("evidence", "")), float(said.get("score", 0.0))
-    verdicts: dict[str, Verdict] = {
-        "accepted": Accepted(
-            evidence, score, record=said.get("record", {}), statement=str(said.get("statement", ""))
-        ),
-        "rejected": Rejected(str(said.get("reason", "")), evidence, score, record=said.get("record", {})),
-    }
-    verdict: Verdict = verdicts.get(str(said["verdict"])) or Broken(str(said.get("reason", "")))
-    members = tuple(_report_from(one) for one in said.get("members", ()))
-    return VerifierReport(str(said["verifier"]), verdict, float(said.get("weight", 1)), members)
-
-
-def report_as_json(report: VerifierReport) -> dict[str, Any]:
-    """One verifier's part of a verdict, its members' in it."""
-    verdict = report.verdict
-    data: dict[str, Any] = {"verifier": report.verifier, "verdict": verdict_name(report)}
-    if isinstance(verdict, Rejected | Broken):
-        data["reason"] = verdict.reason
-    if isinstance(verdict, Accepted | Rejected):
-        data |= {"evidence": verdict.evidence, "score": verdict.score}
-        if isinstance(verdict, Accepted) and verdict.statement:
-            data["statement"] = verdict.statement
-        if verdict.record:
-            data["record"] = dict(verdict.record)
-    if report.weight != 1:
-        data["weight"] = report.weight
-    if report.members:
-        data["members"] = [report_as_json(member) for member in report.members]
-    return data
-
-
-def verdict_name(report: VerifierReport) -> str:
-    """``accepted``, ``rejected`` or ``broken``."""
-    return type(report.verdict).__name__.lower()
 
 
 def to_bytes(data: Mapping[str, Any]) -> bytes:

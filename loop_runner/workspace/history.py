@@ -25,6 +25,7 @@ from loop_runner.records import (
     PastTurn,
     Snapshot,
     Spend,
+    StopReason,
     Usage,
     Variable,
 )
@@ -184,6 +185,14 @@ class History:
         with parsing(self.folder, f"{folder}/turn.json"):
             end = "no_code" if code is None else layout.end_from(self.read(f"{folder}/turn.json", at))
         return PastTurn(layout.to_text(reply), layout.to_text(code or b""), layout.to_text(output), end)
+
+    def stop_reason(self, pass_number: int, number: int, at: str | None = None) -> StopReason:
+        """Why the reply of a committed turn ended, as the provider reported it."""
+        path = f"{layout.turn_folder(pass_number, number)}/calls.jsonl"
+        with parsing(self.folder, path):
+            calls = layout.calls_from_jsonl(self.read(path, at) or b"")
+        replies = [call.reply for call in calls if call.kind == "root" and not call.is_lost]
+        return replies[-1].stop_reason if replies else "end_turn"
 
     def variables(self, at: str | None = None) -> tuple[Variable, ...]:
         """The variables as the manifest lists them, without their blobs."""

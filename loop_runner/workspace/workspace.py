@@ -28,6 +28,7 @@ from loop_runner.records import (
     PastTurn,
     Snapshot,
     Spend,
+    StopReason,
     TurnRecord,
 )
 from loop_runner.text import shell
@@ -244,6 +245,10 @@ class Workspace:
     def past_turn(self, pass_number: int, number: int) -> PastTurn | None:
         """One committed turn of the run; None if there is no such turn."""
         return self._history.past_turn(pass_number, number, self._head.commit)
+
+    def stop_reason(self, pass_number: int, number: int) -> StopReason:
+        """Why the reply of a committed turn ended, as the provider reported it."""
+        return self._history.stop_reason(pass_number, number, self._head.commit)
 
     def sizes(self, prefix: str) -> list[tuple[str, int]]:
         """(path, bytes) of every committed file below the folder ``prefix``, sorted by path."""

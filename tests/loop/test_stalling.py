@@ -14,7 +14,7 @@ from loop_runner.loop.stalling import (
 )
 from loop_runner.records import Block, Rejected, VerifierReport
 from loop_runner.task.config import NoProgress
-from loop_runner.verify.proof import decision_as_json
+from loop_runner.verify.verdicts import decision_as_json
 
 ROOT = "script:x"
 

@@ -177,38 +177,6 @@ def test_a_token_budget_is_told_of_before_it_ends_with_what_to_do(tmp_path, mode
 
 
 @pytest.mark.parametrize(
-    ("budget", "earlier", "own", "told"),
-    [
-        (Budget(), 0, [10**6], {}),
-        (Budget(tokens=1000), 0, [100], {}),
-        (Budget(tokens=1000), 0, [100, 300], {"tokens": "600 of 1,000 tokens are left"}),
-        (Budget(tokens=1000), 850, [20], {}),
-        (Budget(tokens=1000), 850, [60], {"tokens": "90 of 1,000 tokens are left"}),
-        (Budget(tokens_in=1000), 300, [300], {"tokens_in": "400 of 1,000 input tokens are left"}),
-        (Budget(usd=1.0), 300, [300], {"usd": "0.40 of 1.00 US dollars are left"}),
-        (Budget(subcalls=3), 0, [1], {"subcalls": "2 of 3 sub-calls are left"}),
-        (Budget(subcalls=30), 0, [1], {}),
-    ],
-)  # fmt: skip
-def test_a_child_session_is_shown_a_limit_that_two_more_turns_like_its_last_would_reach(
-    budget, earlier, own, told
-):
-    ledger = Ledger(budget, price=lambda _model, usage: usage.total_tokens / 1000)
-    ledger.charge_request(Usage(earlier), earlier / 1000, is_subcall=False)
-    ledger.begin_turn(3)
-    ledger.charge_request(Usage(500), 0.5, is_subcall=False)  # of a session beside it: chance, so not counted
-    parts = [ledger.amounts_of("m", Usage(tokens)) for tokens in own]
-    used, before = (
-        {key: sum(part[key] for part in some) for key in parts[0]} for some in (parts, parts[:-1])
-    )
-    assert ledger.nearly_reached_by(used, before) == told
-
-
-def test_a_child_session_is_shown_no_limit_before_a_turn_of_the_run_has_begun():
-    assert Ledger(Budget(tokens=1)).nearly_reached_by({"tokens": 5}, {}) == {}
-
-
-@pytest.mark.parametrize(
     ("budget", "what"),
     [({"tokens": 9000}, "tokens"), ({"tokens_in": 9000}, "input tokens"), ({"subcalls": 6}, "sub-calls")],
 )
@@ -242,7 +210,7 @@ def test_what_a_child_session_wrote_is_not_lost_when_the_budget_ends_it(tmp_path
     child = [{"replies": [cell("answer['content'] = 'half of it'"), cell("x = 1")]}]
     script.write_text(script.read_text() + "\n" + json.dumps({"child": child})[1:-1])
     run_task(task, tmp_path / "run")
-    assert "the budget of 1 sub-calls is used up; its draft: half of it" in outputs(tmp_path / "run")[0]
+    assert "the budget of 1 sub-call is used up; its draft: half of it" in outputs(tmp_path / "run")[0]
 
 
 @pytest.mark.parametrize(("chars", "is_told"), [(100, False), (2000, False), (2500, True), (3100, True)])

@@ -174,7 +174,7 @@ PLACES = {
     "the output of a cell": of_output,
     "the file of an audit's question": of_question_of_audit,
     "the name of a tool that is called": of_tool_call,
-    "why a model stopped": lambda _, name: prompts.render("direct_again", stop_reason=name),
+    "why a model stopped": lambda _, name: prompts.render("direct_again", stop_reason=name, warnings=[]),
 }
 
 
