@@ -256,7 +256,8 @@ class Conversation:
     def _observed(self, reply: Reply, result: CellResult | None, number: int) -> str:
         """What the model is shown after the turn, with the limits that may end the pass before it does."""
         subcalls, short = self._host.limits()
-        if few := short.pop("subcalls", ""):
+        is_child = self._settings.kind != "root"  # whose own requests count as sub-calls too
+        if not is_child and (few := short.pop("subcalls", "")):
             subcalls = f"{subcalls} {few}; when there is none, `llm_query` raises LLMError.".lstrip()
         return observe(
             reply,
@@ -266,6 +267,7 @@ class Conversation:
             self._settings.templates,
             subcalls=subcalls,
             warnings=[*short.values(), *self._window_warning()],
+            is_child=is_child,
         )
 
     # ── the window ──────────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ import yaml
 from tests.support.commands import loop_runner
 from tests.support.tasks import ready, write_task
 
-SOURCE = Path(__file__).parent / "data" / "plugin"
+SOURCE = Path(__file__).parents[1] / "data" / "plugin"
 SECRET = "a-token-that-no-verifier-may-see"
 
 
@@ -426,7 +426,7 @@ def test_fork_starts_nothing_of_a_package(start, call, site, tmp_path):
 
 
 def test_the_verifier_that_the_docs_show_works(start, site):
-    text = (Path(__file__).parents[1] / "docs/verifiers.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/verifiers.md").read_text()
     code = text.partition("```python3\n")[2].partition("```")[0]
     (site / "lr_checks/kinds.py").write_text(code)
     assert start({"polite": {}}, judge=["Yes, it is."]).returncode == 0
