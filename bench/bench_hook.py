@@ -20,6 +20,7 @@ from loop_runner.agents import run as agent_runs
 from loop_runner.agents.endpoint import Endpoint
 from loop_runner.agents.protocol import Decision
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 
 _ROOT = Path(__file__).parent.parent
@@ -65,7 +66,7 @@ def _with_a_loop(folder: Path, installed: list[str], env: dict[str, str]) -> Non
     runs.create(config.read_task(folder / "task.yaml", overrides), run, env)
     agent_runs.give_to_session(run, "bench", env, sys.executable)
     is_over = threading.Event()
-    loop = threading.Thread(target=lambda: runs.resume(run, runs.Surroundings(env, (), is_over.is_set)))
+    loop = threading.Thread(target=lambda: runs.resume(run, RunContext(env, (), is_over.is_set)))
     loop.start()
     while not (run / call.ADDRESS_FILE).exists():
         time.sleep(0.01)

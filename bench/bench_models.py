@@ -20,6 +20,7 @@ import yaml
 from bench.timing import report
 from loop_runner.events import Event
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from tests.support.tasks import cell, write_task
 
@@ -96,7 +97,7 @@ def _cell_seconds(folder: Path, code: str, width: int, latency_s: float, **keys:
     timed = f"import time\n_t = time.perf_counter()\n{code}\nprint('seconds', time.perf_counter() - _t)"
     events: list[Event] = []
     task = _task(folder, timed, width, latency_s, **keys)
-    outcome = runs.start(task, folder / f"run-{next(_numbers)}", runs.Surroundings({}, (events.append,)))
+    outcome = runs.start(task, folder / f"run-{next(_numbers)}", RunContext({}, (events.append,)))
     told = next(event.text for event in events if event.kind == "cell_finished")
     assert outcome.status == "verified", told
     return float(told.rpartition("seconds ")[2])

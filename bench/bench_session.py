@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.timing import median_ms, report
 from loop_runner.events import Event
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from tests.support.tasks import cell, ready, write_task
 
@@ -31,7 +32,7 @@ def main() -> None:
 def _one_turn(folder: Path) -> None:
     task = config.read_task(write_task(folder / "one", root=[ready("42")]))
     numbers = iter(range(1000))
-    one = median_ms(lambda: runs.start(task, folder / f"run-{next(numbers)}", runs.Surroundings({})))
+    one = median_ms(lambda: runs.start(task, folder / f"run-{next(numbers)}", RunContext({})))
     report("one-turn session with script:, start to verified", one, target="under 150")
 
 
@@ -48,7 +49,7 @@ def _many_turns(folder: Path) -> None:
     cells = [cell(f"x{i} = {i}\nprint(x{i})") for i in range(_TURNS)]
     path = write_task(folder / "many", root=[*cells, ready("42")], budget={"turns": _TURNS + 1})
     task = config.read_task(path)
-    runs.start(task, folder / "run-many", runs.Surroundings({}, (listen,)))
+    runs.start(task, folder / "run-many", RunContext({}, (listen,)))
     asked = _gaps(marks, "turn_started", "reply_received")
     ran = _gaps(marks, "reply_received", "cell_finished")
     commits = _gaps(marks, "cell_finished", "turn_committed")

@@ -34,7 +34,7 @@ from loop_runner.task import config
 task = config.read_task(Path(sys.argv[1]))
 for number in range(10):
     started = time.perf_counter()
-    runs.start(task, Path(sys.argv[2]) / str(number), runs.Surroundings({}))
+    runs.start(task, Path(sys.argv[2]) / str(number), RunContext({}))
     if number:
         print((time.perf_counter() - started) * 1000)
 """

@@ -17,7 +17,7 @@ from loop_runner.audit import ripgrep
 from loop_runner.audit.rules import Rule
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.records import Inputs
-from loop_runner.runs.start import Beginning
+from loop_runner.runs.context import StartingFiles
 from loop_runner.task import config, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.prompts import Templates
@@ -54,12 +54,12 @@ class Plan:
     body: Mapping[str, Any]
     key: str
 
-    def beginning(self, *runs: Path) -> Beginning:
+    def beginning(self, *runs: Path) -> StartingFiles:
         """What a new run begins with; ``runs`` are where earlier audits lie."""
         known = {key: reply for folder in runs for key, reply in _known(folder).items()}
         body = {**self.body, "has_known": bool(known)}
         files = {"plan.json": _encoded(body)} | ({"known.json": _encoded(known)} if known else {})
-        return Beginning(self.texts, files)
+        return StartingFiles(self.texts, files)
 
     def is_task_of(self, folder: Path) -> bool:
         """Whether the run in ``folder`` has exactly the task of this audit: it starts what this one would."""

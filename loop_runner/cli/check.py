@@ -11,6 +11,7 @@ import click
 
 from loop_runner.cli import output
 from loop_runner.cli.run import options, task_overrides
+from loop_runner.runs import prepare
 from loop_runner.task import config
 from loop_runner.text import shell
 
@@ -27,10 +28,8 @@ def check(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **
     \b
     Example:  loop-runner check examples/first-rejection/task.yaml
     """
-    from loop_runner.runs import start as runs
-
     task = config.read_task(task_file, task_overrides(paths, settings, flags))
-    settled, texts, gates = runs.check(task, os.environ)
+    settled, texts, gates = prepare.check(task, os.environ)
     verifiers = [verifier.name for verifier in gates.verifiers]
     step = shell("loop-runner", "run", task_file, *_as_given(paths, settings, flags))
     if flags["as_json"]:

@@ -11,6 +11,8 @@ import click
 
 from loop_runner.cli import output, signals
 from loop_runner.errors import ConfigError
+from loop_runner.runs.context import RunContext
+from loop_runner.runs.prepare import check
 from loop_runner.text import shell
 
 _CLIENTS = ("claude", "codex", "gemini", "cursor", "copilot")
@@ -130,7 +132,7 @@ def start(
         raise _has_a_run(session_id, held.run)
     run = new_run_folder(task)
     if (run / ".git").exists():
-        runs.check(task, os.environ)  # before anything is removed
+        check(task, os.environ)  # before anything is removed
         make_way(run)
     runs.create(task, run, os.environ)
     told = agent_runs.first_words(run)
@@ -190,7 +192,7 @@ def serve(run_name: str) -> int:
         is_asked = True
 
     with signals.handled(on_signal, output.note):
-        outcome = runs.resume(run, runs.Surroundings(os.environ, (), lambda: is_asked))
+        outcome = runs.resume(run, RunContext(os.environ, (), lambda: is_asked))
     if outcome.status in ("verified", "unverified"):  # a broken gate is asked again at the next stop
         sessions.forget(os.environ, agent_runs.session_of(run), str(run))
     return {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}[outcome.status]

@@ -21,6 +21,8 @@ from loop_runner.cli.folders import find_run, has_begun, make_way, new_run_folde
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.loop.stopping import Stop
 from loop_runner.records import Outcome, RunStatus
+from loop_runner.runs.context import RunContext
+from loop_runner.runs.prepare import check
 from loop_runner.task import config
 from loop_runner.text import shell
 
@@ -239,7 +241,7 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
         )
     folder = new_run_folder(task)
     if (folder / ".git").exists():
-        runs.check(task, os.environ)  # before anything is removed
+        check(task, os.environ)  # before anything is removed
         make_way(folder)
         output.note(f"{folder} held a run without a committed turn: it starts over")
     with interruptible(flags, folder) as around, _next_named(folder):
@@ -288,14 +290,13 @@ def interruptible(
 ) -> Iterator[Any]:
     """What a run is given from outside; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
     from loop_runner.runs import reporters
-    from loop_runner.runs import start as runs
 
     told = tuple(reporters.load(asked, output.note) for asked in flags.get("reports", ()))
     stop = Stop()
     shown = () if flags["quiet"] else (progress(is_verbose=flags["verbose"]),)
     try:
         with signals.stopping(stop, output.note, folder):
-            yield runs.Surroundings(os.environ, (*shown, *told), stop)
+            yield RunContext(os.environ, (*shown, *told), stop)
     finally:
         for reporter in told:
             reporter.close()

@@ -13,6 +13,7 @@ from loop_runner import text
 from loop_runner.cli import output
 from loop_runner.cli.folders import find_run
 from loop_runner.errors import ConfigError
+from loop_runner.runs.context import RunContext
 
 
 @click.command()
@@ -53,12 +54,11 @@ def verify(
     Example:  loop-runner verify runs/contract-review
     """
     from loop_runner.runs import reverify
-    from loop_runner.runs import start as runs
 
     folder = find_run(run_name)
     found = reverify.verify_run(
         folder,
-        runs.Surroundings(os.environ),
+        RunContext(os.environ),
         at=at,
         task_dir=task_dir,
         ask_again=ask_again,

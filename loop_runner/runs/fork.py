@@ -20,7 +20,8 @@ from loop_runner.errors import ConfigError
 from loop_runner.model import registry
 from loop_runner.records import Checkpoint
 from loop_runner.runs import origin
-from loop_runner.runs import start as runs
+from loop_runner.runs.frozen import described_gates, follow_model, pinned_in, refuse_other_words, task_files
+from loop_runner.runs.models import prompt_fault
 from loop_runner.task import config, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.prompts import Templates
@@ -100,7 +101,7 @@ def retask(folder: Path) -> tuple[str, ...]:
             for each in fields(Task)
             if each.compare and getattr(old, each.name) != getattr(new, each.name)
         )
-        runs.refuse_other_words(old, new)
+        refuse_other_words(old, new)
         for key in set(changed) & {"inputs", "input_settings"}:
             raise ConfigError(
                 f"{found.file} has other `{key}` than the run began with",
@@ -123,7 +124,7 @@ def _retasked(old: Task, new: Task) -> Task:
         model=new.model or old.model,
         sub_model=new.sub_model or old.sub_model,
     )
-    return runs.follow_model(old, kept) if new.sub_model is None else kept
+    return follow_model(old, kept) if new.sub_model is None else kept
 
 
 def _origin_files(found: origin.Origin, new: Task) -> Mapping[str, bytes]:
@@ -177,7 +178,7 @@ def _tasks(history: History, at: Checkpoint, overrides: Sequence[tuple[str, Any]
         new = replace(new, sub_model=registry.default_sub_model(new.model or ""))
     for model in (new.model, new.sub_model):
         registry.split(model or "")
-    if fault := runs.prompt_fault(new, None):
+    if fault := prompt_fault(new, None):
         raise fault
     return old, new
 
@@ -190,9 +191,9 @@ def _changed_files(history: History, at: Checkpoint, old: Task, new: Task) -> di
     def templates(task: Task) -> Templates:
         return prompts.frozen(task.type, paths, lambda path: history.read(path, at.commit))
 
-    pins = runs.pinned_in(history.folder, lambda path: history.read(path, at.commit))
+    pins = pinned_in(history.folder, lambda path: history.read(path, at.commit))
     before, after = (
-        runs.task_files(task, texts, templates(task), runs.described_gates(task, pins)) for task in (old, new)
+        task_files(task, texts, templates(task), described_gates(task, pins)) for task in (old, new)
     )
     # Told by the difference of the two, not from what is there: another version may word it otherwise.
     return {path: after.get(path) for path in {**before, **after} if before.get(path) != after.get(path)}

@@ -39,7 +39,9 @@ from loop_runner.records import (
     Variable,
 )
 from loop_runner.runs import fork
-from loop_runner.runs import start as runs
+from loop_runner.runs.assemble import run_in
+from loop_runner.runs.context import ReplayParts, RunContext
+from loop_runner.runs.frozen import frozen_gates, frozen_inputs
 from loop_runner.runs.recorded import (
     Difference,
     Key,
@@ -130,7 +132,7 @@ def replay(
         task = fork.frozen_task(history, "HEAD")
         with parsing(folder, "inputs.json"):
             source = (history.read("inputs.json") or b"").decode()
-        texts = runs.frozen_inputs(source, task, history.read, env or {}, inputs_folder)
+        texts = frozen_inputs(source, task, history.read, env or {}, inputs_folder)
         return _Replay(history, to, texts, asks_gates=asks_gates).run()
 
 
@@ -221,20 +223,20 @@ class _Replay:
                 task = fork.frozen_task(again, "HEAD", tuple(overrides.items()))
             workspace.overrides = stretch.entries[0].trailers.overrides
             stead = self._stead(task, stretch, workspace)
-            around = runs.Surroundings(
+            around = RunContext(
                 {},
                 (lambda event: self._on_event(event, workspace, stead.ledger),),
                 lambda: key_of(workspace.head()) >= stretch.end,
             )
             try:
-                outcome = runs.run_in(
+                outcome = run_in(
                     workspace,
                     task,
                     self._texts,
                     around,
                     self._folder,
                     stead,
-                    gates=runs.frozen_gates(task, workspace).checked(),
+                    gates=frozen_gates(task, workspace).checked(),
                 )
                 reason = outcome.reason
             except _EndOfRecord:
@@ -251,11 +253,11 @@ class _Replay:
         with parsing(self._history.folder, f"Loop-Set of {stretch.entries[0].checkpoint.commit[:10]}"):
             return dict(json.loads(text)) if text else {}
 
-    def _stead(self, task: Task, stretch: Stretch, workspace: Workspace) -> runs.Stead:
+    def _stead(self, task: Task, stretch: Stretch, workspace: Workspace) -> ReplayParts:
         price = prices.with_rates(task.prices)
         spent = replace(workspace.spend(price), seconds=self._seconds_until(workspace.head()))
         ledger = RecordedLedger(task.budget, spent, price, self._seconds, workspace)
-        return runs.Stead(
+        return ReplayParts(
             lambda model: _Nobody(model, workspace, self._notes.missing, self.calls),
             ledger,
             lambda verifiers, means: _RecordedGates(verifiers, means, self, workspace, ledger),

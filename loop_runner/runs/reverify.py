@@ -24,7 +24,9 @@ from loop_runner.loop.loop import checked_out
 from loop_runner.model import registry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Allow, Call, ChildRecord, Decision, Inputs
-from loop_runner.runs.start import Surroundings, holding, open_children, pinned_in, restored_inputs
+from loop_runner.runs.assemble import holding, open_children
+from loop_runner.runs.context import RunContext
+from loop_runner.runs.frozen import pinned_in, restored_inputs
 from loop_runner.task import config, prompts
 from loop_runner.task.config import Task
 from loop_runner.text import shell
@@ -61,7 +63,7 @@ class Recheck:
 
 def verify_run(
     folder: Path,
-    around: Surroundings,
+    around: RunContext,
     *,
     at: str | None = None,
     task_dir: Path | None = None,
@@ -225,7 +227,7 @@ class _InMemory:
 
 @contextmanager
 def _asking(
-    history: History, entry: Entry, task: Task, around: Surroundings, *, ask_again: bool
+    history: History, entry: Entry, task: Task, around: RunContext, *, ask_again: bool
 ) -> Iterator[tuple[LivePanel | RecordedPanel, _InMemory]]:
     log, root = _InMemory(), task.model or ""
     if not ask_again:

@@ -13,6 +13,7 @@ import pytest
 from loop_runner.inputs import Converter, load
 from loop_runner.records import Block, Inputs, InputText
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.session import direct
 from loop_runner.task import config
 from tests.support.gates import Says, stop_hook, submission
@@ -28,9 +29,7 @@ def earlier(tmp_path):
     """A finished run whose first answer was an invention and was rejected."""
     root = [cell(f"FINAL('{INVENTION}')"), cell("FINAL('42')")]
     file = write_task(tmp_path / "first", root=root, verifiers=[{"contains": "42"}])
-    assert (
-        runs.start(config.read_task(file), tmp_path / "earlier", runs.Surroundings({})).status == "verified"
-    )
+    assert runs.start(config.read_task(file), tmp_path / "earlier", RunContext({})).status == "verified"
     return tmp_path / "earlier"
 
 

@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from loop_runner.cli import main_group
+from loop_runner.runs.context import RunContext
 from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, write_task
 
@@ -29,7 +30,7 @@ def own(tmp_path, state):
 
     root = [ready("41"), cell("x = 1"), ready("42")]
     task = write_task(tmp_path / "task", root=root, budget={"passes": 1})
-    around = runs.Surroundings({"LOOP_RUNNER_STATE": str(state)})
+    around = RunContext({"LOOP_RUNNER_STATE": str(state)})
     runs.start(config.read_task(task), tmp_path / "own", around)
     return tmp_path / "own"
 
@@ -206,7 +207,7 @@ def test_a_run_works_where_no_mark_can_be_kept_and_says_so_once(tmp_path):
     (tmp_path / "file").write_text("")
     heard: list[Any] = []
     task = config.read_task(write_task(tmp_path / "task", root=[ready("42")]))
-    around = runs.Surroundings({"LOOP_RUNNER_STATE": str(tmp_path / "file" / "state")}, (heard.append,))
+    around = RunContext({"LOOP_RUNNER_STATE": str(tmp_path / "file" / "state")}, (heard.append,))
     assert runs.start(task, tmp_path / "run", around).status == "verified"
     assert sum("not marked as yours" in event.text for event in heard) == 1
 
@@ -230,7 +231,7 @@ def test_a_run_that_was_continued_with_new_pins_stays_the_users_own(tmp_path, st
         folder, root=[ready("41"), ready("42")], budget={"passes": 1}, verifiers=[{"python": "check.py"}]
     )
     (folder / "check.py").write_text("def check(s):\n    assert s.answer == '43'\n")
-    around = runs.Surroundings(dict(os.environ))
+    around = RunContext(dict(os.environ))
     runs.start(config.read_task(task), tmp_path / "run", around)
     (folder / "check.py").write_text("def check(s):\n    assert s.answer == '42'\n")
     assert code_of(call("resume", tmp_path / "run", "--passes", 2, "--repin")) == 0

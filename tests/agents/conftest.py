@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 
 AGENT = Path(__file__).parent.parent / "support" / "fake_agent.py"
@@ -73,4 +74,4 @@ def started(task_file):
 
 def run(task_file, folder, env, events=None, should_stop=lambda: False):
     listeners = () if events is None else (events.append,)
-    return runs.start(config.read_task(task_file), folder, runs.Surroundings(env, listeners, should_stop))
+    return runs.start(config.read_task(task_file), folder, RunContext(env, listeners, should_stop))

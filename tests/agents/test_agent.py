@@ -13,6 +13,7 @@ from loop_runner.agents import endings as client_endings
 from loop_runner.errors import EnvironmentFault, ModelError
 from loop_runner.records import Usage
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.workspace.history import History
 from tests.agents.conftest import agent_task, git, run, started
 from tests.support.commands import loop_runner, wait_for
@@ -168,7 +169,7 @@ def test_an_api_error_costs_no_pass_and_three_in_a_row_end_the_run(tmp_path, env
     task = agent_task(tmp_path / "task2", [error] * 3 + [{"say": "42"}])
     with pytest.raises(ModelError, match="api error"):
         run(task, tmp_path / "run2", env)
-    outcome = runs.resume(tmp_path / "run2", runs.Surroundings(env))
+    outcome = runs.resume(tmp_path / "run2", RunContext(env))
     assert (outcome.status, outcome.spend.passes) == ("verified", 1)
 
 
@@ -198,7 +199,7 @@ def test_the_kill_switch_ends_the_run_and_the_client(tmp_path, env):
 
     from loop_runner.task import config
 
-    outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(env, (press,)))
+    outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(env, (press,)))
     assert outcome.status == "interrupted"
     assert any("kill switch" in event.text for event in events)
 
@@ -226,7 +227,7 @@ def test_a_client_that_a_killed_runner_left_at_work_is_ended_before_another_begi
     (first,) = started(task)
     assert Path(f"/proc/{first['pid']}").exists(), "it outlived its runner"
     (tmp_path / "task" / "plan.json").write_text(json.dumps([{"say": "42"}]))
-    assert runs.resume(tmp_path / "run", runs.Surroundings(env)).status == "verified"
+    assert runs.resume(tmp_path / "run", RunContext(env)).status == "verified"
     stat = Path(f"/proc/{first['pid']}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
@@ -294,7 +295,7 @@ def test_dollars_that_are_known_count_after_a_resume_beside_a_client_that_said_n
     plan = [{"print": "41", "exit": 0}, {"print": said, "exit": 0}, {"print": said, "exit": 0}]
     task = agent_task(tmp_path / "task", plan, budget={"usd": 0.4, "passes": 2})
     assert run(task, tmp_path / "run", env).spend.usd is None
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings(env), (("budget.passes", 9),))
+    outcome = runs.resume(tmp_path / "run", RunContext(env), (("budget.passes", 9),))
     assert (outcome.status, outcome.spend.passes) == ("unverified", 3)
     assert "0.4 US dollars" in outcome.reason
 

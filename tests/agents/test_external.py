@@ -10,6 +10,7 @@ import pytest
 from loop_runner.errors import HookError
 from loop_runner.records import Accepted, Broken, Inputs, Rejected
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.runs.reverify import exit_code, verify_run
 from loop_runner.verify import Gates, Means, Submission, external_hook
 from tests.agents.conftest import ROOT, agent_task, run, started
@@ -83,13 +84,13 @@ def test_a_hook_that_changes_during_a_run_is_broken_until_it_is_pinned_anew(tmp_
     assert run_task(task, tmp_path / "run").status == "unverified"
     hook.write_text(said())
     more = (("budget.passes", 2),)
-    stopped = runs.resume(tmp_path / "run", runs.Surroundings({}), more)
+    stopped = runs.resume(tmp_path / "run", RunContext({}), more)
     assert stopped.status == "broken"
     assert "hook.py has changed since the run began" in stopped.reason
     assert "--repin" in stopped.reason
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}), more, repin=True)
+    outcome = runs.resume(tmp_path / "run", RunContext({}), more, repin=True)
     assert (outcome.status, outcome.spend.turns) == ("verified", 2)
-    assert exit_code(verify_run(tmp_path / "run", runs.Surroundings({}))) == 0
+    assert exit_code(verify_run(tmp_path / "run", RunContext({}))) == 0
 
 
 def test_a_hook_runs_in_the_sandbox_and_reaches_the_network_only_where_the_task_says_so(tmp_path):

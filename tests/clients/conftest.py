@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from loop_runner.workspace.history import History
 from tests.clients import fetch
@@ -88,11 +89,11 @@ class Place:
         return Tool(f"{command} --run-dir {self.folder}/{name}")
 
     def run(self, task_file, *, listen=None):
-        around = runs.Surroundings(self.env, (listen,) if listen else ())
+        around = RunContext(self.env, (listen,) if listen else ())
         return runs.start(config.read_task(task_file), self.run_folder, around)
 
     def resume(self):
-        return runs.resume(self.run_folder, runs.Surroundings(self.env))
+        return runs.resume(self.run_folder, RunContext(self.env))
 
     def endings(self, folder=None):
         """How each pass was handed in: None at the hook."""

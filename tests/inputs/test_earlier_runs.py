@@ -10,6 +10,7 @@ import pytest
 from loop_runner.errors import ConfigError
 from loop_runner.inputs import Converter, load
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from loop_runner.workspace.history import History
 from tests.support.tasks import cell, write_task
@@ -24,7 +25,7 @@ def earlier(tmp_path_factory):
     folder = tmp_path_factory.mktemp("earlier")
     root = [cell(f"FINAL('{INVENTION}')"), cell("FINAL('42')")]
     file = write_task(folder / "task", root=root, verifiers=[{"contains": "42"}])
-    assert runs.start(config.read_task(file), folder / "run", runs.Surroundings({})).status == "verified"
+    assert runs.start(config.read_task(file), folder / "run", RunContext({})).status == "verified"
     return folder / "run"
 
 
@@ -228,7 +229,7 @@ def test_a_second_run_over_the_same_folder_does_not_read_the_first(tmp_path):
         texts={"check.py": "def check(submission):\n    pass\n", "b.txt": "the tower"},
     )
     for name in ("runs/first", "runs/second"):
-        outcome = runs.start(config.read_task(file), tmp_path / "task" / name, runs.Surroundings({}))
+        outcome = runs.start(config.read_task(file), tmp_path / "task" / name, RunContext({}))
         assert outcome.status == "verified"
     with History(tmp_path / "task/runs/second") as history:
         listing = (history.read("inputs.json") or b"").decode()

@@ -9,6 +9,7 @@ import pytest
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.runs import replay
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.workspace.history import History
 from tests.support.tasks import cell, ready, run_task, write_task
 
@@ -79,7 +80,7 @@ def test_the_cell_of_an_earlier_pass_is_named_after_a_resume(tmp_path):
         budget={"passes": 1},
     )
     run_task(task, tmp_path / "run")
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}), (("budget.passes", 2),))
+    outcome = runs.resume(tmp_path / "run", RunContext({}), (("budget.passes", 2),))
     assert outcome.status == "verified"
     told = output(tmp_path / "run", 2, 1)
     assert "variable lines is gone (TypeError: cannot pickle 'generator' object)" in told
@@ -137,7 +138,7 @@ def test_what_an_older_run_would_have_made_again_is_lost_when_it_is_resumed(tmp_
     )
     run_task(task, tmp_path / "run")
     by_an_earlier_version()
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}), (("budget.passes", 2),))
+    outcome = runs.resume(tmp_path / "run", RunContext({}), (("budget.passes", 2),))
     assert outcome.status == "verified"
     told = output(tmp_path / "run", 2, 1)
     assert "[1]" in told

@@ -17,7 +17,7 @@ from loop_runner.kernel.inside.lm_client import LmClient
 from loop_runner.kernel.offered import documented, offered
 from loop_runner.records import Inputs
 from loop_runner.runs import preflight
-from loop_runner.runs import start as runs
+from loop_runner.runs.frozen import _system_prompt, child_system_prompt, templates_of
 from loop_runner.task import config, prompts, scaffold
 from loop_runner.verify import Gates
 from tests.support.tasks import write_task
@@ -29,8 +29,8 @@ def told(tmp_path):
 
     def begin(model):
         task = config.read_task(write_task(tmp_path / "task", root=[], model=model))
-        root = runs._system_prompt(task, Inputs(()), prompts.OURS, Gates())
-        return root, runs._child_system_prompt(task, prompts.OURS)
+        root = _system_prompt(task, Inputs(()), prompts.OURS, Gates())
+        return root, child_system_prompt(task, prompts.OURS)
 
     return begin
 
@@ -123,4 +123,4 @@ def test_the_whole_system_prompt_of_every_type_stays_under_1500_tokens(tmp_path,
     task = replace(config.read_task(tmp_path / "new" / "task.yaml"), model="anthropic:claude-test")
     texts = inputs.load(task.inputs, task.base_dir)
     gates = preflight.gates(task)
-    assert len(runs._system_prompt(task, texts, runs._templates(task), gates)) < 4 * 1500
+    assert len(_system_prompt(task, texts, templates_of(task), gates)) < 4 * 1500

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from tests import long_run
 from tests.support.tasks import write_task
@@ -40,7 +41,7 @@ def test_a_late_pass_starts_no_more_gits_than_an_early_one(tmp_path, monkeypatch
         if event.kind == "pass_ended":
             started.append(log.read_text().count("\n"))
 
-    runs.start(config.read_task(path), tmp_path / "run", runs.Surroundings({}, (count,)))
+    runs.start(config.read_task(path), tmp_path / "run", RunContext({}, (count,)))
 
     early, late = started[4] - started[1], started[10] - started[7]
     assert late <= early + 2, started  # one more or less may still be at work in the background

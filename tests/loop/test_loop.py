@@ -5,6 +5,7 @@ import subprocess
 
 from loop_runner.events import Event
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.workspace.history import History
 from tests.support.tasks import cell, ready, run_task, write_task
 
@@ -125,33 +126,33 @@ def test_a_gate_that_works_again_is_asked_again_on_resume(tmp_path):
     task = write_task(tmp_path / "task", root=[ready("42")], verifiers=[gate])
     assert run_task(task, tmp_path / "run").status == "broken"
     (machine / "works").touch()
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}))
+    outcome = runs.resume(tmp_path / "run", RunContext({}))
     assert (outcome.status, outcome.spend.turns) == ("verified", 1)
 
 
 def test_a_run_that_ended_unverified_goes_on_with_a_larger_budget(tmp_path):
     task = write_task(tmp_path / "task", root=[ready("41"), ready("42")], budget={"passes": 1})
     assert run_task(task, tmp_path / "run").status == "unverified"
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}), (("budget.passes", 2),))
+    outcome = runs.resume(tmp_path / "run", RunContext({}), (("budget.passes", 2),))
     assert (outcome.status, outcome.spend.passes) == ("verified", 2)
 
 
 def test_resuming_a_verified_run_says_so_and_does_nothing(tmp_path):
     task = write_task(tmp_path / "task", root=[ready("42")])
     first = run_task(task, tmp_path / "run")
-    again = runs.resume(tmp_path / "run", runs.Surroundings({}))
+    again = runs.resume(tmp_path / "run", RunContext({}))
     assert (again.status, again.checkpoint.commit) == ("verified", first.checkpoint.commit)
 
 
 def test_an_interrupted_run_ends_after_the_turn_and_goes_on(tmp_path):
     task = write_task(tmp_path / "task", root=[cell("x = 41"), cell("FINAL(x + 1)")])
     events: list[Event] = []
-    around = runs.Surroundings({}, (events.append,), lambda: any(e.kind == "turn_committed" for e in events))
+    around = RunContext({}, (events.append,), lambda: any(e.kind == "turn_committed" for e in events))
     from loop_runner.task import config
 
     outcome = runs.start(config.read_task(task), tmp_path / "run", around)
     assert (outcome.status, outcome.checkpoint.turn) == ("interrupted", 1)
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}))
+    outcome = runs.resume(tmp_path / "run", RunContext({}))
     assert (outcome.status, outcome.answer.content, outcome.spend.turns) == ("verified", "42", 2)
 
 

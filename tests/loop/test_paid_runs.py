@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from tests.support.commands import clean_environment, loop_runner
 from tests.support.model_server import HttpError, Scripted
@@ -36,7 +37,7 @@ def test_the_same_prompt_goes_in_twice_the_second_time_with_the_verifiers_reason
         Scripted(ready("41"), input_tokens=100, cache_write_tokens=900),
         Scripted(ready("42"), input_tokens=100, cache_read_tokens=900),
     )
-    around = runs.Surroundings(model_server.env)
+    around = RunContext(model_server.env)
     outcome = runs.start(config.read_task(task), tmp_path / "run", around)
     assert (outcome.status, outcome.answer.content) == ("verified", "42")
     assert subjects(tmp_path / "run", "--first-parent") == [

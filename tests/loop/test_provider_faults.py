@@ -14,6 +14,7 @@ from loop_runner.events import Event
 from loop_runner.model.limiter import Policy
 from loop_runner.records import Outcome, Usage
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from tests.support.model_server import HttpError, Scripted
 from tests.support.tasks import cell, ready, write_task
@@ -49,7 +50,7 @@ def start(tmp_path, model_server):
         model_server.will_reply(*answers)
         env = {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url}
         task = write_task(tmp_path / "task", root=[], model=API[api], budget={"turns": 3, "passes": 3})
-        around = runs.Surroundings(env, (told.append,), policy=QUICK)
+        around = RunContext(env, (told.append,), policy=QUICK)
         return runs.start(config.read_task(task), tmp_path / "run", around)
 
     folder = tmp_path / "run"
@@ -174,7 +175,7 @@ def test_a_run_ends_with_exit_code_4_and_goes_on_when_the_fault_is_gone(api, fau
     assert fault.hint in caught.value.hint
     assert len(model_server.prompts) == fault.prompts
     model_server.will_reply(GOOD)
-    outcome = runs.resume(start.folder, runs.Surroundings(start.env, policy=QUICK))
+    outcome = runs.resume(start.folder, RunContext(start.env, policy=QUICK))
     assert outcome.status == "verified"
     assert len(model_server.prompts) == fault.prompts + 1
     if api == "anthropic":
@@ -187,7 +188,7 @@ def test_what_was_paid_for_nothing_is_still_counted_by_a_third_process(start, mo
     with pytest.raises(ModelError):
         start("anthropic", *[broken(drop_after=4)] * 3)
     model_server.will_reply(cell("print(1)"), HttpError(401, "authentication_error", "bad key"))
-    around = runs.Surroundings(start.env, policy=QUICK)
+    around = RunContext(start.env, policy=QUICK)
     with pytest.raises(ModelError):
         runs.resume(start.folder, around)
     model_server.will_reply(GOOD)

@@ -7,6 +7,7 @@ import pytest
 from loop_runner.loop import carried, stalling
 from loop_runner.records import Variable
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import prompts
 from loop_runner.task.profiles import LOCAL, STANDARD
 from tests.support.tasks import cell, ready, run_task, write_task
@@ -306,8 +307,8 @@ def test_a_loss_is_reported_once_and_when_it_happens(tmp_path):
     ]
     task = write_task(tmp_path / "task", root=cells, budget={"passes": 1})
     assert run_task(task, tmp_path / "run").status == "unverified"
-    runs.resume(tmp_path / "run", runs.Surroundings({}), (("budget.passes", 2),))
-    runs.resume(tmp_path / "run", runs.Surroundings({}), (("budget.passes", 3),))
+    runs.resume(tmp_path / "run", RunContext({}), (("budget.passes", 2),))
+    runs.resume(tmp_path / "run", RunContext({}), (("budget.passes", 3),))
     outputs = [path.read_text() for path in sorted((tmp_path / "run/passes").rglob("output.txt"))]
     assert [("lines" in output, "lines is gone" in output) for output in outputs] == [
         (True, False),

@@ -20,6 +20,7 @@ from loop_runner.model.providers import chat_answer
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Call, Message, Reply, Request, Usage, sane_count
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from loop_runner.workspace import layout
 from tests.support.call_log import MemoryLog
@@ -41,7 +42,7 @@ def test_a_count_that_cannot_be_right_is_clamped_and_reported_once(
     env = {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url}
     task = write_task(tmp_path / "task", root=[], model=f"{api}:m", budget={"tokens": 10**11})
     seen: list[Event] = []
-    outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(env, (seen.append,)))
+    outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(env, (seen.append,)))
     assert outcome.status == "verified"
     assert outcome.spend.usage.input_tokens >= 0
     assert outcome.spend.usage.output_tokens >= 0
@@ -218,7 +219,7 @@ def test_a_run_whose_counts_were_wrong_is_resumed_without_paying_again(
     model_server.will_reply(Scripted(ready("41"), **wrong), Scripted(ready("42"), **wrong))  # type: ignore[arg-type]
     env = {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url}
     task = write_task(tmp_path / "task", root=[], model="openai:m", budget={"passes": 1})
-    around = runs.Surroundings(env)
+    around = RunContext(env)
     assert runs.start(config.read_task(task), tmp_path / "run", around).status == "unverified"
     outcome = runs.resume(tmp_path / "run", around, (("budget.passes", 2),))
     assert (outcome.status, len(model_server.requests)) == ("verified", 2)

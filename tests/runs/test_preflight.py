@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from loop_runner.cli import main_group
 from loop_runner.errors import LoopRunnerError
-from loop_runner.runs import start as runs
+from loop_runner.runs.prepare import check
 from loop_runner.task import config
 from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, write_task
@@ -19,7 +19,7 @@ from tests.support.tasks import cell, ready, write_task
 def faults_of(task):
     """What the preflight says of a task file, as one text; "" when it finds nothing."""
     try:
-        runs.check(config.read_task(task), os.environ)
+        check(config.read_task(task), os.environ)
     except LoopRunnerError as error:
         return str(error)
     return ""

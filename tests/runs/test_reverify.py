@@ -9,11 +9,11 @@ from click.testing import CliRunner
 
 from loop_runner.cli import main_group
 from loop_runner.errors import ConfigError
-from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.runs.reverify import exit_code, verify_run
 from tests.support.tasks import ready, run_task, write_task
 
-AROUND = runs.Surroundings({})
+AROUND = RunContext({})
 CHECK = "def check(submission):\n    print('looked')\n    assert submission.answer.startswith('42')\n"
 
 

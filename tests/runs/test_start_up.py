@@ -236,7 +236,7 @@ opened, built = [], []
 sys.addaudithook(lambda name, args: opened.append(str(args[0])) if name == "open" else None)
 make = Builder.list
 Builder.list = lambda self, specs: built.append(len(specs)) or make(self, specs)
-runs.start(config.read_task(Path(sys.argv[1])), Path(sys.argv[2]), runs.Surroundings({}))
+runs.start(config.read_task(Path(sys.argv[1])), Path(sys.argv[2]), RunContext({}))
 print("COUNTED", opened.count(str(Path(sys.argv[1]).with_name("check.py"))), len(built))
 """
 

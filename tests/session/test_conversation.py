@@ -17,6 +17,7 @@ from loop_runner.model import registry
 from loop_runner.records import Outcome
 from loop_runner.runs import replay
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from loop_runner.task.profiles import profile
 from loop_runner.workspace.history import History
@@ -52,7 +53,7 @@ class Held:
 
     def answer_to(self, request: Received) -> str:
         """A whole reply to whichever conversation asks."""
-        is_childs = "another model has handed to you" in request.system
+        is_childs = "for another model" in request.system
         return self.final() if is_childs or self.kind != "child" else self.root
 
     def write(self, **keys: Any) -> Path:
@@ -67,7 +68,7 @@ class Held:
             self.server.will_reply(self.root, *replies, *[ready("42")] * 3)
         else:
             self.server.will_reply(*replies)
-        around = runs.Surroundings(self.server.env, (self.events.append,))
+        around = RunContext(self.server.env, (self.events.append,))
         self.outcome = runs.start(config.read_task(self.write(**keys)), self.folder / "run", around)
         return self.outcome
 
@@ -77,7 +78,7 @@ class Held:
         prompts = [each for each in self.server.prompts if each.path == "/v1/messages"]
         if self.kind != "child":
             return prompts
-        return [each for each in prompts if "another model has handed to you" in each.system]
+        return [each for each in prompts if "for another model" in each.system]
 
     @property
     def turns(self) -> list[Path]:
@@ -184,7 +185,7 @@ def test_a_request_that_got_no_reply_before_a_crash_is_counted_when_its_turn_is_
     task = held.write()
     env = {**held.server.env, "LOOP_RUNNER_FAILPOINT": f"switchboard.replied:{sent}:kill"}
     loop_runner("run", task, "--run-dir", held.folder / "run", cwd=held.folder, env=env)
-    outcome = runs.resume(held.folder / "run", runs.Surroundings(held.server.env))
+    outcome = runs.resume(held.folder / "run", RunContext(held.server.env))
     assert (outcome.status, outcome.spend.unanswered) == ("verified", 1)
     with History(held.folder / "run") as history:
         assert history.spend().unanswered == 1
@@ -308,7 +309,7 @@ def test_the_warning_in_a_child_session_does_not_depend_on_its_siblings(
     model_server.will_reply(held.root)
     model_server.answer_with(answer)
     task = held.write(budget={"passes": 1, "tokens": 1500, "subcalls": 3})
-    runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+    runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     shown = sorted((tmp_path / "run").rglob("children/*/turns/0001/output.txt"))
     assert len(shown) == 2
     for path in shown:
@@ -334,7 +335,7 @@ def test_replies_without_work_are_counted_across_a_crash(held: Held) -> None:
     """The conversation ends after the same number of turns as one that was never killed."""
 
     def answer(request: Received) -> str:
-        is_childs = "another model has handed to you" in request.system
+        is_childs = "for another model" in request.system
         if held.kind != "child" or is_childs:
             return held.idle()
         return _CAUGHT if len(request.messages) == 1 else ready("42")
@@ -343,7 +344,7 @@ def test_replies_without_work_are_counted_across_a_crash(held: Held) -> None:
     kill = "switchboard.replied:3:kill" if held.kind == "child" else "turn.committed:2:kill"
     env = {**held.server.env, "LOOP_RUNNER_FAILPOINT": kill}
     loop_runner("run", held.write(), "--run-dir", held.folder / "run", cwd=held.folder, env=env)
-    runs.resume(held.folder / "run", runs.Surroundings(held.server.env))
+    runs.resume(held.folder / "run", RunContext(held.server.env))
     assert len(held.turns) == 3
     assert held.end == ("turns" if held.kind == "direct" else "no_code")
 
@@ -358,7 +359,7 @@ def test_a_full_window_ends_the_conversation_across_a_crash(held: Held) -> None:
     env = {**held.server.env, "LOOP_RUNNER_FAILPOINT": kill}
     loop_runner("run", held.write(), "--run-dir", held.folder / "run", cwd=held.folder, env=env)
     asked = len(held.prompts)
-    runs.resume(held.folder / "run", runs.Surroundings(held.server.env))
+    runs.resume(held.folder / "run", RunContext(held.server.env))
     assert held.end == "window"
     assert len(held.prompts) == asked == 1
 
@@ -402,6 +403,6 @@ def test_a_strategy_against_standstill_reaches_the_request(
     model_server.will_reply(*replies)
     task = held.write(model="openai:m", budget={"passes": 4}, no_progress={"passes": 2, "then": ["model"]})
     env = {"OPENAI_BASE_URL": model_server.openai_url, "OPENAI_API_KEY": "k"}
-    outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(env))
+    outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(env))
     assert outcome.status == "verified"
     assert [request.body.get("temperature") for request in model_server.prompts] == [None, None, 1.0]

@@ -8,6 +8,7 @@ import pytest
 from loop_runner.errors import ConfigError
 from loop_runner.records import Message, Request
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.session import direct
 from loop_runner.session.direct import decide, documents
 from loop_runner.task import config, prompts
@@ -25,7 +26,7 @@ def start(tmp_path, model_server):
         model_server.will_reply(*answers)
         keys = {"session": "auto", "model": "anthropic:claude-test", "texts": TEXTS, **keys}
         task = write_task(tmp_path / "task", root=[], **keys)
-        return runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+        return runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
 
     return run
 
@@ -84,7 +85,7 @@ def test_a_killed_direct_run_goes_on_without_asking_again(tmp_path, start, model
     with pytest.raises(Exception, match="bad key"):
         start("41", HttpError(401, "authentication_error", "bad key"))
     model_server.will_reply("42")
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings(model_server.env))
+    outcome = runs.resume(tmp_path / "run", RunContext(model_server.env))
     assert outcome.status == "verified"
     assert len(model_server.prompts) == 3
     assert model_server.prompts[1].body == model_server.prompts[2].body
@@ -104,7 +105,7 @@ def test_what_a_run_was_told_in_its_system_prompt_cannot_be_changed_later(tmp_pa
     start("42")
     for key, value in (("session", "rlm"), ("history", "compact"), ("code_as", "tool")):
         with pytest.raises(ConfigError, match=f"`{key}` cannot be changed"):
-            runs.resume(tmp_path / "run", runs.Surroundings(model_server.env), ((key, value),))
+            runs.resume(tmp_path / "run", RunContext(model_server.env), ((key, value),))
 
 
 # ── the decision ────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from loop_runner import inputs
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.kernel import packages
 from loop_runner.records import Inputs, InputText
-from loop_runner.runs import start as runs
+from loop_runner.runs.frozen import _system_prompt
 from loop_runner.session import overview
 from loop_runner.session.overview import Reader
 from loop_runner.task import config, prompts
@@ -25,7 +25,7 @@ def system_of(folder, **keys):
     """The system prompt of a task in ``folder``."""
     keys = {"model": "anthropic:claude-test", **keys}
     task = config.read_task(write_task(folder, root=[], **keys))
-    return runs._system_prompt(task, inputs.load(task.inputs, task.base_dir), prompts.OURS, Gates())
+    return _system_prompt(task, inputs.load(task.inputs, task.base_dir), prompts.OURS, Gates())
 
 
 def texts_of(folder, sizes, *, is_single=False):

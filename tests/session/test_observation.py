@@ -8,6 +8,8 @@ from loop_runner.budget import Budget, Ledger
 from loop_runner.records import Call, Message, Reply, Usage
 from loop_runner.runs import replay
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
+from loop_runner.runs.models import shown_chars
 from loop_runner.session import missing_code
 from loop_runner.session.conversation import about_subcalls, observe, window_warning
 from loop_runner.task import config
@@ -109,7 +111,7 @@ def test_the_line_is_in_the_turn_and_a_replay_prints_the_same(tmp_path):
 def test_a_try_that_is_made_again_is_counted(tmp_path, model_server):
     model_server.will_reply(cell("llm_query('x')"), HttpError(500), "yes", ready("42"))
     task = write_task(tmp_path / "task", root=[], model="anthropic:claude-test")
-    around = runs.Surroundings(model_server.env)
+    around = RunContext(model_server.env)
     assert runs.start(config.read_task(task), tmp_path / "run", around).status == "verified"
     assert "Sub-calls of this turn: 1 (1 sent again)" in outputs(tmp_path / "run")[0]
     (made,) = [
@@ -169,7 +171,7 @@ def test_a_token_budget_is_told_of_before_it_ends_with_what_to_do(tmp_path, mode
     task = write_task(
         tmp_path / "task", root=[], model="anthropic:claude-test", budget={"tokens": 9000, "turns": 30}
     )
-    outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+    outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert outcome.status == "verified"
     told = [each for each in outputs(tmp_path / "run") if "Soon used up: " in each]
     assert "tokens are left" in told[0]
@@ -196,7 +198,7 @@ def test_a_child_session_answers_before_the_budget_ends_it(tmp_path, model_serve
     model_server.answer_with(answer)
     limits = {"child_turns": 30, **budget}
     task = write_task(tmp_path / "task", root=[], model="anthropic:claude-test", budget=limits)
-    outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+    outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert outcome.status == "verified"
     assert outcome.answer.content == "42"
     assert f"{what} are left. When it is, this session ends without an answer." in shown[-1]
@@ -271,6 +273,6 @@ def test_last_output_is_there_from_the_first_cell_on_and_holds_all_of_the_cell_b
 def test_a_large_window_is_shown_more_of_an_output(tmp_path, model, asked, shown):
     kernel = {} if asked is None else {"max_output_chars": asked}
     task = config.read_task(write_task(tmp_path, root=[], model=model, kernel=kernel))
-    assert runs._shown_chars(task, model) == shown
+    assert shown_chars(task, model) == shown
     again = config.parse_task(config.dump_task(task), label="x", base_dir=tmp_path)
-    assert runs._shown_chars(again, model) == shown, "as a resumed run has it"
+    assert shown_chars(again, model) == shown, "as a resumed run has it"

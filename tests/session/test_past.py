@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, run_task, write_task
 
@@ -61,7 +62,7 @@ def test_what_past_returned_is_a_variable_like_any_other(tmp_path):
     ]
     task = write_task(tmp_path / "task", root=cells, budget={"passes": 1})
     run_task(task, tmp_path / "run")
-    runs.resume(tmp_path / "run", runs.Surroundings({}), (("budget.passes", 2),))
+    runs.resume(tmp_path / "run", RunContext({}), (("budget.passes", 2),))
     assert "```\na\n" in output(tmp_path / "run", 2, 1)
 
 
@@ -93,7 +94,7 @@ def test_a_replay_a_clone_and_a_fork_return_the_same(tmp_path):
     forked = loop_runner("fork", "run@2.1", tmp_path / "forked", cwd=tmp_path)
     assert forked.returncode == 0, forked.stderr
     for folder in ("copy", "forked"):
-        runs.resume(tmp_path / folder, runs.Surroundings({}), (("budget.passes", 4),))
+        runs.resume(tmp_path / folder, RunContext({}), (("budget.passes", 4),))
     first = output(tmp_path / "run", 2, 1)
     assert "a" * 30 in first
     assert output(tmp_path / "copy", 3, 1).split("\nTurn ")[0] == first.split("\nTurn ")[0]

@@ -8,6 +8,7 @@ import pytest
 from loop_runner.events import Event
 from loop_runner.loop import carried
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from tests.support.model_server import Scripted
 from tests.support.tasks import cell, ready, run_task, write_task
@@ -24,7 +25,7 @@ def play(tmp_path, model_server):
         keys = {"model": "anthropic:claude-test", "budget": {"turns": 12, "passes": 9}, **keys}
         task = write_task(tmp_path / "task", root=[], **keys)
         env = {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url}
-        around = runs.Surroundings(env, (told.append,))
+        around = RunContext(env, (told.append,))
         assert runs.start(config.read_task(task), tmp_path / "run", around).status == "verified"
         return model_server.prompts
 

@@ -3,6 +3,7 @@
 import pytest
 
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from tests.support.git import subjects
 from tests.support.tasks import cell, ready, run_task, write_task
@@ -40,13 +41,13 @@ def test_three_such_replies_end_the_pass_with_the_answer_as_it_was(tmp_path):
 def test_a_run_that_stops_after_such_a_reply_continues_the_pass(tmp_path):
     task = write_task(tmp_path / "task", root=[ready("41"), "I think.", ready("42")])
     seen = []
-    around = runs.Surroundings(
+    around = RunContext(
         {},
         listeners=(lambda event: seen.append((event.kind, event.pass_number)),),
         should_stop=lambda: ("turn_committed", 2) in seen,
     )
     assert runs.start(config.read_task(task), tmp_path / "run", around).status == "interrupted"
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}))
+    outcome = runs.resume(tmp_path / "run", RunContext({}))
     assert (outcome.status, outcome.checkpoint.pass_number) == ("verified", 2)
 
 

@@ -15,6 +15,7 @@ from loop_runner.kernel.checker import Checker
 from loop_runner.kernel.deaths import CHECKER, KERNEL, Deaths
 from loop_runner.model.providers.local import LocalClient, LocalModel
 from loop_runner.records import Broken, Message, Request
+from loop_runner.runs.context import RunContext
 from loop_runner.sandbox.wrap import inner_pid
 from loop_runner.verify import Submission, build
 from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
@@ -129,7 +130,7 @@ def test_a_kernel_that_dies_over_saved_variables_when_a_run_is_resumed_is_report
 
     monkeypatch.setattr(kernel_module.Kernel, "_begin_in", dies_once)
     events: list[Event] = []
-    runs.resume(tmp_path / "run", runs.Surroundings({}, (events.append,)), (("budget.passes", 2),))
+    runs.resume(tmp_path / "run", RunContext({}, (events.append,)), (("budget.passes", 2),))
     assert (KERNEL, "starting with the saved variables", 0) in deaths(events)
 
 

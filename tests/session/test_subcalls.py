@@ -15,6 +15,7 @@ from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event
 from loop_runner.model import prices
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from loop_runner.workspace.history import History
 from tests.support.commands import argv, clean_environment
@@ -183,7 +184,7 @@ def test_a_schema_gives_python_data_and_a_reply_that_does_not_fit_is_asked_for_a
 
     model_server.answer_with(answer)
     task = write_task(tmp_path / "task", root=[], model="anthropic:large", sub_model="anthropic:small")
-    outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+    outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert "42" in (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
     again = asked[2].last_user_text
     assert '$.count: expected {"type": "integer"}, got "many"' in again
@@ -254,7 +255,7 @@ def test_the_models_code_can_read_what_is_left(tmp_path):
 def test_dollars_without_a_known_price_are_refused_before_anything_is_made(tmp_path, model_server):
     task = write_task(tmp_path / "task", root=[], model="anthropic:no-such-model", budget={"usd": 1})
     with pytest.raises(ConfigError, match=r"no known price for anthropic:no-such-model") as caught:
-        runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+        runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert "prices: {'anthropic:no-such-model': {input: 1.0, output: 5.0}}" in caught.value.hint
     assert not (tmp_path / "run").exists()
 
@@ -268,7 +269,7 @@ def test_dollars_are_added_up_at_the_rate_that_the_task_gives(tmp_path, model_se
         budget={"usd": 1},
         prices={"anthropic:no-such-model": {"input": 1000, "output": 2000}},
     )
-    outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+    outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert outcome.spend.usd == pytest.approx((10 * 1000 + 5 * 2000) / 1e6)
 
 
@@ -296,7 +297,7 @@ def test_a_spend_limit_in_a_batch_ends_the_run_and_resume_asks_only_for_what_is_
 
     model_server.answer_with(answer)
     task = write_task(tmp_path / "task", root=[], model="anthropic:large", width=4)
-    around = runs.Surroundings(model_server.env)
+    around = RunContext(model_server.env)
     with pytest.raises(ModelError, match="the account cannot pay") as caught:
         runs.start(config.read_task(task), tmp_path / "run", around)
     assert (caught.value.exit_code, caught.value.ends_run) == (4, True)
@@ -319,7 +320,7 @@ def test_a_refused_key_in_a_child_session_ends_the_run(tmp_path, model_server):
     model_server.answer_with(answer)
     task = write_task(tmp_path / "task", root=[], model="anthropic:large", sub_model="anthropic:small")
     with pytest.raises(ModelError, match="the key was refused") as caught:
-        runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+        runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert caught.value.exit_code == 4
     assert len(model_server.requests) == 2
 

@@ -11,6 +11,7 @@ import yaml
 from loop_runner.events import Event
 from loop_runner.records import Outcome
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 
 
@@ -54,4 +55,4 @@ def write_task(
 def run_task(task_file: Path, folder: Path, events: list[Event] | None = None) -> Outcome:
     """Run ``task_file`` to its end in run folder ``folder``."""
     listeners = () if events is None else (events.append,)
-    return runs.start(config.read_task(task_file), folder, runs.Surroundings({}, listeners))
+    return runs.start(config.read_task(task_file), folder, RunContext({}, listeners))

@@ -15,6 +15,7 @@ from loop_runner.loop import reentry, stalling
 from loop_runner.model.providers.tool_calls import ToolCall, as_text
 from loop_runner.records import Answer, Block, CellResult, Inputs, InputText, Origin, Rejected, Reply
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.session import conversation, direct, overview
 from loop_runner.task import config, prompts
 from loop_runner.verify.json_schema import SchemaChecker
@@ -216,7 +217,7 @@ def test_the_names_that_code_gives_to_sub_models_are_data(tmp_path, model_server
     task = write_task(
         tmp_path / "task", root=[], model="anthropic:large", sub_model="anthropic:small", budget={"depth": 0}
     )
-    outcome = runs.start(config.read_task(task), tmp_path / "run", runs.Surroundings(model_server.env))
+    outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert outcome.status == "verified"
     assert len(asked) == 2 * len(HOSTILE) - 1
     for shown in asked:

@@ -7,6 +7,8 @@ import yaml
 
 from loop_runner.errors import ConfigError
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
+from loop_runner.runs.models import prompt_fault
 from loop_runner.task import config
 from tests.support.commands import loop_runner
 from tests.support.tasks import cell, ready, run_task, write_task
@@ -82,13 +84,13 @@ def task_with(folder, model, chars):
 def test_what_certainly_does_not_fit_the_window_is_refused_without_a_request(
     tmp_path, model, chars, is_refused
 ):
-    assert bool(runs.prompt_fault(task_with(tmp_path, model, chars), None)) is is_refused
+    assert bool(prompt_fault(task_with(tmp_path, model, chars), None)) is is_refused
 
 
 @pytest.mark.parametrize(("counted", "is_refused"), [(None, True), (150_000, False), (199_000, True)])
 def test_between_the_guesses_the_providers_count_decides(tmp_path, monkeypatch, counted, is_refused):
     monkeypatch.setattr(runs, "_count_tokens", lambda *_: counted)
-    fault = runs.prompt_fault(task_with(tmp_path, "anthropic:claude-old", 600_000), {})
+    fault = prompt_fault(task_with(tmp_path, "anthropic:claude-old", 600_000), {})
     assert bool(fault) is is_refused
     assert counted is None or fault is None or "199,000 tokens" in fault.message
 
@@ -120,6 +122,6 @@ def test_a_fork_with_a_prompt_file_over_the_window_is_refused(tmp_path, chars):
 def test_a_prompt_over_the_window_of_another_model_is_refused_by_resume(tmp_path):
     task = write_task(tmp_path / "task", root=[ready("41")], prompt=prompt_of(500_000), budget={"passes": 1})
     run_task(task, tmp_path / "run")
-    around = runs.Surroundings({"OPENAI_API_KEY": "k"})
+    around = RunContext({"OPENAI_API_KEY": "k"})
     with pytest.raises(ConfigError, match="openai:gpt-4o takes"):
         runs.resume(tmp_path / "run", around, (("model", "openai:gpt-4o"), ("budget.passes", 2)))

@@ -11,6 +11,7 @@ import pytest
 
 from loop_runner.runs import replay
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.runs.reverify import exit_code, verify_run
 from loop_runner.task import config
 from tests.loop.test_crash_children import tree
@@ -64,7 +65,7 @@ def task_file(folder, verifier="agreement", **keys):
 
 
 def run(file, folder, model_server):
-    return runs.start(config.read_task(file), folder, runs.Surroundings(model_server.env))
+    return runs.start(config.read_task(file), folder, RunContext(model_server.env))
 
 
 def test_a_session_with_the_inputs_and_without_the_answer_decides(tmp_path, plan, model_server):
@@ -112,7 +113,7 @@ def test_killed_inside_the_session_nothing_is_asked_twice_and_the_run_ends_the_s
     assert process.wait() == -signal.SIGKILL
     plan.kill_at = 0
     before, plan.asked = plan.asked, []
-    outcome = runs.resume(tmp_path / "killed", runs.Surroundings(model_server.env))
+    outcome = runs.resume(tmp_path / "killed", RunContext(model_server.env))
     assert outcome.status == "verified"
     assert sorted(before[:-1] + plan.asked) == sorted(whole)
     assert tree(tmp_path / "killed") == tree(tmp_path / "unbroken")
@@ -125,9 +126,9 @@ def test_a_clone_verifies_the_session_by_its_record_and_holds_a_new_one_only_on_
     subprocess.run(["git", "clone", "-q", tmp_path / "run", tmp_path / "clone"], check=True)
     shutil.rmtree(tmp_path / "run")
     asked = len(plan.asked)
-    found = verify_run(tmp_path / "clone", runs.Surroundings({}))
+    found = verify_run(tmp_path / "clone", RunContext({}))
     assert (found.status, exit_code(found), len(plan.asked)) == ("same", 0, asked)
-    found = verify_run(tmp_path / "clone", runs.Surroundings(model_server.env), ask_again=True)
+    found = verify_run(tmp_path / "clone", RunContext(model_server.env), ask_again=True)
     assert (exit_code(found), found.requests, len(plan.asked)) == (0, 3, asked + 3)
 
 
@@ -144,7 +145,7 @@ def test_a_budget_that_ends_the_session_leaves_the_pass_open_and_more_goes_on(tm
     outcome = run(file, tmp_path / "run", model_server)
     assert (outcome.status, outcome.spend.passes) == ("unverified", 0)
     assert "the budget of 30 tokens is used up" in outcome.reason
-    around = runs.Surroundings(model_server.env)
+    around = RunContext(model_server.env)
     outcome = runs.resume(tmp_path / "run", around, (("budget.tokens", None),))
     assert outcome.status == "verified"
     assert outcome.spend.requests == len(plan.asked), "what was paid before is served by the journal"

@@ -14,6 +14,7 @@ import yaml
 
 from loop_runner.errors import VerifierError
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.sandbox.probe import probe
 from loop_runner.task import config
 from loop_runner.verify import Job
@@ -344,10 +345,10 @@ def test_a_check_that_changes_during_a_run_stops_it_until_it_is_pinned_anew(tmp_
     assert run_task(task, tmp_path / "run").status == "unverified"
     (tmp_path / "task/check.py").write_text("def check(submission):\n    assert submission.answer == '40'\n")
     more = (("budget.passes", 2),)
-    stopped = runs.resume(tmp_path / "run", runs.Surroundings({}), more)
+    stopped = runs.resume(tmp_path / "run", RunContext({}), more)
     assert stopped.status == "broken"
     assert "check.py has changed since the run began" in stopped.reason
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}), more, repin=True)
+    outcome = runs.resume(tmp_path / "run", RunContext({}), more, repin=True)
     assert (outcome.status, outcome.spend.turns) == ("verified", 2)
     with History(tmp_path / "run") as history:
         assert b"== '40'" in (history.read("gates/files/task/check.py") or b"")
@@ -399,7 +400,7 @@ def test_a_juror_who_says_nothing_breaks_the_gate_and_what_is_paid_is_not_asked_
     assert broken.status == "broken"
     script = tmp_path / "task/script.yaml"
     script.write_text(script.read_text().replace("Hm.", ACCEPT.replace('"', '\\"')))
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}))
+    outcome = runs.resume(tmp_path / "run", RunContext({}))
     assert outcome.status == "verified"
     calls = [json.loads(line) for line in (tmp_path / "run/passes/0001/calls.jsonl").read_text().splitlines()]
     first = [call for call in calls if "This is vote 1 of 3" in call["prompt"]]
@@ -412,7 +413,7 @@ def test_a_budget_that_is_used_up_ends_the_run_unverified_with_the_pass_open(tmp
     outcome = run_task(file, tmp_path / "run")
     assert outcome.status == "unverified"
     assert "the budget of 10 tokens is used up" in outcome.reason
-    outcome = runs.resume(tmp_path / "run", runs.Surroundings({}), (("budget.tokens", 1_000_000),))
+    outcome = runs.resume(tmp_path / "run", RunContext({}), (("budget.tokens", 1_000_000),))
     assert (outcome.status, outcome.spend.turns) == ("verified", 1)
 
 
@@ -464,9 +465,9 @@ def test_equal_passes_change_the_strategy_then_stop_with_the_reason(tmp_path):
         == "unverified"
     )
     # Asked to go on with nothing changed, it decides the same; with another setting it goes on.
-    again = runs.resume(tmp_path / "run", runs.Surroundings({}))
+    again = runs.resume(tmp_path / "run", RunContext({}))
     assert (again.status, again.spend.passes) == ("unverified", 5)
-    more = runs.resume(tmp_path / "run", runs.Surroundings({}), (("no_progress.passes", 3),))
+    more = runs.resume(tmp_path / "run", RunContext({}), (("no_progress.passes", 3),))
     assert more.spend.passes == 6
 
 

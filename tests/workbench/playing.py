@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from tests.support.commands import clean_environment
 from tests.support.model_server import HttpError, ModelServer, Received
@@ -215,7 +216,7 @@ def write(scenario: Scenario, folder: Path, size: str, model: str, sub_model: st
 
 
 def _run_here(task: Path, folder: Path, env: Mapping[str, str]) -> Mapping[str, Any]:
-    outcome = runs.start(config.read_task(task), folder / "run", runs.Surroundings(env))
+    outcome = runs.start(config.read_task(task), folder / "run", RunContext(env))
     return {"status": outcome.status, "answer": outcome.answer.content, "reason": outcome.reason}
 
 

@@ -1,0 +1,261 @@
+"""What a run folder keeps of its task, written once and read back whenever the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from loop_runner import inputs
+from loop_runner.budget import describe_limits
+from loop_runner.errors import ConfigError
+from loop_runner.kernel import packages
+from loop_runner.kernel.offered import offered
+from loop_runner.model import registry
+from loop_runner.records import (
+    Inputs,
+    Message,
+    Request,
+)
+from loop_runner.runs import preflight
+from loop_runner.runs.context import RunContext
+from loop_runner.runs.models import (
+    count_tokens,
+    profile_name,
+    shown_chars,
+)
+from loop_runner.session import direct
+from loop_runner.session.overview import Reader, describe
+from loop_runner.task import config, prompts
+from loop_runner.task.config import Task
+from loop_runner.task.profiles import Profile, profile
+from loop_runner.task.prompts import Templates
+from loop_runner.text import code, plural
+from loop_runner.verify import Gates, Programs
+from loop_runner.workspace.history import parsing
+from loop_runner.workspace.workspace import Workspace
+
+_EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
+
+
+# The helpers that a child session is told of; the others are there too.
+_OF_CHILDREN = ("search_text", "outline", "read", "chunks", "rows", "cite", "llm_query", "llm_batch")
+
+
+def templates_of(task: Task) -> Templates:
+    """The templates of the task's type, with those of the task's own folder in front."""
+    return prompts.of_task(task.type, None if task.prompts == "none" else task.base_dir / task.prompts)
+
+
+def task_files(task: Task, texts: Inputs, templates: Templates, gates: Gates) -> dict[str, bytes]:
+    """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
+    ours = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
+    if task.is_agent:
+        return ours | {"system.md": _agent_rules(task, templates, gates).encode()}
+    return ours | {
+        "system.md": _system_prompt(task, texts, templates, gates).encode(),
+        **_direct_files(task, templates, gates),
+        "child_system.md": child_system_prompt(task, templates).encode(),
+        **_example_files(task, templates),
+    }
+
+
+def follow_model(old: Task, new: Task) -> Task:
+    """``new`` with the sub-model that goes with its root model, where that is what ``old`` had."""
+    if not old.model or not new.model or new.model == old.model or new.sub_model != old.sub_model:
+        return new
+    if old.sub_model not in (old.model, registry.default_sub_model(old.model)):
+        return new
+    return replace(new, sub_model=registry.default_sub_model(new.model))
+
+
+def described_gates(task: Task, known: Programs) -> Gates:
+    """The verifiers as far as they can be described with nothing started; ``known`` files are pinned."""
+    return preflight.gates(task, known, starts_nothing=True).checked()
+
+
+def frozen_gates(task: Task, workspace: Workspace, *, repin: bool = False) -> Gates:
+    """The verifiers, with their programs as the run folder has them, and those that it does not have yet."""
+    pinned = Programs() if repin else pinned_in(workspace.folder, workspace.read)
+    return preflight.gates(task, pinned)
+
+
+def pinned_in(folder: Path, read: Callable[[str], bytes | None], *, is_frozen: bool = False) -> Programs:
+    """The programs that a run folder holds; ``WorkspaceError`` when somebody changed them there."""
+    with parsing(folder, "gates/pins.json"):
+        return Programs.from_files(read, is_frozen=is_frozen)
+
+
+def frozen_inputs(
+    source: str,
+    task: Task,
+    read: Callable[[str], bytes | None],
+    env: Mapping[str, str],
+    elsewhere: Path | None = None,
+) -> Inputs:
+    """The inputs that ``source`` (``inputs.json``) names, where they lie now; ``elsewhere`` is tried first.
+
+    ``read`` gives files of the run folder. What was converted is converted again where the cache has lost it.
+    Raises ``ConfigError`` when one is missing or is not what the run began with.
+    """
+    texts = inputs.from_json(source, task.base_dir)
+    if elsewhere is not None:
+        texts = inputs.found_in(texts, elsewhere)
+    texts = restored_inputs(texts, task, read, env)
+    _refuse_changed_inputs(texts)
+    return texts
+
+
+def restored_inputs(
+    texts: Inputs, task: Task, read: Callable[[str], bytes | None], env: Mapping[str, str]
+) -> Inputs:
+    """``texts`` with those that were converted or fetched made again, where the cache has lost them."""
+    cache = inputs.cache_dir(env)
+    return inputs.restore(texts, inputs.Converter(cache, task.kernel.require_tier), cache, read)
+
+
+def text_of(workspace: Workspace, path: str) -> str:
+    """A file of ours; ``WorkspaceError`` when somebody put something into it that is no text."""
+    with parsing(workspace.folder, path):
+        return (workspace.read(path) or b"").decode()
+
+
+def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates) -> str:
+    sizes: Profile = profile(registry.profile_name(task.model or ""))
+    shown = shown_chars(task, task.model or "")
+    reader = Reader(registry.window_tokens(task.model or ""), shown, task.budget.turns)
+    return templates.render(
+        f"system{sizes.suffix}",
+        inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
+        max_output_chars=shown,
+        sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
+        requirements=_listed(gates.requirements(briefly=bool(sizes.suffix))),
+        limits=describe_limits(task.budget),
+        python=packages.describe(task.kernel),
+        history=task.history,
+        has_tool=task.code_as == "tool",
+        helpers=offered(),
+    )
+
+
+def _sources(task: Task) -> list[str]:
+    """What the task names as its inputs, but for single files: their names say it all."""
+    specs = [dict(each) if isinstance(each, Mapping) else {"path": each} for each in task.inputs]
+    given = [str(each.get("git") or each.get("path") or each.get("url")) for each in specs]
+    own = [each for each in given if not (task.base_dir / each).is_file() and "://" not in each]
+    return [shown for each in own if (shown := _source(task.base_dir / each, each))]
+
+
+def _source(path: Path, given: str) -> str:
+    """A folder by its own name; a pattern or revision as it was written."""
+    if path.is_dir():
+        return f"the folder {code(path.resolve().name + '/')}"
+    return code(given) if not Path(given).is_absolute() else ""
+
+
+def _agent_rules(task: Task, templates: Templates, gates: Gates) -> str:
+    """What an agent is told of the loop, behind the prompt in every pass: it has no system prompt of ours."""
+    place = "this folder" if task.session == "command" else "the folder you work in"
+    return templates.render("system.agent", place=place, requirements=_listed(gates.requirements()))
+
+
+def _direct_files(task: Task, templates: Templates, gates: Gates) -> dict[str, bytes]:
+    """What the model is told in a pass that takes the direct path; none where no pass does."""
+    if task.session not in ("direct", "auto"):
+        return {}
+    requirements = _listed(gates.requirements())
+    return {"system.direct.md": templates.render("system.direct", requirements=requirements).encode()}
+
+
+def session_file(
+    task: Task, texts: Inputs, around: RunContext, files: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """How the passes are held, decided once: a run that goes on must not decide otherwise."""
+    if task.session not in ("direct", "auto"):
+        return {}
+    root = task.model or ""
+    system = files["system.direct.md"].decode()
+    reply_tokens = profile(registry.profile_name(root)).max_reply_tokens
+    decision = direct.decide(
+        task.session,
+        lambda: Request(
+            root, (direct.first_message(texts, task.prompt, 0),), system, max_output_tokens=reply_tokens
+        ),
+        texts,
+        room_tokens=registry.window_tokens(root) - reply_tokens,
+        count=lambda request: count_tokens(request, task.base_dir, around.env),
+    )
+    return {"session.json": decision.to_json()}
+
+
+def session_kind(workspace: Workspace) -> direct.Decision:
+    """How the passes of this run are held, as it was decided when the run began."""
+    with parsing(workspace.folder, "session.json"):
+        return direct.from_json(workspace.read("session.json"))
+
+
+def child_system_prompt(task: Task, templates: Templates) -> str:
+    """What every child session is told first: the same for all of them, so that a provider can cache it."""
+    sizes = profile(profile_name(task, task.sub_model or task.model or ""))
+    return templates.render(
+        "system_child",
+        helpers=offered(_OF_CHILDREN, briefly=True),
+        max_output_chars=shown_chars(task, task.sub_model or task.model or ""),
+        sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
+    )
+
+
+def _example_files(task: Task, templates: Templates) -> dict[str, bytes]:
+    """The worked turn of a profile that has one, frozen like the rest of what the model is told."""
+    sizes = profile(registry.profile_name(task.model or ""))
+    if not sizes.has_example:
+        return {}
+    return {path: templates.render(f"{stem}{sizes.suffix}").encode() for path, stem in _EXAMPLE.items()}
+
+
+def example_of(workspace: Workspace) -> tuple[Message, ...]:
+    """The worked turn that every conversation of the run begins with; empty for most."""
+    question, reply = (workspace.read(path) for path in _EXAMPLE)
+    if question is None or reply is None:
+        return ()
+    return Message("user", question.decode()), Message("assistant", reply.decode())
+
+
+def _listed(requirements: Iterable[str]) -> str:
+    return "\n".join(f"- {requirement}" for requirement in requirements)
+
+
+def refuse_other_words(frozen: Task, task: Task) -> None:
+    """Refuse a change of what the model was told in the system prompt, which never changes."""
+    for key in ("history", "session", "code_as"):
+        if getattr(frozen, key) != getattr(task, key):
+            raise ConfigError(
+                f"`{key}` cannot be changed for a run that has begun",
+                why="the system prompt of the run tells the model the other thing",
+                hint="start a new run with it",
+            )
+
+
+def _of_inputs(some: Sequence[str], texts: Inputs, one: str, several: str) -> str:
+    verb = one if len(some) == 1 else several
+    return f"{len(some)} of {plural(len(texts.texts), 'input')} {verb}"
+
+
+def _refuse_changed_inputs(texts: Inputs) -> None:
+    changed = inputs.changed(texts)
+    if not changed:
+        return
+    shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    paths = {text.name: text.path for text in texts.texts}
+    if gone := [name for name in changed if not paths[name].exists()]:
+        raise ConfigError(
+            f"{_of_inputs(gone, texts, 'is', 'are')} not there: {paths[gone[0]]}"
+            + (f" and {len(gone) - 1} more" if len(gone) > 1 else ""),
+            why="a run folder names its inputs and their hashes; it does not hold them",
+            hint="put them there, or say where they lie on this machine with --inputs DIR",
+        )
+    raise ConfigError(
+        f"{_of_inputs(changed, texts, 'has', 'have')} changed since the run began: {shown}",
+        why="notes, variables and citations of earlier passes are about the old texts",
+        hint="put the old files back, or start a new run",
+    )
