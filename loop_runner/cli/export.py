@@ -30,7 +30,8 @@ def export(run_name: str, branch: str | None, to: Path | None, as_json: bool) ->
     Example:  loop-runner export runs/mend-the-tests --branch mended
     """
     from loop_runner.workspace import foreign
-    from loop_runner.workspace.history import History, parsing
+    from loop_runner.workspace.history import History
+    from loop_runner.workspace.openable import parsing
 
     folder = find_run(run_name)
     with History(folder) as history:

@@ -115,7 +115,7 @@ def _is_of_another_task(history: History, task: Task) -> bool:
     """Whether the run was begun from another task file, or to answer another question or other files."""
     from loop_runner.runs import origin
     from loop_runner.task import config
-    from loop_runner.workspace.history import parsing
+    from loop_runner.workspace.openable import parsing
 
     found = origin.of_run(history.folder, history.read)
     if found is not None or task.file is not None:

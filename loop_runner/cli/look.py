@@ -21,7 +21,9 @@ from loop_runner.task import config
 from loop_runner.text import shell
 from loop_runner.verify import proven
 from loop_runner.workspace import layout, points
-from loop_runner.workspace.history import Entry, History, parsing
+from loop_runner.workspace.commits import Entry
+from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.points import Point
 
 _SHOWN_DIFFERENT = 10

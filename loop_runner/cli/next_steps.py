@@ -19,7 +19,8 @@ from loop_runner.records import Outcome, Spend
 from loop_runner.runs import origin
 from loop_runner.task import config
 from loop_runner.text import shell
-from loop_runner.workspace.history import History, parsing
+from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

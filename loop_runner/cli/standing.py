@@ -19,7 +19,8 @@ from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Checkpoint
 from loop_runner.task import config
 from loop_runner.workspace import layout
-from loop_runner.workspace.history import History, parsing
+from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 
 AN_AUDIT = "an audit"  # how the reason of an audit begins, whose answer is no text for people
 _MAX_REASON_CHARS = 300

@@ -24,7 +24,8 @@ def require(
     """Raise an error that lists what ``folder`` would start, unless it was created or trusted here."""
     from loop_runner.runs import trust
     from loop_runner.task import config
-    from loop_runner.workspace.history import History, parsing
+    from loop_runner.workspace.history import History
+    from loop_runner.workspace.openable import parsing
 
     with History(folder) as history, parsing(folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
@@ -37,7 +38,8 @@ def require(
 def _refuse_damaged_inputs(folder: Path) -> None:
     """Name the damage first: nobody should be asked to trust a folder that cannot be continued."""
     from loop_runner import inputs
-    from loop_runner.workspace.history import History, parsing
+    from loop_runner.workspace.history import History
+    from loop_runner.workspace.openable import parsing
 
     with History(folder) as history, parsing(folder, "inputs.json"):
         if (listed := history.read("inputs.json")) is not None:

@@ -20,7 +20,7 @@ from loop_runner.loop import stalling
 from loop_runner.records import PastTurn, Variable
 from loop_runner.session.conversation import printed
 from loop_runner.workspace import layout
-from loop_runner.workspace.history import parsing
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
 MAX_HISTORY = 12  # passes that are listed one by one
@@ -40,7 +40,7 @@ def verdict(workspace: Workspace, pass_number: int) -> dict[str, Any]:
     """``verdict.json`` of a committed pass; empty when there is none."""
     path = f"passes/{pass_number:04d}/verdict.json"
     with parsing(workspace.folder, path):
-        data = workspace.read(path)
+        data = workspace.history.read(path)
         return dict(json.loads(data)) if data else {}
 
 
@@ -70,8 +70,8 @@ def notes(workspace: Workspace, max_chars: int) -> Notes:
     If the newest alone is too long, its middle is cut. What is not text is not shown.
     """
     found = Notes()
-    for path in workspace.newest_first(_NOTES):
-        data = workspace.read(path) or b""
+    for path in workspace.history.newest_first(_NOTES):
+        data = workspace.history.read(path) or b""
         note, name = data.decode("utf-8", "replace"), path.removeprefix("workspace/")
         if b"\0" in data or (len(note) > max_chars and found.shown):
             found.others.append(name)
@@ -88,7 +88,9 @@ def files(workspace: Workspace, max_chars: int, without: Collection[str] = ()) -
 
     ``without``: names of those that the message holds whole.
     """
-    all_sized = [(path.removeprefix("workspace/"), size) for path, size in workspace.sizes("workspace/")]
+    all_sized = [
+        (path.removeprefix("workspace/"), size) for path, size in workspace.history.sizes("workspace/")
+    ]
     sized = [(name, size) for name, size in all_sized if name not in without]
     lines = [_file(text.label(path), size) for path, size in sized]
     if sum(len(line) + 1 for line in lines) <= max_chars:
@@ -122,7 +124,7 @@ def fitting(lines: Sequence[str], max_chars: int) -> str:
 def turns(workspace: Workspace, pass_number: int, max_chars: int) -> str:
     """One line for each turn of a pass; the oldest are left out if they do not fit."""
     past: list[PastTurn] = []
-    while (turn := workspace.past_turn(pass_number, len(past) + 1)) is not None:
+    while (turn := workspace.history.past_turn(pass_number, len(past) + 1)) is not None:
         past.append(turn)
     if all(turn.end == "no_code" for turn in past):
         return ""  # nothing was run: a direct pass, or replies without code
@@ -277,7 +279,7 @@ def is_same_answer(workspace: Workspace, pass_number: int, passes: int) -> bool:
 def first_pass_of_task(workspace: Workspace) -> int:
     """The first pass whose verdict is about the current task: a fork may have changed it."""
     with parsing(workspace.folder, layout.FORKS_FILE):
-        forks: Mapping[str, Any] = json.loads(workspace.read(layout.FORKS_FILE) or b'{"forks": []}')
+        forks: Mapping[str, Any] = json.loads(workspace.history.read(layout.FORKS_FILE) or b'{"forks": []}')
         changed = [
             int(fork["pass"]) for fork in forks["forks"] if {"prompt", "verifiers"} & set(fork["changed"])
         ]

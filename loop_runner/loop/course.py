@@ -50,7 +50,7 @@ class Course:
             number,
             decision,
             files=self._workspace.files_hash(),
-            answer=proof.sha256(self._workspace.read("answer.md") or b""),
+            answer=proof.sha256(self._workspace.history.read("answer.md") or b""),
         )
         states = [*self._states(number), state]
         step = self._next_step(states)

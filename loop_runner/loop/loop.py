@@ -209,7 +209,7 @@ class Loop:
         return ""
 
     def _proof(self, number: int, decision: Allow, verdict: dict[str, Any]) -> dict[str, bytes]:
-        read = self._workspace.read
+        read = self._workspace.history.read
         subject = proof.Subject(
             self._task.name,
             number,
@@ -225,7 +225,7 @@ class Loop:
     def _new_pins(self) -> dict[str, bytes]:
         """Pinned files that the run folder does not hold as they are: they were missing, or pinned anew."""
         files = self._gates.programs.to_files() if self._gates.programs.files else {}
-        return {path: data for path, data in files.items() if self._workspace.read(path) != data}
+        return {path: data for path, data in files.items() if self._workspace.history.read(path) != data}
 
     def _pass_record(self, number: int, end: SessionEnd, outcome: str) -> dict[str, object]:
         """``pass.json``: the run's sums after this pass, and how the kernel was confined. No clock times."""

@@ -28,7 +28,7 @@ from loop_runner.session.transcript import Transcript
 from loop_runner.task.config import History, Task
 from loop_runner.task.profiles import Profile
 from loop_runner.task.prompts import OURS, Templates
-from loop_runner.workspace.history import parsing
+from loop_runner.workspace.openable import parsing
 
 
 class RunsPass(Protocol):
@@ -138,7 +138,7 @@ class Passes:
     def _injected(self, number: int, head: Checkpoint, step: Step) -> bytes:
         """The first message of the pass: the committed one, if it has begun."""
         path = f"passes/{number:04d}/injected.md"
-        committed = self._workspace.read(path) if head.turn else None
+        committed = self._workspace.history.read(path) if head.turn else None
         if committed is not None:
             return committed
         return reentry.first_message(
@@ -238,7 +238,7 @@ class Passes:
         if head.turn == 0:
             return Resumed()
         ends: list[str] = []
-        while (turn := self._workspace.past_turn(number, len(ends) + 1)) is not None:
+        while (turn := self._workspace.history.past_turn(number, len(ends) + 1)) is not None:
             ends.append(turn.end)
         without_code = next((at for at, end in enumerate(reversed(ends)) if end != "no_code"), len(ends))
         return Resumed(
@@ -256,7 +256,7 @@ class Passes:
         message = direct.first_message(self._inputs, injected.decode(), len(self._task.prompt))
         transcript = Transcript(History(), templates=self._models.templates)
         transcript.begin_pass(message.text, message.stable_chars)
-        for at, turn in enumerate(self._workspace.turns(number), start=1):
+        for at, turn in enumerate(self._workspace.history.turns(number), start=1):
             transcript.add((number, at), turn.reply, turn.output)
         return transcript
 
@@ -266,11 +266,13 @@ class Passes:
         first = 1 if self._task.reentry == "continue" else number
         for earlier in range(first, number + 1):
             shown = (
-                injected if earlier == number else self._workspace.read(f"passes/{earlier:04d}/injected.md")
+                injected
+                if earlier == number
+                else self._workspace.history.read(f"passes/{earlier:04d}/injected.md")
             )
             transcript.begin_pass((shown or b"").decode(), len(self._task.prompt))
-            for at, turn in enumerate(self._workspace.turns(earlier), start=1):
-                summary = self._workspace.read(summary_path(earlier, at))
+            for at, turn in enumerate(self._workspace.history.turns(earlier), start=1):
+                summary = self._workspace.history.read(summary_path(earlier, at))
                 transcript.add(
                     (earlier, at), turn.reply, turn.output, None if summary is None else summary.decode()
                 )
@@ -280,7 +282,7 @@ class Passes:
         """``pass.json`` of a committed pass; empty when there is none."""
         path = f"passes/{number:04d}/pass.json"
         with parsing(self._workspace.folder, path):
-            data = self._workspace.read(path)
+            data = self._workspace.history.read(path)
             return dict(json.loads(data)) if data else {}
 
     # ── the kernel ──────────────────────────────────────────────────────────────────────────────────
@@ -292,7 +294,7 @@ class Passes:
         tell = self._parts.trace.tell
         confined = self._kernel.sandbox()
         tell("notice", confined.summary(), sandbox=confined.tier)
-        snapshot = self._workspace.snapshot()
+        snapshot = self._workspace.history.snapshot()
         gone = {variable.name for variable in snapshot.variables if variable.is_gone}  # reported before
         for lost in self._kernel.start(snapshot, self._workspace.answer()):
             if lost.name not in gone:
@@ -306,7 +308,7 @@ class Passes:
         """Which other versions wrote the committed variables; empty if there are none, or none recorded."""
         now = {"python": self._kernel.python, "loop_runner": __version__}
         names = {"python": "Python", "loop_runner": "loop-runner"}
-        written_by = self._workspace.versions()
+        written_by = self._workspace.history.versions()
         others: Sequence[str] = [
             f"{names[key]} {text.one_line(written_by[key], 30)} (now {version})"
             for key, version in now.items()

@@ -77,8 +77,8 @@ def _state(workspace: Workspace, pass_number: int, room: int) -> dict[str, Any]:
     """What the passes left, in about ``room`` characters; what the first parts do not use, the notes get."""
     small = room // 16
     feedback = text.cut_middle(carried.reason(workspace, pass_number - 1), room // 4 + small)
-    draft = (workspace.read("answer.md") or b"").decode("utf-8", "replace")
-    variables = workspace.snapshot().variables
+    draft = (workspace.history.read("answer.md") or b"").decode("utf-8", "replace")
+    variables = workspace.history.snapshot().variables
     parts = {
         "files": carried.files(workspace, small),
         "turns": carried.turns(workspace, pass_number - 1, small),
@@ -87,7 +87,7 @@ def _state(workspace: Workspace, pass_number: int, room: int) -> dict[str, Any]:
     }
     used = len(feedback) + min(len(draft), room // 5) + sum(map(len, parts.values()))
     notes = carried.notes(workspace, max(room - used, small))
-    changes = workspace.changes(pass_number - 1)
+    changes = workspace.history.changes(pass_number - 1)
     return parts | {
         "files": carried.files(workspace, small, notes.whole),
         "feedback": feedback,

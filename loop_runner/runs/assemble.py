@@ -94,10 +94,10 @@ def run_in(
         # What the journal holds is paid for, and in no commit yet.
         ledger = Ledger(
             task.budget,
-            workspace.spend(price),
+            workspace.history.spend(price),
             price=price,
             unmet=workspace.journal.calls(),
-            dropped=workspace.dropped(),
+            dropped=workspace.history.dropped(),
         )
         stead = ReplayParts(None, ledger, StopHook, lambda _number, files: files)
     ledger = stead.ledger
@@ -108,7 +108,7 @@ def run_in(
         stack.callback(trace.close)
         stack.enter_context(_failure_written(trace, workspace))
         trace.append(_started(task, texts, folder, workspace.head(), session_kind(workspace)))
-        templates = prompts.frozen(task.type, workspace.files("prompts/"), workspace.read)
+        templates = prompts.frozen(task.type, workspace.history.files("prompts/"), workspace.history.read)
         parts = _Parts(stack, task, trace, ledger, templates)
         check = None if task.is_agent else _checks(task, texts, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(

@@ -15,7 +15,8 @@ from loop_runner.model import prices
 from loop_runner.records import Call, Usage
 from loop_runner.task import config
 from loop_runner.workspace import layout
-from loop_runner.workspace.history import History, parsing
+from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 
 _Name = TypeVar("_Name", int, str)
 

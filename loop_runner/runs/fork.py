@@ -28,8 +28,9 @@ from loop_runner.task.prompts import Templates
 from loop_runner.text import shell
 from loop_runner.workspace import layout, points, rewinding
 from loop_runner.workspace.git.fast_import import Blob, NewCommit
-from loop_runner.workspace.history import History, parsing
+from loop_runner.workspace.history import History
 from loop_runner.workspace.layout import Trailers
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.points import Point
 from loop_runner.workspace.workspace import Workspace
 

@@ -32,7 +32,7 @@ from loop_runner.task.profiles import Profile, profile
 from loop_runner.task.prompts import Templates
 from loop_runner.text import code, plural
 from loop_runner.verify import Gates, Programs
-from loop_runner.workspace.history import parsing
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
 _EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
@@ -76,7 +76,7 @@ def described_gates(task: Task, known: Programs) -> Gates:
 
 def frozen_gates(task: Task, workspace: Workspace, *, repin: bool = False) -> Gates:
     """The verifiers, with their programs as the run folder has them, and those that it does not have yet."""
-    pinned = Programs() if repin else pinned_in(workspace.folder, workspace.read)
+    pinned = Programs() if repin else pinned_in(workspace.folder, workspace.history.read)
     return preflight.gates(task, pinned)
 
 
@@ -117,7 +117,7 @@ def restored_inputs(
 def text_of(workspace: Workspace, path: str) -> str:
     """A file of ours; ``WorkspaceError`` when somebody put something into it that is no text."""
     with parsing(workspace.folder, path):
-        return (workspace.read(path) or b"").decode()
+        return (workspace.history.read(path) or b"").decode()
 
 
 def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates) -> str:
@@ -191,7 +191,7 @@ def session_file(
 def session_kind(workspace: Workspace) -> direct.Decision:
     """How the passes of this run are held, as it was decided when the run began."""
     with parsing(workspace.folder, "session.json"):
-        return direct.from_json(workspace.read("session.json"))
+        return direct.from_json(workspace.history.read("session.json"))
 
 
 def child_system_prompt(task: Task, templates: Templates) -> str:
@@ -215,7 +215,7 @@ def _example_files(task: Task, templates: Templates) -> dict[str, bytes]:
 
 def example_of(workspace: Workspace) -> tuple[Message, ...]:
     """The worked turn that every conversation of the run begins with; empty for most."""
-    question, reply = (workspace.read(path) for path in _EXAMPLE)
+    question, reply = (workspace.history.read(path) for path in _EXAMPLE)
     if question is None or reply is None:
         return ()
     return Message("user", question.decode()), Message("assistant", reply.decode())

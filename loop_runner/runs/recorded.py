@@ -15,7 +15,8 @@ from loop_runner.records import (
     Spend,
 )
 from loop_runner.workspace import layout
-from loop_runner.workspace.history import Entry, History
+from loop_runner.workspace.commits import Entry
+from loop_runner.workspace.history import History
 from loop_runner.workspace.workspace import Workspace
 
 Key = tuple[int, float]
@@ -75,7 +76,7 @@ class RecordedLedger(Ledger):
         self, budget: Budget, spent: Spend, price: Price, seconds: Any, workspace: Workspace
     ) -> None:
         # The clock stands still: what the turn that is at work took then is known at its end only.
-        super().__init__(budget, spent, price=price, dropped=workspace.dropped(), clock=lambda: 0.0)
+        super().__init__(budget, spent, price=price, dropped=workspace.history.dropped(), clock=lambda: 0.0)
         self._recorded = seconds
         self._workspace = workspace
 

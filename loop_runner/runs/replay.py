@@ -62,9 +62,11 @@ from loop_runner.task.config import Task
 from loop_runner.verify import Means, Submission, Verifier, proof, verdicts
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
+from loop_runner.workspace.commits import Entry
 from loop_runner.workspace.git.fast_import import Blob, NewCommit, point, write
 from loop_runner.workspace.git.git import Git
-from loop_runner.workspace.history import Entry, History, parsing
+from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
 _OF_THE_MACHINE = ("sandbox", "usd_so_far")
@@ -255,7 +257,7 @@ class _Replay:
 
     def _stead(self, task: Task, stretch: Stretch, workspace: Workspace) -> ReplayParts:
         price = prices.with_rates(task.prices)
-        spent = replace(workspace.spend(price), seconds=self._seconds_until(workspace.head()))
+        spent = replace(workspace.history.spend(price), seconds=self._seconds_until(workspace.head()))
         ledger = RecordedLedger(task.budget, spent, price, self._seconds, workspace)
         return ReplayParts(
             lambda model: _Nobody(model, workspace, self._notes.missing, self.calls),

@@ -36,7 +36,9 @@ from loop_runner.verify.panel import LivePanel, RecordedPanel
 from loop_runner.verify.proof import Compared
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import checkout, layout
-from loop_runner.workspace.history import Entry, History, parsing
+from loop_runner.workspace.commits import Entry
+from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 
 _DEPTH_OF_CHILD = 4  # passes/0003/children/0001/child.json; children of its own lie deeper
 

@@ -40,7 +40,8 @@ from loop_runner.task import config
 from loop_runner.task.config import Task
 from loop_runner.verify import Gates
 from loop_runner.workspace.git.fast_import import Blob
-from loop_runner.workspace.history import History, parsing
+from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
 
@@ -131,7 +132,7 @@ def resume(
         if not any(key == "prompt" for key, _ in overrides):
             task = replace(task, prompt=text_of(workspace, "prompt.md"))
         texts = frozen_inputs(
-            text_of(workspace, "inputs.json"), task, workspace.read, around.env, inputs_folder
+            text_of(workspace, "inputs.json"), task, workspace.history.read, around.env, inputs_folder
         )
         gates = frozen_gates(task, workspace, repin=repin).checked()
         _refuse_models(task, around.env, gates)

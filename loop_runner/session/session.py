@@ -71,7 +71,7 @@ class PassHost:
         self._ledger = parts.ledger
         self._trace = parts.trace
         self._journal = parts.workspace.journal
-        self._snapshot = parts.workspace.snapshot()
+        self._snapshot = parts.workspace.history.snapshot()
         self._pass_number = pass_number
         self._turns = turns
         self._commits = Commits(

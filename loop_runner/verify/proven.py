@@ -14,8 +14,10 @@ from typing import Any
 from loop_runner.task import config
 from loop_runner.verify import Programs, proof
 from loop_runner.workspace import differences, layout
+from loop_runner.workspace.commits import Entry
 from loop_runner.workspace.differences import Stored
-from loop_runner.workspace.history import Entry, History, parsing
+from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 
 _WORDS = {
     differences.CHANGED: "is not what was proven",

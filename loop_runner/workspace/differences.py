@@ -16,7 +16,8 @@ from pathlib import Path
 
 from loop_runner.workspace.git.fast_import import LINK
 from loop_runner.workspace.git.git import Git, GitFailed
-from loop_runner.workspace.history import History, damaged
+from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import damaged
 from loop_runner.workspace.walk import TEMPORARY
 
 MISSING, CHANGED, ADDED = "missing", "changed", "added"

@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from loop_runner import plugins
-from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
+from loop_runner.errors import WorkspaceError
 from loop_runner.records import (
     SUBCALL_KINDS,
     Answer,
@@ -29,66 +27,17 @@ from loop_runner.records import (
     Usage,
     Variable,
 )
-from loop_runner.text import one_line, shell
-from loop_runner.workspace import changes, dropped, journal, layout, lock, sent, structure
+from loop_runner.text import shell
+from loop_runner.workspace import changes, dropped, journal, layout, lock, sent
 from loop_runner.workspace.changes import Change
-from loop_runner.workspace.git.git import Git, GitFailed, GitObject, ObjectReader, git_works
+from loop_runner.workspace.commits import Commit, Entry, checkpoint_of, commit_from, entry_from
+from loop_runner.workspace.git.git import Git, GitFailed, GitObject, ObjectReader
 from loop_runner.workspace.git.trees import Damaged, TooLarge, Trees
 from loop_runner.workspace.layout import TurnText
+from loop_runner.workspace.openable import damaged, parsing, require_format, require_git_dir
 
 Price = Callable[[str, Usage], float | None]
 """US dollars for a model's usage; None when the price is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One commit of the history."""
-
-    checkpoint: Checkpoint
-    parents: tuple[str, ...]
-    committed_at: float  # seconds since the epoch
-    trailers: layout.Trailers
-
-    @property
-    def subject(self) -> str:
-        """The commit's first line."""
-        return self.checkpoint.subject
-
-    @property
-    def seconds(self) -> float:
-        """How long the turn or the verification took."""
-        return self.trailers.seconds
-
-    @property
-    def runner(self) -> str:
-        """The version that made it; empty: a fork, or a person's own commit."""
-        return self.trailers.runner
-
-    @property
-    def unanswered(self) -> int:
-        """Requests sent for it whose reply never came: perhaps billed in vain."""
-        return self.trailers.unanswered
-
-    @property
-    def is_pass(self) -> bool:
-        """The commit that ends a pass."""
-        return self.checkpoint.pass_number > 0 and self.checkpoint.turn == 0 and bool(self.runner)
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """A commit object, read."""
-
-    oid: str
-    tree: str
-    parents: tuple[str, ...]
-    message: str
-    time: int = 0  # of committing, seconds since the epoch
-
-    @property
-    def trailers(self) -> layout.Trailers:
-        """What its last paragraph says."""
-        return layout.trailers_from(self.message)
 
 
 class History:
@@ -104,6 +53,7 @@ class History:
         self._objects = ObjectReader(self.git_dir)
         self._trees = Trees(self._get)
         self._story: tuple[tuple[str, bool], list[Entry]] | None = None  # the last one that was read
+        self.tip = "HEAD"  # the commit that is read where none is named
         self._require_checked_out()
         require_format(folder, self.read(layout.FORMAT_FILE, at=self.head_commit().oid))
 
@@ -120,7 +70,7 @@ class History:
         while not commit.trailers.runner and commit.parents:
             is_forked = is_forked or bool(commit.trailers.forked_from)
             commit = self.commit(commit.parents[0])
-        found = _checkpoint(commit)
+        found = checkpoint_of(commit)
         if is_forked and found.outcome == "accepted":
             found = replace(found, outcome="stopped")
         return replace(found, commit=top.oid)
@@ -132,19 +82,21 @@ class History:
     # ── what was committed ──────────────────────────────────────────────────────────────────────────
 
     def read(self, path: str, at: str | None = None) -> bytes | None:
-        """The bytes at ``path`` in the commit ``at`` (HEAD when None); None when there is no such file."""
-        found = self._get(f"{at or 'HEAD'}:{path}")
-        if found is None and self._is_listed(path, at or "HEAD"):
-            raise damaged(self.folder, f"{path} at {at or 'HEAD'}")
+        """The bytes at ``path`` in the commit ``at`` (``tip`` when None); None when there is no such file."""
+        found = self._get(f"{at or self.tip}:{path}")
+        if found is None and self._is_listed(path, at or self.tip):
+            raise damaged(self.folder, f"{path} at {at or self.tip}")
         return found.data if found is not None and found.kind == "blob" else None
 
     def files(self, prefix: str = "", at: str | None = None) -> list[str]:
         """The paths below the folder ``prefix`` ("workspace/notes/"), sorted."""
-        return [os.fsdecode(path) for path in sorted(self.tree(at or "HEAD", *([prefix] if prefix else [])))]
+        return [
+            os.fsdecode(path) for path in sorted(self.tree(at or self.tip, *([prefix] if prefix else [])))
+        ]
 
     def sizes(self, prefix: str, at: str | None = None) -> list[tuple[str, int]]:
         """(path, bytes) of every committed file below the folder ``prefix``, sorted by path."""
-        listing = self._run("ls-tree", "-r", "-l", "-z", "--full-tree", at or "HEAD", "--", prefix)
+        listing = self._run("ls-tree", "-r", "-l", "-z", "--full-tree", at or self.tip, "--", prefix)
         entries = (line.partition(b"\t") for line in listing.split(b"\0") if line)
         sized = [(path, about.split()) for about, _, path in entries]
         return sorted((os.fsdecode(path), int(about[3])) for path, about in sized if about[1] == b"blob")
@@ -155,7 +107,7 @@ class History:
         if len(paths) < 2:
             return paths
         # -c: a merge lists a file only if it differs from every parent, which is how files are restored.
-        log = self._run("log", "-c", "-z", "--format=", "--name-only", at or "HEAD", "--", prefix)
+        log = self._run("log", "-c", "-z", "--format=", "--name-only", at or self.tip, "--", prefix)
         written = dict.fromkeys(os.fsdecode(path.strip(b"\n")) for path in log.split(b"\0"))
         rank = {path: number for number, path in enumerate(written)}
         return sorted(paths, key=lambda path: (rank.get(path, len(rank)), path))
@@ -228,14 +180,14 @@ class History:
 
     def commits(self, *, first_parent: bool = False, at: str | None = None) -> list[Entry]:
         """Every commit up to ``at``, the newest first; ``first_parent``: the passes and what is between."""
-        newest = self.commit(at or "HEAD")
+        newest = self.commit(at or self.tip)
         if not newest.parents:
-            return [Entry(_checkpoint(newest), (), float(newest.time), newest.trailers)]
+            return [Entry(checkpoint_of(newest), (), float(newest.time), newest.trailers)]
         if self._story is None or self._story[0] != (newest.oid, first_parent):
             options = ["--first-parent"] if first_parent else ["--topo-order"]
             text = self._run("log", "-z", "--format=%H%n%P%n%ct%n%B", *options, newest.oid, "--")
             records = [record for record in layout.to_text(text).split("\0") if record.strip()]
-            self._story = ((newest.oid, first_parent), [_entry(record) for record in records])
+            self._story = ((newest.oid, first_parent), [entry_from(record) for record in records])
         return list(self._story[1])
 
     def passes(self) -> list[Entry]:
@@ -458,130 +410,6 @@ class History:
             raise damaged(self.folder, "HEAD", error.stderr) from error
 
 
-def require_git_dir(folder: Path) -> None:
-    """Raise ``WorkspaceError`` unless ``folder`` looks like a run folder from outside."""
-    git_dir = folder / ".git"
-    structure.require_plain(folder)
-    try:
-        if (git_dir / "shallow").exists() and not (git_dir / "loop-runner" / "damaged").is_dir():
-            raise _is_shallow(folder)  # where a repair was made, what is missing was said
-        is_marked = (git_dir / "loop-runner").is_dir() or (folder / layout.FORMAT_FILE).is_file()
-        if git_dir.is_dir() and (is_marked or _has_commits(git_dir)):
-            return  # a run folder without its HEAD is damaged, not something else
-        if not git_dir.is_dir() and (folder / ".git.new").is_dir():
-            raise WorkspaceError(
-                f"{folder} is a run folder whose making was interrupted",
-                why="it holds no commit yet, so there is nothing to go on from",
-                hint="start the run again; it takes the folder over",
-            )
-    except PermissionError as error:
-        raise WorkspaceError(
-            f"{folder} cannot be read ({(error.strerror or '').lower()})",
-            why="where the run stands is in its git history",
-            hint="give yourself permission to read the folder and all in it",
-            exit_code=4,
-        ) from error
-    raise not_a_run(folder)
-
-
-def _has_commits(git_dir: Path) -> bool:
-    """Whether a repository that no runner has marked may hold a run: a clone with nothing checked out."""
-    return (git_dir / "HEAD").is_file() and (
-        (git_dir / "packed-refs").is_file()
-        or any(path.is_file() for path in (git_dir / "refs" / "heads").rglob("*"))
-    )
-
-
-def _is_shallow(folder: Path) -> WorkspaceError:
-    return WorkspaceError(
-        f"{folder} is a shallow clone",
-        why="what the run has used and done is told from its whole history",
-        hint=f"`git -C {shell(folder)} fetch --unshallow`",
-    )
-
-
-def not_a_run(folder: Path) -> WorkspaceError:
-    """``folder`` is something else."""
-    what = "is not a run folder" if folder.exists() else "does not exist"
-    return WorkspaceError(
-        f"{folder} {what}",
-        why="a run folder is a git repository with a loop-runner.json in it",
-        hint="start a run with `loop-runner run TASK.yaml`",
-    )
-
-
-def require_format(folder: Path, format_file: bytes | None) -> None:
-    """Raise ``WorkspaceError`` unless this version can read the run folder."""
-    if format_file is None:
-        raise not_a_run(folder)
-    version = layout.format_of(format_file)
-    if version is None:
-        raise damaged(folder, layout.FORMAT_FILE)
-    if version > layout.FORMAT:
-        raise WorkspaceError(
-            f"{folder} has format {version}; this loop-runner knows formats up to {layout.FORMAT}",
-            why="it was made by a newer version, and an older one would misread it",
-            hint=plugins.newer(),
-        )
-
-
-def damaged(folder: Path, what: str, said: str = "") -> WorkspaceError | EnvironmentFault:
-    """Something in the history cannot be read: it is damaged, or git does not work."""
-    if not git_works():
-        return EnvironmentFault(
-            "git does not work: `git --version` fails, or names a version that is too old",
-            why="a run folder is a git repository: every turn is a commit",
-            hint="see which git is first on PATH (`command -v git`); install 2.32 or later",
-        )
-    detail = f" ({said.strip().splitlines()[-1]})" if said.strip() else ""
-    return WorkspaceError(
-        f"{folder} is damaged: {what} cannot be read{detail}",
-        why="the run goes on from what is committed, and this commit is not whole",
-        hint=f"nothing was changed; `loop-runner fsck {shell(folder)}` says what is damaged, and with "
-        "--repair it goes back to the newest checkpoint that is whole",
-        exit_code=4,
-    )
-
-
-@contextlib.contextmanager
-def parsing(folder: Path, path: str) -> Iterator[None]:
-    """Within it, a file that does not hold what it should is a ``WorkspaceError``: somebody changed it."""
-    try:
-        yield
-    except ConfigError as error:
-        raise WorkspaceError(
-            f"{folder} is damaged: {path} is not one that the runner wrote: {error.message}",
-            why="the run cannot be read or continued by it",
-            hint=f"`loop-runner log {shell(folder)}` lists the commits; take the file from one of them",
-            exit_code=4,
-        ) from error
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise WorkspaceError(
-            f"{folder} is damaged: {path} does not hold what it should ({one_line(str(error), 300)})",
-            why="the run goes on from what is committed, and nobody can tell what this was",
-            hint=f"nothing was changed; `loop-runner log {shell(folder)}` lists the commits, and "
-            f"`loop-runner fsck {shell(folder)}` says what is damaged",
-            exit_code=4,
-        ) from error
-
-
-def commit_from(oid: str, data: bytes) -> Commit:
-    """The commit with the bytes ``data``."""
-    head, _, body = data.partition(b"\n\n")
-    lines = [line.partition(b" ") for line in head.split(b"\n")]
-    parents = tuple(value.decode() for name, _, value in lines if name == b"parent")
-    tree = next(value.decode() for name, _, value in lines if name == b"tree")
-    who = next((value for name, _, value in lines if name == b"committer"), b"")
-    seconds = re.search(rb"> ([0-9]{1,12}) ", who)
-    return Commit(oid, tree, parents, layout.to_text(body), int(seconds[1]) if seconds else 0)
-
-
-def _checkpoint(commit: Commit) -> Checkpoint:
-    said = commit.trailers
-    outcome = said.outcome if said.turn == 0 else None
-    return Checkpoint(commit.oid, said.pass_number, said.turn, commit.message.partition("\n")[0], outcome)
-
-
 def _sum_of(calls: Sequence[Call], price: Price | None) -> Spend:
     """What ``calls`` used; dollars are unknown where the price of one is."""
     dollars = [
@@ -596,12 +424,6 @@ def _sum_of(calls: Sequence[Call], price: Price | None) -> Spend:
         usd=sum(known, 0.0) if len(known) == len(dollars) else None,
         known_usd=sum(known, 0.0),
     )
-
-
-def _entry(record: str) -> Entry:
-    oid, parents, seconds, message = record.lstrip("\n").split("\n", 3)
-    commit = Commit(oid, "", tuple(parents.split()), message)
-    return Entry(_checkpoint(commit), commit.parents, float(seconds or 0), commit.trailers)
 
 
 def _lost(variable: Variable) -> Variable:

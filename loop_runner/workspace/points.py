@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from loop_runner.errors import ConfigError
 from loop_runner.records import Checkpoint
 from loop_runner.text import shell
-from loop_runner.workspace.history import Entry, History
+from loop_runner.workspace.commits import Entry
+from loop_runner.workspace.history import History
 
 REWOUND = "refs/loop-runner/rewound"
 _POINT = re.compile(r"(?:([0-9]{1,9})(?:\.([1-9][0-9]{0,8}))?|rewound/([1-9][0-9]{0,8}))")

@@ -18,11 +18,12 @@ from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
 from loop_runner.text import plural
 from loop_runner.workspace import layout
+from loop_runner.workspace.commits import Commit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import fast_import
 from loop_runner.workspace.git.fast_import import Blob, NewCommit
 from loop_runner.workspace.git.git import Git
-from loop_runner.workspace.history import Commit, History
+from loop_runner.workspace.history import History
 from loop_runner.workspace.walk import NO_LIMITS, TEMPORARY, Found, Limits, Walked, Walker, file_at
 
 SET_ASIDE = "refs/loop-runner/set-aside"

@@ -17,7 +17,8 @@ from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import fast_import
 from loop_runner.workspace.git.fast_import import Blob, NewCommit
 from loop_runner.workspace.git.git import Git
-from loop_runner.workspace.history import History, Price, parsing
+from loop_runner.workspace.history import History, Price
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.points import REWOUND, describe
 
 

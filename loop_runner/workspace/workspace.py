@@ -9,13 +9,11 @@ from git.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -25,9 +23,6 @@ from loop_runner.records import (
     Answer,
     Checkpoint,
     PassOutcome,
-    PastTurn,
-    Snapshot,
-    Spend,
     StopReason,
     TurnRecord,
 )
@@ -36,7 +31,6 @@ from loop_runner.workspace import (
     awaited,
     bindings,
     checkout,
-    durable,
     faults,
     journal,
     layout,
@@ -44,42 +38,31 @@ from loop_runner.workspace import (
     recovery,
     rewinding,
 )
-from loop_runner.workspace.changes import Change
+from loop_runner.workspace.commits import Commit
+from loop_runner.workspace.creating import (
+    ATTRIBUTES,
+    PRIVATE,
+    branch_off,
+    claimed,
+    lay_out,
+    refuse_contents,
+    translated,
+)
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import fast_import, packs
 from loop_runner.workspace.git.fast_import import Blob, NewCommit
 from loop_runner.workspace.git.git import Git, GitFailed
 from loop_runner.workspace.git.index import Index
-from loop_runner.workspace.history import Commit, History, Price, damaged
+from loop_runner.workspace.history import History, Price
 from loop_runner.workspace.journal import Journal
-from loop_runner.workspace.layout import Trailers, TurnText
+from loop_runner.workspace.layout import Trailers
 from loop_runner.workspace.lock import Lock
 from loop_runner.workspace.points import Point
 from loop_runner.workspace.scope import EVERYTHING, Scope
 from loop_runner.workspace.walk import Limits, Walked, Walker
 
-_PRIVATE = "loop-runner"
-BRANCH = "refs/heads/main"
-_COPY_TIMEOUT_S = 3600.0
 _MODEL_PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
 _MODELS_FILES = ("answer.md", "answer.json", layout.WALK_FILE)
-
-# Laid out by hand: the same repository whatever git is installed, with no template and no hooks.
-CONFIG = """\
-[core]
-\trepositoryformatversion = 0
-\tfilemode = true
-\tbare = false
-\tlogallrefupdates = false
-\tautocrlf = false
-\tfsync = all
-[gc]
-\tauto = 0
-[maintenance]
-\tauto = false
-"""
-# Above any .gitattributes of the model's: a person's git, too, is to leave the bytes alone.
-ATTRIBUTES = "* -text -ident -filter -working-tree-encoding\n"
 
 
 class Workspace:
@@ -91,7 +74,7 @@ class Workspace:
 
     def __init__(self, folder: Path, held: Lock, *, limits: Limits, scope: Scope = EVERYTHING) -> None:
         self.folder = folder
-        self.private_folder = folder / ".git" / _PRIVATE
+        self.private_folder = folder / ".git" / PRIVATE
         self.model_folder = folder / layout.MODEL_FOLDER
         self.set_aside: str | None = None
         self.started = ""  # what the next commits say of the process that makes them: see ``Trailers``
@@ -109,24 +92,24 @@ class Workspace:
         with contextlib.ExitStack() as stack:
             stack.callback(held.release)
             stack.callback(self._index.wait)
-            self._history = stack.enter_context(History(folder))
-            self._head = self._history.head()
+            self.history = stack.enter_context(History(folder))
+            self._stand_at(self.history.head())
             with faults.told(folder, "opening it"):
                 self._branch = self._current_branch()
                 self._folder = Folder(folder, self.private_folder / "displaced")
                 stack.callback(self._folder.close)
                 self._recover()
-            self.unstored = self._history.unstored()
+            self.unstored = self.history.unstored()
             self.newly_unstored: tuple[tuple[str, str], ...] = ()  # by the last turn that was committed
             self.journal = Journal(
                 self.private_folder / "journal",
                 self._head.commit,
                 folder=folder,
-                earlier=self._history.since_checkpoint(),
+                earlier=self.history.since_checkpoint(),
             )
             stack.callback(self.journal.close)
-            with _git_told(folder, "reading what is awaited"):
-                since = {self._head.commit, *self._history.since_checkpoint()}
+            with translated(folder, "reading what is awaited"):
+                since = {self._head.commit, *self.history.since_checkpoint()}
                 awaited.restore(self._git, since, self.private_folder, self.journal)
             self._joiner = packs.Joiner(self._git.git_dir)
             stack.callback(self._joiner.stop)
@@ -161,12 +144,12 @@ class Workspace:
             int(time.time()),
             set_paths={**_blobs(layout.creation_files(_checked(files))), **(model_files or {})},
         )
-        with faults.told(folder, "making the run folder"), _claimed(folder):
-            _refuse_contents(folder)
+        with faults.told(folder, "making the run folder"), claimed(folder):
+            refuse_contents(folder)
             if when_claimed is not None:
                 (folder / layout.MODEL_FOLDER).mkdir(exist_ok=True)
                 when_claimed(folder / layout.MODEL_FOLDER)
-            held = _lay_out(folder, lambda git: fast_import.write(git, first), before_placing)
+            held = lay_out(folder, lambda git: fast_import.write(git, first), before_placing)
         return cls(folder, held, limits=limits, scope=scope)
 
     @classmethod
@@ -185,9 +168,9 @@ class Workspace:
         read, so it may be going on. Raises what ``create`` raises, and ``WorkspaceError`` for a damaged one.
         """
         folder = folder.absolute()
-        with faults.told(folder, "making the run folder"), _claimed(folder):
-            _refuse_contents(folder)
-            held = _lay_out(folder, lambda git: _branch_off(git, source, commit), before_placing)
+        with faults.told(folder, "making the run folder"), claimed(folder):
+            refuse_contents(folder)
+            held = lay_out(folder, lambda git: branch_off(git, source, commit), before_placing)
         return cls(folder, held, limits=limits)
 
     @classmethod
@@ -206,8 +189,8 @@ class Workspace:
         with History(folder):
             pass  # refuses what is no run folder before anything is written there
         with faults.told(folder, "taking its lock"):
-            (folder / ".git" / _PRIVATE).mkdir(exist_ok=True)
-            held = Lock.take(folder / ".git" / _PRIVATE / "lock", folder)
+            (folder / ".git" / PRIVATE).mkdir(exist_ok=True)
+            held = Lock.take(folder / ".git" / PRIVATE / "lock", folder)
         return cls(folder, held, limits=limits, scope=scope)
 
     def close(self) -> None:
@@ -217,6 +200,10 @@ class Workspace:
                 self._index.set(self._head.commit)
                 with contextlib.suppress(GitFailed, OSError):
                     awaited.clear(self._git, self._head.commit)
+
+    def _stand_at(self, checkpoint: Checkpoint) -> None:
+        self._head = checkpoint
+        self.history.tip = checkpoint.commit  # whatever HEAD may say: an agent can move it
 
     def __enter__(self) -> Self:
         return self
@@ -230,68 +217,36 @@ class Workspace:
         """Where the run stands."""
         return self._head
 
-    def read(self, path: str, at: str | None = None) -> bytes | None:
-        """The committed bytes at ``path`` (at HEAD, or in the commit ``at``); None when there are none."""
-        return self._history.read(path, at or self._head.commit)
-
-    def files(self, prefix: str = "") -> list[str]:
-        """The committed paths below the folder ``prefix`` ("workspace/notes/"), sorted."""
-        return self._history.files(prefix, self._head.commit)
-
-    def turns(self, pass_number: int) -> list[TurnText]:
-        """What each committed turn of a pass adds to the conversation, in order."""
-        return self._history.turns(pass_number, self._head.commit)
-
-    def past_turn(self, pass_number: int, number: int) -> PastTurn | None:
-        """One committed turn of the run; None if there is no such turn."""
-        return self._history.past_turn(pass_number, number, self._head.commit)
-
     def stop_reason(self, pass_number: int, number: int) -> StopReason:
         """Why the reply of a committed turn ended, as the provider reported it."""
-        return self._history.stop_reason(pass_number, number, self._head.commit)
-
-    def sizes(self, prefix: str) -> list[tuple[str, int]]:
-        """(path, bytes) of every committed file below the folder ``prefix``, sorted by path."""
-        return self._history.sizes(prefix, self._head.commit)
-
-    def newest_first(self, prefix: str) -> list[str]:
-        """The committed paths below the folder ``prefix``, those that were written last first."""
-        return self._history.newest_first(prefix, self._head.commit)
-
-    def snapshot(self) -> Snapshot:
-        """The variables at HEAD; one whose blob is damaged is lost, with the reason."""
-        return self._history.snapshot(self._head.commit)
-
-    def versions(self) -> dict[str, str]:
-        """The versions ("loop_runner", "python") that wrote the variables at HEAD; empty if not recorded."""
-        return self._history.versions(self._head.commit)
+        return self.history.stop_reason(pass_number, number, self._head.commit)
 
     def made_in(self, names: Collection[str]) -> dict[str, tuple[int, int]]:
         """The (pass, turn) that made each of these variables; without those that are not known."""
         try:
-            return bindings.made_in(self._history, names, self._head.commit)
+            return bindings.made_in(self.history, names, self._head.commit)
         except WorkspaceError:
             return {}  # older history is damaged: what is told then is less
 
     def answer(self, at_pass: int | None = None) -> Answer:
         """The committed answer, at HEAD or as a pass left it. ``WorkspaceError``: no such pass."""
         if at_pass is None:
-            return self._history.answer(self._head.commit)
-        return self._history.answer(self._ended(at_pass).oid)
+            return self.history.answer()
+        return self.history.answer(self._ended(at_pass).oid)
 
     def handed_in(self, pass_number: int) -> Answer:
         """The answer that a finished pass ended with, whatever was put back behind it."""
-        return self._history.answer(self.end_of(pass_number))
+        return self.history.answer(self.end_of(pass_number))
 
     def end_of(self, pass_number: int) -> str:
         """The commit of a finished pass's last turn; 0 is the beginning. ``WorkspaceError``: no such pass."""
         if pass_number == 0:
-            return self._history.commits()[-1].checkpoint.commit
+            return self.history.commits()[-1].checkpoint.commit
         return self._ended(pass_number).parents[-1]
 
     def _ended(self, pass_number: int) -> Commit:
         """The commit that ended a pass."""
-        commit = self._history.newest_of(pass_number)
+        commit = self.history.newest_of(pass_number)
         if commit is None or commit.trailers.turn:
             raise WorkspaceError(
                 f"{self.folder} has no pass {pass_number}",
@@ -301,28 +256,16 @@ class Workspace:
 
     def tree(self) -> str:
         """Git's id of the tree at HEAD."""
-        return self._history.commit(self._head.commit).tree
+        return self.history.commit(self._head.commit).tree
 
     def files_hash(self) -> str:
         """SHA-256 over names, modes and contents of the model's files at HEAD."""
-        tree = self._history.tree(self._head.commit, f"{layout.MODEL_FOLDER}/")
+        tree = self.history.tree(self._head.commit, f"{layout.MODEL_FOLDER}/")
         rows = (
             b"%s %s %s\0" % (mode.encode(), blob.encode(), path)
             for path, (mode, blob) in sorted(tree.items())
         )
         return hashlib.sha256(b"".join(rows)).hexdigest()
-
-    def changes(self, pass_number: int) -> tuple[Change, ...]:
-        """(kind, path) of each of the model's files that a pass added, changed or deleted."""
-        return self._history.changes(pass_number)
-
-    def spend(self, price: Price | None = None) -> Spend:
-        """What the commits say was used; see ``History.spend``."""
-        return self._history.spend(price)
-
-    def dropped(self) -> Spend:
-        """What was spent on turns that rewinds dropped; see ``History.dropped``."""
-        return self._history.dropped()
 
     def checkout(self, into: Path) -> None:
         """Put the answer and ``workspace/`` of HEAD into the empty or missing folder ``into``, read-only.
@@ -330,7 +273,7 @@ class Workspace:
         Links are kept only when they lead to a file or folder of the checkout.
         """
         with faults.told(into, "checking out the answer"):
-            checkout.write(self._history, self._head.commit, into)
+            checkout.write(self.history, self._head.commit, into)
 
     def lay_out_now(self, into: Path) -> None:
         """Put ``workspace/`` into the folder ``into`` as a commit would take it now. From any thread."""
@@ -341,12 +284,12 @@ class Workspace:
 
     def keep_awaited(self, name: str, record: bytes) -> None:
         """Write down, for clones too, what a provider was asked for in this turn; durable on return."""
-        with _git_told(self.folder, "writing down what is awaited"):
+        with translated(self.folder, "writing down what is awaited"):
             awaited.keep(self._git, self._head.commit, name, record, self.journal.calls())
 
     def forget_awaited(self, name: str) -> None:
         """What ``keep_awaited`` wrote down is not awaited any more."""
-        with _git_told(self.folder, "writing down what is awaited"):
+        with translated(self.folder, "writing down what is awaited"):
             awaited.forget(self._git, name)
 
     # ── committing ──────────────────────────────────────────────────────────────────────────────────
@@ -412,8 +355,8 @@ class Workspace:
         if calls:
             path = f"{layout.pass_folder(pass_number)}/calls.jsonl"
             ours[path] = layout.calls_to_jsonl(layout.in_order(calls))
-        head = self._history.commit(self._head.commit)
-        base = self._history.base_of(pass_number, head)
+        head = self.history.commit(self._head.commit)
+        base = self.history.base_of(pass_number, head)
         changed, removed = ({}, []) if put_back is None else self._differences(put_back)
         trailers = self._trailers(pass_number, 0, outcome, seconds)
         checkpoint = self._commit(
@@ -443,7 +386,7 @@ class Workspace:
         written = self._commit(new, doing)
         files = {os.fsdecode(path): blob.data for path, blob in new.set_paths.items()}
         self._settle(written, set(), files, [os.fsdecode(path) for path in new.removed_paths], doing)
-        self._head = self._history.checkpoint(written.commit)
+        self._stand_at(self.history.checkpoint(written.commit))
         return self._head
 
     def _trailers(self, pass_number: int, turn: int, outcome: PassOutcome | None, seconds: float) -> Trailers:
@@ -481,10 +424,10 @@ class Workspace:
 
     def _differences(self, commit: str) -> tuple[dict[bytes, Blob], list[bytes]]:
         """What turns the model's part of HEAD into that of ``commit``: files to write, files to remove."""
-        now = self._history.tree(self._head.commit)
-        then = {path: at for path, at in self._history.tree(commit).items() if _is_models(path)}
+        now = self.history.tree(self._head.commit)
+        then = {path: at for path, at in self.history.tree(commit).items() if _is_models(path)}
         changed = {
-            path: Blob(self._history.blob(blob), mode)
+            path: Blob(self.history.blob(blob), mode)
             for path, (mode, blob) in then.items()
             if now.get(path) != (mode, blob)
         }
@@ -498,8 +441,8 @@ class Workspace:
             for path, blob in changed.items():
                 self._folder.write(path, blob)
             self._folder.make_folder(os.fsencode(layout.NOTES_FOLDER))
-        self._know(self._history.tree(self._head.commit))
-        self.unstored = self._history.unstored()
+        self._know(self.history.tree(self._head.commit))
+        self.unstored = self.history.unstored()
 
     def _settle(
         self,
@@ -510,7 +453,7 @@ class Workspace:
         doing: str,
     ) -> None:
         """What follows a durable commit. A crash before or within it is made good by ``open``."""
-        self._head = checkpoint
+        self._stand_at(checkpoint)
         self.journal.move_on(checkpoint.commit, calls)
         with faults.told(self.folder, f"putting files in place after {doing}"):
             failpoints.passing("commit.settle")
@@ -543,7 +486,7 @@ class Workspace:
 
     def find(self, point: Point) -> Checkpoint:
         """The commit to go back to for ``point``; ``ConfigError`` when the history has no such moment."""
-        return points.find(self._history, point)
+        return points.find(self.history, point)
 
     def rewind(self, to: str, price: Price | None = None) -> str:
         """Go back to the commit ``to``; returns the ref that keeps what the run leaves.
@@ -555,25 +498,26 @@ class Workspace:
         """
         doing = "going back"
         calls = {journal.key(call) for call in self.journal.calls()}
-        kept = rewinding.next_ref(self._history)
+        kept = rewinding.next_ref(self.history)
         try:
             with faults.told(self.folder, doing):
                 tip = rewinding.tip(self._git, self._head, self.journal.calls())
                 fast_import.point(self._git, kept, tip, was=None)
-                _, held = rewinding.goal(self._history, to)
+                _, held = rewinding.goal(self.history, to)
                 to = rewinding.landing(
-                    self._git, self._history, to, tip, unanswered=self.journal.unanswered(), price=price
+                    self._git, self.history, to, tip, unanswered=self.journal.unanswered(), price=price
                 )
                 self.journal.hold(to, held)
                 fast_import.point(self._git, self._branch, to, was=self._head.commit)
         except GitFailed as error:
             raise error.fault(self.folder, doing) from error
-        left, self._head = self._head.commit, self._history.checkpoint(to)
+        left = self._head.commit
+        self._stand_at(self.history.checkpoint(to))
         self.journal.move_on(to, calls, held)
         with faults.told(self.folder, "putting the earlier files in place"):
-            rewinding.put_files(self._folder, self._history, left, to)
-        self._know(self._history.tree(to))
-        self.unstored = self._history.unstored(to)
+            rewinding.put_files(self._folder, self.history, left, to)
+        self._know(self.history.tree(to))
+        self.unstored = self.history.unstored(to)
         self._index.set(to)
         return kept
 
@@ -599,7 +543,7 @@ class Workspace:
         changed = {}
         for path, each in walked.files.items():
             if self._models.get(path) != (each.mode, each.blob):
-                data = self._history.blob(each.blob) if each.data is None else each.data
+                data = self.history.blob(each.blob) if each.data is None else each.data
                 changed[path] = Blob(data, each.mode)
         return changed
 
@@ -613,10 +557,10 @@ class Workspace:
         if not (info / "attributes").exists():  # a clone brings none
             info.mkdir(exist_ok=True)
             (info / "attributes").write_text(ATTRIBUTES)
-        head = self._history.commit(self._head.commit)
+        head = self.history.commit(self._head.commit)
         try:
             done = recovery.put_back(
-                self._folder, self._history, self._git, head, self._limits, self._scope.skip
+                self._folder, self.history, self._git, head, self._limits, self._scope.skip
             )
         except GitFailed as error:
             raise error.fault(self.folder, "setting changed files aside") from error
@@ -632,7 +576,7 @@ class Workspace:
 
     def _readable(self, path: str) -> bytes | None:
         try:
-            return self.read(path)
+            return self.history.read(path)
         except WorkspaceError:
             return None  # damaged: what it lists is stored anew
 
@@ -657,115 +601,6 @@ class Workspace:
 
 
 # ── making a run folder ─────────────────────────────────────────────────────────────────────────────
-
-
-@contextlib.contextmanager
-def _git_told(folder: Path, doing: str) -> Iterator[None]:
-    """``faults.told``, for a failing git too."""
-    try:
-        with faults.told(folder, doing):
-            yield
-    except GitFailed as error:
-        raise error.fault(folder, doing) from error
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Within it, nobody else makes a run folder in ``folder``, which exists."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    folder.mkdir(parents=True, exist_ok=True)
-    durable.sync_chain(folder, there)  # else a power cut takes the run by taking the folder above it
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _refuse_contents(folder: Path) -> None:
-    names = {path.name for path in folder.iterdir() if not _is_left_over(path)}
-    if not names:
-        return
-    if ".git" in names and (layout.FORMAT_FILE in names or (folder / ".git" / _PRIVATE).is_dir()):
-        with History(folder) as history:
-            raise _is_there(folder, history.head())
-    shown = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    raise WorkspaceError(
-        f"{folder} is not empty and is no run folder: it holds {shown}",
-        why="a run puts back and removes files in its folder, and these are not its own",
-        hint="choose another folder with --run-dir, or empty this one",
-    )
-
-
-def _is_left_over(path: Path) -> bool:
-    """Whether a runner that was killed while it made a run folder leaves this behind."""
-    if path.name == layout.MODEL_FOLDER and not path.is_symlink() and path.is_dir():
-        return next(path.iterdir(), None) is None
-    return path.name == ".git.new"
-
-
-def _is_there(folder: Path, head: Checkpoint) -> WorkspaceError:
-    if head.outcome == "accepted":
-        return WorkspaceError(
-            f"{folder} holds a finished run (pass {head.pass_number} was accepted)",
-            why="a run folder holds one run, and its history is the proof of it",
-            hint=f"see it with `loop-runner show {shell(folder)}`, or choose another folder with --run-dir",
-        )
-    return WorkspaceError(
-        f"{folder} holds an unfinished run (pass {head.pass_number}, turn {head.turn})",
-        why="starting over would leave paid work behind",
-        hint=f"go on with `loop-runner resume {shell(folder)}`, or choose another folder with --run-dir",
-    )
-
-
-def _branch_off(git: Git, source: History, commit: NewCommit) -> str:
-    """Copy all that ``commit``'s parents reach into one pack of the new repository, and make the commit."""
-    pack = git.git_dir / "objects" / "pack" / "pack"
-    wanted = "".join(f"{parent}\n" for parent in commit.parents).encode()
-    try:
-        Git(source.git_dir).run(
-            "pack-objects", "-q", "--revs", str(pack), stdin=wanted, timeout_s=_COPY_TIMEOUT_S
-        )
-    except GitFailed as error:
-        raise damaged(source.folder, commit.parents[-1], error.stderr) from error
-    return fast_import.write(git, commit)
-
-
-def _lay_out(folder: Path, make: Callable[[Git], str], before_placing: Callable[[Path], None] | None) -> Lock:
-    """Make the repository beside its place and move it there; returns its lock.
-
-    ``make`` puts the objects into it and says which commit the branch begins with.
-    """
-    failpoints.passing("create.lay_out")
-    new = folder / ".git.new"
-    shutil.rmtree(new, ignore_errors=True)  # of a runner that was killed here: it held no commit
-    for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", _PRIVATE):
-        (new / part).mkdir(parents=True)
-    (new / "HEAD").write_text(f"ref: {BRANCH}\n")
-    (new / "config").write_text(CONFIG)
-    (new / "info" / "attributes").write_text(ATTRIBUTES)
-    held = Lock.take(new / _PRIVATE / "lock", folder)
-    try:
-        git = Git(new, held.fd)
-        failpoints.passing("create.first_commit")
-        fast_import.point(git, BRANCH, make(git), was=None)
-        failpoints.passing("create.sync")
-        durable.sync_tree(new)
-        if before_placing is not None:
-            before_placing(new)
-        failpoints.passing("create.rename")
-        new.rename(folder / ".git")
-        failpoints.passing("create.renamed")
-        durable.sync(folder)
-        durable.sync(folder.parent)
-    except GitFailed as error:
-        held.release()
-        raise error.fault(folder, "making the run folder") from error
-    except BaseException:
-        held.release()
-        raise
-    return held
 
 
 def _checked(files: Mapping[str, bytes]) -> dict[str, bytes]:

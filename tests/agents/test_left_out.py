@@ -111,14 +111,14 @@ def test_a_file_that_can_no_longer_be_stored_stays_in_the_commit_as_it_was(tmp_p
         workspace.commit_turn(turn(1, 1), {})
         change(workspace.model_folder)
         workspace.commit_turn(turn(1, 2), {})
-        assert workspace.read("workspace/kept/b.txt") == b"b"
-        assert workspace.read("workspace/kept/.gitattributes") == b"* text\n"
+        assert workspace.history.read("workspace/kept/b.txt") == b"b"
+        assert workspace.history.read("workspace/kept/.gitattributes") == b"* text\n"
         assert workspace.left_out()
         (workspace.model_folder / "kept/b.txt").unlink()
         (workspace.model_folder / "notes/a.txt").unlink()
         workspace.commit_turn(turn(1, 3), {})
-        assert workspace.read("workspace/kept/b.txt") is None, "what the model removed is gone"
-        assert workspace.read("workspace/notes/a.txt") is None
+        assert workspace.history.read("workspace/kept/b.txt") is None, "what the model removed is gone"
+        assert workspace.history.read("workspace/notes/a.txt") is None
 
 
 def test_what_lies_under_a_folder_that_cannot_be_stored_stays(tmp_path):
@@ -130,7 +130,7 @@ def test_what_lies_under_a_folder_that_cannot_be_stored_stays(tmp_path):
         for number in range(10_001):
             (folder / f"{number}").touch()
         workspace.commit_turn(turn(1, 2), {})
-        assert workspace.read("workspace/many/first.txt") == b"1"
+        assert workspace.history.read("workspace/many/first.txt") == b"1"
 
 
 def test_a_large_file_of_the_first_commit_is_not_moved_aside_when_a_run_is_opened(tmp_path, env, project):

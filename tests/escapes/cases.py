@@ -733,7 +733,7 @@ def _nothing_ran(room: Room, result: CellResult) -> str:
 def _bytes_are_kept(room: Room, result: CellResult) -> str:
     told = _committed_in_time(room, result)
     for name in ("crlf.txt", "ignored.log", "inner/file.txt"):
-        assert room.workspace.read(f"workspace/{name}") == b"one\r\ntwo $Id$\r\n", name
+        assert room.workspace.history.read(f"workspace/{name}") == b"one\r\ntwo $Id$\r\n", name
     return told
 
 

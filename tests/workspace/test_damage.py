@@ -41,7 +41,10 @@ def damage_found(folder):
         with Workspace.open(folder) as again:
             assert (again.head().pass_number, again.head().outcome) == (1, "rejected")
             assert again.answer().content == "draft 1.2"
-            assert [each.reply for each in again.turns(1)] == ["I look at part 1.", "I look at part 2."]
+            assert [each.reply for each in again.history.turns(1)] == [
+                "I look at part 1.",
+                "I look at part 2.",
+            ]
     except WorkspaceError as error:
         return error
     return None

@@ -66,7 +66,7 @@ def test_a_full_disk_while_committing_loses_nothing_that_was_committed(small_dis
         assert workspace.commit_turn(turn(1, 2), {}).turn == 2, "the same turn works once there is space"
     with Workspace.open(folder) as again:
         assert again.head().turn == 2
-        assert b"kept" in (again.read("passes/0001/turns/0002/calls.jsonl") or b"")
+        assert b"kept" in (again.history.read("passes/0001/turns/0002/calls.jsonl") or b"")
     git("fsck", "--strict", cwd=folder)
 
 

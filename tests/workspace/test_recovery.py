@@ -76,7 +76,7 @@ def test_files_that_a_crash_left_behind_the_commit_are_brought_up_without_a_fuss
     git("checkout", "-q", "HEAD^", "--", ".")  # as if the runner died between commit and files
     with Workspace.open(closed) as again:
         assert again.set_aside is None
-        assert again.read("answer.md") == (closed / "answer.md").read_bytes()
+        assert again.history.read("answer.md") == (closed / "answer.md").read_bytes()
     assert git("status", "--porcelain") == ""
 
 

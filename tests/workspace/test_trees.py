@@ -132,8 +132,8 @@ def test_many_folders_are_left_to_a_git_of_its_own(tmp_path):
 def test_a_run_folder_with_many_folders_is_listed_whole(tmp_path):
     files = {f"prompts/{number}/x.md": b"x" for number in range(100)}
     with Workspace.create(tmp_path / "run", name="many", files={"task.yaml": b"", **files}) as workspace:
-        assert set(files) <= set(workspace.files())
-        assert len(workspace.files("prompts/")) == 100
+        assert set(files) <= set(workspace.history.files())
+        assert len(workspace.history.files("prompts/")) == 100
 
 
 @given(st.binary(max_size=200))
@@ -173,7 +173,7 @@ def test_a_commit_whose_folder_is_gone_is_called_damaged(tmp_path):
     with Workspace.create(
         tmp_path / "run", name="x", files={"task.yaml": b"", "prompts/a": b""}
     ) as workspace:
-        history = workspace._history
+        history = workspace.history
         get = history._objects.get
         tree = history.commit("HEAD").tree
         history._trees = Trees(lambda name: None if name == tree else get(name))

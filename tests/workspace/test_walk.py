@@ -130,7 +130,7 @@ def test_any_other_name_is_stored_byte_for_byte_and_comes_back(workspace, run_fo
         assert again.set_aside is None
         for path in paths:
             assert path.read_bytes() == os.fsencode(path.name)
-            assert again.read(f"workspace/{path.name}") == os.fsencode(path.name)
+            assert again.history.read(f"workspace/{path.name}") == os.fsencode(path.name)
 
 
 def test_attributes_that_git_calls_damage_are_left_out(workspace, git):

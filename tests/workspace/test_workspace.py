@@ -213,7 +213,7 @@ def test_a_persons_own_commit_is_built_upon(workspace, run_folder, git):
         assert again.head().commit == mine
         assert (again.head().pass_number, again.head().turn) == (1, 0)
         run_pass(again, 2)
-        assert again.read("prompt.md") == b"Count again.\n"
+        assert again.history.read("prompt.md") == b"Count again.\n"
     assert git("rev-parse", "HEAD^1") == mine
 
 
@@ -275,7 +275,7 @@ def test_what_is_not_stored_is_reported_and_the_report_is_kept(workspace, run_fo
     with Workspace.open(run_folder) as again:
         assert again.unstored == (("workspace/pipe", "a fifo, not a file"),)
         again.commit_turn(turn(1, 2), {})
-        assert again.read("workspace.json") is None
+        assert again.history.read("workspace.json") is None
         assert not again.unstored
 
 
@@ -332,7 +332,7 @@ def test_a_variable_whose_committed_blob_is_damaged_is_lost_and_the_run_is_not(w
     (run_folder / "variables/blobs" / name).write_bytes(b"changed")
     git("-c", "user.name=me", "-c", "user.email=me@here", "commit", "-qam", "Change a blob")
     with Workspace.open(run_folder) as again:
-        got = {each.name: each for each in again.snapshot().variables}
+        got = {each.name: each for each in again.history.snapshot().variables}
     assert got["good"].status == "saved"
     assert (got["bad"].status, got["bad"].reason) == ("lost", "its blob is missing or damaged")
 
@@ -581,7 +581,7 @@ def test_neither_the_users_git_settings_nor_a_hooks_environment_reach_our_git(tm
     with Workspace.create(tmp_path / "run", name="x", files={}) as workspace:
         (workspace.model_folder / "a.txt").write_bytes(b"a\r\nb\n")
         run_pass(workspace)
-        assert workspace.read("workspace/a.txt") == b"a\r\nb\n"
+        assert workspace.history.read("workspace/a.txt") == b"a\r\nb\n"
     assert not marker.exists()
     assert not (tmp_path / "index").exists()
 

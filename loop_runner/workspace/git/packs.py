@@ -20,9 +20,9 @@ from loop_runner import failpoints
 from loop_runner.errors import LoopRunnerError
 from loop_runner.process import kill_group
 from loop_runner.workspace import durable
+from loop_runner.workspace.commits import Commit, commit_from
 from loop_runner.workspace.git import objects
 from loop_runner.workspace.git.git import Git, ObjectReader
-from loop_runner.workspace.history import Commit, commit_from
 
 MANY = 25
 _NICENESS = 10

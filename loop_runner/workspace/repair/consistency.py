@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from loop_runner.workspace import layout
-from loop_runner.workspace.history import Commit
+from loop_runner.workspace.commits import Commit
 
 Read = Callable[[str], bytes]
 _TURN_FILES = ("reply.md", "output.txt", "calls.jsonl", "turn.json")

@@ -17,11 +17,11 @@ from typing import Literal
 
 from loop_runner.errors import LoopRunnerError
 from loop_runner.text import plural
-from loop_runner.workspace import history, journal, layout, lock, recovery, structure
+from loop_runner.workspace import history, journal, layout, lock, openable, recovery, structure
+from loop_runner.workspace.commits import Commit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import packs
 from loop_runner.workspace.git.git import Git, GitFailed
-from loop_runner.workspace.history import Commit
 from loop_runner.workspace.repair import consistency
 from loop_runner.workspace.repair.inventory import Inventory
 from loop_runner.workspace.walk import NO_LIMITS
@@ -102,7 +102,7 @@ def require_there(folder: Path) -> None:
     """Raise ``WorkspaceError`` unless there is something of a run folder to look at."""
     structure.require_plain(folder)
     if not (folder / ".git").is_dir():
-        history.require_git_dir(folder)
+        openable.require_git_dir(folder)
 
 
 def best_checkpoint(inventory: Inventory, commits: Sequence[Commit], hidden: Iterable[str]) -> Commit | None:
@@ -312,7 +312,7 @@ def _checkpoints(
         problems = [Finding("damage", each) for each in file_problems(inventory, commits)]
         version = layout.format_of(blob(inventory, files.get(layout.FORMAT_FILE, ("", ""))[1]))
         if version is not None and version > layout.FORMAT:
-            history.require_format(folder, layout.to_json({"format": version}))
+            openable.require_format(folder, layout.to_json({"format": version}))
         yield Check("committed files", f"{plural(len(files), 'file')} of {name_of(head)}", tuple(problems))
 
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from loop_runner.workspace.commits import Commit, commit_from
 from loop_runner.workspace.git import objects
 from loop_runner.workspace.git.git import Git, GitFailed, ObjectReader
-from loop_runner.workspace.history import Commit, commit_from
 
 _FSCK_S = 3600.0
 _FOLDER = b"40000"

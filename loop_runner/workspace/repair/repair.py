@@ -19,16 +19,16 @@ from pathlib import Path
 from loop_runner import __version__
 from loop_runner.text import plural
 from loop_runner.workspace import durable, faults, journal, layout, recovery
+from loop_runner.workspace.commits import Commit
+from loop_runner.workspace.creating import ATTRIBUTES, BRANCH, CONFIG
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import fast_import, objects
 from loop_runner.workspace.git.fast_import import Blob, NewCommit
 from loop_runner.workspace.git.git import Git, GitFailed
-from loop_runner.workspace.history import Commit
 from loop_runner.workspace.lock import Lock
 from loop_runner.workspace.repair import fsck
 from loop_runner.workspace.repair.inventory import Broken, Inventory
 from loop_runner.workspace.walk import NO_LIMITS, Walker
-from loop_runner.workspace.workspace import ATTRIBUTES, BRANCH, CONFIG
 
 DAMAGED = "refs/loop-runner/damaged"
 _OWNED = (layout.MODEL_FOLDER, *layout.RUNNER_FOLDERS, "example")

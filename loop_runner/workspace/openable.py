@@ -1,0 +1,120 @@
+"""Whether a folder is a run folder that can be read, and the errors that say why not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from loop_runner import plugins
+from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
+from loop_runner.text import one_line, shell
+from loop_runner.workspace import layout, structure
+from loop_runner.workspace.git.git import git_works
+
+
+def require_git_dir(folder: Path) -> None:
+    """Raise ``WorkspaceError`` unless ``folder`` looks like a run folder from outside."""
+    git_dir = folder / ".git"
+    structure.require_plain(folder)
+    try:
+        if (git_dir / "shallow").exists() and not (git_dir / "loop-runner" / "damaged").is_dir():
+            raise _is_shallow(folder)  # where a repair was made, what is missing was said
+        is_marked = (git_dir / "loop-runner").is_dir() or (folder / layout.FORMAT_FILE).is_file()
+        if git_dir.is_dir() and (is_marked or _has_commits(git_dir)):
+            return  # a run folder without its HEAD is damaged, not something else
+        if not git_dir.is_dir() and (folder / ".git.new").is_dir():
+            raise WorkspaceError(
+                f"{folder} is a run folder whose making was interrupted",
+                why="it holds no commit yet, so there is nothing to go on from",
+                hint="start the run again; it takes the folder over",
+            )
+    except PermissionError as error:
+        raise WorkspaceError(
+            f"{folder} cannot be read ({(error.strerror or '').lower()})",
+            why="where the run stands is in its git history",
+            hint="give yourself permission to read the folder and all in it",
+            exit_code=4,
+        ) from error
+    raise not_a_run(folder)
+
+
+def _has_commits(git_dir: Path) -> bool:
+    """Whether a repository that no runner has marked may hold a run: a clone with nothing checked out."""
+    return (git_dir / "HEAD").is_file() and (
+        (git_dir / "packed-refs").is_file()
+        or any(path.is_file() for path in (git_dir / "refs" / "heads").rglob("*"))
+    )
+
+
+def _is_shallow(folder: Path) -> WorkspaceError:
+    return WorkspaceError(
+        f"{folder} is a shallow clone",
+        why="what the run has used and done is told from its whole history",
+        hint=f"`git -C {shell(folder)} fetch --unshallow`",
+    )
+
+
+def not_a_run(folder: Path) -> WorkspaceError:
+    """``folder`` is something else."""
+    what = "is not a run folder" if folder.exists() else "does not exist"
+    return WorkspaceError(
+        f"{folder} {what}",
+        why="a run folder is a git repository with a loop-runner.json in it",
+        hint="start a run with `loop-runner run TASK.yaml`",
+    )
+
+
+def require_format(folder: Path, format_file: bytes | None) -> None:
+    """Raise ``WorkspaceError`` unless this version can read the run folder."""
+    if format_file is None:
+        raise not_a_run(folder)
+    version = layout.format_of(format_file)
+    if version is None:
+        raise damaged(folder, layout.FORMAT_FILE)
+    if version > layout.FORMAT:
+        raise WorkspaceError(
+            f"{folder} has format {version}; this loop-runner knows formats up to {layout.FORMAT}",
+            why="it was made by a newer version, and an older one would misread it",
+            hint=plugins.newer(),
+        )
+
+
+def damaged(folder: Path, what: str, said: str = "") -> WorkspaceError | EnvironmentFault:
+    """Something in the history cannot be read: it is damaged, or git does not work."""
+    if not git_works():
+        return EnvironmentFault(
+            "git does not work: `git --version` fails, or names a version that is too old",
+            why="a run folder is a git repository: every turn is a commit",
+            hint="see which git is first on PATH (`command -v git`); install 2.32 or later",
+        )
+    detail = f" ({said.strip().splitlines()[-1]})" if said.strip() else ""
+    return WorkspaceError(
+        f"{folder} is damaged: {what} cannot be read{detail}",
+        why="the run goes on from what is committed, and this commit is not whole",
+        hint=f"nothing was changed; `loop-runner fsck {shell(folder)}` says what is damaged, and with "
+        "--repair it goes back to the newest checkpoint that is whole",
+        exit_code=4,
+    )
+
+
+@contextlib.contextmanager
+def parsing(folder: Path, path: str) -> Iterator[None]:
+    """Within it, a file that does not hold what it should is a ``WorkspaceError``: somebody changed it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise WorkspaceError(
+            f"{folder} is damaged: {path} is not one that the runner wrote: {error.message}",
+            why="the run cannot be read or continued by it",
+            hint=f"`loop-runner log {shell(folder)}` lists the commits; take the file from one of them",
+            exit_code=4,
+        ) from error
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise WorkspaceError(
+            f"{folder} is damaged: {path} does not hold what it should ({one_line(str(error), 300)})",
+            why="the run goes on from what is committed, and nobody can tell what this was",
+            hint=f"nothing was changed; `loop-runner log {shell(folder)}` lists the commits, and "
+            f"`loop-runner fsck {shell(folder)}` says what is damaged",
+            exit_code=4,
+        ) from error
