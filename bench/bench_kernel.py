@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.records import Answer, Inputs, InputText, KernelSettings, Snapshot
+from loop_runner.records import Answer, Inputs, InputText, Snapshot
+from loop_runner.task.kernel_settings import KernelSettings
 
 HUNDRED_MB = 100_000_000
 GIGABYTE = 1_000_000_000

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from bench.timing import report
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.records import Answer, Inputs, KernelSettings, Snapshot, TurnRecord
+from loop_runner.records import Answer, Inputs, Snapshot, TurnRecord
+from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.workspace import chunking
 from loop_runner.workspace.workspace import Workspace
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from loop_runner import keys
@@ -110,9 +110,7 @@ class _Sums:
         self.tokens_in = sum(self.usage) - usage.output_tokens
         self.tokens_out = usage.output_tokens
         self.usd = spent.usd
-        self.known_usd = (
-            spent.usd or spent.known_usd or 0.0
-        )  # of those that have a price: what limits are held against
+        self.known_usd = spent.usd or spent.known_usd or 0.0  # what limits are compared with
         self.requests = spent.requests
         self.subcalls = spent.subcalls
 
@@ -380,16 +378,7 @@ class Ledger:
 
     def _amounts(self) -> dict[str, float]:
         """What is used of each limit that a turn can reach."""
-        parts = (self._dropped, self._used)
-        tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
-        return {
-            "tokens": tokens_in + tokens_out,
-            "tokens_in": tokens_in,
-            "tokens_out": tokens_out,
-            "usd": sum(part.known_usd for part in parts),
-            "wall_s": self._dropped_s + self._seconds,
-            "subcalls": sum(part.subcalls for part in parts),
-        }
+        return _amounts([self._dropped, self._used], self._dropped_s + self._seconds)
 
     # ── what is left ────────────────────────────────────────────────────────────────────────────────
 
@@ -464,18 +453,22 @@ class Tally:
 
     def nearly_reached(self) -> dict[str, str]:
         """As ``Ledger.nearly_reached``, for the turns between two calls of this method."""
-        used, committed = self._used, self._committed
-        of_session = {
-            "tokens": used.tokens_in + used.tokens_out,
-            "tokens_in": used.tokens_in,
-            "tokens_out": used.tokens_out,
-            "usd": used.known_usd,
-            "wall_s": 0.0,
-            "subcalls": used.subcalls,
-        }
-        now = {key: amount + of_session[key] for key, amount in committed.items()}
+        own = _amounts([self._used])
+        now = {name: amount + own[name] for name, amount in self._committed.items()}
         before, self._before = self._before, now
         return _nearly_reached(self._budget, now, before)
+
+
+def _amounts(parts: Sequence[_Sums], seconds: float = 0.0) -> dict[str, float]:
+    tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
+    return {
+        "tokens": tokens_in + tokens_out,
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+        "usd": sum(part.known_usd for part in parts),
+        "wall_s": seconds,
+        "subcalls": sum(part.subcalls for part in parts),
+    }
 
 
 def _nearly_reached(budget: Budget, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-from loop_runner import keys
-from loop_runner.keys import key
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -205,31 +201,6 @@ class Origin:
     headings: tuple[tuple[int, int, str], ...] = ()  # that the document itself lists: line, level, title
 
 
-def place_of(origin: Origin | None, line: int) -> str:
-    """The label of the place that ``line`` (of the text, counted from 1) comes from; "" when it has none."""
-    if origin is None or line < 1:
-        return ""
-    at = bisect_right(origin.places, line, key=_first_line)
-    return origin.places[at - 1][1] if at else ""
-
-
-def lines_of(origin: Origin | None, label: str) -> tuple[int, int | None] | None:
-    """First and last line of the place called ``label`` (None: to the end of the text); None: no such place.
-
-    Upper and lower case are the same. Of places that share a label, the first counts.
-    """
-    wanted = label.casefold()
-    places = origin.places if origin is not None else ()
-    for at, (first, said) in enumerate(places):
-        if said.casefold() == wanted:
-            return first, places[at + 1][0] - 1 if at + 1 < len(places) else None
-    return None
-
-
-def _first_line(place: tuple[int, str]) -> int:
-    return place[0]
-
-
 @dataclass(frozen=True, slots=True)
 class InputText:
     """One text that the model works on: named, hashed, never copied into the run folder."""
@@ -264,54 +235,6 @@ class Inputs:
 
 
 SandboxTier = Literal["A", "B", "C"]
-
-
-@dataclass(frozen=True, slots=True)
-class KernelSettings:
-    """How the kernel is started and what one cell may use."""
-
-    timeout_s: float = key(
-        keys.positive,
-        "seconds for one cell, without the time spent waiting for sub-calls",
-        default=120.0,
-    )
-    grace_s: float = key(keys.positive, "seconds between the interrupt and the kill", default=2.0)
-    memory_mb: int = key(
-        keys.memory,
-        "address space of the process: `512MB`, `4GB`",
-        name="memory",
-        default=4096,
-        shown="4GB",
-    )
-    max_output_chars: int | None = key(
-        keys.count,
-        "what the model is shown of one cell's output, at most what its profile allows",
-        default=None,
-        shown="20,000 for a window of 100,000 tokens or more, else 8000; 3000 for a small local model",
-    )
-    python: str | None = key(
-        keys.text,
-        "another interpreter for the model's code, so that its packages are there",
-        default=None,
-        shown="the runner's own",
-    )
-    preload: tuple[str, ...] | None = key(
-        keys.modules,
-        "modules that are imported while the kernel waits for its first cell",
-        default=None,
-        shown="`numpy` and `pandas` with a `python` of yours, if they are there; else none",
-    )
-    require_tier: SandboxTier | None = key(
-        keys.one_of("A", "B", "C"),
-        "`A` or `B`: refuse to start with a weaker sandbox (exit code 4); `C`: allow a run with none",
-        default=None,
-        shown="A or B, whichever is there",
-    )
-
-    @property
-    def shown_chars(self) -> int:
-        """``max_output_chars``, or what a window of unknown size is shown."""
-        return 8000 if self.max_output_chars is None else self.max_output_chars
 
 
 # ── cells ───────────────────────────────────────────────────────────────────────────────────────────

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.records import Answer, CellResult, Inputs, KernelSettings, Snapshot
+from loop_runner.records import Answer, CellResult, Inputs, Snapshot
+from loop_runner.task.kernel_settings import KernelSettings
 
 RSS_TOLERANCE_MB = 12.0  # what the allocator keeps of a flood may lie in other places at the end
 SETTINGS = KernelSettings(timeout_s=0.8, grace_s=0.3, max_output_chars=2000, memory_mb=1024)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_runner.records import Message, Origin, Request, lines_of, place_of
+from loop_runner.inputs.original_places import lines_of, place_of
+from loop_runner.records import Message, Origin, Request
 
 ASKED = Request("script:x", (Message("user", "How many?"),), kind="sub")
 

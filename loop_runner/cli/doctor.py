@@ -120,7 +120,8 @@ def _kernel() -> Check:
     import threading
 
     from loop_runner.kernel.kernel import Kernel
-    from loop_runner.records import Answer, Inputs, KernelSettings, Snapshot
+    from loop_runner.records import Answer, Inputs, Snapshot
+    from loop_runner.task.kernel_settings import KernelSettings
 
     class NoModel:
         async def query(self, prompt: str) -> str:

@@ -18,28 +18,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from loop_runner import failpoints, redaction, scratch
+from loop_runner import failpoints, scratch
 from loop_runner.errors import EnvironmentFault, KernelError, LoopRunnerError
 from loop_runner.kernel import report
 from loop_runner.kernel.checker import Checker
+from loop_runner.kernel.cleaning import redacted, secret_in, without_secrets
 from loop_runner.kernel.deaths import CHECKER, KERNEL, Death, Deaths
 from loop_runner.kernel.inside import wire
 from loop_runner.kernel.inside.names import label
 from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.kernel.launch import INSIDE, interpreter, kernel_command, preloaded
 from loop_runner.kernel.lm_handler import LmHandler, SubModel
+from loop_runner.kernel.lost import as_lost, row
 from loop_runner.kernel.quota import Quota
-from loop_runner.records import (
-    Answer,
-    CellEnd,
-    CellResult,
-    Inputs,
-    KernelSettings,
-    Snapshot,
-    Variable,
-)
+from loop_runner.records import Answer, CellEnd, CellResult, Inputs, Snapshot, Variable
 from loop_runner.sandbox.probe import SandboxReport, forget, probe, require_tier
 from loop_runner.sandbox.wrap import Launch, Limits, wrap
+from loop_runner.task.kernel_settings import KernelSettings
 
 START_TIMEOUT_S = 30.0
 _LEAST_SAVE_S = 2.0  # a short limit for cells is none for saving what they made
@@ -49,7 +44,6 @@ _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
 _NAMES_IN_NOTICE = 20
 _MAX_GONE = 1000  # lost names that are kept track of; a cell can make a million in a moment
 _TRIALS = 10  # how often a snapshot is taken again without a name that does not load
-_RERUN = "; if the kernel has to be started again, the cells that made it are run again"
 _QUOTA_CHECK_S = 1.0  # how often the workspace is looked at while a cell runs
 _T = TypeVar("_T")
 
@@ -144,7 +138,7 @@ class Kernel:
 
     def _start(self, snapshot: Snapshot, answer: Answer) -> tuple[Variable, ...]:
         self._end_life()
-        snapshot = replace(snapshot, variables=tuple(map(_as_lost, snapshot.variables)))
+        snapshot = replace(snapshot, variables=tuple(map(as_lost, snapshot.variables)))
         self._last, self._answer = snapshot, replace(answer, is_ready=False)
         try:
             failed = self._begin_life(snapshot)
@@ -171,7 +165,7 @@ class Kernel:
 
     def run_cell(self, code: str, number: int) -> CellResult:
         """Run one cell. One that hangs or kills the kernel has an ordinary result; another is started."""
-        return _redacted(self._run_cell(code, number))
+        return redacted(self._run_cell(code, number))
 
     def _run_cell(self, code: str, number: int) -> CellResult:
         life = self._running()
@@ -203,7 +197,7 @@ class Kernel:
             taken = self._snapshot_lost(error)
         self._loaded |= taken.blobs.keys()
         self._last = taken
-        return _without_secrets(taken)
+        return without_secrets(taken)
 
     def _take(self, *, full: bool, unloadable: Mapping[str, str] | None = None) -> Snapshot:
         """What the kernel says its variables are. It counts blobs as ``_last`` does."""
@@ -227,7 +221,7 @@ class Kernel:
             new = {name: blob for name, blob in taken.blobs.items() if name not in self._loaded}
             if not new:
                 break
-            if secret := _secret_in(taken, new):
+            if secret := secret_in(taken, new):
                 self._last = taken
                 taken = self._take(full=full, unloadable=secret)
                 continue
@@ -446,7 +440,7 @@ class Kernel:
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
-            "gone": [_row(each) for each in gone][:_MAX_GONE],
+            "gone": [row(each) for each in gone][:_MAX_GONE],
         }
 
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
@@ -483,60 +477,6 @@ class Kernel:
         if self._life is not None:
             self._life.close()
             self._life = None
-
-
-def _redacted(result: CellResult) -> CellResult:
-    """``result`` without secrets of the environment, which a model finds in inputs or in an agent's files."""
-    if not redaction.is_active():
-        return result
-    answer, error = result.answer, result.error
-    return replace(
-        result,
-        output=redaction.clean(result.output),
-        error=None if error is None else redaction.clean(error),
-        answer=replace(
-            answer, content=redaction.clean(answer.content), extra=redaction.clean_json(answer.extra)
-        ),
-        notices=redaction.clean_json(result.notices),
-    )
-
-
-def _without_secrets(taken: Snapshot) -> Snapshot:
-    """``taken`` with clean previews; what its blobs hold was looked at before."""
-    if not redaction.is_active():
-        return taken
-    cleaned = (replace(each, preview=redaction.clean(each.preview)) for each in taken.variables)
-    return replace(taken, variables=tuple(cleaned))
-
-
-def _secret_in(taken: Snapshot, new: Mapping[str, bytes]) -> dict[str, str]:
-    """The variables that must not be stored, each with the reason."""
-    held = {blob: name for blob, data in new.items() if (name := redaction.secret_in(data))}
-    return {
-        each.name: f"it contains the value of {held[each.blob]}"
-        for each in taken.variables
-        if each.blob in held
-    }
-
-
-def _as_lost(variable: Variable) -> Variable:
-    """``variable``; one that an earlier version would have made again by running its cells is lost."""
-    if variable.status != "replay":
-        return variable
-    return replace(variable, status="lost", reason=variable.reason.removesuffix(_RERUN))
-
-
-def _row(variable: Variable) -> dict[str, Any]:
-    """The row of a variable that a restart loses: its value is gone, so only its name is known."""
-    return {
-        "name": variable.name,
-        "type": "?",
-        "size": 0,
-        "preview": "",
-        "status": "lost",
-        "reason": variable.reason,
-        "blob": -1,
-    }
 
 
 def _until(look: float, time_left: Callable[[], float]) -> float:

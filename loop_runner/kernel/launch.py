@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from loop_runner.errors import KernelError
-from loop_runner.records import KernelSettings
 from loop_runner.sandbox.mounts import behind_script
+from loop_runner.task.kernel_settings import KernelSettings
 
 INSIDE = Path(__file__).parent / "inside"  # the code that runs in the kernel process
 # ``loop_runner`` is a stub inside: the host's package (and what it may import) stays out of reach.

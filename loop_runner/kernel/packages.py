@@ -9,7 +9,7 @@ from pathlib import Path
 from loop_runner import process
 from loop_runner.errors import EnvironmentFault
 from loop_runner.kernel.launch import interpreter
-from loop_runner.records import KernelSettings
+from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.text import label
 
 _SHOWN = 60

@@ -49,7 +49,7 @@ class Course:
         state = stalling.state_of(
             number,
             decision,
-            files=self._workspace.files_hash(),
+            files=self._workspace.history.files_hash(),
             answer=proof.sha256(self._workspace.history.read("answer.md") or b""),
         )
         states = [*self._states(number), state]

@@ -214,7 +214,7 @@ class Loop:
             self._task.name,
             number,
             self._workspace.head().turn,
-            self._workspace.tree(),
+            self._workspace.history.commit(self._workspace.history.tip).tree,
             read("answer.md") or b"",
             read("task.yaml") or b"",
             read("prompt.md") or b"",

@@ -26,13 +26,7 @@ from loop_runner.model import prices, registry
 from loop_runner.model.client import ModelClient, Setting
 from loop_runner.model.limiter import Retry
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.records import (
-    Checkpoint,
-    ChildRecord,
-    Inputs,
-    KernelSettings,
-    Outcome,
-)
+from loop_runner.records import Checkpoint, ChildRecord, Inputs, Outcome
 from loop_runner.runs.context import ReplayParts, RunContext
 from loop_runner.runs.frozen import (
     child_system_prompt,
@@ -52,6 +46,7 @@ from loop_runner.session.session import RunParts
 from loop_runner.session.subcalls import ChildTask, Shared, SubCalls, SubModels
 from loop_runner.task import prompts
 from loop_runner.task.config import Task
+from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
 from loop_runner.verify import Gates, Inquiry, Means, Verifier

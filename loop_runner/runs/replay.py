@@ -13,29 +13,24 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from loop_runner import scratch
 from loop_runner.budget import Ledger
 from loop_runner.errors import ModelError
 from loop_runner.events import Event
-from loop_runner.kernel.kernel import Kernel
 from loop_runner.model import prices
 from loop_runner.records import (
     Allow,
     Call,
-    CellResult,
     Checkpoint,
     Decision,
     GateBroken,
     Inputs,
-    Reply,
-    Request,
-    Snapshot,
     Variable,
 )
 from loop_runner.runs import fork
@@ -58,6 +53,7 @@ from loop_runner.runs.recorded import (
     stretches,
     words,
 )
+from loop_runner.runs.stand_ins import EndOfRecord, Nobody, kernel_at
 from loop_runner.task.config import Task
 from loop_runner.verify import Means, Submission, Verifier, proof, verdicts
 from loop_runner.verify.stop_hook import StopHook
@@ -71,7 +67,6 @@ from loop_runner.workspace.workspace import Workspace
 
 _OF_THE_MACHINE = ("sandbox", "usd_so_far")
 _BRANCH = "refs/heads/main"
-_TOO_MANY = 10**12  # tokens, of any window
 
 """(pass, turn); the end of a pass comes after all of its turns."""
 
@@ -136,10 +131,6 @@ def replay(
             source = (history.read("inputs.json") or b"").decode()
         texts = frozen_inputs(source, task, history.read, env or {}, inputs_folder)
         return _Replay(history, to, texts, asks_gates=asks_gates).run()
-
-
-class _EndOfRecord(Exception):  # noqa: N818 - no error: there is nothing more to replay
-    """The record ends here."""
 
 
 @dataclass(slots=True)
@@ -241,7 +232,7 @@ class _Replay:
                     gates=frozen_gates(task, workspace).checked(),
                 )
                 reason = outcome.reason
-            except _EndOfRecord:
+            except EndOfRecord:
                 reason = "the record ends in the middle of a pass"
             except ModelError as error:
                 reason = error.message
@@ -260,11 +251,11 @@ class _Replay:
         spent = replace(workspace.history.spend(price), seconds=self._seconds_until(workspace.head()))
         ledger = RecordedLedger(task.budget, spent, price, self._seconds, workspace)
         return ReplayParts(
-            lambda model: _Nobody(model, workspace, self._notes.missing, self.calls),
+            lambda model: Nobody(model, workspace, self._notes.missing, self.calls),
             ledger,
             lambda verifiers, means: _RecordedGates(verifiers, means, self, workspace, ledger),
             self.settle,
-            _kernel_at(workspace, stretch.entries[0].trailers.folder, self._recorded_rows),
+            kernel_at(workspace, stretch.entries[0].trailers.folder, self._recorded_rows),
         )
 
     def _on_event(self, event: Event, workspace: Workspace, ledger: Ledger) -> None:
@@ -323,7 +314,7 @@ class _Replay:
         names = {path.rpartition("/")[2]: path for path in files}
         verdict, about = self.pass_file(number, "verdict.json"), self.pass_file(number, "pass.json")
         if verdict is None or about is None:
-            raise _EndOfRecord
+            raise EndOfRecord
         settled = dict(files)
         now = self._with_machine(files[names["verdict.json"]], verdict)
         is_noted = any(one.pass_number == number for one in self._notes.verdicts)
@@ -428,11 +419,11 @@ class _RecordedGates(StopHook):
         self._workspace = workspace
 
     def decide(self, submission: Submission) -> Decision:
-        """The recorded decision; raises ``_EndOfRecord`` when there is none."""
+        """The recorded decision; raises ``EndOfRecord`` when there is none."""
         number = self._workspace.head().pass_number
         verdict = self._record.pass_file(number, "verdict.json")
         if verdict is None:
-            raise _EndOfRecord
+            raise EndOfRecord
         said = json.loads(verdict)
         recorded = verdicts.decision_from(said)
         # What the gates paid for is the pass's, whether they are asked again or not.
@@ -449,91 +440,3 @@ class _RecordedGates(StopHook):
             self._record.note_verdict(number, said["decision"], word, detail)
             return recorded
         return now
-
-
-def _kernel_at(
-    workspace: Workspace, recorded: str, recorded_rows: Callable[[int, int], Mapping[str, Variable]]
-) -> type[Kernel]:
-    """A kernel that says it ran where the run ran: tracebacks and ``os.getcwd()`` name the folder.
-
-    Texts only; a variable that holds the path differs from the recorded one, and is said to. What cannot be
-    saved is reported as the record does: earlier versions told more of it (``_as_recorded``).
-    """
-    here = workspace.folder
-    there = str(json.loads(recorded)) if recorded else str(here)
-
-    class Elsewhere(Kernel):
-        def run_cell(self, code: str, number: int) -> CellResult:
-            result = super().run_cell(code, number)
-            answer = replace(result.answer, content=result.answer.content.replace(str(here), there))
-            self._turn = number
-            return replace(result, output=result.output.replace(str(here), there), answer=answer)
-
-        def snapshot(self, *, full: bool = False) -> Snapshot:
-            taken, head = super().snapshot(full=full), workspace.head()
-            rows = recorded_rows(head.pass_number if head.turn else head.pass_number + 1, self._turn)
-            return replace(taken, variables=tuple(_as_recorded(row, rows) for row in taken.variables))
-
-    return Elsewhere
-
-
-def _as_recorded(row: Variable, recorded: Mapping[str, Variable]) -> Variable:
-    """``row`` of a variable that is lost, as an earlier version wrote it.
-
-    Earlier versions tried to make such variables again by running their cells, and said so in the reason.
-    """
-    then = recorded.get(row.name)
-    if row.status != "lost" or then is None or then.type != row.type:
-        return row
-    is_of_earlier = then.status == "replay" or then.reason.startswith(
-        f"{row.reason}; it cannot be made again"
-    )
-    return then if is_of_earlier else row
-
-
-class _Nobody:
-    """Stands where a model would be asked, and refuses."""
-
-    def __init__(
-        self,
-        model: str,
-        workspace: Workspace,
-        missing: list[Missing],
-        recorded: Callable[[str], list[Call]],
-    ) -> None:
-        """``recorded``: the replies that the record holds in a folder."""
-        self._model = model
-        self._workspace = workspace
-        self._missing = missing
-        self._recorded = recorded
-
-    async def complete(self, request: Request) -> Reply:
-        """Note the request; raises ``ModelError``."""
-        place = self._place()
-        prompt = request.messages[-1].text if request.messages else ""
-        self._missing.append(Missing(*place, request.kind, request.model, prompt))
-        self._refuse(*place, request.kind)
-
-    async def count_tokens(self, request: Request) -> int:
-        """Nothing for a request that was sent, as it fitted into the window then; else more than fits."""
-        place, fingerprint = self._place(), request.fingerprint()
-        folders = (layout.turn_folder(*place), layout.pass_folder(place[0]))
-        was_sent = any(
-            call.fingerprint == fingerprint for folder in folders for call in self._recorded(folder)
-        )
-        return 0 if was_sent else _TOO_MANY
-
-    def _place(self) -> tuple[int, int]:
-        """The pass and turn that are under way."""
-        head = self._workspace.head()
-        return (head.pass_number, head.turn + 1) if head.turn else (head.pass_number + 1, 1)
-
-    def _refuse(self, pass_number: int, turn: int, kind: str) -> NoReturn:
-        raise ModelError(
-            f"no reply is recorded for a {kind} request to {self._model} in pass {pass_number} turn {turn}",
-            why="a replay asks no model",
-            hint="what comes before it differs from the record, or the request was refused then too",
-        )
-
-    async def close(self) -> None:
-        """Nothing to let go of."""

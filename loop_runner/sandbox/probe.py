@@ -8,27 +8,26 @@ tiers: A has namespaces of its own (bubblewrap), B shares the machine's but sees
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from loop_runner import linux, scratch
 from loop_runner.errors import EnvironmentFault
 from loop_runner.process import kill_group
 from loop_runner.records import SandboxTier as Tier
 from loop_runner.sandbox import remembered
-from loop_runner.sandbox.inside import confine, seccomp
+from loop_runner.sandbox.advice import advice
+from loop_runner.sandbox.claims import CLAIMS, NEVER_TRIED, WORKS
 from loop_runner.sandbox.mounts import python_paths
+from loop_runner.sandbox.neighbours import TRY, Neighbours
 from loop_runner.sandbox.wrap import MIB, Launch, Layers, Limits, wrap
 
 _TIERS: tuple[Tier, ...] = ("A", "B", "C")
@@ -36,151 +35,9 @@ _TIMEOUT_S = 30.0
 _NEEDS_LINUX = "The sandbox needs Linux with /proc: use a virtual machine or a container."
 _MESSAGE_CHARS = 300
 
-# Small, so that reaching a limit costs little.
-_TRY = Limits(
-    memory_bytes=512 * MIB,
-    total_memory_bytes=48 * MIB,
-    processes=12,
-    open_files=64,
-    file_bytes=MIB,
-    tmp_bytes=MIB,
-)
-_TOUCH_BYTES = 96 * MIB
 _PROBE = "import sys\nfrom loop_runner.sandbox.inside.effects import main\nmain(sys.argv[1])\n"
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """A sentence that may be said when every test in ``tests`` held, and the one to say otherwise."""
-
-    tests: tuple[str, ...]
-    enforced: str
-    not_enforced: str
-    needed_for: str = ""  # tiers that are not given without it
-    gap: str = ""  # ``not_enforced`` in a few words
-
-
-_CLAIMS = (
-    _Claim(
-        ("read_outside",),
-        "no file can be read but the workspace, the inputs, Python's own and the system's shared libraries",
-        "files outside the workspace can be read",
-        "AB",
-        gap="reading files outside",
-    ),
-    _Claim(
-        ("write_outside", "write_input", "write_code", "truncate_outside", "change_mode"),
-        "nothing but the workspace and a temporary folder can be changed",
-        "files outside the workspace can be changed",
-        "AB",
-        gap="changing files outside",
-    ),
-    _Claim(
-        ("stat_outside",),
-        "names, sizes and times of files outside cannot be seen",
-        "names, sizes and times of files outside can be seen",
-        "A",
-        gap="names of files outside",
-    ),
-    _Claim(
-        ("tcp", "udp"),
-        "there is no network, this machine's own services included",
-        "the network can be used",
-        "AB",
-        gap="network",
-    ),
-    _Claim(
-        ("unix_path", "unix_abstract"),
-        "local sockets of other programs cannot be reached",
-        "local sockets of other programs can be reached",
-        "AB",
-        gap="local sockets",
-    ),
-    _Claim(
-        ("other_pids", "other_environ"),
-        "other processes, their arguments and environments cannot be seen",
-        "other processes can be seen",
-        "A",
-        gap="privacy of other processes",
-    ),
-    _Claim(
-        ("signals",),
-        "other processes cannot be signalled",
-        "other processes of the same user can be stopped or killed",
-        "AB",
-        gap="signals to other processes",
-    ),
-    _Claim(
-        ("background",),
-        "whatever the model's code starts ends with the kernel",
-        "programs that the model's code leaves in the background can go on after the kernel",
-        "AB",
-        gap="end of background programs",
-    ),
-    _Claim(
-        ("not_root", "capabilities", "privileges", "machine_settings"),
-        "the model's code is an ordinary user without special rights and cannot get any",
-        "the model's code has special rights, or can get them",
-        "ABC",
-        gap="special rights",
-    ),
-    _Claim(
-        ("syscalls",),
-        "system calls that look into processes, mount, load or trace are refused",
-        "risky system calls (ptrace, new namespaces, io_uring, bpf and others) are open",
-        "AB",
-        gap="risky system calls",
-    ),
-    _Claim(
-        ("environment", "descriptors"),
-        "no environment variable and no open file of the runner is passed on",
-        "environment variables or open files of the runner are passed on",
-        "ABC",
-        gap="environment and open files",
-    ),
-    _Claim(
-        ("memory",),
-        "memory of each process is limited",
-        "memory of a process has no limit",
-        "AB",
-        gap="memory of a process",
-    ),
-    _Claim(
-        ("total_memory",),
-        "memory of all processes of the kernel together is limited",
-        "memory of all processes of the kernel together has no limit (each has its own)",
-        gap="total memory",
-    ),
-    _Claim(
-        ("processes",),
-        "the number of processes and threads is limited",
-        "the number of processes has no limit",
-        "AB",
-        gap="number of processes",
-    ),
-    _Claim(
-        ("file_size", "open_files"),
-        "the size of a file and the number of open files are limited",
-        "the size of a file or the number of open files has no limit",
-        "AB",
-        gap="file sizes",
-    ),
-    _Claim(
-        ("temporary_size",),
-        "the size of the temporary folders is limited",
-        "the temporary folder has no limit of its own in size",
-        gap="size of temporary folders",
-    ),
-)
-_WORKS = ("python_works", "workspace_works", "inputs_work")
-_NEVER_TRIED = {  # sentence → the same in a few words
-    "the number of files in the workspace is not limited by the system: the runner counts them"
-    " now and then": "number of files",
-    "time and bandwidth of the processor and the disk are shared with everything else on the"
-    " machine": "shares of processor and disk",
-    "what the model's code sends to sub-models leaves the machine, as far as those are"
-    " elsewhere": "data sent to sub-models",
-}
 _GAPS_SHOWN = 5
 
 
@@ -197,7 +54,7 @@ class SandboxReport:
 
     def summary(self) -> str:
         """The tier and what it does not enforce, in one short line; ``doctor`` has the sentences."""
-        short = {claim.not_enforced: claim.gap for claim in _CLAIMS} | _NEVER_TRIED
+        short = {claim.not_enforced: claim.gap for claim in CLAIMS} | NEVER_TRIED
         gaps = [short.get(sentence, sentence) for sentence in self.not_enforced]
         more = f" and {len(gaps) - _GAPS_SHOWN} more" if len(gaps) > _GAPS_SHOWN else ""
         shown = f"not enforced: {', '.join(gaps[:_GAPS_SHOWN])}{more}"
@@ -290,11 +147,11 @@ def _tried(python: str | None, bubblewrap: str | None) -> SandboxReport:
             failures[tier] = tier_failure  # of the simplest form of the tier: more machines have it
             continue
         layers, seen = _with_group(layers, seen, python)  # noqa: PLW2901 - the same layers and one more
-        return _report(tier, layers, seen, _advice(tier, failures, bubblewrap))
+        return _report(tier, layers, seen, advice(tier, failures, bubblewrap))
     raise EnvironmentFault(
         "no sandbox works here: " + "; ".join(f"tier {tier}: {why}" for tier, why in failures.items()),
         why="the model's code runs unattended, and never as root",
-        hint=" ".join(_advice("C", failures, bubblewrap)) or "start loop-runner as an ordinary user",
+        hint=" ".join(advice("C", failures, bubblewrap)) or "start loop-runner as an ordinary user",
     )
 
 
@@ -306,7 +163,7 @@ def _without_sandbox() -> SandboxReport:
             why="the model's code runs unattended, and never as root",
             hint="start loop-runner as an ordinary user",
         )
-    gaps = (*(claim.not_enforced for claim in _CLAIMS), *_NEVER_TRIED)
+    gaps = (*(claim.not_enforced for claim in CLAIMS), *NEVER_TRIED)
     return SandboxReport("C", (), gaps, (_NEEDS_LINUX,), Layers(is_bare=True))
 
 
@@ -427,7 +284,7 @@ def _observe(layers: Layers, python: str | None, *, only_memory: bool = False) -
     try:
         with (
             scratch.make("probe") as folder,
-            _Neighbours(folder) as neighbours,
+            Neighbours(folder) as neighbours,
         ):
             seen = _run(_wrapped_tests(layers, python, neighbours, only_memory=only_memory))
             return {**seen, **neighbours.seen(seen)} if "start" not in seen else seen
@@ -438,7 +295,7 @@ def _observe(layers: Layers, python: str | None, *, only_memory: bool = False) -
 
 
 def _wrapped_tests(
-    layers: Layers, python: str | None, neighbours: _Neighbours, *, only_memory: bool
+    layers: Layers, python: str | None, neighbours: Neighbours, *, only_memory: bool
 ) -> Launch:
     settings = {**neighbours.settings(), "only_memory": only_memory}
     interpreter = [sys.executable, "-S"] if python is None else [python]
@@ -450,7 +307,7 @@ def _wrapped_tests(
         workspace=neighbours.workspace,
         private_dir=neighbours.private,
         read_only=[neighbours.input],
-        limits=replace(_TRY, memory_bytes=4096 * MIB) if only_memory else _TRY,
+        limits=replace(TRY, memory_bytes=4096 * MIB) if only_memory else TRY,
     )
 
 
@@ -474,129 +331,12 @@ def _run(wrapped: Launch) -> dict[str, str]:
     return seen
 
 
-_MAX_SOCKET_FOLDER = 95  # bytes; 107 for the whole name
-
-
-class _Neighbours:
-    """What lies around the throw-away child: files, sockets and the host itself, as bait."""
-
-    def __init__(self, folder: Path) -> None:
-        self._outside = folder / "outside"
-        self.workspace = folder / "workspace"
-        self.private = folder / "private"
-        self.input = folder / "input"
-        self._listeners: dict[str, socket.socket] = {}
-        self._socket = self._outside / "socket"
-        self._short: scratch.Scratch | None = None
-
-    def __enter__(self) -> Self:
-        # Open to everyone: what keeps the child out must be the sandbox, not the modes of this folder.
-        self._outside.parent.chmod(0o755)
-        for folder in (self._outside, self.workspace, self.private):
-            folder.mkdir()
-            folder.chmod(0o777)
-        self.input.write_bytes(b"input")
-        self.input.chmod(0o644)
-        for name in ("secret", "emptied"):
-            (self._outside / name).write_text("secret")
-            (self._outside / name).chmod(0o666)
-        self._abstract = f"loop-runner-{secrets.token_hex(8)}"
-        self._listen("tcp", socket.AF_INET, ("127.0.0.1", 0))
-        self._listen("udp", socket.AF_INET, ("127.0.0.1", 0))
-        self._short = _short_folder(self._outside)
-        self._socket = (self._short.path if self._short else self._outside) / "socket"
-        self._listen("unix_path", socket.AF_UNIX, str(self._socket))
-        self._socket.chmod(0o777)
-        self._listen("unix_abstract", socket.AF_UNIX, "\0" + self._abstract)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for listener in self._listeners.values():
-            listener.close()
-        if self._short is not None:
-            self._short.remove()
-
-    def _listen(self, name: str, family: int, address: object) -> None:
-        kind = socket.SOCK_DGRAM if name == "udp" else socket.SOCK_STREAM
-        listener = self._listeners[name] = socket.socket(family, kind)
-        listener.bind(address)  # type: ignore[arg-type]
-        listener.setblocking(False)
-        if kind == socket.SOCK_STREAM:
-            listener.listen()
-
-    def settings(self) -> dict[str, Any]:
-        """For ``effects.main``."""
-        machine = os.uname().machine
-        column = 1 if machine == "aarch64" else 0
-        start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-        return {
-            "workspace": str(self.workspace),
-            "input": str(self.input),
-            "outside": str(self._outside),
-            "secret": str(self._outside / "secret"),
-            "emptied": str(self._outside / "emptied"),
-            "tcp": self._listeners["tcp"].getsockname()[1],
-            "udp": self._listeners["udp"].getsockname()[1],
-            "unix": str(self._socket),
-            "abstract": self._abstract,
-            "host_pid": os.getpid(),
-            "host_start": start,
-            "pid_namespace": Path("/proc/self/ns/pid").stat().st_ino,
-            "environ": ["PYTHONHASHSEED"],
-            "syscalls": {name: numbers[column] for name, numbers in seccomp.NUMBERS.items()},
-            "memory_bytes": _TRY.memory_bytes + 256 * MIB,
-            "file_bytes": _TRY.file_bytes,
-            "open_files": _TRY.open_files + 8,
-            "tmp_bytes": _TRY.tmp_bytes,
-            "processes": _TRY.processes + 28,
-            "touch_bytes": _TOUCH_BYTES,
-        }
-
-    def seen(self, told: Mapping[str, str]) -> dict[str, str]:
-        """What only the host can see; it overrules what the child believes."""
-        overruled = {}
-        if (self._outside / "written").exists():
-            overruled["write_outside"] = "a file outside was written"
-        if (self._outside / "emptied").read_text() != "secret":
-            overruled["truncate_outside"] = "a file outside was emptied"
-        now = (self._outside / "secret").stat()
-        if now.st_mode & 0o777 != 0o666 or now.st_mtime == 1:
-            overruled["change_mode"] = "mode or times of a file outside were changed"
-        for name, listener in self._listeners.items():
-            if _was_reached(listener):
-                overruled[name] = told.get(name) or "the host was reached"
-        return overruled
-
-
-def _short_folder(folder: Path) -> scratch.Scratch | None:
-    """A folder elsewhere, when the name of a socket in ``folder`` would be longer than Linux takes."""
-    if len(os.fsencode(folder)) < _MAX_SOCKET_FOLDER:
-        return None
-    for parent in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - the name is random, and the folder is ours
-        if os.access(parent, os.W_OK | os.X_OK):
-            short = scratch.make("probe", parent=Path(parent))
-            short.path.chmod(0o755)
-            return short
-    return None
-
-
-def _was_reached(listener: socket.socket) -> bool:
-    try:
-        if listener.type == socket.SOCK_DGRAM:
-            listener.recv(1)
-        else:
-            listener.accept()[0].close()
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _why_not(tier: str, seen: Mapping[str, str]) -> str:
     """Why these observations are not enough for ``tier``; "" when they are."""
     if "start" in seen:
         return seen["start"]
-    needed = [test for claim in _CLAIMS if tier in claim.needed_for for test in claim.tests]
-    failed = [seen.get(test, f"{test} was not tried") for test in (*_WORKS, *needed)]
+    needed = [test for claim in CLAIMS if tier in claim.needed_for for test in claim.tests]
+    failed = [seen.get(test, f"{test} was not tried") for test in (*WORKS, *needed)]
     return "; ".join(text for text in failed if text)
 
 
@@ -613,54 +353,7 @@ def _with_group(layers: Layers, seen: Mapping[str, str], python: str | None) -> 
 
 
 def _report(tier: Tier, layers: Layers, seen: Mapping[str, str], advice: tuple[str, ...]) -> SandboxReport:
-    held = [all(seen.get(test) == "" for test in claim.tests) for claim in _CLAIMS]
-    enforced = tuple(claim.enforced for claim, holds in zip(_CLAIMS, held, strict=True) if holds)
-    missing = tuple(claim.not_enforced for claim, holds in zip(_CLAIMS, held, strict=True) if not holds)
-    return SandboxReport(tier, enforced, (*missing, *_NEVER_TRIED), advice, layers, dict(seen))
-
-
-_INSTALL = "install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap)"
-_HAVE_LANDLOCK = "It needs Linux 5.13 or later with Landlock in the kernel's list of security modules (lsm=)."
-_OPEN_IT = (
-    "Install Python and loop-runner in a folder that every user may enter (such as /opt), start loop-runner"
-    " as an ordinary user, or allow mounts."
-)
-# Settings of a machine that keep bubblewrap from working: file, value, remedy.
-_NAMESPACE_SETTINGS = (
-    ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
-    ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
-    (
-        "kernel/apparmor_restrict_unprivileged_userns",
-        "1",
-        "an AppArmor profile for bwrap with `userns,` in it, or set that to 0 with sysctl",
-    ),
-)
-
-
-def _advice(tier: str, failures: Mapping[str, str], bubblewrap: str | None) -> tuple[str, ...]:
-    """How to come to a better tier than ``tier``, for this machine."""
-    if tier == "A":
-        return ()
-    advice = []
-    if bubblewrap is None:
-        advice.append(f"For tier A {_INSTALL}.")
-    else:
-        advice.append(f"Tier A was tried with {bubblewrap} and failed: {failures.get('A', 'unknown')}.")
-        advice += _namespace_advice()
-    if tier == "C":
-        advice.append(f"Tier B was tried and failed: {failures.get('B', 'unknown')}.")
-        advice.append(_OPEN_IT if confine.OPEN_TO_ROOT_ONLY in failures.get("B", "") else _HAVE_LANDLOCK)
-    return tuple(advice)
-
-
-def _namespace_advice() -> list[str]:
-    advice = []
-    for name, bad, remedy in _NAMESPACE_SETTINGS:
-        with contextlib.suppress(OSError):
-            if (Path("/proc/sys") / name).read_text().strip() == bad:
-                advice.append(
-                    f"Users of this machine may not make namespaces; an administrator can allow it: {remedy}."
-                )
-    if not advice:
-        advice.append("In a container, allow user namespaces (Docker: --security-opt seccomp=unconfined).")
-    return advice
+    held = [all(seen.get(test) == "" for test in claim.tests) for claim in CLAIMS]
+    enforced = tuple(claim.enforced for claim, holds in zip(CLAIMS, held, strict=True) if holds)
+    missing = tuple(claim.not_enforced for claim, holds in zip(CLAIMS, held, strict=True) if not holds)
+    return SandboxReport(tier, enforced, (*missing, *NEVER_TRIED), advice, layers, dict(seen))

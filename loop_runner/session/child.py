@@ -28,7 +28,6 @@ from loop_runner.records import (
     ChildTurn,
     Inputs,
     InputText,
-    KernelSettings,
     Reply,
     Snapshot,
     Turn,
@@ -39,6 +38,7 @@ from loop_runner.session.overview import Reader, describe
 from loop_runner.session.subcalls import ChildTask, RunChild, Shared, SubCalls, refused
 from loop_runner.session.transcript import Place, Transcript
 from loop_runner.task.config import History
+from loop_runner.task.kernel_settings import KernelSettings
 
 _T = TypeVar("_T")
 _MAX_DRAFT_CHARS = 2000

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from loop_runner import keys
 from loop_runner.budget import Budget
 from loop_runner.keys import BadValueError, Key, key, takes
-from loop_runner.records import KernelSettings
+from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.task_types import TYPES
 
 Reentry = Literal["fresh", "continue"]

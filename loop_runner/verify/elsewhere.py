@@ -8,7 +8,8 @@ from itertools import islice
 
 from loop_runner.errors import ConfigError
 from loop_runner.inputs import content
-from loop_runner.records import Inputs, InputText, place_of
+from loop_runner.inputs.original_places import place_of
+from loop_runner.records import Inputs, InputText
 from loop_runner.verify.located import Lines, LocatedCitation, Looked
 
 _EXPLAINED = 5  # so many wrong citations are looked for elsewhere; the model corrects a few at a time

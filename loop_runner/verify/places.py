@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from loop_runner.records import Inputs, InputText, lines_of
+from loop_runner.inputs.original_places import lines_of
+from loop_runner.records import Inputs, InputText
 from loop_runner.verify.shown import exact_line
 from loop_runner.verify.visible import alike, fold
 

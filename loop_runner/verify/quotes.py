@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from loop_runner.errors import ConfigError
 from loop_runner.inputs import content
-from loop_runner.records import Inputs, InputText, Origin, place_of
+from loop_runner.inputs.original_places import place_of
+from loop_runner.records import Inputs, InputText, Origin
 from loop_runner.verify.elsewhere import explained
 from loop_runner.verify.located import Lines, LocatedCitation, Looked
 from loop_runner.verify.matching import MAX_RANGE, Match, Mismatch, compare

@@ -171,6 +171,15 @@ class History:
         with parsing(self.folder, layout.MANIFEST):
             return layout.versions_from(self.read(layout.MANIFEST, at))
 
+    def files_hash(self) -> str:
+        """SHA-256 over names, modes and contents of the model's files at ``tip``."""
+        tree = self.tree(self.tip, f"{layout.MODEL_FOLDER}/")
+        rows = (
+            b"%s %s %s\0" % (mode.encode(), blob.encode(), path)
+            for path, (mode, blob) in sorted(tree.items())
+        )
+        return hashlib.sha256(b"".join(rows)).hexdigest()
+
     def unstored(self, at: str | None = None) -> tuple[tuple[str, str], ...]:
         """What of ``workspace/`` the commit does not hold: (path, reason)."""
         with parsing(self.folder, layout.WALK_FILE):

@@ -9,7 +9,6 @@ from git.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import time
@@ -30,6 +29,7 @@ from loop_runner.text import shell
 from loop_runner.workspace import (
     awaited,
     bindings,
+    branch,
     checkout,
     faults,
     journal,
@@ -57,19 +57,17 @@ from loop_runner.workspace.history import History, Price
 from loop_runner.workspace.journal import Journal
 from loop_runner.workspace.layout import Trailers
 from loop_runner.workspace.lock import Lock
+from loop_runner.workspace.model_files import ModelFiles
 from loop_runner.workspace.points import Point
+from loop_runner.workspace.runner_files import blobs, checked
 from loop_runner.workspace.scope import EVERYTHING, Scope
-from loop_runner.workspace.walk import Limits, Walked, Walker
-
-_MODEL_PREFIX = os.fsencode(layout.MODEL_FOLDER) + b"/"
-_MODELS_FILES = ("answer.md", "answer.json", layout.WALK_FILE)
+from loop_runner.workspace.walk import Limits, Walker
 
 
 class Workspace:
     """A run folder, open for writing. Made by ``create`` or ``open``; ends with ``close``.
 
-    ``set_aside`` says where changed files went that ``open`` found, None when there were none; ``unstored``
-    is what of the model's files the last turn commit does not hold: (path, reason).
+    ``set_aside`` says where changed files went that ``open`` found, None when there were none.
     """
 
     def __init__(self, folder: Path, held: Lock, *, limits: Limits, scope: Scope = EVERYTHING) -> None:
@@ -84,23 +82,17 @@ class Workspace:
         self._git = Git(folder / ".git", held.fd)
         self._index = Index(self._git)
         self._scope = scope
-        self._walker = Walker(limits, skip=scope.skip)
-        # What HEAD holds of the things that change from turn to turn; ``passes/`` only grows.
-        self._models: dict[bytes, tuple[str, str]] = {}  # path -> (mode, blob id)
-        self._blobs: layout.Stored = {}  # the variables' blobs
-        self._has_report = False  # ``workspace.json`` is there
         with contextlib.ExitStack() as stack:
             stack.callback(held.release)
             stack.callback(self._index.wait)
             self.history = stack.enter_context(History(folder))
             self._stand_at(self.history.head())
             with faults.told(folder, "opening it"):
-                self._branch = self._current_branch()
+                self._branch = branch.current(folder)
                 self._folder = Folder(folder, self.private_folder / "displaced")
                 stack.callback(self._folder.close)
+                self._files = ModelFiles(self.history, self._folder, Walker(limits, skip=scope.skip), scope)
                 self._recover()
-            self.unstored = self.history.unstored()
-            self.newly_unstored: tuple[tuple[str, str], ...] = ()  # by the last turn that was committed
             self.journal = Journal(
                 self.private_folder / "journal",
                 self._head.commit,
@@ -142,7 +134,7 @@ class Workspace:
         first = NewCommit(
             layout.message(f"run: {name}", Trailers(runner=__version__)),
             int(time.time()),
-            set_paths={**_blobs(layout.creation_files(_checked(files))), **(model_files or {})},
+            set_paths={**blobs(layout.creation_files(checked(files))), **(model_files or {})},
         )
         with faults.told(folder, "making the run folder"), claimed(folder):
             refuse_contents(folder)
@@ -254,19 +246,6 @@ class Workspace:
             )
         return commit
 
-    def tree(self) -> str:
-        """Git's id of the tree at HEAD."""
-        return self.history.commit(self._head.commit).tree
-
-    def files_hash(self) -> str:
-        """SHA-256 over names, modes and contents of the model's files at HEAD."""
-        tree = self.history.tree(self._head.commit, f"{layout.MODEL_FOLDER}/")
-        rows = (
-            b"%s %s %s\0" % (mode.encode(), blob.encode(), path)
-            for path, (mode, blob) in sorted(tree.items())
-        )
-        return hashlib.sha256(b"".join(rows)).hexdigest()
-
     def checkout(self, into: Path) -> None:
         """Put the answer and ``workspace/`` of HEAD into the empty or missing folder ``into``, read-only.
 
@@ -305,31 +284,27 @@ class Workspace:
         doing = f"committing pass {turn.pass_number} turn {turn.number}"
         with faults.told(self.folder, doing):
             failpoints.passing("commit.walk")
-            walked = self._walk()
+            walked = self._files.walk()
         calls = [*turn.calls, *self.journal.calls()]
-        ours, gone, blobs = self._turn_files(turn, walked)
-        removed = walked.removed(self._models)
-        ours = _checked(ours | layout.turn_files(turn, calls) | dict(files))
+        ours, gone, stored = self._files.of_variables(turn, walked)
+        changed, removed = self._files.changes(walked)
+        ours = checked(ours | layout.turn_files(turn, calls) | dict(files))
         trailers = self._trailers(turn.pass_number, turn.number, None, turn.seconds)
         checkpoint = self._commit(
             NewCommit(
                 message=layout.message(layout.turn_subject(turn), trailers),
                 time=int(time.time()),
                 parents=[self._head.commit],
-                set_paths=_blobs(ours) | (changed := self._changed(walked)),
+                set_paths=blobs(ours) | changed,
                 removed_paths=[os.fsencode(path) for path in gone] + removed,
             ),
             doing,
         )
-        gone_now = set(removed)
-        found = {path: (each.mode, each.blob) for path, each in walked.files.items()}
-        self._models = {path: at for path, at in self._models.items() if path not in gone_now} | found
-        self.newly_unstored = tuple(each for each in walked.unstored if each not in self.unstored)
-        self.unstored = walked.unstored
-        self._blobs, self._has_report = blobs, layout.WALK_FILE in ours
+        self._files.keep(walked, removed, stored, has_report=layout.WALK_FILE in ours)
         self._settle(checkpoint, {journal.key(call) for call in calls}, ours, gone, doing)
         if self._scope.source is not None:
-            self._put_copies(changed, removed, doing)
+            with faults.told(self.folder, f"putting files in place after {doing}"):
+                self._files.put(changed, removed)  # the run folder's own copy, so that it is what HEAD says
         return checkpoint
 
     def commit_pass(
@@ -351,13 +326,13 @@ class Workspace:
         """
         doing = f"committing pass {pass_number}"
         calls = self.journal.calls()
-        ours = _checked(files or {})
+        ours = checked(files or {})
         if calls:
             path = f"{layout.pass_folder(pass_number)}/calls.jsonl"
             ours[path] = layout.calls_to_jsonl(layout.in_order(calls))
         head = self.history.commit(self._head.commit)
         base = self.history.base_of(pass_number, head)
-        changed, removed = ({}, []) if put_back is None else self._differences(put_back)
+        changed, removed = ({}, []) if put_back is None else self._files.differences(put_back)
         trailers = self._trailers(pass_number, 0, outcome, seconds)
         checkpoint = self._commit(
             NewCommit(
@@ -365,7 +340,7 @@ class Workspace:
                 time=int(time.time()),
                 parents=[head.oid] if base == head.oid else [base, head.oid],
                 tree=head.tree,
-                set_paths=_blobs(ours) | changed,
+                set_paths=blobs(ours) | changed,
                 removed_paths=removed,
             ),
             doing,
@@ -416,33 +391,18 @@ class Workspace:
             with contextlib.suppress(OSError):  # half a pack takes space that may be what is missing
                 recovery.clear_stale(self._git.git_dir)
             if "but expected" in error.stderr:
-                raise self._was_moved() from error
+                raise branch.moved(self.folder, self._branch) from error
             raise error.fault(self.folder, doing) from error
         said = layout.trailers_from(new.message)
         subject = new.message.partition("\n")[0]
         return Checkpoint(oid, said.pass_number, said.turn, subject, said.outcome)
 
-    def _differences(self, commit: str) -> tuple[dict[bytes, Blob], list[bytes]]:
-        """What turns the model's part of HEAD into that of ``commit``: files to write, files to remove."""
-        now = self.history.tree(self._head.commit)
-        then = {path: at for path, at in self.history.tree(commit).items() if _is_models(path)}
-        changed = {
-            path: Blob(self.history.blob(blob), mode)
-            for path, (mode, blob) in then.items()
-            if now.get(path) != (mode, blob)
-        }
-        return changed, [path for path in now if _is_models(path) and path not in then]
-
     def _put_in_place(self, changed: Mapping[bytes, Blob], removed: list[bytes], doing: str) -> None:
         """The files of a commit that put others back. ``open`` makes a crash before or within it good."""
         with faults.told(self.folder, f"putting files in place after {doing}"):
-            for path in removed:
-                self._folder.remove(path)
-            for path, blob in changed.items():
-                self._folder.write(path, blob)
+            self._files.put(changed, removed)
             self._folder.make_folder(os.fsencode(layout.NOTES_FOLDER))
-        self._know(self.history.tree(self._head.commit))
-        self.unstored = self.history.unstored()
+        self._files.know(self.history.tree(self._head.commit))
 
     def _settle(
         self,
@@ -468,19 +428,6 @@ class Workspace:
         if (pass_number, turn) != after:
             msg = f"pass {pass_number} turn {turn} does not follow {head.subject!r}"
             raise ValueError(msg)
-
-    def _turn_files(
-        self, turn: TurnRecord, walked: Walked
-    ) -> tuple[dict[str, bytes], list[str], layout.Stored]:
-        """The variables and the report on the walk: what to write, which paths go, which blobs there are."""
-        files, blobs = layout.snapshot_files(turn.snapshot, self._blobs)
-        gone = sorted(layout.paths_of(self._blobs) - layout.paths_of(blobs))
-        report = layout.walk_report(walked.unstored, walked.empty_folders)
-        if report:
-            files[layout.WALK_FILE] = report
-        elif self._has_report:
-            gone.append(layout.WALK_FILE)
-        return files, gone, blobs
 
     # ── going back ──────────────────────────────────────────────────────────────────────────────────
 
@@ -516,8 +463,7 @@ class Workspace:
         self.journal.move_on(to, calls, held)
         with faults.told(self.folder, "putting the earlier files in place"):
             rewinding.put_files(self._folder, self.history, left, to)
-        self._know(self.history.tree(to))
-        self.unstored = self.history.unstored(to)
+        self._files.know(self.history.tree(to))
         self._index.set(to)
         return kept
 
@@ -525,27 +471,12 @@ class Workspace:
 
     def left_out(self) -> list[str]:
         """What the last turn left out of its commit and the turn before did not: a line for each reason."""
-        return [f"{path} is not committed: {reason}" for path, reason in self.newly_unstored]
+        return [f"{path} is not committed: {reason}" for path, reason in self._files.newly_unstored]
 
-    def _walk(self) -> Walked:
-        known = {path: blob for path, (_, blob) in self._models.items()}
-        return self._scope.walk(self._walker, self._folder.fd, known)
-
-    def _put_copies(self, changed: Mapping[bytes, Blob], removed: list[bytes], doing: str) -> None:
-        """Make the run folder's own copy follow, so that it is what HEAD says."""
-        with faults.told(self.folder, f"putting files in place after {doing}"):
-            for path in removed:
-                self._folder.remove(path)
-            for path, blob in changed.items():
-                self._folder.write(path, blob)
-
-    def _changed(self, walked: Walked) -> dict[bytes, Blob]:
-        changed = {}
-        for path, each in walked.files.items():
-            if self._models.get(path) != (each.mode, each.blob):
-                data = self.history.blob(each.blob) if each.data is None else each.data
-                changed[path] = Blob(data, each.mode)
-        return changed
+    @property
+    def unstored(self) -> tuple[tuple[str, str], ...]:
+        """What of the model's files the last turn commit does not hold: (path, reason)."""
+        return self._files.unstored
 
     # ── the branch ──────────────────────────────────────────────────────────────────────────────────
 
@@ -565,58 +496,5 @@ class Workspace:
         except GitFailed as error:
             raise error.fault(self.folder, "setting changed files aside") from error
         self.set_aside = done.set_aside
-        self._know(done.tree)
+        self._files.know(done.tree)
         self._index.start(self._head.commit)
-
-    def _know(self, tree: Mapping[bytes, tuple[str, str]]) -> None:
-        """Keep in mind what ``tree``, which is HEAD's, holds of the things that change from turn to turn."""
-        self._models = {path: at for path, at in tree.items() if path.startswith(_MODEL_PREFIX)}
-        self._blobs = layout.stored_from(map(os.fsdecode, tree), self._readable)
-        self._has_report = os.fsencode(layout.WALK_FILE) in tree
-
-    def _readable(self, path: str) -> bytes | None:
-        try:
-            return self.history.read(path)
-        except WorkspaceError:
-            return None  # damaged: what it lists is stored anew
-
-    def _current_branch(self) -> str:
-        head = (self.folder / ".git" / "HEAD").read_text().strip()
-        if not head.startswith("ref: refs/heads/"):
-            raise WorkspaceError(
-                f"{self.folder} has no branch checked out",
-                why="the next turn would be committed where nothing keeps it",
-                hint=f"`git -C {shell(self.folder)} switch main`",
-            )
-        return head.removeprefix("ref: ")
-
-    def _was_moved(self) -> WorkspaceError:
-        branch = self._branch.removeprefix("refs/heads/")
-        return WorkspaceError(
-            f"the branch {branch} of {self.folder} was moved by another program",
-            why="committing over it would drop what that program did",
-            hint=f"look at `git -C {shell(self.folder)} log`; "
-            f"`loop-runner resume {shell(self.folder)}` continues from there",
-        )
-
-
-# ── making a run folder ─────────────────────────────────────────────────────────────────────────────
-
-
-def _checked(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """``files`` without secrets, if every path is one that the runner may write."""
-    for path in files:
-        parts = path.split("/")
-        if not all(parts) or {".", "..", ".git"} & set(parts) or parts[0] == layout.MODEL_FOLDER:
-            msg = f"the runner does not write {path!r}"
-            raise ValueError(msg)
-    return {path: fast_import.shown(os.fsencode(path), data) for path, data in files.items()}
-
-
-def _is_models(path: bytes) -> bool:
-    """What the model's code made: its files, its variables and the answer."""
-    return path.startswith((_MODEL_PREFIX, b"variables/")) or os.fsdecode(path) in _MODELS_FILES
-
-
-def _blobs(files: Mapping[str, bytes]) -> dict[bytes, Blob]:
-    return {os.fsencode(path): Blob(data) for path, data in files.items()}

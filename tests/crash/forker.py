@@ -122,8 +122,8 @@ def _state(pid: int) -> str:
 
 def main() -> None:
     from loop_runner.kernel.launch import interpreter
-    from loop_runner.records import KernelSettings
     from loop_runner.sandbox.probe import probe
+    from loop_runner.task.kernel_settings import KernelSettings
 
     for name in _WARM:
         importlib.import_module(name)

@@ -25,11 +25,12 @@ from loop_runner.inputs import load
 from loop_runner.kernel import kernel as kernel_module
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import SubCallError
-from loop_runner.records import Answer, CellResult, KernelSettings, Snapshot
+from loop_runner.records import Answer, CellResult, Snapshot
 from loop_runner.sandbox import probe
 from loop_runner.sandbox.inside import seccomp
 from loop_runner.sandbox.probe import SandboxReport
 from loop_runner.sandbox.wrap import Layers
+from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.workspace.workspace import Workspace
 from tests.support.turns import turn
 

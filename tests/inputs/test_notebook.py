@@ -8,8 +8,9 @@ import pytest
 
 from loop_runner import inputs
 from loop_runner.errors import ConfigError
+from loop_runner.inputs.original_places import place_of
 from loop_runner.kernel.inside import outlines, passages
-from loop_runner.records import Accepted, Rejected, place_of
+from loop_runner.records import Accepted, Rejected
 from loop_runner.verify import Submission, build
 from tests.support import papers
 

@@ -8,8 +8,9 @@ import pytest
 
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import SubCallError
-from loop_runner.records import Answer, Inputs, InputText, KernelSettings, Snapshot
+from loop_runner.records import Answer, Inputs, InputText, Snapshot
 from loop_runner.sandbox.wrap import inner_pid
+from loop_runner.task.kernel_settings import KernelSettings
 
 
 class EchoModel:

@@ -27,8 +27,9 @@ from loop_runner.kernel.inside.lm_client import LmClient
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.kernel_process import MAX_HEADER_BYTES, KernelProcess
 from loop_runner.kernel.lm_handler import LmHandler
-from loop_runner.records import Answer, CellResult, Inputs, KernelSettings, Snapshot, Variable
+from loop_runner.records import Answer, CellResult, Inputs, Snapshot, Variable
 from loop_runner.sandbox.wrap import Launch
+from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.workspace import layout
 from tests.support import forgery
 

@@ -18,9 +18,10 @@ import pytest
 
 from loop_runner.kernel import kernel as kernel_module
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.records import Answer, Inputs, KernelSettings, Snapshot, Variable
+from loop_runner.records import Answer, Inputs, Snapshot, Variable
 from loop_runner.sandbox.probe import SandboxReport
 from loop_runner.sandbox.wrap import Layers
+from loop_runner.task.kernel_settings import KernelSettings
 
 DATA = Path(__file__).parents[1] / "data" / "snapshots"
 CELLS = (

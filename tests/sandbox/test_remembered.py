@@ -14,9 +14,10 @@ import pytest
 from loop_runner.errors import EnvironmentFault
 from loop_runner.inputs import Converter, load
 from loop_runner.kernel.kernel import Kernel
-from loop_runner.records import Answer, Inputs, KernelSettings, Snapshot
+from loop_runner.records import Answer, Inputs, Snapshot
 from loop_runner.sandbox import probe, remembered
 from loop_runner.sandbox.wrap import Layers
+from loop_runner.task.kernel_settings import KernelSettings
 from tests.support.confined import IS_ROOT
 from tests.verify.test_gate_machine import judge
 

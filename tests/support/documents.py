@@ -29,7 +29,7 @@ from click.testing import CliRunner
 from loop_runner.budget import Budget
 from loop_runner.cli import file_schemas, main_group
 from loop_runner.keys import keys_of
-from loop_runner.records import KernelSettings
+from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.task import AgentSettings, NoProgress, task_keys
 from tests.support.commands import clean_environment
 

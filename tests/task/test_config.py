@@ -8,8 +8,8 @@ import pytest
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError
 from loop_runner.keys import keys_of
-from loop_runner.records import KernelSettings
 from loop_runner.task import config
+from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.task import AgentSettings, NoProgress, Task
 
 MINIMAL = """\

@@ -8,8 +8,18 @@ from __future__ import annotations
 from operator import is_
 
 from . import shown
+from .arguments import (
+    MAX_NAME_CHARS,
+    MAX_TEXTS,
+    as_text,
+    begins_at,
+    named_texts,
+    parsed,
+    titled,
+    utf8_of,
+    values_of,
+)
 from .lm_client import LLMError
-from .names import label
 from .preview import length, preview, type_name
 from .texts import Texts, did_you_mean
 
@@ -27,8 +37,6 @@ if TYPE_CHECKING:
     from .search import SearchHits, SearchIndex
 
 _ROWS = 200
-_MAX_TEXTS = 10_000  # of one child session; the host takes no more
-_MAX_NAME_CHARS = 1000
 # What the system prompt tells of, in its order, in the words of the docstrings below (``offered``).
 OFFERED = (
     "search_text",
@@ -160,13 +168,13 @@ class Helpers:
 
         Keys: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, depth.
         """
-        return _data(self._models.left())  # type: ignore[no-any-return]
+        return parsed(self._models.left())  # type: ignore[no-any-return]
 
     def past(self, pass_number: int, turn: int) -> PastTurn:
         """A turn of this run, with `.code` and `.output`. Both count from 1."""
         from .past import PastTurn
 
-        found = _data(self._models.past(pass_number, turn))
+        found = parsed(self._models.past(pass_number, turn))
         return PastTurn(f"pass {pass_number} turn {turn}", **found)
 
     def _replies(
@@ -176,12 +184,12 @@ class Helpers:
             raise TypeError("schema takes a JSON Schema as a dict, such as {'type': 'integer'}")
         settings: dict[str, Any] = {} if schema is None else {"schema": schema}
         if model is not None:
-            settings["model"] = _text(model)
-        before = "" if context is None else "\n\n".join(map(_titled, named_texts(context))) + "\n\n"
-        replies = self._models.ask([before + _text(prompt) for prompt in prompts], settings)
+            settings["model"] = as_text(model)
+        before = "" if context is None else "\n\n".join(map(titled, named_texts(context))) + "\n\n"
+        replies = self._models.ask([before + as_text(prompt) for prompt in prompts], settings)
         if schema is None:
             return list(replies)
-        return [reply if isinstance(reply, LLMError) else _data(reply) for reply in replies]
+        return [reply if isinstance(reply, LLMError) else parsed(reply) for reply in replies]
 
     def _delegated(self, pairs: list[tuple[Any, Any]], model: str | None) -> list[Any]:
         answers, notes = self._models.delegate([self._task(*pair, model) for pair in pairs])
@@ -191,20 +199,20 @@ class Helpers:
 
     def _task(self, question: Any, data: Any, model: str | None) -> tuple[dict[str, Any], bytes]:
         has_inputs = data is self._context
-        texts = [] if has_inputs else [(name, _utf8(text)) for name, text in named_texts(data)]
-        sources = [] if has_inputs else list(map(self._source, _values(data)))
-        if len(texts) > _MAX_TEXTS or any(len(name) > _MAX_NAME_CHARS for name, _ in texts):
+        texts = [] if has_inputs else [(name, utf8_of(text)) for name, text in named_texts(data)]
+        sources = [] if has_inputs else list(map(self._source, values_of(data)))
+        if len(texts) > MAX_TEXTS or any(len(name) > MAX_NAME_CHARS for name, _ in texts):
             raise ValueError(
-                f"data takes up to {_MAX_TEXTS:,} texts with names of up to {_MAX_NAME_CHARS} characters"
+                f"data takes up to {MAX_TEXTS:,} texts with names of up to {MAX_NAME_CHARS} characters"
             )
         about = {
-            "question": _text(question),
+            "question": as_text(question),
             "texts": [
                 [name, len(text), *source] for (name, text), source in zip(texts, sources, strict=True)
             ],
             "single": not has_inputs and len(texts) == 1 and not texts[0][0],
             "inputs": has_inputs,
-            "model": "" if model is None else _text(model),
+            "model": "" if model is None else as_text(model),
         }
         return about, b"".join(text for _, text in texts)
 
@@ -215,7 +223,7 @@ class Helpers:
         line = getattr(text, "line", 1)
         if type(name) is not str or type(line) is not int or name not in known:
             return ()
-        return (name, line) if _begins_at(known[name], line, _text(text)) else ()
+        return (name, line) if begins_at(known[name], line, as_text(text)) else ()
 
     def _say_failed(self, what: str, replies: list[Any]) -> None:
         failed = [reply for reply in replies if isinstance(reply, LLMError)]
@@ -243,7 +251,7 @@ class Helpers:
         were found. `regex=True` takes `query` as a regular expression, with `context_lines` around each line
         that matches.
         """
-        return self._search_index().search(_text(query), names, max_results, context_lines, regex=regex)
+        return self._search_index().search(as_text(query), names, max_results, context_lines, regex=regex)
 
     def _search_index(self) -> SearchIndex:
         from .search import SearchIndex
@@ -288,7 +296,7 @@ class Helpers:
         `by="heading"` or `"function"` begins a piece at each of them; `by="row"` keeps rows of a table whole
         and repeats the row of column names.
         """
-        text, name = _text(text_or_name), ""
+        text, name = as_text(text_or_name), ""
         if "\n" not in text and text in self.texts():
             name, text = text, self.texts()[text]
         else:
@@ -325,7 +333,7 @@ class Helpers:
 
         The message says what to do, and names the places.
         """
-        return self._citer().cite(_text(quote), None if name is None else self._named(name)[0])
+        return self._citer().cite(as_text(quote), None if name is None else self._named(name)[0])
 
     def cite_lines(self, name: str | None = None, first: int = 1, last: int | None = None) -> str:
         """The citations of the lines `first` to `last` of the text `name`; without `last`, of one line."""
@@ -346,7 +354,7 @@ class Helpers:
         """
         from .matching import find_all
 
-        return find_all(self.texts(), self._search_index().choose(names), _text(regex))
+        return find_all(self.texts(), self._search_index().choose(names), as_text(regex))
 
     def label(
         self,
@@ -366,7 +374,7 @@ class Helpers:
         """
         from .labelling import Labelling
 
-        return Labelling(self._replies, items, _text(question), labels, model).run(batch)
+        return Labelling(self._replies, items, as_text(question), labels, model).run(batch)
 
     def help(self, helper: object = None) -> None:
         """Print all about a helper or a function; without one, their names."""
@@ -464,53 +472,3 @@ class Helpers:
         count = length(value)
         size = "" if count is None else f" of {count:,}"
         return f"{name}: {kind}{size} = {preview(value)}"
-
-
-def _text(value: object) -> str:
-    """``value`` as an exact ``str``: models pass numbers, hits and lists where a text is meant."""
-    return value if type(value) is str else str.__str__(str(value))
-
-
-def named_texts(data: Any) -> list[tuple[str, str]]:
-    """(name, text) of whatever stands for one or many texts; a single one has no name."""
-    from collections.abc import Mapping
-
-    if isinstance(data, Mapping):
-        return [(_text(name), _text(text)) for name, text in data.items()]
-    if isinstance(data, (list, tuple)):
-        return [(str(number), _text(text)) for number, text in enumerate(data, 1)]
-    return [("", _text(data))]
-
-
-def _values(data: Any) -> list[Any]:
-    """The texts in ``data`` as they were given, in the order of ``named_texts``."""
-    from collections.abc import Mapping
-
-    if isinstance(data, Mapping):
-        return list(data.values())
-    return list(data) if isinstance(data, (list, tuple)) else [data]
-
-
-def _begins_at(text: str, line: int, part: str) -> bool:
-    """Whether ``part`` is in ``text`` from the beginning of ``line`` on."""
-    at = 0
-    for _ in range(line - 1):
-        at = text.find("\n", at) + 1
-        if not at:
-            return False
-    return text.startswith(part, at)
-
-
-def _titled(named: tuple[str, str]) -> str:
-    name, text = named
-    return f"## {label(name)}\n\n{text}" if name else text
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
-
-
-def _data(text: str) -> Any:
-    import json
-
-    return json.loads(text)

@@ -1,0 +1,30 @@
+"""Variables that are lost: as a start of the kernel lists them, and as older records hold them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from loop_runner.records import Variable
+
+_RERUN = "; if the kernel has to be started again, the cells that made it are run again"
+
+
+def as_lost(variable: Variable) -> Variable:
+    """``variable``; one that an earlier version would have made again by running its cells is lost."""
+    if variable.status != "replay":
+        return variable
+    return replace(variable, status="lost", reason=variable.reason.removesuffix(_RERUN))
+
+
+def row(variable: Variable) -> dict[str, Any]:
+    """The row of a variable that a restart loses: its value is gone, so only its name is known."""
+    return {
+        "name": variable.name,
+        "type": "?",
+        "size": 0,
+        "preview": "",
+        "status": "lost",
+        "reason": variable.reason,
+        "blob": -1,
+    }
