@@ -114,7 +114,7 @@ def test_an_input_and_a_model_that_lack_an_extra_name_that_command(monkeypatch, 
     assert plugins.command_for("docs") in fault.hint
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     real = importlib.util.find_spec
-    monkeypatch.setattr(plugins, "find_spec", lambda name: None if name == "xllamacpp" else real(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "xllamacpp" else real(name))
     with pytest.raises(ModelError) as caught:
         local.client("m.gguf", base_dir=tmp_path, models_dir=tmp_path)
     assert caught.value.hint == plugins.command_for("local")

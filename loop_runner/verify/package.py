@@ -2,7 +2,7 @@
 
 Owns what such a verifier is asked and what its replies mean; ``package_child.py`` calls it. None of its code
 runs in the runner's process: what it requires is asked in the sandbox, too. Relies on ``packages`` for its
-files and on ``ModelLine`` for its models. See docs/plugins.md.
+files and on ``ModelLine`` for its models. See docs/verifiers.md.
 """
 
 from __future__ import annotations

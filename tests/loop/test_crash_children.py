@@ -35,7 +35,7 @@ class Plan:
             if len(self.prompts) == self.kill_at:
                 self.kill()
                 return Scripted("nobody reads this", delay_s=1.0)
-        if "You work on one question" in system:
+        if "You answer one question" in system:
             turn = len(received.messages) // 2
             return cell("FINAL(part)" if turn else "part = llm_query('part ' + context)\nprint(part)")
         if system:

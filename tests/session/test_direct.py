@@ -213,12 +213,12 @@ def test_a_reply_without_an_answer_is_asked_for_again_in_words(start, model_serv
     ("kind", "words"),
     [
         ("custom", "Check the answer against the evidence"),
-        ("research", "This is a review of literature."),
+        ("research", "This is a literature review."),
         ("legal", "A difference in wording is not a conflict"),
-        ("support", "the last word on a thing counts"),
+        ("support", "the last word counts"),
         ("timeline", "This puts events in order."),
         ("extract", "This fills records from documents."),
-        ("audit", "This holds source files against rules."),
+        ("audit", "This checks source files against rules."),
     ],
 )
 def test_a_direct_session_is_shown_how_to_work_on_its_type_of_task(kind, words):

@@ -37,7 +37,7 @@ class Plan:
             if len(self.asked) == self.kill_at:
                 self.kill()
                 return Scripted("nobody reads this", delay_s=1.0)
-        if "You work on one question" in received.system:
+        if "You answer one question" in received.system:
             return cell("FINAL('42\\nSo it says.')") if len(received.messages) > 1 else LOOK
         if received.system:
             answer = "'42\\nso'" if "0 of 1 independent" in str(received.messages) else "'41\\nUNSEEN'"
@@ -46,11 +46,11 @@ class Plan:
 
     @property
     def session_texts(self):
-        return [text for system, text in self.asked if "You work on one" in system]
+        return [text for system, text in self.asked if "You answer one" in system]
 
     @property
     def root_texts(self):
-        return [text for system, text in self.asked if system and "You work on one" not in system]
+        return [text for system, text in self.asked if system and "You answer one" not in system]
 
 
 @pytest.fixture

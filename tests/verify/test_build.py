@@ -93,7 +93,7 @@ def test_a_mistake_is_refused_with_what_to_do(tmp_path, text, message):
 
 def test_the_model_is_told_what_will_be_asked(tmp_path):
     (citations,) = Gates.of(["citations"], tmp_path).requirements()
-    assert citations.startswith("the answer must have at least 1 citation, each on its own line")
+    assert citations.startswith("at least 1 citation, each on its own line")
     specs: list[Any] = [{"citations": {"answer_in_quote": True}}, {"command": "check.py"}]
     citations, command = Gates.of(specs, tmp_path).requirements()
     assert "the first line must be the short answer alone" in citations

@@ -100,8 +100,9 @@ def test_it_rejects_with_its_reason_evidence_and_score(start, tmp_path):
     )
 
 
-def test_one_that_was_written_for_the_submission_alone_still_works(start):
+def test_one_that_was_written_for_the_submission_alone_still_works(start, tmp_path):
     assert start({"earlier": "HELLO"}).returncode == 0
+    (tmp_path / "run").rename(tmp_path / "first")
     ended = start({"earlier": "BYE"})
     assert "earlier BYE" in ended.stderr
 
