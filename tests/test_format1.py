@@ -150,7 +150,7 @@ def test_a_stored_run_is_replayed_from_its_recorded_replies(received, name):
     first = data["first_difference"] or {"paths": []}
     paths = {one["path"] for one in [*first["paths"], *data["differences"]]}
     assert {path for path in paths if not OWN_WORDS.search(path)} == set()
-    assert data["turns"] >= 1, "the first prompt of a run is frozen"
+    assert data["turns"] >= 1 or not list(run.turns()), "the first prompt of a run is frozen"
     assert name not in FROZEN or not data["missing"]
 
 
