@@ -9,7 +9,7 @@ from typing import IO
 from tests.support.confined import IS_ROOT, SOURCE
 from tests.support.machines import ordinary_user, ordinary_user_env, python_for_ordinary_user
 
-_TESTS = ["-m", "pytest", str(SOURCE / "tests" / "sandbox"), "--ways-out", "-p", "no:cacheprovider"]
+_TESTS = ["-m", "pytest", str(SOURCE / "tests" / "escapes"), "--ways-out", "-p", "no:cacheprovider"]
 
 
 def main() -> int:

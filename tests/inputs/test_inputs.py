@@ -286,7 +286,7 @@ def test_a_folder_with_nothing_to_read_is_refused_with_what_was_left_out(tree):
         ({"path": "a", "exclude": 5}, "is not written as expected"),
         ({"path": "a", "name": ""}, "is not written as expected"),
         ({"path": "a", "name": "x\ny"}, "is not written as expected"),
-        ({"path": "a\0b"}, "is not written as expected"),
+        ({"path": "a\0b"}, "its name has a line break or another control character"),
         ("", "is not written as expected"),
         (5, "is not written as expected"),
     ],
