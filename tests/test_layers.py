@@ -23,7 +23,7 @@ FOLDERS = {
         "sandbox",
         "task",
     },
-    "audit": {"runs", "verify", "inputs", "workspace", "task"},
+    "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {
         "loop",
         "session",
