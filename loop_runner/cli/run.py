@@ -173,8 +173,8 @@ def resume(
     given = next_steps.Given(changed, inputs_folder)
     if _look_at_task_file(folder, retask=retask):
         return _start_over(folder, changed, flags)
-    with interruptible(flags, folder) as around, trusting.kept(folder), _next_named(folder, given):
-        outcome = runs.resume(folder, around, changed, inputs_folder=inputs_folder, repin=repin or retask)
+    with interruptible(flags, folder) as context, trusting.kept(folder), _next_named(folder, given):
+        outcome = runs.resume(folder, context, changed, inputs_folder=inputs_folder, repin=repin or retask)
     return finish(outcome, folder, flags, given)
 
 
@@ -241,8 +241,8 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
         check(task, os.environ)  # before anything is removed
         make_way(folder)
         output.note(f"{folder} held a run without a committed turn: it starts over")
-    with interruptible(flags, folder) as around, _next_named(folder):
-        outcome = runs.start(task, folder, around)
+    with interruptible(flags, folder) as context, _next_named(folder):
+        outcome = runs.start(task, folder, context)
     return finish(outcome, folder, flags)
 
 

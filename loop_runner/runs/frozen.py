@@ -165,7 +165,7 @@ def _direct_files(task: Task, templates: Templates, gates: Gates) -> dict[str, b
 
 
 def session_file(
-    task: Task, texts: Inputs, around: RunContext, files: Mapping[str, bytes]
+    task: Task, texts: Inputs, context: RunContext, files: Mapping[str, bytes]
 ) -> dict[str, bytes]:
     """How the passes are held, decided once: a run that goes on must not decide otherwise."""
     if task.session not in ("direct", "auto"):
@@ -180,7 +180,7 @@ def session_file(
         ),
         texts,
         room_tokens=registry.window_tokens(root) - reply_tokens,
-        count=lambda request: count_tokens(request, task.base_dir, around.env),
+        count=lambda request: count_tokens(request, task.base_dir, context.env),
     )
     return {"session.json": decision.to_json()}
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner.agents import run as agent_runs
-from loop_runner.agents import sessions
+from loop_runner.agents import agent_runs, sessions
 from loop_runner.agents import stop as process
 from loop_runner.errors import ConfigError
 from loop_runner.records import Outcome
