@@ -78,6 +78,21 @@ OWNERS = {
 }
 
 
+# Modules of one name in several folders: each row is one matter, seen from these folders.
+SAME_NAME = {
+    "audit": {"cli", "kernel/inside"},
+    "bisect": {"cli", "runs"},
+    "compare": {"cli", "runs"},
+    "cost": {"cli", "runs"},
+    "findings": {"audit", "verify"},  # of an audit: as they are shown, and as they are checked
+    "fsck": {"cli", "workspace/repair"},
+    "models": {"cli", "runs"},
+    "replay": {"cli", "runs"},
+    "run": {"cli", "audit"},
+    "tables": {"inputs/inside", "kernel/inside"},
+}
+
+
 def modules():
     return sorted(path for path in PACKAGE.rglob("*.py") if "_resources" not in path.parts)
 
@@ -178,3 +193,11 @@ def test_no_module_on_the_host_imports_pickle():
         if not is_inside(path):
             names = {name.split(".")[0] for name in imported(path)}
             assert not names & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}, path
+
+
+def test_two_modules_have_the_same_name_only_when_they_are_about_the_same_matter():
+    folders: dict[str, set[str]] = {}
+    for path in modules():
+        if path.stem not in ("__init__", "__main__"):
+            folders.setdefault(path.stem, set()).add(str(path.parent.relative_to(PACKAGE)))
+    assert {name: found for name, found in folders.items() if len(found) > 1} == SAME_NAME

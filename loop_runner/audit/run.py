@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_runner import __version__
-from loop_runner.audit import baseline, findings, outputs, plan, reports, rules, run_folders, scope
+from loop_runner.audit import baseline, chosen_files, findings, outputs, plan, reports, rules, run_folders
 from loop_runner.audit.findings import Report
 from loop_runner.audit.plan import Plan
 from loop_runner.audit.reports import About
@@ -91,7 +91,7 @@ def run(
     known = _known(baseline_file, write_baseline=write_baseline)
     read = rules.read_rules(rules_file)
     own = [rules_file, *report_files, *([baseline_file] if baseline_file else [])]
-    files = scope.choose(paths, Path.cwd(), exclude, changed_since, own)
+    files = chosen_files.choose(paths, Path.cwd(), exclude, changed_since, own)
     about = _about(read, rules_file, files, fail_on, env)
     try:
         about = replace(about, model=_judge(model, rules_file, env))
@@ -134,7 +134,7 @@ def _known(path: Path | None, *, write_baseline: bool) -> tuple[baseline.Entry, 
 def _about(
     read: tuple[rules.Rule, ...],
     rules_file: Path,
-    files: scope.Scope,
+    files: chosen_files.Scope,
     fail_on: str,
     env: Mapping[str, str],
 ) -> About:
@@ -183,7 +183,7 @@ def _unasked(error: NoKeyError, about: About, *, is_skipped: bool) -> AuditResul
     return AuditResult(Report(is_complete=is_skipped), about, 0 if is_skipped else error.exit_code)
 
 
-def _why_nothing(files: scope.Scope, planned: Plan) -> str:
+def _why_nothing(files: chosen_files.Scope, planned: Plan) -> str:
     """Why there is no file to judge; "" when there is one."""
     if planned.texts.texts:
         return ""
@@ -197,7 +197,7 @@ def _why_nothing(files: scope.Scope, planned: Plan) -> str:
 # ── the run ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _judged(planned: Plan, files: scope.Scope, about: About, call: _Call) -> AuditResult:
+def _judged(planned: Plan, files: chosen_files.Scope, about: About, call: _Call) -> AuditResult:
     """Start the run of the audit, continue it, or take what it found already."""
     if not planned.texts.texts:
         return AuditResult(Report(), about, 0)
@@ -214,7 +214,7 @@ def _judged(planned: Plan, files: scope.Scope, about: About, call: _Call) -> Aud
     return AuditResult(report, about, code, notes)
 
 
-def _outcome(planned: Plan, folder: Path, files: scope.Scope, call: _Call) -> Outcome:
+def _outcome(planned: Plan, folder: Path, files: chosen_files.Scope, call: _Call) -> Outcome:
     """Create the run if there is none, and continue it. What is set here holds for this time only."""
     if not run_folders.exists(folder):
         earlier = dict.fromkeys((Path("runs").absolute(), folder.parent.absolute()))

@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from loop_runner.audit.chosen_files import Scope
 from loop_runner.audit.outputs import write_file
-from loop_runner.audit.scope import Scope
 from loop_runner.workspace.history import History
 
 

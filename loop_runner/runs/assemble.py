@@ -40,7 +40,7 @@ from loop_runner.runs.models import (
     shown_chars,
 )
 from loop_runner.session import direct
-from loop_runner.session.child import Children, ChildSettings
+from loop_runner.session.child_session import Children, ChildSettings
 from loop_runner.session.conversation import printed
 from loop_runner.session.session import RunParts
 from loop_runner.session.subcalls import ChildTask, Shared, SubCalls, SubModels
