@@ -1,6 +1,7 @@
 """The picture in docs/design.md, checked against the imports: a row for each folder, all arrows down."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -201,3 +202,16 @@ def test_two_modules_have_the_same_name_only_when_they_are_about_the_same_matter
         if path.stem not in ("__init__", "__main__"):
             folders.setdefault(path.stem, set()).add(str(path.parent.relative_to(PACKAGE)))
     assert {name: found for name, found in folders.items() if len(found) > 1} == SAME_NAME
+
+
+def test_every_module_that_the_documents_name_exists():
+    folders = "|".join(FOLDERS)
+    documents = [*PACKAGE.parent.glob("*.md"), *PACKAGE.parent.glob("docs/**/*.md")]
+    missing = {
+        (page.name, path)
+        for page in documents
+        if page.name != "CHANGELOG.md"
+        for path in re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/]+\.py)\b", page.read_text(encoding="utf-8"))
+        if not any((place / path).is_file() for place in (PACKAGE, PACKAGE.parent / "tests"))
+    }
+    assert missing == set()
