@@ -1,8 +1,8 @@
 """Looks up everything that an answer quotes or cites in the inputs.
 
-``quotations.py`` finds what looks like a quotation or a citation, ``quote_matching.py`` says whether a text is
-that of its lines; here the inputs are read, one at a time, and what came of it is put into words. Lines end
-at line feeds and nowhere else and are counted from 1, as the kernel's helpers count them. Input bytes are
+``quotations.py`` finds what looks like a quotation or a citation, ``quote_matching.py`` says whether a text
+is that of its lines; here the inputs are read, one at a time, and what came of it is put into words. Lines
+end at line feeds and nowhere else and are counted from 1, as the kernel's helpers count them. Input bytes are
 checked against their hash when they are read; nothing is ever corrected on the model's behalf.
 """
 
