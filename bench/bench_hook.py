@@ -15,8 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.timing import median_ms, report
-from loop_runner.agents import call, install
-from loop_runner.agents import run as agent_runs
+from loop_runner.agents import agent_runs, call, install
 from loop_runner.agents.endpoint import Endpoint
 from loop_runner.agents.protocol import Decision
 from loop_runner.runs import start as runs

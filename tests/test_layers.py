@@ -1,6 +1,7 @@
 """The picture in docs/design.md, checked against the imports: a row for each folder, all arrows down."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ FOLDERS = {
         "sandbox",
         "task",
     },
-    "audit": {"runs", "verify", "inputs", "workspace", "task"},
+    "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {
         "loop",
         "session",
@@ -75,6 +76,21 @@ OWNERS = {
     "httpx2": "model",
     "jinja2": "task",
     "click": "cli",
+}
+
+
+# Modules of one name in several folders: each row is one matter, seen from these folders.
+SAME_NAME = {
+    "audit": {"cli", "kernel/inside"},
+    "bisect": {"cli", "runs"},
+    "compare": {"cli", "runs"},
+    "cost": {"cli", "runs"},
+    "findings": {"audit", "verify"},  # of an audit: as they are shown, and as they are checked
+    "fsck": {"cli", "workspace/repair"},
+    "models": {"cli", "runs"},
+    "replay": {"cli", "runs"},
+    "run": {"cli", "audit"},
+    "tables": {"inputs/inside", "kernel/inside"},
 }
 
 
@@ -178,3 +194,24 @@ def test_no_module_on_the_host_imports_pickle():
         if not is_inside(path):
             names = {name.split(".")[0] for name in imported(path)}
             assert not names & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}, path
+
+
+def test_two_modules_have_the_same_name_only_when_they_are_about_the_same_matter():
+    folders: dict[str, set[str]] = {}
+    for path in modules():
+        if path.stem not in ("__init__", "__main__"):
+            folders.setdefault(path.stem, set()).add(str(path.parent.relative_to(PACKAGE)))
+    assert {name: found for name, found in folders.items() if len(found) > 1} == SAME_NAME
+
+
+def test_every_module_that_the_documents_name_exists():
+    folders = "|".join(FOLDERS)
+    documents = [*PACKAGE.parent.glob("*.md"), *PACKAGE.parent.glob("docs/**/*.md")]
+    missing = {
+        (page.name, path)
+        for page in documents
+        if page.name != "CHANGELOG.md"
+        for path in re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/]+\.py)\b", page.read_text(encoding="utf-8"))
+        if not any((place / path).is_file() for place in (PACKAGE, PACKAGE.parent / "tests"))
+    }
+    assert missing == set()

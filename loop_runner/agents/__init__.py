@@ -1,6 +1,7 @@
 """Passes that an agent CLI does (Claude Code, Codex, Gemini CLI, Cursor, Copilot), and the hook it calls.
 
-- ``run``       a pass of an agent: starts the client, and takes its answer from the run folder
+- ``agent``     a pass of an agent: starts the client, and takes its answer from the run folder
+- ``agent_runs``  what such a run begins with, where the agent works, and whose session it belongs to
 - ``stop``      the hook's own process, with ``sessions`` and ``call``: the standard library only
 - ``endpoint``  the running loop's side of the hook
 - ``install``   writes and removes the hook in the settings of each client

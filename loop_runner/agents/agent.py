@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from loop_runner.agents import endings, protocol, sessions
-from loop_runner.agents.client import ClientProcess, end_stray, environment
+from loop_runner.agents.client_process import ClientProcess, end_stray, environment
 from loop_runner.agents.endings import Ending, Reported
 from loop_runner.agents.endpoint import Endpoint
 from loop_runner.agents.protocol import ALLOW, Decision

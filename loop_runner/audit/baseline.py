@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from loop_runner.audit.chosen_files import Scope
 from loop_runner.audit.findings import Finding, Report
 from loop_runner.audit.rules import Rule
-from loop_runner.audit.scope import Scope
 from loop_runner.errors import ConfigError
 from loop_runner.task import named_file
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loop_runner import process
-from loop_runner.inputs.reading import BOM, NotTextError, head
+from loop_runner.inputs.on_disk import BOM, NotTextError, head
 from loop_runner.records import InputText
 
 _TIMEOUT_S = 120.0

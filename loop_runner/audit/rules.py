@@ -35,7 +35,7 @@ class Rule:
     severity: str = "warning"  # note, warning or error
     files: tuple[str, ...] = ()  # patterns of names; none: every file
     regex: str = ""
-    ast: Mapping[str, Any] = field(default_factory=dict)  # as ``kernel/candidates.py`` takes it
+    ast: Mapping[str, Any] = field(default_factory=dict)  # as ``kernel/inside/candidates.py`` takes it
     wrong: tuple[str, ...] = ()  # examples, shown to the model
     right: tuple[str, ...] = ()
 

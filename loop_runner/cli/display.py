@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop_runner import plugins, text, verify
 from loop_runner.cli import output
 from loop_runner.events import Event
-from loop_runner.records import Inputs, Outcome
+from loop_runner.records import Outcome
 from loop_runner.text import shell
+
+if TYPE_CHECKING:
+    from loop_runner.runs.ending import Ending
 
 _EVIDENCE_LINES = 6  # of a rejection, in the report; all of it is in verdict.json
 _HEADLINES = {
@@ -188,18 +191,9 @@ _ENDS = {
 }
 
 
-def show_outcome(
-    outcome: Outcome,
-    folder: Path,
-    texts: Inputs,
-    story: list[str],
-    verdict: Mapping[str, Any],
-    steps: Sequence[str],
-) -> None:
-    """The end of a run for a person: answer, gates, citations, cost, story, what to type next (``steps``).
-
-    ``verdict`` is the last finished pass's, as ``verdict.json`` holds it; empty when no pass was finished.
-    """
+def show_ending(ending: Ending) -> None:
+    """The end of a run for a person: answer, gates, citations, cost, story, what to type next."""
+    outcome = ending.outcome
     spend = outcome.spend
     output.prose(_HEADLINES[outcome.status])
     if outcome.status != "verified":
@@ -207,8 +201,8 @@ def show_outcome(
     output.write()
     output.write(outcome.answer.content.strip() or "(no answer)")
     output.write()
-    _show_gates(outcome, verdict)
-    _show_citations(outcome.answer.content, texts)
+    _show_gates(outcome, ending.verdict)
+    _show_citations(ending.citations)
     passes, turns = output.plural(spend.passes, "pass", "passes"), output.plural(spend.turns, "turn")
     calls = output.plural(spend.subcalls, "sub-call")
     output.write(f"Took   {passes}, {turns}, {calls}, {output.duration(spend.seconds)}")
@@ -218,10 +212,10 @@ def show_outcome(
         output.write(
             f"       {lost} sent without a reply coming back (a crash, say); the provider may bill them"
         )
-    output.write(f"Story  git -C {shell(folder)} log --first-parent --format=%s")
-    for subject in story:
+    output.write(f"Story  git -C {shell(ending.folder)} log --first-parent --format=%s")
+    for subject in ending.story:
         output.write(f"         {subject}")
-    output.write("Next   " + "\n       ".join(steps))
+    output.write("Next   " + "\n       ".join(ending.steps))
 
 
 def _show_gates(outcome: Outcome, verdict: Mapping[str, Any]) -> None:
@@ -264,8 +258,7 @@ def _rejections(verdict: Mapping[str, Any]) -> Iterator[str]:
             yield f"      and {output.plural(len(lines) - _EVIDENCE_LINES, 'more line')}"
 
 
-def _show_citations(answer: str, texts: Inputs) -> None:
-    located = verify.locate(answer, texts)
+def _show_citations(located: Sequence[verify.LocatedCitation]) -> None:
     if not located:
         return
     is_copied = all(citation.ok and not citation.how for citation in located)

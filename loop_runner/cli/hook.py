@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from loop_runner.cli import output, signals
-from loop_runner.errors import ConfigError
-from loop_runner.runs.context import RunContext
-from loop_runner.runs.prepare import check
-from loop_runner.text import shell
 
 _CLIENTS = ("claude", "codex", "gemini", "cursor", "copilot")
 _PROJECT = click.option(
@@ -112,39 +107,15 @@ def start(
     \b
     Example:  loop-runner hook start task.yaml
     """
-    from loop_runner.agents import run as agent_runs
-    from loop_runner.agents import sessions
-    from loop_runner.agents import stop as process
-    from loop_runner.cli.folders import make_way, new_run_folder
-    from loop_runner.runs import start as runs
-    from loop_runner.task import config
+    from loop_runner.runs import hook_loops
 
-    session_id = session_id or _session_of_this_shell()
-    overrides: list[tuple[str, Any]] = [
-        ("session", "hook"),
-        ("agent.folder", str((folder or Path.cwd()).absolute())),
-    ]
-    if run_dir is not None:
-        overrides.append(("run_dir", str(run_dir)))
-    task = config.read_task(task_file, overrides)
-    held = sessions.owner({**os.environ, sessions.RUN_VARIABLE: ""}, session_id)
-    if held is not None and Path(held.run).is_dir():
-        raise _has_a_run(session_id, held.run)
-    run = new_run_folder(task)
-    if (run / ".git").exists():
-        check(task, os.environ)  # before anything is removed
-        make_way(run)
-    runs.create(task, run, os.environ)
-    told = agent_runs.first_words(run)
-    agent_runs.give_to_session(run, session_id, os.environ, sys.executable)
-    if owner := sessions.owner(os.environ, session_id):
-        process.wake(owner, os.environ)  # so that the first stop need not wait for it
+    begun = hook_loops.begin(task_file, os.environ, session_id=session_id, folder=folder, run_folder=run_dir)
     if as_json:
-        output.write_json({"run": str(run), "session": session_id, "prompt": told})
+        output.write_json({"run": str(begun.run), "session": begun.session, "prompt": begun.prompt})
         return
-    output.write(f"The loop {task.name} is on; its run folder is {run}.")
+    output.write(f"The loop {begun.name} is on; its run folder is {begun.run}.")
     output.write("Your work is checked whenever you want to stop. The task:\n")
-    output.write(told)
+    output.write(begun.prompt)
 
 
 @hook.command()
@@ -158,17 +129,15 @@ def cancel(run_name: str, as_json: bool) -> None:
     \b
     Example:  loop-runner hook cancel runs/contract-review
     """
-    from loop_runner.agents import run as agent_runs
-    from loop_runner.agents import sessions
     from loop_runner.cli.folders import find_run
+    from loop_runner.runs import hook_loops
 
     run = find_run(run_name).absolute()
-    (run / sessions.STOP_FILE).touch()
-    sessions.forget(os.environ, agent_runs.session_of(run), str(run))
+    file = hook_loops.cancel(run, os.environ)
     if as_json:
         output.write_json({"run": str(run), "cancelled": True})
         return
-    output.write(f"{run} is cancelled; remove {run / sessions.STOP_FILE} to go on with `loop-runner resume`")
+    output.write(f"{run} is cancelled; remove {file} to go on with `loop-runner resume`")
 
 
 @hook.command()
@@ -179,10 +148,8 @@ def serve(run_name: str) -> int:
     \b
     Example:  loop-runner hook serve runs/contract-review
     """
-    from loop_runner.agents import run as agent_runs
-    from loop_runner.agents import sessions
     from loop_runner.cli.folders import find_run
-    from loop_runner.runs import start as runs
+    from loop_runner.runs import hook_loops
 
     run = find_run(run_name).absolute()
     is_asked = False
@@ -192,22 +159,8 @@ def serve(run_name: str) -> int:
         is_asked = True
 
     with signals.handled(on_signal, output.note):
-        outcome = runs.resume(run, RunContext(os.environ, (), lambda: is_asked))
-    if outcome.status in ("verified", "unverified"):  # a broken gate is asked again at the next stop
-        sessions.forget(os.environ, agent_runs.session_of(run), str(run))
+        outcome = hook_loops.serve(run, os.environ, lambda: is_asked)
     return {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}[outcome.status]
-
-
-def _session_of_this_shell() -> str:
-    """The id that Claude Code and Codex give to the programs that their agents run."""
-    for name in ("CLAUDE_CODE_SESSION_ID", "CODEX_SESSION_ID", "CODEX_THREAD_ID"):
-        if os.environ.get(name):
-            return os.environ[name]
-    raise ConfigError(
-        "no session was named, and this is not the shell of one",
-        why="a loop belongs to one session, by its id",
-        hint="give --session ID; in Claude Code and Codex the agent itself can run the command without it",
-    )
 
 
 def _apply(change: Any, *, dry_run: bool, as_json: bool, done: str, same: str) -> None:
@@ -224,11 +177,3 @@ def _apply(change: Any, *, dry_run: bool, as_json: bool, done: str, same: str) -
         output.write(change.diff().rstrip("\n"))
     else:
         output.write(f"{change.path}: {done}")
-
-
-def _has_a_run(session_id: str, run: str) -> ConfigError:
-    return ConfigError(
-        f"the session {session_id} has a run already: {run}",
-        why="two runs in one session could not both decide when it ends",
-        hint=f"cancel that one first: loop-runner hook cancel {shell(run)}",
-    )

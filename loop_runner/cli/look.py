@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 
 from loop_runner import text
-from loop_runner.cli import now, output, standing, terminal
+from loop_runner.cli import output, terminal
 from loop_runner.cli.folders import all_runs, find_run, find_run_at
-from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
-from loop_runner.model import prices
-from loop_runner.records import SUBCALL_KINDS, Checkpoint, Spend
-from loop_runner.task import config
+from loop_runner.errors import ConfigError
+from loop_runner.records import SUBCALL_KINDS
+from loop_runner.runs import standing
+from loop_runner.runs import status as statuses
+from loop_runner.runs.status import Status
 from loop_runner.text import shell
-from loop_runner.verify import proven
 from loop_runner.workspace import layout, points
 from loop_runner.workspace.commits import Entry
 from loop_runner.workspace.history import History
@@ -42,7 +41,8 @@ def status(run_name: str | None, as_json: bool) -> None:
     \b
     Example:  loop-runner status runs/contract-review
     """
-    entries = [_status(find_run(run_name))] if run_name else [_any_status(each) for each in all_runs()]
+    found = [statuses.of_run(find_run(run_name))] if run_name else list(map(statuses.of_any, all_runs()))
+    entries = [_status_as_json(status) for status in found]
     if as_json:
         output.write_json({"runs": entries})
         return
@@ -51,39 +51,19 @@ def status(run_name: str | None, as_json: bool) -> None:
     for entry in entries:
         output.write(f"{entry['run']:<32} {entry['state']:<11} {_where(entry)}")
         if entry["now"] is not None:
-            for line in now.lines(entry["now"]):
+            for line in _under_way_lines(entry["now"]):
                 output.write(f"{'':<32} {line}")
         for line in (*_different_lines(entry), *_lost_lines(entry)):
             output.prose(f"{'':<32} {line}")
         if entry["reason"]:
             output.prose(f"{'':<32} {entry['reason']}")
-        for line in standing.lines(entry["next"]):
-            output.write(f"{'':<32} {line}")
+        if entry["next"]:
+            output.write(f"{'':<32} next: {entry['next'][0]}")
         if entry["answer"] and not entry["reason"].startswith(standing.AN_AUDIT):
             output.write(f"{'':<32} {text.one_line(entry['answer'], _room_beside(33))}")
 
 
 ls = status
-
-
-def _any_status(folder: Path) -> dict[str, Any]:
-    """The status of one run among others: one that cannot be read does not hide the rest."""
-    try:
-        return _status(folder)
-    except EnvironmentFault:
-        raise  # no git: none of them can be read
-    except LoopRunnerError as error:
-        return _unreadable(folder, error.message)
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:  # its files say what no run of ours says
-        return _unreadable(folder, f"{type(error).__name__}: {error}")
 
 
 def _room_beside(used: int) -> int:
@@ -92,33 +72,38 @@ def _room_beside(used: int) -> int:
     return min(90, max(width - used, 20)) if width else 90
 
 
-def _unreadable(folder: Path, reason: str) -> dict[str, Any]:
-    return _entry(folder, "unreadable", reason=text.one_line(reason, 200), spend=Spend(usd=None))
+def _status_as_json(status: Status) -> dict[str, Any]:
+    return {
+        "run": str(status.folder),
+        "state": status.state,
+        "reason": status.reason,
+        "different": list(status.different),
+        "pid": status.pid,
+        "pass": status.pass_number,
+        "turn": status.turn,
+        "answer": status.answer,
+        "in_flight": status.in_flight,
+        "now": status.under_way,
+        "next": list(status.steps),
+        **output.spend_as_json(status.spend),
+        "dropped": output.spend_as_json(status.dropped),
+        "uncommitted": output.spend_as_json(status.uncommitted),
+    }
 
 
-def _status(folder: Path) -> dict[str, Any]:
-    with History(folder) as history:
-        head, running = history.head(), history.running()
-        task = _task(history)
-        price = prices.with_rates(task.prices)
-        spend = history.spend(price)
-        at = standing.of_run(history, head, task, spend.passes)
-        different = proven.state_faults(history) if at.state == "verified" else ()
-        return _entry(
-            folder,
-            "different" if different else at.state,
-            reason=at.reason,
-            steps=at.steps,
-            spend=spend,
-            unmet=history.unmet(price),
-            pid=running.pid if running else None,
-            head=head,
-            answer=history.answer().content,
-            in_flight=history.in_flight(),
-            dropped=history.dropped(),
-            at_work=now.of_run(history) if running else None,
-            different=different,
-        )
+def _under_way_lines(now: dict[str, Any]) -> Iterator[str]:
+    """What a run is at, for a person: nothing where only a turn is under way."""
+    if now["doing"] == "verifying":
+        yield "its answer is being verified"
+    parts = [f"{output.plural(now['answered'], 'reply', 'replies')}"] if now["answered"] else []
+    parts += [f"{now['out']:,} out"] if now["out"] else []
+    parts += [f"{now['failed']:,} failed"] if now["failed"] else []
+    parts += [f"{output.plural(now['children'], 'child session')} at work"] if now["children"] else []
+    if parts:
+        yield f"in this turn so far: {', '.join(parts)}"
+    for batch in now["batches"]:
+        name = batch["id"] or "not made yet"
+        yield f"waits for a batch of {output.plural(batch['requests'], 'request')} ({name})"
 
 
 def _different_lines(entry: dict[str, Any]) -> Iterator[str]:
@@ -139,46 +124,6 @@ def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
     if requests := dropped["usage"]["requests"]:
         what = f"{output.plural(requests, 'request')}, {_usd(dropped)}"
         yield f"{what} dropped by rewinds; they count for the budget too"
-
-
-def _entry(
-    folder: Path,
-    state: str,
-    *,
-    spend: Spend,
-    reason: str = "",
-    pid: int | None = None,
-    head: Checkpoint | None = None,
-    answer: str = "",
-    in_flight: int = 0,
-    dropped: Spend = Spend(),  # noqa: B008 - frozen
-    at_work: dict[str, Any] | None = None,
-    different: Sequence[str] = (),
-    steps: Sequence[str] = (),
-    unmet: Spend = Spend(),  # noqa: B008 - frozen
-) -> dict[str, Any]:
-    return {
-        "run": str(folder),
-        "state": state,
-        "reason": reason,
-        "different": list(different),
-        "pid": pid,
-        "pass": head.pass_number if head else 0,
-        "turn": head.turn if head else 0,
-        "answer": answer,
-        "in_flight": in_flight,
-        "now": at_work,
-        "next": list(steps),
-        **output.spend_as_json(spend),
-        "dropped": output.spend_as_json(dropped),
-        "uncommitted": output.spend_as_json(unmet),
-    }
-
-
-def _task(history: History) -> config.Task:
-    with parsing(history.folder, "task.yaml"):
-        source = (history.read("task.yaml") or b"").decode()
-        return config.parse_task(source, label="task.yaml", base_dir=history.folder)
 
 
 def _where(entry: dict[str, Any]) -> str:
@@ -296,11 +241,11 @@ def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
             output.write_json(data)
             return
         for line in lines:
-            output.prose(line.text) if isinstance(line, _Status) else output.write(line)
+            output.prose(line.text) if isinstance(line, _RunnerLine) else output.write(line)
 
 
 @dataclass(frozen=True, slots=True)
-class _Status:
+class _RunnerLine:
     """A line that is the runner's own word on a run: no text of a prompt or an answer can pass for it."""
 
     text: str
@@ -308,7 +253,7 @@ class _Status:
 
 def _shown(
     history: History, point: Point | None, pass_number: int | None
-) -> tuple[dict[str, Any], Iterator[str | _Status]]:
+) -> tuple[dict[str, Any], Iterator[str | _RunnerLine]]:
     """What was asked for, as data and as lines."""
     if point is not None and point.turn is not None:
         data = _one_turn(history, point)
@@ -364,10 +309,10 @@ def _answer(history: History) -> dict[str, Any]:
     }
 
 
-def _answer_lines(data: dict[str, Any]) -> Iterator[str | _Status]:
+def _answer_lines(data: dict[str, Any]) -> Iterator[str | _RunnerLine]:
     yield f"{data['prompt'].rstrip()}\n"
     not_yet = "NOT VERIFIED YET: the run is going on" if data["is_running"] else "NOT VERIFIED"
-    yield _Status(f"{'VERIFIED' if data['is_verified'] else not_yet}\n")
+    yield _RunnerLine(f"{'VERIFIED' if data['is_verified'] else not_yet}\n")
     yield data["answer"].rstrip() or "(no answer yet)"
     yield ""
     yield from _verdict_lines(data["verdict"])

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from loop_runner import inputs
-from loop_runner.cli import display, next_steps, output, signals, trusting
-from loop_runner.cli.folders import find_run, has_begun, make_way, new_run_folder
+from loop_runner.cli import display, output, signals, trusting
+from loop_runner.cli.folders import find_run
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.loop.stopping import Stop
 from loop_runner.records import Outcome, RunStatus
+from loop_runner.runs import next_steps
 from loop_runner.runs.context import RunContext
+from loop_runner.runs.new_folders import has_begun, make_way, new_run_folder
 from loop_runner.runs.prepare import check
 from loop_runner.task import config
 from loop_runner.text import shell
-
-if TYPE_CHECKING:
-    from loop_runner.workspace.history import History
 
 _EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
 
@@ -176,8 +173,8 @@ def resume(
     given = next_steps.Given(changed, inputs_folder)
     if _look_at_task_file(folder, retask=retask):
         return _start_over(folder, changed, flags)
-    with interruptible(flags, folder) as around, trusting.kept(folder), _next_named(folder, given):
-        outcome = runs.resume(folder, around, changed, inputs_folder=inputs_folder, repin=repin or retask)
+    with interruptible(flags, folder) as context, trusting.kept(folder), _next_named(folder, given):
+        outcome = runs.resume(folder, context, changed, inputs_folder=inputs_folder, repin=repin or retask)
     return finish(outcome, folder, flags, given)
 
 
@@ -239,13 +236,13 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
             why="its passes are done in a client's session that exists already; `run` would wait for ever",
             hint=f"begin it in that session: loop-runner hook start {file}",
         )
-    folder = new_run_folder(task)
+    folder = new_run_folder(task, os.environ)
     if (folder / ".git").exists():
         check(task, os.environ)  # before anything is removed
         make_way(folder)
         output.note(f"{folder} held a run without a committed turn: it starts over")
-    with interruptible(flags, folder) as around, _next_named(folder):
-        outcome = runs.start(task, folder, around)
+    with interruptible(flags, folder) as context, _next_named(folder):
+        outcome = runs.start(task, folder, context)
     return finish(outcome, folder, flags)
 
 
@@ -253,33 +250,13 @@ def finish(
     outcome: Outcome, folder: Path, flags: dict[str, Any], given: next_steps.Given = next_steps.NOTHING
 ) -> int:
     """Show how a run ended; the exit code that says so. ``given``: what ``resume`` was given."""
-    inputs_folder = given.inputs
     if flags["as_json"]:
         output.write_json(display.outcome_as_json(outcome, folder))
     else:
-        from loop_runner.workspace.history import History
+        from loop_runner.runs import ending
 
-        with History(folder) as history:
-            texts = inputs.from_json((history.read("inputs.json") or b"").decode())
-            texts = texts if inputs_folder is None else inputs.found_in(texts, inputs_folder)
-            with suppress(LoopRunnerError):  # the run has ended: what cannot be read again is shown as such
-                cache = inputs.cache_dir(os.environ)
-                texts = inputs.restore(texts, inputs.Converter(cache), cache, history.read)
-            story = [entry.subject for entry in history.commits(first_parent=True)]
-            verdict = _last_verdict(history, outcome)
-        steps = next_steps.after(outcome, folder, given)
-        display.show_outcome(outcome, folder, texts, story, verdict, steps)
+        display.show_ending(ending.of_run(outcome, folder, os.environ, given))
     return _EXIT_CODES[outcome.status]
-
-
-def _last_verdict(history: History, outcome: Outcome) -> Mapping[str, Any]:
-    """``verdict.json`` of the last finished pass; empty when there is none."""
-    path = f"passes/{outcome.checkpoint.pass_number:04d}/verdict.json"
-    data = history.read(path)
-    with suppress(ValueError, RecursionError):
-        verdict = json.loads(data or b"{}")
-        return verdict if isinstance(verdict, dict) else {}
-    return {}
 
 
 @contextmanager

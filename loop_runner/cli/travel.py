@@ -66,8 +66,8 @@ def fork(
     if is_run:
         from loop_runner.runs import start as runs
 
-        with interruptible(flags, made.folder) as around:
-            outcome = runs.resume(made.folder, around)
+        with interruptible(flags, made.folder) as context:
+            outcome = runs.resume(made.folder, context)
         return finish(outcome, made.folder, flags)
     _show_fork(made, folder, as_json=flags["as_json"])
     return 0

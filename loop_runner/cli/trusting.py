@@ -23,27 +23,8 @@ def require(
 ) -> None:
     """Raise an error that lists what ``folder`` would start, unless it was created or trusted here."""
     from loop_runner.runs import trust
-    from loop_runner.task import config
-    from loop_runner.workspace.history import History
-    from loop_runner.workspace.openable import parsing
 
-    with History(folder) as history, parsing(folder, "task.yaml"):
-        source = (history.read("task.yaml") or b"").decode()
-        config.parse_task(source, label="task.yaml", base_dir=folder)
-    _refuse_damaged_inputs(folder)
-    task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
-    trust.require(folder, task, os.environ, command=command, is_trusted=is_trusted)
-
-
-def _refuse_damaged_inputs(folder: Path) -> None:
-    """Name the damage first: nobody should be asked to trust a folder that cannot be continued."""
-    from loop_runner import inputs
-    from loop_runner.workspace.history import History
-    from loop_runner.workspace.openable import parsing
-
-    with History(folder) as history, parsing(folder, "inputs.json"):
-        if (listed := history.read("inputs.json")) is not None:
-            inputs.from_json(listed.decode(), folder)
+    trust.require_folder(folder, os.environ, overrides, command=command, is_trusted=is_trusted)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from loop_runner.inputs.loading import (
     read_bytes,
     skipped_by_kind,
 )
-from loop_runner.inputs.restoring import restore
+from loop_runner.inputs.reconverting import restore
 from loop_runner.inputs.urls import Fetcher
 from loop_runner.scratch import cache_dir
 

@@ -18,11 +18,11 @@ from typing import Any
 from loop_runner import __version__, plugins
 from loop_runner.errors import EnvironmentFault
 from loop_runner.inputs.cache import Cache
-from loop_runner.inputs.child import Frame, frames_of
 from loop_runner.inputs.inside.kinds import SNIFF, TABLES, kind_of, suffix_of
 from loop_runner.inputs.inside.paths import is_odd
 from loop_runner.inputs.inside.sink import Limits
-from loop_runner.inputs.reading import NotTextError, open_file, undecodable, words
+from loop_runner.inputs.on_disk import NotTextError, open_file, undecodable, words
+from loop_runner.inputs.reader_process import Frame, frames_of
 from loop_runner.records import SandboxTier
 
 _FORMAT = 4  # of what our own part of the conversion makes; a change makes every cached text stale

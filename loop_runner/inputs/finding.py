@@ -19,7 +19,7 @@ from loop_runner.inputs.inside import runs
 from loop_runner.inputs.inside.kinds import NEEDS_DOCS
 from loop_runner.inputs.inside.paths import is_odd
 from loop_runner.inputs.inside.patterns import matches, parts
-from loop_runner.inputs.reading import words
+from loop_runner.inputs.on_disk import words
 
 # Folders that tools fill and nobody wrote; taken only when a root itself lies inside one.
 TOOL_FOLDERS = frozenset(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_runner.errors import ConfigError
-from loop_runner.inputs import repository
+from loop_runner.inputs import git_source
 from loop_runner.inputs.converting import Converted, Converter, Piece, Source
 from loop_runner.inputs.finding import (
     Found,
@@ -30,7 +30,7 @@ from loop_runner.inputs.finding import (
 from loop_runner.inputs.inside import runs
 from loop_runner.inputs.inside.kinds import SNIFF, TABLES, suffix_of
 from loop_runner.inputs.inside.sink import NO_TEXT
-from loop_runner.inputs.reading import (
+from loop_runner.inputs.on_disk import (
     BOM,
     Facts,
     NotTextError,
@@ -190,7 +190,7 @@ def _source(item: Found, converter: Converter) -> Source | None:
     root = item.root
     if root.revision is not None:
         exclude = ["/".join(one) for one in root.exclude]
-        told = repository.job(root.folder, root.revision, paths=root.paths, exclude=exclude)
+        told = git_source.job(root.folder, root.revision, paths=root.paths, exclude=exclude)
         return Source(root.folder, root.folder.name, "git", git=told)
     if not root.is_converted:
         return None

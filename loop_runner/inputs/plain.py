@@ -1,6 +1,6 @@
 """Takes in text files as they are, for audits: the files of a folder or glob, and why others are left out.
 
-Relies on ``finding`` for the rules and on ``reading`` for the bytes. Every file is known by its real path.
+Relies on ``finding`` for the rules and on ``on_disk`` for the bytes. Every file is known by its real path.
 Converts nothing.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from loop_runner.inputs.finding import Root, find, root_of, said
 from loop_runner.inputs.inside import runs
 from loop_runner.inputs.inside.patterns import parts
-from loop_runner.inputs.reading import NotTextError, measure, words
+from loop_runner.inputs.on_disk import NotTextError, measure, words
 from loop_runner.records import InputText
 
 ODD_NAME = "its name holds control characters or is not UTF-8"

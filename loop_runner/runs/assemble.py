@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from loop_runner import inputs, redaction, scratch
-from loop_runner.agents import run
+from loop_runner.agents import agent_runs
 from loop_runner.budget import Ledger
 from loop_runner.errors import LoopRunnerError
 from loop_runner.events import Event, Trace
@@ -40,7 +40,7 @@ from loop_runner.runs.models import (
     shown_chars,
 )
 from loop_runner.session import direct
-from loop_runner.session.child import Children, ChildSettings
+from loop_runner.session.child_session import Children, ChildSettings
 from loop_runner.session.conversation import printed
 from loop_runner.session.session import RunParts
 from loop_runner.session.subcalls import ChildTask, Shared, SubCalls, SubModels
@@ -69,9 +69,9 @@ def run_in(
     workspace: Workspace,
     task: Task,
     texts: Inputs,
-    around: RunContext,
+    context: RunContext,
     folder: Path,
-    stead: ReplayParts | None = None,
+    replay_parts: ReplayParts | None = None,
     *,
     gates: Gates,
     kernel: Kernel | None = None,
@@ -80,11 +80,11 @@ def run_in(
 
     ``kernel``: one that was made ahead, with a process that starts; the caller closes it.
     """
-    redaction.learn(around.env)
+    redaction.learn(context.env)
     scratch.sweep()  # of runs that were killed
     root, _ = root_and_sub(task)
     sizes = profile(profile_name(task, root))
-    if stead is None:
+    if replay_parts is None:
         price = prices.with_rates(task.prices)
         # What the journal holds is paid for, and in no commit yet.
         ledger = Ledger(
@@ -94,12 +94,12 @@ def run_in(
             unmet=workspace.journal.calls(),
             dropped=workspace.history.dropped(),
         )
-        stead = ReplayParts(None, ledger, StopHook, lambda _number, files: files)
-    ledger = stead.ledger
+        replay_parts = ReplayParts(None, ledger, StopHook, lambda _number, files: files)
+    ledger = replay_parts.ledger
     workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")
     with ExitStack() as stack:
         stack.enter_context(_rare_collections())
-        trace = Trace(workspace.private_folder / "events.jsonl", around.listeners)
+        trace = Trace(workspace.private_folder / "events.jsonl", context.listeners)
         stack.callback(trace.close)
         stack.enter_context(_failure_written(trace, workspace))
         trace.append(_started(task, texts, folder, workspace.head(), session_kind(workspace)))
@@ -107,11 +107,11 @@ def run_in(
         parts = _Parts(stack, task, trace, ledger, templates)
         check = None if task.is_agent else _checks(task, texts, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
-            workspace, texts, around, stead.open_client, check, _past(workspace)
+            workspace, texts, context, replay_parts.open_client, check, _past(workspace)
         )
         agent = None
         if task.is_agent:
-            agent = run.agent(task, workspace, ledger, around.env, trace, around.should_stop)
+            agent = agent_runs.agent(task, workspace, ledger, context.env, trace, context.should_stop)
             stack.callback(agent.close)
             from loop_runner.agents.agent import NoKernel
 
@@ -121,14 +121,14 @@ def run_in(
             stack.callback(kernel.close)  # before the switchboard, which it talks to
         else:
             settings = kernel_settings(task)
-            kernel = stead.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
+            kernel = replay_parts.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
             stack.callback(kernel.close)
         if lost := workspace.journal.unanswered():
             trace.append(Event("notice", _in_flight(lost), data={"in_flight": lost}))
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
         system = text_of(workspace, "system.md")
-        shared = RunParts(workspace, switchboard, ledger, trace, around.should_stop)
+        shared = RunParts(workspace, switchboard, ledger, trace, context.should_stop)
         course = Course(task, workspace, root)
         models = Models(
             root,
@@ -142,7 +142,7 @@ def run_in(
         )
         of_agent = None
         if agent is not None:
-            of_agent = OfAgent(run.passes(agent, workspace, ledger, trace), agent.part)
+            of_agent = OfAgent(agent_runs.passes(agent, workspace, ledger, trace), agent.part)
         passes = Passes(
             task,
             shared,
@@ -169,12 +169,12 @@ def run_in(
                     model=root,
                     hold_session=hold_session,
                 ),
-                stead.stop_hook,
+                replay_parts.stop_hook,
             ),
-            pass_files=stead.pass_files,
+            pass_files=replay_parts.pass_files,
         ).run()
         if agent is not None:
-            agent.close(run.notice(outcome))
+            agent.close(agent_runs.notice(outcome))
         return outcome
 
 
@@ -255,7 +255,7 @@ class _Parts:
         self,
         workspace: Workspace,
         texts: Inputs,
-        around: RunContext,
+        context: RunContext,
         open_client: Callable[[str], ModelClient] | None,
         check: Callable[[str], str] | None,
         past: Callable[[int, int], str],
@@ -264,11 +264,11 @@ class _Parts:
         task, stack = self.task, self.stack
         setting = Setting(
             task.base_dir,
-            around.env,
+            context.env,
             private_dir=workspace.private_folder,
             write=durable.replace,
             position=lambda: workspace.head().commit,
-            should_stop=around.should_stop,
+            should_stop=context.should_stop,
             seconds_left=lambda: cast("float | None", self.ledger.left()["seconds"]),
             tell=lambda said: self.trace.append(Event("notice", said)),
             keep=workspace.keep_awaited,
@@ -282,13 +282,13 @@ class _Parts:
             meter=self.ledger,
             on_retry=lambda retry: self.trace.append(_retried(retry)),
             on_trouble=lambda trouble: self.trace.append(Event("notice", trouble)),
-            should_stop=around.should_stop,
+            should_stop=context.should_stop,
             width=task.width,
-            policy=around.policy,
+            policy=context.policy,
         )
-        if isinstance(around.should_stop, Stop):
+        if isinstance(context.should_stop, Stop):
             # An agent's client is in flight until it ends, or stops at its hook.
-            around.should_stop.watch((lambda: 1) if task.is_agent else switchboard.in_flight)
+            context.should_stop.watch((lambda: 1) if task.is_agent else switchboard.in_flight)
         stack.callback(switchboard.close)
         shared, children = open_children(
             closing,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,16 +26,16 @@ from loop_runner.runs.models import (
 )
 from loop_runner.session import direct
 from loop_runner.session.overview import Reader, describe
-from loop_runner.task import config, prompts
+from loop_runner.task import config, prompts, system_prompts
 from loop_runner.task.config import Task
-from loop_runner.task.profiles import Profile, profile
+from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
 from loop_runner.text import code, plural
 from loop_runner.verify import Gates, Programs
 from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
-_EXAMPLE = {"example/question.md": "example_question", "example/reply.md": "example_reply"}
+_EXAMPLE = ("example/question.md", "example/reply.md")
 
 
 # The helpers that a child session is told of; the others are there too.
@@ -121,20 +121,18 @@ def text_of(workspace: Workspace, path: str) -> str:
 
 
 def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates) -> str:
-    sizes: Profile = profile(registry.profile_name(task.model or ""))
-    shown = shown_chars(task, task.model or "")
-    reader = Reader(registry.window_tokens(task.model or ""), shown, task.budget.turns)
-    return templates.render(
-        f"system{sizes.suffix}",
+    model = task.model or ""
+    sizes, shown = profile(registry.profile_name(model)), shown_chars(task, model)
+    reader = Reader(registry.window_tokens(model), shown, task.budget.turns)
+    return system_prompts.root(
+        templates,
+        sizes,
+        system_prompts.Session(describe_limits(task.budget), task.history, task.code_as == "tool"),
         inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
-        max_output_chars=shown,
-        sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
-        requirements=_listed(gates.requirements(briefly=bool(sizes.suffix))),
-        limits=describe_limits(task.budget),
         python=packages.describe(task.kernel),
-        history=task.history,
-        has_tool=task.code_as == "tool",
         helpers=offered(),
+        requirements=gates.requirements(briefly=bool(sizes.suffix)),
+        max_output_chars=shown,
     )
 
 
@@ -156,19 +154,18 @@ def _source(path: Path, given: str) -> str:
 def _agent_rules(task: Task, templates: Templates, gates: Gates) -> str:
     """What an agent is told of the loop, behind the prompt in every pass: it has no system prompt of ours."""
     place = "this folder" if task.session == "command" else "the folder you work in"
-    return templates.render("system.agent", place=place, requirements=_listed(gates.requirements()))
+    return system_prompts.agent(templates, place, gates.requirements())
 
 
 def _direct_files(task: Task, templates: Templates, gates: Gates) -> dict[str, bytes]:
     """What the model is told in a pass that takes the direct path; none where no pass does."""
     if task.session not in ("direct", "auto"):
         return {}
-    requirements = _listed(gates.requirements())
-    return {"system.direct.md": templates.render("system.direct", requirements=requirements).encode()}
+    return {"system.direct.md": system_prompts.direct(templates, gates.requirements()).encode()}
 
 
 def session_file(
-    task: Task, texts: Inputs, around: RunContext, files: Mapping[str, bytes]
+    task: Task, texts: Inputs, context: RunContext, files: Mapping[str, bytes]
 ) -> dict[str, bytes]:
     """How the passes are held, decided once: a run that goes on must not decide otherwise."""
     if task.session not in ("direct", "auto"):
@@ -183,7 +180,7 @@ def session_file(
         ),
         texts,
         room_tokens=registry.window_tokens(root) - reply_tokens,
-        count=lambda request: count_tokens(request, task.base_dir, around.env),
+        count=lambda request: count_tokens(request, task.base_dir, context.env),
     )
     return {"session.json": decision.to_json()}
 
@@ -196,21 +193,21 @@ def session_kind(workspace: Workspace) -> direct.Decision:
 
 def child_system_prompt(task: Task, templates: Templates) -> str:
     """What every child session is told first: the same for all of them, so that a provider can cache it."""
-    sizes = profile(profile_name(task, task.sub_model or task.model or ""))
-    return templates.render(
-        "system_child",
+    model = task.sub_model or task.model or ""
+    return system_prompts.child(
+        templates,
+        profile(profile_name(task, model)),
         helpers=offered(_OF_CHILDREN, briefly=True),
-        max_output_chars=shown_chars(task, task.sub_model or task.model or ""),
-        sub_prompt_chars=f"{sizes.sub_prompt_chars:,}",
+        max_output_chars=shown_chars(task, model),
     )
 
 
 def _example_files(task: Task, templates: Templates) -> dict[str, bytes]:
     """The worked turn of a profile that has one, frozen like the rest of what the model is told."""
-    sizes = profile(registry.profile_name(task.model or ""))
-    if not sizes.has_example:
+    example = system_prompts.example(templates, profile(registry.profile_name(task.model or "")))
+    if example is None:
         return {}
-    return {path: templates.render(f"{stem}{sizes.suffix}").encode() for path, stem in _EXAMPLE.items()}
+    return {path: text.encode() for path, text in zip(_EXAMPLE, example, strict=True)}
 
 
 def example_of(workspace: Workspace) -> tuple[Message, ...]:
@@ -219,10 +216,6 @@ def example_of(workspace: Workspace) -> tuple[Message, ...]:
     if question is None or reply is None:
         return ()
     return Message("user", question.decode()), Message("assistant", reply.decode())
-
-
-def _listed(requirements: Iterable[str]) -> str:
-    return "\n".join(f"- {requirement}" for requirement in requirements)
 
 
 def refuse_other_words(frozen: Task, task: Task) -> None:

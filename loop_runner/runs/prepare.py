@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from loop_runner import inputs
-from loop_runner.agents import run
+from loop_runner.agents import agent_runs
 from loop_runner.records import (
     Inputs,
 )
@@ -77,20 +77,20 @@ def _checked(
     return settled, taken, gates, fetched
 
 
-def prepared(task: Task, around: RunContext, beginning: StartingFiles | None) -> _Prepared:
+def prepared(task: Task, context: RunContext, beginning: StartingFiles | None) -> _Prepared:
     """Everything that a run folder of ``task`` begins with. Raises one error for all that is wrong."""
     texts = None if beginning is None else beginning.texts
-    task, texts, gates, fetched = _checked(task, around.env, texts)
+    task, texts, gates, fetched = _checked(task, context.env, texts)
     templates = templates_of(task)
-    model_files, about = run.beginning(task)
+    model_files, about = agent_runs.beginning(task)
     ours = task_files(task, texts, templates, gates)
-    ours["system.md"] += run.notes(about)
+    ours["system.md"] += agent_runs.notes(about)
     files = {
         **ours,
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
         **fetched,
         **templates.to_files(),
-        **session_file(task, texts, around, ours),
+        **session_file(task, texts, context, ours),
         # An agent may work in the task's folder: what was there before must be known after a restart, too.
         **(gates.programs.to_files() if gates.programs.files or task.is_agent else {}),
         **about,

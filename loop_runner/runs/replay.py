@@ -215,10 +215,10 @@ class _Replay:
             with History(self._folder) as again:
                 task = fork.frozen_task(again, "HEAD", tuple(overrides.items()))
             workspace.overrides = stretch.entries[0].trailers.overrides
-            stead = self._stead(task, stretch, workspace)
-            around = RunContext(
+            replay_parts = self._replay_parts(task, stretch, workspace)
+            context = RunContext(
                 {},
-                (lambda event: self._on_event(event, workspace, stead.ledger),),
+                (lambda event: self._on_event(event, workspace, replay_parts.ledger),),
                 lambda: key_of(workspace.head()) >= stretch.end,
             )
             try:
@@ -226,9 +226,9 @@ class _Replay:
                     workspace,
                     task,
                     self._texts,
-                    around,
+                    context,
                     self._folder,
-                    stead,
+                    replay_parts,
                     gates=frozen_gates(task, workspace).checked(),
                 )
                 reason = outcome.reason
@@ -246,7 +246,7 @@ class _Replay:
         with parsing(self._history.folder, f"Loop-Set of {stretch.entries[0].checkpoint.commit[:10]}"):
             return dict(json.loads(text)) if text else {}
 
-    def _stead(self, task: Task, stretch: Stretch, workspace: Workspace) -> ReplayParts:
+    def _replay_parts(self, task: Task, stretch: Stretch, workspace: Workspace) -> ReplayParts:
         price = prices.with_rates(task.prices)
         spent = replace(workspace.history.spend(price), seconds=self._seconds_until(workspace.head()))
         ledger = RecordedLedger(task.budget, spent, price, self._seconds, workspace)

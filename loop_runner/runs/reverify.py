@@ -65,7 +65,7 @@ class Recheck:
 
 def verify_run(
     folder: Path,
-    around: RunContext,
+    context: RunContext,
     *,
     at: str | None = None,
     task_dir: Path | None = None,
@@ -86,8 +86,8 @@ def verify_run(
         task = _confined(_task(history, commit, folder, task_dir), granted, ask_again=ask_again)
         with parsing(folder, "inputs.json"):
             texts = inputs.from_json(_text(history, "inputs.json", commit), task.base_dir)
-        texts = restored_inputs(texts, task, lambda path: history.read(path, commit), around.env)
-        with _asking(history, entry, task, around, ask_again=ask_again) as (panel, log):
+        texts = restored_inputs(texts, task, lambda path: history.read(path, commit), context.env)
+        with _asking(history, entry, task, context, ask_again=ask_again) as (panel, log):
             decision = _decide(history, commit, entry, task, texts, panel, granted)
         with parsing(folder, proof.PATH):
             gates = tuple(proof.compare(record.get("gates", record.get("reports", ())), decision.reports))
@@ -229,7 +229,7 @@ class _InMemory:
 
 @contextmanager
 def _asking(
-    history: History, entry: Entry, task: Task, around: RunContext, *, ask_again: bool
+    history: History, entry: Entry, task: Task, context: RunContext, *, ask_again: bool
 ) -> Iterator[tuple[LivePanel | RecordedPanel, _InMemory]]:
     log, root = _InMemory(), task.model or ""
     if not ask_again:
@@ -244,7 +244,7 @@ def _asking(
         closing = stack.enter_context(ExitStack())  # what it closes is used until the switchboard is closed
         switchboard = stack.enter_context(
             Switchboard(
-                lambda model: registry.client_for(model, base_dir=task.base_dir, env=around.env), log=log
+                lambda model: registry.client_for(model, base_dir=task.base_dir, env=context.env), log=log
             )
         )
         ledger = Ledger(Budget())

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from loop_runner import redaction
-from loop_runner.agents import run
+from loop_runner.agents import agent_runs
 from loop_runner.errors import LoopRunnerError
 from loop_runner.events import Event
 from loop_runner.kernel.kernel import Kernel
@@ -45,7 +45,7 @@ from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
 
-def start(task: Task, folder: Path, around: RunContext, beginning: StartingFiles | None = None) -> Outcome:
+def start(task: Task, folder: Path, context: RunContext, beginning: StartingFiles | None = None) -> Outcome:
     """Create the run folder ``folder`` and run ``task`` in it to one of its ends.
 
     With ``beginning`` its texts are taken and the task's ``inputs`` are not looked at.
@@ -60,10 +60,10 @@ def start(task: Task, folder: Path, around: RunContext, beginning: StartingFiles
             stack.callback(kernels[0].close)
             kernels[0].warm()
 
-        made = _created(task, folder, around, beginning, start_kernel)
+        made = _created(task, folder, context, beginning, start_kernel)
         settled, texts, gates, workspace = stack.enter_context(made)
         kernel = kernels[0] if kernels else None
-        return run_in(workspace, settled, texts, around, folder, gates=gates, kernel=kernel)
+        return run_in(workspace, settled, texts, context, folder, gates=gates, kernel=kernel)
 
 
 def create(task: Task, folder: Path, env: Mapping[str, str], beginning: StartingFiles | None = None) -> None:
@@ -76,22 +76,22 @@ def create(task: Task, folder: Path, env: Mapping[str, str], beginning: Starting
 def _created(
     task: Task,
     folder: Path,
-    around: RunContext,
+    context: RunContext,
     beginning: StartingFiles | None = None,
     start_kernel: Callable[[Task, Inputs, Path], None] | None = None,
 ) -> Iterator[tuple[Task, Inputs, Gates, Workspace]]:
-    redaction.learn(around.env)
-    ready = prepared(replace(task, prompt=redaction.clean(task.prompt)), around, beginning)
+    redaction.learn(context.env)
+    ready = prepared(replace(task, prompt=redaction.clean(task.prompt)), context, beginning)
     task, texts, files = ready.task, ready.texts, ready.files
     model_files = dict(ready.model_files)
     if beginning is not None:
         model_files |= {f"workspace/{path}".encode(): Blob(data) for path, data in beginning.files.items()}
-    scope = run.scope(task, folder)
+    scope = agent_runs.scope(task, folder)
 
     def mark(repository: Path) -> None:
-        if why := trust.mark(folder, around.env, unplaced=repository):
+        if why := trust.mark(folder, context.env, unplaced=repository):
             notice = f"this run folder is not marked as yours, so `resume` will ask for --trust: {why}"
-            for listener in around.listeners:
+            for listener in context.listeners:
                 listener(Event("notice", notice))
 
     needs_kernel = start_kernel is not None and not task.is_agent and task.session == "rlm"
@@ -109,7 +109,7 @@ def _created(
 
 def resume(
     folder: Path,
-    around: RunContext,
+    context: RunContext,
     overrides: tuple[tuple[str, object], ...] = (),
     *,
     inputs_folder: Path | None = None,
@@ -121,24 +121,24 @@ def resume(
     ``inputs_folder`` is where the inputs lie on this machine, if not where the run began with them.
     ``repin`` takes the verifiers' programs as they are now, from the next pass's commit on.
     """
-    redaction.learn(around.env)
+    redaction.learn(context.env)
     with History(folder) as history, parsing(folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
     task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
     frozen = config.parse_task(source, label="task.yaml", base_dir=folder)
     refuse_other_words(frozen, task)
     task = follow_model(frozen, task)
-    with Workspace.open(folder, scope=run.scope(task, folder)) as workspace:
+    with Workspace.open(folder, scope=agent_runs.scope(task, folder)) as workspace:
         if not any(key == "prompt" for key, _ in overrides):
             task = replace(task, prompt=text_of(workspace, "prompt.md"))
         texts = frozen_inputs(
-            text_of(workspace, "inputs.json"), task, workspace.history.read, around.env, inputs_folder
+            text_of(workspace, "inputs.json"), task, workspace.history.read, context.env, inputs_folder
         )
         gates = frozen_gates(task, workspace, repin=repin).checked()
-        _refuse_models(task, around.env, gates)
+        _refuse_models(task, context.env, gates)
         workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
         _refuse(gates.unready() or preflight.sandbox(task, gates))
-        return run_in(workspace, task, texts, around, folder, gates=gates)
+        return run_in(workspace, task, texts, context, folder, gates=gates)
 
 
 def _refuse(found: Iterable[LoopRunnerError]) -> None:

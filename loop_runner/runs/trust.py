@@ -14,11 +14,14 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from loop_runner import inputs
 from loop_runner.errors import WorkspaceError
+from loop_runner.task import config
 from loop_runner.task.config import Task
 from loop_runner.text import one_line
 from loop_runner.workspace import durable
 from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 
 _FOLDER = "created"
 _MAX_MARK_BYTES = 10_000
@@ -79,6 +82,26 @@ def require(folder: Path, task: Task, env: Mapping[str, str], *, command: str, i
         hint=f"look at the list; if you trust it: {command} --trust (once, for this folder as it is now)",
         exit_code=4,
     )
+
+
+def require_folder(
+    folder: Path,
+    env: Mapping[str, str],
+    overrides: Sequence[tuple[str, object]] = (),
+    *,
+    command: str,
+    is_trusted: bool,
+) -> None:
+    """``require`` for the task that ``folder`` holds, with ``overrides``; damage is named before trust."""
+    with History(folder) as history:
+        with parsing(folder, "task.yaml"):
+            source = (history.read("task.yaml") or b"").decode()
+            config.parse_task(source, label="task.yaml", base_dir=folder)
+        with parsing(folder, "inputs.json"):
+            if (listed := history.read("inputs.json")) is not None:
+                inputs.from_json(listed.decode(), folder)
+    task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
+    require(folder, task, env, command=command, is_trusted=is_trusted)
 
 
 def started(task: Task) -> Iterator[str]:

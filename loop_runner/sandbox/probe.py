@@ -25,9 +25,9 @@ from loop_runner.process import kill_group
 from loop_runner.records import SandboxTier as Tier
 from loop_runner.sandbox import remembered
 from loop_runner.sandbox.advice import advice
-from loop_runner.sandbox.claims import CLAIMS, NEVER_TRIED, WORKS
 from loop_runner.sandbox.mounts import python_paths
 from loop_runner.sandbox.neighbours import TRY, Neighbours
+from loop_runner.sandbox.tier_claims import CLAIMS, NEVER_TRIED, WORKS
 from loop_runner.sandbox.wrap import MIB, Launch, Layers, Limits, wrap
 
 _TIERS: tuple[Tier, ...] = ("A", "B", "C")

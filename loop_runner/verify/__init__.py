@@ -10,13 +10,13 @@ verdicts, ``proof`` records what an accepted answer rests on, and ``fence`` runs
 
 from typing import TYPE_CHECKING
 
+from loop_runner.verify.combinations import Group, Weighted, rejection, score
 from loop_runner.verify.evidence import limited
 from loop_runner.verify.free import free
 from loop_runner.verify.gates import Gates, build
-from loop_runner.verify.groups import Group, Weighted, rejection, score
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.programs import Programs
 from loop_runner.verify.short_answer import short_answer
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import (
     NO_MEANS,
     BaseVerifier,

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 from loop_runner.errors import ModelError, VerifierError
 from loop_runner.records import Accepted, Broken, ChildRecord, Inputs, Message, Rejected, Request, Verdict
 from loop_runner.text import cut_middle, fence, fence_named
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import COUNT, SHARE, TEXT, Keys, Options, one_of
 from loop_runner.verify.replies import json_objects
 from loop_runner.verify.sameness import Sameness, compare, compare_whole, said_in
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.spelling import normalise
 from loop_runner.verify.verifier import (
     NO_MEANS,

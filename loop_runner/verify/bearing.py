@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from loop_runner.records import InputText
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.short_answer import is_citation_line, places, short_answer, spellings, stands_in
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.visible import alike, visible
 from loop_runner.verify.wording import words_of
 

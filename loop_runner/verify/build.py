@@ -15,9 +15,9 @@ from typing import Any
 
 from loop_runner import plugins
 from loop_runner.errors import LoopRunnerError, VerifierError
+from loop_runner.verify.built_in import BESIDE, BUILT_IN, KINDS
+from loop_runner.verify.combinations import Group, Weighted
 from loop_runner.verify.evidence import LEVELS, Evidence, level
-from loop_runner.verify.groups import Group, Weighted
-from loop_runner.verify.kinds import BESIDE, BUILT_IN, KINDS
 from loop_runner.verify.options import Options, unknown
 from loop_runner.verify.programs import Pinning
 from loop_runner.verify.verifier import Fence, Verifier
@@ -133,15 +133,15 @@ def _is_of_package(kind: str, pinning: Pinning) -> bool:
     """Whether a package adds it: an installed one or, for a re-run elsewhere, a pinned one."""
     if kind in plugins.find(plugins.VERIFIERS):
         return True
-    from loop_runner.verify import packages
+    from loop_runner.verify import package_files
 
-    return pinning.is_frozen and packages.pinned(kind, pinning.programs) is not None
+    return pinning.is_frozen and package_files.pinned(kind, pinning.programs) is not None
 
 
 def _no_such_kind(kind: str, pinning: Pinning) -> VerifierError:
-    from loop_runner.verify import packages
+    from loop_runner.verify import package_files
 
-    package = packages.pinned_name(kind, pinning.programs)
+    package = package_files.pinned_name(kind, pinning.programs)
     if not package:
         return unknown("there is no verifier", kind, (*KINDS, *plugins.find(plugins.VERIFIERS)))
     return VerifierError(

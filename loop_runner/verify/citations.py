@@ -17,6 +17,7 @@ from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
 from loop_runner.text import label
 from loop_runner.verify.bearing import DERIVED_FORM, SEARCHED_FORM, Bearing, bearing, is_none, searched
 from loop_runner.verify.located import LocatedCitation, Looked
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import COUNT, FLAG, TEXTS, Keys, Options, one_of
 from loop_runner.verify.quotes import (
     MAX_ANSWER_CHARS,
@@ -27,7 +28,6 @@ from loop_runner.verify.quotes import (
     quoted_lines,
 )
 from loop_runner.verify.short_answer import stands_in
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
 __all__ = ["Citations", "LocatedCitation", "locate"]

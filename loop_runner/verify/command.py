@@ -26,9 +26,9 @@ from loop_runner.text import cut_middle
 from loop_runner.verify import command_line, conventions, gate, machine, needs, programs, readiness
 from loop_runner.verify.command_line import NeedsShell
 from loop_runner.verify.gate import Gate, GateFault
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import FLAG, SECONDS, TEXT, TEXTS, Keys, Options
 from loop_runner.verify.programs import Program, Programs
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Need, Submission
 
 _EVIDENCE_CHARS = 6000

@@ -20,8 +20,8 @@ from loop_runner.kernel.inside.claims import denies
 from loop_runner.records import Accepted, Broken, InputText, Rejected, Verdict
 from loop_runner.text import plural
 from loop_runner.verify.located import Lines
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import Keys, Options
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
 SEVERITIES = ("note", "warning", "error")  # in rising order

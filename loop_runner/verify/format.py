@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from loop_runner.verify.built_in import BUILT_IN
 from loop_runner.verify.evidence import LEVELS
-from loop_runner.verify.kinds import BUILT_IN
 from loop_runner.verify.options import TEXT, TEXT_OR_MAPPING, Keys, one_of
 
 _BESIDE: Keys = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from loop_runner.verify.groups import Group, Weighted
+from loop_runner.verify.combinations import Group, Weighted
 from loop_runner.verify.verifier import Verifier
 
 

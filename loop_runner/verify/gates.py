@@ -13,10 +13,10 @@ from pathlib import Path
 from loop_runner.errors import LoopRunnerError, VerifierError
 from loop_runner.records import Inputs
 from loop_runner.verify.build import Builder, Spec
-from loop_runner.verify.groups import leaves
-from loop_runner.verify.kinds import BUILT_IN
+from loop_runner.verify.built_in import BUILT_IN
+from loop_runner.verify.combinations import leaves
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.programs import Pinning, Programs
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import Fence, Means, Need, Panel, Verifier
 
 

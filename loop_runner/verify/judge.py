@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 from loop_runner.errors import ModelError
 from loop_runner.records import Accepted, Broken, Message, Rejected, Request, Verdict
 from loop_runner.text import cut_middle, fence, fence_named, one_line
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import COUNT, SHARE, TEXT, TEXTS, Keys, Options
 from loop_runner.verify.programs import Programs
 from loop_runner.verify.quotes import locate, quoted_lines
 from loop_runner.verify.replies import json_objects
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Panel, PanelSpent, Submission
 
 _TRIES = 2  # of one vote, in one go; the stop hook tries a broken verifier again

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop_runner.verify.kinds import BESIDE, KINDS
+from loop_runner.verify.built_in import BESIDE, KINDS
 from loop_runner.verify.verifier import NETWORK, Need
 
 __all__ = ["NETWORK", "TIER_C", "Need", "is_granted", "of", "plugins_of", "program"]

@@ -22,13 +22,13 @@ from loop_runner import process, scratch
 from loop_runner.errors import LoopRunnerError, VerifierError
 from loop_runner.records import Accepted, Broken, Inputs, Rejected, Verdict
 from loop_runner.text import cut_middle
-from loop_runner.verify import gate, machine, packages
+from loop_runner.verify import gate, machine, package_files
 from loop_runner.verify.command import about, why_broken
 from loop_runner.verify.gate import GateFault
 from loop_runner.verify.model_line import ModelLine
-from loop_runner.verify.packages import Package
+from loop_runner.verify.one_line import exact_line
+from loop_runner.verify.package_files import Package
 from loop_runner.verify.programs import Pinning, Program
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verdict_channel import VerdictChannel
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Fence, Means, Submission
 
@@ -67,8 +67,8 @@ class PackageVerifier(BaseVerifier):
 
         Raises ``VerifierError`` when it refuses its settings, or says nothing that can be used.
         """
-        if not pinning.is_frozen and packages.pinned(kind, pinning.programs) is None:
-            packages.pin(kind, pinning)
+        if not pinning.is_frozen and package_files.pinned(kind, pinning.programs) is None:
+            package_files.pin(kind, pinning)
         blank = cls(name or kind, kind, value, task_dir, f"the verifier `{kind}` must accept the answer")
         if fence is None:
             return blank
@@ -90,7 +90,7 @@ class PackageVerifier(BaseVerifier):
             _files(kind, said),
             _seconds(kind, said),
             said.get("refuses") is True,
-            packages.pinned_name(kind, pinning.programs),
+            package_files.pinned_name(kind, pinning.programs),
             Means(fence, programs=pinning.programs),
         )
 
@@ -200,7 +200,7 @@ class _Run:
     def ended(self, job: Mapping[str, Any]) -> _Ended | Broken:
         """Run it to its end, from the pinned files."""
         pins, kind = self.means.programs, self.verifier.kind
-        package = packages.pinned(kind, pins)
+        package = package_files.pinned(kind, pins)
         if package is None:
             return Broken(
                 f"the package that adds `{kind}` was not pinned; `loop-runner resume RUN --repin` does it"
@@ -225,7 +225,7 @@ class _Run:
             )
             channel = stack.enter_context(VerdictChannel())
             line = stack.enter_context(ModelLine(self.means.panel, verifier.asked))
-            installed = packages.installed_folders(verifier.kind)
+            installed = package_files.installed_folders(verifier.kind)
             has_models = bool(verifier.asked) and job["do"] == "verify"
             told = {
                 **job,
@@ -262,13 +262,13 @@ class _Run:
             record["requests"] = list(line.asked)
         # A re-run from a run folder uses the pinned files whatever is installed, and says so.
         is_rerun = pins.is_frozen and not self.means.is_agent and job["do"] == "verify"
-        if is_rerun and (why := packages.differs(verifier.kind, pins)):
+        if is_rerun and (why := package_files.differs(verifier.kind, pins)):
             record["installed"] = why
         return _Ended(finished, said, record, line)
 
     def words(self) -> list[str]:
         """Everything that the package's author wrote."""
-        package = packages.pinned(self.verifier.kind, self.means.programs)
+        package = package_files.pinned(self.verifier.kind, self.means.programs)
         return [(one.data or b"").decode("utf-8", "replace") for one in (package.files if package else ())]
 
 

@@ -22,9 +22,9 @@ from loop_runner.verify import gate, machine, needs, readiness
 from loop_runner.verify.command import about, pinned, why_broken
 from loop_runner.verify.evidence import LEVELS, Evidence, level, limited
 from loop_runner.verify.gate import GateFault
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import FLAG, SECONDS, TEXT, TEXTS, Keys, Options, one_of
 from loop_runner.verify.programs import Program, Programs
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verdict_channel import VerdictChannel
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Need, Submission
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from loop_runner.verify.places import Catalogue, Place
+from loop_runner.verify.named_places import Catalogue, Place
 from loop_runner.verify.visible import BARS, fold, visible
 from loop_runner.verify.wording import words_of
 

@@ -1,8 +1,8 @@
 """Looks up everything that an answer quotes or cites in the inputs.
 
-``quotations.py`` finds what looks like a quotation or a citation, ``matching.py`` says whether a text is
-that of its lines; here the inputs are read, one at a time, and what came of it is put into words. Lines end
-at line feeds and nowhere else and are counted from 1, as the kernel's helpers count them. Input bytes are
+``quotations.py`` finds what looks like a quotation or a citation, ``quote_matching.py`` says whether a text
+is that of its lines; here the inputs are read, one at a time, and what came of it is put into words. Lines
+end at line feeds and nowhere else and are counted from 1, as the kernel's helpers count them. Input bytes are
 checked against their hash when they are read; nothing is ever corrected on the model's behalf.
 """
 
@@ -18,10 +18,10 @@ from loop_runner.inputs.original_places import place_of
 from loop_runner.records import Inputs, InputText, Origin
 from loop_runner.verify.elsewhere import explained
 from loop_runner.verify.located import Lines, LocatedCitation, Looked
-from loop_runner.verify.matching import MAX_RANGE, Match, Mismatch, compare
-from loop_runner.verify.places import Catalogue, Place
+from loop_runner.verify.named_places import Catalogue, Place
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.quotations import Claim, claims
-from loop_runner.verify.shown import exact_line
+from loop_runner.verify.quote_matching import MAX_RANGE, Match, Mismatch, compare
 from loop_runner.verify.visible import alike
 
 MAX_CITATIONS = 1000  # an answer with more of them is not read further

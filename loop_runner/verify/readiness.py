@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from loop_runner import process
 from loop_runner.verify import gate
 from loop_runner.verify.gate import GateFault
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.programs import Program, Programs
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.source_child import FAULT
 
 if TYPE_CHECKING:

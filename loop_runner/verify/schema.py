@@ -21,9 +21,9 @@ from loop_runner.verify.json_schema import (
     decode,
     only_json,
 )
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import SECONDS, TEXT, TEXT_OR_MAPPING, Keys, Options
 from loop_runner.verify.programs import Programs
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
 _MAX_FAULT_CHARS = 800

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from loop_runner.records import Accepted, Rejected, Verdict
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import COUNT, TEXT, Keys, Options, one_of
 from loop_runner.verify.sameness import Sameness, compare, normalised_lines, said_in
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.spelling import normalise
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from loop_runner import plugins
 from loop_runner.errors import ConfigError, EnvironmentFault, WorkspaceError
 from loop_runner.text import one_line, shell
-from loop_runner.workspace import layout, structure
+from loop_runner.workspace import contained, layout
 from loop_runner.workspace.git.git import git_works
 
 
 def require_git_dir(folder: Path) -> None:
     """Raise ``WorkspaceError`` unless ``folder`` looks like a run folder from outside."""
     git_dir = folder / ".git"
-    structure.require_plain(folder)
+    contained.require_plain(folder)
     try:
         if (git_dir / "shallow").exists() and not (git_dir / "loop-runner" / "damaged").is_dir():
             raise _is_shallow(folder)  # where a repair was made, what is missing was said

@@ -30,8 +30,8 @@ def own(tmp_path, state):
 
     root = [ready("41"), cell("x = 1"), ready("42")]
     task = write_task(tmp_path / "task", root=root, budget={"passes": 1})
-    around = RunContext({"LOOP_RUNNER_STATE": str(state)})
-    runs.start(config.read_task(task), tmp_path / "own", around)
+    context = RunContext({"LOOP_RUNNER_STATE": str(state)})
+    runs.start(config.read_task(task), tmp_path / "own", context)
     return tmp_path / "own"
 
 
@@ -207,8 +207,8 @@ def test_a_run_works_where_no_mark_can_be_kept_and_says_so_once(tmp_path):
     (tmp_path / "file").write_text("")
     heard: list[Any] = []
     task = config.read_task(write_task(tmp_path / "task", root=[ready("42")]))
-    around = RunContext({"LOOP_RUNNER_STATE": str(tmp_path / "file" / "state")}, (heard.append,))
-    assert runs.start(task, tmp_path / "run", around).status == "verified"
+    context = RunContext({"LOOP_RUNNER_STATE": str(tmp_path / "file" / "state")}, (heard.append,))
+    assert runs.start(task, tmp_path / "run", context).status == "verified"
     assert sum("not marked as yours" in event.text for event in heard) == 1
 
 
@@ -231,8 +231,8 @@ def test_a_run_that_was_continued_with_new_pins_stays_the_users_own(tmp_path, st
         folder, root=[ready("41"), ready("42")], budget={"passes": 1}, verifiers=[{"python": "check.py"}]
     )
     (folder / "check.py").write_text("def check(s):\n    assert s.answer == '43'\n")
-    around = RunContext(dict(os.environ))
-    runs.start(config.read_task(task), tmp_path / "run", around)
+    context = RunContext(dict(os.environ))
+    runs.start(config.read_task(task), tmp_path / "run", context)
     (folder / "check.py").write_text("def check(s):\n    assert s.answer == '42'\n")
     assert code_of(call("resume", tmp_path / "run", "--passes", 2, "--repin")) == 0
     said = call("replay", tmp_path / "run", "--recorded-verdicts")

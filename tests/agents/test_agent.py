@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner.agents import client
+from loop_runner.agents import client_process
 from loop_runner.agents import endings as client_endings
 from loop_runner.errors import EnvironmentFault, ModelError
 from loop_runner.records import Usage
@@ -235,12 +235,12 @@ def test_a_client_that_a_killed_runner_left_at_work_is_ended_before_another_begi
 def test_a_number_that_another_process_has_by_now_is_not_ended(tmp_path):
     with subprocess.Popen(["sleep", "30"], start_new_session=True) as other:
         (tmp_path / "note").write_text(json.dumps({"pid": other.pid, "began": "1"}))
-        assert not client.end_stray(tmp_path / "note")
+        assert not client_process.end_stray(tmp_path / "note")
         assert other.poll() is None
         other.kill()
     for text in ("", "{}", "[]", '{"pid": "x", "began": ""}'):
         (tmp_path / "note").write_text(text)
-        assert not client.end_stray(tmp_path / "note")
+        assert not client_process.end_stray(tmp_path / "note")
 
 
 def test_any_program_that_reads_a_prompt_is_an_agent(tmp_path, env):

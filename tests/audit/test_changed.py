@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner.audit import scope
+from loop_runner.audit import chosen_files
 from loop_runner.errors import ConfigError
 from tests.audit.conftest import SHOP
 from tests.support.git import git
@@ -31,7 +31,7 @@ def repository(folder, files):
 
 
 def changed(folder, since="HEAD", paths=(".",)):
-    chosen = scope.choose([folder / path for path in paths], folder, since=since)
+    chosen = chosen_files.choose([folder / path for path in paths], folder, since=since)
     return [text.name for text in chosen.texts.texts]
 
 
@@ -166,7 +166,7 @@ def test_unrelated_histories_are_compared_and_reported(tmp_path):
     (top / "b.py").write_text("x = 2\n")
     run(top, "add", "-A")
     run(top, "commit", "-qm", "other")
-    chosen = scope.choose([top], top, since="main")
+    chosen = chosen_files.choose([top], top, since="main")
     assert [text.name for text in chosen.texts.texts] == ["b.py"]
     assert "shares no commit" in chosen.comparison
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner.audit import scope
+from loop_runner.audit import chosen_files
 from loop_runner.audit.rules import Rule
 from loop_runner.errors import ConfigError
 from tests.audit.conftest import SHOP
@@ -28,7 +28,9 @@ def tree(tmp_path, monkeypatch):
 
 
 def names(paths, cwd, **options):
-    return [text.name for text in scope.choose([Path(path) for path in paths], cwd, **options).texts.texts]
+    return [
+        text.name for text in chosen_files.choose([Path(path) for path in paths], cwd, **options).texts.texts
+    ]
 
 
 SRC = ["src/c.py", "src/pkg/a.py", "src/pkg/sub/b.py"]
@@ -114,7 +116,7 @@ def test_exclude_of_a_name_with_brackets_means_that_name(tree, pattern):
 
 
 def test_exclude_is_also_about_files_that_are_named(tree):
-    chosen = scope.choose([Path("d.py"), Path("src/c.py")], tree, [str(tree / "src")])
+    chosen = chosen_files.choose([Path("d.py"), Path("src/c.py")], tree, [str(tree / "src")])
     assert [text.name for text in chosen.texts.texts] == ["d.py"]
     assert chosen.left_out == (("src/c.py", "excluded"),)
 

@@ -16,7 +16,7 @@ from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.inputs import finding
 from loop_runner.task import config
 from loop_runner.verify import external_hook
-from loop_runner.verify.kinds import KINDS
+from loop_runner.verify.built_in import KINDS
 from tests.support.commands import clean_environment
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,11 @@ def status(folder, name="scripted"):
     ("keys", "state", "reason"),
     [
         ({"root": [ready("41")], "budget": {"passes": 1}}, "unverified", "the budget of 1 pass is used up"),
-        ({"root": [cell("x = 1")] * 3, "budget": {"tokens_out": 1}}, "unverified", "1 output token"),
+        (
+            {"root": [cell("x = 1")] * 3, "budget": {"tokens_out": 1}},
+            "unverified",
+            "1 output token is used up",
+        ),
         (
             {"root": [ready("42")], "verifiers": [{"command": ["sh", "-c", "kill -9 $$"]}]},
             "broken",

@@ -89,8 +89,8 @@ class Place:
         return Tool(f"{command} --run-dir {self.folder}/{name}")
 
     def run(self, task_file, *, listen=None):
-        around = RunContext(self.env, (listen,) if listen else ())
-        return runs.start(config.read_task(task_file), self.run_folder, around)
+        context = RunContext(self.env, (listen,) if listen else ())
+        return runs.start(config.read_task(task_file), self.run_folder, context)
 
     def resume(self):
         return runs.resume(self.run_folder, RunContext(self.env))

@@ -10,7 +10,7 @@ import pytest
 from loop_runner import inputs
 from loop_runner.audit import ripgrep
 from loop_runner.errors import ConfigError
-from loop_runner.inputs.reading import measure
+from loop_runner.inputs.on_disk import measure
 from loop_runner.kernel.inside import candidates, outlines, structure, tables
 from loop_runner.kernel.inside.search import SearchIndex
 from loop_runner.kernel.inside.texts import Texts, read_text

@@ -15,7 +15,7 @@ from loop_runner.kernel.inside.texts import Texts
 from loop_runner.records import Accepted
 from loop_runner.text import label
 from loop_runner.verify import Submission, build
-from loop_runner.verify.places import Catalogue
+from loop_runner.verify.named_places import Catalogue
 from tests.support import papers
 
 SCREENSHOT = "Screenshot 2024-05-01 at 10.14.07\u202fAM.txt"

@@ -147,10 +147,10 @@ def test_resuming_a_verified_run_says_so_and_does_nothing(tmp_path):
 def test_an_interrupted_run_ends_after_the_turn_and_goes_on(tmp_path):
     task = write_task(tmp_path / "task", root=[cell("x = 41"), cell("FINAL(x + 1)")])
     events: list[Event] = []
-    around = RunContext({}, (events.append,), lambda: any(e.kind == "turn_committed" for e in events))
+    context = RunContext({}, (events.append,), lambda: any(e.kind == "turn_committed" for e in events))
     from loop_runner.task import config
 
-    outcome = runs.start(config.read_task(task), tmp_path / "run", around)
+    outcome = runs.start(config.read_task(task), tmp_path / "run", context)
     assert (outcome.status, outcome.checkpoint.turn) == ("interrupted", 1)
     outcome = runs.resume(tmp_path / "run", RunContext({}))
     assert (outcome.status, outcome.answer.content, outcome.spend.turns) == ("verified", "42", 2)

@@ -37,8 +37,8 @@ def test_the_same_prompt_goes_in_twice_the_second_time_with_the_verifiers_reason
         Scripted(ready("41"), input_tokens=100, cache_write_tokens=900),
         Scripted(ready("42"), input_tokens=100, cache_read_tokens=900),
     )
-    around = RunContext(model_server.env)
-    outcome = runs.start(config.read_task(task), tmp_path / "run", around)
+    context = RunContext(model_server.env)
+    outcome = runs.start(config.read_task(task), tmp_path / "run", context)
     assert (outcome.status, outcome.answer.content) == ("verified", "42")
     assert subjects(tmp_path / "run", "--first-parent") == [
         "run: scripted",

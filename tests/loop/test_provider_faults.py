@@ -50,8 +50,8 @@ def start(tmp_path, model_server):
         model_server.will_reply(*answers)
         env = {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url}
         task = write_task(tmp_path / "task", root=[], model=API[api], budget={"turns": 3, "passes": 3})
-        around = RunContext(env, (told.append,), policy=QUICK)
-        return runs.start(config.read_task(task), tmp_path / "run", around)
+        context = RunContext(env, (told.append,), policy=QUICK)
+        return runs.start(config.read_task(task), tmp_path / "run", context)
 
     folder = tmp_path / "run"
     return Start(run, told, folder, {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url})
@@ -188,11 +188,11 @@ def test_what_was_paid_for_nothing_is_still_counted_by_a_third_process(start, mo
     with pytest.raises(ModelError):
         start("anthropic", *[broken(drop_after=4)] * 3)
     model_server.will_reply(cell("print(1)"), HttpError(401, "authentication_error", "bad key"))
-    around = RunContext(start.env, policy=QUICK)
+    context = RunContext(start.env, policy=QUICK)
     with pytest.raises(ModelError):
-        runs.resume(start.folder, around)
+        runs.resume(start.folder, context)
     model_server.will_reply(GOOD)
-    outcome = runs.resume(start.folder, around)
+    outcome = runs.resume(start.folder, context)
     assert outcome.spend.usage == Usage(300 + 10 + 100, 30 + 5 + 7)
 
 

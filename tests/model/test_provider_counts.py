@@ -219,7 +219,7 @@ def test_a_run_whose_counts_were_wrong_is_resumed_without_paying_again(
     model_server.will_reply(Scripted(ready("41"), **wrong), Scripted(ready("42"), **wrong))  # type: ignore[arg-type]
     env = {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url}
     task = write_task(tmp_path / "task", root=[], model="openai:m", budget={"passes": 1})
-    around = RunContext(env)
-    assert runs.start(config.read_task(task), tmp_path / "run", around).status == "unverified"
-    outcome = runs.resume(tmp_path / "run", around, (("budget.passes", 2),))
+    context = RunContext(env)
+    assert runs.start(config.read_task(task), tmp_path / "run", context).status == "unverified"
+    outcome = runs.resume(tmp_path / "run", context, (("budget.passes", 2),))
     assert (outcome.status, len(model_server.requests)) == ("verified", 2)

@@ -230,6 +230,7 @@ OPENED = """
 import sys
 from pathlib import Path
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 from loop_runner.verify.build import Builder
 opened, built = [], []

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from loop_runner.errors import EnvironmentFault
 from loop_runner.kernel.quota import Quota
-from loop_runner.sandbox import cgroup, claims, probe
+from loop_runner.sandbox import cgroup, probe, tier_claims
 from loop_runner.sandbox.inside import confine, seccomp
 from loop_runner.sandbox.wrap import Layers, Limits, free_uid, hand_over, inner_pid
 from tests.support import confined, desktop
@@ -439,7 +439,7 @@ import json, sys
 from loop_runner.sandbox import probe as sandbox
 print(json.dumps(sandbox.probe_anew(search_path=sys.argv[1]).as_dict()))
 """
-ALL_TESTS = sorted({test for claim in claims.CLAIMS for test in claim.tests})
+ALL_TESTS = sorted({test for claim in tier_claims.CLAIMS for test in claim.tests})
 
 
 def report_as_ordinary_user(before=None, search_path=None):
@@ -526,7 +526,7 @@ def test_without_landlock_bubblewrap_alone_still_makes_tier_a():
 
 
 def test_what_is_not_enforced_is_one_short_line_and_the_report_has_every_sentence():
-    everything = [claim.not_enforced for claim in claims.CLAIMS]
+    everything = [claim.not_enforced for claim in tier_claims.CLAIMS]
     for failed in ([], ["total_memory"], ["stat_outside", "total_memory"], ALL_TESTS):
         seen = {test: "it happened" if test in failed else "" for test in ALL_TESTS}
         report = probe._report("B", Layers(), seen, ())
@@ -540,7 +540,7 @@ def test_what_is_not_enforced_is_one_short_line_and_the_report_has_every_sentenc
 
 
 def test_every_claim_has_its_gap_in_a_few_words():
-    gaps = [claim.gap for claim in claims.CLAIMS]
+    gaps = [claim.gap for claim in tier_claims.CLAIMS]
     assert all(0 < len(gap) <= 30 for gap in gaps)
     assert len(set(gaps)) == len(gaps)
 
@@ -580,17 +580,19 @@ def test_less_than_the_required_tier_is_refused_with_exit_code_4(given_, require
 @given(st.dictionaries(st.sampled_from(ALL_TESTS), st.sampled_from(["", "it happened"])))
 def test_the_report_never_claims_what_the_probe_did_not_see(seen):
     report = probe._report("B", Layers(), seen, ())
-    for claim in claims.CLAIMS:
+    for claim in tier_claims.CLAIMS:
         held = all(test in seen and not seen[test] for test in claim.tests)
         assert (claim.enforced in report.enforced) == held
         assert (claim.not_enforced in report.not_enforced) != held
 
 
-@given(st.dictionaries(st.sampled_from([*ALL_TESTS, *claims.WORKS]), st.sampled_from(["", "it happened"])))
+@given(
+    st.dictionaries(st.sampled_from([*ALL_TESTS, *tier_claims.WORKS]), st.sampled_from(["", "it happened"]))
+)
 def test_a_tier_is_given_only_when_all_that_it_needs_was_seen(seen):
     for tier in "ABC":
-        needed = {test for claim in claims.CLAIMS if tier in claim.needed_for for test in claim.tests}
-        held = all(seen.get(test) == "" for test in {*needed, *claims.WORKS})
+        needed = {test for claim in tier_claims.CLAIMS if tier in claim.needed_for for test in claim.tests}
+        held = all(seen.get(test) == "" for test in {*needed, *tier_claims.WORKS})
         assert (probe._why_not(tier, seen) == "") == held
 
 

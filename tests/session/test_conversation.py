@@ -68,8 +68,8 @@ class Held:
             self.server.will_reply(self.root, *replies, *[ready("42")] * 3)
         else:
             self.server.will_reply(*replies)
-        around = RunContext(self.server.env, (self.events.append,))
-        self.outcome = runs.start(config.read_task(self.write(**keys)), self.folder / "run", around)
+        context = RunContext(self.server.env, (self.events.append,))
+        self.outcome = runs.start(config.read_task(self.write(**keys)), self.folder / "run", context)
         return self.outcome
 
     @property

@@ -11,11 +11,11 @@ from loop_runner import inputs
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.kernel import packages
 from loop_runner.records import Inputs, InputText
-from loop_runner.runs.frozen import _system_prompt, described_gates
+from loop_runner.runs import preflight
+from loop_runner.runs.frozen import _system_prompt
 from loop_runner.session import overview
 from loop_runner.session.overview import Reader
 from loop_runner.task import config, prompts
-from loop_runner.verify import Programs
 from tests.support.tasks import write_task
 
 READER = Reader(window_tokens=200_000, max_output_chars=20_000, turns=20)
@@ -25,8 +25,9 @@ def system_of(folder, **keys):
     """The system prompt of a task in ``folder``."""
     keys = {"model": "anthropic:claude-test", **keys}
     task = config.read_task(write_task(folder, root=[], **keys))
-    gates = described_gates(task, Programs())
-    return _system_prompt(task, inputs.load(task.inputs, task.base_dir), prompts.OURS, gates)
+    return _system_prompt(
+        task, inputs.load(task.inputs, task.base_dir), prompts.OURS, preflight.gates(task).checked()
+    )
 
 
 def texts_of(folder, sizes, *, is_single=False):

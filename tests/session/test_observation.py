@@ -111,8 +111,8 @@ def test_the_line_is_in_the_turn_and_a_replay_prints_the_same(tmp_path):
 def test_a_try_that_is_made_again_is_counted(tmp_path, model_server):
     model_server.will_reply(cell("llm_query('x')"), HttpError(500), "yes", ready("42"))
     task = write_task(tmp_path / "task", root=[], model="anthropic:claude-test")
-    around = RunContext(model_server.env)
-    assert runs.start(config.read_task(task), tmp_path / "run", around).status == "verified"
+    context = RunContext(model_server.env)
+    assert runs.start(config.read_task(task), tmp_path / "run", context).status == "verified"
     assert "Sub-calls of this turn: 1 (1 sent again)" in outputs(tmp_path / "run")[0]
     (made,) = [
         json.loads(line)

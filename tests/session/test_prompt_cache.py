@@ -25,8 +25,8 @@ def play(tmp_path, model_server):
         keys = {"model": "anthropic:claude-test", "budget": {"turns": 12, "passes": 9}, **keys}
         task = write_task(tmp_path / "task", root=[], **keys)
         env = {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url}
-        around = RunContext(env, (told.append,))
-        assert runs.start(config.read_task(task), tmp_path / "run", around).status == "verified"
+        context = RunContext(env, (told.append,))
+        assert runs.start(config.read_task(task), tmp_path / "run", context).status == "verified"
         return model_server.prompts
 
     told: list[Event] = []

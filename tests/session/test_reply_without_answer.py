@@ -41,12 +41,12 @@ def test_three_such_replies_end_the_pass_with_the_answer_as_it_was(tmp_path):
 def test_a_run_that_stops_after_such_a_reply_continues_the_pass(tmp_path):
     task = write_task(tmp_path / "task", root=[ready("41"), "I think.", ready("42")])
     seen = []
-    around = RunContext(
+    context = RunContext(
         {},
         listeners=(lambda event: seen.append((event.kind, event.pass_number)),),
         should_stop=lambda: ("turn_committed", 2) in seen,
     )
-    assert runs.start(config.read_task(task), tmp_path / "run", around).status == "interrupted"
+    assert runs.start(config.read_task(task), tmp_path / "run", context).status == "interrupted"
     outcome = runs.resume(tmp_path / "run", RunContext({}))
     assert (outcome.status, outcome.checkpoint.pass_number) == ("verified", 2)
 

@@ -185,11 +185,11 @@ def test_a_schema_checker_that_is_slow_is_called_slow():
 
 
 def test_a_pattern_whose_process_is_killed_is_broken_with_the_signal(tmp_path, monkeypatch):
-    from loop_runner.verify import text
+    from loop_runner.verify import answer_text
 
     child = tmp_path / "child.py"
     child.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    monkeypatch.setattr(text, "_CHILD", child)
+    monkeypatch.setattr(answer_text, "_CHILD", child)
     (gate,) = build([{"regex": "42"}], tmp_path)
     from loop_runner.records import Inputs
 

@@ -297,15 +297,15 @@ def test_a_spend_limit_in_a_batch_ends_the_run_and_resume_asks_only_for_what_is_
 
     model_server.answer_with(answer)
     task = write_task(tmp_path / "task", root=[], model="anthropic:large", width=4)
-    around = RunContext(model_server.env)
+    context = RunContext(model_server.env)
     with pytest.raises(ModelError, match="the account cannot pay") as caught:
-        runs.start(config.read_task(task), tmp_path / "run", around)
+        runs.start(config.read_task(task), tmp_path / "run", context)
     assert (caught.value.exit_code, caught.value.ends_run) == (4, True)
     assert len(sub_prompts) <= 10 + 4, "nothing more is sent than what was out"
     answered = sub_prompts[:10]
     is_paid_up = True
     sub_prompts[:] = []
-    outcome = runs.resume(tmp_path / "run", around)
+    outcome = runs.resume(tmp_path / "run", context)
     assert outcome.status == "verified"
     assert not set(sub_prompts) & set(answered), "paid for twice"
     assert len(sub_prompts) == 21 - 10

@@ -122,6 +122,6 @@ def test_a_fork_with_a_prompt_file_over_the_window_is_refused(tmp_path, chars):
 def test_a_prompt_over_the_window_of_another_model_is_refused_by_resume(tmp_path):
     task = write_task(tmp_path / "task", root=[ready("41")], prompt=prompt_of(500_000), budget={"passes": 1})
     run_task(task, tmp_path / "run")
-    around = RunContext({"OPENAI_API_KEY": "k"})
+    context = RunContext({"OPENAI_API_KEY": "k"})
     with pytest.raises(ConfigError, match="openai:gpt-4o takes"):
-        runs.resume(tmp_path / "run", around, (("model", "openai:gpt-4o"), ("budget.passes", 2)))
+        runs.resume(tmp_path / "run", context, (("model", "openai:gpt-4o"), ("budget.passes", 2)))

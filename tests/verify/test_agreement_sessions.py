@@ -145,8 +145,8 @@ def test_a_budget_that_ends_the_session_leaves_the_pass_open_and_more_goes_on(tm
     outcome = run(file, tmp_path / "run", model_server)
     assert (outcome.status, outcome.spend.passes) == ("unverified", 0)
     assert "the budget of 30 tokens is used up" in outcome.reason
-    around = RunContext(model_server.env)
-    outcome = runs.resume(tmp_path / "run", around, (("budget.tokens", None),))
+    context = RunContext(model_server.env)
+    outcome = runs.resume(tmp_path / "run", context, (("budget.tokens", None),))
     assert outcome.status == "verified"
     assert outcome.spend.requests == len(plan.asked), "what was paid before is served by the journal"
 

@@ -11,15 +11,15 @@ from loop_runner.inputs import load
 from loop_runner.records import Accepted, Block, Rejected
 from loop_runner.verify import Submission, build, short_answer
 from loop_runner.verify.agreement import Agreement
+from loop_runner.verify.answer_text import Regex
+from loop_runner.verify.built_in import KINDS
 from loop_runner.verify.citations import Citations
 from loop_runner.verify.command import Command
 from loop_runner.verify.judge import Judge
-from loop_runner.verify.kinds import KINDS
 from loop_runner.verify.python import Python
 from loop_runner.verify.schema import Schema
 from loop_runner.verify.stable import Stable
 from loop_runner.verify.stop_hook import StopHook
-from loop_runner.verify.text import Regex
 from tests.support.gates import built, stop_hook
 
 TEXT = (Path(__file__).parents[2] / "docs" / "verifiers.md").read_text(encoding="utf-8")

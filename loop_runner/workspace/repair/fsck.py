@@ -17,7 +17,7 @@ from typing import Literal
 
 from loop_runner.errors import LoopRunnerError
 from loop_runner.text import plural
-from loop_runner.workspace import history, journal, layout, lock, openable, recovery, structure
+from loop_runner.workspace import contained, history, journal, layout, lock, openable, recovery
 from loop_runner.workspace.commits import Commit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import packs
@@ -100,7 +100,7 @@ def examine(folder: Path) -> Report:
 
 def require_there(folder: Path) -> None:
     """Raise ``WorkspaceError`` unless there is something of a run folder to look at."""
-    structure.require_plain(folder)
+    contained.require_plain(folder)
     if not (folder / ".git").is_dir():
         openable.require_git_dir(folder)
 

@@ -18,9 +18,9 @@ from loop_runner import process, scratch
 from loop_runner.errors import VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.text import cut_middle
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import FLAG, SECONDS, TEXT, Keys, Options, one_of
 from loop_runner.verify.short_answer import short_answer
-from loop_runner.verify.shown import exact_line
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
 Part = Literal["answer", "first_line", "short_answer"]

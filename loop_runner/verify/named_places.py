@@ -15,7 +15,7 @@ from itertools import islice
 
 from loop_runner.inputs.original_places import lines_of
 from loop_runner.records import Inputs, InputText
-from loop_runner.verify.shown import exact_line
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.visible import alike, fold
 
 MAX_PLACES = 5000  # of one answer; more are not read

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop_runner.errors import ConfigError
-from loop_runner.inputs import repository, urls
+from loop_runner.inputs import git_source, urls
 from loop_runner.inputs.converting import Converter, Piece, Source
 from loop_runner.inputs.inside.kinds import SNIFF
-from loop_runner.inputs.reading import NotTextError, hash_of_original, head, is_same
+from loop_runner.inputs.on_disk import NotTextError, hash_of_original, head, is_same
 from loop_runner.records import Inputs, InputText, Origin
 
 Stored = Callable[[str], bytes | None]  # a file of the run folder, by its path there
@@ -81,7 +81,7 @@ def _sources(lost: list[InputText], converter: Converter) -> Iterator[tuple[tupl
     origins = [text.origin for text in lost if text.origin is not None]
     for (path, commit), members in _by_original(origins).items():
         if commit:
-            told = repository.job(path, commit, exact=_blobs(members))
+            told = git_source.job(path, commit, exact=_blobs(members))
             yield (path, commit), Source(path, path.name, "git", git=told)
             continue
         try:
@@ -95,7 +95,7 @@ def _sources(lost: list[InputText], converter: Converter) -> Iterator[tuple[tupl
 def _by_original(origins: list[Origin]) -> Mapping[tuple[Path, str], list[str]]:
     found: dict[tuple[Path, str], list[str]] = {}
     for origin in origins:
-        commit, path = repository.shown_revision(origin.member)
+        commit, path = git_source.shown_revision(origin.member)
         is_git = len(commit) in (40, 64) and bool(path) and origin.path.is_dir()
         found.setdefault((origin.path, commit if is_git else ""), []).append(
             path if is_git else origin.member

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
-from loop_runner.cli import output
 from loop_runner.model.providers.anthropic_batch import read_record
 from loop_runner.workspace.history import History
 
@@ -45,21 +43,6 @@ def of_run(history: History) -> dict[str, Any]:
         "children": max(kinds.count("child_started") - kinds.count("child_finished"), 0),
         "batches": batches,
     }
-
-
-def lines(now: dict[str, Any]) -> Iterator[str]:
-    """The same for a person: nothing where only a turn is under way."""
-    if now["doing"] == "verifying":
-        yield "its answer is being verified"
-    parts = [f"{output.plural(now['answered'], 'reply', 'replies')}"] if now["answered"] else []
-    parts += [f"{now['out']:,} out"] if now["out"] else []
-    parts += [f"{now['failed']:,} failed"] if now["failed"] else []
-    parts += [f"{output.plural(now['children'], 'child session')} at work"] if now["children"] else []
-    if parts:
-        yield f"in this turn so far: {', '.join(parts)}"
-    for batch in now["batches"]:
-        name = batch["id"] or "not made yet"
-        yield f"waits for a batch of {output.plural(batch['requests'], 'request')} ({name})"
 
 
 def last_end(history: History) -> tuple[str, str] | None:

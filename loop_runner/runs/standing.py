@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from loop_runner import text
 from loop_runner.agents.sessions import STOP_FILE
-from loop_runner.cli import next_steps, now, output
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Checkpoint
+from loop_runner.runs import next_steps, now
 from loop_runner.task import config
 from loop_runner.workspace import layout
 from loop_runner.workspace.history import History
@@ -72,7 +71,7 @@ def _state(history: History, head: Checkpoint, task: config.Task, passes: int) -
 def _limit(history: History, head: Checkpoint, task: config.Task, passes: int) -> str:
     """Why the run ended unverified, where the commits alone tell it; "" where they do not."""
     if passes >= task.budget.passes:
-        return f"the budget of {output.plural(task.budget.passes, 'pass', 'passes')} is used up"
+        return f"the budget of {text.plural(task.budget.passes, 'pass', 'passes')} is used up"
     path = f"{layout.pass_folder(head.pass_number)}/verdict.json"
     with parsing(history.folder, path):
         verdict = json.loads(history.read(path) or b"{}")
@@ -87,10 +86,10 @@ def _findings(history: History, task: config.Task) -> str:
     if findings is None:
         return ""
     unsure = len(_of_audit(history, task, "unsure") or ())
-    beside = f", unsure about {output.plural(unsure, 'place')}" if unsure else ""
+    beside = f", unsure about {text.plural(unsure, 'place')}" if unsure else ""
     if not findings:
         return f"{AN_AUDIT} that found nothing{beside}"
-    count = output.plural(len(findings), "finding")
+    count = text.plural(len(findings), "finding")
     return f"{AN_AUDIT} with {count}{beside}: the findings are verified, not the files"
 
 
@@ -100,7 +99,7 @@ def _unjudged(history: History, task: config.Task) -> str:
     if not places:
         return ""
     ((why, _),) = Counter(str(place.get("why")) for place in places).most_common(1)
-    return f"{AN_AUDIT} with {output.plural(len(places), 'place')} not judged: {why}"
+    return f"{AN_AUDIT} with {text.plural(len(places), 'place')} not judged: {why}"
 
 
 def _of_audit(history: History, task: config.Task, key: str) -> list[dict[str, Any]] | None:
@@ -113,8 +112,3 @@ def _of_audit(history: History, task: config.Task, key: str) -> list[dict[str, A
         return None
     is_list = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
     return entries if is_list else None
-
-
-def lines(steps: Sequence[str]) -> list[str]:
-    """The command that comes first, for a person."""
-    return [f"next: {steps[0]}"] if steps else []

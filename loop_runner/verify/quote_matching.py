@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from loop_runner.verify.shown import exact_line
+from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.visible import alike, unmarked
 from loop_runner.verify.wording import Span, cuts_a_word, is_prose, left_out, limiting, sentence, words_of
 

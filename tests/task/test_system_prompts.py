@@ -1,0 +1,55 @@
+"""What is told first, from plain values: no model, kernel or input is needed to render it."""
+
+from loop_runner.task import profiles, prompts, system_prompts
+from loop_runner.task.task import History
+
+
+def root(sizes, **values):
+    given = {
+        "inputs": "INPUTS",
+        "python": "PYTHON",
+        "helpers": ["`help_one()`: first"],
+        "requirements": ["must hold", "must hold too"],
+        "max_output_chars": 1234,
+    }
+    session = system_prompts.Session("LIMITS", History(), values.pop("has_tool", False))
+    return system_prompts.root(prompts.OURS, sizes, session, **{**given, **values})
+
+
+def test_the_root_is_told_what_it_is_given():
+    shown = root(profiles.STANDARD)
+    for part in ("INPUTS", "PYTHON", "LIMITS", "`help_one()`: first", "- must hold\n- must hold too"):
+        assert part in shown
+
+
+def test_a_small_model_has_a_root_prompt_of_its_own():
+    assert "INPUTS" in root(profiles.LOCAL)
+    assert root(profiles.LOCAL) != root(profiles.STANDARD)
+
+
+def test_code_as_a_tool_changes_the_prompt():
+    assert root(profiles.STANDARD) != root(profiles.STANDARD, has_tool=True)
+
+
+def test_a_child_is_told_its_own_helpers():
+    shown = system_prompts.child(
+        prompts.OURS, profiles.STANDARD, helpers=["`only_this()`: it"], max_output_chars=99
+    )
+    assert "`only_this()`: it" in shown
+    assert "{{" not in shown
+
+
+def test_the_direct_path_and_an_agent_are_told_the_requirements():
+    assert "- must hold" in system_prompts.direct(prompts.OURS, ["must hold"])
+    told = system_prompts.agent(prompts.OURS, "the folder of the agent", ["must hold"])
+    assert "- must hold" in told
+    assert "the folder of the agent" in told
+
+
+def test_only_a_small_model_has_an_example():
+    assert system_prompts.example(prompts.OURS, profiles.STANDARD) is None
+    example = system_prompts.example(prompts.OURS, profiles.LOCAL)
+    assert example is not None
+    question, reply = example
+    assert question.strip()
+    assert "```" in reply
