@@ -164,7 +164,7 @@ def other_versions(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple
     return tuple(pair for pair in pairs if pair.recorded != pair.now)
 
 
-def rows(history: History, at: str) -> str:
+def rows_of(history: History, at: str) -> str:
     """The variables of a commit without what depends on versions: sizes, blobs and reasons."""
     rows = history.variables(at)
     return "\n".join(f"{row.name}: {row.type}, {row.status}, {row.preview}" for row in rows)

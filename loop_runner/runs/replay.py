@@ -48,7 +48,7 @@ from loop_runner.runs.recorded import (
     first_lines,
     key_of,
     other_versions,
-    rows,
+    rows_of,
     story,
     stretches,
     words,
@@ -397,7 +397,7 @@ class _Replay:
         self._versions |= {other.name: other for other in others}
         variables = [one for one in found if one.path.startswith("variables/")]
         self._not_compared.update(one.path for one in variables)
-        then, now = (rows(*at) for at in ((self._history, recorded), (again, made)))
+        then, now = (rows_of(*at) for at in ((self._history, recorded), (again, made)))
         rows = () if then == now else (Difference("differs", layout.MANIFEST, *first_lines(then, now)),)
         return (*(one for one in found if one not in variables), *rows)
 
