@@ -49,7 +49,7 @@ def test_a_short_run_loads_nothing_that_it_does_not_use(tmp_path):
 @pytest.mark.parametrize(
     ("verifier", "module"),
     [
-        ({"regex": "42"}, "text"),
+        ({"regex": "42"}, "answer_text"),
         ({"stable": 1}, "stable"),
         ({"promise": "42"}, "stable"),
         ({"schema": {"type": "integer"}}, "schema"),
@@ -64,7 +64,17 @@ def test_a_gate_of_another_kind_loads_its_own_module_and_no_other(tmp_path, veri
     )
     import json
 
-    kinds = {"text", "stable", "schema", "command", "python", "judge", "agreement", "findings", "citations"}
+    kinds = {
+        "answer_text",
+        "stable",
+        "schema",
+        "command",
+        "python",
+        "judge",
+        "agreement",
+        "findings",
+        "citations",
+    }
     loaded = {name.rpartition(".")[2] for name in loaded_by(code, json.dumps(verifier)) if ".verify." in name}
     assert loaded & kinds == {module}
 
