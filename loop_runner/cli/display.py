@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loop_runner import plugins, text, verify
+from loop_runner import plugins, text
 from loop_runner.cli import output
 from loop_runner.events import Event
 from loop_runner.records import Inputs, Outcome
 from loop_runner.text import shell
+
+if TYPE_CHECKING:
+    from loop_runner.verify import LocatedCitation
 
 _EVIDENCE_LINES = 6  # of a rejection, in the report; all of it is in verdict.json
 _HEADLINES = {
@@ -265,7 +268,9 @@ def _rejections(verdict: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _show_citations(answer: str, texts: Inputs) -> None:
-    located = verify.locate(answer, texts)
+    from loop_runner.verify import locate
+
+    located = locate(answer, texts)
     if not located:
         return
     is_copied = all(citation.ok and not citation.how for citation in located)
@@ -279,7 +284,7 @@ def _show_citations(answer: str, texts: Inputs) -> None:
     output.write()
 
 
-def _state(citation: verify.LocatedCitation) -> str:
+def _state(citation: LocatedCitation) -> str:
     if not citation.ok:
         return f"NOT FOUND: {citation.reason}"
     return f"found, {citation.how}" if citation.how else "found"

@@ -115,8 +115,8 @@ def start(
     from loop_runner.agents import run as agent_runs
     from loop_runner.agents import sessions
     from loop_runner.agents import stop as process
-    from loop_runner.cli.folders import make_way, new_run_folder
     from loop_runner.runs import start as runs
+    from loop_runner.runs.folders import make_way, new_run_folder
     from loop_runner.task import config
 
     session_id = session_id or _session_of_this_shell()
@@ -160,7 +160,7 @@ def cancel(run_name: str, as_json: bool) -> None:
     """
     from loop_runner.agents import run as agent_runs
     from loop_runner.agents import sessions
-    from loop_runner.cli.folders import find_run
+    from loop_runner.runs.folders import find_run
 
     run = find_run(run_name).absolute()
     (run / sessions.STOP_FILE).touch()
@@ -181,8 +181,8 @@ def serve(run_name: str) -> int:
     """
     from loop_runner.agents import run as agent_runs
     from loop_runner.agents import sessions
-    from loop_runner.cli.folders import find_run
     from loop_runner.runs import start as runs
+    from loop_runner.runs.folders import find_run
 
     run = find_run(run_name).absolute()
     is_asked = False

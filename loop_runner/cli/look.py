@@ -13,10 +13,10 @@ import click
 
 from loop_runner import text
 from loop_runner.cli import now, output, standing, terminal
-from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError, EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
 from loop_runner.records import SUBCALL_KINDS, Checkpoint, Spend
+from loop_runner.runs.folders import all_runs, find_run, find_run_at
 from loop_runner.task import config
 from loop_runner.text import shell
 from loop_runner.verify import proven

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from loop_runner.cli.folders import make_way
 from loop_runner.errors import WorkspaceError
+from loop_runner.runs.folders import make_way
 from tests.support.commands import argv, clean_environment, loop_runner, started
 from tests.support.owned import owned_copy
 from tests.support.tasks import cell, ready, write_task

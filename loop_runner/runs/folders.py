@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,9 +138,9 @@ def has_begun(history: History) -> bool:
 
 def _is_as_created(history: History) -> bool:
     """Whether the user created the folder here and added nothing to it."""
-    from loop_runner.cli import trusting
+    from loop_runner.runs import trust
 
-    if not trusting.is_own(history.folder):
+    if not trust.is_marked(history, os.environ):
         return False
     folder = history.folder.absolute()
     known = {folder / path for path in history.files()}
@@ -216,6 +217,12 @@ def _unfinished(history: History, task: Task) -> WorkspaceError:
         why="starting over would leave paid work behind",
         hint=f"{resume}; or choose another folder with --run-dir",
     )
+
+
+def named_after(question: str) -> str:
+    """The name of a run that has none of its own: the first words of what it is asked."""
+    words = re.findall(r"[a-z0-9_]+", question[:400].lower())
+    return "-".join(words)[:40].strip("-_") or "question"
 
 
 def forked_run_folder(name: str) -> Path:
