@@ -72,6 +72,7 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _CALLED = {"open": "open_run"}
+_FOLDERS = ("verify",)  # names of functions and of folders
 
 __all__ = [
     "RLM",
@@ -130,7 +131,7 @@ class _Package(ModuleType):
     """This package. Importing a folder sets it as an attribute: ``lr.verify`` stays callable."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in _HOME and type(value) is ModuleType:
+        if name in _FOLDERS and type(value) is ModuleType:
             value.__class__ = _Folder
         super().__setattr__(name, value)
 
@@ -139,14 +140,15 @@ def _load(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), _CALLED.get(name, name))
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = _load(name)
-    if name in globals():  # the folder of this name, which loading has imported
-        return globals()[name]
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # a type checker would take any name for one of this package
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _FOLDERS:
+            return import_module(f"{__name__}.{name}")
+        globals()[name] = found = _load(name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,8 @@
 """``RLM`` in the words of ``rlms`` and of ``dspy.RLM``."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,3 +70,25 @@ def test_a_completion_in_an_event_loop(script):
 def test_a_completion_about_nothing_is_an_error(script):
     with pytest.raises(lr.ConfigError, match="nothing to answer about"):
         lr.RLM(model=script(ready("x"))).completion(root_prompt="Which port?")
+
+
+SCRIPTS = [
+    block.partition("```")[0]
+    for block in (Path(__file__).parents[2] / "examples/from-rlms.md").read_text().split("```python\n")[1:]
+]
+
+
+@pytest.mark.parametrize("code", SCRIPTS, ids=["rlms", "dspy"])
+def test_scripts_for_the_other_libraries_work_with_another_import_and_constructor(script, capsys, code):
+    find = """
+line = next(each for each in context.splitlines() if "magic number" in each)
+number = context.splitlines().index(line) + 1
+answer["content"] = f'{line}\\n\\nSources:\\n- context.txt:{number} "{line}"'
+answer["ready"] = True
+"""
+    names: dict[str, Any] = {"MODEL": script(cell(find))}
+    exec(code, names)
+    result = names["result"] if "result" in names else names["prediction"]
+    assert result.verified
+    assert "The magic number is 42." in capsys.readouterr().out
+    assert len(SCRIPTS) == 2

