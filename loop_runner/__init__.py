@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loop_runner.api.events import Event
     from loop_runner.api.gates import (
         agreement,
         all_of,
@@ -50,12 +51,12 @@ if TYPE_CHECKING:
         VerifierError,
         WorkspaceError,
     )
-    from loop_runner.events import Event
     from loop_runner.records import Accepted, Broken, Rejected, Usage
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "api.events": "Event",
     "api.gates": "agreement all_of any_of citations command contains judge python regex schema stable",
     "api.result": "Result Run open",
     "api.rlm": "RLM",
@@ -67,7 +68,6 @@ _HOMES = {
         "ConfigError EnvironmentFault KernelError LoopRunnerError ModelError NotVerifiedError StoppedError"
         " VerifierError WorkspaceError"
     ),
-    "events": "Event",
     "records": "Accepted Broken Rejected Usage",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}

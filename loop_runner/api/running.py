@@ -14,13 +14,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from loop_runner import events
 from loop_runner.api import gates
+from loop_runner.api.events import Event, typed
 from loop_runner.api.result import Result, Run, open_run, result_of
 from loop_runner.api.task import Input, Task, Verifier, _as_mapping
 from loop_runner.api.work import Work
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError
-from loop_runner.events import Event
 from loop_runner.loop.stopping import Stop
 from loop_runner.runs import fork as forking
 from loop_runner.runs import reverify, start, trust
@@ -240,8 +241,8 @@ def _resumed(
     return Work(work)
 
 
-def _tell(on_event: Callable[[Event], object], event: Event) -> None:
-    on_event(event)
+def _tell(on_event: Callable[[Event], object], event: events.Event) -> None:
+    on_event(typed(event))
 
 
 def _functions(verifiers: Sequence[Verifier]) -> Mapping[str, Callable[..., Any]]:

@@ -8,10 +8,10 @@ from os import PathLike
 from types import TracebackType
 from typing import Self
 
+from loop_runner.api.events import Event
 from loop_runner.api.result import Result
 from loop_runner.api.running import started
 from loop_runner.api.task import Task
-from loop_runner.events import Event
 
 
 class Events:

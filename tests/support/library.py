@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import loop_runner as lr
+from loop_runner.api import events
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 _SECTION = re.compile(
@@ -64,3 +65,34 @@ def _parts(inner: str) -> list[str]:
             parts.append(inner[start:at].strip())
             start = at + 1
     return [*parts, inner[start:].strip()]
+
+
+EVENTS = PAGE.with_name("events.md")
+_HEAD = """# Events
+
+What `on_event` and `lr.stream` give ([api.md](api.md)): one frozen dataclass for each kind, importable from
+`loop_runner.api.events`. `event.to_dict()` has the fields below. In `events.jsonl` and `log --follow --json`
+([json.md](json.md)) the further fields are in `data`. This page is generated:
+`python -m tests.support.library`.
+
+Every event has `kind`, `seq` (counts from 1 without gaps, also over resumes), `pass_number` and `turn` (0
+where they do not apply), and `text`.
+
+| kind | class | what happened | further fields |
+| --- | --- | --- | --- |
+"""
+
+
+def events_page() -> str:
+    """docs/events.md, from the code."""
+    common = {item.name for item in fields(events.Event)}
+    rows = []
+    for kind, made in events.KINDS.items():
+        own = [f"`{item.name}: {item.type}`" for item in fields(made) if item.name not in common]
+        about = (made.__doc__ or "").replace("``", "`").rstrip(".")
+        rows.append(f"| `{kind}` | `{made.__name__}` | {about} | {', '.join(own)} |\n")
+    return _HEAD + "".join(rows)
+
+
+if __name__ == "__main__":
+    EVENTS.write_text(events_page(), encoding="utf-8")
