@@ -1,20 +1,158 @@
 """Run a model unattended until a verifier, not the model, says that the work is done.
 
-The story in the order in which a pass lives it, one module each:
+    import loop_runner as lr
 
-- ``config``     reads the task file into a ``Task``
-- ``inputs``     names, hashes and checks what the task works on
-- ``prompts``    renders what the model is told
-- ``loop``       runs passes until the stop hook allows the end
-- ``session``    one pass: the model writes code, the kernel runs it
-- ``kernel``     the process that keeps the model's variables
-- ``model``      one request, one reply, from any provider
-- ``stop_hook``  asked when a session wants to end; runs the verifiers
-- ``verify``     checks the committed answer
-- ``workspace``  the run folder: git history, journal, lock
-- ``cli``        the only layer that prints, reads argv or exits
+    result = lr.ask("Which port?", ["src/"], model="local:coder")
+    result.status, result.answer, result.citations, result.proof
 
-Importing this package imports nothing else; what is not named here may change.
+``docs/api.md`` describes every name of this package; what ``__all__`` does not name may change. The folders,
+in the order in which a run needs them: ``task`` what is asked, ``inputs`` the texts, ``loop`` the passes,
+``session`` a conversation with the model, ``kernel`` the process that runs its code, ``verify`` the checks,
+``workspace`` the run folder, ``runs`` a run as a whole, ``api`` this library, ``cli`` the command.
+
+Importing this package imports nothing else: each name is loaded when it is first used.
 """
 
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loop_runner.api.checked_task import Submission, Task, data
+    from loop_runner.api.makers import (
+        agreement,
+        all_of,
+        any_of,
+        citations,
+        command,
+        contains,
+        judge,
+        python,
+        regex,
+        schema,
+        stable,
+    )
+    from loop_runner.api.result import Result, Run
+    from loop_runner.api.result import open_run as open  # noqa: A004 - lr.open, as in gzip.open
+    from loop_runner.api.rlm import RLM
+    from loop_runner.api.running import aask, aresume, arun, ask, fork, resume, run, verify
+    from loop_runner.api.stream import stream
+    from loop_runner.api.typed_events import Event
+    from loop_runner.budget import Budget
+    from loop_runner.errors import (
+        ConfigError,
+        EnvironmentFault,
+        KernelError,
+        LoopRunnerError,
+        ModelError,
+        NotVerifiedError,
+        StoppedError,
+        VerifierError,
+        WorkspaceError,
+    )
+    from loop_runner.records import Accepted, Broken, Rejected, Usage
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "api.typed_events": "Event",
+    "api.makers": "agreement all_of any_of citations command contains judge python regex schema stable",
+    "api.result": "Result Run open",
+    "api.rlm": "RLM",
+    "api.running": "aask aresume arun ask fork resume run verify",
+    "api.stream": "stream",
+    "api.checked_task": "Submission Task data",
+    "budget": "Budget",
+    "errors": (
+        "ConfigError EnvironmentFault KernelError LoopRunnerError ModelError NotVerifiedError StoppedError"
+        " VerifierError WorkspaceError"
+    ),
+    "records": "Accepted Broken Rejected Usage",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+_CALLED = {"open": "open_run"}
+_FOLDERS = ("verify",)  # names of functions and of folders
+
+__all__ = [
+    "RLM",
+    "Accepted",
+    "Broken",
+    "Budget",
+    "ConfigError",
+    "EnvironmentFault",
+    "Event",
+    "KernelError",
+    "LoopRunnerError",
+    "ModelError",
+    "NotVerifiedError",
+    "Rejected",
+    "Result",
+    "Run",
+    "StoppedError",
+    "Submission",
+    "Task",
+    "Usage",
+    "VerifierError",
+    "WorkspaceError",
+    "aask",
+    "agreement",
+    "all_of",
+    "any_of",
+    "aresume",
+    "arun",
+    "ask",
+    "citations",
+    "command",
+    "contains",
+    "data",
+    "fork",
+    "judge",
+    "open",
+    "python",
+    "regex",
+    "resume",
+    "run",
+    "schema",
+    "stable",
+    "stream",
+    "verify",
+]
+
+
+class _Folder(ModuleType):
+    """A folder of this package whose name is a function of the library, too: it can be called."""
+
+    def __call__(self, *args: Any, **keys: Any) -> Any:
+        return _load(self.__name__.rpartition(".")[2])(*args, **keys)
+
+
+class _Package(ModuleType):
+    """This package. Importing a folder sets it as an attribute: ``lr.verify`` stays callable."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _FOLDERS and type(value) is ModuleType:
+            value.__class__ = _Folder
+        super().__setattr__(name, value)
+
+
+def _load(name: str) -> Any:
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), _CALLED.get(name, name))
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for one of this package
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _FOLDERS:
+            return import_module(f"{__name__}.{name}")
+        globals()[name] = found = _load(name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
+sys.modules[__name__].__class__ = _Package

@@ -7,7 +7,8 @@
      ├─ ModelError        a provider refused or stayed unreachable                     exit 4
      ├─ KernelError       the kernel could not be started or kept alive                exit 4
      ├─ VerifierError     a verifier is set up wrongly                                 exit 2
-     └─ HookError         a stop hook is set up wrongly                                exit 2
+     ├─ HookError         a stop hook is set up wrongly                                exit 2
+     └─ NotVerifiedError  only ``Result.raise_for_status`` of the library raises it    exit 3
 
 Whose fault decides the branch. Three things are *not* errors: a cell that raised (``CellResult.error``),
 a rejected answer (``Rejected``) and a spent budget (``Stopped``). Relies on ``redaction``: no error shows a
@@ -120,3 +121,9 @@ class HookError(LoopRunnerError):
     """A stop hook's settings or payload make no sense."""
 
     exit_code = 2
+
+
+class NotVerifiedError(LoopRunnerError):
+    """A run ended without a verified answer, and the caller asked for an exception."""
+
+    exit_code = 3

@@ -48,6 +48,7 @@ class Event:
     pass_number: int = 0
     turn: int = 0
     data: Mapping[str, Any] = field(default_factory=dict)
+    seq: int = field(default=0, compare=False)  # counted by the trace, from 1, over all starts of the run
 
 
 _MANY: frozenset[EventKind] = frozenset({"subcall_finished"})  # thousands in a second: not each is flushed
@@ -63,6 +64,7 @@ class Trace:
     def __init__(self, path: Path | None = None, listeners: tuple[Listener, ...] = ()) -> None:
         self._file = None if path is None else _open(path)
         self._listeners = listeners
+        self._seq = 0 if path is None else _last_seq(path)
         self._flushed_at = 0.0
         self._lock = threading.RLock()
 
@@ -74,6 +76,9 @@ class Trace:
         line: dict[str, Any] = {"at": round(time.time(), 3), "kind": event.kind, "pass": event.pass_number}
         line |= {"turn": event.turn, "text": event.text, "data": dict(event.data)}
         with self._lock:
+            self._seq += 1
+            event = replace(event, seq=self._seq)
+            line["seq"] = self._seq
             self._write(_to_json(line).encode() + b"\n", is_one_of_many=event.kind in _MANY)
             for listener in self._listeners:
                 # Events come from the threads that deliver replies: no listener may end or hold up a run.
@@ -105,6 +110,18 @@ class Trace:
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None
+
+
+def _last_seq(path: Path) -> int:
+    """The number of the last whole event in the file; an older file's events are counted."""
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []  # a device has no end
+    for at in range(len(lines), 0, -1):
+        try:
+            line = json.loads(lines[at - 1])
+            return int(line.get("seq", at))
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            continue
+    return 0
 
 
 def _open(path: Path) -> IO[bytes]:

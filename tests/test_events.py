@@ -32,6 +32,7 @@ def test_an_event_is_one_line_and_reaches_the_listeners(path):
         "pass": 2,
         "turn": 3,
         "data": {"a": 1},
+        "seq": 1,
     }
     assert heard == [event, event]
 

@@ -10,8 +10,8 @@ import click
 
 from loop_runner import text
 from loop_runner.cli import output
-from loop_runner.cli.folders import find_run
 from loop_runner.errors import ConfigError
+from loop_runner.runs.folders import find_run
 from loop_runner.text import shell
 from loop_runner.workspace.history import History
 

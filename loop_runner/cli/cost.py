@@ -9,8 +9,8 @@ import click
 
 from loop_runner import text
 from loop_runner.cli import output
-from loop_runner.cli.folders import find_run_at
 from loop_runner.model import prices
+from loop_runner.runs.folders import find_run_at
 from loop_runner.workspace import points
 from loop_runner.workspace.history import History
 

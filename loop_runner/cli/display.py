@@ -11,14 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loop_runner import plugins, text, verify
+from loop_runner import plugins, text
 from loop_runner.cli import output
 from loop_runner.events import Event
 from loop_runner.records import Outcome
 from loop_runner.text import shell
+from loop_runner.verify import LocatedCitation
 
 if TYPE_CHECKING:
     from loop_runner.runs.ending import Ending
+    from loop_runner.verify import LocatedCitation
 
 _EVIDENCE_LINES = 6  # of a rejection, in the report; all of it is in verdict.json
 _HEADLINES = {
@@ -258,7 +260,7 @@ def _rejections(verdict: Mapping[str, Any]) -> Iterator[str]:
             yield f"      and {output.plural(len(lines) - _EVIDENCE_LINES, 'more line')}"
 
 
-def _show_citations(located: Sequence[verify.LocatedCitation]) -> None:
+def _show_citations(located: Sequence[LocatedCitation]) -> None:
     if not located:
         return
     is_copied = all(citation.ok and not citation.how for citation in located)
@@ -272,7 +274,7 @@ def _show_citations(located: Sequence[verify.LocatedCitation]) -> None:
     output.write()
 
 
-def _state(citation: verify.LocatedCitation) -> str:
+def _state(citation: LocatedCitation) -> str:
     if not citation.ok:
         return f"NOT FOUND: {citation.reason}"
     return f"found, {citation.how}" if citation.how else "found"

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from loop_runner.cli import output
-from loop_runner.cli.folders import find_run
 from loop_runner.errors import ConfigError
+from loop_runner.runs.folders import find_run
 
 _SHOWN = 20
 

@@ -129,8 +129,8 @@ def cancel(run_name: str, as_json: bool) -> None:
     \b
     Example:  loop-runner hook cancel runs/contract-review
     """
-    from loop_runner.cli.folders import find_run
     from loop_runner.runs import hook_loops
+    from loop_runner.runs.folders import find_run
 
     run = find_run(run_name).absolute()
     file = hook_loops.cancel(run, os.environ)
@@ -148,8 +148,8 @@ def serve(run_name: str) -> int:
     \b
     Example:  loop-runner hook serve runs/contract-review
     """
-    from loop_runner.cli.folders import find_run
     from loop_runner.runs import hook_loops
+    from loop_runner.runs.folders import find_run
 
     run = find_run(run_name).absolute()
     is_asked = False

@@ -12,11 +12,11 @@ import click
 
 from loop_runner import text
 from loop_runner.cli import output, terminal
-from loop_runner.cli.folders import all_runs, find_run, find_run_at
 from loop_runner.errors import ConfigError
 from loop_runner.records import SUBCALL_KINDS
 from loop_runner.runs import standing
 from loop_runner.runs import status as statuses
+from loop_runner.runs.folders import all_runs, find_run, find_run_at
 from loop_runner.runs.status import Status
 from loop_runner.text import shell
 from loop_runner.workspace import layout, points

@@ -12,7 +12,7 @@ import click
 
 from loop_runner import text
 from loop_runner.cli import output, trusting
-from loop_runner.cli.folders import find_run
+from loop_runner.runs.folders import find_run
 from loop_runner.runs.new_folders import with_room
 from loop_runner.text import shell
 

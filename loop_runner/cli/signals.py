@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from loop_runner.loop.stopping import Interrupted, Stop
+from loop_runner.loop.stopping import Interrupted, Stop, is_committing
 
 _STOP = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 _TOLD = (signal.SIGINT, signal.SIGTERM)  # a person expects these to stop it; SIGHUP is ignored under nohup
@@ -54,7 +54,7 @@ def stopping(stop: Stop, note: Callable[[str], None], run: Path | None) -> Itera
         signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
 
     def on_tick(_number: int, frame: FrameType | None) -> None:
-        if not _is_committing(frame) and stop.may_break_off():
+        if not is_committing(frame) and stop.may_break_off():
             raise Interrupted
 
     before = signal.signal(signal.SIGALRM, on_tick)
@@ -64,15 +64,6 @@ def stopping(stop: Stop, note: Callable[[str], None], run: Path | None) -> Itera
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def _is_committing(frame: FrameType | None) -> bool:
-    """Whether the run folder is being written: that takes a moment, and is not left half done."""
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("loop_runner.workspace."):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _print(line: bytes) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from loop_runner.cli import output, trusting
-from loop_runner.cli.folders import find_run, find_run_at, forked_run_folder
 from loop_runner.cli.run import finish, interruptible, options, overrides
 from loop_runner.errors import ConfigError
+from loop_runner.runs.folders import find_run, find_run_at, forked_run_folder
 from loop_runner.task import named_file, prompt_size
 from loop_runner.text import shell
 

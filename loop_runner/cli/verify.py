@@ -11,9 +11,9 @@ import click
 
 from loop_runner import text
 from loop_runner.cli import output
-from loop_runner.cli.folders import find_run
 from loop_runner.errors import ConfigError
 from loop_runner.runs.context import RunContext
+from loop_runner.runs.folders import find_run
 
 
 @click.command()

@@ -19,7 +19,7 @@ from loop_runner.inputs.loading import (
     skipped_by_kind,
 )
 from loop_runner.inputs.reconverting import restore
-from loop_runner.inputs.urls import Fetcher
+from loop_runner.inputs.urls import Fetcher, data_file
 from loop_runner.scratch import cache_dir
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "cache_dir",
     "changed",
     "content",
+    "data_file",
     "found_in",
     "from_json",
     "is_fault",

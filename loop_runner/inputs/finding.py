@@ -31,6 +31,9 @@ TOOL_FOLDERS = frozenset(
 )
 
 
+DATA = "data:"  # begins the address of data that a program gave; behind it, the file's name in ``inputs/``
+
+
 @dataclass(frozen=True, slots=True)
 class Root:
     """One entry of the task's ``inputs``, resolved."""
@@ -47,6 +50,11 @@ class Root:
     paths: tuple[str, ...] = ()
     url: str | None = None
     is_converted: bool = True  # False: text is taken as it stands, documents are left out
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it is no file, but data that a program gave."""
+        return self.url is not None and self.url.startswith(DATA)
 
 
 class Item(Protocol):
@@ -89,6 +97,9 @@ def root_of(spec: str | Mapping[str, Any], base_dir: Path, exclude: tuple[str, .
     given = str(told.get("path", told.get("url", "")))
     if is_url(given):
         return Root(given, Path("/"), name=name, url=given, is_converted=is_converted)
+    if "data" in told:
+        given = DATA + str(told["data"])
+        return Root(str(name or told["data"]), Path("/"), name=name, url=given, is_converted=is_converted)
     if "git" in told:
         revision, wanted = str(told.get("revision", "HEAD")), _texts(told.get("paths", ()))
         return _repository(str(told["git"]), revision, base_dir, wanted, patterns, name, is_converted)
@@ -148,6 +159,8 @@ _FORMS = (
 )
 
 
+_OF_PROGRAMS = ("data", "name", "convert")  # what the library writes for data in memory
+
 _TEXT = {"type": "string", "minLength": 1}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 _KEY_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
@@ -179,7 +192,7 @@ def schema() -> dict[str, Any]:
 def _checked(spec: object) -> Mapping[str, Any]:
     """A spec that holds what it may: printable texts, lists of them, ``convert`` as a truth value."""
     if isinstance(spec, Mapping):
-        known = next((form for form in _FORMS if form[0] in spec), _FORMS[0])
+        known = next((form for form in (*_FORMS, _OF_PROGRAMS) if form[0] in spec), _FORMS[0])
         for key in spec:
             if key not in known:
                 raise _unknown_key(str(key), known)

@@ -41,7 +41,7 @@ from loop_runner.inputs.on_disk import (
     measure,
     words,
 )
-from loop_runner.inputs.urls import Fetched
+from loop_runner.inputs.urls import Fetched, not_fetched
 from loop_runner.records import Inputs, InputText, Origin
 
 _DESCRIBED = 20  # tables and JSON files that a prompt says more of than their names
@@ -136,7 +136,8 @@ def load(
         raise _nothing_left(roots, intake.skipped)
     if strict:
         _refuse_broken(intake.skipped)
-    is_single = len(roots) == 1 and roots[0].file is not None and [each.member for each in taken] == [""]
+    is_one = len(roots) == 1 and (roots[0].file is not None or roots[0].is_data)
+    is_single = is_one and [each.member for each in taken] == [""]
     return Inputs(tuple(texts), tuple(intake.skipped), is_single)
 
 
@@ -158,11 +159,7 @@ def _found(root: Root, intake: _Intake) -> list[Found]:
     if root.url is None:
         return find(root, intake.skipped)
     if intake.fetch is None:
-        raise ConfigError(
-            f"{root.url} is not fetched",
-            why="a run goes to the network for its inputs only when its task says that it may",
-            hint="write inputs: {urls: true, paths: [...]}, or set it: --set inputs.urls=true",
-        )
+        raise not_fetched(root.url)
     fetched = intake.fetch(root.url)
     return [Found(root, fetched.name, str(fetched.path))]
 

@@ -1,4 +1,4 @@
-"""Inputs from the web: fetched once, kept by their hash.
+"""Inputs that are no files: fetched from the web, or given by a program; kept by their hash.
 
 What comes lies in the cache to be read and in the run folder to be kept (``Fetcher.files``).
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from loop_runner.errors import ConfigError
+from loop_runner.inputs.finding import DATA
 
 FOLDER = "inputs"  # of a run folder
 _MAX_BYTES = 64 << 20
@@ -26,24 +29,35 @@ class Fetched:
 
 
 class Fetcher:
-    """Fetches for one run, into ``cache``. Private addresses are those that not everybody can reach."""
+    """Fetches for one run, into ``cache``. Private addresses are those that not everybody can reach.
+
+    ``data`` is what a program gave, by its file name; without ``allows_web`` nothing else is there.
+    """
 
     def __init__(
         self,
         cache: Path,
         *,
         allows_private: bool = False,
+        allows_web: bool = True,
+        data: Mapping[str, bytes] | None = None,
         max_bytes: int = _MAX_BYTES,
         seconds: float = _SECONDS,
     ) -> None:
         self._folder = fetched_folder(cache)
         self._allows_private = allows_private
+        self._allows_web = allows_web
+        self._data = data or {}
         self._max_bytes = max_bytes
         self._seconds = seconds
         self.files: dict[str, bytes] = {}
 
     def __call__(self, url: str) -> Fetched:
         """Fetch ``url``. Raises ``ConfigError`` with the reason when it gives nothing."""
+        if url.startswith(DATA):
+            return self._given(url.removeprefix(DATA))
+        if not self._allows_web:
+            raise not_fetched(url)
         from loop_runner.inputs import web
 
         try:
@@ -59,6 +73,32 @@ class Fetcher:
         file = hashlib.sha256(page.data).hexdigest() + page.ending
         self.files[f"{FOLDER}/{file}"] = page.data
         return Fetched(page.name, keep(self._folder, file, page.data))
+
+    def _given(self, file: str) -> Fetched:
+        data = self._data.get(file)
+        if data is None:
+            raise ConfigError(
+                f"the data {file} is not there",
+                why="it was in the memory of the program that began a run, and a task file cannot hold it",
+                hint="give it again as data, or name a file",
+            )
+        self.files[f"{FOLDER}/{file}"] = data
+        return Fetched(file, keep(self._folder, file, data))
+
+
+def not_fetched(url: str) -> ConfigError:
+    """Why an address is no input of a task that does not allow it."""
+    return ConfigError(
+        f"{url} is not fetched",
+        why="a run goes to the network for its inputs only when its task says that it may",
+        hint="write inputs: {urls: true, paths: [...]}, or set it: --set inputs.urls=true",
+    )
+
+
+def data_file(name: str, data: bytes) -> str:
+    """The file name of data that a program gave: its SHA-256, with an ending that says what it is."""
+    ending = PurePosixPath(name).suffix[:10].lower()
+    return hashlib.sha256(data).hexdigest() + re.sub(r"[^.a-z0-9]", "", ending)
 
 
 def fetched_folder(cache: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import FrameType
 
 _GRACE_S = 1.4  # for a cell, a gate or a commit to end by itself when no request is out
 _URGENT_GRACE_S = 0.3
@@ -62,3 +63,12 @@ class Stop:
             return False
         self.is_ending = True
         return True
+
+
+def is_committing(frame: FrameType | None) -> bool:
+    """Whether the run folder is being written: that takes a moment, and is not left half done."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("loop_runner.workspace."):
+            return True
+        frame = frame.f_back
+    return False

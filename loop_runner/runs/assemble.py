@@ -98,7 +98,6 @@ def run_in(
     ledger = replay_parts.ledger
     workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")
     with ExitStack() as stack:
-        stack.enter_context(_rare_collections())
         trace = Trace(workspace.private_folder / "events.jsonl", context.listeners)
         stack.callback(trace.close)
         stack.enter_context(_failure_written(trace, workspace))
@@ -222,23 +221,6 @@ def _past(workspace: Workspace) -> Callable[[int, int], str]:
 def _checks(task: Task, texts: Inputs, gates: Gates, workspace: Workspace) -> Checks:
     """What ``check()`` asks."""
     return Checks(gates, texts, task.prompt, workspace.lay_out_now)
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Look for unreachable circles less often.
-
-    A batch has ten thousand calls' objects alive at once, and going through them took a quarter of the time
-    of the loop that serves them. None of it is for the collector: what a call leaves goes by itself.
-    """
-    import gc
-
-    before = gc.get_threshold()
-    gc.set_threshold(500_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from loop_runner.budget import Ledger
 from loop_runner.events import Listener
@@ -26,6 +27,8 @@ class RunContext:
     listeners: tuple[Listener, ...] = ()
     should_stop: Callable[[], bool] = lambda: False
     policy: Policy | None = None  # of tries that failed; None: the usual patience
+    # The functions that verifiers of a resumed run call; a new run has them in its task.
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loop_runner import inputs, verify
+from loop_runner import inputs
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import Inputs, Outcome
 from loop_runner.runs import next_steps
+from loop_runner.verify import LocatedCitation, locate
 from loop_runner.workspace.history import History
 
 
@@ -25,7 +26,7 @@ class Ending:
 
     outcome: Outcome
     folder: Path
-    citations: tuple[verify.LocatedCitation, ...]
+    citations: tuple[LocatedCitation, ...]
     story: tuple[str, ...]
     verdict: Mapping[str, Any]
     steps: tuple[str, ...]
@@ -39,7 +40,7 @@ def of_run(
         texts = _texts(history, env, given.inputs)
         story = tuple(entry.subject for entry in history.commits(first_parent=True))
         verdict = _last_verdict(history, outcome)
-    citations = tuple(verify.locate(outcome.answer.content, texts))
+    citations = tuple(locate(outcome.answer.content, texts))
     return Ending(outcome, folder, citations, story, verdict, tuple(next_steps.after(outcome, folder, given)))
 
 

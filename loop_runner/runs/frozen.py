@@ -139,6 +139,7 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates
 def _sources(task: Task) -> list[str]:
     """What the task names as its inputs, but for single files: their names say it all."""
     specs = [dict(each) if isinstance(each, Mapping) else {"path": each} for each in task.inputs]
+    specs = [each for each in specs if "data" not in each]  # its name says it all
     given = [str(each.get("git") or each.get("path") or each.get("url")) for each in specs]
     own = [each for each in given if not (task.base_dir / each).is_file() and "://" not in each]
     return [shown for each in own if (shown := _source(task.base_dir / each, each))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,4 +132,6 @@ def count_tokens(request: Request, base_dir: Path, env: Mapping[str, str]) -> in
         finally:
             await client.close()
 
-    return asyncio.run(count())
+    # In a thread of its own: the caller may have a loop that is running.
+    with ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
+        return pool.submit(asyncio.run, count()).result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -199,3 +200,9 @@ def is_file(path: Path) -> bool:
         return path.exists() and not path.is_dir()
     except OSError:  # no permission to look: making the folder says so
         return False
+
+
+def named_after(question: str) -> str:
+    """The name of a run that has none of its own: the first words of what it is asked."""
+    words = re.findall(r"[a-z0-9_]+", question[:400].lower())
+    return "-".join(words)[:40].strip("-_") or "question"

@@ -66,7 +66,9 @@ def gates(task: Task, known: Programs | None = None, *, starts_nothing: bool = F
     """
     fence = None if starts_nothing else GateSandbox(task.kernel.require_tier)
     hooks = external_hook.makers(task.stop_hooks, task.base_dir)
-    return Gates.of(task.verifiers, task.base_dir, known=known, fence=fence, more=hooks)
+    return Gates.of(
+        task.verifiers, task.base_dir, known=known, fence=fence, more=hooks, functions=task.functions
+    )
 
 
 def sandbox(task: Task, gates: Gates) -> Iterator[LoopRunnerError]:

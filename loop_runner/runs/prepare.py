@@ -125,6 +125,11 @@ def _is_script(model: str | None) -> TypeGuard[str]:
 def _fetcher(task: Task, env: Mapping[str, str]) -> inputs.Fetcher | None:
     """What fetches addresses, where the task says that they may be."""
     settings = task.input_settings
-    if not settings.urls:
+    if not settings.urls and not task.data:
         return None
-    return inputs.Fetcher(inputs.cache_dir(env), allows_private=settings.private_addresses)
+    return inputs.Fetcher(
+        inputs.cache_dir(env),
+        allows_private=settings.private_addresses,
+        allows_web=settings.urls,
+        data=task.data,
+    )

@@ -84,6 +84,7 @@ def verify_run(
         entry = _finished_pass(history, commit)
         record, has_proof = _record(history, entry)
         task = _confined(_task(history, commit, folder, task_dir), granted, ask_again=ask_again)
+        task = replace(task, functions=context.functions)
         with parsing(folder, "inputs.json"):
             texts = inputs.from_json(_text(history, "inputs.json", commit), task.base_dir)
         texts = restored_inputs(texts, task, lambda path: history.read(path, commit), context.env)
@@ -193,7 +194,10 @@ def _decide(
             _text(history, "task.yaml", commit), label="task.yaml", base_dir=history.folder
         ).base_dir
     hooks = external_hook.makers(task.stop_hooks, pinned_at)
-    gates = Gates.of(task.verifiers, pinned_at, known=programs, fence=fence, more=hooks).checked()
+    gates = Gates.of(
+        task.verifiers, pinned_at, known=programs, fence=fence, more=hooks, functions=task.functions
+    )
+    gates = gates.checked()
     wanted = list(gates.needs())
     if not linux.has_sandbox() and gates.runs_code:
         wanted.append(Need(needs.TIER_C, f"programs of verifiers, as {sys.platform} has no sandbox"))

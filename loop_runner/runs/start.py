@@ -15,7 +15,7 @@ from pathlib import Path
 
 from loop_runner import redaction
 from loop_runner.agents import agent_runs
-from loop_runner.errors import LoopRunnerError
+from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.events import Event
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.records import (
@@ -127,7 +127,8 @@ def resume(
     task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
     frozen = config.parse_task(source, label="task.yaml", base_dir=folder)
     refuse_other_words(frozen, task)
-    task = follow_model(frozen, task)
+    task = replace(follow_model(frozen, task), functions=context.functions)
+    _refuse_other_functions(task)
     with Workspace.open(folder, scope=agent_runs.scope(task, folder)) as workspace:
         if not any(key == "prompt" for key, _ in overrides):
             task = replace(task, prompt=text_of(workspace, "prompt.md"))
@@ -145,6 +146,21 @@ def _refuse(found: Iterable[LoopRunnerError]) -> None:
     faults = preflight.Faults()
     faults.found += found
     faults.refuse()
+
+
+def _refuse_other_functions(task: Task) -> None:
+    """Refuse functions that the run did not begin with; ``Gates.unready`` refuses missing ones."""
+    if not task.functions:
+        return
+    from loop_runner.verify.function import named_in
+
+    known = set(named_in(task.verifiers))
+    if unknown := sorted(set(task.functions) - known):
+        raise ConfigError(
+            f"the run did not begin with the function {', '.join(unknown)} as a verifier",
+            why="an answer is judged by what the run began with, or its proof would mean nothing",
+            hint=f"it began with {', '.join(sorted(known))}" if known else "give none",
+        )
 
 
 def _refuse_models(task: Task, env: Mapping[str, str], gates: Gates) -> None:

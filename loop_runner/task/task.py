@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -220,7 +220,7 @@ def _inputs(value: Any) -> tuple[tuple[Any, ...], InputSettings]:
 
 def is_one_input(value: Any) -> bool:
     """Whether ``value`` is one input that is written as a mapping."""
-    return isinstance(value, dict) and bool(value.keys() & {"path", "git", "url"})
+    return isinstance(value, dict) and bool(value.keys() & {"path", "git", "url", "data"})
 
 
 @takes(enum=list(TYPES))
@@ -385,6 +385,9 @@ class Task:
     file: Path | None = field(default=None, compare=False)  # the task file, where it was read from one
     file_sha256: str = field(default="", compare=False)  # of the task file's bytes
     overrides: tuple[tuple[str, Any], ...] = field(default=(), compare=False)  # what won over the task file
+    # What a program gives that no file can hold: the bytes of inputs, and functions that verifiers call.
+    data: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_agent(self) -> bool:

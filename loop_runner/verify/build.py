@@ -15,7 +15,7 @@ from typing import Any
 
 from loop_runner import plugins
 from loop_runner.errors import LoopRunnerError, VerifierError
-from loop_runner.verify.built_in import BESIDE, BUILT_IN, KINDS
+from loop_runner.verify.built_in import BESIDE, BUILT_IN, KINDS, OF_PROGRAMS
 from loop_runner.verify.combinations import Group, Weighted
 from loop_runner.verify.evidence import LEVELS, Evidence, level
 from loop_runner.verify.options import Options, unknown
@@ -31,11 +31,18 @@ class Builder:
     ``pinning`` reads the files that they are made of. ``faults`` are the entries that make no verifier.
     """
 
-    def __init__(self, base_dir: Path, pinning: Pinning, fence: Fence | None) -> None:
+    def __init__(
+        self,
+        base_dir: Path,
+        pinning: Pinning,
+        fence: Fence | None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
         self.faults: list[LoopRunnerError] = []
         self._base_dir = base_dir
         self._pinning = pinning
         self._fence = fence
+        self._functions = functions or {}
         self._taken: set[str] = set()
 
     def list(self, specs: Sequence[Spec]) -> tuple[Verifier, ...]:
@@ -87,6 +94,10 @@ class Builder:
     def _make(self, kind: str, value: Any, name: str) -> Verifier:
         if kind in BUILT_IN:
             return _built_in(kind, value, name, self._base_dir)
+        if kind == OF_PROGRAMS:
+            from loop_runner.verify.function import Function
+
+            return Function.of(value, name, self._functions)
         from loop_runner.verify.package import PackageVerifier
 
         return PackageVerifier.of(kind, value, name, self._base_dir, self._pinning, self._fence)
@@ -116,7 +127,7 @@ def _parts(spec: object, pinning: Pinning) -> tuple[str, Any, str, float]:
     name, weight = spec.get("name", ""), spec.get("weight", 1)
     kinds = [key for key in spec if key not in BESIDE]
     for kind in kinds:
-        if kind not in KINDS and not _is_of_package(str(kind), pinning):
+        if kind not in (*KINDS, OF_PROGRAMS) and not _is_of_package(str(kind), pinning):
             raise _no_such_kind(str(kind), pinning)
     if len(kinds) != 1 or not isinstance(name, str) or not name.isprintable():
         raise _unreadable(spec)

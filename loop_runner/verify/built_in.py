@@ -56,4 +56,5 @@ BUILT_IN = {
     "findings": Kind("findings", "Findings", "rules"),
 }
 KINDS = (*BUILT_IN, "all", "any")
+OF_PROGRAMS = "callable"  # a function of the program that began the run; no task file can hold one
 BESIDE = ("name", "weight", "evidence", "says")  # keys beside a kind

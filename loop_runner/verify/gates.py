@@ -6,9 +6,10 @@ builds one ``Gates`` and hands it on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from loop_runner.errors import LoopRunnerError, VerifierError
 from loop_runner.records import Inputs
@@ -40,15 +41,17 @@ class Gates:
         known: Programs | None = None,
         fence: Fence | None = None,
         more: Iterable[Callable[[], Verifier]] = (),
+        functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> Gates:
         """Build the verifiers that ``specs`` describe, and those that ``more`` makes, and pin their files.
 
         ``base_dir`` is the task file's folder. Files in ``known`` stay as they were pinned. The code of
-        packages is started in ``fence``; None: it is not started, and says nothing of itself.
+        packages is started in ``fence``; None: it is not started, and says nothing of itself. ``functions``
+        are those of the calling program that verifiers name.
         """
         base_dir = base_dir.resolve()
         pinning = Pinning(base_dir, known)
-        builder = Builder(base_dir, pinning, fence)
+        builder = Builder(base_dir, pinning, fence, functions)
         verifiers = (*builder.list(specs), *builder.added(more))
         return cls(verifiers, pinning.finished(), tuple(builder.faults))
 

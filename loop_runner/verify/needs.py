@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop_runner.verify.built_in import BESIDE, KINDS
+from loop_runner.verify.built_in import BESIDE, KINDS, OF_PROGRAMS
 from loop_runner.verify.verifier import NETWORK, Need
 
 __all__ = ["NETWORK", "TIER_C", "Need", "is_granted", "of", "plugins_of", "program"]
@@ -29,7 +29,7 @@ def plugins_of(specs: Iterable[Any], depth: int = 0) -> Iterator[Need]:
         for kind in kinds:
             if kind in ("all", "any") and isinstance(spec, Mapping) and isinstance(spec[kind], list | tuple):
                 yield from plugins_of(spec[kind], depth + 1)
-            elif kind not in (*KINDS, *BESIDE):
+            elif kind not in (*KINDS, *BESIDE, OF_PROGRAMS):
                 yield Need(f"plugin={kind}", str(kind))
 
 

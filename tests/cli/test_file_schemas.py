@@ -9,13 +9,12 @@ import jsonschema
 import pytest
 import yaml
 
-from loop_runner import verify
 from loop_runner.audit.rules import read_rules
 from loop_runner.cli import file_schemas
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.inputs import finding
 from loop_runner.task import config
-from loop_runner.verify import external_hook
+from loop_runner.verify import build, external_hook
 from loop_runner.verify.built_in import KINDS
 from tests.support.commands import clean_environment
 
@@ -37,7 +36,7 @@ TASKS, RULES = validator("task.schema.json"), validator("rules.schema.json")
 def parse(data):
     """Everything that reads a part of a task file, without looking at what it names."""
     task = config.parse_task(yaml.safe_dump(data), label="task.yaml", base_dir=ROOT)
-    verify.build(task.verifiers, ROOT)
+    build(task.verifiers, ROOT)
     external_hook.build(task.stop_hooks, ROOT)
     for spec in task.inputs:
         try:

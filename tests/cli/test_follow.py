@@ -50,7 +50,7 @@ def test_as_json_each_event_is_one_object_on_one_line(tmp_path, running):
     result = loop_runner("log", "scripted", "--follow", "--json", cwd=tmp_path)
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [events[0]["kind"], events[-1]["kind"]] == ["run_started", "run_ended"]
-    assert {"version", "at", "kind", "pass", "turn", "text", "data"} == set.union(*map(set, events))
+    assert {"version", "at", "seq", "kind", "pass", "turn", "text", "data"} == set.union(*map(set, events))
     assert [one["pass"] for one in events if one["kind"] == "pass_ended"] == [1, 2]
 
 

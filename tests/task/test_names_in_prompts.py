@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from loop_runner import text, verify
+from loop_runner import text
 from loop_runner.inputs.inside import tables
 from loop_runner.inputs.inside.sink import Limits
 from loop_runner.kernel.inside import audit
@@ -18,6 +18,7 @@ from loop_runner.runs import start as runs
 from loop_runner.runs.context import RunContext
 from loop_runner.session import conversation, direct, overview
 from loop_runner.task import config, prompts
+from loop_runner.verify import NO_MEANS, BaseVerifier, Gates, build
 from loop_runner.verify.json_schema import SchemaChecker
 from loop_runner.verify.stop_hook import StopHook
 from tests.support.gates import submission
@@ -108,7 +109,7 @@ def rejected_by(tmp_path, name):
     return "\n\n".join(prompts.render(each, **{**REENTRY, **told}) for each in ("reentry", "reentry.agent"))
 
 
-class Named(verify.BaseVerifier):
+class Named(BaseVerifier):
     """A verifier that has a name and rejects with it."""
 
     requirement = "the answer must be right"
@@ -116,7 +117,7 @@ class Named(verify.BaseVerifier):
     def __init__(self, name):
         self.name = name
 
-    def verify(self, submission, means=verify.NO_MEANS):
+    def verify(self, submission, means=NO_MEANS):
         return Rejected(f"{self.name} did not accept it", f"at {self.name}")
 
 
@@ -239,7 +240,7 @@ def test_the_names_that_code_gives_to_sub_models_are_data(tmp_path, model_server
     ids=["contains", "regex", "citations", "promise", "schema", "command"],
 )
 def test_what_a_check_requires_is_one_line_whatever_is_in_it(tmp_path, spec, kind):
-    (shown,) = verify.Gates.of([spec(HOSTILE[kind])], tmp_path).requirements()
+    (shown,) = Gates.of([spec(HOSTILE[kind])], tmp_path).requirements()
     assert "\n" not in shown
     assert not [char for char in shown if unicodedata.category(char) in ("Cc", "Cf")]
 
@@ -248,6 +249,6 @@ def test_a_citation_may_name_a_text_as_its_heading_quotes_it(tmp_path):
     (tmp_path / "text").write_text("one line of text\n")
     inputs = Inputs((InputText("annual report.txt", tmp_path / "text", 17, ""),))
     assert direct.documents(inputs).startswith("=== 'annual report.txt' ===")
-    (gate,) = verify.build([{"citations": {"min": 1}}], tmp_path)
+    (gate,) = build([{"citations": {"min": 1}}], tmp_path)
     for cited in ("> 'annual report.txt':1: one line of text", "> annual report.txt:1: one line of text"):
         assert not isinstance(gate.verify(submission(tmp_path, cited, inputs=inputs)), Rejected), cited

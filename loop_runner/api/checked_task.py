@@ -1,0 +1,224 @@
+"""``Task``: what a run is to do, checked when it is made; and ``data``, an input that is in memory.
+
+Owns how Python values become the keys of a task file. ``task_file`` checks them, exactly as it does a file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from loop_runner import inputs
+from loop_runner.api.output_types import schema_of
+from loop_runner.budget import Budget
+from loop_runner.errors import ConfigError
+from loop_runner.keys import Value, keys_of
+from loop_runner.records import Verdict
+from loop_runner.runs.new_folders import named_after
+from loop_runner.task import config
+from loop_runner.verify import Submission
+from loop_runner.verify.function import Collected
+
+__all__ = ["Check", "Data", "Input", "Submission", "Task", "Verifier", "data"]
+_SPEC_KEYS = frozenset({"path", "git", "url"})
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """An input that is in memory. ``name`` is what the model and citations call it."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+
+Check: TypeAlias = Callable[[str, Submission], str | bool | Verdict | None]
+Verifier: TypeAlias = str | Mapping[str, Any] | Check
+Input: TypeAlias = str | PathLike[str] | Data | Mapping[str, Any]
+
+
+def data(value: Any, name: str = "") -> Data:
+    """An input in memory: a text, bytes, a list or dict (as JSON), or a pandas or polars frame (as CSV).
+
+    Without ``name`` it is called by what it is: ``data.txt``, ``data.json`` or ``data.csv``. Bytes need one:
+    its ending says what they are.
+    """
+    content, ending = _content(value)
+    if not name and not ending:
+        raise ConfigError(
+            "data of bytes has no name",
+            why="the ending of its name says how the bytes are read",
+            hint='for example lr.data(content, name="report.pdf")',
+        )
+    return Data(name or f"data{ending}", content)
+
+
+def _content(value: Any) -> tuple[bytes, str]:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace"), ".txt"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value), ""
+    if hasattr(value, "to_csv"):  # pandas
+        return str(value.to_csv(index=False)).encode(), ".csv"
+    if hasattr(value, "write_csv"):  # polars
+        return str(value.write_csv()).encode(), ".csv"
+    try:
+        return json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "replace") + b"\n", ".json"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"data of the type {type(value).__name__} cannot be an input: {error}",
+            why="the model reads texts",
+            hint="give a text, bytes with a name, a list or dict of plain values, or a frame",
+        ) from error
+
+
+class Task:
+    """What a run is to do. ``ConfigError`` or ``VerifierError`` for what cannot work, as in a task file.
+
+    ``inputs`` are paths, globs, mappings as in a task file, and data in memory: ``lr.data(...)``, or a
+    mapping of names to texts, bytes, lists, dicts or frames. ``verifiers`` are made with functions such as
+    ``lr.citations``, written as in a task file, or functions of yours. ``keys`` are the other keys of a task
+    file. Relative paths start at ``base_dir``; None: the current folder.
+    """
+
+    __slots__ = ("checked", "output_type")
+    checked: config.Task  # as the runner knows it
+    output_type: Any
+
+    def __init__(
+        self,
+        prompt: str,
+        *,
+        inputs: Iterable[Input] | Input = (),
+        verifiers: Sequence[Verifier] = (),
+        model: str | None = None,
+        sub_model: str | None = None,
+        name: str | None = None,
+        budget: Budget | Mapping[str, Any] | None = None,
+        output_type: Any = None,
+        base_dir: str | PathLike[str] | None = None,
+        **keys: Any,
+    ) -> None:
+        collected, kept = Collected(), _Inputs()
+        gates = collected.specs(verifiers)
+        if output_type is not None:
+            gates.append({"schema": {"schema": schema_of(output_type)}})
+        given: dict[str, Any] = {
+            "name": name or named_after(prompt if isinstance(prompt, str) else ""),
+            "prompt": prompt,
+            "inputs": kept.specs(inputs),
+            "verifiers": gates,
+            "model": model,
+            "sub_model": sub_model,
+            "budget": None if budget is None else _as_mapping(budget),
+            **keys,
+        }
+        overrides = [(key, _plain(value)) for key, value in given.items() if value is not None]
+        folder = Path.cwd() if base_dir is None else Path(base_dir).absolute()
+        checked = config.parse_task(
+            "{}", label="Task", base_dir=folder, overrides=[("prompts", "none"), *overrides]
+        )
+        self._set(replace(checked, data=kept.data, functions=collected.functions), output_type)
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str], *, output_type: Any = None, **keys: Any) -> Task:
+        """The task in a task file; ``keys`` win over the file's, ``budget__passes`` for a key in a part."""
+        overrides = [(key.replace("__", "."), _plain(value)) for key, value in keys.items()]
+        made = cls.__new__(cls)
+        made._set(config.read_task(Path(path), overrides), output_type)  # noqa: SLF001 - our own
+        return made
+
+    def _set(self, checked: config.Task, output_type: Any) -> None:
+        object.__setattr__(self, "checked", checked)
+        object.__setattr__(self, "output_type", output_type)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Task does not change: make another one with another `{name}`")
+
+    def __repr__(self) -> str:
+        return f"Task({self.prompt!r}, name={self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Task) and self.checked == other.checked
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.prompt))
+
+    @property
+    def name(self) -> str:
+        """What the run folder is called."""
+        return self.checked.name
+
+    @property
+    def prompt(self) -> str:
+        """What every pass is given, byte for byte."""
+        return self.checked.prompt
+
+    @property
+    def model(self) -> str | None:
+        """The root model; None: the one of the environment's key."""
+        return self.checked.model
+
+    @property
+    def budget(self) -> Budget:
+        """The limits of the run."""
+        return self.checked.budget
+
+    def to_yaml(self) -> str:
+        """The task as a task file. Data and functions in it are names that only this program can fill."""
+        return config.dump_task(self.checked)
+
+
+class _Inputs:
+    """Turns inputs into entries of ``inputs:`` and keeps the bytes of those that are in memory."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, bytes] = {}
+
+    def specs(self, given: Iterable[Input] | Input) -> list[Any]:
+        listed = [given] if isinstance(given, str | PathLike | Data | Mapping) else given
+        return [spec for each in listed for spec in self._specs(each)]
+
+    def _specs(self, given: Any) -> list[Any]:
+        if isinstance(given, Data):
+            return [self._kept(given)]
+        if isinstance(given, Mapping) and given.keys() & _SPEC_KEYS:
+            return [_plain(given)]
+        if isinstance(given, Mapping):
+            return [self._kept(data(value, str(name))) for name, value in given.items()]
+        if isinstance(given, str):
+            return [given]
+        if isinstance(given, PathLike):
+            return [str(fspath(given))]
+        return [self._kept(data(given))]
+
+    def _kept(self, given: Data) -> dict[str, str]:
+        file = inputs.data_file(given.name, given.content)
+        self.data[file] = given.content
+        return {"data": file, "name": given.name}
+
+
+def _as_mapping(budget: Budget | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(budget, Mapping):
+        return dict(budget)
+    known = {key.field: key for key in keys_of(Budget).values()}
+    values = {item.name: getattr(budget, item.name) for item in fields(Budget)}
+    return {
+        known[name].name: known[name].takes.dump(value)  # type: ignore[union-attr]
+        for name, value in values.items()
+        if value is not None and name in known and isinstance(known[name].takes, Value)
+    }
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as a task file would have it."""
+    if isinstance(value, Budget):
+        return _as_mapping(value)
+    if isinstance(value, PathLike):
+        return str(fspath(value))
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

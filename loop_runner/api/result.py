@@ -1,0 +1,213 @@
+"""``Result``, how a run ended, and ``Run``, its folder: both can be read from any process.
+
+Owns what a caller sees of a run. Everything comes from the run folder's commits; reads without its lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from loop_runner import inputs
+from loop_runner.api.output_types import parse
+from loop_runner.errors import LoopRunnerError, NotVerifiedError
+from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
+from loop_runner.runs import cost
+from loop_runner.runs.folders import find_run
+from loop_runner.verify import locate, proof, verdicts
+from loop_runner.workspace import layout
+from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
+
+if TYPE_CHECKING:
+    from loop_runner.verify import LocatedCitation
+
+RunState = Literal["running", "verified", "unfinished"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder. Every answer is read when it is asked for, also while another process runs the run."""
+
+    folder: Path
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def state(self) -> RunState:
+        """``running`` in some process, ``verified``, or ``unfinished``: ``lr.resume`` continues it."""
+        with History(self.folder) as history:
+            if history.running():
+                return "running"
+            return "verified" if history.head().outcome == "accepted" else "unfinished"
+
+    @property
+    def answer(self) -> str:
+        """The committed answer, verified or not."""
+        with History(self.folder) as history:
+            return history.answer().content
+
+    @property
+    def proof(self) -> Mapping[str, Any] | None:
+        """``proof.json`` of a verified run; None for any other."""
+        with History(self.folder) as history:
+            return _proof(history)
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of what is committed."""
+        with History(self.folder) as history:
+            return history.spend().usage
+
+    @property
+    def cost(self) -> float | None:
+        """The US dollars of what is committed; None where a price is not known."""
+        with History(self.folder) as history:
+            return history.spend(cost.price_in(history)).usd
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended. Unverified is a value: ``raise_for_status`` makes it an exception.
+
+    ``answer`` is the accepted one or, unverified, the best-scored one. ``cost`` is in US dollars.
+    """
+
+    status: RunStatus
+    answer: str
+    reason: str
+    verdicts: tuple[VerifierReport, ...]
+    citations: tuple[LocatedCitation, ...]
+    spend: Spend
+    run: Run
+    commit: str
+    proof: Mapping[str, Any] | None = field(default=None, repr=False)
+    output: Any = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether every verifier accepted ``answer``."""
+        return self.status == "verified"
+
+    @property
+    def response(self) -> str:
+        """``answer``, as ``rlms`` calls it."""
+        return self.answer
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all requests."""
+        return self.spend.usage
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars; None where a price is not known."""
+        return self.spend.usd
+
+    @property
+    def execution_time(self) -> float:
+        """Seconds at work."""
+        return self.spend.seconds
+
+    def raise_for_status(self) -> Result:
+        """This result; raises ``NotVerifiedError`` if it is not verified."""
+        if self.verified:
+            return self
+        raise NotVerifiedError(
+            f"the run ended {self.status}: {self.reason}",
+            why="no answer was accepted by every verifier",
+            hint=f"continue it with lr.resume({str(self.run.folder)!r}), or look at result.verdicts",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        return {
+            "status": self.status,
+            "verified": self.verified,
+            "answer": self.answer,
+            "reason": self.reason,
+            "verdicts": [verdicts.report_as_json(report) for report in self.verdicts],
+            "citations": [
+                {
+                    "name": each.name,
+                    "line": each.line,
+                    "quote": each.quote,
+                    "ok": each.ok,
+                    "where": each.where,
+                }
+                for each in self.citations
+            ],
+            "usage": asdict(self.usage),
+            "cost": self.cost,
+            "run": str(self.run.folder),
+            "commit": self.commit,
+        }
+
+
+def open_run(run: str | PathLike[str]) -> Run:
+    """The run in a folder, or of a name under ``runs/``. ``ConfigError`` when there is none."""
+    return run if isinstance(run, Run) else Run(find_run(os.fspath(run)))
+
+
+def result_of(outcome: Outcome, folder: Path, output_type: Any = None) -> Result:
+    """What the caller is given of ``outcome``."""
+    answer = outcome.answer.content
+    with History(folder) as history:
+        reports = _reports(history, outcome.checkpoint.pass_number)
+        proven = _proof(history) if outcome.status == "verified" else None
+        citations = tuple(locate(answer, _texts(history)))
+    return Result(
+        outcome.status,
+        answer,
+        outcome.reason,
+        reports,
+        citations,
+        outcome.spend,
+        Run(folder),
+        outcome.checkpoint.commit,
+        proven,
+        _output(answer, output_type),
+    )
+
+
+def _output(answer: str, output_type: Any) -> Any:
+    """The object in the answer; None where there is none, as in an unverified answer."""
+    if output_type is None:
+        return None
+    try:
+        return parse(answer, output_type)
+    except ValueError:
+        return None
+
+
+def _reports(history: History, number: int) -> tuple[VerifierReport, ...]:
+    path = f"{layout.pass_folder(number)}/verdict.json"
+    if (data := history.read(path)) is None:
+        return ()
+    with parsing(history.folder, path):
+        return verdicts.decision_from(json.loads(data)).reports
+
+
+def _proof(history: History) -> Mapping[str, Any] | None:
+    data = history.read(proof.PATH) if history.head().outcome == "accepted" else None
+    if data is None:
+        return None
+    with parsing(history.folder, proof.PATH):
+        return dict(json.loads(data))
+
+
+def _texts(history: History) -> Inputs:
+    """The inputs where they can be read now; what cannot be is shown as such."""
+    with parsing(history.folder, "inputs.json"):
+        texts = inputs.from_json((history.read("inputs.json") or b"").decode(), history.folder)
+    with suppress(LoopRunnerError):
+        cache = inputs.cache_dir(os.environ)
+        return inputs.restore(texts, inputs.Converter(cache), cache, history.read)
+    return texts

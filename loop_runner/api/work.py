@@ -1,0 +1,111 @@
+"""One run at work in a thread of its own, so that the caller's thread stays free to be interrupted.
+
+Owns the thread and how it is asked to stop. Asked once, a run sends no new request, keeps the
+replies that are on their way, and is broken off where it computes, as by Ctrl-C on the command line. Installs
+no signal handler: a ``KeyboardInterrupt`` reaches the caller's thread, which waits here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from loop_runner.errors import StoppedError
+from loop_runner.loop.stopping import Interrupted, Stop, is_committing
+
+T = TypeVar("T")
+_TICK_S = 0.1
+
+
+class Work(Generic[T]):
+    """Calls ``do`` with what asks it to stop, in a thread that begins at once."""
+
+    def __init__(self, do: Callable[[Stop], T]) -> None:
+        self._stop = Stop()
+        self._do = do
+        self._future: Future[T] = Future()
+        self._thread = threading.Thread(target=self._work, name="loop-runner", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has ended."""
+        return self._future.done()
+
+    def stop(self) -> None:
+        """Ask the run to stop, and return at once; asked twice, requests that are out are given up."""
+        if self._stop.ask() == 1:
+            threading.Thread(target=self._break_off, name="loop-runner-stop", daemon=True).start()
+
+    def when_done(self, call: Callable[[], object]) -> None:
+        """Call ``call`` when it has ended, at once if it has."""
+        self._future.add_done_callback(lambda _: call())
+
+    def join(self) -> None:
+        """Wait for the end, whatever it was."""
+        self._thread.join()
+
+    def wait(self) -> T:
+        """What ``do`` returned or raised.
+
+        Ctrl-C meanwhile stops the run, and is raised when the run has ended; a third one is raised at once.
+        """
+        asked = 0
+        while True:
+            try:
+                result = self._future.result()
+            except KeyboardInterrupt:
+                asked += 1
+                self.stop()
+                if asked > 2:
+                    raise
+            except BaseException:
+                if asked:
+                    raise KeyboardInterrupt from None
+                raise
+            else:
+                if asked:
+                    raise KeyboardInterrupt
+                return result
+
+    async def wait_async(self) -> T:
+        """As ``wait``, in an event loop. Cancelled, it stops the run, and ends when the run has ended."""
+        cancelled: asyncio.CancelledError | None = None
+        while True:
+            try:
+                await asyncio.wait([asyncio.wrap_future(self._future)])
+                break
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self.stop()
+        if cancelled is not None:
+            raise cancelled
+        return self._future.result()
+
+    def _work(self) -> None:
+        try:
+            result = self._do(self._stop)
+        except Interrupted:
+            self._future.set_exception(StoppedError())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the caller waits
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(result)
+
+    def _break_off(self) -> None:
+        """Raise ``Interrupted`` in the run's thread when it is neither committing nor waiting for replies."""
+        ident = self._thread.ident
+        while ident is not None and not self.is_done:
+            frame = sys._current_frames().get(ident)  # noqa: SLF001 - the documented name
+            if frame is not None and not is_committing(frame) and self._stop.may_break_off():
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(ident), ctypes.py_object(Interrupted)
+                )
+                return
+            time.sleep(_TICK_S)

@@ -1,0 +1,98 @@
+"""What docs/api.md says of the library, and what is true: signatures, and examples that are run."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import loop_runner as lr
+from loop_runner.api import typed_events
+
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+_SECTION = re.compile(
+    r"^### (?P<name>\w+)\n\n```python\n(?P<signature>.*?)\n```\n\n(?P<text>.*?)\n\n"
+    r"```python\n(?P<example>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+_FILE = re.compile(r"^<!-- file: (?P<name>.*?) -->\n\n```\w*\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One name of the page."""
+
+    name: str
+    signature: str
+    text: str
+    example: str
+
+
+def sections() -> list[Section]:
+    """What the page says of each name, in order."""
+    text = PAGE.read_text(encoding="utf-8")
+    return [Section(**match.groupdict()) for match in _SECTION.finditer(text)]
+
+
+def files() -> dict[str, str]:
+    """The files that the examples work on."""
+    return {match["name"]: match["body"] for match in _FILE.finditer(PAGE.read_text(encoding="utf-8"))}
+
+
+def signature(name: str) -> str:
+    """How a name is called, as the page has it: one parameter on a line where there are many."""
+    value = getattr(lr, name)
+    if not inspect.isclass(value) and not inspect.isfunction(value):
+        value = lr._load(name)
+    found = str(inspect.signature(value))
+    found = re.sub(r"(: |-> )'([^']*)'", r"\1\2", found)
+    found = re.sub(r"<factory>|<class '([\w.]+)'>", r"...", found)
+    line = f"lr.{name}{found}"
+    if len(line) <= 100:
+        return line
+    inner, _, end = found[1:].rpartition(")")
+    return f"lr.{name}(\n" + "".join(f"    {part},\n" for part in _parts(inner)) + f"){end}"
+
+
+def _parts(inner: str) -> list[str]:
+    """The parameters: split at commas outside of brackets."""
+    parts, depth, start = [], 0, 0
+    for at, char in enumerate(inner):
+        depth += char in "[({"
+        depth -= char in "])}"
+        if char == "," and depth == 0:
+            parts.append(inner[start:at].strip())
+            start = at + 1
+    return [*parts, inner[start:].strip()]
+
+
+EVENTS = PAGE.with_name("events.md")
+_HEAD = """# Events
+
+What `on_event` and `lr.stream` give ([api.md](api.md)): one frozen dataclass for each kind, in the module
+`loop_runner.api.typed_events`. `event.to_dict()` has the fields below; in `events.jsonl` and in what
+`log --follow --json` prints ([json.md](json.md)) the further fields are in `data`. This page is generated:
+`python -m tests.support.library`.
+
+Every event has `kind`, `seq` (counts from 1 without gaps, also over resumes), `pass_number` and `turn` (0
+where they do not apply), and `text`.
+
+| kind | class | what happened | further fields |
+| --- | --- | --- | --- |
+"""
+
+
+def events_page() -> str:
+    """docs/events.md, from the code."""
+    common = {item.name for item in fields(typed_events.Event)}
+    rows = []
+    for kind, made in typed_events.KINDS.items():
+        own = [f"`{item.name}: {item.type}`" for item in fields(made) if item.name not in common]
+        about = (made.__doc__ or "").replace("``", "`").rstrip(".")
+        rows.append(f"| `{kind}` | `{made.__name__}` | {about} | {', '.join(own)} |\n")
+    return _HEAD + "".join(rows)
+
+
+if __name__ == "__main__":
+    EVENTS.write_text(events_page(), encoding="utf-8")
