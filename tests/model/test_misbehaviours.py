@@ -9,7 +9,7 @@ import pytest
 
 from loop_runner.errors import ModelError
 from loop_runner.model.limiter import Limiter, Policy
-from loop_runner.model.providers import openai_compatible
+from loop_runner.model.providers import chat_answer
 from loop_runner.model.providers.openai_compatible import OpenAICompatibleClient
 from loop_runner.records import Message, Reply, Request
 from tests.model.misbehaviours import (
@@ -48,7 +48,7 @@ def ask(server: Misbehaving, kind: Any = "root", *, times: int = 1, **changes: A
 
 @pytest.fixture(autouse=True)
 def short_rest(monkeypatch):
-    monkeypatch.setattr(openai_compatible, "_REST_S", 0.5)
+    monkeypatch.setattr(chat_answer, "_REST_S", 0.5)
 
 
 @pytest.mark.parametrize("name", TOO_LONG)

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from loop_runner.errors import ConfigError
+from loop_runner.runs import models
 from loop_runner.runs import start as runs
 from loop_runner.runs.context import RunContext
 from loop_runner.runs.models import prompt_fault
@@ -89,7 +90,7 @@ def test_what_certainly_does_not_fit_the_window_is_refused_without_a_request(
 
 @pytest.mark.parametrize(("counted", "is_refused"), [(None, True), (150_000, False), (199_000, True)])
 def test_between_the_guesses_the_providers_count_decides(tmp_path, monkeypatch, counted, is_refused):
-    monkeypatch.setattr(runs, "_count_tokens", lambda *_: counted)
+    monkeypatch.setattr(models, "count_tokens", lambda *_: counted)
     fault = prompt_fault(task_with(tmp_path, "anthropic:claude-old", 600_000), {})
     assert bool(fault) is is_refused
     assert counted is None or fault is None or "199,000 tokens" in fault.message

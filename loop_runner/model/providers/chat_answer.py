@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     pass
 
 
+_REST_S = 10.0  # for what follows the last piece of a stream
 _STOP_REASONS: Mapping[str, StopReason] = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -213,6 +214,3 @@ def _usage(data: Mapping[str, Any]) -> Usage:
     if usage.input_tokens == WRONG_COUNT:
         return usage
     return replace(usage, input_tokens=usage.input_tokens - max(usage.cache_read_tokens, 0))
-
-
-_REST_S = 10.0  # for what follows the last piece of a stream
