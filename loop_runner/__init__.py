@@ -13,12 +13,15 @@ in the order in which a run needs them: ``task`` what is asked, ``inputs`` the t
 Importing this package imports nothing else: each name is loaded when it is first used.
 """
 
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+import sys
+
+TYPE_CHECKING = False  # ``typing`` itself would cost a hook more than its work
 if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
     from loop_runner.api.checked_task import Submission, Task, data
     from loop_runner.api.makers import (
         agreement,
@@ -120,6 +123,10 @@ __all__ = [
 ]
 
 
+if not TYPE_CHECKING:
+    ModuleType = type(sys)
+
+
 class _Folder(ModuleType):
     """A folder of this package whose name is a function of the library, too: it can be called."""
 
@@ -137,6 +144,8 @@ class _Package(ModuleType):
 
 
 def _load(name: str) -> Any:
+    from importlib import import_module
+
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), _CALLED.get(name, name))
 
 
@@ -146,6 +155,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of this pack
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name in _FOLDERS:
+            from importlib import import_module
+
             return import_module(f"{__name__}.{name}")
         globals()[name] = found = _load(name)
         return found

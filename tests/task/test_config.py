@@ -163,11 +163,7 @@ def test_every_part_of_a_task_reads_back_to_the_same(keys):
 def test_a_setting_is_set_by_one_key_that_is_described(part):
     keys = keys_of(part)
     by_field = [key.field for key in keys.values()]
-    others = {
-        "input_settings",
-        "file",
-        "file_sha256",
-        "overrides",
-    }  # `inputs` sets the first; no key the others
+    # `inputs` sets the first; no key the others, which are read from the file or given by a program.
+    others = {"input_settings", "file", "file_sha256", "overrides", "data", "functions"}
     assert sorted(by_field) == sorted({item.name for item in fields(part)} - others)
     assert all(key.meaning for name, key in keys.items() if name != "task_dir")
