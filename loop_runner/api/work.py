@@ -77,13 +77,14 @@ class Work(Generic[T]):
     async def wait_async(self) -> T:
         """As ``wait``, in an event loop. Cancelled, it stops the run, and ends when the run has ended."""
         cancelled: asyncio.CancelledError | None = None
-        while True:
+        ended = asyncio.wrap_future(self._future)
+        while not ended.done():
             try:
-                await asyncio.wait([asyncio.wrap_future(self._future)])
-                break
+                await asyncio.wait([ended])
             except asyncio.CancelledError as error:
                 cancelled = error
                 self.stop()
+        ended.exception()  # else the event loop reports it as one that nobody looked at
         if cancelled is not None:
             raise cancelled
         return self._future.result()

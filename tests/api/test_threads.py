@@ -1,6 +1,7 @@
 """Runs beside each other, in threads and in event loops, and how each of them is stopped."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -65,6 +66,18 @@ def test_the_plain_call_works_under_a_running_loop_too(task):
         return lr.run(task, run_dir="mine")
 
     assert asyncio.run(main()).verified
+
+
+def test_an_error_is_raised_once_and_reported_by_nobody_else(tmp_path, caplog):
+    task = write_task(tmp_path / "task", root=[cell("x = 1")])  # has no second reply
+
+    async def failed():
+        with pytest.raises(lr.ModelError, match="asked for number 2"):
+            await lr.arun(task, run_dir=tmp_path / "run")
+
+    asyncio.run(failed())
+    gc.collect()
+    assert not caplog.records
 
 
 def test_runs_side_by_side_in_one_loop_do_not_mix(tmp_path):
