@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from loop_runner.inputs import load
-from loop_runner.kernel import kernel as kernel_module
 from loop_runner.kernel.kernel import Kernel
+from loop_runner.kernel.launch import INSIDE
 from loop_runner.kernel.lm_handler import SubCallError
 from loop_runner.records import Answer, CellResult, Snapshot
 from loop_runner.sandbox import probe
@@ -260,7 +260,7 @@ class Room:
             "secret": str(self.outside / "secret"),
             "verifier": str(self.outside / "verifier.py"),
             "source": str(SOURCE),
-            "bootstrap": kernel_module.__file__.replace("kernel.py", "child.py"),
+            "bootstrap": str(INSIDE / "child.py"),
             "git": str(self.folder / "run" / ".git"),
             "host": os.getpid(),
             "victim": self._victim.pid,
