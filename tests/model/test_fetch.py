@@ -142,7 +142,7 @@ def test_two_fetches_at_once_wait_for_each_other(index: Index, tmp_path: Path) -
         "print(fetch('tiny', Path(sys.argv[2]), entry=entry, pip_options=options))\n"
     )
     argv = [sys.executable, "-c", code, str(index.folder), str(tmp_path / "models")]
-    env = {**os.environ, "PYTHONPATH": str(Path(fetch.__file__).parents[2])}
+    env = {**os.environ, "PYTHONPATH": str(Path(fetch.__file__).parents[3])}
     running = [
         subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) for _ in range(2)
     ]
@@ -168,7 +168,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(tmp_path: Path) -> None:
         "try:\n    fetch.fetch('tiny', Path(sys.argv[1]), entry=entry)\n"
         "except fetch.EnvironmentFault as error:\n    print(error)\n"
     )
-    env = {"PYTHONPATH": str(Path(fetch.__file__).parents[2])}
+    env = {"PYTHONPATH": str(Path(fetch.__file__).parents[3])}
     argv = [str(bare / "bin" / "python"), "-c", code, str(tmp_path / "models")]
     ran = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
     assert "this Python has no pip" in ran.stdout
