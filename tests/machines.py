@@ -139,7 +139,12 @@ def with_a_read_only_home(folder: Path) -> Machine:
 def in_a_path_that_contains_spaces(folder: Path) -> Machine:
     """A copy of the checkout, used instead of it."""
     copy = folder / "a folder with spaces" / "loop runner"
-    ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", "runs")
+    everywhere = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis")
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        """What is not part of the sources: the folder of runs is only at the top."""
+        return everywhere(folder, names) | ({"runs"} if Path(folder) == SOURCE else set())
+
     shutil.copytree(SOURCE, copy, symlinks=True, ignore=ignored)
     return Machine(source=copy)
 
