@@ -77,7 +77,7 @@ def test_a_pass_tells_what_it_added_changed_and_deleted(workspace, run_folder, m
 
 def test_a_pass_without_turns_changed_nothing(workspace, run_folder):
     workspace.commit_pass(1, "rejected")
-    assert workspace.changes(1) == ()
+    assert workspace.history.changes(1) == ()
 
 
 def test_what_a_person_committed_between_two_passes_is_not_the_models(workspace, run_folder, model, git):
@@ -91,7 +91,7 @@ def test_what_a_person_committed_between_two_passes_is_not_the_models(workspace,
     with type(workspace).open(run_folder) as again:
         (folder / "notes.txt").write_text("the model's\n")
         again.commit_turn(turn(2, 1), {})
-        assert again.changes(2) == (("added", "workspace/notes.txt"),)
+        assert again.history.changes(2) == (("added", "workspace/notes.txt"),)
 
 
 def test_hostile_names_come_through_byte_for_byte(workspace, run_folder, model):
@@ -99,7 +99,7 @@ def test_hostile_names_come_through_byte_for_byte(workspace, run_folder, model):
     for name in HOSTILE:
         pathlib.Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_text("x")
     commit(1)
-    found = [(kind, os.fsencode(path)) for kind, path in workspace.changes(1)]
+    found = [(kind, os.fsencode(path)) for kind, path in workspace.history.changes(1)]
     assert found == [("added", b"workspace/" + name) for name in sorted(HOSTILE)]
 
 
@@ -128,7 +128,10 @@ def test_nothing_of_the_surroundings_and_of_the_models_files_has_a_say(
     }
     for name, value in surroundings.items():
         monkeypatch.setenv(name, value)
-    assert workspace.changes(1) == (("added", "workspace/.gitattributes"), ("added", "workspace/a.txt"))
+    assert workspace.history.changes(1) == (
+        ("added", "workspace/.gitattributes"),
+        ("added", "workspace/a.txt"),
+    )
     assert not trap.exists()
 
 
@@ -139,7 +142,7 @@ def test_a_damaged_history_is_an_error_that_says_so(workspace, run_folder, model
         pack.chmod(0o644)
         pack.write_bytes(b"PACK" + bytes(60))
     with pytest.raises(WorkspaceError, match="is damaged"):
-        workspace.changes(1)
+        workspace.history.changes(1)
 
 
 def test_a_commit_that_is_not_there_is_a_failure_of_git(workspace, run_folder):

@@ -49,7 +49,7 @@ def test_spend_counts_every_committed_call_once(workspace, run_folder):
 
 def test_one_call_of_unknown_price_makes_the_sum_unknown(workspace):
     workspace.commit_turn(turn(1, 1, calls=(call("a"), call("b", model="new:x"))), {})
-    assert workspace.spend(lambda model, _usage: None if model == "new:x" else 1.0).usd is None
+    assert workspace.history.spend(lambda model, _usage: None if model == "new:x" else 1.0).usd is None
 
 
 def test_earlier_commits_can_be_read(workspace, run_folder):

@@ -29,7 +29,7 @@ def test_many_small_packs_become_one_and_nothing_is_gone(workspace, run_folder, 
     assert len(packs(run_folder)) == 1
     assert git("rev-list", "--objects", "--all") == before
     git("fsck", "--strict")
-    assert len(workspace.turns(1)) == 8
+    assert len(workspace.history.turns(1)) == 8
     workspace.commit_turn(turn(1, 9), {})
 
 

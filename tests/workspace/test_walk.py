@@ -42,8 +42,8 @@ def test_bytes_are_kept_under_hostile_attributes_and_ignore_rules(workspace, git
     workspace.commit_turn(turn(), {})
     workspace.commit_pass(1, "rejected")
     workspace.wait_for_maintenance()  # the index is written in the background
-    assert workspace.read("workspace/crlf.txt") == b"one\r\ntwo\r\n$Id$\r\n"
-    assert workspace.read("workspace/.gitignore") == b"*\n"
+    assert workspace.history.read("workspace/crlf.txt") == b"one\r\ntwo\r\n$Id$\r\n"
+    assert workspace.history.read("workspace/.gitignore") == b"*\n"
     assert git("status", "--porcelain") == ""
     git("fsck", "--strict")
 
@@ -67,7 +67,7 @@ def test_a_repository_with_hooks_inside_the_workspace_runs_nothing_and_its_files
     workspace.commit_turn(turn(), {})
     workspace.commit_pass(1, "rejected")
     assert not marker.exists()
-    assert workspace.read("workspace/project/main.py") == b"print(1)\n"
+    assert workspace.history.read("workspace/project/main.py") == b"print(1)\n"
     assert workspace.unstored == (("workspace/project/.git", "git takes this name for its own"),)
 
 
@@ -152,9 +152,9 @@ def test_a_link_is_stored_as_a_link_and_never_followed(workspace, tmp_path, git)
     (workspace.model_folder / "folder").symlink_to(tmp_path)
     (workspace.model_folder / "nowhere").symlink_to("/does/not/exist")
     workspace.commit_turn(turn(), {})
-    assert workspace.read("workspace/out") == os.fsencode(secret)
+    assert workspace.history.read("workspace/out") == os.fsencode(secret)
     assert git("ls-tree", "HEAD", "workspace/out").startswith("120000")
-    assert workspace.files("workspace/") == ["workspace/folder", "workspace/nowhere", "workspace/out"]
+    assert workspace.history.files("workspace/") == ["workspace/folder", "workspace/nowhere", "workspace/out"]
     assert (
         b"do not read me"
         not in subprocess.run(

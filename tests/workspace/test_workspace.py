@@ -102,13 +102,13 @@ def test_the_subject_says_how_the_turn_ended(workspace, end, is_ready, words):
     code = None if end == "no_code" else "print(1)"
     done = workspace.commit_turn(turn(end=end, code=code, answer=Answer("x", is_ready)), {})
     assert done.subject == f"pass 1 turn 1: {words}"
-    assert (workspace.read("passes/0001/turns/0001/cell.py") is None) == (code is None)
+    assert (workspace.history.read("passes/0001/turns/0001/cell.py") is None) == (code is None)
 
 
 def test_text_comes_back_as_it_was_said(workspace):
     reply, output = "a\r\nb\rc \ud83d \x00 end", "no newline at the end"
     workspace.commit_turn(turn(reply=reply, output=output, answer=Answer(reply, extra={"why": "\udcff"})), {})
-    assert [(each.reply, each.output) for each in workspace.turns(1)] == [(reply, output)]
+    assert [(each.reply, each.output) for each in workspace.history.turns(1)] == [(reply, output)]
     assert workspace.answer() == Answer(reply, extra={"why": "\udcff"})
 
 
@@ -126,7 +126,7 @@ def test_the_tree_depends_neither_on_clocks_nor_on_the_order_in_which_calls_ende
 def test_the_roots_call_stands_first_in_calls_jsonl(workspace):
     calls = (call("z", kind="sub"), call("a", kind="sub"), call("root"))
     workspace.commit_turn(turn(calls=calls), {})
-    lines = workspace.read("passes/0001/turns/0001/calls.jsonl").splitlines()
+    lines = workspace.history.read("passes/0001/turns/0001/calls.jsonl").splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["root", "sub", "sub"]
 
 
@@ -171,7 +171,7 @@ def test_the_tree_of_a_pass_is_that_of_its_last_turn_and_the_verdict(workspace, 
     (workspace.model_folder / "too-late.md").write_text("3")
     workspace.commit_pass(1, "rejected", files={"passes/0001/verdict.json": b"{}\n"})
     assert git("diff", "--name-only", "HEAD^2", "HEAD") == "passes/0001/verdict.json"
-    assert workspace.files("workspace/") == ["workspace/late.md"]
+    assert workspace.history.files("workspace/") == ["workspace/late.md"]
 
 
 def test_a_pass_without_a_turn_is_an_ordinary_commit(workspace, git):
@@ -247,13 +247,13 @@ def test_a_file_that_becomes_a_folder_and_back_is_followed(workspace):
     thing.mkdir()
     (thing / "inner").write_text("inside")
     workspace.commit_turn(turn(1, 2), {})
-    assert workspace.files("workspace/") == ["workspace/thing/inner"]
+    assert workspace.history.files("workspace/") == ["workspace/thing/inner"]
     (thing / "inner").unlink()
     thing.rmdir()
     thing.write_text("file again")
     workspace.commit_turn(turn(1, 3), {})
-    assert workspace.read("workspace/thing") == b"file again"
-    assert workspace.files("workspace/") == ["workspace/thing"]
+    assert workspace.history.read("workspace/thing") == b"file again"
+    assert workspace.history.files("workspace/") == ["workspace/thing"]
 
 
 def test_only_the_executable_bit_of_a_mode_is_kept(workspace, git):
@@ -285,7 +285,7 @@ def test_what_is_not_stored_is_reported_and_the_report_is_kept(workspace, run_fo
 def test_variables_come_back_byte_for_byte(workspace):
     kept = snapshot(words=bytes(range(256)) * 100, same=b"one\r\n")
     workspace.commit_turn(turn(snapshot=kept), {})
-    got = workspace.snapshot()
+    got = workspace.history.snapshot()
     assert got.blobs == kept.blobs
     assert sorted(got.variables, key=lambda each: each.name) == sorted(
         kept.variables, key=lambda each: each.name
@@ -296,7 +296,7 @@ def test_a_blob_that_is_stored_need_not_be_handed_over_again(workspace, git):
     kept = snapshot(words=b"many words")
     workspace.commit_turn(turn(1, 1, snapshot=kept), {})
     workspace.commit_turn(turn(1, 2, snapshot=Snapshot(kept.variables, {})), {})
-    assert workspace.snapshot().blobs == kept.blobs
+    assert workspace.history.snapshot().blobs == kept.blobs
     assert "variables" not in git("diff", "--name-only", "HEAD^", "HEAD")
 
 
@@ -304,7 +304,7 @@ def test_a_blob_that_no_variable_names_any_more_leaves_the_tree(workspace, run_f
     workspace.commit_turn(turn(1, 1, snapshot=snapshot(words=b"old", other=b"kept")), {})
     workspace.commit_turn(turn(1, 2, snapshot=snapshot(words=b"new", other=b"kept")), {})
     names = {f"variables/blobs/{hashlib.sha256(data).hexdigest()}" for data in (b"new", b"kept")}
-    assert set(workspace.files("variables/blobs/")) == names
+    assert set(workspace.history.files("variables/blobs/")) == names
     assert {f"variables/blobs/{path.name}" for path in (run_folder / "variables/blobs").iterdir()} == names
 
 
@@ -319,10 +319,10 @@ def test_a_blob_that_no_variable_names_any_more_leaves_the_tree(workspace, run_f
 def test_the_kernels_word_is_not_taken_for_a_blob(workspace, name, blobs, reason):
     liar = Variable("liar", "dict", 3, "{}", "saved", "", name)
     workspace.commit_turn(turn(snapshot=Snapshot((liar,), blobs)), {})
-    (kept,) = workspace.snapshot().variables
+    (kept,) = workspace.history.snapshot().variables
     assert kept.status == "lost"
     assert reason in kept.reason
-    assert workspace.files("variables/blobs/") == []
+    assert workspace.history.files("variables/blobs/") == []
 
 
 def test_a_variable_whose_committed_blob_is_damaged_is_lost_and_the_run_is_not(workspace, run_folder, git):
@@ -357,7 +357,7 @@ def one_after_another(workspace):
 def is_as_after_the_first(workspace):
     files = workspace.model_folder
     there = {path.name: path.read_text() for path in files.rglob("*") if path.is_file()}
-    variables = {each.name for each in workspace.snapshot().variables}
+    variables = {each.name for each in workspace.history.snapshot().variables}
     return (there, variables, workspace.answer().content) == (
         {"old.md": "old", "n.md": "first"},
         {"words"},
@@ -377,14 +377,18 @@ def test_what_a_pass_made_can_be_put_back_and_stays_in_its_turns(workspace, git)
     # What the next turn commits is told from what was put back.
     (workspace.model_folder / "later.md").write_text("later")
     workspace.commit_turn(turn(3, 1, snapshot=snapshot(words=b"one")), {})
-    assert workspace.files("workspace/") == ["workspace/later.md", "workspace/notes/n.md", "workspace/old.md"]
+    assert workspace.history.files("workspace/") == [
+        "workspace/later.md",
+        "workspace/notes/n.md",
+        "workspace/old.md",
+    ]
 
 
 def test_everything_may_be_put_back_to_the_beginning(workspace):
     one_after_another(workspace)
     workspace.commit_pass(2, "rejected", put_back=workspace.end_of(0))
     assert [path for path in workspace.model_folder.rglob("*") if path.is_file()] == []
-    assert workspace.snapshot().variables == ()
+    assert workspace.history.snapshot().variables == ()
     assert workspace.answer().content == ""
 
 
@@ -428,16 +432,16 @@ def test_a_reply_that_was_paid_for_survives_the_runner(workspace, run_folder):
 def test_calls_that_the_turn_does_not_name_are_committed_with_it(workspace):
     workspace.journal.append(call("late", kind="sub"))
     workspace.commit_turn(turn(calls=(call("root"),)), {})
-    assert b"late" in workspace.read("passes/0001/turns/0001/calls.jsonl")
+    assert b"late" in workspace.history.read("passes/0001/turns/0001/calls.jsonl")
 
 
 def test_calls_made_while_verifying_are_kept_with_the_pass(workspace):
     workspace.commit_turn(turn(calls=(call("root"),)), {})
     workspace.journal.append(call("is it right?", kind="judge"))
     workspace.commit_pass(1, "rejected")
-    assert b"is it right?" in workspace.read("passes/0001/calls.jsonl")
+    assert b"is it right?" in workspace.history.read("passes/0001/calls.jsonl")
     assert workspace.journal.calls() == ()
-    assert workspace.spend().requests == 2
+    assert workspace.history.spend().requests == 2
 
 
 # ── what is refused ─────────────────────────────────────────────────────────────────────────────────
@@ -596,11 +600,11 @@ def test_opening_a_run_folder_imports_nothing_heavy():
 
 
 def test_unknown_spend_is_not_called_nothing(workspace):
-    assert workspace.spend().usd == 0.0
+    assert workspace.history.spend().usd == 0.0
     workspace.commit_turn(turn(calls=(call("root"), call("part", kind="sub"))), {})
     workspace.commit_pass(1, "rejected", seconds=1.0)
-    assert workspace.spend().usd is None
-    spend = workspace.spend(lambda _model, usage: usage.total_tokens / 10)
+    assert workspace.history.spend().usd is None
+    spend = workspace.history.spend(lambda _model, usage: usage.total_tokens / 10)
     assert dataclasses.astuple(spend)[1:7] == (1, 1, 2, 1, 1.25, 3.0)
     assert spend.usage.total_tokens == 30
 
