@@ -161,14 +161,14 @@ def test_replies_that_no_turn_holds_are_kept_with_what_is_left(long_run):
     run = long_run.folder
     assert git(run, "log", "-1", "--format=%s", kept) == "kept: 1 reply that no turn holds"
     assert "a reply" in git(run, "show", f"{kept}:passes/0001/rewound/calls.jsonl")
-    assert long_run.dropped().requests == 2
+    assert long_run.history.dropped().requests == 2
     long_run.rewind(git(run, "rev-parse", kept))
     assert long_run.head().turn == 2
     assert long_run.journal.calls() == (call("paid and not used"),), "gone back to"
-    assert (long_run.spend().requests, long_run.dropped().requests) == (2, 0)
+    assert (long_run.history.spend().requests, long_run.history.dropped().requests) == (2, 0)
     assert git(run, "log", "-1", "--format=%s") == "pass 1 turn 2: ran", "nothing is owed, nothing is said"
     long_run.commit_turn(turn(1, 3), {})
-    assert long_run.spend().requests == 4
+    assert long_run.history.spend().requests == 4
 
 
 def test_folders_files_and_links_change_places_and_the_run_goes_on_from_there(long_run):
