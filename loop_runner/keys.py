@@ -130,7 +130,7 @@ def whole(least: int) -> Value[int]:
     @takes(type="integer", minimum=least)
     def check(value: Any) -> int:
         if not _is_whole(value, least):
-            raise BadValueError(f"a whole number from {least} up")
+            raise BadValueError(f"a whole number, {least} or more")
         return int(value)
 
     return check
@@ -140,7 +140,7 @@ count = whole(1)
 
 
 def up_to(most: int) -> Value[int]:
-    """A whole number from 1."""
+    """A whole number, 1 or more."""
 
     @takes(type="integer", minimum=1, maximum=most)
     def check(value: Any) -> int:

@@ -175,10 +175,10 @@ def verify(
     --allow``.
     """
     functions = _functions(verifiers)
-    around = RunContext(os.environ, functions=functions)
+    context = RunContext(os.environ, functions=functions)
     place = None if task_dir is None else Path(task_dir)
     folder = open_run(run).folder
-    return reverify.verify_run(folder, around, at=at, task_dir=place, ask_again=ask_again, granted=allow)
+    return reverify.verify_run(folder, context, at=at, task_dir=place, ask_again=ask_again, granted=allow)
 
 
 def started(task: Task | Place, run_dir: Place | None, on_event: OnEvent) -> tuple[Work[Result], Path]:

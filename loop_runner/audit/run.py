@@ -263,7 +263,7 @@ def _written_baseline(
     """Write the baseline, unless the audit is incomplete; all that is in it is then known."""
     report = result.report
     if not report.is_complete:
-        note = f"{path} was not written: the audit is incomplete; the same command goes on with it"
+        note = f"{path} was not written: the audit is incomplete; run the same command again to continue it"
         return replace(result, notes=(*result.notes, note))
     after = baseline.merged(report, before, audited)
     outputs.write_file(path, baseline.text_of(after))

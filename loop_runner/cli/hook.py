@@ -137,7 +137,7 @@ def cancel(run_name: str, as_json: bool) -> None:
     if as_json:
         output.write_json({"run": str(run), "cancelled": True})
         return
-    output.write(f"{run} is cancelled; remove {file} to go on with `loop-runner resume`")
+    output.write(f"{run} is cancelled; to continue it, remove {file} and run `loop-runner resume`")
 
 
 @hook.command()

@@ -11,7 +11,7 @@ _RERUN = "; if the kernel has to be started again, the cells that made it are ru
 
 
 def as_lost(variable: Variable) -> Variable:
-    """``variable``; one that an earlier version would have made again by running its cells is lost."""
+    """``variable``, or its lost form where an earlier version would have recreated it by running cells."""
     if variable.status != "replay":
         return variable
     return replace(variable, status="lost", reason=variable.reason.removesuffix(_RERUN))

@@ -178,7 +178,7 @@ class Loop:
         self._tell("pass_ended", reason, number, **data)
         if restores is not None:
             what = f"as pass {restores} left them" if restores else "as they were at the beginning"
-            self._tell("notice", f"files, variables and answer are put back: they are {what}", number)
+            self._tell("notice", f"files, variables and answer are restored: they are {what}", number)
             self._passes.restored()
         return checkpoint
 
