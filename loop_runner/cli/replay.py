@@ -17,7 +17,7 @@ from loop_runner.runs.new_folders import with_room
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
-    from loop_runner.runs.recorded import Difference
+    from loop_runner.runs.recorded import Difference, Missing
     from loop_runner.runs.replay import Replayed
 
 _MAX_SHOWN = 30
@@ -104,6 +104,7 @@ def _lines(found: Replayed, *, asks_gates: bool) -> Iterator[str]:
             yield from _difference_lines(found.at_end)
     yield from _version_lines(found)
     yield from _gate_lines(found, asks_gates=asks_gates)
+    yield from _reworded_lines(found.reworded)
     for each in found.missing[:_MAX_SHOWN]:
         place = f"pass {each.pass_number} turn {each.turn}"
         yield f"no reply is recorded: {place}, {each.kind} request: {text.one_line(each.prompt, 90)}"
@@ -111,6 +112,14 @@ def _lines(found: Replayed, *, asks_gates: bool) -> Iterator[str]:
         yield f"taken from the record: {_TAKEN[key]}"
     if found.outside:
         yield f"taken from the record: {output.plural(found.outside, 'commit')} of a fork or a person"
+
+
+def _reworded_lines(reworded: tuple[Missing, ...]) -> Iterator[str]:
+    if reworded:
+        requests = output.plural(len(reworded), "request")
+        first = reworded[0]
+        yield f"{requests} to the model now in other words; the recorded replies were used, in their order"
+        yield f"  the first: pass {first.pass_number} turn {first.turn}: {text.one_line(first.prompt, 90)}"
 
 
 def _version_lines(found: Replayed) -> Iterator[str]:
@@ -171,19 +180,21 @@ def _as_json(found: Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
             {"pass": one.pass_number, "recorded": one.recorded, "now": one.now, "detail": one.detail}
             for one in found.verdicts
         ],
-        "missing": [
-            {
-                "pass": one.pass_number,
-                "turn": one.turn,
-                "kind": one.kind,
-                "model": one.model,
-                "prompt": one.prompt,
-            }
-            for one in found.missing
-        ],
+        "missing": [_request(one) for one in found.missing],
+        "reworded": [_request(one) for one in found.reworded],
         "taken_from_record": list(found.taken),
         "outside_commits": found.outside,
         "other_versions": data["other_versions"],
         "not_compared": list(found.not_compared),
         "kept": None if to is None else str(to),
+    }
+
+
+def _request(found: Missing) -> dict[str, Any]:
+    return {
+        "pass": found.pass_number,
+        "turn": found.turn,
+        "kind": found.kind,
+        "model": found.model,
+        "prompt": found.prompt,
     }

@@ -15,7 +15,7 @@ import click
 
 from loop_runner.cli import display, output, signals, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
-from loop_runner.loop.stopping import Stop
+from loop_runner.loop.stopping import Stop, permit_in
 from loop_runner.records import Outcome, RunStatus
 from loop_runner.runs import next_steps
 from loop_runner.runs.context import RunContext
@@ -268,7 +268,7 @@ def interruptible(
     from loop_runner.runs import reporters
 
     told = tuple(reporters.load(asked, output.note) for asked in flags.get("reports", ()))
-    stop = Stop()
+    stop = Stop(permit=permit_in(os.environ))
     shown = () if flags["quiet"] else (progress(is_verbose=flags["verbose"]),)
     try:
         with signals.stopping(stop, output.note, folder), _rare_collections():

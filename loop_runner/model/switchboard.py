@@ -35,6 +35,10 @@ OnCall = Callable[[Call, bool], None]
 the switchboard's thread: short, and never asking the switchboard."""
 
 
+FindRecorded = Callable[[Request, Call | None], Call | None]
+"""Chooses the recorded call that answers a request; the second argument is the one that the log found."""
+
+
 class Meter(Protocol):
     """Lets requests out and charges their replies; the run's ledger is one. See ``budget.Ledger``."""
 
@@ -72,11 +76,13 @@ class Switchboard:
         should_stop: Callable[[], bool] | None = None,
         width: int = 32,
         policy: Policy | None = None,
+        recorded: FindRecorded | None = None,
     ) -> None:
         self.loop = asyncio.new_event_loop()
         self.refusal: ModelError | None = None  # the one that ends the run
         self._open_client = open_client
         self._log = log
+        self._recorded = recorded
         # Asked once: whether something is a Protocol takes longer than all else that a sub-call needs of it.
         self._marks = log if isinstance(log, MarkingCallLog) else None
         self._on_call = on_call
@@ -120,6 +126,8 @@ class Switchboard:
         try:
             # In memory and quick, so it may run on the loop.
             known = self._log.find(fingerprint, occurrence)
+            if self._recorded is not None:
+                known = self._recorded(request, known)
             call = known or await self._ask_and_log(redacted(request), fingerprint, occurrence)
         except BaseException as error:
             self._note_fault(error)

@@ -23,7 +23,7 @@ from loop_runner.loop.loop import GateTools, Loop
 from loop_runner.loop.passes import Models, OfAgent, Passes
 from loop_runner.loop.stopping import Stop
 from loop_runner.model import prices, registry
-from loop_runner.model.client import ModelClient, Setting
+from loop_runner.model.client import Setting
 from loop_runner.model.limiter import Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Outcome
@@ -106,7 +106,7 @@ def run_in(
         parts = _Parts(stack, task, trace, ledger, templates)
         check = None if task.is_agent else _checks(task, texts, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
-            workspace, texts, context, replay_parts.open_client, check, _past(workspace)
+            workspace, texts, context, replay_parts, check, _past(workspace)
         )
         agent = None
         if task.is_agent:
@@ -238,7 +238,7 @@ class _Parts:
         workspace: Workspace,
         texts: Inputs,
         context: RunContext,
-        open_client: Callable[[str], ModelClient] | None,
+        replay_parts: ReplayParts,
         check: Callable[[str], str] | None,
         past: Callable[[int, int], str],
     ) -> tuple[Switchboard, SubCalls, HoldSession]:
@@ -258,7 +258,7 @@ class _Parts:
         )
         closing = stack.enter_context(ExitStack())  # the children's threads outlive the switchboard's loop
         switchboard = Switchboard(
-            open_client
+            replay_parts.open_client
             or (lambda model: registry.client_for(model, base_dir=task.base_dir, setting=setting)),
             log=workspace.journal,
             meter=self.ledger,
@@ -267,6 +267,7 @@ class _Parts:
             should_stop=context.should_stop,
             width=task.width,
             policy=context.policy,
+            recorded=replay_parts.recorded,
         )
         if isinstance(context.should_stop, Stop):
             # An agent's client is in flight until it ends, or stops at its hook.

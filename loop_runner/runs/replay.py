@@ -53,7 +53,7 @@ from loop_runner.runs.recorded import (
     stretches,
     words,
 )
-from loop_runner.runs.stand_ins import EndOfRecord, Nobody, kernel_at
+from loop_runner.runs.stand_ins import EndOfRecord, InOrder, Nobody, kernel_at, place_of
 from loop_runner.task.config import Task
 from loop_runner.verify import Means, Submission, Verifier, proof, verdicts
 from loop_runner.verify.stop_hook import StopHook
@@ -98,6 +98,7 @@ class Replayed:
     verdicts: tuple[OtherVerdict, ...]
     gates_asked: int
     missing: tuple[Missing, ...]
+    reworded: tuple[Missing, ...]  # requests with other words than recorded; their replies were used
     taken: tuple[str, ...]  # keys of ``pass.json`` that say something else here and were taken as recorded
     outside: int  # commits of forks and people, taken as they are
     other_versions: tuple[OtherVersion, ...]
@@ -106,7 +107,8 @@ class Replayed:
     @property
     def is_same(self) -> bool:
         """The whole run came out again, byte for byte where that is compared, and the gates said the same."""
-        return self.is_whole and not self.at_end and not self.verdicts and self.first is None
+        differs = self.at_end or self.verdicts or self.reworded or self.first is not None
+        return self.is_whole and not differs
 
 
 def replay(
@@ -139,6 +141,7 @@ class _Notes:
 
     verdicts: list[OtherVerdict] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
+    reworded: list[Missing] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     gates_asked: int = 0
     outside: int = 0
@@ -256,6 +259,7 @@ class _Replay:
             lambda verifiers, means: _RecordedGates(verifiers, means, self, workspace, ledger),
             self.settle,
             kernel_at(workspace, stretch.entries[0].trailers.folder, self._recorded_rows),
+            InOrder(lambda: place_of(workspace), self.calls, self._notes.reworded),
         )
 
     def _on_event(self, event: Event, workspace: Workspace, ledger: Ledger) -> None:
@@ -367,6 +371,7 @@ class _Replay:
             verdicts=tuple(notes.verdicts),
             gates_asked=notes.gates_asked,
             missing=tuple(notes.missing),
+            reworded=tuple(notes.reworded),
             taken=tuple(sorted(notes.taken)),
             outside=notes.outside,
             other_versions=tuple(self._versions.values()),
