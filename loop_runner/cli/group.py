@@ -21,6 +21,7 @@ _COMMANDS = {
     "verify": ("verify", "Run the verifiers of a finished run once more, anywhere."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
     "export": ("export", "Put an agent's work into your repository, as a new branch."),
+    "fleet": ("fleet", "Run one task for many inputs, on one machine or on several."),
     "hook": ("hook", "Stop hooks for agent command lines: install, start, cancel."),
     "cost": ("cost", "Say what a run cost, by pass, model and kind of request."),
     "fork": ("travel", "Make a new run that goes on from a moment of another one."),
@@ -43,7 +44,7 @@ _GROUPS = {
     "Look": ("status", "ls", "log", "show", "cost", "diff", "bisect"),
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and try otherwise": ("rewind", "fork", "replay"),
-    "Audits and agents": ("audit", "hook"),
+    "Audits, agents, many runs": ("audit", "hook", "fleet"),
     "This machine": ("models", "doctor", "docs", "help"),
 }
 

@@ -15,7 +15,8 @@ import click
 
 from loop_runner.cli import display, output, signals, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
-from loop_runner.loop.stopping import Stop, permit_in
+from loop_runner.loop.stopping import Stop
+from loop_runner.process import permit_in
 from loop_runner.records import Outcome, RunStatus
 from loop_runner.runs import next_steps
 from loop_runner.runs.context import RunContext
