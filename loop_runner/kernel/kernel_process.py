@@ -82,7 +82,7 @@ class KernelProcess:
 
     def send(self, header: Mapping[str, Any], payload: bytes = b"", timeout_s: float = 60.0) -> None:
         """Send one frame; ``KernelDiedError`` when it is not taken within ``timeout_s``."""
-        if self._decoder.pending_bytes or self._has_unasked():
+        if self._decoder.pending_bytes or self._has_unrequested():
             raise self.violated("it sent a message that was not requested")
         self._control.settimeout(timeout_s)
         try:
@@ -172,7 +172,7 @@ class KernelProcess:
             raise self._died()
         self._decoder.feed(data)
 
-    def _has_unasked(self) -> bool:
+    def _has_unrequested(self) -> bool:
         try:
             return bool(self._control.recv(1, socket.MSG_PEEK))
         except OSError:

@@ -292,12 +292,12 @@ class LmHandler(asyncio.Protocol):
         is_right = more.keys() <= {"schema", "model"} and type(model) is str
         if not is_right or type(schema) not in (dict, type(None)):
             raise wire.WireError("a query's settings have a wrong shape")
-        return partial(self._as_asked, prompt, schema, model)
+        return partial(self._with_settings, prompt, schema, model)
 
     async def _plain(self, prompt: str) -> tuple[str, str]:
         return await self._sub_model.query(prompt), ""
 
-    async def _as_asked(self, prompt: str, schema: dict[str, Any] | None, model: str) -> tuple[str, str]:
+    async def _with_settings(self, prompt: str, schema: dict[str, Any] | None, model: str) -> tuple[str, str]:
         return await self._delegate().query_as(prompt, schema, model), ""
 
     def _session(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:

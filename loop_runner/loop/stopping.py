@@ -26,7 +26,7 @@ class Stop:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.times_asked = 0
+        self.times_requested = 0
         self.is_ending = False  # from now on nothing is broken off
         self._clock = clock
         self._busy_until = 0.0
@@ -34,18 +34,18 @@ class Stop:
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
-        return self.times_asked > 0
+        return self.times_requested > 0
 
     @property
     def is_urgent(self) -> bool:
         """Whether it was asked more than once."""
-        return self.times_asked > 1
+        return self.times_requested > 1
 
     def ask(self) -> int:
         """Ask once more; how often by now."""
-        self.times_asked += 1
+        self.times_requested += 1
         self._busy_until = self._clock()
-        return self.times_asked
+        return self.times_requested
 
     def watch(self, in_flight: Callable[[], int]) -> None:
         """While ``in_flight`` is not 0, something is out that is paid for: nothing is broken off."""

@@ -207,12 +207,12 @@ def _as_remembered(stored: Mapping[str, Any] | None, bubblewrap: str | None) -> 
         layers = Layers(bubblewrap if stored["bubblewrap"] else None, **chosen)
         seen, advice = stored["seen"], stored["advice"]
         texts = [*seen, *seen.values(), *advice]
-        is_one_of_ours = replace(layers, cgroup=False) in _candidates(bubblewrap, as_root=os.geteuid() == 0)
+        is_candidate = replace(layers, cgroup=False) in _candidates(bubblewrap, as_root=os.geteuid() == 0)
     except (KeyError, TypeError, AttributeError):
         return None
     tier = _tier_of(layers)
-    is_one_of_ours = is_one_of_ours and stored["bubblewrap"] is (layers.bubblewrap is not None)
-    if not is_one_of_ours or tier == "C" or not all(isinstance(text, str) for text in texts):
+    is_candidate = is_candidate and stored["bubblewrap"] is (layers.bubblewrap is not None)
+    if not is_candidate or tier == "C" or not all(isinstance(text, str) for text in texts):
         return None
     if layers.cgroup is not (seen.get("total_memory") == "") or _why_not(tier, seen):
         return None

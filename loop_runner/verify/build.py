@@ -47,7 +47,7 @@ class Builder:
 
     def list(self, specs: Sequence[Spec]) -> tuple[Verifier, ...]:
         """A verifier for each of ``specs`` that makes one."""
-        return tuple(self.added(partial(self._one, spec) for spec in specs))
+        return tuple(self.added(partial(self._verifier_of, spec) for spec in specs))
 
     def added(self, makers: Iterable[Callable[[], Verifier]]) -> Iterator[Verifier]:
         """The verifiers from ``makers``, with their files pinned; an error becomes an entry of ``faults``."""
@@ -61,7 +61,7 @@ class Builder:
             else:
                 yield made
 
-    def _one(self, spec: Spec) -> Verifier:
+    def _verifier_of(self, spec: Spec) -> Verifier:
         kind, value, name, weight = _parts(spec, self._pinning)
         value, evidence = _evidence(kind, value, spec)
         if kind in ("all", "any"):

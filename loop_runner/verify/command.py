@@ -197,9 +197,9 @@ class Command(BaseVerifier):
 
     def _resolved(self, here: Gate, pins: Programs) -> list[str]:
         """``argv`` with each file of the task's folder replaced by its current laid-out path."""
-        return [self._found(word, here, pins) for word in self.argv]
+        return [self._located(word, here, pins) for word in self.argv]
 
-    def _found(self, word: str, here: Gate, pins: Programs) -> str:
+    def _located(self, word: str, here: Gate, pins: Programs) -> str:
         place = pins.place(self.task_dir / word) if self._may_be_a_file(word) else None
         if place is not None:
             return str(here.programs / place)

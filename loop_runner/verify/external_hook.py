@@ -167,7 +167,7 @@ def _no_hook(spec: Spec) -> HookError:
 def _verdict(name: str, ended: process.Finished, record: Mapping[str, Any]) -> Verdict:
     last_words = one_line(ended.output[-300:], 300)
     if ended.timed_out:
-        return Broken(f"{name} did not end in time; it said: {last_words}")
+        return Broken(f"{name} did not end in time; its output: {last_words}")
     if ended.exit_code is None:
         return Broken(f"{name} could not be started: {last_words}")
     answer = _object(ended.output)

@@ -44,7 +44,7 @@ def _check(known: dict[str, Any], schema: str, value: bytes) -> dict[str, Any]:
             known.clear()  # one batch uses one schema
             known[schema] = _validator(json.loads(schema))
         faults = sorted(known[schema].iter_errors(json.loads(value)), key=lambda fault: fault.json_path)
-        return _said(faults)
+        return _reply(faults)
     except jsonschema.SchemaError as wrong:
         return {"bad_schema": f"{wrong.message[:_MAX_CHARS]} (at {wrong.json_path})"}
     except referencing.exceptions.Unresolvable as wrong:
@@ -55,7 +55,7 @@ def _check(known: dict[str, Any], schema: str, value: bytes) -> dict[str, Any]:
         return {"bad_schema": f"{type(wrong).__name__}: {str(wrong)[:_MAX_CHARS]}"}
 
 
-def _said(faults: list[Any]) -> dict[str, Any]:
+def _reply(faults: list[Any]) -> dict[str, Any]:
     if not faults:
         return {"faults": [], "best": "", "more": 0}
     words = _words()

@@ -109,7 +109,7 @@ class CellRunner:
         error = self._run_guarded(filename, source)
         if _getpid() != self._pid:
             _exit(0)  # a process that the cell forked returned to this point; only the kernel may report
-        notices = self._mend() + self._cancelled_tasks()
+        notices = self._repair() + self._cancelled_tasks()
         end, trace, last_line = self._explain(error, notices)
         answer, answer_notices = self._answer.end_cell(raised=error is not None)
         head, tail, missing = self._output(trace)
@@ -212,7 +212,7 @@ class CellRunner:
 
     # ── after ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _mend(self) -> list[str]:
+    def _repair(self) -> list[str]:
         """Undo what would break the next cell or the runner; returns the notices for the model."""
         notices: list[str] = []
         if _recursion_limit() < _RECURSION_LIMIT:

@@ -79,7 +79,7 @@ def _type(name: str) -> object:
     return by_value.unversioned_code if name == "CodeType" else by_value.type_called(name)
 
 
-_FOUND: dict[str, Any] = {
+_REFERENCES: dict[str, Any] = {
     "_make_skeleton_class": _skeleton_class,
     "_class_setstate": _set_class_state,
     "_make_skeleton_enum": _skeleton_enum,
@@ -103,4 +103,4 @@ _FOUND: dict[str, Any] = {
 
 def find(name: str) -> Any:
     """The name that cloudpickle has for ``name``; None if it does not name it."""
-    return _FOUND.get(name)
+    return _REFERENCES.get(name)
