@@ -90,7 +90,7 @@ class Switchboard:
         self._clients: dict[str, ModelClient] = {}
         self._occurrences: dict[str, _Occurrences] = {}
         self._lost_numbers: dict[str, int] = {}
-        self._told: set[tuple[str, int]] = set()
+        self._reported: set[tuple[str, int]] = set()
         self._width = width
         self._policy = policy
         self._on_retry = on_retry
@@ -356,8 +356,8 @@ class Switchboard:
     def _tell(self, call: Call, *, replayed: bool) -> None:
         """Report ``call`` once per turn, whatever way it is met again."""
         key = (call.fingerprint, call.occurrence)
-        if key not in self._told:
-            self._told.add(key)
+        if key not in self._reported:
+            self._reported.add(key)
             if (on_call := self._on_call) is not None:
                 self._guarded(lambda: on_call(call, replayed))
 
@@ -402,7 +402,7 @@ class Switchboard:
         self._occurrences.clear()
         self._lost_numbers.clear()
         self._turned_away = False
-        self._told.clear()
+        self._reported.clear()
 
     async def _shut_down(self) -> None:
         keep = (asyncio.current_task(), self._writer.task)  # what is paid for is still written

@@ -252,7 +252,7 @@ class _Parts:
             position=lambda: workspace.head().commit,
             should_stop=context.should_stop,
             seconds_left=lambda: cast("float | None", self.ledger.left()["seconds"]),
-            tell=lambda said: self.trace.append(Event("notice", said)),
+            tell=lambda notice: self.trace.append(Event("notice", notice)),
             keep=workspace.keep_awaited,
             forget=workspace.forget_awaited,
         )
@@ -329,10 +329,10 @@ def holding(children: Children, task: Task) -> HoldSession:
     """Holds sessions for verifiers: as child sessions are held, with as many turns as a pass has."""
 
     async def hold(inquiry: Inquiry) -> ChildRecord:
-        asked = Delegation(inquiry.question, (), is_single=False, has_inputs=True, model=inquiry.model)
+        delegation = Delegation(inquiry.question, (), is_single=False, has_inputs=True, model=inquiry.model)
         turns = inquiry.turns or task.budget.turns
         return await children.run(
-            ChildTask(asked, inquiry.inputs, inquiry.model, inquiry.scope, 1, "judge", turns)
+            ChildTask(delegation, inquiry.inputs, inquiry.model, inquiry.scope, 1, "judge", turns)
         )
 
     return hold
@@ -352,8 +352,8 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session:
         "session": session.kind,
         "session_why": session.why,
         "skipped": inputs.skipped_by_kind(texts),
-        "first_skipped": [list(each) for each in texts.skipped[:_SHOWN_SKIPPED]],
-        "faults": [list(each) for each in texts.skipped if inputs.is_fault(each[1])][:_SHOWN_FAULTS],
+        "first_skipped": [list(pair) for pair in texts.skipped[:_SHOWN_SKIPPED]],
+        "faults": [list(pair) for pair in texts.skipped if inputs.is_fault(pair[1])][:_SHOWN_FAULTS],
         "notices": [list(notice) for notice in inputs.notices(texts)][:_SHOWN_FAULTS],
         "texts_not_utf8": len(replaced),
         "bytes_not_utf8": sum(replaced),
@@ -371,7 +371,9 @@ def _in_flight(lost: int) -> str:
 
 def _retried(retry: Retry) -> Event:
     """One more try, with what it waits for."""
-    said = f"{retry.provider}: {retry.reason}; trying again in {retry.pause_s:.1f} s, {retry.width} at a time"
+    sentence = (
+        f"{retry.provider}: {retry.reason}; trying again in {retry.pause_s:.1f} s, {retry.width} at a time"
+    )
     data = {
         "provider": retry.provider,
         "reason": retry.reason,
@@ -379,4 +381,4 @@ def _retried(retry: Retry) -> Event:
         "pause_s": round(retry.pause_s, 3),
         "width": retry.width,
     }
-    return Event("retried", said, data=data)
+    return Event("retried", sentence, data=data)
