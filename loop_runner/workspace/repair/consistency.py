@@ -1,6 +1,6 @@
 """Whether what is committed agrees with itself: files with files, commits with commits.
 
-Owns the rules of ``docs/design.md``, "The run folder", as checks. Pure: it is given paths, bytes and
+Owns the rules of ``docs/run-folder.md``, as checks. Pure: it is given paths, bytes and
 commits, and gives sentences. Blobs of variables are hashed, never unpickled.
 """
 
