@@ -8,8 +8,8 @@ A comment before a fenced block says what the block is:
     <!-- output of: COMMAND -->     it is what COMMAND prints on standard output, up to <!-- end -->
 
 Commands of one document are run one after another in an empty folder with a copy of ``examples/``, and
-``loop-runner`` and ``python`` are this checkout's. Those that begin with ``make`` are shown only. What differs
-from run to run (times, commit ids, token counts) does not count as a difference.
+``loop-runner`` and ``python`` are this checkout's. Those that begin with ``make`` are shown only. What
+differs from run to run (times, commit ids, token counts) does not count as a difference.
 """
 
 from __future__ import annotations
