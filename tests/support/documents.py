@@ -30,6 +30,7 @@ from click.testing import CliRunner
 from docs import pictures
 from loop_runner.budget import Budget
 from loop_runner.cli import file_schemas, main_group
+from loop_runner.kernel.offered import documented
 from loop_runner.keys import Key, keys_of
 from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.task import AgentSettings, NoProgress, task_keys
@@ -242,11 +243,30 @@ def _described(key: Key) -> str:
     return "- " + "\n  ".join(lines) + "\n"
 
 
+# ── the helpers of the model's code ─────────────────────────────────────────────────────────────────
+
+HELPERS = ROOT / "docs" / "helpers.md"
+
+
+def with_list_of_helpers(page: str) -> str:
+    """docs/helpers.md with the signature and the docstring of each helper, up to the next empty line."""
+    start = page.index("\n- `") + 1
+    end = page.index("\n\n", start) + 1
+    entries = (re.fullmatch(r"(`[^`]+`.*?): (.*)", line) for line in documented())
+    return page[:start] + "".join(_entry(match[1], match[2]) for match in entries if match) + page[end:]
+
+
+def _entry(call: str, description: str) -> str:
+    lines = textwrap.wrap(description, _WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+    return "\n  ".join([f"- {call}\\", *lines]) + "\n"
+
+
 def main() -> None:
     """Bring every document up to date; those that say the same already are left alone."""
     file_schemas.write(ROOT / "docs" / "schemas")
     pictures.write()
-    TASK_FILE.write_text(with_lists_of_keys(TASK_FILE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path, updated in ((TASK_FILE, with_lists_of_keys), (HELPERS, with_list_of_helpers)):
+        path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
     for path in [COMMANDS, *documents()]:
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         new = commands_page() if path == COMMANDS else refreshed(old)
