@@ -159,7 +159,7 @@ class Passes:
         tell, at = self._parts.trace.tell, (number, 0)
         held = "direct" if self._is_direct(number) else "rlm"
         kind = self._task.session if self._task.is_agent else held
-        tell("pass_started", injected.decode(), at, session=kind)
+        tell("pass_started", injected.decode(), at, session=kind, before=self._course.before(number))
         if step.kind not in ("go", "stop"):
             change = " ".join(filter(None, (step.kind, step.model)))
             tell("notice", f"{step.equal} passes ended the same; this one tries: {change}", at)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -27,6 +28,7 @@ from loop_runner.model.client import Setting
 from loop_runner.model.limiter import Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Outcome
+from loop_runner.runs.amounts import amounts
 from loop_runner.runs.context import ReplayParts, RunContext
 from loop_runner.runs.frozen import (
     child_system_prompt,
@@ -98,7 +100,7 @@ def run_in(
     ledger = replay_parts.ledger
     workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")
     with ExitStack() as stack:
-        trace = Trace(workspace.private_folder / "events.jsonl", context.listeners)
+        trace = Trace(workspace.private_folder / "events.jsonl", context.listeners, partial(amounts, ledger))
         stack.callback(trace.close)
         stack.enter_context(_failure_written(trace, workspace))
         trace.append(_started(task, texts, folder, workspace.head(), session_kind(workspace)))
