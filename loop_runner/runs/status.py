@@ -15,6 +15,7 @@ from loop_runner.errors import EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
 from loop_runner.records import Spend
 from loop_runner.runs import now, standing
+from loop_runner.runs.frozen import frozen_limits
 from loop_runner.task import config
 from loop_runner.verify import proven
 from loop_runner.workspace.history import History
@@ -99,4 +100,5 @@ def of_any(folder: Path) -> Status:
 def _task(history: History) -> config.Task:
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
-        return config.parse_task(source, label="task.yaml", base_dir=history.folder)
+        changed = frozen_limits(history.folder, history.read)
+        return config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=changed)
