@@ -29,7 +29,7 @@ class Stop:
         self, clock: Callable[[], float] = time.monotonic, permit: Callable[[], bool] = lambda: True
     ) -> None:
         """``permit``: whether the run may still send requests; else it stops as if asked twice."""
-        self.times_asked = 0
+        self.times_requested = 0
         self.is_ending = False  # from now on nothing is broken off
         self._clock = clock
         self._permit = permit
@@ -38,18 +38,18 @@ class Stop:
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
-        return self.times_asked > 0 or not self._permit()
+        return self.times_requested > 0 or not self._permit()
 
     @property
     def is_urgent(self) -> bool:
         """Whether it was asked more than once."""
-        return self.times_asked > 1 or not self._permit()
+        return self.times_requested > 1 or not self._permit()
 
     def ask(self) -> int:
         """Ask once more; how often by now."""
-        self.times_asked += 1
+        self.times_requested += 1
         self._busy_until = self._clock()
-        return self.times_asked
+        return self.times_requested
 
     def watch(self, in_flight: Callable[[], int]) -> None:
         """While ``in_flight`` is not 0, something is out that is paid for: nothing is broken off."""
