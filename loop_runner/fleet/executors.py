@@ -15,7 +15,7 @@ from loop_runner.fleet.store import Store, open_store
 from loop_runner.fleet.worker import Ending, Worker
 
 _HINT = "local, dask-local:4 or dask://HOST:8786"
-_CONNECT_S = 20
+_CONNECT_S = 10
 
 
 def own_folder(fleet: Fleet, cache: Path) -> Path:

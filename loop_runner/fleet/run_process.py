@@ -22,7 +22,7 @@ import loop_runner as lr
 from loop_runner import LoopRunnerError
 from loop_runner.fleet.fleet_file import Fleet
 from loop_runner.fleet.jobs import Job
-from loop_runner.fleet.states import JobState
+from loop_runner.fleet.states import ENDED, JobState
 from loop_runner.fleet.template import as_yaml
 from loop_runner.process import PERMIT, permit_until
 
@@ -47,13 +47,13 @@ class Ended:
     @property
     def reason(self) -> str:
         """Why it ended like this, in one text."""
-        return str(self.outcome.get("reason") or self.errors.strip() or f"exit code {self.code}")[
-            :_MAX_REASON
-        ]
+        words = self.outcome.get("reason") or self.outcome.get("message") or self.errors.strip()
+        return str(words or f"exit code {self.code}")[:_MAX_REASON]
 
     def changes(self) -> dict[str, Any]:
         """What the end changes in the state of the job."""
-        status = self.outcome.get("status") or _STATUS.get(self.code, "interrupted")
+        given = self.outcome.get("status")
+        status = given if given in ENDED else _STATUS.get(self.code, "interrupted")
         return {"status": status, "reason": "" if status == "verified" else self.reason}
 
 

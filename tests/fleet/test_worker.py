@@ -126,7 +126,9 @@ def test_a_run_whose_worker_was_killed_sends_nothing_after_its_permit(tmp_path):
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
     (run,) = turns.iterdir()
-    while json.loads(loop_runner("status", run, "--json").stdout)["runs"][0]["state"] == "running":
+    while (
+        json.loads(loop_runner("status", run, "--json", cwd=tmp_path).stdout)["runs"][0]["state"] == "running"
+    ):
         assert time.monotonic() < end, "the run does not stop"
         time.sleep(0.5)
     assert store.results() == {}
