@@ -130,7 +130,7 @@ def whole(least: int) -> Value[int]:
     @takes(type="integer", minimum=least)
     def check(value: Any) -> int:
         if not _is_whole(value, least):
-            raise BadValueError(f"a whole number, {least} or more")
+            raise BadValueError(f"an integer >= {least}")
         return int(value)
 
     return check
@@ -145,7 +145,7 @@ def up_to(most: int) -> Value[int]:
     @takes(type="integer", minimum=1, maximum=most)
     def check(value: Any) -> int:
         if not _is_whole(value, 1, most):
-            raise BadValueError(f"a whole number from 1 to {most:,}")
+            raise BadValueError(f"an integer from 1 to {most:,}")
         return int(value)
 
     return check

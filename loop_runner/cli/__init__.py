@@ -138,13 +138,13 @@ def _refused_by_machine(error: Exception) -> LoopRunnerError | None:
     if isinstance(error, MemoryError):
         return EnvironmentFault(
             "the machine has no memory left for this step",
-            why="the step could not be taken; what was committed is safe",
+            why="the step could not be completed; what was committed is safe",
             hint="raise the limit on memory (ulimit -v, the container's), then `loop-runner resume RUN`",
         )
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return EnvironmentFault(
             "the machine starts no more threads: a limit on memory or on processes is reached",
-            why="the step could not be taken; what was committed is safe",
+            why="the step could not be completed; what was committed is safe",
             hint="raise the limit (ulimit -v or ulimit -u, the container's), then `loop-runner resume RUN`",
         )
     if isinstance(error, FileNotFoundError) and not _has_current_folder():
@@ -168,12 +168,12 @@ def _refused_by_machine(error: Exception) -> LoopRunnerError | None:
     if error.errno not in full:
         return EnvironmentFault(
             f"the machine refused a step of the run: {error}",
-            why="the step could not be taken; what was committed is safe",
-            hint="see what is wrong (the disk, memory, open files), then `loop-runner resume RUN`",
+            why="the step could not be completed; what was committed is safe",
+            hint="check the disk, memory and open files, then `loop-runner resume RUN`",
         )
     return EnvironmentFault(
         f"the disk is full: {error}",
-        why="the step that needed the space could not be taken; what was committed is safe",
+        why="the step needed the space; what was committed is safe",
         hint="free some space, also where temporary files go, then `loop-runner resume RUN`",
     )
 
@@ -210,7 +210,7 @@ def _report_bug(error: Exception) -> int:
         where = "the lines above"
     output.error(
         f"internal error: {type(error).__name__}: {error}\n"
-        f"  why it matters: this is a bug of ours; what was committed is safe\n"
-        f"  what to do: send {where} with a bug report; `loop-runner resume RUN` goes on"
+        f"  why it matters: this is a bug in loop-runner; what was committed is safe\n"
+        f"  what to do: send {where} with a bug report; `loop-runner resume RUN` continues the run"
     )
     return 5

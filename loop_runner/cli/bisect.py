@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, min_open=True),
     default=600.0,
     metavar="SECONDS",
-    help="For each try; default 600.",
+    help="Time limit for each try; default 600.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s: float, as_json: bool) -> int:

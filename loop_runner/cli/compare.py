@@ -52,7 +52,7 @@ def _moment(history: History, name: str) -> Checkpoint:
     point = points.parse(name.rpartition("@")[2])
     if point is None:
         raise ConfigError(
-            f"{name!r} names no moment of a run",
+            f"{name!r} is not a point of a run",
             why="a run is compared at the ends of its passes and at its turns",
             hint="for example 3 (the end of pass 3), 3.7 (its turn 7), 0 (the start), head",
         )
@@ -79,7 +79,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
             if len(comparison.unsure) > _MAX_UNSURE
             else ""
         )
-        yield f"  look the same, stored with others that changed: {names}{more}"
+        yield f"  look the same, but are stored together with others that changed: {names}{more}"
     yield f"\nSpent in between: {_spent(comparison.spend)}"
 
 
@@ -101,7 +101,7 @@ def _variable_lines(change: VariableChange) -> Iterator[str]:
         return
     yield f"  changed  {_described(change.name, change.before)}"
     after = _described(change.name, change.after)
-    same = ", the same to look at" if after == _described(change.name, change.before) else ""
+    same = ", with the same preview" if after == _described(change.name, change.before) else ""
     yield f"     now   {after}{same}"
 
 

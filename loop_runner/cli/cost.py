@@ -65,12 +65,12 @@ def _lines(summary: Cost) -> Iterator[str]:
     sums = costing.total(summary.lines)
     yield _row("all", "", "", _cells(sums), width)
     if sums.usd is None:
-        yield f"unknown: at least one price; the known ones come to {sums.known_usd:.4f} US dollars"
+        yield f"unknown: at least one price; the known ones add up to {sums.known_usd:.4f} US dollars"
     dropped = summary.dropped
     if dropped.requests:
         what = f"{output.plural(dropped.requests, 'request')}, {dropped.usage.total_tokens:,} tokens"
         what += f", {_usd(dropped)} US dollars"
-        yield f"dropped by rewinds, not counted above and counted for the budget: {what}"
+        yield f"dropped by rewinds, not included above, but counted against the budget: {what}"
     yield f"prices: {_price_source(summary)}"
 
 

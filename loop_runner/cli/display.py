@@ -26,8 +26,8 @@ _EVIDENCE_LINES = 6  # of a rejection, in the report; all of it is in verdict.js
 _HEADLINES = {
     "verified": "VERIFIED: every verifier accepted the committed answer",
     "unverified": "UNVERIFIED: no answer was accepted",
-    "broken": "BROKEN: a verifier could not be run, so the answer was not judged",
-    "interrupted": "INTERRUPTED: every finished turn is committed",
+    "broken": "BROKEN: a verifier could not run, so the answer was not judged",
+    "interrupted": "INTERRUPTED: all finished turns are saved",
 }
 
 
@@ -52,7 +52,7 @@ class Progress:
             case "run_started":
                 return "\n".join(_start_lines(event, is_verbose=self._is_verbose))
             case "pass_started" if event.pass_number > 1:
-                return f"{place}: the prompt goes in again, with the state and what failed"
+                return f"{place}: the prompt is sent again, with the state and what failed"
             case "turn_started":
                 self._subcalls = 0
                 return f"{place} turn {event.turn}: asking the model"
@@ -139,7 +139,7 @@ def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
     """Where the run lies, who answers, what is read, and what is not."""
     data = event.data
     turn = f" turn {event.turn}" if event.turn else ""
-    going_on = f", going on after pass {event.pass_number}{turn}" if event.pass_number else ""
+    going_on = f", continuing after pass {event.pass_number}{turn}" if event.pass_number else ""
     yield f"run folder: {data['run']}{going_on}"
     sub = f"; sub-calls: {data['sub_model']}" if data["sub_model"] != data["model"] else ""
     yield f"model: {data['model']}{sub}"
@@ -187,9 +187,9 @@ def _cache(event: Event) -> str:
 
 _ENDS = {
     "ok": "ran",
-    "raised": "raised an error, which the model is shown",
+    "raised": "raised an error, which the model sees",
     "timed_out": "was stopped at its time limit",
-    "died": "killed the kernel, which was started again",
+    "died": "ended the kernel, which was restarted",
 }
 
 
@@ -211,9 +211,7 @@ def show_ending(ending: Ending) -> None:
     output.write(f"Cost   {output.cost(spend)}")
     if spend.unanswered:
         lost = output.plural(spend.unanswered, "request")
-        output.write(
-            f"       {lost} sent without a reply coming back (a crash, say); the provider may bill them"
-        )
+        output.write(f"       {lost} sent without a reply (a crash, for example); the provider may bill them")
     output.write(f"Story  git -C {shell(ending.folder)} log --first-parent --format=%s")
     for subject in ending.story:
         output.write(f"         {subject}")

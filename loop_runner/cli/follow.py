@@ -36,8 +36,8 @@ def follow(folder: Path, is_running: Callable[[], bool], *, is_verbose: bool, as
     if not trace.is_file():
         raise ConfigError(
             f"{folder} has no trace to follow",
-            why="the trace is kept beside the history, and a clone does not bring it",
-            hint=f"`loop-runner log {shell(folder)}` tells the story from the history",
+            why="the trace is stored next to the history, and a clone does not include it",
+            hint=f"`loop-runner log {shell(folder)}` shows the story from the history",
         )
     progress = Progress(is_verbose=is_verbose)
     with trace.open("rb") as file, woken_by(trace.parent) as wait:

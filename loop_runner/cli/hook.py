@@ -61,9 +61,9 @@ def install(client: str, project: Path | None, dry_run: bool, as_json: bool) -> 
     if settings.is_switched_off(change):
         output.note(f"{change.path} sets disableAllHooks: true, so that no hook runs until it is removed")
     if project is not None:
-        output.note("the hook is started as `loop-runner`, which everybody in this project needs on PATH")
+        output.note("the hook runs the command `loop-runner`, which every user of this project needs on PATH")
     if client == "codex" and not as_json:
-        output.note("Codex runs a hook only when you have trusted it: it asks when it starts next")
+        output.note("Codex runs a hook only after you have trusted it: it asks at its next start")
 
 
 @hook.command()
@@ -89,10 +89,10 @@ def uninstall(client: str, project: Path | None, dry_run: bool, as_json: bool) -
     "--session",
     "session_id",
     metavar="ID",
-    help="The id of the client's session; default: the one whose shell this is (Claude Code, Codex).",
+    help="The id of the client's session; default: the session of this shell (Claude Code, Codex).",
 )
 @click.option(
-    "--folder", type=click.Path(path_type=Path), help="Where the agent works; default: the current folder."
+    "--folder", type=click.Path(path_type=Path), help="Folder the agent works in; default: the current one."
 )
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Run folder; default runs/NAME.")
 @_JSON

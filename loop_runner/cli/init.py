@@ -43,7 +43,7 @@ def init(type_name: str | None, folder: Path | None, lists: bool, as_json: bool)
         output.write(f"  {name}")
     output.write(f"Next   {steps[0]}   (a rehearsal: no model, no key)")
     output.write(f"       {steps[1]}   (your model)")
-    output.write(f"       then put your own files in the place of the sample: {folder / 'README.md'}")
+    output.write(f"       then replace the sample with your own files: {folder / 'README.md'}")
     return 0
 
 

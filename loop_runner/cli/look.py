@@ -100,11 +100,11 @@ def _under_way_lines(now: dict[str, Any]) -> Iterator[str]:
     parts = [f"{output.plural(now['answered'], 'reply', 'replies')}"] if now["answered"] else []
     parts += [f"{now['out']:,} out"] if now["out"] else []
     parts += [f"{now['failed']:,} failed"] if now["failed"] else []
-    parts += [f"{output.plural(now['children'], 'child session')} at work"] if now["children"] else []
+    parts += [f"{output.plural(now['children'], 'child session')} active"] if now["children"] else []
     if parts:
         yield f"in this turn so far: {', '.join(parts)}"
     for batch in now["batches"]:
-        name = batch["id"] or "not made yet"
+        name = batch["id"] or "not created yet"
         yield f"waits for a batch of {output.plural(batch['requests'], 'request')} ({name})"
 
 
@@ -156,12 +156,12 @@ def _usd(spent: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("run_name", metavar="RUN")
-@click.option("-f", "--follow", is_flag=True, help="Print what happens as it happens, until the run ends.")
+@click.option("-f", "--follow", is_flag=True, help="Print events as they happen, until the run ends.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="With --follow: the model's code, output and sub-calls too."
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object; with --follow, one on a line for each event."
+    "--json", "as_json", is_flag=True, help="One JSON object; with --follow, one line for each event."
 )
 def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
     """Print the story of a run: every pass with its verdict, every turn with its end.
@@ -264,7 +264,7 @@ def _shown(
         raise ConfigError(
             f"`show` takes one pass or one turn of a run, not {point}"
             + (f" and {pass_number}" if pass_number else ""),
-            why="what is shown is what happened in it",
+            why="`show` prints what happened in it",
             hint=f"for example `{shell('loop-runner', 'show', f'{history.folder}@1')}`",
         )
     number = pass_number if point is None else point.pass_number
@@ -292,7 +292,7 @@ def _turn_lines(data: dict[str, Any]) -> Iterator[str]:
     calls = output.plural(data["subcalls"], "sub-call")
     yield f"Pass {data['pass']} turn {data['turn']}, {calls}: the model wrote\n"
     yield text.fence(data["reply"])
-    yield "\nand was told\n"
+    yield "\nand was shown\n"
     yield data["told"].rstrip()
     yield "\nThe answer was then\n"
     yield data["answer"].rstrip() or "(no answer yet)"
@@ -313,7 +313,7 @@ def _answer(history: History) -> dict[str, Any]:
 
 def _answer_lines(data: dict[str, Any]) -> Iterator[str | _RunnerLine]:
     yield f"{data['prompt'].rstrip()}\n"
-    not_yet = "NOT VERIFIED YET: the run is going on" if data["is_running"] else "NOT VERIFIED"
+    not_yet = "NOT VERIFIED YET: the run is active" if data["is_running"] else "NOT VERIFIED"
     yield _RunnerLine(f"{'VERIFIED' if data['is_verified'] else not_yet}\n")
     yield data["answer"].rstrip() or "(no answer yet)"
     yield ""
@@ -354,15 +354,15 @@ def _turn(history: History, folder: str) -> dict[str, Any]:
 
 
 def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
-    yield f"Pass {data['pass']} was told:\n"
+    yield f"The prompt of pass {data['pass']}:\n"
     yield text.fence(data["told"])
     for number, turn in enumerate(data["turns"], 1):
         yield f"\nTurn {number}, {output.plural(turn['subcalls'], 'sub-call')}: the model wrote\n"
         yield text.fence(turn["cell"] or turn["reply"], "python" if turn["cell"] else "")
-        yield "\nand was told\n"
+        yield "\nand was shown\n"
         yield turn["told"].rstrip()
     if data["changes"]:
-        yield "\nFiles that the pass left otherwise than it found them\n"
+        yield "\nFiles that the pass changed\n"
         yield from (f"  {change['kind']:<7}  {text.name(change['path'])}" for change in data["changes"])
     yield ""
     yield from _verdict_lines(data["verdict"])

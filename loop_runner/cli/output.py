@@ -86,8 +86,8 @@ def _print(line: str) -> None:
         _drop_the_rest(sys.stdout)
         raise EnvironmentFault(
             f"the result cannot be written to standard output: {error.strerror}",
-            why="whoever reads it would take the part that was written for the whole",
-            hint="free some space and ask again with `loop-runner show RUN`; the run folder holds it all",
+            why="a reader would take the written part for the whole",
+            hint="free some space and print it again with `loop-runner show RUN`; the run folder has it all",
         ) from error
 
 

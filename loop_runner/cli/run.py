@@ -44,8 +44,8 @@ _SHARED = {
     "sub_model": click.option(
         "--sub-model", metavar="ID", help="Model for llm_query; default: see `models`."
     ),
-    "passes": click.option("--passes", type=click.IntRange(1), help="How many passes at most."),
-    "turns": click.option("--turns", type=click.IntRange(1), help="How many turns a pass may take."),
+    "passes": click.option("--passes", type=click.IntRange(1), help="Maximum number of passes."),
+    "turns": click.option("--turns", type=click.IntRange(1), help="Maximum number of turns per pass."),
     "exclude": click.option(
         "--exclude", multiple=True, metavar="NAME", help="Folder or file name to leave out."
     ),
@@ -60,7 +60,11 @@ _SHARED = {
     ),
     "quiet": click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
     "report": click.option(
-        "--report", "reports", multiple=True, metavar="NAME[=TEXT]", help="Tell an installed reporter, too."
+        "--report",
+        "reports",
+        multiple=True,
+        metavar="NAME[=TEXT]",
+        help="Also send events to an installed reporter.",
     ),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
@@ -99,7 +103,7 @@ def task_overrides(
 @click.option(
     "--quote/--no-quote",
     default=True,
-    help="Ask that the short answer itself stands in a quoted line (default), or only that the quotes exist.",
+    help="Require that a quoted line contains the short answer (default), or only that the quotes exist.",
 )
 @options(
     "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
@@ -135,13 +139,13 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     "inputs_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Where the inputs lie now, for a run that came from another machine.",
+    help="Where the inputs are now, for a run that came from another machine.",
 )
-@click.option("--repin", is_flag=True, help="Take the verifiers' programs as they are now.")
+@click.option("--repin", is_flag=True, help="Use the verifiers' programs as they are now.")
 @click.option(
     "--retask",
     is_flag=True,
-    help="Take the task file that the run began with, and its programs, as they are now.",
+    help="Use the task file that the run began with, and its programs, as they are now.",
 )
 @trusting.TRUST
 @options("model", "sub_model", "passes", "turns", "set", "report", "json", "quiet", "verbose")
@@ -232,14 +236,14 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
         file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
         raise ConfigError(
             "a task with `session: hook` is not started with `run`",
-            why="its passes are done in a client's session that exists already; `run` would wait for ever",
+            why="its passes run in a client's session that exists already; `run` would wait forever",
             hint=f"begin it in that session: loop-runner hook start {file}",
         )
     folder = new_run_folder(task, os.environ)
     if (folder / ".git").exists():
         check(task, os.environ)  # before anything is removed
         make_way(folder)
-        output.note(f"{folder} held a run without a committed turn: it starts over")
+        output.note(f"{folder} held a run without a committed turn, so it starts over")
     with interruptible(flags, folder) as context, _next_named(folder):
         outcome = runs.start(task, folder, context)
     return finish(outcome, folder, flags)
@@ -324,10 +328,10 @@ def _refuse_misplaced(question: str, paths: tuple[str, ...]) -> None:
     existing = [path for path in paths if path not in missing]
     if _exists(question) and not existing:
         words = shell("loop-runner", "ask", " ".join(missing), question)
-        raise click.UsageError(f"{question} is a file or folder, and the question comes first: {words}")
+        raise click.UsageError(f"{question} is a file or folder, but the question comes first: {words}")
     if paths.index(missing[0]) == 0 and len(missing) > 1:
         words = shell("loop-runner", "ask", " ".join((question, *missing)), *(existing or ["PATH"]))
-        raise click.UsageError(f"there is no file {missing[0]!r}. A question goes into quotes: {words}")
+        raise click.UsageError(f"there is no file {missing[0]!r}. Put a question into quotes: {words}")
 
 
 def _exists(path: str) -> bool:

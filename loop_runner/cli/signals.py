@@ -75,7 +75,7 @@ def _second(run: Path | None) -> bytes:
     command = f"loop-runner resume {shlex.quote(str(run))}" if run else "loop-runner resume RUN"
     return (
         "\nstopping now: every committed turn and every reply that has arrived is kept; requests that are"
-        f" still out are given up, and may be billed\ncontinue with: {command}\n"
+        f" still open are abandoned, and may be billed\ncontinue with: {command}\n"
     ).encode("utf-8", "surrogateescape")
 
 

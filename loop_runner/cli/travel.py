@@ -29,7 +29,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on
     help="Another prompt, from FILE.",
 )
 @options("model", "sub_model", "passes", "turns", "set", "json")
-@click.option("--run", "is_run", is_flag=True, help="Go on with it at once, as `resume NEW` does.")
+@click.option("--run", "is_run", is_flag=True, help="Continue it at once, as `resume NEW` does.")
 @trusting.TRUST
 @options("quiet", "verbose")
 def fork(
@@ -81,7 +81,7 @@ def _prompt(file: Path | None) -> list[tuple[str, str]]:
     except OSError as error:
         raise ConfigError(
             f"the prompt {file} cannot be read: {error}",
-            why="the prompt is what every pass is given, word for word",
+            why="every pass starts with the prompt, word for word",
             hint="a prompt file is UTF-8 text",
         ) from error
     prompt_size.refuse_oversize(len(prompt.encode()), f"the prompt {file}")
@@ -102,7 +102,7 @@ def _show_fork(made: Any, source: Path, *, as_json: bool) -> None:
             }
         )
         return
-    output.write(f"{made.folder} goes on from {points.describe(made.source)} of {source}")
+    output.write(f"{made.folder} continues from {points.describe(made.source)} of {source}")
     output.write(f"changed: {', '.join(made.changed) or 'nothing'}")
     output.write(f"Next   loop-runner resume {shell(made.folder)}")
 
@@ -130,7 +130,7 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
     point = points.parse(moment)
     if point is None:
         raise ConfigError(
-            f"{moment!r} names no moment of a run",
+            f"{moment!r} is not a point of a run",
             why="a run goes back to the end of a pass or to a turn",
             hint="for example 3 (the end of pass 3), 3.7 (its turn 7), 0 (the start), rewound/1",
         )
@@ -141,7 +141,7 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
         left = workspace.head()
         to = workspace.find(point)
         if to.commit == left.commit:
-            raise ConfigError(f"{folder} stands at {moment} already", why="there is nothing to go back from")
+            raise ConfigError(f"{folder} is at {moment} already", why="there is nothing to go back from")
         kept = workspace.rewind(to.commit, price)
         to = workspace.head()
     name = kept.removeprefix("refs/loop-runner/")
@@ -162,7 +162,7 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
             }
         )
         return
-    output.write(f"{folder} stands at {points.describe(to)} again")
+    output.write(f"{folder} is back at {points.describe(to)}")
     output.write(f"kept: {points.describe(left)} as {kept}")
     output.write(f"Next   loop-runner resume {shell(folder)}")
-    output.write(f"       loop-runner rewind {shell(folder)} {name}   (takes it back)")
+    output.write(f"       loop-runner rewind {shell(folder)} {name}   (undoes this)")

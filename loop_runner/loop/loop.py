@@ -43,7 +43,7 @@ from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
 from loop_runner.workspace.workspace import Workspace
 
-_INTERRUPTED = "interrupted; every turn is committed"
+_INTERRUPTED = "interrupted; all finished turns are saved"
 _NO_ANSWER = {
     "turns": "the turns were used up and `answer['content']` was still empty",
     "budget": "the budget was used up and `answer['content']` was still empty",
@@ -178,7 +178,7 @@ class Loop:
         self._tell("pass_ended", reason, number, **data)
         if restores is not None:
             what = f"as pass {restores} left them" if restores else "as they were at the beginning"
-            self._tell("notice", f"files, variables and answer are restored: they are {what}", number)
+            self._tell("notice", f"files, variables and answer were restored: they are {what}", number)
             self._passes.restored()
         return checkpoint
 
@@ -205,7 +205,7 @@ class Loop:
             passes = plural(self._task.budget.passes, "pass", "passes")
             return f"not verified: the budget of {passes} is used up"
         if self._ledger.is_metered:
-            return "not accepted; another client goes on, so that what this one spent is known"
+            return "not accepted; another client continues, so that this one's spend is recorded"
         return ""
 
     def _proof(self, number: int, decision: Allow, verdict: dict[str, Any]) -> dict[str, bytes]:

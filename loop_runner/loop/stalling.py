@@ -118,8 +118,8 @@ def lessons(passes: Sequence[PassState]) -> list[str]:
     for item in passes:
         if best is not None and item.score < best.score:
             sentences.append(
-                f"pass {item.number} scored {item.score:.2f}, below the {best.score:.2f} of pass {best.number}"
-                f": {item.reason}"
+                f"pass {item.number} scored {item.score:.2f}, below the {best.score:.2f} of pass"
+                f" {best.number}: {item.reason}"
             )
         else:
             best = item
@@ -182,8 +182,8 @@ def notes(passes: Sequence[PassState]) -> list[str]:
         at = passes[-1].restored
         what = f"as pass {at} left them" if at else "as they were at the very beginning"
         then = next((item.reason for item in passes if item.number == at), "")
-        failed = f" What failed in it, in the words of the check: {then!r}" if then else ""
-        sentences.append(f"Your files, variables and the answer were restored: they are {what}.{failed}")
+        failed = f" The check of that pass reported: {then!r}" if then else ""
+        sentences.append(f"Your files, variables and answer were restored: they are {what}.{failed}")
     return sentences
 
 
