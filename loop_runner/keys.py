@@ -125,7 +125,7 @@ def file_name(value: Any) -> str:
 
 
 def whole(least: int) -> Value[int]:
-    """A whole number."""
+    """An integer."""
 
     @takes(type="integer", minimum=least)
     def check(value: Any) -> int:
@@ -140,7 +140,7 @@ count = whole(1)
 
 
 def up_to(most: int) -> Value[int]:
-    """A whole number, 1 or more."""
+    """An integer >= 1."""
 
     @takes(type="integer", minimum=1, maximum=most)
     def check(value: Any) -> int:

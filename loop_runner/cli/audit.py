@@ -1,4 +1,4 @@
-"""``audit``: read the flags of an audit, and print what it found in the forms that CI systems read."""
+"""``audit``: reads the flags of an audit, and prints its findings in the forms that CI systems read."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
 def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     """Judge files by rules in plain words, each finding with the line that it quotes.
 
-    The same command goes on with an audit that was stopped, and pays for no question twice.
+    The same command continues an audit that was stopped, and never pays for a question twice.
 
     \b
     Example:  loop-runner audit src --rules rules.yaml --changed-since origin/main --output sarif=audit.sarif
@@ -126,7 +126,7 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
 
 
 def _targets(given: Sequence[str]) -> list[Target]:
-    """What ``--output`` asks for. Raises ``ConfigError`` for a kind that there is not."""
+    """The targets that ``--output`` names. Raises ``ConfigError`` for an unknown kind."""
     return [target for text in given if (target := _target(text, os.environ)) is not None]
 
 

@@ -1,4 +1,4 @@
-"""``diff``: what differs between two moments of a run."""
+"""``diff``: the differences between two points of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_SHOWN_LINES = 200  # of one file's difference
 @click.argument("after", metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def diff(run_name: str, before: str, after: str, as_json: bool) -> None:
-    """Say what differs between two moments of a run: answer, files, variables, spend.
+    """Show what differs between two points of a run: answer, files, variables, spend.
 
     A and B are PASS (the end of a pass), PASS.TURN, 0 (the start), `head`, or rewound/N.
 
@@ -92,7 +92,7 @@ def _indented(lines: tuple[str, ...]) -> Iterator[str]:
 
 def _file_lines(file: FileChange) -> Iterator[str]:
     yield f"  {file.kind:<7}  {text.name(file.path.removeprefix('workspace/'))}"
-    yield from (f"  {line}" for line in _indented(file.diff[2:]))  # the kind and the name are said
+    yield from (f"  {line}" for line in _indented(file.diff[2:]))  # kind and name are printed already
 
 
 def _variable_lines(change: VariableChange) -> Iterator[str]:

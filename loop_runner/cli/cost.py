@@ -24,10 +24,10 @@ _COLUMNS = ("requests", "tokens in", "cache read", "cache written", "tokens out"
 @click.argument("run_name", metavar="RUN[@PASS[.TURN]]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def cost(run_name: str, as_json: bool) -> None:
-    """Say what a run cost, by pass, model and kind of request (root, sub, judge).
+    """Show what a run cost, by pass, model and kind of request (root, sub, judge).
 
-    What the provider's cache gave and took is counted apart from other input. A price that is not known is
-    called unknown. RUN@3 counts up to the end of pass 3.
+    Reads from and writes to the provider's cache are listed separately from other input. An unknown price is
+    shown as unknown. RUN@3 counts up to the end of pass 3.
 
     \b
     Example:  loop-runner cost contract-review
@@ -75,7 +75,7 @@ def _lines(summary: Cost) -> Iterator[str]:
 
 
 def _price_source(summary: Cost) -> str:
-    """Where the prices of the models that were asked come from."""
+    """The source of the prices of the models in use."""
     own = [text.one_line(model) for model in summary.own_prices]
     models = {line.model for line in summary.lines}
     sources = [f"the task's own for {', '.join(own)}"] if own else []

@@ -24,10 +24,10 @@ _SHOWN = 20
 def export(run_name: str, branch: str | None, to: Path | None, as_json: bool) -> None:
     """Put an agent's work into your repository, as a new branch with one commit for each pass.
 
-    No branch, index or file that is there is touched. Files that your ignore rules name are left out.
+    No existing branch, index or file is touched. Files that your ignore rules name are left out.
 
     \b
-    Example:  loop-runner export runs/mend-the-tests --branch mended
+    Example:  loop-runner export runs/fix-the-tests --branch fixed
     """
     from loop_runner.workspace import foreign
     from loop_runner.workspace.history import History

@@ -1,8 +1,8 @@
-"""Follows a run while it goes on: the trace, line by line, as the runner writes it.
+"""Follows an active run: the trace, line by line, as the runner writes it.
 
-Owns the waiting. Relies on watchdog to be woken when the trace grows, looks by itself once a second where
-nothing wakes it (a network file system, say), and on the run's lock to know that the run has ended. Never
-waits for a run that nobody runs.
+Owns the waiting. Relies on watchdog to be woken when the trace grows, checks once a second where nothing
+wakes it (a network file system, for example), and on the run's lock to know when the run has ended. Never
+waits for a run without a runner.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def follow(folder: Path, is_running: Callable[[], bool], *, is_verbose: bool, as
 
 
 def lines(file: IO[bytes], is_running: Callable[[], bool], wait: Callable[[], None]) -> Iterator[Line | None]:
-    """Every line of the trace; None when all that is there was given. Ends when nobody runs any more."""
+    """Every line of the trace; None when all existing lines were returned. Ends when no runner is active."""
     torn = b""
     while True:
-        goes_on = is_running()  # looked at first: what is written before the end is read after it
+        goes_on = is_running()  # checked first: lines written before the end are read after it
         while data := file.readline():
             torn += data
             if torn.endswith(b"\n"):
@@ -76,7 +76,7 @@ def _parsed(data: bytes) -> Line | None:
 
 
 def _from_last_start(events: Iterator[Line | None]) -> Iterator[Line]:
-    """The lines from the last start that is there already, then all that come."""
+    """The lines from the last start so far, then all new ones."""
     kept: list[Line] = []
     for line in events:
         if line is None:
@@ -89,7 +89,7 @@ def _from_last_start(events: Iterator[Line | None]) -> Iterator[Line]:
 
 
 def _shown(line: Line, progress: Progress) -> str | None:
-    """One event for a person, with the time of day; None when it is of no interest."""
+    """One event for a person, with the time of day; None when it is not interesting."""
     try:
         event = Event(line["kind"], line["text"], line["pass"], line["turn"], line["data"])
         shown = progress.line(event)
@@ -97,7 +97,7 @@ def _shown(line: Line, progress: Progress) -> str | None:
             shown = f"{event.data['status']}: {event.text}"
         clock = time.strftime("%H:%M:%S", time.localtime(line["at"]))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-        return f"--:--:--  {line['kind']}"  # a newer runner writes what this one does not know
+        return f"--:--:--  {line['kind']}"  # a newer runner writes kinds that this one does not know
     return None if shown is None else f"{clock}  " + shown.replace("\n", "\n          ")
 
 

@@ -1,4 +1,4 @@
-"""``fsck``: check a run folder, say what was checked, and repair it."""
+"""``fsck``: check a run folder, report the results, and repair it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _MARKS = {"damage": "DAMAGED", "gap": "lost", "note": "note"}
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
-    """Check a run folder, say what was checked, and repair it.
+    """Check a run folder, report the results, and repair it.
 
-    Looks without a lock, also while the run goes on. Exit code 0: whole; 3: whole, and not what was proven;
-    4: damaged. With --repair, what is damaged is kept under .git/loop-runner/damaged/ and
+    Takes no lock, and works on an active run, too. Exit code 0: whole; 3: whole, but not what was proven; 4:
+    damaged. With --repair, damaged files are kept under .git/loop-runner/damaged/ and
     refs/loop-runner/damaged/.
 
     \b
@@ -74,7 +74,7 @@ def _refuse_other_repository(folder: Path) -> None:
 
 
 def _different(folder: Path) -> tuple[str, ...]:
-    """What of a whole run that was verified is no longer what was proven."""
+    """The verified parts of a whole run that are no longer what was proven."""
     from loop_runner.verify import proven
     from loop_runner.workspace.history import History
 

@@ -1,4 +1,4 @@
-"""``status``, ``log`` and ``show``: look at runs without touching them, also while they go on."""
+"""``status``, ``log`` and ``show``: read runs without changing them, even while they are active."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on
 @click.argument("run_name", metavar="[RUN]", required=False)
 @_JSON
 def status(run_name: str | None, as_json: bool) -> None:
-    """Say where a run stands; without RUN, where each run under runs/ stands.
+    """Show the state of a run; without RUN, of every run under runs/.
 
     \b
     Example:  loop-runner status runs/contract-review
@@ -69,7 +69,7 @@ ls = status
 
 
 def _room_beside(used: int) -> int:
-    """How many characters of an answer are shown on one line behind ``used`` columns."""
+    """How many characters of an answer fit on one line after ``used`` columns."""
     width = terminal.columns(sys.stdout)
     return min(90, max(width - used, 20)) if width else 90
 
@@ -94,7 +94,7 @@ def _status_as_json(status: Status) -> dict[str, Any]:
 
 
 def _under_way_lines(now: dict[str, Any]) -> Iterator[str]:
-    """What a run is at, for a person: nothing where only a turn is under way."""
+    """The current activity of a run, for a person; nothing for an ordinary turn."""
     if now["doing"] == "verifying":
         yield "its answer is being verified"
     parts = [f"{output.plural(now['answered'], 'reply', 'replies')}"] if now["answered"] else []
@@ -109,7 +109,7 @@ def _under_way_lines(now: dict[str, Any]) -> Iterator[str]:
 
 
 def _different_lines(entry: dict[str, Any]) -> Iterator[str]:
-    """What is no longer as it was verified."""
+    """The verified parts that have changed."""
     yield from (text.one_line(line, 200) for line in entry["different"][:_SHOWN_DIFFERENT])
     if (more := len(entry["different"]) - _SHOWN_DIFFERENT) > 0:
         verify = shell("loop-runner", "verify", entry["run"])
@@ -229,9 +229,9 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
 @click.argument("pass_number", metavar="[PASS]", type=click.IntRange(1), required=False)
 @_JSON
 def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
-    """Print the answer of a run with its verdict, or all that happened in one pass or turn.
+    """Print the answer of a run with its verdict, or everything that happened in one pass or turn.
 
-    RUN@2 is the same as RUN 2; RUN@2.4 is turn 4 of it, with the answer as it was then.
+    RUN@2 is the same as RUN 2; RUN@2.4 is its turn 4, with the answer at that time.
 
     \b
     Example:  loop-runner show runs/contract-review 2
@@ -248,7 +248,7 @@ def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _RunnerLine:
-    """A line that is the runner's own word on a run: no text of a prompt or an answer can pass for it."""
+    """A line in the runner's own words: no text of a prompt or an answer can pass for it."""
 
     text: str
 
@@ -256,7 +256,7 @@ class _RunnerLine:
 def _shown(
     history: History, point: Point | None, pass_number: int | None
 ) -> tuple[dict[str, Any], Iterator[str | _RunnerLine]]:
-    """What was asked for, as data and as lines."""
+    """The requested part, as data and as lines."""
     if point is not None and point.turn is not None:
         data = _one_turn(history, point)
         return data, _turn_lines(data)

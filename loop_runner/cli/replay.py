@@ -1,4 +1,4 @@
-"""``replay``: run a run again from its recorded replies."""
+"""``replay``: repeat a run from its recorded replies."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ def replay(
     is_trusted: bool,
     as_json: bool,
 ) -> int:
-    """Run a run again from its recorded replies and say whether the same comes out, byte for byte.
+    """Repeat a run from its recorded replies and report whether the result is the same, byte for byte.
 
-    No model is asked and no key is needed. The model's code runs again, in the sandbox, in a folder of its
-    own; gates are asked again. RUN is only read. Exit code 3 means that something differs; it is listed.
+    No model is asked and no key is needed. The model's code runs again, in the sandbox, in a separate
+    folder; the gates run again. RUN is only read. Exit code 3 means that something differs; the differences
+    are listed.
 
     \b
     Example:  loop-runner replay contract-review

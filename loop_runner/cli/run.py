@@ -1,4 +1,4 @@
-"""``run``, ``ask`` and ``resume``: start a run or go on with one, and show how it ended."""
+"""``run``, ``ask`` and ``resume``: start or continue a run, and show how it ended."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
 def task_overrides(
     paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]
 ) -> list[tuple[str, Any]]:
-    """What the command line changes of a task file: ``--input``, the other flags, ``--set``."""
+    """The changes that the command line makes to a task file: ``--input``, the other flags, ``--set``."""
     given = overrides(settings, flags)
     if paths:
         given.append(("inputs", [_input_spec(path, flags["exclude"]) for path in paths]))
@@ -122,7 +122,7 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
         ("name", named_after(question)),
         ("prompt", question),
         ("type", "ask"),
-        ("prompts", "none"),  # there is no task file for them to be beside
+        ("prompts", "none"),  # without a task file there is no folder for them
         ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
         ("verifiers", [{"citations": {"answer_in_quote": quote, "derived": quote}}]),
         ("budget.passes", 5),
@@ -160,8 +160,8 @@ def resume(
 ) -> int:
     """Continue a run from its last commit, after a crash, Ctrl-C or a spent budget.
 
-    RUN may be a clone made with plain git: it needs --trust once. What is set here holds for this time only;
-    --retask changes the run for good.
+    RUN may be a clone made with plain git: it needs --trust once. Settings given here apply to this resume
+    only; --retask changes the run permanently.
 
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
@@ -182,7 +182,7 @@ def resume(
 
 
 def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
-    """Take the task file of a run as it is now, or say that it has changed.
+    """Use the current task file of a run, or report that it has changed.
 
     True when the run has no committed turn, so that it can start over instead.
     """
@@ -206,7 +206,7 @@ def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
 
 
 def _start_over(folder: Path, changed: tuple[tuple[str, Any], ...], flags: dict[str, Any]) -> int:
-    """Begin a run anew that has no committed turn, from its task file as it is now."""
+    """Restart a run that has no committed turn, from its current task file."""
     from loop_runner.runs import origin
     from loop_runner.workspace.history import History
 
@@ -252,7 +252,7 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
 def finish(
     outcome: Outcome, folder: Path, flags: dict[str, Any], given: next_steps.Given = next_steps.NOTHING
 ) -> int:
-    """Show how a run ended; the exit code that says so. ``given``: what ``resume`` was given."""
+    """Show how a run ended; returns the exit code. ``given``: the options of ``resume``."""
     if flags["as_json"]:
         output.write_json(display.outcome_as_json(outcome, folder))
     else:
@@ -268,7 +268,7 @@ def interruptible(
     folder: Path | None = None,
     progress: type[display.Progress] = display.Progress,
 ) -> Iterator[Any]:
-    """What a run is given from outside; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
+    """The caller's part of a run; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
     from loop_runner.runs import reporters
 
     loaded = tuple(reporters.load(spec, output.note) for spec in flags.get("reports", ()))
@@ -285,10 +285,10 @@ def interruptible(
 
 @contextmanager
 def _rare_collections() -> Iterator[None]:
-    """Look for unreachable circles less often.
+    """Search for unreachable cycles less often.
 
-    A batch has ten thousand calls' objects alive at once, and going through them took a quarter of the time
-    of the loop that serves them. None of it is for the collector: what a call leaves goes by itself.
+    A batch has the objects of ten thousand calls alive at once, and scanning them took a quarter of the time
+    of the loop that serves them. The collector would find nothing: a call's objects are freed without it.
     """
     import gc
 
@@ -321,7 +321,7 @@ def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _refuse_misplaced(question: str, paths: tuple[str, ...]) -> None:
-    """Say what was probably meant where the first word is a path, or the question has no quotes."""
+    """Explain the probable mistake where the first word is a path, or the question has no quotes."""
     missing = [path for path in paths if not path.startswith(("http://", "https://")) and not _exists(path)]
     if not missing or any(mark in path for path in missing for mark in "*["):
         return

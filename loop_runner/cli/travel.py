@@ -1,4 +1,4 @@
-"""``fork`` and ``rewind``: go on from an earlier moment, in another folder or in the same one."""
+"""``fork`` and ``rewind``: continue from an earlier point, in another folder or in the same one."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def fork(
     is_trusted: bool,
     **flags: Any,
 ) -> int:
-    """Make a new run that goes on from a moment of another one.
+    """Start a new run from any point of an existing one.
 
-    RUN@3 is the end of pass 3, RUN@3.7 its turn 7, RUN where the run stands. The history up to there is
-    copied; RUN itself is left alone and may be going on. What the passes so far cost counts for the fork's
+    RUN@3 is the end of pass 3, RUN@3.7 its turn 7, RUN the latest point. The history up to there is copied;
+    RUN itself is not changed and may be active. The cost of the copied passes counts against the fork's
     budget. NEW is a path, or a name under runs/.
 
     \b
@@ -112,10 +112,10 @@ def _show_fork(made: Any, source: Path, *, as_json: bool) -> None:
 @click.argument("moment", metavar="PASS[.TURN]")
 @_JSON
 def rewind(run_name: str, moment: str, as_json: bool) -> None:
-    """Take a run back to the end of a pass, or to a turn; `resume` goes on from there.
+    """Take a run back to the end of a pass, or to a turn; `resume` continues from there.
 
-    Nothing is lost: what the run leaves is kept under a ref, and `rewind RUN rewound/N` takes the run there
-    again. 0 is the start. What the dropped turns cost was paid: it goes on counting for the budget.
+    Nothing is lost: what the run leaves is kept under a ref, and `rewind RUN rewound/N` takes the run back
+    to it. 0 is the start. The dropped turns were paid for, so they still count against the budget.
 
     \b
     Example:  loop-runner rewind contract-review 3.7
@@ -135,7 +135,7 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
             hint="for example 3 (the end of pass 3), 3.7 (its turn 7), 0 (the start), rewound/1",
         )
     with History(folder) as history:
-        forking.frozen_task(history, "HEAD")  # refuses the runs of agents, whose files lie elsewhere
+        forking.frozen_task(history, "HEAD")  # refuses runs of agents, whose files are elsewhere
         price = cost.price_in(history)
     with Workspace.open(folder) as workspace:
         left = workspace.head()

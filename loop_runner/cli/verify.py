@@ -1,4 +1,4 @@
-"""``verify``: run the verifiers of a finished run once more, from the folder or any clone of it."""
+"""``verify``: run the verifiers of a finished run again, from the folder or any clone of it."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def verify(
     granted: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Run the verifiers of a finished run once more, and say for each whether it says the same.
+    """Run the verifiers of a finished run again, and compare each verdict with the recorded one.
 
-    A plain `git clone` of the run folder is enough; verifiers that read the inputs need these as well. The
-    folder may come from anyone: its verifiers get no network and none of your files unless you --allow it.
-    Exit codes: 0 accepted as proven, 3 something is different or was not accepted, 4 a verifier could not be
-    run, or asks for more than is allowed.
+    A plain `git clone` of the run folder is enough, plus the inputs if a verifier reads them. The folder may
+    come from anyone: its verifiers get no network and none of your files unless you --allow it. Exit codes:
+    0 accepted as proven, 3 something is different or was not accepted, 4 a verifier could not run, or
+    requires more than is allowed.
 
     \b
     Example:  loop-runner verify runs/contract-review

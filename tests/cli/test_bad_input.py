@@ -96,7 +96,7 @@ TASK = "name: t\nprompt: What?\nverifiers: [{contains: x}]\n"
             TASK + "budget:\n  pases: 3\n",
             ["task.yaml, line 5: unknown key `pases`", "did you mean `passes`?"],
         ),
-        (TASK + "budget:\n  passes: three\n", ["task.yaml, line 5: `budget.passes` takes a whole number"]),
+        (TASK + "budget:\n  passes: three\n", ["task.yaml, line 5: `budget.passes` takes an integer"]),
         (TASK + "name: u\n", ["task.yaml, line 4: duplicate key `name`, first defined on line 1"]),
         (TASK + "reentry: again\n", ["task.yaml, line 4: `reentry` takes fresh or continue, not 'again'"]),
         (TASK + "budget: {passes: 3\n", ["task.yaml, line", "not valid YAML"]),

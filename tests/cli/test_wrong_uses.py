@@ -62,6 +62,10 @@ USES = [
     ([*GOOD, "--run-dir", ""], 2, "--run-dir` is empty"),
     (["ask", "What?", "", *SCRIPT], 2, "the argument after `loop-runner ask What?` is empty"),
     (["ask", "", "notes.txt", *SCRIPT], 2, "the argument after `loop-runner ask` is empty"),
+    *(
+        (["bisect", "runs/good", "--timeout", seconds, "--", "true"], 2, "'--timeout'")
+        for seconds in ("nan", "NaN", "inf", "-inf", "0", "-1", "soon")
+    ),
     (["init", "legal", ""], 2, "the argument after `loop-runner init legal` is empty"),
     (["status", ""], 2, "is empty"),
     (["fork", "runs/good@0", ""], 2, "is empty"),
@@ -72,7 +76,7 @@ USES = [
     ([*GOOD, "--set", "memory=4GB"], 2, "did you mean `kernel.memory`?"),
     ([*GOOD, "--set", "timeout_s=4"], 2, "did you mean `kernel.timeout_s`?"),
     ([*GOOD, "--set", "budget.passes"], 2, "is not KEY=VALUE"),
-    ([*GOOD, "--set", "budget.passes=three"], 2, "takes a whole number"),
+    ([*GOOD, "--set", "budget.passes=three"], 2, "takes an integer"),
     ([*GOOD, "--set", "budget.usd=nan"], 2, "takes a number over 0"),
     ([*GOOD, "--set", "budget.wall=5 parsecs"], 2, "takes a duration"),
     ([*GOOD, "--set", "width=99999"], 2, "takes an integer from 1 to 1,024"),
