@@ -17,7 +17,7 @@ from loop_runner.runs.new_folders import with_room
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
-    from loop_runner.runs.recorded import Difference
+    from loop_runner.runs.recorded import Difference, Missing
     from loop_runner.runs.replay import Replayed
 
 _MAX_SHOWN = 30
@@ -103,6 +103,7 @@ def _lines(result: Replayed, *, asks_gates: bool) -> Iterator[str]:
             yield from _difference_lines(result.at_end)
     yield from _version_lines(result)
     yield from _gate_lines(result, asks_gates=asks_gates)
+    yield from _reworded_lines(result.reworded)
     for item in result.missing[:_MAX_SHOWN]:
         place = f"pass {item.pass_number} turn {item.turn}"
         yield f"no reply is recorded: {place}, {item.kind} request: {text.one_line(item.prompt, 90)}"
@@ -110,6 +111,14 @@ def _lines(result: Replayed, *, asks_gates: bool) -> Iterator[str]:
         yield f"taken from the record: {_TAKEN[key]}"
     if result.outside:
         yield f"taken from the record: {output.plural(result.outside, 'commit')} of a fork or a person"
+
+
+def _reworded_lines(reworded: tuple[Missing, ...]) -> Iterator[str]:
+    if reworded:
+        requests = output.plural(len(reworded), "request")
+        first = reworded[0]
+        yield f"{requests} to the model now in other words; the recorded replies were used, in their order"
+        yield f"  the first: pass {first.pass_number} turn {first.turn}: {text.one_line(first.prompt, 90)}"
 
 
 def _version_lines(result: Replayed) -> Iterator[str]:
@@ -170,19 +179,21 @@ def _as_json(result: Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
             {"pass": item.pass_number, "recorded": item.recorded, "now": item.now, "detail": item.detail}
             for item in result.verdicts
         ],
-        "missing": [
-            {
-                "pass": item.pass_number,
-                "turn": item.turn,
-                "kind": item.kind,
-                "model": item.model,
-                "prompt": item.prompt,
-            }
-            for item in result.missing
-        ],
+        "missing": [_request(item) for item in result.missing],
+        "reworded": [_request(item) for item in result.reworded],
         "taken_from_record": list(result.taken),
         "outside_commits": result.outside,
         "other_versions": data["other_versions"],
         "not_compared": list(result.not_compared),
         "kept": None if to is None else str(to),
+    }
+
+
+def _request(found: Missing) -> dict[str, Any]:
+    return {
+        "pass": found.pass_number,
+        "turn": found.turn,
+        "kind": found.kind,
+        "model": found.model,
+        "prompt": found.prompt,
     }

@@ -31,6 +31,7 @@ from loop_runner.records import (
     Decision,
     GateBroken,
     Inputs,
+    Outcome,
     Variable,
 )
 from loop_runner.runs import fork
@@ -43,6 +44,7 @@ from loop_runner.runs.recorded import (
     Missing,
     OtherVersion,
     RecordedLedger,
+    RecordedRequests,
     Stretch,
     differences,
     first_lines,
@@ -53,12 +55,13 @@ from loop_runner.runs.recorded import (
     stretches,
     words,
 )
-from loop_runner.runs.stand_ins import EndOfRecord, Nobody, kernel_at
+from loop_runner.runs.stand_ins import EndOfRecord, InOrder, Nobody, kernel_at, place_of
 from loop_runner.task.config import Task
 from loop_runner.verify import Means, Submission, Verifier, proof, verdicts
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
 from loop_runner.workspace.commits import Entry
+from loop_runner.workspace.control_files import CONTROL_FILE
 from loop_runner.workspace.git.fast_import import Blob, NewCommit, point, write
 from loop_runner.workspace.git.git import Git
 from loop_runner.workspace.history import History
@@ -98,6 +101,7 @@ class Replayed:
     verdicts: tuple[OtherVerdict, ...]
     gates_asked: int
     missing: tuple[Missing, ...]
+    reworded: tuple[Missing, ...]  # requests with other words than recorded; their replies were used
     taken: tuple[str, ...]  # keys of ``pass.json`` that say something else here and were taken as recorded
     outside: int  # commits of forks and people, taken as they are
     other_versions: tuple[OtherVersion, ...]
@@ -106,7 +110,8 @@ class Replayed:
     @property
     def is_same(self) -> bool:
         """The whole run came out again, byte for byte where that is compared, and the gates said the same."""
-        return self.is_whole and not self.at_end and not self.verdicts and self.first is None
+        differs = self.at_end or self.verdicts or self.reworded or self.first is not None
+        return self.is_whole and not differs
 
 
 def replay(
@@ -139,6 +144,7 @@ class _Notes:
 
     verdicts: list[OtherVerdict] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
+    reworded: list[Missing] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     gates_asked: int = 0
     outside: int = 0
@@ -233,7 +239,7 @@ class _Replay:
                     replay_parts,
                     gates=frozen_gates(task, workspace).checked(),
                 )
-                reason = outcome.reason
+                reason = outcome.reason if isinstance(outcome, Outcome) else ""
             except EndOfRecord:
                 reason = "the record ends in the middle of a pass"
             except ModelError as error:
@@ -258,6 +264,8 @@ class _Replay:
             lambda verifiers, means: _RecordedGates(verifiers, means, self, workspace, ledger),
             self.settle,
             kernel_at(workspace, stretch.entries[0].trailers.folder, self._recorded_rows),
+            recorded=InOrder(lambda: place_of(workspace), self.calls, self._notes.reworded),
+            requests=RecordedRequests(self._history, self._commits),
         )
 
     def _on_event(self, event: Event, workspace: Workspace, ledger: Ledger) -> None:
@@ -326,6 +334,10 @@ class _Replay:
         settled[names["pass.json"]] = self._with_machine(files[names["pass.json"]], about)
         if not self._asks_gates:
             settled |= self._recorded_sessions(number)
+        if (asked := self.pass_file(number, CONTROL_FILE)) is not None:
+            settled[f"{layout.pass_folder(number)}/{CONTROL_FILE}"] = (
+                asked  # also where no gate asks a person
+            )
         if proof.PATH in files:
             ended = self._commits[number, math.inf].checkpoint.commit
             settled[proof.PATH] = self._history.read(proof.PATH, ended) or files[proof.PATH]
@@ -369,6 +381,7 @@ class _Replay:
             verdicts=tuple(notes.verdicts),
             gates_asked=notes.gates_asked,
             missing=tuple(notes.missing),
+            reworded=tuple(notes.reworded),
             taken=tuple(sorted(notes.taken)),
             outside=notes.outside,
             other_versions=tuple(self._versions.values()),
