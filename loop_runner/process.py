@@ -133,7 +133,7 @@ def finish(
         kill_group(process.pid)
         raise EnvironmentFault(
             "the exit codes of programs cannot be known, because this process ignores SIGCHLD",
-            why="a program that fails would look like one that succeeds",
+            why="a failing program would look like a successful one",
             hint="call signal.signal(signal.SIGCHLD, signal.SIG_DFL) before the run",
         )
     kept = HeadAndTail(max_output_bytes)

@@ -24,10 +24,10 @@ _SHOWN = 20
 def export(run_name: str, branch: str | None, to: Path | None, as_json: bool) -> None:
     """Put an agent's work into your repository, as a new branch with one commit for each pass.
 
-    No branch, index or file that is there is touched. Files that your ignore rules name are left out.
+    No existing branch, index or file is touched. Files that your ignore rules name are left out.
 
     \b
-    Example:  loop-runner export runs/mend-the-tests --branch mended
+    Example:  loop-runner export runs/fix-the-tests --branch fixed
     """
     from loop_runner.workspace import foreign
     from loop_runner.workspace.history import History
@@ -40,14 +40,14 @@ def export(run_name: str, branch: str | None, to: Path | None, as_json: bool) ->
         if not about:
             raise ConfigError(
                 f"{folder} did not begin with a repository",
-                why="there is nothing that its commits could stand on",
+                why="there is no commit for the branch to start from",
                 hint=f"its files are in {folder}/workspace",
             )
         place = (to or Path(about["repository"])).resolve()
         into = foreign.Foreign.around(place)
         if into is None:
             raise ConfigError(
-                f"{place} is no git repository", why="a branch needs one", hint="name it with --to"
+                f"{place} is not a git repository", why="a branch needs one", hint="name it with --to"
             )
         made = foreign.export(history, into, about["commit"], branch or f"loop-runner/{folder.name}")
     if as_json:
@@ -67,8 +67,8 @@ def export(run_name: str, branch: str | None, to: Path | None, as_json: bool) ->
         f"{into.top}: branch {made.branch}, {output.plural(made.passes, 'commit')}, {made.commit[:12]}"
     )
     if made.left_out:
-        output.write(f"left out, as your ignore rules say: {output.plural(len(made.left_out), 'file')}")
+        output.write(f"left out because of your ignore rules: {output.plural(len(made.left_out), 'file')}")
     for path, reason in made.not_carried[:_SHOWN]:
-        output.write(f"not carried over, so it stays as it was: {path} ({reason})")
+        output.write(f"not carried over, so it is unchanged: {path} ({reason})")
     if len(made.not_carried) > _SHOWN:
         output.write(f"and {len(made.not_carried) - _SHOWN} more; --json lists them all")

@@ -1,4 +1,4 @@
-"""``run``, ``ask`` and ``resume``: start a run or go on with one, and show how it ended."""
+"""``run``, ``ask`` and ``resume``: start or continue a run, and show how it ended."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _SHARED = {
     "sub_model": click.option(
         "--sub-model", metavar="ID", help="Model for llm_query; default: see `models`."
     ),
-    "passes": click.option("--passes", type=click.IntRange(1), help="How many passes at most."),
-    "turns": click.option("--turns", type=click.IntRange(1), help="How many turns a pass may take."),
+    "passes": click.option("--passes", type=click.IntRange(1), help="Maximum number of passes."),
+    "turns": click.option("--turns", type=click.IntRange(1), help="Maximum number of turns per pass."),
     "exclude": click.option(
         "--exclude", multiple=True, metavar="NAME", help="Folder or file name to leave out."
     ),
@@ -62,7 +62,11 @@ _SHARED = {
     ),
     "quiet": click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
     "report": click.option(
-        "--report", "reports", multiple=True, metavar="NAME[=TEXT]", help="Tell an installed reporter, too."
+        "--report",
+        "reports",
+        multiple=True,
+        metavar="NAME[=TEXT]",
+        help="Also send events to an installed reporter.",
     ),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
@@ -88,7 +92,7 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
 def task_overrides(
     paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]
 ) -> list[tuple[str, Any]]:
-    """What the command line changes of a task file: ``--input``, the other flags, ``--set``."""
+    """The changes that the command line makes to a task file: ``--input``, the other flags, ``--set``."""
     given = overrides(settings, flags)
     if paths:
         given.append(("inputs", [_input_spec(path, flags["exclude"]) for path in paths]))
@@ -101,7 +105,7 @@ def task_overrides(
 @click.option(
     "--quote/--no-quote",
     default=True,
-    help="Ask that the short answer itself stands in a quoted line (default), or only that the quotes exist.",
+    help="Require that a quoted line contains the short answer (default), or only that the quotes exist.",
 )
 @options(
     "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
@@ -120,7 +124,7 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
         ("name", named_after(question)),
         ("prompt", question),
         ("type", "ask"),
-        ("prompts", "none"),  # there is no task file for them to be beside
+        ("prompts", "none"),  # without a task file there is no folder for them
         ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
         ("verifiers", [{"citations": {"answer_in_quote": quote, "derived": quote}}]),
         ("budget.passes", 5),
@@ -137,13 +141,13 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     "inputs_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Where the inputs lie now, for a run that came from another machine.",
+    help="Where the inputs are now, for a run that came from another machine.",
 )
-@click.option("--repin", is_flag=True, help="Take the verifiers' programs as they are now.")
+@click.option("--repin", is_flag=True, help="Use the verifiers' programs as they are now.")
 @click.option(
     "--retask",
     is_flag=True,
-    help="Take the task file that the run began with, and its programs, as they are now.",
+    help="Use the task file that the run began with, and its programs, as they are now.",
 )
 @trusting.TRUST
 @options("model", "sub_model", "passes", "turns", "set", "report", "json", "quiet", "verbose")
@@ -158,8 +162,8 @@ def resume(
 ) -> int:
     """Continue a run from its last commit, after a crash, Ctrl-C or a spent budget.
 
-    RUN may be a clone made with plain git: it needs --trust once. What is set here holds for this time only;
-    --retask changes the run for good.
+    RUN may be a clone made with plain git: it needs --trust once. Settings given here apply to this resume
+    only; --retask changes the run permanently.
 
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
@@ -192,7 +196,7 @@ def ends_pause(folder: Path) -> bool:
 
 
 def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
-    """Take the task file of a run as it is now, or say that it has changed.
+    """Use the current task file of a run, or report that it has changed.
 
     True when the run has no committed turn, so that it can start over instead.
     """
@@ -216,7 +220,7 @@ def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
 
 
 def _start_over(folder: Path, changed: tuple[tuple[str, Any], ...], flags: dict[str, Any]) -> int:
-    """Begin a run anew that has no committed turn, from its task file as it is now."""
+    """Restart a run that has no committed turn, from its current task file."""
     from loop_runner.runs import origin
     from loop_runner.workspace.history import History
 
@@ -246,14 +250,14 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
         file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
         raise ConfigError(
             "a task with `session: hook` is not started with `run`",
-            why="its passes are done in a client's session that exists already; `run` would wait for ever",
+            why="its passes run in a client's session that exists already; `run` would wait forever",
             hint=f"begin it in that session: loop-runner hook start {file}",
         )
     folder = new_run_folder(task, os.environ)
     if (folder / ".git").exists():
         check(task, os.environ)  # before anything is removed
         make_way(folder)
-        output.note(f"{folder} held a run without a committed turn: it starts over")
+        output.note(f"{folder} held a run without a committed turn, so it starts over")
     with interruptible(flags, folder) as context, _next_named(folder):
         outcome = runs.start(task, folder, context)
     return finish(outcome, folder, flags)
@@ -262,7 +266,7 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
 def finish(
     outcome: Outcome, folder: Path, flags: dict[str, Any], given: next_steps.Given = next_steps.NOTHING
 ) -> int:
-    """Show how a run ended; the exit code that says so. ``given``: what ``resume`` was given."""
+    """Show how a run ended; returns the exit code. ``given``: the options of ``resume``."""
     if flags["as_json"]:
         output.write_json(display.outcome_as_json(outcome, folder))
     else:
@@ -278,7 +282,7 @@ def interruptible(
     folder: Path | None = None,
     progress: type[display.Progress] = display.Progress,
 ) -> Iterator[Any]:
-    """What a run is given from outside; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
+    """The caller's part of a run; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
     from loop_runner.runs import reporters
 
     loaded = tuple(reporters.load(spec, output.note) for spec in flags.get("reports", ()))
@@ -295,10 +299,10 @@ def interruptible(
 
 @contextmanager
 def _rare_collections() -> Iterator[None]:
-    """Look for unreachable circles less often.
+    """Search for unreachable cycles less often.
 
-    A batch has ten thousand calls' objects alive at once, and going through them took a quarter of the time
-    of the loop that serves them. None of it is for the collector: what a call leaves goes by itself.
+    A batch has the objects of ten thousand calls alive at once, and scanning them took a quarter of the time
+    of the loop that serves them. The collector would find nothing: a call's objects are freed without it.
     """
     import gc
 
@@ -331,17 +335,17 @@ def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _refuse_misplaced(question: str, paths: tuple[str, ...]) -> None:
-    """Say what was probably meant where the first word is a path, or the question has no quotes."""
+    """Explain the probable mistake where the first word is a path, or the question has no quotes."""
     missing = [path for path in paths if not path.startswith(("http://", "https://")) and not _exists(path)]
     if not missing or any(mark in path for path in missing for mark in "*["):
         return
     existing = [path for path in paths if path not in missing]
     if _exists(question) and not existing:
         words = shell("loop-runner", "ask", " ".join(missing), question)
-        raise click.UsageError(f"{question} is a file or folder, and the question comes first: {words}")
+        raise click.UsageError(f"{question} is a file or folder, but the question comes first: {words}")
     if paths.index(missing[0]) == 0 and len(missing) > 1:
         words = shell("loop-runner", "ask", " ".join((question, *missing)), *(existing or ["PATH"]))
-        raise click.UsageError(f"there is no file {missing[0]!r}. A question goes into quotes: {words}")
+        raise click.UsageError(f"there is no file {missing[0]!r}. Put a question into quotes: {words}")
 
 
 def _exists(path: str) -> bool:
