@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-environments test-pickles test-damage power-loss long-run graphs soak check format docs bench workbench wheel-test outline-proof pdf-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-environments test-pickles test-damage power-loss long-run graphs soak check format docs site bench workbench wheel-test outline-proof pdf-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -69,8 +69,11 @@ format: setup  ## put the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup  ## write the true help and output into the documents
+docs: setup  ## write the true help, output and pictures into the documents
 	$(BIN)/python -m tests.support.documents
+
+site: setup  ## build the documentation as a site, into .cache/site; a link that leads nowhere is an error
+	$(BIN)/python -m mkdocs build --strict
 
 test-sandbox: setup  ## try a hundred ways out of the sandbox, in every tier, as root and as an ordinary user
 	$(BIN)/python -m tests.escapes
