@@ -16,7 +16,9 @@ _COMMANDS = {
     "init": ("init", "Write a folder for a task: research, legal, support, audit, ..."),
     "audit": ("audit", "Judge files by rules in plain words, also in CI."),
     "resume": ("run", "Go on with a run from its last commit."),
-    "status": ("look", "Say where a run, or each run here, stands."),
+    "status": ("listing", "Show where a run is and what it does, or each run here."),
+    "runs": ("listing", "List the runs in a folder, the newest first."),
+    "clean": ("listing", "Remove old run folders; asks first."),
     "log": ("look", "Print the story of a run, pass by pass."),
     "verify": ("verify", "Run the verifiers of a finished run once more, anywhere."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
@@ -30,7 +32,7 @@ _COMMANDS = {
     "replay": ("replay", "Run a run again from its recorded replies, offline."),
     "fsck": ("fsck", "Check a run folder, say what was checked, and repair it."),
     "models": ("models", "List the models, or fetch a local one."),
-    "ls": ("look", "The same as `status`."),
+    "ls": ("listing", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
     "help": ("docs", "Print the help of a command."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
@@ -40,11 +42,11 @@ _COMMANDS = {
 # Every command is in one group; tests/cli/test_help.py checks it.
 _GROUPS = {
     "Start": ("ask", "init", "check", "run", "resume"),
-    "Look": ("status", "ls", "log", "show", "cost", "diff", "bisect"),
+    "Look": ("status", "ls", "runs", "log", "show", "cost", "diff", "bisect"),
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and try otherwise": ("rewind", "fork", "replay"),
     "Audits and agents": ("audit", "hook"),
-    "This machine": ("models", "doctor", "docs", "help"),
+    "This machine": ("clean", "models", "doctor", "docs", "help"),
 }
 
 

@@ -62,6 +62,9 @@ _SHARED = {
     "report": click.option(
         "--report", "reports", multiple=True, metavar="NAME[=TEXT]", help="Tell an installed reporter, too."
     ),
+    "detach": click.option(
+        "--detach", is_flag=True, help="Run it in a process of its own, and return at once."
+    ),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
     ),
@@ -72,7 +75,8 @@ _SHARED = {
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
+    *("detach", "report", "json", "quiet", "verbose"),
 )
 def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
     """Run a task file until its verifiers accept the answer.
@@ -102,7 +106,8 @@ def task_overrides(
     help="Ask that the short answer itself stands in a quoted line (default), or only that the quotes exist.",
 )
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
+    *("detach", "report", "json", "quiet", "verbose"),
 )
 def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Ask a question about files, without a task file.
@@ -144,7 +149,9 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     help="Take the task file that the run began with, and its programs, as they are now.",
 )
 @trusting.TRUST
-@options("model", "sub_model", "passes", "turns", "set", "report", "json", "quiet", "verbose")
+@options(
+    *("model", "sub_model", "passes", "turns", "set", "detach", "report", "json", "quiet", "verbose"),
+)
 def resume(
     run_name: str,
     inputs_folder: Path | None,
@@ -170,6 +177,12 @@ def resume(
     changed = tuple(overrides(settings, flags))
     trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {shell(folder)}")
     given = next_steps.Given(changed, inputs_folder)
+    if flags["detach"] and not (retask or repin or inputs_folder):
+        from loop_runner.runs import launch
+
+        arguments = [f"--set={key}={value}" for key, value in changed]
+        launch.Local(os.environ).resume(folder, arguments)
+        return _show_detached(folder.absolute(), flags)
     if _look_at_task_file(folder, retask=retask):
         return _start_over(folder, changed, flags)
     with interruptible(flags, folder) as context, trusting.kept(folder), _next_named(folder, given):
@@ -235,6 +248,8 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
             why="its passes are done in a client's session that exists already; `run` would wait for ever",
             hint=f"begin it in that session: loop-runner hook start {file}",
         )
+    if flags.get("detach"):
+        return _detached(task, flags)
     folder = new_run_folder(task, os.environ)
     if (folder / ".git").exists():
         check(task, os.environ)  # before anything is removed
@@ -243,6 +258,24 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
     with interruptible(flags, folder) as context, _next_named(folder):
         outcome = runs.start(task, folder, context)
     return finish(outcome, folder, flags)
+
+
+def _detached(task: config.Task, flags: dict[str, Any]) -> int:
+    """Have the run run in a process of its own, and say how to look at it."""
+    from loop_runner.runs import launch
+
+    reports = [f"--report={name}" for name in flags.get("reports", ())]
+    return _show_detached(launch.Local(os.environ).start(task, arguments=reports), flags)
+
+
+def _show_detached(folder: Path, flags: dict[str, Any]) -> int:
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    if flags["as_json"]:
+        output.write_json({"status": "started", "run": str(shown)})
+        return 0
+    output.write(f"run folder: {shown}")
+    output.write(f"It runs in a process of its own. Next: {shell('loop-runner', 'status', shown, '--watch')}")
+    return 0
 
 
 def finish(
