@@ -1,4 +1,4 @@
-"""``status``, ``runs`` and ``clean``: where runs are, all of them in a folder, and the removal of old ones."""
+"""``status``, ``runs`` and ``clean``: where a run is, the runs in a folder, the removal of old ones."""
 
 from __future__ import annotations
 

@@ -77,12 +77,12 @@ def last_end(history: History) -> tuple[str, str] | None:
 
 def _since_turn(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The events since the last turn, pass or start began."""
-    found: list[dict[str, Any]] = []
+    recent: list[dict[str, Any]] = []
     for event in events:
         if event.get("kind") in ("turn_started", "turn_committed", "pass_started", "run_started"):
-            found.clear()
-        found.append(event)
-    return found
+            recent.clear()
+        recent.append(event)
+    return recent
 
 
 def _tail(trace: os.PathLike[str]) -> list[dict[str, Any]]:
@@ -94,12 +94,12 @@ def _tail(trace: os.PathLike[str]) -> list[dict[str, Any]]:
             tail = file.read(_TAIL_BYTES)
     except OSError:
         return []
-    found: list[dict[str, Any]] = []
+    parsed: list[dict[str, Any]] = []
     for line in tail.split(b"\n"):
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
             continue  # torn: the cut, or a line that is being written
         if isinstance(event, dict):
-            found.append(event)
-    return found
+            parsed.append(event)
+    return parsed
