@@ -79,6 +79,8 @@ OWNERS = {
     "httpx2": "model",
     "jinja2": "task",
     "click": "cli",
+    "rich": "cli",
+    "textual": "watch",
 }
 
 

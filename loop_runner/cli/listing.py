@@ -298,8 +298,9 @@ def clean(
         for each in old:
             output.write(f"{each.folder}  {each.state}  {_usd(each.spend.usd)}")
     if not dry_run and old and not yes:
+        what = output.plural(len(old), "run folder")
         click.confirm(
-            f"Remove {output.plural(len(old), 'run folder')} with their histories?", abort=True, err=True
+            f"Remove {what} with everything in {'it' if len(old) == 1 else 'them'}?", abort=True, err=True
         )
     removed, kept = ([], []) if dry_run else _remove(old)
     if as_json:

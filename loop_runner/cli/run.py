@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
-from loop_runner.cli import display, output, signals, trusting
+from loop_runner.cli import display, output, signals, terminal, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
+from loop_runner.events import Listener
 from loop_runner.loop.stopping import Stop, permit_in
 from loop_runner.records import Outcome, RunStatus
 from loop_runner.runs import next_steps
@@ -65,6 +66,13 @@ _SHARED = {
     "detach": click.option(
         "--detach", is_flag=True, help="Run it in a process of its own, and return at once."
     ),
+    "display": click.option(
+        "--display",
+        type=click.Choice(("auto", "live", "plain", "json")),
+        default="auto",
+        show_default=True,
+        help="Progress as a live block, as lines, or as a JSON object on a line for each event.",
+    ),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
     ),
@@ -76,7 +84,7 @@ _SHARED = {
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
 @options(
     *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
-    *("detach", "report", "json", "quiet", "verbose"),
+    *("detach", "report", "json", "display", "quiet", "verbose"),
 )
 def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
     """Run a task file until its verifiers accept the answer.
@@ -107,7 +115,7 @@ def task_overrides(
 )
 @options(
     *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
-    *("detach", "report", "json", "quiet", "verbose"),
+    *("detach", "report", "json", "display", "quiet", "verbose"),
 )
 def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Ask a question about files, without a task file.
@@ -150,7 +158,8 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
 )
 @trusting.TRUST
 @options(
-    *("model", "sub_model", "passes", "turns", "set", "detach", "report", "json", "quiet", "verbose"),
+    *("model", "sub_model", "passes", "turns", "set", "detach", "report", "json", "display"),
+    *("quiet", "verbose"),
 )
 def resume(
     run_name: str,
@@ -310,6 +319,25 @@ def interruptible(
         for reporter in loaded:
             reporter.close()
         sys.stderr.flush()
+
+
+@contextmanager
+def _shown(
+    flags: dict[str, Any], progress: type[display.Progress], folder: Path | None, stop: Stop
+) -> Iterator[tuple[Listener, ...]]:
+    """What shows the progress of a run; nothing with ``--quiet``."""
+    if flags["quiet"]:
+        yield ()
+        return
+    wanted = flags.get("display", "auto")
+    lines = progress(is_verbose=flags["verbose"])
+    if wanted == "plain" or (wanted == "auto" and not terminal.is_terminal(sys.stderr)):
+        yield (lines,)  # without the imports of the block
+        return
+    from loop_runner.cli import live
+
+    with live.shown(live.chosen(wanted, os.environ), lines, folder, stop.ask) as listener:
+        yield (listener,)
 
 
 @contextmanager
