@@ -86,6 +86,8 @@ OWNERS = {
     "jinja2": {"task", "fleet"},
     "click": {"cli"},
     "distributed": {"fleet"},
+    "rich": {"cli"},
+    "textual": {"watch"},
 }
 
 

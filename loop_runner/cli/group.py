@@ -22,7 +22,9 @@ _COMMANDS = {
     "budget": ("control", "Change the limits of a run while it is active."),
     "approve": ("control", "Approve the answer that a run is waiting with."),
     "reject": ("control", "Reject it, with a reason for the next pass."),
-    "status": ("look", "Show the state of a run, or of every run here."),
+    "status": ("listing", "Show the state of a run, or of every run here."),
+    "runs": ("listing", "List the runs in a folder, the newest first."),
+    "clean": ("listing", "Remove old run folders; asks first."),
     "log": ("look", "Print the story of a run, pass by pass."),
     "verify": ("verify", "Run the verifiers of a finished run again, on any machine."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
@@ -37,7 +39,7 @@ _COMMANDS = {
     "replay": ("replay", "Repeat a run from its recorded replies, offline."),
     "fsck": ("fsck", "Check a run folder, report the results, and repair it."),
     "models": ("models", "List the models, or fetch a local one."),
-    "ls": ("look", "The same as `status`."),
+    "ls": ("listing", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
     "help": ("docs", "Print the help of a command."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
@@ -47,12 +49,12 @@ _COMMANDS = {
 # Every command is in one group; tests/cli/test_help.py checks it.
 _GROUPS = {
     "Start": ("ask", "init", "check", "run", "resume"),
-    "Look": ("status", "ls", "log", "show", "cost", "diff", "bisect"),
+    "Look": ("status", "ls", "runs", "log", "show", "cost", "diff", "bisect"),
     "Steer a run": ("note", "pause", "stop", "budget", "approve", "reject"),
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and branch off": ("rewind", "fork", "replay"),
     "Audits, agents, many runs": ("audit", "hook", "fleet"),
-    "This machine": ("models", "doctor", "docs", "help"),
+    "This machine": ("clean", "models", "doctor", "docs", "help"),
 }
 
 
