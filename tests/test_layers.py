@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "loop_runner"
 # The folders from the top of the page to the bottom, each with the folders that it may import.
 FOLDERS = {
     "cli": {
+        "serve",
         "audit",
         "runs",
         "loop",
@@ -24,6 +25,7 @@ FOLDERS = {
         "sandbox",
         "task",
     },
+    "serve": set(),  # the public API only
     "api": {"runs", "loop", "verify", "inputs", "workspace", "task"},
     "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {
@@ -79,6 +81,9 @@ OWNERS = {
     "httpx2": "model",
     "jinja2": "task",
     "click": "cli",
+    "fastapi": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from loop_runner import inputs
 from loop_runner.api.output_types import parse
 from loop_runner.errors import LoopRunnerError, NotVerifiedError
-from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
-from loop_runner.runs import cost
+from loop_runner.records import Answer, Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
+from loop_runner.runs import cost, now
 from loop_runner.runs.folders import find_run
 from loop_runner.verify import locate, proof, verdicts
 from loop_runner.workspace import layout
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from loop_runner.verify import LocatedCitation
 
 RunState = Literal["running", "verified", "unfinished"]
+_ENDED: tuple[RunStatus, ...] = ("unverified", "broken", "interrupted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,26 @@ class Run:
         """The US dollars of what is committed; None where a price is not known."""
         with History(self.folder) as history:
             return history.spend(cost.price_in(history)).usd
+
+    def result(self, output_type: Any = None) -> Result | None:
+        """How the run ended, in whichever process; None while it runs, and after an error or a crash."""
+        with History(self.folder) as history:
+            status, reason = _end(history)
+            if status is None:
+                return None
+            head, answer = history.head(), _best(history) if status == "unverified" else history.answer()
+            return Result(
+                status,
+                answer.content,
+                reason,
+                _reports(history, head.pass_number),
+                tuple(locate(answer.content, _texts(history))),
+                history.spend(cost.price_in(history)),
+                self,
+                head.commit,
+                _proof(history),
+                _output(answer.content, output_type),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +196,30 @@ def result_of(outcome: Outcome, folder: Path, output_type: Any = None) -> Result
         proven,
         _output(answer, output_type),
     )
+
+
+def _end(history: History) -> tuple[RunStatus | None, str]:
+    """How the last process of the run ended it, and why; None: it did not."""
+    if history.running():
+        return None, ""
+    if history.head().outcome == "accepted":
+        return "verified", "every verifier accepted the answer"
+    status, reason = now.last_end(history) or ("", "")
+    known: Mapping[str, RunStatus] = {name: name for name in _ENDED}
+    return known.get(status), reason
+
+
+def _best(history: History) -> Answer:
+    """What the pass with the best score handed in, the latest of equals; else the committed answer."""
+    best: tuple[float, int] | None = None
+    for entry in history.passes():
+        number = entry.checkpoint.pass_number
+        verdict = history.read(f"{layout.pass_folder(number)}/verdict.json")
+        with parsing(history.folder, "verdict.json"):
+            score = float(json.loads(verdict or b"{}").get("score", 0.0))
+        best = max(best or (score, number), (score, number))
+    ended = None if best is None else history.newest_of(best[1])
+    return history.answer() if ended is None else history.answer(ended.parents[-1])
 
 
 def _output(answer: str, output_type: Any) -> Any:

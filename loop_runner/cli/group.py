@@ -29,6 +29,7 @@ _COMMANDS = {
     "rewind": ("travel", "Take a run back to an earlier pass or turn."),
     "replay": ("replay", "Run a run again from its recorded replies, offline."),
     "fsck": ("fsck", "Check a run folder, say what was checked, and repair it."),
+    "serve": ("serve", "Serve runs over HTTP, for the clients of OpenAI's and Anthropic's APIs."),
     "models": ("models", "List the models, or fetch a local one."),
     "ls": ("look", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
@@ -44,6 +45,7 @@ _GROUPS = {
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and try otherwise": ("rewind", "fork", "replay"),
     "Audits and agents": ("audit", "hook"),
+    "Other programs": ("serve",),
     "This machine": ("models", "doctor", "docs", "help"),
 }
 
