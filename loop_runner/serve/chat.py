@@ -74,8 +74,21 @@ def schema_of(form: Mapping[str, Any], where: str) -> Mapping[str, Any] | None:
             inner = form.get("json_schema", form)
             schema = inner.get("schema") if isinstance(inner, dict) else None
             if isinstance(schema, dict):
-                return schema
+                return checked_schema(schema, where)
     raise bad(f"`{where}` must be text, json_object, or json_schema with a schema", where)
+
+
+def checked_schema(schema: dict[str, Any], where: str) -> dict[str, Any]:
+    """``schema``, if it is a JSON Schema."""
+    from jsonschema import SchemaError
+    from jsonschema.validators import validator_for
+
+    try:
+        validator_for(schema).check_schema(schema)
+    except (SchemaError, RecursionError) as error:
+        reason = getattr(error, "message", "it is too deep")
+        raise bad(f"`{where}` has a schema that cannot be used: {reason}"[:500], where) from error
+    return schema
 
 
 def completion(run: Tracked) -> dict[str, Any]:

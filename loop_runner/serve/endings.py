@@ -41,7 +41,8 @@ def _of(result: lr.Result) -> dict[str, Any]:
 
 def _failed(report: Mapping[str, Any]) -> dict[str, Any]:
     """The end by an error; ``exit_code`` tells a wrong request (2) from a fault of machine or provider."""
-    words = [str(report.get(key, "")) for key in ("message", "hint")]
+    # Further lines of the hint are commands for someone at the server.
+    words = [str(report.get(key, "")).partition("\n")[0] for key in ("message", "hint")]
     end = without_result("failed", "; ".join(word for word in words if word))
     return {**end, "exit_code": report.get("exit_code", 5)}
 

@@ -48,16 +48,20 @@ class Guard:
             return
         began, status = time.monotonic(), 0
         cors = _cors(scope, self._settings)
+        headers = _headers(scope)
+        body = _Body(headers, receive, self._settings)
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *_FIXED, *cors]
+                # What was not read would be taken for the next request.
+                end = [] if body.is_whole else [(b"connection", b"close")]
+                message["headers"] = [*message.get("headers", ()), *_FIXED, *cors, *end]
             await send(message)
 
         try:
-            await self._admitted(scope, receive, answer)
+            await self._admitted(scope, headers, body, answer)
         finally:
             self.requests[_group(scope["path"]), status] += 1
             seconds = time.monotonic() - began
@@ -65,9 +69,8 @@ class Guard:
                 "%s %s %s %.3f s", scope["method"], _SAFE_PATH.sub("?", scope["path"])[:200], status, seconds
             )
 
-    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _admitted(self, scope: Scope, headers: dict[str, list[str]], body: _Body, send: Send) -> None:
         try:
-            headers = _headers(scope)
             self._check_host(headers)
             self._check_origin(headers)
             if scope["method"] == "OPTIONS":
@@ -75,7 +78,7 @@ class Guard:
                 return
             token = credential.set(self._authorized(scope, headers))
             try:
-                await self._app(scope, self._limited(headers, receive), send)
+                await self._app(scope, body.receive, send)
             finally:
                 credential.reset(token)
         except Fault as fault:
@@ -116,30 +119,34 @@ class Guard:
             )
         return name or ""
 
-    # ── the body ────────────────────────────────────────────────────────────────────────────────────
 
-    def _limited(self, headers: dict[str, list[str]], receive: Receive) -> Receive:
-        most, seen, whole = self._settings.max_body_bytes, 0, False
-        length = headers.get("content-length", [""])[0]
-        if length.isdecimal() and int(length[:20]) > most:
-            raise _too_large(most)
+class _Body:
+    """The body of one request as it arrives. ``is_whole``: the client has nothing more to send."""
 
-        async def limited() -> MutableMapping[str, Any]:
-            nonlocal seen, whole
-            if whole:
-                return await receive()  # waits for the client to leave
-            try:
-                message = await asyncio.wait_for(receive(), self._settings.body_timeout_s)
-            except TimeoutError as error:
-                raise Fault(408, "body_timeout", "the body of the request did not arrive in time") from error
-            if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
-                whole = not message.get("more_body", False)
-            if seen > most:
-                raise _too_large(most)
-            return message
+    def __init__(self, headers: dict[str, list[str]], receive: Receive, settings: Settings) -> None:
+        self._receive, self._most = receive, settings.max_body_bytes
+        self._timeout_s = settings.body_timeout_s
+        self._seen = 0
+        length = headers.get("content-length", ["0"])[0]
+        self.is_whole = length == "0" and "transfer-encoding" not in headers
+        self.is_too_large = length.isdecimal() and int(length[:20]) > self._most
 
-        return limited
+    async def receive(self) -> MutableMapping[str, Any]:
+        """The next piece; `Fault` when it comes too late or is too much."""
+        if self.is_too_large:
+            raise _too_large(self._most)
+        if self.is_whole:
+            return await self._receive()  # once more the empty body, or that the client left
+        try:
+            message = await asyncio.wait_for(self._receive(), self._timeout_s)
+        except TimeoutError as error:
+            raise Fault(408, "body_timeout", "the body of the request did not arrive in time") from error
+        if message["type"] == "http.request":
+            self._seen += len(message.get("body", b""))
+            self.is_whole = not message.get("more_body", False)
+        if self._seen > self._most:
+            raise _too_large(self._most)
+        return message
 
 
 def _too_large(most: int) -> Fault:

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +25,7 @@ class Process:
         self._request, self._folder = request, folder
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, env: Mapping[str, str], settings: Sequence[str] = ()) -> bool:
+    def start(self, settings: Sequence[str] = ()) -> bool:
         """Start the run, or continue it; False if it has a process already."""
         with (self._request / "process.lock").open("ab") as lock:
             if not _take(lock):
@@ -37,7 +37,6 @@ class Process:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
-                    env={**os.environ, **env},
                     start_new_session=True,
                     pass_fds=(lock.fileno(),),
                 )

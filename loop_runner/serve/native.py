@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from loop_runner.serve import bodies, outcomes, streams
+from loop_runner.serve.chat import checked_schema
 from loop_runner.serve.contents import read
 from loop_runner.serve.desk import Desk
 from loop_runner.serve.faults import Fault, bad
@@ -32,14 +33,14 @@ def _question(body: Mapping[str, Any]) -> Question:
     if not isinstance(files, list) or not all(isinstance(item, str) for item in files):
         raise bad("`files` must be a list of ids of uploads", "files")
     parts = [{"type": "file", "file_id": item} for item in files]
-    context = [{"type": "document", "source": {"type": "text", "data": bodies.text(body, "context")}}]
+    context = [{"type": "document", "source": {"type": "text", "data": bodies.text(body, "context", "")}}]
     _, attached = read([*parts, *(context if body.get("context") is not None else [])], "files")
     return Question(
         model=bodies.text(body, "model", "ask"),
         text=bodies.text(body, "question"),
         instructions=bodies.text(body, "instructions", ""),
         attached=attached,
-        schema=bodies.mapping(body, "schema") or None,
+        schema=checked_schema(schema, "schema") if (schema := bodies.mapping(body, "schema")) else None,
         previous=bodies.text(body, "continues", ""),
         background=bodies.flag(body, "background", default=True),
         budget=bodies.mapping(body, "budget"),

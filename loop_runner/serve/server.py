@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from loop_runner.serve.app import application
 from loop_runner.serve.settings import Settings
 from loop_runner.serve.tokens import read_or_create
 
 _SHUTDOWN_S = 3
+_HEAD_S = 20.0  # in which the head of a connection's first request must arrive
 
 
 def run(settings: Settings) -> None:
@@ -37,6 +40,19 @@ class _Server(uvicorn.Server):
             print("\n".join(self._lines).replace(":PORT", f":{port}"), file=sys.stdout, flush=True)  # noqa: T201
 
 
+class _Patient(H11Protocol):
+    """Closes a connection that says nothing: each one holds a place among the permitted ones."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self.loop.call_later(_HEAD_S, self._close_silent)
+
+    def _close_silent(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
 def _lines(settings: Settings, path: str, created: str | None) -> list[str]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     shown = created or "(in the token file)"
@@ -58,7 +74,7 @@ def _config(settings: Settings, app: object) -> uvicorn.Config:
         date_header=True,
         proxy_headers=False,
         ws="none",
-        http="h11",
+        http=_Patient,
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=_SHUTDOWN_S,
         timeout_keep_alive=30,

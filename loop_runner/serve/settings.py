@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -32,7 +32,6 @@ class Settings:
     origins: tuple[str, ...] = ()  # of pages that may call this server
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    extra_env: dict[str, str] = field(default_factory=dict)  # of the processes of runs
 
     @property
     def folder(self) -> Path:

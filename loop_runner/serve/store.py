@@ -95,6 +95,7 @@ class Store:
         (new / "inputs").mkdir(parents=True, mode=0o700)
         for name, data in files.items():
             _write(new / name, data)
+            (new / name).chmod(0o644)  # for the kernel, which is never root; the folder above is private
         _write(new / "record.json", json.dumps(asdict(record)).encode())
         _sync(new / "inputs")
         _sync(new)

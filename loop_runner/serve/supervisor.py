@@ -299,7 +299,7 @@ class Supervisor:
         try:
             if run.record.previous and not (run.folder / ".git").exists():
                 await asyncio.to_thread(_fork, self.store, run.record)
-            run.process.start(self.settings.extra_env, run.settings)
+            run.process.start(run.settings)
             self.processes_started += 1
         except (lr.LoopRunnerError, OSError) as error:
             self._set_end(run, endings.without_result("failed", str(error)))
