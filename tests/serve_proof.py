@@ -4,7 +4,8 @@
 
 Clients with idempotency keys start runs and read their events while the service is killed and
 started again at once. At the end every accepted request must have one run, one start, one end, and
-event numbers without gaps. ``--minutes N`` reads with ``--streams`` clients for N minutes more and prints the memory.
+event numbers without gaps. ``--minutes N`` reads with ``--streams`` clients for N minutes more and
+prints the memory.
 """
 
 from __future__ import annotations
