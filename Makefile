@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs soak check format docs bench workbench wheel-test outline-proof pdf-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs soak check format docs bench workbench wheel-test outline-proof pdf-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -83,6 +83,9 @@ test-adversary: setup  ## attack the word "verified", as root and as an ordinary
 
 test-clients: setup  ## drive the real Claude Code and Codex (fetched once, 800 MB) against a loopback provider
 	$(BIN)/python -m tests.clients
+
+test-service-clients: setup  ## use the service with llm, LangChain, pydantic-ai and DSPy (in an environment of their own)
+	$(BIN)/python -m tests.service_clients
 
 test-crash: setup  ## break runs at named places, system calls and in any order: a sample, a few minutes
 	$(BIN)/python -m pytest tests/crash
