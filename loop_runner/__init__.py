@@ -158,8 +158,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of this pack
             from importlib import import_module
 
             return import_module(f"{__name__}.{name}")
-        globals()[name] = found = _load(name)
-        return found
+        globals()[name] = value = _load(name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -252,7 +252,7 @@ class Ledger:
         usd = 0.0
         if self.budget.usd is not None:
             written = Usage(cache_write_tokens=size, output_tokens=request.max_output_tokens)
-            usd = max(self._price(request.model, each) or 0.0 for each in (usage, written))
+            usd = max(self._price(request.model, counted) or 0.0 for counted in (usage, written))
         return Hold(usage, usd, subcalls)
 
     def _may_overrun(self, hold: Hold) -> bool:
@@ -420,7 +420,7 @@ class Ledger:
         )
         parts += [plural(max(limit - used, 0), what) for limit, used, what in tokens if limit is not None]
         if budget.usd is not None and None not in dollars:
-            parts.append(f"{max(budget.usd - sum(each or 0.0 for each in dollars), 0):.2f} US dollars")
+            parts.append(f"{max(budget.usd - sum(amount or 0.0 for amount in dollars), 0):.2f} US dollars")
         if budget.wall_s is not None:
             parts.append(f"{max(budget.wall_s - seconds, 0):.0f} s")
         if budget.subcalls is not None:
@@ -472,13 +472,13 @@ def _amounts(parts: Sequence[_Sums], seconds: float = 0.0) -> dict[str, float]:
 
 
 def _nearly_reached(budget: Budget, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
-    found = {}
+    warnings = {}
     for name, amount in now.items():
         limit, used = getattr(budget, name), amount - before.get(name, amount)
         if limit is not None and used >= 0 and limit - amount <= max(2 * used, _LAST_SHARE * limit):
             left = max(limit - amount, 0)
-            found[name] = f"{_shown(name, left)} of {_shown(name, limit)} {_NAMES[name]} are left"
-    return found
+            warnings[name] = f"{_shown(name, left)} of {_shown(name, limit)} {_NAMES[name]} are left"
+    return warnings
 
 
 def _shown(key: str, amount: float) -> str:

@@ -157,13 +157,13 @@ class Result:
             "verdicts": [verdicts.report_as_json(report) for report in self.verdicts],
             "citations": [
                 {
-                    "name": each.name,
-                    "line": each.line,
-                    "quote": each.quote,
-                    "ok": each.ok,
-                    "where": each.where,
+                    "name": citation.name,
+                    "line": citation.line,
+                    "quote": citation.quote,
+                    "ok": citation.ok,
+                    "where": citation.where,
                 }
-                for each in self.citations
+                for citation in self.citations
             ],
             "usage": asdict(self.usage),
             "cost": self.cost,

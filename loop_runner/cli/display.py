@@ -248,7 +248,7 @@ def _statements(reports: Iterable[Mapping[str, Any]], indent: str) -> Iterator[s
 
 def _rejections(verdict: Mapping[str, Any]) -> Iterator[str]:
     """The reason of each gate that rejected, with the beginning of its evidence."""
-    rejected = [each for each in verdict.get("reports", ()) if each.get("verdict") == "rejected"]
+    rejected = [item for item in verdict.get("reports", ()) if item.get("verdict") == "rejected"]
     if not rejected:
         yield f"  {text.one_line(str(verdict.get('reason', '')) or 'no reason is recorded', 300)}"
     for report in rejected:

@@ -75,30 +75,30 @@ def _parsed(data: bytes) -> Line | None:
     return line if isinstance(line, dict) and isinstance(line.get("kind"), str) else None
 
 
-def _from_last_start(found: Iterator[Line | None]) -> Iterator[Line]:
+def _from_last_start(events: Iterator[Line | None]) -> Iterator[Line]:
     """The lines from the last start that is there already, then all that come."""
     kept: list[Line] = []
-    for line in found:
+    for line in events:
         if line is None:
             break
         if line["kind"] == "run_started":
             kept.clear()
         kept.append(line)
     yield from kept
-    yield from (line for line in found if line is not None)
+    yield from (line for line in events if line is not None)
 
 
 def _shown(line: Line, progress: Progress) -> str | None:
     """One event for a person, with the time of day; None when it is of no interest."""
     try:
         event = Event(line["kind"], line["text"], line["pass"], line["turn"], line["data"])
-        said = progress.line(event)
+        shown = progress.line(event)
         if event.kind == "run_ended":
-            said = f"{event.data['status']}: {event.text}"
+            shown = f"{event.data['status']}: {event.text}"
         clock = time.strftime("%H:%M:%S", time.localtime(line["at"]))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return f"--:--:--  {line['kind']}"  # a newer runner writes what this one does not know
-    return None if said is None else f"{clock}  " + said.replace("\n", "\n          ")
+    return None if shown is None else f"{clock}  " + shown.replace("\n", "\n          ")
 
 
 # ── being woken ─────────────────────────────────────────────────────────────────────────────────────

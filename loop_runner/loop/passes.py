@@ -27,7 +27,7 @@ from loop_runner.session.subcalls import SubCalls
 from loop_runner.session.transcript import Transcript
 from loop_runner.task.config import History, Task
 from loop_runner.task.profiles import Profile
-from loop_runner.task.prompts import OURS, Templates
+from loop_runner.task.prompts import BUILT_IN, Templates
 from loop_runner.workspace.openable import parsing
 
 
@@ -60,7 +60,7 @@ class Models:
     window_tokens: int
     direct_system: str = ""
     session: direct.Decision = direct.RLM
-    templates: Templates = OURS
+    templates: Templates = BUILT_IN
 
 
 @dataclass(frozen=True, slots=True)

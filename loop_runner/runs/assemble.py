@@ -23,7 +23,7 @@ from loop_runner.loop.loop import GateTools, Loop
 from loop_runner.loop.passes import Models, OfAgent, Passes
 from loop_runner.loop.stopping import Stop
 from loop_runner.model import prices, registry
-from loop_runner.model.client import ModelClient, Setting
+from loop_runner.model.client import Setting
 from loop_runner.model.limiter import Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Outcome
@@ -106,7 +106,7 @@ def run_in(
         parts = _Parts(stack, task, trace, ledger, templates)
         check = None if task.is_agent else _checks(task, texts, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
-            workspace, texts, context, replay_parts.open_client, check, _past(workspace)
+            workspace, texts, context, replay_parts, check, _past(workspace)
         )
         agent = None
         if task.is_agent:
@@ -238,7 +238,7 @@ class _Parts:
         workspace: Workspace,
         texts: Inputs,
         context: RunContext,
-        open_client: Callable[[str], ModelClient] | None,
+        replay_parts: ReplayParts,
         check: Callable[[str], str] | None,
         past: Callable[[int, int], str],
     ) -> tuple[Switchboard, SubCalls, HoldSession]:
@@ -252,13 +252,13 @@ class _Parts:
             position=lambda: workspace.head().commit,
             should_stop=context.should_stop,
             seconds_left=lambda: cast("float | None", self.ledger.left()["seconds"]),
-            tell=lambda said: self.trace.append(Event("notice", said)),
+            tell=lambda notice: self.trace.append(Event("notice", notice)),
             keep=workspace.keep_awaited,
             forget=workspace.forget_awaited,
         )
         closing = stack.enter_context(ExitStack())  # the children's threads outlive the switchboard's loop
         switchboard = Switchboard(
-            open_client
+            replay_parts.open_client
             or (lambda model: registry.client_for(model, base_dir=task.base_dir, setting=setting)),
             log=workspace.journal,
             meter=self.ledger,
@@ -267,6 +267,7 @@ class _Parts:
             should_stop=context.should_stop,
             width=task.width,
             policy=context.policy,
+            recorded=replay_parts.recorded,
         )
         if isinstance(context.should_stop, Stop):
             # An agent's client is in flight until it ends, or stops at its hook.
@@ -328,10 +329,10 @@ def holding(children: Children, task: Task) -> HoldSession:
     """Holds sessions for verifiers: as child sessions are held, with as many turns as a pass has."""
 
     async def hold(inquiry: Inquiry) -> ChildRecord:
-        asked = Delegation(inquiry.question, (), is_single=False, has_inputs=True, model=inquiry.model)
+        delegation = Delegation(inquiry.question, (), is_single=False, has_inputs=True, model=inquiry.model)
         turns = inquiry.turns or task.budget.turns
         return await children.run(
-            ChildTask(asked, inquiry.inputs, inquiry.model, inquiry.scope, 1, "judge", turns)
+            ChildTask(delegation, inquiry.inputs, inquiry.model, inquiry.scope, 1, "judge", turns)
         )
 
     return hold
@@ -351,8 +352,8 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session:
         "session": session.kind,
         "session_why": session.why,
         "skipped": inputs.skipped_by_kind(texts),
-        "first_skipped": [list(each) for each in texts.skipped[:_SHOWN_SKIPPED]],
-        "faults": [list(each) for each in texts.skipped if inputs.is_fault(each[1])][:_SHOWN_FAULTS],
+        "first_skipped": [list(pair) for pair in texts.skipped[:_SHOWN_SKIPPED]],
+        "faults": [list(pair) for pair in texts.skipped if inputs.is_fault(pair[1])][:_SHOWN_FAULTS],
         "notices": [list(notice) for notice in inputs.notices(texts)][:_SHOWN_FAULTS],
         "texts_not_utf8": len(replaced),
         "bytes_not_utf8": sum(replaced),
@@ -370,7 +371,9 @@ def _in_flight(lost: int) -> str:
 
 def _retried(retry: Retry) -> Event:
     """One more try, with what it waits for."""
-    said = f"{retry.provider}: {retry.reason}; trying again in {retry.pause_s:.1f} s, {retry.width} at a time"
+    sentence = (
+        f"{retry.provider}: {retry.reason}; trying again in {retry.pause_s:.1f} s, {retry.width} at a time"
+    )
     data = {
         "provider": retry.provider,
         "reason": retry.reason,
@@ -378,4 +381,4 @@ def _retried(retry: Retry) -> Event:
         "pause_s": round(retry.pause_s, 3),
         "width": retry.width,
     }
-    return Event("retried", said, data=data)
+    return Event("retried", sentence, data=data)

@@ -30,11 +30,11 @@ def _instead(name: str) -> str:
     """What was probably meant by ``name``, which is no run."""
     if name.endswith((".yaml", ".yml")) and is_file(Path(name)):
         return f"it is a file; if it is a task, start it: loop-runner run {shell(name)}"
-    found = [path.name for path in all_runs()]
-    if near := difflib.get_close_matches(Path(name).name, found, 1):
+    names = [path.name for path in all_runs()]
+    if near := difflib.get_close_matches(Path(name).name, names, 1):
         return f"did you mean {shell(RUNS / near[0])}?"
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    known = ", ".join(found[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    known = ", ".join(names[:5])
     return f"runs here: {known}{more}" if known else "start one with `loop-runner run TASK.yaml`"
 
 

@@ -64,9 +64,9 @@ def _is_of_another_task(history: History, task: Task) -> bool:
     from loop_runner.task import config
     from loop_runner.workspace.openable import parsing
 
-    found = origin.of_run(history.folder, history.read)
-    if found is not None or task.file is not None:
-        return found is not None and found.file != task.file
+    begun_from = origin.of_run(history.folder, history.read)
+    if begun_from is not None or task.file is not None:
+        return begun_from is not None and begun_from.file != task.file
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
         old = config.parse_task(source, label="task.yaml", base_dir=history.folder)
@@ -90,8 +90,8 @@ def _is_as_created(history: History, env: Mapping[str, str]) -> bool:
         return False
     folder = history.folder.absolute()
     known = {folder / path for path in history.files()}
-    found = (path for path in folder.rglob("*") if history.git_dir not in (path, *path.parents))
-    return all(path in known for path in found if not path.is_dir())
+    paths = (path for path in folder.rglob("*") if history.git_dir not in (path, *path.parents))
+    return all(path in known for path in paths if not path.is_dir())
 
 
 def make_way(folder: Path) -> bool:
@@ -146,12 +146,12 @@ def _unfinished(history: History, task: Task) -> WorkspaceError:
     from loop_runner.runs import origin
 
     folder, head = history.folder, history.head()
-    found = origin.of_run(folder, history.read)
+    source = origin.of_run(folder, history.read)
     resume = f"continue it with `loop-runner resume {shell(folder)}`"
-    if task.file is not None and (found is None or task.file != found.file):
-        changed = "; it was started from another task file" if found is not None else ""
-    elif found is not None and found.has_changed():
-        changed = f"; {found.file.name} has changed since it began"
+    if task.file is not None and (source is None or task.file != source.file):
+        changed = "; it was started from another task file" if source is not None else ""
+    elif source is not None and source.has_changed():
+        changed = f"; {source.file.name} has changed since it began"
         resume = (
             f"continue it with the changed file: `loop-runner resume {shell(folder)} --retask`, or with the "
             f"old one: `loop-runner resume {shell(folder)}`"

@@ -23,14 +23,14 @@ def of_run(history: History) -> dict[str, Any]:
     records = [read_record(path) for path in sorted((private / "batches").glob("*.json"))]
     afters = history.since_checkpoint()
     batches = [
-        {"id": one.id, "requests": len(one.keys)}
-        for one in records
-        if one is not None and one.after in afters
+        {"id": record.id, "requests": len(record.keys)}
+        for record in records
+        if record is not None and record.after in afters
     ]
     events = _since_turn(private / "events.jsonl")
     kinds = [str(event.get("kind")) for event in events]
-    told = [event.get("data") for event in events if event.get("kind") == "subcalls_progress"]
-    progress = told[-1] if told else None
+    reported = [event.get("data") for event in events if event.get("kind") == "subcalls_progress"]
+    progress = reported[-1] if reported else None
     return {
         "doing": "verifying"
         if "verifying" in kinds
@@ -63,12 +63,12 @@ def last_end(history: History) -> tuple[str, str] | None:
 
 def _since_turn(trace: os.PathLike[str]) -> list[dict[str, Any]]:
     """The events since the last turn, pass or start began, as far as the end of the trace has them."""
-    found: list[dict[str, Any]] = []
+    recent: list[dict[str, Any]] = []
     for event in _tail(trace):
         if event.get("kind") in ("turn_started", "turn_committed", "pass_started", "run_started"):
-            found.clear()
-        found.append(event)
-    return found
+            recent.clear()
+        recent.append(event)
+    return recent
 
 
 def _tail(trace: os.PathLike[str]) -> list[dict[str, Any]]:
@@ -80,12 +80,12 @@ def _tail(trace: os.PathLike[str]) -> list[dict[str, Any]]:
             tail = file.read(_TAIL_BYTES)
     except OSError:
         return []
-    found: list[dict[str, Any]] = []
+    parsed: list[dict[str, Any]] = []
     for line in tail.split(b"\n"):
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
             continue  # torn: the cut, or a line that is being written
         if isinstance(event, dict):
-            found.append(event)
-    return found
+            parsed.append(event)
+    return parsed

@@ -407,9 +407,9 @@ PROMPT_FILE = Key(
 
 def task_keys() -> dict[str, Key]:
     """Every key at the top of a task file, in order."""
-    found: dict[str, Key] = {}
+    result: dict[str, Key] = {}
     for name, entry in keys.keys_of(Task).items():
-        found[name] = entry
+        result[name] = entry
         if name == "prompt":
-            found[PROMPT_FILE.name] = PROMPT_FILE
-    return found
+            result[PROMPT_FILE.name] = PROMPT_FILE
+    return result

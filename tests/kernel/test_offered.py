@@ -29,8 +29,8 @@ def told(tmp_path):
 
     def begin(model):
         task = config.read_task(write_task(tmp_path / "task", root=[], model=model))
-        root = _system_prompt(task, Inputs(()), prompts.OURS, Gates())
-        return root, child_system_prompt(task, prompts.OURS)
+        root = _system_prompt(task, Inputs(()), prompts.BUILT_IN, Gates())
+        return root, child_system_prompt(task, prompts.BUILT_IN)
 
     return begin
 
