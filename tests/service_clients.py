@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.service_settings import Settings
 from tests.support.service import ALICE, in_thread, write_models
 
 ROOT = Path(__file__).parent.parent

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "loop_runner"
 FOLDERS = {
     "cli": {
         "serve",
+        "mcp",
         "audit",
         "runs",
         "loop",
@@ -25,7 +26,8 @@ FOLDERS = {
         "sandbox",
         "task",
     },
-    "serve": set(),  # the public API only
+    "serve": set(),  # the public API only, as the next one
+    "mcp": set(),
     "api": {"runs", "loop", "verify", "inputs", "workspace", "task"},
     "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {
@@ -82,6 +84,7 @@ OWNERS = {
     "jinja2": "task",
     "click": "cli",
     "fastapi": "serve",
+    "mcp": "mcp",
     "starlette": "serve",
     "uvicorn": "serve",
 }
@@ -97,6 +100,8 @@ SAME_NAME = {
     "fsck": {"cli", "workspace/repair"},
     "models": {"cli", "runs"},
     "replay": {"cli", "runs"},
+    "server": {"serve", "mcp"},
+    "install": {"agents", "mcp"},
     "run": {"cli", "audit"},
     "tables": {"inputs/inside", "kernel/inside"},
 }

@@ -30,6 +30,7 @@ _COMMANDS = {
     "replay": ("replay", "Run a run again from its recorded replies, offline."),
     "fsck": ("fsck", "Check a run folder, say what was checked, and repair it."),
     "serve": ("serve", "Serve runs over HTTP, for the clients of OpenAI's and Anthropic's APIs."),
+    "mcp": ("mcp", "Serve runs to a client of the Model Context Protocol; install the entry."),
     "models": ("models", "List the models, or fetch a local one."),
     "ls": ("look", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
@@ -45,7 +46,7 @@ _GROUPS = {
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and try otherwise": ("rewind", "fork", "replay"),
     "Audits and agents": ("audit", "hook"),
-    "Other programs": ("serve",),
+    "Other programs": ("serve", "mcp"),
     "This machine": ("models", "doctor", "docs", "help"),
 }
 

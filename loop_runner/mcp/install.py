@@ -1,7 +1,7 @@
 """Writes the entry that starts this server into a client's configuration, and nothing else.
 
-What is there stays. A file that cannot be read for certain is left alone, with an error that shows what to add
-by hand. Doing it twice changes nothing.
+What is there stays. A file that cannot be read for certain is left alone, with an error that shows what to
+add by hand. Doing it twice changes nothing.
 """
 
 from __future__ import annotations

@@ -16,14 +16,14 @@ from mcp_types import ToolAnnotations
 from pydantic import Field
 
 import loop_runner as lr
-from loop_runner.mcp import starting, views
+from loop_runner.mcp import run_reports, starting
 from loop_runner.mcp.starting import Place
 from loop_runner.mcp.tasks import Tasks
 
 INSTRUCTIONS = (
     "loop-runner answers questions about more text than fits into a context window, and works until verifiers"
-    " accept the committed answer. start_run starts a run that outlives this conversation; run_status says where"
-    " it is; run_result reads it. Only `verified: true` means that the verifiers accepted the answer."
+    " accept the committed answer. start_run starts a run that outlives this conversation; run_status says"
+    " where it is; run_result reads it. Only `verified: true` means that the verifiers accepted the answer."
 )
 _STEP_S = 0.5
 _MOST_WAIT_S = 45.0
@@ -91,7 +91,7 @@ class _Tools:
         budget: Annotated[dict[str, float] | None, Field(description="passes, turns, usd, wall, ...")] = None,
         model: Annotated[str | None, Field(description="Root model, as provider:name.")] = None,
         wait_s: Annotated[float, Field(ge=0, le=_MOST_WAIT_S, description="Wait so long for its end.")] = 45,
-    ) -> views.Report:
+    ) -> run_reports.Report:
         """Start a run, or find the live run of the same arguments. Waits up to 45 s, then returns its id.
 
         The run continues when this call or this conversation ends.
@@ -99,19 +99,19 @@ class _Tools:
         given = {"question": question, "inputs": inputs, "task": task, "verify": verify}
         given |= {"budget": budget, "model": model}
         run = await _tried(partial(self.started, given))
-        return views.report(await _waited(run, wait_s, ctx))
+        return run_reports.report(await _waited(run, wait_s, ctx))
 
-    async def run_status(self, run: RunId) -> views.Report:
+    async def run_status(self, run: RunId) -> run_reports.Report:
         """Say where a run is: its state, what it does now, what it has cost."""
         opened = await _tried(partial(_in_thread, partial(self._place.open, run)))
-        return views.report(await _in_thread(opened.status))
+        return run_reports.report(await _in_thread(opened.status))
 
     async def run_result(
         self,
         run: RunId,
         part: Literal["answer", "citations", "verdicts", "log"] = "answer",
         max_chars: MaxChars = 20_000,
-    ) -> views.Part:
+    ) -> run_reports.Part:
         """Read the answer of a run, its citations, its verdicts or its log.
 
         Check `verified`: an answer that is not verified was rejected, or was not judged yet.
@@ -119,38 +119,38 @@ class _Tools:
         opened = await _tried(partial(_in_thread, partial(self._place.open, run)))
         state = (await _in_thread(opened.status)).state
         text = await _tried(partial(_in_thread, partial(_part, opened, state, part)))
-        return views.cut(opened, state, part, text, max_chars)
+        return run_reports.cut(opened, state, part, text, max_chars)
 
     async def steer_run(
         self, run: RunId, note: Annotated[str, Field(min_length=1, max_length=10_000)]
-    ) -> views.Report:
+    ) -> run_reports.Report:
         """Leave a note for the model of a run. It sees the note once, in its next message."""
         opened = await _tried(partial(_in_thread, partial(self._place.open, run)))
         await _tried(partial(_in_thread, partial(opened.note, note)))
-        return views.report(await _in_thread(opened.status))
+        return run_reports.report(await _in_thread(opened.status))
 
-    async def stop_run(self, run: RunId) -> views.Report:
+    async def stop_run(self, run: RunId) -> run_reports.Report:
         """Stop a run after its current turn. What is committed stays."""
         opened = await _tried(partial(_in_thread, partial(self._place.open, run)))
         status = await _in_thread(opened.status)
         if status.is_active:
             await _tried(partial(_in_thread, opened.stop))
             status = await _in_thread(opened.status)
-        return views.report(status)
+        return run_reports.report(status)
 
-    async def estimate(self, inputs: Annotated[list[str], Field(min_length=1)]) -> views.Estimate:
+    async def estimate(self, inputs: Annotated[list[str], Field(min_length=1)]) -> run_reports.Estimate:
         """Count what a run about these files and folders would read. Sends nothing and costs nothing."""
-        return await _in_thread(partial(views.estimate, inputs))
+        return await _in_thread(partial(run_reports.estimate, inputs))
 
     async def list_runs(
         self,
         state: Annotated[str | None, Field(description="Only runs in this state, such as running.")] = None,
         limit: Annotated[int, Field(ge=1, le=200)] = 20,
-    ) -> views.Listed:
+    ) -> run_reports.Listed:
         """List the runs, the newest first."""
         states = () if state is None else (state,)
         found = await _in_thread(partial(lr.list_runs, self._place.runs, states=states))
-        return views.Listed(runs=[views.report(status) for status in found[:limit]])
+        return run_reports.Listed(runs=[run_reports.report(status) for status in found[:limit]])
 
 
 def _part(run: lr.Run, state: str, part: str) -> str:
@@ -158,7 +158,7 @@ def _part(run: lr.Run, state: str, part: str) -> str:
         raise lr.ConfigError(f"the run is {state}", why=f"it has no {part} yet", hint="call run_status")
     if part == "log" and state in ("running", "queued"):
         raise lr.ConfigError(f"the run is {state}", why="its log is not complete", hint="call run_status")
-    return views.parts_of(run, part)
+    return run_reports.parts_of(run, part)
 
 
 async def _waited(run: lr.Run, wait_s: float, ctx: Context) -> lr.Status:
@@ -208,7 +208,7 @@ def _add_resources(made: MCPServer, place: Place) -> None:
 
 def _reader(place: Place, part: str) -> Any:
     async def read(run: str) -> str:
-        return str(await _in_thread(lambda: views.parts_of(place.open(run), part)))
+        return str(await _in_thread(lambda: run_reports.parts_of(place.open(run), part)))
 
     read.__doc__ = f"The {part} of a run."
     return read
@@ -217,16 +217,16 @@ def _reader(place: Place, part: str) -> Any:
 def _add_prompts(made: MCPServer) -> None:
     def audit_this_repo(rules: str = "bugs, unsafe input handling, and secrets in the code") -> str:
         return (
-            f"Audit this repository for {rules}. Call start_run with inputs=['.'] and a question that asks for a"
-            " list of findings, each with the exact line quoted and its file. Then poll run_status, read"
-            " run_result, and report only findings of a verified answer. Say so if it is not verified."
+            f"Audit this repository for {rules}. Call start_run with inputs=['.'] and a question that asks"
+            " for a list of findings, each with the exact line quoted and its file. Then poll run_status,"
+            " read run_result, and report only findings of a verified answer. Say so if it is not verified."
         )
 
     def research_these_files(question: str, files: str = ".") -> str:
         return (
-            f"Answer this question from the files in {files}: {question}\nCall estimate first. Then call start_run"
-            " with the question and these inputs, poll run_status until it has ended, and read run_result. Give the"
-            " answer with its quotations, and say whether it is verified."
+            f"Answer this question from the files in {files}: {question}\nCall estimate first. Then call"
+            " start_run with the question and these inputs, poll run_status until it has ended, and read"
+            " run_result. Give the answer with its quotations, and say whether it is verified."
         )
 
     made.prompt(name="audit-this-repo", description="Audit the current repository, verified by quotations.")(

@@ -18,7 +18,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolRequestParams, RequestParams
 
 import loop_runner as lr
-from loop_runner.mcp import views
+from loop_runner.mcp import run_reports
 from loop_runner.mcp.starting import Place
 
 TASKS = "io.modelcontextprotocol/tasks"
@@ -58,7 +58,7 @@ class Tasks(Extension):
         try:
             run = await self._start(dict(params.arguments or {}))
         except lr.LoopRunnerError:
-            return await call_next(ctx)  # the tool reports it in its own form
+            return await call_next(ctx)  # the tool run_reports it in its own form
         return {"resultType": "task", **await self._shown(run)}
 
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
@@ -85,7 +85,7 @@ class Tasks(Extension):
 
     async def _shown(self, run: lr.Run) -> dict[str, Any]:
         status = await anyio.to_thread.run_sync(run.status)
-        report = views.report(status)
+        report = run_reports.report(status)
         created = datetime.fromtimestamp(run.folder.stat().st_ctime, UTC).isoformat()
         updated = datetime.fromtimestamp(status.last_event_at or status.at, UTC).isoformat()
         found: dict[str, Any] = {

@@ -10,7 +10,7 @@ Start reading at ``app.py`` (the routes), then ``supervisor.py`` (runs and their
 
 from __future__ import annotations
 
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.service_settings import Settings
 
 __all__ = ["Settings", "serve"]
 

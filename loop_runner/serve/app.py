@@ -16,10 +16,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 import loop_runner as lr
 from loop_runner.serve import catalogue, chat, messages, metrics, native, responses, uploads
 from loop_runner.serve.desk import Desk
-from loop_runner.serve.faults import Fault
+from loop_runner.serve.fault import Fault
 from loop_runner.serve.guard import Guard
 from loop_runner.serve.reference import page
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.service_settings import Settings
 from loop_runner.serve.store import Store
 from loop_runner.serve.supervisor import Supervisor
 from loop_runner.serve.tokens import Tokens

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from loop_runner.serve.faults import Fault, bad
+from loop_runner.serve.fault import Fault, bad
 
 _MAX_DEPTH = 64
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json\s*(?:;.*)?", re.ASCII | re.IGNORECASE)

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 import loop_runner as lr
-from loop_runner.serve.faults import Fault
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.fault import Fault
+from loop_runner.serve.service_settings import Settings
 
 ASK = "ask"
 _ENDINGS = (".yaml", ".yml")

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from loop_runner.serve import bodies, conversations, outcomes, streams
 from loop_runner.serve.desk import Desk
-from loop_runner.serve.faults import Fault, bad
+from loop_runner.serve.fault import Fault, bad
 from loop_runner.serve.progress import line_of
 from loop_runner.serve.questions import Question
 from loop_runner.serve.streams import frame
@@ -30,7 +30,7 @@ async def create(request: Request, desk: Desk) -> Response:
         options = bodies.mapping(body, "stream_options")
         translator = Chunks(run, has_usage=bodies.flag(options, "include_usage"))
         return streams.response(desk.supervisor, run, translator, is_replayed=was_known)
-    if not await streams.ended(request, desk.supervisor, run):
+    if not await streams.waited_for(request, desk.supervisor, run):
         return Response(status_code=499)
     if (fault := outcomes.fault_of(run)) is not None:
         raise fault

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from loop_runner.serve.bodies import objects
-from loop_runner.serve.faults import bad
+from loop_runner.serve.fault import bad
 from loop_runner.serve.questions import Attached, decoded, refuse_url
 
 Part = Mapping[str, Any]

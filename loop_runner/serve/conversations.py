@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loop_runner.serve import contents
-from loop_runner.serve.faults import bad
+from loop_runner.serve.fault import bad
 from loop_runner.serve.questions import Attached
 
 _SYSTEM = ("system", "developer")

@@ -12,9 +12,9 @@ from starlette.requests import Request
 
 from loop_runner.serve import catalogue, guard, questions
 from loop_runner.serve.bodies import digest
-from loop_runner.serve.faults import bad, missing
+from loop_runner.serve.fault import bad, missing
 from loop_runner.serve.questions import Question
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.service_settings import Settings
 from loop_runner.serve.store import RUN_ID, Record, Store
 from loop_runner.serve.supervisor import Supervisor, Tracked
 

@@ -31,7 +31,7 @@ async def create(request: Request, desk: Desk) -> Response:
     if is_stream:
         translator = Blocks(run, is_thinking=_is_thinking(body))
         return streams.response(desk.supervisor, run, translator, is_replayed=was_known)
-    if not await streams.ended(request, desk.supervisor, run):
+    if not await streams.waited_for(request, desk.supervisor, run):
         return Response(status_code=499)
     if (fault := outcomes.fault_of(run)) is not None:
         raise fault

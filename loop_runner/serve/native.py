@@ -12,7 +12,7 @@ from loop_runner.serve import bodies, outcomes, streams
 from loop_runner.serve.chat import checked_schema
 from loop_runner.serve.contents import read
 from loop_runner.serve.desk import Desk
-from loop_runner.serve.faults import Fault, bad
+from loop_runner.serve.fault import Fault, bad
 from loop_runner.serve.questions import Question
 from loop_runner.serve.streams import frame
 from loop_runner.serve.supervisor import Tracked

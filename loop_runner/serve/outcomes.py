@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loop_runner.serve.faults import Fault
+from loop_runner.serve.fault import Fault
 from loop_runner.serve.supervisor import Tracked
 
 ANSWERED = frozenset({"verified", "unverified", "blocked"})  # ends that have an answer, verified or not

@@ -20,8 +20,8 @@ import yaml
 import loop_runner as lr
 from loop_runner.serve import catalogue
 from loop_runner.serve.catalogue import Model
-from loop_runner.serve.faults import Fault, bad, missing
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.fault import Fault, bad, missing
+from loop_runner.serve.service_settings import Settings
 from loop_runner.serve.store import Store
 
 CONVERSATION = "conversation.txt"

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from loop_runner.serve import bodies, conversations, outcomes, response_items, streams
 from loop_runner.serve.chat import refuse_unsupported, schema_of
 from loop_runner.serve.desk import Desk
-from loop_runner.serve.faults import bad
+from loop_runner.serve.fault import bad
 from loop_runner.serve.questions import Question
 from loop_runner.serve.supervisor import Tracked
 
@@ -33,7 +33,7 @@ async def create(request: Request, desk: Desk) -> Response:
     run, was_known = await desk.admit(request, "responses", body, question)
     if is_stream:
         return streams.response(desk.supervisor, run, response_items.Frames(run), is_replayed=was_known)
-    if not question.background and not await streams.ended(request, desk.supervisor, run):
+    if not question.background and not await streams.waited_for(request, desk.supervisor, run):
         return Response(status_code=499)
     return await _shown(run, is_replayed=was_known)
 

@@ -9,7 +9,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from loop_runner.serve.app import application
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.service_settings import Settings
 from loop_runner.serve.tokens import read_or_create
 
 _SHUTDOWN_S = 3

@@ -101,7 +101,7 @@ async def _alive(supervisor: Supervisor, run: Tracked, translator: Translator) -
     yield b"".join(translator.end(run))
 
 
-async def ended(request: Request, supervisor: Supervisor, run: Tracked) -> bool:
+async def waited_for(request: Request, supervisor: Supervisor, run: Tracked) -> bool:
     """Wait until ``run`` has ended; False if the client left before."""
     supervisor.attach(run)
     leaving = asyncio.ensure_future(_left(request))

@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 import loop_runner as lr
-from loop_runner.serve import endings
-from loop_runner.serve.faults import Fault
+from loop_runner.serve import ended
+from loop_runner.serve.fault import Fault
 from loop_runner.serve.launching import Process
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.service_settings import Settings
 from loop_runner.serve.store import Record, Store
 
 _TICK_S = 0.1
@@ -227,7 +227,7 @@ class Supervisor:
         if run in self._queue:
             self._queue.remove(run)
         if wanted == "stop":
-            self._set_end(run, endings.without_result("cancelled", "it was cancelled before it ended"))
+            self._set_end(run, ended.without_result("cancelled", "it was cancelled before it ended"))
         else:
             run.state = "paused"
         run.notify()
@@ -302,7 +302,7 @@ class Supervisor:
             run.process.start(run.settings)
             self.processes_started += 1
         except (lr.LoopRunnerError, OSError) as error:
-            self._set_end(run, endings.without_result("failed", str(error)))
+            self._set_end(run, ended.without_result("failed", str(error)))
         else:
             self._activate(run)
         finally:
@@ -310,7 +310,7 @@ class Supervisor:
 
     async def _finish(self, run: Tracked) -> None:
         """Find out how a process ended, and whether it needs another one."""
-        end = await asyncio.to_thread(endings.of_run, run.folder, run.process.report())
+        end = await asyncio.to_thread(ended.of_run, run.folder, run.process.report())
         if run.process.is_alive():  # another process took over
             self._activate(run)
             return

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from loop_runner.serve import guard
 from loop_runner.serve.desk import Desk
-from loop_runner.serve.faults import Fault, bad, missing
+from loop_runner.serve.fault import Fault, bad, missing
 from loop_runner.serve.store import Upload
 
 _MAX_NAME = 255

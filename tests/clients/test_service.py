@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.service_settings import Settings
 from tests.support.service import ALICE, in_thread, write_models
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.service_settings import Settings
 from tests.support.service import in_thread, write_models
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.service_settings import Settings
 from tests import serve_proof
 from tests.support.service import BOB, Process, Service, in_thread, parsed, write_models, write_slow
 

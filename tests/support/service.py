@@ -18,7 +18,7 @@ import yaml
 
 from loop_runner.serve.app import application
 from loop_runner.serve.server import _config
-from loop_runner.serve.settings import Settings
+from loop_runner.serve.service_settings import Settings
 from loop_runner.serve.tokens import Tokens
 from tests.support.tasks import ready, write_task
 

@@ -18,7 +18,7 @@ _ANTHROPIC_TYPES = {
 
 
 @dataclass
-class Fault(Exception):  # noqa: N818 - `faults.Fault` reads well, and `Error` would say no more
+class Fault(Exception):  # noqa: N818 - what a client is answered, not a bug
     """``message`` says what happened and what to do. ``code`` is stable; programs may compare it."""
 
     status: int

@@ -129,4 +129,5 @@ def parts_of(run: lr.Run, part: str) -> str:
 
 
 def _line(event: lr.Event) -> str:
-    return f"{event.seq} pass {event.pass_number} turn {event.turn} {event.kind}: {' '.join(event.text.split())[:300]}"
+    text = " ".join(event.text.split())[:300]
+    return f"{event.seq} pass {event.pass_number} turn {event.turn} {event.kind}: {text}"
