@@ -2,7 +2,7 @@
 
 ``key`` is ``dataclasses.field`` with what the key takes and what the documentation says about it. From that
 ``task_file`` reads and writes task files, ``task_schema`` describes them to editors, and `make docs` writes
-the tables of docs/task-file.md. Owns the values that any key may take. Imports the standard library only.
+the lists of docs/task-file.md. Owns the values that any key may take. Imports the standard library only.
 """
 
 from __future__ import annotations

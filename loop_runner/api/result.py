@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from os import PathLike
@@ -15,25 +16,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from loop_runner import inputs
+from loop_runner.api.controls import Controls
 from loop_runner.api.output_types import parse
+from loop_runner.api.typed_events import Event, typed
 from loop_runner.errors import LoopRunnerError, NotVerifiedError
-from loop_runner.records import Answer, Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
-from loop_runner.runs import cost, now
+from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
+from loop_runner.runs import cost, run_queue, trace_file
+from loop_runner.runs.finished import outcome_of
 from loop_runner.runs.folders import find_run
+from loop_runner.runs.status import Status, of_run
 from loop_runner.verify import locate, proof, verdicts
-from loop_runner.workspace import layout
+from loop_runner.workspace import layout, lock
 from loop_runner.workspace.history import History
 from loop_runner.workspace.openable import parsing
 
 if TYPE_CHECKING:
     from loop_runner.verify import LocatedCitation
 
+_LOOK_S = 0.1
 RunState = Literal["running", "verified", "unfinished"]
-_ENDED: tuple[RunStatus, ...] = ("unverified", "broken", "interrupted")
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Controls):
     """A run folder. Every answer is read when it is asked for, also while another process runs the run."""
 
     folder: Path
@@ -73,25 +78,34 @@ class Run:
         with History(self.folder) as history:
             return history.spend(cost.price_in(history)).usd
 
-    def result(self, output_type: Any = None) -> Result | None:
-        """How the run ended, in whichever process; None while it runs, and after an error or a crash."""
-        with History(self.folder) as history:
-            status, reason = _end(history)
-            if status is None:
-                return None
-            head, answer = history.head(), _best(history) if status == "unverified" else history.answer()
-            return Result(
-                status,
-                answer.content,
-                reason,
-                _reports(history, head.pass_number),
-                tuple(locate(answer.content, _texts(history))),
-                history.spend(cost.price_in(history)),
-                self,
-                head.commit,
-                _proof(history),
-                _output(answer.content, output_type),
-            )
+    def status(self) -> Status:
+        """Where the run is now. Cheap; also while another process runs it, and of a clone."""
+        return of_run(self.folder, inputs.cache_dir(os.environ))
+
+    def events(self, since: int = 0) -> Iterator[Event]:
+        """The events after number ``since``, then those that happen until the run ends.
+
+        Their numbers have no gap, also over resumes. A clone has no events.
+        """
+        for event in trace_file.follow(self.folder, since, self._is_active):
+            yield typed(event)
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """The result, when the run has ended, whichever process runs it.
+
+        ``TimeoutError`` after ``timeout`` seconds; ``LoopRunnerError`` where an error or a crash ended it.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while self._is_active():
+            if end is not None and time.monotonic() >= end:
+                raise TimeoutError(f"the run in {self.folder} has not ended after {timeout:g} s")
+            time.sleep(_LOOK_S)
+        return result_of(outcome_of(self.status()), self.folder)
+
+    def _is_active(self) -> bool:
+        """Whether a process runs the run, or soon will."""
+        is_held = lock.holder(self.folder / ".git" / "loop-runner" / "lock") is not None
+        return is_held or run_queue.is_waiting(self.folder, trace_file.last_event_at(self.folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,30 +210,6 @@ def result_of(outcome: Outcome, folder: Path, output_type: Any = None) -> Result
         proven,
         _output(answer, output_type),
     )
-
-
-def _end(history: History) -> tuple[RunStatus | None, str]:
-    """How the last process of the run ended it, and why; None: it did not."""
-    if history.running():
-        return None, ""
-    if history.head().outcome == "accepted":
-        return "verified", "every verifier accepted the answer"
-    status, reason = now.last_end(history) or ("", "")
-    known: Mapping[str, RunStatus] = {name: name for name in _ENDED}
-    return known.get(status), reason
-
-
-def _best(history: History) -> Answer:
-    """What the pass with the best score handed in, the latest of equals; else the committed answer."""
-    best: tuple[float, int] | None = None
-    for entry in history.passes():
-        number = entry.checkpoint.pass_number
-        verdict = history.read(f"{layout.pass_folder(number)}/verdict.json")
-        with parsing(history.folder, "verdict.json"):
-            score = float(json.loads(verdict or b"{}").get("score", 0.0))
-        best = max(best or (score, number), (score, number))
-    ended = None if best is None else history.newest_of(best[1])
-    return history.answer() if ended is None else history.answer(ended.parents[-1])
 
 
 def _output(answer: str, output_type: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,10 +52,24 @@ def find_run_at(name: str) -> tuple[Path, Point | None]:
 
 def all_runs() -> list[Path]:
     """Every folder under ``runs/`` that is or once was a run, the latest first."""
-    if not RUNS.is_dir():
+    return runs_in(RUNS)
+
+
+def runs_in(parent: Path) -> list[Path]:
+    """Every folder in ``parent`` that is or once was a run, the latest first."""
+    if not parent.is_dir():
         return []
-    folders = [path for path in RUNS.iterdir() if holds(path, ".git") and holds(path, "loop-runner.json")]
-    return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+    folders = [path for path in parent.iterdir() if holds(path, ".git") and holds(path, "loop-runner.json")]
+    return sorted(folders, key=_changed_at, reverse=True)
+
+
+def _changed_at(folder: Path) -> float:
+    """When something was written in the run last."""
+    times = [folder.stat().st_mtime]
+    for name in (".git/loop-runner/events.jsonl", ".git/HEAD"):
+        with contextlib.suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times)
 
 
 def forked_run_folder(name: str) -> Path:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop_runner import inputs
-from loop_runner.budget import describe_limits
 from loop_runner.errors import ConfigError
 from loop_runner.kernel import packages
 from loop_runner.kernel.offered import offered
@@ -26,7 +25,7 @@ from loop_runner.runs.models import (
 )
 from loop_runner.session import direct
 from loop_runner.session.overview import Reader, describe
-from loop_runner.task import config, prompts, system_prompts
+from loop_runner.task import config, limits, prompts, system_prompts
 from loop_runner.task.config import Task
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
@@ -67,6 +66,12 @@ def follow_model(old: Task, new: Task) -> Task:
     if old.sub_model not in (old.model, registry.default_sub_model(old.model)):
         return new
     return replace(new, sub_model=registry.default_sub_model(new.model))
+
+
+def frozen_limits(folder: Path, read: Callable[[str], bytes | None]) -> tuple[tuple[str, object], ...]:
+    """The limits that the operator changed, as (dotted key, value): they win over the task file's."""
+    with parsing(folder, limits.PATH):
+        return limits.overrides(read(limits.PATH))
 
 
 def described_gates(task: Task, known: Programs) -> Gates:
@@ -127,7 +132,7 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates
     return system_prompts.root(
         templates,
         sizes,
-        system_prompts.Session(describe_limits(task.budget), task.history, task.code_as == "tool"),
+        system_prompts.Session(limits.describe_limits(task.budget), task.history, task.code_as == "tool"),
         inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
         python=packages.describe(task.kernel),
         helpers=offered(),

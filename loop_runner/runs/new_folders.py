@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop_runner.errors import WorkspaceError
+from loop_runner.runs import run_queue
 from loop_runner.task.config import Task
 from loop_runner.text import name as shown_name
 from loop_runner.text import shell
@@ -77,9 +78,8 @@ def has_begun(history: History) -> bool:
     """Whether the run in ``history`` is going on, has a committed turn, or holds a reply that is paid for."""
     head = history.head()
     awaits = next((history.git_dir / "loop-runner" / "batches").glob("*.json"), None)
-    return bool(
-        head.pass_number or head.turn or history.running() or history.under_way()[0] or awaits is not None
-    )
+    is_running = bool(history.running()) or run_queue.is_waiting(history.folder)
+    return bool(head.pass_number or head.turn or is_running or history.under_way()[0] or awaits is not None)
 
 
 def _is_as_created(history: History, env: Mapping[str, str]) -> bool:
@@ -126,7 +126,7 @@ def _refuse_begun(folder: Path) -> None:
 
     with History(folder) as history:
         head = history.head()
-        if head.pass_number or head.turn or history.under_way()[0]:
+        if head.pass_number or head.turn or history.under_way()[0] or run_queue.is_waiting(folder):
             raise WorkspaceError(
                 f"{folder} holds a run with committed work",
                 why="the new run would take its place",

@@ -28,6 +28,7 @@ from loop_runner.verify import json_schema
 from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
 
 _PROGRESS_S = 2.0  # how often a person is told how far a batch is
+_FIRST_PROGRESS_S = 0.1  # after the first sub-call of a turn: those of a batch are sent together
 _MAX_LISTED = 200  # sub-calls of a turn that are told of one by one; the rest as progress
 _MAX_CHECKS = 10  # of a turn: a check is for drafts, and no way to guess an answer
 _MAX_SCHEMA_CHARS_SHOWN = 2000  # of a reply that did not fit, when the model is asked again
@@ -167,6 +168,8 @@ class SubCalls:
     async def _counted(self, asking: Awaitable[str], prompt: str) -> str:
         tally = self._tally
         tally.out += 1
+        if tally.out + tally.answered + tally.failed == 1:
+            asyncio.get_running_loop().call_later(_FIRST_PROGRESS_S, self._tell_sent, tally)
         reply = ""
         try:
             reply = await asking
@@ -183,6 +186,11 @@ class SubCalls:
                 self._shared.trace.append(Event("subcall_finished", data=data))
             if tally.is_due():
                 self._shared.trace.append(Event("subcalls_progress", data=tally.as_dict()))
+
+    def _tell_sent(self, tally: _Tally) -> None:
+        """Report how many sub-calls the turn began with, before the first of them is answered."""
+        if tally.out:
+            self._shared.trace.append(Event("subcalls_progress", data=tally.as_dict()))
 
     async def _ask(
         self, model: str, messages: tuple[Message, ...], schema: Mapping[str, Any] | None = None

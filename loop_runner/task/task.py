@@ -267,7 +267,9 @@ class Task:
 
     name: str = key(keys.file_name, "letters, digits, `.`, `-`, `_`; names the run folder", shown="required")
     prompt: str = key(
-        keys.text, "the task, in your words; every pass is given it byte for byte", shown="one of the two"
+        keys.text,
+        "the task, in your words; every pass is given it byte for byte",
+        shown="required, unless `prompt_file` is given",
     )
     type: str = key(
         _type,
@@ -401,7 +403,7 @@ PROMPT_FILE = Key(
     keys.text,
     "a file with the prompt, beside the task file; a prompt must fit into the model's window: long texts"
     " belong in `inputs`",
-    "one of the two",
+    "required, unless `prompt` is given",
 )
 
 

@@ -1,7 +1,7 @@
 """Which bytes are at which path of the run folder, and back: pure functions, no disk and no git.
 
-Owns format version 1 (``docs/design.md``, "The run folder"). Nothing here depends on a clock or on the order
-in which concurrent calls ended, so two runs that did the same have the same tree.
+Owns format version 1 (``docs/run-folder.md``). Nothing here depends on a clock or on the
+order in which concurrent calls ended, so two runs that did the same have the same tree.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class TurnText:
 
     reply: str
     output: str
+    note: str = ""  # what the operator added to the message before it
 
 
 # ── text and JSON ───────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,7 @@
 """Whether the committed content agrees with itself: files with files, commits with commits.
 
-Owns the rules of ``docs/design.md``, "The run folder", as checks. Pure: it takes paths, bytes and commits,
-and returns sentences. Blobs of variables are hashed, never unpickled.
+Owns the rules of ``docs/run-folder.md``, as checks. Pure: it is given paths, bytes and
+commits, and gives sentences. Blobs of variables are hashed, never unpickled.
 """
 
 from __future__ import annotations
