@@ -87,6 +87,8 @@ OWNERS = {
     "mcp": "mcp",
     "starlette": "serve",
     "uvicorn": "serve",
+    "rich": "cli",
+    "textual": "watch",
 }
 
 

@@ -21,7 +21,7 @@ from loop_runner.api.output_types import parse
 from loop_runner.api.typed_events import Event, typed
 from loop_runner.errors import LoopRunnerError, NotVerifiedError
 from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
-from loop_runner.runs import cost, run_queue, trace_file
+from loop_runner.runs import cost, removing, run_queue, trace_file
 from loop_runner.runs.finished import outcome_of
 from loop_runner.runs.folders import find_run
 from loop_runner.runs.status import Status, of_run
@@ -101,6 +101,10 @@ class Run(Controls):
                 raise TimeoutError(f"the run in {self.folder} has not ended after {timeout:g} s")
             time.sleep(_LOOK_S)
         return result_of(outcome_of(self.status()), self.folder)
+
+    def remove(self) -> None:
+        """Remove the run folder with its history. ``WorkspaceError`` while a process runs it, or will."""
+        removing.remove(self.folder)
 
     def _is_active(self) -> bool:
         """Whether a process runs the run, or soon will."""

@@ -78,7 +78,7 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
     help="Without a provider's key, end with 2 or with 0; the report says so either way.",
 )
 @trusting.TRUST
-@options("exclude", "set", "json", "quiet", "verbose")
+@options("exclude", "set", "json", "display", "quiet", "verbose")
 def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     """Judge files by rules in plain words, each finding with the line that it quotes.
 

@@ -35,7 +35,7 @@ class Progress:
     """One line on standard error for each step of a run."""
 
     def __init__(self, *, is_verbose: bool = False) -> None:
-        self._is_verbose = is_verbose
+        self.is_verbose = is_verbose
         self._subcalls = 0
         self._retries: Counter[str] = Counter()
 
@@ -50,7 +50,7 @@ class Progress:
         place = f"pass {event.pass_number}"
         match event.kind:
             case "run_started":
-                return "\n".join(_start_lines(event, is_verbose=self._is_verbose))
+                return "\n".join(_start_lines(event, is_verbose=self.is_verbose))
             case "pass_started" if event.pass_number > 1:
                 return f"{place}: the prompt goes in again, with the state and what failed"
             case "turn_started":
@@ -58,11 +58,11 @@ class Progress:
                 return f"{place} turn {event.turn}: asking the model"
             case "subcall_finished":
                 self._subcalls += 1
-                return f"  sub-call {self._subcalls}: {event.data['reply']}" if self._is_verbose else None
+                return f"  sub-call {self._subcalls}: {event.data['reply']}" if self.is_verbose else None
             case "subcalls_progress":
                 self._subcalls = max(self._subcalls, event.data["answered"])
                 return f"  sub-calls: {_progress(event.data)}" if _is_under_way(event) else None
-            case "child_started" if self._is_verbose:
+            case "child_started" if self.is_verbose:
                 return f"  child session ({event.data['model']}): {event.text}"
             case "child_finished":
                 return self._child_line(event)
@@ -70,7 +70,7 @@ class Progress:
                 return self._retried(event)
             case "cell_finished":
                 calls = f", {output.plural(self._subcalls, 'sub-call')}" if self._subcalls else ""
-                shown = f"\n{text.fence(event.text)}" if self._is_verbose else ""
+                shown = f"\n{text.fence(event.text)}" if self.is_verbose else ""
                 return f"{place} turn {event.turn}: the code {_ENDS[str(event.data['end'])]}{calls}{shown}"
             case "verifying":
                 return f"{place}: the model says it is ready; verifying: {text.one_line(event.text, 90)}"
@@ -86,7 +86,7 @@ class Progress:
         """How a child session ended; one that answered is of interest to who wants every detail."""
         turns = output.plural(event.data["turns"], "turn")
         if event.data["end"] == "ready":
-            return f"  child session, {turns}: {event.text}" if self._is_verbose else None
+            return f"  child session, {turns}: {event.text}" if self.is_verbose else None
         return f"  child session, {turns}: gave no answer ({event.data['end']})"
 
     def _retried(self, event: Event) -> str | None:
@@ -94,7 +94,7 @@ class Progress:
         reason = f"{event.data['provider']}: {event.data['reason']}"
         self._retries[reason] += 1
         count = self._retries[reason]
-        if count & (count - 1) and not self._is_verbose:
+        if count & (count - 1) and not self.is_verbose:
             return None
         return f"  {event.text}" + (f" ({count} times so far)" if count > 1 else "")
 
@@ -116,7 +116,7 @@ class AuditProgress(Progress):
             case "pass_ended" if event.data["outcome"] == "accepted":
                 return "every place was judged"
             case "pass_ended" | "turn_started" | "cell_finished" | "verifying":
-                return super().line(event) if self._is_verbose else None
+                return super().line(event) if self.is_verbose else None
             case _:
                 return super().line(event)
 

@@ -22,7 +22,9 @@ _COMMANDS = {
     "budget": ("control", "Change the limits of a run while it is under way."),
     "approve": ("control", "Approve the answer that a run waits with."),
     "reject": ("control", "Reject it, with a reason for the next pass."),
-    "status": ("look", "Say where a run, or each run here, stands."),
+    "status": ("listing", "Show where a run is and what it does, or each run here."),
+    "runs": ("listing", "List the runs in a folder, the newest first."),
+    "clean": ("listing", "Remove old run folders; asks first."),
     "log": ("look", "Print the story of a run, pass by pass."),
     "verify": ("verify", "Run the verifiers of a finished run once more, anywhere."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
@@ -38,7 +40,7 @@ _COMMANDS = {
     "serve": ("serve", "Serve runs over HTTP, for the clients of OpenAI's and Anthropic's APIs."),
     "mcp": ("mcp", "Serve runs to a client of the Model Context Protocol; install the entry."),
     "models": ("models", "List the models, or fetch a local one."),
-    "ls": ("look", "The same as `status`."),
+    "ls": ("listing", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
     "help": ("docs", "Print the help of a command."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
@@ -48,13 +50,13 @@ _COMMANDS = {
 # Every command is in one group; tests/cli/test_help.py checks it.
 _GROUPS = {
     "Start": ("ask", "init", "check", "run", "resume"),
-    "Look": ("status", "ls", "log", "show", "cost", "diff", "bisect"),
+    "Look": ("status", "ls", "runs", "log", "show", "cost", "diff", "bisect"),
     "Steer a run": ("note", "pause", "stop", "budget", "approve", "reject"),
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and try otherwise": ("rewind", "fork", "replay"),
     "Audits and agents": ("audit", "hook"),
     "Other programs": ("serve", "mcp"),
-    "This machine": ("models", "doctor", "docs", "help"),
+    "This machine": ("clean", "models", "doctor", "docs", "help"),
 }
 
 
