@@ -15,6 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "loop_runner"
 FOLDERS = {
     "cli": {
         "fleet",
+        "serve",
+        "mcp",
         "audit",
         "runs",
         "loop",
@@ -27,6 +29,8 @@ FOLDERS = {
         "sandbox",
         "task",
     },
+    "serve": set(),  # the public API only, as the next one
+    "mcp": set(),
     "api": {"runs", "loop", "verify", "inputs", "workspace", "task"},
     "fleet": set(),
     "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
@@ -88,6 +92,10 @@ OWNERS = {
     "distributed": {"fleet"},
     "rich": {"cli"},
     "textual": {"watch"},
+    "fastapi": {"serve"},
+    "mcp": {"mcp"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
 }
 
 
@@ -102,6 +110,8 @@ SAME_NAME = {
     "launch": {"kernel", "runs"},  # the start of a process, which is not waited for
     "models": {"cli", "runs"},
     "replay": {"cli", "runs"},
+    "server": {"serve", "mcp"},
+    "install": {"agents", "mcp"},
     "run": {"cli", "audit"},
     "tables": {"inputs/inside", "kernel/inside"},
 }

@@ -38,6 +38,8 @@ _COMMANDS = {
     "rewind": ("travel", "Take a run back to an earlier pass or turn."),
     "replay": ("replay", "Repeat a run from its recorded replies, offline."),
     "fsck": ("fsck", "Check a run folder, report the results, and repair it."),
+    "serve": ("serve", "Serve runs over HTTP, for clients of the OpenAI and Anthropic APIs."),
+    "mcp": ("mcp", "Serve runs to clients of the Model Context Protocol."),
     "models": ("models", "List the models, or fetch a local one."),
     "ls": ("listing", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
@@ -54,6 +56,7 @@ _GROUPS = {
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and branch off": ("rewind", "fork", "replay"),
     "Audits, agents, many runs": ("audit", "hook", "fleet"),
+    "Other programs": ("serve", "mcp"),
     "This machine": ("clean", "models", "doctor", "docs", "help"),
 }
 
