@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         schema,
         stable,
     )
+    from loop_runner.api.record import Record, RecordedPass, RecordedTurn
     from loop_runner.api.result import Result, Run
     from loop_runner.api.result import open_run as open  # noqa: A004 - lr.open, as in gzip.open
     from loop_runner.api.rlm import RLM
@@ -61,6 +62,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "api.typed_events": "Event",
     "api.makers": "agreement all_of any_of citations command contains judge python regex schema stable",
+    "api.record": "Record RecordedPass RecordedTurn",
     "api.result": "Result Run open",
     "api.rlm": "RLM",
     "api.running": "aask aresume arun ask fork resume run verify",
@@ -89,6 +91,9 @@ __all__ = [
     "LoopRunnerError",
     "ModelError",
     "NotVerifiedError",
+    "Record",
+    "RecordedPass",
+    "RecordedTurn",
     "Rejected",
     "Result",
     "Run",

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "loop_runner"
 # The folders from the top of the page to the bottom, each with the folders that it may import.
 FOLDERS = {
     "cli": {
+        "report",
         "audit",
         "runs",
         "loop",
@@ -24,7 +25,8 @@ FOLDERS = {
         "sandbox",
         "task",
     },
-    "api": {"runs", "loop", "verify", "inputs", "workspace", "task"},
+    "report": set(),  # a front end: the public API only
+    "api": {"audit", "runs", "loop", "verify", "inputs", "workspace", "task"},
     "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {
         "loop",
@@ -71,13 +73,15 @@ FRONT_DOOR = {"api", *FLOOR}
 HOOK_PROCESS = {"stop", "sessions", "call", "protocol"}
 # What reads documents, in a confined process: an extra.
 OF_DOCUMENTS = {"loop_runner.inputs.inside": {"markitdown", "openpyxl", "pypdfium2"}}
-# The one room that may import each heavy or risky library.
+# The rooms that may import each heavy or risky library.
 OWNERS = {
     "git": "workspace",
     "anthropic": "model",
     "xllamacpp": "model",
     "httpx2": "model",
-    "jinja2": "task",
+    "jinja2": "task report",  # prompts; pages
+    "markupsafe": "report",
+    "pygments": "report",
     "click": "cli",
 }
 
@@ -170,7 +174,7 @@ def test_the_package_stays_small_enough_to_hold_in_mind():
 def test_each_outside_library_has_one_room(path):
     for name in imported(path):
         owner = OWNERS.get(name.split(".")[0])
-        assert owner is None or room(path) == owner, f"{path.name} imports {name}"
+        assert owner is None or room(path) in owner.split(), f"{path.name} imports {name}"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ _COMMANDS = {
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
     "export": ("export", "Put an agent's work into your repository, as a new branch."),
     "hook": ("hook", "Stop hooks for agent command lines: install, start, cancel."),
+    "report": ("write_report", "Write a run, or all runs in a folder, as HTML."),
     "cost": ("cost", "Say what a run cost, by pass, model and kind of request."),
     "fork": ("travel", "Make a new run that goes on from a moment of another one."),
     "diff": ("compare", "Say what differs between two moments of a run."),
@@ -40,7 +41,7 @@ _COMMANDS = {
 # Every command is in one group; tests/cli/test_help.py checks it.
 _GROUPS = {
     "Start": ("ask", "init", "check", "run", "resume"),
-    "Look": ("status", "ls", "log", "show", "cost", "diff", "bisect"),
+    "Look": ("status", "ls", "log", "show", "report", "cost", "diff", "bisect"),
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and try otherwise": ("rewind", "fork", "replay"),
     "Audits and agents": ("audit", "hook"),
