@@ -73,6 +73,7 @@ class Record:
     reason: str = ""
     steps: tuple[str, ...] = ()
     prompt: str = ""
+    system: str = ""  # what the model is given before the prompt
     task: str = ""  # the task file, as it was frozen
     answer: str = ""
     cited: tuple[Cited, ...] = ()
@@ -119,6 +120,7 @@ class _Builder:
             reason=status.reason,
             steps=status.steps,
             prompt=self._text("prompt.md"),
+            system=self._text("system.md"),
             task=source,
             answer=answer,
             cited=() if findings is not None else attempt("the citations", lambda: _cited(answer, texts), ()),

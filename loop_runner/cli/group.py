@@ -20,7 +20,7 @@ _COMMANDS = {
     "log": ("look", "Print the story of a run, pass by pass."),
     "verify": ("verify", "Run the verifiers of a finished run once more, anywhere."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
-    "export": ("export", "Put an agent's work into your repository, as a new branch."),
+    "export": ("export", "Put an agent's work into your repository, or write a transcript."),
     "hook": ("hook", "Stop hooks for agent command lines: install, start, cancel."),
     "report": ("write_report", "Write a run, or all runs in a folder, as HTML."),
     "cost": ("cost", "Say what a run cost, by pass, model and kind of request."),

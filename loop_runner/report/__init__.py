@@ -3,6 +3,7 @@
 - ``page``     a run's page, within a limit of bytes
 - ``all_runs`` the list of all runs in a folder
 - ``html``     how texts that others wrote become HTML: escaped, highlighted, with citations that open
+- ``transcripts`` what other tools read
 - ``chart``    score, spend and cache share as SVG
 - ``writing``  files, and where none may be written
 

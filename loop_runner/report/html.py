@@ -167,7 +167,8 @@ def _placed(lines: Sequence[str], cited: Sequence[Any]) -> dict[int, list[Any]]:
 def _line_of(citation: Any, lines: Sequence[str], start: int) -> int:
     quote: str = citation.quote.split("\n")[0][:_LONGEST_MATCH]
     place = f"{citation.name.rpartition('/')[2]}:{citation.line}"
-    for number in (*range(start, len(lines)), *range(start)):
+    order: list[int] = [*range(start, len(lines)), *range(start)]
+    for number in order:
         line = lines[number]
         if (quote and quote in line) or (not quote and place in line):
             return number

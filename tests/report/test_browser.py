@@ -1,4 +1,4 @@
-"""The report in a real browser: axe finds nothing wrong, in light and in dark, wide and narrow, open and closed."""
+"""The report in a real browser: axe finds nothing wrong, light and dark, wide and narrow, open and closed."""
 
 import shutil
 
