@@ -32,7 +32,7 @@ _WHOLE = 10**9  # characters of a text: nothing is cut
     "--output",
     "target",
     type=click.Path(path_type=Path),
-    help="With --format: the file; default standard output.",
+    help="With --format: the file, or an existing folder; default standard output.",
 )
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on standard output.")
 def export(
@@ -80,6 +80,8 @@ def _write_transcript(run_name: str, kind: str, target: Path | None, *, as_json:
     if target is None:
         output.write(written.rstrip("\n"))
         return
+    if target.is_dir():
+        target /= transcripts.file_name(record, kind)
     writing.write(target, written)
     if as_json:
         output.write_json({"run": str(record.folder), "file": str(target), "format": kind})

@@ -7,7 +7,9 @@ environment is replaced. Nothing here depends on a clock but the commit times th
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -72,6 +74,16 @@ def inspect(record: lr.Record) -> str:
 
 
 FORMATS: Mapping[str, Callable[[lr.Record], str]] = {"jsonl": jsonl, "openai": openai, "inspect": inspect}
+
+
+def file_name(record: lr.Record, kind: str) -> str:
+    """The name of a transcript in a folder; ``inspect view`` lists logs whose name begins with a time."""
+    if kind != "inspect":
+        return f"{record.folder.absolute().name}.{kind}.jsonl"
+    began = _time(min((entry.ended_at for entry in record.passes if entry.ended_at), default=_EPOCH))
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", record.name)
+    identity = hashlib.sha256(str(record.folder.absolute()).encode()).hexdigest()[:22]
+    return f"{began.replace(':', '-')}_{name}_{identity}.json"
 
 
 def _lines(rows: Iterator[dict[str, Any]]) -> str:

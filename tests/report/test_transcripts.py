@@ -94,8 +94,8 @@ def test_a_file_without_a_format_is_refused(run):
 )
 @pytest.mark.slow
 def test_the_log_opens_in_inspect(run, tmp_path):
-    log = tmp_path / "log.json"
-    exported(run, "inspect", "-o", log)
+    exported(run, "inspect", "-o", tmp_path)
+    (log,) = tmp_path.iterdir()
     done = subprocess.run([INSPECT, "-c", READ, str(log)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
@@ -112,4 +112,4 @@ def test_the_log_opens_in_inspect(run, tmp_path):
         text=True,
         check=False,
     )
-    assert "log.json" in listed.stdout
+    assert log.name in listed.stdout
