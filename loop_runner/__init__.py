@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from loop_runner.api.checked_task import Submission, Task, data
+    from loop_runner.api.launching import Launcher, LocalLauncher, list_runs, start
     from loop_runner.api.makers import (
         agreement,
         all_of,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from loop_runner.api.running import aask, aresume, arun, ask, fork, resume, run, verify
     from loop_runner.api.stream import stream
     from loop_runner.api.typed_events import Event
+    from loop_runner.api.views import RunView, Status
     from loop_runner.budget import Budget
     from loop_runner.errors import (
         ConfigError,
@@ -56,11 +58,14 @@ if TYPE_CHECKING:
         WorkspaceError,
     )
     from loop_runner.records import Accepted, Broken, Rejected, Usage
+    from loop_runner.runs.steering import Placed
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "api.launching": "Launcher LocalLauncher list_runs start",
     "api.typed_events": "Event",
+    "api.views": "RunView Status",
     "api.makers": "agreement all_of any_of citations command contains judge python regex schema stable",
     "api.record": "Record RecordedPass RecordedTurn",
     "api.result": "Result Run open",
@@ -74,6 +79,7 @@ _HOMES = {
         " VerifierError WorkspaceError"
     ),
     "records": "Accepted Broken Rejected Usage",
+    "runs.steering": "Placed",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _CALLED = {"open": "open_run"}
@@ -88,15 +94,20 @@ __all__ = [
     "EnvironmentFault",
     "Event",
     "KernelError",
+    "Launcher",
+    "LocalLauncher",
     "LoopRunnerError",
     "ModelError",
     "NotVerifiedError",
+    "Placed",
     "Record",
     "RecordedPass",
     "RecordedTurn",
     "Rejected",
     "Result",
     "Run",
+    "RunView",
+    "Status",
     "StoppedError",
     "Submission",
     "Task",
@@ -116,6 +127,7 @@ __all__ = [
     "data",
     "fork",
     "judge",
+    "list_runs",
     "open",
     "python",
     "regex",
@@ -123,6 +135,7 @@ __all__ = [
     "run",
     "schema",
     "stable",
+    "start",
     "stream",
     "verify",
 ]
@@ -163,8 +176,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of this pack
             from importlib import import_module
 
             return import_module(f"{__name__}.{name}")
-        globals()[name] = found = _load(name)
-        return found
+        globals()[name] = value = _load(name)
+        return value
 
 
 def __dir__() -> list[str]:

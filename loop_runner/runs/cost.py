@@ -70,16 +70,16 @@ def rates_in(history: History) -> Mapping[str, config.Rates]:
 
 def total(lines: Iterable[Line]) -> Line:
     """All ``lines`` as one; its pass, model and kind mean nothing."""
-    found = list(lines)
-    known = [line.usd for line in found]
+    items = list(lines)
+    known = [line.usd for line in items]
     return Line(
         0,
         "",
         "",
-        sum(line.requests for line in found),
-        sum((line.usage for line in found), Usage()),
+        sum(line.requests for line in items),
+        sum((line.usage for line in items), Usage()),
         None if None in known else sum(usd for usd in known if usd is not None),
-        sum(line.known_usd for line in found),
+        sum(line.known_usd for line in items),
     )
 
 
