@@ -17,6 +17,7 @@ FOLDERS = {
         "fleet",
         "serve",
         "mcp",
+        "report",
         "audit",
         "runs",
         "loop",
@@ -31,8 +32,9 @@ FOLDERS = {
     },
     "serve": set(),  # the public API only, as the next one
     "mcp": set(),
-    "api": {"runs", "loop", "verify", "inputs", "workspace", "task"},
     "fleet": set(),
+    "report": set(),
+    "api": {"audit", "runs", "loop", "verify", "inputs", "workspace", "task"},
     "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {
         "loop",
@@ -87,7 +89,7 @@ OWNERS = {
     "anthropic": {"model"},
     "xllamacpp": {"model"},
     "httpx2": {"model"},
-    "jinja2": {"task", "fleet"},
+    "jinja2": {"task", "report", "fleet"},
     "click": {"cli"},
     "distributed": {"fleet"},
     "rich": {"cli"},
@@ -96,6 +98,8 @@ OWNERS = {
     "mcp": {"mcp"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},
+    "markupsafe": {"report"},
+    "pygments": {"report"},
 }
 
 

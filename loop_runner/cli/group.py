@@ -28,9 +28,10 @@ _COMMANDS = {
     "log": ("look", "Print the story of a run, pass by pass."),
     "verify": ("verify", "Run the verifiers of a finished run again, on any machine."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
-    "export": ("export", "Put an agent's work into your repository, as a new branch."),
+    "export": ("export", "Put an agent's work into your repository, or write a transcript."),
     "fleet": ("fleet", "Run one task for many inputs, on one machine or on several."),
     "hook": ("hook", "Stop hooks for agent command lines: install, start, cancel."),
+    "report": ("write_report", "Write a run, or all runs in a folder, as HTML."),
     "cost": ("cost", "Show what a run cost, by pass, model and kind of request."),
     "fork": ("travel", "Start a new run from any point of an existing one."),
     "diff": ("compare", "Show what differs between two points of a run."),
@@ -51,7 +52,7 @@ _COMMANDS = {
 # Every command is in one group; tests/cli/test_help.py checks it.
 _GROUPS = {
     "Start": ("ask", "init", "check", "run", "resume"),
-    "Look": ("status", "ls", "runs", "log", "show", "cost", "diff", "bisect"),
+    "Look": ("status", "ls", "runs", "log", "show", "report", "cost", "diff", "bisect"),
     "Steer a run": ("note", "pause", "stop", "budget", "approve", "reject"),
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and branch off": ("rewind", "fork", "replay"),
