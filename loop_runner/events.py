@@ -28,6 +28,7 @@ EventKind = Literal[
     "turn_committed",
     "subcall_finished",
     "subcalls_progress",
+    "tool_finished",
     "child_started",
     "child_turn",
     "child_finished",
@@ -51,7 +52,9 @@ class Event:
     seq: int = field(default=0, compare=False)  # counted by the trace, from 1, over all starts of the run
 
 
-_MANY: frozenset[EventKind] = frozenset({"subcall_finished"})  # thousands in a second: not each is flushed
+_MANY: frozenset[EventKind] = frozenset(
+    {"subcall_finished", "tool_finished"}
+)  # thousands in a second: not each is flushed
 _FLUSH_S = 0.1
 _to_json = json.JSONEncoder(ensure_ascii=True).encode
 

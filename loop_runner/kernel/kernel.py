@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -76,15 +76,19 @@ class Kernel:
         loop: asyncio.AbstractEventLoop | None = None,
         *,
         is_short_lived: bool = False,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Without ``sub_model`` and ``loop``, ``connect`` must be called before ``start``.
 
-        ``is_short_lived``: no snapshot is asked for, so nothing is made ready for one.
+        ``is_short_lived``: no snapshot is asked for, so nothing is made ready for one. ``tools``: as
+        ``ToolSpec.for_kernel`` describes them.
         """
         self._settings = settings
         self._is_short_lived = is_short_lived
         self._is_aborted = False
-        self._inputs = inputs
+        self._given: Callable[[], Inputs] = lambda: inputs
+        self._growing: tuple[Path, ...] = ()
+        self._tools = list(tools)
         self._workspace = workspace
         self._private: scratch.Scratch | None = None
         self._life: _Life | None = None
@@ -105,6 +109,11 @@ class Kernel:
         """Name what answers the sub-calls of cells, and the loop that it runs on."""
         self._loop = loop
         self._sub_model = sub_model
+
+    def follow(self, given: Callable[[], Inputs], folder: Path) -> None:
+        """Take the inputs from ``given`` from now on: pages that come later lie in ``folder``."""
+        self._given, self._growing = given, (folder,)
+        self._checker.close()  # a process that waits was not given the folder
 
     def warm(self) -> None:
         """Start a process that ``start`` takes over, without waiting for it; ``start`` reports faults."""
@@ -393,7 +402,7 @@ class Kernel:
         life = _Life(process, handler)
         try:
             process.send(self._start_header(snapshot), b"".join(snapshot.blobs.values()))
-            size = self._inputs.total_bytes if self._inputs.is_single else 0
+            size = self._given().total_bytes if self._given().is_single else 0
             seconds = START_TIMEOUT_S + (size + sum(map(len, snapshot.blobs.values()))) / 5e6
             frame = self._receive(life, seconds)
             failed, names, self.python = self._checked(life, lambda: report.read_ready(frame))
@@ -420,22 +429,23 @@ class Kernel:
         gone = [each for each in snapshot.variables if each.status == "lost"]
         return {
             "type": "start",
-            "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
+            "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._given().texts],
             "places": {
                 text.name: text.origin.places
-                for text in self._inputs.texts
+                for text in self._given().texts
                 if text.origin and text.origin.places
             },
-            "parts": {each.name: each.part_of for each in self._inputs.texts if each.part_of},
+            "parts": {each.name: each.part_of for each in self._given().texts if each.part_of},
             "headings": {
                 text.name: text.origin.headings
-                for text in self._inputs.texts
+                for text in self._given().texts
                 if text.origin and text.origin.headings
             },
-            "single": self._inputs.is_single and len(self._inputs.texts) == 1,
+            "single": self._given().is_single and len(self._given().texts) == 1,
             "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
+            "tools": self._tools,
             "max_output_chars": self._settings.shown_chars,
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
@@ -457,13 +467,14 @@ class Kernel:
     def _wrapped(self, fds: tuple[int, int, int]) -> Launch:
         assert self._private is not None
         argv, env = kernel_command(self._settings, *fds)
+        fixed = [text.path for text in self._given().texts if text.path.parent not in self._growing]
         return wrap(
             self.sandbox().layers,
             argv,
             env,
             workspace=self._workspace,
             private_dir=self._private.path,
-            read_only=[text.path for text in self._inputs.texts],
+            read_only=[*self._growing, *fixed],
             code=[INSIDE],
             fds=fds,
             limits=self._limits(),

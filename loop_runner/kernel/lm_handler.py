@@ -27,7 +27,7 @@ MAX_MORE_BYTES = 1024 * 1024  # of JSON before the prompt: it takes thirty times
 MAX_TEXTS = 10_000  # of one child session
 _MAX_NAME_CHARS = 1000
 _END_WAIT_S = 2.0
-_KINDS = ("query", "session", "budget", "check", "past")
+_KINDS = ("query", "session", "budget", "check", "past", "tool")
 # Above these the line is not read: the kernel waits.
 MAX_OPEN_REQUESTS = 4096
 _FRAMES_AT_ONCE = 128
@@ -68,6 +68,10 @@ class Delegate(SubModel, Protocol):
 
     async def session(self, task: Delegation) -> tuple[str, str]:
         """A child session's answer, and a note for the model's code ("" for none)."""
+        ...
+
+    async def tool(self, name: str, arguments: str) -> str:
+        """The result of one call of a tool, as JSON; raises ``SubCallError`` for one that is not made."""
         ...
 
     async def past(self, pass_number: int, turn: int) -> str:
@@ -276,6 +280,7 @@ class LmHandler(asyncio.Protocol):
             "session": self._session,
             "check": self._check,
             "past": self._past,
+            "tool": self._tool,
         }
         asking = opened[kind](more, rest)
         task = self._loop.create_task(self._answer(number, asking))
@@ -322,6 +327,15 @@ class LmHandler(asyncio.Protocol):
 
     async def _remembered(self, pass_number: int, turn: int) -> tuple[str, str]:
         return await self._delegate().past(pass_number, turn), ""
+
+    def _tool(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
+        name = (more or {}).get("name")
+        if more is None or more.keys() != {"name"} or type(name) is not str:
+            raise wire.WireError("a call of a tool does not name one")
+        return partial(self._called, name, _text(rest))
+
+    async def _called(self, name: str, arguments: str) -> tuple[str, str]:
+        return await self._delegate().tool(name, arguments), ""
 
     async def _checked(self, content: str) -> tuple[str, str]:
         return await self._delegate().check(content), ""

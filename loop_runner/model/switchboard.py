@@ -24,11 +24,13 @@ from loop_runner.model.client import (
     MarkingCallLog,
     ModelClient,
     TokenCounter,
+    ToolCaller,
+    ToolCallLog,
     TryAgain,
     redacted,
 )
 from loop_runner.model.limiter import Limiter, Policy, Retry
-from loop_runner.records import LOST, Call, Reply, Request, Usage
+from loop_runner.records import LOST, SENT, Call, Reply, Request, Usage
 
 OnCall = Callable[[Call, bool], None]
 """Told of every call before its reply is handed on; the second argument says that the log served it. Runs on
@@ -79,6 +81,7 @@ class Switchboard:
         self._log = log
         # Asked once: whether something is a Protocol takes longer than all else that a sub-call needs of it.
         self._marks = log if isinstance(log, MarkingCallLog) else None
+        self._tool_log = log if isinstance(log, ToolCallLog) else None
         self._on_call = on_call
         self._meter = meter
         self._clients: dict[str, ModelClient] = {}
@@ -259,6 +262,8 @@ class Switchboard:
 
     async def _send(self, client: ModelClient, request: Request, fingerprint: str, occurrence: int) -> Reply:
         """Ask the provider once, with a mark in the log for as long as no reply is there."""
+        if request.kind == "tool":
+            return await self._call_tool(client, request, fingerprint, occurrence)
         failpoints.passing("switchboard.send")
         marks = self._marks
         if getattr(client, "takes_up", False):
@@ -277,6 +282,32 @@ class Switchboard:
                 marks.not_billed(fingerprint, occurrence)
             raise
         failpoints.passing("switchboard.replied")
+        return reply
+
+    async def _call_tool(
+        self, client: ModelClient, request: Request, fingerprint: str, occurrence: int
+    ) -> Reply:
+        """Make a tool call; unless it may be repeated, a mark of it is durable before."""
+        failpoints.passing("tool.send")
+        self.raise_fault()
+        log = self._tool_log
+        if isinstance(client, ToolCaller):
+            if log is not None and not client.is_idempotent and log.was_sent(fingerprint, occurrence):
+                return client.unknown(request)
+            if (refused := await client.refusal(request)) is not None:
+                return refused
+            if client.is_idempotent:
+                log = None
+        if log is not None:
+            await self._writer.append(_call(request, SENT + fingerprint, occurrence, Reply("")), None)
+        failpoints.passing("tool.sent")
+        try:
+            reply = await self._in_flight(client, request)
+        except BaseException:
+            if log is not None:
+                log.abandon(fingerprint, occurrence)
+            raise
+        failpoints.passing("tool.returned")
         return reply
 
     async def _in_flight(self, client: ModelClient, request: Request, *, is_taken_up: bool = False) -> Reply:
@@ -335,6 +366,10 @@ class Switchboard:
 
     def _written(self, call: Call, hold: Hold | None, error: Exception | None) -> None:
         """The log has ``call``, or failed to take it: it is paid for either way."""
+        if call.fingerprint.startswith(SENT):  # a mark
+            if error is not None:
+                self._note_fault(error)
+            return
         self._settle(hold, call)
         if error is None:
             self._tell(call, replayed=False)
@@ -374,7 +409,7 @@ class Switchboard:
         return _call(request, LOST + fingerprint, number, Reply("", usage=usage))
 
     def _limiter(self, model: str, client: ModelClient) -> Limiter:
-        provider = model.partition(":")[0]
+        provider = str(getattr(client, "provider", "") or model.partition(":")[0])
         if provider not in self._limiters:
             width = int(getattr(client, "width", self._width))
             self._limiters[provider] = Limiter(provider, width, policy=self._policy, on_retry=self._retried)

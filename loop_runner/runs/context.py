@@ -29,6 +29,7 @@ class RunContext:
     policy: Policy | None = None  # of tries that failed; None: the usual patience
     # The functions that verifiers of a resumed run call; a new run has them in its task.
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    tool_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # and its tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class ReplayParts:
     stop_hook: Callable[[Sequence[Verifier], Means], StopHook]
     pass_files: PassFiles
     kernel: type[Kernel] = Kernel
+    stored: Callable[[str], bytes | None] | None = None  # a file of the record
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ the user's and never asks a model.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from loop_runner import linux
 from loop_runner.errors import ConfigError, EnvironmentFault, HookError, LoopRunnerError, VerifierError
 from loop_runner.task.config import Task
+from loop_runner.tools import Entry, preparing, read_entries
 from loop_runner.verify import Gates, Programs, external_hook
 from loop_runner.verify.fence import GateSandbox
 
@@ -66,9 +68,33 @@ def gates(task: Task, known: Programs | None = None, *, starts_nothing: bool = F
     """
     fence = None if starts_nothing else GateSandbox(task.kernel.require_tier)
     hooks = external_hook.makers(task.stop_hooks, task.base_dir)
+    made_of: list[Path] = []
+    with contextlib.suppress(ConfigError):  # ``tools`` reports it
+        made_of = preparing.sources(read_entries(task.tools), task.base_dir.resolve())
     return Gates.of(
-        task.verifiers, task.base_dir, known=known, fence=fence, more=hooks, functions=task.functions
+        task.verifiers,
+        task.base_dir,
+        known=known,
+        fence=fence,
+        more=hooks,
+        functions=task.functions,
+        sources=made_of,
     )
+
+
+def tools(task: Task, env: Mapping[str, str]) -> tuple[Entry, ...]:
+    """The entries of the task's tools, checked as far as that is possible without starting anything."""
+    entries = read_entries(task.tools)
+    if entries and task.session not in ("rlm", "auto"):
+        raise ConfigError(
+            f"`tools` are of no use with `session: {task.session}`",
+            why="the model's code calls them, and this session has no code of the model's",
+            hint="remove `tools`, or `session`",
+        )
+    found = Faults()
+    found.found += preparing.faults(entries, task.base_dir.resolve(), env, task.tool_functions)
+    found.refuse()
+    return entries
 
 
 def sandbox(task: Task, gates: Gates) -> Iterator[LoopRunnerError]:

@@ -256,6 +256,7 @@ class _Replay:
             lambda verifiers, means: _RecordedGates(verifiers, means, self, workspace, ledger),
             self.settle,
             kernel_at(workspace, stretch.entries[0].trailers.folder, self._recorded_rows),
+            self._history.read,
         )
 
     def _on_event(self, event: Event, workspace: Workspace, ledger: Ledger) -> None:

@@ -24,7 +24,9 @@ class Checks:
     ``lay_out`` writes the files of the workspace, as they are now, into a folder.
     """
 
-    def __init__(self, gates: Gates, inputs: Inputs, prompt: str, lay_out: Callable[[Path], None]) -> None:
+    def __init__(
+        self, gates: Gates, inputs: Callable[[], Inputs], prompt: str, lay_out: Callable[[Path], None]
+    ) -> None:
         self._requirements = gates.requirements()
         self._free = free(gates.verifiers)
         self._means = Means(programs=gates.programs)  # nothing to run a program with, and no model to ask
@@ -49,7 +51,7 @@ class Checks:
             (checkout / "workspace").mkdir(parents=True)
             if self._free.reads_files:
                 self._lay_out(checkout)
-            submission = Submission(content, checkout, self._inputs, self._prompt)
+            submission = Submission(content, checkout, self._inputs(), self._prompt)
             decision = StopHook(self._free.verifiers, self._means, retries=0).decide(submission)
         if isinstance(decision, Allow):
             names = ", ".join(one_line(report.verifier) for report in decision.reports)

@@ -77,8 +77,8 @@ class Workspace:
         self.set_aside: str | None = None
         self.started = ""  # what the next commits say of the process that makes them: see ``Trailers``
         self.overrides = ""
-        self._lock = held
-        self._limits = limits
+        self.more_files: Callable[[], Mapping[str, bytes]] = dict  # of the next commit
+        self._lock, self._limits = held, limits
         self._git = Git(folder / ".git", held.fd)
         self._index = Index(self._git)
         self._scope = scope
@@ -285,10 +285,10 @@ class Workspace:
         with faults.told(self.folder, doing):
             failpoints.passing("commit.walk")
             walked = self._files.walk()
-        calls = [*turn.calls, *self.journal.calls()]
+        calls = [*turn.calls, *self.journal.calls(), *self.journal.unknown()]
         ours, gone, stored = self._files.of_variables(turn, walked)
         changed, removed = self._files.changes(walked)
-        ours = checked(ours | layout.turn_files(turn, calls) | dict(files))
+        ours = checked(ours | layout.turn_files(turn, calls) | dict(files) | dict(self.more_files()))
         trailers = self._trailers(turn.pass_number, turn.number, None, turn.seconds)
         checkpoint = self._commit(
             NewCommit(
@@ -325,8 +325,8 @@ class Workspace:
         the pass made of them stays in its turns. The kernel must be started again behind it.
         """
         doing = f"committing pass {pass_number}"
-        calls = self.journal.calls()
-        ours = checked(files or {})
+        calls = (*self.journal.calls(), *self.journal.unknown())
+        ours = checked(dict(files or {}) | dict(self.more_files()))
         if calls:
             path = f"{layout.pass_folder(pass_number)}/calls.jsonl"
             ours[path] = layout.calls_to_jsonl(layout.in_order(calls))

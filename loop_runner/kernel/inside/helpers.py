@@ -81,11 +81,12 @@ class Helpers:
         places: Mapping[str, Sequence[tuple[int, str]]] | None = None,
         parts: Mapping[str, tuple[str, int]] | None = None,
         headings: Mapping[str, Sequence[tuple[int, int, str]]] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages.
 
         ``parts``: of texts that are cut from a text of the run: its name, and the line where they begin.
-        ``headings``: of documents that list their own parts: (line, level, title).
+        ``headings``: of documents that list their own parts: (line, level, title). ``tools``: of the task.
         """
         self._parts = parts or {}
         self._namespace = namespace
@@ -101,6 +102,10 @@ class Helpers:
         self.protected: dict[str, Any] = {"context": context, "input_data": context, "LLMError": LLMError}
         self.protected |= {name: getattr(self, name) for name in OFFERED if name not in YIELDING}
         self.protected |= {other: self.protected[name] for other, name in ALSO_CALLED.items()}
+        if tools:
+            from . import tool_functions
+
+            self.protected |= tool_functions.made(tools, models, self._take_in)
         self.yielding: dict[str, Any] = {name: getattr(self, name) for name in OFFERED if name in YIELDING}
 
     # ── sub-models ──────────────────────────────────────────────────────────────────────────────────
@@ -166,7 +171,7 @@ class Helpers:
 
         None where there is no limit.
 
-        Keys: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, depth.
+        Keys: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, tool_calls, depth.
         """
         return parsed(self._models.left())  # type: ignore[no-any-return]
 
@@ -403,6 +408,14 @@ class Helpers:
         from .places import place_of
 
         return place_of(self._places.get(name, ()), line)
+
+    def _take_in(self, name: str, text: str, places: Any, headings: Any) -> None:
+        """A page that a tool fetched is a text of ``context`` from now on."""
+        if isinstance(self._context, Texts) and name not in self._context.cached():
+            self._context.add(name, text)
+            self._places = {**self._places, name: [tuple(place) for place in places]}
+            self._headings = {**self._headings, name: [tuple(heading) for heading in headings]}
+            self._index = None
 
     def texts(self) -> Texts | dict[str, str]:
         """All texts by name, also when ``context`` is a single one."""
