@@ -16,6 +16,7 @@ FOLDERS = {
         "runs",
         "loop",
         "agents",
+        "tools",
         "verify",
         "model",
         "kernel",

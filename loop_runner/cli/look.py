@@ -83,6 +83,7 @@ def _status_as_json(status: Status) -> dict[str, Any]:
         "turn": status.turn,
         "answer": status.answer,
         "in_flight": status.in_flight,
+        "unknown_calls": list(status.unknown_calls),
         "now": status.under_way,
         "next": list(status.steps),
         **output.spend_as_json(status.spend),
@@ -114,12 +115,18 @@ def _different_lines(entry: dict[str, Any]) -> Iterator[str]:
         yield f"and {output.plural(more, 'more path')}; `{verify}` names them all"
 
 
+_SHOWN_CALLS = 10
+
+
 def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
     """Requests that were, or may be, paid for and are in no turn of the run."""
     if (lost := entry["in_flight"]) and entry["state"] != "running":
         yield f"{output.plural(lost, 'request')} in flight when it was stopped; `resume` sends them again"
     if lost := entry["usage"]["unanswered"]:
         yield f"{output.plural(lost, 'request')} sent before without a reply; the provider may bill them"
+    if unknown := entry["unknown_calls"]:
+        yield f"{output.plural(len(unknown), 'tool call')} may have happened, and the result is not known:"
+        yield from (f"  {call}" for call in unknown[:_SHOWN_CALLS])
     dropped = entry["dropped"]
     if requests := dropped["usage"]["requests"]:
         what = f"{output.plural(requests, 'request')}, {_usd(dropped)}"

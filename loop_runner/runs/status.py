@@ -50,6 +50,7 @@ class Status:
     turn: int = 0
     answer: str = ""
     in_flight: int = 0
+    unknown_calls: tuple[str, ...] = ()  # of tools: they may have happened, and no result is known
     under_way: Mapping[str, Any] | None = None
     spend: Spend = field(default_factory=lambda: Spend(usd=None))
     dropped: Spend = field(default_factory=Spend)
@@ -76,11 +77,21 @@ def of_run(folder: Path) -> Status:
             turn=head.turn,
             answer=history.answer().content,
             in_flight=history.in_flight(),
+            unknown_calls=_unknown_calls(history),
             under_way=now.of_run(history) if running else None,
             spend=spend,
             dropped=history.dropped(),
             uncommitted=history.unmet(price),
         )
+
+
+def _unknown_calls(history: History) -> tuple[str, ...]:
+    """Each as it was called."""
+    calls = history.unknown_tool_calls()
+    return tuple(
+        text.one_line(f"{call.model.removeprefix('tool:')}({call.prompt})", _MAX_REASON_CHARS)
+        for call in calls
+    )
 
 
 def of_any(folder: Path) -> Status:

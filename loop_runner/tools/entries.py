@@ -32,7 +32,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 _IDEMPOTENT = ("fetch", "search")  # what only reads
 _OWN_KEYS: dict[str, frozenset[str]] = {
     "python": frozenset({"env"}),
-    "callable": frozenset(),
+    "callable": frozenset({"name", "sha256"}),  # written by the library
     "command": frozenset({"name", "run", "description", "parameters", "env", "json", "stdin"}),
     "mcp": frozenset({"name", "command", "url", "header", "env", "only"}),
     "fetch": frozenset({"allow", "max_mb", "private_addresses"}),
@@ -88,7 +88,7 @@ def _entry(number: int, given: Any) -> Entry:
     for key, value in beside.items():
         if key in _names_of_settings():
             settings[key] = value
-        elif key in _OWN_KEYS[kind]:
+        elif kind == "python" and key in _OWN_KEYS[kind]:
             target[key] = value
         else:
             raise _unknown(key, kind, where)
@@ -96,7 +96,7 @@ def _entry(number: int, given: Any) -> Entry:
 
 
 def _body(kind: str, body: Any, where: str) -> dict[str, Any]:
-    if kind in ("python", "callable"):
+    if kind == "python":
         if not isinstance(body, str) or not body.strip():
             raise _error(
                 f"{where}: `{kind}` takes FILE.py:FUNCTION or MODULE:FUNCTION", "for example tools.py:lookup"
@@ -145,7 +145,7 @@ def _flag(value: Any) -> bool:
 def _checked(kind: str, target: dict[str, Any], where: str) -> dict[str, Any]:
     checks = {
         "python": _python,
-        "callable": _python,
+        "callable": _callable,
         "command": _command,
         "mcp": _mcp,
         "fetch": _fetch,
@@ -164,6 +164,11 @@ def _python(target: dict[str, Any], where: str) -> dict[str, Any]:
         )
     name = function.split(".")[-1]
     return {**target, "place": place, "attribute": function, "name": _name(name, where)}
+
+
+def _callable(target: dict[str, Any], where: str) -> dict[str, Any]:
+    name = _name(target.get("name"), where)
+    return {**target, "function": name, "sha256": str(target.get("sha256", ""))}
 
 
 def _command(target: dict[str, Any], where: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from loop_runner.process import HeadAndTail
 from loop_runner.tools import results
 
 _MAX_BYTES = results.MAX_RESULT_BYTES + 1024 * 1024
-_MAX_WITHOUT_ANSWER = 4 * _MAX_BYTES  # of notifications and noise since the last answer
+_MAX_WITHOUT_ANSWER = 8 * 1024 * 1024  # of notifications and noise since the last answer
 _STOP_S = 2.0
 _ERROR_BYTES = 4000
 Ended = Callable[[str], None]
@@ -128,6 +128,10 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(_STOP_S):
             await process.wait()
     _kill(process)
+    await process.wait()
+    transport = getattr(process, "_transport", None)
+    if transport is not None:  # a child of the server may hold its pipes for ever
+        transport.close()
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

@@ -131,7 +131,16 @@ def _wrong_in_the_end(scene: Scene, stage: Stage, again: Ended, result: Result) 
     if again.exit_code != stage.exit_code:
         yield f"gone on with, it ended with {again.exit_code}: {again.stderr[-300:]}"
         return
-    if scene.tree() != stage.tree:
+    with History(scene.run) as history:
+        unknown = [call.prompt for call in history.unknown_tool_calls()]
+    made = scene.acted()
+    if len(set(made)) < len(made):
+        yield f"tools acted twice: {made}"
+    if missing := [
+        name for name in stage.acted if name not in made and f'{{"name": "{name}"}}' not in unknown
+    ]:
+        yield f"tools did not act, and it is not said: {missing}"
+    if scene.tree() != stage.tree and not unknown:
         yield f"the tree differs: {scene.tree()}"
     usage = again.json()["usage"]
     if usage["requests"] != stage.requests:

@@ -67,8 +67,7 @@ FINAL('42')
     env = {**ENV, "CALLS": str(tmp_path / "calls")}
     start.start(config.read_task(task), tmp_path / "run", RunContext(env))
     assert "5 text of a [2, 5]" in output(tmp_path / "run")
-    assert "`srv.fail` failed:" in output(tmp_path / "run")
-    assert "there is no such thing" in output(tmp_path / "run")
+    assert "`srv.fail` failed: Error executing tool fail" in output(tmp_path / "run")
     assert "- `srv.get_text(name: str)`: A text." in (tmp_path / "run/system.md").read_text()
     assert replay.replay(tmp_path / "run").is_same
     assert (tmp_path / "calls").read_text() == "a\n"
