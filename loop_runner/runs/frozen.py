@@ -25,7 +25,7 @@ from loop_runner.runs.models import (
 )
 from loop_runner.session import direct
 from loop_runner.session.overview import Reader, describe
-from loop_runner.task import config, limits, prompts, system_prompts
+from loop_runner.task import config, limits, prompts, system_prompts, task_types
 from loop_runner.task.config import Task
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
@@ -134,7 +134,12 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates
     return system_prompts.root(
         templates,
         sizes,
-        system_prompts.Session(limits.describe(task.budget), task.history, task.code_as == "tool"),
+        system_prompts.Session(
+            limits.describe_limits(task.budget),
+            task.history,
+            task.code_as == "tool",
+            task_types.is_on_web(task.tools),
+        ),
         inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
         python=packages.describe(task.kernel),
         helpers=offered(),

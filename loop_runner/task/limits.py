@@ -6,7 +6,7 @@ from loop_runner.budget import Budget, amount
 from loop_runner.text import plural
 
 
-def describe(budget: Budget) -> str:
+def describe_limits(budget: Budget) -> str:
     """Every limit, in a sentence for the model that works under them."""
     further = [
         (budget.tokens, f"{plural(budget.tokens or 0, 'token')} in and out"),

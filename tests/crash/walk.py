@@ -133,11 +133,11 @@ def _wrong_in_the_end(scene: Scene, stage: Stage, again: Ended, result: Result) 
         return
     with History(scene.run) as history:
         unknown = [call.prompt for call in history.unknown_tool_calls()]
-    made = scene.acted()
-    if len(set(made)) < len(made):
-        yield f"tools acted twice: {made}"
+    acted = scene.acted()
+    if len(set(acted)) < len(acted):
+        yield f"tools acted twice: {acted}"
     if missing := [
-        name for name in stage.acted if name not in made and f'{{"name": "{name}"}}' not in unknown
+        name for name in stage.acted if name not in acted and f'{{"name": "{name}"}}' not in unknown
     ]:
         yield f"tools did not act, and it is not said: {missing}"
     if scene.tree() != stage.tree and not unknown:

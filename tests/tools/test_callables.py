@@ -1,6 +1,7 @@
 """Functions of the calling program as tools: ``lr.ask(tools=[fn])``."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from loop_runner.runs import replay
 from tests.support.tasks import cell, write_task
 from tests.tools.test_python_tools import output
 
-CALLS = []
+CALLS: list[str] = []
 
 
 def lookup(q: str, limit: int = 1) -> list[str]:
@@ -43,11 +44,12 @@ def test_a_function_of_the_program_is_called_in_its_process_and_a_resume_require
     assert "['a 0', 'a 1'] b!" in output(tmp_path / "run")
     (first, _) = json.loads((tmp_path / "run/tools.json").read_text())["tools"]
     assert (first["kind"], first["name"], len(first["target"]["sha256"])) == ("callable", "lookup", 64)
-    for tools, message in (
+    attempts: list[tuple[list[Any], str]] = [
         ([], "the function is not here"),
         ([lookup], "the function is not here"),
         ([lookup, later, output], "output is no tool of this run"),
-    ):
+    ]
+    for tools, message in attempts:
         with pytest.raises(lr.LoopRunnerError, match=message):
             lr.resume(tmp_path / "run", budget={"passes": 2}, tools=tools)
     with monkeypatch.context() as patch:

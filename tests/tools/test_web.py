@@ -173,3 +173,15 @@ def test_a_search_that_is_answered_wrongly_is_an_error_in_the_cell(tmp_path):
     assert "`web_search` failed: the search engine's answer is no JSON" in output(tmp_path / "run")
     with History(tmp_path / "run") as history:
         assert [call.model for call in history.calls() if call.kind == "tool"] == ["tool:web_search"]
+
+
+def test_research_on_the_web_has_its_own_prompt_and_asks_for_the_date_of_retrieval(tmp_path):
+    task = web_task(tmp_path / "task", "FINAL('42')", type="research", verifiers=[], texts={"a.txt": "x\n"})
+    settled = config.read_task(task)
+    assert [sorted(each) for each in settled.verifiers] == [["citations"], ["name", "regex"]]
+    run(task, tmp_path / "run")
+    system = (tmp_path / "run/system.md").read_text()
+    assert "This is research on the web." in system
+    assert "literature review" not in system
+    plain = write_task(tmp_path / "b", root=[cell("FINAL('42')")], type="research", verifiers=[])
+    assert len(config.read_task(plain).verifiers) == 1
