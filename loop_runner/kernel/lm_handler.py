@@ -13,7 +13,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -64,6 +64,12 @@ class Delegate(SubModel, Protocol):
 
     async def query_as(self, prompt: str, schema: Mapping[str, Any] | None, model: str) -> str:
         """The reply to one prompt, as JSON text when there is a ``schema``; raises ``SubCallError``."""
+        ...
+
+    async def query_with_tools(
+        self, prompt: str, schema: Mapping[str, Any] | None, model: str, tools: Sequence[str]
+    ) -> str:
+        """The answer of a model that may call ``tools``, as JSON with the pages that they fetched."""
         ...
 
     async def session(self, task: Delegation) -> tuple[str, str]:
@@ -140,6 +146,8 @@ class LmHandler(asyncio.Protocol):
         self.clock = WaitClock()
         self._line = line
         self._sub_model = sub_model
+        # Found out once: whether something is a Protocol takes longer than all else that a call needs of it.
+        self._whole = sub_model if isinstance(sub_model, Delegate) else None
         self._loop = loop
         self._on_violation = on_violation
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -293,10 +301,13 @@ class LmHandler(asyncio.Protocol):
         prompt = _text(rest)
         if more is None:
             return partial(self._plain, prompt)
-        schema, model = more.get("schema"), more.get("model", "")
-        is_right = more.keys() <= {"schema", "model"} and type(model) is str
+        schema, model, tools = more.get("schema"), more.get("model", ""), more.get("tools", [])
+        is_right = more.keys() <= {"schema", "model", "tools"} and type(model) is str
+        is_right &= type(tools) is list and all(type(tool) is str for tool in tools)
         if not is_right or type(schema) not in (dict, type(None)):
             raise wire.WireError("a query's settings have a wrong shape")
+        if "tools" in more:
+            return partial(self._with_tools, prompt, schema, model, tools)
         return partial(self._as_asked, prompt, schema, model)
 
     async def _plain(self, prompt: str) -> tuple[str, str]:
@@ -304,6 +315,11 @@ class LmHandler(asyncio.Protocol):
 
     async def _as_asked(self, prompt: str, schema: dict[str, Any] | None, model: str) -> tuple[str, str]:
         return await self._delegate().query_as(prompt, schema, model), ""
+
+    async def _with_tools(
+        self, prompt: str, schema: dict[str, Any] | None, model: str, tools: list[str]
+    ) -> tuple[str, str]:
+        return await self._delegate().query_with_tools(prompt, schema, model, tools), ""
 
     def _session(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
         return partial(self._child, _delegation(more or {}, rest))
@@ -341,12 +357,12 @@ class LmHandler(asyncio.Protocol):
         return await self._delegate().check(content), ""
 
     def _delegate(self) -> Delegate:
-        if not isinstance(self._sub_model, Delegate):
+        if self._whole is None:
             raise SubCallError("this is not to be had here")
-        return self._sub_model
+        return self._whole
 
     def _left(self) -> str:
-        return json.dumps(dict(self._sub_model.left()) if isinstance(self._sub_model, Delegate) else {})
+        return json.dumps({} if self._whole is None else dict(self._whole.left()))
 
     async def _answer(self, number: int, asking: _Asking) -> None:
         note = ""

@@ -107,7 +107,6 @@ class CallLog(Protocol):
         """Keep ``call``; it is durable when this returns."""
 
 
-@runtime_checkable
 class ToolCaller(Protocol):
     """A client behind which there is a tool, and no model (``loop_runner/tools/``)."""
 

@@ -13,7 +13,7 @@ import heapq
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, cast
 
 from loop_runner import failpoints, redaction
 from loop_runner.budget import Hold
@@ -291,13 +291,13 @@ class Switchboard:
         failpoints.passing("tool.send")
         self.raise_fault()
         log = self._tool_log
-        if isinstance(client, ToolCaller):
-            if log is not None and not client.is_idempotent and log.was_sent(fingerprint, occurrence):
-                return client.unknown(request)
-            if (refused := await client.refusal(request)) is not None:
+        if hasattr(client, "is_idempotent"):  # no stand-in, as in a replay
+            caller = cast("ToolCaller", client)
+            if log is not None and not caller.is_idempotent and log.was_sent(fingerprint, occurrence):
+                return caller.unknown(request)
+            if (refused := await caller.refusal(request)) is not None:
                 return refused
-            if client.is_idempotent:
-                log = None
+            log = None if caller.is_idempotent else log
         if log is not None:
             await self._writer.append(_call(request, SENT + fingerprint, occurrence, Reply("")), None)
         failpoints.passing("tool.sent")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind, Usage
+from loop_runner.session import tool_rounds
 from loop_runner.task.prompts import OURS, Templates
 from loop_runner.tools import Toolbox
 from loop_runner.tools.toolbox import ToolRefusedError
@@ -186,6 +187,25 @@ class SubCalls:
         if schema is None:
             return await self._counted(self._ask(name, (Message("user", prompt),)), prompt)
         return await self._counted(self._structured(name, prompt, schema), prompt)
+
+    async def query_with_tools(
+        self, prompt: str, schema: Mapping[str, Any] | None, model: str, tools: Sequence[str]
+    ) -> str:
+        """One question to a model that may call ``tools``: JSON with its answer, and the pages it fetched."""
+        if self._shared.tools is None:
+            raise SubCallError("this task has no tools")
+        name = self._shared.sub_models.named(model)
+        answer, pages = await tool_rounds.asked(
+            prompt,
+            tools,
+            self._shared.tools,
+            self._shared.templates,
+            lambda messages: self._counted(self._ask(name, messages), messages[-1].text),
+            self.tool,
+        )
+        if schema is not None:
+            answer = await self._counted(self._structured(name, f"{prompt}\n\n{answer}", schema), prompt)
+        return json.dumps({"text": answer, "texts": pages}, ensure_ascii=False)
 
     async def _counted(self, asking: Awaitable[str], prompt: str) -> str:
         tally = self._tally

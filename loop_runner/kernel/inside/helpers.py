@@ -117,12 +117,15 @@ class Helpers:
         context: Any = None,
         schema: dict[str, Any] | None = None,
         model: str | None = None,
+        tools: Iterable[Any] | None = None,
     ) -> Any:
         """Ask a sub-model, which sees only `context` (a text, or a dict of texts) and then `prompt`.
 
         Returns text; with `schema` (JSON Schema), data of that form. Raises LLMError.
+
+        `tools` are tools of the task that it may call, in at most five rounds.
         """
-        reply = self._replies([prompt], context, schema, model)[0]
+        reply = self._replies([prompt], context, schema, model, tools)[0]
         if isinstance(reply, LLMError):
             raise reply
         return reply
@@ -152,8 +155,7 @@ class Helpers:
 
         `data` (a text, or a dict or list of texts) is its `context`. Its answer is text. Raises LLMError.
         """
-        answer = self._delegated([(question, data)], model)[0]
-        if isinstance(answer, LLMError):
+        if isinstance(answer := self._delegated([(question, data)], model)[0], LLMError):
             raise answer
         return str(answer)
 
@@ -183,15 +185,26 @@ class Helpers:
         return PastTurn(f"pass {pass_number} turn {turn}", **found)
 
     def _replies(
-        self, prompts: list[Any], context: Any, schema: dict[str, Any] | None, model: str | None
+        self,
+        prompts: list[Any],
+        context: Any,
+        schema: dict[str, Any] | None,
+        model: str | None,
+        tools: Iterable[Any] | None = None,
     ) -> list[Any]:
         if schema is not None and not isinstance(schema, dict):
             raise TypeError("schema takes a JSON Schema as a dict, such as {'type': 'integer'}")
         settings: dict[str, Any] = {} if schema is None else {"schema": schema}
         if model is not None:
             settings["model"] = as_text(model)
+        if tools is not None:
+            settings["tools"] = [getattr(tool, "__name__", as_text(tool)) for tool in tools]
         before = "" if context is None else "\n\n".join(map(titled, named_texts(context))) + "\n\n"
         replies = self._models.ask([before + as_text(prompt) for prompt in prompts], settings)
+        if tools is not None:
+            from .tool_functions import taken_in
+
+            replies = [taken_in(reply, self._take_in) for reply in replies]
         if schema is None:
             return list(replies)
         return [reply if isinstance(reply, LLMError) else parsed(reply) for reply in replies]

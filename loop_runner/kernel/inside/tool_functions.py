@@ -156,6 +156,16 @@ class ToolGroup:
 _groups: dict[str, ToolGroup] = {}
 
 
+def taken_in(reply: str | LLMError, take_in: Callable[..., None]) -> str | LLMError:
+    """The answer of a sub-model that had tools; the pages that it fetched are texts of ``context``."""
+    if isinstance(reply, LLMError):
+        return reply
+    answer = json.loads(reply)
+    for page in answer["texts"]:
+        take_in(page["name"], page["text"], page["places"], page["headings"])
+    return str(answer["text"])
+
+
 def tool_named(name: str) -> ToolFunction:
     """The tool of that name in this process."""
     return _tools[name]
