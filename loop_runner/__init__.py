@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from loop_runner.api.checked_task import Submission, Task, data
+    from loop_runner.api.launching import Launcher, LocalLauncher, list_runs, start
     from loop_runner.api.makers import (
         agreement,
         all_of,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from loop_runner.api.running import aask, aresume, arun, ask, fork, resume, run, verify
     from loop_runner.api.stream import stream
     from loop_runner.api.typed_events import Event
+    from loop_runner.api.views import RunView, Status
     from loop_runner.budget import Budget
     from loop_runner.errors import (
         ConfigError,
@@ -59,7 +61,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "api.launching": "Launcher LocalLauncher list_runs start",
     "api.typed_events": "Event",
+    "api.views": "RunView Status",
     "api.makers": "agreement all_of any_of citations command contains judge python regex schema stable",
     "api.result": "Result Run open",
     "api.rlm": "RLM",
@@ -86,12 +90,16 @@ __all__ = [
     "EnvironmentFault",
     "Event",
     "KernelError",
+    "Launcher",
+    "LocalLauncher",
     "LoopRunnerError",
     "ModelError",
     "NotVerifiedError",
     "Rejected",
     "Result",
     "Run",
+    "RunView",
+    "Status",
     "StoppedError",
     "Submission",
     "Task",
@@ -111,6 +119,7 @@ __all__ = [
     "data",
     "fork",
     "judge",
+    "list_runs",
     "open",
     "python",
     "regex",
@@ -118,6 +127,7 @@ __all__ = [
     "run",
     "schema",
     "stable",
+    "start",
     "stream",
     "verify",
 ]
@@ -158,8 +168,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of this pack
             from importlib import import_module
 
             return import_module(f"{__name__}.{name}")
-        globals()[name] = found = _load(name)
-        return found
+        globals()[name] = value = _load(name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -56,21 +56,21 @@ class Work(Generic[T]):
 
         Ctrl-C meanwhile stops the run, and is raised when the run has ended; a third one is raised at once.
         """
-        asked = 0
+        interrupts = 0
         while True:
             try:
                 result = self._future.result()
             except KeyboardInterrupt:
-                asked += 1
+                interrupts += 1
                 self.stop()
-                if asked > 2:
+                if interrupts > 2:
                     raise
             except BaseException:
-                if asked:
+                if interrupts:
                     raise KeyboardInterrupt from None
                 raise
             else:
-                if asked:
+                if interrupts:
                     raise KeyboardInterrupt
                 return result
 

@@ -16,7 +16,7 @@ from loop_runner.text import shell
 from loop_runner.workspace.history import History
 
 if TYPE_CHECKING:
-    from loop_runner.runs.bisect import Found, Said, Step
+    from loop_runner.runs.bisect import Judgement, SearchResult, Step
 
 
 @click.command()
@@ -44,7 +44,7 @@ def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s:
     """
     from loop_runner.runs import bisect as bisecting
 
-    wanted: Said = "good" if first_good else "bad"
+    wanted: Judgement = "good" if first_good else "bad"
     steps: list[Step] = []
     with History(find_run(run_name)) as history:
 
@@ -59,12 +59,12 @@ def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s:
         numbers = sorted(trial.passes())
         if not numbers:
             raise ConfigError(f"no pass of {history.folder} has ended yet", why="there is nothing to try")
-        found = bisecting.search(numbers, trial, wanted)
+        result = bisecting.search(numbers, trial, wanted)
         if as_json:
-            output.write_json({"run": str(history.folder), "wanted": wanted, **_as_json(found, steps)})
+            output.write_json({"run": str(history.folder), "wanted": wanted, **_as_json(result, steps)})
         else:
-            output.write(_result(found, wanted, history.folder))
-    return 0 if found.first else 3
+            output.write(_result(result, wanted, history.folder))
+    return 0 if result.first else 3
 
 
 def _absolute(command: tuple[str, ...]) -> tuple[str, ...]:
@@ -76,36 +76,35 @@ def _absolute(command: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _step_line(step: Step) -> str:
-    said = text.one_line(step.output.strip().rpartition("\n")[2], 80)
-    return f"pass {step.pass_number}: {step.said}" + (f"  ({said})" if said else "")
+    last_line = text.one_line(step.output.strip().rpartition("\n")[2], 80)
+    return f"pass {step.pass_number}: {step.judgement}" + (f"  ({last_line})" if last_line else "")
 
 
-def _result(found: Found, wanted: Said, folder: Path) -> str:
-    if found.first is not None:
-        number = found.first.pass_number
+def _result(result: SearchResult, wanted: Judgement, folder: Path) -> str:
+    if result.first is not None:
+        number = result.first.pass_number
         before = f"{number - 1} {number}" if number > 1 else f"0 {number}"
         return (
-            f"pass {number} is the first {wanted} one ({found.first.commit[:10]})\n"
+            f"pass {number} is the first {wanted} one ({result.first.commit[:10]})\n"
             f"Next   loop-runner diff {shell(folder)} {before}\n"
             f"       loop-runner show {shell(folder)} {number}"
         )
-    if found.candidates:
-        return (
-            f"the first {wanted} pass is one of {', '.join(map(str, found.candidates))}; the rest was skipped"
-        )
-    return f"no pass is {wanted}, as far as the last one says"
+    if result.candidates:
+        candidates = ", ".join(map(str, result.candidates))
+        return f"the first {wanted} pass is one of {candidates}; the rest was skipped"
+    return f"no pass is {wanted}: the last one is not"
 
 
-def _as_json(found: Found, steps: list[Step]) -> dict[str, Any]:
+def _as_json(result: SearchResult, steps: list[Step]) -> dict[str, Any]:
     return {
-        "first": None if found.first is None else found.first.pass_number,
-        "commit": None if found.first is None else found.first.commit,
-        "candidates": list(found.candidates),
+        "first": None if result.first is None else result.first.pass_number,
+        "commit": None if result.first is None else result.first.commit,
+        "candidates": list(result.candidates),
         "steps": [
             {
                 "pass": step.pass_number,
                 "commit": step.commit,
-                "said": step.said,
+                "said": step.judgement,
                 "exit_code": step.exit_code,
                 "output": step.output,
             }

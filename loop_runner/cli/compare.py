@@ -38,11 +38,11 @@ def diff(run_name: str, before: str, after: str, as_json: bool) -> None:
     from loop_runner.runs import compare
 
     with History(find_run(run_name)) as history:
-        found = compare.compare(history, _moment(history, before), _moment(history, after))
+        comparison = compare.compare(history, _moment(history, before), _moment(history, after))
         if as_json:
-            output.write_json({"run": str(history.folder), **_as_json(found)})
+            output.write_json({"run": str(history.folder), **_as_json(comparison)})
             return
-        for line in _lines(found):
+        for line in _lines(comparison):
             output.write(line)
 
 
@@ -62,21 +62,25 @@ def _moment(history: History, name: str) -> Checkpoint:
 # ── for a person ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _lines(found: Comparison) -> Iterator[str]:
-    yield f"from {points.describe(found.before)} to {points.describe(found.after)}"
-    yield "\nAnswer" if found.answer else "\nAnswer: the same"
-    yield from _indented(found.answer)
-    yield "\nFiles" if found.files else "\nFiles: the same"
-    for file in found.files:
+def _lines(comparison: Comparison) -> Iterator[str]:
+    yield f"from {points.describe(comparison.before)} to {points.describe(comparison.after)}"
+    yield "\nAnswer" if comparison.answer else "\nAnswer: the same"
+    yield from _indented(comparison.answer)
+    yield "\nFiles" if comparison.files else "\nFiles: the same"
+    for file in comparison.files:
         yield from _file_lines(file)
-    yield "\nVariables" if found.variables else "\nVariables: the same"
-    for variable in found.variables:
+    yield "\nVariables" if comparison.variables else "\nVariables: the same"
+    for variable in comparison.variables:
         yield from _variable_lines(variable)
-    if found.unsure:
-        names = ", ".join(text.one_line(name) for name in found.unsure[:_MAX_UNSURE])
-        more = f" and {len(found.unsure) - _MAX_UNSURE} more" if len(found.unsure) > _MAX_UNSURE else ""
+    if comparison.unsure:
+        names = ", ".join(text.one_line(name) for name in comparison.unsure[:_MAX_UNSURE])
+        more = (
+            f" and {len(comparison.unsure) - _MAX_UNSURE} more"
+            if len(comparison.unsure) > _MAX_UNSURE
+            else ""
+        )
         yield f"  look the same, stored with others that changed: {names}{more}"
-    yield f"\nSpent in between: {_spent(found.spend)}"
+    yield f"\nSpent in between: {_spent(comparison.spend)}"
 
 
 def _indented(lines: tuple[str, ...]) -> Iterator[str]:
@@ -93,15 +97,15 @@ def _file_lines(file: FileChange) -> Iterator[str]:
 
 def _variable_lines(change: VariableChange) -> Iterator[str]:
     if change.before is None or change.after is None:
-        yield f"  {change.kind:<7}  {_said(change.name, change.after or change.before)}"
+        yield f"  {change.kind:<7}  {_described(change.name, change.after or change.before)}"
         return
-    yield f"  changed  {_said(change.name, change.before)}"
-    after = _said(change.name, change.after)
-    same = ", the same to look at" if after == _said(change.name, change.before) else ""
+    yield f"  changed  {_described(change.name, change.before)}"
+    after = _described(change.name, change.after)
+    same = ", the same to look at" if after == _described(change.name, change.before) else ""
     yield f"     now   {after}{same}"
 
 
-def _said(name: str, variable: Variable | None) -> str:
+def _described(name: str, variable: Variable | None) -> str:
     assert variable is not None
     status = "" if variable.status == "saved" else f" ({variable.status})"
     size = f", {output.size(variable.size)}" if variable.size else ""
@@ -123,13 +127,13 @@ def _spent(spend: Spend) -> str:
 # ── for a program ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _as_json(found: Comparison) -> dict[str, Any]:
+def _as_json(comparison: Comparison) -> dict[str, Any]:
     return {
-        "from": _point_as_json(found.before),
-        "to": _point_as_json(found.after),
-        "answer": "\n".join(found.answer),
+        "from": _point_as_json(comparison.before),
+        "to": _point_as_json(comparison.after),
+        "answer": "\n".join(comparison.answer),
         "files": [
-            {"kind": file.kind, "path": file.path, "diff": "\n".join(file.diff)} for file in found.files
+            {"kind": file.kind, "path": file.path, "diff": "\n".join(file.diff)} for file in comparison.files
         ],
         "variables": [
             {
@@ -138,10 +142,10 @@ def _as_json(found: Comparison) -> dict[str, Any]:
                 "before": _variable_as_json(change.before),
                 "after": _variable_as_json(change.after),
             }
-            for change in found.variables
+            for change in comparison.variables
         ],
-        "unsure": list(found.unsure),
-        **output.spend_as_json(found.spend),
+        "unsure": list(comparison.unsure),
+        **output.spend_as_json(comparison.spend),
     }
 
 

@@ -37,24 +37,24 @@ def cost(run_name: str, as_json: bool) -> None:
     folder, point = find_run_at(run_name)
     with History(folder) as history:
         at = None if point is None else points.find(history, point).commit
-        found = costing.of_run(history, at)
+        summary = costing.of_run(history, at)
     if as_json:
-        output.write_json({"run": str(folder), **_as_json(found)})
+        output.write_json({"run": str(folder), **_as_json(summary)})
         return
-    for line in _lines(found):
+    for line in _lines(summary):
         output.write(line)
 
 
-def _lines(found: Cost) -> Iterator[str]:
+def _lines(summary: Cost) -> Iterator[str]:
     from loop_runner.runs import cost as costing
 
-    names = [line.model for line in found.lines] or ["model"]
+    names = [line.model for line in summary.lines] or ["model"]
     width = max(len("by model"), *(len(text.one_line(name)) for name in names))
     yield _row("pass", "model", "kind", _COLUMNS, width)
-    for line in found.lines:
+    for line in summary.lines:
         yield _row(str(line.pass_number), line.model, line.kind, _cells(line), width)
-    models = costing.by(lambda line: line.model, found.lines)
-    kinds = costing.by(lambda line: line.kind, found.lines)
+    models = costing.by(lambda line: line.model, summary.lines)
+    kinds = costing.by(lambda line: line.kind, summary.lines)
     if len(models) > 1:
         yield ""
         yield from (_row("", model, "", _cells(line), width) for model, line in models.items())
@@ -62,26 +62,26 @@ def _lines(found: Cost) -> Iterator[str]:
         yield ""
         yield from (_row("", "", kind, _cells(line), width) for kind, line in kinds.items())
     yield ""
-    sums = costing.total(found.lines)
+    sums = costing.total(summary.lines)
     yield _row("all", "", "", _cells(sums), width)
     if sums.usd is None:
         yield f"unknown: at least one price; the known ones come to {sums.known_usd:.4f} US dollars"
-    dropped = found.dropped
+    dropped = summary.dropped
     if dropped.requests:
         what = f"{output.plural(dropped.requests, 'request')}, {dropped.usage.total_tokens:,} tokens"
         what += f", {_usd(dropped)} US dollars"
         yield f"dropped by rewinds, not counted above and counted for the budget: {what}"
-    yield f"prices: {_price_source(found)}"
+    yield f"prices: {_price_source(summary)}"
 
 
-def _price_source(found: Cost) -> str:
+def _price_source(summary: Cost) -> str:
     """Where the prices of the models that were asked come from."""
-    own = [text.one_line(model) for model in found.own_prices]
-    models = {line.model for line in found.lines}
+    own = [text.one_line(model) for model in summary.own_prices]
+    models = {line.model for line in summary.lines}
     sources = [f"the task's own for {', '.join(own)}"] if own else []
-    if free := sorted(model for model in models - set(found.own_prices) if prices.is_free(model)):
+    if free := sorted(model for model in models - set(summary.own_prices) if prices.is_free(model)):
         sources.append(f"no bill for {', '.join(map(text.one_line, free))}")
-    if not models or models - set(found.own_prices) - set(free):
+    if not models or models - set(summary.own_prices) - set(free):
         when = prices.installed_on()
         sources.append(prices.source() + (f", installed {when}" if when else ""))
     return "; ".join(sources)
@@ -110,26 +110,26 @@ def _usd(line: Line) -> str:
     return "unknown" if line.usd is None else f"{line.usd:.4f}"
 
 
-def _as_json(found: Cost) -> dict[str, Any]:
+def _as_json(summary: Cost) -> dict[str, Any]:
     from loop_runner.runs import cost as costing
 
-    models = costing.by(lambda line: line.model, found.lines)
-    kinds = costing.by(lambda line: line.kind, found.lines)
-    numbers = costing.by(lambda line: line.pass_number, found.lines)
+    models = costing.by(lambda line: line.model, summary.lines)
+    kinds = costing.by(lambda line: line.kind, summary.lines)
+    numbers = costing.by(lambda line: line.pass_number, summary.lines)
     return {
         "lines": [
             {"pass": line.pass_number, "model": line.model, "kind": line.kind, **_line_as_json(line)}
-            for line in found.lines
+            for line in summary.lines
         ],
         "by_pass": [{"pass": number, **_line_as_json(line)} for number, line in numbers.items()],
         "by_model": _named("model", models),
         "by_kind": _named("kind", kinds),
-        "total": _line_as_json(costing.total(found.lines)),
-        "dropped": _line_as_json(found.dropped),
+        "total": _line_as_json(costing.total(summary.lines)),
+        "dropped": _line_as_json(summary.dropped),
         "prices": {
             "source": prices.source(),
             "installed": prices.installed_on(),
-            "own": list(found.own_prices),
+            "own": list(summary.own_prices),
         },
     }
 

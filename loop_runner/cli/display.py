@@ -63,7 +63,7 @@ class Progress:
                 return _tool_line(event.data) if self._is_verbose or event.data["failed"] else None
             case "subcalls_progress":
                 self._subcalls = max(self._subcalls, event.data["answered"])
-                return f"  sub-calls: {_progress(event.data)}" if event.data["out"] else None
+                return f"  sub-calls: {_progress(event.data)}" if _is_under_way(event) else None
             case "child_started" if self._is_verbose:
                 return f"  child session ({event.data['model']}): {event.text}"
             case "child_finished":
@@ -118,7 +118,7 @@ class AuditProgress(Progress):
                 lines = [f"run folder: {data['run']}", f"judge: {data['sub_model']}"]
                 return "\n".join([*lines, f"files: {'; '.join(_input_parts(data))}"])
             case "subcalls_progress":
-                return f"judging: {_progress(event.data)}" if event.data["out"] else None
+                return f"judging: {_progress(event.data)}" if _is_under_way(event) else None
             case "pass_started" if event.pass_number > 1:
                 return "asking once more about the places that were not judged"
             case "pass_ended" if event.data["outcome"] == "accepted":
@@ -136,6 +136,11 @@ def _reason_lines(reason: str) -> Iterator[str]:
         yield (": " if number == 0 else "\n    ") + text.one_line(line.strip(), 200)
     if (more := len(lines) - _EVIDENCE_LINES) > 0:
         yield f"\n    and {output.plural(more, 'more line')}"
+
+
+def _is_under_way(event: Event) -> bool:
+    """Some sub-calls of the turn have ended, and others are still out."""
+    return bool(event.data["out"] and (event.data["answered"] or event.data["failed"]))
 
 
 def _progress(data: Mapping[str, Any]) -> str:
@@ -258,7 +263,7 @@ def _statements(reports: Iterable[Mapping[str, Any]], indent: str) -> Iterator[s
 
 def _rejections(verdict: Mapping[str, Any]) -> Iterator[str]:
     """The reason of each gate that rejected, with the beginning of its evidence."""
-    rejected = [each for each in verdict.get("reports", ()) if each.get("verdict") == "rejected"]
+    rejected = [item for item in verdict.get("reports", ()) if item.get("verdict") == "rejected"]
     if not rejected:
         yield f"  {text.one_line(str(verdict.get('reason', '')) or 'no reason is recorded', 300)}"
     for report in rejected:

@@ -93,8 +93,8 @@ def _show(report: Report, done: Repaired | None, folder: Path, different: tuple[
         output.write(f"repaired: damaged files are in {done.aside}")
     for check in report.checks:
         output.write(f"{check.name:<16} {check.looked_at}")
-        for each in check.findings:
-            output.write(f"  {_MARKS[each.level]:<8} {each.text}")
+        for finding in check.findings:
+            output.write(f"  {_MARKS[finding.level]:<8} {finding.text}")
     for line in different:
         output.write(f"different        {text.one_line(line, 300)}")
     if different:
@@ -134,7 +134,7 @@ def _as_json(report: Report, done: Repaired | None, different: tuple[str, ...]) 
             {
                 "name": check.name,
                 "looked_at": check.looked_at,
-                "findings": [{"level": each.level, "text": each.text} for each in check.findings],
+                "findings": [{"level": finding.level, "text": finding.text} for finding in check.findings],
             }
             for check in report.checks
         ],

@@ -50,7 +50,7 @@ def init(type_name: str | None, folder: Path | None, lists: bool, as_json: bool)
 def _list(*, as_json: bool) -> int:
     types = scaffold.offered()
     if as_json:
-        output.write_json({"types": [{"name": each.name, "about": each.about} for each in types]})
-    for each in () if as_json else types:
-        output.write(f"{each.name:<9} {each.about}")
+        output.write_json({"types": [{"name": known.name, "about": known.about} for known in types]})
+    for known in () if as_json else types:
+        output.write(f"{known.name:<9} {known.about}")
     return 0

@@ -41,8 +41,10 @@ def status(run_name: str | None, as_json: bool) -> None:
     \b
     Example:  loop-runner status runs/contract-review
     """
-    found = [statuses.of_run(find_run(run_name))] if run_name else list(map(statuses.of_any, all_runs()))
-    entries = [_status_as_json(status) for status in found]
+    statuses_found = (
+        [statuses.of_run(find_run(run_name))] if run_name else list(map(statuses.of_any, all_runs()))
+    )
+    entries = [_status_as_json(status) for status in statuses_found]
     if as_json:
         output.write_json({"runs": entries})
         return
@@ -189,7 +191,7 @@ def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
         entries = [entry for entry in reversed(history.commits()) if _is_ours(entry)]
         if as_json:
             output.write_json(
-                {"run": str(history.folder), "commits": [_entry_as_json(one) for one in entries]}
+                {"run": str(history.folder), "commits": [_entry_as_json(item) for item in entries]}
             )
             return
         for entry in entries:
@@ -368,7 +370,7 @@ def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
         yield turn["told"].rstrip()
     if data["changes"]:
         yield "\nFiles that the pass left otherwise than it found them\n"
-        yield from (f"  {each['kind']:<7}  {text.name(each['path'])}" for each in data["changes"])
+        yield from (f"  {change['kind']:<7}  {text.name(change['path'])}" for change in data["changes"])
     yield ""
     yield from _verdict_lines(data["verdict"])
 

@@ -15,7 +15,7 @@ import click
 
 from loop_runner.cli import display, output, signals, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
-from loop_runner.loop.stopping import Stop
+from loop_runner.loop.stopping import Stop, permit_in
 from loop_runner.records import Outcome, RunStatus
 from loop_runner.runs import next_steps
 from loop_runner.runs.context import RunContext
@@ -186,16 +186,16 @@ def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
     from loop_runner.workspace.history import History
 
     with History(folder) as history:
-        begun, found = has_begun(history), origin.of_run(folder, history.read)
-    if retask and found is not None and not begun:
+        begun, source = has_begun(history), origin.of_run(folder, history.read)
+    if retask and source is not None and not begun:
         return True
     if retask:
         with trusting.kept(folder):
             changed = fork.retask(folder)
         output.note(f"the task has changed: {', '.join(changed)}" if changed else "the task has not changed")
-    elif found is not None and found.has_changed():
+    elif source is not None and source.has_changed():
         output.note(
-            f"note: {found.file} has changed since the run began, and the run keeps the old task; "
+            f"note: {source.file} has changed since the run began, and the run keeps the old task; "
             "--retask takes the new one"
         )
     return False
@@ -207,9 +207,9 @@ def _start_over(folder: Path, changed: tuple[tuple[str, Any], ...], flags: dict[
     from loop_runner.workspace.history import History
 
     with History(folder) as history:
-        found = origin.of_run(folder, history.read)
-    assert found is not None
-    task = replace(config.read_task(found.file, (*found.overrides, *changed)), run_dir=folder)
+        source = origin.of_run(folder, history.read)
+    assert source is not None
+    task = replace(config.read_task(source.file, (*source.overrides, *changed)), run_dir=folder)
     return _start(task, flags)
 
 
@@ -267,14 +267,14 @@ def interruptible(
     """What a run is given from outside; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
     from loop_runner.runs import reporters
 
-    told = tuple(reporters.load(asked, output.note) for asked in flags.get("reports", ()))
-    stop = Stop()
+    loaded = tuple(reporters.load(spec, output.note) for spec in flags.get("reports", ()))
+    stop = Stop(permit=permit_in(os.environ))
     shown = () if flags["quiet"] else (progress(is_verbose=flags["verbose"]),)
     try:
         with signals.stopping(stop, output.note, folder), _rare_collections():
-            yield RunContext(os.environ, (*shown, *told), stop)
+            yield RunContext(os.environ, (*shown, *loaded), stop)
     finally:
-        for reporter in told:
+        for reporter in loaded:
             reporter.close()
         sys.stderr.flush()
 

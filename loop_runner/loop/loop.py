@@ -301,8 +301,8 @@ def checked_out(write: Callable[[Path], None]) -> Iterator[Path]:
     with scratch.make("verify") as folder:
         checkout = folder / "checkout"
         write(checkout)
-        for each, _, _ in os.walk(checkout):
-            Path(each).chmod(
+        for directory, _, _ in os.walk(checkout):
+            Path(directory).chmod(
                 0o755
             )  # for whoever the verifier's program runs as; the sandbox keeps it from writing
         yield checkout

@@ -27,7 +27,7 @@ from loop_runner.session.subcalls import SubCalls
 from loop_runner.session.transcript import Transcript
 from loop_runner.task.config import History, Task
 from loop_runner.task.profiles import Profile
-from loop_runner.task.prompts import OURS, Templates
+from loop_runner.task.prompts import BUILT_IN, Templates
 from loop_runner.workspace.openable import parsing
 
 
@@ -60,7 +60,7 @@ class Models:
     window_tokens: int
     direct_system: str = ""
     session: direct.Decision = direct.RLM
-    templates: Templates = OURS
+    templates: Templates = BUILT_IN
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Passes:
         tell, at = self._parts.trace.tell, (number, 0)
         held = "direct" if self._is_direct(number) else "rlm"
         kind = self._task.session if self._task.is_agent else held
-        tell("pass_started", injected.decode(), at, session=kind)
+        tell("pass_started", injected.decode(), at, session=kind, before=self._course.before(number))
         if step.kind not in ("go", "stop"):
             change = " ".join(filter(None, (step.kind, step.model)))
             tell("notice", f"{step.equal} passes ended the same; this one tries: {change}", at)

@@ -1,21 +1,44 @@
 """How a run that is asked to stop does so: what was asked, and when its main thread may be broken off.
 
-Owns the request to stop and the one moment at which ``Interrupted`` may be raised. Relies on nothing; whoever
+Owns the request to stop and the one moment at which ``Interrupted`` may be raised. Whoever
 handles signals (the command line) calls ``ask``, and on its own timer ``may_break_off``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
+
+from loop_runner import linux
 
 _GRACE_S = 1.4  # for a cell, a gate or a commit to end by itself when no request is out
 _URGENT_GRACE_S = 0.3
+PERMIT = "LOOP_RUNNER_PERMIT"  # names a file with the moment until which a run may send requests
 
 
 class Interrupted(BaseException):
     """Breaks off what the main thread does, at most once: what is committed and journalled is kept."""
+
+
+def permit_in(env: Mapping[str, str]) -> Callable[[], bool]:
+    """Whether this process may still send requests, as the file that ``env`` names says.
+
+    The file holds nanoseconds of the clock that runs while the machine sleeps. Whoever holds the lease on a
+    run writes it again and again: a run whose lease is lost sends nothing more, even if it was frozen.
+    """
+    path = env.get(PERMIT)
+    if not path:
+        return lambda: True
+
+    def is_permitted() -> bool:
+        try:
+            return linux.boot_clock_ns() < int(Path(path).read_bytes())
+        except (OSError, ValueError):
+            return False
+
+    return is_permitted
 
 
 class Stop:
@@ -25,27 +48,31 @@ class Stop:
     they are given up.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.times_asked = 0
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, permit: Callable[[], bool] = lambda: True
+    ) -> None:
+        """``permit``: whether the run may still send requests; else it stops as if asked twice."""
+        self.times_requested = 0
         self.is_ending = False  # from now on nothing is broken off
         self._clock = clock
+        self._permit = permit
         self._busy_until = 0.0
         self._counts: list[Callable[[], int]] = []
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
-        return self.times_asked > 0
+        return self.times_requested > 0 or not self._permit()
 
     @property
     def is_urgent(self) -> bool:
         """Whether it was asked more than once."""
-        return self.times_asked > 1
+        return self.times_requested > 1 or not self._permit()
 
     def ask(self) -> int:
         """Ask once more; how often by now."""
-        self.times_asked += 1
+        self.times_requested += 1
         self._busy_until = self._clock()
-        return self.times_asked
+        return self.times_requested
 
     def watch(self, in_flight: Callable[[], int]) -> None:
         """While ``in_flight`` is not 0, something is out that is paid for: nothing is broken off."""

@@ -9,10 +9,9 @@ and the retries. A refusal that ends the run is remembered, and nothing more is 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol, Self, TypeVar, cast
 
 from loop_runner import failpoints, redaction
@@ -30,11 +29,16 @@ from loop_runner.model.client import (
     redacted,
 )
 from loop_runner.model.limiter import Limiter, Policy, Retry
+from loop_runner.model.occurrences import Occurrences
 from loop_runner.records import LOST, SENT, Call, Reply, Request, Usage
 
 OnCall = Callable[[Call, bool], None]
 """Told of every call before its reply is handed on; the second argument says that the log served it. Runs on
 the switchboard's thread: short, and never asking the switchboard."""
+
+
+FindRecorded = Callable[[Request, Call | None], Call | None]
+"""Chooses the recorded call that answers a request; the second argument is the one that the log found."""
 
 
 class Meter(Protocol):
@@ -74,20 +78,22 @@ class Switchboard:
         should_stop: Callable[[], bool] | None = None,
         width: int = 32,
         policy: Policy | None = None,
+        recorded: FindRecorded | None = None,
     ) -> None:
         self.loop = asyncio.new_event_loop()
         self.refusal: ModelError | None = None  # the one that ends the run
         self._open_client = open_client
         self._log = log
+        self._recorded = recorded
         # Asked once: whether something is a Protocol takes longer than all else that a sub-call needs of it.
         self._marks = log if isinstance(log, MarkingCallLog) else None
         self._tool_log = log if isinstance(log, ToolCallLog) else None
         self._on_call = on_call
         self._meter = meter
         self._clients: dict[str, ModelClient] = {}
-        self._occurrences: dict[str, _Occurrences] = {}
+        self._occurrences: dict[str, Occurrences] = {}
         self._lost_numbers: dict[str, int] = {}
-        self._told: set[tuple[str, int]] = set()
+        self._reported: set[tuple[str, int]] = set()
         self._width = width
         self._policy = policy
         self._on_retry = on_retry
@@ -118,11 +124,13 @@ class Switchboard:
     async def complete(self, request: Request) -> Reply:
         """Ask from a coroutine on ``loop``. Raises ``ModelError`` when the provider refuses."""
         fingerprint = request.fingerprint()
-        occurrences = self._occurrences.setdefault(fingerprint, _Occurrences())
+        occurrences = self._occurrences.setdefault(fingerprint, Occurrences())
         occurrence = occurrences.take()
         try:
             # In memory and quick, so it may run on the loop.
             known = self._log.find(fingerprint, occurrence)
+            if self._recorded is not None:
+                known = self._recorded(request, known)
             call = known or await self._ask_and_log(redacted(request), fingerprint, occurrence)
         except BaseException as error:
             self._note_fault(error)
@@ -383,8 +391,8 @@ class Switchboard:
     def _tell(self, call: Call, *, replayed: bool) -> None:
         """Report ``call`` once per turn, whatever way it is met again."""
         key = (call.fingerprint, call.occurrence)
-        if key not in self._told:
-            self._told.add(key)
+        if key not in self._reported:
+            self._reported.add(key)
             if (on_call := self._on_call) is not None:
                 self._guarded(lambda: on_call(call, replayed))
 
@@ -429,7 +437,7 @@ class Switchboard:
         self._occurrences.clear()
         self._lost_numbers.clear()
         self._turned_away = False
-        self._told.clear()
+        self._reported.clear()
 
     async def _shut_down(self) -> None:
         keep = (asyncio.current_task(), self._writer.task)  # what is paid for is still written
@@ -470,23 +478,6 @@ def _call(request: Request, fingerprint: str, occurrence: int, reply: Reply) -> 
         prompt="" if request.is_conversation else request.messages[-1].text,
         reply=reply,
     )
-
-
-@dataclass(slots=True)
-class _Occurrences:
-    """Numbers identical requests of a turn 0, 1, 2…; one that was given back is the next to be taken."""
-
-    _next: int = 0
-    _free: list[int] = field(default_factory=list)
-
-    def take(self) -> int:
-        if self._free:
-            return heapq.heappop(self._free)
-        self._next += 1
-        return self._next - 1
-
-    def give_back(self, number: int) -> None:
-        heapq.heappush(self._free, number)
 
 
 def _again(refusal: ModelError) -> ModelError:

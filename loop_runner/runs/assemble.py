@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,7 @@ from loop_runner.model.client import ModelClient, Setting
 from loop_runner.model.limiter import Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Outcome
+from loop_runner.runs.amounts import amounts
 from loop_runner.runs.context import ReplayParts, RunContext
 from loop_runner.runs.frozen import (
     child_system_prompt,
@@ -103,7 +105,7 @@ def run_in(
     ledger = replay_parts.ledger
     workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")
     with ExitStack() as stack:
-        trace = Trace(workspace.private_folder / "events.jsonl", context.listeners)
+        trace = Trace(workspace.private_folder / "events.jsonl", context.listeners, partial(amounts, ledger))
         stack.callback(trace.close)
         stack.enter_context(_failure_written(trace, workspace))
         trace.append(_started(task, texts, folder, workspace.head(), session_kind(workspace)))
@@ -115,7 +117,7 @@ def run_in(
         parts = _Parts(stack, task, trace, ledger, templates, toolbox)
         check = None if task.is_agent else _checks(task, pages.inputs, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
-            workspace, pages.inputs, context, replay_parts.open_client, check, _past(workspace)
+            workspace, pages.inputs, context, replay_parts, check, _past(workspace)
         )
         agent = None
         if task.is_agent:
@@ -252,7 +254,7 @@ class _Parts:
         workspace: Workspace,
         texts: Callable[[], Inputs],
         context: RunContext,
-        open_client: Callable[[str], ModelClient] | None,
+        replay_parts: ReplayParts,
         check: Callable[[str], str] | None,
         past: Callable[[int, int], str],
     ) -> tuple[Switchboard, SubCalls, HoldSession]:
@@ -266,13 +268,13 @@ class _Parts:
             position=lambda: workspace.head().commit,
             should_stop=context.should_stop,
             seconds_left=lambda: cast("float | None", self.ledger.left()["seconds"]),
-            tell=lambda said: self.trace.append(Event("notice", said)),
+            tell=lambda notice: self.trace.append(Event("notice", notice)),
             keep=workspace.keep_awaited,
             forget=workspace.forget_awaited,
         )
         closing = stack.enter_context(ExitStack())  # the children's threads outlive the switchboard's loop
         switchboard = Switchboard(
-            open_client or (lambda model: self._client(model, setting)),
+            replay_parts.open_client or (lambda model: self._client(model, setting)),
             log=workspace.journal,
             meter=self.ledger,
             on_retry=lambda retry: self.trace.append(_retried(retry)),
@@ -280,6 +282,7 @@ class _Parts:
             should_stop=context.should_stop,
             width=task.width,
             policy=context.policy,
+            recorded=replay_parts.recorded,
         )
         if isinstance(context.should_stop, Stop):
             # An agent's client is in flight until it ends, or stops at its hook.
@@ -376,10 +379,10 @@ def holding(children: Children, task: Task) -> HoldSession:
     """Holds sessions for verifiers: as child sessions are held, with as many turns as a pass has."""
 
     async def hold(inquiry: Inquiry) -> ChildRecord:
-        asked = Delegation(inquiry.question, (), is_single=False, has_inputs=True, model=inquiry.model)
+        delegation = Delegation(inquiry.question, (), is_single=False, has_inputs=True, model=inquiry.model)
         turns = inquiry.turns or task.budget.turns
         return await children.run(
-            ChildTask(asked, inquiry.inputs, inquiry.model, inquiry.scope, 1, "judge", turns)
+            ChildTask(delegation, inquiry.inputs, inquiry.model, inquiry.scope, 1, "judge", turns)
         )
 
     return hold
@@ -399,8 +402,8 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session:
         "session": session.kind,
         "session_why": session.why,
         "skipped": inputs.skipped_by_kind(texts),
-        "first_skipped": [list(each) for each in texts.skipped[:_SHOWN_SKIPPED]],
-        "faults": [list(each) for each in texts.skipped if inputs.is_fault(each[1])][:_SHOWN_FAULTS],
+        "first_skipped": [list(pair) for pair in texts.skipped[:_SHOWN_SKIPPED]],
+        "faults": [list(pair) for pair in texts.skipped if inputs.is_fault(pair[1])][:_SHOWN_FAULTS],
         "notices": [list(notice) for notice in inputs.notices(texts)][:_SHOWN_FAULTS],
         "texts_not_utf8": len(replaced),
         "bytes_not_utf8": sum(replaced),
@@ -418,7 +421,9 @@ def _in_flight(lost: int) -> str:
 
 def _retried(retry: Retry) -> Event:
     """One more try, with what it waits for."""
-    said = f"{retry.provider}: {retry.reason}; trying again in {retry.pause_s:.1f} s, {retry.width} at a time"
+    sentence = (
+        f"{retry.provider}: {retry.reason}; trying again in {retry.pause_s:.1f} s, {retry.width} at a time"
+    )
     data = {
         "provider": retry.provider,
         "reason": retry.reason,
@@ -426,4 +431,4 @@ def _retried(retry: Retry) -> Event:
         "pause_s": round(retry.pause_s, 3),
         "width": retry.width,
     }
-    return Event("retried", said, data=data)
+    return Event("retried", sentence, data=data)

@@ -12,6 +12,7 @@ from loop_runner.kernel.kernel import Kernel
 from loop_runner.loop.loop import PassFiles
 from loop_runner.model.client import ModelClient
 from loop_runner.model.limiter import Policy
+from loop_runner.model.switchboard import FindRecorded
 from loop_runner.records import (
     Inputs,
 )
@@ -41,6 +42,7 @@ class ReplayParts:
     stop_hook: Callable[[Sequence[Verifier], Means], StopHook]
     pass_files: PassFiles
     kernel: type[Kernel] = Kernel
+    recorded: FindRecorded | None = None
     stored: Callable[[str], bytes | None] | None = None  # a file of the record
 
 

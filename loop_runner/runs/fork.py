@@ -73,7 +73,9 @@ def fork(
         at = history.checkpoint(rewinding.goal(history, at.commit)[0])  # without replies that no turn holds
         old, new = _tasks(history, at, overrides)
         changed = tuple(
-            each.name for each in fields(Task) if getattr(old, each.name) != getattr(new, each.name)
+            attribute.name
+            for attribute in fields(Task)
+            if getattr(old, attribute.name) != getattr(new, attribute.name)
         )
         if at.outcome == "accepted" and not changed:
             raise _nothing_to_do(source, at)
@@ -92,25 +94,25 @@ def retask(folder: Path) -> tuple[str, ...]:
     """
     with Workspace.open(folder) as workspace, History(folder) as history:
         at = history.head()
-        found = origin.of_run(folder, history.read)
-        if found is None:
+        origin_found = origin.of_run(folder, history.read)
+        if origin_found is None:
             raise _without_file(folder)
         old = _read_task(history, at.commit, ())
-        new = _retasked(old, found.read())
+        new = _retasked(old, origin_found.read())
         changed = tuple(
-            each.name
-            for each in fields(Task)
-            if each.compare and getattr(old, each.name) != getattr(new, each.name)
+            attribute.name
+            for attribute in fields(Task)
+            if attribute.compare and getattr(old, attribute.name) != getattr(new, attribute.name)
         )
         refuse_other_words(old, new)
         for key in set(changed) & {"inputs", "input_settings"}:
             raise ConfigError(
-                f"{found.file} has other `{key}` than the run began with",
+                f"{origin_found.file} has other `{key}` than the run began with",
                 why="notes, variables and citations of the passes so far are about the inputs of then",
                 hint="start a new run with it, in another folder: --run-dir",
             )
         if changed:
-            files = _changed_files(history, at, old, new) | dict(_origin_files(found, new))
+            files = _changed_files(history, at, old, new) | dict(_origin_files(origin_found, new))
             workspace.commit_change(_commit(history, at, files, changed, "retask"))
     return changed
 
@@ -128,9 +130,9 @@ def _retasked(old: Task, new: Task) -> Task:
     return follow_model(old, kept) if new.sub_model is None else kept
 
 
-def _origin_files(found: origin.Origin, new: Task) -> Mapping[str, bytes]:
+def _origin_files(source: origin.Origin, new: Task) -> Mapping[str, bytes]:
     """The new hash beside the flags of the run's start: those of ``resume`` hold for that time only."""
-    return origin.to_files(replace(new, overrides=found.overrides))
+    return origin.to_files(replace(new, overrides=source.overrides))
 
 
 def _without_file(folder: Path) -> ConfigError:
@@ -208,13 +210,13 @@ def _commit(
     kind: str = "fork",
 ) -> NewCommit:
     ends_pass = at.turn > 0 and "prompt" in changed
-    ours = {path: data for path, data in files.items() if data is not None}
-    ours[layout.FORKS_FILE] = _forks(history, at, changed)
+    own_files = {path: data for path, data in files.items() if data is not None}
+    own_files[layout.FORKS_FILE] = _forks(history, at, changed)
     came_from = f"{at.commit} {points.describe(at)}"
     trailers = Trailers(forked_from=came_from)
     parents = [at.commit]
     if ends_pass:
-        ours[f"{layout.pass_folder(at.pass_number)}/verdict.json"] = _STOPPED
+        own_files[f"{layout.pass_folder(at.pass_number)}/verdict.json"] = _STOPPED
         trailers = Trailers(at.pass_number, 0, "stopped", 0.0, __version__, forked_from=came_from)
         head = history.commit(at.commit)
         parents = list(dict.fromkeys([history.base_of(at.pass_number, head), at.commit]))
@@ -224,7 +226,7 @@ def _commit(
         time=int(time.time()),
         parents=parents,
         tree=history.commit(at.commit).tree,
-        set_paths={os.fsencode(path): Blob(data) for path, data in ours.items()},
+        set_paths={os.fsencode(path): Blob(data) for path, data in own_files.items()},
         removed_paths=[os.fsencode(path) for path, data in files.items() if data is None],
     )
 

@@ -51,10 +51,10 @@ def task_files(
     task: Task, texts: Inputs, templates: Templates, gates: Gates, tools: Sequence[ToolSpec] = ()
 ) -> dict[str, bytes]:
     """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
-    ours = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
+    files = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
     if task.is_agent:
-        return ours | {"system.md": _agent_rules(task, templates, gates).encode()}
-    return ours | {
+        return files | {"system.md": _agent_rules(task, templates, gates).encode()}
+    return files | {
         "system.md": (_system_prompt(task, texts, templates, gates) + of_tools(templates, tools)).encode(),
         **_direct_files(task, templates, gates),
         "child_system.md": (child_system_prompt(task, templates) + of_tools(templates, tools)).encode(),
@@ -150,11 +150,11 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates
 
 def _sources(task: Task) -> list[str]:
     """What the task names as its inputs, but for single files: their names say it all."""
-    specs = [dict(each) if isinstance(each, Mapping) else {"path": each} for each in task.inputs]
-    specs = [each for each in specs if "data" not in each]  # its name says it all
-    given = [str(each.get("git") or each.get("path") or each.get("url")) for each in specs]
-    own = [each for each in given if not (task.base_dir / each).is_file() and "://" not in each]
-    return [shown for each in own if (shown := _source(task.base_dir / each, each))]
+    specs = [dict(item) if isinstance(item, Mapping) else {"path": item} for item in task.inputs]
+    specs = [item for item in specs if "data" not in item]  # its name says it all
+    given = [str(item.get("git") or item.get("path") or item.get("url")) for item in specs]
+    own = [item for item in given if not (task.base_dir / item).is_file() and "://" not in item]
+    return [shown for item in own if (shown := _source(task.base_dir / item, item))]
 
 
 def _source(path: Path, given: str) -> str:
@@ -253,8 +253,8 @@ def refuse_other_words(frozen: Task, task: Task) -> None:
             )
 
 
-def _of_inputs(some: Sequence[str], texts: Inputs, one: str, several: str) -> str:
-    verb = one if len(some) == 1 else several
+def _of_inputs(some: Sequence[str], texts: Inputs, singular: str, several: str) -> str:
+    verb = singular if len(some) == 1 else several
     return f"{len(some)} of {plural(len(texts.texts), 'input')} {verb}"
 
 

@@ -90,8 +90,8 @@ def _other_model(history: History, given: Given, env: Mapping[str, str]) -> str:
 
 def _accepting(history: History) -> str:
     """The flag that takes the checks as they are now: they are pinned, so a repaired one is another one."""
-    found = origin.of_run(history.folder, history.read)
-    return "--retask" if found is not None and found.file.is_file() else "--repin"
+    source = origin.of_run(history.folder, history.read)
+    return "--retask" if source is not None and source.file.is_file() else "--repin"
 
 
 def _resume(history: History, given: Given, *flags: str) -> str:

@@ -93,14 +93,14 @@ def prepared(task: Task, context: RunContext, beginning: StartingFiles | None) -
     )
     if any(tool.kind == "fetch" for tool in tools):
         texts = replace(texts, is_single=False)  # others will come
-    ours = task_files(task, texts, templates, gates, tools)
-    ours["system.md"] += agent_runs.notes(about)
+    new_files = task_files(task, texts, templates, gates, tools)
+    new_files["system.md"] += agent_runs.notes(about)
     files = {
-        **ours,
+        **new_files,
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
         **fetched,
         **templates.to_files(),
-        **session_file(task, texts, context, ours),
+        **session_file(task, texts, context, new_files),
         # An agent may work in the task's folder: what was there before must be known after a restart, too.
         **(gates.programs.to_files() if gates.programs.files or task.is_agent else {}),
         **({TOOLS_FILE: specs_to_json(tools)} if tools else {}),
@@ -121,12 +121,12 @@ def _own_files(task: Task, gates: Gates) -> list[Path]:
     """The task file, what verifiers and stop hooks are made of, and the scripts of script models."""
     models = [task.model, task.sub_model, *task.sub_models]
     scripts = [task.base_dir / name.removeprefix("script:") for name in models if _is_script(name)]
-    found = [
+    paths = [
         *([task.file] if task.file is not None else []),
         *scripts,
         *gates.sources,
     ]
-    return [path for path in found if path.is_file()]
+    return [path for path in paths if path.is_file()]
 
 
 def _is_script(model: str | None) -> TypeGuard[str]:

@@ -132,29 +132,31 @@ def stretches(story: list[Entry]) -> Iterator[Stretch]:
 
 def words(recorded: bytes, now: bytes) -> tuple[str, str, str]:
     """Both decisions, and the first line in which the two verdicts differ."""
-    one, other = json.loads(recorded), json.loads(now)
-    then, said = first_lines(
-        json.dumps(one, indent=1, sort_keys=True), json.dumps(other, indent=1, sort_keys=True)
+    before, other = json.loads(recorded), json.loads(now)
+    then, after = first_lines(
+        json.dumps(before, indent=1, sort_keys=True), json.dumps(other, indent=1, sort_keys=True)
     )
-    return str(one.get("decision")), str(other.get("decision")), f"{then.strip()} → {said.strip()}"
+    return str(before.get("decision")), str(other.get("decision")), f"{then.strip()} → {after.strip()}"
 
 
 def differences(record: History, recorded: str, again: History, made: str) -> tuple[Difference, ...]:
     """The files in which two commits differ, and the first lines in which each does."""
     then, now = record.tree(recorded), again.tree(made)
-    found = []
+    result = []
     for path in sorted(then.keys() | now.keys()):
         if then.get(path) == now.get(path):
             continue
         name = os.fsdecode(path)
         if path not in now:
-            found.append(Difference("missing", name))
+            result.append(Difference("missing", name))
         elif path not in then:
-            found.append(Difference("added", name))
+            result.append(Difference("added", name))
         else:
-            lines = first_lines(*(_text(one.blob(at[path][1])) for one, at in ((record, then), (again, now))))
-            found.append(Difference("differs", name, *lines))
-    return tuple(found)
+            lines = first_lines(
+                *(_text(name_.blob(at[path][1])) for name_, at in ((record, then), (again, now)))
+            )
+            result.append(Difference("differs", name, *lines))
+    return tuple(result)
 
 
 def other_versions(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[OtherVersion, ...]:
@@ -174,9 +176,9 @@ def _text(data: bytes) -> str:
     return "" if b"\0" in data else layout.to_text(data)
 
 
-def first_lines(one: str, other: str) -> tuple[str, str]:
+def first_lines(first: str, other: str) -> tuple[str, str]:
     """The first pair of lines that are not the same."""
-    left, right = one.split("\n"), other.split("\n")
+    left, right = first.split("\n"), other.split("\n")
     for index in range(max(len(left), len(right))):
         pair = tuple(lines[index] if index < len(lines) else "" for lines in (left, right))
         if pair[0] != pair[1]:

@@ -153,9 +153,9 @@ def resume(
         return run_in(workspace, task, texts, context, folder, gates=gates)
 
 
-def _refuse(found: Iterable[LoopRunnerError]) -> None:
+def _refuse(errors: Iterable[LoopRunnerError]) -> None:
     faults = preflight.Faults()
-    faults.found += found
+    faults.found += errors
     faults.refuse()
 
 

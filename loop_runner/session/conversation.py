@@ -32,7 +32,7 @@ from loop_runner.records import (
 )
 from loop_runner.session import missing_code, reply_reader
 from loop_runner.session.transcript import Place, Transcript
-from loop_runner.task.prompts import OURS, Templates
+from loop_runner.task.prompts import BUILT_IN, Templates
 
 End = Literal["ready", "turns", "budget", "window", "no_code", "interrupted"]
 
@@ -62,7 +62,7 @@ class ConversationSettings:
     temperature: float | None = None  # None: the provider's own
     sums_up: bool = False  # ``history: compact``: older turns give way to a summary when the window fills
     offers_tool: bool = False
-    templates: Templates = OURS
+    templates: Templates = BUILT_IN
 
     @property
     def room_tokens(self) -> int:
@@ -329,7 +329,7 @@ def observe(
     result: CellResult | None,
     turn: int,
     turns: int,
-    templates: Templates = OURS,
+    templates: Templates = BUILT_IN,
     *,
     subcalls: str = "",
     warnings: Sequence[str] = (),

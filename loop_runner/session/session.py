@@ -153,6 +153,7 @@ class SessionHost(PassHost):
 
     async def run_cell(self, code: str, number: int) -> CellResult:
         """Run the cell; this thread waits for it."""
+        self._tell("cell_started", number, code=code)
         return self._kernel.run_cell(code, number)
 
     def ran(self, number: int, code: str | None, result: CellResult | None) -> CellResult | None:

@@ -32,8 +32,8 @@ _RETRIEVED = {
 }
 
 TYPES: Mapping[str, TaskType] = {
-    each.name: each
-    for each in (
+    known.name: known
+    for known in (
         TaskType("research", "a literature review: every claim with quotes", ({"citations": {"min": 5}},)),
         TaskType(
             "legal",

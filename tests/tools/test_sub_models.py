@@ -1,4 +1,4 @@
-"""Sub-models that call tools: ``llm_query(..., tools=[...])``, in at most five rounds, on the same call path."""
+"""Sub-models that call tools: ``llm_query(..., tools=[...])``, on the same call path, in five rounds."""
 
 import pytest
 import yaml
