@@ -23,7 +23,9 @@ FOLDERS = {
         "workspace",
         "sandbox",
         "task",
+        "watch",
     },
+    "watch": set(),  # a front end: the public API only
     "api": {"runs", "loop", "verify", "inputs", "workspace", "task"},
     "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {

@@ -18,6 +18,7 @@ _COMMANDS = {
     "resume": ("run", "Go on with a run from its last commit."),
     "status": ("listing", "Show where a run is and what it does, or each run here."),
     "runs": ("listing", "List the runs in a folder, the newest first."),
+    "watch": ("watching", "Show all runs, or one run, on the whole terminal."),
     "clean": ("listing", "Remove old run folders; asks first."),
     "log": ("look", "Print the story of a run, pass by pass."),
     "verify": ("verify", "Run the verifiers of a finished run once more, anywhere."),
@@ -42,7 +43,7 @@ _COMMANDS = {
 # Every command is in one group; tests/cli/test_help.py checks it.
 _GROUPS = {
     "Start": ("ask", "init", "check", "run", "resume"),
-    "Look": ("status", "ls", "runs", "log", "show", "cost", "diff", "bisect"),
+    "Look": ("status", "ls", "runs", "watch", "log", "show", "cost", "diff", "bisect"),
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and try otherwise": ("rewind", "fork", "replay"),
     "Audits and agents": ("audit", "hook"),

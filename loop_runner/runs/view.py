@@ -73,6 +73,11 @@ class Limit:
             return None
         return max(self.limit - self.used, 0.0) / self.per_minute
 
+    def __str__(self) -> str:
+        of = "" if self.limit is None else f" of {_amount(self.name, self.limit)}"
+        rate = f" ({_amount(self.name, self.per_minute)} a minute)" if self.per_minute else ""
+        return f"{_amount(self.name, self.used)}{of}{rate}"
+
 
 @dataclass(frozen=True, slots=True)
 class PassView:
@@ -103,6 +108,13 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def _amount(name: str, value: float) -> str:
+    """An amount of a limit, with its unit where the name of the limit does not say it."""
+    if name == "usd":
+        return f"{value:.4f} USD"
+    return duration(value) if name == "wall" else f"{value:,.0f}"
 
 
 class RunView:
