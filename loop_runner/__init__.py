@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         schema,
         stable,
     )
+    from loop_runner.api.record import Record, RecordedPass, RecordedTurn
     from loop_runner.api.result import Result, Run
     from loop_runner.api.result import open_run as open  # noqa: A004 - lr.open, as in gzip.open
     from loop_runner.api.rlm import RLM
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         WorkspaceError,
     )
     from loop_runner.records import Accepted, Broken, Rejected, Usage
+    from loop_runner.runs.steering import Placed
 
 __version__ = "0.1.0"
 
@@ -65,6 +67,7 @@ _HOMES = {
     "api.typed_events": "Event",
     "api.views": "RunView Status",
     "api.makers": "agreement all_of any_of citations command contains judge python regex schema stable",
+    "api.record": "Record RecordedPass RecordedTurn",
     "api.result": "Result Run open",
     "api.rlm": "RLM",
     "api.running": "aask aresume arun ask fork resume run verify",
@@ -76,6 +79,7 @@ _HOMES = {
         " VerifierError WorkspaceError"
     ),
     "records": "Accepted Broken Rejected Usage",
+    "runs.steering": "Placed",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _CALLED = {"open": "open_run"}
@@ -95,6 +99,10 @@ __all__ = [
     "LoopRunnerError",
     "ModelError",
     "NotVerifiedError",
+    "Placed",
+    "Record",
+    "RecordedPass",
+    "RecordedTurn",
     "Rejected",
     "Result",
     "Run",

@@ -35,7 +35,7 @@ class Budget:
     tokens_out: int | None = key(keys.count, "tokens of the run out", default=None)
     usd: float | None = key(
         keys.positive,
-        "dollars of the run; refused at the start for a model whose price nobody knows, unless `prices` says"
+        "dollars of the run; refused at the start for a model without a known price, unless `prices` gives"
         " it",
         default=None,
     )
@@ -58,33 +58,14 @@ class Budget:
     child_turns: int = key(keys.count, "turns of one child session", default=8)
 
 
-def describe_limits(budget: Budget) -> str:
-    """Every limit, in a sentence for the model that works under them."""
-    further = [
-        (budget.tokens, f"{plural(budget.tokens or 0, 'token')} in and out"),
-        (budget.tokens_in, f"{plural(budget.tokens_in or 0, 'token')} in"),
-        (budget.tokens_out, f"{plural(budget.tokens_out or 0, 'token')} out"),
-        (budget.usd, _amount(budget.usd or 0, "US dollar")),
-        (budget.wall_s, _amount(budget.wall_s or 0, "second")),
-        (budget.subcalls, plural(budget.subcalls or 0, "sub-call")),
-    ]
-    given = [words for limit, words in further if limit is not None]
-    children = (
-        f"child sessions of {plural(budget.child_turns, 'turn')}" if budget.depth else "no child sessions"
-    )
-    passes = plural(budget.passes, "pass", "passes")
-    limits = f"; the run may use {', '.join(given)}" if given else "; there is no limit on tokens or time"
-    return f"A pass has {plural(budget.turns, 'turn')}, the run {passes}, with {children}{limits}."
-
-
 class BudgetSpentError(ModelError):
     """A request was not sent because ``limit`` is reached. Not a fault: whoever asked ends or says so."""
 
     def __init__(self, limit: str) -> None:
         super().__init__(
             f"the budget of {limit} is used up",
-            why="a limit that is spent stops every further request",
-            hint="loop-runner resume RUN --set budget.KEY=MORE goes on",
+            why="no request is sent once a limit is reached",
+            hint="loop-runner resume RUN --set budget.KEY=MORE continues it",
         )
         self.limit = limit
 
@@ -162,7 +143,6 @@ class Ledger:
         dropped: Spend = Spend(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.budget = budget
         self._price = price
         self._clock = clock
         self._lock = threading.Lock()
@@ -180,9 +160,19 @@ class Ledger:
         self._turns_left = budget.turns
         self._before_turn: Mapping[str, float] = {}
         self._committed_amounts: Mapping[str, float] = self._amounts()
+        self.change(budget)
+
+    def change(self, budget: Budget) -> None:
+        """Work under ``budget`` from now on: the operator changed it, or it is the first."""
+        self.budget = budget
         limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
         self.is_metered = any(limit is not None for limit in limits)  # tokens or dollars are limited
         self._is_limited = self.is_metered or budget.wall_s is not None or budget.subcalls is not None
+
+    def used(self) -> dict[str, float]:
+        """What is used of each limit of the run, by its field."""
+        with self._lock:
+            return {**self._amounts(), "passes": float(self._passes)}
 
     @property
     def spend(self) -> Spend:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from loop_runner import inputs
+from loop_runner.api.controls import Controls
 from loop_runner.api.output_types import parse
 from loop_runner.api.typed_events import Event, typed
 from loop_runner.errors import LoopRunnerError, NotVerifiedError
@@ -31,6 +32,7 @@ from loop_runner.workspace.history import History
 from loop_runner.workspace.openable import parsing
 
 if TYPE_CHECKING:
+    from loop_runner.api.record import Record
     from loop_runner.verify import LocatedCitation
 
 _LOOK_S = 0.1
@@ -38,7 +40,7 @@ RunState = Literal["running", "verified", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Controls):
     """A run folder. Every answer is read when it is asked for, also while another process runs the run."""
 
     folder: Path
@@ -65,6 +67,15 @@ class Run:
         """``proof.json`` of a verified run; None for any other."""
         with History(self.folder) as history:
             return _proof(history)
+
+    def record(self, *, max_chars: int = 20_000) -> Record:
+        """Everything that the folder holds, as plain data; texts over ``max_chars`` are cut in the middle.
+
+        Reads a damaged folder, too: ``faults`` lists what is missing.
+        """
+        from loop_runner.api.record import record_of
+
+        return record_of(self.folder, max_chars=max_chars)
 
     @property
     def usage(self) -> Usage:

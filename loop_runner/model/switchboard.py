@@ -74,6 +74,7 @@ class Switchboard:
         on_retry: Callable[[Retry], None] | None = None,
         on_trouble: Callable[[str], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        is_held: Callable[[], bool] = lambda: False,
         width: int = 32,
         policy: Policy | None = None,
         recorded: FindRecorded | None = None,
@@ -100,6 +101,7 @@ class Switchboard:
         self._settled = asyncio.Event()
         self._writer = Writer(log, self._written)
         self._should_stop = should_stop
+        self._is_held = is_held  # while it is, nothing new is sent
         self._turned_away = False  # a request of this turn, because the run is to stop
         self._out: dict[asyncio.Task[Any], bool] = {}  # requests in flight; whether another run takes them up
         self._fault: Exception | None = None  # of ours, of the log or of the machine; never a provider's
@@ -329,6 +331,9 @@ class Switchboard:
                 self._stop(is_urgent=False)
             if self.refusal is not None:
                 raise _again(self.refusal)
+            if self._is_held():
+                await asyncio.sleep(_WATCH_S)
+                continue
             if self._meter is None:
                 return None
             if (hold := self._meter.reserve(request)) is not None:
@@ -425,7 +430,7 @@ class Switchboard:
     def _wait(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         if self.loop.is_closed():
             coroutine.close()
-            raise ModelError("the switchboard is closed", why="nothing can be asked any more")
+            raise ModelError("the switchboard is closed", why="no more requests can be sent")
         future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
             return future.result()

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop_runner import inputs
-from loop_runner.budget import describe_limits
 from loop_runner.errors import ConfigError
 from loop_runner.kernel import packages
 from loop_runner.kernel.offered import offered
@@ -26,7 +25,7 @@ from loop_runner.runs.models import (
 )
 from loop_runner.session import direct
 from loop_runner.session.overview import Reader, describe
-from loop_runner.task import config, prompts, system_prompts
+from loop_runner.task import config, limits, prompts, system_prompts
 from loop_runner.task.config import Task
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
@@ -67,6 +66,12 @@ def follow_model(old: Task, new: Task) -> Task:
     if old.sub_model not in (old.model, registry.default_sub_model(old.model)):
         return new
     return replace(new, sub_model=registry.default_sub_model(new.model))
+
+
+def frozen_limits(folder: Path, read: Callable[[str], bytes | None]) -> tuple[tuple[str, object], ...]:
+    """The limits that the operator changed, as (dotted key, value): they win over the task file's."""
+    with parsing(folder, limits.PATH):
+        return limits.overrides(read(limits.PATH))
 
 
 def described_gates(task: Task, known: Programs) -> Gates:
@@ -127,7 +132,7 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates
     return system_prompts.root(
         templates,
         sizes,
-        system_prompts.Session(describe_limits(task.budget), task.history, task.code_as == "tool"),
+        system_prompts.Session(limits.describe_limits(task.budget), task.history, task.code_as == "tool"),
         inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
         python=packages.describe(task.kernel),
         helpers=offered(),
@@ -225,7 +230,7 @@ def refuse_other_words(frozen: Task, task: Task) -> None:
         if getattr(frozen, key) != getattr(task, key):
             raise ConfigError(
                 f"`{key}` cannot be changed for a run that has begun",
-                why="the system prompt of the run tells the model the other thing",
+                why="the system prompt of the run states the old value",
                 hint="start a new run with it",
             )
 
@@ -246,10 +251,10 @@ def _refuse_changed_inputs(texts: Inputs) -> None:
             f"{_of_inputs(gone, texts, 'is', 'are')} not there: {paths[gone[0]]}"
             + (f" and {len(gone) - 1} more" if len(gone) > 1 else ""),
             why="a run folder names its inputs and their hashes; it does not hold them",
-            hint="put them there, or say where they lie on this machine with --inputs DIR",
+            hint="put them there, or name their folder on this machine with --inputs DIR",
         )
     raise ConfigError(
         f"{_of_inputs(changed, texts, 'has', 'have')} changed since the run began: {shown}",
-        why="notes, variables and citations of earlier passes are about the old texts",
-        hint="put the old files back, or start a new run",
+        why="notes, variables and citations of earlier passes refer to the old texts",
+        hint="restore the old files, or start a new run",
     )

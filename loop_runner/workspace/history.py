@@ -125,7 +125,8 @@ class History:
             reply, output = self.read(f"{folder}/reply.md", at), self.read(f"{folder}/output.txt", at)
             if reply is None or output is None:
                 return texts
-            texts.append(TurnText(layout.to_text(reply), layout.to_text(output)))
+            note = layout.to_text(self.read(f"{folder}/note.md", at) or b"")
+            texts.append(TurnText(layout.to_text(reply), layout.to_text(output), note))
 
     def past_turn(self, pass_number: int, number: int, at: str | None = None) -> PastTurn | None:
         """One committed turn; None if there is no such turn."""

@@ -54,6 +54,7 @@ class TurnText:
 
     reply: str
     output: str
+    note: str = ""  # what the operator added to the message before it
 
 
 # ── text and JSON ───────────────────────────────────────────────────────────────────────────────────
