@@ -94,7 +94,7 @@ OWNERS = {
     "jinja2": {"task", "report", "fleet"},
     "click": {"cli"},
     "distributed": {"fleet"},
-    "rich": {"cli"},
+    "rich": {"cli", "watch"},
     "textual": {"watch"},
     "fastapi": {"serve"},
     "mcp": {"mcp"},

@@ -22,10 +22,10 @@ _COMMANDS = {
     "budget": ("control", "Change the limits of a run while it is active."),
     "approve": ("control", "Approve the answer that a run is waiting with."),
     "reject": ("control", "Reject it, with a reason for the next pass."),
-    "status": ("listing", "Show the state of a run, or of every run here."),
-    "runs": ("listing", "List the runs in a folder, the newest first."),
+    "status": ("run_list", "Show the state of a run, or of every run here."),
+    "runs": ("run_list", "List the runs in a folder, the newest first."),
     "watch": ("watching", "Show all runs, or one run, on the whole terminal."),
-    "clean": ("listing", "Remove old run folders; asks first."),
+    "clean": ("run_list", "Remove old run folders; asks first."),
     "log": ("look", "Print the story of a run, pass by pass."),
     "verify": ("verify", "Run the verifiers of a finished run again, on any machine."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
@@ -43,7 +43,7 @@ _COMMANDS = {
     "serve": ("serve", "Serve runs over HTTP, for clients of the OpenAI and Anthropic APIs."),
     "mcp": ("mcp", "Serve runs to clients of the Model Context Protocol."),
     "models": ("models", "List the models, or fetch a local one."),
-    "ls": ("listing", "The same as `status`."),
+    "ls": ("run_list", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
     "help": ("docs", "Print the help of a command."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
@@ -53,12 +53,8 @@ _COMMANDS = {
 # Every command is in one group; tests/cli/test_help.py checks it.
 _GROUPS = {
     "Start": ("ask", "init", "check", "run", "resume"),
-<<<<<<< HEAD
-    "Look": ("status", "ls", "runs", "watch", "log", "show", "cost", "diff", "bisect"),
-=======
-    "Look": ("status", "ls", "runs", "log", "show", "report", "cost", "diff", "bisect"),
+    "Look": ("status", "ls", "runs", "watch", "log", "show", "report", "cost", "diff", "bisect"),
     "Steer a run": ("note", "pause", "stop", "budget", "approve", "reject"),
->>>>>>> main
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and branch off": ("rewind", "fork", "replay"),
     "Audits, agents, many runs": ("audit", "hook", "fleet"),

@@ -163,16 +163,23 @@ class Block:
         if self._typed is not None:
             self._type(key)
         elif key == "n":
-            self._typed = "" if self._can("note") else None
-            self._says = "" if self._can("note") else "note is not possible here"
+            self._typed, self._says = "", ""
         elif key == "p":
-            self._ask("resume" if self._view.is_paused else "pause")
+            self._ask("resume" if self._is_paused() else "pause")
         elif key == "s":
             if not self._ask("stop"):
                 self._stop()
                 self._says = "stopping: replies on their way are kept"
         elif key == "?":
             self._says = "" if self._says == _HELP else _HELP
+
+    def _is_paused(self) -> bool:
+        """Whether it is paused, or was asked to pause."""
+        if self._view.is_paused:
+            return True
+        with contextlib.suppress(LoopRunnerError, OSError):
+            return self._folder is not None and lr.Run(self._folder).is_paused
+        return False
 
     def _type(self, key: str) -> None:
         typed = self._typed or ""
@@ -187,20 +194,17 @@ class Block:
         elif key.isprintable():
             self._typed = typed + key
 
-    def _can(self, name: str) -> bool:
-        return self._folder is not None and hasattr(lr.Run, name)
-
     def _ask(self, name: str, *args: str) -> bool:
-        """Ask the run for ``name``; False where this version cannot."""
-        if self._folder is None or not self._can(name):
-            self._says = f"{name} is not possible here"
-            return False
+        """Ask the run for ``name``; False where there is no run folder that could be asked."""
         try:
+            if self._folder is None or not (self._folder / ".git").is_dir():
+                self._says = f"{name}: the run has not begun"
+                return False
             getattr(lr.Run(self._folder), name)(*args)
-        except LoopRunnerError as error:
-            self._says = error.message
+        except (LoopRunnerError, OSError) as error:
+            self._says = str(error).splitlines()[0]
             return True
-        self._says = f"{name}: the run will take it at the end of this turn"
+        self._says = f"{name}: the run takes it at the end of this turn"
         return True
 
 

@@ -27,7 +27,7 @@ def watch(run_name: str | None, folder: Path) -> None:
     Example:  loop-runner watch runs/contract-review
     """
     try:
-        from loop_runner.watch.app import WatchApp
+        from loop_runner.watch.screens import WatchApp
     except ImportError as error:
         raise EnvironmentFault(
             "`watch` needs the extra [watch], which is not installed",

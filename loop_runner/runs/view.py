@@ -134,6 +134,7 @@ class RunView:
         self.notices: deque[tuple[float, str]] = deque(maxlen=_SHOWN_NOTICES)
         self.notes: deque[tuple[float, str]] = deque(maxlen=_SHOWN_NOTICES)  # the operator's requests
         self.is_paused = False
+        self._before_pause = ""
         self.waits_for = ""  # what a person is asked
         self.end: tuple[str, str] | None = None  # status and reason of this start
         self.first_at = self.last_at = 0.0
@@ -283,11 +284,13 @@ class RunView:
         self.notes.append((event.at, event.text))
 
     def _on_paused(self, event: Event) -> None:
+        if not self.is_paused:
+            self._before_pause = self._doing
         self._begin("paused", event)
         self.is_paused = True
 
     def _on_resumed(self, event: Event) -> None:
-        self._begin("starting", event)
+        self._begin(self._before_pause or "starting", event)
 
     def _on_waiting(self, event: Event) -> None:
         self._begin("waiting", event)

@@ -16,8 +16,8 @@ pytest.importorskip("textual")
 from textual.widgets import DataTable, Static
 
 from loop_runner.watch import parts
-from loop_runner.watch.app import WatchApp
-from loop_runner.watch.page import RunPage
+from loop_runner.watch.run_page import RunPage
+from loop_runner.watch.screens import WatchApp
 
 ESCAPES = "\x1b[31mred\x1b]0;owned\x07 [bold]no markup[/bold]"
 

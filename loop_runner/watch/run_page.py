@@ -27,6 +27,8 @@ class RunPage(Screen[None]):
         Binding("n", "note", "note"),
         Binding("p", "pause", "pause"),
         Binding("s", "stop", "stop"),
+        Binding("a", "approve", "approve"),
+        Binding("r", "reject", "reject"),
         Binding("escape", "back", "back"),
         Binding("question_mark", "explain", "?"),
     ]
@@ -44,6 +46,7 @@ class RunPage(Screen[None]):
         self._before: dict[str, Any] = {}
         self._citations: tuple[Any, ...] = ()
         self._read_at: tuple[int, int] | None = None
+        self._writing = "note"
 
     def compose(self) -> ComposeResult:
         """The head, the pass strip and the budget, and a tab for everything else."""
@@ -55,7 +58,7 @@ class RunPage(Screen[None]):
                 with TabPane(name.capitalize(), id=name), VerticalScroll():
                     yield Static(id=f"{name}-text", markup=False)
         yield Static(id="says", markup=False)
-        yield Input(id="note", placeholder="a note for the model; Enter sends it, Esc drops it")
+        yield Input(id="note")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -128,22 +131,31 @@ class RunPage(Screen[None]):
 
     def action_note(self) -> None:
         """Write a note."""
-        if not hasattr(lr.Run, "note"):
-            self.says("note is not possible with this version")
-            return
+        self._write("note", "a note for the model; Enter sends it, Esc drops it")
+
+    def action_approve(self) -> None:
+        """Approve the answer that the run waits with."""
+        self._ask("approve")
+
+    def action_reject(self) -> None:
+        """Reject it, with a reason."""
+        self._write("reject", "why it is rejected; Enter sends it, Esc drops it")
+
+    def _write(self, what: str, placeholder: str) -> None:
+        self._writing = what
         field = self.query_one("#note", Input)
-        field.display = True
+        field.placeholder, field.display = placeholder, True
         field.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Send the note."""
+        """Send what was written."""
         self._close_note()
         if event.value.strip():
-            self._ask("note", event.value)
+            self._ask(self._writing, event.value)
 
     def action_pause(self) -> None:
-        """Pause the run, or have it continue."""
-        self._ask("resume" if self._view.is_paused else "pause")
+        """Pause the run, or end the pause."""
+        self._ask("resume" if self._view.is_paused or self._handle.is_paused else "pause")
 
     def action_stop(self) -> None:
         """Stop the run after its turn."""
@@ -151,7 +163,7 @@ class RunPage(Screen[None]):
 
     def action_explain(self) -> None:
         """Say what the keys do."""
-        self.says("n: note for the model  p: pause, or go on  s: stop after this turn  Esc: back  q: leave")
+        self.says("n note for the model  p pause or go on  s stop after this turn  a, r decide  q leave")
 
     def action_back(self) -> None:
         """Drop the note, or go back to the list."""
@@ -166,9 +178,6 @@ class RunPage(Screen[None]):
         self.set_focus(None)
 
     def _ask(self, name: str, *args: str) -> None:
-        if not hasattr(lr.Run, name):
-            self.says(f"{name} is not possible with this version")
-            return
         try:
             getattr(self._handle, name)(*args)
         except (lr.LoopRunnerError, OSError) as error:

@@ -14,7 +14,7 @@ from textual.widgets import DataTable, Footer, Static
 
 import loop_runner as lr
 from loop_runner.watch import parts
-from loop_runner.watch.page import RunPage
+from loop_runner.watch.run_page import RunPage
 
 _LOOK_S = 2.0
 _COLUMNS = ("run", "state", "pass", "last event", "USD", "what")
