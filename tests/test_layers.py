@@ -30,8 +30,10 @@ FOLDERS = {
         "workspace",
         "sandbox",
         "task",
+        "watch",
     },
-    "serve": set(),  # the public API only, as the next one
+    "watch": set(),  # the public API only, as the next ones
+    "serve": set(),
     "mcp": set(),
     "fleet": set(),
     "report": set(),
@@ -95,7 +97,7 @@ OWNERS = {
     "jinja2": {"task", "report", "fleet"},
     "click": {"cli"},
     "distributed": {"fleet"},
-    "rich": {"cli"},
+    "rich": {"cli", "watch"},
     "textual": {"watch"},
     "fastapi": {"serve"},
     "mcp": {"mcp", "tools"},

@@ -259,6 +259,22 @@ def _verdicts(history: History, head: Checkpoint) -> tuple[PassView | None, floa
     return view, max((score for score in scores if score is not None), default=None)
 
 
+def passes_in(history: History) -> tuple[PassView, ...]:
+    """Every pass that ended, the oldest first."""
+    return tuple(
+        PassView(
+            entry.checkpoint.pass_number,
+            entry.checkpoint.outcome or "",
+            str(verdict.get("reason", "")) if entry.checkpoint.outcome != "accepted" else "",
+            score_of(verdict),
+            entry.checkpoint.commit,
+            entry.committed_at,
+        )
+        for entry in history.passes()
+        for verdict in (verdict_of(history, entry.checkpoint.pass_number),)
+    )
+
+
 def verdict_of(history: History, number: int) -> Mapping[str, Any]:
     """``verdict.json`` of a pass; empty where there is none."""
     path = f"{layout.pass_folder(number)}/verdict.json"

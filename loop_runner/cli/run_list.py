@@ -137,17 +137,8 @@ def _budget_lines(status: lr.Status) -> Iterator[str]:
 def _limit(limit: Any) -> str:
     if limit.limit is None and not (limit.per_minute and limit.name in ("usd", "tokens")):
         return ""
-    of = "" if limit.limit is None else f" of {amount(limit.name, limit.limit)}"
-    rate = f" ({amount(limit.name, limit.per_minute)} a minute)" if limit.per_minute else ""
-    unit = "" if limit.name in ("usd", "wall") else f" {limit.name.replace('_', ' ')}"
-    return f"{amount(limit.name, limit.used)}{of}{unit}{rate}"
-
-
-def amount(name: str, value: float) -> str:
-    """An amount of a limit, with its unit where the name of the limit does not say it."""
-    if name == "usd":
-        return f"{value:.4f} USD"
-    return output.duration(value) if name == "wall" else f"{value:,.0f}"
+    unit = "" if limit.name in ("usd", "wall") else f"{limit.name.replace('_', ' ')} "
+    return f"{unit}{limit}"
 
 
 def _room_beside(used: int) -> int:
