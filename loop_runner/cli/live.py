@@ -63,8 +63,14 @@ def shown(
 def _as_json(event: events.Event) -> None:
     """The event as one line, as `log --follow --json` prints it."""
     line = {
-        "version": output.JSON_VERSION, "at": event.at, "kind": event.kind, "pass": event.pass_number,
-        "turn": event.turn, "text": event.text, "data": dict(event.data), "seq": event.seq,
+        "version": output.JSON_VERSION,
+        "at": event.at,
+        "kind": event.kind,
+        "pass": event.pass_number,
+        "turn": event.turn,
+        "text": event.text,
+        "data": dict(event.data),
+        "seq": event.seq,
     }
     output.note(json.dumps({**line, "budget": event.budget} if event.budget else line))
 
