@@ -31,6 +31,7 @@ from loop_runner.workspace.history import History
 from loop_runner.workspace.openable import parsing
 
 if TYPE_CHECKING:
+    from loop_runner.api.record import Record
     from loop_runner.runs.compare import Comparison
     from loop_runner.verify import LocatedCitation
 
@@ -66,6 +67,15 @@ class Run(Controls):
         """``proof.json`` of a verified run; None for any other."""
         with History(self.folder) as history:
             return _proof(history)
+
+    def record(self, *, max_chars: int = 20_000) -> Record:
+        """Everything that the folder holds, as plain data; texts over ``max_chars`` are cut in the middle.
+
+        Reads a damaged folder, too: ``faults`` lists what is missing.
+        """
+        from loop_runner.api.record import record_of
+
+        return record_of(self.folder, max_chars=max_chars)
 
     @property
     def usage(self) -> Usage:

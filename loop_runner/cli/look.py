@@ -1,4 +1,4 @@
-"""``status``, ``log`` and ``show``: look at runs without touching them, also while they go on."""
+"""``status``, ``log`` and ``show``: read runs without changing them, even while they are active."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on
 
 @click.command()
 @click.argument("run_name", metavar="RUN")
-@click.option("-f", "--follow", is_flag=True, help="Print what happens as it happens, until the run ends.")
+@click.option("-f", "--follow", is_flag=True, help="Print events as they happen, until the run ends.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="With --follow: the model's code, output and sub-calls too."
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object; with --follow, one on a line for each event."
+    "--json", "as_json", is_flag=True, help="One JSON object; with --follow, one line for each event."
 )
 def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
     """Print the story of a run: every pass with its verdict, every turn with its end.
@@ -103,9 +103,9 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
 @click.argument("pass_number", metavar="[PASS]", type=click.IntRange(1), required=False)
 @_JSON
 def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
-    """Print the answer of a run with its verdict, or all that happened in one pass or turn.
+    """Print the answer of a run with its verdict, or everything that happened in one pass or turn.
 
-    RUN@2 is the same as RUN 2; RUN@2.4 is turn 4 of it, with the answer as it was then.
+    RUN@2 is the same as RUN 2; RUN@2.4 is its turn 4, with the answer at that time.
 
     \b
     Example:  loop-runner show runs/contract-review 2
@@ -122,7 +122,7 @@ def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _RunnerLine:
-    """A line that is the runner's own word on a run: no text of a prompt or an answer can pass for it."""
+    """A line in the runner's own words: no text of a prompt or an answer can pass for it."""
 
     text: str
 
@@ -130,7 +130,7 @@ class _RunnerLine:
 def _shown(
     history: History, point: Point | None, pass_number: int | None
 ) -> tuple[dict[str, Any], Iterator[str | _RunnerLine]]:
-    """What was asked for, as data and as lines."""
+    """The requested part, as data and as lines."""
     if point is not None and point.turn is not None:
         data = _one_turn(history, point)
         return data, _turn_lines(data)
@@ -138,7 +138,7 @@ def _shown(
         raise ConfigError(
             f"`show` takes one pass or one turn of a run, not {point}"
             + (f" and {pass_number}" if pass_number else ""),
-            why="what is shown is what happened in it",
+            why="`show` prints what happened in it",
             hint=f"for example `{shell('loop-runner', 'show', f'{history.folder}@1')}`",
         )
     number = pass_number if point is None else point.pass_number
@@ -166,7 +166,7 @@ def _turn_lines(data: dict[str, Any]) -> Iterator[str]:
     calls = output.plural(data["subcalls"], "sub-call")
     yield f"Pass {data['pass']} turn {data['turn']}, {calls}: the model wrote\n"
     yield text.fence(data["reply"])
-    yield "\nand was told\n"
+    yield "\nand was shown\n"
     yield data["told"].rstrip()
     yield "\nThe answer was then\n"
     yield data["answer"].rstrip() or "(no answer yet)"
@@ -187,7 +187,7 @@ def _answer(history: History) -> dict[str, Any]:
 
 def _answer_lines(data: dict[str, Any]) -> Iterator[str | _RunnerLine]:
     yield f"{data['prompt'].rstrip()}\n"
-    not_yet = "NOT VERIFIED YET: the run is going on" if data["is_running"] else "NOT VERIFIED"
+    not_yet = "NOT VERIFIED YET: the run is active" if data["is_running"] else "NOT VERIFIED"
     yield _RunnerLine(f"{'VERIFIED' if data['is_verified'] else not_yet}\n")
     yield data["answer"].rstrip() or "(no answer yet)"
     yield ""
@@ -228,15 +228,15 @@ def _turn(history: History, folder: str) -> dict[str, Any]:
 
 
 def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
-    yield f"Pass {data['pass']} was told:\n"
+    yield f"The prompt of pass {data['pass']}:\n"
     yield text.fence(data["told"])
     for number, turn in enumerate(data["turns"], 1):
         yield f"\nTurn {number}, {output.plural(turn['subcalls'], 'sub-call')}: the model wrote\n"
         yield text.fence(turn["cell"] or turn["reply"], "python" if turn["cell"] else "")
-        yield "\nand was told\n"
+        yield "\nand was shown\n"
         yield turn["told"].rstrip()
     if data["changes"]:
-        yield "\nFiles that the pass left otherwise than it found them\n"
+        yield "\nFiles that the pass changed\n"
         yield from (f"  {change['kind']:<7}  {text.name(change['path'])}" for change in data["changes"])
     yield ""
     yield from _verdict_lines(data["verdict"])

@@ -1,4 +1,4 @@
-"""The signals that stop a command: asked once it sends nothing more, asked twice it hurries.
+"""The signals that stop a command: after the first it sends nothing more, after the second it hurries.
 
 A signal that the parent process ignores stays ignored, as is the convention of Unix (``nohup``, and a shell
 that starts a program in the background). The user is then shown which signal stops the run.
@@ -41,7 +41,7 @@ def handled(on_signal: Callable[[int, object], None], note: Callable[[str], None
 
 @contextmanager
 def stopping(stop: Stop, note: Callable[[str], None], run: Path | None) -> Iterator[None]:
-    """Let signals ask ``stop`` within the block; ``run`` is the folder that the second one names."""
+    """Let signals set ``stop`` within the block; a second one names the folder ``run``."""
 
     def on_signal(_number: int, _frame: object) -> None:
         times = stop.ask()
@@ -82,12 +82,12 @@ def _second(run: Path | None) -> bytes:
     command = f"loop-runner resume {shlex.quote(str(run))}" if run else "loop-runner resume RUN"
     return (
         "\nstopping now: every committed turn and every reply that has arrived is kept; requests that are"
-        f" still out are given up, and may be billed\ncontinue with: {command}\n"
+        f" still open are abandoned, and may be billed\ncontinue with: {command}\n"
     ).encode("utf-8", "surrogateescape")
 
 
 def collect_exit_codes() -> None:
-    """Undo an inherited SIGCHLD that is ignored: without it no program's exit code can be known."""
+    """Undo an inherited, ignored SIGCHLD: with it no program's exit code can be known."""
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
