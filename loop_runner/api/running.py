@@ -148,8 +148,8 @@ def fork(run: Place, new: Place | None = None, *, at: str | None = None, **keys:
     point = None if at is None else points.parse(at)
     if at is not None and point is None:
         raise ConfigError(
-            f"{at!r} names no moment of a run",
-            why="a fork goes on from the end of a pass or from a turn",
+            f"{at!r} is not a point of a run",
+            why="a fork continues from the end of a pass or from a turn",
             hint='for example "3" (the end of pass 3) or "3.7" (its turn 7)',
         )
     to = forked_run_folder(os.fspath(new) if new is not None else _free_name(source))
@@ -188,7 +188,7 @@ def started(task: Task | Place, run_dir: Place | None, on_event: OnEvent) -> tup
     if checked.session == "hook":
         raise ConfigError(
             "a task with `session: hook` is not started by the library",
-            why="its passes are done in a client's session that exists already",
+            why="its passes run in a client's session that exists already",
             hint="begin it in that session: loop-runner hook start TASK.yaml",
         )
     folder = new_run_folder(checked, os.environ).absolute()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     from loop_runner.runs.bisect import Judgement, SearchResult, Step
 
 
+class Seconds(click.FloatRange):
+    """A finite number of seconds over 0: a comparison alone would let ``nan`` pass."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; wrong usage for anything else."""
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a finite number of seconds.", param, ctx)
+        return float(seconds)
+
+
 @click.command()
 @click.argument("run_name", metavar="RUN")
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, type=click.UNPROCESSED, required=True)
@@ -26,17 +41,17 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(),
     default=600.0,
     metavar="SECONDS",
-    help="For each try; default 600.",
+    help="Time limit for each try; default 600.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s: float, as_json: bool) -> int:
-    """Find the first pass whose answer fails COMMAND, trying as few passes as halving needs.
+    """Find the first pass whose answer fails COMMAND, by trying as few passes as possible.
 
-    COMMAND is run in a checkout of the pass: answer.md, answer.json and the model's files in workspace/.
-    Exit code 0 means good, 125 skip, any other up to 127 bad. It is run with your rights, like a verifier's.
+    COMMAND runs in a checkout of the pass: answer.md, answer.json and the model's files in workspace/.
+    Exit code 0 means good, 125 skip, any other up to 127 bad. It runs with your rights, as verifiers do.
     Exit code 3 means that no such pass was found.
 
     \b
@@ -68,7 +83,7 @@ def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s:
 
 
 def _absolute(command: tuple[str, ...]) -> tuple[str, ...]:
-    """A program given as ``./check.sh`` is meant from here, not from the checkout."""
+    """A program given as ``./check.sh`` is relative to the current folder, not to the checkout."""
     program = command[0]
     if "/" in program and not Path(program).is_absolute() and Path(program).exists():
         return (str(Path(program).absolute()), *command[1:])

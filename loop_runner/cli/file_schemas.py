@@ -1,8 +1,8 @@
 """Writes the formats of task and rules files as JSON Schema, for the completion of editors.
 
-The keys and what they take come from the code that reads them (``task``, the ``KEYS`` of verifiers,
-``audit.rules``), the sentence about each key of a rule from the table in docs/audit.md. docs/schemas/ has
-what ``python -m loop_runner.cli.file_schemas`` writes; a test compares the two.
+The keys and their values come from the code that reads them (``task``, the ``KEYS`` of verifiers,
+``audit.rules``), the sentence about each key of a rule from the table in docs/audit.md. docs/schemas/ has the
+output of ``python -m loop_runner.cli.file_schemas``; a test compares the two.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def audit_rules() -> dict[str, Any]:
 
 
 def _sentences(page: str) -> dict[str, str]:
-    """What the table of keys on a page says about each key, in its third column."""
+    """The third column, by key, of the table of keys on a page."""
     lines = (resources.folder("docs") / f"{page}.md").read_text(encoding="utf-8").splitlines()
     start = next(at for at, line in enumerate(lines) if line.startswith("| key |"))
     sentences: dict[str, str] = {}

@@ -1,9 +1,8 @@
-"""``status``, ``log`` and ``show``: look at runs without touching them, also while they go on."""
+"""``status``, ``log`` and ``show``: read runs without changing them, even while they are active."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,10 @@ from typing import Any
 import click
 
 from loop_runner import text
-from loop_runner.cli import output, terminal
+from loop_runner.cli import output
 from loop_runner.errors import ConfigError
 from loop_runner.records import SUBCALL_KINDS
-from loop_runner.runs import standing
-from loop_runner.runs import status as statuses
-from loop_runner.runs.folders import all_runs, find_run, find_run_at
-from loop_runner.runs.status import Status
+from loop_runner.runs.folders import find_run, find_run_at
 from loop_runner.text import shell
 from loop_runner.workspace import layout, points
 from loop_runner.workspace.commits import Entry
@@ -29,139 +25,17 @@ _SHOWN_DIFFERENT = 10
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
 
-# ── status ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-@click.command()
-@click.argument("run_name", metavar="[RUN]", required=False)
-@_JSON
-def status(run_name: str | None, as_json: bool) -> None:
-    """Say where a run stands; without RUN, where each run under runs/ stands.
-
-    \b
-    Example:  loop-runner status runs/contract-review
-    """
-    statuses_found = (
-        [statuses.of_run(find_run(run_name))] if run_name else list(map(statuses.of_any, all_runs()))
-    )
-    entries = [_status_as_json(status) for status in statuses_found]
-    if as_json:
-        output.write_json({"runs": entries})
-        return
-    if not entries:
-        output.write("no runs here; start one with `loop-runner run TASK.yaml`")
-    for entry in entries:
-        output.write(f"{entry['run']:<32} {entry['state']:<11} {_where(entry)}")
-        if entry["now"] is not None:
-            for line in _under_way_lines(entry["now"]):
-                output.write(f"{'':<32} {line}")
-        for line in (*_different_lines(entry), *_lost_lines(entry)):
-            output.prose(f"{'':<32} {line}")
-        if entry["reason"]:
-            output.prose(f"{'':<32} {entry['reason']}")
-        if entry["next"]:
-            output.write(f"{'':<32} next: {entry['next'][0]}")
-        if entry["answer"] and not entry["reason"].startswith(standing.AN_AUDIT):
-            output.write(f"{'':<32} {text.one_line(entry['answer'], _room_beside(33))}")
-
-
-ls = status
-
-
-def _room_beside(used: int) -> int:
-    """How many characters of an answer are shown on one line behind ``used`` columns."""
-    width = terminal.columns(sys.stdout)
-    return min(90, max(width - used, 20)) if width else 90
-
-
-def _status_as_json(status: Status) -> dict[str, Any]:
-    return {
-        "run": str(status.folder),
-        "state": status.state,
-        "reason": status.reason,
-        "different": list(status.different),
-        "pid": status.pid,
-        "pass": status.pass_number,
-        "turn": status.turn,
-        "answer": status.answer,
-        "in_flight": status.in_flight,
-        "now": status.under_way,
-        "next": list(status.steps),
-        **output.spend_as_json(status.spend),
-        "dropped": output.spend_as_json(status.dropped),
-        "uncommitted": output.spend_as_json(status.uncommitted),
-    }
-
-
-def _under_way_lines(now: dict[str, Any]) -> Iterator[str]:
-    """What a run is at, for a person: nothing where only a turn is under way."""
-    if now["doing"] == "verifying":
-        yield "its answer is being verified"
-    parts = [f"{output.plural(now['answered'], 'reply', 'replies')}"] if now["answered"] else []
-    parts += [f"{now['out']:,} out"] if now["out"] else []
-    parts += [f"{now['failed']:,} failed"] if now["failed"] else []
-    parts += [f"{output.plural(now['children'], 'child session')} at work"] if now["children"] else []
-    if parts:
-        yield f"in this turn so far: {', '.join(parts)}"
-    for batch in now["batches"]:
-        name = batch["id"] or "not made yet"
-        yield f"waits for a batch of {output.plural(batch['requests'], 'request')} ({name})"
-
-
-def _different_lines(entry: dict[str, Any]) -> Iterator[str]:
-    """What is no longer as it was verified."""
-    yield from (text.one_line(line, 200) for line in entry["different"][:_SHOWN_DIFFERENT])
-    if (more := len(entry["different"]) - _SHOWN_DIFFERENT) > 0:
-        verify = shell("loop-runner", "verify", entry["run"])
-        yield f"and {output.plural(more, 'more path')}; `{verify}` names them all"
-
-
-def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
-    """Requests that were, or may be, paid for and are in no turn of the run."""
-    if (lost := entry["in_flight"]) and entry["state"] != "running":
-        yield f"{output.plural(lost, 'request')} in flight when it was stopped; `resume` sends them again"
-    if lost := entry["usage"]["unanswered"]:
-        yield f"{output.plural(lost, 'request')} sent before without a reply; the provider may bill them"
-    dropped = entry["dropped"]
-    if requests := dropped["usage"]["requests"]:
-        what = f"{output.plural(requests, 'request')}, {_usd(dropped)}"
-        yield f"{what} dropped by rewinds; they count for the budget too"
-
-
-def _where(entry: dict[str, Any]) -> str:
-    if entry["state"] == "unreadable":
-        return ""
-    turn = f" turn {entry['turn']}" if entry["turn"] else ""
-    place = f"pass {entry['pass']}{turn}" if entry["pass"] else "before the first turn"
-    if entry["state"] == "running":
-        place = _turn_under_way(entry)
-    uncommitted = entry["uncommitted"]
-    more = f", and {_usd(uncommitted)} not committed yet" if uncommitted["usage"]["requests"] else ""
-    return f"{place}, {output.duration(entry['seconds'])}, {_usd(entry)}{more}"
-
-
-def _turn_under_way(entry: dict[str, Any]) -> str:
-    """The turn that comes after the last committed one."""
-    number = entry["pass"] if entry["turn"] else entry["pass"] + 1
-    return f"in pass {number} turn {entry['turn'] + 1}"
-
-
-def _usd(spent: dict[str, Any]) -> str:
-    usd = spent["cost"]["usd"]
-    return "price unknown" if usd is None else f"{usd:.4f} USD"
-
-
 # ── log ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @click.command()
 @click.argument("run_name", metavar="RUN")
-@click.option("-f", "--follow", is_flag=True, help="Print what happens as it happens, until the run ends.")
+@click.option("-f", "--follow", is_flag=True, help="Print events as they happen, until the run ends.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="With --follow: the model's code, output and sub-calls too."
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object; with --follow, one on a line for each event."
+    "--json", "as_json", is_flag=True, help="One JSON object; with --follow, one line for each event."
 )
 def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
     """Print the story of a run: every pass with its verdict, every turn with its end.
@@ -229,9 +103,9 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
 @click.argument("pass_number", metavar="[PASS]", type=click.IntRange(1), required=False)
 @_JSON
 def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
-    """Print the answer of a run with its verdict, or all that happened in one pass or turn.
+    """Print the answer of a run with its verdict, or everything that happened in one pass or turn.
 
-    RUN@2 is the same as RUN 2; RUN@2.4 is turn 4 of it, with the answer as it was then.
+    RUN@2 is the same as RUN 2; RUN@2.4 is its turn 4, with the answer at that time.
 
     \b
     Example:  loop-runner show runs/contract-review 2
@@ -248,7 +122,7 @@ def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _RunnerLine:
-    """A line that is the runner's own word on a run: no text of a prompt or an answer can pass for it."""
+    """A line in the runner's own words: no text of a prompt or an answer can pass for it."""
 
     text: str
 
@@ -256,7 +130,7 @@ class _RunnerLine:
 def _shown(
     history: History, point: Point | None, pass_number: int | None
 ) -> tuple[dict[str, Any], Iterator[str | _RunnerLine]]:
-    """What was asked for, as data and as lines."""
+    """The requested part, as data and as lines."""
     if point is not None and point.turn is not None:
         data = _one_turn(history, point)
         return data, _turn_lines(data)
@@ -264,7 +138,7 @@ def _shown(
         raise ConfigError(
             f"`show` takes one pass or one turn of a run, not {point}"
             + (f" and {pass_number}" if pass_number else ""),
-            why="what is shown is what happened in it",
+            why="`show` prints what happened in it",
             hint=f"for example `{shell('loop-runner', 'show', f'{history.folder}@1')}`",
         )
     number = pass_number if point is None else point.pass_number
@@ -292,7 +166,7 @@ def _turn_lines(data: dict[str, Any]) -> Iterator[str]:
     calls = output.plural(data["subcalls"], "sub-call")
     yield f"Pass {data['pass']} turn {data['turn']}, {calls}: the model wrote\n"
     yield text.fence(data["reply"])
-    yield "\nand was told\n"
+    yield "\nand was shown\n"
     yield data["told"].rstrip()
     yield "\nThe answer was then\n"
     yield data["answer"].rstrip() or "(no answer yet)"
@@ -313,7 +187,7 @@ def _answer(history: History) -> dict[str, Any]:
 
 def _answer_lines(data: dict[str, Any]) -> Iterator[str | _RunnerLine]:
     yield f"{data['prompt'].rstrip()}\n"
-    not_yet = "NOT VERIFIED YET: the run is going on" if data["is_running"] else "NOT VERIFIED"
+    not_yet = "NOT VERIFIED YET: the run is active" if data["is_running"] else "NOT VERIFIED"
     yield _RunnerLine(f"{'VERIFIED' if data['is_verified'] else not_yet}\n")
     yield data["answer"].rstrip() or "(no answer yet)"
     yield ""
@@ -354,15 +228,15 @@ def _turn(history: History, folder: str) -> dict[str, Any]:
 
 
 def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
-    yield f"Pass {data['pass']} was told:\n"
+    yield f"The prompt of pass {data['pass']}:\n"
     yield text.fence(data["told"])
     for number, turn in enumerate(data["turns"], 1):
         yield f"\nTurn {number}, {output.plural(turn['subcalls'], 'sub-call')}: the model wrote\n"
         yield text.fence(turn["cell"] or turn["reply"], "python" if turn["cell"] else "")
-        yield "\nand was told\n"
+        yield "\nand was shown\n"
         yield turn["told"].rstrip()
     if data["changes"]:
-        yield "\nFiles that the pass left otherwise than it found them\n"
+        yield "\nFiles that the pass changed\n"
         yield from (f"  {change['kind']:<7}  {text.name(change['path'])}" for change in data["changes"])
     yield ""
     yield from _verdict_lines(data["verdict"])

@@ -1,4 +1,4 @@
-"""``run``, ``ask`` and ``resume``: start a run or go on with one, and show how it ended."""
+"""``run``, ``ask`` and ``resume``: start or continue a run, and show how it ended."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from typing import Any
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, output, signals, trusting
+from loop_runner.cli import display, output, signals, terminal, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
-from loop_runner.loop.stopping import Stop, permit_in
+from loop_runner.events import Listener
+from loop_runner.loop.stopping import Stop
+from loop_runner.process import permit_in
 from loop_runner.records import Outcome, RunStatus
 from loop_runner.runs import next_steps
 from loop_runner.runs.context import RunContext
@@ -45,8 +47,8 @@ _SHARED = {
     "sub_model": click.option(
         "--sub-model", metavar="ID", help="Model for llm_query; default: see `models`."
     ),
-    "passes": click.option("--passes", type=click.IntRange(1), help="How many passes at most."),
-    "turns": click.option("--turns", type=click.IntRange(1), help="How many turns a pass may take."),
+    "passes": click.option("--passes", type=click.IntRange(1), help="Maximum number of passes."),
+    "turns": click.option("--turns", type=click.IntRange(1), help="Maximum number of turns per pass."),
     "exclude": click.option(
         "--exclude", multiple=True, metavar="NAME", help="Folder or file name to leave out."
     ),
@@ -61,7 +63,21 @@ _SHARED = {
     ),
     "quiet": click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
     "report": click.option(
-        "--report", "reports", multiple=True, metavar="NAME[=TEXT]", help="Tell an installed reporter, too."
+        "--report",
+        "reports",
+        multiple=True,
+        metavar="NAME[=TEXT]",
+        help="Also send events to an installed reporter.",
+    ),
+    "detach": click.option(
+        "--detach", is_flag=True, help="Run it in a process of its own, and return at once."
+    ),
+    "display": click.option(
+        "--display",
+        type=click.Choice(("auto", "live", "plain", "json")),
+        default="auto",
+        show_default=True,
+        help="Progress as a live block, as lines, or as a JSON object on a line for each event.",
     ),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
@@ -73,7 +89,8 @@ _SHARED = {
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
+    *("detach", "report", "json", "display", "quiet", "verbose"),
 )
 def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
     """Run a task file until its verifiers accept the answer.
@@ -87,7 +104,7 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
 def task_overrides(
     paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]
 ) -> list[tuple[str, Any]]:
-    """What the command line changes of a task file: ``--input``, the other flags, ``--set``."""
+    """The changes that the command line makes to a task file: ``--input``, the other flags, ``--set``."""
     given = overrides(settings, flags)
     if paths:
         given.append(("inputs", [_input_spec(path, flags["exclude"]) for path in paths]))
@@ -100,10 +117,11 @@ def task_overrides(
 @click.option(
     "--quote/--no-quote",
     default=True,
-    help="Ask that the short answer itself stands in a quoted line (default), or only that the quotes exist.",
+    help="Require that a quoted line contains the short answer (default), or only that the quotes exist.",
 )
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
+    *("detach", "report", "json", "display", "quiet", "verbose"),
 )
 def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Ask a question about files, without a task file.
@@ -119,7 +137,7 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
         ("name", named_after(question)),
         ("prompt", question),
         ("type", "ask"),
-        ("prompts", "none"),  # there is no task file for them to be beside
+        ("prompts", "none"),  # without a task file there is no folder for them
         ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
         ("verifiers", [{"citations": {"answer_in_quote": quote, "derived": quote}}]),
         ("budget.passes", 5),
@@ -136,16 +154,19 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     "inputs_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Where the inputs lie now, for a run that came from another machine.",
+    help="Where the inputs are now, for a run that came from another machine.",
 )
-@click.option("--repin", is_flag=True, help="Take the verifiers' programs as they are now.")
+@click.option("--repin", is_flag=True, help="Use the verifiers' programs as they are now.")
 @click.option(
     "--retask",
     is_flag=True,
-    help="Take the task file that the run began with, and its programs, as they are now.",
+    help="Use the task file that the run began with, and its programs, as they are now.",
 )
 @trusting.TRUST
-@options("model", "sub_model", "passes", "turns", "set", "report", "json", "quiet", "verbose")
+@options(
+    *("model", "sub_model", "passes", "turns", "set", "detach", "report", "json", "display"),
+    *("quiet", "verbose"),
+)
 def resume(
     run_name: str,
     inputs_folder: Path | None,
@@ -157,8 +178,8 @@ def resume(
 ) -> int:
     """Continue a run from its last commit, after a crash, Ctrl-C or a spent budget.
 
-    RUN may be a clone made with plain git: it needs --trust once. What is set here holds for this time only;
-    --retask changes the run for good.
+    RUN may be a clone made with plain git: it needs --trust once. Settings given here apply to this resume
+    only; --retask changes the run permanently.
 
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
@@ -174,6 +195,12 @@ def resume(
         return 0
     trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {shell(folder)}")
     given = next_steps.Given(changed, inputs_folder)
+    if flags["detach"] and not (retask or repin or inputs_folder):
+        from loop_runner.runs import launch
+
+        arguments = [f"--set={key}={value}" for key, value in changed]
+        launch.Local(os.environ).resume(folder, arguments)
+        return _show_detached(folder.absolute(), flags)
     if _look_at_task_file(folder, retask=retask):
         return _start_over(folder, changed, flags)
     with interruptible(flags, folder) as context, trusting.kept(folder), _next_named(folder, given):
@@ -191,7 +218,7 @@ def ends_pause(folder: Path) -> bool:
 
 
 def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
-    """Take the task file of a run as it is now, or say that it has changed.
+    """Use the current task file of a run, or report that it has changed.
 
     True when the run has no committed turn, so that it can start over instead.
     """
@@ -215,7 +242,7 @@ def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
 
 
 def _start_over(folder: Path, changed: tuple[tuple[str, Any], ...], flags: dict[str, Any]) -> int:
-    """Begin a run anew that has no committed turn, from its task file as it is now."""
+    """Restart a run that has no committed turn, from its current task file."""
     from loop_runner.runs import origin
     from loop_runner.workspace.history import History
 
@@ -245,23 +272,43 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
         file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
         raise ConfigError(
             "a task with `session: hook` is not started with `run`",
-            why="its passes are done in a client's session that exists already; `run` would wait for ever",
+            why="its passes run in a client's session that exists already; `run` would wait forever",
             hint=f"begin it in that session: loop-runner hook start {file}",
         )
+    if flags.get("detach"):
+        return _detached(task, flags)
     folder = new_run_folder(task, os.environ)
     if (folder / ".git").exists():
         check(task, os.environ)  # before anything is removed
         make_way(folder)
-        output.note(f"{folder} held a run without a committed turn: it starts over")
+        output.note(f"{folder} held a run without a committed turn, so it starts over")
     with interruptible(flags, folder) as context, _next_named(folder):
         outcome = runs.start(task, folder, context)
     return finish(outcome, folder, flags)
 
 
+def _detached(task: config.Task, flags: dict[str, Any]) -> int:
+    """Have the run run in a process of its own, and say how to look at it."""
+    from loop_runner.runs import launch
+
+    reports = [f"--report={name}" for name in flags.get("reports", ())]
+    return _show_detached(launch.Local(os.environ).start(task, arguments=reports), flags)
+
+
+def _show_detached(folder: Path, flags: dict[str, Any]) -> int:
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    if flags["as_json"]:
+        output.write_json({"status": "started", "run": str(shown)})
+        return 0
+    output.write(f"run folder: {shown}")
+    output.write(f"It runs in a process of its own. Next: {shell('loop-runner', 'status', shown, '--watch')}")
+    return 0
+
+
 def finish(
     outcome: Outcome, folder: Path, flags: dict[str, Any], given: next_steps.Given = next_steps.NOTHING
 ) -> int:
-    """Show how a run ended; the exit code that says so. ``given``: what ``resume`` was given."""
+    """Show how a run ended; returns the exit code. ``given``: the options of ``resume``."""
     if flags["as_json"]:
         output.write_json(display.outcome_as_json(outcome, folder))
     else:
@@ -277,7 +324,7 @@ def interruptible(
     folder: Path | None = None,
     progress: type[display.Progress] = display.Progress,
 ) -> Iterator[Any]:
-    """What a run is given from outside; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
+    """The caller's part of a run; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
     from loop_runner.runs import reporters
 
     loaded = tuple(reporters.load(spec, output.note) for spec in flags.get("reports", ()))
@@ -293,11 +340,30 @@ def interruptible(
 
 
 @contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Look for unreachable circles less often.
+def _shown(
+    flags: dict[str, Any], progress: type[display.Progress], folder: Path | None, stop: Stop
+) -> Iterator[tuple[Listener, ...]]:
+    """What shows the progress of a run; nothing with ``--quiet``."""
+    if flags["quiet"]:
+        yield ()
+        return
+    wanted = flags.get("display", "auto")
+    lines = progress(is_verbose=flags["verbose"])
+    if wanted == "plain" or (wanted == "auto" and not terminal.is_terminal(sys.stderr)):
+        yield (lines,)  # without the imports of the block
+        return
+    from loop_runner.cli import live
 
-    A batch has ten thousand calls' objects alive at once, and going through them took a quarter of the time
-    of the loop that serves them. None of it is for the collector: what a call leaves goes by itself.
+    with live.shown(live.chosen(wanted, os.environ), lines, folder, stop.ask) as listener:
+        yield (listener,)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Search for unreachable cycles less often.
+
+    A batch has the objects of ten thousand calls alive at once, and scanning them took a quarter of the time
+    of the loop that serves them. The collector would find nothing: a call's objects are freed without it.
     """
     import gc
 
@@ -330,17 +396,17 @@ def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _refuse_misplaced(question: str, paths: tuple[str, ...]) -> None:
-    """Say what was probably meant where the first word is a path, or the question has no quotes."""
+    """Explain the probable mistake where the first word is a path, or the question has no quotes."""
     missing = [path for path in paths if not path.startswith(("http://", "https://")) and not _exists(path)]
     if not missing or any(mark in path for path in missing for mark in "*["):
         return
     existing = [path for path in paths if path not in missing]
     if _exists(question) and not existing:
         words = shell("loop-runner", "ask", " ".join(missing), question)
-        raise click.UsageError(f"{question} is a file or folder, and the question comes first: {words}")
+        raise click.UsageError(f"{question} is a file or folder, but the question comes first: {words}")
     if paths.index(missing[0]) == 0 and len(missing) > 1:
         words = shell("loop-runner", "ask", " ".join((question, *missing)), *(existing or ["PATH"]))
-        raise click.UsageError(f"there is no file {missing[0]!r}. A question goes into quotes: {words}")
+        raise click.UsageError(f"there is no file {missing[0]!r}. Put a question into quotes: {words}")
 
 
 def _exists(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""``fork`` and ``rewind``: go on from an earlier moment, in another folder or in the same one."""
+"""``fork`` and ``rewind``: continue from an earlier point, in another folder or in the same one."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on
     help="Another prompt, from FILE.",
 )
 @options("model", "sub_model", "passes", "turns", "set", "json")
-@click.option("--run", "is_run", is_flag=True, help="Go on with it at once, as `resume NEW` does.")
+@click.option("--run", "is_run", is_flag=True, help="Continue it at once, as `resume NEW` does.")
 @trusting.TRUST
-@options("quiet", "verbose")
+@options("display", "quiet", "verbose")
 def fork(
     source: str,
     new: str,
@@ -41,10 +41,10 @@ def fork(
     is_trusted: bool,
     **flags: Any,
 ) -> int:
-    """Make a new run that goes on from a moment of another one.
+    """Start a new run from any point of an existing one.
 
-    RUN@3 is the end of pass 3, RUN@3.7 its turn 7, RUN where the run stands. The history up to there is
-    copied; RUN itself is left alone and may be going on. What the passes so far cost counts for the fork's
+    RUN@3 is the end of pass 3, RUN@3.7 its turn 7, RUN the latest point. The history up to there is copied;
+    RUN itself is not changed and may be active. The cost of the copied passes counts against the fork's
     budget. NEW is a path, or a name under runs/.
 
     \b
@@ -81,7 +81,7 @@ def _prompt(file: Path | None) -> list[tuple[str, str]]:
     except OSError as error:
         raise ConfigError(
             f"the prompt {file} cannot be read: {error}",
-            why="the prompt is what every pass is given, word for word",
+            why="every pass starts with the prompt, word for word",
             hint="a prompt file is UTF-8 text",
         ) from error
     prompt_size.refuse_oversize(len(prompt.encode()), f"the prompt {file}")
@@ -102,7 +102,7 @@ def _show_fork(made: Any, source: Path, *, as_json: bool) -> None:
             }
         )
         return
-    output.write(f"{made.folder} goes on from {points.describe(made.source)} of {source}")
+    output.write(f"{made.folder} continues from {points.describe(made.source)} of {source}")
     output.write(f"changed: {', '.join(made.changed) or 'nothing'}")
     output.write(f"Next   loop-runner resume {shell(made.folder)}")
 
@@ -112,10 +112,10 @@ def _show_fork(made: Any, source: Path, *, as_json: bool) -> None:
 @click.argument("moment", metavar="PASS[.TURN]")
 @_JSON
 def rewind(run_name: str, moment: str, as_json: bool) -> None:
-    """Take a run back to the end of a pass, or to a turn; `resume` goes on from there.
+    """Take a run back to the end of a pass, or to a turn; `resume` continues from there.
 
-    Nothing is lost: what the run leaves is kept under a ref, and `rewind RUN rewound/N` takes the run there
-    again. 0 is the start. What the dropped turns cost was paid: it goes on counting for the budget.
+    Nothing is lost: what the run leaves is kept under a ref, and `rewind RUN rewound/N` takes the run back
+    to it. 0 is the start. The dropped turns were paid for, so they still count against the budget.
 
     \b
     Example:  loop-runner rewind contract-review 3.7
@@ -130,18 +130,18 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
     point = points.parse(moment)
     if point is None:
         raise ConfigError(
-            f"{moment!r} names no moment of a run",
+            f"{moment!r} is not a point of a run",
             why="a run goes back to the end of a pass or to a turn",
             hint="for example 3 (the end of pass 3), 3.7 (its turn 7), 0 (the start), rewound/1",
         )
     with History(folder) as history:
-        forking.frozen_task(history, "HEAD")  # refuses the runs of agents, whose files lie elsewhere
+        forking.frozen_task(history, "HEAD")  # refuses runs of agents, whose files are elsewhere
         price = cost.price_in(history)
     with Workspace.open(folder) as workspace:
         left = workspace.head()
         to = workspace.find(point)
         if to.commit == left.commit:
-            raise ConfigError(f"{folder} stands at {moment} already", why="there is nothing to go back from")
+            raise ConfigError(f"{folder} is at {moment} already", why="there is nothing to go back from")
         kept = workspace.rewind(to.commit, price)
         to = workspace.head()
     name = kept.removeprefix("refs/loop-runner/")
@@ -162,7 +162,7 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
             }
         )
         return
-    output.write(f"{folder} stands at {points.describe(to)} again")
+    output.write(f"{folder} is back at {points.describe(to)}")
     output.write(f"kept: {points.describe(left)} as {kept}")
     output.write(f"Next   loop-runner resume {shell(folder)}")
-    output.write(f"       loop-runner rewind {shell(folder)} {name}   (takes it back)")
+    output.write(f"       loop-runner rewind {shell(folder)} {name}   (undoes this)")

@@ -14,7 +14,7 @@ TRUST = click.option(
     "--trust",
     "is_trusted",
     is_flag=True,
-    help="Start what the run folder names, though it was not created here; asked for once.",
+    help="Start what the run folder names, though it was not created here; needed only once.",
 )
 
 
@@ -29,7 +29,7 @@ def require(
 
 @contextmanager
 def kept(folder: Path) -> Iterator[None]:
-    """Keep the mark of a trusted folder while the run changes what it is for (``--repin``)."""
+    """Keep the mark of a trusted folder while the run changes what it covers (``--repin``)."""
     from loop_runner.runs import trust
 
     try:
@@ -39,14 +39,14 @@ def kept(folder: Path) -> Iterator[None]:
 
 
 def mark_unplaced(folder: Path, repository: Path) -> None:
-    """Write down that ``folder`` is the user's own, while its ``repository`` is not yet in its place."""
+    """Record that ``folder`` is the user's own, before its ``repository`` is in its place."""
     from loop_runner.runs import trust
 
     trust.mark(folder, os.environ, unplaced=repository)
 
 
 def mark(folder: Path) -> None:
-    """Write down that ``folder`` is the user's own."""
+    """Record that ``folder`` is the user's own."""
     from loop_runner.runs import trust
 
     trust.mark(folder, os.environ)
