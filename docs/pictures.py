@@ -106,7 +106,7 @@ _WIDTH, _GAP, _BOX, _HIGH, _ROW = 980, 24, 190, 52, 96
 def levels(folders: Mapping[str, set[str]]) -> dict[str, int]:
     """The height of each folder above the ground floor: one more than the highest that it may import."""
     heights: dict[str, int] = {}
-    for name, below in reversed(folders.items()):
+    for name, below in reversed(list(folders.items())):
         heights[name] = 1 + max((heights[other] for other in below), default=0)
     used = set().union(*folders.values())
     top = max(heights.values())

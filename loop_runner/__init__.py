@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         WorkspaceError,
     )
     from loop_runner.records import Accepted, Broken, Rejected, Usage
+    from loop_runner.runs.steering import Placed
 
 __version__ = "0.1.0"
 
@@ -76,6 +77,7 @@ _HOMES = {
         " VerifierError WorkspaceError"
     ),
     "records": "Accepted Broken Rejected Usage",
+    "runs.steering": "Placed",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _CALLED = {"open": "open_run"}
@@ -95,6 +97,7 @@ __all__ = [
     "LoopRunnerError",
     "ModelError",
     "NotVerifiedError",
+    "Placed",
     "Rejected",
     "Result",
     "Run",

@@ -19,6 +19,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
 from loop_runner.records import Call, Outcome, Reply, Usage
 from loop_runner.session.committing import Commits
+from loop_runner.session.operator import Operator
 from loop_runner.task.config import Task
 from loop_runner.text import plural
 from loop_runner.workspace.git.fast_import import Blob
@@ -123,7 +124,7 @@ def spent_calls(client: str, spent: Sequence[Reported], before: int) -> list[Cal
 
 
 def passes(
-    the_agent: Agent, workspace: Workspace, ledger: Ledger, trace: Trace
+    the_agent: Agent, workspace: Workspace, ledger: Ledger, trace: Trace, operator: Operator
 ) -> Callable[[int, bool, bytes], AgentPass]:
     """What opens a pass for the loop."""
     from loop_runner.agents.agent import AgentPass
@@ -135,6 +136,7 @@ def passes(
             trace=trace,
             charge=ledger.charge_turn,
             first_files={f"passes/{number:04d}/injected.md": prompt},
+            operator=operator,
         )
         return AgentPass(the_agent, prompt=prompt.decode(), is_committed=is_committed, commits=commits)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from loop_runner import inputs
+from loop_runner.api.controls import Controls
 from loop_runner.api.output_types import parse
 from loop_runner.api.typed_events import Event, typed
 from loop_runner.errors import LoopRunnerError, NotVerifiedError
@@ -37,7 +38,7 @@ RunState = Literal["running", "verified", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Controls):
     """A run folder. Every answer is read when it is asked for, also while another process runs the run."""
 
     folder: Path

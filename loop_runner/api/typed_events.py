@@ -183,6 +183,43 @@ class Verifying(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRequest(Event):
+    """A request of the operator was answered; ``text`` says what came of it.
+
+    ``request`` is ``note``, ``pause``, ``resume``, ``stop``, ``budget``, ``prompt``, ``approve`` or
+    ``reject``. ``done`` is false for one that was refused. ``again``: an earlier process had taken it.
+    """
+
+    kind: ClassVar[str] = "operator"
+    id: str = ""
+    request: str = ""
+    done: bool = True
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused(Event):
+    """Nothing new is started until the operator resumes the run, or stops it."""
+
+    kind: ClassVar[str] = "paused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Event):
+    """The run continues after a pause."""
+
+    kind: ClassVar[str] = "resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting(Event):
+    """The run waits for a person's decision; ``text`` is the question, ``verifier`` what asks it."""
+
+    kind: ClassVar[str] = "waiting"
+    verifier: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PassEnded(Event):
     """A pass is in git; ``outcome`` is ``accepted`` or ``rejected``, ``text`` why it was rejected."""
 
@@ -213,6 +250,7 @@ KINDS: Mapping[str, type[Event]] = {
     for made in (
         *(RunStarted, PassStarted, TurnStarted, ReplyReceived, CellStarted, CellFinished, TurnCommitted),
         *(SubcallFinished, SubcallsProgress, ToolFinished, ChildStarted, ChildTurn, ChildFinished, Retried),
+        *(OperatorRequest, Paused, Resumed, Waiting),
         *(Verifying, PassEnded, RunEnded, Notice),
     )
 }

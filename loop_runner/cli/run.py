@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+import loop_runner as lr
 from loop_runner.cli import display, output, signals, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.loop.stopping import Stop, permit_in
@@ -168,6 +169,9 @@ def resume(
     folder = find_run(run_name)
     plan.refuse_other_format(folder)
     changed = tuple(overrides(settings, flags))
+    if ends_pause(folder):
+        output.note(f"{folder} was paused: the process that runs it continues")
+        return 0
     trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {shell(folder)}")
     given = next_steps.Given(changed, inputs_folder)
     if _look_at_task_file(folder, retask=retask):
@@ -175,6 +179,15 @@ def resume(
     with interruptible(flags, folder) as context, trusting.kept(folder), _next_named(folder, given):
         outcome = runs.resume(folder, context, changed, inputs_folder=inputs_folder, repin=repin or retask)
     return finish(outcome, folder, flags, given)
+
+
+def ends_pause(folder: Path) -> bool:
+    """Whether a process runs ``folder`` and is paused; then it is asked to continue."""
+    run = lr.open(folder)
+    if not run.is_paused:
+        return False
+    run.resume()
+    return True
 
 
 def _look_at_task_file(folder: Path, *, retask: bool) -> bool:

@@ -13,8 +13,10 @@ from loop_runner import text
 from loop_runner.budget import Ledger
 from loop_runner.loop import carried
 from loop_runner.loop.carried import first_pass_of_task, verdict
+from loop_runner.session.operator import NOTE_FILE
 from loop_runner.task.profiles import Profile
 from loop_runner.task.prompts import BUILT_IN, Templates
+from loop_runner.workspace import layout
 from loop_runner.workspace.workspace import Workspace
 
 __all__ = ["describe_changes", "first_message", "first_pass_of_task", "verdict"]
@@ -46,6 +48,7 @@ def first_message(
     task_text = f"{prompt}\n\n{rules}" if rules else prompt
     if pass_number == 1:
         return task_text
+    notes = workspace.history.read(f"{layout.pass_folder(pass_number - 1)}/{NOTE_FILE}") or b""
     room = profile.state_chars if is_direct else profile.state_room(window_tokens)
     state = templates.render(
         f"reentry{profile.suffix}",
@@ -60,7 +63,7 @@ def first_message(
         **_course(workspace, pass_number),
         **_state(workspace, pass_number, room),
     )
-    return f"{task_text}\n\n{state}"
+    return "\n\n".join(filter(None, (task_text, state, layout.to_text(notes))))
 
 
 def _course(workspace: Workspace, pass_number: int) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Switchboard:
         on_retry: Callable[[Retry], None] | None = None,
         on_trouble: Callable[[str], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        is_held: Callable[[], bool] = lambda: False,
         width: int = 32,
         policy: Policy | None = None,
         recorded: FindRecorded | None = None,
@@ -103,6 +104,7 @@ class Switchboard:
         self._settled = asyncio.Event()
         self._writer = Writer(log, self._written)
         self._should_stop = should_stop
+        self._is_held = is_held  # while it is, nothing new is sent
         self._turned_away = False  # a request of this turn, because the run is to stop
         self._out: dict[asyncio.Task[Any], bool] = {}  # requests in flight; whether another run takes them up
         self._fault: Exception | None = None  # of ours, of the log or of the machine; never a provider's
@@ -360,6 +362,9 @@ class Switchboard:
                 self._stop(is_urgent=False)
             if self.refusal is not None:
                 raise _again(self.refusal)
+            if self._is_held():
+                await asyncio.sleep(_WATCH_S)
+                continue
             if self._meter is None:
                 return None
             if (hold := self._meter.reserve(request)) is not None:

@@ -21,7 +21,7 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.loop.course import Course
-from loop_runner.loop.loop import GateTools, Loop
+from loop_runner.loop.loop import GateTools, Loop, NewPrompt
 from loop_runner.loop.passes import Models, OfAgent, Passes
 from loop_runner.loop.stopping import Stop
 from loop_runner.model import prices, registry
@@ -29,6 +29,7 @@ from loop_runner.model.client import ModelClient, Setting
 from loop_runner.model.limiter import Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Outcome
+from loop_runner.runs import now
 from loop_runner.runs.amounts import amounts
 from loop_runner.runs.context import ReplayParts, RunContext
 from loop_runner.runs.frozen import (
@@ -45,14 +46,16 @@ from loop_runner.runs.models import (
 from loop_runner.session import direct
 from loop_runner.session.child_session import Children, ChildSettings
 from loop_runner.session.conversation import printed
+from loop_runner.session.operator import Clock, InboxSource, Operator, Situation
 from loop_runner.session.session import RunParts
 from loop_runner.session.subcalls import ChildTask, Shared, SubCalls, SubModels
-from loop_runner.task import prompts
+from loop_runner.task import limits, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
 from loop_runner.tools import Toolbox, callers, read_entries, specs_from_json
+from loop_runner.tools.approval import AskPerson
 from loop_runner.tools.pages import Pages, Stored
 from loop_runner.tools.spec import FILE as TOOLS_FILE
 from loop_runner.tools.spec import PREFIX
@@ -62,8 +65,9 @@ from loop_runner.verify.checks import Checks
 from loop_runner.verify.json_schema import SchemaChecker
 from loop_runner.verify.panel import HoldSession, LivePanel
 from loop_runner.verify.stop_hook import StopHook
-from loop_runner.workspace import durable
+from loop_runner.workspace import control_files, durable
 from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
 _SHOWN_SKIPPED = 20
@@ -82,8 +86,8 @@ def run_in(
     *,
     gates: Gates,
     kernel: Kernel | None = None,
-) -> Outcome:
-    """Open the parts of a run, run its loop to one of its ends, and close them.
+) -> Outcome | NewPrompt:
+    """Open the parts of a run, run its loop to one of its ends or to another prompt, and close them.
 
     ``kernel``: one that was made ahead, with a process that starts; the caller closes it.
     """
@@ -94,14 +98,16 @@ def run_in(
     if replay_parts is None:
         price = prices.with_rates(task.prices)
         # What the journal holds is paid for, and in no commit yet.
+        clock = Clock()
         ledger = Ledger(
             task.budget,
             workspace.history.spend(price),
             price=price,
             unmet=workspace.journal.calls(),
             dropped=workspace.history.dropped(),
+            clock=clock,
         )
-        replay_parts = ReplayParts(None, ledger, StopHook, lambda _number, files: files)
+        replay_parts = ReplayParts(None, ledger, StopHook, lambda _number, files: files, clock=clock)
     ledger = replay_parts.ledger
     workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")
     with ExitStack() as stack:
@@ -110,11 +116,13 @@ def run_in(
         stack.enter_context(_failure_written(trace, workspace))
         trace.append(_started(task, texts, folder, workspace.head(), session_kind(workspace)))
         templates = prompts.frozen(task.type, workspace.history.files("prompts/"), workspace.history.read)
+        operator = _operator(workspace, context, replay_parts, trace, templates, task)
+        stack.callback(operator.close)
         pages = stack.enter_context(Pages(texts, _stored(workspace, replay_parts), workspace.private_folder))
         workspace.more_files = pages.files
-        toolbox = _toolbox(task, workspace, context, pages)
+        toolbox = _toolbox(task, workspace, context, pages, operator)
         tools = () if toolbox is None else tuple(spec.for_kernel() for spec in toolbox.specs)
-        parts = _Parts(stack, task, trace, ledger, templates, toolbox)
+        parts = _Parts(stack, task, trace, ledger, templates, operator, toolbox)
         check = None if task.is_agent else _checks(task, pages.inputs, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
             workspace, pages.inputs, context, replay_parts, check, _past(workspace)
@@ -142,7 +150,7 @@ def run_in(
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
         system = text_of(workspace, "system.md")
-        shared = RunParts(workspace, switchboard, ledger, trace, context.should_stop)
+        shared = RunParts(workspace, switchboard, ledger, trace, operator, context.should_stop)
         course = Course(task, workspace, root)
         models = Models(
             root,
@@ -156,7 +164,7 @@ def run_in(
         )
         of_agent = None
         if agent is not None:
-            of_agent = OfAgent(agent_runs.passes(agent, workspace, ledger, trace), agent.part)
+            of_agent = OfAgent(agent_runs.passes(agent, workspace, ledger, trace, operator), agent.part)
         passes = Passes(
             task,
             shared,
@@ -184,11 +192,12 @@ def run_in(
                     hold_session=hold_session,
                 ),
                 replay_parts.stop_hook,
+                operator,
             ),
             pass_files=replay_parts.pass_files,
         ).run()
         if agent is not None:
-            agent.close(agent_runs.notice(outcome))
+            agent.close(agent_runs.notice(outcome) if isinstance(outcome, Outcome) else "")
         return outcome
 
 
@@ -213,10 +222,45 @@ def _gate_tools(
     gates: Gates,
     panel: LivePanel,
     stop_hook: Callable[[Sequence[Verifier], Means], StopHook],
+    operator: Operator,
 ) -> GateTools:
     fence = gate_sandbox.GateSandbox(task.kernel.require_tier)
-    means = gates.means(fence, panel, is_agent=task.is_agent)
+    means = gates.means(fence, panel, is_agent=task.is_agent, person=operator)
     return GateTools(stop_hook(gates.verifiers, means), panel, fence, gates.programs, gates.network)
+
+
+def _operator(
+    workspace: Workspace,
+    context: RunContext,
+    replay_parts: ReplayParts,
+    trace: Trace,
+    templates: Templates,
+    task: Task,
+) -> Operator:
+    """What the operator asks of this process; it watches for requests that are not to wait for a turn."""
+    source = replay_parts.requests or InboxSource(workspace.private_folder)
+    holder = workspace.history.running()
+    with parsing(workspace.folder, limits.PATH):
+        raised = limits.from_json(workspace.history.read(limits.PATH))
+    situation = Situation(
+        control_files.runner_of(holder),
+        now.has_begun_turn(workspace.history),
+        raised,
+        heeds=replay_parts.requests is None,
+    )
+    operator = Operator(
+        source,
+        situation,
+        ledger=replay_parts.ledger,
+        trace=trace,
+        should_stop=context.should_stop,
+        clock=replay_parts.clock,
+        templates=templates,
+        may_wait=not task.is_agent,
+    )
+    if situation.heeds:
+        operator.watch()
+    return operator
 
 
 def _past(workspace: Workspace) -> Callable[[int, int], str]:
@@ -247,6 +291,7 @@ class _Parts:
     trace: Trace
     ledger: Ledger
     templates: Templates
+    operator: Operator
     tools: Toolbox | None = None
 
     def models(
@@ -280,6 +325,7 @@ class _Parts:
             on_retry=lambda retry: self.trace.append(_retried(retry)),
             on_trouble=lambda trouble: self.trace.append(Event("notice", trouble)),
             should_stop=context.should_stop,
+            is_held=self.operator.is_held,
             width=task.width,
             policy=context.policy,
             recorded=replay_parts.recorded,
@@ -327,14 +373,22 @@ def _stored(workspace: Workspace, replay_parts: ReplayParts) -> Stored:
     return read
 
 
-def _toolbox(task: Task, workspace: Workspace, context: RunContext, pages: Pages) -> Toolbox | None:
+def _toolbox(
+    task: Task, workspace: Workspace, context: RunContext, pages: Pages, operator: Operator
+) -> Toolbox | None:
     """The tools of the run as it froze them; None for a run without any."""
     specs = specs_from_json(workspace.history.read(TOOLS_FILE))
     if not specs:
         return None
     made = Counter(call.model.removeprefix(PREFIX) for call in workspace.history.calls() if call.is_tool_call)
     entries = read_entries(task.tools)
-    return Toolbox(specs, callers.of(entries, task, context.env, pages), made=made, pages=pages)
+    return Toolbox(
+        specs,
+        callers.of(entries, task, context.env, pages),
+        made=made,
+        pages=pages,
+        approver=AskPerson(operator.ask),
+    )
 
 
 def open_children(

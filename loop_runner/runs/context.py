@@ -16,6 +16,7 @@ from loop_runner.model.switchboard import FindRecorded
 from loop_runner.records import (
     Inputs,
 )
+from loop_runner.session.operator import Clock, Source
 from loop_runner.verify import Means, Verifier
 from loop_runner.verify.stop_hook import StopHook
 
@@ -43,6 +44,8 @@ class ReplayParts:
     pass_files: PassFiles
     kernel: type[Kernel] = Kernel
     recorded: FindRecorded | None = None
+    clock: Clock = field(default_factory=Clock)
+    requests: Source | None = None  # what the operator asked then; None: what they ask now
     stored: Callable[[str], bytes | None] | None = None  # a file of the record
 
 

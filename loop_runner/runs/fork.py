@@ -17,16 +17,25 @@ from typing import Any
 
 from loop_runner import __version__, inputs
 from loop_runner.errors import ConfigError
+from loop_runner.loop.loop import NewPrompt
 from loop_runner.model import registry
 from loop_runner.records import Checkpoint
 from loop_runner.runs import origin
-from loop_runner.runs.frozen import described_gates, follow_model, pinned_in, refuse_other_words, task_files
+from loop_runner.runs.frozen import (
+    described_gates,
+    follow_model,
+    frozen_limits,
+    pinned_in,
+    refuse_other_words,
+    task_files,
+)
 from loop_runner.runs.models import prompt_fault
-from loop_runner.task import config, prompts
+from loop_runner.task import config, limits, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.prompts import Templates
 from loop_runner.text import shell
-from loop_runner.workspace import layout, points, rewinding
+from loop_runner.workspace import control_files, layout, points, rewinding
+from loop_runner.workspace.control_files import Inbox
 from loop_runner.workspace.git.fast_import import Blob, NewCommit
 from loop_runner.workspace.history import History
 from loop_runner.workspace.layout import Trailers
@@ -159,7 +168,8 @@ def _read_task(history: History, at: str, overrides: Sequence[tuple[str, object]
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml", at) or b"").decode()
         config.parse_task(source, label="task.yaml", base_dir=history.folder)
-    task = config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=overrides)
+    changed = (*frozen_limits(history.folder, lambda path: history.read(path, at)), *overrides)
+    task = config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=changed)
     if any(key == "prompt" for key, _ in overrides):
         return task
     with parsing(history.folder, "prompt.md"):
@@ -199,7 +209,24 @@ def _changed_files(history: History, at: Checkpoint, old: Task, new: Task) -> di
         task_files(task, texts, templates(task), described_gates(task, pins)) for task in (old, new)
     )
     # Told by the difference of the two, not from what is there: another version may word it otherwise.
-    return {path: after.get(path) for path in {**before, **after} if before.get(path) != after.get(path)}
+    files = {path: after.get(path) for path in {**before, **after} if before.get(path) != after.get(path)}
+    if old.budget != new.budget and history.read(limits.PATH, at.commit) is not None:
+        files[limits.PATH] = None  # the limits that the operator changed are in the task file now
+    return files
+
+
+def take_prompt(workspace: Workspace, task: Task, given: NewPrompt) -> Task:
+    """Commit the prompt that the operator gave between two passes, as a fork commits one; the new task."""
+    text = given.requests[-1].text
+    with History(workspace.folder) as history:
+        at = given.head
+        old = _read_task(history, at.commit, ())
+        files = _changed_files(history, at, old, replace(old, prompt=text))
+        record = layout.to_json({"requests": control_files.to_json([(each, "") for each in given.requests])})
+        files[f"{control_files.next_folder(at.pass_number)}/{control_files.CONTROL_FILE}"] = record
+        workspace.commit_change(_commit(history, at, files, ("prompt",), "prompt"))
+    Inbox(workspace.private_folder).settle({each.id for each in given.requests})
+    return replace(task, prompt=text)
 
 
 def _commit(

@@ -59,6 +59,14 @@ def _now(private: Path, afters: list[str], events: list[dict[str, Any]]) -> dict
     }
 
 
+def has_begun_turn(history: History) -> bool:
+    """Whether a reply for the turn that comes next is paid for already, or awaited in a batch."""
+    answered, _ = history.under_way()
+    records = map(read_record, (history.git_dir / "loop-runner" / "batches").glob("*.json"))
+    afters = history.since_checkpoint()
+    return answered > 0 or any(record is not None and record.after in afters for record in records)
+
+
 def last_end(history: History) -> tuple[str, str] | None:
     """How the last start of a run ended, as (status, reason); ("", "") where it did not say; None: no trace.
 

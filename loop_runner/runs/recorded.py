@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ from loop_runner.records import (
 )
 from loop_runner.workspace import layout
 from loop_runner.workspace.commits import Entry
+from loop_runner.workspace.control_files import CONTROL_FILE, ControlRequest, Question, Refused, from_json
 from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
 Key = tuple[int, float]
@@ -89,6 +91,53 @@ class RecordedLedger(Ledger):
         head = self._workspace.head()
         number = head.pass_number if head.turn else head.pass_number + 1
         super().charge_pass(self._recorded((number, math.inf)), *rest)
+
+
+class RecordedRequests:
+    """What the operator asked of the run then, given at the turn or pass whose commit holds it."""
+
+    def __init__(self, history: History, moments: Container[Key]) -> None:
+        """``moments`` are the places of the turns and ends of passes that the record holds."""
+        self._history = history
+        self._moments = moments
+        self._taken: set[str] = set()
+        self._refusals: dict[str, str] = {}
+        self._is_asking = False
+
+    def recovered(self) -> Sequence[ControlRequest]:
+        """A restart in the middle of a turn is no matter of the record."""
+        return ()
+
+    def pending(self, at: tuple[int, int]) -> Sequence[ControlRequest]:
+        """What was taken before the turn ``at``, or before the end of its pass if there was no such turn."""
+        is_turn = at in self._moments
+        if not is_turn and (at[0], math.inf) not in self._moments:
+            return ()
+        folder = layout.turn_folder(*at) if is_turn else layout.pass_folder(at[0])
+        path = f"{folder}/{CONTROL_FILE}"
+        with parsing(self._history.folder, path):
+            found = from_json(self._history.read(path))
+        self._refusals |= {request.id: why for request, why in found}
+        return [
+            request
+            for request, _ in found
+            if request.id not in self._taken and (is_turn or self._is_asking or not request.about)
+        ]
+
+    def take(self, request: ControlRequest) -> str:
+        """Why it was refused then."""
+        self._taken.add(request.id)
+        return self._refusals.get(request.id, "")
+
+    def refuse(self, refused: Refused) -> None:
+        """The record holds requests only."""
+
+    def settle(self, ids: Collection[str]) -> None:
+        """The record keeps them."""
+
+    def show(self, question: Question | None) -> None:
+        """A person was asked here."""
+        self._is_asking = question is not None
 
 
 def key_of(checkpoint: Checkpoint) -> Key:

@@ -31,6 +31,7 @@ from loop_runner.records import (
     Decision,
     GateBroken,
     Inputs,
+    Outcome,
     Variable,
 )
 from loop_runner.runs import fork
@@ -43,6 +44,7 @@ from loop_runner.runs.recorded import (
     Missing,
     OtherVersion,
     RecordedLedger,
+    RecordedRequests,
     Stretch,
     differences,
     first_lines,
@@ -59,6 +61,7 @@ from loop_runner.verify import Means, Submission, Verifier, proof, verdicts
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
 from loop_runner.workspace.commits import Entry
+from loop_runner.workspace.control_files import CONTROL_FILE
 from loop_runner.workspace.git.fast_import import Blob, NewCommit, point, write
 from loop_runner.workspace.git.git import Git
 from loop_runner.workspace.history import History
@@ -236,7 +239,7 @@ class _Replay:
                     replay_parts,
                     gates=frozen_gates(task, workspace).checked(),
                 )
-                reason = outcome.reason
+                reason = outcome.reason if isinstance(outcome, Outcome) else ""
             except EndOfRecord:
                 reason = "the record ends in the middle of a pass"
             except ModelError as error:
@@ -261,8 +264,9 @@ class _Replay:
             lambda verifiers, means: _RecordedGates(verifiers, means, self, workspace, ledger),
             self.settle,
             kernel_at(workspace, stretch.entries[0].trailers.folder, self._recorded_rows),
-            InOrder(lambda: place_of(workspace), self.calls, self._notes.reworded),
-            self._history.read,
+            recorded=InOrder(lambda: place_of(workspace), self.calls, self._notes.reworded),
+            requests=RecordedRequests(self._history, self._commits),
+            stored=self._history.read,
         )
 
     def _on_event(self, event: Event, workspace: Workspace, ledger: Ledger) -> None:
@@ -331,6 +335,10 @@ class _Replay:
         settled[names["pass.json"]] = self._with_machine(files[names["pass.json"]], about)
         if not self._asks_gates:
             settled |= self._recorded_sessions(number)
+        if (asked := self.pass_file(number, CONTROL_FILE)) is not None:
+            settled[f"{layout.pass_folder(number)}/{CONTROL_FILE}"] = (
+                asked  # also where no gate asks a person
+            )
         if proof.PATH in files:
             ended = self._commits[number, math.inf].checkpoint.commit
             settled[proof.PATH] = self._history.read(proof.PATH, ended) or files[proof.PATH]

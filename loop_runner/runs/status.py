@@ -21,6 +21,7 @@ from loop_runner.model import prices
 from loop_runner.records import Checkpoint, Spend, Usage
 from loop_runner.runs import now, remembered_status, run_queue, standing, trace_file
 from loop_runner.runs.amounts import of_limits
+from loop_runner.runs.frozen import frozen_limits
 from loop_runner.runs.view import Activity, Anomaly, Limit, PassView, RunView
 from loop_runner.task import config
 from loop_runner.verify import proven
@@ -228,7 +229,8 @@ def _unknown_calls(history: History) -> tuple[str, ...]:
 def _task(history: History) -> config.Task:
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
-        return config.parse_task(source, label="task.yaml", base_dir=history.folder)
+        changed = frozen_limits(history.folder, history.read)
+        return config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=changed)
 
 
 def _limits(budget: Budget, head: Checkpoint, parts: tuple[Spend, ...]) -> tuple[Limit, ...]:

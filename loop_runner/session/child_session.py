@@ -159,7 +159,6 @@ class _Child:
         settings = ConversationSettings(
             model=self._task.model,
             system=self._settings.system,
-            turns=self._most_turns,
             max_reply_tokens=self._settings.max_reply_tokens,
             window_tokens=self._settings.window_tokens(self._task.model),
             kind=self._task.kind,
@@ -183,9 +182,21 @@ class _Child:
         """It runs on the same loop."""
         return await coroutine
 
-    def should_stop(self) -> bool:
+    def now(self) -> float:
+        """Nothing is charged for the time of a child session; the turn that started it is."""
+        return 0.0
+
+    def turns(self) -> int:
+        """What the call, or the budget of the run as it began, allows."""
+        return self._most_turns
+
+    def may_begin(self, number: int) -> bool:
         """The switchboard stops it: it sends nothing more."""
-        return False
+        return True
+
+    def note(self) -> str:
+        """The operator speaks to the run's own model."""
+        return ""
 
     def is_spent(self) -> bool:
         """The ledger refuses its next request. A served one passes, so that a repeated turn is the same."""

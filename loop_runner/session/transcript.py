@@ -39,6 +39,13 @@ class _Exchange:
     summary: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What the operator said before the turn that follows."""
+
+    text: str
+
+
 class Transcript:
     """Grows by passes and turns; gives the messages of the next request."""
 
@@ -48,7 +55,7 @@ class Transcript:
         self._history = history
         self._templates = templates
         self._example = tuple(example)
-        self._steps: list[_PassPrompt | _Exchange] = []
+        self._steps: list[_PassPrompt | _Exchange | _Note] = []
 
     def begin_pass(self, text: str, stable_chars: int = 0) -> None:
         """A pass begins with ``text``; its first ``stable_chars`` are the same in every pass."""
@@ -57,6 +64,10 @@ class Transcript:
     def add(self, place: Place, reply: str, output: str, summary: str | None = None) -> None:
         """One committed turn, with the summary that was made after it, if there is one."""
         self._steps.append(_Exchange(place, reply, output, summary))
+
+    def add_note(self, text: str) -> None:
+        """Add ``text`` to the message that the model sees next: nothing before it changes."""
+        self._steps.append(_Note(text))
 
     def summarise(self, summary: str) -> Place:
         """``summary`` stands for all turns so far; gives the place of the last of them."""
@@ -93,8 +104,8 @@ class Transcript:
         cut = self._cut(sum(isinstance(step, _Exchange) for step in steps))
         turn = 0
         for step in steps:
-            if isinstance(step, _PassPrompt):
-                messages.append(Message("user", step.text, step.stable_chars))
+            if isinstance(step, _PassPrompt | _Note):
+                messages.append(Message("user", step.text, getattr(step, "stable_chars", 0)))
                 continue
             output = self._shortened(step) if turn < cut else step.output
             messages += [Message("assistant", replied(step.reply)), Message("user", output)]

@@ -28,10 +28,13 @@ from loop_runner.verify.verifier import (
     Need,
     Panel,
     PanelSpent,
+    Person,
+    PersonsDecision,
     Submission,
     Unfenced,
     Verifier,
 )
+from loop_runner.workspace.control_files import Question
 
 if TYPE_CHECKING:
     from loop_runner.verify import control as control
@@ -69,7 +72,10 @@ __all__ = [
     "Need",
     "Panel",
     "PanelSpent",
+    "Person",
+    "PersonsDecision",
     "Programs",
+    "Question",
     "Submission",
     "Unfenced",
     "Verifier",

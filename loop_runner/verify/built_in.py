@@ -54,6 +54,7 @@ BUILT_IN = {
     "stable": Kind("stable", "Stable", "passes", may_be_bare=True),
     "promise": Kind("stable", "Promise", "phrase"),
     "findings": Kind("findings", "Findings", "rules"),
+    "human": Kind("human", "Human", "question"),
 }
 KINDS = (*BUILT_IN, "all", "any")
 OF_PROGRAMS = "callable"  # a function of the program that began the run; a task file cannot hold one

@@ -70,6 +70,11 @@ class Weighted:
         return self.verifier.reads_files
 
     @property
+    def asks_person(self) -> bool:
+        """See ``Verifier``."""
+        return self.verifier.asks_person
+
+    @property
     def is_repeatable(self) -> bool:
         """See ``Verifier``."""
         return self.verifier.is_repeatable
@@ -145,6 +150,11 @@ class Group:
     def reads_files(self) -> bool:
         """See ``Verifier``."""
         return any(member.reads_files for member in self.members)
+
+    @property
+    def asks_person(self) -> bool:
+        """See ``Verifier``."""
+        return any(member.asks_person for member in self.members)
 
     @property
     def is_repeatable(self) -> bool:

@@ -18,7 +18,7 @@ from loop_runner.verify.built_in import BUILT_IN
 from loop_runner.verify.combinations import leaves
 from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.programs import Pinning, Programs
-from loop_runner.verify.verifier import Fence, Means, Need, Panel, Verifier
+from loop_runner.verify.verifier import Fence, Means, Need, Panel, Person, Verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,12 @@ class Gates:
             raise fault
         return self
 
-    def means(self, fence: Fence, panel: Panel | None, *, is_agent: bool = False) -> Means:
-        """What the verifiers work with. An agent may write to the folder that programs were pinned from."""
-        return Means(fence, panel, self.programs.for_agent() if is_agent else self.programs, is_agent)
+    def means(
+        self, fence: Fence, panel: Panel | None, *, is_agent: bool = False, person: Person | None = None
+    ) -> Means:
+        """What the verifiers work with. An agent may write where the programs were pinned."""
+        programs = self.programs.for_agent() if is_agent else self.programs
+        return Means(fence, panel, programs, is_agent, person)
 
     def requirements(self, *, briefly: bool = False) -> list[str]:
         """The verifiers' requirements, one line each, as a prompt shows them."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loop_runner.task import config
+from loop_runner.task import config, limits
 from loop_runner.verify import Programs, proof
 from loop_runner.workspace import differences, layout
 from loop_runner.workspace.commits import Entry
@@ -128,7 +128,7 @@ def _at_the_pass(
         yield "the commit before the verdict is not the one that was proven"
     own = f"{layout.pass_folder(entry.checkpoint.pass_number)}/"
     for path, kind in differences.between(differences.stored(history, verified.oid), proven).items():
-        is_verdict = path == proof.PATH or (path.startswith(own) and kind == differences.ADDED)
+        is_verdict = path in (proof.PATH, limits.PATH) or (path.startswith(own) and kind == differences.ADDED)
         if not is_verdict and not path.startswith("gates/"):  # pins are compared by their hashes
             yield f"{path} {_WORDS[kind]}"
     yield from _other_programs(history, commit, record)

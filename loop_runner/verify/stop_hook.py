@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 
 from loop_runner import redaction
+from loop_runner.errors import StoppedError
 from loop_runner.records import (
     Accepted,
     Allow,
@@ -60,10 +61,11 @@ class StopHook:
         """``Allow`` when all accept, ``GateBroken`` when one stays broken, else ``Block`` with the evidence.
 
         All verifiers run, even after one has rejected: the next pass should see every problem at once.
+        A person is asked last, and only about an answer that nothing else rejects.
         """
         if not self._verifiers:
             return Allow((NO_VERIFIER,))
-        reports = tuple(_redacted(self._report(item, submission)) for item in self._verifiers)
+        reports = self._reports(submission)
         if broken := [report for report in reports if isinstance(report.verdict, Broken)]:
             limits = [item.verdict.limit for item in broken if isinstance(item.verdict, Broken)]
             # Only money keeps the answer from being judged: that ends a run, and is not a fault of the gate.
@@ -73,6 +75,16 @@ class StopHook:
         if all(isinstance(report.verdict, Accepted) for report in reports):
             return Allow(reports)
         return Block(_reason(reports), reports, score(reports))
+
+    def _reports(self, submission: Submission) -> tuple[VerifierReport, ...]:
+        reports: dict[int, VerifierReport] = {}
+        for number, verifier in sorted(enumerate(self._verifiers), key=lambda pair: pair[1].asks_person):
+            if verifier.asks_person and not all(
+                isinstance(report.verdict, Accepted) for report in reports.values()
+            ):
+                continue
+            reports[number] = _redacted(self._report(verifier, submission))
+        return tuple(reports[number] for number in sorted(reports))
 
     def _report(self, verifier: Verifier, submission: Submission) -> VerifierReport:
         """One verifier's report; a group's members run one by one, each with its own retries."""
@@ -84,7 +96,7 @@ class StopHook:
                 verdict = limited(verdict, verifier.evidence)
             return VerifierReport(inner.name, self._stated(verdict, verifier), weight)
         members: list[VerifierReport] = []
-        for member in inner.members:
+        for member in sorted(inner.members, key=lambda member: member.asks_person):
             if not inner.is_settled(members):
                 members.append(self._report(member, submission))
         verdict = self._stated(inner.combine(members), verifier)
@@ -93,12 +105,12 @@ class StopHook:
     def _ask(self, verifier: Verifier, submission: Submission) -> Verdict:
         verdict = self._verdict(verifier, submission)
         for _ in range(self._retries):
-            if not isinstance(verdict, Broken) or verdict.limit:
+            if not isinstance(verdict, Broken) or verdict.limit or verifier.asks_person:
                 break
             # A missing file will not come back, but a busy machine or a network may.
             time.sleep(self._retry_wait_s)
             verdict = self._verdict(verifier, submission)
-        if isinstance(verdict, Broken):
+        if isinstance(verdict, Broken) and not verifier.asks_person:
             from loop_runner.verify import control
 
             return control.judged(verifier, submission, verdict, self._means)
@@ -114,6 +126,8 @@ class StopHook:
     def _verdict(self, verifier: Verifier, submission: Submission) -> Verdict:
         try:
             return verifier.verify(submission, self._means)
+        except StoppedError:
+            raise  # the run is to stop: that says nothing about the verifier
         except Exception as error:  # noqa: BLE001 - a border: a verifier's bug must not end the run unrecorded
             return Broken(f"it failed with {type(error).__name__}: {error}")
 

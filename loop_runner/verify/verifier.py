@@ -14,6 +14,7 @@ from loop_runner import process
 from loop_runner.errors import ModelError
 from loop_runner.records import ChildRecord, Inputs, Message, Reply, Request, Verdict
 from loop_runner.verify.programs import Programs
+from loop_runner.workspace.control_files import Question
 
 NETWORK = "network"  # the word that grants it
 _WORKSPACE = re.compile(r"(?<![\w./-])(?:\./)?workspace/(?=[\w.])")
@@ -142,6 +143,24 @@ class PanelSpent(Exception):  # noqa: N818 - a fact about the budget
 
 
 @dataclass(frozen=True, slots=True)
+class PersonsDecision:
+    """What a person decided; ``by`` and ``at`` (who, when) as far as they were given. ``text``: why."""
+
+    is_approved: bool
+    text: str = ""
+    by: str = ""
+    at: str = ""
+
+
+class Person(Protocol):
+    """Asks a person about an answer; the run's operator does."""
+
+    def ask(self, question: Question) -> PersonsDecision | None:
+        """The decision, waited for; None when there is none and nothing may wait for it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Means:
     """What verifiers have to work with."""
 
@@ -149,6 +168,7 @@ class Means:
     panel: Panel | None = None  # None: no model can be asked
     programs: Programs = field(default_factory=Programs)
     is_agent: bool = False  # an agent did the work: it sees the files of ``workspace/`` without that name
+    person: Person | None = None  # None: no person can be asked
 
     def ask(
         self,
@@ -235,6 +255,11 @@ class Verifier(Protocol):
         ...
 
     @property
+    def asks_person(self) -> bool:
+        """Whether a person decides: such a verifier is asked last, and only about what the others accept."""
+        ...
+
+    @property
     def is_repeatable(self) -> bool:
         """Whether it may be tried on other answers, to find out whether this answer broke it."""
         ...
@@ -284,6 +309,7 @@ class BaseVerifier:
     runs_code = False
     is_free = False
     reads_files = False
+    asks_person = False
     is_repeatable = True
     breaks_by_inputs = False
 

@@ -29,13 +29,13 @@ from loop_runner.records import (
 )
 from loop_runner.text import shell
 from loop_runner.workspace import changes, dropped, journal, layout, lock, sent
+from loop_runner.workspace.called_tools import is_unknown
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.commits import Commit, Entry, checkpoint_of, commit_from, entry_from
 from loop_runner.workspace.git.git import Git, GitFailed, GitObject, ObjectReader
 from loop_runner.workspace.git.trees import Damaged, TooLarge, Trees
 from loop_runner.workspace.layout import TurnText
 from loop_runner.workspace.openable import damaged, parsing, require_format, require_git_dir
-from loop_runner.workspace.tool_calls import is_unknown
 
 Price = Callable[[str, Usage], float | None]
 """US dollars for a model's usage; None when the price is not known."""
@@ -126,7 +126,8 @@ class History:
             reply, output = self.read(f"{folder}/reply.md", at), self.read(f"{folder}/output.txt", at)
             if reply is None or output is None:
                 return texts
-            texts.append(TurnText(layout.to_text(reply), layout.to_text(output)))
+            note = layout.to_text(self.read(f"{folder}/note.md", at) or b"")
+            texts.append(TurnText(layout.to_text(reply), layout.to_text(output), note))
 
     def past_turn(self, pass_number: int, number: int, at: str | None = None) -> PastTurn | None:
         """One committed turn; None if there is no such turn."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
 from loop_runner.text import plural
-from loop_runner.workspace import layout
+from loop_runner.workspace import control_files, layout
 from loop_runner.workspace.commits import Commit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import fast_import
@@ -89,6 +89,8 @@ def put_back(
             folder.remove_empty(path.rpartition(b"/")[0])
     _restore(folder, history, {path: at for path, at in expected.items() if path not in kept}, there)
     moved = [f"{path} is now {where}" for path, where in folder.moved_aside]
+    head_is = history.checkpoint(head.oid)
+    control_files.forget_committed(git.git_dir / "loop-runner", history.read, head_is)
     words = ([f"git ref {ref}"] if ref else []) + moved
     return Recovered(expected, "; ".join(words) or None)
 
