@@ -1,4 +1,4 @@
-"""A tool with ``approve``: the call waits for a person, who sees its arguments; a rejection's reason is shown."""
+"""A tool with ``approve``: the call waits for a person, who sees its arguments; the reason is shown."""
 
 import asyncio
 import json
