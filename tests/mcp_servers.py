@@ -1,8 +1,8 @@
 """Call MCP servers that others wrote, through the runner's own client: `make test-mcp-servers`.
 
-Installs them from PyPI and npm into .cache/mcp-servers, each with its own dependencies, and makes a few calls.
-A server that cannot be installed here (no npm, say) is named and left out. Not a part of `make test`: it needs
-the package registries.
+Installs them from PyPI and npm into .cache/mcp-servers, each with its own dependencies, and makes a few
+calls. A server that cannot be installed here (no npm, say) is named and left out. Not a part of `make test`:
+it needs the package registries.
 """
 
 from __future__ import annotations

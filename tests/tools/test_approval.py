@@ -111,6 +111,8 @@ def test_a_run_waits_for_the_approval_of_a_call_and_a_replay_does_not(tmp_path):
     asked: list[str] = []
 
     def decide() -> None:
+        while not (tmp_path / "run/.git/loop-runner/lock").exists():
+            time.sleep(0.05)
         for decision in (lambda: steered.run.approve(by="a person"), lambda: steered.run.reject("too late")):
             while (question := steered.run.question) in (None, *asked):
                 time.sleep(0.05)
