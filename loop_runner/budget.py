@@ -132,8 +132,7 @@ _LAST_SHARE = 0.1  # of a limit: when no more is left, a warning says so, howeve
 _NO_USAGE = Usage()
 _IN_AND_OUT = ("tokens_in", "tokens_out")
 # Of runs that limit neither tokens nor dollars, by the number of sub-calls.
-_FREE = {0: Hold(_NO_USAGE, 0.0, 0), 1: Hold(_NO_USAGE, 0.0, 1)}
-_TOOL_CALL = Hold(_NO_USAGE, 0.0, 0, 1)
+_FREE, _TOOL_CALL = (Hold(_NO_USAGE, 0.0, 0), Hold(_NO_USAGE, 0.0, 1)), Hold(_NO_USAGE, 0.0, 0, 1)
 
 
 class Ledger:
@@ -179,8 +178,7 @@ class Ledger:
         self.budget = budget
         limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
         self.is_metered = any(limit is not None for limit in limits)  # tokens or dollars are limited
-        counts = (budget.wall_s, budget.subcalls, budget.tool_calls)
-        self._is_limited = self.is_metered or any(limit is not None for limit in counts)
+        self._is_limited = {budget.wall_s, budget.subcalls, budget.tool_calls} != {None} or self.is_metered
 
     def used(self) -> dict[str, float]:
         """What is used of each limit of the run, by its field."""
@@ -224,12 +222,7 @@ class Ledger:
         hold = self._most(request)
         with self._lock:
             if self._is_limited:
-                if limit := self._spent_limit(
-                    self._used,
-                    self._owed,
-                    is_subcall=bool(hold.subcalls),
-                    is_tool_call=bool(hold.tool_calls),
-                ):
+                if limit := self._spent_limit(self._used, self._owed, hold=hold):
                     raise BudgetSpentError(limit)
                 if self._out and self._may_overrun(hold):
                     return None
@@ -360,21 +353,21 @@ class Ledger:
     def reached_within_pass(self) -> str | None:
         """The limit that ends a session early, in words, or None."""
         with self._lock:
-            return self._spent_limit(self._used, is_subcall=False)
+            return self._spent_limit(self._used, hold=_FREE[0])
 
     def subcalls_reached(self) -> str | None:
         """The limit that refuses a further sub-call, in words, or None."""
         with self._lock:
-            return self._spent_limit(self._used, is_subcall=True)
+            return self._spent_limit(self._used, hold=_FREE[1])
 
-    def _spent_limit(self, *sums: Sums, is_subcall: bool, is_tool_call: bool = False) -> str | None:
+    def _spent_limit(self, *sums: Sums, hold: Hold) -> str | None:
         budget, parts = self.budget, (self._dropped, *sums)
-        if is_tool_call and _is_reached(budget.tool_calls, sum(part.tool_calls for part in parts)):
+        if hold.tool_calls and _is_reached(budget.tool_calls, sum(part.tool_calls for part in parts)):
             return plural(budget.tool_calls or 0, "tool call")
-        if is_subcall and _is_reached(budget.subcalls, sum(part.subcalls for part in parts)):
+        if hold.subcalls and _is_reached(budget.subcalls, sum(part.subcalls for part in parts)):
             return plural(budget.subcalls or 0, "sub-call")
         if _is_reached(budget.wall_s, self._seconds_so_far()):
-            return amount(budget.wall_s or 0, "second")
+            return _amount(budget.wall_s or 0, "second")
         if not self.is_metered:
             return None
         tokens_in = sum(part.tokens_in for part in parts)
@@ -386,7 +379,7 @@ class Ledger:
         if _is_reached(budget.tokens_out, tokens_out):
             return plural(budget.tokens_out or 0, "output token")
         if _is_reached(budget.usd, sum(part.known_usd for part in parts)):
-            return amount(budget.usd or 0, "US dollar")
+            return _amount(budget.usd or 0, "US dollar")
         return None
 
     def _seconds_so_far(self) -> float:
@@ -461,7 +454,7 @@ class Ledger:
         return ", ".join(parts)
 
 
-def amount(number: float, noun: str) -> str:
+def _amount(number: float, noun: str) -> str:
     """``1 second``; ``0.5 seconds``."""
     return f"{number:g} {noun if number == 1 else noun + 's'}"
 

@@ -55,6 +55,7 @@ from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
 from loop_runner.tools import Toolbox, callers, read_entries, specs_from_json
+from loop_runner.tools.approval import AskPerson
 from loop_runner.tools.pages import Pages, Stored
 from loop_runner.tools.spec import FILE as TOOLS_FILE
 from loop_runner.tools.spec import PREFIX
@@ -119,7 +120,7 @@ def run_in(
         stack.callback(operator.close)
         pages = stack.enter_context(Pages(texts, _stored(workspace, replay_parts), workspace.private_folder))
         workspace.more_files = pages.files
-        toolbox = _toolbox(task, workspace, context, pages)
+        toolbox = _toolbox(task, workspace, context, pages, operator)
         tools = () if toolbox is None else tuple(spec.for_kernel() for spec in toolbox.specs)
         parts = _Parts(stack, task, trace, ledger, templates, operator, toolbox)
         check = None if task.is_agent else _checks(task, pages.inputs, gates, workspace).say
@@ -372,14 +373,22 @@ def _stored(workspace: Workspace, replay_parts: ReplayParts) -> Stored:
     return read
 
 
-def _toolbox(task: Task, workspace: Workspace, context: RunContext, pages: Pages) -> Toolbox | None:
+def _toolbox(
+    task: Task, workspace: Workspace, context: RunContext, pages: Pages, operator: Operator
+) -> Toolbox | None:
     """The tools of the run as it froze them; None for a run without any."""
     specs = specs_from_json(workspace.history.read(TOOLS_FILE))
     if not specs:
         return None
     made = Counter(call.model.removeprefix(PREFIX) for call in workspace.history.calls() if call.is_tool_call)
     entries = read_entries(task.tools)
-    return Toolbox(specs, callers.of(entries, task, context.env, pages), made=made, pages=pages)
+    return Toolbox(
+        specs,
+        callers.of(entries, task, context.env, pages),
+        made=made,
+        pages=pages,
+        approver=AskPerson(operator.ask),
+    )
 
 
 def open_children(

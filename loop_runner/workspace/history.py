@@ -29,13 +29,13 @@ from loop_runner.records import (
 )
 from loop_runner.text import shell
 from loop_runner.workspace import changes, dropped, journal, layout, lock, sent
+from loop_runner.workspace.called_tools import is_unknown
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.commits import Commit, Entry, checkpoint_of, commit_from, entry_from
 from loop_runner.workspace.git.git import Git, GitFailed, GitObject, ObjectReader
 from loop_runner.workspace.git.trees import Damaged, TooLarge, Trees
 from loop_runner.workspace.layout import TurnText
 from loop_runner.workspace.openable import damaged, parsing, require_format, require_git_dir
-from loop_runner.workspace.tool_calls import is_unknown
 
 Price = Callable[[str, Usage], float | None]
 """US dollars for a model's usage; None when the price is not known."""

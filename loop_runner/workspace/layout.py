@@ -28,7 +28,7 @@ from loop_runner.records import (
     Usage,
     Variable,
 )
-from loop_runner.workspace import chunking, tool_calls
+from loop_runner.workspace import called_tools, chunking
 
 FORMAT = 1
 FORMAT_FILE = "loop-runner.json"
@@ -145,7 +145,7 @@ def turn_files(turn: TurnRecord, calls: Iterable[Call]) -> dict[str, bytes]:
                 "ready": turn.answer.is_ready,
                 "requests": sum(call.kind != "tool" for call in calls),
                 "subcalls": sum(call.kind in SUBCALL_KINDS for call in calls),
-                **tool_calls.counts(calls),
+                **called_tools.counts(calls),
                 "usage": asdict(sum((call.reply.usage for call in calls), Usage())),
             }
         ),

@@ -110,7 +110,7 @@ FINAL('42')
     assert "FETCHED" not in shown + output(tmp_path / "run-b")
     for expected in (
         "the task does not allow the host example.org",
-        "it leads on more than 5 times",
+        "it redirects more than 5 times",
         "too large: more than 209,715 bytes",
         "binary",
         "empty",
@@ -176,7 +176,14 @@ def test_a_search_that_is_answered_wrongly_is_an_error_in_the_cell(tmp_path):
 
 
 def test_research_on_the_web_has_its_own_prompt_and_asks_for_the_date_of_retrieval(tmp_path):
-    task = web_task(tmp_path / "task", "FINAL('42')", type="research", verifiers=[], texts={"a.txt": "x\n"})
+    task = web_task(
+        tmp_path / "task",
+        "FINAL('42')",
+        type="research",
+        verifiers=[],
+        budget={"passes": 1},
+        texts={"a.txt": "x\n"},
+    )
     settled = config.read_task(task)
     assert [sorted(each) for each in settled.verifiers] == [["citations"], ["name", "regex"]]
     run(task, tmp_path / "run")
