@@ -31,6 +31,7 @@ class Stop:
         self._clock = clock
         self._busy_until = 0.0
         self._counts: list[Callable[[], int]] = []
+        self._listeners: list[Callable[[], object]] = []
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
@@ -45,7 +46,13 @@ class Stop:
         """Ask once more; how often by now."""
         self.times_asked += 1
         self._busy_until = self._clock()
+        for listener in self._listeners:
+            listener()
         return self.times_asked
+
+    def when_asked(self, listener: Callable[[], object]) -> None:
+        """Call ``listener`` each time that it is asked, by a signal or by the operator, in any thread."""
+        self._listeners.append(listener)
 
     def watch(self, in_flight: Callable[[], int]) -> None:
         """While ``in_flight`` is not 0, something is out that is paid for: nothing is broken off."""

@@ -21,9 +21,7 @@ def steered(tmp_path, steps, *, root=THREE_TURNS, **keys):
 
 
 def requests_of(run, folder):
-    return [
-        request["kind"] for request in json.loads(run.text(f"passes/{folder}/control.json"))["requests"]
-    ]
+    return [request["kind"] for request in json.loads(run.text(f"passes/{folder}/control.json"))["requests"]]
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +140,7 @@ def test_a_limit_that_is_raised_at_the_end_lets_the_run_go_on(tmp_path):
 
 def test_a_copy_of_a_run_is_not_paused_by_what_was_meant_for_the_process_of_the_first(tmp_path):
     steps = {AT_TURN_1: lambda run: (run.pause(), shutil.copytree(run.folder, tmp_path / "copy"))}
-    run, _ = steered(tmp_path, {**steps, ("paused", 1, 2): lambda run: run.resume()})
+    steered(tmp_path, {**steps, ("paused", 1, 2): lambda run: run.resume()})
     copy = Steered(tmp_path / "copy")
     assert copy.resume().status == "verified"
     assert copy.answers() == [("pause", False)]
