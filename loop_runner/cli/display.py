@@ -226,8 +226,8 @@ def show_ending(ending: Ending) -> None:
     """The end of a run for a person: answer, gates, citations, cost, story, next commands."""
     outcome = ending.outcome
     spend = outcome.spend
-    output.prose(_HEADLINES[outcome.status])
-    if outcome.status != "verified":
+    output.prose(f"BLOCKED: {outcome.reason}" if outcome.status == "blocked" else _HEADLINES[outcome.status])
+    if outcome.status not in ("verified", "blocked"):
         output.prose(f"  {outcome.reason}")
     output.write()
     output.write(outcome.answer.content.strip() or "(no answer)")

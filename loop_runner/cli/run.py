@@ -28,7 +28,13 @@ from loop_runner.runs.prepare import check
 from loop_runner.task import config
 from loop_runner.text import shell
 
-_EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
+EXIT_CODES: dict[RunStatus, int] = {
+    "verified": 0,
+    "unverified": 3,
+    "blocked": 3,
+    "broken": 4,
+    "interrupted": 130,
+}
 
 
 def options(*names: str) -> Callable[[Any], Any]:
@@ -315,7 +321,7 @@ def finish(
         from loop_runner.runs import ending
 
         display.show_ending(ending.of_run(outcome, folder, os.environ, given))
-    return _EXIT_CODES[outcome.status]
+    return EXIT_CODES[outcome.status]
 
 
 @contextmanager
