@@ -40,6 +40,7 @@ _COMMANDS = {
     "ls": ("look", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
     "help": ("docs", "Print the help of a command."),
+    "config": ("preferences", "Show the settings of the user and the project."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }
 
@@ -52,7 +53,7 @@ _GROUPS = {
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and try otherwise": ("rewind", "fork", "replay"),
     "Audits and agents": ("audit", "hook"),
-    "This machine": ("models", "doctor", "docs", "help"),
+    "This machine": ("models", "config", "doctor", "docs", "help"),
 }
 
 

@@ -31,6 +31,7 @@ class RunContext:
     policy: Policy | None = None  # of tries that failed; None: the usual patience
     # The functions that verifiers of a resumed run call; a new run has them in its task.
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    notify: tuple[Any, ...] = ()  # targets besides the task's and the user's: those of a trusted project
 
 
 @dataclass(frozen=True, slots=True)
