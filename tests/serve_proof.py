@@ -118,7 +118,7 @@ def load(folder: Path, *, streams: int, minutes: float) -> dict[str, Any]:
     env = {**os.environ, **write_models(folder / "tasks")}
     process = Process(folder, "--tasks", str(folder / "tasks"), env=env)
     service = process.start()
-    memory: list[int] = []
+    memory: list[float] = []
     readers: list[Client] = []
     end = time.monotonic() + minutes * 60
     while time.monotonic() < end:

@@ -46,6 +46,7 @@ _COMMANDS = {
     "ls": ("run_list", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
     "help": ("docs", "Print the help of a command."),
+    "config": ("preferences", "Show the settings of the user and the project."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }
 
@@ -59,7 +60,7 @@ _GROUPS = {
     "Go back and branch off": ("rewind", "fork", "replay"),
     "Audits, agents, many runs": ("audit", "hook", "fleet"),
     "Other programs": ("serve", "mcp"),
-    "This machine": ("clean", "models", "doctor", "docs", "help"),
+    "This machine": ("clean", "models", "config", "doctor", "docs", "help"),
 }
 
 

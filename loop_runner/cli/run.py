@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, output, signals, terminal, trusting
+from loop_runner.cli import display, output, preferences, signals, terminal, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.events import Listener
 from loop_runner.loop.stopping import Stop
@@ -274,6 +274,7 @@ def _next_named(folder: Path, given: next_steps.Given = next_steps.NOTHING) -> I
 def _start(task: config.Task, flags: dict[str, Any]) -> int:
     from loop_runner.runs import start as runs
 
+    task = preferences.with_settings(task, flags)
     if task.session == "hook":
         file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
         raise ConfigError(
@@ -341,7 +342,7 @@ def interruptible(
             _shown(flags, progress, folder, stop) as shown,
             _rare_collections(),
         ):
-            yield RunContext(os.environ, (*shown, *loaded), stop)
+            yield RunContext(os.environ, (*shown, *loaded), stop, notify=preferences.project_targets())
     finally:
         for reporter in loaded:
             reporter.close()
