@@ -195,7 +195,7 @@ class Ledger:
             requests=sum(part.requests for part in parts),
             subcalls=sum(part.subcalls for part in parts),
             seconds=seconds,
-            usd=None if None in dollars else sum(each or 0.0 for each in dollars),
+            usd=None if None in dollars else sum(amount or 0.0 for amount in dollars),
             unanswered=self._unanswered,
             known_usd=sum(part.known_usd for part in parts),
         )
