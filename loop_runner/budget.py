@@ -232,7 +232,7 @@ class Ledger:
             subcalls=sum(part.subcalls for part in parts),
             tool_calls=sum(part.tool_calls for part in parts),
             seconds=seconds,
-            usd=None if None in dollars else sum(each or 0.0 for each in dollars),
+            usd=None if None in dollars else sum(amount or 0.0 for amount in dollars),
             unanswered=self._unanswered,
             known_usd=sum(part.known_usd for part in parts),
         )

@@ -202,8 +202,8 @@ def _input_parts(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _counted(kind: str, count: int) -> str:
     """A kind of skipped files with their number, such as ``1 link`` or ``3 with unusable names``."""
-    one, many = _SKIPPED.get(kind, (kind, kind))
-    return f"{count:,} {one if count == 1 else many}"
+    singular, several = _SKIPPED.get(kind, (kind, kind))
+    return f"{count:,} {singular if count == 1 else several}"
 
 
 def _cache(event: Event) -> str:

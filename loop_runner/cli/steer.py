@@ -41,8 +41,8 @@ def _ask(as_json: bool, place: Callable[[], lr.Placed], then: str, kept: str = "
     if as_json:
         output.write_json({"id": placed.id, "request": placed.kind, "running": placed.is_running})
         return 0
-    said = then if placed.is_running else kept or "no process runs it: `resume` applies this"
-    output.write(f"{placed.kind}: {said}")
+    answer = then if placed.is_running else kept or "no process runs it: `resume` applies this"
+    output.write(f"{placed.kind}: {answer}")
     return 0
 
 

@@ -214,16 +214,16 @@ class Loop:
         verdict["sandbox"] = dict(self._gates.fence.describe(network=self._gates.network))
         restores = self._course.judge(number, decision, verdict) if isinstance(decision, Block) else None
         files = self._files(number, end, decision, verdict)
-        asked = self._parts.operator.files(layout.pass_folder(number))
+        requests = self._parts.operator.files(layout.pass_folder(number))
         failpoints.passing("pass.commit")
         checkpoint = self._workspace.commit_pass(
             number,
             outcome,
-            files=self._pass_files(number, {**files, **asked}),
+            files=self._pass_files(number, {**files, **requests}),
             seconds=seconds,
             put_back=None if restores is None else self._workspace.end_of(restores),
         )
-        self._parts.operator.committed(asked)
+        self._parts.operator.committed(requests)
         failpoints.passing("pass.committed")
         reason = decision.reason if isinstance(decision, Block) else ""
         cache = session.usage.cache_as_dict()

@@ -116,11 +116,11 @@ class RecordedRequests:
         folder = layout.turn_folder(*at) if is_turn else layout.pass_folder(at[0])
         path = f"{folder}/{CONTROL_FILE}"
         with parsing(self._history.folder, path):
-            found = from_json(self._history.read(path))
-        self._refusals |= {request.id: why for request, why in found}
+            requests = from_json(self._history.read(path))
+        self._refusals |= {request.id: why for request, why in requests}
         return [
             request
-            for request, _ in found
+            for request, _ in requests
             if request.id not in self._taken and (is_turn or self._is_asking or not request.about)
         ]
 

@@ -177,7 +177,7 @@ def _run(
 
 def _refuse(errors: Iterable[LoopRunnerError]) -> None:
     faults = preflight.Faults()
-    faults.found += errors
+    faults.errors += errors
     faults.refuse()
 
 
