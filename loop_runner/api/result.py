@@ -20,11 +20,12 @@ from loop_runner.api.controls import Controls
 from loop_runner.api.output_types import parse
 from loop_runner.api.typed_events import Event, typed
 from loop_runner.errors import ConfigError, LoopRunnerError, NotVerifiedError
-from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
+from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, Variable, VerifierReport
 from loop_runner.runs import compare, cost, removing, run_queue, trace_file
 from loop_runner.runs.finished import outcome_of
 from loop_runner.runs.folders import find_run
-from loop_runner.runs.status import Status, of_run
+from loop_runner.runs.status import Status, of_run, passes_in
+from loop_runner.runs.view import PassView
 from loop_runner.verify import locate, proof, verdicts
 from loop_runner.workspace import layout, lock, points
 from loop_runner.workspace.history import History
@@ -112,6 +113,24 @@ class Run(Controls):
                 raise TimeoutError(f"the run in {self.folder} has not ended after {timeout:g} s")
             time.sleep(_LOOK_S)
         return result_of(outcome_of(self.status()), self.folder)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables of the model's code as the last turn left them: names, types, sizes, previews."""
+        with History(self.folder) as history:
+            return history.variables()
+
+    @property
+    def passes(self) -> tuple[PassView, ...]:
+        """The passes that ended, the oldest first, each with its verdict; also in a clone."""
+        with History(self.folder) as history:
+            return passes_in(history)
+
+    @property
+    def citations(self) -> tuple[LocatedCitation, ...]:
+        """The citations of the committed answer, compared with the inputs where they can be read now."""
+        with History(self.folder) as history:
+            return tuple(locate(history.answer().content, _texts(history)))
 
     def read(self, path: str, *, at: str | None = None) -> bytes:
         """A committed file: ``answer.md``, ``workspace/notes.md``. ``at="3.7"`` is pass 3, turn 7."""
