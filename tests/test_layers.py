@@ -7,24 +7,14 @@ from pathlib import Path
 
 import pytest
 
+import loop_runner
+
 PACKAGE = Path(__file__).parents[1] / "loop_runner"
 
 # The folders from the top of the page to the bottom, each with the folders that it may import.
 FOLDERS = {
-    "cli": {
-        "audit",
-        "runs",
-        "loop",
-        "agents",
-        "verify",
-        "model",
-        "kernel",
-        "inputs",
-        "workspace",
-        "sandbox",
-        "task",
-    },
-    "api": {"runs", "loop", "verify", "inputs", "workspace", "task"},
+    "cli": {"api", "agents", "kernel", "runs", "model", "workspace", "sandbox", "task"},
+    "api": {"audit", "runs", "loop", "verify", "model", "inputs", "workspace", "task"},
     "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {
         "loop",
@@ -66,7 +56,7 @@ FLOOR = {
     "redaction": set(),
 }
 # ``loop_runner/__init__.py`` names what ``api`` offers, and loads it when it is used.
-FRONT_DOOR = {"api", *FLOOR}
+FRONT_DOOR = {"api", "loop", *FLOOR}
 # The hook's own process: started at every stop of every session, so it is the standard library and its own.
 HOOK_PROCESS = {"stop", "sessions", "call", "protocol"}
 # What reads documents, in a confined process: an extra.
@@ -81,6 +71,13 @@ OWNERS = {
     "click": "cli",
 }
 
+
+# What the commands import besides the public names of ``loop_runner``: each other, and how text is shown and
+# kept from a terminal. ``doctor`` looks into the parts of the machine, ``hook`` at the clients' settings;
+# ``look`` and ``follow`` need the status and the events of a run.
+OF_COMMANDS = {"cli", "text", "redaction", "failpoints"}
+BELOW_THE_LIBRARY = {"doctor", "hook", "look", "follow"}
+HOOK_STARTS_AT_ONCE = ("__init__", "loop_runner.agents.stop")  # without the rest of the package
 
 # Modules of one name in several folders: each row is one matter, seen from these folders.
 SAME_NAME = {
@@ -128,7 +125,13 @@ def rooms_of(path):
     for name in imported(path):
         top, *parts = name.split(".")
         if top == "loop_runner" and "inside" not in parts and parts[:1] != [room(path)]:
-            yield "__init__" if parts in ([], ["__version__"]) else parts[0]
+            is_name = parts in ([], ["__version__"]) or (len(parts) == 1 and is_public(parts[0]))
+            yield "__init__" if is_name else parts[0]
+
+
+def is_public(name):
+    """Whether it is a name of the library and no folder."""
+    return name in loop_runner.__all__ and name not in FOLDERS
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -181,6 +184,16 @@ def test_what_runs_in_a_confined_process_imports_the_standard_library_and_its_ow
     for name in imported(path):
         is_own = name.startswith(f"{own}.")
         assert is_own or name.split(".")[0] in {*sys.stdlib_module_names, *OF_DOCUMENTS.get(own, ())}, name
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.stem)
+def test_the_commands_use_the_public_library_only(path):
+    for name in imported(path):
+        top, *parts = name.split(".")
+        is_name = parts in ([], ["__version__"]) or (len(parts) == 1 and parts[0] in loop_runner.__all__)
+        is_exempt = path.stem in BELOW_THE_LIBRARY or (path.stem, name) == HOOK_STARTS_AT_ONCE
+        if top == "loop_runner" and not is_exempt:
+            assert is_name or parts[0] in OF_COMMANDS, f"cli/{path.name} imports {name}"
 
 
 def test_the_process_of_the_hook_imports_the_standard_library_and_itself_only():

@@ -6,9 +6,10 @@ what an older run did not write has its default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, TypeAlias
 
 from loop_runner import events
 
@@ -45,6 +46,20 @@ class RunStarted(Event):
     session: str = ""
     session_why: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)
+    first_skipped: Sequence[Sequence[str]] = ()  # path and reason
+    faults: Sequence[Sequence[str]] = ()  # inputs that could not be read: path and reason
+    notices: Sequence[Sequence[str]] = ()  # what is to be known of an input: path and text
+    texts_not_utf8: int = 0
+    bytes_not_utf8: int = 0
+    prices: str = ""
+
+    @property
+    def install(self) -> str:
+        """The command that installs what reads the documents among ``faults``; "" where that is no matter."""
+        from loop_runner import plugins
+        from loop_runner.inputs.inside.kinds import NEEDS_DOCS
+
+        return plugins.command_for("docs") if any(NEEDS_DOCS in reason for _, reason in self.faults) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +181,7 @@ class PassEnded(Event):
     outcome: str = ""
     commit: str = ""
     verdict: Mapping[str, Any] = field(default_factory=dict)
+    cache: Mapping[str, Any] = field(default_factory=dict)  # tokens read and written, and the hit rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +210,9 @@ KINDS: Mapping[str, type[Event]] = {
 }
 
 
+_OWN = {kind: {item.name for item in fields(made)} for kind, made in KINDS.items()}
+
+
 def typed(event: events.Event) -> Event:
     """The event of the library for one of the trace."""
     made = KINDS[event.kind]
@@ -204,5 +223,18 @@ def typed(event: events.Event) -> Event:
         "text": event.text,
     }
     given: Mapping[str, Any] = {"data": event.data} if made is Notice else event.data
-    known = {item.name for item in fields(made)} - set(base)
-    return made(**base, **{name: value for name, value in given.items() if name in known})
+    known = _OWN[event.kind]
+    own = {name: value for name, value in given.items() if name in known and name not in base}
+    return made(**base, **own)
+
+
+OnEvent: TypeAlias = Callable[[Event], object] | None
+
+
+def listening(on_event: OnEvent) -> tuple[events.Listener, ...]:
+    """What gives the events of a run to ``on_event``."""
+    return () if on_event is None else (partial(_tell, on_event),)
+
+
+def _tell(on_event: Callable[[Event], object], event: events.Event) -> None:
+    on_event(typed(event))

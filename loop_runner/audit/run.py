@@ -65,7 +65,7 @@ class _Call:
 
 def run(
     paths: Sequence[Path],
-    rules_file: Path,
+    rules_file: Path | Sequence[Mapping[str, Any]],
     env: Mapping[str, str],
     *,
     model: str | None = None,
@@ -83,24 +83,25 @@ def run(
 ) -> AuditResult:
     """Judge the files at ``paths`` by the rules in ``rules_file``; a call that was stopped is continued.
 
-    ``report_files`` are written from the result later: they are not audited, like the baseline and the rules.
+    ``rules_file`` may be the rules themselves, as mappings. ``report_files`` are written from the result
+    later: they are not audited, like the baseline and the rules.
     ``settings`` are keys of the task that hold for this call. ``open_context`` gives listeners and the
     wish to stop to the run in a folder, and is entered only when models may be asked. Raises ``NoKeyError``
     when no model can be asked, unless ``skip_without_key``; another ``LoopRunnerError`` for what cannot work.
     """
     known = _known(baseline_file, write_baseline=write_baseline)
-    read = rules.read_rules(rules_file)
-    own = [rules_file, *report_files, *([baseline_file] if baseline_file else [])]
+    read, source = _rules(rules_file)
+    own = [source, *report_files, *([baseline_file] if baseline_file else [])]
     files = chosen_files.choose(paths, Path.cwd(), exclude, changed_since, own)
-    about = _about(read, rules_file, files, fail_on, env)
+    about = _about(read, source, files, fail_on, env)
     try:
-        about = replace(about, model=_judge(model, rules_file, env))
+        about = replace(about, model=_judge(model, source, env))
     except NoKeyError as error:
         error.result = _unasked(error, replace(about, model=model or ""), is_skipped=skip_without_key)
         if skip_without_key:
             return error.result
         raise
-    planned = plan.make(read, files.texts, about.model, rules_file.parent.resolve(), settings)
+    planned = plan.make(read, files.texts, about.model, source.parent.resolve(), settings)
     about = replace(about, reason=_why_nothing(files, planned))
     context = open_context or (lambda _folder: nullcontext(RunContext(env)))
     call = _Call(env, runs_folder, tuple(settings), is_trusted, context)
@@ -116,6 +117,13 @@ def run(
 
 
 # ── before anything is asked ────────────────────────────────────────────────────────────────────────
+
+
+def _rules(given: Path | Sequence[Mapping[str, Any]]) -> tuple[tuple[rules.Rule, ...], Path]:
+    """The rules, and the file that they are in; rules that are values count as of the current folder."""
+    if isinstance(given, Path):
+        return rules.read_rules(given), given
+    return rules.from_data(given), Path("rules")
 
 
 def _known(path: Path | None, *, write_baseline: bool) -> tuple[baseline.Entry, ...]:

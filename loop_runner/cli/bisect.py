@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+import loop_runner as lr
 from loop_runner import text
 from loop_runner.cli import output
-from loop_runner.errors import ConfigError
-from loop_runner.runs.folders import find_run
 from loop_runner.text import shell
-from loop_runner.workspace.history import History
 
 if TYPE_CHECKING:
-    from loop_runner.runs.bisect import Found, Said, Step
+    from loop_runner import types
 
 
 @click.command()
@@ -42,45 +39,29 @@ def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s:
     \b
     Example:  loop-runner bisect contract-review -- grep -q "clause 7" answer.md
     """
-    from loop_runner.runs import bisect as bisecting
+    wanted: Literal["good", "bad"] = "good" if first_good else "bad"
+    steps: list[types.Step] = []
+    run = lr.open(run_name)
 
-    wanted: Said = "good" if first_good else "bad"
-    steps: list[Step] = []
-    with History(find_run(run_name)) as history:
+    def tell(step: types.Step) -> None:
+        steps.append(step)
+        if not as_json:
+            output.write(_step_line(step))
 
-        def tell(step: Step) -> None:
-            steps.append(step)
-            if not as_json:
-                output.write(_step_line(step))
-
-        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        env["LOOP_RUNNER_RUN"] = str(history.folder.absolute())
-        trial = bisecting.Trial(history, _absolute(command), env, timeout_s, tell)
-        numbers = sorted(trial.passes())
-        if not numbers:
-            raise ConfigError(f"no pass of {history.folder} has ended yet", why="there is nothing to try")
-        found = bisecting.search(numbers, trial, wanted)
-        if as_json:
-            output.write_json({"run": str(history.folder), "wanted": wanted, **_as_json(found, steps)})
-        else:
-            output.write(_result(found, wanted, history.folder))
+    found = run.bisect(command, wanted=wanted, timeout_s=timeout_s, on_step=tell)
+    if as_json:
+        output.write_json({"run": str(run.folder), "wanted": wanted, **_as_json(found, steps)})
+    else:
+        output.write(_result(found, wanted, run.folder))
     return 0 if found.first else 3
 
 
-def _absolute(command: tuple[str, ...]) -> tuple[str, ...]:
-    """A program given as ``./check.sh`` is meant from here, not from the checkout."""
-    program = command[0]
-    if "/" in program and not Path(program).is_absolute() and Path(program).exists():
-        return (str(Path(program).absolute()), *command[1:])
-    return command
-
-
-def _step_line(step: Step) -> str:
+def _step_line(step: types.Step) -> str:
     said = text.one_line(step.output.strip().rpartition("\n")[2], 80)
     return f"pass {step.pass_number}: {step.said}" + (f"  ({said})" if said else "")
 
 
-def _result(found: Found, wanted: Said, folder: Path) -> str:
+def _result(found: types.Found, wanted: str, folder: Path) -> str:
     if found.first is not None:
         number = found.first.pass_number
         before = f"{number - 1} {number}" if number > 1 else f"0 {number}"
@@ -96,7 +77,7 @@ def _result(found: Found, wanted: Said, folder: Path) -> str:
     return f"no pass is {wanted}, as far as the last one says"
 
 
-def _as_json(found: Found, steps: list[Step]) -> dict[str, Any]:
+def _as_json(found: types.Found, steps: list[types.Step]) -> dict[str, Any]:
     return {
         "first": None if found.first is None else found.first.pass_number,
         "commit": None if found.first is None else found.first.commit,

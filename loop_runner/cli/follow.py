@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import loop_runner as lr
+from loop_runner.api.typed_events import typed
 from loop_runner.cli import output
 from loop_runner.cli.display import Progress
 from loop_runner.errors import ConfigError
@@ -91,10 +93,10 @@ def _from_last_start(found: Iterator[Line | None]) -> Iterator[Line]:
 def _shown(line: Line, progress: Progress) -> str | None:
     """One event for a person, with the time of day; None when it is of no interest."""
     try:
-        event = Event(line["kind"], line["text"], line["pass"], line["turn"], line["data"])
+        event = typed(Event(line["kind"], line["text"], line["pass"], line["turn"], line["data"]))
         said = progress.line(event)
-        if event.kind == "run_ended":
-            said = f"{event.data['status']}: {event.text}"
+        if isinstance(event, lr.types.RunEnded):
+            said = f"{event.status}: {event.text}"
         clock = time.strftime("%H:%M:%S", time.localtime(line["at"]))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return f"--:--:--  {line['kind']}"  # a newer runner writes what this one does not know

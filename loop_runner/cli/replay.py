@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import loop_runner as lr
 from loop_runner import text
 from loop_runner.cli import output, trusting
-from loop_runner.runs.folders import find_run
-from loop_runner.runs.new_folders import with_room
-from loop_runner.text import shell
 
 if TYPE_CHECKING:
-    from loop_runner.runs.recorded import Difference
-    from loop_runner.runs.replay import Replayed
+    from loop_runner import types
 
 _MAX_SHOWN = 30
 _TAKEN = {
@@ -60,22 +56,10 @@ def replay(
     \b
     Example:  loop-runner replay contract-review
     """
-    from loop_runner.audit import plan
-    from loop_runner.runs import replay as replaying
-
-    folder = find_run(run_name)
-    plan.refuse_other_format(folder)
-    trusting.require(folder, is_trusted=is_trusted, command=f"loop-runner replay {shell(folder)}")
-    if to is not None:
-        with_room(to)
-    asks_gates = not recorded_verdicts
-    found = replaying.replay(
-        folder, to=to, asks_gates=asks_gates, inputs_folder=inputs_folder, env=os.environ
-    )
-    if to is not None:
-        trusting.mark(to)
+    run = lr.open(run_name)
+    found = run.replay(to, asks_gates=not recorded_verdicts, inputs_dir=inputs_folder, trust=is_trusted)
     if as_json:
-        output.write_json(_as_json(found, folder, to))
+        output.write_json(_as_json(found, run.folder, to))
     else:
         for line in _lines(found, asks_gates=not recorded_verdicts):
             output.write(line)
@@ -84,7 +68,7 @@ def replay(
     return 0 if found.is_same else 3
 
 
-def _lines(found: Replayed, *, asks_gates: bool) -> Iterator[str]:
+def _lines(found: types.Replayed, *, asks_gates: bool) -> Iterator[str]:
     passes, turns = output.plural(found.passes, "pass", "passes"), output.plural(found.turns, "turn")
     replies = output.plural(found.replies, "recorded reply", "recorded replies")
     yield f"replayed {passes}, {turns} from {replies}; no model was asked"
@@ -113,7 +97,7 @@ def _lines(found: Replayed, *, asks_gates: bool) -> Iterator[str]:
         yield f"taken from the record: {output.plural(found.outside, 'commit')} of a fork or a person"
 
 
-def _version_lines(found: Replayed) -> Iterator[str]:
+def _version_lines(found: types.Replayed) -> Iterator[str]:
     names = {"python": "Python", "loop_runner": "loop-runner"}
     for other in found.other_versions:
         recorded = text.one_line(other.recorded, 30) or "a version that is not recorded"
@@ -124,7 +108,7 @@ def _version_lines(found: Replayed) -> Iterator[str]:
         yield f"not compared: the bytes of {count} of variables (names, types and previews were compared)"
 
 
-def _difference_lines(differences: tuple[Difference, ...]) -> Iterator[str]:
+def _difference_lines(differences: tuple[types.Difference, ...]) -> Iterator[str]:
     for each in differences[:_MAX_SHOWN]:
         yield f"  {each.kind:<7}  {text.name(each.path)}"
         if each.recorded or each.replayed:
@@ -134,7 +118,7 @@ def _difference_lines(differences: tuple[Difference, ...]) -> Iterator[str]:
         yield f"  and {output.plural(more, 'more path')}; --json has them all"
 
 
-def _gate_lines(found: Replayed, *, asks_gates: bool) -> Iterator[str]:
+def _gate_lines(found: types.Replayed, *, asks_gates: bool) -> Iterator[str]:
     if not asks_gates:
         yield "gates: not asked; the verdicts are those of the record"
         return
@@ -149,7 +133,7 @@ def _gate_lines(found: Replayed, *, asks_gates: bool) -> Iterator[str]:
         yield f"    {text.one_line(each.detail, 160)}"
 
 
-def _as_json(found: Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
+def _as_json(found: types.Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
     data = asdict(found)
     first = found.first
     return {

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
+import loop_runner as lr
 from loop_runner.cli import display, output, signals, trusting
-from loop_runner.errors import ConfigError, LoopRunnerError
-from loop_runner.loop.stopping import Stop
-from loop_runner.records import Outcome, RunStatus
-from loop_runner.runs import next_steps
-from loop_runner.runs.context import RunContext
-from loop_runner.runs.folders import find_run
-from loop_runner.runs.new_folders import has_begun, make_way, named_after, new_run_folder
-from loop_runner.runs.prepare import check
-from loop_runner.task import config
 from loop_runner.text import shell
 
-_EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
+Setting: TypeAlias = str | tuple[str, Any]
+Listening: TypeAlias = dict[str, Any]  # keywords of ``lr.run`` and its like: ``on_event``, ``stop``, ...
+_EXIT_CODES = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
 
 
 def options(*names: str) -> Callable[[Any], Any]:
@@ -80,12 +72,11 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
     \b
     Example:  loop-runner run examples/first-rejection/task.yaml
     """
-    return _start(config.read_task(task_file, task_overrides(paths, settings, flags)), flags)
+    given = task_overrides(paths, settings, flags)
+    return _start(lr.Task.from_file(task_file, settings=given), flags)
 
 
-def task_overrides(
-    paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]
-) -> list[tuple[str, Any]]:
+def task_overrides(paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]) -> list[Setting]:
     """What the command line changes of a task file: ``--input``, the other flags, ``--set``."""
     given = overrides(settings, flags)
     if paths:
@@ -114,17 +105,14 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
     """
     _refuse_misplaced(question, paths)
-    given: list[tuple[str, Any]] = [
-        ("name", named_after(question)),
-        ("prompt", question),
-        ("type", "ask"),
-        ("prompts", "none"),  # there is no task file for them to be beside
-        ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
-        ("verifiers", [{"citations": {"answer_in_quote": quote, "derived": quote}}]),
-        ("budget.passes", 5),
-        *overrides(settings, flags),
-    ]
-    task = config.parse_task("{}", label="ask", base_dir=Path.cwd(), overrides=given)
+    task = lr.Task(
+        question,
+        inputs=[_input_spec(path, flags["exclude"]) for path in paths],
+        verifiers=[lr.citations(answer_in_quote=quote, derived=quote)],
+        budget={"passes": 5},
+        type="ask",
+        settings=overrides(settings, flags),
+    )
     return _start(task, flags)
 
 
@@ -162,100 +150,59 @@ def resume(
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
     """
-    from loop_runner.audit import plan
-    from loop_runner.runs import start as runs
+    found = lr.open(run_name)
+    given = overrides(settings, flags)
 
-    folder = find_run(run_name)
-    plan.refuse_other_format(folder)
-    changed = tuple(overrides(settings, flags))
-    trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {shell(folder)}")
-    given = next_steps.Given(changed, inputs_folder)
-    if _look_at_task_file(folder, retask=retask):
-        return _start_over(folder, changed, flags)
-    with interruptible(flags, folder) as context, trusting.kept(folder), _next_named(folder, given):
-        outcome = runs.resume(folder, context, changed, inputs_folder=inputs_folder, repin=repin or retask)
-    return finish(outcome, folder, flags, given)
-
-
-def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
-    """Take the task file of a run as it is now, or say that it has changed.
-
-    True when the run has no committed turn, so that it can start over instead.
-    """
-    from loop_runner.runs import fork, origin
-    from loop_runner.workspace.history import History
-
-    with History(folder) as history:
-        begun, found = has_begun(history), origin.of_run(folder, history.read)
-    if retask and found is not None and not begun:
-        return True
-    if retask:
-        with trusting.kept(folder):
-            changed = fork.retask(folder)
-        output.note(f"the task has changed: {', '.join(changed)}" if changed else "the task has not changed")
-    elif found is not None and found.has_changed():
-        output.note(
-            f"note: {found.file} has changed since the run began, and the run keeps the old task; "
-            "--retask takes the new one"
+    def start(listening: Listening) -> lr.Result:
+        return lr.resume(
+            found,
+            settings=given,
+            inputs_dir=inputs_folder,
+            repin=repin,
+            retask=retask,
+            trust=is_trusted,
+            **listening,
         )
-    return False
+
+    return work(start, flags, found.folder, given, inputs_folder)
 
 
-def _start_over(folder: Path, changed: tuple[tuple[str, Any], ...], flags: dict[str, Any]) -> int:
-    """Begin a run anew that has no committed turn, from its task file as it is now."""
-    from loop_runner.runs import origin
-    from loop_runner.workspace.history import History
-
-    with History(folder) as history:
-        found = origin.of_run(folder, history.read)
-    assert found is not None
-    task = replace(config.read_task(found.file, (*found.overrides, *changed)), run_dir=folder)
-    return _start(task, flags)
+def _start(task: lr.Task, flags: dict[str, Any]) -> int:
+    return work(lambda listening: lr.run(task, **listening), flags, task.run_dir)
 
 
-@contextmanager
-def _next_named(folder: Path, given: next_steps.Given = next_steps.NOTHING) -> Iterator[None]:
-    """Add to an error that ends a run the commands that continue it."""
-    try:
-        yield
-    except LoopRunnerError as error:
-        with suppress(LoopRunnerError, OSError):
-            lines = next_steps.after_error(error, folder, os.environ, given)
-            error.hint = "\n  next: ".join((error.hint, *lines))
-        raise
-
-
-def _start(task: config.Task, flags: dict[str, Any]) -> int:
-    from loop_runner.runs import start as runs
-
-    if task.session == "hook":
-        file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
-        raise ConfigError(
-            "a task with `session: hook` is not started with `run`",
-            why="its passes are done in a client's session that exists already; `run` would wait for ever",
-            hint=f"begin it in that session: loop-runner hook start {file}",
-        )
-    folder = new_run_folder(task, os.environ)
-    if (folder / ".git").exists():
-        check(task, os.environ)  # before anything is removed
-        make_way(folder)
-        output.note(f"{folder} held a run without a committed turn: it starts over")
-    with interruptible(flags, folder) as context, _next_named(folder):
-        outcome = runs.start(task, folder, context)
-    return finish(outcome, folder, flags)
-
-
-def finish(
-    outcome: Outcome, folder: Path, flags: dict[str, Any], given: next_steps.Given = next_steps.NOTHING
+def work(
+    start: Callable[[Listening], lr.Result],
+    flags: dict[str, Any],
+    folder: Path | None = None,
+    given: Sequence[Setting] = (),
+    inputs_folder: Path | None = None,
 ) -> int:
-    """Show how a run ended; the exit code that says so. ``given``: what ``resume`` was given."""
-    if flags["as_json"]:
-        output.write_json(display.outcome_as_json(outcome, folder))
-    else:
-        from loop_runner.runs import ending
+    """Run to an end, with progress, and show it; the exit code that says how it ended.
 
-        display.show_ending(ending.of_run(outcome, folder, os.environ, given))
-    return _EXIT_CODES[outcome.status]
+    ``folder`` is the run's, as a person calls it, if that is known before. ``given`` and ``inputs_folder``
+    are what ``resume`` was given: the commands that continue the run repeat them.
+    """
+    try:
+        with interruptible(flags, folder) as listening:
+            result = start(listening)
+    except lr.LoopRunnerError as error:
+        if error.run is not None:
+            with suppress(lr.LoopRunnerError, OSError):
+                run = lr.Run(folder or _as_called(error.run))
+                error.hint = "\n  next: ".join((error.hint, *run.next_steps(error, given, inputs_folder)))
+        raise
+    run = lr.Run(folder or _as_called(result.run.folder))
+    if flags["as_json"]:
+        output.write_json(display.result_as_json(result, run.folder))
+    else:
+        display.show_ending(result, run, run.next_steps(result, given, inputs_folder))
+    return _EXIT_CODES[result.status]
+
+
+def _as_called(folder: Path) -> Path:
+    """The folder of a run as a person would call it: ``runs/NAME``."""
+    return Path(os.path.relpath(folder))
 
 
 @contextmanager
@@ -263,19 +210,19 @@ def interruptible(
     flags: dict[str, Any],
     folder: Path | None = None,
     progress: type[display.Progress] = display.Progress,
-) -> Iterator[Any]:
+) -> Iterator[Listening]:
     """What a run is given from outside; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
-    from loop_runner.runs import reporters
-
-    told = tuple(reporters.load(asked, output.note) for asked in flags.get("reports", ()))
-    stop = Stop()
-    shown = () if flags["quiet"] else (progress(is_verbose=flags["verbose"]),)
+    stop = lr.Stop()
+    listening: Listening = {
+        "stop": stop,
+        "on_event": None if flags["quiet"] else progress(is_verbose=flags["verbose"]),
+    }
+    if "reports" in flags:
+        listening["reporters"] = flags["reports"]
     try:
         with signals.stopping(stop, output.note, folder), _rare_collections():
-            yield RunContext(os.environ, (*shown, *told), stop)
+            yield listening
     finally:
-        for reporter in told:
-            reporter.close()
         sys.stderr.flush()
 
 
@@ -296,7 +243,7 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[tuple[str, Any]]:
+def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[Setting]:
     """Flags and ``--set`` as (dotted key, value); ``--set`` comes last and wins."""
     by_flag = {
         "model": flags.get("model"),
@@ -305,8 +252,7 @@ def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[tuple[st
         "budget.turns": flags.get("turns"),
         "run_dir": None if flags.get("run_dir") is None else str(flags["run_dir"]),
     }
-    named = [(key, value) for key, value in by_flag.items() if value is not None]
-    return named + [config.parse_override(text) for text in settings]
+    return [*((key, value) for key, value in by_flag.items() if value is not None), *settings]
 
 
 def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from loop_runner.records import Checkpoint
 from loop_runner.runs import origin
 from loop_runner.runs.frozen import described_gates, follow_model, pinned_in, refuse_other_words, task_files
 from loop_runner.runs.models import prompt_fault
-from loop_runner.task import config, prompts
+from loop_runner.task import config, named_file, prompt_size, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.prompts import Templates
 from loop_runner.text import shell
@@ -48,6 +48,31 @@ class Forked:
     source: Checkpoint
     commit: str
     changed: tuple[str, ...]
+
+
+def prompt_in(file: Path) -> str:
+    """The prompt that ``file`` holds."""
+    try:
+        prompt = named_file.read_text(file)
+    except OSError as error:
+        raise ConfigError(
+            f"the prompt {file} cannot be read: {error}",
+            why="the prompt is what every pass is given, word for word",
+            hint="a prompt file is UTF-8 text",
+        ) from error
+    prompt_size.refuse_oversize(len(prompt.encode()), f"the prompt {file}")
+    return prompt
+
+
+def last(history: History) -> Forked | None:
+    """The fork that the run began with, or its latest change of the task; None for any other run."""
+    with parsing(history.folder, layout.FORKS_FILE):
+        forks = json.loads(history.read(layout.FORKS_FILE) or b'{"forks": []}')["forks"]
+        if not forks:
+            return None
+        at = Checkpoint(str(forks[-1]["commit"]), int(forks[-1]["pass"]), int(forks[-1]["turn"]))
+        changed = tuple(map(str, forks[-1]["changed"]))
+    return Forked(history.folder, at, history.head().commit, changed)
 
 
 def fork(
@@ -210,7 +235,7 @@ def _commit(
     ends_pass = at.turn > 0 and "prompt" in changed
     ours = {path: data for path, data in files.items() if data is not None}
     ours[layout.FORKS_FILE] = _forks(history, at, changed)
-    came_from = f"{at.commit} {points.describe(at)}"
+    came_from = f"{at.commit} {at}"
     trailers = Trailers(forked_from=came_from)
     parents = [at.commit]
     if ends_pass:
@@ -220,7 +245,7 @@ def _commit(
         parents = list(dict.fromkeys([history.base_of(at.pass_number, head), at.commit]))
     what = f", with another {', '.join(changed)}" if changed else ""
     return NewCommit(
-        message=layout.message(f"{kind}: from {points.describe(at)}{what}", trailers),
+        message=layout.message(f"{kind}: from {at}{what}", trailers),
         time=int(time.time()),
         parents=parents,
         tree=history.commit(at.commit).tree,

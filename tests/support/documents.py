@@ -26,8 +26,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from loop_runner.api import file_schemas
 from loop_runner.budget import Budget
-from loop_runner.cli import file_schemas, main_group
+from loop_runner.cli import main_group
 from loop_runner.keys import keys_of
 from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.task import AgentSettings, NoProgress, task_keys

@@ -29,7 +29,7 @@ from loop_runner.model import catalog
 from loop_runner.model.catalog import Fetchable, Slice
 from loop_runner.scratch import cache_dir
 
-OnProgress = Callable[["Progress"], None]
+OnProgress = Callable[["Progress"], object]
 
 _BLOCK = 1 << 20
 _SLICE_TIMEOUT_S = 1800.0

@@ -2,7 +2,7 @@
 
 The keys and what they take come from the code that reads them (``task``, the ``KEYS`` of verifiers,
 ``audit.rules``), the sentence about each key of a rule from the table in docs/audit.md. docs/schemas/ has
-what ``python -m loop_runner.cli.file_schemas`` writes; a test compares the two.
+what ``python -m loop_runner.api.file_schemas`` writes; a test compares the two.
 """
 
 from __future__ import annotations
