@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from loop_runner.api import types as types
     from loop_runner.api.auditing import audit
     from loop_runner.api.checked_task import Submission, Task, data
+    from loop_runner.api.launching import Launcher, LocalLauncher, list_runs, start
     from loop_runner.api.makers import (
         agreement,
         all_of,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from loop_runner.api.running import aask, aresume, arun, ask, fork, resume, run, verify
     from loop_runner.api.stream import stream
     from loop_runner.api.typed_events import Event
+    from loop_runner.api.views import RunView, Status
     from loop_runner.budget import Budget
     from loop_runner.errors import (
         ConfigError,
@@ -59,12 +61,15 @@ if TYPE_CHECKING:
     )
     from loop_runner.loop.stopping import Stop
     from loop_runner.records import Accepted, Broken, Rejected, Usage
+    from loop_runner.runs.steering import Placed
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "api.auditing": "audit",
+    "api.launching": "Launcher LocalLauncher list_runs start",
     "api.typed_events": "Event",
+    "api.views": "RunView Status",
     "api.makers": "agreement all_of any_of citations command contains judge python regex schema stable",
     "api.result": "Result Run open",
     "api.rlm": "RLM",
@@ -80,6 +85,7 @@ _HOMES = {
     ),
     "loop.stopping": "Stop",
     "records": "Accepted Broken Rejected Usage",
+    "runs.steering": "Placed",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _CALLED = {"open": "open_run"}
@@ -95,12 +101,17 @@ __all__ = [
     "EnvironmentFault",
     "Event",
     "KernelError",
+    "Launcher",
+    "LocalLauncher",
     "LoopRunnerError",
     "ModelError",
     "NotVerifiedError",
+    "Placed",
     "Rejected",
     "Result",
     "Run",
+    "RunView",
+    "Status",
     "Stop",
     "StoppedError",
     "Submission",
@@ -123,6 +134,7 @@ __all__ = [
     "fork",
     "installed",
     "judge",
+    "list_runs",
     "open",
     "python",
     "regex",
@@ -130,6 +142,7 @@ __all__ = [
     "run",
     "schema",
     "stable",
+    "start",
     "stream",
     "types",
     "verify",
@@ -172,8 +185,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of this pack
             from importlib import import_module
 
             return import_module(f"{__name__}.{name}")
-        globals()[name] = found = _load(name)
-        return found
+        globals()[name] = value = _load(name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -21,8 +21,7 @@ from loop_runner.text import plural
 Price = Callable[[str, Usage], float | None]
 """US dollars for a model's usage; None when the price is not known."""
 
-# What a provider adds to a request that we do not see: roles, a schema's own instructions.
-_HIDDEN_TOKENS = 512
+_HIDDEN_TOKENS = 512  # that a provider adds to a request: roles, a schema's own instructions
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +56,6 @@ class Budget:
         default=1,
     )
     child_turns: int = key(keys.count, "turns of one child session", default=8)
-
-
-def describe_limits(budget: Budget) -> str:
-    """Every limit, in a sentence for the model that works under them."""
-    further = [
-        (budget.tokens, f"{plural(budget.tokens or 0, 'token')} in and out"),
-        (budget.tokens_in, f"{plural(budget.tokens_in or 0, 'token')} in"),
-        (budget.tokens_out, f"{plural(budget.tokens_out or 0, 'token')} out"),
-        (budget.usd, _amount(budget.usd or 0, "US dollar")),
-        (budget.wall_s, _amount(budget.wall_s or 0, "second")),
-        (budget.subcalls, plural(budget.subcalls or 0, "sub-call")),
-    ]
-    given = [words for limit, words in further if limit is not None]
-    children = (
-        f"child sessions of {plural(budget.child_turns, 'turn')}" if budget.depth else "no child sessions"
-    )
-    passes = plural(budget.passes, "pass", "passes")
-    limits = f"; the run may use {', '.join(given)}" if given else "; there is no limit on tokens or time"
-    return f"A pass has {plural(budget.turns, 'turn')}, the run {passes}, with {children}{limits}."
 
 
 class BudgetSpentError(ModelError):
@@ -140,10 +120,8 @@ _NAMES = {
 _LAST_SHARE = 0.1  # of a limit: when no more is left, a warning says so, however slowly it is used
 _NO_USAGE = Usage()
 _IN_AND_OUT = ("tokens_in", "tokens_out")
-_FREE = {
-    0: Hold(_NO_USAGE, 0.0, 0),
-    1: Hold(_NO_USAGE, 0.0, 1),
-}  # of runs that limit neither tokens nor dollars
+# Of runs that limit neither tokens nor dollars, by the number of sub-calls.
+_FREE = {0: Hold(_NO_USAGE, 0.0, 0), 1: Hold(_NO_USAGE, 0.0, 1)}
 
 
 class Ledger:
@@ -165,7 +143,6 @@ class Ledger:
         dropped: Spend = Spend(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.budget = budget
         self._price = price
         self._clock = clock
         self._lock = threading.Lock()
@@ -183,25 +160,45 @@ class Ledger:
         self._turns_left = budget.turns
         self._before_turn: Mapping[str, float] = {}
         self._committed_amounts: Mapping[str, float] = self._amounts()
+        self.change(budget)
+
+    def change(self, budget: Budget) -> None:
+        """Work under ``budget`` from now on: the operator changed it, or it is the first."""
+        self.budget = budget
         limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
         self.is_metered = any(limit is not None for limit in limits)  # tokens or dollars are limited
         self._is_limited = self.is_metered or budget.wall_s is not None or budget.subcalls is not None
+
+    def used(self) -> dict[str, float]:
+        """What is used of each limit of the run, by its field."""
+        with self._lock:
+            return {**self._amounts(), "passes": float(self._passes)}
 
     @property
     def spend(self) -> Spend:
         """The sums so far."""
         with self._lock:
-            used = self._used
-            return Spend(
-                Usage(*used.usage),
-                passes=self._passes,
-                turns=self._turns,
-                requests=used.requests,
-                subcalls=used.subcalls,
-                seconds=self._seconds,
-                usd=used.usd,
-                unanswered=self._unanswered,
-            )
+            return self._total((self._used,), self._seconds)
+
+    def everything(self) -> tuple[Spend, int]:
+        """What limits are compared with, also what no commit holds yet; and the turns of this pass."""
+        with self._lock:
+            spent = self._total((self._dropped, self._used, self._owed), self._seconds_so_far())
+            return spent, max(self.budget.turns - self._turns_left, 0)
+
+    def _total(self, parts: Sequence[_Sums], seconds: float) -> Spend:
+        dollars = [part.usd for part in parts]
+        return Spend(
+            Usage(*(sum(counts) for counts in zip(*(part.usage for part in parts), strict=True))),
+            passes=self._passes,
+            turns=self._turns,
+            requests=sum(part.requests for part in parts),
+            subcalls=sum(part.subcalls for part in parts),
+            seconds=seconds,
+            usd=None if None in dollars else sum(each or 0.0 for each in dollars),
+            unanswered=self._unanswered,
+            known_usd=sum(part.known_usd for part in parts),
+        )
 
     # ── before a request ────────────────────────────────────────────────────────────────────────────
 
@@ -252,7 +249,7 @@ class Ledger:
         usd = 0.0
         if self.budget.usd is not None:
             written = Usage(cache_write_tokens=size, output_tokens=request.max_output_tokens)
-            usd = max(self._price(request.model, each) or 0.0 for each in (usage, written))
+            usd = max(self._price(request.model, counted) or 0.0 for counted in (usage, written))
         return Hold(usage, usd, subcalls)
 
     def _may_overrun(self, hold: Hold) -> bool:
@@ -268,8 +265,6 @@ class Ledger:
             or _is_over(budget.usd, sum(part.known_usd for part in parts) + hold.usd)
             or (hold.subcalls > 0 and _is_over(budget.subcalls, sum(part.subcalls for part in parts) + 1))
         )
-
-    # ── charging ────────────────────────────────────────────────────────────────────────────────────
 
     def charge_request(self, usage: Usage, usd: float | None, *, is_subcall: bool) -> None:
         """Add one answered request; ``usd`` None (no known price) makes the run's cost unknown."""
@@ -380,8 +375,6 @@ class Ledger:
         """What is used of each limit that a turn can reach."""
         return _amounts([self._dropped, self._used], self._dropped_s + self._seconds)
 
-    # ── what is left ────────────────────────────────────────────────────────────────────────────────
-
     def left(self, depth: int = 0) -> dict[str, int | float | None]:
         """What is left, by name, for code that runs ``depth`` sessions down; None where there is no limit."""
         budget = self.budget
@@ -420,7 +413,7 @@ class Ledger:
         )
         parts += [plural(max(limit - used, 0), what) for limit, used, what in tokens if limit is not None]
         if budget.usd is not None and None not in dollars:
-            parts.append(f"{max(budget.usd - sum(each or 0.0 for each in dollars), 0):.2f} US dollars")
+            parts.append(f"{max(budget.usd - sum(amount or 0.0 for amount in dollars), 0):.2f} US dollars")
         if budget.wall_s is not None:
             parts.append(f"{max(budget.wall_s - seconds, 0):.0f} s")
         if budget.subcalls is not None:
@@ -472,13 +465,13 @@ def _amounts(parts: Sequence[_Sums], seconds: float = 0.0) -> dict[str, float]:
 
 
 def _nearly_reached(budget: Budget, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
-    found = {}
+    warnings = {}
     for name, amount in now.items():
         limit, used = getattr(budget, name), amount - before.get(name, amount)
         if limit is not None and used >= 0 and limit - amount <= max(2 * used, _LAST_SHARE * limit):
             left = max(limit - amount, 0)
-            found[name] = f"{_shown(name, left)} of {_shown(name, limit)} {_NAMES[name]} are left"
-    return found
+            warnings[name] = f"{_shown(name, left)} of {_shown(name, limit)} {_NAMES[name]} are left"
+    return warnings
 
 
 def _shown(key: str, amount: float) -> str:

@@ -59,6 +59,14 @@ NAMES = frozenset(
         "packs.make",
         "packs.sync",
         "packs.remove",
+        # a request of the operator
+        "control.write",
+        "control.place",
+        "control.placed",
+        "control.take",
+        "control.taken",
+        "control.settle",
+        "control.settled",
         # a turn and a pass
         "kernel.start",
         "turn.begin",

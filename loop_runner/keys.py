@@ -2,7 +2,7 @@
 
 ``key`` is ``dataclasses.field`` with what the key takes and what the documentation says about it. From that
 ``task_file`` reads and writes task files, ``task_schema`` describes them to editors, and `make docs` writes
-the tables of docs/task-file.md. Owns the values that any key may take. Imports the standard library only.
+the lists of docs/task-file.md. Owns the values that any key may take. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def key(
 
 def keys_of(owner: type) -> dict[str, Key]:
     """The keys that set the fields of a dataclass, in order."""
-    found = {}
+    keys = {}
     for item in fields(owner):
         if "key" in item.metadata:
             value, meaning, name, shown = item.metadata["key"]
             name = name or item.name
             default = _shown(item.default) if shown is None else shown
-            found[name] = Key(name, item.name, value, meaning, default)
-    return found
+            keys[name] = Key(name, item.name, value, meaning, default)
+    return keys
 
 
 def _shown(default: Any) -> str:

@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,11 @@ _PS_S = 10.0
 def has_sandbox() -> bool:
     """Whether this system has what a sandbox is made of. Which parts of it work is found out by trying."""
     return sys.platform == "linux" and (_PROC / "self/stat").exists() and hasattr(os, "setresuid")
+
+
+def boot_clock_ns() -> int:
+    """Nanoseconds since the machine started, sleep included. Elsewhere time asleep is not counted."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 # ── processes ───────────────────────────────────────────────────────────────────────────────────────

@@ -89,15 +89,15 @@ def load(group: str, name: str) -> Any:
 
 def folders(entry: EntryPoint) -> list[str]:
     """The folders that must be on the path for ``entry`` to be imported elsewhere; imports nothing."""
-    found = [] if entry.dist is None else [str(entry.dist.locate_file(""))]
+    paths = [] if entry.dist is None else [str(entry.dist.locate_file(""))]
     try:
         spec = find_spec(entry.module.partition(".")[0])  # of a top-level name: looks, and runs nothing
     except (ImportError, ValueError):
         spec = None
     if spec is not None and spec.origin is not None:
         at = Path(spec.origin).parent
-        found.append(str(at.parent if spec.submodule_search_locations else at))
-    return list(dict.fromkeys(found))
+        paths.append(str(at.parent if spec.submodule_search_locations else at))
+    return list(dict.fromkeys(paths))
 
 
 # ── how to install what is missing ──

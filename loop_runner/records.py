@@ -75,7 +75,7 @@ class Request:
         With ``scope``, each of two equal child sessions finds its own replies again.
         """
         # Written by hand in the order of its keys: a batch takes thousands of fingerprints in a second.
-        messages = ",".join(f"[{_quoted(each.role)},{_quoted(each.text)}]" for each in self.messages)
+        messages = ",".join(f"[{_quoted(message.role)},{_quoted(message.text)}]" for message in self.messages)
         schema = "" if self.schema is None else f',"schema":{_canonical(self.schema)}'
         scope = f',"scope":{_quoted(self.scope)}' if self.scope else ""
         tool = ',"offers_tool":true' if self.offers_tool else ""

@@ -92,11 +92,11 @@ def clean_json(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
-        return {clean_json(key): clean_json(each) for key, each in value.items()}
+        return {clean_json(key): clean_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [clean_json(each) for each in value]
+        return [clean_json(item) for item in value]
     if isinstance(value, tuple):
-        return tuple(clean_json(each) for each in value)
+        return tuple(clean_json(item) for item in value)
     return value
 
 

@@ -111,7 +111,7 @@ def _sweep_one(parent: int, name: str, until: float) -> bool:
 def _is_left(fd: int, parent: int, name: str) -> bool:
     """Whether nobody uses the folder ``fd``; it is locked then. ``BlockingIOError`` while somebody does."""
     seen = os.fstat(fd)
-    if not _is_ours(seen.st_uid) or seen.st_dev != os.fstat(parent).st_dev:
+    if not _is_own(seen.st_uid) or seen.st_dev != os.fstat(parent).st_dev:
         return False
     if name.startswith(_NEW) and seen.st_mtime > time.time() - _NEW_FOR_S:
         return False
@@ -119,7 +119,7 @@ def _is_left(fd: int, parent: int, name: str) -> bool:
     return os.path.samestat(seen, os.stat(name, dir_fd=parent, follow_symlinks=False))
 
 
-def _is_ours(uid: int) -> bool:
+def _is_own(uid: int) -> bool:
     user = os.geteuid()
     return uid == user or (user == 0 and (uid in _HANDED_OVER or uid == _NOBODY))
 
@@ -150,7 +150,7 @@ def _opened(parent: int, name: str) -> int:
     """The folder, with the rights to look into it and remove from it, which a program may have taken away."""
     with linux.folder_at(parent, name) as place:
         seen = os.fstat(place)
-        if _is_ours(seen.st_uid) and seen.st_mode & 0o700 != 0o700:
+        if _is_own(seen.st_uid) and seen.st_mode & 0o700 != 0o700:
             linux.open_up(place)
         return os.open(name, _FLAGS, dir_fd=parent)
 

@@ -87,6 +87,7 @@ SAME_NAME = {
     "cost": {"cli", "runs"},
     "findings": {"audit", "verify"},  # of an audit: as they are shown, and as they are checked
     "fsck": {"cli", "workspace/repair"},
+    "launch": {"kernel", "runs"},  # the start of a process, which is not waited for
     "models": {"cli", "runs"},
     "replay": {"cli", "runs"},
     "run": {"cli", "audit"},

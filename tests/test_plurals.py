@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from loop_runner.budget import Budget, BudgetSpentError, Ledger, describe_limits
+from loop_runner.budget import Budget, BudgetSpentError, Ledger
 from loop_runner.kernel.inside import candidates
 from loop_runner.loop import stalling
 from loop_runner.loop.stalling import Step
 from loop_runner.records import Spend, Usage
+from loop_runner.task.limits import describe_limits
 from loop_runner.text import plural
 
 ONE_AND_MANY = re.compile(r"(?<![\d.,@])1 (?!is\b|was\b|pass\b|less\b)[a-z]+(?:-[a-z]+)?s\b")

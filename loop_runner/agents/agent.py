@@ -41,7 +41,7 @@ _SILENT = "(the client does not tell what the agent said last; its files are the
 
 
 @dataclass(slots=True)
-class _Asked:
+class _StopRequest:
     """A client that waits at its stop hook."""
 
     event: protocol.Event
@@ -89,16 +89,16 @@ class Agent:
     ) -> None:
         self._settings = settings
         self._on_spent = on_spent  # told once of each client, with nothing when it does not say
-        self._is_told = False  # of a client that is not ours, whose end we do not see
+        self._is_noted = False  # of a client that is not ours, whose end we do not see
         self._workspace = workspace
         self._run = workspace.folder.absolute()
         self._env = env
         self._trace = trace
         self._should_stop = should_stop
         self._session_id = session_id  # the one that is listened to; None: the first that speaks
-        self._inbox: queue.Queue[_Asked] = queue.Queue()
-        self._asked: _Asked | None = None  # the one that the loop is deciding about
-        self._latest: _Asked | None = None
+        self._inbox: queue.Queue[_StopRequest] = queue.Queue()
+        self._pending: _StopRequest | None = None  # the one that the loop is deciding about
+        self._latest: _StopRequest | None = None
         self._lock = threading.Lock()
         self._is_open = True
         self._process: ClientProcess | None = None
@@ -121,19 +121,19 @@ class Agent:
     def _on_event(self, event: protocol.Event, source: str) -> Decision:
         """In a thread of the endpoint: the answer for one event of a client."""
         with self._lock:
-            if not self._is_open or not self._is_ours(event) or event.kind != "stop":
+            if not self._is_open or not self._is_own(event) or event.kind != "stop":
                 return ALLOW
             # Two hooks of ours in one client (a plugin and a settings file, say) ask the same of one stop.
             if self._latest is not None and self._latest.is_joined_by(event, source):
-                asked = self._latest
+                request = self._latest
             else:
-                asked = self._latest = _Asked(event)
-                self._inbox.put(asked)
-            asked.sources.add(source)
-        asked.decided.wait()
-        return asked.decision
+                request = self._latest = _StopRequest(event)
+                self._inbox.put(request)
+            request.sources.add(source)
+        request.decided.wait()
+        return request.decision
 
-    def _is_ours(self, event: protocol.Event) -> bool:
+    def _is_own(self, event: protocol.Event) -> bool:
         """By session id. The first that speaks is the client that was started; others are its children."""
         if not event.session_id:
             return False
@@ -150,7 +150,7 @@ class Agent:
         its provider fails again and again, ``EnvironmentFault`` when the client itself does.
         """
         self._since = time.monotonic()
-        if self._asked is not None:
+        if self._pending is not None:
             self._was_blocked = True
             self._answer(Decision(prompt))
         while True:
@@ -180,11 +180,11 @@ class Agent:
             if not self._is_open:
                 return
             self._is_open = False
-            waiting = [self._asked] if self._asked else []
+            waiting = [self._pending] if self._pending else []
             while not self._inbox.empty():
                 waiting.append(self._inbox.get_nowait())
-        for asked in waiting:
-            asked.answer(Decision(None, notice))
+        for request in waiting:
+            request.answer(Decision(None, notice))
         if self._process is not None:
             self._await_end()
         elif waiting:
@@ -202,9 +202,9 @@ class Agent:
 
     def _answer(self, decision: Decision) -> None:
         with self._lock:
-            asked, self._asked = self._asked, None
-        if asked is not None:
-            asked.answer(decision)
+            request, self._pending = self._pending, None
+        if request is not None:
+            request.answer(decision)
 
     def _wait(self) -> Handed | None:
         while True:
@@ -215,7 +215,7 @@ class Agent:
                     self._process = None
                 return None
             try:
-                asked = self._inbox.get(timeout=_STEP_S)
+                request = self._inbox.get(timeout=_STEP_S)
             except queue.Empty:
                 if self._process is not None and (code := self._process.poll()) is not None:
                     return self._ended(code, timed_out=False)
@@ -223,15 +223,15 @@ class Agent:
                     return self._ended(self._process.stop(), timed_out=True)
                 continue
             with self._lock:
-                self._asked = asked
+                self._pending = request
             self._stops += 1
             self._was_blocked = False
-            event = asked.event
-            if self._process is None and not self._is_told:
-                self._is_told = True
+            event = request.event
+            if self._process is None and not self._is_noted:
+                self._is_noted = True
                 self._on_spent(event.client, ())
-            said = _SILENT if event.last_message is None else event.last_message
-            return Handed(said, None, event.client, event.session_id)
+            message = _SILENT if event.last_message is None else event.last_message
+            return Handed(message, None, event.client, event.session_id)
 
     def _is_killed(self) -> bool:
         if not sessions.is_stopped(self._env, str(self._run)):
@@ -277,19 +277,19 @@ class Agent:
             "{hook_url}": self._endpoint.url,
         }
         words = [values.get(word, word) for word in self._settings.command]
-        found = shutil.which(words[0], path=self._env.get("PATH", os.defpath))
-        return [found or words[0], *words[1:]], "{prompt}" in self._settings.command
+        program = shutil.which(words[0], path=self._env.get("PATH", os.defpath))
+        return [program or words[0], *words[1:]], "{prompt}" in self._settings.command
 
     def _ended(self, code: int, *, timed_out: bool) -> Handed:
         assert self._process is not None
         printed = endings.read(self._process.output)
         ending = endings.name(
-            printed, code, was_asked=self._stops > 0, was_blocked=self._was_blocked, timed_out=timed_out
+            printed, code, hook_ran=self._stops > 0, was_blocked=self._was_blocked, timed_out=timed_out
         )
         errors = self._process.errors.strip()
         self._process = None
         self._note.unlink(missing_ok=True)
-        detail = endings.REASONS[ending] + (f"; it said: {one_line(errors[-400:], 400)}" if errors else "")
+        detail = endings.REASONS[ending] + (f"; its output: {one_line(errors[-400:], 400)}" if errors else "")
         denied = f"; refused: {', '.join(printed.denials)}" if printed.denials else ""
         self._trace.append(Event("notice", f"the client ended: {ending}: {detail}{denied}"))
         self._on_spent(self._name, printed.spent)
@@ -315,12 +315,12 @@ class Agent:
                 self._pause(_RETRY_S * self._failures * self._settings.patience)
                 return not self._should_stop()
             return False  # what it left is verified all the same
-        said = f"the client ended {_FAILURES} times in a row: {handed.ending}: {handed.detail}"
+        message = f"the client ended {_FAILURES} times in a row: {handed.ending}: {handed.detail}"
         why = "every pass would end the same way"
         hint = "mend what it says, then `loop-runner resume RUN`"
         if handed.ending == "api error":
-            raise ModelError(said, why=why, hint=hint)
-        raise EnvironmentFault(said, why=why, hint=hint)
+            raise ModelError(message, why=why, hint=hint)
+        raise EnvironmentFault(message, why=why, hint=hint)
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds

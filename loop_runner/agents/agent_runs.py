@@ -19,6 +19,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Trace
 from loop_runner.records import Call, Outcome, Reply, Usage
 from loop_runner.session.committing import Commits
+from loop_runner.session.operator import Operator
 from loop_runner.task.config import Task
 from loop_runner.text import plural
 from loop_runner.workspace.git.fast_import import Blob
@@ -40,21 +41,21 @@ def beginning(task: Task) -> tuple[dict[bytes, Blob], dict[str, bytes]]:
         return {}, {}
     if task.session == "hook":
         return scope(task, None).files(), {}
-    found = _repository(task)
-    if found is None:
+    repository = _repository(task)
+    if repository is None:
         return {}, {}
-    commit = found.head()
-    files, submodules = found.files(commit), found.submodules(commit)
+    commit = repository.head()
+    files, submodules = repository.files(commit), repository.submodules(commit)
     from loop_runner.workspace import foreign
 
-    about = {"repository": str(found.top), "commit": commit, "notes": foreign.notes(files, submodules)}
+    about = {"repository": str(repository.top), "commit": commit, "notes": foreign.notes(files, submodules)}
     return files, {BASE_FILE: (json.dumps(about, indent=1) + "\n").encode()}
 
 
 def notes(about: Mapping[str, bytes]) -> bytes:
     """What the rules of an agent end with: which of its files are not what their names say."""
-    said = str(json.loads(about.get(BASE_FILE, b"{}")).get("notes", ""))
-    return f"\n\n{said}".encode() if said else b""
+    text = str(json.loads(about.get(BASE_FILE, b"{}")).get("notes", ""))
+    return f"\n\n{text}".encode() if text else b""
 
 
 def scope(task: Task, run_folder: Path | None) -> Scope:
@@ -85,8 +86,8 @@ def agent(
         workspace.journal.append_many(calls)
         ledger.owe(calls)
         if not spent and task.budget.usd is not None:
-            said = f"{client or 'the client'} did not say what it spent: budget.usd does not count it"
-            trace.append(Event("notice", said))
+            text = f"{client or 'the client'} did not say what it spent: budget.usd does not count it"
+            trace.append(Event("notice", text))
 
     from loop_runner.agents.agent import Agent
 
@@ -111,19 +112,19 @@ def spent_calls(client: str, spent: Sequence[Reported], before: int) -> list[Cal
     return [
         Call(
             "agent",
-            f"agent:{one.model or client or 'unknown'}",
+            f"agent:{report.model or client or 'unknown'}",
             hashlib.sha256(b"agent").hexdigest(),
             before + number,
             "",
-            Reply("", usage=one.usage),
-            one.usd,
+            Reply("", usage=report.usage),
+            report.usd,
         )
-        for number, one in enumerate(spent or (Reported(Usage()),))
+        for number, report in enumerate(spent or (Reported(Usage()),))
     ]
 
 
 def passes(
-    the_agent: Agent, workspace: Workspace, ledger: Ledger, trace: Trace
+    the_agent: Agent, workspace: Workspace, ledger: Ledger, trace: Trace, operator: Operator
 ) -> Callable[[int, bool, bytes], AgentPass]:
     """What opens a pass for the loop."""
     from loop_runner.agents.agent import AgentPass
@@ -135,6 +136,7 @@ def passes(
             trace=trace,
             charge=ledger.charge_turn,
             first_files={f"passes/{number:04d}/injected.md": prompt},
+            operator=operator,
         )
         return AgentPass(the_agent, prompt=prompt.decode(), is_committed=is_committed, commits=commits)
 
@@ -193,14 +195,14 @@ def _repository(task: Task) -> Foreign | None:
     named = task.agent.repository
     if named == "none":
         return None
-    found = Foreign.around((task.base_dir / (named or ".")).resolve())
-    if named and found is None:
+    repository = Foreign.around((task.base_dir / (named or ".")).resolve())
+    if named and repository is None:
         raise ConfigError(
             f"agent.repository: {named} is in no git repository",
             why="the agent begins with the files of its last commit",
             hint="name a repository, or `none` for an empty folder",
         )
-    return found
+    return repository
 
 
 def _folder(task: Task) -> Path:

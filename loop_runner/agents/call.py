@@ -49,8 +49,8 @@ def ask(run: str, payload: bytes, token: str | None = None, *, source: str = "co
             answer = _all(connection)
     except OSError as error:
         raise NobodyListens(run) from error
-    head_bytes, found, body = answer.partition(b"\r\n\r\n")
-    if not found or b" 200 " not in head_bytes.split(b"\r\n", 1)[0] + b" ":
+    head_bytes, separator, body = answer.partition(b"\r\n\r\n")
+    if not separator or b" 200 " not in head_bytes.split(b"\r\n", 1)[0] + b" ":
         raise NobodyListens(run)
     return body
 

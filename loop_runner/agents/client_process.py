@@ -47,8 +47,8 @@ def end_stray(note: Path) -> bool:
     number by now began at another time. True when there was one.
     """
     try:
-        said = json.loads(note.read_text(encoding="utf-8"))
-        pid, began = int(said["pid"]), str(said["began"])
+        noted = json.loads(note.read_text(encoding="utf-8"))
+        pid, began = int(noted["pid"]), str(noted["began"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
     note.unlink(missing_ok=True)

@@ -71,9 +71,9 @@ def read(output: str) -> Printed:
 
 
 def name(
-    printed: Printed, exit_code: int | None, *, was_asked: bool, was_blocked: bool, timed_out: bool
+    printed: Printed, exit_code: int | None, *, hook_ran: bool, was_blocked: bool, timed_out: bool
 ) -> Ending:
-    """``was_asked``: it asked the hook at least once; ``was_blocked``: the last answer was no."""
+    """``hook_ran``: it asked the hook at least once; ``was_blocked``: the last answer was no."""
     if exit_code is None:
         return "not started"
     if timed_out:
@@ -82,7 +82,7 @@ def name(
         return "api error"
     if exit_code != 0 or printed.is_error:
         return "crash"
-    if was_asked:
+    if hook_ran:
         return "block cap" if was_blocked else "done"
     return "permission denials" if printed.denials else "hook did not run"
 
@@ -104,7 +104,7 @@ def _objects(output: str) -> Iterable[dict[str, Any]]:
 
 def _claude(data: dict[str, Any]) -> Printed:
     denials = data.get("permission_denials")
-    names = [str(each.get("tool_name", "?")) for each in denials or () if isinstance(each, dict)]
+    names = [str(denial.get("tool_name", "?")) for denial in denials or () if isinstance(denial, dict)]
     is_error = data.get("is_error") is True
     return Printed(
         text=data["result"] if isinstance(data.get("result"), str) else "",
@@ -120,21 +120,21 @@ def _claude_spent(data: dict[str, Any]) -> tuple[Reported, ...]:
     """By model where the sums agree; ``usage`` leaves out what helpers of the agent's used."""
     total = _dollars(data.get("total_cost_usd"))
     by_model = data.get("modelUsage")
-    found = [
-        Reported(_usage(one, _CLAUDE_MODEL_KEYS), _dollars(one.get("costUSD")), str(name)[:200])
-        for name, one in (by_model.items() if isinstance(by_model, dict) else ())
-        if isinstance(one, dict)
+    reports = [
+        Reported(_usage(report, _CLAUDE_MODEL_KEYS), _dollars(report.get("costUSD")), str(name)[:200])
+        for name, report in (by_model.items() if isinstance(by_model, dict) else ())
+        if isinstance(report, dict)
     ]
     if (
-        found
+        reports
         and total is not None
-        and abs(sum(one.usd or 0.0 for one in found) - total) <= 1e-6 + total / 1000
+        and abs(sum(report.usd or 0.0 for report in reports) - total) <= 1e-6 + total / 1000
     ):
-        return tuple(found)
+        return tuple(reports)
     usage = data.get("usage")
     if total is None and not isinstance(usage, dict):
         return ()
-    name = found[0].model if len(found) == 1 else ""
+    name = reports[0].model if len(reports) == 1 else ""
     return (Reported(_usage(usage if isinstance(usage, dict) else {}, _CLAUDE_KEYS), total, name),)
 
 

@@ -75,8 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """A hook's payload in, what the client is to read out."""
-        asked = self.path.removeprefix("/stop/")
-        if not secrets.compare_digest(asked.encode(), self.token.encode()):
+        token = self.path.removeprefix("/stop/")
+        if not secrets.compare_digest(token.encode(), self.token.encode()):
             self.send_error(404)
             return
         try:

@@ -84,8 +84,8 @@ def uninstall(client: str, project: Path | None, env: Mapping[str, str]) -> Chan
     text = before
     for keys, _ in _entries(client, ""):
         text = _without(path, text, keys)
-    is_ours_alone = text != before and json.loads(text) in ({}, {"version": 1})
-    return Change(path, before, None if is_ours_alone and client == "copilot" else text)
+    is_only_own = text != before and json.loads(text) in ({}, {"version": 1})
+    return Change(path, before, None if is_only_own and client == "copilot" else text)
 
 
 def write(change: Change) -> None:
@@ -159,13 +159,13 @@ def _entries(client: str, hook: str) -> list[tuple[tuple[str, ...], dict[str, An
     return [(("hooks", "agentStop"), entry)]
 
 
-def _is_ours(entry: Any) -> bool:
+def _is_own(entry: Any) -> bool:
     """Whether an entry asks our hook, alone or beside hooks of others."""
     if not isinstance(entry, dict):
         return False
     inner = entry.get("hooks")
     if isinstance(inner, list):
-        return any(map(_is_ours, inner))
+        return any(map(_is_own, inner))
     words = f"{entry.get('command', '')} {entry.get('bash', '')}"
     return MARK in words or "loop-runner hook stop" in words
 
@@ -206,7 +206,7 @@ def is_switched_off(change: Change) -> bool:
     return bool(change.after) and json.loads(change.after or "{}").get("disableAllHooks") is True
 
 
-def _found(path: Path, text: str, keys: tuple[str, ...]) -> list[Any]:
+def _entries_at(path: Path, text: str, keys: tuple[str, ...]) -> list[Any]:
     data: Any = json.loads(text)
     for key in keys:
         data = data.get(key, {} if key != keys[-1] else []) if isinstance(data, dict) else None
@@ -216,8 +216,8 @@ def _found(path: Path, text: str, keys: tuple[str, ...]) -> list[Any]:
 
 
 def _with(path: Path, text: str, keys: tuple[str, ...], entry: dict[str, Any]) -> str:
-    there = _found(path, text, keys)
-    present = [hook for each in there for hook in _own_hooks(each)]
+    there = _entries_at(path, text, keys)
+    present = [hook for settings in there for hook in _own_hooks(settings)]
     if present == (_own_hooks(entry) or [entry]):
         return text
     # An older one, or one of a copy of ours that lay elsewhere.
@@ -225,13 +225,13 @@ def _with(path: Path, text: str, keys: tuple[str, ...], entry: dict[str, Any]) -
 
 
 def _without(path: Path, text: str, keys: tuple[str, ...]) -> str:
-    for index, each in reversed(list(enumerate(_found(path, text, keys)))):
-        own = _own_hooks(each)
-        if own and len(own) == len(each.get("hooks", own)):
+    for index, entry in reversed(list(enumerate(_entries_at(path, text, keys)))):
+        own = _own_hooks(entry)
+        if own and len(own) == len(entry.get("hooks", own)):
             text = json_text.remove(text, keys, index)
             continue
         for place in (
-            [place for place, hook in enumerate(each.get("hooks", [])) if hook in own][::-1] if own else []
+            [place for place, hook in enumerate(entry.get("hooks", [])) if hook in own][::-1] if own else []
         ):
             text = json_text.remove(text, (*keys, index, "hooks"), place)
     return text
@@ -239,9 +239,9 @@ def _without(path: Path, text: str, keys: tuple[str, ...]) -> str:
 
 def _own_hooks(entry: Any) -> list[Any]:
     """Our hooks in an entry, which may also hold those of others."""
-    if not _is_ours(entry):
+    if not _is_own(entry):
         return []
-    return [hook for hook in entry.get("hooks", [entry]) if _is_ours(hook)]
+    return [hook for hook in entry.get("hooks", [entry]) if _is_own(hook)]
 
 
 def _with_version(text: str) -> str:

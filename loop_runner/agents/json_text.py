@@ -30,8 +30,8 @@ class Node:
 
     def get(self, key: str) -> Node | None:
         """The value of ``key`` in an object; of two with the same key the last, as readers take it."""
-        found = [value for name, value in zip(self.keys, self.values, strict=False) if name == key]
-        return found[-1] if found else None
+        values = [value for name, value in zip(self.keys, self.values, strict=False) if name == key]
+        return values[-1] if values else None
 
 
 def parse(text: str) -> Node:
@@ -104,8 +104,8 @@ def _cut(text: str, node: Node, at: int) -> str:
 
 def _style(text: str) -> tuple[str, str]:
     """The indentation and the line break that the text uses."""
-    found = re.search(r"\n([ \t]+)\S", text)
-    return (found[1] if found else "  "), ("\r\n" if "\r\n" in text else "\n")
+    match = re.search(r"\n([ \t]+)\S", text)
+    return (match[1] if match else "  "), ("\r\n" if "\r\n" in text else "\n")
 
 
 def _refuse(name: str) -> None:
@@ -113,8 +113,8 @@ def _refuse(name: str) -> None:
 
 
 def _skip(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
 
 
 def _value(text: str, at: int) -> Node:
@@ -124,9 +124,9 @@ def _value(text: str, at: int) -> Node:
         return _members(text, Node("array", at), "]")
     if text[at] == '"':
         return Node("atom", at, _SCAN(text, at + 1)[1])
-    found = _ATOM.match(text, at)
-    assert found is not None
-    return Node("atom", at, found.end())
+    match = _ATOM.match(text, at)
+    assert match is not None
+    return Node("atom", at, match.end())
 
 
 def _members(text: str, node: Node, closing: str) -> Node:

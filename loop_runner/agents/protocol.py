@@ -60,8 +60,8 @@ def read(payload: bytes) -> Event | None:
 def write(client: str, decision: Decision) -> dict[str, str]:
     """What ``client`` is to read on standard output; ``{}`` lets it end."""
     if decision.reason is None:
-        said = decision.notice and client in {"claude", "codex", "gemini"}
-        return {"systemMessage": decision.notice} if said else {}
+        has_notice = decision.notice and client in {"claude", "codex", "gemini"}
+        return {"systemMessage": decision.notice} if has_notice else {}
     reason = decision.reason or "The work is not accepted yet."  # Codex fails open for an empty reason
     if client == "cursor":
         return {"followup_message": reason}

@@ -62,8 +62,8 @@ def may_own_any(env: Mapping[str, str]) -> bool:
 
 def owner(env: Mapping[str, str], session_id: str) -> Owner | None:
     """The run that owns the session; None when none does."""
-    if session_id and (found := _registered(env, session_id)):
-        return found
+    if session_id and (folder := _registered(env, session_id)):
+        return folder
     run, token = env.get(RUN_VARIABLE), env.get(TOKEN_VARIABLE)
     return Owner(run, token) if run and token else None
 

@@ -156,17 +156,17 @@ def _failed(env: Mapping[str, str], error: Exception) -> bytes:
     from loop_runner import redaction
 
     redaction.learn(env)
-    said = redaction.clean(f"{type(error).__name__}: {error}")
+    reason = redaction.clean(f"{type(error).__name__}: {error}")
     try:
         path = os.path.join(sessions.state_folder(env), "hook.log")
         if os.path.exists(path) and os.path.getsize(path) > _LOG_BYTES:
             os.replace(path, f"{path}.1")
         with open(path, "a", encoding="utf-8", errors="replace") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {said}\n")
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {reason}\n")
     except OSError:
         pass
     return json.dumps(
-        {"systemMessage": f"loop-runner's stop hook failed ({said[:300]}); this end is not verified"}
+        {"systemMessage": f"loop-runner's stop hook failed ({reason[:300]}); this end is not verified"}
     ).encode()
 
 

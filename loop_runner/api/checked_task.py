@@ -223,7 +223,7 @@ class _Inputs:
 
     def specs(self, given: Iterable[Input] | Input) -> list[Any]:
         listed = [given] if isinstance(given, str | PathLike | Data | Mapping) else given
-        return [spec for each in listed for spec in self._specs(each)]
+        return [spec for item in listed for spec in self._specs(item)]
 
     def _specs(self, given: Any) -> list[Any]:
         if isinstance(given, Data):

@@ -54,12 +54,12 @@ def _sentences(page: str) -> dict[str, str]:
     """What the table of keys on a page says about each key, in its third column."""
     lines = (resources.folder("docs") / f"{page}.md").read_text(encoding="utf-8").splitlines()
     start = next(at for at, line in enumerate(lines) if line.startswith("| key |"))
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for line in takewhile(lambda line: line.startswith("| "), lines[start:]):
         cells = [cell.strip() for cell in line.strip("| ").split("|")]
         for key in _KEY.findall(cells[0]):
-            found.setdefault(key, task_schema.without_links(cells[2]))
-    return found
+            sentences.setdefault(key, task_schema.without_links(cells[2]))
+    return sentences
 
 
 def text(schema: Mapping[str, Any]) -> str:

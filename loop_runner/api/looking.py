@@ -21,7 +21,7 @@ from loop_runner.workspace.history import History
 if TYPE_CHECKING:
     from loop_runner.api.result import Result
     from loop_runner.records import Checkpoint
-    from loop_runner.runs.bisect import Found, Step
+    from loop_runner.runs.bisect import SearchResult, Step
     from loop_runner.runs.compare import Comparison
     from loop_runner.runs.cost import Cost
     from loop_runner.runs.exporting import Export
@@ -147,7 +147,7 @@ class Looking:
         wanted: Literal["good", "bad"] = "bad",
         timeout_s: float = 600.0,
         on_step: Callable[[Step], object] = lambda _: None,
-    ) -> Found:
+    ) -> SearchResult:
         """The first pass whose answer a command calls bad (or good), trying few passes.
 
         The command runs in a checkout of the pass: exit code 0 means good, 125 skip, 1 to 127 bad.

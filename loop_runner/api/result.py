@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from os import PathLike
@@ -15,25 +16,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from loop_runner import inputs
+from loop_runner.api.controls import Controls
 from loop_runner.api.looking import Looking
 from loop_runner.api.output_types import parse
+from loop_runner.api.typed_events import Event, typed
 from loop_runner.errors import LoopRunnerError, NotVerifiedError
 from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
-from loop_runner.runs import cost
+from loop_runner.runs import cost, run_queue, trace_file
+from loop_runner.runs.finished import outcome_of
 from loop_runner.runs.folders import find_run_at
+from loop_runner.runs.status import Status, of_run
 from loop_runner.verify import locate, proof, verdicts
-from loop_runner.workspace import layout
+from loop_runner.workspace import layout, lock
 from loop_runner.workspace.history import History
 from loop_runner.workspace.openable import parsing
 
 if TYPE_CHECKING:
     from loop_runner.verify import LocatedCitation
 
+_LOOK_S = 0.1
 RunState = Literal["running", "verified", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run(Looking):
+class Run(Controls, Looking):
     """A run folder. Every answer is read when it is asked for, also while another process runs the run.
 
     ``at`` is a moment of it, for ``show``, ``costs`` and ``lr.fork``; None: the latest.
@@ -76,6 +82,35 @@ class Run(Looking):
         """The US dollars of what is committed; None where a price is not known."""
         with History(self.folder) as history:
             return history.spend(cost.price_in(history)).usd
+
+    def status(self) -> Status:
+        """Where the run is now. Cheap; also while another process runs it, and of a clone."""
+        return of_run(self.folder, inputs.cache_dir(os.environ))
+
+    def events(self, since: int = 0) -> Iterator[Event]:
+        """The events after number ``since``, then those that happen until the run ends.
+
+        Their numbers have no gap, also over resumes. A clone has no events.
+        """
+        for event in trace_file.follow(self.folder, since, self._is_active):
+            yield typed(event)
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """The result, when the run has ended, whichever process runs it.
+
+        ``TimeoutError`` after ``timeout`` seconds; ``LoopRunnerError`` where an error or a crash ended it.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while self._is_active():
+            if end is not None and time.monotonic() >= end:
+                raise TimeoutError(f"the run in {self.folder} has not ended after {timeout:g} s")
+            time.sleep(_LOOK_S)
+        return result_of(outcome_of(self.status()), self.folder)
+
+    def _is_active(self) -> bool:
+        """Whether a process runs the run, or soon will."""
+        is_held = lock.holder(self.folder / ".git" / "loop-runner" / "lock") is not None
+        return is_held or run_queue.is_waiting(self.folder, trace_file.last_event_at(self.folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +178,13 @@ class Result:
             "verdicts": [verdicts.report_as_json(report) for report in self.verdicts],
             "citations": [
                 {
-                    "name": each.name,
-                    "line": each.line,
-                    "quote": each.quote,
-                    "ok": each.ok,
-                    "where": each.where,
+                    "name": citation.name,
+                    "line": citation.line,
+                    "quote": citation.quote,
+                    "ok": citation.ok,
+                    "where": citation.where,
                 }
-                for each in self.citations
+                for citation in self.citations
             ],
             "usage": asdict(self.usage),
             "cost": self.cost,

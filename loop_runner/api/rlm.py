@@ -47,7 +47,7 @@ class RLM:
 
         ``result.response`` is the answer. Without a question, the data is read as one.
         """
-        return running.ask(**self._asked(prompt, root_prompt, query, context))
+        return running.ask(**self._question_of(prompt, root_prompt, query, context))
 
     async def acompletion(
         self,
@@ -58,13 +58,15 @@ class RLM:
         context: Any = None,
     ) -> Result:
         """As ``completion``, for an event loop."""
-        return await running.aask(**self._asked(prompt, root_prompt, query, context))
+        return await running.aask(**self._question_of(prompt, root_prompt, query, context))
 
     def __call__(self, *, context: Any, query: str) -> Result:
         """As ``completion``, in the words of ``dspy.RLM("context, query -> answer")``."""
         return self.completion(query=query, context=context)
 
-    def _asked(self, prompt: Any, root_prompt: str | None, query: str | None, context: Any) -> dict[str, Any]:
+    def _question_of(
+        self, prompt: Any, root_prompt: str | None, query: str | None, context: Any
+    ) -> dict[str, Any]:
         about = prompt if context is None else context
         if about is None:
             raise ConfigError(

@@ -26,7 +26,7 @@ from loop_runner.audit import plan
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.events import Event, Listener
-from loop_runner.loop.stopping import Stop
+from loop_runner.loop.stopping import Stop, permit_in
 from loop_runner.runs import fork as forking
 from loop_runner.runs import origin, reporters, reverify, start, trust
 from loop_runner.runs.context import RunContext
@@ -271,6 +271,8 @@ def _working(
             for reporter in told:
                 reporter.close()
 
+    stop = stop or Stop()
+    stop.permit = permit_in(os.environ)
     return Work(work, stop)
 
 

@@ -18,8 +18,9 @@ from loop_runner import events
 class Event:
     """One thing that happened. ``kind`` says what; ``seq`` counts from 1 without gaps, also over resumes.
 
-    ``pass_number`` and ``turn`` are 0 where they do not apply. ``text`` is for a person. docs/events.md
-    lists the further fields of each kind.
+    ``pass_number`` and ``turn`` are 0 where they do not apply. ``text`` is for a person. ``at`` is in seconds
+    since 1970. ``budget`` has what is used of each limit, and the limit (None: no limit); it is empty where
+    that was not recorded. docs/events.md lists the further fields of each kind.
     """
 
     kind: ClassVar[str] = ""
@@ -27,6 +28,8 @@ class Event:
     pass_number: int = 0
     turn: int = 0
     text: str = ""
+    at: float = 0.0
+    budget: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as JSON has it."""
@@ -64,10 +67,11 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassStarted(Event):
-    """A pass begins; ``text`` is what the model is given first."""
+    """A pass begins; ``text`` is what the model is given first, ``before`` how the last pass ended."""
 
     kind: ClassVar[str] = "pass_started"
     session: str = ""
+    before: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,14 @@ class ReplyReceived(Event):
 
     kind: ClassVar[str] = "reply_received"
     usage: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellStarted(Event):
+    """A code block begins to run."""
+
+    kind: ClassVar[str] = "cell_started"
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +186,43 @@ class Verifying(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRequest(Event):
+    """A request of the operator was answered; ``text`` says what came of it.
+
+    ``request`` is ``note``, ``pause``, ``resume``, ``stop``, ``budget``, ``prompt``, ``approve`` or
+    ``reject``. ``done`` is false for one that was refused. ``again``: an earlier process had taken it.
+    """
+
+    kind: ClassVar[str] = "operator"
+    id: str = ""
+    request: str = ""
+    done: bool = True
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused(Event):
+    """Nothing new is started until the operator resumes the run, or stops it."""
+
+    kind: ClassVar[str] = "paused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Event):
+    """The run continues after a pause."""
+
+    kind: ClassVar[str] = "resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting(Event):
+    """The run waits for a person's decision; ``text`` is the question, ``verifier`` what asks it."""
+
+    kind: ClassVar[str] = "waiting"
+    verifier: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PassEnded(Event):
     """A pass is in git; ``outcome`` is ``accepted`` or ``rejected``, ``text`` why it was rejected."""
 
@@ -203,8 +252,9 @@ class Notice(Event):
 KINDS: Mapping[str, type[Event]] = {
     made.kind: made
     for made in (
-        *(RunStarted, PassStarted, TurnStarted, ReplyReceived, CellFinished, TurnCommitted),
+        *(RunStarted, PassStarted, TurnStarted, ReplyReceived, CellStarted, CellFinished, TurnCommitted),
         *(SubcallFinished, SubcallsProgress, ChildStarted, ChildTurn, ChildFinished, Retried),
+        *(OperatorRequest, Paused, Resumed, Waiting),
         *(Verifying, PassEnded, RunEnded, Notice),
     )
 }
@@ -214,18 +264,26 @@ _OWN = {kind: {item.name for item in fields(made)} for kind, made in KINDS.items
 
 
 def typed(event: events.Event) -> Event:
-    """The event of the library for one of the trace."""
-    made = KINDS[event.kind]
-    base: dict[str, Any] = {
-        "seq": event.seq,
-        "pass_number": event.pass_number,
-        "turn": event.turn,
-        "text": event.text,
-    }
-    given: Mapping[str, Any] = {"data": event.data} if made is Notice else event.data
-    known = _OWN[event.kind]
-    own = {name: value for name, value in given.items() if name in known and name not in base}
-    return made(**base, **own)
+    """The event of the library for one of the trace. A kind that only a newer version knows is a notice."""
+    made = KINDS.get(event.kind, Notice)
+    base: dict[str, Any] = {name: getattr(event, name) for name in _BASE}
+    if made is Notice:
+        is_known = event.kind == Notice.kind
+        return Notice(**base, data=event.data if is_known else {**event.data, "kind": event.kind})
+    known = _OWN[event.kind] - _BASE
+    return made(**base, **{name: value for name, value in event.data.items() if name in known})
+
+
+def untyped(event: Event) -> events.Event:
+    """The event of the trace for one of the library."""
+    base = {name: getattr(event, name) for name in _BASE}
+    if isinstance(event, Notice):
+        return events.Event("notice", **base, data=event.data)
+    data = {item.name: getattr(event, item.name) for item in fields(event) if item.name not in _BASE}
+    return events.Event(event.kind, **base, data=data)  # type: ignore[arg-type]
+
+
+_BASE = frozenset(item.name for item in fields(Event))
 
 
 OnEvent: TypeAlias = Callable[[Event], object] | None

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from loop_runner.records import Spend as Spend
     from loop_runner.records import Variable as Variable
     from loop_runner.records import VerifierReport as VerifierReport
-    from loop_runner.runs.bisect import Found as Found
+    from loop_runner.runs.bisect import SearchResult as SearchResult
     from loop_runner.runs.bisect import Step as Step
     from loop_runner.runs.compare import Comparison as Comparison
     from loop_runner.runs.compare import FileChange as FileChange
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from loop_runner.runs.fork import Forked as Forked
     from loop_runner.runs.integrity import Checkup as Checkup
     from loop_runner.runs.recorded import Difference as Difference
+    from loop_runner.runs.recorded import Missing as Missing
     from loop_runner.runs.replay import Replayed as Replayed
     from loop_runner.runs.reverify import Recheck as Recheck
     from loop_runner.runs.rewind import Rewound as Rewound
@@ -75,13 +76,13 @@ _HOMES = {
     "audit.findings": "Finding",
     "audit.outputs": "ReportKind",
     "records": "Checkpoint RunStatus Spend Variable VerifierReport",
-    "runs.bisect": "Found Step",
+    "runs.bisect": "SearchResult Step",
     "runs.compare": "Comparison FileChange VariableChange",
     "runs.cost": "Cost CostLine",
     "runs.exporting": "Export",
     "runs.fork": "Forked",
     "runs.integrity": "Checkup",
-    "runs.recorded": "Difference",
+    "runs.recorded": "Difference Missing",
     "runs.replay": "Replayed",
     "runs.reverify": "Recheck",
     "runs.rewind": "Rewound",

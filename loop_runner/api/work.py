@@ -57,21 +57,21 @@ class Work(Generic[T]):
 
         Ctrl-C meanwhile stops the run, and is raised when the run has ended; a third one is raised at once.
         """
-        asked = 0
+        interrupts = 0
         while True:
             try:
                 result = self._future.result()
             except KeyboardInterrupt:
-                asked += 1
+                interrupts += 1
                 self.stop()
-                if asked > 2:
+                if interrupts > 2:
                     raise
             except BaseException:
-                if asked:
+                if interrupts:
                     raise KeyboardInterrupt from None
                 raise
             else:
-                if asked:
+                if interrupts:
                     raise KeyboardInterrupt
                 return result
 
@@ -105,7 +105,7 @@ class Work(Generic[T]):
         threading.Thread(target=self._break_off, name="loop-runner-stop", daemon=True).start()
 
     def _break_off(self) -> None:
-        """Raise ``Interrupted`` in the run's thread when nothing has to be finished and no reply is waited for."""
+        """Raise ``Interrupted`` in the run's thread when nothing must be finished and no reply is awaited."""
         ident = self._thread.ident
         while ident is not None and not self.is_done:
             frame = sys._current_frames().get(ident)  # noqa: SLF001 - the documented name

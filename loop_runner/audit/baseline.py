@@ -1,7 +1,7 @@
-"""The baseline of an audit: findings that are known. Owns its file (docs/audit.md).
+"""The baseline of an audit: the known findings. Owns its file (docs/audit.md).
 
-An audit of a part of the files changes and counts only the entries of that part. The entry of a place that
-the model is unsure about is kept: the finding may still exist.
+An audit of some of the files changes and counts only their entries. An entry stays if the model is unsure
+about its place: the finding may still exist.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Audited:
         rule = next((rule for rule in self.rules if rule.id == entry.rule), None)
         if rule is None or entry.file not in names or not rule.is_about(entry.file):
             return False
-        unjudged = {(each["rule"], each["file"]) for each in self.report.unjudged}
-        unread = {each["file"] for each in self.report.not_searched}
+        unjudged = {(item["rule"], item["file"]) for item in self.report.unjudged}
+        unread = {item["file"] for item in self.report.not_searched}
         return (
             self.report.is_complete and (entry.rule, entry.file) not in unjudged and entry.file not in unread
         )
@@ -61,7 +61,7 @@ class Audited:
         return bool(entry.file) and not os.path.lexists(self.scope.base / entry.file)
 
     def is_nameless(self, entry: Entry) -> bool:
-        """Whether the entry's name may be that of an earlier version, which put the pattern before it."""
+        """Whether the entry's name may come from an earlier version, which put the pattern before it."""
         return self.is_missing(entry) and (
             _HAS_MAGIC(entry.file) is not None or not self.scope.is_within(entry.file)
         )
@@ -72,22 +72,22 @@ class Audited:
 
 
 def read(path: Path) -> tuple[Entry, ...]:
-    """The entries in ``path``. Raises ``ConfigError`` when it is missing or no baseline."""
+    """The entries in ``path``. Raises ``ConfigError`` when it is missing or not a baseline."""
     try:
         data = json.loads(named_file.read_text(path))
         if data["format"] != _FORMAT:
             raise ValueError(f"format {data['format']!r}")
-        return tuple(_entry(each) for each in data["findings"])
+        return tuple(_entry(entry) for entry in data["findings"])
     except FileNotFoundError:
         raise ConfigError(
             f"there is no baseline {path}",
             why="without it every finding would count as new",
-            hint="make it with --write-baseline, and commit it",
+            hint="create it with --write-baseline, and commit it",
         ) from None
     except _UNREADABLE as error:
         raise ConfigError(
-            f"{path} is no baseline: {type(error).__name__}: {error}",
-            why="what is known already cannot be told from what is new",
+            f"{path} is not a baseline: {type(error).__name__}: {error}",
+            why="known findings cannot be told from new ones",
             hint="restore it from git, or delete it and write a new one with --write-baseline",
         ) from error
 
@@ -99,36 +99,38 @@ def _entry(item: Mapping[str, Any]) -> Entry:
 def against(report: Report, entries: Iterable[Entry], audited: Audited) -> Report:
     """``report`` with the findings of the baseline marked as known, and its other entries counted."""
     known = {entry.fingerprint: entry for entry in entries}
-    found, unsure = _marked(report.findings, known), _marked(report.unsure, known)
-    current = {each.fingerprint for each in (*found, *unsure)}
+    findings, unsure = _marked(report.findings, known), _marked(report.unsure, known)
+    current = {finding.fingerprint for finding in (*findings, *unsure)}
     others = [entry for entry in known.values() if entry.fingerprint not in current]
     gone = sum(audited.is_gone(entry) or audited.is_nameless(entry) for entry in others)
     nameless = sum(map(audited.is_nameless, others))
-    return replace(report, findings=found, unsure=unsure, gone=gone - nameless, nameless=nameless)
+    return replace(report, findings=findings, unsure=unsure, gone=gone - nameless, nameless=nameless)
 
 
 def _marked(findings: Iterable[Finding], known: Mapping[str, Entry]) -> tuple[Finding, ...]:
     return tuple(
-        replace(each, state="known") if each.state == "new" and each.fingerprint in known else each
-        for each in findings
+        replace(finding, state="known")
+        if finding.state == "new" and finding.fingerprint in known
+        else finding
+        for finding in findings
     )
 
 
 def merged(report: Report, before: Iterable[Entry], audited: Audited) -> tuple[Entry, ...]:
-    """The new baseline: every finding that is not suppressed, and the entries of what was not audited."""
-    found = [
-        Entry(each.fingerprint, each.rule, each.file, each.quote)
-        for each in report.findings
-        if each.state != "suppressed"
+    """The new baseline: every finding that is not suppressed, and the entries of unaudited files."""
+    current_entries = [
+        Entry(item.fingerprint, item.rule, item.file, item.quote)
+        for item in report.findings
+        if item.state != "suppressed"
     ]
-    current = {each.fingerprint for each in report.findings}
-    unsure = {each.fingerprint for each in report.unsure}
+    current = {item.fingerprint for item in report.findings}
+    unsure = {item.fingerprint for item in report.unsure}
     kept = [
         entry
         for entry in before
         if entry.fingerprint not in current and (entry.fingerprint in unsure or not audited.is_gone(entry))
     ]
-    return tuple(sorted({*kept, *found}, key=lambda each: (each.file, each.rule, each.fingerprint)))
+    return tuple(sorted({*kept, *current_entries}, key=lambda item: (item.file, item.rule, item.fingerprint)))
 
 
 def text_of(entries: Iterable[Entry]) -> str:
@@ -139,8 +141,8 @@ def text_of(entries: Iterable[Entry]) -> str:
 
 def summary(path: Path, before: Iterable[Entry], after: Iterable[Entry], report: Report) -> dict[str, Any]:
     """What was written, for ``--json`` and for the message: all are numbers of entries."""
-    old, new = {each.fingerprint for each in before}, {each.fingerprint for each in after}
-    current = {each.fingerprint for each in report.findings}
+    old, new = {finding.fingerprint for finding in before}, {finding.fingerprint for finding in after}
+    current = {finding.fingerprint for finding in report.findings}
     return {
         "file": str(path),
         "entries": len(new),

@@ -1,8 +1,8 @@
 """``--changed-since``: which files differ from the commit at which the branch began.
 
-A file is unchanged when its bytes are those of the commit, also after what git does on checkout: line ends,
-Git LFS, submodules. For other filters, git's index says whether the file is still as it was checked out. No
-filter of the repository is run.
+A file is unchanged when its bytes are those of the commit, before or after git's checkout conversions: line
+ends, Git LFS, submodules. For other filters, git's index shows whether the file is still as it was checked
+out. No filter of the repository is run.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n
 def since(
     texts: Sequence[InputText], revision: str, repository: Foreign | None, base: Path
 ) -> tuple[list[InputText], str]:
-    """The ``texts`` that differ from where the branch left ``revision``, and what they were compared with.
+    """The ``texts`` that differ from where the branch left ``revision``, and a description of that commit.
 
     Raises ``ConfigError`` if the revision or the history that leads to it does not exist.
     """
     if repository is None:
         raise ConfigError(
             f"--changed-since {revision}: {base} lies in no git repository",
-            why="what has changed is seen by comparing with a commit",
+            why="changes are found by comparing with a commit",
             hint="leave --changed-since out to audit every file",
         )
     commit, comparison = _begin(repository, revision)
@@ -55,7 +55,7 @@ def _begin(repository: Foreign, revision: str) -> tuple[str, str]:
     if commit is None:
         raise ConfigError(
             f"--changed-since {revision}: {repository.top} has no such commit",
-            why="what has changed since then cannot be told",
+            why="the changes since then cannot be determined",
             hint="in CI the history is often cut short: fetch it all (actions/checkout with fetch-depth: 0)",
         )
     head = _commit(repository, "HEAD")
@@ -125,7 +125,7 @@ class _Tree:
         except GitFailed as error:
             raise EnvironmentFault(
                 f"{self.repository.top} does not hold all of the commit {self.commit[:12]}: {error}",
-                why="what has changed since then cannot be told",
+                why="the changes since then cannot be determined",
                 hint="fetch it all: a treeless clone (--filter=tree:0) lacks it",
             ) from error
         heads = [entry.partition(b"\t") for entry in output.split(b"\0") if entry]
@@ -141,9 +141,9 @@ class _Tree:
         modules = {}
         for mode, oid, path in self._entries:
             top = self.repository.top.resolve() / os.fsdecode(path)
-            found = Foreign.around(top) if mode == _SUBMODULE else None
-            if found is not None and found.top == top and _commit(found, oid) is not None:
-                modules[path + b"/"] = _Tree(found, oid)
+            foreign = Foreign.around(top) if mode == _SUBMODULE else None
+            if foreign is not None and foreign.top == top and _commit(foreign, oid) is not None:
+                modules[path + b"/"] = _Tree(foreign, oid)
         return modules
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Chooses the files of an audit. Each has one name everywhere: its path from the top of the repository.
+"""Chooses the files of an audit. Each has the same name everywhere: its path from the top of the repository.
 
 Owns these names, ``--exclude`` and the list of what is left out; ``changed`` compares with a commit. The
 user's repository is only read.
@@ -25,7 +25,7 @@ _OWN = "the audit's own file: rules, baseline or report"
 class Scope:
     """The files of an audit. Names are relative to ``base``; a file outside of it has its whole path.
 
-    ``left_out`` are (name, reason): what a folder holds besides, and named files that cannot be judged.
+    ``left_out`` are (name, reason): other files of a folder, and named files that cannot be judged.
     """
 
     base: Path
@@ -50,7 +50,7 @@ def choose(
 ) -> Scope:
     """The text files at ``paths``. Raises ``ConfigError`` for a path or a revision that does not exist.
 
-    ``own`` are files of the audit itself: a folder that holds them is audited without them.
+    ``own`` are files of the audit itself, which are left out when a folder contains them.
     """
     cwd = cwd.resolve()
     base, repository = _base([_place(cwd / path) for path in paths], cwd)
@@ -75,17 +75,21 @@ def choose(
 
 
 def _place(path: Path) -> Path:
-    """Where ``path`` is. A link to a file is where the link is: it decides nothing about the base."""
+    """The absolute ``path``. A link to a file counts as being where the link is."""
     return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
 def _base(places: Sequence[Path], cwd: Path) -> tuple[Path, Foreign | None]:
-    """What names are relative to: the top of the repository that holds all, else the current folder."""
-    around = [found for folder in (cwd, *places) if (found := Foreign.around(folder)) is not None]
-    whole = [found for found in around if all(place.is_relative_to(found.top) for place in places)]
-    partly = [found for found in around if any(place.is_relative_to(found.top) for place in places)]
-    if found := next(iter(whole or partly), None):
-        return found.top, found
+    """The base of all names: the top of the repository that holds all paths, else the current folder."""
+    around = [repository for folder in (cwd, *places) if (repository := Foreign.around(folder)) is not None]
+    whole = [
+        repository for repository in around if all(place.is_relative_to(repository.top) for place in places)
+    ]
+    partly = [
+        repository for repository in around if any(place.is_relative_to(repository.top) for place in places)
+    ]
+    if repository := next(iter(whole or partly), None):
+        return repository.top, repository
     if any(place.is_relative_to(cwd) for place in places):
         return cwd, None
     return Path(os.path.commonpath([_folder(place) for place in places])), None
@@ -114,12 +118,12 @@ class _Choice:
     also: dict[str, str] = field(default_factory=dict)  # by name: the path below the folder that was given
 
     def take(self, path: Path, cwd: Path, exclude: Sequence[str]) -> None:
-        """Add what ``path`` means."""
+        """Add the files that ``path`` means."""
         place = _place(cwd / path)
         if os.path.lexists(place) and not place.is_dir():
             self._add_named(place)
             return
-        walked = plain.walk(cwd / path, [each for each in exclude if "[" not in each])
+        walked = plain.walk(cwd / path, [pattern for pattern in exclude if "[" not in pattern])
         if not walked.files and not walked.left_out:
             raise _nothing(path)
         if place.is_dir():
@@ -135,7 +139,7 @@ class _Choice:
             self.left_out.setdefault(_name(walked.folder / below, self.base), reason)
 
     def _add_named(self, place: Path) -> None:
-        """A file that was named: when it cannot be judged, the report says so, and the others are judged."""
+        """A file given by name: if it cannot be judged, the report says so, and the others are judged."""
         target = Path(os.path.realpath(place))  # which takes a loop of links
         if reason := _why_not(place, target, self.base):
             self.left_out[_name(place, self.base)] = reason
@@ -170,7 +174,7 @@ def _why_not(place: Path, target: Path, base: Path) -> str:
 
 
 def _relative(pattern: str, base: Path) -> str:
-    """``pattern`` as names are: without "./" and without the way to the top."""
+    """``pattern`` in the form of names: without "./" and without the path to the top."""
     path = os.path.normpath(pattern)
     return os.path.relpath(path, base) if Path(path).is_absolute() else path
 
@@ -192,6 +196,6 @@ def _excluded(pattern: str, names: Mapping[str, object], also: Mapping[str, str]
 def _nothing(path: Path) -> ConfigError:
     return ConfigError(
         f"nothing to audit in {path}",
-        why="the folder is empty or no file fits the pattern, and a report about no file looks clean",
+        why="the folder is empty or no file matches the pattern, and a report about no file looks clean",
         hint="check the path; put patterns in quotes",
     )

@@ -46,19 +46,21 @@ def sarif(report: Report, about: About) -> str:
             {
                 "executionSuccessful": report.is_complete and not about.lacks_key,
                 "toolExecutionNotifications": [
-                    _notification(each["file"], f"not judged by {each['rule']}: {each['why']}", each["line"])
-                    for each in report.unjudged
+                    _notification(
+                        entry["file"], f"not judged by {entry['rule']}: {entry['why']}", entry["line"]
+                    )
+                    for entry in report.unjudged
                 ]
                 + [
-                    _notification(each["file"], f"suppression without effect: {each['why']}", each["line"])
-                    for each in report.idle
+                    _notification(entry["file"], f"suppression without effect: {entry['why']}", entry["line"])
+                    for entry in report.idle
                 ]
                 + _not_searched(report)
                 + _headline(report, about),
             }
         ],
-        "results": [_sarif_result(each, numbers) for each in report.findings]
-        + [_sarif_unsure(each, numbers) for each in report.unsure],
+        "results": [_sarif_result(entry, numbers) for entry in report.findings]
+        + [_sarif_unsure(entry, numbers) for entry in report.unsure],
     }
     return json.dumps({"$schema": _SARIF, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
 
@@ -81,36 +83,36 @@ def _help(rule: Rule, shown: Callable[[str], str]) -> str:
     return "\n\n".join(part for part in (rule.description, "\n".join(lines), suppress) if part)
 
 
-def _sarif_result(each: Finding, numbers: dict[str, int]) -> dict[str, Any]:
+def _sarif_result(finding: Finding, numbers: dict[str, int]) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "ruleId": each.rule,
-        "ruleIndex": numbers[each.rule],
-        "level": each.severity,
-        "message": {"text": markup.plain(each.reason) or each.rule},
+        "ruleId": finding.rule,
+        "ruleIndex": numbers[finding.rule],
+        "level": finding.severity,
+        "message": {"text": markup.plain(finding.reason) or finding.rule},
         "locations": [
             {
                 "physicalLocation": {
-                    "artifactLocation": _artifact(each.file),
+                    "artifactLocation": _artifact(finding.file),
                     "region": {
-                        "startLine": each.line,
-                        "startColumn": each.column,
-                        "endColumn": each.column + len(each.quote),
-                        "snippet": {"text": each.quote},
+                        "startLine": finding.line,
+                        "startColumn": finding.column,
+                        "endColumn": finding.column + len(finding.quote),
+                        "snippet": {"text": finding.quote},
                     },
                 }
             }
         ],
-        "partialFingerprints": {"loopRunnerAudit/v1": each.fingerprint},
-        "baselineState": _BASELINE[each.state],
+        "partialFingerprints": {"loopRunnerAudit/v1": finding.fingerprint},
+        "baselineState": _BASELINE[finding.state],
     }
-    if each.state == "suppressed":
-        result["suppressions"] = [{"kind": "inSource", "justification": markup.plain(each.excuse)}]
+    if finding.state == "suppressed":
+        result["suppressions"] = [{"kind": "inSource", "justification": markup.plain(finding.excuse)}]
     return result
 
 
-def _sarif_unsure(each: Finding, numbers: dict[str, int]) -> dict[str, Any]:
-    text = f"{UNSURE}{markup.plain(each.reason) or each.rule}"
-    return _sarif_result(each, numbers) | {"kind": "review", "level": "none", "message": {"text": text}}
+def _sarif_unsure(finding: Finding, numbers: dict[str, int]) -> dict[str, Any]:
+    text = f"{UNSURE}{markup.plain(finding.reason) or finding.rule}"
+    return _sarif_result(finding, numbers) | {"kind": "review", "level": "none", "message": {"text": text}}
 
 
 def _notification(file: str, message: str, line: int | None = None) -> dict[str, Any]:
@@ -125,10 +127,12 @@ def _notification(file: str, message: str, line: int | None = None) -> dict[str,
 
 
 def _not_searched(report: Report) -> list[dict[str, Any]]:
-    ordered = sorted(report.not_searched, key=lambda each: not is_fault(each["why"]))
-    shown = [_notification(each["file"], f"not searched: {each['why']}") for each in ordered[:_MAX_LEFT_OUT]]
-    for notification, each in zip(shown, ordered, strict=False):
-        notification["level"] = "warning" if is_fault(each["why"]) else "note"
+    ordered = sorted(report.not_searched, key=lambda entry: not is_fault(entry["why"]))
+    shown = [
+        _notification(entry["file"], f"not searched: {entry['why']}") for entry in ordered[:_MAX_LEFT_OUT]
+    ]
+    for notification, entry in zip(shown, ordered, strict=False):
+        notification["level"] = "warning" if is_fault(entry["why"]) else "note"
     if more := len(ordered) - len(shown):
         shown.append({"level": "note", "message": {"text": f"not searched: {more:,} more files"}})
     return shown
@@ -152,17 +156,17 @@ def junit(report: Report, about: About) -> str:
 
     An unsure place is a skipped test case: it did not fail, and it did not pass.
     """
-    found = new_findings(report)
+    findings = new_findings(report)
     suites = ET.Element("testsuites", {"name": "loop-runner audit"})
     suite = ET.SubElement(suites, "testsuite", {"name": "audit"})
     for rule in about.rules:
-        own = [each for each in found if each.rule == rule.id]
-        unsure = [each for each in report.undecided if each.rule == rule.id]
-        for each in own:
-            _junit_finding(suite, each, rule)
-        for each in unsure:
-            message = markup.xml(f"{UNSURE}{rule.title}: {markup.plain(each.reason)}")
-            ET.SubElement(_junit_case(suite, each, rule), "skipped", {"message": message})
+        own = [finding for finding in findings if finding.rule == rule.id]
+        unsure = [finding for finding in report.undecided if finding.rule == rule.id]
+        for finding in own:
+            _junit_finding(suite, finding, rule)
+        for finding in unsure:
+            message = markup.xml(f"{UNSURE}{rule.title}: {markup.plain(finding.reason)}")
+            ET.SubElement(_junit_case(suite, finding, rule), "skipped", {"message": message})
         if not own and not unsure:
             case = ET.SubElement(suite, "testcase", {"classname": "audit", "name": rule.id})
             if is_empty(report):
@@ -178,40 +182,42 @@ def junit(report: Report, about: About) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
 
 
-def _junit_case(suite: ET.Element, each: Finding, rule: Rule) -> ET.Element:
-    file = markup.xml(each.file)
-    about = {"classname": f"audit.{rule.id}", "name": f"{file}:{each.line}", "file": file}
-    return ET.SubElement(suite, "testcase", {**about, "line": str(each.line)})
+def _junit_case(suite: ET.Element, finding: Finding, rule: Rule) -> ET.Element:
+    file = markup.xml(finding.file)
+    about = {"classname": f"audit.{rule.id}", "name": f"{file}:{finding.line}", "file": file}
+    return ET.SubElement(suite, "testcase", {**about, "line": str(finding.line)})
 
 
-def _junit_finding(suite: ET.Element, each: Finding, rule: Rule) -> None:
-    case = _junit_case(suite, each, rule)
-    message = markup.xml(f"{rule.title}: {markup.plain(each.reason)}")
+def _junit_finding(suite: ET.Element, finding: Finding, rule: Rule) -> None:
+    case = _junit_case(suite, finding, rule)
+    message = markup.xml(f"{rule.title}: {markup.plain(finding.reason)}")
     failure = ET.SubElement(case, "failure", {"type": rule.severity, "message": message})
-    failure.text = _junit_line(each)
+    failure.text = _junit_line(finding)
 
 
-def _junit_line(each: Finding) -> str:
-    return markup.xml(f"{each.file}:{each.line}: {markup.plain(each.reason)}\n    {markup.plain(each.quote)}")
+def _junit_line(finding: Finding) -> str:
+    return markup.xml(
+        f"{finding.file}:{finding.line}: {markup.plain(finding.reason)}\n    {markup.plain(finding.quote)}"
+    )
 
 
 def gitlab(report: Report, about: About) -> str:
     """GitLab's code quality report: the new findings, and the unsure places, marked as such, as "info"."""
     titles = {rule.id: rule.title for rule in about.rules}
-    entries = [_gitlab_entry(each, titles[each.rule]) for each in new_findings(report)]
-    for each in report.undecided:
-        entry = _gitlab_entry(each, f"{UNSURE}{titles[each.rule]}")
+    entries = [_gitlab_entry(finding, titles[finding.rule]) for finding in new_findings(report)]
+    for finding in report.undecided:
+        entry = _gitlab_entry(finding, f"{UNSURE}{titles[finding.rule]}")
         # Its own: once the model has decided, the finding is new to GitLab.
-        mark = hashlib.sha256(f"{UNSURE}{each.fingerprint}".encode()).hexdigest()
+        mark = hashlib.sha256(f"{UNSURE}{finding.fingerprint}".encode()).hexdigest()
         entries.append(entry | {"severity": "info", "fingerprint": mark})
     return json.dumps(entries, indent=1) + "\n"
 
 
-def _gitlab_entry(each: Finding, title: str) -> dict[str, Any]:
+def _gitlab_entry(finding: Finding, title: str) -> dict[str, Any]:
     return {
-        "description": f"{title}: {markup.plain(each.reason)}",
-        "check_name": each.rule,
-        "fingerprint": each.fingerprint,
-        "severity": _GITLAB[each.severity],
-        "location": {"path": each.file, "lines": {"begin": each.line}},
+        "description": f"{title}: {markup.plain(finding.reason)}",
+        "check_name": finding.rule,
+        "fingerprint": finding.fingerprint,
+        "severity": _GITLAB[finding.severity],
+        "location": {"path": finding.file, "lines": {"begin": finding.line}},
     }

@@ -65,20 +65,20 @@ class Report:
     @property
     def undecided(self) -> tuple[Finding, ...]:
         """The unsure places that no comment suppresses and no baseline knows."""
-        return tuple(each for each in self.unsure if each.state == "new")
+        return tuple(finding for finding in self.unsure if finding.state == "new")
 
     def counts(self, state: State = "new") -> dict[str, int]:
         """How many findings of each severity are in ``state``, the gravest first."""
-        found = Counter(each.severity for each in self.findings if each.state == state)
-        return {severity: found[severity] for severity in reversed(SEVERITIES)}
+        counter = Counter(finding.severity for finding in self.findings if finding.state == state)
+        return {severity: counter[severity] for severity in reversed(SEVERITIES)}
 
     def failing(self, level: str) -> int:
         """How many new findings are at ``level`` or over it; "never" counts none."""
         if level == "never":
             return 0
         return sum(
-            each.state == "new" and SEVERITIES.index(each.severity) >= SEVERITIES.index(level)
-            for each in self.findings
+            finding.state == "new" and SEVERITIES.index(finding.severity) >= SEVERITIES.index(level)
+            for finding in self.findings
         )
 
 
@@ -106,39 +106,39 @@ def _located(items: Sequence[Mapping[str, Any]], texts: Inputs) -> tuple[Finding
     """The findings of a report, each with what its file says about it."""
     paths = {text.name: text for text in texts.texts}
     by_file: dict[str, list[Finding]] = {}
-    for each in items:
-        quoted_by = "audit" if each.get("quoted_by") == "audit" else "model"
-        finding = Finding(**{name: each[name] for name in _KEYS}, quoted_by=quoted_by)
+    for item in items:
+        quoted_by = "audit" if item.get("quoted_by") == "audit" else "model"
+        finding = Finding(**{name: item[name] for name in _KEYS}, quoted_by=quoted_by)
         if finding.file in paths:
             by_file.setdefault(finding.file, []).append(finding)
     return tuple(
         finding
         for name, findings in by_file.items()
-        for finding in _told(findings, content(paths[name]).decode("utf-8", "replace"))
+        for finding in _distinct(findings, content(paths[name]).decode("utf-8", "replace"))
     )
 
 
-def _told(findings: Sequence[Finding], text: str) -> list[Finding]:
+def _distinct(findings: Sequence[Finding], text: str) -> list[Finding]:
     """The findings of one file, with all that its text says about them."""
     lines = text.split("\n")
     settled = [" ".join(line.split()) for line in lines]
-    told = []
-    for each in findings:
-        if not 1 <= each.line <= len(lines) or each.quote not in lines[each.line - 1]:
+    located = []
+    for finding in findings:
+        if not 1 <= finding.line <= len(lines) or finding.quote not in lines[finding.line - 1]:
             continue  # the gate rejects such a report; what is shown of it holds all the same
-        line = settled[each.line - 1]
-        occurrence = settled[: each.line - 1].count(line)
-        excuse = _excuse(lines, each)
-        told.append(
+        line = settled[finding.line - 1]
+        occurrence = settled[: finding.line - 1].count(line)
+        excuse = _excuse(lines, finding)
+        located.append(
             replace(
-                each,
-                column=lines[each.line - 1].find(each.quote) + 1,
-                fingerprint=fingerprint(each.rule, each.file, line, occurrence),
+                finding,
+                column=lines[finding.line - 1].find(finding.quote) + 1,
+                fingerprint=fingerprint(finding.rule, finding.file, line, occurrence),
                 state="new" if excuse is None else "suppressed",
                 excuse=excuse or "",
             )
         )
-    return told
+    return located
 
 
 def fingerprint(rule: str, file: str, line: str, occurrence: int) -> str:

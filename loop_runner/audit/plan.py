@@ -94,8 +94,8 @@ def make(
         "rules": [_planned(rule, replace(texts, texts=tuple(chosen)), templates) for rule in rules],
     }
     # What ripgrep left out is not part of it: with and without, the same is judged.
-    asked = [{**each, "files": rule.files} for each, rule in zip(body["rules"], rules, strict=True)]
-    about = [{**body, "rules": asked}, [(text.name, text.sha256) for text in chosen]]
+    questions = [{**item, "files": rule.files} for item, rule in zip(body["rules"], rules, strict=True)]
+    about = [{**body, "rules": questions}, [(text.name, text.sha256) for text in chosen]]
     key = hashlib.sha256(_encoded(about)).hexdigest()[:12]
     settings: list[tuple[str, Any]] = [
         ("name", f"{_NAME}-{key}"),
@@ -120,15 +120,15 @@ def refuse_other_format(folder: Path) -> None:
     Its questions have another form, so its replies fit none of those that this version would ask.
     """
     with History(folder) as history:
-        found = _format_of(history.read("workspace/plan.json"))
-        if found in (None, _FORMAT) or history.head().outcome == "accepted":
+        format_ = _format_of(history.read("workspace/plan.json"))
+        if format_ in (None, _FORMAT) or history.head().outcome == "accepted":
             return
         task = history.read("task.yaml") or b""
     if b"program:audit" not in task:  # a file that a model called so
         return
-    version = "an earlier" if isinstance(found, int) and found < _FORMAT else "another"
+    version = "an earlier" if isinstance(format_, int) and format_ < _FORMAT else "another"
     raise ConfigError(
-        f"{folder} holds an unfinished audit of {version} version of loop-runner (plan format {found})",
+        f"{folder} holds an unfinished audit of {version} version of loop-runner (plan format {format_})",
         why=f"this version asks questions of format {_FORMAT}; the replies in the folder do not answer them",
         hint="run the same `loop-runner audit PATH... --rules FILE` again, which begins a run folder of its "
         "own; or continue this one with the version that began it",
@@ -162,8 +162,8 @@ def _planned(rule: Rule, texts: Inputs, templates: Templates) -> dict[str, Any]:
     """One rule as the kernel takes it: its question in three parts, and the numbers of its files."""
     numbers = [number for number, text in enumerate(texts.texts) if rule.is_about(text.name)]
     if rule.regex:
-        found = ripgrep.narrowed(rule.regex, [texts.texts[number] for number in numbers])
-        numbers = numbers if found is None else [numbers[each] for each in sorted(found)]
+        narrowed = ripgrep.narrowed(rule.regex, [texts.texts[number] for number in numbers])
+        numbers = numbers if narrowed is None else [numbers[index] for index in sorted(narrowed)]
     question = templates.render(
         "audit_question",
         rule=rule,
@@ -192,8 +192,8 @@ def _known(runs: Path) -> dict[str, Any]:
         try:
             with History(folder) as history:
                 paid = [history.read(path) for path in history.files(_PAID)]
-            for each in paid:
-                known.update(json.loads(each or b"{}"))
+            for text in paid:
+                known.update(json.loads(text or b"{}"))
         except (LoopRunnerError, ValueError):
             continue  # no run, or a damaged one: it costs money, nothing else
     return known

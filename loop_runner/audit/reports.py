@@ -1,7 +1,7 @@
-"""Writes an audit's report for people and programs: Markdown, JSON, what GitHub shows beside the code.
+"""Writes an audit's report for people and programs: Markdown, JSON, and GitHub's annotations.
 
-Owns the words of the report. ``exchange`` has the formats that other tools read. Whatever a model or a file
-wrote goes through ``markup``. Returns text; writes nothing.
+Owns the wording of the report. ``exchange`` has the formats that other tools read. All text from a model or a
+file goes through ``markup``. Returns text; writes nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from loop_runner.audit.rules import Rule
 from loop_runner.inputs import is_fault
 
 _LISTED = 20  # of what is beside the findings
+_NO_REASON = "no reason given"
 _NAMED = 8  # files that are left out for one reason
 _OWN_QUOTE = " (the line itself: the quote that the model gave is not on it)"
 _RENAMED = "Write it again with --write-baseline for all files if an earlier version named them otherwise."
-UNSURE = "unsure: "  # begins what is shown of a place that the model could not decide
+UNSURE = "unsure: "  # prefix for a place that the model could not decide
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
-INFORMATION = "urn:loop-runner:docs:audit"  # where no address of this copy is known
+INFORMATION = "urn:loop-runner:docs:audit"  # if the address of this copy is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +49,25 @@ def verdict(report: Report, about: About) -> str:
     """One line: what was found, and whether that fails."""
     counts = {name: count for name, count in report.counts().items() if count}
     beside = _beside_new(report)
-    is_all_new = all(each.state == "new" for each in report.findings)
+    is_all_new = all(finding.state == "new" for finding in report.findings)
     none = "no findings" if is_all_new else "no new findings"
-    found = ", ".join([*(_number(count, name) for name, count in counts.items())] or [none])
+    summary = ", ".join([*(_number(count, name) for name, count in counts.items())] or [none])
     reason = markup.plain(about.reason)
     if not report.is_complete:
-        return f"INCOMPLETE: {found} so far{beside}; {reason or 'not every place was judged'}"
+        return f"INCOMPLETE: {summary} so far{beside}; {reason or 'not every place was judged'}"
     if is_empty(report):
         return f"NOTHING JUDGED: {reason or 'there was no file to judge'}"
     failing = report.failing(about.fail_on)
     if failing:
-        return f"FAILED: {found}; {_number(failing, 'finding')} at or over {about.fail_on}{beside}"
+        return f"FAILED: {summary}; {_number(failing, 'finding')} at or over {about.fail_on}{beside}"
     if counts and about.fail_on == "never":
-        return f"FOUND: {found}; none of them fails the audit{beside}"
+        return f"FOUND: {summary}; none of them fails the audit{beside}"
     word = "UNSURE" if report.undecided else "CLEAN"
-    return f"{word}: {found}" + (f", none at or over {about.fail_on}" if counts else "") + beside
+    return f"{word}: {summary}" + (f", none at or over {about.fail_on}" if counts else "") + beside
 
 
 def is_empty(report: Report) -> bool:
-    """Whether no file was judged: then that nothing was found means nothing."""
+    """Whether no file was judged: then an empty list of findings means nothing."""
     return report.is_complete and not report.files
 
 
@@ -82,9 +83,9 @@ def markdown(report: Report, about: About) -> str:
     """The report for a person, and for GitHub's step summary."""
     titles = {rule.id: rule.title for rule in about.rules}
     lines = ["# Audit", "", f"**{verdict(report, about)}**", ""]
-    for name, found in groupby(new_findings(report), key=lambda each: each.file):
+    for name, findings in groupby(new_findings(report), key=lambda item: item.file):
         lines += [f"## {markup.markdown(name)}", ""]
-        lines += [line for each in found for line in _shown(each, titles)]
+        lines += [line for item in findings for line in _shown(item, titles)]
         lines += [""]
     lines += [*_unsure(report, titles), *_beside(report), *_facts(report, about)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -95,32 +96,36 @@ def _unsure(report: Report, titles: Mapping[str, str]) -> list[str]:
     if not report.undecided:
         return []
     shown = [
-        line for each in report.undecided for line in _shown(each, titles, f"{markup.markdown(each.file)}, ")
+        line
+        for finding in report.undecided
+        for line in _shown(finding, titles, f"{markup.markdown(finding.file)}, ")
     ]
-    return ["## Unsure", "", "The model could not decide these places. They are no findings.", "", *shown, ""]
+    return ["## Unsure", "", "The model could not decide these places; they are no findings.", "", *shown, ""]
 
 
-def _shown(each: Finding, titles: Mapping[str, str], where: str = "") -> list[str]:
-    title = markup.markdown(titles.get(each.rule, each.rule))
+def _shown(finding: Finding, titles: Mapping[str, str], where: str = "") -> list[str]:
+    title = markup.markdown(titles.get(finding.rule, finding.rule))
     return [
-        f"- {where}line {each.line}, **{each.severity}** `{each.rule}`: {title}",
-        f"  - {markup.code(each.quote)}{_OWN_QUOTE if each.quoted_by == 'audit' else ''}",
-        f"  - {markup.markdown(each.reason)}",
+        f"- {where}line {finding.line}, **{finding.severity}** `{finding.rule}`: {title}",
+        f"  - {markup.code(finding.quote)}{_OWN_QUOTE if finding.quoted_by == 'audit' else ''}",
+        f"  - {markup.markdown(finding.reason)}",
     ]
 
 
 def _beside(report: Report) -> list[str]:
-    """What is neither new nor found: each kind with its number, the first few by name."""
+    """Everything besides new findings: each kind with its number, the first few by name."""
     excused = [
-        f"{_place(each.file, each.line)} `{each.rule}`: {markup.markdown(each.excuse or 'no reason given')}"
-        for each in (*report.findings, *report.unsure)
-        if each.state == "suppressed"
+        f"{_place(entry.file, entry.line)} `{entry.rule}`: {markup.markdown(entry.excuse or _NO_REASON)}"
+        for entry in (*report.findings, *report.unsure)
+        if entry.state == "suppressed"
     ]
     unjudged = [
-        f"{_place(each['file'], each['line'])} `{each['rule']}`: {markup.markdown(each['why'])}"
-        for each in report.unjudged
+        f"{_place(entry['file'], entry['line'])} `{entry['rule']}`: {markup.markdown(entry['why'])}"
+        for entry in report.unjudged
     ]
-    idle = [f"{_place(each['file'], each['line'])}: {markup.markdown(each['why'])}" for each in report.idle]
+    idle = [
+        f"{_place(entry['file'], entry['line'])}: {markup.markdown(entry['why'])}" for entry in report.idle
+    ]
     return [
         *_list("Suppressed", excused),
         *_list("Suppressions without effect", idle),
@@ -130,10 +135,10 @@ def _beside(report: Report) -> list[str]:
 
 
 def _not_searched(report: Report) -> list[str]:
-    """A line for each reason, those first that say that something is wrong with a file."""
+    """A line for each reason, starting with those that mean that something is wrong with a file."""
     by_reason: dict[str, list[str]] = {}
-    for each in report.not_searched:
-        by_reason.setdefault(each["why"], []).append(each["file"])
+    for entry in report.not_searched:
+        by_reason.setdefault(entry["why"], []).append(entry["file"])
     return [
         f"{markup.markdown(reason)}: {_names(by_reason[reason])}"
         for reason in sorted(by_reason, key=lambda reason: not is_fault(reason))
@@ -155,13 +160,13 @@ def _list(title: str, items: Sequence[str]) -> list[str]:
 
 def _facts(report: Report, about: About) -> list[str]:
     known = sum(report.counts("known").values())
-    known_unsure = sum(each.state == "known" for each in report.unsure)
+    known_unsure = sum(finding.state == "known" for finding in report.unsure)
     files, rules = _number(report.files, "file"), _number(len(about.rules), "rule")
     places = f"{_number(report.judged, 'place')} of {report.candidates:,} judged"
     dropped = _number(report.dropped, "finding")
     facts = [
         f"{places} in {files} by {rules}{f' with {markup.code(about.model)}' if about.model else ''}.",
-        f"{dropped} dropped: about a line that was not asked about." if report.dropped else "",
+        f"{dropped} dropped: about a line that no question was about." if report.dropped else "",
         f"{_number(known, 'finding')} known from the baseline." if known else "",
         f"{_number(known_unsure, 'unsure place')} known from the baseline." if known_unsure else "",
         f"{_number(report.gone, 'entry', 'entries')} of the baseline not found any more."
@@ -196,13 +201,14 @@ def _number(count: int, noun: str, plural: str | None = None) -> str:
 def github(report: Report, about: About) -> str:
     """One workflow command for each new finding and each unsure place: GitHub shows it on the line."""
     titles = {rule.id: rule.title for rule in about.rules}
-    commands = [(_COMMANDS[each.severity], "", each) for each in new_findings(report)]
-    commands += [("notice", UNSURE, each) for each in report.undecided]
+    commands = [(_COMMANDS[finding.severity], "", finding) for finding in new_findings(report)]
+    commands += [("notice", UNSURE, finding) for finding in report.undecided]
     return "".join(
-        f"::{command} file={markup.command_property(each.file)},line={each.line},"
-        f"col={each.column},title={markup.command_property(f'{mark}{each.rule}: {titles[each.rule]}')}::"
-        f"{markup.command_data(each.reason)}\n"
-        for command, mark, each in commands
+        f"::{command} file={markup.command_property(finding.file)},line={finding.line},"
+        f"col={finding.column},"
+        f"title={markup.command_property(f'{mark}{finding.rule}: {titles[finding.rule]}')}::"
+        f"{markup.command_data(finding.reason)}\n"
+        for command, mark, finding in commands
     )
 
 
@@ -217,7 +223,7 @@ def as_dict(report: Report, about: About, exit_code: int) -> dict[str, Any]:
         "reason": about.reason,
         "run": about.run,
         "model": about.model,
-        "rules": [{"id": each.id, "title": each.title, "severity": each.severity} for each in about.rules],
+        "rules": [{"id": item.id, "title": item.title, "severity": item.severity} for item in about.rules],
         "files": report.files,
         "unchanged_files": report.unchanged,
         "candidates": report.candidates,
@@ -228,30 +234,30 @@ def as_dict(report: Report, about: About, exit_code: int) -> dict[str, Any]:
         "baseline_written": report.written,
         "comparison": about.comparison,
         "unused_rules": list(about.unused),
-        "findings": [_as_dict(each) for each in report.findings],
-        "unsure": [_as_dict(each) for each in report.unsure],
+        "findings": [_as_dict(item) for item in report.findings],
+        "unsure": [_as_dict(item) for item in report.unsure],
         "unjudged": list(report.unjudged),
         "not_searched": list(report.not_searched),
         "idle_suppressions": list(report.idle),
     }
 
 
-def _as_dict(each: Finding) -> dict[str, Any]:
+def _as_dict(finding: Finding) -> dict[str, Any]:
     return {
-        "rule": each.rule,
-        "severity": each.severity,
-        "file": each.file,
-        "line": each.line,
-        "column": each.column,
-        "quote": each.quote,
-        **({"quoted_by": each.quoted_by} if each.quoted_by == "audit" else {}),
-        "reason": each.reason,
-        "fingerprint": each.fingerprint,
-        "state": each.state,
-        "excuse": each.excuse,
+        "rule": finding.rule,
+        "severity": finding.severity,
+        "file": finding.file,
+        "line": finding.line,
+        "column": finding.column,
+        "quote": finding.quote,
+        **({"quoted_by": finding.quoted_by} if finding.quoted_by == "audit" else {}),
+        "reason": finding.reason,
+        "fingerprint": finding.fingerprint,
+        "state": finding.state,
+        "excuse": finding.excuse,
     }
 
 
 def new_findings(report: Report) -> Sequence[Finding]:
-    """Those that nobody has excused or known before."""
-    return [each for each in report.findings if each.state == "new"]
+    """The findings that are neither suppressed nor known."""
+    return [finding for finding in report.findings if finding.state == "new"]

@@ -1,8 +1,7 @@
 """Leaves out files in which a rule's expression cannot be found, with ripgrep where it is installed.
 
-It only narrows: the kernel matches the lines of what is left with Python's ``re``, and decides. So an
-expression is handed to ripgrep only when both read it alike; for every other one, and without ripgrep, all
-files are left.
+It only narrows: the kernel matches the remaining lines with Python's ``re``, which decides. So ripgrep only
+gets an expression that both read alike; for every other one, and without ripgrep, all files remain.
 """
 
 from __future__ import annotations
@@ -31,22 +30,22 @@ _ALIKE = re.compile(
 
 
 def narrowed(pattern: str, texts: Sequence[InputText], program: str | None = None) -> set[int] | None:
-    """Numbers of the ``texts`` that may hold a match of ``pattern``; None: it cannot be told, take all."""
+    """Numbers of the ``texts`` that may hold a match of ``pattern``; None: unknown, take all."""
     program = program or shutil.which("rg")
     is_alike = pattern.isascii() and "--" not in pattern and _ALIKE.fullmatch(pattern)
     if program is None or not is_alike:
         return None
     odd = {number for number, text in enumerate(texts) if text.replaced_bytes or _has_bom(text)}
     by_path = {os.fsencode(text.path): number for number, text in enumerate(texts)}
-    found = set(odd)
+    indexes = set(odd)
     for paths in _portions(list(by_path)):
         matching = _search(program, pattern, paths)
         if matching is None:
             return None
-        if not by_path.keys() >= set(matching):  # a name that is no UTF-8 comes back as another
+        if not by_path.keys() >= set(matching):  # a name that is not UTF-8 comes back as another
             return None
-        found |= {by_path[path] for path in matching}
-    return found
+        indexes |= {by_path[path] for path in matching}
+    return indexes
 
 
 def _has_bom(text: InputText) -> bool:

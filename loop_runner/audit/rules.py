@@ -1,7 +1,7 @@
 """Reads ``rules.yaml``: what an audit looks for, in plain words. Owns that file's format (docs/audit.md).
 
-Every mistake is a ``ConfigError`` that names the file, the line and the nearest word that is known; all
-mistakes of a file are reported at once.
+Every mistake is a ``ConfigError`` that names the file, the line and the nearest known word; all mistakes of
+a file are reported at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from loop_runner.verify.findings import SEVERITIES
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _REFERENCE = "docs/audit.md describes every key"
-_WHY = "what a rule means decides what is reported; a guess would be worse than none"
+_WHY = "the rules decide what is reported, so a rule must be exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Rule:
     right: tuple[str, ...] = ()
 
     def is_about(self, name: str) -> bool:
-        """Whether the file called ``name`` is one that the rule is about."""
+        """Whether the rule is about the file ``name``."""
         return not self.files or any(_matches(name, pattern) for pattern in self.files)
 
 
@@ -100,7 +100,7 @@ def _load(path: Path) -> tuple[Any, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         raise _not_yaml(where, getattr(error, "problem", None) or error) from error
-    except (ValueError, ArithmeticError, RecursionError, TypeError) as error:  # a date that is none, say
+    except (ValueError, ArithmeticError, RecursionError, TypeError) as error:  # an impossible date
         raise _not_yaml(str(path), str(error)[:200] or type(error).__name__) from error
 
 
@@ -109,7 +109,7 @@ def _not_yaml(where: str, problem: object) -> ConfigError:
 
 
 def _places(path: Path, node: Any, count: int) -> list[str]:
-    """``rules.yaml, line 7`` for each of the ``count`` rules; the file alone behind a ``<<``."""
+    """``rules.yaml, line 7`` for each of the ``count`` rules; only the file if ``<<`` is used."""
     lists = [value for key, value in node.value if key.value == "rules"]
     items = lists[-1].value if lists else []
     return [f"{path}, line {item.start_mark.line + 1}" for item in items] or [str(path)] * count
@@ -126,7 +126,7 @@ def _distinct(rules: Sequence[tuple[Rule, str]], faults: list[ConfigError]) -> t
 
 
 def _rule(item: object, where: str, faults: list[ConfigError]) -> Rule | None:
-    """The rule that ``item`` describes; None when something in it is wrong, which is then in ``faults``."""
+    """The rule that ``item`` describes; None when something in it is wrong, which is added to ``faults``."""
     before = len(faults)
     if not isinstance(item, dict):
         faults.append(
@@ -145,7 +145,7 @@ def _rule(item: object, where: str, faults: list[ConfigError]) -> Rule | None:
 
 
 def _with_defaults(item: Mapping[Any, Any]) -> dict[str, Any]:
-    """The known keys of a rule, with those that it must have."""
+    """The known keys of a rule, with the required ones."""
     given = {key: item[key] for key in _KEYS if key in item}
     given.setdefault("id", None)
     if "description" not in given and "title" not in given:
@@ -154,7 +154,7 @@ def _with_defaults(item: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _values(given: Mapping[str, Any], where: str, faults: list[ConfigError]) -> dict[str, Any]:
-    """The values that fit; every other one is a fault."""
+    """The valid values; every other one is a fault."""
     values: dict[str, Any] = {}
     for key, value in given.items():
         try:
@@ -194,12 +194,12 @@ def _text(where: str, key: str, value: object) -> str:
 
 def _examples(where: str, key: str, value: object) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
-    return tuple(_text(where, key, each).strip() for each in items)
+    return tuple(_text(where, key, item).strip() for item in items)
 
 
 def _files(where: str, key: str, value: object) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
-    if not all(isinstance(each, str) and each for each in items):
+    if not all(isinstance(item, str) and item for item in items):
         raise _bad(where, key, value, "a list of patterns such as '*.py' or 'src/**/*.ts'")
     return tuple(items)
 
@@ -222,13 +222,13 @@ def _ast(where: str, key: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict) or not {"node"} <= set(value) <= {"node", "where"}:
         raise _bad(where, key, value, "the name of a query, or {node: TYPE, where: {FIELD: PATTERN}}")
     nodes = {
-        name: each for name, each in vars(ast).items() if isinstance(each, type) and issubclass(each, ast.AST)
+        name: item for name, item in vars(ast).items() if isinstance(item, type) and issubclass(item, ast.AST)
     }
     kind, fields = value["node"], value.get("where") or {}
     if not isinstance(kind, str) or kind not in nodes:
         raise _unknown(where, "type of node", str(kind), nodes)
     if not isinstance(fields, dict) or not all(
-        each is None or isinstance(each, str) for each in fields.values()
+        item is None or isinstance(item, str) for item in fields.values()
     ):
         raise _bad(where, "where", fields, "a mapping of fields to patterns (text in quotes) or null")
     for name in fields:
@@ -239,7 +239,7 @@ def _ast(where: str, key: str, value: object) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What a key takes: how it is read, and the same as JSON Schema, as far as that can express it."""
+    """The value of a key: how it is read, and its JSON Schema, as far as that can express it."""
 
     read: Callable[[str, str, object], Any]
     schema: Mapping[str, Any]

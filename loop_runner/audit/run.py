@@ -1,7 +1,7 @@
-"""Runs an audit as a whole: chooses files and judge, starts, resumes or reuses a run, decides how it ended.
+"""Runs a whole audit: chooses files and judge, starts, resumes or reuses a run, and decides how it ended.
 
-``run`` is what the command and a program call. It takes plain values, prints nothing and handles no signals;
-what it found and what a person should read about it is in the ``AuditResult`` that it returns.
+The command and programs call ``run``. It takes plain values, prints nothing and handles no signals; its
+``AuditResult`` has the findings and the notes for a person.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _INCOMPLETE = {"unverified": 3, "broken": 4, "interrupted": INTERRUPTED}
 
 @dataclass(frozen=True, slots=True)
 class AuditResult:
-    """How an audit ended. ``notes`` are sentences for a person, in the order in which they became true."""
+    """How an audit ended. ``notes`` are sentences for a person, in chronological order."""
 
     report: Report
     about: About
@@ -54,7 +54,7 @@ class NoKeyError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What the caller of ``run`` decided, besides the files and rules."""
+    """The caller's choices for ``run``, besides the files and rules."""
 
     env: Mapping[str, str]
     runs_folder: Path | None
@@ -160,19 +160,19 @@ def _about(
 
 
 def _information_uri(env: Mapping[str, str]) -> str:
-    """Where this copy comes from: the repository of the action, as GitHub names it."""
+    """The address of this copy: the repository of the action, as GitHub names it."""
     server, repository = env.get("GITHUB_SERVER_URL"), env.get("GITHUB_ACTION_REPOSITORY")
     return f"{server}/{repository}" if server and repository else reports.INFORMATION
 
 
 def _judge(named: str | None, rules_file: Path, env: Mapping[str, str]) -> str:
-    """The model that judges. A local model is no judge (docs/audit.md): it is taken only when it is named."""
+    """The model that judges. A local model only judges if it is named (docs/audit.md)."""
     if named is None:
         model = registry.default_with_key(env)
         if model is None:
             raise NoKeyError(
                 "no model: no --model was given, and no provider's key is set",
-                why="some model must judge, and the local one is no judge (docs/audit.md)",
+                why="some model must judge, and the local one is too small for that (docs/audit.md)",
                 hint="export ANTHROPIC_API_KEY=..., or name a model, for example --model local:coder",
             )
         return registry.default_sub_model(model)
@@ -206,7 +206,7 @@ def _why_nothing(files: chosen_files.Scope, planned: Plan) -> str:
 
 
 def _judged(planned: Plan, files: chosen_files.Scope, about: About, call: _Call) -> AuditResult:
-    """Start the run of the audit, continue it, or take what it found already."""
+    """Start the run of the audit, continue it, or reuse its earlier result."""
     if not planned.texts.texts:
         return AuditResult(Report(), about, 0)
     folder = (call.runs_folder or run_folders.default_place(files)) / planned.task.name
@@ -218,12 +218,12 @@ def _judged(planned: Plan, files: chosen_files.Scope, about: About, call: _Call)
         code = _INCOMPLETE.get(outcome.status, 0)
     report = replace(findings.read(answer, planned.texts), is_complete=code == 0)
     about = replace(about, reason=_why_unjudged(report) or reason)
-    notes = ("interrupted: the same command goes on where it was",) if code == INTERRUPTED else ()
+    notes = ("interrupted: the same command picks up where it left off",) if code == INTERRUPTED else ()
     return AuditResult(report, about, code, notes)
 
 
 def _outcome(planned: Plan, folder: Path, files: chosen_files.Scope, call: _Call) -> Outcome:
-    """Create the run if there is none, and continue it. What is set here holds for this time only."""
+    """Create the run if there is none, and continue it. Settings given here apply to this call only."""
     if not run_folders.exists(folder):
         earlier = dict.fromkeys((Path("runs").absolute(), folder.parent.absolute()))
         runs.create(planned.task, folder, call.env, planned.beginning(*earlier))
@@ -257,7 +257,7 @@ def _with_idle(report: Report, planned: Plan, read: Sequence[rules.Rule]) -> Rep
 def _compared(
     result: AuditResult, audited: baseline.Audited, known: tuple[baseline.Entry, ...]
 ) -> AuditResult:
-    """``result`` with what is known marked, and with the files that were not judged."""
+    """``result`` with known findings marked, and with the files that were not judged."""
     files = audited.scope
     left_out = [{"file": name, "why": why} for name, why in files.left_out]
     report = baseline.against(audited.report, known, audited)
@@ -268,7 +268,7 @@ def _compared(
 def _written_baseline(
     path: Path, result: AuditResult, before: tuple[baseline.Entry, ...], audited: baseline.Audited
 ) -> AuditResult:
-    """Write the baseline, unless the audit is incomplete; all that is in it is then known."""
+    """Write the baseline, unless the audit is incomplete; then all of its entries are known."""
     report = result.report
     if not report.is_complete:
         note = f"{path} was not written: the audit is incomplete; run the same command again to continue it"

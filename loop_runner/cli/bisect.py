@@ -34,7 +34,7 @@ def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s:
 
     COMMAND is run in a checkout of the pass: answer.md, answer.json and the model's files in workspace/.
     Exit code 0 means good, 125 skip, any other up to 127 bad. It is run with your rights, like a verifier's.
-    Exit code 3 means that no such pass was found.
+    Exit code 3 means that no such pass was result.
 
     \b
     Example:  loop-runner bisect contract-review -- grep -q "clause 7" answer.md
@@ -48,45 +48,44 @@ def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s:
         if not as_json:
             output.write(_step_line(step))
 
-    found = run.bisect(command, wanted=wanted, timeout_s=timeout_s, on_step=tell)
+    result = run.bisect(command, wanted=wanted, timeout_s=timeout_s, on_step=tell)
     if as_json:
-        output.write_json({"run": str(run.folder), "wanted": wanted, **_as_json(found, steps)})
+        output.write_json({"run": str(run.folder), "wanted": wanted, **_as_json(result, steps)})
     else:
-        output.write(_result(found, wanted, run.folder))
-    return 0 if found.first else 3
+        output.write(_result(result, wanted, run.folder))
+    return 0 if result.first else 3
 
 
 def _step_line(step: types.Step) -> str:
     said = text.one_line(step.output.strip().rpartition("\n")[2], 80)
-    return f"pass {step.pass_number}: {step.said}" + (f"  ({said})" if said else "")
+    return f"pass {step.pass_number}: {step.judgement}" + (f"  ({said})" if said else "")
 
 
-def _result(found: types.Found, wanted: str, folder: Path) -> str:
-    if found.first is not None:
-        number = found.first.pass_number
+def _result(result: types.SearchResult, wanted: str, folder: Path) -> str:
+    if result.first is not None:
+        number = result.first.pass_number
         before = f"{number - 1} {number}" if number > 1 else f"0 {number}"
         return (
-            f"pass {number} is the first {wanted} one ({found.first.commit[:10]})\n"
+            f"pass {number} is the first {wanted} one ({result.first.commit[:10]})\n"
             f"Next   loop-runner diff {shell(folder)} {before}\n"
             f"       loop-runner show {shell(folder)} {number}"
         )
-    if found.candidates:
-        return (
-            f"the first {wanted} pass is one of {', '.join(map(str, found.candidates))}; the rest was skipped"
-        )
-    return f"no pass is {wanted}, as far as the last one says"
+    if result.candidates:
+        candidates = ", ".join(map(str, result.candidates))
+        return f"the first {wanted} pass is one of {candidates}; the rest was skipped"
+    return f"no pass is {wanted}: the last one is not"
 
 
-def _as_json(found: types.Found, steps: list[types.Step]) -> dict[str, Any]:
+def _as_json(result: types.SearchResult, steps: list[types.Step]) -> dict[str, Any]:
     return {
-        "first": None if found.first is None else found.first.pass_number,
-        "commit": None if found.first is None else found.first.commit,
-        "candidates": list(found.candidates),
+        "first": None if result.first is None else result.first.pass_number,
+        "commit": None if result.first is None else result.first.commit,
+        "candidates": list(result.candidates),
         "steps": [
             {
                 "pass": step.pass_number,
                 "commit": step.commit,
-                "said": step.said,
+                "said": step.judgement,
                 "exit_code": step.exit_code,
                 "output": step.output,
             }

@@ -32,32 +32,36 @@ def diff(run_name: str, before: str, after: str, as_json: bool) -> None:
     Example:  loop-runner diff contract-review 1 2.4
     """
     run = lr.open(run_name)
-    found = run.diff(before, after)
+    comparison = run.diff(before, after)
     if as_json:
-        output.write_json({"run": str(run.folder), **_as_json(found)})
+        output.write_json({"run": str(run.folder), **_as_json(comparison)})
         return
-    for line in _lines(found):
+    for line in _lines(comparison):
         output.write(line)
 
 
 # ── for a person ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _lines(found: types.Comparison) -> Iterator[str]:
-    yield f"from {found.before} to {found.after}"
-    yield "\nAnswer" if found.answer else "\nAnswer: the same"
-    yield from _indented(found.answer)
-    yield "\nFiles" if found.files else "\nFiles: the same"
-    for file in found.files:
+def _lines(comparison: types.Comparison) -> Iterator[str]:
+    yield f"from {comparison.before} to {comparison.after}"
+    yield "\nAnswer" if comparison.answer else "\nAnswer: the same"
+    yield from _indented(comparison.answer)
+    yield "\nFiles" if comparison.files else "\nFiles: the same"
+    for file in comparison.files:
         yield from _file_lines(file)
-    yield "\nVariables" if found.variables else "\nVariables: the same"
-    for variable in found.variables:
+    yield "\nVariables" if comparison.variables else "\nVariables: the same"
+    for variable in comparison.variables:
         yield from _variable_lines(variable)
-    if found.unsure:
-        names = ", ".join(text.one_line(name) for name in found.unsure[:_MAX_UNSURE])
-        more = f" and {len(found.unsure) - _MAX_UNSURE} more" if len(found.unsure) > _MAX_UNSURE else ""
+    if comparison.unsure:
+        names = ", ".join(text.one_line(name) for name in comparison.unsure[:_MAX_UNSURE])
+        more = (
+            f" and {len(comparison.unsure) - _MAX_UNSURE} more"
+            if len(comparison.unsure) > _MAX_UNSURE
+            else ""
+        )
         yield f"  look the same, stored with others that changed: {names}{more}"
-    yield f"\nSpent in between: {_spent(found.spend)}"
+    yield f"\nSpent in between: {_spent(comparison.spend)}"
 
 
 def _indented(lines: tuple[str, ...]) -> Iterator[str]:
@@ -74,15 +78,15 @@ def _file_lines(file: types.FileChange) -> Iterator[str]:
 
 def _variable_lines(change: types.VariableChange) -> Iterator[str]:
     if change.before is None or change.after is None:
-        yield f"  {change.kind:<7}  {_said(change.name, change.after or change.before)}"
+        yield f"  {change.kind:<7}  {_described(change.name, change.after or change.before)}"
         return
-    yield f"  changed  {_said(change.name, change.before)}"
-    after = _said(change.name, change.after)
-    same = ", the same to look at" if after == _said(change.name, change.before) else ""
+    yield f"  changed  {_described(change.name, change.before)}"
+    after = _described(change.name, change.after)
+    same = ", the same to look at" if after == _described(change.name, change.before) else ""
     yield f"     now   {after}{same}"
 
 
-def _said(name: str, variable: types.Variable | None) -> str:
+def _described(name: str, variable: types.Variable | None) -> str:
     assert variable is not None
     status = "" if variable.status == "saved" else f" ({variable.status})"
     size = f", {output.size(variable.size)}" if variable.size else ""
@@ -104,13 +108,13 @@ def _spent(spend: types.Spend) -> str:
 # ── for a program ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _as_json(found: types.Comparison) -> dict[str, Any]:
+def _as_json(comparison: types.Comparison) -> dict[str, Any]:
     return {
-        "from": _point_as_json(found.before),
-        "to": _point_as_json(found.after),
-        "answer": "\n".join(found.answer),
+        "from": _point_as_json(comparison.before),
+        "to": _point_as_json(comparison.after),
+        "answer": "\n".join(comparison.answer),
         "files": [
-            {"kind": file.kind, "path": file.path, "diff": "\n".join(file.diff)} for file in found.files
+            {"kind": file.kind, "path": file.path, "diff": "\n".join(file.diff)} for file in comparison.files
         ],
         "variables": [
             {
@@ -119,10 +123,10 @@ def _as_json(found: types.Comparison) -> dict[str, Any]:
                 "before": _variable_as_json(change.before),
                 "after": _variable_as_json(change.after),
             }
-            for change in found.variables
+            for change in comparison.variables
         ],
-        "unsure": list(found.unsure),
-        **output.spend_as_json(found.spend),
+        "unsure": list(comparison.unsure),
+        **output.spend_as_json(comparison.spend),
     }
 
 

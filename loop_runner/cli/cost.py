@@ -30,21 +30,21 @@ def cost(run_name: str, as_json: bool) -> None:
     Example:  loop-runner cost contract-review
     """
     run = lr.open(run_name)
-    found = run.costs()
+    summary = run.costs()
     if as_json:
-        output.write_json({"run": str(run.folder), **_as_json(found)})
+        output.write_json({"run": str(run.folder), **_as_json(summary)})
         return
-    for line in _lines(found):
+    for line in _lines(summary):
         output.write(line)
 
 
-def _lines(found: types.Cost) -> Iterator[str]:
-    names = [line.model for line in found.lines] or ["model"]
+def _lines(summary: types.Cost) -> Iterator[str]:
+    names = [line.model for line in summary.lines] or ["model"]
     width = max(len("by model"), *(len(text.one_line(name)) for name in names))
     yield _row("pass", "model", "kind", _COLUMNS, width)
-    for line in found.lines:
+    for line in summary.lines:
         yield _row(str(line.pass_number), line.model, line.kind, _cells(line), width)
-    models, kinds = found.by_model, found.by_kind
+    models, kinds = summary.by_model, summary.by_kind
     if len(models) > 1:
         yield ""
         yield from (_row("", model, "", _cells(line), width) for model, line in models.items())
@@ -52,28 +52,28 @@ def _lines(found: types.Cost) -> Iterator[str]:
         yield ""
         yield from (_row("", "", kind, _cells(line), width) for kind, line in kinds.items())
     yield ""
-    sums = found.total
+    sums = summary.total
     yield _row("all", "", "", _cells(sums), width)
     if sums.usd is None:
         yield f"unknown: at least one price; the known ones come to {sums.known_usd:.4f} US dollars"
-    dropped = found.dropped
+    dropped = summary.dropped
     if dropped.requests:
         what = f"{output.plural(dropped.requests, 'request')}, {dropped.usage.total_tokens:,} tokens"
         what += f", {_usd(dropped)} US dollars"
         yield f"dropped by rewinds, not counted above and counted for the budget: {what}"
-    yield f"prices: {_price_source(found)}"
+    yield f"prices: {_price_source(summary)}"
 
 
-def _price_source(found: types.Cost) -> str:
+def _price_source(summary: types.Cost) -> str:
     """Where the prices of the models that were asked come from."""
-    own = [text.one_line(model) for model in found.own_prices]
-    models = {line.model for line in found.lines}
+    own = [text.one_line(model) for model in summary.own_prices]
+    models = {line.model for line in summary.lines}
     sources = [f"the task's own for {', '.join(own)}"] if own else []
-    if found.free:
-        sources.append(f"no bill for {', '.join(map(text.one_line, found.free))}")
-    if not models or models - set(found.own_prices) - set(found.free):
-        when = found.prices_installed
-        sources.append(found.price_source + (f", installed {when}" if when else ""))
+    if summary.free:
+        sources.append(f"no bill for {', '.join(map(text.one_line, summary.free))}")
+    if not models or models - set(summary.own_prices) - set(summary.free):
+        when = summary.prices_installed
+        sources.append(summary.price_source + (f", installed {when}" if when else ""))
     return "; ".join(sources)
 
 
@@ -100,21 +100,21 @@ def _usd(line: types.CostLine) -> str:
     return "unknown" if line.usd is None else f"{line.usd:.4f}"
 
 
-def _as_json(found: types.Cost) -> dict[str, Any]:
+def _as_json(summary: types.Cost) -> dict[str, Any]:
     return {
         "lines": [
             {"pass": line.pass_number, "model": line.model, "kind": line.kind, **_line_as_json(line)}
-            for line in found.lines
+            for line in summary.lines
         ],
-        "by_pass": [{"pass": number, **_line_as_json(line)} for number, line in found.by_pass.items()],
-        "by_model": _named("model", found.by_model),
-        "by_kind": _named("kind", found.by_kind),
-        "total": _line_as_json(found.total),
-        "dropped": _line_as_json(found.dropped),
+        "by_pass": [{"pass": number, **_line_as_json(line)} for number, line in summary.by_pass.items()],
+        "by_model": _named("model", summary.by_model),
+        "by_kind": _named("kind", summary.by_kind),
+        "total": _line_as_json(summary.total),
+        "dropped": _line_as_json(summary.dropped),
         "prices": {
-            "source": found.price_source,
-            "installed": found.prices_installed,
-            "own": list(found.own_prices),
+            "source": summary.price_source,
+            "installed": summary.prices_installed,
+            "own": list(summary.own_prices),
         },
     }
 

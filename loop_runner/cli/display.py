@@ -58,7 +58,7 @@ class Progress:
                 return f"  sub-call {self._subcalls}: {event.reply}" if self._is_verbose else None
             case lr.types.SubcallsProgress():
                 self._subcalls = max(self._subcalls, event.answered)
-                return f"  sub-calls: {_progress(event)}" if event.out else None
+                return f"  sub-calls: {_progress(event)}" if _is_under_way(event) else None
             case lr.types.ChildStarted() if self._is_verbose:
                 return f"  child session ({event.model}): {event.text}"
             case lr.types.ChildFinished():
@@ -106,7 +106,7 @@ class AuditProgress(Progress):
                 lines = [f"run folder: {event.run}", f"judge: {event.sub_model}"]
                 return "\n".join([*lines, f"files: {'; '.join(_input_parts(event))}"])
             case lr.types.SubcallsProgress():
-                return f"judging: {_progress(event)}" if event.out else None
+                return f"judging: {_progress(event)}" if _is_under_way(event) else None
             case lr.types.PassStarted() if event.pass_number > 1:
                 return "asking once more about the places that were not judged"
             case lr.types.PassEnded() if event.outcome == "accepted":
@@ -126,6 +126,11 @@ def _reason_lines(reason: str) -> Iterator[str]:
         yield (": " if number == 0 else "\n    ") + text.one_line(line.strip(), 200)
     if (more := len(lines) - _EVIDENCE_LINES) > 0:
         yield f"\n    and {output.plural(more, 'more line')}"
+
+
+def _is_under_way(event: types.SubcallsProgress) -> bool:
+    """Some sub-calls of the turn have ended, and others are still out."""
+    return bool(event.out and (event.answered or event.failed))
 
 
 def _progress(event: types.SubcallsProgress) -> str:
@@ -236,7 +241,7 @@ def _statements(reports: Iterable[Mapping[str, Any]], indent: str) -> Iterator[s
 
 def _rejections(verdict: Mapping[str, Any]) -> Iterator[str]:
     """The reason of each gate that rejected, with the beginning of its evidence."""
-    rejected = [each for each in verdict.get("reports", ()) if each.get("verdict") == "rejected"]
+    rejected = [item for item in verdict.get("reports", ()) if item.get("verdict") == "rejected"]
     if not rejected:
         yield f"  {text.one_line(str(verdict.get('reason', '')) or 'no reason is recorded', 300)}"
     for report in rejected:

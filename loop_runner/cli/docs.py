@@ -66,9 +66,9 @@ def help_command(context: click.Context, words: tuple[str, ...]) -> None:
     command: click.Command = root.command
     name = root.info_name or ""
     for word in words:
-        found = command.get_command(root, word) if isinstance(command, click.Group) else None
-        if found is None:
+        subcommand = command.get_command(root, word) if isinstance(command, click.Group) else None
+        if subcommand is None:
             raise click.UsageError(f"No such command '{word}'. `loop-runner help` lists them.")
-        command, name = found, f"{name} {word}"
+        command, name = subcommand, f"{name} {word}"
     with click.Context(command, info_name=name) as own:
         output.write(command.get_help(own))

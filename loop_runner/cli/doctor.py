@@ -25,7 +25,7 @@ class Check:
 
     name: str
     is_ok: bool | None
-    found: str
+    state: str
     hint: str = ""
 
 
@@ -44,15 +44,15 @@ def doctor(as_json: bool) -> int:
             {
                 "ok": is_ok,
                 "checks": [
-                    {"name": one.name, "ok": one.is_ok, "found": one.found, "hint": one.hint}
-                    for one in checks
+                    {"name": item.name, "ok": item.is_ok, "found": item.state, "hint": item.hint}
+                    for item in checks
                 ],
             }
         )
     else:
         for check in checks:
             mark = {True: "ok", False: "MISSING", None: "-"}[check.is_ok]
-            output.write(f"{mark:<8} {check.name:<10} {check.found}")
+            output.write(f"{mark:<8} {check.name:<10} {check.state}")
             for line in check.hint.splitlines():
                 output.write(f"{'':<19} {line}")
     return 0 if is_ok else 4
@@ -94,13 +94,13 @@ def _models() -> Iterator[Check]:
 
     for entry in fetch.list_models(fetch.models_dir(os.environ)):
         hint = "" if entry.is_fetched else f"loop-runner models fetch {entry.name}"
-        found = str(entry.path) if entry.is_fetched else "not fetched"
-        yield Check(f"local:{entry.name}", True if entry.is_fetched else None, found, hint)
+        state = str(entry.path) if entry.is_fetched else "not fetched"
+        yield Check(f"local:{entry.name}", True if entry.is_fetched else None, state, hint)
     for provider in catalog.load().providers.values():
         if provider.keys:
             key = next((name for name in provider.keys if os.environ.get(name)), None)
-            found = f"{key} is set" if key else f"no key ({' or '.join(provider.keys)})"
-            yield Check(provider.name, True if key else None, found)
+            state = f"{key} is set" if key else f"no key ({' or '.join(provider.keys)})"
+            yield Check(provider.name, True if key else None, state)
     try:
         yield Check("default", True, registry.default_model(os.environ))
     except LoopRunnerError as error:
@@ -150,7 +150,7 @@ def _sandbox() -> Check:
     """The tier that the model's code would be confined in, and what it leaves open."""
     from loop_runner.sandbox.probe import probe_anew
 
-    found = probe_anew()
-    gaps = [f"not enforced: {sentence}" for sentence in found.not_enforced]
-    ways = [f"to improve: {sentence}" for sentence in found.how_to_improve]
-    return Check("sandbox", found.tier != "C", f"tier {found.tier}", "\n".join([*gaps, *ways]))
+    report = probe_anew()
+    gaps = [f"not enforced: {sentence}" for sentence in report.not_enforced]
+    ways = [f"to improve: {sentence}" for sentence in report.how_to_improve]
+    return Check("sandbox", report.tier != "C", f"tier {report.tier}", "\n".join([*gaps, *ways]))

@@ -101,7 +101,7 @@ def _as_json(found: types.Checkup) -> dict[str, Any]:
             {
                 "name": check.name,
                 "looked_at": check.looked_at,
-                "findings": [{"level": each.level, "text": each.text} for each in check.findings],
+                "findings": [{"level": finding.level, "text": finding.text} for finding in check.findings],
             }
             for check in report.checks
         ],

@@ -169,8 +169,8 @@ def _apply(change: Any, *, dry_run: bool, as_json: bool, done: str, same: str) -
     if not dry_run:
         settings.write(change)
     if as_json:
-        said = {"file": str(change.path), "changed": change.is_needed, "dry_run": dry_run}
-        output.write_json(said | {"diff": change.diff()})
+        summary = {"file": str(change.path), "changed": change.is_needed, "dry_run": dry_run}
+        output.write_json(summary | {"diff": change.diff()})
     elif not change.is_needed:
         output.write(f"{change.path}: {same}")
     elif dry_run:

@@ -271,7 +271,7 @@ def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
         yield turn["told"].rstrip()
     if data["changes"]:
         yield "\nFiles that the pass left otherwise than it found them\n"
-        yield from (f"  {each['kind']:<7}  {text.name(each['path'])}" for each in data["changes"])
+        yield from (f"  {change['kind']:<7}  {text.name(change['path'])}" for change in data["changes"])
     yield ""
     yield from _verdict_lines(data["verdict"])
 

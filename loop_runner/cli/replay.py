@@ -57,117 +57,128 @@ def replay(
     Example:  loop-runner replay contract-review
     """
     run = lr.open(run_name)
-    found = run.replay(to, asks_gates=not recorded_verdicts, inputs_dir=inputs_folder, trust=is_trusted)
+    result = run.replay(to, asks_gates=not recorded_verdicts, inputs_dir=inputs_folder, trust=is_trusted)
     if as_json:
-        output.write_json(_as_json(found, run.folder, to))
+        output.write_json(_as_json(result, run.folder, to))
     else:
-        for line in _lines(found, asks_gates=not recorded_verdicts):
+        for line in _lines(result, asks_gates=not recorded_verdicts):
             output.write(line)
         if to is not None:
             output.write(f"kept: {to}")
-    return 0 if found.is_same else 3
+    return 0 if result.is_same else 3
 
 
-def _lines(found: types.Replayed, *, asks_gates: bool) -> Iterator[str]:
-    passes, turns = output.plural(found.passes, "pass", "passes"), output.plural(found.turns, "turn")
-    replies = output.plural(found.replies, "recorded reply", "recorded replies")
+def _lines(result: types.Replayed, *, asks_gates: bool) -> Iterator[str]:
+    passes, turns = output.plural(result.passes, "pass", "passes"), output.plural(result.turns, "turn")
+    replies = output.plural(result.replies, "recorded reply", "recorded replies")
     yield f"replayed {passes}, {turns} from {replies}; no model was asked"
-    if found.is_same and found.other_versions:
+    if result.is_same and result.other_versions:
         yield "SAME: every file of every commit that can be compared under these versions"
-    elif found.is_same:
-        yield f"SAME: every file of every commit, byte for byte (tree {found.tree[:10]})"
-    elif not found.is_whole:
-        yield f"STOPPED after pass {found.end.pass_number} turn {found.end.turn}: {found.reason}"
+    elif result.is_same:
+        yield f"SAME: every file of every commit, byte for byte (tree {result.tree[:10]})"
+    elif not result.is_whole:
+        yield f"STOPPED after pass {result.end.pass_number} turn {result.end.turn}: {result.reason}"
     else:
         yield "DIFFERS"
-    if found.first is not None:
-        yield f"the first difference is in {found.first.subject!r}:"
-        yield from _difference_lines(found.at_first)
-        if found.at_end and found.at_end != found.at_first:
+    if result.first is not None:
+        yield f"the first difference is in {result.first.subject!r}:"
+        yield from _difference_lines(result.at_first)
+        if result.at_end and result.at_end != result.at_first:
             yield "at the end there differ:"
-            yield from _difference_lines(found.at_end)
-    yield from _version_lines(found)
-    yield from _gate_lines(found, asks_gates=asks_gates)
-    for each in found.missing[:_MAX_SHOWN]:
-        place = f"pass {each.pass_number} turn {each.turn}"
-        yield f"no reply is recorded: {place}, {each.kind} request: {text.one_line(each.prompt, 90)}"
-    for key in found.taken:
+            yield from _difference_lines(result.at_end)
+    yield from _version_lines(result)
+    yield from _gate_lines(result, asks_gates=asks_gates)
+    yield from _reworded_lines(result.reworded)
+    for item in result.missing[:_MAX_SHOWN]:
+        place = f"pass {item.pass_number} turn {item.turn}"
+        yield f"no reply is recorded: {place}, {item.kind} request: {text.one_line(item.prompt, 90)}"
+    for key in result.taken:
         yield f"taken from the record: {_TAKEN[key]}"
-    if found.outside:
-        yield f"taken from the record: {output.plural(found.outside, 'commit')} of a fork or a person"
+    if result.outside:
+        yield f"taken from the record: {output.plural(result.outside, 'commit')} of a fork or a person"
 
 
-def _version_lines(found: types.Replayed) -> Iterator[str]:
+def _reworded_lines(reworded: tuple[types.Missing, ...]) -> Iterator[str]:
+    if reworded:
+        requests = output.plural(len(reworded), "request")
+        first = reworded[0]
+        yield f"{requests} to the model now in other words; the recorded replies were used, in their order"
+        yield f"  the first: pass {first.pass_number} turn {first.turn}: {text.one_line(first.prompt, 90)}"
+
+
+def _version_lines(result: types.Replayed) -> Iterator[str]:
     names = {"python": "Python", "loop_runner": "loop-runner"}
-    for other in found.other_versions:
+    for other in result.other_versions:
         recorded = text.one_line(other.recorded, 30) or "a version that is not recorded"
         name = names.get(other.name, text.name(other.name))
         yield f"other versions: {name} {recorded} wrote the record, {other.now or 'none'} replayed it"
-    if found.not_compared:
-        count = output.plural(len(found.not_compared), "file")
+    if result.not_compared:
+        count = output.plural(len(result.not_compared), "file")
         yield f"not compared: the bytes of {count} of variables (names, types and previews were compared)"
 
 
 def _difference_lines(differences: tuple[types.Difference, ...]) -> Iterator[str]:
-    for each in differences[:_MAX_SHOWN]:
-        yield f"  {each.kind:<7}  {text.name(each.path)}"
-        if each.recorded or each.replayed:
-            yield f"             recorded  {text.one_line(each.recorded, 100)}"
-            yield f"             now       {text.one_line(each.replayed, 100)}"
+    for difference in differences[:_MAX_SHOWN]:
+        yield f"  {difference.kind:<7}  {text.name(difference.path)}"
+        if difference.recorded or difference.replayed:
+            yield f"             recorded  {text.one_line(difference.recorded, 100)}"
+            yield f"             now       {text.one_line(difference.replayed, 100)}"
     if (more := len(differences) - _MAX_SHOWN) > 0:
         yield f"  and {output.plural(more, 'more path')}; --json has them all"
 
 
-def _gate_lines(found: types.Replayed, *, asks_gates: bool) -> Iterator[str]:
+def _gate_lines(result: types.Replayed, *, asks_gates: bool) -> Iterator[str]:
     if not asks_gates:
         yield "gates: not asked; the verdicts are those of the record"
         return
-    asked = output.plural(found.gates_asked, "pass", "passes")
-    if not found.verdicts:
-        yield f"gates: asked again for {asked}, with the same verdicts"
+    passes = output.plural(result.gates_asked, "pass", "passes")
+    if not result.verdicts:
+        yield f"gates: asked again for {passes}, with the same verdicts"
         return
-    yield f"gates: asked again for {asked}; they say otherwise (the replay went on as recorded):"
-    for each in found.verdicts:
-        words = each.now if each.now != each.recorded else f"{each.now}, in other words"
-        yield f"  pass {each.pass_number}: recorded {each.recorded}, now {words}"
-        yield f"    {text.one_line(each.detail, 160)}"
+    yield f"gates: asked again for {passes}; they say otherwise (the replay went on as recorded):"
+    for verdict in result.verdicts:
+        words = verdict.now if verdict.now != verdict.recorded else f"{verdict.now}, in other words"
+        yield f"  pass {verdict.pass_number}: recorded {verdict.recorded}, now {words}"
+        yield f"    {text.one_line(verdict.detail, 160)}"
 
 
-def _as_json(found: types.Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
-    data = asdict(found)
-    first = found.first
+def _as_json(result: types.Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
+    data = asdict(result)
+    first = result.first
     return {
         "run": str(folder),
-        "status": "same" if found.is_same else "differs" if found.is_whole else "stopped",
-        "reason": found.reason,
-        "tree": found.tree,
-        "pass": found.end.pass_number,
-        "turn": found.end.turn,
-        "passes": found.passes,
-        "turns": found.turns,
-        "replies": found.replies,
+        "status": "same" if result.is_same else "differs" if result.is_whole else "stopped",
+        "reason": result.reason,
+        "tree": result.tree,
+        "pass": result.end.pass_number,
+        "turn": result.end.turn,
+        "passes": result.passes,
+        "turns": result.turns,
+        "replies": result.replies,
         "first_difference": None
         if first is None
         else {"pass": first.pass_number, "turn": first.turn, "paths": data["at_first"]},
         "differences": data["at_end"],
-        "gates_asked": found.gates_asked,
+        "gates_asked": result.gates_asked,
         "verdicts": [
-            {"pass": one.pass_number, "recorded": one.recorded, "now": one.now, "detail": one.detail}
-            for one in found.verdicts
+            {"pass": item.pass_number, "recorded": item.recorded, "now": item.now, "detail": item.detail}
+            for item in result.verdicts
         ],
-        "missing": [
-            {
-                "pass": one.pass_number,
-                "turn": one.turn,
-                "kind": one.kind,
-                "model": one.model,
-                "prompt": one.prompt,
-            }
-            for one in found.missing
-        ],
-        "taken_from_record": list(found.taken),
-        "outside_commits": found.outside,
+        "missing": [_request(item) for item in result.missing],
+        "reworded": [_request(item) for item in result.reworded],
+        "taken_from_record": list(result.taken),
+        "outside_commits": result.outside,
         "other_versions": data["other_versions"],
-        "not_compared": list(found.not_compared),
+        "not_compared": list(result.not_compared),
         "kept": None if to is None else str(to),
+    }
+
+
+def _request(found: types.Missing) -> dict[str, Any]:
+    return {
+        "pass": found.pass_number,
+        "turn": found.turn,
+        "kind": found.kind,
+        "model": found.model,
+        "prompt": found.prompt,
     }

@@ -152,6 +152,9 @@ def resume(
     """
     found = lr.open(run_name)
     given = overrides(settings, flags)
+    if ends_pause(found):
+        output.note(f"{found.folder} was paused: the process that runs it continues")
+        return 0
 
     def start(listening: Listening) -> lr.Result:
         return lr.resume(
@@ -165,6 +168,14 @@ def resume(
         )
 
     return work(start, flags, found.folder, given, inputs_folder)
+
+
+def ends_pause(run: lr.Run) -> bool:
+    """Whether a process runs ``run`` and is paused; then it is asked to continue."""
+    if not run.is_paused:
+        return False
+    run.resume()
+    return True
 
 
 def _start(task: lr.Task, flags: dict[str, Any]) -> int:

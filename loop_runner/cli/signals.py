@@ -26,8 +26,8 @@ _FIRST = b"\nstopping: no new request is sent, and replies on their way are kept
 def handled(on_signal: Callable[[int, object], None], note: Callable[[str], None]) -> Iterator[None]:
     """Call ``on_signal`` for SIGINT, SIGTERM and SIGHUP; ``note`` gets a line if one is ignored."""
     ignored = [number for number in _STOP if signal.getsignal(number) is signal.SIG_IGN]
-    if told := [number for number in ignored if number in _TOLD]:
-        note(_explain(told))
+    if explained := [number for number in ignored if number in _TOLD]:
+        note(_explain(explained))
     previous = {number: signal.signal(number, on_signal) for number in _STOP if number not in ignored}
     try:
         yield

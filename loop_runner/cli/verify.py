@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--task-dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Where the inputs lie here, if not where the run found them.",
+    help="Where the inputs lie here, if not where the run recheck them.",
 )
 @click.option(
     "--ask-again", is_flag=True, help="Ask models anew, and pay, instead of taking recorded replies."
@@ -53,16 +53,16 @@ def verify(
     \b
     Example:  loop-runner verify runs/contract-review
     """
-    found = lr.verify(run_name, at=at, task_dir=task_dir, ask_again=ask_again, allow=granted)
-    code = found.exit_code
+    recheck = lr.verify(run_name, at=at, task_dir=task_dir, ask_again=ask_again, allow=granted)
+    code = recheck.exit_code
     if as_json:
-        output.write_json(_as_json(found, code))
+        output.write_json(_as_json(recheck, code))
         return code
-    what = "the proof" if found.has_proof else "the verdict"
-    output.write(f"pass {found.pass_number} at {found.commit[:12]}, against {what} of that pass")
-    for fault in found.faults:
+    what = "the proof" if recheck.has_proof else "the verdict"
+    output.write(f"pass {recheck.pass_number} at {recheck.commit[:12]}, against {what} of that pass")
+    for fault in recheck.faults:
         output.write(f"  different  {text.one_line(fault, 1000)}")
-    for gate in found.gates:
+    for gate in recheck.gates:
         then = f"{gate.recorded or 'not recorded'} then, " if gate.status == "different" else ""
         same_output = {True: ", same output", False: ", other output", None: ""}[gate.is_output_same]
         output.write(
@@ -70,28 +70,28 @@ def verify(
         )
         if gate.detail:
             output.write(f"             {text.one_line(gate.detail, 300)}")
-    output.prose(_headline(found, code))
+    output.prose(_headline(recheck, code))
     return code
 
 
-def _headline(found: types.Recheck, code: int) -> str:
+def _headline(recheck: types.Recheck, code: int) -> str:
     if code == 0:
         return "VERIFIED again: every verifier accepts the committed answer, as the proof says"
     if code == 4:
         return "BROKEN: a verifier could not be run here, so the proof was not checked"
-    if found.status == "same":
+    if recheck.status == "same":
         return "UNVERIFIED: the verifiers say what they said, and that was no acceptance"
     return "DIFFERENT: this is not what was proven"
 
 
-def _as_json(found: types.Recheck, code: int) -> dict[str, Any]:
+def _as_json(recheck: types.Recheck, code: int) -> dict[str, Any]:
     return {
-        "status": found.status,
+        "status": recheck.status,
         "verified": code == 0,
-        "commit": found.commit,
-        "pass": found.pass_number,
-        "has_proof": found.has_proof,
-        "faults": list(found.faults),
-        "verifiers": [asdict(gate) for gate in found.gates],
-        "requests": found.requests,
+        "commit": recheck.commit,
+        "pass": recheck.pass_number,
+        "has_proof": recheck.has_proof,
+        "faults": list(recheck.faults),
+        "verifiers": [asdict(gate) for gate in recheck.gates],
+        "requests": recheck.requests,
     }

@@ -1,8 +1,8 @@
-"""Finds, names, hashes and checks the texts that a task works on; has documents made into texts first.
+"""Finds, names, hashes and checks the texts that a task works on, and has documents converted to text.
 
-Owns what counts as an input. ``finding`` knows which files are meant, ``converting`` has what is no text
-converted in sandboxed children (``inside``), ``loading`` puts it together. Relies on the file system and, for
-documents, on the kernel's sandbox. Never copies an input that is text, and never parses a document itself.
+Owns what counts as an input. ``finding`` decides which files are meant, ``converting`` has documents
+converted in sandboxed children (``inside``), ``loading`` combines the results. Relies on the file system
+and, for documents, on the sandbox. Never copies an input that is text, and never parses a document itself.
 """
 
 from loop_runner.inputs.converting import Converter

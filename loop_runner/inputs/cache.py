@@ -1,7 +1,7 @@
 """Keeps converted texts in the user's cache folder, so that nothing is converted twice.
 
-An entry is a folder named by its key, put in place whole by one rename. Every byte is checked against its
-hash when an entry is taken out, so a damaged or half-removed one is as good as none.
+An entry is a folder named by its key, moved into place by one rename. Every byte is checked against its
+hash when an entry is read, so a damaged or partly deleted entry counts as missing.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ class Cache:
         self._folder = folder.absolute()
 
     def get(self, key: str) -> tuple[Path, dict[str, Any]] | None:
-        """Folder and manifest of the entry; None when it is not there, or not whole."""
+        """Folder and manifest of the entry; None when it is missing or incomplete."""
         folder = self._folder / key
         try:
             manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_bytes())
-            is_whole = all(_is_whole(folder / each["sha256"]) for each in manifest["pieces"])
+            is_whole = all(_is_whole(folder / piece["sha256"]) for piece in manifest["pieces"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return (folder, manifest) if is_whole else None
 
     def put(self, key: str, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> Path:
-        """Add an entry; returns its folder. One that another process put there meanwhile is as good."""
+        """Add an entry and return its folder. If another process has just added it, that one is used."""
         target = self._folder / key
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class Cache:
         return target
 
     def _fill(self, new: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        # Open to everyone: where the runner is root, the model's code is another user.
+        # Open to everyone: where the runner is root, the model's code runs as another user.
         for name, data in (*files.items(), (_MANIFEST, json.dumps(manifest).encode())):
             (new / name).write_bytes(data)
             (new / name).chmod(0o644)
@@ -64,7 +64,7 @@ class Cache:
     def _place(self, new: Path, target: Path, key: str) -> None:
         try:
             new.rename(target)
-        except OSError:  # one is there
+        except OSError:  # one exists already
             if self.get(key) is None:
                 shutil.rmtree(target)
                 new.rename(target)

@@ -1,8 +1,8 @@
-"""Has documents converted in sandboxed children, several at once, and keeps what came out.
+"""Has documents converted in sandboxed children, several at once, and caches the results.
 
-Owns the originals' descriptors, the limits and the order of things: an original is opened once, hashed,
-looked up in the cache, and only then handed to a child as an open file. No byte of it is ever parsed in this
-process, and nothing that a child says is believed before it fits.
+Owns the originals' descriptors, the limits and the order of steps: an original is opened once, hashed,
+looked up in the cache, and only then passed to a child as an open file. This process never parses a byte of
+it, and checks everything that a child reports before using it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from loop_runner.inputs.on_disk import NotTextError, open_file, undecodable, wor
 from loop_runner.inputs.reader_process import Frame, frames_of
 from loop_runner.records import SandboxTier
 
-_FORMAT = 4  # of what our own part of the conversion makes; a change makes every cached text stale
+_FORMAT = 4  # of our own part of a conversion; raising it makes every cached text stale
 _BATCH = 16
 _MAX_LEVEL = 99  # of a heading
 _WORKERS = 4
@@ -35,7 +35,7 @@ _MADE_BY = {"pdf": "pypdfium2", **dict.fromkeys(("docx", "xlsx", "pptx", "epub",
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One original: a file, or the files of a commit (``git``: what ``inside/repository`` is told)."""
+    """One original: a file, or the files of a commit (``git``: the request for ``inside/repository``)."""
 
     path: Path
     name: str
@@ -46,7 +46,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One text that an original gave. ``blob`` is the file of a repository that it is of."""
+    """One text from an original. ``blob`` is the repository file that it comes from."""
 
     member: str
     kind: str
@@ -54,7 +54,7 @@ class Piece:
     size: int
     replaced: int = 0
     places: tuple[tuple[int, str], ...] = ()
-    headings: tuple[tuple[int, int, str], ...] = ()  # that the document itself lists: line, level, title
+    headings: tuple[tuple[int, int, str], ...] = ()  # as the document lists them: line, level, title
     as_is: bool = False
     blob: str = ""
     blob_sha256: str = ""
@@ -63,7 +63,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What became of one original. ``failure`` says why it gave nothing at all; "" when it gave something."""
+    """The result for one original. ``failure`` is the reason if it gave no text; else ""."""
 
     pieces: tuple[Piece, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()  # (member, reason)
@@ -94,7 +94,7 @@ class Converter:
         self._loaders = _added_loaders()
 
     def kind_of(self, name: str, head: bytes) -> str | None:
-        """How a file is converted that begins with ``head`` (8 kB); None: not at all."""
+        """How to convert a file that begins with ``head`` (8 kB); None: not at all."""
         return kind_of(name, head[:SNIFF], frozenset(self._loaders))
 
     def made_by(self, kind: str) -> str:
@@ -111,7 +111,7 @@ class Converter:
 
         opened = [self._open(source) for source in sources]
         try:
-            waiting = [one for one in opened if one.result is None]
+            waiting = [item for item in opened if item.result is None]
             size = max(1, min(_BATCH, -(-len(waiting) // _WORKERS)))
             batches = [waiting[at : at + size] for at in range(0, len(waiting), size)]
             if batches:
@@ -120,48 +120,48 @@ class Converter:
                 ) as pool:
                     list(pool.map(self._run, batches))
         finally:
-            for one in opened:
-                if one.fd >= 0:
-                    os.close(one.fd)
-        return [one.result or Converted(failure="broken: it was not read") for one in opened]
+            for item in opened:
+                if item.fd >= 0:
+                    os.close(item.fd)
+        return [item.result or Converted(failure="broken: it was not read") for item in opened]
 
     def describe(self, paths: Sequence[tuple[Path, str]]) -> list[tuple[str, tuple[tuple[int, str], ...]]]:
         """For each (path, name) of a table or JSON file: a line about it, and its places; else ("", ())."""
         opened = [_Open(Source(path, name, "about")) for path, name in paths]
         try:
-            for one in opened:
-                _try_to_open(one, self.limits.text_bytes)
-            found = self._ask([one for one in opened if one.result is None])
+            for item in opened:
+                _try_to_open(item, self.limits.text_bytes)
+            frames_by_id = self._ask([item for item in opened if item.result is None])
         except EnvironmentFault:
-            found = {}
+            frames_by_id = {}
         finally:
-            for one in opened:
-                if one.fd >= 0:
-                    os.close(one.fd)
-        return [_about(found.get(id(one), ())) for one in opened]
+            for item in opened:
+                if item.fd >= 0:
+                    os.close(item.fd)
+        return [_about(frames_by_id.get(id(item), ())) for item in opened]
 
     # ── one original ────────────────────────────────────────────────────────────────────────────────
 
     def _open(self, source: Source) -> _Open:
-        one = _Open(source)
+        item = _Open(source)
         if source.git is not None:
-            one.key = self._key(json.dumps([str(source.path), dict(source.git)], sort_keys=True), "git")
-            return one  # looked up once its commit is known
-        _try_to_open(one, self.limits.original_bytes)
-        if one.result is None:
-            one.sha256 = _hash(one.fd)
-            # Not whether it was named: that decides about failures only, which are not kept.
-            one.key = self._key(one.sha256, f"{source.kind} {suffix_of(source.name)}")
-            self._look_up(one)
-        return one
+            item.key = self._key(json.dumps([str(source.path), dict(source.git)], sort_keys=True), "git")
+            return item  # looked up once its commit is known
+        _try_to_open(item, self.limits.original_bytes)
+        if item.result is None:
+            item.sha256 = _hash(item.fd)
+            # The key ignores whether the user named it: that only affects failures, which are not cached.
+            item.key = self._key(item.sha256, f"{source.kind} {suffix_of(source.name)}")
+            self._look_up(item)
+        return item
 
-    def _look_up(self, one: _Open) -> None:
-        found = self._cache.get(one.key)
-        if found is not None:
-            folder, manifest = found
+    def _look_up(self, item: _Open) -> None:
+        entry = self._cache.get(item.key)
+        if entry is not None:
+            folder, manifest = entry
             pieces = tuple(_from_json(piece, folder) for piece in manifest["pieces"])
             skipped = tuple((str(member), str(why)) for member, why in manifest["skipped"])
-            one.result = Converted(pieces, skipped, "", str(manifest["commit"]), one.sha256)
+            item.result = Converted(pieces, skipped, "", str(manifest["commit"]), item.sha256)
 
     def _key(self, what: str, how: str) -> str:
         versions = {library: _version(library) for library in _LIBRARIES}
@@ -173,30 +173,30 @@ class Converter:
 
     def _run(self, batch: list[_Open]) -> None:
         frames = self._ask(batch)
-        for one in batch:
-            one.result = self._kept(one, frames[id(one)])
+        for item in batch:
+            item.result = self._kept(item, frames[id(item)])
 
     def _ask(self, batch: list[_Open]) -> dict[int, tuple[Frame, ...]]:
-        """What children say of each original; one that ends a child has that said of it."""
-        found: dict[int, tuple[Frame, ...]] = {}
+        """The children's frames for each original, including the one that ended its child."""
+        by_id: dict[int, tuple[Frame, ...]] = {}
         waiting = list(batch)
         while waiting:
-            told = [_told(one) for one in waiting]
-            shown = [path for one in waiting if one.source.git for path in one.source.git["shown"]]
+            requests = [_request(item) for item in waiting]
+            shown = [path for item in waiting if item.source.git for path in item.source.git["shown"]]
             answered = frames_of(
-                told,
-                [one.fd for one in waiting if one.fd >= 0],
+                requests,
+                [item.fd for item in waiting if item.fd >= 0],
                 self.limits,
                 self._loaders,
                 shown,
                 self._tier,
             )
-            for one, frames in zip(waiting, answered, strict=False):
-                found[id(one)] = frames
+            for item, frames in zip(waiting, answered, strict=False):
+                by_id[id(item)] = frames
             waiting = waiting[len(answered) :]
-        return found
+        return by_id
 
-    def _kept(self, one: _Open, frames: Sequence[Frame]) -> Converted:
+    def _kept(self, item: _Open, frames: Sequence[Frame]) -> Converted:
         failure = next((_text(frame.header.get("why")) for frame in frames if frame.kind == "fail"), "")
         skipped = tuple(
             (_text(frame.header.get("member")), _text(frame.header.get("why")) or "broken")
@@ -204,10 +204,10 @@ class Converter:
             if frame.kind == "skip"
         )
         commit = next((_text(frame.header.get("commit")) for frame in frames if frame.kind == "commit"), "")
-        if not failure and one.fd >= 0 and _state(one.fd) != one.state:
+        if not failure and item.fd >= 0 and _state(item.fd) != item.state:
             failure = "broken: it changed while it was read"
         if failure:
-            return Converted((), skipped, failure, commit, one.sha256)
+            return Converted((), skipped, failure, commit, item.sha256)
         texts = [(_piece(frame), frame.body) for frame in frames if frame.kind == "text"]
         taken: dict[tuple[str, str], tuple[Piece, bytes]] = {}
         for piece, body in texts:
@@ -218,43 +218,45 @@ class Converter:
             "skipped": skipped,
             "pieces": [_to_json(piece) for piece in pieces],
         }
-        # A fault of this machine must not outlive its repair: such a text is kept, and never looked up.
+        # A fault of this machine must not outlive its repair: such a text is stored, but never looked up.
         is_whole = not any(why.startswith("not read here") for _, why in skipped)
-        key = one.key if is_whole else self._key(one.key, f"incomplete {skipped}")
+        key = item.key if is_whole else self._key(item.key, f"incomplete {skipped}")
         folder = self._cache.put(key, manifest, {piece.sha256: body for piece, body in taken.values()})
         placed = tuple(replace(piece, path=folder / piece.sha256) for piece in pieces)
-        return Converted(placed, skipped, "", commit, one.sha256)
+        return Converted(placed, skipped, "", commit, item.sha256)
 
 
-def _told(one: _Open) -> dict[str, Any]:
-    source = one.source
-    told: dict[str, Any] = {
+def _request(item: _Open) -> dict[str, Any]:
+    source = item.source
+    request: dict[str, Any] = {
         "kind": source.kind,
         "name": source.name,
-        "fd": one.fd,
+        "fd": item.fd,
         "is_named": source.is_named,
     }
     if source.kind == "about":
-        told["table"] = TABLES[suffix_of(source.name)]
+        request["table"] = TABLES[suffix_of(source.name)]
     if source.git is not None:
-        told["git"] = {key: value for key, value in source.git.items() if key != "shown"}
-    return told
+        request["git"] = {key: value for key, value in source.git.items() if key != "shown"}
+    return request
 
 
-def _try_to_open(one: _Open, limit: int) -> None:
+def _try_to_open(item: _Open, limit: int) -> None:
     try:
-        one.fd = open_file(str(one.source.path))
+        item.fd = open_file(str(item.source.path))
     except (NotTextError, OSError) as error:
-        one.result = Converted(failure=words(error))
+        item.result = Converted(failure=words(error))
         return
-    one.state = _state(one.fd)
-    if one.state[0] > limit:
-        one.result = Converted(failure=f"too large: {one.state[0]:,} bytes, at most {limit:,} are converted")
+    item.state = _state(item.fd)
+    if item.state[0] > limit:
+        item.result = Converted(
+            failure=f"too large: {item.state[0]:,} bytes, at most {limit:,} are converted"
+        )
 
 
 def _state(fd: int) -> tuple[int, int]:
-    found = os.fstat(fd)
-    return found.st_size, found.st_mtime_ns
+    status = os.fstat(fd)
+    return status.st_size, status.st_mtime_ns
 
 
 def _hash(fd: int) -> str:
@@ -282,20 +284,20 @@ def _piece(frame: Frame) -> Piece:
     )
 
 
-def _places(said: object, body: bytes = b"") -> tuple[tuple[int, str], ...]:
-    """Places as the child says them, those only that can be: in rising order, on lines that are there."""
-    if not isinstance(said, list):
+def _places(listed: object, body: bytes = b"") -> tuple[tuple[int, str], ...]:
+    """The places that a child reports, if valid: in rising order, on lines that exist."""
+    if not isinstance(listed, list):
         return ()
     last, most, kept = 1, body.count(b"\n") + 1 if body else 1 << 40, []
-    for each in said:
-        if isinstance(each, list) and len(each) == 2 and isinstance(each[0], int) and last <= each[0] <= most:
-            last = each[0]
-            kept.append((last, _text(each[1])))
+    for pair in listed:
+        if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], int) and last <= pair[0] <= most:
+            last = pair[0]
+            kept.append((last, _text(pair[1])))
     return tuple(kept)
 
 
 def _headings(listed: object, body: bytes) -> tuple[tuple[int, int, str], ...]:
-    """Headings as the child lists them: only those on lines of the text, in rising order."""
+    """The headings that a child reports, if valid: on lines of the text, in rising order."""
     if not isinstance(listed, list):
         return ()
     last, most, kept = 1, body.count(b"\n") + 1, []
@@ -307,11 +309,11 @@ def _headings(listed: object, body: bytes) -> tuple[tuple[int, int, str], ...]:
     return tuple(kept)
 
 
-def _text(said: object) -> str:
-    """A text of a child's: one line that can be shown, and encoded."""
-    if not isinstance(said, str):
+def _text(value: object) -> str:
+    """A child's text as one line that can be shown and encoded."""
+    if not isinstance(value, str):
         return ""
-    return "".join("\ufffd" if is_odd(char) else char for char in said[:1000])
+    return "".join("\ufffd" if is_odd(char) else char for char in value[:1000])
 
 
 def _to_json(piece: Piece) -> dict[str, Any]:
@@ -340,7 +342,7 @@ def _version(library: str) -> str:
 
 
 def _added_loaders() -> dict[str, dict[str, Any]]:
-    """What installed packages read, by ending: the code's name, and where a child finds it."""
+    """What installed packages read, by extension: the code's name, and where a child finds it."""
     return {
         f".{name.lower().lstrip('.')}": {
             "value": entry.value,

@@ -1,7 +1,7 @@
 """Which files a task means, and why the others are left out.
 
-Owns the rules: which files of a folder are taken, what they are called. Relies on the file system only. Never
-follows a link out of the folder that was given, and never fails for one odd file in a folder.
+Owns the rules: which files of a folder are taken, and their names. Relies on the file system only. Never
+follows a link out of the given folder, and never fails because of one odd file in a folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from loop_runner.inputs.inside.paths import is_odd
 from loop_runner.inputs.inside.patterns import matches, parts
 from loop_runner.inputs.on_disk import words
 
-# Folders that tools fill and nobody wrote; taken only when a root itself lies inside one.
+# Folders that tools generate; taken only when a root itself is inside one.
 TOOL_FOLDERS = frozenset(
     {
         *("__pycache__", "__pypackages__", "site-packages", "dist-packages", "venv", ".venv", ".eggs"),
@@ -31,7 +31,7 @@ TOOL_FOLDERS = frozenset(
 )
 
 
-DATA = "data:"  # begins the address of data that a program gave; behind it, the file's name in ``inputs/``
+DATA = "data:"  # prefix of a program's data; the rest is the name of its file in ``inputs/``
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +44,19 @@ class Root:
     pattern: tuple[str, ...] = ()  # of a glob: its parts below ``folder``
     exclude: tuple[tuple[str, ...], ...] = ()
     name: str | None = None  # the user's own name for it
-    revision: str | None = (
-        None  # of a git repository, ``folder``; ``paths`` are patterns of what is meant in it
-    )
+    revision: str | None = None  # of the git repository ``folder``; ``paths`` are patterns for its files
     paths: tuple[str, ...] = ()
     url: str | None = None
-    is_converted: bool = True  # False: text is taken as it stands, documents are left out
+    is_converted: bool = True  # False: text is taken as it is, documents are left out
 
     @property
     def is_data(self) -> bool:
-        """Whether it is no file, but data that a program gave."""
+        """Whether it is not a file but data from a program."""
         return self.url is not None and self.url.startswith(DATA)
 
 
 class Item(Protocol):
-    """What is to get a name."""
+    """An item that needs a name."""
 
     @property
     def root(self) -> Root:
@@ -72,7 +70,7 @@ class Item(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A file that may become an input."""
 
     root: Root
@@ -81,7 +79,7 @@ class Found:
 
     @property
     def is_link(self) -> bool:
-        """Whether another file is meant than the one of this name."""
+        """Whether the name refers to a different file."""
         return self.root.file is None and str(self.root.folder / self.rel) != self.path
 
 
@@ -89,30 +87,30 @@ class Found:
 
 
 def root_of(spec: str | Mapping[str, Any], base_dir: Path, exclude: tuple[str, ...]) -> Root:
-    """The entry ``spec`` of the task's inputs. ``ConfigError`` when it is not there or not written right."""
-    told = _checked({"path": spec} if isinstance(spec, str) else spec)
-    excluded = (*exclude, *_texts(told.get("exclude", ())))
-    patterns = tuple(parts(one) for one in excluded)
-    name, is_converted = told.get("name"), told.get("convert", True)
-    given = str(told.get("path", told.get("url", "")))
+    """The entry ``spec`` of the task's inputs. ``ConfigError`` when it is missing or malformed."""
+    options = _checked({"path": spec} if isinstance(spec, str) else spec)
+    excluded = (*exclude, *_texts(options.get("exclude", ())))
+    patterns = tuple(parts(entry) for entry in excluded)
+    name, is_converted = options.get("name"), options.get("convert", True)
+    given = str(options.get("path", options.get("url", "")))
     if is_url(given):
         return Root(given, Path("/"), name=name, url=given, is_converted=is_converted)
-    if "data" in told:
-        given = DATA + str(told["data"])
-        return Root(str(name or told["data"]), Path("/"), name=name, url=given, is_converted=is_converted)
-    if "git" in told:
-        revision, wanted = str(told.get("revision", "HEAD")), _texts(told.get("paths", ()))
-        return _repository(str(told["git"]), revision, base_dir, wanted, patterns, name, is_converted)
+    if "data" in options:
+        given = DATA + str(options["data"])
+        return Root(str(name or options["data"]), Path("/"), name=name, url=given, is_converted=is_converted)
+    if "git" in options:
+        revision, wanted = str(options.get("revision", "HEAD")), _texts(options.get("paths", ()))
+        return _repository(str(options["git"]), revision, base_dir, wanted, patterns, name, is_converted)
     try:
         path = base_dir / Path(given).expanduser()
         is_folder, is_there = path.is_dir(), path.exists()
-    except (OSError, RuntimeError) as error:  # RuntimeError: "~" of a user who is not known
+    except (OSError, RuntimeError) as error:  # RuntimeError: "~" of an unknown user
         raise unusable(given[:200], words(error)) from error
     if is_folder:
         return Root(given, path.resolve(), exclude=patterns, name=name, is_converted=is_converted)
     if is_there:
         return Root(given, path.parent.resolve(), file=path.resolve(), name=name, is_converted=is_converted)
-    # Last: a file that is really called `a[1].txt`, or `a@b`, is that file.
+    # Last: a file whose real name is `a[1].txt` or `a@b` means that file.
     if _has_magic(given):
         folder, pattern = _split_glob(path)
         return Root(
@@ -159,7 +157,7 @@ _FORMS = (
 )
 
 
-_OF_PROGRAMS = ("data", "name", "convert")  # what the library writes for data in memory
+_OF_PROGRAMS = ("data", "name", "convert")  # the library's keys for data in memory
 
 _TEXT = {"type": "string", "minLength": 1}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
@@ -190,17 +188,17 @@ def schema() -> dict[str, Any]:
 
 
 def _checked(spec: object) -> Mapping[str, Any]:
-    """A spec that holds what it may: printable texts, lists of them, ``convert`` as a truth value."""
+    """``spec`` after a check of its values: printable texts, lists of them, ``convert`` as true or false."""
     if isinstance(spec, Mapping):
         known = next((form for form in (*_FORMS, _OF_PROGRAMS) if form[0] in spec), _FORMS[0])
         for key in spec:
             if key not in known:
                 raise _unknown_key(str(key), known)
-        each = [spec.get(known[0])] + [spec[key] for key in ("name", "revision") if key in spec]
+        values = [spec.get(known[0])] + [spec[key] for key in ("name", "revision") if key in spec]
         lists = [*_texts(spec.get("exclude", ())), *_texts(spec.get("paths", ()))]
         if (path := spec.get(known[0])) and isinstance(path, str) and is_odd(path):
             raise unusable(path, "its name has a line break or another control character")
-        is_text = all(isinstance(one, str) and one and not is_odd(one) for one in (*each, *lists))
+        is_text = all(isinstance(value, str) and value and not is_odd(value) for value in (*values, *lists))
         if (
             is_text
             and isinstance(spec.get("convert", True), bool)
@@ -215,20 +213,20 @@ def _checked(spec: object) -> Mapping[str, Any]:
     )
 
 
-def _texts(said: Any) -> tuple[Any, ...]:
-    return tuple(said) if isinstance(said, list | tuple) else (said,)
+def _texts(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def find(root: Root, skipped: list[tuple[str, str]]) -> list[Found]:
-    """The files that ``root`` means, in sorted order. ``ConfigError`` for what lies in a run folder."""
+def find(root: Root, skipped: list[tuple[str, str]]) -> list[FoundFile]:
+    """The files that ``root`` means, in sorted order. ``ConfigError`` if it is inside a run folder."""
     _refuse_runs(root)
     if root.file is not None:
-        return [Found(root, Path(root.given).name, str(root.file))]
+        return [FoundFile(root, Path(root.given).name, str(root.file))]
     if not root.folder.is_dir():
         raise _missing(root.given, root.folder)
-    found = sorted(_walk(root, skipped), key=lambda item: item.rel)
-    # Where files have brackets in their names, a pattern with these brackets means them.
-    return [item for item in found if matches(parts(item.rel), _literal(root.pattern))] or found
+    items = sorted(_walk(root, skipped), key=lambda item: item.rel)
+    # Where file names contain brackets, a pattern with the same brackets means those files.
+    return [item for item in items if matches(parts(item.rel), _literal(root.pattern))] or items
 
 
 def _literal(pattern: tuple[str, ...]) -> tuple[str, ...]:
@@ -241,7 +239,7 @@ def _refuse_runs(root: Root) -> None:
     run = runs.around(place.parent if root.file is not None else place)
     if run is None and not (root.file is not None and runs.is_letter(root.file.name)):
         return
-    what = f"lies in the run folder {run}" if run else "is a letter of a manual model"
+    what = f"is in the run folder {run}" if run else "is a letter of a manual model"
     raise ConfigError(
         f"input {root.given!r} {what}",
         why="what an earlier run wrote is no evidence: it could cite its own inventions",
@@ -249,7 +247,7 @@ def _refuse_runs(root: Root) -> None:
     )
 
 
-def _walk(root: Root, skipped: list[tuple[str, str]]) -> Iterator[Found]:
+def _walk(root: Root, skipped: list[tuple[str, str]]) -> Iterator[FoundFile]:
     folders = [""]
     while folders:
         parent = folders.pop()
@@ -258,35 +256,35 @@ def _walk(root: Root, skipped: list[tuple[str, str]]) -> Iterator[Found]:
         except OSError as error:
             if not parent:
                 raise unusable(root.given, words(error)) from error
-            skipped.append((said(root, parent), words(error)))
+            skipped.append((shown_name(root, parent), words(error)))
             continue
         if parent and runs.is_run([entry.name for entry in entries]):
-            skipped.append((said(root, parent), runs.RUN))
+            skipped.append((shown_name(root, parent), runs.RUN))
             continue
         if any(runs.is_letter(entry.name) for entry in entries):
-            skipped.append((said(root, parent).rstrip("/"), runs.LETTERS))
+            skipped.append((shown_name(root, parent).rstrip("/"), runs.LETTERS))
             entries = [entry for entry in entries if not runs.is_letter(entry.name)]
         for entry in entries:
             rel = f"{parent}/{entry.name}" if parent else entry.name
             reason = _why_not(root, rel, entry)
             if reason is not None:
                 if reason:
-                    skipped.append((said(root, rel), reason))
+                    skipped.append((shown_name(root, rel), reason))
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(rel)
             else:
-                yield Found(root, rel, os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
+                yield FoundFile(root, rel, os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
 
 
 def _why_not(root: Root, rel: str, entry: os.DirEntry[str]) -> str | None:
-    """Why an entry is left out; None when it is taken, "" when a glob simply does not mean it."""
+    """Why an entry is left out; None when it is taken, "" when a glob does not match it."""
     is_folder = entry.is_dir(follow_symlinks=False)
-    # Before "hidden": of `.git` and `.venv` the better reason is what they are.
+    # Before "hidden": for `.git` and `.venv`, naming their kind is the better reason.
     if is_folder and entry.name in TOOL_FOLDERS:
         return "a tool's folder"
     if entry.name.startswith("."):
         return "hidden"
-    if any(matches((entry.name,) if len(one) == 1 else parts(rel), one) for one in root.exclude):
+    if any(matches((entry.name,) if len(pattern) == 1 else parts(rel), pattern) for pattern in root.exclude):
         return "excluded"
     if is_folder:
         return None
@@ -314,35 +312,35 @@ def _why_not_link(root: Root, entry: os.DirEntry[str]) -> str | None:
     return None if target.is_relative_to(root.folder) else "a link that leads out of the folder"
 
 
-def without_repeats(found: list[Found], skipped: list[tuple[str, str]]) -> list[Found]:
-    """Each file once, under the name that comes first; a link gives way to the file that it leads to."""
-    first = {item.path: item for item in reversed(found) if not item.is_link}
-    repeats = [item for item in found if first.setdefault(item.path, item) is not item]
+def without_repeats(items: list[FoundFile], skipped: list[tuple[str, str]]) -> list[FoundFile]:
+    """Each file once, under its first name; a link gives way to the file that it leads to."""
+    first = {item.path: item for item in reversed(items) if not item.is_link}
+    repeats = [item for item in items if first.setdefault(item.path, item) is not item]
     skipped.extend(
-        (said(item.root, item.rel), f"the same file as {first[item.path].rel}") for item in repeats
+        (shown_name(item.root, item.rel), f"the same file as {first[item.path].rel}") for item in repeats
     )
-    return [item for item in found if first[item.path] is item]
+    return [item for item in items if first[item.path] is item]
 
 
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def unique_names(found: Sequence[Item]) -> list[str]:
-    """Names relative to the roots; where two roots collide, each is told apart by its folder's last parts."""
-    depth = dict.fromkeys((id(item.root) for item in found), 0)
+def unique_names(items: Sequence[Item]) -> list[str]:
+    """Names relative to the roots; if two roots collide, the last parts of their folders are added."""
+    depth = dict.fromkeys((id(item.root) for item in items), 0)
     while True:
-        names = [_name(item, depth[id(item.root)]) for item in found]
+        names = [_name(item, depth[id(item.root)]) for item in items]
         owners: dict[str, set[int]] = {}
-        for name, item in zip(names, found, strict=True):
+        for name, item in zip(names, items, strict=True):
             owners.setdefault(name, set()).add(id(item.root))
         clashing = {root for roots in owners.values() if len(roots) > 1 for root in roots}
         if not clashing:
             return names
-        movable = {id(item.root) for item in found if _can_grow(item.root, depth[id(item.root)])}
+        movable = {id(item.root) for item in items if _can_grow(item.root, depth[id(item.root)])}
         if not clashing & movable:
             twice = next(name for name, roots in owners.items() if len(roots) > 1)
             raise ConfigError(
-                f"two inputs are called {twice!r}",
+                f"two inputs have the name {twice!r}",
                 why="a citation must say which of them it means",
                 hint="give one of them another `name:`",
             )
@@ -373,7 +371,7 @@ def _has_magic(text: str) -> bool:
 
 
 def _split_glob(path: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder before the first pattern. A part with brackets is no pattern where it is a file's name."""
+    """The folder before the first pattern. A part with brackets is not a pattern if a file has that name."""
     parts = path.parts
     first = next(
         (
@@ -389,8 +387,8 @@ def _split_glob(path: Path) -> tuple[Path, tuple[str, ...]]:
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def said(root: Root, rel: str) -> str:
-    """What a skipped file is called."""
+def shown_name(root: Root, rel: str) -> str:
+    """The name of a skipped file in messages."""
     folder = str(root.folder) if root.pattern else root.given
     return f"{folder.rstrip('/')}/{rel}".encode("utf-8", "backslashreplace").decode()
 
@@ -403,7 +401,7 @@ def _missing(given: str, path: Path) -> ConfigError:
     near = difflib.get_close_matches(path.name, names, 1)
     return ConfigError(
         f"input {given!r} does not exist",
-        why=f"it was looked for at {path}, and the model would work without it",
+        why=f"nothing is at {path}, and the model would work without it",
         hint=f"did you mean {near[0]!r}?" if near else _where(given),
     )
 
@@ -416,7 +414,7 @@ def _unknown_key(key: str, known: Sequence[str]) -> ConfigError:
     near = difflib.get_close_matches(key, known, 1)
     return ConfigError(
         f"an input has the unknown key {key!r}",
-        why="it would be ignored without a word",
+        why="it would be ignored silently",
         hint=f"did you mean {near[0]!r}?"
         if near
         else f"the keys are {', '.join(known[:-1])} and {known[-1]}",
@@ -424,7 +422,7 @@ def _unknown_key(key: str, known: Sequence[str]) -> ConfigError:
 
 
 def unusable(given: str, reason: str) -> ConfigError:
-    """For an input given by its own path, and a reason why it cannot be one."""
+    """An error for an input given by its own path, with the reason why it cannot be one."""
     return ConfigError(
         f"input {given!r} cannot be used: {reason}",
         why="an input is a readable text or document, or a folder or glob with some in it",

@@ -1,7 +1,7 @@
-"""What the child is told about a git repository: where it lies, and how git is to be started on it.
+"""The child's request for a git repository: where it is, and how to start git on it.
 
-The settings are those of every git of ours; that git itself runs in the sandbox, because a repository's own
-settings and objects may come from anybody.
+The settings are those that the runner always uses for git. This git itself runs in the sandbox, because a
+repository's own settings and objects may come from anyone.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def job(
     exclude: Sequence[str] = (),
     exact: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What ``inside/repository`` is told; ``shown`` is what of the machine its git needs to see.
+    """The request for ``inside/repository``; ``shown`` are the paths that its git needs to see.
 
-    ``exact``: these files and no others. ``ConfigError``: no repository, or a revision that cannot be one.
+    ``exact``: these files and no others. ``ConfigError``: not a repository, or an invalid revision.
     """
     from loop_runner.workspace.git.git import environment, settings
 
@@ -50,9 +50,9 @@ def job(
             why=f"an input is a revision of {top}",
             hint="install git and see that it is on PATH",
         )
-    ours = [part for setting in _SETTINGS for part in ("-c", setting)]
+    options = [part for setting in _SETTINGS for part in ("-c", setting)]
     return {
-        "argv": [os.path.realpath(program), *settings(), *ours],
+        "argv": [os.path.realpath(program), *settings(), *options],
         "env": environment(git_dir),
         "cwd": str(git_dir),
         "revision": revision,
@@ -68,24 +68,24 @@ def _folders(top: Path) -> tuple[Path, Path]:
     from loop_runner.workspace.foreign import Foreign
 
     if (top / "HEAD").is_file() and (top / "objects").is_dir() and (top / "refs").is_dir():
-        return top, top  # a bare one
+        return top, top  # a bare repository
     try:
-        found = Foreign.around(top) if (top / ".git").exists() else None
+        foreign = Foreign.around(top) if (top / ".git").exists() else None
     except (OSError, UnicodeDecodeError):
-        found = None
-    if found is None or not found.git_dir.is_dir():
+        foreign = None
+    if foreign is None or not foreign.git_dir.is_dir():
         raise ConfigError(
             f"{top} is not a git repository",
-            why="a revision is read out of one",
-            hint="name the folder that has `.git` in it, or a bare repository",
+            why="the input is a revision, which is read from a repository",
+            hint="name the folder that contains `.git`, or a bare repository",
         )
-    if not _is_its_own(found.top, found.git_dir):
+    if not _is_its_own(foreign.top, foreign.git_dir):
         raise ConfigError(
-            f"{top}/.git leads to {found.git_dir}, which is not a worktree's or a submodule's place for it",
-            why="it would make the model read a repository that nobody named",
+            f"{top}/.git leads to {foreign.git_dir}, which is not a worktree's or a submodule's place for it",
+            why="the model would read a repository that the task does not name",
             hint="name that repository itself",
         )
-    return found.git_dir, found.common_dir
+    return foreign.git_dir, foreign.common_dir
 
 
 def _is_its_own(top: Path, git_dir: Path) -> bool:

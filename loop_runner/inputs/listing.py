@@ -1,4 +1,4 @@
-"""``inputs.json``: which texts a run works on, where they lie, where they come from."""
+"""``inputs.json``: the texts that a run works on, with their paths and origins."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def to_json(inputs: Inputs, base_dir: Path | None = None) -> str:
 
 
 def from_json(text: str, base_dir: Path | None = None) -> Inputs:
-    """The inverse of ``to_json``. Where the absolute path is gone, the one relative to ``base_dir`` is taken.
+    """The inverse of ``to_json``. If the absolute path is gone, the one relative to ``base_dir`` is used.
 
-    Reads no input: ask ``changed`` whether they are still the same. ``WorkspaceError`` for a damaged file.
+    Reads no input: ``changed`` checks whether they are still the same. ``WorkspaceError`` for a damaged file.
     """
     try:
         body = json.loads(text)
@@ -76,14 +76,14 @@ def _origin_to_dict(origin: Origin, base_dir: Path | None) -> dict[str, Any]:
 
 
 def _text_from_dict(item: Mapping[str, Any], base_dir: Path | None) -> InputText:
-    said = item.get("origin")
+    origin = item.get("origin")
     return InputText(
         str(item["name"]),
         _path_from_dict(item, base_dir),
         int(item["size_bytes"]),
         str(item["sha256"]),
         int(item["replaced_bytes"]),
-        None if said is None else _origin_from_dict(said, base_dir),
+        None if origin is None else _origin_from_dict(origin, base_dir),
         str(item.get("about", "")),
     )
 

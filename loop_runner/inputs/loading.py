@@ -1,7 +1,7 @@
-"""Takes in what a task names: finds it, has it converted where it is no text, names, hashes and describes it.
+"""Collects a task's inputs: finds them, has documents converted, then names, hashes and describes the texts.
 
-Nothing is copied but what had to be converted or fetched; for one odd file in a folder there is a reason in
-``skipped``, never an end.
+Only converted and fetched texts are copied. An odd file in a folder leads to a reason in ``skipped``, never
+to an error.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from loop_runner.errors import ConfigError
 from loop_runner.inputs import git_source
 from loop_runner.inputs.converting import Converted, Converter, Piece, Source
 from loop_runner.inputs.finding import (
-    Found,
+    FoundFile,
     Root,
     find,
     root_of,
-    said,
+    shown_name,
     unique_names,
     unusable,
     without_repeats,
@@ -44,8 +44,8 @@ from loop_runner.inputs.on_disk import (
 from loop_runner.inputs.urls import Fetched, not_fetched
 from loop_runner.records import Inputs, InputText, Origin
 
-_DESCRIBED = 20  # tables and JSON files that a prompt says more of than their names
-# How reasons for leaving something out begin, and the word under which they are counted.
+_DESCRIBED = 20  # tables and JSON files that a prompt describes
+# The beginnings of reasons for leaving something out, and the word under which they are counted.
 _KINDS = {
     "binary": "binary",
     "empty": "empty",
@@ -72,19 +72,19 @@ _KINDS = {
     "broken": "broken",
     "not read here": "not readable on this machine",
 }
-# Kinds that say what a file is, or what was asked for; the others say that something went wrong with it.
+# Kinds that describe a file or the user's choice; the other kinds mean that something is wrong with it.
 _AS_MEANT = {
     *("binary", "empty", "hidden", "excluded", "tools' folders", "links", "special files", "repeated"),
     *("oddly named", "run folders", "the task's own files"),
 }
-# Kinds that say what a text lacks that was read.
+# Kinds that describe what is missing from a text that was read.
 _NOTICES = {"with pages without text", "with blank pages", "with words run together"}
 _OWN = "the task's own file: the task, a verifier's program or a model's script (name it to include it)"
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text that will get its name: its root, its name below it, and behind that its place in an archive."""
+    """A text that will get its name: its root, its name below it, and its place in an archive."""
 
     root: Root
     rel: str
@@ -94,7 +94,7 @@ class _Text:
 
 @dataclass(slots=True)
 class _Intake:
-    """What is being taken in."""
+    """The state of collecting inputs."""
 
     converter: Converter | None
     fetch: Callable[[str], Fetched] | None
@@ -114,38 +114,38 @@ def load(
     strict: bool = False,
     own: Collection[Path] = (),
 ) -> Inputs:
-    """Take in files, folders, globs, revisions and addresses; relative paths start at ``base_dir``.
+    """Collect files, folders, globs, revisions and addresses; relative paths start at ``base_dir``.
 
     A spec is a path or a mapping (docs/inputs.md). Folders are walked in sorted order; hidden files, tools'
     folders, binary and empty files are skipped, each with its reason. ``exclude`` holds glob patterns
     (without "/": any part of the name; with "/": the whole name). No specs give no texts. Without
     ``converter`` only text is taken, without ``fetch`` no address. Raises ``ConfigError`` when a file given
     by its own path is missing, unreadable, empty or cannot be converted, when nothing is left to read, and
-    with ``strict`` when any file is broken. What a run wrote is never taken. ``own`` are files of the task,
+    with ``strict`` when any file is broken. A run's own output is never taken. ``own`` are files of the task,
     taken only when they are given by their own paths.
     """
     roots = [root_of(spec, base_dir, tuple(exclude)) for spec in specs]
     intake = _Intake(converter, fetch, frozenset(os.path.realpath(path) for path in own), _hashes(own))
-    listed = [item for root in roots for item in _found(root, intake) if not _is_own(item, intake)]
-    found = without_repeats(listed, intake.skipped)
-    _convert(found, intake)
-    # Only what could be read takes part: a skipped twin must not make a name longer.
-    taken = [each for item in found for each in _taken(item, intake)]
+    listed = [item for root in roots for item in _items(root, intake) if not _is_own(item, intake)]
+    items = without_repeats(listed, intake.skipped)
+    _convert(items, intake)
+    # Only readable files take part: a skipped twin must not make a name longer.
+    taken = [piece for item in items for piece in _taken(item, intake)]
     texts = _described(_named(taken), converter)
     if roots and not texts:
         raise _nothing_left(roots, intake.skipped)
     if strict:
         _refuse_broken(intake.skipped)
     is_one = len(roots) == 1 and (roots[0].file is not None or roots[0].is_data)
-    is_single = is_one and [each.member for each in taken] == [""]
+    is_single = is_one and [piece.member for piece in taken] == [""]
     return Inputs(tuple(texts), tuple(intake.skipped), is_single)
 
 
-def _is_own(item: Found, intake: _Intake) -> bool:
-    """Takes note of one of the task's own files that a folder or a glob holds."""
+def _is_own(item: FoundFile, intake: _Intake) -> bool:
+    """Notes one of the task's own files that a folder or glob contains."""
     is_own = item.root.file is None and item.root.url is None and item.path in intake.own
     if is_own:
-        intake.skipped.append((said(item.root, item.rel), _OWN))
+        intake.skipped.append((shown_name(item.root, item.rel), _OWN))
     return is_own
 
 
@@ -153,21 +153,21 @@ def _hashes(paths: Iterable[Path]) -> frozenset[str]:
     return frozenset(filter(None, map(hash_of_original, paths)))
 
 
-def _found(root: Root, intake: _Intake) -> list[Found]:
+def _items(root: Root, intake: _Intake) -> list[FoundFile]:
     if root.revision is not None:
-        return [Found(root, "", f"{root.folder}@{root.revision}#{root.paths}")]
+        return [FoundFile(root, "", f"{root.folder}@{root.revision}#{root.paths}")]
     if root.url is None:
         return find(root, intake.skipped)
     if intake.fetch is None:
         raise not_fetched(root.url)
     fetched = intake.fetch(root.url)
-    return [Found(root, fetched.name, str(fetched.path))]
+    return [FoundFile(root, fetched.name, str(fetched.path))]
 
 
-def _convert(found: Sequence[Found], intake: _Intake) -> None:
-    """Have all that is no text converted, together."""
+def _convert(items: Sequence[FoundFile], intake: _Intake) -> None:
+    """Have everything that is not text converted, together."""
     if intake.converter is None:
-        if any(item.root.revision is not None for item in found):
+        if any(item.root.revision is not None for item in items):
             raise ConfigError(
                 "a revision of a repository cannot be read here",
                 why="only text files are taken in",
@@ -175,7 +175,7 @@ def _convert(found: Sequence[Found], intake: _Intake) -> None:
             )
         return
     sources = {}
-    for item in found:
+    for item in items:
         source = _source(item, intake.converter)
         if source is not None:
             sources[id(item)] = source
@@ -183,28 +183,28 @@ def _convert(found: Sequence[Found], intake: _Intake) -> None:
     intake.converted = dict(zip(sources, results, strict=True))
 
 
-def _source(item: Found, converter: Converter) -> Source | None:
+def _source(item: FoundFile, converter: Converter) -> Source | None:
     root = item.root
     if root.revision is not None:
-        exclude = ["/".join(one) for one in root.exclude]
-        told = git_source.job(root.folder, root.revision, paths=root.paths, exclude=exclude)
-        return Source(root.folder, root.folder.name, "git", git=told)
+        exclude = ["/".join(pattern) for pattern in root.exclude]
+        request = git_source.job(root.folder, root.revision, paths=root.paths, exclude=exclude)
+        return Source(root.folder, root.folder.name, "git", git=request)
     if not root.is_converted:
         return None
     try:
         kind = converter.kind_of(item.path, head(item.path, SNIFF))
     except (NotTextError, OSError):
-        return None  # said when it is measured
+        return None  # reported when it is measured
     is_named = root.file is not None or root.url is not None
     return None if kind is None else Source(Path(item.path), item.path, kind, is_named)
 
 
-# ── what comes of each ──────────────────────────────────────────────────────────────────────────────
+# ── results ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _taken(item: Found, intake: _Intake) -> Iterator[_Text]:
+def _taken(item: FoundFile, intake: _Intake) -> Iterator[_Text]:
     result = intake.converted.get(id(item))
-    is_as_it_is = result is not None and [(each.member, each.as_is) for each in result.pieces] == [("", True)]
+    is_as_it_is = result is not None and [(part.member, part.as_is) for part in result.pieces] == [("", True)]
     if result is None or (is_as_it_is and item.root.revision is None):
         facts = _facts_or_skip(item, intake.skipped)
         if facts is not None:
@@ -214,14 +214,14 @@ def _taken(item: Found, intake: _Intake) -> Iterator[_Text]:
                 item.root, item.rel, "", InputText("", path, facts.size, facts.sha256, facts.replaced, origin)
             )
         return
-    where = f"{item.root.given}" if item.root.revision is not None else said(item.root, item.rel)
+    where = f"{item.root.given}" if item.root.revision is not None else shown_name(item.root, item.rel)
     if item.root.file is not None or item.root.url is not None:
         where = item.root.given
     result = _without_runs(result, intake.own_hashes)
     inside = [(f"{where}/{member}".rstrip("/"), why) for member, why in result.skipped]
-    # One line about a document that gives nothing; where each member has its reason, those say it all.
-    is_said = bool(inside) and result.failure == NO_TEXT
-    intake.skipped += inside if is_said or not result.failure else []
+    # One line about a document without text; if its members have their own reasons, those are enough.
+    is_reported = bool(inside) and result.failure == NO_TEXT
+    intake.skipped += inside if is_reported or not result.failure else []
     if result.failure:
         _fail(item, where, result, intake)
         return
@@ -231,7 +231,7 @@ def _taken(item: Found, intake: _Intake) -> Iterator[_Text]:
 
 
 def _without_runs(result: Converted, own: frozenset[str]) -> Converted:
-    """``result`` without what runs wrote and without copies of the task's own files."""
+    """``result`` without earlier runs' output and without copies of the task's own files."""
     reasons = dict(runs.left_out([piece.member for piece in result.pieces if piece.member]))
     reasons |= {
         piece.member: (piece.member, _OWN)
@@ -243,9 +243,9 @@ def _without_runs(result: Converted, own: frozenset[str]) -> Converted:
     kept = tuple(piece for piece in result.pieces if piece.member not in reasons)
     gone = [reason for reason in reasons.values() if reason[1] == runs.RUN]
     skipped = [
-        each
-        for each in result.skipped
-        if not any(each[0].startswith(f"{top}/") or not top for top, _ in gone)
+        entry
+        for entry in result.skipped
+        if not any(entry[0].startswith(f"{top}/") or not top for top, _ in gone)
     ]
     return replace(
         result,
@@ -255,8 +255,8 @@ def _without_runs(result: Converted, own: frozenset[str]) -> Converted:
     )
 
 
-def _fail(item: Found, where: str, result: Converted, intake: _Intake) -> None:
-    """An error for what the user named; a line for what lay in a folder."""
+def _fail(item: FoundFile, where: str, result: Converted, intake: _Intake) -> None:
+    """An error for a file that the user named; a line for a file from a folder."""
     if item.root.file is None and item.root.url is None and item.root.revision is None:
         if not (result.skipped and result.failure == NO_TEXT):
             intake.skipped.append((where, result.failure))
@@ -265,7 +265,7 @@ def _fail(item: Found, where: str, result: Converted, intake: _Intake) -> None:
     raise unusable(item.root.given, result.failure + (f": {inside}" if inside else ""))
 
 
-def _converted(item: Found, result: Converted, piece: Piece, converter: Converter) -> _Text:
+def _converted(item: FoundFile, result: Converted, piece: Piece, converter: Converter) -> _Text:
     root = item.root
     made_by = converter.made_by(piece.kind)
     if root.revision is not None:
@@ -289,32 +289,34 @@ def _converted(item: Found, result: Converted, piece: Piece, converter: Converte
     return _Text(root, rel, member, text)
 
 
-def _facts_or_skip(item: Found, skipped: list[tuple[str, str]]) -> Facts | None:
+def _facts_or_skip(item: FoundFile, skipped: list[tuple[str, str]]) -> Facts | None:
     try:
         return measure(item.path)
     except (NotTextError, OSError) as error:
         reason = words(error)
         if item.root.file is not None or item.root.url is not None:
             raise unusable(item.root.given, reason) from error
-        skipped.append((said(item.root, item.rel), reason))
+        skipped.append((shown_name(item.root, item.rel), reason))
         return None
 
 
 def _named(taken: Sequence[_Text]) -> list[InputText]:
     names = unique_names(taken)
-    full = [f"{name}/{each.member}" if each.member else name for name, each in zip(names, taken, strict=True)]
+    full = [
+        f"{name}/{piece.member}" if piece.member else name for name, piece in zip(names, taken, strict=True)
+    ]
     if len(set(full)) < len(full):
         twice = next(name for name, count in Counter(full).items() if count > 1)
         raise ConfigError(
-            f"two inputs are called {twice!r}",
+            f"two inputs have the name {twice!r}",
             why="a citation must say which of them it means",
             hint="give one of them another `name:`",
         )
-    return [replace(each.text, name=name) for name, each in zip(full, taken, strict=True)]
+    return [replace(piece.text, name=name) for name, piece in zip(full, taken, strict=True)]
 
 
 def _described(texts: list[InputText], converter: Converter | None) -> list[InputText]:
-    """The first tables and JSON files with a line about what they hold."""
+    """The first tables and JSON files, with a line about their content."""
     tables = [at for at, text in enumerate(texts) if suffix_of(text.name) in TABLES and _is_plain(text)]
     if converter is None or not tables:
         return texts
@@ -335,13 +337,13 @@ def _is_plain(text: InputText) -> bool:
 
 
 def _refuse_broken(skipped: Sequence[tuple[str, str]]) -> None:
-    broken = [each for each in skipped if is_fault(each[1])]
+    broken = [entry for entry in skipped if is_fault(entry[1])]
     if broken:
         shown = "; ".join(f"{path} ({reason})" for path, reason in broken[:3])
         raise ConfigError(
             f"{len(broken)} of the inputs cannot be read: {shown}",
-            why="`inputs.strict` asks that each can be",
-            hint="mend them, leave them out with `exclude`, or take `strict` out",
+            why="`inputs.strict` requires all of them to be readable",
+            hint="fix them, leave them out with `exclude`, or remove `strict`",
         )
 
 
@@ -351,22 +353,22 @@ def kind_of_reason(reason: str) -> str:
 
 
 def is_fault(reason: str) -> bool:
-    """Whether a reason says that something is wrong with a file, not that it was not meant."""
+    """Whether a reason means that something is wrong with a file, not that it was unwanted."""
     return kind_of_reason(reason) not in _AS_MEANT | _NOTICES
 
 
 def is_notice(reason: str) -> bool:
-    """Whether a reason says what a text lacks that was read."""
+    """Whether a reason describes what is missing from a text that was read."""
     return kind_of_reason(reason) in _NOTICES
 
 
 def _is_shown(reason: str) -> bool:
-    """Whether it is of use to whoever reads the text: a blank page lacks nothing."""
+    """Whether it helps a reader of the text: a blank page misses nothing."""
     return is_notice(reason) and kind_of_reason(reason) != "with blank pages"
 
 
 def notices(inputs: Inputs) -> list[tuple[str, str]]:
-    """(path, what the text of it lacks) for the texts that were read and lack something."""
+    """(path, what is missing) for each text that was read incompletely."""
     return [(path, reason) for path, reason in inputs.skipped if _is_shown(reason)]
 
 
@@ -376,13 +378,13 @@ def skipped_by_kind(inputs: Inputs) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-# ── what was taken in, later ────────────────────────────────────────────────────────────────────────
+# ── checking the inputs later ───────────────────────────────────────────────────────────────────────
 
 
 def changed(inputs: Inputs) -> tuple[str, ...]:
-    """Names of the texts whose bytes are no longer those that were taken in, missing ones included.
+    """Names of the texts whose bytes have changed since they were collected, including missing ones.
 
-    A converted text counts as changed, too, when its original is there and is another one.
+    A converted text also counts as changed if its original exists and has changed.
     """
     originals: dict[Path, str] = {}
     return tuple(
@@ -400,9 +402,9 @@ def _has_other_original(text: InputText, known: dict[Path, str]) -> bool:
 
 
 def found_in(inputs: Inputs, folder: Path) -> Inputs:
-    """``inputs`` as they lie in ``folder``: by name, by the last parts of the old path, or by file name.
+    """``inputs`` as found in ``folder``: by name, by the last parts of the old path, or by file name.
 
-    Only a file with the right bytes is taken; a text without one stays where it was.
+    Only a file with the right bytes is used; a text without one keeps its path.
     """
     return replace(inputs, texts=tuple(_moved(text, folder.absolute()) for text in inputs.texts))
 
@@ -439,7 +441,7 @@ def read_bytes(text: InputText) -> bytes:
 
 
 def content(text: InputText) -> bytes:
-    """The bytes of one text as it is read: those of ``read_bytes`` without a byte order mark."""
+    """The bytes of one text for reading: ``read_bytes`` without a byte order mark."""
     return read_bytes(text).removeprefix(BOM)
 
 
@@ -458,5 +460,5 @@ def _changed_error(text: InputText, reason: str) -> ConfigError:
     return ConfigError(
         f"input {text.name!r} has changed: {reason}",
         why=f"the run works on the bytes with SHA-256 {text.sha256[:12]}…, and nothing else can be checked",
-        hint=f"put {text.path} back as it was, or start a new run",
+        hint=f"restore {text.path} as it was, or start a new run",
     )

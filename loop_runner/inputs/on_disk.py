@@ -1,6 +1,6 @@
-"""Reads files as they lie on disk: size, hash, encoding faults, and why one is no text.
+"""Reads files on disk: size, hash, encoding faults, and why a file is not text.
 
-Never follows a link that took a file's place, never blocks on a pipe, never holds more than a chunk.
+Never follows a link that replaced a file, never blocks on a pipe, never holds more than a chunk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from loop_runner.inputs.inside.kinds import why_binary
 from loop_runner.records import InputText
 
 _CHUNK = 1 << 20
-_MAX_ORIGINAL_BYTES = 1 << 33  # a path in somebody's inputs.json may name a file of the system without an end
+_MAX_ORIGINAL_BYTES = 1 << 33  # a foreign inputs.json may name an endless file of the system
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -31,7 +31,7 @@ class NotTextError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a text once it was read."""
+    """What reading a text has shown."""
 
     size: int
     sha256: str
@@ -49,7 +49,7 @@ def measure(path: str) -> Facts:
             raise NotTextError(why)
         size += len(chunk)
         digest.update(chunk)
-        # Most text is ASCII, and asking for that costs a tenth of decoding it.
+        # Most text is ASCII, and checking for that costs a tenth of decoding it.
         if carry or not chunk.isascii():
             bad, carry = undecodable(carry + chunk, is_last=False)
             replaced += bad
@@ -64,15 +64,15 @@ def undecodable(data: bytes, *, is_last: bool) -> tuple[int, bytes]:
     try:
         _, used = codecs.utf_8_decode(data, "strict", is_last)
     except UnicodeDecodeError:
-        # "ignore" drops exactly what "replace" would replace, and needs no callback for each fault.
+        # "ignore" drops exactly what "replace" would replace, without a callback for each fault.
         text, used = codecs.utf_8_decode(data, "ignore", is_last)
         return used - len(text.encode()), data[used:]
     return 0, data[used:]
 
 
 def open_file(path: str) -> int:
-    """A descriptor of the regular file ``path``. ``NotTextError``: it is none; ``OSError``: unreadable."""
-    # O_NONBLOCK and the check on the open descriptor: between two looks a path may turn into a pipe.
+    """A descriptor of the regular file ``path``. ``NotTextError``: not regular; ``OSError``: unreadable."""
+    # O_NONBLOCK and a check of the open descriptor: a path may turn into a pipe between two calls.
     descriptor = os.open(path, _OPEN_FLAGS)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
@@ -90,9 +90,9 @@ def head(path: str, size: int) -> bytes:
 
 
 def chunks(path: str, size: int | None = None) -> Iterator[bytes]:
-    """The bytes of a file, piece by piece. ``NotTextError`` at once for another size than ``size``.
+    """The bytes of a file, piece by piece. ``NotTextError`` at once if its size is not ``size``.
 
-    With ``size`` no more than that is read: some files of the system have no end.
+    With ``size``, no more than that is read: some files of the system are endless.
     """
     descriptor = open_file(path)
     try:
@@ -107,7 +107,7 @@ def chunks(path: str, size: int | None = None) -> Iterator[bytes]:
 
 
 def hash_of(path: str, size: int | None = None) -> str:
-    """SHA-256 of a regular file; "" when it cannot be read or has not ``size`` bytes."""
+    """SHA-256 of a regular file; "" when it cannot be read or its size is not ``size``."""
     digest = hashlib.sha256()
     try:
         for chunk in chunks(path, size):
@@ -118,7 +118,7 @@ def hash_of(path: str, size: int | None = None) -> str:
 
 
 def hash_of_original(path: Path) -> str:
-    """SHA-256 of a document that a text was made from; "" when it can be none, or is larger than any."""
+    """SHA-256 of a document that a text was made from; "" when it is not a file, or too large."""
     try:
         seen = path.lstat()
     except (OSError, ValueError):
@@ -128,12 +128,12 @@ def hash_of_original(path: Path) -> str:
 
 
 def is_same(text: InputText) -> bool:
-    """Whether the bytes of ``text`` are those that were taken in."""
+    """Whether the bytes of ``text`` are unchanged."""
     return hash_of(str(text.path), text.size_bytes) == text.sha256
 
 
 def words(error: BaseException) -> str:
-    """What went wrong, for a person."""
+    """The error in words for a person."""
     if isinstance(error, OSError):
         if error.errno == errno.ELOOP:
             return "a link took its place while it was read"

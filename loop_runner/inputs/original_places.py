@@ -16,14 +16,14 @@ def place_of(origin: Origin | None, line: int) -> str:
 
 
 def lines_of(origin: Origin | None, label: str) -> tuple[int, int | None] | None:
-    """First and last line of the place called ``label`` (None: to the end of the text); None: no such place.
+    """First and last line of the place ``label`` (None: to the end of the text); None: no such place.
 
-    Upper and lower case are the same. Of places that share a label, the first counts.
+    Case does not matter. If places share a label, the first one counts.
     """
     wanted = label.casefold()
     places = origin.places if origin is not None else ()
-    for at, (first, said) in enumerate(places):
-        if said.casefold() == wanted:
+    for at, (first, label_here) in enumerate(places):
+        if label_here.casefold() == wanted:
             return first, places[at + 1][0] - 1 if at + 1 < len(places) else None
     return None
 

@@ -1,7 +1,7 @@
-"""Takes in text files as they are, for audits: the files of a folder or glob, and why others are left out.
+"""Collects text files unconverted, for audits: the files of a folder or glob, and why others are left out.
 
-Relies on ``finding`` for the rules and on ``on_disk`` for the bytes. Every file is known by its real path.
-Converts nothing.
+Relies on ``finding`` for the rules and on ``on_disk`` for the bytes. Every file is identified by its real
+path. Converts nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_runner.inputs.finding import Root, find, root_of, said
+from loop_runner.inputs.finding import Root, find, root_of, shown_name
 from loop_runner.inputs.inside import runs
 from loop_runner.inputs.inside.patterns import parts
 from loop_runner.inputs.on_disk import NotTextError, measure, words
@@ -30,24 +30,24 @@ class Walked:
 
 
 def walk(path: Path, exclude: Sequence[str] = ()) -> Walked:
-    """The files that a folder or a glob means. Raises ``ConfigError`` if it does not exist."""
+    """The files that a folder or glob matches. Raises ``ConfigError`` if it does not exist."""
     patterns = tuple(map(parts, exclude))
     if path.is_dir():
         root = Root(str(path), path.resolve(), exclude=patterns)
     else:
         root = root_of({"path": os.path.relpath(path)}, Path.cwd(), tuple(exclude))
     skipped: list[tuple[str, str]] = []
-    found = find(root, skipped)
-    start = len(said(root, ""))
+    items = find(root, skipped)
+    start = len(shown_name(root, ""))
     return Walked(
         root.folder,
-        tuple((Path(item.path), item.rel) for item in found),
+        tuple((Path(item.path), item.rel) for item in items),
         tuple((name[start:], reason) for name, reason in skipped),
     )
 
 
 def text_at(path: Path, name: str) -> InputText | str:
-    """The text in the regular file ``path``, or the reason why there is none."""
+    """The text in the regular file ``path``, or the reason why it has none."""
     if not name.isprintable():
         return ODD_NAME
     if runs.around(path.parent) is not None or runs.is_letter(path.name):

@@ -1,7 +1,7 @@
-"""Starts the sandboxed child that reads documents, and reads what it says.
+"""Starts the sandboxed child that reads documents, and reads its output.
 
 The child gets the originals as open files, Python, the installed packages and nothing else: no network, no
-other file, little memory. Its output is counted, its time is too, and its end is waited for.
+other file, little memory. Its output and its time are limited, and the host waits for its end.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from loop_runner.records import SandboxTier
 
 _INSIDE = Path(__file__).parent / "inside"
 _START_S = 60.0
-_GRACE_S = 5.0  # the child ends what takes too long by itself, if it can
+_GRACE_S = 5.0  # the child itself stops what takes too long, if it can
 _HEADER_BYTES = 8 << 20
-_NO_SENSE = "broken: what reads it gave no answer that makes sense"
+_NO_SENSE = "broken: the process that reads it gave an unusable reply"
 _CODE = """\
 import sys
 for name, path in ("loop_runner.inputs", []), ("loop_runner.inputs.inside", [{inside!r}]):
@@ -41,14 +41,14 @@ _ENV = {
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
-    # A thread and an arena of its own for each processor would use up the address space.
+    # One thread and one arena per processor would use up the address space.
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One thing that the child said."""
+    """One message from the child."""
 
     kind: str
     header: Mapping[str, Any]
@@ -56,7 +56,7 @@ class Frame:
 
 
 class _ChildEndedError(Exception):
-    """The child said no more; the text says why, as far as the host can tell."""
+    """The child sent nothing more; the text is the reason, as far as the host can tell."""
 
 
 def frames_of(
@@ -67,7 +67,7 @@ def frames_of(
     shown: Iterable[str],
     tier: SandboxTier | None,
 ) -> list[tuple[Frame, ...]]:
-    """What one child says of each original, up to the first that ended it (its frames say so).
+    """One child's output for each original, up to the first one that ended it (its frames say so).
 
     ``EnvironmentFault``: the child could not even begin.
     """
@@ -171,7 +171,7 @@ class _Child:
         self._deadline = time.monotonic() + _START_S
 
     def frames(self) -> Iterator[Frame]:
-        """Frames until the end; ``_ChildEndedError`` where it comes too early."""
+        """Frames until the end; ``_ChildEndedError`` if it comes too early."""
         while True:
             line = self._header_line()
             header = _header(line)
@@ -197,9 +197,9 @@ class _Child:
 
     def fault(self, why: str) -> EnvironmentFault:
         """Why no child can be started here."""
-        said = os.pread(self._stderr.fileno(), 4000, 0).decode("utf-8", "replace").strip().splitlines()
+        lines = os.pread(self._stderr.fileno(), 4000, 0).decode("utf-8", "replace").strip().splitlines()
         return EnvironmentFault(
-            f"documents cannot be read here: {said[-1] if said else why}"[:500],
+            f"documents cannot be read here: {lines[-1] if lines else why}"[:500],
             why="they are converted in a sandboxed process, and it did not start",
             hint="`loop-runner doctor` says what the sandbox needs; or leave documents out with `exclude`",
         )
@@ -232,7 +232,7 @@ def _header(line: bytes) -> dict[str, Any]:
 
 
 def _packages() -> list[str]:
-    """Where installed packages lie; a folder of another kind may hold anything, and is not shown."""
+    """The folders of installed packages; other folders may hold anything, and are not shown."""
     names = ("site-packages", "dist-packages")
     return [path for path in dict.fromkeys(sys.path) if Path(path).name in names and Path(path).is_dir()]
 

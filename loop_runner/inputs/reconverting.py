@@ -1,4 +1,4 @@
-"""Makes converted texts again for a run that goes on, where the cache has lost them, and checks each one."""
+"""Rebuilds converted texts for a resumed run if the cache has lost them, and checks each one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Stored = Callable[[str], bytes | None]  # a file of the run folder, by its path 
 
 
 def restore(inputs: Inputs, converter: Converter, cache: Path, stored: Stored) -> Inputs:
-    """``inputs`` with every converted or fetched text where it can be read.
+    """``inputs`` with every converted or fetched text restored to a readable file.
 
-    A text whose original is gone, too, stays as it is, and counts as changed. Raises ``ConfigError`` when an
-    original is the same, and another version of a converter makes another text of it.
+    A text whose original is gone as well keeps its path, and counts as changed. Raises ``ConfigError`` when
+    an unchanged original now converts to a different text.
     """
     inputs = replace(inputs, texts=tuple(_refetched(text, cache, stored) for text in inputs.texts))
     lost = _with_original([text for text in inputs.texts if _is_made(text) and not is_same(text)])
@@ -40,21 +40,21 @@ def restore(inputs: Inputs, converter: Converter, cache: Path, stored: Stored) -
 
 
 def _with_original(lost: list[InputText]) -> list[InputText]:
-    """Those whose original is there: no other file that ``inputs.json`` may name is converted."""
+    """Those whose original exists: no other file that ``inputs.json`` may name is converted."""
     known: dict[Path, str] = {}
-    found = []
+    texts = []
     for text in lost:
         assert text.origin is not None
         path = text.origin.path
         if path not in known and not path.is_dir():
             known[path] = hash_of_original(path)
         if known.get(path, text.origin.sha256) == text.origin.sha256:
-            found.append(text)
-    return found
+            texts.append(text)
+    return texts
 
 
 def _is_another(origin: Origin, originals: Mapping[Path, str]) -> bool:
-    """Whether the file at its place is not the one that the run began with."""
+    """Whether the file at its path is not the one that the run began with."""
     return bool(originals.get(origin.path)) and originals[origin.path] != origin.sha256
 
 
@@ -63,7 +63,7 @@ def _is_made(text: InputText) -> bool:
 
 
 def _refetched(text: InputText, cache: Path, stored: Stored) -> InputText:
-    """A text from the web, or the page that it was made of, out of the run folder."""
+    """A text from the web, or the page it was made from, taken from the run folder."""
     origin = text.origin
     if origin is None or not origin.url:
         return text
@@ -77,12 +77,12 @@ def _refetched(text: InputText, cache: Path, stored: Stored) -> InputText:
 
 
 def _sources(lost: list[InputText], converter: Converter) -> Iterator[tuple[tuple[Path, str], Source]]:
-    """Every original once: (its path, its commit) → what is to be converted."""
+    """Every original once: (its path, its commit) → what to convert."""
     origins = [text.origin for text in lost if text.origin is not None]
     for (path, commit), members in _by_original(origins).items():
         if commit:
-            told = git_source.job(path, commit, exact=_blobs(members))
-            yield (path, commit), Source(path, path.name, "git", git=told)
+            request = git_source.job(path, commit, exact=_blobs(members))
+            yield (path, commit), Source(path, path.name, "git", git=request)
             continue
         try:
             kind = converter.kind_of(str(path), head(str(path), SNIFF))
@@ -93,22 +93,22 @@ def _sources(lost: list[InputText], converter: Converter) -> Iterator[tuple[tupl
 
 
 def _by_original(origins: list[Origin]) -> Mapping[tuple[Path, str], list[str]]:
-    found: dict[tuple[Path, str], list[str]] = {}
+    groups: dict[tuple[Path, str], list[str]] = {}
     for origin in origins:
         commit, path = git_source.shown_revision(origin.member)
         is_git = len(commit) in (40, 64) and bool(path) and origin.path.is_dir()
-        found.setdefault((origin.path, commit if is_git else ""), []).append(
+        groups.setdefault((origin.path, commit if is_git else ""), []).append(
             path if is_git else origin.member
         )
-    return found
+    return groups
 
 
 def _blobs(members: list[str]) -> list[str]:
-    """The files that members lie in: a member may be inside an archive that is a file of the repository."""
+    """The files that contain the members: a member may be inside an archive in the repository."""
     return sorted(
         {
             "/".join(parts[:end])
-            for parts in (one.split("/") for one in members)
+            for parts in (member.split("/") for member in members)
             for end in range(1, len(parts) + 1)
         }
     )
@@ -124,15 +124,15 @@ def _made_again(text: InputText, made: Mapping[tuple[Path, str], Piece], convert
         return replace(text, path=piece.path)
     now = converter.made_by(piece.kind)
     raise ConfigError(
-        f"input {text.name!r} cannot be made again: {origin.made_by} made it when the run began, and {now} "
+        f"input {text.name!r} cannot be rebuilt: {origin.made_by} made it when the run began, and {now} "
         "makes another text of the same file",
-        why="notes, variables and citations of earlier passes are about the old text, which no cache has",
+        why="notes, variables and citations of earlier passes refer to the old text, which no cache has",
         hint=_how_to_restore(origin.made_by, now),
     )
 
 
 def _how_to_restore(made_by: str, now: str) -> str:
-    """What a person does to get the old text: another version of one library, or of loop-runner."""
+    """How to get the old text: with another version of one library, or of loop-runner."""
     if made_by.split(" ", maxsplit=1)[0] == now.split(" ", maxsplit=1)[0]:
         return f"install {made_by.replace(' ', '==')} again, or start a new run"
     return "continue it with the release of loop-runner that began it, or start a new run"

@@ -1,6 +1,6 @@
-"""Inputs that are no files: fetched from the web, or given by a program; kept by their hash.
+"""Inputs that are not files: fetched from the web, or passed by a program; stored by their hash.
 
-What comes lies in the cache to be read and in the run folder to be kept (``Fetcher.files``).
+Their bytes are in the cache for reading and in the run folder for keeping (``Fetcher.files``).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What an address gave."""
+    """The result of fetching an address."""
 
     name: str  # host and path
-    path: Path  # where its bytes lie: named by their SHA-256, with an ending that says what they are
+    path: Path  # of its bytes: named by their SHA-256, with an extension for their type
 
 
 class Fetcher:
-    """Fetches for one run, into ``cache``. Private addresses are those that not everybody can reach.
+    """Fetches for one run, into ``cache``. Private addresses are those that are not public.
 
-    ``data`` is what a program gave, by its file name; without ``allows_web`` nothing else is there.
+    ``data`` is a program's data, by file name; without ``allows_web`` nothing else is available.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Fetcher:
         if data is None:
             raise ConfigError(
                 f"the data {file} is not there",
-                why="it was in the memory of the program that began a run, and a task file cannot hold it",
+                why="it was in the memory of the program that began the run, and a task file cannot hold it",
                 hint="give it again as data, or name a file",
             )
         self.files[f"{FOLDER}/{file}"] = data
@@ -87,7 +87,7 @@ class Fetcher:
 
 
 def not_fetched(url: str) -> ConfigError:
-    """Why an address is no input of a task that does not allow it."""
+    """The error for an address in a task that does not allow fetching."""
     return ConfigError(
         f"{url} is not fetched",
         why="a run goes to the network for its inputs only when its task says that it may",
@@ -96,13 +96,13 @@ def not_fetched(url: str) -> ConfigError:
 
 
 def data_file(name: str, data: bytes) -> str:
-    """The file name of data that a program gave: its SHA-256, with an ending that says what it is."""
+    """The file name of a program's data: its SHA-256, with an extension for its type."""
     ending = PurePosixPath(name).suffix[:10].lower()
     return hashlib.sha256(data).hexdigest() + re.sub(r"[^.a-z0-9]", "", ending)
 
 
 def fetched_folder(cache: Path) -> Path:
-    """Where fetched bytes lie while they are worked on."""
+    """The folder for fetched bytes while they are processed."""
     return cache.absolute() / "fetched"
 
 

@@ -1,4 +1,4 @@
-"""Fetches a page within limits, and never from this machine's own network unless told to.
+"""Fetches a page within limits, and from this machine's own network only if that is allowed.
 
 The address that is checked is the address that is connected to, at every redirect. No proxy is used.
 """
@@ -36,7 +36,7 @@ class NotFetchedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What an address gave: bytes, the name that they get, and the ending that says what they are."""
+    """The content of an address: bytes, their name, and an extension for their type."""
 
     name: str
     data: bytes
@@ -71,17 +71,17 @@ def _follow(url: str, terms: _Terms) -> tuple[SplitResult, bytes, str]:
     for _ in range(_REDIRECTS + 1):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise NotFetchedError(f"{url[:200]} is no address of the web")
+            raise NotFetchedError(f"{url[:200]} is not a web address")
         answer = _get(parts, terms)
         if isinstance(answer, str):
             url = urljoin(url, answer)
             continue
         return parts, *answer
-    raise NotFetchedError(f"it leads on more than {_REDIRECTS} times")
+    raise NotFetchedError(f"it redirects more than {_REDIRECTS} times")
 
 
 def _get(parts: SplitResult, terms: _Terms) -> str | tuple[bytes, str]:
-    """Where it leads on to, or the bytes and their type."""
+    """The address that it redirects to, or the bytes and their type."""
     connection = _connect(parts, terms)
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -96,7 +96,7 @@ def _get(parts: SplitResult, terms: _Terms) -> str | tuple[bytes, str]:
         if response.status != http.client.OK:
             raise NotFetchedError(f"the server answered {response.status} {response.reason[:100]}")
         if response.getheader("Content-Encoding", "identity") != "identity":
-            raise NotFetchedError("the server packed its answer, which was not asked for")
+            raise NotFetchedError("the server compressed its answer without being asked to")
         kind = response.getheader("Content-Type", "").partition(";")[0].strip().lower()
         return _body(response, connection, terms), kind
     finally:
@@ -138,23 +138,23 @@ def _connect(parts: SplitResult, terms: _Terms) -> http.client.HTTPConnection:
 
 
 def _address(host: str, port: int, *, allows_private: bool) -> str:
-    """The address to connect to: the first; refused when any is one of the machine's own network."""
-    found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    """The address to connect to: the first; refused if any of them is in the machine's own network."""
+    addresses = [str(address[4][0]) for address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if not allows_private:
-        for each in found:
-            if not is_public(each):
+        for address in addresses:
+            if not is_public(address):
                 raise NotFetchedError(
-                    f"{host} is {each}, an address of a private network "
+                    f"{host} is {address}, an address of a private network "
                     "(inputs: {private_addresses: true} allows it)"
                 )
-    return found[0]
+    return addresses[0]
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address can be anybody's, seen from here."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    found = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None) or found
-    return found.is_global and not found.is_multicast and not found.is_reserved
+    """Whether an IP address is public, seen from this machine."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None) or ip
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def _name(parts: SplitResult) -> str:

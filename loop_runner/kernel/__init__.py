@@ -1,8 +1,8 @@
-"""The process that keeps the model's variables: the host's side of it.
+"""The host's side of the process that keeps the model's variables.
 
 - ``kernel``          ``Kernel``: runs cells, takes and restores snapshots, survives the process
 - ``kernel_process``  one life of the process
-- ``report``          what a frame of the process may say
+- ``report``          checks the process's frames
 - ``lm_handler``      answers the process's requests to models
 - ``launch``          the command and the environment of the process
 

@@ -1,8 +1,9 @@
 """The warm process beside the kernel: confined like it, imports done, and it never ran a cell.
 
-The host's side. Owns that process: started ahead of its first use, replaced when it ends. It serves twice: it
-finds out whether blobs load, each time in a forked copy of itself (``trial``), and when the kernel is gone it
-takes its place, which is quicker than starting another. Never raises for what a blob does.
+The host's side. Owns that process, which starts ahead of its first use and is replaced when it ends. It has
+two uses. It finds out whether blobs load, each time in a forked copy of itself (``trial``). When the kernel
+is gone, it takes the kernel's place, which is faster than a new start. A blob's behaviour never makes it
+raise.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from loop_runner.kernel.kernel_process import KernelDiedError, KernelProcess
 from loop_runner.sandbox.wrap import Launch
 
 _START_TIMEOUT_S = 30.0
-_SLACK_S = 10.0  # for the way there and back, above what a trial may take
+_SLACK_S = 10.0  # for the round trip, on top of what a trial may take
 _BYTES_PER_S = 5e6  # a low estimate of how fast pickles load
 _LEAST_S = 1.0
-_PATIENCE = 5  # a trial that does not work but waits, or has a busy machine, has so much more time
+_PATIENCE = 5  # how much more time a trial gets if it waits, or the machine is busy
 _T = TypeVar("_T")
 
 
@@ -52,13 +53,13 @@ class Checker:
             return
         self._process = KernelProcess(self._launch)
         self._is_ready = False
-        with contextlib.suppress(KernelDiedError):  # told when it is used
+        with contextlib.suppress(KernelDiedError):  # reported on first use
             self._process.send(self._start_header())
 
     def try_blobs(self, blobs: Sequence[bytes], seconds: float) -> dict[str, str]:
-        """Names that do not load, each with its reason; the name "" stands for all. Empty: all is well.
+        """Names that do not load, each with its reason; the name "" stands for all. Empty: all load.
 
-        ``seconds``: of work that a trial may take on top of what its size explains.
+        ``seconds``: work that a trial may take beyond what its size explains.
         """
         seconds = max(seconds, _LEAST_S) + sum(map(len, blobs)) / _BYTES_PER_S
         request = {
@@ -70,7 +71,7 @@ class Checker:
         try:
             return self._ask(request, b"".join(blobs), seconds * _PATIENCE, report.read_tried)
         except _UnansweredError as error:
-            return {"": f"it could not be tried whether it loads: {error}"}
+            return {"": f"whether it loads could not be tested: {error}"}
 
     def _ask(
         self,
@@ -79,7 +80,7 @@ class Checker:
         seconds: float,
         read: Callable[[wire.Frame], _T],
     ) -> _T:
-        """What the process answers; a second process is asked when the first one fails."""
+        """The process's answer; if the first process fails, a second one is asked."""
         for is_last in (False, True):
             try:
                 process = self._ready()
@@ -93,7 +94,7 @@ class Checker:
         raise AssertionError
 
     def give(self) -> KernelProcess | None:
-        """The warm process, now the caller's to start as the kernel; None when none works."""
+        """The warm process, which the caller may now start as the kernel; None when none works."""
         if self._process is None:
             return None
         try:
@@ -112,11 +113,11 @@ class Checker:
         if not self._is_ready:
             report.read_ready(_receive(process, _START_TIMEOUT_S))
             self._is_ready = True
-        process.raw_output()  # what loading prints is nobody's
+        process.raw_output()  # output of loading belongs to no cell
         return process
 
     def close(self) -> None:
-        """End the process; another is started when needed."""
+        """End the process; another starts when needed."""
         if self._process is not None:
             self._process.close()
             self._process.lm_line.close()

@@ -1,4 +1,4 @@
-"""Takes secrets of the environment out of what a kernel hands over."""
+"""Removes secrets of the environment from everything that a kernel returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loop_runner.records import (
 
 
 def redacted(result: CellResult) -> CellResult:
-    """``result`` without secrets of the environment, which a model finds in inputs or in an agent's files."""
+    """``result`` without the environment's secrets, which a model may find in inputs or an agent's files."""
     if not redaction.is_active():
         return result
     answer, error = result.answer, result.error
@@ -29,10 +29,10 @@ def redacted(result: CellResult) -> CellResult:
 
 
 def without_secrets(taken: Snapshot) -> Snapshot:
-    """``taken`` with clean previews; what its blobs hold was looked at before."""
+    """``taken`` with clean previews; the content of its blobs was checked before."""
     if not redaction.is_active():
         return taken
-    cleaned = (replace(each, preview=redaction.clean(each.preview)) for each in taken.variables)
+    cleaned = (replace(variable, preview=redaction.clean(variable.preview)) for variable in taken.variables)
     return replace(taken, variables=tuple(cleaned))
 
 
@@ -40,7 +40,7 @@ def secret_in(taken: Snapshot, new: Mapping[str, bytes]) -> dict[str, str]:
     """The variables that must not be stored, each with the reason."""
     held = {blob: name for blob, data in new.items() if (name := redaction.secret_in(data))}
     return {
-        each.name: f"it contains the value of {held[each.blob]}"
-        for each in taken.variables
-        if each.blob in held
+        variable.name: f"it contains the value of {held[variable.blob]}"
+        for variable in taken.variables
+        if variable.blob in held
     }

@@ -1,7 +1,7 @@
-"""Deaths of the kernel's processes that no cell's result reports, kept until the session tells of them.
+"""Deaths of the kernel's processes that no cell's result reports, kept until the session reports them.
 
 On the host's side. A process that ends while it saves, loads or tries variables is replaced at once, so the
-run goes on; but it costs time, and sometimes variables, and whatever ended it may do so again.
+run continues. But it costs time, and sometimes variables, and the cause may end the next process, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Death:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.process} ended while {self.doing}, and was started again: {self.reason}"
+        return f"{self.process} ended while {self.doing}, and was restarted: {self.reason}"
 
 
 KERNEL = "the kernel"
@@ -28,13 +28,13 @@ CHECKER = "the process that tries what was saved"
 
 
 class Deaths:
-    """Those that were not told of yet. Not thread-safe."""
+    """The deaths not reported yet. Not thread-safe."""
 
     def __init__(self) -> None:
         self._kept: list[Death] = []
 
     def add(self, process: str, doing: str, error: Exception | str) -> None:
-        """Keep one; of very many, the first."""
+        """Keep one; if there are very many, only the first ones."""
         if len(self._kept) < _MAX_KEPT:
             self._kept.append(Death(process, doing, str(error)))
 

@@ -1,9 +1,8 @@
-"""The kernel as the session knows it: start, run a cell, take a snapshot, close.
+"""The kernel as the session sees it: start, run a cell, take a snapshot, close.
 
-Owns one kernel process at a time and starts another when it is gone: a cell that hangs, crashes or breaks
-the protocol costs that cell only. Relies on ``kernel_process`` for one life of it and on ``report`` for
-what it may say. Never raises for what the model's code does, never unpickles, never believes a frame it has
-not checked.
+Owns one kernel process at a time and replaces it when it is gone: a cell that hangs, crashes or breaks the
+protocol costs that cell only. Relies on ``kernel_process`` for one life of it and on ``report`` to check its
+frames. The model's code never makes it raise; it never unpickles, and never trusts an unchecked frame.
 """
 
 from __future__ import annotations
@@ -37,20 +36,20 @@ from loop_runner.sandbox.wrap import Launch, Limits, wrap
 from loop_runner.task.kernel_settings import KernelSettings
 
 START_TIMEOUT_S = 30.0
-_LEAST_SAVE_S = 2.0  # a short limit for cells is none for saving what they made
+_LEAST_SAVE_S = 2.0  # a short time limit for cells does not apply to saving their variables
 MAX_SNAPSHOT_BYTES = 960 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # one file that the model's code writes
 _WAIT_CHECK_S = 0.1  # how often the clock is read while a sub-call is open
 _NAMES_IN_NOTICE = 20
-_MAX_GONE = 1000  # lost names that are kept track of; a cell can make a million in a moment
-_TRIALS = 10  # how often a snapshot is taken again without a name that does not load
-_QUOTA_CHECK_S = 1.0  # how often the workspace is looked at while a cell runs
+_MAX_GONE = 1000  # lost names that are tracked; a cell can make a million in a moment
+_TRIALS = 10  # how often a snapshot is retaken without a name that does not load
+_QUOTA_CHECK_S = 1.0  # how often the workspace is checked while a cell runs
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class _Life:
-    """A running process and what answers its sub-calls."""
+    """A running process and the handler of its sub-calls."""
 
     process: KernelProcess
     handler: LmHandler
@@ -79,7 +78,7 @@ class Kernel:
     ) -> None:
         """Without ``sub_model`` and ``loop``, ``connect`` must be called before ``start``.
 
-        ``is_short_lived``: no snapshot is asked for, so nothing is made ready for one.
+        ``is_short_lived``: no snapshot will be requested, so nothing is prepared for one.
         """
         self._settings = settings
         self._is_short_lived = is_short_lived
@@ -88,7 +87,7 @@ class Kernel:
         self._workspace = workspace
         self._private: scratch.Scratch | None = None
         self._life: _Life | None = None
-        self._last = Snapshot()  # the last one handed out or started with: where a restart goes back to
+        self._last = Snapshot()  # the last one returned or started with: a restart goes back to it
         self._answer = Answer()
         self._names: set[str] = set()
         self.python = ""  # version of Python that the kernel runs under, once it has started
@@ -102,7 +101,7 @@ class Kernel:
             self.connect(sub_model, loop)
 
     def connect(self, sub_model: SubModel, loop: asyncio.AbstractEventLoop) -> None:
-        """Name what answers the sub-calls of cells, and the loop that it runs on."""
+        """Set the handler of the cells' sub-calls, and the loop that it runs on."""
         self._loop = loop
         self._sub_model = sub_model
 
@@ -120,17 +119,18 @@ class Kernel:
         self.close()
 
     def sandbox(self) -> SandboxReport:
-        """What confines the model's code; ``EnvironmentFault`` when it is less than the settings ask for."""
-        found = probe(interpreter(self._settings))
-        require_tier(found, self._settings.require_tier)
-        return found
+        """The model code's sandbox; ``EnvironmentFault`` when it is weaker than the settings require."""
+        observed = probe(interpreter(self._settings))
+        require_tier(observed, self._settings.require_tier)
+        return observed
 
-    # ── the four things a session does ──────────────────────────────────────────────────────────────
+    # ── the session's four operations ───────────────────────────────────────────────────────────────────
 
     def start(self, snapshot: Snapshot, answer: Answer) -> tuple[Variable, ...]:
         """Start afresh from ``snapshot``; returns the variables of it that could not be restored.
 
-        A snapshot that kills or hangs the kernel is given up whole. Raises ``KernelError`` when not even an
+        A snapshot that kills or hangs the kernel is dropped as a whole. Raises ``KernelError`` when not even
+        an
         empty kernel starts.
         """
         failpoints.passing("kernel.start")
@@ -150,8 +150,10 @@ class Kernel:
             failed = self._begin_empty(snapshot, f"loading it ended the kernel: {error}")
         everything = failed.get("", "")
         self._loaded = {
-            each.blob for each in snapshot.variables if each.blob and not (everything or each.name in failed)
-        } - {each.blob for each in snapshot.variables if each.name in failed}
+            saved.blob
+            for saved in snapshot.variables
+            if saved.blob and not (everything or saved.name in failed)
+        } - {saved.blob for saved in snapshot.variables if saved.name in failed}
         return tuple(
             replace(
                 variable,
@@ -164,7 +166,7 @@ class Kernel:
         )
 
     def run_cell(self, code: str, number: int) -> CellResult:
-        """Run one cell. One that hangs or kills the kernel has an ordinary result; another is started."""
+        """Run one cell. One that hangs or kills the kernel has an ordinary result; the kernel restarts."""
         return redacted(self._run_cell(code, number))
 
     def _run_cell(self, code: str, number: int) -> CellResult:
@@ -184,9 +186,9 @@ class Kernel:
         return self._cell_done(life, done, max(seconds, 0.0), stopped)
 
     def snapshot(self, *, full: bool = False) -> Snapshot:
-        """All variables as they are now. When saving ends the kernel: the last ones, the others as lost.
+        """All current variables. If saving ends the kernel: the last saved ones, the others as lost.
 
-        ``full``: write everything again, also what the cells cannot have touched.
+        ``full``: write everything again, including what the cells cannot have touched.
         """
         safe = self._last
         try:
@@ -200,7 +202,7 @@ class Kernel:
         return without_secrets(taken)
 
     def _take(self, *, full: bool, unloadable: Mapping[str, str] | None = None) -> Snapshot:
-        """What the kernel says its variables are. It counts blobs as ``_last`` does."""
+        """The kernel's report of its variables. It counts blobs as ``_last`` does."""
         life = self._running()
         before = self._last
         request = {
@@ -216,7 +218,7 @@ class Kernel:
         return self._checked(life, lambda: report.read_snapshot(frame, MAX_SNAPSHOT_BYTES, before))
 
     def _tried(self, taken: Snapshot, *, full: bool) -> Snapshot:
-        """``taken`` if all new blobs of it load in a fresh process; else another without what does not."""
+        """``taken`` if all its new blobs load in a fresh process; else another without those that do not."""
         for round_number in range(_TRIALS):
             new = {name: blob for name, blob in taken.blobs.items() if name not in self._loaded}
             if not new:
@@ -230,9 +232,9 @@ class Kernel:
                 break
             if "" in failed or round_number == _TRIALS - 2:
                 why = next(iter(failed.values()))
-                failed = {each.name: why for each in taken.variables if each.blob in new}
+                failed = {variable.name: why for variable in taken.variables if variable.blob in new}
             self._last = taken  # the kernel counts from here
-            # The first one only: others may have failed for what they share with it.
+            # The first one only: others may have failed because they share something with it.
             first = (
                 dict(list(failed.items())[:1]) if round_number < _TRIALS - 2 and "" not in failed else failed
             )
@@ -240,14 +242,14 @@ class Kernel:
         return taken
 
     def take_deaths(self) -> tuple[Death, ...]:
-        """Ends of processes that no result told of, since the last call."""
+        """Deaths of processes that no result reported, since the last call."""
         return self._deaths.take()
 
     def abort(self) -> None:
         """End the process now, from any thread, and start no other; ``run_cell`` raises ``KernelError``."""
         self._is_aborted = True
         if (life := self._life) is not None:
-            life.process.violated("nobody waits for it any more")
+            life.process.violated("its run has ended")
 
     def close(self) -> None:
         """End the process and remove its private folder. May be called twice."""
@@ -264,7 +266,7 @@ class Kernel:
     ) -> tuple[wire.Frame, str]:
         """The cell's report, and why it was interrupted ("" when it was not).
 
-        Over its time or its quota it is interrupted, then given up.
+        When it exceeds its time or its quota it is interrupted, then killed.
         """
         look = time.monotonic() + _QUOTA_CHECK_S
         clock = life.handler.clock
@@ -320,7 +322,7 @@ class Kernel:
         return CellResult(end, output, dropped, done.error, answer, notices, seconds)
 
     def _cell_lost(self, life: _Life, error: Exception, started: float, waited_before: float) -> CellResult:
-        """The result of a cell that took the kernel with it; the next one is already running."""
+        """The result of a cell that ended the kernel; the next kernel is already running."""
         waited = life.handler.clock.seconds() - waited_before
         seconds = max(time.monotonic() - started - waited, 0.0)
         timed_out = isinstance(error, _TimeOutError)
@@ -350,19 +352,21 @@ class Kernel:
         return self._last
 
     def _restart(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Start again from the last snapshot; the notices for the model, and the names that are lost now."""
+        """Restart from the last snapshot; returns the notices for the model, and the names lost by it."""
         before = set(self._names)
         was_gone = {variable.name for variable in self._last.variables if variable.is_gone}
         lost = [
             variable for variable in self._start(self._last, self._answer) if variable.name not in was_gone
         ]
-        gone = dict.fromkeys(before - self._names, "") | {each.name: each.reason for each in lost}
-        told = ["the kernel was restarted: variables are as they were after the last turn that was saved"]
+        gone = dict.fromkeys(before - self._names, "") | {
+            failed_variable.name: failed_variable.reason for failed_variable in lost
+        }
+        lines = ["the kernel was restarted: variables are as they were after the last turn that was saved"]
         if gone:
             names = [f"{label(name)} ({why})" if why else label(name) for name, why in sorted(gone.items())]
             more = f" and {len(names) - _NAMES_IN_NOTICE} more" if len(names) > _NAMES_IN_NOTICE else ""
-            told.append(f"lost variables: {', '.join(names[:_NAMES_IN_NOTICE])}{more}")
-        return tuple(told), tuple(gone)
+            lines.append(f"lost variables: {', '.join(names[:_NAMES_IN_NOTICE])}{more}")
+        return tuple(lines), tuple(gone)
 
     # ── lives ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -374,12 +378,12 @@ class Kernel:
     def _begin_life(self, snapshot: Snapshot) -> dict[str, str]:
         """Load ``snapshot`` into the warm process or a new one; names that failed, each with its reason."""
         if self._is_aborted:
-            raise KernelDiedError("nobody waits for it any more")
+            raise KernelDiedError("its run has ended")
         warm = self._checker.give()
         if warm is not None:
             try:
                 return self._begin_in(warm, snapshot)
-            except KernelDiedError as error:  # perhaps for reasons of its own: a new one shall tell
+            except KernelDiedError as error:  # perhaps it had a fault of its own: a new one will show
                 self._deaths.add(CHECKER, "taking the kernel's place", error)
         return self._begin_in(KernelProcess(self._launch), snapshot)
 
@@ -397,7 +401,7 @@ class Kernel:
             seconds = START_TIMEOUT_S + (size + sum(map(len, snapshot.blobs.values()))) / 5e6
             frame = self._receive(life, seconds)
             failed, names, self.python = self._checked(life, lambda: report.read_ready(frame))
-            process.raw_output()  # what loading prints is nobody's
+            process.raw_output()  # output of loading belongs to no cell
         except BaseException:
             life.close()
             raise
@@ -417,7 +421,7 @@ class Kernel:
         return {variable.name: reason for variable in snapshot.variables if variable.status != "lost"}
 
     def _start_header(self, snapshot: Snapshot, *, is_trial: bool = False) -> Mapping[str, Any]:
-        gone = [each for each in snapshot.variables if each.status == "lost"]
+        gone = [item for item in snapshot.variables if item.status == "lost"]
         return {
             "type": "start",
             "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
@@ -426,21 +430,21 @@ class Kernel:
                 for text in self._inputs.texts
                 if text.origin and text.origin.places
             },
-            "parts": {each.name: each.part_of for each in self._inputs.texts if each.part_of},
+            "parts": {item.name: item.part_of for item in self._inputs.texts if item.part_of},
             "headings": {
                 text.name: text.origin.headings
                 for text in self._inputs.texts
                 if text.origin and text.origin.headings
             },
             "single": self._inputs.is_single and len(self._inputs.texts) == 1,
-            "is_trial": is_trial,  # it reads a text when a variable needs it, and no sooner
+            "is_trial": is_trial,  # it reads a text only when a variable needs it
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
             "max_output_chars": self._settings.shown_chars,
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
             "blobs": [len(blob) for blob in snapshot.blobs.values()],
-            "gone": [row(each) for each in gone][:_MAX_GONE],
+            "gone": [row(item) for item in gone][:_MAX_GONE],
         }
 
     def _launch(self, control_fd: int, lm_fd: int, life_fd: int) -> Launch:
@@ -485,4 +489,4 @@ def _until(look: float, time_left: Callable[[], float]) -> float:
 
 
 def _ignore(_: object) -> None:
-    """The process was ended; the thread that waits for it will find out by itself."""
+    """The process was ended; the thread that waits for it will notice by itself."""

@@ -1,7 +1,8 @@
 """One life of the kernel process: start it, send it frames, read its frames, end it.
 
-Owns the process, its three lines (control, raw output, life) and its private folder's use. Single-threaded:
-while the host waits for a frame it also drains what programs and C code write to descriptors 1 and 2.
+Owns the process, its three lines (control, raw output, life) and the use of its private folder.
+Single-threaded: while the host waits for a frame it also drains the output that programs and C code write to
+descriptors 1 and 2.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from loop_runner.sandbox.wrap import Launch
 
 _CHUNK = 1 << 18
 _LONG_WAIT_S = 60.0
-_WAIT_S = 0.1  # where the system does not say when a process ends
+_WAIT_S = 0.1  # where the system does not report the end of a process
 MAX_RAW_BYTES = 64 * 1024
-MAX_HEADER_BYTES = 16 * 1024 * 1024  # JSON can take thirty times its length when it is read
-_LAST_DRAIN_BYTES = 1 << 20  # a program that floods on must not keep the host reading
+MAX_HEADER_BYTES = 16 * 1024 * 1024  # JSON can take thirty times its length in memory
+_LAST_DRAIN_BYTES = 1 << 20  # a program that writes endlessly must not keep the host reading
 
 
 class KernelDiedError(Exception):
@@ -81,22 +82,22 @@ class KernelProcess:
 
     def send(self, header: Mapping[str, Any], payload: bytes = b"", timeout_s: float = 60.0) -> None:
         """Send one frame; ``KernelDiedError`` when it is not taken within ``timeout_s``."""
-        if self._decoder.pending_bytes or self._has_unasked():
-            raise self.violated("it spoke without being asked")
+        if self._decoder.pending_bytes or self._has_unrequested():
+            raise self.violated("it sent a message that was not requested")
         self._control.settimeout(timeout_s)
         try:
             self._control.sendall(wire.encode(header, payload))
         except TimeoutError:
-            raise self.violated("it did not read what it was sent") from None
+            raise self.violated("it did not read the host's message") from None
         except OSError:
             raise self._died() from None
         finally:
             self._control.setblocking(False)
 
     def receive(self, time_left: Callable[[], float], max_payload: int = 0) -> wire.Frame | None:
-        """The next frame; None when ``time_left()`` (seconds until it is asked again) is not positive.
+        """The next frame; None when ``time_left()`` (seconds until the next check) is not positive.
 
-        ``max_payload``: bytes that the answer to what was asked may bring along.
+        ``max_payload``: the largest payload that the reply may carry.
         """
         self._decoder.max_payload = max_payload
         while True:
@@ -128,7 +129,7 @@ class KernelProcess:
         return KernelDiedError(f"the kernel was ended: {self._violation}")
 
     def raw_output(self) -> tuple[str, int]:
-        """What was written to descriptors 1 and 2 since the last call; how many bytes of it are missing."""
+        """The output on descriptors 1 and 2 since the last call; and how many bytes of it are missing."""
         room = _LAST_DRAIN_BYTES
         while room > 0 and (count := self._drain_once()):
             room -= count
@@ -145,7 +146,7 @@ class KernelProcess:
         self._launch.ended()
 
     def _kill(self) -> None:
-        """Kill the group, also when its leader is gone; but never a later group of the same number."""
+        """Kill the group, even if its leader is gone; but never a later group with the same number."""
         with self._kill_lock:
             if not self._closed:
                 kill_group(self._process.pid)
@@ -171,11 +172,11 @@ class KernelProcess:
             raise self._died()
         self._decoder.feed(data)
 
-    def _has_unasked(self) -> bool:
+    def _has_unrequested(self) -> bool:
         try:
             return bool(self._control.recv(1, socket.MSG_PEEK))
         except OSError:
-            return False  # nothing there, or the end of the line, which sending will find
+            return False  # nothing to read, or the end of the line, which sending will find
 
     def _drain_once(self) -> int:
         if self._raw_ended:
@@ -185,13 +186,13 @@ class KernelProcess:
         except BlockingIOError:
             return 0
         self._kept.write(data)
-        if not data:  # everyone closed it: there is no more to come
+        if not data:  # all writers have closed it: no more will come
             self._poll.unregister(self._raw)
             self._raw_ended = True
         return len(data)
 
     def _died(self) -> KernelDiedError:
-        # The lines close a moment before the process is gone; one that closed its line itself is ended.
+        # The lines close a moment before the process is gone; one that closed its line itself is killed.
         deadline = time.monotonic() + 0.2
         while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)

@@ -1,7 +1,7 @@
-"""How the kernel process is started: its arguments and its environment, before the sandbox is put around it.
+"""How the kernel process is started: its arguments and environment, before the sandbox wraps it.
 
-The process sees the standard library and the files of this folder; nothing that is installed beside the host,
-nothing of the host's environment.
+The process sees the standard library and the files of this folder, but no packages of the host and nothing of
+the host's environment.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ main(*map(int, sys.argv[2:5]))
 
 
 def interpreter(settings: KernelSettings) -> str | None:
-    """The absolute path of the user's own choice of interpreter; None for the runner's."""
+    """The absolute path of the interpreter that the user chose; None for the runner's."""
     if settings.python is None:
         return None
-    found = shutil.which(Path(settings.python).expanduser())
-    if found is None:
+    program = shutil.which(Path(settings.python).expanduser())
+    if program is None:
         raise KernelError(
             f"the kernel's interpreter could not be started: there is no program {settings.python}",
             why="the model's code runs in it",
             hint="check `kernel.python`",
         )
     # Its links must stay as they are: they lead to its packages.
-    return behind_script(os.path.abspath(found))  # noqa: PTH100
+    return behind_script(os.path.abspath(program))  # noqa: PTH100
 
 
 def kernel_command(
     settings: KernelSettings, control_fd: int, lm_fd: int, life_fd: int
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Arguments and environment of a kernel that talks on these descriptors.
+    """Arguments and environment of a kernel that communicates on these descriptors.
 
     ``-P``: the current folder is not on ``sys.path``. ``-S`` (own interpreter only): no site-packages.
     Not ``-I``, which would make Python ignore ``PYTHONHASHSEED``: with a fixed seed, sets of texts keep their
@@ -60,7 +60,7 @@ def kernel_command(
 
 
 def preloaded(settings: KernelSettings) -> list[str]:
-    """Modules that a kernel process imports while it waits for its first cell, if they are there."""
+    """Modules that a kernel process imports while it waits for its first cell, if they exist."""
     if settings.preload is not None:
         return list(settings.preload)
     return [] if settings.python is None else ["numpy", "pandas"]

@@ -1,9 +1,9 @@
-"""Answers what the kernel's code asks of models: the host's end of the second line.
+"""Answers model requests of the kernel's code: the host's end of the second line.
 
-Runs on the asyncio loop that it is given, many requests at once, while the thread that runs the cell waits
-for the kernel. Nothing that the kernel sends is trusted: a frame that is not a request ends the kernel, and
-the sub-model never hears of it. Requests still open when the line closes are cancelled: a killed cell stops
-costing. A refusal that ends the run ends the cell too, once what else is out has been answered and is paid.
+Runs on the given asyncio loop, many requests at once, while the thread that runs the cell waits for the
+kernel. Nothing that the kernel sends is trusted: a malformed frame ends the kernel and never reaches a
+sub-model. Requests that are open when the line closes are cancelled, so a killed cell stops costing. A
+refusal that ends the run ends the cell too, once the other open requests have been answered and paid.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from loop_runner.kernel.inside import wire
 
 MAX_PROMPT_BYTES = 64 * 1024 * 1024
 MAX_HEADER_BYTES = 4096
-MAX_MORE_BYTES = 1024 * 1024  # of JSON before the prompt: it takes thirty times its length when it is read
+MAX_MORE_BYTES = 1024 * 1024  # of JSON before the prompt: it takes thirty times its length in memory
 MAX_TEXTS = 10_000  # of one child session
 _MAX_NAME_CHARS = 1000
 _END_WAIT_S = 2.0
 _KINDS = ("query", "session", "budget", "check", "past")
-# Above these the line is not read: the kernel waits.
+# Above these the line is not read, so the kernel waits.
 MAX_OPEN_REQUESTS = 4096
 _FRAMES_AT_ONCE = 128
 MAX_OPEN_BYTES = 256 * 1024 * 1024  # of prompts
 
 
 class SubCallError(ModelError):
-    """A sub-model call that will not be answered; its message is what the model's code is told."""
+    """A sub-model call that will not be answered; its message is shown to the model's code."""
 
 
 class SubModel(Protocol):
-    """What ``llm_query`` reaches. Runs on the handler's loop."""
+    """The target of ``llm_query``. Runs on the handler's loop."""
 
     async def query(self, prompt: str) -> str:
         """The reply to one prompt; raises ``SubCallError``."""
@@ -48,19 +48,19 @@ class SubModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """What a cell hands to a child session. Nothing in it was checked beyond its shape."""
+    """What a cell passes to a child session. Only its shape has been checked."""
 
     question: str
     texts: tuple[tuple[str, bytes], ...]  # (name, UTF-8)
-    is_single: bool  # ``context`` is to be a ``str``
-    has_inputs: bool  # it is to work on the parent's own inputs; ``texts`` is empty
-    model: str  # as the code named it; "" for the usual one
+    is_single: bool  # ``context`` is a ``str``
+    has_inputs: bool  # it works on the parent's own inputs; ``texts`` is empty
+    model: str  # as the code named it; "" for the default
     sources: tuple[tuple[str, int] | None, ...] = ()  # (name, first line) of texts that are parts of others
 
 
 @runtime_checkable
 class Delegate(SubModel, Protocol):
-    """A sub-model that can do more: schemas, other models, child sessions, checks, and say what is left."""
+    """A sub-model with more functions: schemas, other models, child sessions, checks, the budget."""
 
     async def query_as(self, prompt: str, schema: Mapping[str, Any] | None, model: str) -> str:
         """The reply to one prompt, as JSON text when there is a ``schema``; raises ``SubCallError``."""
@@ -75,16 +75,16 @@ class Delegate(SubModel, Protocol):
         ...
 
     async def check(self, content: str) -> str:
-        """What the checks that cost nothing say of an answer; raises ``SubCallError``."""
+        """The verdict of the free checks on an answer; raises ``SubCallError``."""
         ...
 
     def left(self) -> Mapping[str, int | float | None]:
-        """What is left of the budget, by name."""
+        """The remaining budget, by name."""
         ...
 
 
 _Asking = Callable[[], Coroutine[Any, Any, tuple[str, str]]]
-"""Asks for one thing; gives the reply and a note."""
+"""Makes one request; returns the reply and a note."""
 
 
 class WaitClock:
@@ -122,8 +122,8 @@ class WaitClock:
 class LmHandler(asyncio.Protocol):
     """Serves one life of a kernel on ``line``, which it owns from here on.
 
-    ``on_violation`` is called, on the loop, with the reason when the kernel is to be ended: it broke the
-    protocol, or the run cannot go on.
+    ``on_violation`` is called, on the loop, with the reason when the kernel must be ended: it broke the
+    protocol, or the run cannot continue.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class LmHandler(asyncio.Protocol):
         self._is_paused = False  # the line is not read
         self._is_backed_up = False  # the kernel does not read its replies
         self._takes_more = False  # in the loop's next step
-        self._has_ended = False  # nothing more is taken
+        self._has_ended = False  # no more requests are accepted
         self._doomed = 0  # requests whose refusal ends the run; they are never answered
         self._connecting = asyncio.run_coroutine_threadsafe(self._connect(), loop)
 
@@ -157,7 +157,7 @@ class LmHandler(asyncio.Protocol):
         self._line.close()
 
     async def _end(self) -> None:
-        """Cancel all; a sub-model that finishes what is paid for may do so, but nobody waits long for it."""
+        """Cancel all; a sub-model may finish what is paid for, but is not waited for long."""
         await asyncio.wrap_future(self._connecting)
         self._has_ended = True
         tasks = list(self._tasks.values())
@@ -166,7 +166,7 @@ class LmHandler(asyncio.Protocol):
         if tasks:
             await asyncio.wait(tasks, timeout=_END_WAIT_S)
         self._hang_up()
-        await asyncio.sleep(0)  # the transport lets go of the socket one step later
+        await asyncio.sleep(0)  # the transport releases the socket one step later
 
     async def _connect(self) -> None:
         await self._loop.create_connection(lambda: self, sock=self._line)
@@ -184,7 +184,7 @@ class LmHandler(asyncio.Protocol):
         self._take_frames()
 
     def eof_received(self) -> bool:
-        """Asyncio's: the kernel has ended, perhaps within a frame. What is open may still finish."""
+        """Asyncio's: the kernel has ended, perhaps within a frame. Open requests may still finish."""
         self._has_ended = True
         if not self._tasks:
             self._hang_up()
@@ -208,7 +208,7 @@ class LmHandler(asyncio.Protocol):
     def _take_frames(self) -> None:
         """Take as many requests as there is room for; stop reading the line while there is none.
 
-        A few at a time: the first of a large batch are to be out before the last are read.
+        A few at a time: the first ones of a large batch should be sent before the last are read.
         """
         self._takes_more = False
         taken = 0
@@ -221,7 +221,7 @@ class LmHandler(asyncio.Protocol):
                 taken += 1
         except wire.WireError as error:
             self._has_ended = True
-            self._hang_up()  # what is not sent yet is for a kernel that is gone
+            self._hang_up()  # the unsent rest was for a kernel that is gone
             self._on_violation(str(error))
             return
         has_more = taken == _FRAMES_AT_ONCE and not self._has_ended
@@ -292,12 +292,12 @@ class LmHandler(asyncio.Protocol):
         is_right = more.keys() <= {"schema", "model"} and type(model) is str
         if not is_right or type(schema) not in (dict, type(None)):
             raise wire.WireError("a query's settings have a wrong shape")
-        return partial(self._as_asked, prompt, schema, model)
+        return partial(self._with_settings, prompt, schema, model)
 
     async def _plain(self, prompt: str) -> tuple[str, str]:
         return await self._sub_model.query(prompt), ""
 
-    async def _as_asked(self, prompt: str, schema: dict[str, Any] | None, model: str) -> tuple[str, str]:
+    async def _with_settings(self, prompt: str, schema: dict[str, Any] | None, model: str) -> tuple[str, str]:
         return await self._delegate().query_as(prompt, schema, model), ""
 
     def _session(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
@@ -328,7 +328,7 @@ class LmHandler(asyncio.Protocol):
 
     def _delegate(self) -> Delegate:
         if not isinstance(self._sub_model, Delegate):
-            raise SubCallError("this is not to be had here")
+            raise SubCallError("not available in this session")
         return self._sub_model
 
     def _left(self) -> str:
@@ -348,7 +348,7 @@ class LmHandler(asyncio.Protocol):
         self._send(kind, number, text, note)
 
     async def _doom(self) -> None:
-        """Wait for the end of the cell, which comes when nothing else that it asked for is open."""
+        """Wait for the end of the cell, which comes when none of its other requests is open."""
         self._doomed += 1
         self._end_if_doomed()
         await self._loop.create_future()
@@ -356,7 +356,7 @@ class LmHandler(asyncio.Protocol):
     def _end_if_doomed(self) -> None:
         if self._doomed and self._doomed == len(self._tasks):
             self._has_ended = True
-            self._on_violation("the run cannot go on: a model provider refuses all requests")
+            self._on_violation("the run cannot continue: a model provider refuses all requests")
 
     def _done(self, number: int, size: int, _: object) -> None:
         del self._tasks[number]
@@ -387,7 +387,7 @@ def _opened(frame: wire.Frame) -> tuple[int, dict[str, Any] | None, bytes]:
 
 
 def _delegation(more: dict[str, Any], rest: bytes) -> Delegation:
-    """What a ``session`` frame asks for; ``WireError`` when it has another shape."""
+    """The request in a ``session`` frame; ``WireError`` when it is malformed."""
     listed = more.get("texts")
     is_right = (
         more.keys() == {"question", "texts", "single", "inputs", "model"}
@@ -396,7 +396,7 @@ def _delegation(more: dict[str, Any], rest: bytes) -> Delegation:
         and type(listed) is list
         and len(listed) <= MAX_TEXTS
     )
-    if not is_right or not all(_is_listed(each) for each in listed or ()):
+    if not is_right or not all(_is_listed(entry) for entry in listed or ()):
         raise wire.WireError("a request for a session has a wrong shape")
     texts, at = [], 0
     for name, size, *_ in listed or ():
@@ -405,7 +405,7 @@ def _delegation(more: dict[str, Any], rest: bytes) -> Delegation:
     if at != len(rest) or len({name for name, _ in texts}) != len(texts):
         raise wire.WireError("the texts of a request for a session are not as they are listed")
     _text(rest)
-    sources = tuple((each[2], each[3]) if len(each) == 4 else None for each in listed or ())
+    sources = tuple((entry[2], entry[3]) if len(entry) == 4 else None for entry in listed or ())
     return Delegation(
         more["question"],
         tuple(texts),
@@ -416,15 +416,15 @@ def _delegation(more: dict[str, Any], rest: bytes) -> Delegation:
     )
 
 
-def _is_listed(each: object) -> bool:
+def _is_listed(entry: object) -> bool:
     return (
-        type(each) is list
-        and len(each) in (2, 4)
-        and type(each[0]) is str
-        and len(each[0]) <= _MAX_NAME_CHARS
-        and type(each[1]) is int
-        and each[1] >= 0
-        and (len(each) == 2 or _is_source(*each[2:]))
+        type(entry) is list
+        and len(entry) in (2, 4)
+        and type(entry[0]) is str
+        and len(entry[0]) <= _MAX_NAME_CHARS
+        and type(entry[1]) is int
+        and entry[1] >= 0
+        and (len(entry) == 2 or _is_source(*entry[2:]))
     )
 
 

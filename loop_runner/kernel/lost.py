@@ -1,4 +1,4 @@
-"""Variables that are lost: as a start of the kernel lists them, and as older records hold them."""
+"""Lost variables: as a start of the kernel lists them, and in older records."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the system prompt says of the helpers: their signatures and docstrings, word for word. On the host.
+"""The helpers in the system prompt: their signatures and docstrings, word for word. On the host.
 
-The helpers run inside the kernel process; here they are only looked at, never called. So a helper that is not
-documented is not offered, and one that changes changes what is said of it.
+The helpers run inside the kernel process; here they are only inspected, never called. So an undocumented
+helper is not offered, and a changed helper changes its description.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def documented() -> tuple[str, ...]:
 
 
 def _lines(names: Sequence[str], paragraphs: int | None) -> tuple[str, ...]:
-    return tuple(f"`{_call(name)}`{_other_names(name)}: {_said(name, paragraphs)}" for name in names)
+    return tuple(f"`{_call(name)}`{_other_names(name)}: {_paragraphs_of(name, paragraphs)}" for name in names)
 
 
 def _call(name: str) -> str:
-    """The helper's name and parameters, without types: they say little to a model and cost tokens."""
+    """The helper's name and parameters, without types, which tell a model little and cost tokens."""
     _, *parameters = inspect.signature(getattr(Helpers, name)).parameters.values()
     shown: list[str] = []
     for parameter in parameters:
@@ -48,13 +48,13 @@ def _other_names(name: str) -> str:
     return f" (also `{'`, `'.join(others)}`)" if others else ""
 
 
-def _said(name: str, paragraphs: int | None) -> str:
-    said = _documentation(getattr(Helpers, name)).split("\n\n")
-    return " ".join(" ".join(said[:paragraphs]).split())
+def _paragraphs_of(name: str, paragraphs: int | None) -> str:
+    parts = _documentation(getattr(Helpers, name)).split("\n\n")
+    return " ".join(" ".join(parts[:paragraphs]).split())
 
 
 def _documentation(function: Callable[..., object]) -> str:
-    """The docstring, from the source where Python was started without them (``-OO``)."""
+    """The docstring, from the source if Python was started without docstrings (``-OO``)."""
     if function.__doc__:
         return inspect.cleandoc(function.__doc__)
     definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]

@@ -1,4 +1,4 @@
-"""Which Python runs the model's code, and what it can import beside the standard library. On the host."""
+"""The Python that runs the model's code, and the packages it can import. On the host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ print(json.dumps([platform.python_version(), sorted(filter(None, names), key=str
 
 
 def describe(settings: KernelSettings) -> str:
-    """Such as "Python 3.11, with the standard library alone", for a prompt."""
+    """A phrase for a prompt, such as "Python 3.11, with the standard library alone"."""
     program = interpreter(settings)
     if program is None:
         return f"Python {_short(platform.python_version())}, with the standard library alone"
@@ -31,7 +31,7 @@ def describe(settings: KernelSettings) -> str:
 
 
 def _listed(program: str) -> tuple[str, str]:
-    """Version and packages of an interpreter; "" for one that does not tell."""
+    """Version and packages of an interpreter; "" if it cannot be determined."""
     try:
         ended = process.run([program, "-s", "-c", _LIST], cwd=Path("/"), env={}, timeout_s=_TIMEOUT_S)
         version, names = json.loads(ended.output.strip().rpartition("\n")[2])

@@ -1,7 +1,7 @@
-"""How much the model may keep in its workspace: a count and a size, looked at from outside.
+"""How much the model may keep in its workspace: a count and a size, measured from outside.
 
-A walk that follows no link and stops as soon as the answer is known. The kernel calls it while a cell runs
-and after it; between two looks a cell can write more than the limit, so the limit is for what is kept.
+The walk follows no link and stops as soon as the result is known. The kernel calls it during and after a
+cell; between two checks a cell can write more than the limit, so the limit applies to what is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MOST_COUNTED = 50.0
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a workspace holds: entries of any kind, and bytes on disk (a sparse file counts what it fills)."""
+    """The content of a workspace: entries of any kind, and bytes on disk (for sparse files, real size)."""
 
     files: int
     bytes: int
@@ -49,20 +49,20 @@ class Quota:
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(entry.path)
             except OSError:
-                continue  # removed or closed to us while we looked; what is in it cannot be kept either
+                continue  # removed or closed meanwhile; its content cannot be kept either
         return Usage(files, size)
 
     def slack(self) -> float:
-        """1, or for a workspace that is over its quota already: twice what it holds, in quotas.
+        """1, or for a workspace that is already over its quota: twice its content, in quotas.
 
-        So that a cell can tidy up, and still cannot go on as before.
+        So a cell can clean up, but cannot continue as before.
         """
         usage = self.usage(_MOST_COUNTED)
         filled = max(usage.files / self._max_files, usage.bytes / self._max_bytes)
         return 2 * filled if filled > 1 else 1.0
 
     def check(self, slack: float = 1.0) -> str | None:
-        """Why the workspace is over its quota, as a sentence for the model; None while it is not.
+        """Why the workspace is over its quota, as a sentence for the model; None when it is not.
 
         ``slack``: how many quotas are allowed.
         """

@@ -1,8 +1,8 @@
-"""What the kernel may say, checked word by word, and how it is told to the model.
+"""Checks every part of the kernel's frames, and words them for the model.
 
-Each function takes a frame of the untrusted kernel and returns plain records, or raises ``WireError``: a
-wrong type, a name too long, a number that does not add up. Text leaves here escaped and cut. Pure
-functions.
+Each function takes a frame of the untrusted kernel and returns plain records, or raises ``WireError`` for a
+wrong type, a name that is too long, or a number that does not add up. The returned text is escaped and cut.
+Pure functions.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _MAX_NAME_CHARS = 200
 _MAX_NOTICES = 50
 _MAX_PREVIEW_CHARS = 200
 _MAX_LINE_CHARS = 500
-_MAX_EXTRA_CHARS = 1_000_000  # as JSON; the kernel keeps to a fifth of it
-_MAX_EXTRA_DEPTH = 50  # what writes it down again recurses
+_MAX_EXTRA_CHARS = 1_000_000  # as JSON; the kernel itself allows a fifth of it
+_MAX_EXTRA_DEPTH = 50  # writing it later recurses
 _T = TypeVar("_T")
 _OUR_FOLDER = os.path.join(os.path.dirname(__file__), "inside")  # noqa: PTH118, PTH120 - as the interpreter prints it
 _PYTHON = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){2}", re.ASCII)
@@ -37,7 +37,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class CellReport:
-    """One cell as the kernel tells it; texts are still raw."""
+    """One cell as the kernel reports it; texts are still raw."""
 
     end: CellEnd
     head: str
@@ -77,27 +77,27 @@ def read_done(frame: Frame, number: int) -> CellReport:
     )
 
 
-def _answer(said: dict[str, Any]) -> Answer:
-    content = _SURROGATES.sub("\ufffd", _get(said, "content", str))
-    extra = _get(said, "extra", dict)
+def _answer(reported: dict[str, Any]) -> Answer:
+    content = _SURROGATES.sub("\ufffd", _get(reported, "content", str))
+    extra = _get(reported, "extra", dict)
     if _is_deeper(extra, _MAX_EXTRA_DEPTH):
         raise WireError("the kernel's 'extra' is nested too deeply")
     try:
-        length = len(json.dumps(extra, allow_nan=False))  # 1e999 is JSON, and no number once read
+        length = len(json.dumps(extra, allow_nan=False))  # 1e999 is valid JSON, but reads as infinity
     except ValueError:
         raise WireError("the kernel's 'extra' is not JSON") from None
     if length > _MAX_EXTRA_CHARS:
         raise WireError("the kernel's 'extra' is too long")
-    return Answer(content, _get(said, "ready", bool), extra)
+    return Answer(content, _get(reported, "ready", bool), extra)
 
 
 def _is_deeper(value: object, depth: int) -> bool:
-    """Whether lists and objects lie in each other more than ``depth`` levels deep; without recursion."""
+    """Whether lists and objects are nested more than ``depth`` levels deep; without recursion."""
     level = [value]
     for _ in range(depth):
-        boxes = [each for each in level if isinstance(each, dict | list)]
+        boxes = [element for element in level if isinstance(element, dict | list)]
         level = [item for box in boxes for item in (box.values() if isinstance(box, dict) else box)]
-    return any(isinstance(each, dict | list) for each in level)
+    return any(isinstance(element, dict | list) for element in level)
 
 
 def read_names(header: Mapping[str, Any], key: str) -> tuple[str, ...]:
@@ -109,11 +109,11 @@ def read_names(header: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def compose_output(report: CellReport, raw: tuple[str, int], limit: int) -> tuple[str, int]:
-    """What the model is shown of a cell, in about ``limit`` characters; and how many are missing.
+    """What the model sees of a cell, in about ``limit`` characters; and how many are missing.
 
     The traceback goes last and keeps half of the room, because it is what the model must react to.
     """
-    # Cut before anything is escaped, too: the texts are as long as the kernel likes.
+    # Cut before escaping, too: the texts are as long as the kernel likes.
     first_cut = 4 * limit + 1000
     trace, cut_early = _cut(report.trace, first_cut)
     trace, cut_trace = _cut(escape_controls(trace), limit // 2)
@@ -136,9 +136,9 @@ def compose_output(report: CellReport, raw: tuple[str, int], limit: int) -> tupl
 
 
 def without_our_frames(raw: str) -> str:
-    """What a crashing interpreter writes, less the lines about our own code."""
-    ours = (f'  File "{_OUR_FOLDER}', '  File "<string>"')
-    return "".join(line for line in raw.splitlines(keepends=True) if not line.startswith(ours))
+    """A crashing interpreter's output, without the lines about our own code."""
+    prefixes = (f'  File "{_OUR_FOLDER}', '  File "<string>"')
+    return "".join(line for line in raw.splitlines(keepends=True) if not line.startswith(prefixes))
 
 
 def _gap(missing: int, where: str) -> str:
@@ -161,9 +161,9 @@ def _ended(text: str) -> str:
 
 
 def read_snapshot(frame: Frame, max_bytes: int, before: Snapshot) -> Snapshot:
-    """The variables, their blobs named by the hash of what was received.
+    """The variables, with their blobs named by the hash of the received bytes.
 
-    ``before``: the last snapshot, of which the kernel names the blobs and the rows that are still true.
+    ``before``: the last snapshot; the kernel refers to its blobs and to rows that have not changed.
     """
     header = frame.header
     if header.get("type") != "snapshot":
@@ -171,7 +171,7 @@ def read_snapshot(frame: Frame, max_bytes: int, before: Snapshot) -> Snapshot:
     blobs = _blobs(_get(header, "blobs", list), frame.payload, max_bytes, list(before.blobs.values()))
     names = _hashes(blobs, before)
     variables = [_variable(row, names) for row in _get(header, "variables", list)]
-    variables += _as_told(_get(header, "as_told", list), names, before)
+    variables += _unchanged(_get(header, "unchanged", list), names, before)
     if len({variable.name for variable in variables}) != len(variables):
         raise WireError("the kernel's snapshot has a name twice")
     variables.sort(key=attrgetter("name"))
@@ -191,35 +191,37 @@ def _hashes(blobs: Sequence[bytes], before: Snapshot) -> list[str]:
     return [known.get(id(blob)) or hashlib.sha256(blob).hexdigest() for blob in blobs]
 
 
-def _as_told(said: list[Any], blobs: Sequence[str], before: Snapshot) -> list[Variable]:
-    """The rows of saved names that are what they were: by blob, which may be another one now."""
-    if len(said) > len(blobs):
-        raise WireError("the kernel's snapshot has names in a blob that there is not")
-    known = {each.name: each for each in before.variables if each.status == "saved"}
+def _unchanged(groups: list[Any], blobs: Sequence[str], before: Snapshot) -> list[Variable]:
+    """The rows of saved names that have not changed, by blob; the blob may be another one now."""
+    if len(groups) > len(blobs):
+        raise WireError("the kernel's snapshot names a blob that does not exist")
+    known = {variable.name: variable for variable in before.variables if variable.status == "saved"}
     kept: list[Variable] = []
-    for names, blob in zip(said, blobs, strict=False):
+    for names, blob in zip(groups, blobs, strict=False):
         if type(names) is not list or not all(type(name) is str and name in known for name in names):
-            raise WireError("the kernel's snapshot leaves out what it never told")
+            raise WireError("the kernel's snapshot leaves out a row that it never sent")
         kept += [_in_blob(known[name], blob) for name in names]
     return kept
 
 
-def _in_blob(each: Variable, blob: str) -> Variable:
-    if each.blob == blob:
-        return each
-    return Variable(each.name, each.type, each.size, each.preview, each.status, each.reason, blob)
+def _in_blob(variable: Variable, blob: str) -> Variable:
+    if variable.blob == blob:
+        return variable
+    return Variable(
+        variable.name, variable.type, variable.size, variable.preview, variable.status, variable.reason, blob
+    )
 
 
-def _blobs(said: list[Any], payload: bytes, max_bytes: int, before: Sequence[bytes]) -> list[bytes]:
+def _blobs(entries: list[Any], payload: bytes, max_bytes: int, before: Sequence[bytes]) -> list[bytes]:
     blobs = []
     start = 0
-    for entry in said:
+    for entry in entries:
         if type(entry) is not dict or len(entry) != 1:
             raise WireError("the kernel's snapshot holds something that is not a blob")
         if "again" in entry:
             position = _count(entry, "again")
             if position >= len(before):
-                raise WireError("the kernel's snapshot names a blob that there was not")
+                raise WireError("the kernel's snapshot names an earlier blob that does not exist")
             blobs.append(before[position])
             continue
         size = _count(entry, "bytes")
@@ -279,7 +281,7 @@ def _failures(header: Mapping[str, Any]) -> dict[str, str]:
 
 
 def one_line(text: str, max_chars: int) -> str:
-    """``text`` as one safe line; what lies far behind its end is not looked at."""
+    """``text`` as one safe line; anything far past its end is ignored."""
     return _one_line(text[: 4 * max_chars], max_chars)
 
 
@@ -306,5 +308,5 @@ def _texts(header: Mapping[str, Any], key: str) -> list[str]:
 
 def _name(value: object) -> str:
     if type(value) is not str or not value.isidentifier() or len(value) > _MAX_NAME_CHARS:
-        raise WireError("the kernel gave something as a variable's name that is none")
+        raise WireError("the kernel gave an invalid variable name")
     return value

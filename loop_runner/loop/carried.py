@@ -69,18 +69,18 @@ def notes(workspace: Workspace, max_chars: int) -> Notes:
 
     If the newest alone is too long, its middle is cut. What is not text is not shown.
     """
-    found = Notes()
+    result = Notes()
     for path in workspace.history.newest_first(_NOTES):
         data = workspace.history.read(path) or b""
         note, name = data.decode("utf-8", "replace"), path.removeprefix("workspace/")
-        if b"\0" in data or (len(note) > max_chars and found.shown):
-            found.others.append(name)
+        if b"\0" in data or (len(note) > max_chars and result.shown):
+            result.others.append(name)
             continue
-        found.shown.append((name, text.cut_middle(note, max_chars)))
+        result.shown.append((name, text.cut_middle(note, max_chars)))
         if len(note) <= max_chars:
-            found.whole.add(name)
+            result.whole.add(name)
         max_chars = max(max_chars - len(note), 0)
-    return found
+    return result
 
 
 def files(workspace: Workspace, max_chars: int, without: Collection[str] = ()) -> str:

@@ -44,6 +44,16 @@ class Course:
         """What made earlier passes worse."""
         return stalling.lessons(self._states(number))
 
+    def before(self, number: int) -> dict[str, Any]:
+        """How the pass before ``number`` ended and the best score so far; empty before the second pass."""
+        if not (states := self._states(number)):
+            return {}
+        last = states[-1]
+        return {
+            "last": {"pass": last.number, "score": last.score, "reason": last.reason},
+            "best_score": max(state.score for state in states),
+        }
+
     def judge(self, number: int, decision: Block, verdict: dict[str, Any]) -> int | None:
         """Add the course to the ``verdict`` of a pass; the pass whose files are to be restored, if any."""
         state = stalling.state_of(

@@ -7,7 +7,6 @@ memory, so that starting, going on after a crash and going on after Ctrl-C are t
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,9 +40,11 @@ from loop_runner.verify import Fence, Programs, Submission, proof, verdicts
 from loop_runner.verify.panel import LivePanel
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
+from loop_runner.workspace.control_files import ControlRequest
 from loop_runner.workspace.workspace import Workspace
 
 _INTERRUPTED = "interrupted; every turn is committed"
+_STOPPED = "the operator stopped it; every turn is committed"
 _NO_ANSWER = {
     "turns": "the turns were used up and `answer['content']` was still empty",
     "budget": "the budget was used up and `answer['content']` was still empty",
@@ -54,6 +55,14 @@ _NO_ANSWER = {
 
 PassFiles = Callable[[int, Mapping[str, bytes]], Mapping[str, bytes]]
 """Given a pass's number and the files that its end adds, says which to commit; a replay has a say in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPrompt:
+    """The operator gave another prompt, and the run stands between two passes: it is to be taken up."""
+
+    requests: tuple[ControlRequest, ...]  # the last one counts
+    head: Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +100,27 @@ class Loop:
         self._gates = gates
         self._pass_files = pass_files
 
-    def run(self) -> Outcome:
+    def run(self) -> Outcome | NewPrompt:
         """Run passes until the stop hook allows the end, a limit is reached or the run is asked to stop."""
         try:
             return self._run_passes()
         except (StoppedError, Interrupted):
             # Within a turn or a check: neither is committed, and ``resume`` begins it again from the journal.
-            return self._end("interrupted", self._workspace.head(), _INTERRUPTED)
+            return self._interrupted()
 
-    def _run_passes(self) -> Outcome:
+    def _run_passes(self) -> Outcome | NewPrompt:
         head = self._workspace.head()
         if head.outcome == "accepted":
             return self._end("verified", head, "every verifier accepted the answer")
         self._passes.prepare()
-        while head.turn > 0 or (limit := self._limit(head)) is None:
+        while True:
+            if head.turn == 0:
+                if not self._parts.operator.may_begin((head.pass_number + 1, 1)):
+                    return self._interrupted()
+                if requests := self._parts.operator.new_prompts():
+                    return NewPrompt(requests, head)
+                if (limit := self._limit(head)) is not None:
+                    return self._end("unverified", head, f"the budget of {limit} is used up")
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
             step = self._course.step(number)
             if step.kind == "stop" and head.turn == 0:
@@ -112,19 +128,18 @@ class Loop:
             session = self._passes.open(number, head, step)
             end = session.run(self._committed_answer())
             if end == "interrupted":
-                return self._end("interrupted", self._workspace.head(), _INTERRUPTED)
-            started = time.monotonic()
+                return self._interrupted()
+            started = self._parts.operator.clock()
             decision = self._decide(end)
             failpoints.passing("verify.decided")
             if isinstance(self._parts.models.refusal, StoppedError):
                 self._parts.models.raise_refusal()  # a judge was not asked: that is no verdict
             if isinstance(decision, GateBroken):
                 return self._end_unjudged(decision)
-            seconds = time.monotonic() - started + session.unfinished_s
+            seconds = self._parts.operator.clock() - started + session.unfinished_s
             head = self._commit_pass(number, session, end, decision, seconds)
             if isinstance(decision, Allow):
                 return self._end("verified", head, "every verifier accepted the answer")
-        return self._end("unverified", head, f"the budget of {limit} is used up")
 
     def _limit(self, head: Checkpoint) -> str | None:
         """The limit that ends the run between passes. A fixed program does nothing without sub-calls."""
@@ -163,14 +178,17 @@ class Loop:
         verdict = verdicts.decision_as_json(decision)
         verdict["sandbox"] = dict(self._gates.fence.describe(network=self._gates.network))
         restores = self._course.judge(number, decision, verdict) if isinstance(decision, Block) else None
+        files = self._files(number, end, decision, verdict)
+        asked = self._parts.operator.files(layout.pass_folder(number))
         failpoints.passing("pass.commit")
         checkpoint = self._workspace.commit_pass(
             number,
             outcome,
-            files=self._pass_files(number, self._files(number, end, decision, verdict)),
+            files=self._pass_files(number, {**files, **asked}),
             seconds=seconds,
             put_back=None if restores is None else self._workspace.end_of(restores),
         )
+        self._parts.operator.committed(asked)
         failpoints.passing("pass.committed")
         reason = decision.reason if isinstance(decision, Block) else ""
         cache = session.usage.cache_as_dict()
@@ -202,7 +220,7 @@ class Loop:
         if limit := self._ledger.reached_within_pass():
             return f"not verified: the budget of {limit} is used up"
         if self._ledger.left()["passes"] == 0:
-            passes = plural(self._task.budget.passes, "pass", "passes")
+            passes = plural(self._ledger.budget.passes, "pass", "passes")
             return f"not verified: the budget of {passes} is used up"
         if self._ledger.is_metered:
             return "not accepted; another client goes on, so that what this one spent is known"
@@ -247,6 +265,10 @@ class Loop:
 
     def _committed_answer(self) -> Answer:
         return self._workspace.answer()
+
+    def _interrupted(self) -> Outcome:
+        reason = _STOPPED if self._parts.operator.is_stopped else _INTERRUPTED
+        return self._end("interrupted", self._workspace.head(), reason)
 
     def _end(self, status: RunStatus, head: Checkpoint, reason: str) -> Outcome:
         if isinstance(self._parts.should_stop, Stop):
@@ -301,8 +323,8 @@ def checked_out(write: Callable[[Path], None]) -> Iterator[Path]:
     with scratch.make("verify") as folder:
         checkout = folder / "checkout"
         write(checkout)
-        for each, _, _ in os.walk(checkout):
-            Path(each).chmod(
+        for directory, _, _ in os.walk(checkout):
+            Path(directory).chmod(
                 0o755
             )  # for whoever the verifier's program runs as; the sandbox keeps it from writing
         yield checkout

@@ -27,7 +27,8 @@ from loop_runner.session.subcalls import SubCalls
 from loop_runner.session.transcript import Transcript
 from loop_runner.task.config import History, Task
 from loop_runner.task.profiles import Profile
-from loop_runner.task.prompts import OURS, Templates
+from loop_runner.task.prompts import BUILT_IN, Templates
+from loop_runner.workspace.layout import TurnText
 from loop_runner.workspace.openable import parsing
 
 
@@ -60,7 +61,7 @@ class Models:
     window_tokens: int
     direct_system: str = ""
     session: direct.Decision = direct.RLM
-    templates: Templates = OURS
+    templates: Templates = BUILT_IN
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class Passes:
         injected = self._injected(number, head, step)
         self._tell_started(number, step, injected)
         if self._agent is not None:
-            return self._agent.open(number, head.turn > 0, injected)
+            note = self._parts.operator.note().encode() if not head.turn else b""
+            return self._agent.open(number, head.turn > 0, b"\n\n".join(filter(None, (injected, note))))
         conversation = self._direct if self._is_direct(number) else self._session
         return Pass(conversation(number, head, step, injected))
 
@@ -159,7 +161,7 @@ class Passes:
         tell, at = self._parts.trace.tell, (number, 0)
         held = "direct" if self._is_direct(number) else "rlm"
         kind = self._task.session if self._task.is_agent else held
-        tell("pass_started", injected.decode(), at, session=kind)
+        tell("pass_started", injected.decode(), at, session=kind, before=self._course.before(number))
         if step.kind not in ("go", "stop"):
             change = " ".join(filter(None, (step.kind, step.model)))
             tell("notice", f"{step.equal} passes ended the same; this one tries: {change}", at)
@@ -187,7 +189,6 @@ class Passes:
         host = SessionHost(
             self._parts,
             number,
-            settings.turns,
             self._first_files(number, injected),
             kernel=self._kernel,
             sub_calls=self._sub_calls,
@@ -202,11 +203,10 @@ class Passes:
         )
 
     def _direct(self, number: int, head: Checkpoint, step: Step, injected: bytes) -> Conversation:
-        turns = min(self._task.budget.turns, direct.MAX_REPLIES)
-        settings = self._settings(step, system=self._models.direct_system, turns=turns)
+        settings = self._settings(step, system=self._models.direct_system)
         return DirectConversation(
             settings,
-            PassHost(self._parts, number, turns, self._first_files(number, injected)),
+            PassHost(self._parts, number, self._first_files(number, injected), most_turns=direct.MAX_REPLIES),
             transcript=self._direct_transcript(number, injected),
             models=self._parts.models,
             pass_number=number,
@@ -218,14 +218,12 @@ class Passes:
         step: Step,
         *,
         system: str,
-        turns: int = 0,
         sums_up: bool = False,
         offers_tool: bool = False,
     ) -> ConversationSettings:
         return ConversationSettings(
             model=step.model or self._models.root,
             system=system,
-            turns=turns or self._task.budget.turns,
             max_reply_tokens=self._models.profile.max_reply_tokens,
             window_tokens=self._window_tokens(step),
             temperature=step.temperature,
@@ -257,6 +255,7 @@ class Passes:
         transcript = Transcript(History(), templates=self._models.templates)
         transcript.begin_pass(message.text, message.stable_chars)
         for at, turn in enumerate(self._workspace.history.turns(number), start=1):
+            _add_note(transcript, turn)
             transcript.add((number, at), turn.reply, turn.output)
         return transcript
 
@@ -273,6 +272,7 @@ class Passes:
             transcript.begin_pass((shown or b"").decode(), len(self._task.prompt))
             for at, turn in enumerate(self._workspace.history.turns(earlier), start=1):
                 summary = self._workspace.history.read(summary_path(earlier, at))
+                _add_note(transcript, turn)
                 transcript.add(
                     (earlier, at), turn.reply, turn.output, None if summary is None else summary.decode()
                 )
@@ -315,3 +315,8 @@ class Passes:
             if written_by.get(key) and written_by[key] != version
         ]
         return f"the variables were written by {' and '.join(others)}" if others else ""
+
+
+def _add_note(transcript: Transcript, turn: TurnText) -> None:
+    if turn.note:
+        transcript.add_note(turn.note)

@@ -13,8 +13,10 @@ from loop_runner import text
 from loop_runner.budget import Ledger
 from loop_runner.loop import carried
 from loop_runner.loop.carried import first_pass_of_task, verdict
+from loop_runner.session.operator import NOTE_FILE
 from loop_runner.task.profiles import Profile
-from loop_runner.task.prompts import OURS, Templates
+from loop_runner.task.prompts import BUILT_IN, Templates
+from loop_runner.workspace import layout
 from loop_runner.workspace.workspace import Workspace
 
 __all__ = ["describe_changes", "first_message", "first_pass_of_task", "verdict"]
@@ -31,7 +33,7 @@ def first_message(
     ledger: Ledger,
     course: Sequence[str] = (),
     lessons: Sequence[str] = (),
-    templates: Templates = OURS,
+    templates: Templates = BUILT_IN,
     rules: str = "",
     window_tokens: int = 0,
     is_direct: bool = False,
@@ -43,9 +45,10 @@ def first_message(
     pass that made things worse. ``rules`` stand behind the prompt in every pass, for those who have no
     system prompt of ours. ``window_tokens``: of the model that is asked; 0 if not known.
     """
-    told = f"{prompt}\n\n{rules}" if rules else prompt
+    task_text = f"{prompt}\n\n{rules}" if rules else prompt
     if pass_number == 1:
-        return told
+        return task_text
+    notes = workspace.history.read(f"{layout.pass_folder(pass_number - 1)}/{NOTE_FILE}") or b""
     room = profile.state_chars if is_direct else profile.state_room(window_tokens)
     state = templates.render(
         f"reentry{profile.suffix}",
@@ -60,7 +63,7 @@ def first_message(
         **_course(workspace, pass_number),
         **_state(workspace, pass_number, room),
     )
-    return f"{told}\n\n{state}"
+    return "\n\n".join(filter(None, (task_text, state, layout.to_text(notes))))
 
 
 def _course(workspace: Workspace, pass_number: int) -> dict[str, Any]:

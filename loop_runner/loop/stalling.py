@@ -73,14 +73,14 @@ def as_json(state: PassState) -> dict[str, Any]:
 
 def from_verdict(number: int, verdict: Mapping[str, Any]) -> PassState:
     """The state that ``verdict.json`` of a pass tells; one of an older run equals no other."""
-    said = verdict.get("state", {})
+    state = verdict.get("state", {})
     unique = f"pass {number}"
     return PassState(
         number,
         float(verdict.get("score", 0.0)),
-        str(said.get("files", unique)),
-        str(said.get("answer", unique)),
-        str(said.get("failures", unique)),
+        str(state.get("files", unique)),
+        str(state.get("answer", unique)),
+        str(state.get("failures", unique)),
         one_line(headline(str(verdict.get("reason", ""))), 200),
         verdict.get("next", {}).get("from_pass"),
     )
@@ -91,8 +91,8 @@ def next_step(passes: Sequence[PassState], settings: NoProgress, root: str) -> S
     if not passes:
         return Step()
     # The same files say it surely. The same answer alone, beside notes that went on changing, says it later.
-    same = _streak([(one.files, one.failures) for one in passes])
-    same_answer = _streak([(one.answer, one.failures) for one in passes])
+    same = _streak([(item.files, item.failures) for item in passes])
+    same_answer = _streak([(item.answer, item.failures) for item in passes])
     level = max(same - settings.passes, same_answer - 2 * settings.passes)
     equal = same if same >= settings.passes else same_answer
     if level < 0:
@@ -108,22 +108,22 @@ def next_step(passes: Sequence[PassState], settings: NoProgress, root: str) -> S
 def regression(passes: Sequence[PassState]) -> int | None:
     """The best pass before the last one, when the last one scored below it; else None."""
     *before, last = passes
-    best = max(before, key=lambda one: (one.score, one.number), default=None)
+    best = max(before, key=lambda item: (item.score, item.number), default=None)
     return best.number if best is not None and last.score < best.score else None
 
 
 def lessons(passes: Sequence[PassState]) -> list[str]:
     """One line for each pass that scored below an earlier one: what it was rejected for."""
-    found, best = [], None
-    for one in passes:
-        if best is not None and one.score < best.score:
-            found.append(
-                f"pass {one.number} scored {one.score:.2f}, below the {best.score:.2f} of pass {best.number}:"
-                f" {one.reason}"
+    sentences, best = [], None
+    for item in passes:
+        if best is not None and item.score < best.score:
+            sentences.append(
+                f"pass {item.number} scored {item.score:.2f}, below the {best.score:.2f} of pass"
+                f" {best.number}: {item.reason}"
             )
         else:
-            best = one
-    return found[-_MAX_LESSONS:]
+            best = item
+    return sentences[-_MAX_LESSONS:]
 
 
 def headline(reason: str) -> str:
@@ -177,14 +177,14 @@ def _without(answer: str, words: str) -> str:
 
 def notes(passes: Sequence[PassState]) -> list[str]:
     """What the next pass is told about its own course, in our words."""
-    told = []
+    sentences = []
     if passes and passes[-1].restored is not None:
         at = passes[-1].restored
         what = f"as pass {at} left them" if at else "as they were at the very beginning"
-        then = next((one.reason for one in passes if one.number == at), "")
+        then = next((item.reason for item in passes if item.number == at), "")
         failed = f" What failed in it, in the words of the check: {then!r}" if then else ""
-        told.append(f"Your files, variables and the answer were restored: they are {what}.{failed}")
-    return told
+        sentences.append(f"Your files, variables and the answer were restored: they are {what}.{failed}")
+    return sentences
 
 
 def stop_reason(step: Step) -> str:
@@ -210,8 +210,8 @@ def _strategies(settings: NoProgress, root: str) -> list[Step]:
 def _another(passes: Sequence[PassState]) -> int:
     """The best-scored pass that ended differently from the last one; 0 (the beginning) when there is none."""
     last = passes[-1]
-    others = [one for one in passes if one.files != last.files]
-    best = max(others, key=lambda one: (one.score, one.number), default=None)
+    others = [item for item in passes if item.files != last.files]
+    best = max(others, key=lambda item: (item.score, item.number), default=None)
     return 0 if best is None else best.number
 
 
@@ -229,14 +229,14 @@ def _failures(decision: Block) -> list[object]:
     if not decision.reports:
         return [decision.reason]
     return [
-        [one.verifier, None if "votes" in one.verdict.record else round(one.verdict.score, 2)]
-        for one in _leaves(decision.reports)
-        if isinstance(one.verdict, Rejected)
+        [leaf.verifier, None if "votes" in leaf.verdict.record else round(leaf.verdict.score, 2)]
+        for leaf in _leaves(decision.reports)
+        if isinstance(leaf.verdict, Rejected)
     ]
 
 
 def _leaves(reports: Sequence[VerifierReport]) -> list[VerifierReport]:
-    return [leaf for one in reports for leaf in (_leaves(one.members) if one.members else [one])]
+    return [leaf for report in reports for leaf in (_leaves(report.members) if report.members else [report])]
 
 
 def _hash(value: object) -> str:

@@ -1,22 +1,45 @@
 """How a run that is asked to stop does so: what was asked, and when its thread may be broken off.
 
-Owns the request to stop and the one moment at which ``Interrupted`` may be raised. Relies on nothing. The
-caller of a run calls ``ask``; ``api/work.py``, which has the run's thread, asks ``may_break_off``.
+Owns the request to stop and the one moment at which ``Interrupted`` may be raised. The caller of a run calls
+``ask``; ``api/work.py``, which has the run's thread, calls ``may_break_off``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
+
+from loop_runner import linux
 
 _GRACE_S = 1.4  # for a cell, a gate or a commit to end by itself when no request is out
 _URGENT_GRACE_S = 0.3
 _OPEN_OR_CLOSE = frozenset({"__init__", "__enter__", "__exit__", "close"})
+PERMIT = "LOOP_RUNNER_PERMIT"  # names a file with the moment until which a run may send requests
 
 
 class Interrupted(BaseException):
     """Breaks off what the thread of a run does, at most once: what is committed and journalled is kept."""
+
+
+def permit_in(env: Mapping[str, str]) -> Callable[[], bool]:
+    """Whether this process may still send requests, as the file that ``env`` names says.
+
+    The file holds nanoseconds of the clock that runs while the machine sleeps. Whoever holds the lease on a
+    run writes it again and again: a run whose lease is lost sends nothing more, even if it was frozen.
+    """
+    path = env.get(PERMIT)
+    if not path:
+        return lambda: True
+
+    def is_permitted() -> bool:
+        try:
+            return linux.boot_clock_ns() < int(Path(path).read_bytes())
+        except (OSError, ValueError):
+            return False
+
+    return is_permitted
 
 
 class Stop:
@@ -28,8 +51,9 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.times_asked = 0
+        self.times_requested = 0
         self.is_ending = False  # from now on nothing is broken off
+        self.permit: Callable[[], bool] = lambda: True  # whether requests may be sent; else as if asked twice
         self._clock = time.monotonic
         self._busy_until = 0.0
         self._counts: list[Callable[[], int]] = []
@@ -37,25 +61,25 @@ class Stop:
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
-        return self.times_asked > 0
+        return self.times_requested > 0 or not self.permit()
 
     @property
     def is_urgent(self) -> bool:
         """Whether it was asked more than once."""
-        return self.times_asked > 1
+        return self.times_requested > 1 or not self.permit()
 
     def ask(self) -> int:
         """Ask once more; how often by now."""
-        self.times_asked += 1
+        self.times_requested += 1
         self._busy_until = self._clock()
-        if self.times_asked == 1:
+        if self.times_requested == 1:
             self._when_asked()
-        return self.times_asked
+        return self.times_requested
 
     def when_asked(self, call: Callable[[], object]) -> None:
         """Call ``call`` when it is first asked, in the thread that asks; at once if it was asked already."""
         self._when_asked = call
-        if self.times_asked:
+        if self.times_requested:
             call()
 
     def watch(self, in_flight: Callable[[], int]) -> None:

@@ -68,14 +68,14 @@ class Writer:
         loop = asyncio.get_running_loop()
         error: Exception | None = None
         try:
-            await loop.run_in_executor(self._thread, self._write, [each.call for each in batch])
+            await loop.run_in_executor(self._thread, self._write, [entry.call for entry in batch])
         except Exception as failure:  # noqa: BLE001 - whatever the log raises belongs to those who wait
             error = failure
-        for each in batch:
+        for entry in batch:
             try:
-                self._on_written(each.call, each.hold, error)
+                self._on_written(entry.call, entry.hold, error)
             finally:
-                _release(each.written, error)
+                _release(entry.written, error)
 
     def _write(self, calls: list[Call]) -> None:
         if isinstance(self._log, BatchingCallLog):

@@ -30,7 +30,7 @@ class Policy:
     max_billed: int = 3  # tries that are paid for and give nothing
     first_pause_s: float = 0.5
     longest_pause_s: float = 60.0
-    longest_asked_pause_s: float = 3600.0  # who asks for more does not mean a moment's rest
+    longest_requested_pause_s: float = 3600.0  # who asks for more does not mean a moment's rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Limiter:
         """Seconds that this request alone waits; a pause that is everybody's is kept at the gate."""
         tally.count(error)
         policy = self._policy
-        if tally.is_over(policy) or (error.asked_pause_s or 0.0) > policy.longest_asked_pause_s:
+        if tally.is_over(policy) or (error.asked_pause_s or 0.0) > policy.longest_requested_pause_s:
             raise _last(error, tally)
         self.retries += 1
         if error.is_throttle:
@@ -125,7 +125,7 @@ class Limiter:
         self._tell(error, tally, pause)
         return pause
 
-    def _close(self, asked_s: float | None, started: float) -> float:
+    def _close(self, requested_s: float | None, started: float) -> float:
         """Hold everybody back for a while, and go on with half as many at once."""
         now = asyncio.get_running_loop().time()
         # A hundred requests of one burst are refused together: that is one lesson, not a hundred.
@@ -133,11 +133,11 @@ class Limiter:
             self._limit = max(min(self._limit, float(self._out)) / 2, 1.0)
             self._cut_at = now
             self._refusals += 1
-        if asked_s is None:
+        if requested_s is None:
             doubled = self._policy.first_pause_s * 2 ** min(self._refusals - 1, 30)
-            asked_s = _spread(min(doubled, self._policy.longest_pause_s))
-        self._closed_until = max(self._closed_until, now + asked_s)
-        return asked_s
+            requested_s = _spread(min(doubled, self._policy.longest_pause_s))
+        self._closed_until = max(self._closed_until, now + requested_s)
+        return requested_s
 
     def _grow(self) -> None:
         self._refusals = 0

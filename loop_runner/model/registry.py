@@ -63,8 +63,8 @@ def split(model_id: str) -> tuple[str, str]:
 
 def default_model(env: Mapping[str, str]) -> str:
     """The root model when nobody names one: whose key is in ``env``, else the local one if it is fetched."""
-    if found := default_with_key(env):
-        return found
+    if with_key := default_with_key(env):
+        return with_key
     from loop_runner.model.providers import fetch
 
     local = catalog.load().providers["local"].root
@@ -93,8 +93,12 @@ def lacks_key(model_id: str, env: Mapping[str, str]) -> bool:
 def default_with_key(env: Mapping[str, str]) -> str | None:
     """The root model of the provider whose key is in ``env``; None without one."""
     known = catalog.load().providers.values()
-    found = (each for each in known if each.root and any(env.get(key, "").strip() for key in each.keys))
-    return next((f"{each.name}:{each.root}" for each in found), None)
+    usable = (
+        provider
+        for provider in known
+        if provider.root and any(env.get(key, "").strip() for key in provider.keys)
+    )
+    return next((f"{provider.name}:{provider.root}" for provider in usable), None)
 
 
 def facts(model_id: str) -> Facts:

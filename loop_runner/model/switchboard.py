@@ -35,6 +35,10 @@ OnCall = Callable[[Call, bool], None]
 the switchboard's thread: short, and never asking the switchboard."""
 
 
+FindRecorded = Callable[[Request, Call | None], Call | None]
+"""Chooses the recorded call that answers a request; the second argument is the one that the log found."""
+
+
 class Meter(Protocol):
     """Lets requests out and charges their replies; the run's ledger is one. See ``budget.Ledger``."""
 
@@ -70,13 +74,16 @@ class Switchboard:
         on_retry: Callable[[Retry], None] | None = None,
         on_trouble: Callable[[str], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        is_held: Callable[[], bool] = lambda: False,
         width: int = 32,
         policy: Policy | None = None,
+        recorded: FindRecorded | None = None,
     ) -> None:
         self.loop = asyncio.new_event_loop()
         self.refusal: ModelError | None = None  # the one that ends the run
         self._open_client = open_client
         self._log = log
+        self._recorded = recorded
         # Asked once: whether something is a Protocol takes longer than all else that a sub-call needs of it.
         self._marks = log if isinstance(log, MarkingCallLog) else None
         self._on_call = on_call
@@ -84,7 +91,7 @@ class Switchboard:
         self._clients: dict[str, ModelClient] = {}
         self._occurrences: dict[str, _Occurrences] = {}
         self._lost_numbers: dict[str, int] = {}
-        self._told: set[tuple[str, int]] = set()
+        self._reported: set[tuple[str, int]] = set()
         self._width = width
         self._policy = policy
         self._on_retry = on_retry
@@ -94,6 +101,7 @@ class Switchboard:
         self._settled = asyncio.Event()
         self._writer = Writer(log, self._written)
         self._should_stop = should_stop
+        self._is_held = is_held  # while it is, nothing new is sent
         self._turned_away = False  # a request of this turn, because the run is to stop
         self._out: dict[asyncio.Task[Any], bool] = {}  # requests in flight; whether another run takes them up
         self._fault: Exception | None = None  # of ours, of the log or of the machine; never a provider's
@@ -120,6 +128,8 @@ class Switchboard:
         try:
             # In memory and quick, so it may run on the loop.
             known = self._log.find(fingerprint, occurrence)
+            if self._recorded is not None:
+                known = self._recorded(request, known)
             call = known or await self._ask_and_log(redacted(request), fingerprint, occurrence)
         except BaseException as error:
             self._note_fault(error)
@@ -321,6 +331,9 @@ class Switchboard:
                 self._stop(is_urgent=False)
             if self.refusal is not None:
                 raise _again(self.refusal)
+            if self._is_held():
+                await asyncio.sleep(_WATCH_S)
+                continue
             if self._meter is None:
                 return None
             if (hold := self._meter.reserve(request)) is not None:
@@ -348,8 +361,8 @@ class Switchboard:
     def _tell(self, call: Call, *, replayed: bool) -> None:
         """Report ``call`` once per turn, whatever way it is met again."""
         key = (call.fingerprint, call.occurrence)
-        if key not in self._told:
-            self._told.add(key)
+        if key not in self._reported:
+            self._reported.add(key)
             if (on_call := self._on_call) is not None:
                 self._guarded(lambda: on_call(call, replayed))
 
@@ -394,7 +407,7 @@ class Switchboard:
         self._occurrences.clear()
         self._lost_numbers.clear()
         self._turned_away = False
-        self._told.clear()
+        self._reported.clear()
 
     async def _shut_down(self) -> None:
         keep = (asyncio.current_task(), self._writer.task)  # what is paid for is still written

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -19,14 +20,16 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.kernel import Kernel
 from loop_runner.kernel.lm_handler import Delegation
 from loop_runner.loop.course import Course
-from loop_runner.loop.loop import GateTools, Loop
+from loop_runner.loop.loop import GateTools, Loop, NewPrompt
 from loop_runner.loop.passes import Models, OfAgent, Passes
 from loop_runner.loop.stopping import Stop
 from loop_runner.model import prices, registry
-from loop_runner.model.client import ModelClient, Setting
+from loop_runner.model.client import Setting
 from loop_runner.model.limiter import Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Outcome
+from loop_runner.runs import now
+from loop_runner.runs.amounts import amounts
 from loop_runner.runs.context import ReplayParts, RunContext
 from loop_runner.runs.frozen import (
     child_system_prompt,
@@ -42,9 +45,10 @@ from loop_runner.runs.models import (
 from loop_runner.session import direct
 from loop_runner.session.child_session import Children, ChildSettings
 from loop_runner.session.conversation import printed
+from loop_runner.session.operator import Clock, InboxSource, Operator, Situation
 from loop_runner.session.session import RunParts
 from loop_runner.session.subcalls import ChildTask, Shared, SubCalls, SubModels
-from loop_runner.task import prompts
+from loop_runner.task import limits, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.profiles import profile
@@ -55,8 +59,9 @@ from loop_runner.verify.checks import Checks
 from loop_runner.verify.json_schema import SchemaChecker
 from loop_runner.verify.panel import HoldSession, LivePanel
 from loop_runner.verify.stop_hook import StopHook
-from loop_runner.workspace import durable
+from loop_runner.workspace import control_files, durable
 from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
 _SHOWN_SKIPPED = 20
@@ -75,8 +80,8 @@ def run_in(
     *,
     gates: Gates,
     kernel: Kernel | None = None,
-) -> Outcome:
-    """Open the parts of a run, run its loop to one of its ends, and close them.
+) -> Outcome | NewPrompt:
+    """Open the parts of a run, run its loop to one of its ends or to another prompt, and close them.
 
     ``kernel``: one that was made ahead, with a process that starts; the caller closes it.
     """
@@ -87,26 +92,30 @@ def run_in(
     if replay_parts is None:
         price = prices.with_rates(task.prices)
         # What the journal holds is paid for, and in no commit yet.
+        clock = Clock()
         ledger = Ledger(
             task.budget,
             workspace.history.spend(price),
             price=price,
             unmet=workspace.journal.calls(),
             dropped=workspace.history.dropped(),
+            clock=clock,
         )
-        replay_parts = ReplayParts(None, ledger, StopHook, lambda _number, files: files)
+        replay_parts = ReplayParts(None, ledger, StopHook, lambda _number, files: files, clock=clock)
     ledger = replay_parts.ledger
     workspace.started = datetime.now(UTC).isoformat(timespec="milliseconds")
     with ExitStack() as stack:
-        trace = Trace(workspace.private_folder / "events.jsonl", context.listeners)
+        trace = Trace(workspace.private_folder / "events.jsonl", context.listeners, partial(amounts, ledger))
         stack.callback(trace.close)
         stack.enter_context(_failure_written(trace, workspace))
         trace.append(_started(task, texts, folder, workspace.head(), session_kind(workspace)))
         templates = prompts.frozen(task.type, workspace.history.files("prompts/"), workspace.history.read)
-        parts = _Parts(stack, task, trace, ledger, templates)
+        operator = _operator(workspace, context, replay_parts, trace, templates, task)
+        stack.callback(operator.close)
+        parts = _Parts(stack, task, trace, ledger, templates, operator)
         check = None if task.is_agent else _checks(task, texts, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
-            workspace, texts, context, replay_parts.open_client, check, _past(workspace)
+            workspace, texts, context, replay_parts, check, _past(workspace)
         )
         agent = None
         if task.is_agent:
@@ -127,7 +136,7 @@ def run_in(
         if workspace.set_aside:
             trace.append(Event("notice", f"changed files were set aside: {workspace.set_aside}"))
         system = text_of(workspace, "system.md")
-        shared = RunParts(workspace, switchboard, ledger, trace, context.should_stop)
+        shared = RunParts(workspace, switchboard, ledger, trace, operator, context.should_stop)
         course = Course(task, workspace, root)
         models = Models(
             root,
@@ -141,7 +150,7 @@ def run_in(
         )
         of_agent = None
         if agent is not None:
-            of_agent = OfAgent(agent_runs.passes(agent, workspace, ledger, trace), agent.part)
+            of_agent = OfAgent(agent_runs.passes(agent, workspace, ledger, trace, operator), agent.part)
         passes = Passes(
             task,
             shared,
@@ -169,11 +178,12 @@ def run_in(
                     hold_session=hold_session,
                 ),
                 replay_parts.stop_hook,
+                operator,
             ),
             pass_files=replay_parts.pass_files,
         ).run()
         if agent is not None:
-            agent.close(agent_runs.notice(outcome))
+            agent.close(agent_runs.notice(outcome) if isinstance(outcome, Outcome) else "")
         return outcome
 
 
@@ -198,10 +208,45 @@ def _gate_tools(
     gates: Gates,
     panel: LivePanel,
     stop_hook: Callable[[Sequence[Verifier], Means], StopHook],
+    operator: Operator,
 ) -> GateTools:
     fence = gate_sandbox.GateSandbox(task.kernel.require_tier)
-    means = gates.means(fence, panel, is_agent=task.is_agent)
+    means = gates.means(fence, panel, is_agent=task.is_agent, person=operator)
     return GateTools(stop_hook(gates.verifiers, means), panel, fence, gates.programs, gates.network)
+
+
+def _operator(
+    workspace: Workspace,
+    context: RunContext,
+    replay_parts: ReplayParts,
+    trace: Trace,
+    templates: Templates,
+    task: Task,
+) -> Operator:
+    """What the operator asks of this process; it watches for requests that are not to wait for a turn."""
+    source = replay_parts.requests or InboxSource(workspace.private_folder)
+    holder = workspace.history.running()
+    with parsing(workspace.folder, limits.PATH):
+        raised = limits.from_json(workspace.history.read(limits.PATH))
+    situation = Situation(
+        control_files.runner_of(holder),
+        now.has_begun_turn(workspace.history),
+        raised,
+        heeds=replay_parts.requests is None,
+    )
+    operator = Operator(
+        source,
+        situation,
+        ledger=replay_parts.ledger,
+        trace=trace,
+        should_stop=context.should_stop,
+        clock=replay_parts.clock,
+        templates=templates,
+        may_wait=not task.is_agent,
+    )
+    if situation.heeds:
+        operator.watch()
+    return operator
 
 
 def _past(workspace: Workspace) -> Callable[[int, int], str]:
@@ -232,13 +277,14 @@ class _Parts:
     trace: Trace
     ledger: Ledger
     templates: Templates
+    operator: Operator
 
     def models(
         self,
         workspace: Workspace,
         texts: Inputs,
         context: RunContext,
-        open_client: Callable[[str], ModelClient] | None,
+        replay_parts: ReplayParts,
         check: Callable[[str], str] | None,
         past: Callable[[int, int], str],
     ) -> tuple[Switchboard, SubCalls, HoldSession]:
@@ -252,21 +298,23 @@ class _Parts:
             position=lambda: workspace.head().commit,
             should_stop=context.should_stop,
             seconds_left=lambda: cast("float | None", self.ledger.left()["seconds"]),
-            tell=lambda said: self.trace.append(Event("notice", said)),
+            tell=lambda notice: self.trace.append(Event("notice", notice)),
             keep=workspace.keep_awaited,
             forget=workspace.forget_awaited,
         )
         closing = stack.enter_context(ExitStack())  # the children's threads outlive the switchboard's loop
         switchboard = Switchboard(
-            open_client
+            replay_parts.open_client
             or (lambda model: registry.client_for(model, base_dir=task.base_dir, setting=setting)),
             log=workspace.journal,
             meter=self.ledger,
             on_retry=lambda retry: self.trace.append(_retried(retry)),
             on_trouble=lambda trouble: self.trace.append(Event("notice", trouble)),
             should_stop=context.should_stop,
+            is_held=self.operator.is_held,
             width=task.width,
             policy=context.policy,
+            recorded=replay_parts.recorded,
         )
         if isinstance(context.should_stop, Stop):
             # An agent's client is in flight until it ends, or stops at its hook.
@@ -328,10 +376,10 @@ def holding(children: Children, task: Task) -> HoldSession:
     """Holds sessions for verifiers: as child sessions are held, with as many turns as a pass has."""
 
     async def hold(inquiry: Inquiry) -> ChildRecord:
-        asked = Delegation(inquiry.question, (), is_single=False, has_inputs=True, model=inquiry.model)
+        delegation = Delegation(inquiry.question, (), is_single=False, has_inputs=True, model=inquiry.model)
         turns = inquiry.turns or task.budget.turns
         return await children.run(
-            ChildTask(asked, inquiry.inputs, inquiry.model, inquiry.scope, 1, "judge", turns)
+            ChildTask(delegation, inquiry.inputs, inquiry.model, inquiry.scope, 1, "judge", turns)
         )
 
     return hold
@@ -351,8 +399,8 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session:
         "session": session.kind,
         "session_why": session.why,
         "skipped": inputs.skipped_by_kind(texts),
-        "first_skipped": [list(each) for each in texts.skipped[:_SHOWN_SKIPPED]],
-        "faults": [list(each) for each in texts.skipped if inputs.is_fault(each[1])][:_SHOWN_FAULTS],
+        "first_skipped": [list(pair) for pair in texts.skipped[:_SHOWN_SKIPPED]],
+        "faults": [list(pair) for pair in texts.skipped if inputs.is_fault(pair[1])][:_SHOWN_FAULTS],
         "notices": [list(notice) for notice in inputs.notices(texts)][:_SHOWN_FAULTS],
         "texts_not_utf8": len(replaced),
         "bytes_not_utf8": sum(replaced),
@@ -370,7 +418,9 @@ def _in_flight(lost: int) -> str:
 
 def _retried(retry: Retry) -> Event:
     """One more try, with what it waits for."""
-    said = f"{retry.provider}: {retry.reason}; trying again in {retry.pause_s:.1f} s, {retry.width} at a time"
+    sentence = (
+        f"{retry.provider}: {retry.reason}; trying again in {retry.pause_s:.1f} s, {retry.width} at a time"
+    )
     data = {
         "provider": retry.provider,
         "reason": retry.reason,
@@ -378,4 +428,4 @@ def _retried(retry: Retry) -> Event:
         "pause_s": round(retry.pause_s, 3),
         "width": retry.width,
     }
-    return Event("retried", said, data=data)
+    return Event("retried", sentence, data=data)

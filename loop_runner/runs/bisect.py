@@ -18,7 +18,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.workspace import checkout
 from loop_runner.workspace.history import History
 
-Said = Literal["good", "bad", "skip"]
+Judgement = Literal["good", "bad", "skip"]
 
 _SKIP = 125
 _LAST_BAD = 127
@@ -30,32 +30,32 @@ class Step:
 
     pass_number: int
     commit: str
-    said: Said
+    judgement: Judgement
     exit_code: int
     output: str
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """``first`` is the pass looked for; None when there is none, or when it is one of ``candidates``."""
 
     first: Step | None
     candidates: tuple[int, ...] = ()  # passes that were skipped and may be the first; the last one is known
 
 
-def search(numbers: Sequence[int], try_pass: Callable[[int], Step], wanted: Said) -> Found:
+def search(numbers: Sequence[int], try_pass: Callable[[int], Step], wanted: Judgement) -> SearchResult:
     """The first of ``numbers`` (ascending) that is ``wanted``, with as few tries as halving needs."""
     tried: dict[int, Step] = {}
 
     def is_wanted(index: int) -> bool | None:
         step = tried[index] = try_pass(numbers[index])
-        return None if step.said == "skip" else step.said == wanted
+        return None if step.judgement == "skip" else step.judgement == wanted
 
     high = len(numbers) - 1  # will be wanted; all up to ``low`` are not
     while high >= 0 and (last := is_wanted(high)) is None:
         high -= 1
     if high < 0 or not last:
-        return Found(None)
+        return SearchResult(None)
     low = -1
     while left := [index for index in range(low + 1, high) if index not in tried]:
         middle = left[len(left) // 2]
@@ -63,8 +63,8 @@ def search(numbers: Sequence[int], try_pass: Callable[[int], Step], wanted: Said
         if answer is not None:
             low, high = (low, middle) if answer else (middle, high)
     if high == low + 1:
-        return Found(tried[high])
-    return Found(None, tuple(numbers[low + 1 : high + 1]))
+        return SearchResult(tried[high])
+    return SearchResult(None, tuple(numbers[low + 1 : high + 1]))
 
 
 def of_run(
@@ -72,10 +72,10 @@ def of_run(
     command: Sequence[str],
     env: Mapping[str, str],
     *,
-    wanted: Said = "bad",
+    wanted: Judgement = "bad",
     timeout_s: float = 600.0,
     tell: Callable[[Step], object] = lambda _: None,
-) -> Found:
+) -> SearchResult:
     """The first pass of a run whose answer is ``wanted``, as ``command`` says; ``tell`` hears of each try."""
     env = {name: value for name, value in env.items() if not name.startswith("GIT_")}
     env["LOOP_RUNNER_RUN"] = str(history.folder.absolute())
@@ -106,7 +106,7 @@ class Trial:
 
     def passes(self) -> dict[int, str]:
         """The passes that have ended: number to commit."""
-        return {one.checkpoint.pass_number: one.checkpoint.commit for one in self.history.passes()}
+        return {item.checkpoint.pass_number: item.checkpoint.commit for item in self.history.passes()}
 
     def __call__(self, number: int) -> Step:
         """Check pass ``number`` out and run the command there. ``ConfigError`` when it cannot be told."""
@@ -116,11 +116,11 @@ class Trial:
             checkout.write(self.history, commit, place)
             env = {**self.env, "LOOP_RUNNER_PASS": str(number)}
             done = process.run(self.command, cwd=place, env=env, timeout_s=self.timeout_s)
-        step = Step(number, commit, self._said(number, done), done.exit_code or 0, done.output)
+        step = Step(number, commit, self._judgement(number, done), done.exit_code or 0, done.output)
         self.tell(step)
         return step
 
-    def _said(self, number: int, done: process.Finished) -> Said:
+    def _judgement(self, number: int, done: process.Finished) -> Judgement:
         code = done.exit_code
         if done.timed_out:
             problem, hint = (

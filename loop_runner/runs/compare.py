@@ -78,7 +78,7 @@ def compare(history: History, before: Checkpoint, after: Checkpoint) -> Comparis
 
 
 def _file_diff(history: History, before: Checkpoint, after: Checkpoint, path: str) -> tuple[str, ...]:
-    texts = [_as_text(history.read(path, each.commit)) for each in (before, after)]
+    texts = [_as_text(history.read(path, checkpoint.commit)) for checkpoint in (before, after)]
     old, new = texts
     return () if old is None or new is None else _unified(old, new, path)
 
@@ -115,26 +115,31 @@ def _variables(
     before: Sequence[Variable], after: Sequence[Variable]
 ) -> tuple[tuple[VariableChange, ...], tuple[str, ...]]:
     """What changed, and the names of which nobody can tell: a blob may hold several variables."""
-    old, new = ({each.name: each for each in side} for side in (before, after))
+    old, new = ({variable.name: variable for variable in side} for side in (before, after))
     alone = [
-        {blob for blob, count in Counter(each.blob for each in side).items() if count == 1}
+        {blob for blob, count in Counter(variable.blob for variable in side).items() if count == 1}
         for side in (before, after)
     ]
     changed, unsure = [], []
     for name in sorted({*old, *new}):
-        one, other = old.get(name), new.get(name)
-        if one == other:
+        earlier, other = old.get(name), new.get(name)
+        if earlier == other:
             continue
-        if one and other and replace(one, blob=other.blob) == other and not _stand_alone(one, other, alone):
+        if (
+            earlier
+            and other
+            and replace(earlier, blob=other.blob) == other
+            and not _stand_alone(earlier, other, alone)
+        ):
             unsure.append(name)
         else:
-            changed.append(VariableChange(name, one, other))
+            changed.append(VariableChange(name, earlier, other))
     return tuple(changed), tuple(unsure)
 
 
-def _stand_alone(one: Variable, other: Variable, alone: Sequence[set[str]]) -> bool:
+def _stand_alone(variable: Variable, other: Variable, alone: Sequence[set[str]]) -> bool:
     """Each is the only one in its blob, so that different blobs are different values."""
-    return one.blob in alone[0] and other.blob in alone[1]
+    return variable.blob in alone[0] and other.blob in alone[1]
 
 
 def _less(before: Spend, after: Spend) -> Spend:

@@ -12,9 +12,11 @@ from loop_runner.kernel.kernel import Kernel
 from loop_runner.loop.loop import PassFiles
 from loop_runner.model.client import ModelClient
 from loop_runner.model.limiter import Policy
+from loop_runner.model.switchboard import FindRecorded
 from loop_runner.records import (
     Inputs,
 )
+from loop_runner.session.operator import Clock, Source
 from loop_runner.verify import Means, Verifier
 from loop_runner.verify.stop_hook import StopHook
 
@@ -40,6 +42,9 @@ class ReplayParts:
     stop_hook: Callable[[Sequence[Verifier], Means], StopHook]
     pass_files: PassFiles
     kernel: type[Kernel] = Kernel
+    recorded: FindRecorded | None = None
+    clock: Clock = field(default_factory=Clock)
+    requests: Source | None = None  # what the operator asked then; None: what they ask now
 
 
 @dataclass(frozen=True, slots=True)

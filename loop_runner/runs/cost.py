@@ -106,23 +106,23 @@ def rates_in(history: History) -> Mapping[str, config.Rates]:
 
 def total(lines: Iterable[CostLine]) -> CostLine:
     """All ``lines`` as one; its pass, model and kind mean nothing."""
-    found = list(lines)
-    known = [line.usd for line in found]
+    items = list(lines)
+    known = [line.usd for line in items]
     return CostLine(
         0,
         "",
         "",
-        sum(line.requests for line in found),
-        sum((line.usage for line in found), Usage()),
+        sum(line.requests for line in items),
+        sum((line.usage for line in items), Usage()),
         None if None in known else sum(usd for usd in known if usd is not None),
-        sum(line.known_usd for line in found),
+        sum(line.known_usd for line in items),
     )
 
 
 def by(name: Callable[[CostLine], _Name], lines: Iterable[CostLine]) -> dict[_Name, CostLine]:
     """The sums of ``lines`` by what ``name`` says of each, in order."""
-    found = list(lines)
-    return {each: total(line for line in found if name(line) == each) for each in sorted(map(name, found))}
+    items = list(lines)
+    return {key: total(line for line in items if name(line) == key) for key in sorted(map(name, items))}
 
 
 def _lines(calls: Iterable[tuple[int, Call]], price: Price) -> Iterator[CostLine]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,11 +31,11 @@ def _instead(name: str) -> str:
     """What was probably meant by ``name``, which is no run."""
     if name.endswith((".yaml", ".yml")) and is_file(Path(name)):
         return f"it is a file; if it is a task, start it: loop-runner run {shell(name)}"
-    found = [path.name for path in all_runs()]
-    if near := difflib.get_close_matches(Path(name).name, found, 1):
+    names = [path.name for path in all_runs()]
+    if near := difflib.get_close_matches(Path(name).name, names, 1):
         return f"did you mean {shell(RUNS / near[0])}?"
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    known = ", ".join(found[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    known = ", ".join(names[:5])
     return f"runs here: {known}{more}" if known else "start one with `loop-runner run TASK.yaml`"
 
 
@@ -51,10 +52,24 @@ def find_run_at(name: str) -> tuple[Path, Point | None]:
 
 def all_runs() -> list[Path]:
     """Every folder under ``runs/`` that is or once was a run, the latest first."""
-    if not RUNS.is_dir():
+    return runs_in(RUNS)
+
+
+def runs_in(parent: Path) -> list[Path]:
+    """Every folder in ``parent`` that is or once was a run, the latest first."""
+    if not parent.is_dir():
         return []
-    folders = [path for path in RUNS.iterdir() if holds(path, ".git") and holds(path, "loop-runner.json")]
-    return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+    folders = [path for path in parent.iterdir() if holds(path, ".git") and holds(path, "loop-runner.json")]
+    return sorted(folders, key=_changed_at, reverse=True)
+
+
+def _changed_at(folder: Path) -> float:
+    """When something was written in the run last."""
+    times = [folder.stat().st_mtime]
+    for name in (".git/loop-runner/events.jsonl", ".git/HEAD"):
+        with contextlib.suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times)
 
 
 def forked_run_folder(name: str) -> Path:

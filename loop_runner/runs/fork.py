@@ -17,16 +17,25 @@ from typing import Any
 
 from loop_runner import __version__, inputs
 from loop_runner.errors import ConfigError
+from loop_runner.loop.loop import NewPrompt
 from loop_runner.model import registry
 from loop_runner.records import Checkpoint
 from loop_runner.runs import origin
-from loop_runner.runs.frozen import described_gates, follow_model, pinned_in, refuse_other_words, task_files
+from loop_runner.runs.frozen import (
+    described_gates,
+    follow_model,
+    frozen_limits,
+    pinned_in,
+    refuse_other_words,
+    task_files,
+)
 from loop_runner.runs.models import prompt_fault
-from loop_runner.task import config, named_file, prompt_size, prompts
+from loop_runner.task import config, limits, named_file, prompt_size, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.prompts import Templates
 from loop_runner.text import shell
-from loop_runner.workspace import layout, points, rewinding
+from loop_runner.workspace import control_files, layout, points, rewinding
+from loop_runner.workspace.control_files import Inbox
 from loop_runner.workspace.git.fast_import import Blob, NewCommit
 from loop_runner.workspace.history import History
 from loop_runner.workspace.layout import Trailers
@@ -98,7 +107,9 @@ def fork(
         at = history.checkpoint(rewinding.goal(history, at.commit)[0])  # without replies that no turn holds
         old, new = _tasks(history, at, overrides)
         changed = tuple(
-            each.name for each in fields(Task) if getattr(old, each.name) != getattr(new, each.name)
+            attribute.name
+            for attribute in fields(Task)
+            if getattr(old, attribute.name) != getattr(new, attribute.name)
         )
         if at.outcome == "accepted" and not changed:
             raise _nothing_to_do(source, at)
@@ -117,25 +128,25 @@ def retask(folder: Path) -> tuple[str, ...]:
     """
     with Workspace.open(folder) as workspace, History(folder) as history:
         at = history.head()
-        found = origin.of_run(folder, history.read)
-        if found is None:
+        origin_found = origin.of_run(folder, history.read)
+        if origin_found is None:
             raise _without_file(folder)
         old = _read_task(history, at.commit, ())
-        new = _retasked(old, found.read())
+        new = _retasked(old, origin_found.read())
         changed = tuple(
-            each.name
-            for each in fields(Task)
-            if each.compare and getattr(old, each.name) != getattr(new, each.name)
+            attribute.name
+            for attribute in fields(Task)
+            if attribute.compare and getattr(old, attribute.name) != getattr(new, attribute.name)
         )
         refuse_other_words(old, new)
         for key in set(changed) & {"inputs", "input_settings"}:
             raise ConfigError(
-                f"{found.file} has other `{key}` than the run began with",
+                f"{origin_found.file} has other `{key}` than the run began with",
                 why="notes, variables and citations of the passes so far are about the inputs of then",
                 hint="start a new run with it, in another folder: --run-dir",
             )
         if changed:
-            files = _changed_files(history, at, old, new) | dict(_origin_files(found, new))
+            files = _changed_files(history, at, old, new) | dict(_origin_files(origin_found, new))
             workspace.commit_change(_commit(history, at, files, changed, "retask"))
     return changed
 
@@ -153,9 +164,9 @@ def _retasked(old: Task, new: Task) -> Task:
     return follow_model(old, kept) if new.sub_model is None else kept
 
 
-def _origin_files(found: origin.Origin, new: Task) -> Mapping[str, bytes]:
+def _origin_files(source: origin.Origin, new: Task) -> Mapping[str, bytes]:
     """The new hash beside the flags of the run's start: those of ``resume`` hold for that time only."""
-    return origin.to_files(replace(new, overrides=found.overrides))
+    return origin.to_files(replace(new, overrides=source.overrides))
 
 
 def _without_file(folder: Path) -> ConfigError:
@@ -182,7 +193,8 @@ def _read_task(history: History, at: str, overrides: Sequence[tuple[str, object]
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml", at) or b"").decode()
         config.parse_task(source, label="task.yaml", base_dir=history.folder)
-    task = config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=overrides)
+    changed = (*frozen_limits(history.folder, lambda path: history.read(path, at)), *overrides)
+    task = config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=changed)
     if any(key == "prompt" for key, _ in overrides):
         return task
     with parsing(history.folder, "prompt.md"):
@@ -222,7 +234,24 @@ def _changed_files(history: History, at: Checkpoint, old: Task, new: Task) -> di
         task_files(task, texts, templates(task), described_gates(task, pins)) for task in (old, new)
     )
     # Told by the difference of the two, not from what is there: another version may word it otherwise.
-    return {path: after.get(path) for path in {**before, **after} if before.get(path) != after.get(path)}
+    files = {path: after.get(path) for path in {**before, **after} if before.get(path) != after.get(path)}
+    if old.budget != new.budget and history.read(limits.PATH, at.commit) is not None:
+        files[limits.PATH] = None  # the limits that the operator changed are in the task file now
+    return files
+
+
+def take_prompt(workspace: Workspace, task: Task, given: NewPrompt) -> Task:
+    """Commit the prompt that the operator gave between two passes, as a fork commits one; the new task."""
+    text = given.requests[-1].text
+    with History(workspace.folder) as history:
+        at = given.head
+        old = _read_task(history, at.commit, ())
+        files = _changed_files(history, at, old, replace(old, prompt=text))
+        record = layout.to_json({"requests": control_files.to_json([(each, "") for each in given.requests])})
+        files[f"{control_files.next_folder(at.pass_number)}/{control_files.CONTROL_FILE}"] = record
+        workspace.commit_change(_commit(history, at, files, ("prompt",), "prompt"))
+    Inbox(workspace.private_folder).settle({each.id for each in given.requests})
+    return replace(task, prompt=text)
 
 
 def _commit(
@@ -233,13 +262,13 @@ def _commit(
     kind: str = "fork",
 ) -> NewCommit:
     ends_pass = at.turn > 0 and "prompt" in changed
-    ours = {path: data for path, data in files.items() if data is not None}
-    ours[layout.FORKS_FILE] = _forks(history, at, changed)
+    own_files = {path: data for path, data in files.items() if data is not None}
+    own_files[layout.FORKS_FILE] = _forks(history, at, changed)
     came_from = f"{at.commit} {at}"
     trailers = Trailers(forked_from=came_from)
     parents = [at.commit]
     if ends_pass:
-        ours[f"{layout.pass_folder(at.pass_number)}/verdict.json"] = _STOPPED
+        own_files[f"{layout.pass_folder(at.pass_number)}/verdict.json"] = _STOPPED
         trailers = Trailers(at.pass_number, 0, "stopped", 0.0, __version__, forked_from=came_from)
         head = history.commit(at.commit)
         parents = list(dict.fromkeys([history.base_of(at.pass_number, head), at.commit]))
@@ -249,7 +278,7 @@ def _commit(
         time=int(time.time()),
         parents=parents,
         tree=history.commit(at.commit).tree,
-        set_paths={os.fsencode(path): Blob(data) for path, data in ours.items()},
+        set_paths={os.fsencode(path): Blob(data) for path, data in own_files.items()},
         removed_paths=[os.fsencode(path) for path, data in files.items() if data is None],
     )
 

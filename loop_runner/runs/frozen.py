@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop_runner import inputs
-from loop_runner.budget import describe_limits
 from loop_runner.errors import ConfigError
 from loop_runner.kernel import packages
 from loop_runner.kernel.offered import offered
@@ -26,7 +25,7 @@ from loop_runner.runs.models import (
 )
 from loop_runner.session import direct
 from loop_runner.session.overview import Reader, describe
-from loop_runner.task import config, prompts, system_prompts
+from loop_runner.task import config, limits, prompts, system_prompts
 from loop_runner.task.config import Task
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
@@ -49,10 +48,10 @@ def templates_of(task: Task) -> Templates:
 
 def task_files(task: Task, texts: Inputs, templates: Templates, gates: Gates) -> dict[str, bytes]:
     """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
-    ours = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
+    files = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
     if task.is_agent:
-        return ours | {"system.md": _agent_rules(task, templates, gates).encode()}
-    return ours | {
+        return files | {"system.md": _agent_rules(task, templates, gates).encode()}
+    return files | {
         "system.md": _system_prompt(task, texts, templates, gates).encode(),
         **_direct_files(task, templates, gates),
         "child_system.md": child_system_prompt(task, templates).encode(),
@@ -67,6 +66,12 @@ def follow_model(old: Task, new: Task) -> Task:
     if old.sub_model not in (old.model, registry.default_sub_model(old.model)):
         return new
     return replace(new, sub_model=registry.default_sub_model(new.model))
+
+
+def frozen_limits(folder: Path, read: Callable[[str], bytes | None]) -> tuple[tuple[str, object], ...]:
+    """The limits that the operator changed, as (dotted key, value): they win over the task file's."""
+    with parsing(folder, limits.PATH):
+        return limits.overrides(read(limits.PATH))
 
 
 def described_gates(task: Task, known: Programs) -> Gates:
@@ -127,7 +132,7 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates
     return system_prompts.root(
         templates,
         sizes,
-        system_prompts.Session(describe_limits(task.budget), task.history, task.code_as == "tool"),
+        system_prompts.Session(limits.describe_limits(task.budget), task.history, task.code_as == "tool"),
         inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
         python=packages.describe(task.kernel),
         helpers=offered(),
@@ -138,11 +143,11 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates
 
 def _sources(task: Task) -> list[str]:
     """What the task names as its inputs, but for single files: their names say it all."""
-    specs = [dict(each) if isinstance(each, Mapping) else {"path": each} for each in task.inputs]
-    specs = [each for each in specs if "data" not in each]  # its name says it all
-    given = [str(each.get("git") or each.get("path") or each.get("url")) for each in specs]
-    own = [each for each in given if not (task.base_dir / each).is_file() and "://" not in each]
-    return [shown for each in own if (shown := _source(task.base_dir / each, each))]
+    specs = [dict(item) if isinstance(item, Mapping) else {"path": item} for item in task.inputs]
+    specs = [item for item in specs if "data" not in item]  # its name says it all
+    given = [str(item.get("git") or item.get("path") or item.get("url")) for item in specs]
+    own = [item for item in given if not (task.base_dir / item).is_file() and "://" not in item]
+    return [shown for item in own if (shown := _source(task.base_dir / item, item))]
 
 
 def _source(path: Path, given: str) -> str:
@@ -230,8 +235,8 @@ def refuse_other_words(frozen: Task, task: Task) -> None:
             )
 
 
-def _of_inputs(some: Sequence[str], texts: Inputs, one: str, several: str) -> str:
-    verb = one if len(some) == 1 else several
+def _of_inputs(some: Sequence[str], texts: Inputs, singular: str, several: str) -> str:
+    verb = singular if len(some) == 1 else several
     return f"{len(some)} of {plural(len(texts.texts), 'input')} {verb}"
 
 

@@ -51,8 +51,8 @@ def model_faults(task: Task, env: Mapping[str, str], gates: Gates) -> list[LoopR
                 hint="add `model:` to the verifier, or to the task",
             )
         )
-    asked = (*root_and_sub(task), *task.sub_models, *task.no_progress.models, *gates.models)
-    models = tuple(dict.fromkeys(filter(None, asked)))  # an agent of the user's has none
+    named = (*root_and_sub(task), *task.sub_models, *task.no_progress.models, *gates.models)
+    models = tuple(dict.fromkeys(filter(None, named)))  # an agent of the user's has none
     for model in models:
         with faults.collecting():
             registry.check(model, base_dir=task.base_dir, env=env)
@@ -110,8 +110,8 @@ def with_models(task: Task, env: Mapping[str, str]) -> Task:
 
 def shown_chars(task: Task, model: str) -> int:
     """How much of a cell's output ``model`` is shown."""
-    asked, most = task.kernel.max_output_chars, _most_shown(model)
-    return most if asked is None else min(asked, most)
+    wanted, most = task.kernel.max_output_chars, _most_shown(model)
+    return most if wanted is None else min(wanted, most)
 
 
 def _most_shown(model: str) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop_runner.errors import WorkspaceError
+from loop_runner.runs import run_queue
 from loop_runner.task.config import Task
 from loop_runner.text import name as shown_name
 from loop_runner.text import shell
@@ -64,9 +65,9 @@ def _is_of_another_task(history: History, task: Task) -> bool:
     from loop_runner.task import config
     from loop_runner.workspace.openable import parsing
 
-    found = origin.of_run(history.folder, history.read)
-    if found is not None or task.file is not None:
-        return found is not None and found.file != task.file
+    begun_from = origin.of_run(history.folder, history.read)
+    if begun_from is not None or task.file is not None:
+        return begun_from is not None and begun_from.file != task.file
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
         old = config.parse_task(source, label="task.yaml", base_dir=history.folder)
@@ -77,9 +78,8 @@ def has_begun(history: History) -> bool:
     """Whether the run in ``history`` is going on, has a committed turn, or holds a reply that is paid for."""
     head = history.head()
     awaits = next((history.git_dir / "loop-runner" / "batches").glob("*.json"), None)
-    return bool(
-        head.pass_number or head.turn or history.running() or history.under_way()[0] or awaits is not None
-    )
+    is_running = bool(history.running()) or run_queue.is_waiting(history.folder)
+    return bool(head.pass_number or head.turn or is_running or history.under_way()[0] or awaits is not None)
 
 
 def _is_as_created(history: History, env: Mapping[str, str]) -> bool:
@@ -90,8 +90,8 @@ def _is_as_created(history: History, env: Mapping[str, str]) -> bool:
         return False
     folder = history.folder.absolute()
     known = {folder / path for path in history.files()}
-    found = (path for path in folder.rglob("*") if history.git_dir not in (path, *path.parents))
-    return all(path in known for path in found if not path.is_dir())
+    paths = (path for path in folder.rglob("*") if history.git_dir not in (path, *path.parents))
+    return all(path in known for path in paths if not path.is_dir())
 
 
 def make_way(folder: Path) -> bool:
@@ -126,7 +126,7 @@ def _refuse_begun(folder: Path) -> None:
 
     with History(folder) as history:
         head = history.head()
-        if head.pass_number or head.turn or history.under_way()[0]:
+        if head.pass_number or head.turn or history.under_way()[0] or run_queue.is_waiting(folder):
             raise WorkspaceError(
                 f"{folder} holds a run with committed work",
                 why="the new run would take its place",
@@ -146,12 +146,12 @@ def _unfinished(history: History, task: Task) -> WorkspaceError:
     from loop_runner.runs import origin
 
     folder, head = history.folder, history.head()
-    found = origin.of_run(folder, history.read)
+    source = origin.of_run(folder, history.read)
     resume = f"continue it with `loop-runner resume {shell(folder)}`"
-    if task.file is not None and (found is None or task.file != found.file):
-        changed = "; it was started from another task file" if found is not None else ""
-    elif found is not None and found.has_changed():
-        changed = f"; {found.file.name} has changed since it began"
+    if task.file is not None and (source is None or task.file != source.file):
+        changed = "; it was started from another task file" if source is not None else ""
+    elif source is not None and source.has_changed():
+        changed = f"; {source.file.name} has changed since it began"
         resume = (
             f"continue it with the changed file: `loop-runner resume {shell(folder)} --retask`, or with the "
             f"old one: `loop-runner resume {shell(folder)}`"

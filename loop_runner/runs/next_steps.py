@@ -17,6 +17,7 @@ from loop_runner.loop.stalling import NO_PROGRESS
 from loop_runner.model import prices
 from loop_runner.records import Outcome, Spend
 from loop_runner.runs import origin
+from loop_runner.runs.frozen import frozen_limits
 from loop_runner.task import config
 from loop_runner.text import shell
 from loop_runner.workspace.history import History
@@ -90,8 +91,8 @@ def _other_model(history: History, given: Given, env: Mapping[str, str]) -> str:
 
 def _accepting(history: History) -> str:
     """The flag that takes the checks as they are now: they are pinned, so a repaired one is another one."""
-    found = origin.of_run(history.folder, history.read)
-    return "--retask" if found is not None and found.file.is_file() else "--repin"
+    source = origin.of_run(history.folder, history.read)
+    return "--retask" if source is not None and source.file.is_file() else "--repin"
 
 
 def _resume(history: History, given: Given, *flags: str) -> str:
@@ -127,7 +128,8 @@ def _with_room(history: History, reason: str, given: Given) -> Given:
 def _task(history: History, given: Given) -> config.Task:
     with parsing(history.folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
-        return config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=given.settings)
+        settings = (*frozen_limits(history.folder, history.read), *given.settings)
+        return config.parse_task(source, label="task.yaml", base_dir=history.folder, overrides=settings)
 
 
 def _spent(history: History, task: config.Task) -> Mapping[str, float]:

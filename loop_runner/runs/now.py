@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from loop_runner.events import Event
 from loop_runner.model.providers.anthropic_batch import read_record
+from loop_runner.runs.remembered_status import head_of
+from loop_runner.workspace import journal, sent
 from loop_runner.workspace.history import History
 
 _TAIL_BYTES = 256 * 1024  # of the trace: far more than what a turn tells of itself
@@ -18,31 +23,48 @@ _TAIL_BYTES = 256 * 1024  # of the trace: far more than what a turn tells of its
 
 def of_run(history: History) -> dict[str, Any]:
     """Since the last commit: replies, requests that are out, batches, child sessions, what is done now."""
-    answered, out = history.under_way()
     private = history.git_dir / "loop-runner"
+    return _now(private, history.since_checkpoint(), _since_turn(_tail(private / "events.jsonl")))
+
+
+def of_folder(folder: Path, seen: Sequence[Event]) -> dict[str, Any]:
+    """The same of a running run, without git; ``seen`` is the end of its trace."""
+    events = [{"kind": event.kind, "data": event.data} for event in seen]
+    git_dir = folder / ".git"
+    return _now(git_dir / "loop-runner", [head_of(git_dir)], _since_turn(events))
+
+
+def _now(private: Path, afters: list[str], events: list[dict[str, Any]]) -> dict[str, Any]:
+    answered = journal.answered(private / "journal", afters)
     records = [read_record(path) for path in sorted((private / "batches").glob("*.json"))]
-    afters = history.since_checkpoint()
     batches = [
-        {"id": one.id, "requests": len(one.keys)}
-        for one in records
-        if one is not None and one.after in afters
+        {"id": record.id, "requests": len(record.keys)}
+        for record in records
+        if record is not None and record.after in afters
     ]
-    events = _since_turn(private / "events.jsonl")
     kinds = [str(event.get("kind")) for event in events]
-    told = [event.get("data") for event in events if event.get("kind") == "subcalls_progress"]
-    progress = told[-1] if told else None
+    reports = [event.get("data") for event in events if event.get("kind") == "subcalls_progress"]
+    progress = reports[-1] if reports else None
     return {
         "doing": "verifying"
         if "verifying" in kinds
         else "waiting for the model"
         if len(kinds) < 2
         else "turn",
-        "answered": answered,
-        "out": out,
+        "answered": len(answered),
+        "out": sent.unanswered(private / sent.NAME, afters, answered),
         "failed": int(progress.get("failed", 0)) if isinstance(progress, dict) else 0,
         "children": max(kinds.count("child_started") - kinds.count("child_finished"), 0),
         "batches": batches,
     }
+
+
+def has_begun_turn(history: History) -> bool:
+    """Whether a reply for the turn that comes next is paid for already, or awaited in a batch."""
+    answered, _ = history.under_way()
+    records = map(read_record, (history.git_dir / "loop-runner" / "batches").glob("*.json"))
+    afters = history.since_checkpoint()
+    return answered > 0 or any(record is not None and record.after in afters for record in records)
 
 
 def last_end(history: History) -> tuple[str, str] | None:
@@ -61,14 +83,14 @@ def last_end(history: History) -> tuple[str, str] | None:
     return "", ""
 
 
-def _since_turn(trace: os.PathLike[str]) -> list[dict[str, Any]]:
-    """The events since the last turn, pass or start began, as far as the end of the trace has them."""
-    found: list[dict[str, Any]] = []
-    for event in _tail(trace):
+def _since_turn(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events since the last turn, pass or start began."""
+    recent: list[dict[str, Any]] = []
+    for event in events:
         if event.get("kind") in ("turn_started", "turn_committed", "pass_started", "run_started"):
-            found.clear()
-        found.append(event)
-    return found
+            recent.clear()
+        recent.append(event)
+    return recent
 
 
 def _tail(trace: os.PathLike[str]) -> list[dict[str, Any]]:
@@ -80,12 +102,12 @@ def _tail(trace: os.PathLike[str]) -> list[dict[str, Any]]:
             tail = file.read(_TAIL_BYTES)
     except OSError:
         return []
-    found: list[dict[str, Any]] = []
+    parsed: list[dict[str, Any]] = []
     for line in tail.split(b"\n"):
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
             continue  # torn: the cut, or a line that is being written
         if isinstance(event, dict):
-            found.append(event)
-    return found
+            parsed.append(event)
+    return parsed

@@ -83,14 +83,14 @@ def prepared(task: Task, context: RunContext, beginning: StartingFiles | None) -
     task, texts, gates, fetched = _checked(task, context.env, texts)
     templates = templates_of(task)
     model_files, about = agent_runs.beginning(task)
-    ours = task_files(task, texts, templates, gates)
-    ours["system.md"] += agent_runs.notes(about)
+    new_files = task_files(task, texts, templates, gates)
+    new_files["system.md"] += agent_runs.notes(about)
     files = {
-        **ours,
+        **new_files,
         "inputs.json": inputs.to_json(texts, task.base_dir).encode(),
         **fetched,
         **templates.to_files(),
-        **session_file(task, texts, context, ours),
+        **session_file(task, texts, context, new_files),
         # An agent may work in the task's folder: what was there before must be known after a restart, too.
         **(gates.programs.to_files() if gates.programs.files or task.is_agent else {}),
         **about,
@@ -110,12 +110,12 @@ def _own_files(task: Task, gates: Gates) -> list[Path]:
     """The task file, what verifiers and stop hooks are made of, and the scripts of script models."""
     models = [task.model, task.sub_model, *task.sub_models]
     scripts = [task.base_dir / name.removeprefix("script:") for name in models if _is_script(name)]
-    found = [
+    paths = [
         *([task.file] if task.file is not None else []),
         *scripts,
         *gates.sources,
     ]
-    return [path for path in found if path.is_file()]
+    return [path for path in paths if path.is_file()]
 
 
 def _is_script(model: str | None) -> TypeGuard[str]:

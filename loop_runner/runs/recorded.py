@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ from loop_runner.records import (
 )
 from loop_runner.workspace import layout
 from loop_runner.workspace.commits import Entry
+from loop_runner.workspace.control_files import CONTROL_FILE, ControlRequest, Question, Refused, from_json
 from loop_runner.workspace.history import History
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
 Key = tuple[int, float]
@@ -91,6 +93,53 @@ class RecordedLedger(Ledger):
         super().charge_pass(self._recorded((number, math.inf)), *rest)
 
 
+class RecordedRequests:
+    """What the operator asked of the run then, given at the turn or pass whose commit holds it."""
+
+    def __init__(self, history: History, moments: Container[Key]) -> None:
+        """``moments`` are the places of the turns and ends of passes that the record holds."""
+        self._history = history
+        self._moments = moments
+        self._taken: set[str] = set()
+        self._refusals: dict[str, str] = {}
+        self._is_asking = False
+
+    def recovered(self) -> Sequence[ControlRequest]:
+        """A restart in the middle of a turn is no matter of the record."""
+        return ()
+
+    def pending(self, at: tuple[int, int]) -> Sequence[ControlRequest]:
+        """What was taken before the turn ``at``, or before the end of its pass if there was no such turn."""
+        is_turn = at in self._moments
+        if not is_turn and (at[0], math.inf) not in self._moments:
+            return ()
+        folder = layout.turn_folder(*at) if is_turn else layout.pass_folder(at[0])
+        path = f"{folder}/{CONTROL_FILE}"
+        with parsing(self._history.folder, path):
+            found = from_json(self._history.read(path))
+        self._refusals |= {request.id: why for request, why in found}
+        return [
+            request
+            for request, _ in found
+            if request.id not in self._taken and (is_turn or self._is_asking or not request.about)
+        ]
+
+    def take(self, request: ControlRequest) -> str:
+        """Why it was refused then."""
+        self._taken.add(request.id)
+        return self._refusals.get(request.id, "")
+
+    def refuse(self, refused: Refused) -> None:
+        """The record holds requests only."""
+
+    def settle(self, ids: Collection[str]) -> None:
+        """The record keeps them."""
+
+    def show(self, question: Question | None) -> None:
+        """A person was asked here."""
+        self._is_asking = question is not None
+
+
 def key_of(checkpoint: Checkpoint) -> Key:
     """Where a checkpoint is in a run: its pass and turn; the end of a pass is after all its turns."""
     if checkpoint.pass_number == 0:
@@ -132,29 +181,31 @@ def stretches(story: list[Entry]) -> Iterator[Stretch]:
 
 def words(recorded: bytes, now: bytes) -> tuple[str, str, str]:
     """Both decisions, and the first line in which the two verdicts differ."""
-    one, other = json.loads(recorded), json.loads(now)
-    then, said = first_lines(
-        json.dumps(one, indent=1, sort_keys=True), json.dumps(other, indent=1, sort_keys=True)
+    before, other = json.loads(recorded), json.loads(now)
+    then, after = first_lines(
+        json.dumps(before, indent=1, sort_keys=True), json.dumps(other, indent=1, sort_keys=True)
     )
-    return str(one.get("decision")), str(other.get("decision")), f"{then.strip()} → {said.strip()}"
+    return str(before.get("decision")), str(other.get("decision")), f"{then.strip()} → {after.strip()}"
 
 
 def differences(record: History, recorded: str, again: History, made: str) -> tuple[Difference, ...]:
     """The files in which two commits differ, and the first lines in which each does."""
     then, now = record.tree(recorded), again.tree(made)
-    found = []
+    result = []
     for path in sorted(then.keys() | now.keys()):
         if then.get(path) == now.get(path):
             continue
         name = os.fsdecode(path)
         if path not in now:
-            found.append(Difference("missing", name))
+            result.append(Difference("missing", name))
         elif path not in then:
-            found.append(Difference("added", name))
+            result.append(Difference("added", name))
         else:
-            lines = first_lines(*(_text(one.blob(at[path][1])) for one, at in ((record, then), (again, now))))
-            found.append(Difference("differs", name, *lines))
-    return tuple(found)
+            lines = first_lines(
+                *(_text(name_.blob(at[path][1])) for name_, at in ((record, then), (again, now)))
+            )
+            result.append(Difference("differs", name, *lines))
+    return tuple(result)
 
 
 def other_versions(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[OtherVersion, ...]:
@@ -174,9 +225,9 @@ def _text(data: bytes) -> str:
     return "" if b"\0" in data else layout.to_text(data)
 
 
-def first_lines(one: str, other: str) -> tuple[str, str]:
+def first_lines(first: str, other: str) -> tuple[str, str]:
     """The first pair of lines that are not the same."""
-    left, right = one.split("\n"), other.split("\n")
+    left, right = first.split("\n"), other.split("\n")
     for index in range(max(len(left), len(right))):
         pair = tuple(lines[index] if index < len(lines) else "" for lines in (left, right))
         if pair[0] != pair[1]:

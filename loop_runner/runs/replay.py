@@ -31,6 +31,7 @@ from loop_runner.records import (
     Decision,
     GateBroken,
     Inputs,
+    Outcome,
     Variable,
 )
 from loop_runner.runs import fork
@@ -43,6 +44,7 @@ from loop_runner.runs.recorded import (
     Missing,
     OtherVersion,
     RecordedLedger,
+    RecordedRequests,
     Stretch,
     differences,
     first_lines,
@@ -53,12 +55,13 @@ from loop_runner.runs.recorded import (
     stretches,
     words,
 )
-from loop_runner.runs.stand_ins import EndOfRecord, Nobody, kernel_at
+from loop_runner.runs.stand_ins import EndOfRecord, InOrder, Nobody, kernel_at, place_of
 from loop_runner.task.config import Task
 from loop_runner.verify import Means, Submission, Verifier, proof, verdicts
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
 from loop_runner.workspace.commits import Entry
+from loop_runner.workspace.control_files import CONTROL_FILE
 from loop_runner.workspace.git.fast_import import Blob, NewCommit, point, write
 from loop_runner.workspace.git.git import Git
 from loop_runner.workspace.history import History
@@ -98,6 +101,7 @@ class Replayed:
     verdicts: tuple[OtherVerdict, ...]
     gates_asked: int
     missing: tuple[Missing, ...]
+    reworded: tuple[Missing, ...]  # requests with other words than recorded; their replies were used
     taken: tuple[str, ...]  # keys of ``pass.json`` that say something else here and were taken as recorded
     outside: int  # commits of forks and people, taken as they are
     other_versions: tuple[OtherVersion, ...]
@@ -106,7 +110,8 @@ class Replayed:
     @property
     def is_same(self) -> bool:
         """The whole run came out again, byte for byte where that is compared, and the gates said the same."""
-        return self.is_whole and not self.at_end and not self.verdicts and self.first is None
+        differs = self.at_end or self.verdicts or self.reworded or self.first is not None
+        return self.is_whole and not differs
 
 
 def replay(
@@ -139,6 +144,7 @@ class _Notes:
 
     verdicts: list[OtherVerdict] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
+    reworded: list[Missing] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     gates_asked: int = 0
     outside: int = 0
@@ -154,7 +160,7 @@ class _Replay:
         self._texts = texts
         self._asks_gates = asks_gates
         self._story = story(history)
-        self._commits = {key_of(one.checkpoint): one for one in self._story if one.runner}
+        self._commits = {key_of(item.checkpoint): item for item in self._story if item.runner}
         self._notes = _Notes()
         self._versions: dict[str, OtherVersion] = {}
         self._not_compared: set[str] = set()
@@ -178,15 +184,17 @@ class _Replay:
             for path in self._history.files(at=first.commit)
         }
         own = f"{layout.MODEL_FOLDER}/"
-        theirs = {os.fsencode(path): Blob(files.pop(path)) for path in list(files) if path.startswith(own)}
+        models_files = {
+            os.fsencode(path): Blob(files.pop(path)) for path in list(files) if path.startswith(own)
+        }
         name = first.subject.removeprefix("run: ")
-        Workspace.create(self._folder, name=name, files=files, model_files=theirs).close()
+        Workspace.create(self._folder, name=name, files=files, model_files=models_files).close()
 
     def _take_over(self, entry: Entry) -> None:
         """Make the changes of a commit that no run made, as they are."""
         self._notes.outside += 1
         came_after = entry.parents[-1] if entry.runner else entry.parents[0]
-        before, after = (self._history.tree(each) for each in (came_after, entry.checkpoint.commit))
+        before, after = (self._history.tree(commit) for commit in (came_after, entry.checkpoint.commit))
         git = Git(self._folder.absolute() / ".git")
         with History(self._folder) as again:
             head = again.head_commit()
@@ -231,7 +239,7 @@ class _Replay:
                     replay_parts,
                     gates=frozen_gates(task, workspace).checked(),
                 )
-                reason = outcome.reason
+                reason = outcome.reason if isinstance(outcome, Outcome) else ""
             except EndOfRecord:
                 reason = "the record ends in the middle of a pass"
             except ModelError as error:
@@ -256,6 +264,8 @@ class _Replay:
             lambda verifiers, means: _RecordedGates(verifiers, means, self, workspace, ledger),
             self.settle,
             kernel_at(workspace, stretch.entries[0].trailers.folder, self._recorded_rows),
+            recorded=InOrder(lambda: place_of(workspace), self.calls, self._notes.reworded),
+            requests=RecordedRequests(self._history, self._commits),
         )
 
     def _on_event(self, event: Event, workspace: Workspace, ledger: Ledger) -> None:
@@ -293,7 +303,7 @@ class _Replay:
         return self._commits[key].seconds if key in self._commits else 0.0
 
     def _seconds_until(self, head: Checkpoint) -> float:
-        return sum(one.seconds for key, one in self._commits.items() if key <= key_of(head))
+        return sum(item.seconds for key, item in self._commits.items() if key <= key_of(head))
 
     # ── gates ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -305,7 +315,7 @@ class _Replay:
         """The gates say something else than they did."""
         self._notes.verdicts.append(OtherVerdict(number, recorded, now, detail))
 
-    def note_asked(self) -> None:
+    def note_gates_run(self) -> None:
         """The gates of one more pass were asked."""
         self._notes.gates_asked += 1
 
@@ -317,13 +327,17 @@ class _Replay:
             raise EndOfRecord
         settled = dict(files)
         now = self._with_machine(files[names["verdict.json"]], verdict)
-        is_noted = any(one.pass_number == number for one in self._notes.verdicts)
+        is_noted = any(noted.pass_number == number for noted in self._notes.verdicts)
         if now != verdict and not is_noted and self._asks_gates:
             self.note_verdict(number, *words(verdict, now))
         settled[names["verdict.json"]] = verdict
         settled[names["pass.json"]] = self._with_machine(files[names["pass.json"]], about)
         if not self._asks_gates:
             settled |= self._recorded_sessions(number)
+        if (asked := self.pass_file(number, CONTROL_FILE)) is not None:
+            settled[f"{layout.pass_folder(number)}/{CONTROL_FILE}"] = (
+                asked  # also where no gate asks a person
+            )
         if proof.PATH in files:
             ended = self._commits[number, math.inf].checkpoint.commit
             settled[proof.PATH] = self._history.read(proof.PATH, ended) or files[proof.PATH]
@@ -335,9 +349,9 @@ class _Replay:
         paths = self._history.files(f"{layout.pass_folder(number)}/children/", ended)
         return {path: self._history.read(path, ended) or b"" for path in paths}
 
-    def _with_machine(self, ours: bytes, recorded: bytes) -> bytes:
+    def _with_machine(self, current: bytes, recorded: bytes) -> bytes:
         with parsing(self._history.folder, "pass.json"):
-            now, then = json.loads(ours), json.loads(recorded)
+            now, then = json.loads(current), json.loads(recorded)
             for key in _OF_THE_MACHINE:
                 if key in then and now.get(key) != then[key]:
                     self._notes.taken.add(key)
@@ -347,7 +361,7 @@ class _Replay:
     # ── comparing ───────────────────────────────────────────────────────────────────────────────────
 
     def _compare(self, again: History) -> Replayed:
-        made = {key_of(one.checkpoint): one.checkpoint for one in story(again) if one.runner}
+        made = {key_of(item.checkpoint): item.checkpoint for item in story(again) if item.runner}
         first = next((there for key, there in made.items() if not self._is_same(again, key, there)), None)
         end = again.head()
         is_whole = key_of(end) == key_of(self._history.head())
@@ -367,6 +381,7 @@ class _Replay:
             verdicts=tuple(notes.verdicts),
             gates_asked=notes.gates_asked,
             missing=tuple(notes.missing),
+            reworded=tuple(notes.reworded),
             taken=tuple(sorted(notes.taken)),
             outside=notes.outside,
             other_versions=tuple(self._versions.values()),
@@ -374,8 +389,8 @@ class _Replay:
         )
 
     def _recorded(self, key: Key) -> str | None:
-        found = self._commits.get(key)
-        return found.checkpoint.commit if found else None
+        entry = self._commits.get(key)
+        return entry.checkpoint.commit if entry else None
 
     def _is_same(self, again: History, key: Key, there: Checkpoint) -> bool:
         recorded = self._recorded(key)
@@ -390,16 +405,16 @@ class _Replay:
 
     def _between(self, recorded: str, again: History, made: str) -> tuple[Difference, ...]:
         """What differs between two commits; the variables of other versions are compared by their rows."""
-        found = differences(self._history, recorded, again, made)
+        all_differences = differences(self._history, recorded, again, made)
         others = other_versions(self._history.versions(recorded), again.versions(made))
         if not others:
-            return found
+            return all_differences
         self._versions |= {other.name: other for other in others}
-        variables = [one for one in found if one.path.startswith("variables/")]
-        self._not_compared.update(one.path for one in variables)
+        variables = [difference for difference in all_differences if difference.path.startswith("variables/")]
+        self._not_compared.update(difference.path for difference in variables)
         then, now = (rows_of(*at) for at in ((self._history, recorded), (again, made)))
         rows = () if then == now else (Difference("differs", layout.MANIFEST, *first_lines(then, now)),)
-        return (*(one for one in found if one not in variables), *rows)
+        return (*(difference for difference in all_differences if difference not in variables), *rows)
 
 
 class _RecordedGates(StopHook):
@@ -424,19 +439,19 @@ class _RecordedGates(StopHook):
         verdict = self._record.pass_file(number, "verdict.json")
         if verdict is None:
             raise EndOfRecord
-        said = json.loads(verdict)
-        recorded = verdicts.decision_from(said)
+        body = json.loads(verdict)
+        recorded = verdicts.decision_from(body)
         # What the gates paid for is the pass's, whether they are asked again or not.
         self._record.lay_out(layout.pass_folder(number), self._workspace, self._ledger)
         if not self._record.asks_gates:
             return recorded
-        self._record.note_asked()
+        self._record.note_gates_run()
         now = super().decide(submission)
         if isinstance(now, GateBroken):
-            self._record.note_verdict(number, said["decision"], "broken", now.reason)
+            self._record.note_verdict(number, body["decision"], "broken", now.reason)
             return recorded
         if type(now) is not type(recorded):
             word, detail = ("allow", "") if isinstance(now, Allow) else ("block", now.reason)
-            self._record.note_verdict(number, said["decision"], word, detail)
+            self._record.note_verdict(number, body["decision"], word, detail)
             return recorded
         return now

@@ -51,16 +51,16 @@ class Guarded:
             do()
         except Exception as error:  # noqa: BLE001 - somebody else's code, at a border
             self._reporter = None
-            said = f"{type(error).__name__}: {error}"
-            self._tell(f"the reporter {self._name!r} failed and is told no more: {said}")
+            reason = f"{type(error).__name__}: {error}"
+            self._tell(f"the reporter {self._name!r} failed and is told no more: {reason}")
 
 
-def load(asked: str, tell: Callable[[str], None]) -> Guarded:
-    """The reporter that ``asked`` names: NAME, or NAME=TEXT with a text for it.
+def load(spec: str, tell: Callable[[str], None]) -> Guarded:
+    """The reporter that ``spec`` names: NAME, or NAME=TEXT with a text for it.
 
     ``tell`` takes a line for who watches. ``ConfigError``: there is none such, or it cannot be made.
     """
-    name, _, text = asked.partition("=")
+    name, _, text = spec.partition("=")
     known = plugins.find(plugins.REPORTERS)
     if name not in known:
         raise ConfigError(
@@ -74,6 +74,6 @@ def load(asked: str, tell: Callable[[str], None]) -> Guarded:
     except Exception as error:
         raise ConfigError(
             f"the reporter {name!r} cannot be made: {type(error).__name__}: {error}",
-            why=f"it was asked for with --report {asked}",
+            why=f"it was asked for with --report {spec}",
             hint="see what its package says about the text behind `=`",
         ) from error

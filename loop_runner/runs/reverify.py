@@ -208,9 +208,9 @@ def _decide(
         wanted.append(Need(needs.TIER_C, f"programs of verifiers, as {sys.platform} has no sandbox"))
     _refuse_ungranted(wanted, granted)
     earlier = tuple(
-        history.answer(each.parents[-1]).content
-        for each in reversed(history.commits(first_parent=True, at=commit))
-        if each.is_pass and each.checkpoint.pass_number < entry.checkpoint.pass_number
+        history.answer(item.parents[-1]).content
+        for item in reversed(history.commits(first_parent=True, at=commit))
+        if item.is_pass and item.checkpoint.pass_number < entry.checkpoint.pass_number
     )
     answer = history.answer(commit).content
     with checked_out(lambda into: checkout.write(history, commit, into)) as folder:
@@ -292,8 +292,8 @@ def _text(history: History, path: str, commit: str) -> str:
         return (history.read(path, commit) or b"").decode()
 
 
-def exit_code(found: Recheck) -> int:
+def exit_code(recheck: Recheck) -> int:
     """0: accepted as the proof says; 3: something differs or was not accepted; 4: a verifier is broken."""
-    if found.status == "broken":
+    if recheck.status == "broken":
         return 4
-    return 0 if found.status == "same" and found.is_accepted and found.has_proof else 3
+    return 0 if recheck.status == "same" and recheck.is_accepted and recheck.has_proof else 3

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NoReturn
 
@@ -23,6 +24,10 @@ from loop_runner.runs.recorded import (
 from loop_runner.workspace import layout
 from loop_runner.workspace.workspace import Workspace
 
+Place = tuple[int, int]
+"""The number of a pass and of a turn."""
+
+IN_ORDER = ("root", "summary")  # the kinds of requests that a session makes one after the other
 _TOO_MANY = 10**12  # tokens, of any window
 
 
@@ -70,6 +75,58 @@ def _as_recorded(row: Variable, recorded: Mapping[str, Variable]) -> Variable:
     return then if is_of_earlier else row
 
 
+class InOrder:
+    """Finds the recorded replies of a session by their order, where its requests have other words now.
+
+    A later version may word an observation differently. The model's recorded reply is then still the reply of
+    that turn, and the replay continues with it. Requests that run at the same time have no order.
+    """
+
+    def __init__(
+        self,
+        place: Callable[[], Place],
+        recorded: Callable[[str], list[Call]],
+        reworded: list[Missing],
+    ) -> None:
+        """``place``: where the replay is; ``recorded``: the replies in a folder of the record."""
+        self._place = place
+        self._recorded = recorded
+        self._reworded = reworded
+        self._sent: Counter[tuple[Place, str]] = Counter()
+
+    def __call__(self, request: Request, found: Call | None) -> Call | None:
+        """``found``, or the recorded call that came at this point."""
+        if request.kind not in IN_ORDER:
+            return found
+        place = self._place()
+        position = self._sent[place, request.kind]
+        self._sent[place, request.kind] += 1
+        if found is not None:
+            return found
+        calls = in_order(self._recorded(layout.turn_folder(*place)), request.kind)
+        if position >= len(calls):
+            return None
+        self._reworded.append(missing(place, request))
+        return calls[position]
+
+
+def in_order(calls: Iterable[Call], kind: str) -> list[Call]:
+    """The calls of a kind that a session makes one after the other, and that were answered."""
+    return [call for call in calls if call.kind == kind and not call.is_lost]
+
+
+def missing(place: Place, request: Request) -> Missing:
+    """``request`` at ``place``, as a replay reports it."""
+    prompt = request.messages[-1].text if request.messages else ""
+    return Missing(*place, request.kind, request.model, prompt)
+
+
+def place_of(workspace: Workspace) -> Place:
+    """The pass and turn that are under way."""
+    head = workspace.head()
+    return (head.pass_number, head.turn + 1) if head.turn else (head.pass_number + 1, 1)
+
+
 class Nobody:
     """Stands where a model would be asked, and refuses."""
 
@@ -88,24 +145,20 @@ class Nobody:
 
     async def complete(self, request: Request) -> Reply:
         """Note the request; raises ``ModelError``."""
-        place = self._place()
-        prompt = request.messages[-1].text if request.messages else ""
-        self._missing.append(Missing(*place, request.kind, request.model, prompt))
+        place = place_of(self._workspace)
+        self._missing.append(missing(place, request))
         self._refuse(*place, request.kind)
 
     async def count_tokens(self, request: Request) -> int:
         """Nothing for a request that was sent, as it fitted into the window then; else more than fits."""
-        place, fingerprint = self._place(), request.fingerprint()
+        place, fingerprint = place_of(self._workspace), request.fingerprint()
         folders = (layout.turn_folder(*place), layout.pass_folder(place[0]))
         was_sent = any(
-            call.fingerprint == fingerprint for folder in folders for call in self._recorded(folder)
+            call.fingerprint == fingerprint or (call.kind == request.kind and call.kind in IN_ORDER)
+            for folder in folders
+            for call in self._recorded(folder)
         )
         return 0 if was_sent else _TOO_MANY
-
-    def _place(self) -> tuple[int, int]:
-        """The pass and turn that are under way."""
-        head = self._workspace.head()
-        return (head.pass_number, head.turn + 1) if head.turn else (head.pass_number + 1, 1)
 
     def _refuse(self, pass_number: int, turn: int, kind: str) -> NoReturn:
         raise ModelError(

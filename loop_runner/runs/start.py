@@ -18,17 +18,19 @@ from loop_runner.agents import agent_runs
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.events import Event
 from loop_runner.kernel.kernel import Kernel
+from loop_runner.loop.loop import NewPrompt
 from loop_runner.records import (
     Inputs,
     Outcome,
 )
-from loop_runner.runs import preflight, trust
+from loop_runner.runs import fork, preflight, trust
 from loop_runner.runs.assemble import kernel_settings, run_in
 from loop_runner.runs.context import RunContext, StartingFiles
 from loop_runner.runs.frozen import (
     follow_model,
     frozen_gates,
     frozen_inputs,
+    frozen_limits,
     refuse_other_words,
     text_of,
 )
@@ -63,7 +65,7 @@ def start(task: Task, folder: Path, context: RunContext, beginning: StartingFile
         made = _created(task, folder, context, beginning, start_kernel)
         settled, texts, gates, workspace = stack.enter_context(made)
         kernel = kernels[0] if kernels else None
-        return run_in(workspace, settled, texts, context, folder, gates=gates, kernel=kernel)
+        return _run(workspace, settled, texts, context, folder, gates, kernel)
 
 
 def create(task: Task, folder: Path, env: Mapping[str, str], beginning: StartingFiles | None = None) -> None:
@@ -126,7 +128,8 @@ def resume(
     redaction.learn(context.env)
     with History(folder) as history, parsing(folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
-    task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=overrides)
+        changed = (*frozen_limits(folder, history.read), *overrides)
+    task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=changed)
     frozen = config.parse_task(source, label="task.yaml", base_dir=folder)
     refuse_other_words(frozen, task)
     task = replace(follow_model(frozen, task), functions=context.functions)
@@ -141,12 +144,30 @@ def resume(
         _refuse_models(task, context.env, gates)
         workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
         _refuse(gates.unready() or preflight.sandbox(task, gates))
-        return run_in(workspace, task, texts, context, folder, gates=gates)
+        return _run(workspace, task, texts, context, folder, gates)
 
 
-def _refuse(found: Iterable[LoopRunnerError]) -> None:
+def _run(
+    workspace: Workspace,
+    task: Task,
+    texts: Inputs,
+    context: RunContext,
+    folder: Path,
+    gates: Gates,
+    kernel: Kernel | None = None,
+) -> Outcome:
+    """Run to one of the ends; a prompt that the operator changes is taken up with all parts anew."""
+    ended = run_in(workspace, task, texts, context, folder, gates=gates, kernel=kernel)
+    while isinstance(ended, NewPrompt):
+        task = fork.take_prompt(workspace, task, ended)
+        gates = frozen_gates(task, workspace).checked()
+        ended = run_in(workspace, task, texts, context, folder, gates=gates)
+    return ended
+
+
+def _refuse(errors: Iterable[LoopRunnerError]) -> None:
     faults = preflight.Faults()
-    faults.found += found
+    faults.found += errors
     faults.refuse()
 
 

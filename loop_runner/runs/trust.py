@@ -116,12 +116,12 @@ def started(task: Task) -> Iterator[str]:
     for model in models(task):
         yield f"model, asked with your keys: {model}"
     for hook in task.stop_hooks:
-        yield f"stop hook: {_said(hook)}"
+        yield f"stop hook: {_shown_spec(hook)}"
     for verifier in task.verifiers:
-        yield f"verifier: {_said(verifier)}"
+        yield f"verifier: {_shown_spec(verifier)}"
     for given in task.inputs:
         if "url" in str(given) or "git" in str(given):
-            yield f"input: {_said(given)}"
+            yield f"input: {_shown_spec(given)}"
 
 
 def models(task: Task) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def models(task: Task) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(model) for model in named if model))
 
 
-def _said(spec: object) -> str:
+def _shown_spec(spec: object) -> str:
     if isinstance(spec, str):
         return spec
     return json.dumps(spec, ensure_ascii=False, default=str)

@@ -33,7 +33,7 @@ _NAMESPACE_SETTINGS = (
 
 
 def advice(tier: str, failures: Mapping[str, str], bubblewrap: str | None) -> tuple[str, ...]:
-    """How to come to a better tier than ``tier``, for this machine."""
+    """How to get a better tier than ``tier`` on this machine."""
     if tier == "A":
         return ()
     advice = []

@@ -13,7 +13,7 @@ from pathlib import Path
 def write_bytecode(folder: Path) -> None:
     """Write the bytecode of the modules in ``folder``, which a confined process imports.
 
-    An import does so, but that process may not write there, so it would compile all of them at every start.
+    Python would do this on import, but that process may not write there, so it would compile at every start.
     """
     if sys.dont_write_bytecode or sys.pycache_prefix:
         return  # the user's choice; and a process with an empty environment would not look there

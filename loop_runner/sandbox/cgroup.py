@@ -1,8 +1,8 @@
-"""Limits on memory and processes of the whole kernel together, where the machine lets us set them.
+"""Limits memory and processes of the whole kernel together, where the machine allows it.
 
-A group of our own below or beside the one we run in: version 2 where it is delegated to the user, version 1
-as root. The kernel process joins by itself, through descriptors that the host opened, before it gives up its
-rights; so nothing of the host is ever in the group.
+Makes a group below or beside the runner's own: version 2 where it is delegated to the user, version 1 as
+root. The kernel process joins by itself, through descriptors that the host opened, before it drops its
+privileges, so no process of the host is ever in the group.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _PAUSES_S = (*(0.0005 * 2**count for count in range(6)), *(0.02,) * 10)  # befor
 
 @dataclass(slots=True)
 class Cgroup:
-    """Folders of one group (one for each hierarchy); ``limits``: which of "memory", "pids" they carry."""
+    """Folders of one group (one per hierarchy); ``limits``: which of "memory", "pids" they carry."""
 
     folders: list[Path] = field(default_factory=list)
     limits: set[str] = field(default_factory=set)
 
     def open(self) -> list[int]:
-        """A descriptor for each hierarchy; whoever writes ``0`` to it is in the group."""
+        """One descriptor per hierarchy; a process that writes ``0`` to it joins the group."""
         return [os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders]
 
     def remove(self) -> None:
-        """Take the group away; its processes must have ended, which may take the machine a moment."""
+        """Remove the group; its processes must have ended, which may take the machine a moment."""
         for folder in self.folders:
             for pause_s in _PAUSES_S:
                 try:
@@ -46,7 +46,7 @@ class Cgroup:
 
 
 def create(memory_bytes: int, max_processes: int) -> Cgroup | None:
-    """A new group with these limits; None where we may not make one that limits memory."""
+    """A new group with these limits; None where no group that limits memory can be made."""
     name = f"loop-runner-{os.getpid()}-{secrets.token_hex(4)}"
     own = _own_groups()
     group = _create_v2(own[""], name, memory_bytes, max_processes) if "" in own else None
@@ -56,7 +56,7 @@ def create(memory_bytes: int, max_processes: int) -> Cgroup | None:
 
 
 def _own_groups() -> dict[str, str]:
-    """Path of our own group by controller; "" is version 2."""
+    """Path of the runner's own group by controller; "" is version 2."""
     try:
         lines = _OWN.read_text().splitlines()
     except OSError:
@@ -67,7 +67,7 @@ def _own_groups() -> dict[str, str]:
 
 def _create_v2(own: str, name: str, memory_bytes: int, max_processes: int) -> Cgroup | None:
     here = _ROOT / own.lstrip("/")
-    # A group that holds processes cannot hand controllers down, so the place beside us is tried first.
+    # A group that holds processes cannot delegate controllers, so a place beside ours is tried first.
     for parent in (here.parent, here) if own != "/" else (here,):
         if "memory" not in _read(parent / "cgroup.subtree_control").split():
             continue
@@ -112,7 +112,7 @@ def _make(folders: list[Path]) -> Cgroup | None:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove the groups of runners that were killed; one that still holds a process stays."""
+    """Remove the groups of killed runners; one that still holds a process stays."""
     for folder in parent.glob("loop-runner-*-*"):
         if not Path("/proc", folder.name.split("-")[2]).exists():
             with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""What of the machine a kernel's Python needs to see, and how that is laid out for bubblewrap.
+"""The parts of the machine that a kernel's Python needs to see, and their layout for bubblewrap.
 
-Paths keep their names inside the sandbox; what is not listed is not there. Symbolic links on the way to a
-path (a virtual environment's interpreter, ``/lib`` on merged systems) are made again inside. Looks at the
-file system, changes nothing.
+Paths keep their names inside the sandbox; unlisted paths do not exist there. Symbolic links on the way to a
+path (a virtual environment's interpreter, ``/lib`` on merged systems) are recreated inside. Reads the file
+system, changes nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 
 from loop_runner.errors import KernelError
 
-# Public tables that libraries look for by name. Where Landlock refuses instead of hiding, a library that
-# finds one of them and may not open it fails. No user names (passwd), and nothing that can hold a token
-# (pip.conf, npmrc, odbc.ini, my.cnf, boto.cfg): those are absent, or a setting keeps libraries from looking.
+# Public tables that libraries look up by name. Where Landlock denies access instead of hiding files, a
+# library fails if it may not open one of them. No user names (passwd), and no file that can hold a token
+# (pip.conf, npmrc, odbc.ini, my.cnf, boto.cfg): those are hidden, or a setting stops libraries looking.
 _MIME_TYPES = tuple(dict.fromkeys(str(path) for path in mimetypes.knownfiles))
 LOOKED_FOR = (
     *_MIME_TYPES,
@@ -66,24 +66,24 @@ _MANY_MOUNTS = 64
 def python_paths(python: str, *, has_packages: bool) -> tuple[str, ...]:
     """The paths that the interpreter ``python`` (absolute) needs: its own library, and its packages.
 
-    Without packages it is the runner's own. ``KernelError`` when it cannot be run at all.
+    Without packages it is the runner's own. ``KernelError`` when it cannot run at all.
     """
     if not has_packages:
         bases = {sys.base_prefix, sys.base_exec_prefix}
-        told = _Told([sys.prefix, *bases], os.path.dirname(os.__file__), [], python)  # noqa: PTH120
+        facts = _Facts([sys.prefix, *bases], os.path.dirname(os.__file__), [], python)  # noqa: PTH120
         venvs = {sys.prefix} - bases
     else:
-        told, venvs = _ask(python), set()
-    paths = [*(path for path in _SYSTEM if _is_public(path)), python, told.stdlib]
-    for prefix in dict.fromkeys(told.prefixes):
+        facts, venvs = _ask(python), set()
+    paths = [*(path for path in _SYSTEM if _is_public(path)), python, facts.stdlib]
+    for prefix in dict.fromkeys(facts.prefixes):
         paths += _below(prefix, ("pyvenv.cfg",) if prefix in venvs else _PREFIX_PARTS)
-    # A path entry of another kind (a project installed for editing) may hold anything: it is left out.
-    paths += [path for path in told.search if Path(path).name in ("site-packages", "dist-packages")]
+    # Another kind of path entry (an editable project) may hold anything, so it is left out.
+    paths += [path for path in facts.search if Path(path).name in ("site-packages", "dist-packages")]
     return tuple(dict.fromkeys(path for path in paths if os.path.lexists(path)))
 
 
 def _is_public(path: str) -> bool:
-    """Whether any user of this machine may read it: another user runs the model's code if we are root."""
+    """Whether any user of this machine may read it: if we are root, another user runs the model's code."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except OSError:
@@ -93,18 +93,18 @@ def _is_public(path: str) -> bool:
 
 
 def behind_script(python: str) -> str:
-    """The interpreter itself, where ``python`` is a script that looks for it (as those of pyenv are)."""
+    """The interpreter itself, where ``python`` is a script that looks for it (as pyenv's are)."""
     try:
         with Path(python).open("rb") as file:
             is_script = file.read(2) == b"#!"
     except OSError:
-        return python  # what keeps it from being read will keep it from being started
+        return python  # if it cannot be read, it cannot be started either
     return _ask(python).executable if is_script else python
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """What an interpreter says about itself."""
+class _Facts:
+    """An interpreter's description of itself."""
 
     prefixes: list[str]
     stdlib: str
@@ -113,7 +113,7 @@ class _Told:
 
 
 def _below(prefix: str, names: Sequence[str]) -> list[str]:
-    """The parts of a prefix that a running Python reads; the rest of it may be somebody's project."""
+    """The parts of a prefix that a running Python reads; the rest may be an unrelated project."""
     for store in _STORES:
         if prefix.startswith(store + "/"):
             return [store]
@@ -121,7 +121,7 @@ def _below(prefix: str, names: Sequence[str]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _ask(python: str) -> _Told:
+def _ask(python: str) -> _Facts:
     try:
         done = subprocess.run(
             [python, "-P", "-s", "-c", _ASK],
@@ -132,7 +132,7 @@ def _ask(python: str) -> _Told:
             check=True,
             timeout=_ASK_TIMEOUT_S,
         )
-        return _Told(*json.loads(done.stdout))
+        return _Facts(*json.loads(done.stdout))
     except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
         raise KernelError(
             f"the kernel's interpreter {python} could not be started: {error}",
@@ -142,7 +142,7 @@ def _ask(python: str) -> _Told:
 
 
 def gathered(paths: Sequence[str], open_folders: Container[str]) -> list[str]:
-    """``paths``, or the one folder that holds them all if they are too many to be mounted one by one.
+    """``paths``, or the one folder that contains them all if they are too many to mount one by one.
 
     For a sandbox whose Landlock rules still name each path, so that the rest of the folder stays closed;
     which it would not in one of ``open_folders``, all of whose contents those rules allow.
@@ -156,7 +156,7 @@ def gathered(paths: Sequence[str], open_folders: Container[str]) -> list[str]:
 
 
 def follow(path: str) -> tuple[dict[str, str], str]:
-    """Every symbolic link on the way to ``path`` (link → its target, as written), and where it ends."""
+    """Every symbolic link on the way to ``path`` (link → its target, as written), and the final path."""
     links: dict[str, str] = {}
     todo = [part for part in os.path.abspath(path).split("/") if part][::-1]  # noqa: PTH100
     here = ""
@@ -180,7 +180,7 @@ def follow(path: str) -> tuple[dict[str, str], str]:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is to be seen: real paths, read-only and writable, and the links that lead to them."""
+    """What is visible: real paths, read-only and writable, and the links that lead to them."""
 
     read: tuple[str, ...]
     write: tuple[str, ...]
@@ -188,13 +188,13 @@ class View:
 
     @classmethod
     def of(cls, read: Iterable[str], write: Iterable[str]) -> View:
-        """Follow the links of all paths; what is not there is left out; the rest needs to be listed once."""
+        """Follow the links of all paths; missing ones are left out; the others need to be listed once."""
         links: dict[str, str] = {}
         ends: dict[str, list[str]] = {"read": [], "write": []}
         for kind, paths in (("read", read), ("write", write)):
             for path in paths:
-                found, end = follow(path)
-                links.update(found)
+                chain, end = follow(path)
+                links.update(chain)
                 if os.path.lexists(end):
                     ends[kind].append(end)
         read_ends = _outermost(ends["read"])
@@ -208,7 +208,7 @@ class View:
         bound = {*self.read, *self.write}
         folders = {folder for path in (*bound, *self.links) for folder in above(path)}
         options: list[str] = []
-        # Made by itself, bubblewrap's folders are closed to everyone but root.
+        # By default, bubblewrap closes the folders it makes to everyone but root.
         for folder in sorted(folders):
             if folder not in bound and not is_below(folder, bound):
                 options += ["--perms", "0755", "--dir", folder]
@@ -227,11 +227,11 @@ def above(path: str) -> list[str]:
 
 
 def _outermost(paths: Sequence[str]) -> tuple[str, ...]:
-    """``paths`` without those that lie inside another one."""
+    """``paths`` without those inside another one of them."""
     unique = dict.fromkeys(paths)
     return tuple(path for path in unique if not is_below(path, unique))
 
 
 def is_below(path: str, folders: Container[str]) -> bool:
-    """Whether ``path`` lies inside one of ``folders``."""
+    """Whether ``path`` is inside one of ``folders``."""
     return any(folder in folders for folder in above(path))

@@ -1,4 +1,4 @@
-"""What a confined process must not reach: files, sockets and processes of this machine, made for a probe."""
+"""Files, sockets and processes of this machine that a confined process must not reach, made for a probe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_SOCKET_FOLDER = 95  # bytes; 107 for the whole name
 
 
 class Neighbours:
-    """What lies around the throw-away child: files, sockets and the host itself, as bait."""
+    """The surroundings of the throw-away child: files, sockets and the host itself, as bait."""
 
     def __init__(self, folder: Path) -> None:
         self._outside = folder / "outside"
@@ -29,7 +29,7 @@ class Neighbours:
         self._short: scratch.Scratch | None = None
 
     def __enter__(self) -> Self:
-        # Open to everyone: what keeps the child out must be the sandbox, not the modes of this folder.
+        # Open to everyone: the sandbox must keep the child out, not the modes of this folder.
         self._outside.parent.chmod(0o755)
         for folder in (self._outside, self.workspace, self.private):
             folder.mkdir()
@@ -91,8 +91,8 @@ class Neighbours:
             "touch_bytes": TOUCH_BYTES,
         }
 
-    def seen(self, told: Mapping[str, str]) -> dict[str, str]:
-        """What only the host can see; it overrules what the child believes."""
+    def seen(self, reported: Mapping[str, str]) -> dict[str, str]:
+        """The host's own observations, which overrule the child's."""
         overruled = {}
         if (self._outside / "written").exists():
             overruled["write_outside"] = "a file outside was written"
@@ -103,12 +103,12 @@ class Neighbours:
             overruled["change_mode"] = "mode or times of a file outside were changed"
         for name, listener in self._listeners.items():
             if _was_reached(listener):
-                overruled[name] = told.get(name) or "the host was reached"
+                overruled[name] = reported.get(name) or "the host was reached"
         return overruled
 
 
 def _short_folder(folder: Path) -> scratch.Scratch | None:
-    """A folder elsewhere, when the name of a socket in ``folder`` would be longer than Linux takes."""
+    """A folder elsewhere, if a socket's name in ``folder`` would be longer than Linux allows."""
     if len(os.fsencode(folder)) < _MAX_SOCKET_FOLDER:
         return None
     for parent in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - the name is random, and the folder is ours

@@ -1,9 +1,9 @@
-"""Which sandbox this machine gives a kernel, found out by trying, and said without embellishment.
+"""Finds the sandbox that this machine can give a kernel by trying it, and reports exactly what held.
 
 A throw-away child is wrapped exactly as a kernel would be and tries what must not be possible (``effects``);
-the host watches from outside. A layer counts for what it was seen to do, never for being installed. Three
-tiers: A has namespaces of its own (bubblewrap), B shares the machine's but sees only its paths and calls
-(Landlock and a filter of system calls), C has limits on amounts and little else.
+the host watches from outside. A layer counts for its observed effect, never for being installed. Three
+tiers: A has its own namespaces (bubblewrap), B shares the machine's but sees only its paths and calls
+(Landlock and a filter of system calls), C limits amounts and little else.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _GAPS_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class SandboxReport:
-    """What the sandbox gives on this machine, as seen by trying. All texts are whole sentences or clauses."""
+    """The sandbox of this machine, as observed. All texts are whole sentences or clauses."""
 
     tier: Tier
     enforced: tuple[str, ...]
@@ -53,7 +53,7 @@ class SandboxReport:
     observations: Mapping[str, str] = field(default_factory=dict)  # test → "" (it held) or what happened
 
     def summary(self) -> str:
-        """The tier and what it does not enforce, in one short line; ``doctor`` has the sentences."""
+        """The tier and what it does not enforce, in one short line; ``doctor`` prints the sentences."""
         short = {claim.not_enforced: claim.gap for claim in CLAIMS} | NEVER_TRIED
         gaps = [short.get(sentence, sentence) for sentence in self.not_enforced]
         more = f" and {len(gaps) - _GAPS_SHOWN} more" if len(gaps) > _GAPS_SHOWN else ""
@@ -71,18 +71,18 @@ class SandboxReport:
 
 
 def probe(python: str | None = None, search_path: str | None = None) -> SandboxReport:
-    """The best sandbox that a kernel in the interpreter ``python`` gets; found out once per process.
+    """The best sandbox for a kernel in the interpreter ``python``; determined once per process.
 
-    None is the runner's own interpreter without its packages, as ``launch`` starts it.
-    ``search_path`` is where bubblewrap is looked for, as in PATH. What an earlier process found out in the
-    same circumstances is taken as it is (``remembered``). ``EnvironmentFault`` when not even limits
-    work, or when the runner is root and the kernel cannot become another user.
+    None is the runner's own interpreter without its packages, as ``launch`` starts it. bubblewrap is
+    searched for in ``search_path``, as in PATH. An earlier process's result for the same circumstances is
+    reused (``remembered``). ``EnvironmentFault`` when not even limits work, or when the runner is root and
+    the kernel cannot become another user.
     """
     return _probe(python, _places(search_path)) if linux.has_sandbox() else _without_sandbox()
 
 
 def probe_anew(python: str | None = None, search_path: str | None = None) -> SandboxReport:
-    """``probe``, but try everything now, whatever was found out earlier."""
+    """``probe``, but try everything now, ignoring earlier results."""
     if not linux.has_sandbox():
         return _without_sandbox()
     circumstances = _circumstances(python, _places(search_path))
@@ -93,9 +93,9 @@ def probe_anew(python: str | None = None, search_path: str | None = None) -> San
 
 
 def forget() -> bool:
-    """Drop what was not found out by this process; False if there is no such thing.
+    """Drop results that this process did not find itself; False if there are none.
 
-    To be called when a process could not be confined: the next ``probe`` tries everything.
+    Call it when a process could not be confined: the next ``probe`` tries everything.
     """
     if not _taken_as_remembered:
         return False
@@ -121,14 +121,14 @@ def _circumstances(python: str | None, search_path: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _probe(python: str | None, search_path: str) -> SandboxReport:
-    python_paths(python or sys.executable, has_packages=python is not None)  # raises when it cannot be run
+    python_paths(python or sys.executable, has_packages=python is not None)  # raises when it cannot run
     circumstances = _circumstances(python, search_path)
     bubblewrap = shutil.which("bwrap", path=search_path)
     if (report := _as_remembered(remembered.load(circumstances), bubblewrap)) is not None:
         _taken_as_remembered.add(circumstances)
         return report
     report = _tried(python, bubblewrap)
-    if report.tier != "C":  # which is refused, so it must not outlive its cause
+    if report.tier != "C":  # C is refused, so it must not outlive its cause
         best = next(iter(_candidates(bubblewrap, as_root=os.geteuid() == 0)))
         is_best = replace(report.layers, cgroup=best.cgroup) == best
         remembered.store(circumstances, _to_remember(report), is_best=is_best)
@@ -136,7 +136,7 @@ def _probe(python: str | None, search_path: str) -> SandboxReport:
 
 
 def _tried(python: str | None, bubblewrap: str | None) -> SandboxReport:
-    """Try the sets of layers, best first; the report on the first one that does what its tier needs."""
+    """Try the sets of layers, best first; the report on the first that does what its tier needs."""
     failures: dict[str, str] = {}
     as_root = os.geteuid() == 0
     for layers in _candidates(bubblewrap, as_root=as_root):
@@ -156,7 +156,7 @@ def _tried(python: str | None, bubblewrap: str | None) -> SandboxReport:
 
 
 def _without_sandbox() -> SandboxReport:
-    """The report where nothing that a sandbox is made of is there, so nothing was tried."""
+    """The report where no part of a sandbox is available, so nothing was tried."""
     if os.geteuid() == 0:
         raise EnvironmentFault(
             "loop-runner was started as root on a system where it has no sandbox",
@@ -198,21 +198,21 @@ def _to_remember(report: SandboxReport) -> dict[str, Any]:
 _CHOSEN = ("landlock", "syscalls", "cgroup", "uid", "own_root")
 
 
-def _as_remembered(found: Mapping[str, Any] | None, bubblewrap: str | None) -> SandboxReport | None:
-    """The report that ``found`` stands for; None unless it is one that the probe can make here."""
-    if found is None:
+def _as_remembered(stored: Mapping[str, Any] | None, bubblewrap: str | None) -> SandboxReport | None:
+    """The report that the stored result describes; None unless the probe could make it here."""
+    if stored is None:
         return None
     try:
-        chosen = {name: found["layers"][name] for name in _CHOSEN}
-        layers = Layers(bubblewrap if found["bubblewrap"] else None, **chosen)
-        seen, advice = found["seen"], found["advice"]
+        chosen = {name: stored["layers"][name] for name in _CHOSEN}
+        layers = Layers(bubblewrap if stored["bubblewrap"] else None, **chosen)
+        seen, advice = stored["seen"], stored["advice"]
         texts = [*seen, *seen.values(), *advice]
-        is_one_of_ours = replace(layers, cgroup=False) in _candidates(bubblewrap, as_root=os.geteuid() == 0)
+        is_candidate = replace(layers, cgroup=False) in _candidates(bubblewrap, as_root=os.geteuid() == 0)
     except (KeyError, TypeError, AttributeError):
         return None
     tier = _tier_of(layers)
-    is_one_of_ours = is_one_of_ours and found["bubblewrap"] is (layers.bubblewrap is not None)
-    if not is_one_of_ours or tier == "C" or not all(isinstance(text, str) for text in texts):
+    is_candidate = is_candidate and stored["bubblewrap"] is (layers.bubblewrap is not None)
+    if not is_candidate or tier == "C" or not all(isinstance(text, str) for text in texts):
         return None
     if layers.cgroup is not (seen.get("total_memory") == "") or _why_not(tier, seen):
         return None
@@ -220,9 +220,9 @@ def _as_remembered(found: Mapping[str, Any] | None, bubblewrap: str | None) -> S
 
 
 def require_tier(report: SandboxReport, tier: Tier | None = None) -> None:
-    """``EnvironmentFault`` (exit code 4) when the machine gives less than ``tier``.
+    """``EnvironmentFault`` (exit code 4) when the machine offers less than ``tier``.
 
-    None asks for the default: A or B. Tier C has to be asked for by name.
+    None asks for the default: A or B. Tier C must be requested by name.
     """
     refuse_without_sandbox(tier)
     wanted: Tier = tier or "B"
@@ -280,7 +280,7 @@ def _candidates(bubblewrap: str | None, *, as_root: bool) -> Iterator[Layers]:
 
 
 def _observe(layers: Layers, python: str | None, *, only_memory: bool = False) -> dict[str, str]:
-    """Run the tests under ``layers``: test → "" or what happened; under "start": why there are none."""
+    """Run the tests under ``layers``: test → "" or what happened; under "start": why nothing ran."""
     try:
         with (
             scratch.make("probe") as folder,
@@ -326,8 +326,8 @@ def _run(wrapped: Launch) -> dict[str, str]:
     try:
         seen: dict[str, str] = json.loads(out)
     except ValueError:
-        said = err.decode("utf-8", "replace").strip().splitlines() or [f"exit code {process.returncode}"]
-        return {"start": said[-1][:_MESSAGE_CHARS]}
+        lines = err.decode("utf-8", "replace").strip().splitlines() or [f"exit code {process.returncode}"]
+        return {"start": lines[-1][:_MESSAGE_CHARS]}
     return seen
 
 
@@ -343,13 +343,13 @@ def _why_not(tier: str, seen: Mapping[str, str]) -> str:
 def _with_group(layers: Layers, seen: Mapping[str, str], python: str | None) -> tuple[Layers, dict[str, str]]:
     """The same with a control group, if one can be made and was seen to limit memory."""
     grouped = replace(layers, cgroup=True)
-    found = _observe(grouped, python, only_memory=True)
-    if "start" in found or found.get("total_memory"):
-        return layers, {**seen, "total_memory": found.get("start") or found["total_memory"]}
-    return grouped, {**seen, **found}
+    observed = _observe(grouped, python, only_memory=True)
+    if "start" in observed or observed.get("total_memory"):
+        return layers, {**seen, "total_memory": observed.get("start") or observed["total_memory"]}
+    return grouped, {**seen, **observed}
 
 
-# ── telling ─────────────────────────────────────────────────────────────────────────────────────────
+# ── reporting ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _report(tier: Tier, layers: Layers, seen: Mapping[str, str], advice: tuple[str, ...]) -> SandboxReport:

@@ -1,10 +1,10 @@
-"""Keeps what the probe of the sandbox found, so that the next start need not try everything again.
+"""Caches the result of the sandbox probe, so that the next start need not try everything again.
 
-On the host's side. An entry is valid for the circumstances that it was found in (this boot, this user with
-these rights and limits, these programs, this code) and for a day, or for minutes where something better was
-tried and failed, which may pass. It cannot lower the protection: it only says which of the machine's sets of
-layers to put on, each step of a set is required when a process starts, and a start that fails leads to
-another probe (``sandbox.forget``). A file that others could have written is never read.
+On the host's side. An entry is valid for its circumstances (this boot, this user with these rights and
+limits, these programs, this code) and for a day, or for minutes if something better was tried and failed,
+which may pass. It cannot lower the protection: it only says which set of layers to apply, each step of a set
+is required when a process starts, and a failed start leads to another probe (``sandbox.forget``). A file
+that others could have written is never read.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from loop_runner import __version__
 from loop_runner.scratch import cache_dir
 
 _FOLDER = "sandbox"
-_VALID_S = 24 * 3600.0  # an administrator may allow what was refused, and nothing here would show it
+_VALID_S = 24 * 3600.0  # an administrator may lift a refusal, and nothing here would show it
 _VALID_WORSE_S = 600.0
 _MAX_BYTES = 256 * 1024
 _CODE = Path(__file__).parent
-# What decides which layers work, as files of the machine.
+# The files of the machine that decide which layers work.
 _MACHINE = (
     "/proc/sys/kernel/random/boot_id",
     "/sys/kernel/security/lsm",
@@ -48,7 +48,7 @@ _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
 
 
 def load(circumstances: str) -> dict[str, Any] | None:
-    """What was stored for ``circumstances``; None when there is nothing valid."""
+    """The stored result for ``circumstances``; None when nothing valid is stored."""
     try:
         folder = os.open(_folder(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (OSError, RuntimeError):
@@ -57,21 +57,21 @@ def load(circumstances: str) -> dict[str, Any] | None:
         entry = json.loads(_read_own(folder, circumstances))
         valid_s = min(float(entry["valid_s"]), _VALID_S)
         is_valid = entry["circumstances"] == circumstances and 0 <= time.time() - entry["time"] < valid_s
-        found = entry["found"] if is_valid else None
+        stored = entry["found"] if is_valid else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     finally:
         os.close(folder)
-    return found if isinstance(found, dict) else None
+    return stored if isinstance(stored, dict) else None
 
 
-def store(circumstances: str, found: Mapping[str, Any], *, is_best: bool) -> None:
-    """Keep ``found`` for ``circumstances``; do nothing where there is no place that is the user's alone.
+def store(circumstances: str, result: Mapping[str, Any], *, is_best: bool) -> None:
+    """Store a result for ``circumstances``; does nothing without a folder that only the user can write.
 
-    ``is_best``: nothing better could be found another time.
+    ``is_best``: no later probe could find anything better.
     """
     valid_s = _VALID_S if is_best else _VALID_WORSE_S
-    entry = {"circumstances": circumstances, "time": time.time(), "valid_s": valid_s, "found": found}
+    entry = {"circumstances": circumstances, "time": time.time(), "valid_s": valid_s, "found": result}
     with contextlib.suppress(OSError, RuntimeError):
         folder = _folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def store(circumstances: str, found: Mapping[str, Any], *, is_best: bool) -> Non
 
 
 def remove(circumstances: str) -> None:
-    """Forget what was stored for ``circumstances``."""
+    """Delete the stored result for ``circumstances``."""
     with contextlib.suppress(OSError, RuntimeError):
         (_folder() / circumstances).unlink()
 
@@ -120,7 +120,7 @@ def _folder() -> Path:
 
 
 def _read_own(folder: int, name: str) -> bytes:
-    """The file ``name`` in the open ``folder``; ``OSError`` when another user could have written it."""
+    """The file ``name`` in the open ``folder``; ``OSError`` if another user could have written it."""
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     with os.fdopen(fd, "rb") as file:
         if not (_is_own(os.fstat(folder), stat.S_IFDIR) and _is_own(os.fstat(fd), stat.S_IFREG)):
@@ -128,9 +128,11 @@ def _read_own(folder: int, name: str) -> bytes:
         return file.read(_MAX_BYTES)
 
 
-def _is_own(found: os.stat_result, kind: int) -> bool:
+def _is_own(status: os.stat_result, kind: int) -> bool:
     """Whether it is of ``kind``, belongs to this user, and no other user may write it."""
-    return stat.S_IFMT(found.st_mode) == kind and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    return (
+        stat.S_IFMT(status.st_mode) == kind and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    )
 
 
 def _remove_old(folder: Path) -> None:
@@ -142,15 +144,15 @@ def _remove_old(folder: Path) -> None:
 
 
 def _identity(program: str | None) -> list[Any]:
-    """Which file a path leads to, and whether it was changed."""
+    """Which file a path leads to, and whether it has changed."""
     if program is None:
         return []
     try:
-        found = os.stat(program)  # noqa: PTH116 - of forty files at every start
+        status = os.stat(program)  # noqa: PTH116 - of forty files at every start
     except OSError:
         return [program]
-    numbers = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return [program, found.st_mode, found.st_uid, *numbers]
+    numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return [program, status.st_mode, status.st_uid, *numbers]
 
 
 def _text(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What can be said of a sandbox, and which tests must hold before it is said."""
+"""The claims that can be made about a sandbox, and the tests that must hold for each."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A sentence that may be said when every test in ``tests`` held, and the one to say otherwise."""
+    """A sentence that is true when every test in ``tests`` held, and the one that is true otherwise."""
 
     tests: tuple[str, ...]
     enforced: str
     not_enforced: str
-    needed_for: str = ""  # tiers that are not given without it
+    needed_for: str = ""  # tiers that require it
     gap: str = ""  # ``not_enforced`` in a few words
 
 
@@ -68,8 +68,8 @@ CLAIMS = (
     ),
     _Claim(
         ("background",),
-        "whatever the model's code starts ends with the kernel",
-        "programs that the model's code leaves in the background can go on after the kernel",
+        "everything that the model's code starts ends with the kernel",
+        "programs that the model's code leaves in the background can outlive the kernel",
         "AB",
         gap="end of background programs",
     ),
@@ -134,10 +134,7 @@ WORKS = ("python_works", "workspace_works", "inputs_work")
 
 
 NEVER_TRIED = {  # sentence → the same in a few words
-    "the number of files in the workspace is not limited by the system: the runner counts them"
-    " now and then": "number of files",
-    "time and bandwidth of the processor and the disk are shared with everything else on the"
-    " machine": "shares of processor and disk",
-    "what the model's code sends to sub-models leaves the machine, as far as those are"
-    " elsewhere": "data sent to sub-models",
+    "the number of files in the workspace is checked only periodically": "number of files",
+    "CPU and disk I/O are not limited": "CPU and disk I/O",
+    "text sent to remote sub-models leaves this machine": "text sent to remote sub-models",
 }

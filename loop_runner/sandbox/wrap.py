@@ -1,7 +1,7 @@
-"""Wraps the command of a kernel in the layers of its sandbox: the one place that knows how each is put on.
+"""Wraps the command of a kernel in the layers of its sandbox: the only place that knows how to apply each.
 
-Builds arguments, environment, descriptors and, if there is one, the control group; starts nothing. The
-throw-away children that find out which layers work are wrapped by the same function as the kernel itself.
+Builds arguments, environment, descriptors and, if possible, the control group; starts nothing. The probe's
+throw-away children are wrapped by the same function as the kernel itself.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ INSIDE = Path(__file__).parent / "inside"  # the code that confines the process 
 TMP = "/tmp"  # noqa: S108 - inside the sandbox, where it is private and empty
 
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_OPEN_FOLDERS = {"/proc", "/dev", TMP}  # to Landlock, inside bubblewrap: what is there is made for the kernel
+_OPEN_FOLDERS = {"/proc", "/dev", TMP}  # open in Landlock: inside bubblewrap they belong to the kernel alone
 # A range of user ids that nothing hands out: systemd leaves it unused, containers map other ones.
 _FIRST_UID, _UIDS = 0x7000_0000, 1 << 27
 _NOBODY = 65534
 _SIGNALLED = 128
 _INSIDE_UID = "1000"
-_USER = "kernel"  # for ``getpass`` and its like: no table of users names the one who runs the model's code
+_USER = "kernel"  # for ``getpass`` and similar: no user table names the user who runs the model's code
 # Before 5.14 the machine counted a user's processes in all namespaces together.
 _COUNTS_BY_NAMESPACE = (5, 14)
 
@@ -76,9 +76,9 @@ class Layers:
     landlock: bool = False
     syscalls: bool = False
     cgroup: bool = False
-    uid: bool = False  # started as root: become a user that is nobody else's
-    own_root: bool = False  # without bubblewrap: mount what may be seen, so that all else is absent
-    is_bare: bool = False  # a few limits and nothing else: a system without any of what the others need
+    uid: bool = False  # started as root: become a user id that has no other process
+    own_root: bool = False  # without bubblewrap: mount only the visible paths, so that all else is absent
+    is_bare: bool = False  # only a few limits: the system has none of the other mechanisms
     network: bool = False  # leave the machine's network open (for a verifier whose task says so)
 
     @property
@@ -95,12 +95,12 @@ class Launch:
     env: Mapping[str, str]
     popen: dict[str, Any]  # cwd, pass_fds, start_new_session
     is_wrapped: bool = False  # the process that is started is then not the kernel itself
-    uid: int | None = None  # who the model's code is; None: the user who started the runner
+    uid: int | None = None  # of the model's code; None: the user who started the runner
     _fds: list[int] = field(default_factory=list)
     _group: cgroup.Cgroup | None = None
 
     def start(self, **popen: Any) -> subprocess.Popen[bytes]:
-        """Start it, ``popen`` (stdin, stdout, stderr) added to its own settings.
+        """Start it, with ``popen`` (stdin, stdout, stderr) added to its own settings.
 
         From a thread that lives as long as the host: bubblewrap dies with the *thread* that started it.
         """
@@ -115,12 +115,12 @@ class Launch:
         return inner_pid(pid) if self.is_wrapped else pid
 
     def exit_code(self, code: int) -> int:
-        """The program's own, where the process that was started ended with ``code``. Negative: a signal."""
+        """The program's own exit code, given the outer process's ``code``. Negative: a signal."""
         # As a shell does, bubblewrap adds a signal to 128.
         return _SIGNALLED - code if self.is_wrapped and code > _SIGNALLED else code
 
     def started(self) -> None:
-        """Close the host's copies of what only the child needs."""
+        """Close the host's copies of descriptors that only the child needs."""
         while self._fds:
             os.close(self._fds.pop())
 
@@ -146,7 +146,7 @@ def _starter() -> ThreadPoolExecutor:
 def inner_pid(pid: int) -> int | None:
     """The host's number of the process that bubblewrap (process ``pid``) runs; None while there is none.
 
-    Outside is bubblewrap itself, below it process 1 of the sandbox, and below that, first of all, the kernel.
+    Outermost is bubblewrap itself, below it process 1 of the sandbox, and the kernel is its first child.
     """
     for _ in range(2):
         try:
@@ -174,9 +174,9 @@ def wrap(
 ) -> Launch:
     """The command ``[python, …, "-c", CODE, …]`` with the sandbox around it.
 
-    ``workspace`` is writable; so is ``private_dir`` (HOME and TMPDIR) unless bubblewrap gives a ``/tmp`` of
-    its own. ``read_only`` is what may be read beside Python itself; ``listed`` are folders whose names may be
-    listed, here and below, and which hold nothing but what is shown. ``fds`` stay open in the child.
+    ``workspace`` is writable; so is ``private_dir`` (HOME and TMPDIR) unless bubblewrap provides its own
+    ``/tmp``. ``read_only`` is readable in addition to Python itself. ``listed`` are folders whose names may
+    be listed, here and below, and which contain nothing but what is shown. ``fds`` stay open in the child.
     ``code`` are folders of modules that the command imports.
     """
     limits = limits or Limits()
@@ -250,7 +250,7 @@ def _join_group(launch: Launch, limits: Limits) -> list[int]:
         raise EnvironmentFault(
             "no control group can be made for the kernel",
             why="without it the memory of all its processes together has no limit",
-            hint="start again: what the machine allows is then found out anew",
+            hint="start again, and loop-runner will find out anew what the machine allows",
         )
     fds = launch._group.open()  # noqa: SLF001
     launch._fds += fds  # noqa: SLF001
@@ -287,7 +287,7 @@ def _plan(
     root: dict[str, Any] | None,
     listed: list[str],
 ) -> dict[str, Any]:
-    """What ``confine`` is to do; every step that is asked for must hold."""
+    """The plan for ``confine``; every step in it is required."""
     if layers.is_bare:
         return {"limits": _portable_rlimits(limits), "folder": workspace, "must": ["limits", "folder"]}
     alone = layers.bubblewrap is not None
@@ -318,7 +318,7 @@ def _rlimits(limits: Limits, others: int) -> dict[str, int]:
 
 
 def _portable_rlimits(limits: Limits) -> dict[str, int]:
-    """Those that every system has and keeps to: macOS refuses some limits of memory."""
+    """The limits that every system supports and keeps: macOS refuses some limits of memory."""
     values = {"CORE": 0, "NOFILE": limits.open_files, "FSIZE": limits.file_bytes}
     return values if limits.cpu_s is None else {**values, "CPU": limits.cpu_s}
 
@@ -353,7 +353,7 @@ def _landlock_rules(view: View, listed: list[str], layers: Layers) -> dict[str, 
 
 
 def _others(*, alone: bool, uid: int | None) -> int:
-    """How many processes and threads of the same user count against the limit without being the kernel's."""
+    """How many of the user's other processes and threads count against the limit."""
     if uid is not None and uid != _NOBODY:
         return 0
     if alone and uid is None and _kernel_version() >= _COUNTS_BY_NAMESPACE:
@@ -396,7 +396,7 @@ def _bubblewrap_options(
 def _root_options() -> tuple[str, ...]:
     """No user namespace: in one, root would still be root to the machine's own files.
 
-    Only the rights to become somebody else are kept, and ``confine`` uses them up.
+    Only the rights needed to become another user are kept, and ``confine`` uses them up.
     """
     kept = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
     return ("--cap-drop", "ALL", *(part for name in kept for part in ("--cap-add", name)))
@@ -406,7 +406,7 @@ def _root_options() -> tuple[str, ...]:
 
 
 def free_uid(workspace: Path) -> int:
-    """A user id for this workspace: the same at every start, and with no other process behind it.
+    """A user id for this workspace: the same at every start, and used by no other process.
 
     ``EnvironmentFault`` where no other user id exists at all.
     """
@@ -440,7 +440,7 @@ def _check_open_to_others(paths: Iterable[str]) -> None:
 
 
 def _ways(view: View) -> dict[str, Any] | None:
-    """Folders that only root may enter and what is needed of them; None when there are none."""
+    """Folders that only root may enter, with the access needed to them; None when there are none."""
     paths = [*view.read, *view.write]
     closed = {folder for path in (*paths, *view.links) for folder in _closed_above(path)}
     outer = sorted(folder for folder in closed if not is_below(folder, closed))
@@ -458,10 +458,10 @@ def _closed_above(path: str) -> list[str]:
 
 
 def hand_over(folder: Path, uid: int) -> None:
-    """Give ``folder`` and all in it to ``uid``, as the runner is root and the model's code is not.
+    """Give ``folder`` and everything in it to ``uid``: the runner is root, but the model's code is not.
 
-    No link is followed, and a file with a second name is left alone unless it is ``uid``'s already: the other
-    name may lie outside. Call it only while nothing of the model's runs.
+    No link is followed, and a file with a second name is left alone unless ``uid`` owns it already: the other
+    name may be outside. Call it only while no model code is running.
     """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -474,9 +474,9 @@ def hand_over(folder: Path, uid: int) -> None:
 
 
 def _give(name: str, folder_fd: int, uid: int) -> None:
-    found = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
-    if found.st_uid == uid:
+    status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    if status.st_uid == uid:
         return
-    if not stat.S_ISDIR(found.st_mode) and found.st_nlink > 1:
+    if not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1:
         return
     os.chown(name, uid, uid, dir_fd=folder_fd, follow_symlinks=False)

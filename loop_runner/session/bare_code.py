@@ -84,15 +84,15 @@ def _runs_of(pieces: Sequence[_Piece] | Iterator[_Piece]) -> Iterator[str]:
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
             }
             continue
-        if any(one.tree is not None and acts(one.tree) for one in run):
-            yield "\n".join(one.text for one in _trimmed(run)).strip("\n")
+        if any(line.tree is not None and acts(line.tree) for line in run):
+            yield "\n".join(line.text for line in _trimmed(run)).strip("\n")
         run, known = [], set(HELPERS)
 
 
 def _trimmed(run: list[_Piece]) -> list[_Piece]:
     """Without headings and words at its ends; a last variable stays: the REPL shows its value."""
-    keeps = [one.tree is not None and (acts(one.tree) or bool(names_in(one.tree))) for one in run]
-    first = next(at for at, one in enumerate(run) if one.tree is not None and acts(one.tree))
+    keeps = [line.tree is not None and (acts(line.tree) or bool(names_in(line.tree))) for line in run]
+    first = next(at for at, line in enumerate(run) if line.tree is not None and acts(line.tree))
     last = len(run) - next(at for at, keep in enumerate(reversed(keeps)) if keep)
     return run[first:last]
 

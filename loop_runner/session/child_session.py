@@ -108,17 +108,17 @@ class _Child:
         self._settings = settings
         self._level = level
         self._task = task
-        self._asked = task.asked
+        self._delegation = task.delegation
         self._kernel: Kernel | None = None
         self._working: Future[object] | None = None  # what a thread does for us now
         self._turns: list[ChildTurn] = []
         self._answer = Answer()
         self._texts = tuple(
-            (name, len(data), hashlib.sha256(data).hexdigest()) for name, data in self._asked.texts
+            (name, len(data), hashlib.sha256(data).hexdigest()) for name, data in self._delegation.texts
         )
         self._scratch = scratch.make("child")
         self._folder = self._scratch.path
-        self._inputs = self._task.inputs if self._asked.has_inputs else self._own_inputs()
+        self._inputs = self._task.inputs if self._delegation.has_inputs else self._own_inputs()
         self._used = Usage()  # by the turn that is under way
         self._tally = shared.ledger.tally()
         self._sub_calls = SubCalls(
@@ -126,7 +126,7 @@ class _Child:
         )
 
     async def run(self) -> ChildRecord:
-        self._tell("child_started", text.one_line(self._asked.question), model=self._task.model)
+        self._tell("child_started", text.one_line(self._delegation.question), model=self._task.model)
         try:
             await self._in_thread(self._start)
             end, reason = await self._converse()
@@ -152,7 +152,6 @@ class _Child:
         settings = ConversationSettings(
             model=self._task.model,
             system=self._settings.system,
-            turns=self._most_turns,
             max_reply_tokens=self._settings.max_reply_tokens,
             window_tokens=self._settings.window_tokens(self._task.model),
             kind=self._task.kind,
@@ -176,9 +175,21 @@ class _Child:
         """It runs on the same loop."""
         return await coroutine
 
-    def should_stop(self) -> bool:
+    def now(self) -> float:
+        """Nothing is charged for the time of a child session; the turn that started it is."""
+        return 0.0
+
+    def turns(self) -> int:
+        """What the call, or the budget of the run as it began, allows."""
+        return self._most_turns
+
+    def may_begin(self, number: int) -> bool:
         """The switchboard stops it: it sends nothing more."""
-        return False
+        return True
+
+    def note(self) -> str:
+        """The operator speaks to the run's own model."""
+        return ""
 
     def is_spent(self) -> bool:
         """The ledger refuses its next request. A served one passes, so that a repeated turn is the same."""
@@ -226,7 +237,7 @@ class _Child:
     def _first_message(self) -> str:
         return self._shared.templates.render(
             "child",
-            question=self._asked.question,
+            question=self._delegation.question,
             inputs=describe(self._inputs, self._reader()),
         )
 
@@ -246,7 +257,7 @@ class _Child:
         workspace = self._folder / "workspace"
         workspace.mkdir()
         (self._folder / "texts").mkdir()
-        for number, (_, data) in enumerate(self._asked.texts):
+        for number, (_, data) in enumerate(self._delegation.texts):
             self._path(number).write_bytes(data)
         self._kernel = Kernel(
             self._settings.kernel,
@@ -260,9 +271,9 @@ class _Child:
 
     def _own_inputs(self) -> Inputs:
         """The texts that were handed over, with the places that the parent's texts have."""
-        known = {each.name: each for each in self._task.inputs.texts}
-        same = {each.sha256: each for each in self._task.inputs.texts if each.origin}
-        sources = self._asked.sources or (None,) * len(self._texts)
+        known = {item.name: item for item in self._task.inputs.texts}
+        same = {item.sha256: item for item in self._task.inputs.texts if item.origin}
+        sources = self._delegation.sources or (None,) * len(self._texts)
         texts = tuple(
             InputText(
                 name or "data",
@@ -274,7 +285,7 @@ class _Child:
             )
             for number, ((name, size, sha256), source) in enumerate(zip(self._texts, sources, strict=True))
         )
-        return Inputs(texts, is_single=self._asked.is_single)
+        return Inputs(texts, is_single=self._delegation.is_single)
 
     def _path(self, number: int) -> Path:
         return self._folder / "texts" / f"{number:05d}.txt"
@@ -313,7 +324,7 @@ class _Child:
     def _record(self, end: ChildEnd, reason: str) -> ChildRecord:
         return ChildRecord(
             scope=self._task.scope,
-            question=self._asked.question,
+            question=self._delegation.question,
             texts=self._texts,
             model=self._task.model,
             turns=tuple(self._turns),

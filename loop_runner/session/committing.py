@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from loop_runner import failpoints
 from loop_runner.events import Trace
 from loop_runner.records import ChildRecord, Snapshot, Turn, TurnRecord
+from loop_runner.session.operator import Operator
+from loop_runner.workspace import layout
 from loop_runner.workspace.workspace import Workspace
 
 
@@ -26,11 +28,13 @@ class Commits:
         trace: Trace,
         charge: Callable[[float, int], None],
         first_files: Mapping[str, bytes],
+        operator: Operator,
     ) -> None:
         """``charge`` adds a turn's seconds and its requests without a reply; see ``Ledger.charge_turn``.
 
-        ``first_files`` are committed with the next turn.
+        ``first_files`` are committed with the next turn, and what ``operator`` has taken since the last.
         """
+        self._operator = operator
         self.pass_number = pass_number
         self._workspace = workspace
         self._trace = trace
@@ -59,7 +63,9 @@ class Commits:
             seconds=seconds,
             children=children,
         )
-        checkpoint = self._workspace.commit_turn(record, self._files)
+        asked = self._operator.files(layout.turn_folder(self.pass_number, turn.number))
+        checkpoint = self._workspace.commit_turn(record, {**self._files, **asked})
+        self._operator.committed(asked)
         failpoints.passing("turn.committed")
         self._files = {}
         self._charge(seconds, unanswered)

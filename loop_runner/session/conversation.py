@@ -10,7 +10,6 @@ looks at what is committed.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
@@ -32,7 +31,7 @@ from loop_runner.records import (
 )
 from loop_runner.session import missing_code, reply_reader
 from loop_runner.session.transcript import Place, Transcript
-from loop_runner.task.prompts import OURS, Templates
+from loop_runner.task.prompts import BUILT_IN, Templates
 
 End = Literal["ready", "turns", "budget", "window", "no_code", "interrupted"]
 
@@ -54,7 +53,6 @@ class ConversationSettings:
 
     model: str
     system: str
-    turns: int
     max_reply_tokens: int
     window_tokens: int
     kind: RequestKind = "root"
@@ -62,7 +60,7 @@ class ConversationSettings:
     temperature: float | None = None  # None: the provider's own
     sums_up: bool = False  # ``history: compact``: older turns give way to a summary when the window fills
     offers_tool: bool = False
-    templates: Templates = OURS
+    templates: Templates = BUILT_IN
 
     @property
     def room_tokens(self) -> int:
@@ -87,8 +85,20 @@ class Host(Protocol):
         """The result of a coroutine that runs on the switchboard's loop."""
         ...
 
-    def should_stop(self) -> bool:
-        """Whether the run is to stop before the next turn."""
+    def now(self) -> float:
+        """The seconds at work since some moment."""
+        ...
+
+    def turns(self) -> int:
+        """The most turns that the conversation may take, as it stands now."""
+        ...
+
+    def may_begin(self, number: int) -> bool:
+        """Whether turn ``number`` may begin; waits while the run is paused. False: the run is to stop."""
+        ...
+
+    def note(self) -> str:
+        """What the operator adds to the message before the turn that begins; "" for nothing."""
         ...
 
     def is_spent(self) -> bool:
@@ -163,23 +173,25 @@ class Conversation:
         while not self._is_ready:
             if (end := await self._end()) is not None:
                 return end
-            started = time.monotonic()
+            started = self._host.now()
             try:
                 await self._take_turn(started)
             except BudgetSpentError as error:
-                self.unfinished_s, self.spent = time.monotonic() - started, error
+                self.unfinished_s, self.spent = self._host.now() - started, error
                 return "budget"  # before the reply: the turn has not begun
         return "ready"
 
     async def _end(self) -> End | None:
         """How the conversation ends before another turn; None: it does not."""
-        if self._host.should_stop():
+        if not self._host.may_begin(self._turn + 1):
             return "interrupted"
+        if note := self._host.note():
+            self._transcript.add_note(note)
         if self._stopped_for == "model_context_window_exceeded":
             return "window"
         if self._without_code >= MAX_WITHOUT_CODE:
             return "no_code"
-        if self._turn >= self._settings.turns:
+        if self._turn >= self._host.turns():
             return "turns"
         if self._host.is_spent():
             return "budget"
@@ -197,7 +209,7 @@ class Conversation:
         turn = await self._use(reply, number)
         self._without_code = self._without_code + 1 if self._lacks_code(turn) else 0
         self._stopped_for = reply.stop_reason
-        self._host.keep(turn, time.monotonic() - started)
+        self._host.keep(turn, self._host.now() - started)
         self._turn, self._is_ready = number, turn.answer.is_ready
         self._transcript.add((self._pass_number, number), turn.reply, turn.output)
 
@@ -263,7 +275,7 @@ class Conversation:
             reply,
             result,
             number,
-            self._settings.turns,
+            self._host.turns(),
             self._settings.templates,
             subcalls=subcalls,
             warnings=[*short.values(), *self._window_warning()],
@@ -329,7 +341,7 @@ def observe(
     result: CellResult | None,
     turn: int,
     turns: int,
-    templates: Templates = OURS,
+    templates: Templates = BUILT_IN,
     *,
     subcalls: str = "",
     warnings: Sequence[str] = (),

@@ -47,12 +47,12 @@ def from_json(data: bytes | None) -> Decision:
     """What ``to_json`` wrote; a run without the file is a session."""
     if not data:
         return RLM
-    said = json.loads(data)
-    return Decision("direct" if said["session"] == "direct" else "rlm", str(said["why"]))
+    body = json.loads(data)
+    return Decision("direct" if body["session"] == "direct" else "rlm", str(body["why"]))
 
 
 def decide(
-    asked: SessionKind,
+    wanted: SessionKind,
     request: Callable[[], Request],
     texts: Inputs,
     *,
@@ -63,25 +63,25 @@ def decide(
 
     Raises ``ConfigError`` when the task insists on the direct path and they do not fit.
     """
-    if asked == "rlm":
+    if wanted == "rlm":
         return Decision("rlm", "the task asks for a session")
     room = room_tokens - _STATE_TOKENS
     if texts.total_bytes // _HIGH_CHARS_PER_TOKEN // 4 > room:  # not even if every character took four bytes
         tokens, how = texts.total_bytes // _HIGH_CHARS_PER_TOKEN, "by a high guess from their size"
-        return _decided(asked, tokens, room, f"about {tokens:,} tokens ({how})")
+        return _decided(wanted, tokens, room, f"about {tokens:,} tokens ({how})")
     whole = request()
     chars = len(whole.system) + sum(len(message.text) for message in whole.messages)
     tokens, how = chars // _LOW_CHARS_PER_TOKEN, "at most, guessed from their length"
     if tokens > room and chars // _HIGH_CHARS_PER_TOKEN <= room and (counted := count(whole)) is not None:
         tokens, how = counted, "counted by the provider"
-    return _decided(asked, tokens, room, f"{tokens:,} tokens ({how})")
+    return _decided(wanted, tokens, room, f"{tokens:,} tokens ({how})")
 
 
-def _decided(asked: SessionKind, tokens: int, room: int, size: str) -> Decision:
+def _decided(wanted: SessionKind, tokens: int, room: int, size: str) -> Decision:
     if tokens <= room:
         return Decision("direct", f"the texts and the task are {size}, and {max(room, 0):,} fit")
     why = f"the texts and the task are {size}, and only {max(room, 0):,} fit"
-    if asked == "direct":
+    if wanted == "direct":
         raise ConfigError(
             f"session: direct cannot work: {why}",
             why="the model would have to answer about texts that it was not given",

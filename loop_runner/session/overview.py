@@ -69,7 +69,7 @@ def _briefly(texts: Inputs) -> str:
     megabytes = texts.total_bytes / 1e6
     if texts.is_single:
         return f"`context` is one text (`str`): {text.label(texts.texts[0].name)}, {megabytes:.2f} MB."
-    first = ", ".join(text.code(each.name) for each in texts.texts[:5])
+    first = ", ".join(text.code(item.name) for item in texts.texts[:5])
     return (
         f"`context` maps {len(texts.texts):,} names to texts (`str`), {megabytes:.1f} MB in all; "
         f"`context[name]` is one of them. The first names: {first}."
@@ -84,22 +84,22 @@ class _Sizes:
 
     def __init__(self, texts: Inputs) -> None:
         is_counted = texts.total_bytes <= _MAX_COUNTED_BYTES
-        self._lines = {each.name: _lines(each) for each in texts.texts} if is_counted else {}
+        self._lines = {item.name: _lines(item) for item in texts.texts} if is_counted else {}
 
     def of(self, texts: Sequence[InputText]) -> str:
         """Such as "120 lines, about 3,100 tokens"."""
-        lines = [self._lines.get(each.name) for each in texts]
-        size = sum(each.size_bytes for each in texts)
+        lines = [self._lines.get(item.name) for item in texts]
+        size = sum(item.size_bytes for item in texts)
         tokens = f"about {_counted(_tokens(size), 'token')}"
         known = [count for count in lines if count is not None]
         return f"{_counted(sum(known), 'line')}, {tokens}" if len(known) == len(lines) else tokens
 
 
-def _lines(each: InputText) -> int | None:
+def _lines(item: InputText) -> int | None:
     """How many lines a text has; None when it cannot be read here."""
     count, last = 0, b""
     try:
-        with each.path.open("rb") as file:
+        with item.path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 count += chunk.count(b"\n")
                 last = chunk[-1:]
@@ -130,7 +130,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _named(texts: Inputs, sizes: _Sizes) -> Iterator[str]:
-    return (f"- {text.code(each.name)}: {sizes.of([each])}" for each in texts.texts)
+    return (f"- {text.code(item.name)}: {sizes.of([item])}" for item in texts.texts)
 
 
 def _grouped(texts: Inputs, sizes: _Sizes) -> Iterator[str]:
@@ -140,37 +140,37 @@ def _grouped(texts: Inputs, sizes: _Sizes) -> Iterator[str]:
         where = text.code(folder) if folder else "in no folder"
         example = text.code(inside[0].name)
         yield f"- {where}: {_counted(len(inside), 'text')}, {sizes.of(inside)}, such as {example}"
-    if rest := [each for _, inside in folders[_MAX_FOLDERS:] for each in inside]:
+    if rest := [item for _, inside in folders[_MAX_FOLDERS:] for item in inside]:
         others = _counted(len(folders) - _MAX_FOLDERS, "more folder")
         yield f"- {others}: {_counted(len(rest), 'text')}, {sizes.of(rest)}"
     if largest := _largest(texts.texts):
-        shown = (f"{text.code(each.name)} ({sizes.of([each])})" for each in largest)
+        shown = (f"{text.code(item.name)} ({sizes.of([item])})" for item in largest)
         yield "- the largest: " + "; ".join(shown)
 
 
 def _largest(texts: Sequence[InputText]) -> list[InputText]:
     """The largest texts; none that is not larger than the smallest one: of equals, no text is the largest."""
-    smallest = min(each.size_bytes for each in texts)
-    larger = (each for each in texts if each.size_bytes > smallest)
-    return sorted(larger, key=lambda each: (-each.size_bytes, each.name))[:_LARGEST]
+    smallest = min(item.size_bytes for item in texts)
+    larger = (item for item in texts if item.size_bytes > smallest)
+    return sorted(larger, key=lambda item: (-item.size_bytes, item.name))[:_LARGEST]
 
 
 def _folders(texts: Sequence[InputText]) -> list[tuple[str, list[InputText]]]:
     """Texts by folder, as deep as there are still few folders; the one with most bytes first."""
-    found = _at_depth(texts, 1)
+    groups = _at_depth(texts, 1)
     for depth in range(2, 6):
         deeper = _at_depth(texts, depth)
         if len(deeper) > _MAX_FOLDERS:
             break
-        found = deeper
-    return sorted(found.items(), key=lambda pair: (-sum(each.size_bytes for each in pair[1]), pair[0]))
+        groups = deeper
+    return sorted(groups.items(), key=lambda pair: (-sum(item.size_bytes for item in pair[1]), pair[0]))
 
 
 def _at_depth(texts: Sequence[InputText], depth: int) -> dict[str, list[InputText]]:
     groups: dict[str, list[InputText]] = {}
-    for each in texts:
-        parts = each.name.split("/")[:-1][:depth]
-        groups.setdefault("".join(f"{part}/" for part in parts), []).append(each)
+    for item in texts:
+        parts = item.name.split("/")[:-1][:depth]
+        groups.setdefault("".join(f"{part}/" for part in parts), []).append(item)
     return groups
 
 
@@ -179,26 +179,26 @@ def _at_depth(texts: Sequence[InputText], depth: int) -> dict[str, list[InputTex
 
 def _about_places(texts: Inputs) -> str:
     """What was converted from what, and how a place of it is cited."""
-    made = [each for each in texts.texts if each.origin is not None and each.origin.kind != "text"]
+    made = [item for item in texts.texts if item.origin is not None and item.origin.kind != "text"]
     if len(made) * _NOTED_SHARE < len(texts.texts) or not made:
         return ""
-    kinds = Counter(each.origin.kind for each in made if each.origin is not None)
-    said = ", ".join(f"{count:,} from {kind}" for kind, count in kinds.most_common(8))
-    placed = next((each for each in made if each.origin is not None and each.origin.places), None)
+    kinds = Counter(item.origin.kind for item in made if item.origin is not None)
+    counts = ", ".join(f"{count:,} from {kind}" for kind, count in kinds.most_common(8))
+    placed = next((item for item in made if item.origin is not None and item.origin.places), None)
     if placed is None or placed.origin is None:
-        return f"\nConverted to text: {said}."
+        return f"\nConverted to text: {counts}."
     label = text.place(placed.origin.places[-1][1])
     return (
-        f"\nConverted to text: {said}. Their lines belong to places of the originals ({label}); a citation "
+        f"\nConverted to text: {counts}. Their lines belong to places of the originals ({label}); a citation "
         f"may name the place instead of the line: {text.code(f'> {placed.name}:{label}: text of a line')}."
     )
 
 
 def _about_tables(texts: Inputs) -> str:
     """What the first tables and JSON files hold."""
-    tables = [each for each in texts.texts if each.about]
+    tables = [item for item in texts.texts if item.about]
     if len(tables) * _NOTED_SHARE < len(texts.texts):
         return ""
     return "".join(
-        f"\n{text.code(each.name)} is {text.one_line(each.about, 600)}." for each in tables[:_SHOWN_TABLES]
+        f"\n{text.code(item.name)} is {text.one_line(item.about, 600)}." for item in tables[:_SHOWN_TABLES]
     )

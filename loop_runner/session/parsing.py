@@ -79,7 +79,7 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
 
 def names_in(node: ast.AST) -> set[str]:
     """The names that occur below ``node``."""
-    return {one.id for one in walk(node) if isinstance(one, ast.Name)}
+    return {child.id for child in walk(node) if isinstance(child, ast.Name)}
 
 
 CODE_TAGS = frozenset({"repl", "python", "py", "python3", "py3", "ipython", "pycon", "tool_code", "code"})

@@ -48,8 +48,8 @@ def read(reply_text: str) -> ReadReply:
     text = _normalised(reply_text)
     parser = Parser()
     for reading in (_fenced, _tagged, _tool_call, find_bare, _final):
-        if (found := reading(text, parser)) is not None:
-            return found
+        if (reply := reading(text, parser)) is not None:
+            return reply
     return ReadReply(None, text.strip())
 
 
@@ -305,11 +305,11 @@ def _finals_beside_code(lines: Sequence[str], parser: Parser) -> list[str]:
 def _tagged(text: str, parser: Parser) -> ReadReply | None:
     if _PYTHON_TOKEN in text:
         prose, _, code = text.partition(_PYTHON_TOKEN)
-        found = _fitted(code, parser)
-        return ReadReply(found, prose.strip()) if found else None
+        code_found = _fitted(code, parser)
+        return ReadReply(code_found, prose.strip()) if code_found else None
     for pattern in (_PARAMETER, _TAG):
         inside = [match[match.lastindex or 1] for match in islice(pattern.finditer(text), 20)]
-        fitted = [found for one in inside if (found := _fitted(one, parser))]
+        fitted = [code_found for part in inside if (code_found := _fitted(part, parser))]
         if fitted:
             return ReadReply("\n".join(fitted), pattern.sub("", text).strip())
     return None
@@ -330,28 +330,28 @@ def _tool_call(text: str, _parser: Parser) -> ReadReply | None:
     """``{"code": "..."}``, or a call with arguments that hold one."""
     for start in islice(re.finditer(r"(?m)(?:^|>)[ \t]*(?=\{)", text), 10):
         try:
-            said, end = json.JSONDecoder(strict=False).raw_decode(text, start.end())
+            value, end = json.JSONDecoder(strict=False).raw_decode(text, start.end())
         except (ValueError, RecursionError):
             continue
-        if code := _code_of(said, depth=4):
+        if code := _code_of(value, depth=4):
             return ReadReply(code, (text[: start.start()] + text[end:]).strip())
     return None
 
 
-def _code_of(said: Any, depth: int) -> str | None:
-    if isinstance(said, str) and said.lstrip().startswith("{"):
+def _code_of(value: Any, depth: int) -> str | None:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            said = json.loads(said, strict=False)
+            value = json.loads(value, strict=False)
         except (ValueError, RecursionError):
             return None
-    if not isinstance(said, dict) or not depth:
+    if not isinstance(value, dict) or not depth:
         return None
     for key in ("code", "python", "source", "script", "cell"):
-        if isinstance(said.get(key), str) and said[key].strip():
-            inner = _opening(said[key].strip().split("\n", 1)[0])
-            return read(said[key]).code if inner else str(said[key])
-    inside = (said.get(key) for key in ("arguments", "parameters", "input", "args", "function"))
-    return next((code for one in inside if (code := _code_of(one, depth - 1))), None)
+        if isinstance(value.get(key), str) and value[key].strip():
+            inner = _opening(value[key].strip().split("\n", 1)[0])
+            return read(value[key]).code if inner else str(value[key])
+    inside = (value.get(key) for key in ("arguments", "parameters", "input", "args", "function"))
+    return next((code for part in inside if (code := _code_of(part, depth - 1))), None)
 
 
 # ── FINAL ───────────────────────────────────────────────────────────────────────────────────────────
@@ -374,5 +374,5 @@ def _final_call(name: str, rest: str, parser: Parser) -> str:
         if parser.parse(call) is not None:
             return call
     last = rest.rfind(")")
-    said = (rest if last < 0 else rest[:last]).strip()
-    return f"{name}({said!r})"
+    argument = (rest if last < 0 else rest[:last]).strip()
+    return f"{name}({argument!r})"

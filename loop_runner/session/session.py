@@ -33,6 +33,7 @@ from loop_runner.session.conversation import (
     about_subcalls,
     run_here,
 )
+from loop_runner.session.operator import Operator
 from loop_runner.session.subcalls import SubCalls
 from loop_runner.session.transcript import Place
 from loop_runner.workspace.workspace import Workspace
@@ -56,6 +57,7 @@ class RunParts:
     models: Switchboard
     ledger: Ledger
     trace: Trace
+    operator: Operator
     should_stop: Callable[[], bool] = lambda: False
 
 
@@ -63,9 +65,15 @@ class PassHost:
     """Holds a conversation of the run itself, on the thread of the loop: its turns are commits."""
 
     def __init__(
-        self, parts: RunParts, pass_number: int, turns: int, first_files: Mapping[str, bytes]
+        self,
+        parts: RunParts,
+        pass_number: int,
+        first_files: Mapping[str, bytes],
+        *,
+        most_turns: int | None = None,
     ) -> None:
-        """``turns``: of the pass. ``first_files`` are committed with its next turn."""
+        """``first_files`` are committed with its next turn. ``most_turns``: whatever the budget allows."""
+        self._operator = parts.operator
         self._models = parts.models
         self._workspace = parts.workspace
         self._ledger = parts.ledger
@@ -73,19 +81,30 @@ class PassHost:
         self._journal = parts.workspace.journal
         self._snapshot = parts.workspace.history.snapshot()
         self._pass_number = pass_number
-        self._turns = turns
+        self._most_turns = most_turns
         self._commits = Commits(
             pass_number,
             workspace=parts.workspace,
             trace=parts.trace,
             charge=parts.ledger.charge_turn,
             first_files=first_files,
+            operator=parts.operator,
         )
-        self.should_stop = parts.should_stop
+        self.now = parts.operator.clock
+        self.note = parts.operator.note
 
     async def wait(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Block this thread: nothing else is to be done meanwhile."""
         return self._models.wait(coroutine)
+
+    def turns(self) -> int:
+        """What the budget allows now: the operator may change it."""
+        allowed = self._ledger.budget.turns
+        return allowed if self._most_turns is None else min(allowed, self._most_turns)
+
+    def may_begin(self, number: int) -> bool:
+        """Look what the operator has asked before the turn."""
+        return self._operator.may_begin((self._pass_number, number))
 
     def is_spent(self) -> bool:
         """Whether a limit ends the pass."""
@@ -96,7 +115,7 @@ class PassHost:
         failpoints.passing("turn.begin")
         self._tell("turn_started", number, messages=messages)
         self._models.start_turn()
-        self._ledger.begin_turn(self._turns - number)
+        self._ledger.begin_turn(self.turns() - number)
 
     def ordinal(self) -> int:
         """The turns of the whole run so far."""
@@ -141,18 +160,18 @@ class SessionHost(PassHost):
         self,
         parts: RunParts,
         pass_number: int,
-        turns: int,
         first_files: Mapping[str, bytes],
         *,
         kernel: Kernel,
         sub_calls: SubCalls,
     ) -> None:
-        super().__init__(parts, pass_number, turns, first_files)
+        super().__init__(parts, pass_number, first_files)
         self._kernel = kernel
         self._sub_calls = sub_calls
 
     async def run_cell(self, code: str, number: int) -> CellResult:
         """Run the cell; this thread waits for it."""
+        self._tell("cell_started", number, code=code)
         return self._kernel.run_cell(code, number)
 
     def ran(self, number: int, code: str | None, result: CellResult | None) -> CellResult | None:
@@ -160,7 +179,7 @@ class SessionHost(PassHost):
         failpoints.passing("turn.ran")
         if result is not None:
             self._tell("cell_finished", number, result.output, end=result.end, code=code)
-            is_last = result.answer.is_ready or number == self._turns
+            is_last = result.answer.is_ready or number == self.turns()
             before, self._snapshot = self._snapshot, self._kernel.snapshot(full=is_last)
             deaths = self._reported_deaths(number)
             unsaved = self._newly_unsaved(before, result.lost)

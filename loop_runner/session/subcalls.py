@@ -23,14 +23,15 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind, Usage
-from loop_runner.task.prompts import OURS, Templates
+from loop_runner.task.prompts import BUILT_IN, Templates
 from loop_runner.verify import json_schema
 from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
 
 _PROGRESS_S = 2.0  # how often a person is told how far a batch is
-_MAX_TOLD = 200  # sub-calls of a turn that are told of one by one; the rest as progress
+_FIRST_PROGRESS_S = 0.1  # after the first sub-call of a turn: those of a batch are sent together
+_MAX_LISTED = 200  # sub-calls of a turn that are told of one by one; the rest as progress
 _MAX_CHECKS = 10  # of a turn: a check is for drafts, and no way to guess an answer
-_MAX_SCHEMA_CHARS_TOLD = 2000  # of a reply that did not fit, when the model is asked again
+_MAX_SCHEMA_CHARS_SHOWN = 2000  # of a reply that did not fit, when the model is asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class SubModels:
 class ChildTask:
     """A child session that may start."""
 
-    asked: Delegation
+    delegation: Delegation
     inputs: Inputs  # of the session that asks
     model: str
     scope: str
@@ -81,7 +82,7 @@ class Shared:
     trace: Trace
     checker: SchemaChecker
     checking: Executor  # one thread: a check waits for a process
-    templates: Templates = OURS
+    templates: Templates = BUILT_IN
 
 
 class SubCalls:
@@ -114,13 +115,13 @@ class SubCalls:
         self._scope = scope
         self._depth = depth
         self._children: list[ChildRecord] = []
-        self._asked: dict[str, int] = {}  # child sessions of this turn by what they were asked
+        self._occurrences: dict[str, int] = {}  # child sessions of this turn by what they were asked
         self._tally = _Tally()
 
     def end_turn(self) -> tuple[ChildRecord, ...]:
         """The child sessions since the last call; the next turn counts from the beginning."""
         children, self._children = tuple(self._children), []
-        self._asked.clear()
+        self._occurrences.clear()
         self._checks = 0
         self._tally = _Tally()
         return children
@@ -134,10 +135,10 @@ class SubCalls:
         if self._past is None:
             raise SubCallError("past() is for the run's own session: a child session has no earlier passes")
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._shared.checking, self._past, pass_number, turn)
-        if not found:
+        past_turn = await loop.run_in_executor(self._shared.checking, self._past, pass_number, turn)
+        if not past_turn:
             raise SubCallError(f"there is no committed turn {turn} of pass {pass_number}")
-        return found
+        return past_turn
 
     async def check(self, content: str) -> str:
         """What the checks that cost nothing say of ``content``; no request, and charged to nobody."""
@@ -167,6 +168,8 @@ class SubCalls:
     async def _counted(self, asking: Awaitable[str], prompt: str) -> str:
         tally = self._tally
         tally.out += 1
+        if tally.out + tally.answered + tally.failed == 1:
+            asyncio.get_running_loop().call_later(_FIRST_PROGRESS_S, self._tell_sent, tally)
         reply = ""
         try:
             reply = await asking
@@ -178,11 +181,16 @@ class SubCalls:
             return reply
         finally:
             tally.out -= 1
-            if reply and tally.answered <= _MAX_TOLD:
+            if reply and tally.answered <= _MAX_LISTED:
                 data = {"prompt_chars": len(prompt), "reply": text.one_line(reply)}
                 self._shared.trace.append(Event("subcall_finished", data=data))
             if tally.is_due():
                 self._shared.trace.append(Event("subcalls_progress", data=tally.as_dict()))
+
+    def _tell_sent(self, tally: _Tally) -> None:
+        """Report how many sub-calls the turn began with, before the first of them is answered."""
+        if tally.out:
+            self._shared.trace.append(Event("subcalls_progress", data=tally.as_dict()))
 
     async def _ask(
         self, model: str, messages: tuple[Message, ...], schema: Mapping[str, Any] | None = None
@@ -210,8 +218,8 @@ class SubCalls:
             encoded = json_schema.encode(schema)
         except BadSchemaError as error:
             raise _bad_schema(error) from None
-        asked = self._shared.templates.render("schema_ask", prompt=prompt, schema=encoded)
-        messages: tuple[Message, ...] = (Message("user", asked),)
+        request = self._shared.templates.render("schema_ask", prompt=prompt, schema=encoded)
+        messages: tuple[Message, ...] = (Message("user", request),)
         problem = ""
         for _ in range(self._shared.sub_models.schema_tries):
             reply = await self._ask(model, messages, schema)
@@ -219,7 +227,7 @@ class SubCalls:
             if not problem:
                 return value
             again = self._shared.templates.render("schema_again", problem=problem)
-            shown = text.cut_middle(reply, _MAX_SCHEMA_CHARS_TOLD)
+            shown = text.cut_middle(reply, _MAX_SCHEMA_CHARS_SHOWN)
             messages = (messages[0], Message("assistant", shown), Message("user", again))
         tries = self._shared.sub_models.schema_tries
         raise SubCallError(f"no reply of {tries} fits the schema; the last: {text.one_line(problem, 300)}")
@@ -247,8 +255,8 @@ class SubCalls:
             return await self._asked_at_the_limit(task)
         model = self._shared.sub_models.named(task.model)
         key = delegation_key(task, model, self._scope)
-        occurrence = self._asked.get(key, 0)
-        self._asked[key] = occurrence + 1
+        occurrence = self._occurrences.get(key, 0)
+        self._occurrences[key] = occurrence + 1
         child = ChildTask(task, self._inputs, model, f"{key[:32]}.{occurrence}", self._depth + 1)
         record = await self._run_child(child)
         self._children.append(record)
@@ -306,7 +314,7 @@ class _Tally:
     def is_due(self) -> bool:
         """Whether a person is to be told: from time to time, and when the last of many is answered."""
         if not self.out:
-            return self.answered > _MAX_TOLD
+            return self.answered > _MAX_LISTED
         now = time.monotonic()
         if not self.told_at:
             self.told_at = now

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from loop_runner.records import Message
 from loop_runner.task.config import History
-from loop_runner.task.prompts import OURS, Templates
+from loop_runner.task.prompts import BUILT_IN, Templates
 
 Place = tuple[int, int]
 """Pass and turn."""
@@ -22,7 +22,7 @@ _CUT_CHARS = 600  # what is left of an older output
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _PassPrompt:
     """The first message of a pass."""
 
     text: str
@@ -39,24 +39,35 @@ class _Exchange:
     summary: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What the operator said before the turn that follows."""
+
+    text: str
+
+
 class Transcript:
     """Grows by passes and turns; gives the messages of the next request."""
 
     def __init__(
-        self, history: History, example: Sequence[Message] = (), templates: Templates = OURS
+        self, history: History, example: Sequence[Message] = (), templates: Templates = BUILT_IN
     ) -> None:
         self._history = history
         self._templates = templates
         self._example = tuple(example)
-        self._steps: list[_Told | _Exchange] = []
+        self._steps: list[_PassPrompt | _Exchange | _Note] = []
 
     def begin_pass(self, text: str, stable_chars: int = 0) -> None:
         """A pass begins with ``text``; its first ``stable_chars`` are the same in every pass."""
-        self._steps.append(_Told(text, stable_chars))
+        self._steps.append(_PassPrompt(text, stable_chars))
 
     def add(self, place: Place, reply: str, output: str, summary: str | None = None) -> None:
         """One committed turn, with the summary that was made after it, if there is one."""
         self._steps.append(_Exchange(place, reply, output, summary))
+
+    def add_note(self, text: str) -> None:
+        """Add ``text`` to the message that the model sees next: nothing before it changes."""
+        self._steps.append(_Note(text))
 
     def summarise(self, summary: str) -> Place:
         """``summary`` stands for all turns so far; gives the place of the last of them."""
@@ -68,48 +79,48 @@ class Transcript:
     def turns_in_full(self) -> int:
         """How many turns no summary stands for."""
         exchanges = self._exchanges()
-        known = [at for at, each in enumerate(exchanges) if each.summary is not None]
+        known = [at for at, exchange in enumerate(exchanges) if exchange.summary is not None]
         return len(exchanges) - (known[-1] + 1 if known else 0)
 
     def messages(self, ask: str = "") -> tuple[Message, ...]:
         """The messages of the next request; ``ask`` is added to the last of them."""
-        said = [*self._example, *self._said()]
+        listed = [*self._example, *self._own_messages()]
         if ask:
-            said.append(Message("user", ask))
-        return _merged(said)
+            listed.append(Message("user", ask))
+        return _merged(listed)
 
     def _exchanges(self) -> list[_Exchange]:
         return [step for step in self._steps if isinstance(step, _Exchange)]
 
-    def _said(self) -> list[Message]:
-        said: list[Message] = []
+    def _own_messages(self) -> list[Message]:
+        messages: list[Message] = []
         steps = self._steps
         summaries = [
             at for at, step in enumerate(steps) if isinstance(step, _Exchange) and step.summary is not None
         ]
         if summaries:
-            said += self._summed_up(summaries[-1])
+            messages += self._summed_up(summaries[-1])
             steps = steps[summaries[-1] + 1 :]
         cut = self._cut(sum(isinstance(step, _Exchange) for step in steps))
         turn = 0
         for step in steps:
-            if isinstance(step, _Told):
-                said.append(Message("user", step.text, step.stable_chars))
+            if isinstance(step, _PassPrompt | _Note):
+                messages.append(Message("user", step.text, getattr(step, "stable_chars", 0)))
                 continue
             output = self._shortened(step) if turn < cut else step.output
-            said += [Message("assistant", replied(step.reply)), Message("user", output)]
+            messages += [Message("assistant", replied(step.reply)), Message("user", output)]
             turn += 1
-        return said
+        return messages
 
     def _summed_up(self, at: int) -> list[Message]:
         """The first message, the summary, and what the last turn that it stands for printed."""
-        told = [step for step in self._steps[:at] if isinstance(step, _Told)]
+        prompts = [step for step in self._steps[:at] if isinstance(step, _PassPrompt)]
         last = self._steps[at]
         assert isinstance(last, _Exchange)
-        passes = [told[-1].text] if len(told) > 1 else []
+        passes = [prompts[-1].text] if len(prompts) > 1 else []
         note = self._templates.render("summed_up", turn=last.place[1])
         return [
-            Message("user", told[0].text, told[0].stable_chars),
+            Message("user", prompts[0].text, prompts[0].stable_chars),
             Message("assistant", last.summary or ""),
             Message("user", "\n\n".join([note, *passes, last.output])),
         ]
@@ -133,9 +144,9 @@ def replied(reply: str) -> str:
     return reply if reply.strip() else _NO_REPLY
 
 
-def _merged(said: Sequence[Message]) -> tuple[Message, ...]:
+def _merged(messages: Sequence[Message]) -> tuple[Message, ...]:
     merged: list[Message] = []
-    for message in said:
+    for message in messages:
         if merged and merged[-1].role == message.role:
             before = merged.pop()
             text = f"{before.text.rstrip()}\n\n{message.text}"

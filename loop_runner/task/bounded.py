@@ -52,13 +52,13 @@ def limits(seconds: float = _SECONDS) -> Iterator[None]:
 
 def joined(parts: Iterable[str]) -> str:
     """The text of ``parts``; ``TooMuchError`` when it is too long."""
-    found, size = [], 0
+    pieces, size = [], 0
     for part in parts:
         size += len(part)
         if size > _CHARS:
             raise TooMuchError(f"it is longer than {_CHARS:,} characters")
-        found.append(part)
-    return "".join(found)
+        pieces.append(part)
+    return "".join(pieces)
 
 
 def _check(value: object) -> None:

@@ -44,4 +44,4 @@ AGENT = Profile(
 
 def profile(name: str) -> Profile:
     """The profile called ``name`` ("standard", "local" or "agent")."""
-    return {each.name: each for each in (STANDARD, LOCAL, AGENT)}[name]
+    return {known.name: known for known in (STANDARD, LOCAL, AGENT)}[name]

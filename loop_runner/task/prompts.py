@@ -63,12 +63,12 @@ class Templates:
         return {f"{FOLDER}/{name}": source.encode() for name, source in self.own}
 
 
-OURS = Templates()
+BUILT_IN = Templates()
 
 
 def render(template: str, /, **values: Any) -> str:
     """Render ``prompts/<template>.md.j2``. Raises ``jinja2.UndefinedError`` for a name that is not given."""
-    return OURS.render(template, **values)
+    return BUILT_IN.render(template, **values)
 
 
 def of_task(type_name: str, folder: Path | None) -> Templates:
@@ -84,10 +84,10 @@ def of_task(type_name: str, folder: Path | None) -> Templates:
         return Templates(type_name)  # a task file at the top of our own checkout
     if len(paths) > _MAX_OWN:
         raise _bad(str(folder), f"it holds more than {_MAX_OWN} templates")
-    found = Templates(type_name, tuple((path.name, _source(path)) for path in paths))
-    for name, _ in found.own:
-        _check(found, name, folder)
-    return found
+    templates = Templates(type_name, tuple((path.name, _source(path)) for path in paths))
+    for name, _ in templates.own:
+        _check(templates, name, folder)
+    return templates
 
 
 def frozen(type_name: str, paths: Iterable[str], read: Callable[[str], bytes | None]) -> Templates:
@@ -107,10 +107,10 @@ def frozen(type_name: str, paths: Iterable[str], read: Callable[[str], bytes | N
 def _environment(templates: Templates) -> jinja2.Environment:
     import jinja2
 
-    ours = _ours(templates.type)
+    built_in = _built_in(templates.type)
     environment = bounded.environment_class()(
         loader=jinja2.ChoiceLoader(
-            [jinja2.DictLoader(dict(templates.own)), ours, jinja2.PrefixLoader({"ours": ours})]
+            [jinja2.DictLoader(dict(templates.own)), built_in, jinja2.PrefixLoader({"ours": built_in})]
         ),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # the output is a prompt, not HTML; model text goes through `fenced`
@@ -126,7 +126,7 @@ def _environment(templates: Templates) -> jinja2.Environment:
     return environment
 
 
-def _ours(type_name: str) -> jinja2.BaseLoader:
+def _built_in(type_name: str) -> jinja2.BaseLoader:
     import jinja2
 
     base = resources.folder(FOLDER)
@@ -147,21 +147,21 @@ def _source(path: Path) -> str:
         raise _bad(str(path), f"it cannot be read: {error}") from error
 
 
-def _check(found: Templates, name: str, folder: Path) -> None:
+def _check(templates: Templates, name: str, folder: Path) -> None:
     """Before anything is paid: a run would meet the fault only at the end of its first pass."""
     import jinja2
 
     path = str(folder / name)
-    ours = _environment(Templates(found.type))
+    built_in = _environment(Templates(templates.type))
     is_part = name.startswith("_")  # for others to include; whatever those are given is there
-    if not is_part and name not in ours.list_templates():
-        raise _unknown(path, name, ours.list_templates())
+    if not is_part and name not in built_in.list_templates():
+        raise _unknown(path, name, built_in.list_templates())
     try:
-        used = _names(found, name)
+        used = _names(templates, name)
         known = None
         if not is_part:  # a short one for small models is given what the long one is
-            known = _names(Templates(found.type), name) | _names(
-                Templates(found.type), name.replace(".local.", ".")
+            known = _names(Templates(templates.type), name) | _names(
+                Templates(templates.type), name.replace(".local.", ".")
             )
     except jinja2.TemplateSyntaxError as error:
         raise _bad(f"{folder / (error.name or name)}, line {error.lineno}", str(error.message)) from error
@@ -169,10 +169,12 @@ def _check(found: Templates, name: str, folder: Path) -> None:
         raise _bad(path, f"it includes {error.name}, which is not there") from error
     except jinja2.TemplateError as error:
         raise _bad(path, str(error)) from error
-    for one in sorted(used - known) if known is not None else ():
-        near = difflib.get_close_matches(one, sorted(known or ()), 1)
+    for unknown_name in sorted(used - known) if known is not None else ():
+        near = difflib.get_close_matches(unknown_name, sorted(known or ()), 1)
         given = f"did you mean `{near[0]}`? " if near else ""
-        raise _bad(path, f"it uses `{one}`, which it is not given", f"{given}it is given: {_listed(known)}")
+        raise _bad(
+            path, f"it uses `{unknown_name}`, which it is not given", f"{given}it is given: {_listed(known)}"
+        )
 
 
 def _names(templates: Templates, name: str, seen: frozenset[str] = frozenset()) -> set[str]:
@@ -194,8 +196,8 @@ def _listed(names: set[str] | None) -> str:
     return ", ".join(sorted(names or ())) or "nothing"
 
 
-def _unknown(path: str, name: str, ours: list[str]) -> ConfigError:
-    own = sorted(one.removesuffix(ENDING) for one in ours if "/" not in one)
+def _unknown(path: str, name: str, built_in: list[str]) -> ConfigError:
+    own = sorted(template.removesuffix(ENDING) for template in built_in if "/" not in template)
     near = difflib.get_close_matches(name.removesuffix(ENDING), own, 1)
     meant = f"did you mean {near[0]}{ENDING}?" if near else f"known: {', '.join(own)}"
     return ConfigError(

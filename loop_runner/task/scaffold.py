@@ -29,7 +29,7 @@ class Written:
 
 def offered() -> tuple[TaskType, ...]:
     """The types that a folder can be made of."""
-    return tuple(each for each in TYPES.values() if each.has_starter)
+    return tuple(known for known in TYPES.values() if known.has_starter)
 
 
 def create(type_name: str, folder: Path) -> Written:
@@ -63,7 +63,7 @@ def create(type_name: str, folder: Path) -> Written:
 def _known(type_name: str) -> TaskType:
     import difflib
 
-    names = [each.name for each in offered()]
+    names = [offered_type.name for offered_type in offered()]
     if type_name in names:
         return TYPES[type_name]
     near = difflib.get_close_matches(type_name, names, n=1)

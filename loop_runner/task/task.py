@@ -267,7 +267,9 @@ class Task:
 
     name: str = key(keys.file_name, "letters, digits, `.`, `-`, `_`; names the run folder", shown="required")
     prompt: str = key(
-        keys.text, "the task, in your words; every pass is given it byte for byte", shown="one of the two"
+        keys.text,
+        "the task, in your words; every pass is given it byte for byte",
+        shown="required, unless `prompt_file` is given",
     )
     type: str = key(
         _type,
@@ -401,15 +403,15 @@ PROMPT_FILE = Key(
     keys.text,
     "a file with the prompt, beside the task file; a prompt must fit into the model's window: long texts"
     " belong in `inputs`",
-    "one of the two",
+    "required, unless `prompt` is given",
 )
 
 
 def task_keys() -> dict[str, Key]:
     """Every key at the top of a task file, in order."""
-    found: dict[str, Key] = {}
+    result: dict[str, Key] = {}
     for name, entry in keys.keys_of(Task).items():
-        found[name] = entry
+        result[name] = entry
         if name == "prompt":
-            found[PROMPT_FILE.name] = PROMPT_FILE
-    return found
+            result[PROMPT_FILE.name] = PROMPT_FILE
+    return result

@@ -150,13 +150,13 @@ def dump_task(task: Task) -> str:
 
 def _dump(part: Any, known: Mapping[str, Key]) -> dict[str, Any]:
     """Every key that has a value."""
-    found = {}
+    dumped = {}
     for name, key in known.items():
         if key.field:
             value = getattr(part, key.field)
             takes = key.takes
-            found[name] = takes.dump(value) if isinstance(takes, Value) else _dump(value, keys_of(takes))
-    return {name: value for name, value in found.items() if value is not None}
+            dumped[name] = takes.dump(value) if isinstance(takes, Value) else _dump(value, keys_of(takes))
+    return {name: value for name, value in dumped.items() if value is not None}
 
 
 def _dump_inputs(task: Task) -> list[Any] | dict[str, Any]:

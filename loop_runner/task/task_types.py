@@ -27,8 +27,8 @@ _DATED = {
 }
 
 TYPES: Mapping[str, TaskType] = {
-    each.name: each
-    for each in (
+    known.name: known
+    for known in (
         TaskType("research", "a literature review: every claim with quotes", ({"citations": {"min": 5}},)),
         TaskType(
             "legal",

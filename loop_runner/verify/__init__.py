@@ -1,11 +1,12 @@
-"""Checks a committed answer: nothing is done until a verifier says so.
+"""Checks a committed answer. An answer counts as verified only when every verifier accepts it.
 
-Owns the kinds of verifier that a task file may name: a module for each and a row in ``kinds``. ``Gates`` are
-those of one task, built once per start, with the pins of their files. Relies on committed bytes only: a
-``Submission`` holds the answer's text, a read-only checkout and the inputs, never a live object of the
-kernel; and on the ``Means`` that it is given for whatever runs a program or asks a model. A verifier never
-raises for what an answer holds, and never changes what it checks. ``stop_hook`` decides on a pass from all
-verdicts, ``proof`` records what an accepted answer rests on, and ``fence`` runs programs in the sandbox.
+Owns the kinds of verifier that a task file may name: each kind has a module and a row in ``built_in``.
+``Gates`` holds the verifiers of one task, built once per start, with the pins of their files. Relies on
+committed bytes only: a ``Submission`` holds the answer's text, a read-only checkout and the inputs, never a
+live object of the kernel. ``Means`` supplies whatever is needed to run a program or ask a model. A verifier
+never raises because of an answer's content, and never changes what it checks. ``stop_hook`` decides on a
+pass from all verdicts, ``proof`` records what an accepted answer rests on, and ``fence`` runs programs in
+the sandbox.
 """
 
 from typing import TYPE_CHECKING
@@ -27,17 +28,20 @@ from loop_runner.verify.verifier import (
     Need,
     Panel,
     PanelSpent,
+    Person,
+    PersonsDecision,
     Submission,
     Unfenced,
     Verifier,
 )
+from loop_runner.workspace.control_files import Question
 
 if TYPE_CHECKING:
     from loop_runner.verify import control as control
     from loop_runner.verify.citations import LocatedCitation, locate
     from loop_runner.verify.quotes import in_part_words
 
-# Loaded when they are first used: reading citations takes as much code as the rest of a short run.
+# Loaded on first use: importing the citation reader takes as long as the rest of a short run.
 _LATER = {
     "LocatedCitation": "citations",
     "locate": "citations",
@@ -68,7 +72,10 @@ __all__ = [
     "Need",
     "Panel",
     "PanelSpent",
+    "Person",
+    "PersonsDecision",
     "Programs",
+    "Question",
     "Submission",
     "Unfenced",
     "Verifier",

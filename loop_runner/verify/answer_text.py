@@ -1,7 +1,7 @@
 """The verifiers that read only the answer's text: ``contains`` and ``regex``.
 
-A pattern is the task's, but the text is the model's, and together they may take for ever: the match is
-made in a process of its own (``regex_child.py``) that is given a time. Neither ever writes.
+The pattern comes from the task, but the text comes from the model, and together they may never finish. The
+match therefore runs in a process of its own (``regex_child.py``) with a time limit. Neither verifier writes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CHILD = Path(__file__).with_name("regex_child.py")
 
 @dataclass(frozen=True, slots=True)
 class Contains(BaseVerifier):
-    """Accepts an answer in which ``text`` stands."""
+    """Accepts an answer that contains ``text``."""
 
     is_free = True
     KEYS: ClassVar[Keys] = {"text": TEXT, "ignore_case": FLAG}
@@ -87,7 +87,7 @@ class Regex(BaseVerifier):
 
     @classmethod
     def from_options(cls, name: str, options: Options, task_dir: Path) -> Regex:  # noqa: ARG003
-        """Raises ``VerifierError`` for a pattern that is none."""
+        """Raises ``VerifierError`` for an invalid pattern."""
         pattern = options.text("pattern")
         try:
             re.compile(pattern)
@@ -115,7 +115,7 @@ class Regex(BaseVerifier):
         """``Broken`` when the match did not end in ``timeout_s``."""
         text = _part(submission.answer, self.part)
         request = json.dumps({"pattern": self.pattern, "ignore_case": self.ignore_case, "text": text})
-        # -I and -S: neither the user's environment nor site-packages has a say, and it starts in 15 ms.
+        # -I and -S ignore the user's environment and site-packages, and it starts in 15 ms.
         with scratch.make("pattern") as folder:
             ended = process.run(
                 [sys.executable, "-I", "-S", str(_CHILD)],
@@ -144,7 +144,7 @@ def _how(code: int | None) -> str:
 
 
 def _part(answer: str, part: Part) -> str:
-    """White space around the part is not part of it."""
+    """Surrounding white space does not count as part of it."""
     if part == "short_answer":
         return short_answer(answer)
     text = answer.strip(_BLANKS)
@@ -152,4 +152,4 @@ def _part(answer: str, part: Part) -> str:
 
 
 def _seen(text: str) -> str:
-    return f"what was looked at: {cut_middle(text, _EVIDENCE_CHARS)}" if text else "it is empty"
+    return f"what was searched: {cut_middle(text, _EVIDENCE_CHARS)}" if text else "it is empty"

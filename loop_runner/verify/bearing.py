@@ -1,8 +1,8 @@
-"""Whether the quotations of an answer bear its short answer out, as far as words can show it.
+"""Whether the quotations of an answer support its short answer, as far as words can show it.
 
-Owns when a match proves something: ``no`` is in many lines, and ``3`` in ``3,14``. Owns the two forms in
-which an answer says honestly what no quotation can show: ``Derived:`` (it follows from the quotations) and
-``Searched:`` (there is none). What is written there is not judged, and the statement of the gate says so.
+Owns when a match proves something: ``no`` is in many lines, and ``3`` is in ``3,14``. Owns the two forms
+for an honest answer that no quotation can show: ``Derived:`` (it follows from the quotations) and
+``Searched:`` (the answer is "none"). The text after them is not judged, and the gate's statement says so.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _QUOTE_MARKS = "\"'`"
 
 @dataclass(frozen=True, slots=True)
 class Bearing:
-    """What is known of an answer and its quotations: ``problem`` why it is rejected, else what was found."""
+    """The result for an answer and its quotations: ``problem`` if it is rejected, else the statement."""
 
     statement: str = ""
     problem: str = ""
@@ -51,7 +51,7 @@ class Bearing:
 
 
 def bearing(answer: str, quotes: Sequence[str], *, ignore_case: bool, may_derive: bool) -> Bearing:
-    """Whether the short answer is in a quotation, each of its items is, or it says how it is derived."""
+    """Whether a quotation contains the short answer or each of its items, or the answer is derived."""
     short = short_answer(answer)
     if not short:
         return Bearing(
@@ -81,7 +81,7 @@ def _lacking(missing: Sequence[str], short: str) -> Bearing:
 
 
 def _derivation(answer: str, short: str, quotes: Sequence[str], *, may_derive: bool) -> Bearing:
-    """For an answer that no quotation states: it may say how it follows from them."""
+    """For an answer that no quotation states: it may explain how it follows from them."""
     how = _derived(answer)
     shown = exact_line(short, 100)
     if may_derive and how:
@@ -91,7 +91,9 @@ def _derivation(answer: str, short: str, quotes: Sequence[str], *, may_derive: b
             f"the answer {shown!r} is derived ({exact_line(how, 120)}): "
             "that the quotes prove it was not checked"
         )
-    if _is_weak(short) or any(stands_in(one, quote) for one in spellings(short) for quote in quotes):
+    if _is_weak(short) or any(
+        stands_in(spelling, quote) for spelling in spellings(short) for quote in quotes
+    ):
         problem = f"that a quote has {shown!r} proves nothing: {_why_nothing(short)}"
     else:
         problem = f"the short answer {shown!r} is in none of its quotes as whole words"
@@ -131,7 +133,7 @@ def _counted(short: str, how: str, quotes: Sequence[str]) -> Bearing | None:
 
 
 def _items(answer: str) -> list[str]:
-    """The items of a short answer that is a list with a line for each; empty when it is none."""
+    """The items of a short answer that is a list with one line per item; empty for any other answer."""
     items: list[str] = []
     for line in answer[:_SCANNED_CHARS].split("\n"):
         if not line.strip() or is_citation_line(line) or (not items and _LABEL_ALONE.match(line)):
@@ -146,9 +148,9 @@ def _items(answer: str) -> list[str]:
 
 
 def _is_shown(short: str, quotes: Sequence[str], *, ignore_case: bool) -> bool:
-    """Whether a quotation has it as whole words, in a way that proves something."""
+    """Whether a quotation contains it as whole words, in a way that proves something."""
     wanted = dict.fromkeys((*spellings(short), *spellings(alike(short))))
-    return any(_proves(one, quote, ignore_case=ignore_case) for one in wanted for quote in quotes)
+    return any(_proves(text, quote, ignore_case=ignore_case) for text in wanted for quote in quotes)
 
 
 def _proves(short: str, quote: str, *, ignore_case: bool) -> bool:
@@ -156,14 +158,14 @@ def _proves(short: str, quote: str, *, ignore_case: bool) -> bool:
         return False
     if not (_is_weak(short) or short[:1].isdigit()):
         return True
-    found = places(short.casefold(), quote.casefold()) if ignore_case else places(short, quote)
+    starts = places(short.casefold(), quote.casefold()) if ignore_case else places(short, quote)
     if _is_weak(short):
-        return any(_is_value(quote, at, at + len(short)) for at in found)
-    return any(not _is_numbering(quote, at, at + len(short)) for at in found)
+        return any(_is_value(quote, at, at + len(short)) for at in starts)
+    return any(not _is_numbering(quote, at, at + len(short)) for at in starts)
 
 
 def _is_weak(short: str) -> bool:
-    """Whether finding it shows nothing by itself: words that are in every text, a single character."""
+    """Whether finding it proves nothing by itself: a word that every text contains, a single character."""
     words = re.findall(r"\w+", short.casefold())
     if not words:
         return len(short) < 2
@@ -190,20 +192,20 @@ def _is_numbering(quote: str, start: int, end: int) -> bool:
     return not quote[:start].strip("([ ") and bool(re.match(r"[.)\]]\s", quote[end : end + 2]))
 
 
-# ── there is none ───────────────────────────────────────────────────────────────────────────────────
+# ── the answer is "none" ────────────────────────────────────────────────────────────────────────────
 
 
 def is_none(answer: str) -> bool:
-    """Whether the short answer is that there is none."""
+    """Whether the short answer is "none"."""
     return bool(_NONE.match(short_answer(answer)))
 
 
 def searched(answer: str, texts: Sequence[InputText]) -> Bearing:
-    """Whether an answer that there is none names all ``texts`` as searched."""
+    """Whether an answer of "none" lists all ``texts`` as searched."""
     match = _SEARCHED.search(visible(answer[:_SCANNED_CHARS]))
     if match is None:
         return Bearing(
-            problem="an answer that there is none must name the texts that were searched",
+            problem='an answer of "none" must name the texts that were searched',
             advice=f"add a line {SEARCHED_FORM}; folder/* and `all {len(texts)} texts` are names, too",
         )
     missing = [text.name for text in texts if not _is_named(text.name, match[1])]
@@ -212,12 +214,10 @@ def searched(answer: str, texts: Sequence[InputText]) -> Bearing:
         shown = ", ".join(exact_line(name, 80) for name in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         return Bearing(
-            problem=f"it says that there is none, and does not name as searched: {shown}{more}",
+            problem=f'the answer is "none", and it does not list as searched: {shown}{more}',
             advice=f"search every text, then write {SEARCHED_FORM}",
         )
-    return Bearing(
-        f"the answer is that there is none, and names all {len(texts)} texts as searched: neither was checked"
-    )
+    return Bearing(f'the answer is "none", and lists all {len(texts)} texts as searched: neither was checked')
 
 
 def _is_named(name: str, listing: str) -> bool:
@@ -233,5 +233,5 @@ def _is_named(name: str, listing: str) -> bool:
 def _names(listing: str) -> Iterator[str]:
     for part in re.split(r"[,;\n]|\s+and\s+", listing[:_SCANNED_CHARS]):
         given = part.strip(" \t*_`\"'()-.").removeprefix("./")
-        if given.strip("*?/"):  # `*` alone would name what was never looked at
+        if given.strip("*?/"):  # `*` alone would list texts that were never searched
             yield given

@@ -1,7 +1,7 @@
 """Makes verifiers out of a task file's ``verifiers:`` list.
 
-Owns how an entry of the list is written. Every mistake is a ``VerifierError`` before anything runs. Files are
-read only to pin them, and only the code of a package is started, in the sandbox, to ask what it requires.
+Owns how an entry of the list is written. Every mistake is a ``VerifierError`` before anything runs. Files
+are read only to pin them. Only a package's code is started, in the sandbox, to ask what it requires.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Spec = str | Mapping[str, Any]
 
 
 class Builder:
-    """Makes the verifiers of one task; names are unique over all of them, those in groups included.
+    """Makes the verifiers of one task. Names are unique across all of them, including members of groups.
 
-    ``pinning`` reads the files that they are made of. ``faults`` are the entries that make no verifier.
+    ``pinning`` reads the verifiers' files. ``faults`` are the entries from which no verifier could be made.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Builder:
 
     def list(self, specs: Sequence[Spec]) -> tuple[Verifier, ...]:
         """A verifier for each of ``specs`` that makes one."""
-        return tuple(self.added(partial(self._one, spec) for spec in specs))
+        return tuple(self.added(partial(self._verifier_of, spec) for spec in specs))
 
     def added(self, makers: Iterable[Callable[[], Verifier]]) -> Iterator[Verifier]:
-        """What ``makers`` make, with its files pinned; an error becomes one of ``faults``."""
+        """The verifiers from ``makers``, with their files pinned; an error becomes an entry of ``faults``."""
         for make in makers:
             try:
                 made = make()
@@ -61,13 +61,13 @@ class Builder:
             else:
                 yield made
 
-    def _one(self, spec: Spec) -> Verifier:
+    def _verifier_of(self, spec: Spec) -> Verifier:
         kind, value, name, weight = _parts(spec, self._pinning)
         value, evidence = _evidence(kind, value, spec)
         if kind in ("all", "any"):
             made = self._group(kind, value, name)
         else:
-            # Made before it is named: only the verifier knows what to call itself.
+            # Made before it gets a name: only the verifier knows its default name.
             first: Any = self._make(kind, value, name)
             made = replace(first, name=self._unique(first.name))
         says = _says(kind, spec)
@@ -141,7 +141,7 @@ def _parts(spec: object, pinning: Pinning) -> tuple[str, Any, str, float]:
 
 
 def _is_of_package(kind: str, pinning: Pinning) -> bool:
-    """Whether a package adds it: an installed one or, for a re-run elsewhere, a pinned one."""
+    """Whether a package adds this kind: an installed package or, for a re-run elsewhere, a pinned one."""
     if kind in plugins.find(plugins.VERIFIERS):
         return True
     from loop_runner.verify import package_files
@@ -157,7 +157,7 @@ def _no_such_kind(kind: str, pinning: Pinning) -> VerifierError:
         return unknown("there is no verifier", kind, (*KINDS, *plugins.find(plugins.VERIFIERS)))
     return VerifierError(
         f"the verifier `{kind}` comes from the package {package}, which is not installed here",
-        why="the run was begun with it, and no other verifier can take its place",
+        why="the run began with it, and no other verifier can take its place",
         hint=f"install it into the Python of loop-runner: pip install {package.replace(' ', '==')}",
     )
 
@@ -165,8 +165,8 @@ def _no_such_kind(kind: str, pinning: Pinning) -> VerifierError:
 def _evidence(kind: str, value: Any, spec: object) -> tuple[Any, Evidence]:
     """The settings without ``evidence``, and its value, which may be among them or beside the kind.
 
-    A kind with a setting of that name handles its own: ``python`` must not even send the source of a failed
-    line where that is not shown.
+    A kind that has a setting of that name handles it itself: where evidence is limited, ``python`` must not
+    even send the source of a failed line.
     """
     beside: dict[str, Any] = (
         {"evidence": spec["evidence"]} if isinstance(spec, Mapping) and "evidence" in spec else {}
@@ -182,12 +182,12 @@ def _evidence(kind: str, value: Any, spec: object) -> tuple[Any, Evidence]:
 
 
 def _says(kind: str, spec: object) -> str:
-    """What the prompt says that the verifier requires, in the task's own words; "" when it has none."""
+    """The requirement that the prompt shows, in the task's own words; "" when the task gives none."""
     says = spec.get("says", "") if isinstance(spec, Mapping) else ""
     if not isinstance(says, str) or ("says" in spec and not says.strip()):  # type: ignore[operator]
         raise VerifierError(
             f"verifier `{kind}`: `says` is {says!r}",
-            why="the model is told it as what the verifier requires of the answer",
+            why="the prompt shows it as the requirement of this verifier",
             hint="write a sentence, for example: says: all tests in tests/ must pass",
         )
     return " ".join(says.split())

@@ -1,6 +1,6 @@
 """The table of built-in kinds: a new kind is a file of this folder and a row here.
 
-The module of a kind is imported when a task names the kind: a short run has no time for all of them.
+The module of a kind is imported when a task names the kind: importing all of them would slow a short run.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from loop_runner.verify.verifier import Verifier
 
 
 class KindOfVerifier(Protocol):
-    """What the class of a built-in kind has beside the methods of ``Verifier``."""
+    """What a built-in kind's class offers besides the methods of ``Verifier``."""
 
     KEYS: Keys
 
     def settings_from(self, value: object) -> object:
-        """The settings that ``value`` stands for, where a kind has another short form than its row says."""
+        """The settings that ``value`` stands for, if the kind has another short form than its row says."""
         ...
 
     def from_options(self, name: str, options: Options, task_dir: Path) -> Verifier:
@@ -30,7 +30,7 @@ class KindOfVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A row: where the class is, and the setting that a plain value stands for."""
+    """A row: the class's location, and the setting that a plain value stands for."""
 
     module: str
     name: str
@@ -54,7 +54,8 @@ BUILT_IN = {
     "stable": Kind("stable", "Stable", "passes", may_be_bare=True),
     "promise": Kind("stable", "Promise", "phrase"),
     "findings": Kind("findings", "Findings", "rules"),
+    "human": Kind("human", "Human", "question"),
 }
 KINDS = (*BUILT_IN, "all", "any")
-OF_PROGRAMS = "callable"  # a function of the program that began the run; no task file can hold one
-BESIDE = ("name", "weight", "evidence", "says")  # keys beside a kind
+OF_PROGRAMS = "callable"  # a function of the program that began the run; a task file cannot hold one
+BESIDE = ("name", "weight", "evidence", "says")  # keys next to a kind

@@ -1,7 +1,8 @@
-"""What the verifiers that cost nothing say of an answer that is not handed in yet: ``check()`` in a cell.
+"""``check()`` in a cell: the verdict of the free verifiers on an answer that is not yet handed in.
 
-The stop hook's own rule and words, on the text that the cell sends and on the files as a commit would take
-them. A pure function of both, so that a cell that runs again prints the same; nothing is written or charged.
+It follows the stop hook's rule and wording, on the text that the cell sends and on the files as a commit
+would contain them. It is a pure function of both, so a cell that runs again prints the same; nothing is
+written or charged.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ _EMPTY = "`answer['content']` is empty: there is nothing to check yet. An answer
 
 
 class Checks:
-    """Says what the free ones among the verifiers would say. May be called from any thread.
+    """Reports what the free verifiers would decide. May be called from any thread.
 
-    ``lay_out`` writes the files of the workspace, as they are now, into a folder.
+    ``lay_out`` writes the current files of the workspace into a folder.
     """
 
     def __init__(self, gates: Gates, inputs: Inputs, prompt: str, lay_out: Callable[[Path], None]) -> None:
         self._requirements = gates.requirements()
         self._free = free(gates.verifiers)
-        self._means = Means(programs=gates.programs)  # nothing to run a program with, and no model to ask
+        self._means = Means(programs=gates.programs)  # cannot run a program or ask a model
         self._inputs = inputs
         self._prompt = prompt
         self._lay_out = lay_out

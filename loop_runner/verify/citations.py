@@ -1,8 +1,8 @@
-"""The verifier that asks for evidence: every quote must be found where the answer says, and bear it out.
+"""The verifier that requires evidence: every quote must be at the place it cites and support the answer.
 
-Owns which citations count and what is asked of them together; ``quotes.py`` looks them up. A quote that
-exists but does not support the answer is the mistake this verifier is here for: hence ``answer_in_quote``
-and ``quote_mentions``. Never judges meaning.
+Owns which citations count and what they must achieve together; ``quotes.py`` looks them up. This verifier
+exists to catch a quote that is real but does not support the answer: hence ``answer_in_quote`` and
+``quote_mentions``. It never judges meaning.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NONE = ("refused", "allowed")
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """One thing that is wrong: a sentence, and what shows it."""
+    """One fault: a sentence, and the evidence for it."""
 
     reason: str
     evidence: str = ""
@@ -46,7 +46,7 @@ class _Problem:
 
 @dataclass(frozen=True, slots=True)
 class Citations(BaseVerifier):
-    """Accepts an answer whose quotations are all found, of which at least ``minimum`` count."""
+    """Accepts an answer if all of its quotations are found and at least ``minimum`` of them count."""
 
     is_free = True
     is_repeatable = False
@@ -69,8 +69,8 @@ class Citations(BaseVerifier):
     quote_mentions: tuple[str, ...] = ()
     within_lines: int = 0
     ignore_case: bool = False
-    derived: bool = False  # an answer that no quote states may say how it follows from them
-    none: str = "refused"  # or "allowed": the answer may be that there is none, with what was searched
+    derived: bool = False  # an answer that no quote states may explain how it follows from them
+    none: str = "refused"  # or "allowed": the answer may be "none", with the texts that were searched
 
     @classmethod
     def from_options(cls, name: str, options: Options, task_dir: Path) -> Citations:  # noqa: ARG003
@@ -119,17 +119,17 @@ class Citations(BaseVerifier):
         if len(submission.answer) > MAX_ANSWER_CHARS:
             return Rejected(f"the answer is longer than {MAX_ANSWER_CHARS:,} characters")
         looked = look_up(submission.answer, submission.inputs, self.within_lines, submission.prompt)
-        for one in looked:
-            if one.citation.is_fault:
-                return Broken(one.citation.reason)
+        for item in looked:
+            if item.citation.is_fault:
+                return Broken(item.citation.reason)
         counted = self._counted(looked)
         bears = self._bearing(submission, counted)
         problems = list(self._problems(submission, looked, counted, bears))
-        found = [one.citation for one in looked if one.citation.ok and one.citation.kind != "pointer"]
-        record = _record(counted, submission.inputs) | _in_part(found)
+        quoted = [item.citation for item in looked if item.citation.ok and item.citation.kind != "pointer"]
+        record = _record(counted, submission.inputs) | _in_part(quoted)
         if not problems:
-            shown = "\n".join(_written(one.citation) for one in counted[:_SHOWN])
-            return Accepted(shown, record=record, statement=_statement(found, bears))
+            shown = "\n".join(_written(item.citation) for item in counted[:_SHOWN])
+            return Accepted(shown, record=record, statement=_statement(quoted, bears))
         reason = "; ".join(problem.reason for problem in problems)
         evidence = "\n".join(problem.evidence for problem in problems if problem.evidence)
         if record.get("quoted_in_part"):
@@ -137,22 +137,22 @@ class Citations(BaseVerifier):
         return Rejected(reason, evidence, self._score(looked, counted, len(problems)), record)
 
     def _bearing(self, submission: Submission, counted: list[Looked]) -> Bearing | None:
-        """What the quotations say of the short answer; None when nothing of the kind is asked."""
+        """The quotations' support for the short answer; None when the task does not require any."""
         if self.none == "allowed" and is_none(submission.answer):
             texts = [text for text in submission.inputs.texts if self._is_wanted(text.name)]
             return searched(submission.answer, texts)
         if not self.answer_in_quote or not counted:
             return None
-        # The quotes alone, not their whole lines: what was left out of a quote was not shown.
-        quotes = [one.citation.quote for one in counted]
+        # The quotes alone, not their whole lines: what a quote leaves out was not shown.
+        quotes = [item.citation.quote for item in counted]
         return bearing(submission.answer, quotes, ignore_case=self.ignore_case, may_derive=self.derived)
 
     def _counted(self, looked: list[Looked]) -> list[Looked]:
-        """Those that stand, say something and are of the right inputs; each place once."""
+        """Those that are found, have content and are from the right inputs; each place once."""
         places = {
-            (one.citation.name, one.citation.line): one
-            for one in looked
-            if one.citation.counts and self._is_wanted(one.citation.name)
+            (item.citation.name, item.citation.line): item
+            for item in looked
+            if item.citation.counts and self._is_wanted(item.citation.name)
         }
         return list(places.values())
 
@@ -164,16 +164,16 @@ class Citations(BaseVerifier):
     ) -> Iterator[_Problem]:
         if len(looked) > MAX_CITATIONS:
             yield _Problem(f"the answer has more than {MAX_CITATIONS} citations")
-        wrong = [(number, one.citation) for number, one in enumerate(looked, 1) if not one.citation.ok]
-        # Also when enough others are found: a reader would believe every quote of a verified answer.
+        wrong = [(number, item.citation) for number, item in enumerate(looked, 1) if not item.citation.ok]
+        # Reported even when enough others are found: a reader would believe every quote of a verified answer.
         if wrong:
             yield _not_found(wrong, len(looked))
         is_none_there = self.none == "allowed" and is_none(submission.answer)
-        # Correcting the wrong ones may be enough; one complaint at a time.
+        # Correcting the wrong ones may be enough, so there is one complaint at a time.
         if len(counted) + len(wrong) < self.minimum and not is_none_there:
             yield self._too_few(looked, counted, submission.inputs)
         if bears is not None and bears.problem:
-            quotes = "\n".join(_written(one.citation) for one in counted[:_SHOWN])
+            quotes = "\n".join(_written(item.citation) for item in counted[:_SHOWN])
             shown = f"the quotes that are found:\n{quotes}\n" if quotes and not is_none_there else ""
             yield _Problem(bears.problem, shown + bears.advice)
         if counted and not is_none_there:
@@ -187,7 +187,7 @@ class Citations(BaseVerifier):
         if not looked:
             return _Problem("the answer cites nothing", how)
         notes = [how]
-        if any(one.citation.ok and not one.citation.counts for one in looked):
+        if any(item.citation.ok and not item.citation.counts for item in looked):
             notes.append("a quote of under 8 characters, or without a letter or digit, does not count")
         if self.names:
             notes.append(f"only citations of {', '.join(map(label, self.names))} count")
@@ -195,8 +195,8 @@ class Citations(BaseVerifier):
 
     def _unmentioned(self, counted: list[Looked]) -> Iterator[_Problem]:
         texts = [
-            f"{one.citation.quote}\n{one.around}" if self.within_lines else one.citation.quote
-            for one in counted
+            f"{item.citation.quote}\n{item.around}" if self.within_lines else item.citation.quote
+            for item in counted
         ]
         missing = [
             word
@@ -206,33 +206,33 @@ class Citations(BaseVerifier):
         if missing:
             near = f", nor within {self.within_lines} lines of one" if self.within_lines else ""
             words = ", ".join(repr(word) for word in missing)
-            yield _Problem(f"no quote mentions {words}{near}", "cite the line that is about what was asked")
+            yield _Problem(f"no quote mentions {words}{near}", "cite the line that is about the question")
 
     def _score(self, looked: list[Looked], counted: list[Looked], problems: int) -> float:
-        """How near it is, under 1: the share of citations that count, less for what else is wrong."""
+        """A score under 1: the share of citations that count, reduced for other faults."""
         share = len(counted) / max(len(looked), self.minimum, 1)
         return round(share / (1 + problems), 4)
 
 
 def _record(counted: list[Looked], inputs: Inputs) -> dict[str, Any]:
-    """For the proof: where in the originals the quotes of converted texts stand."""
+    """For the proof: the places in the originals that quotes of converted texts come from."""
     origins = {text.name: text.origin for text in inputs.texts if text.origin is not None}
     placed = [
         {
-            "name": one.citation.name,
-            "line": one.citation.line,
-            "place": one.citation.place,
-            "original_sha256": origins[one.citation.name].sha256,
+            "name": item.citation.name,
+            "line": item.citation.line,
+            "place": item.citation.place,
+            "original_sha256": origins[item.citation.name].sha256,
         }
-        for one in counted
-        if one.citation.name in origins
+        for item in counted
+        if item.citation.name in origins
     ]
     return {"citations": placed} if placed else {}
 
 
 def _not_found(wrong: Sequence[tuple[int, LocatedCitation]], total: int) -> _Problem:
-    shown = "\n".join(f"{_called(number, one)}\n  {one.reason}" for number, one in wrong)
-    quoted = [number for number, one in wrong if one.kind != "pointer"]
+    shown = "\n".join(f"{_called(number, citation)}\n  {citation.reason}" for number, citation in wrong)
+    quoted = [number for number, citation in wrong if citation.kind != "pointer"]
     parts = []
     if quoted:
         plural, verb = ("citations", "are") if len(quoted) > 1 else ("citation", "is")
@@ -244,14 +244,14 @@ def _not_found(wrong: Sequence[tuple[int, LocatedCitation]], total: int) -> _Pro
 
 
 def _called(number: int, citation: LocatedCitation) -> str:
-    """What is wrong, as the answer has it: a place that it names is no line of citations."""
+    """The faulty part as the answer writes it; a place named in running text has no citation number."""
     if citation.kind == "pointer":
         return f"the place {exact_line(_place(citation))}"
     return f"citation {number}: {_written(citation)}"
 
 
 def _numbers(numbers: Sequence[int]) -> str:
-    """Ascending numbers, three and more in a row as a range: "1, 2, 5-9"."""
+    """Ascending numbers, with three or more in a row as a range: "1, 2, 5-9"."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -262,27 +262,27 @@ def _numbers(numbers: Sequence[int]) -> str:
     return ", ".join(part for shown in parts for part in shown)
 
 
-def _statement(found: Sequence[LocatedCitation], bears: Bearing | None) -> str:
-    """What was checked, in one line; it says nothing that was not."""
+def _statement(quoted: Sequence[LocatedCitation], bears: Bearing | None) -> str:
+    """What was checked, in one line, and nothing that was not."""
     parts = []
-    if found:
-        exact = sum(not one.how for one in found)
-        read = f", {exact} of them copied exactly" if exact < len(found) else ", copied exactly"
-        part = sum(bool(one.marked) for one in found)
+    if quoted:
+        exact = sum(not item.how for item in quoted)
+        read = f", {exact} of them copied exactly" if exact < len(quoted) else ", copied exactly"
+        part = sum(bool(item.marked) for item in quoted)
         parts.append(
-            f"{len(found)} quotation{'s' if len(found) > 1 else ''} found in the inputs{read}"
+            f"{len(quoted)} quotation{'s' if len(quoted) > 1 else ''} found in the inputs{read}"
             + (f", {part} in part of the line" if part else "")
         )
     if bears is not None and bears.statement:
         parts.append(bears.statement)
-    elif found:
+    elif quoted:
         parts.append("that they prove the answer was not checked")
     return "; ".join(parts) or "nothing is quoted, and nothing had to be"
 
 
-def _in_part(found: Sequence[LocatedCitation]) -> dict[str, Any]:
-    """For readers, jurors and the next pass: lines that are quoted in part, whole, the quoted part marked."""
-    shown = quoted_lines([one for one in found if one.marked or one.note])
+def _in_part(quoted: Sequence[LocatedCitation]) -> dict[str, Any]:
+    """For readers, jurors and the next pass: each partly quoted line in full, with the quoted part marked."""
+    shown = quoted_lines([citation for citation in quoted if citation.marked or citation.note])
     return {"quoted_in_part": shown} if shown else {}
 
 

@@ -1,7 +1,7 @@
-"""Verifiers made of verifiers: all of them, any of them, some counting for more than others.
+"""Verifiers made of verifiers: all of them, any of them, with different weights.
 
-Owns what the members' verdicts make together and how a rejection is put into words. Asks nobody itself: the
-stop hook does, with its retries, and hands the reports in.
+Owns how the members' verdicts combine and how a rejection is worded. It runs no member itself: the stop
+hook does, with its retries, and passes the reports in.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _EVIDENCE_CHARS = 4000  # for each verifier; the next prompt has a budget
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """A verifier with what a task sets beside it, whatever its kind.
+    """A verifier with the settings that any kind may have in a task.
 
-    It counts for ``weight`` in the score; 1 is what the others count for. ``evidence`` limits what a
-    rejection shows. ``says``: what the prompt says that it requires, in place of the kind's own words.
+    ``weight`` is its share in the score; the default is 1. ``evidence`` limits what a rejection shows.
+    ``says`` replaces the kind's own words for its requirement in the prompt.
     """
 
     verifier: Verifier
@@ -61,13 +61,18 @@ class Weighted:
 
     @property
     def is_free(self) -> bool:
-        """See ``Verifier``. Asked again and again, limited evidence would give away what it withholds."""
+        """See ``Verifier``. Limited evidence is never free: repeated checks would reveal it."""
         return self.evidence == "full" and self.verifier.is_free
 
     @property
     def reads_files(self) -> bool:
         """See ``Verifier``."""
         return self.verifier.reads_files
+
+    @property
+    def asks_person(self) -> bool:
+        """See ``Verifier``."""
+        return self.verifier.asks_person
 
     @property
     def is_repeatable(self) -> bool:
@@ -147,6 +152,11 @@ class Group:
         return any(member.reads_files for member in self.members)
 
     @property
+    def asks_person(self) -> bool:
+        """See ``Verifier``."""
+        return any(member.asks_person for member in self.members)
+
+    @property
     def is_repeatable(self) -> bool:
         """See ``Verifier``."""
         return all(member.is_repeatable for member in self.members)
@@ -182,7 +192,7 @@ class Group:
         return next((why for member in self.members if (why := member.fault(pins))), "")
 
     def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
-        """Ask every member once; the stop hook asks them one by one instead."""
+        """Run every member once; the stop hook runs them one by one instead."""
         reports = [VerifierReport(member.name, member.verify(submission, means)) for member in self.members]
         return self.combine(reports)
 
@@ -191,32 +201,36 @@ class Group:
         return f"{'all' if self.mode == 'all' else 'at least one'} of these must hold: {listed}"
 
     def is_settled(self, reports: Sequence[VerifierReport]) -> bool:
-        """True when no further member can change anything: ``any`` needs one, and others may cost money."""
-        return self.mode == "any" and any(isinstance(one.verdict, Accepted) for one in reports)
+        """True when no further member can change the verdict: ``any`` needs one; the rest may cost money."""
+        return self.mode == "any" and any(isinstance(report.verdict, Accepted) for report in reports)
 
     def combine(self, reports: Sequence[VerifierReport]) -> Verdict:
-        """The group's verdict. A broken member of ``any`` counts for nothing as long as another accepts."""
-        accepted = [one for one in reports if isinstance(one.verdict, Accepted)]
+        """The group's verdict. In ``any``, a broken member does not matter if another member accepts."""
+        accepted = [report for report in reports if isinstance(report.verdict, Accepted)]
         if len(accepted) == len(reports) or (accepted and self.mode == "any"):
-            evidence = "\n".join(f"{one.verifier}: accepted" for one in accepted)
+            evidence = "\n".join(f"{report.verifier}: accepted" for report in accepted)
             return Accepted(evidence, score(reports) if self.mode == "all" else 1.0)
-        broken = [(one.verifier, one.verdict) for one in reports if isinstance(one.verdict, Broken)]
+        broken = [
+            (report.verifier, report.verdict) for report in reports if isinstance(report.verdict, Broken)
+        ]
         if broken:
             reason = "; ".join(f"{name}: {verdict.reason}" for name, verdict in broken)
             return Broken(reason, next((verdict.limit for _, verdict in broken if verdict.limit), ""))
-        told = "\n\n".join(
-            rejection(one.verifier, one.verdict) for one in reports if isinstance(one.verdict, Rejected)
+        evidence_of_all = "\n\n".join(
+            rejection(report.verifier, report.verdict)
+            for report in reports
+            if isinstance(report.verdict, Rejected)
         )
-        asked = "all must" if self.mode == "all" else "one must"
+        condition = "all must" if self.mode == "all" else "one must"
         return Rejected(
-            f"{len(accepted)} of {len(reports)} accepted it; {asked}",
-            told,
-            score(reports) if self.mode == "all" else max(_score(one) for one in reports),
+            f"{len(accepted)} of {len(reports)} accepted it; {condition}",
+            evidence_of_all,
+            score(reports) if self.mode == "all" else max(_score(report) for report in reports),
         )
 
 
 def leaves(verifiers: Iterable[Verifier]) -> Iterator[Verifier]:
-    """The verifiers that check something themselves, out of their groups."""
+    """The verifiers that check something themselves, taken out of their groups."""
     for verifier in verifiers:
         inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
         if isinstance(inner, Group):
@@ -226,19 +240,21 @@ def leaves(verifiers: Iterable[Verifier]) -> Iterator[Verifier]:
 
 
 def score(reports: Sequence[VerifierReport]) -> float:
-    """The mean of the scores by weight; broken verifiers say nothing and are left out. 0 when all are."""
-    counted = [(one.weight, _score(one)) for one in reports if not isinstance(one.verdict, Broken)]
+    """The mean of the scores by weight, without broken verifiers. 0 when all are broken."""
+    counted = [
+        (report.weight, _score(report)) for report in reports if not isinstance(report.verdict, Broken)
+    ]
     total = sum(weight for weight, _ in counted)
     return sum(weight * value for weight, value in counted) / total if total else 0.0
 
 
 def rejection(name: str, verdict: Rejected) -> str:
-    """A rejection as the next pass is told it."""
+    """A rejection as the next prompt shows it."""
     reason = cut_middle(verdict.reason, _EVIDENCE_CHARS).replace("\n", "\n    ")
-    said = f"Failed: {one_line(name)}: {reason}"
+    headline = f"Failed: {one_line(name)}: {reason}"
     evidence = cut_middle(verdict.evidence.strip("\n"), _EVIDENCE_CHARS)
-    # Every line is indented: evidence holds what programs and models wrote, and must not pass for our words.
-    return f"{said}\n{textwrap.indent(evidence, '    ', lambda _: True)}" if evidence else said
+    # Every line is indented: programs and models wrote the evidence, and it must not look like our words.
+    return f"{headline}\n{textwrap.indent(evidence, '    ', lambda _: True)}" if evidence else headline
 
 
 def _score(report: VerifierReport) -> float:

@@ -1,8 +1,8 @@
-"""The verifier that asks a program of the user's.
+"""The verifier that runs a user's program.
 
-Owns how the program is found, what it is given and what its end means. Its own files are the pinned ones;
-the checkout is read-only unless the task asks for a copy to write in. Never uses a shell, never hands on
-the runner's environment.
+Owns how the program is found, what it receives and what its exit code means. It runs from the pinned files
+with a checkout that is read-only unless the task asks for a writable copy. It never uses a shell and never
+passes on the runner's environment.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _EVIDENCE_CHARS = 6000
 _INTERPRETER = re.compile(r"(?:python[\d.]*|pypy[\d.]*|bash|sh|dash|zsh|node|ruby|perl)")
 _CHECKOUT = ("answer.md", "answer.json", "workspace")
 _HERE = (".", "..", "/")
-_PYTEST_SAW_NOTHING = (4, 5)  # wrong usage (a folder of tests that is not there, say); no test was collected
+_PYTEST_SAW_NOTHING = (4, 5)  # wrong usage (such as a missing test folder); no test was collected
 _IS_MISSING = re.compile(r"No such file or directory|No module named ")
 _READ_ONLY = re.compile(r"Read-only file system|\[Errno (?:13|30)\]|Permission denied")
 _NO_PROGRAM = re.compile(
@@ -47,7 +47,7 @@ _WORDS = re.compile(r"[\w][\w./-]*")
 
 @dataclass(frozen=True, slots=True)
 class Command(BaseVerifier):
-    """Accepts when ``argv`` ends with exit code 0; see ``docs/verifiers.md`` for all that it can say."""
+    """Accepts when ``argv`` ends with exit code 0; ``docs/verifiers.md`` lists everything it can report."""
 
     runs_code = True
     KEYS: ClassVar[Keys] = {
@@ -61,17 +61,17 @@ class Command(BaseVerifier):
 
     name: str
     argv: tuple[str, ...]
-    task_dir: Path  # the task file's folder: where the program's own files lie
+    task_dir: Path  # the task file's folder, which holds the program's own files
     timeout_s: float = 60.0
     network: bool = False
     writable: bool = False
     pin: tuple[str, ...] = ()
-    show: tuple[str, ...] = ()  # further paths of the machine that it may read
-    kind: str = "verifier `command`"  # what a message calls it
+    show: tuple[str, ...] = ()  # more paths of this machine that it may read
+    kind: str = "verifier `command`"  # its name in messages
 
     @classmethod
     def from_options(cls, name: str, options: Options, task_dir: Path) -> Command:
-        """``run`` is a list of texts, or one text that is split as a shell would, without being one."""
+        """``run`` is a list of texts, or one text that is split as a shell would split it."""
         argv = _argv(options.raw("run"))
         return cls(
             name or exact_line(f"command {shlex.join(argv)}", 80),
@@ -90,10 +90,10 @@ class Command(BaseVerifier):
         return f"the program `{exact_line(shlex.join(self.argv))}` must accept the answer"
 
     def sources(self) -> list[Path]:
-        """What is to be pinned for it. ``VerifierError`` for a ``pin:`` that names nothing."""
+        """The paths to pin for it. ``VerifierError`` for a ``pin:`` that matches nothing."""
         named = [self.task_dir / word for word in self.argv if self._may_be_a_file(word)]
-        found = [path for path in named if self._is_folder(path) or programs.is_program(path)]
-        return found + self._by_convention() + pinned(self.pin, self.task_dir, self.kind)
+        named_files = [path for path in named if self._is_folder(path) or programs.is_program(path)]
+        return named_files + self._by_convention() + pinned(self.pin, self.task_dir, self.kind)
 
     def needs(self, pins: Programs) -> Iterator[Need]:
         """See ``Verifier``."""
@@ -102,7 +102,7 @@ class Command(BaseVerifier):
             yield from needs.program(self.name, self.argv[0])
 
     def fault(self, pins: Programs) -> str:
-        """Why the program could not be started, or could not find what it runs."""
+        """Why the program could not start, or would not find the file it runs."""
         return readiness.of_command(self, pins)
 
     def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
@@ -112,15 +112,15 @@ class Command(BaseVerifier):
         return machine.excused(verdict, means.fence, self._own_words(means.programs))
 
     def _own_words(self, pins: Programs) -> list[str]:
-        """Everything of the check that its author wrote: its words and its pinned files."""
+        """Everything that the check's author wrote: the command's words and its pinned files."""
         named = (self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word))
         mine = pins.relied_on(path for path in named if pins.place(path))
-        return [*self.argv, *((one.data or b"").decode("utf-8", "replace") for one in mine)]
+        return [*self.argv, *((program.data or b"").decode("utf-8", "replace") for program in mine)]
 
     def run(
         self, submission: Submission, means: Means, stdin: Callable[[Path], bytes]
     ) -> tuple[process.Finished, Mapping[str, Any]] | Broken | Rejected:
-        """Run the program on ``stdin(checkout)``: how it ended, and what a proof says of that."""
+        """Run the program on ``stdin(checkout)``; returns how it ended, and its record for the proof."""
         pins = means.programs
         named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
         own = self._by_convention(pins)
@@ -157,7 +157,7 @@ class Command(BaseVerifier):
         return ended, record
 
     def missing(self, pins: Programs) -> str:
-        """Why it cannot find what it runs on, with the files that are pinned; "" when it can."""
+        """Why it cannot find a file it needs, given the pinned files; "" when it can."""
         named = [self.task_dir / word for word in (*self.argv, *self.pin) if self._may_be_a_file(word)]
         if self._by_convention(pins):
             return ""
@@ -180,7 +180,7 @@ class Command(BaseVerifier):
         return _is_handed_in(word)
 
     def _by_convention(self, pins: Programs | None = None) -> list[Path]:
-        """What the program reads of the task's folder although no word names it; with ``pins``, of those."""
+        """The files of the task's folder that the program reads unnamed; with ``pins``, the pinned ones."""
         if any(_is_handed_in(word) for word in self.argv):
             return []
         if pins is not None:
@@ -188,7 +188,7 @@ class Command(BaseVerifier):
         return conventions.files(self._program(), self.task_dir)
 
     def _misses_its_file(self, named: Sequence[Path], pins: Programs) -> str:
-        """Why the program cannot find what it runs on; "" if it can, or if that is for the model to write."""
+        """Why the program cannot find a file it needs; "" if it can, or if the model must write that file."""
         program = self._program()
         names_a_place = any(map(_is_handed_in, self.argv)) or any(map(pins.place, named))
         if names_a_place or not conventions.applies(program):
@@ -196,24 +196,24 @@ class Command(BaseVerifier):
         return conventions.missing(program, self.argv)
 
     def _resolved(self, here: Gate, pins: Programs) -> list[str]:
-        """``argv`` with what names a file of the task's folder as it is laid out now."""
-        return [self._found(one, here, pins) for one in self.argv]
+        """``argv`` with each file of the task's folder replaced by its current laid-out path."""
+        return [self._located(word, here, pins) for word in self.argv]
 
-    def _found(self, word: str, here: Gate, pins: Programs) -> str:
+    def _located(self, word: str, here: Gate, pins: Programs) -> str:
         place = pins.place(self.task_dir / word) if self._may_be_a_file(word) else None
         if place is not None:
             return str(here.programs / place)
         return str(here.checkout / word) if "/" in word and word == self.argv[0] else word
 
     def _may_be_a_file(self, word: str) -> bool:
-        # What the checkout holds keeps its name: `wc -c answer.md` means the answer, not a file of the task.
+        # A name that the checkout holds stays: `wc -c answer.md` means the answer, not a file of the task.
         parts = Path(word).parts
         return bool(parts) and word not in _HERE and not word.startswith("-") and parts[0] not in _CHECKOUT
 
     def _never_looked(self, ended: process.Finished, pins: Programs) -> str:
-        """Why a program that ended as if it rejected has not looked at the answer; "" when it has.
+        """Why a program that seemed to reject has not looked at the answer; "" when it has.
 
-        A missing test runner or data file says nothing about the answer, and the exit code does not tell.
+        A missing test runner or data file says nothing about the answer, and the exit code does not show it.
         """
         last = ended.output.strip().rsplit("\n", 1)[-1]
         if ended.output.count("\n") <= 1 and re.search(r"python[\d.]*: No module named \S+$", last):
@@ -228,7 +228,7 @@ class Command(BaseVerifier):
         return self._missed(last, pins)
 
     def _tool_did_not_work(self, output: str, pins: Programs) -> str:
-        """As ``_never_looked``, for a program that starts others and reports only that one failed."""
+        """As ``_never_looked``, for a program that starts others and only reports that one failed."""
         for line in output.splitlines()[-200:]:
             is_about_the_answer = any(_is_handed_in(word) for word in _WORDS.findall(line[:2000]))
             if is_about_the_answer:
@@ -242,7 +242,7 @@ class Command(BaseVerifier):
         return ""
 
     def _missed(self, last: str, pins: Programs) -> str:
-        """Which file of the task's folder that is not pinned ``last`` complains about."""
+        """The unpinned file of the task's folder that ``last`` complains about."""
         for word in _WORDS.findall(last[:2000]):
             if _is_handed_in(word):
                 continue
@@ -255,7 +255,7 @@ class Command(BaseVerifier):
         return ""
 
     def _runs_the_answer(self) -> bool:
-        """Whether the program itself, or the script that an interpreter runs, was handed in."""
+        """Whether the program, or the script that an interpreter runs, is part of the submission."""
         return _is_handed_in(self.argv[0]) or (
             bool(_INTERPRETER.fullmatch(Path(self.argv[0]).name))
             and any(_is_handed_in(word) for word in self.argv[1:2])
@@ -269,29 +269,29 @@ class Command(BaseVerifier):
         return names[0]
 
     def _is_folder(self, path: Path) -> bool:
-        """A folder of the task's, not the whole of it."""
+        """A folder inside the task's folder, not the whole of it."""
         path = Path(os.path.normpath(path))
         return self.task_dir in path.parents and programs.is_folder(path)
 
     def _verdict(self, ended: process.Finished, record: Mapping[str, Any], means: Means) -> Verdict:
         if (broken := why_broken(ended, self.argv[0], self.timeout_s)) is not None:
             return Rejected(broken.reason, record=record) if self._runs_the_answer() else broken
-        output, said = _split_report(ended.output)
+        output, reply = _split_report(ended.output)
         evidence = means.as_seen(cut_middle(output.strip(), _EVIDENCE_CHARS))
-        score = _score(said, default=float(ended.exit_code == 0))
+        score = _score(reply, default=float(ended.exit_code == 0))
         if ended.exit_code == 0:
             return Accepted(evidence, score, record)
         if missed := self._never_looked(ended, means.programs):
             return Broken(missed)
-        reason = said.get("reason")
+        reason = reply.get("reason")
         if not isinstance(reason, str) or not reason.strip():
             reason = f"{self.argv[0]} ended with exit code {ended.exit_code}"
         return Rejected(means.as_seen(cut_middle(reason.strip(), 2000)), evidence, score, record)
 
 
 def pinned(patterns: Sequence[str], task_dir: Path, kind: str) -> list[Path]:
-    """The paths that ``pin:`` names. ``VerifierError`` for a pattern that names nothing."""
-    found: list[Path] = []
+    """The paths that ``pin:`` names. ``VerifierError`` for a pattern that matches nothing."""
+    files: list[Path] = []
     for pattern in patterns:
         paths = programs.matches(task_dir, pattern)
         if not paths:
@@ -300,16 +300,16 @@ def pinned(patterns: Sequence[str], task_dir: Path, kind: str) -> list[Path]:
                 why="the check would run without a file that it needs",
                 hint="paths and patterns are relative to the task file's folder",
             )
-        found += paths
-    return found
+        files += paths
+    return files
 
 
 def about(ended: process.Finished, mine: Sequence[Program], program: str, here: Gate) -> dict[str, Any]:
-    """What a proof says of a run: exit code, hash of the output, programs with their hashes."""
+    """The record of a run for the proof: exit code, hash of the output, programs with their hashes."""
     record: dict[str, Any] = {
         "exit_code": ended.exit_code,
         "output_sha256": hashlib.sha256(ended.output.encode("utf-8", "surrogatepass")).hexdigest(),
-        "programs": {one.place.removeprefix("task/"): one.sha256 for one in mine},
+        "programs": {pin.place.removeprefix("task/"): pin.sha256 for pin in mine},
     }
     if not program.startswith(str(here.folder)):
         record["interpreter"] = {"path": program, "sha256": gate.hash_of(program)}
@@ -317,7 +317,7 @@ def about(ended: process.Finished, mine: Sequence[Program], program: str, here: 
 
 
 def why_broken(ended: process.Finished, program: str, timeout_s: float) -> Broken | None:
-    """Why an ended program has said nothing about the answer; None when it has."""
+    """Why a program's end does not count as a verdict; None when it does."""
     code = ended.exit_code
     if ended.timed_out:
         return Broken(f"{program} did not end in {timeout_s:g} s{_last_words(ended.output)}")
@@ -347,7 +347,7 @@ def _argv(run: object) -> tuple[str, ...]:
 def _needs_shell(run: str, error: NeedsShell) -> VerifierError:
     return VerifierError(
         f"the command {exact_line(run)!r} uses {error.what}, and no shell runs it",
-        why="it would be passed on as plain text, and the check would judge something else than you meant",
+        why="it would be passed on as plain text, and the check would not do what you meant",
         hint=f"put quotes around it if it is plain text; if a shell is to run it, write the list "
         f"{command_line.as_list(run)} and name the files of the task's folder that it uses under `pin:` "
         "(in the command, they are in $LOOP_TASK_DIR)",
@@ -363,14 +363,14 @@ def _bad_run(run: object, reason: str) -> VerifierError:
 
 
 def _missing_script(argv: Sequence[str], cwd: Path) -> str | None:
-    """The script of ``python3 check.py`` when there is none: the exit code would say "wrong"."""
+    """The script of ``python3 check.py`` if it is missing: the exit code alone would read as a rejection."""
     if len(argv) < 2 or not _INTERPRETER.fullmatch(Path(argv[0]).name) or argv[1].startswith("-"):
         return None
     return None if _is_file(cwd / argv[1]) else argv[1]
 
 
 def _is_handed_in(word: str) -> bool:
-    """Whether ``word`` names a file of the answer: its content, and its absence, are the model's work."""
+    """Whether ``word`` names a file of the answer: the model is responsible for its content and absence."""
     parts = Path(os.path.normpath(word)).parts
     return bool(parts) and parts[0] in _CHECKOUT
 
@@ -383,21 +383,21 @@ def _is_file(path: Path) -> bool:
 
 
 def _split_report(output: str) -> tuple[str, Mapping[str, Any]]:
-    """The output, and the JSON object that its last line may be."""
+    """The output, and the JSON object on its last line if there is one."""
     lines = output.rstrip().split("\n")
     if not lines[-1].startswith("{"):
         return output, {}
     try:
-        said = json.loads(lines[-1])
+        reply = json.loads(lines[-1])
     except (ValueError, RecursionError):
         return output, {}
-    if not isinstance(said, dict) or not {"score", "reason"} & said.keys():
+    if not isinstance(reply, dict) or not {"score", "reason"} & reply.keys():
         return output, {}
-    return "\n".join(lines[:-1]), said
+    return "\n".join(lines[:-1]), reply
 
 
-def _score(said: Mapping[str, Any], *, default: float) -> float:
-    score = said.get("score")
+def _score(reply: Mapping[str, Any], *, default: float) -> float:
+    score = reply.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
         return default
     return min(max(float(score), 0.0), 1.0)

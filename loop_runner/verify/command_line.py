@@ -1,7 +1,7 @@
-"""Splits a command that the task writes as one text, and refuses what only a shell would understand.
+"""Splits a command that the task writes as one text, and refuses syntax that only a shell understands.
 
-No shell runs the commands of a task. An operator such as ``&&`` would silently become an argument, and the
-check would judge something else than its author meant. Words and quotes are read as POSIX ``sh`` reads them.
+No shell runs the commands of a task. An operator such as ``&&`` would silently become an argument, and
+the check would not do what its author meant. Words and quotes are read as POSIX ``sh`` reads them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ESCAPED_IN_DOUBLE_QUOTES = '$`"\\'
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 _BRACES = re.compile(r"\{[^{}]*(?:,|\.\.)[^{}]*\}")
 _CLASS = re.compile(r"\[[^\]]+\]")
-# A program of this name does not exist, or could not do what the word means to a shell.
+# Words that only a shell understands: no program has the name, or the program could not do the same.
 _SHELL_WORDS = frozenset(
     (
         *("!", ".", ":", "[[", "{", "}", "alias", "break", "case", "cd", "continue", "eval", "exec", "exit"),
@@ -24,7 +24,7 @@ _SHELL_WORDS = frozenset(
         *("until", "while"),
     )
 )
-_QUOTED = "\0"  # in the mask of a word: a character that quotes protect
+_QUOTED = "\0"  # in the mask of a word: a character protected by quotes
 
 
 class NeedsShell(ValueError):  # noqa: N818 - not a fault of the program; the text says what a shell would do

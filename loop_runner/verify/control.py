@@ -1,9 +1,9 @@
-"""Decides whose fault it is that a gate did not work: the answer's, or that of our side.
+"""Decides who caused a gate to fail: the answer, or our side.
 
-A gate that does not work stops the run and lets an agent go, so an answer must not be able to cause that. It
-could try with a program that never ends or kills its checker, with output that imitates a missing file, or
-with bytes that a checker cannot read. The gate is therefore tried again on answers that the judged side did
-not write. If it works on one of them, the answer made it fail, and that is a rejection.
+A broken gate stops the run and releases an agent, so an answer must not be able to break one. It could try
+with a program that never ends or kills its checker, with output that imitates a missing file, or with bytes
+that a checker cannot read. The gate is therefore tried again on answers that the judged side did not write.
+If it works on one of them, the answer made it fail, and the verdict is a rejection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DETAILS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+|/\S+")
 
 
 def judged(verifier: Verifier, submission: Submission, broken: Broken, means: Means) -> Verdict:
-    """``broken``, or the rejection that it becomes because the judged side caused it, or may have.
+    """``broken``, or a rejection if the judged side caused the fault or may have caused it.
 
     An agent may write to the inputs, too.
     """
@@ -50,7 +50,7 @@ def _verdict(verifier: Verifier, submission: Submission, means: Means) -> Verdic
 
 
 def _is_same(verdict: Verdict, broken: Broken) -> bool:
-    """Whether the gate failed in the same way. What a program printed last, values and numbers may differ."""
+    """Whether the gate failed in the same way. The last line of output, values and numbers may differ."""
     return isinstance(verdict, Broken) and _gist(verdict.reason) == _gist(broken.reason)
 
 

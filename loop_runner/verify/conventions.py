@@ -1,6 +1,6 @@
-"""Programs that find their own file by convention: ``make`` reads ``Makefile`` although no word names it.
+"""Programs that find their own file by convention: ``make`` reads ``Makefile`` without being told.
 
-Owns which program looks for which files, and what else of the task's folder such a file names. These are
+Owns which program looks for which files, and what else in the task's folder such a file names. These are
 pinned as if the command named them. Reads the task's folder only.
 """
 
@@ -19,7 +19,7 @@ _NODE_PROJECT = (
     *("jest.config.*", "vitest.config.*", "test", "tests", "__tests__"),
 )
 _GRADLE = ("build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts", "gradle.properties")
-# The first name of a row is the one that an error mentions.
+# Error messages mention the first name of a row.
 _FILES: dict[str, tuple[str, ...]] = {
     "make": ("Makefile", "GNUmakefile", "makefile"),
     "just": ("justfile", "Justfile", ".justfile"),
@@ -61,7 +61,7 @@ _SAME = {
     "mvnw": "mvn",
     **dict.fromkeys(("yarn", "pnpm", "npx", "bun", "bunx"), "npm"),
 }
-# They also run in a folder that has no file of theirs: pytest then collects what it finds there.
+# They also run in a folder without a file of theirs: pytest then collects the tests it finds there.
 _NEED_NONE = {"pytest", "npx", "bunx", "uv", "go", "cmake", "pre-commit"}
 _NOT_NAMED = {"answer.md", "answer.json", "workspace", ".", "..", ".git", "runs", "node_modules", ".venv"}
 _WORDS = re.compile(r"[\w.][\w./-]*")
@@ -74,14 +74,14 @@ def applies(program: str) -> bool:
 
 
 def files(program: str, task_dir: Path) -> list[Path]:
-    """The files of ``program`` in the task's folder, and the files and folders there that these name."""
+    """The files of ``program`` in the task's folder, and the files and folders there that they name."""
     own = list(_own(program, task_dir))
     named = [path for file in own for path in _named_in(file, task_dir)]
     return list(dict.fromkeys([*own, *named]))
 
 
 def pinned_files(program: str, task_dir: Path, programs: Programs) -> list[Path]:
-    """As ``files``, of what is pinned: the task's folder may be gone or changed by now."""
+    """As ``files``, from the pins: the task's folder may have changed or been deleted since."""
     patterns = _FILES.get(_SAME.get(program, program), ())
     inside = {
         Path(source).relative_to(task_dir): pinned.data or b""
@@ -129,7 +129,7 @@ def _named_in(file: Path, task_dir: Path) -> Iterator[Path]:
 
 
 def _words(data: bytes) -> Iterator[str]:
-    """The words of a file that may name a file of the task's folder."""
+    """The words in a file that may name a file of the task's folder."""
     for word in dict.fromkeys(_WORDS.findall(data[:_MAX_BYTES].decode("utf-8", "replace"))):
         parts = Path(word).parts
         if parts and parts[0] not in _NOT_NAMED and ".." not in parts:

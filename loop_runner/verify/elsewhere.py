@@ -12,7 +12,7 @@ from loop_runner.inputs.original_places import place_of
 from loop_runner.records import Inputs, InputText
 from loop_runner.verify.located import Lines, LocatedCitation, Looked
 
-_EXPLAINED = 5  # so many wrong citations are looked for elsewhere; the model corrects a few at a time
+_EXPLAINED = 5  # this many wrong citations are searched for elsewhere; the model corrects a few at a time
 
 
 _SEARCHED_BYTES = 256 << 20  # of the inputs, for one wrong quote
@@ -22,14 +22,14 @@ _PLACES_SHOWN = 3
 
 
 def explained(looked: list[Looked], inputs: Inputs) -> list[Looked]:
-    """The first few wrong citations with the places where their quotes do stand."""
+    """The first few wrong citations, with the places where their quotes are found."""
     left = _EXPLAINED
-    for index, one in enumerate(looked):
-        citation = one.citation
+    for index, item in enumerate(looked):
+        citation = item.citation
         if left and not citation.ok and not citation.is_fault and replace(citation, ok=True).counts:
             left -= 1
-            said = _elsewhere(citation, inputs)
-            looked[index] = Looked(replace(citation, reason=f"{citation.reason}\n  {said}"))
+            where = _elsewhere(citation, inputs)
+            looked[index] = Looked(replace(citation, reason=f"{citation.reason}\n  {where}"))
     return looked
 
 
@@ -46,16 +46,16 @@ def _elsewhere(citation: LocatedCitation, inputs: Inputs) -> str:
         searched += text.size_bytes
         places += islice(_places(wanted, text), _PLACES_SHOWN - len(places))
     if places:
-        return f"the quote stands on {', '.join(places)}"
+        return f"the quote is on {', '.join(places)}"
     is_all = searched == inputs.total_bytes
-    return "the quote stands nowhere in the inputs" if is_all else "the quote was not found elsewhere"
+    return "the quote is nowhere in the inputs" if is_all else "the quote was not found elsewhere"
 
 
 def _places(wanted: bytes, text: InputText) -> Iterator[str]:
     try:
         data = content(text)
     except ConfigError:
-        return  # not the input that was cited: whether it is whole does not matter here
+        return  # not the cited input: it does not matter here whether it is intact
     lines, at = None, data.find(wanted)
     while at >= 0:
         lines = lines or Lines(data)

@@ -1,6 +1,6 @@
 """How much of a rejection the model is shown: the ``evidence:`` setting that every gate takes.
 
-What is left out is left out of the verdict itself, so it is in no file that an agent could read either.
+What is withheld is removed from the verdict itself, so no file that an agent could read holds it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def level(kind: str, value: object) -> Evidence:
 
 
 def limited(verdict: Verdict, evidence: Evidence) -> Verdict:
-    """``verdict`` without what ``evidence`` keeps from the model."""
+    """``verdict`` without the parts that ``evidence`` withholds from the model."""
     if evidence == "full" or isinstance(verdict, Broken):
         return verdict
     if isinstance(verdict, Rejected) and evidence == "none":

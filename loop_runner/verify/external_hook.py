@@ -1,8 +1,8 @@
-"""Stop hooks of others: programs that speak the clients' protocol, asked after the verifiers.
+"""External stop hooks: programs that speak the agent clients' protocol and run after the verifiers.
 
-Owns what such a program is given and what its answer means. Here a hook fails closed: one that crashes,
+Owns the input of such a program and the meaning of its reply. Here a hook fails closed: one that crashes,
 prints something else or does not end is a broken gate, and the run stops without judging the answer. A
-program is run as ``command`` verifiers are: from its pinned files, in the same sandbox, without a shell and
+program runs as ``command`` verifiers do: from its pinned files, in the same sandbox, without a shell and
 without the runner's environment.
 """
 
@@ -33,12 +33,12 @@ _KEYS = ("timeout_s", "network", "pin", "show")
 
 @dataclass(frozen=True, slots=True)
 class ExternalHook(BaseVerifier):
-    """One program of ``stop_hooks:``; meets the loop where a verifier does."""
+    """One program of ``stop_hooks:``; it takes the place of a verifier in the loop."""
 
     runs_code = True
     program: Command
     evidence: Evidence = "full"
-    says: str = ""  # what the model is told that it requires; "": that it must let it end
+    says: str = ""  # its requirement in the prompt; "": that it must let the session end
 
     @property
     def name(self) -> str:
@@ -73,12 +73,12 @@ class ExternalHook(BaseVerifier):
         return self.program.fault(pins)
 
     def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
-        """``Rejected`` with the hook's reason, ``Broken`` when it does not answer as the protocol says."""
+        """``Rejected`` with the hook's reason; ``Broken`` when its reply does not follow the protocol."""
 
-        def told(checkout: Path) -> bytes:
+        def payload_for(checkout: Path) -> bytes:
             return json.dumps(payload(submission, checkout)).encode()
 
-        ended = self.program.run(submission, means, told)
+        ended = self.program.run(submission, means, payload_for)
         return (
             ended
             if isinstance(ended, Broken | Rejected)
@@ -87,7 +87,7 @@ class ExternalHook(BaseVerifier):
 
 
 def payload(submission: Submission, checkout: Path) -> dict[str, object]:
-    """What a hook reads: the fields that Claude Code and Codex send at a stop, about the committed answer."""
+    """A hook's input: the fields that Claude Code and Codex send at a stop, about the committed answer."""
     return {
         "hook_event_name": "Stop",
         "session_id": "loop-runner",
@@ -103,12 +103,12 @@ Spec = str | Sequence[str] | Mapping[str, Any]
 
 
 def makers(specs: Sequence[Spec], base_dir: Path) -> Iterator[Callable[[], ExternalHook]]:
-    """What makes each hook of a task, for ``Gates.of``; raises ``HookError`` for one that cannot be run."""
+    """The maker of a task's hooks, for ``Gates.of``; raises ``HookError`` for one that cannot run."""
     return (partial(_hook, spec, base_dir.resolve()) for spec in specs)
 
 
 def build(specs: Sequence[Spec], base_dir: Path) -> tuple[ExternalHook, ...]:
-    """The hooks of a task. Raises ``HookError`` for one that cannot be run."""
+    """The hooks of a task. Raises ``HookError`` for one that cannot run."""
     return tuple(make() for make in makers(specs, base_dir))
 
 
@@ -159,27 +159,27 @@ def schema() -> dict[str, Any]:
 def _no_hook(spec: Spec) -> HookError:
     return HookError(
         f"stop_hooks: {spec!r} is not a hook",
-        why="a hook that is never asked could not stop anything",
+        why="a hook that never runs cannot stop anything",
         hint="write a program with its arguments, or {command: [...], name: ..., timeout_s: 60}",
     )
 
 
 def _verdict(name: str, ended: process.Finished, record: Mapping[str, Any]) -> Verdict:
-    said = one_line(ended.output[-300:], 300)
+    last_words = one_line(ended.output[-300:], 300)
     if ended.timed_out:
-        return Broken(f"{name} did not end in time; it said: {said}")
+        return Broken(f"{name} did not end in time; its output: {last_words}")
     if ended.exit_code is None:
-        return Broken(f"{name} could not be started: {said}")
+        return Broken(f"{name} could not be started: {last_words}")
     answer = _object(ended.output)
-    if answer is None and ended.exit_code == 2:  # the clients' other way to say no, with the reason as text
+    if answer is None and ended.exit_code == 2:  # the clients' other way to block, with the reason as text
         return Rejected(cut_middle(ended.output.strip(), _REASON_CHARS) or "it gave no reason", record=record)
     if ended.exit_code not in (0, 2):
-        return Broken(f"{name} ended with exit code {ended.exit_code}: {said}")
+        return Broken(f"{name} ended with exit code {ended.exit_code}: {last_words}")
     if answer is None:
         return (
             Accepted(record=record)
             if not ended.output.strip()
-            else Broken(f"{name} printed no JSON object: {said}")
+            else Broken(f"{name} printed no JSON object: {last_words}")
         )
     if answer.get("decision") in ("block", "deny") or answer.get("continue") is False:
         reason = answer.get("reason") or answer.get("stopReason") or "it gave no reason"

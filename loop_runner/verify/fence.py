@@ -1,9 +1,9 @@
-"""The sandbox of verifiers: the kernel's confinement, with the programs of the machine to be seen in it.
+"""The sandbox of verifiers: the kernel's confinement, with the machine's programs made visible.
 
-Owns what of the machine a verifier's program may read: system folders and what the search path leads to,
-never a home. Everything that keeps a kernel in keeps a verifier in, except that the network may be opened
-by the task and that amounts are larger. Starts each program through a small Python, which gives up rights
-first and then becomes the program.
+Owns which parts of the machine a verifier's program may read: system folders and what the search path
+leads to, never a home. The rules are the kernel's, except that the task may open the network and that the
+limits are higher. Each program is started by a small Python program, which drops privileges first and then
+becomes the program.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from loop_runner.sandbox.probe import forget, probe, require_tier
 from loop_runner.sandbox.wrap import MIB, Launch, Limits, wrap
 from loop_runner.verify import Job
 
-# Address space is left alone: node, Java and Go reserve far more of it than they use.
+# Address space has no limit: node, Java and Go reserve far more of it than they use.
 _LIMITS = Limits(
     memory_bytes=1 << 46,
     total_memory_bytes=8192 * MIB,
@@ -53,9 +53,9 @@ _PARTS = (
     "include",
     "pyvenv.cfg",
 )  # of an installation; no ``share``, no settings
-# Rights are given up before this runs. Whatever ignores a signal, Python itself or the shell that started the
-# run in the background, the program starts as in a terminal: a verdict must not depend on it.
-# The host learns over ``line`` that rights were given up; the program does not inherit it.
+# Privileges are dropped before this runs. Signals that Python, or a shell with a background job, ignores are
+# reset, so the program starts as in a terminal: a verdict must not depend on them.
+# The host learns over ``line`` that privileges were dropped; the program does not inherit it.
 _START = """\
 import ctypes, json, os, signal, sys
 job = json.loads(sys.argv[1])
@@ -79,16 +79,16 @@ except OSError as error:
 
 
 class GateSandbox:
-    """A ``Fence``. Refuses, as the kernel does, a machine that gives less than ``tier`` (None: A or B)."""
+    """A ``Fence``. Like the kernel, it refuses a machine that offers less than ``tier`` (None: A or B)."""
 
     def __init__(self, tier: SandboxTier | None = None) -> None:
         self._tier = tier
 
     def run(self, job: Job) -> process.Finished:
-        """See ``Fence``. Raises ``EnvironmentFault`` when the required tier is not there."""
+        """See ``Fence``. Raises ``EnvironmentFault`` when the required tier is not available."""
         try:
             return self._run(job)
-        except EnvironmentFault:  # the program did not begin
+        except EnvironmentFault:  # the program did not start
             if not forget():
                 raise
             return self._run(job)
@@ -132,10 +132,10 @@ class GateSandbox:
         """See ``Fence``."""
         try:
             report = probe()
-        except EnvironmentFault as fault:  # verifiers that start no program work without one
+        except EnvironmentFault as fault:  # verifiers that start no program work without a sandbox
             return {"tier": "C", "network": network, "not_enforced": [fault.message]}
         lacks = {"semaphores": why} if (why := report.observations.get("semaphores")) else {}
-        open_ones = [each for each in report.not_enforced if not (network and "network" in each)]
+        open_ones = [gap for gap in report.not_enforced if not (network and "network" in gap)]
         if network:
             open_ones.append("the network is open, as the task says")
         open_ones.append(
@@ -174,9 +174,9 @@ def _not_confined(ended: process.Finished) -> EnvironmentFault:
 
 
 def _open_own_folders(paths: Iterable[str]) -> None:
-    """Let the check's user pass through our own temporary folders; their random names stay hidden.
+    """Let the check's user enter our temporary folders; their random names stay hidden.
 
-    For a root user that may not make mounts, as in a container of Docker's defaults.
+    Needed for root without the right to mount, as in a container with Docker's defaults.
     """
     for folder in {folder for path in paths for folder in above(path)}:
         place = Path(folder)
@@ -191,14 +191,14 @@ def _can_be_entered(path: str) -> bool:
 
 
 def _own_settings(env: Mapping[str, str]) -> dict[str, str]:
-    """All but what the sandbox sets itself: its home and its temporary folder."""
+    """All variables except those that the sandbox sets: its home and its temporary folder."""
     return {name: value for name, value in env.items() if name not in ("HOME", "TMPDIR")}
 
 
 def _as_it_ended(ended: process.Finished) -> process.Finished:
-    """The process around a program says 128 and the signal where the program was killed."""
+    """A killed program's exit code: the wrapper reports it as 128 plus the signal."""
     code = ended.exit_code
-    if code is not None and code > 128 and code - 128 in {each.value for each in signal.Signals}:
+    if code is not None and code > 128 and code - 128 in {number.value for number in signal.Signals}:
         return replace(ended, exit_code=128 - code)
     return ended
 
@@ -208,14 +208,14 @@ def _shown(job: Job) -> list[str]:
     folders = job.env.get("PATH", "").split(os.pathsep)
     beside = Path(job.argv[0]).parent
     system += [str(path) for path in Path("/etc").glob("java*")]
-    found = [*system, *_installations([*folders, *([str(beside)] if beside.name == "bin" else [])])]
-    # What lies in the scratch folder is writable with it, and must not be mounted read-only over it.
+    folders_shown = [*system, *_installations([*folders, *([str(beside)] if beside.name == "bin" else [])])]
+    # The scratch folder is writable, and nothing in it may be mounted read-only on top.
     mine = [str(path) for path in job.shown if os.path.lexists(path) and job.scratch not in path.parents]
-    return [*dict.fromkeys([path for path in found if _is_open(path)] + mine)]
+    return [*dict.fromkeys([path for path in folders_shown if _is_open(path)] + mine)]
 
 
 def _installations(folders: Iterable[str]) -> Iterator[str]:
-    """What programs in these folders need: the folder, libraries beside it, a virtual environment's base."""
+    """What programs in these folders need: the folder, nearby libraries, a virtual environment's base."""
     home = Path.home()
     for folder in folders:
         path = Path(folder)
@@ -241,7 +241,7 @@ def _base(settings: Path) -> Iterator[str]:
 
 
 def _is_open(path: str) -> bool:
-    """Whether it is there, and open to any user: the program may be another one than we are."""
+    """Whether it exists and any user may open it: the program may run as another user."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except OSError:

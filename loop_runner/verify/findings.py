@@ -1,9 +1,9 @@
 """``findings``: the gate of an audit. Each finding of the answer is looked up in the inputs.
 
-Owns what an audit's answer must be (docs/audit.md): JSON, findings of rules that there are, with the severity
-of the rule, each with a quote that stands on its line and a reason that does not deny it, and no place left
-unjudged. A place that the model is unsure about was judged. It cannot tell whether a finding is right, or
-whether one is missing.
+Owns the requirements for an audit's answer (docs/audit.md): it is JSON, and each finding has a known rule
+with that rule's severity, a quote that is on its line, and a reason that does not deny the finding. No
+place is left unjudged; "unsure" counts as judged. It cannot tell whether a finding is right, or whether
+one is missing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TEXTS = ("rule", "severity", "file", "quote", "reason")
 
 @dataclass(frozen=True, slots=True)
 class Findings(BaseVerifier):
-    """Accepts a report of which every finding stands and in which every place was judged."""
+    """Accepts a report if every finding is confirmed and every place was judged."""
 
     is_free = True
     is_repeatable = False
@@ -45,12 +45,12 @@ class Findings(BaseVerifier):
 
     @classmethod
     def from_options(cls, name: str, options: Options, task_dir: Path) -> Findings:  # noqa: ARG003
-        """Raises ``VerifierError`` for rules that are none."""
+        """Raises ``VerifierError`` for invalid rules."""
         rules = options.text_or_mapping("rules")
-        if not isinstance(rules, Mapping) or not all(each in SEVERITIES for each in rules.values()):
+        if not isinstance(rules, Mapping) or not all(severity in SEVERITIES for severity in rules.values()):
             raise VerifierError(
                 f"verifier `findings`: `rules` is {rules!r}",
-                why="a finding must be of a rule that there is, with its severity",
+                why="each finding must belong to one of these rules, with its severity",
                 hint=f"a mapping of rule ids to {', '.join(SEVERITIES)}",
             )
         return cls(name or "findings", dict(rules))
@@ -82,9 +82,12 @@ class Findings(BaseVerifier):
                 f"{len(wrong)} of {plural(total, 'finding')} cannot be confirmed", evidence, score, record
             )
         if unjudged:
-            said = "\n".join(exact_line(json.dumps(each)) for each in unjudged)
+            evidence_lines = "\n".join(exact_line(json.dumps(entry)) for entry in unjudged)
             return Rejected(
-                f"{plural(len(unjudged), 'place was', 'places were')} not judged", said, score, record
+                f"{plural(len(unjudged), 'place was', 'places were')} not judged",
+                evidence_lines,
+                score,
+                record,
             )
         beside = f", and the model is unsure about {len(unsure)}" if unsure else ""
         return Accepted(
@@ -94,34 +97,34 @@ class Findings(BaseVerifier):
     def _wrong(
         self, findings: Sequence[Any], texts: Mapping[str, InputText], *, is_unsure: bool = False
     ) -> Iterator[str]:
-        """A line for each finding that does not stand. ``ConfigError`` when an input has changed."""
+        """A line for each finding that is not confirmed. ``ConfigError`` when an input has changed."""
         at_hand: dict[str, Lines] = {}
         seen = set()
-        for each in findings:
-            name = each["file"]
+        for finding in findings:
+            name = finding["file"]
             if name in texts and name not in at_hand:
                 at_hand = {name: Lines(content(texts[name]))}  # one input in memory at a time
-            place = (each["rule"], name, each["line"])
-            why = self._why_not(each, at_hand.get(name), is_unsure=is_unsure)
-            why = "it is there twice" if place in seen else why
+            place = (finding["rule"], name, finding["line"])
+            why = self._why_not(finding, at_hand.get(name), is_unsure=is_unsure)
+            why = "it is listed twice" if place in seen else why
             seen.add(place)
             if why:
-                yield exact_line(f"{name}:{each['line']}: {each['rule']}: {why}")
+                yield exact_line(f"{name}:{finding['line']}: {finding['rule']}: {why}")
 
     def _why_not(self, finding: Mapping[str, Any], lines: Lines | None, *, is_unsure: bool) -> str:
         if self.rules.get(finding["rule"]) != finding["severity"]:
-            return "there is no such rule, or its severity is another"
+            return "no such rule exists, or its severity is another"
         if lines is None:
-            return "no input is called so"
+            return "no input has this name"
         if not _is_on(finding["quote"], lines.get(finding["line"]) or ""):
-            return "the quote does not stand on that line"
+            return "the quote is not on that line"
         if not is_unsure and denies(finding["reason"]):
             return f"its own reason says that the line is right: {finding['reason']}"
         return ""
 
 
 def _is_on(quote: str, line: str) -> bool:
-    """Whether ``quote`` is a part of ``line`` that says something, or all of it."""
+    """Whether ``quote`` is all of ``line``, or a meaningful part of it."""
     return quote in line and (any(char.isalnum() for char in quote) or quote == line.strip() != "")
 
 
@@ -132,13 +135,13 @@ def _read(answer: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(report, dict) or report.get("format") != 1:
-        raise ValueError("it is no object with `format` 1")
+        raise ValueError("it is not an object with `format` 1")
     counts = [report.get(name) for name in ("candidates", "judged", "dropped")]
     report.setdefault("unsure", [])  # reports of earlier versions have none
     lists = [report.get(name) for name in ("findings", "unjudged", "unsure")]
-    if not all(type(each) is int and each >= 0 for each in counts):
+    if not all(type(entry) is int and entry >= 0 for entry in counts):
         raise ValueError("`candidates`, `judged` and `dropped` are counts")
-    if not all(isinstance(each, list) for each in lists) or not all(
+    if not all(isinstance(entry, list) for entry in lists) or not all(
         map(_is_finding, [*report["findings"], *report["unsure"]])
     ):
         raise ValueError(
@@ -147,9 +150,9 @@ def _read(answer: str) -> dict[str, Any]:
     return report
 
 
-def _is_finding(each: object) -> bool:
+def _is_finding(value: object) -> bool:
     return (
-        isinstance(each, dict)
-        and all(isinstance(each.get(name), str) for name in _TEXTS)
-        and type(each.get("line")) is int
+        isinstance(value, dict)
+        and all(isinstance(value.get(name), str) for name in _TEXTS)
+        and type(value.get("line")) is int
     )

@@ -22,14 +22,14 @@ def verifier(plugins: Iterable[str] = ()) -> dict[str, Any]:
     kinds: dict[str, Any] = {kind: _kind(kind) for kind in BUILT_IN}
     kinds |= {group: {"$ref": "#/$defs/group"} for group in ("all", "any")}
     kinds |= dict.fromkeys(plugins, True)
-    one = {
+    named = {
         "type": "object",
         "properties": kinds | dict(_BESIDE),
         "additionalProperties": False,
         "oneOf": [{"required": [kind]} for kind in kinds],
     }
     return {
-        "anyOf": [{"enum": [*(kind for kind, row in BUILT_IN.items() if row.may_be_bare), *plugins]}, one]
+        "anyOf": [{"enum": [*(kind for kind, row in BUILT_IN.items() if row.may_be_bare), *plugins]}, named]
     }
 
 

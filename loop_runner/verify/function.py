@@ -1,8 +1,8 @@
 """The verifier that calls a function of the program that began the run, in that program's own process.
 
-Owns how such a function is named and hashed and what its return value means. It cannot be pinned: the record
-of its verdict says so, and a process that does not have the same function can neither continue the run with
-it nor judge the answer again. Never imports a function by its name: it is given, or it is missing.
+Owns how such a function is named and hashed and what its return value means. It cannot be pinned, and the
+record of its verdict says so: a process without the same function can neither continue the run with it nor
+judge the answer again. A function is never imported by name: the caller passes it, or it is missing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Function(BaseVerifier):
         return f"the check {self.name} must accept the answer"
 
     def fault(self, pins: Programs) -> str:
-        """Why the function cannot be called, or is another one than the run began with."""
+        """Why the function cannot be called, or how it differs from the one that the run began with."""
         if self.call is None:
             return (
                 f"it is the Python function {self.function}, which only the program that began the run has;"
@@ -103,14 +103,14 @@ def _verdict(returned: object, name: str, record: Mapping[str, Any]) -> Verdict:
 
 
 class Collected:
-    """Entries of ``verifiers:`` as a task file has them, and beside them the functions that some were."""
+    """Entries of ``verifiers:`` as in a task file, plus the functions that some of them stand for."""
 
     def __init__(self) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
 
     def specs(self, given: Iterable[Any]) -> list[Any]:
-        """``given`` with an entry for each function. ``VerifierError``: one cannot be called."""
-        return [self._spec(each) for each in given]
+        """``given`` with an entry for each function. Raises ``VerifierError`` if one cannot be called."""
+        return [self._spec(entry) for entry in given]
 
     def _spec(self, given: Any) -> Any:
         if isinstance(given, Mapping):
@@ -160,7 +160,7 @@ def sha256_of(function: Callable[..., Any]) -> str:
 
 
 def _named(function: Callable[..., Any]) -> Any:
-    """What has a name and a source: the function, that of a ``partial``, or the class of an instance."""
+    """The object with a name and a source: the function, that of a ``partial``, or an instance's class."""
     target = inspect.unwrap(function)
     while hasattr(target, "func"):
         target = target.func

@@ -1,7 +1,7 @@
-"""One run of one program for a verifier: its folders, what it is told, and how it is started.
+"""One run of one program for a verifier: its folders, its input, and how it is started.
 
-Owns the layout (the checkout read-only, the pinned programs, a scratch folder that is thrown away) and the
-environment, of which nothing is the runner's but the search path. Relies on a ``Fence`` for the sandbox.
+Owns the layout (the checkout read-only, the pinned programs, a scratch folder that is deleted) and the
+environment, which takes only the search path from the runner's. Relies on a ``Fence`` for the sandbox.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Gate:
         fds: Sequence[int] = (),
         start: Path | None = None,
     ) -> process.Finished:
-        """Run ``argv`` to its end in ``start`` (None: the checkout). Paths of this run leave its output."""
+        """Run ``argv`` to its end in ``start`` (None: the checkout); the output names no path of this run."""
         program = find_program(argv[0])
         there = [text.path for text in self.inputs.texts if os.path.exists(text.path)]  # noqa: PTH110
         ended = self.fence.run(
@@ -78,7 +78,7 @@ class Gate:
                     *shown,
                     *there,
                 ),
-                # Programs that are given paths in both folders look through the folder above: pytest does.
+                # Some programs that receive paths in both folders list the folder above: pytest does.
                 listed=self.folder.parent,
                 timeout_s=timeout_s,
                 stdin=stdin,
@@ -108,7 +108,7 @@ class Gate:
         return start
 
     def without_paths(self, text: str) -> str:
-        """``text`` with names that mean the same in every run: these folders are elsewhere each time."""
+        """``text`` with stable names for these folders, whose paths differ in each run."""
         for folder in (self.checkout, self.folder / "start", self.programs / "task", self.programs):
             text = text.replace(f"{folder}/", "")
         return text.replace(str(self.checkout), ".").replace(str(self.folder), "/gate")
@@ -118,9 +118,9 @@ class Gate:
 def prepared(
     submission: Submission, fence: Fence, lay_out: Callable[[Path], str], *, writable: bool = False
 ) -> Iterator[Gate]:
-    """The folders for one run, gone afterwards. ``lay_out(folder)`` puts the programs there or says why not.
+    """The folders for one run, deleted afterwards. ``lay_out(folder)`` fills them, or says why it cannot.
 
-    They are made beside the checkout, so that the folder above all that the program sees holds nothing else.
+    They are next to the checkout, so that the folder above everything the program sees holds nothing else.
     ``writable``: the program starts in a copy of the checkout that it may change, instead of the checkout.
     Raises ``GateFault`` when the folders cannot be made.
     """
@@ -152,13 +152,13 @@ def _lay_out(
     if writable:
         checkout = _writable_copy(submission.checkout, scratch / "checkout")
     listing = [
-        {"name": one.name, "path": str(one.path), "sha256": one.sha256} for one in submission.inputs.texts
+        {"name": text.name, "path": str(text.path), "sha256": text.sha256} for text in submission.inputs.texts
     ]
     (folder / "inputs.json").write_text(json.dumps(listing, indent=1), encoding="utf-8")
     (folder / "inputs.json").chmod(0o644)
     env = {
-        # The user's own search path, and nothing else of their environment. A relative part of it would be
-        # looked up in the checkout, where the model's files are.
+        # Only the user's search path is taken from their environment. A relative part of it would be
+        # looked up in the checkout, which holds the model's files.
         "PATH": os.pathsep.join(part for part in os.get_exec_path() if os.path.isabs(part)),  # noqa: PTH117
         "HOME": str(scratch / "home"),
         "TMPDIR": str(scratch / "tmp"),
@@ -166,7 +166,7 @@ def _lay_out(
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
         "PYTHONHASHSEED": "0",
-        # Settings of the machine are no part of a check, and may be closed to it.
+        # The machine's settings are not part of a check, and may be unreadable to it.
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_ATTR_NOSYSTEM": "1",
         "PIP_CONFIG_FILE": os.devnull,
@@ -177,7 +177,7 @@ def _lay_out(
         "LOOP_INPUTS": str(folder / "inputs.json"),
         "LOOP_TASK_DIR": str(folder / "programs" / "task"),
     }
-    texts = tuple(one for one in submission.inputs.texts if one.name not in submission.withheld)
+    texts = tuple(text for text in submission.inputs.texts if text.name not in submission.withheld)
     return Gate(folder, checkout, env, replace(submission.inputs, texts=texts), fence)
 
 
@@ -192,18 +192,18 @@ def checkout_of(checkout: Path, answer: str) -> Path:
 
 
 def find_program(name: str) -> str:
-    """The absolute path of a program; raises ``GateFault`` when there is none that can be started."""
+    """The absolute path of a program; raises ``GateFault`` when it is missing or not executable."""
     path = os.pathsep.join(part for part in os.get_exec_path() if os.path.isabs(part))  # noqa: PTH117
-    found = shutil.which(name, path=path) if "/" not in name else name
-    if found is None or not os.path.exists(found):  # noqa: PTH110
+    program = shutil.which(name, path=path) if "/" not in name else name
+    if program is None or not os.path.exists(program):  # noqa: PTH110
         raise GateFault(f"{name} could not be started: there is no such program")
-    if not os.access(found, os.X_OK) or os.path.isdir(found):  # noqa: PTH112
+    if not os.access(program, os.X_OK) or os.path.isdir(program):  # noqa: PTH112
         raise GateFault(f"{name} could not be started: it is not executable")
-    return os.path.abspath(found)  # noqa: PTH100 - its links must stay: a virtual environment is known by them
+    return os.path.abspath(program)  # noqa: PTH100 - its links must stay: a virtual environment is known by them
 
 
 def hash_of(program: str) -> str:
-    """SHA-256 of a program of the machine's; "" when it cannot be read."""
+    """SHA-256 of one of this machine's programs; "" when it cannot be read."""
     try:
         seen = os.stat(program)  # noqa: PTH116
         return _hash(program, seen.st_mtime_ns, seen.st_size)

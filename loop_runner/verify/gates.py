@@ -1,7 +1,7 @@
-"""The verifiers of a task, built once per start, with everything that the start has to know of them.
+"""The verifiers of a task, built once per start, and everything that the start needs to know about them.
 
-Owns no rule of its own: each answer is collected from the verifiers. Whoever starts, checks or repeats a run
-builds one ``Gates`` and hands it on.
+Owns no rule of its own: each result is collected from the verifiers. Code that starts, checks or repeats a
+run builds one ``Gates`` and passes it on.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from loop_runner.verify.built_in import BUILT_IN
 from loop_runner.verify.combinations import leaves
 from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.programs import Pinning, Programs
-from loop_runner.verify.verifier import Fence, Means, Need, Panel, Verifier
+from loop_runner.verify.verifier import Fence, Means, Need, Panel, Person, Verifier
 
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """Everything that an answer has to pass. ``programs``: the pinned files that the verifiers are made of.
+    """Everything that an answer must pass. ``programs``: the verifiers' pinned files.
 
     ``faults`` are the entries of the task from which no verifier could be made.
     """
@@ -45,9 +45,9 @@ class Gates:
     ) -> Gates:
         """Build the verifiers that ``specs`` describe, and those that ``more`` makes, and pin their files.
 
-        ``base_dir`` is the task file's folder. Files in ``known`` stay as they were pinned. The code of
-        packages is started in ``fence``; None: it is not started, and says nothing of itself. ``functions``
-        are those of the calling program that verifiers name.
+        ``base_dir`` is the task file's folder. Files in ``known`` keep their pins. A package's code runs in
+        ``fence``; with None it does not run and cannot describe itself. ``functions`` are functions of the
+        calling program that verifiers name.
         """
         base_dir = base_dir.resolve()
         pinning = Pinning(base_dir, known)
@@ -56,17 +56,20 @@ class Gates:
         return cls(verifiers, pinning.finished(), tuple(builder.faults))
 
     def checked(self) -> Gates:
-        """These; raises the first of ``faults`` instead, if there is one."""
+        """These gates; raises the first of ``faults`` if there are any."""
         for fault in self.faults:
             raise fault
         return self
 
-    def means(self, fence: Fence, panel: Panel | None, *, is_agent: bool = False) -> Means:
+    def means(
+        self, fence: Fence, panel: Panel | None, *, is_agent: bool = False, person: Person | None = None
+    ) -> Means:
         """What the verifiers work with. An agent may write where the programs were pinned."""
-        return Means(fence, panel, self.programs.for_agent() if is_agent else self.programs, is_agent)
+        programs = self.programs.for_agent() if is_agent else self.programs
+        return Means(fence, panel, programs, is_agent, person)
 
     def requirements(self, *, briefly: bool = False) -> list[str]:
-        """What each verifier requires, a line for each, as a prompt shows it."""
+        """The verifiers' requirements, one line each, as a prompt shows them."""
         described = [verifier.described(self.programs, briefly=briefly) for verifier in self.verifiers]
         return [exact_line(text, len(text)) for text in described]
 
@@ -94,11 +97,11 @@ class Gates:
 
     @property
     def sources(self) -> list[Path]:
-        """The files and folders that they name as what they are made of."""
+        """The files and folders that the verifiers say they are made of."""
         return [path for verifier in self.verifiers for path in verifier.sources()]
 
     def needs(self) -> Iterable[Need]:
-        """What they demand of the machine beyond the sandbox that every verifier has."""
+        """What they require of the machine beyond the sandbox that every verifier has."""
         return (need for verifier in self.verifiers for need in verifier.needs(self.programs))
 
     def refuse(self, inputs: Inputs) -> None:
@@ -107,9 +110,9 @@ class Gates:
             verifier.refuse(inputs)
 
     def unready(self) -> list[LoopRunnerError]:
-        """``faults``, and why verifiers could never judge an answer on this machine."""
-        found = [(leaf, leaf.fault(self.programs)) for leaf in leaves(self.verifiers)]
-        return [*self.faults, *(_unready(leaf, why) for leaf, why in found if why)]
+        """``faults``, plus the reasons why verifiers could never judge an answer on this machine."""
+        faults_of = [(leaf, leaf.fault(self.programs)) for leaf in leaves(self.verifiers)]
+        return [*self.faults, *(_unready(leaf, why) for leaf, why in faults_of if why)]
 
 
 def _unready(leaf: Verifier, why: str) -> VerifierError:

@@ -1,8 +1,8 @@
 """Checks JSON against a JSON Schema, of a task or written by a model, in a process that can be ended.
 
-Owns what a schema of a model may be (bounded, no reference to anywhere else) and the process that does the
-checking (``json_schema_child.py``): a pattern can take for ever, and references can multiply without end, so
-none of it runs in the runner. Relies on jsonschema, in that process only.
+Owns what a model's schema may be (bounded, without references to the outside) and the process that checks
+(``json_schema_child.py``). A pattern can run forever and references can multiply without end, so no check
+runs in the runner. Relies on jsonschema, in that process only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_SCHEMA_DEPTH = 40
 MAX_JSON_BYTES = 4 * 1024 * 1024
 MAX_JSON_DEPTH = 200
 CHECK_TIMEOUT_S = 5.0
-_MAX_DIGITS = 300  # more are infinite to readers that know floats only
+_MAX_DIGITS = 300  # readers that only know floats take a longer number as infinite
 _FENCE = re.compile(
     r"^ {0,3}(?P<ticks>`{3,}|~{3,})[^\n`]*\n(?P<inside>.*?)^ {0,3}(?P=ticks)[`~]*[ \t]*$",
     re.DOTALL | re.MULTILINE,
@@ -41,19 +41,19 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 class BadSchemaError(Exception):
-    """The schema itself cannot be used; the text says why, for the model that wrote it."""
+    """The schema itself is unusable; the text says why, for the model that wrote it."""
 
 
 class NoVerdictError(BadSchemaError):
-    """The process that checks ended by itself."""
+    """The checking process ended unexpectedly."""
 
 
 class TooSlowError(NoVerdictError):
-    """The process that checks did not come to an end within the time-out."""
+    """The checking process did not finish within the time limit."""
 
 
 def encode(schema: Mapping[str, Any]) -> str:
-    """``schema`` as JSON. Raises ``BadSchemaError``: it is too large, too deep or points elsewhere."""
+    """``schema`` as JSON. Raises ``BadSchemaError`` if it is too large, too deep or refers to the outside."""
     try:
         text = json.dumps(schema, ensure_ascii=False, sort_keys=True, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
@@ -71,22 +71,22 @@ def encode(schema: Mapping[str, Any]) -> str:
 
 
 def _entries(schema: Any) -> Iterator[tuple[str, Any, int]]:
-    """Every key with its value and its depth, wherever it stands."""
+    """Every key with its value and depth, anywhere in the schema."""
     waiting: list[tuple[str, Any, int]] = [("", schema, 0)]
     while waiting:
         key, value, depth = waiting.pop()
         yield key, value, depth
         if isinstance(value, Mapping):
-            waiting += [(inner, each, depth + 1) for inner, each in value.items()]
+            waiting += [(inner, item, depth + 1) for inner, item in value.items()]
         elif isinstance(value, list):
-            waiting += [("", each, depth + 1) for each in value]
+            waiting += [("", item, depth + 1) for item in value]
 
 
 def decode(text: str) -> Any:
     """The one JSON value that is all of ``text``, without a byte order mark.
 
-    Raises ``ValueError`` for what readers of JSON take in different ways: a key that is there twice, NaN, a
-    number that is infinite to most of them, half a character; and for what is nested too deeply.
+    Raises ``ValueError`` for text that JSON readers interpret in different ways (a duplicate key, NaN, a
+    number that most of them read as infinite, an unpaired surrogate), and for text that is nested too deeply.
     """
     try:
         value = _decode(text.removeprefix("\ufeff").strip(" \t\r\n"))
@@ -102,7 +102,7 @@ def decode(text: str) -> Any:
 
 
 def read_json(text: str) -> Any:
-    """The JSON value in a model's reply: alone, in its only fence, or with words before or after it.
+    """The JSON value in a model's reply: alone, in its only fence, or with text around it.
 
     Raises ``ValueError`` when there is none, or more than one.
     """
@@ -117,7 +117,7 @@ def read_json(text: str) -> Any:
 def only_json(text: str) -> str:
     """The part of ``text`` that is its JSON: all of it, its only fence, or its only object or list.
 
-    Raises ``ValueError`` for text that holds two of them, so that readers could differ on which is meant.
+    Raises ``ValueError`` for text that holds two candidates, because readers could differ on the right one.
     """
     bare = text.removeprefix("\ufeff").strip()
     if _is_json(bare):
@@ -134,7 +134,7 @@ def only_json(text: str) -> str:
     try:
         end = _LENIENT.raw_decode(bare, min(starts))[1]
     except (ValueError, RecursionError):
-        return bare  # what is wrong with it is reported by whoever decodes it
+        return bare  # the decoder reports what is wrong with it
     _refuse_braces(bare[: min(starts)] + bare[end:])
     return bare[min(starts) : end]
 
@@ -151,11 +151,11 @@ def _is_json(text: str) -> bool:
 
 def _refuse_braces(around: str) -> None:
     if re.search(r"[{}\[\]]", re.sub(r"\[\d{1,3}\]", "", around)):
-        raise ValueError("there is more beside the JSON that looks like JSON: leave one value")
+        raise ValueError("there is more text that looks like JSON: leave only one value")
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _finite(number: str) -> float:
@@ -172,12 +172,12 @@ def _whole(number: str) -> int:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {json.dumps(twice[:80])} is there twice in one object")
-    return found
+        raise ValueError(f"duplicate key {json.dumps(twice[:80])} in one object")
+    return value
 
 
 _LENIENT = json.JSONDecoder()
@@ -196,7 +196,7 @@ def _ended_by_itself(process: subprocess.Popen[bytes]) -> str | None:
 
 
 class SchemaChecker:
-    """Says whether values fit a schema. Safe from any thread, one check at a time; ends with ``close``."""
+    """Checks whether values fit a schema. Thread-safe, one check at a time; call ``close`` at the end."""
 
     def __init__(self, timeout_s: float = CHECK_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
@@ -211,9 +211,9 @@ class SchemaChecker:
         return str(self._reply(schema, value)["best"])
 
     def faults(self, schema: str, value: str) -> tuple[list[str], int]:
-        """All faults of ``value`` by their place, and how many more there are.
+        """All faults of ``value`` by their place, and the number of further ones.
 
-        Raises ``BadSchemaError`` when the schema is none, ``NoVerdictError`` when that takes too long.
+        Raises ``BadSchemaError`` for an invalid schema, ``NoVerdictError`` when the check takes too long.
         """
         reply = self._reply(schema, value)
         return list(reply["faults"]), int(reply["more"])
@@ -300,5 +300,5 @@ class SchemaChecker:
                 try:
                     stream.close()
                 except OSError:
-                    continue  # what was not written is not wanted any more
+                    continue  # a request that was never written needs no reply
             process.wait()

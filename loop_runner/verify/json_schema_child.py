@@ -1,8 +1,8 @@
 """Runs as a program: checks JSON values against JSON Schemas, so that its parent can end it.
 
-Writes a line when it is ready. Then reads two lines for each check (schema, value) and writes one:
-``{"faults": [words], "best": words, "more": 0}`` or ``{"bad_schema": why}``. No schema is ever fetched from
-anywhere. Imports jsonschema and nothing of this package: it is started by its path.
+Writes a line when it is ready. Then it reads two lines for each check (schema, value) and writes one:
+``{"faults": [words], "best": words, "more": 0}`` or ``{"bad_schema": why}``. It never fetches a schema.
+Imports jsonschema and nothing from this package: it is started by its path.
 """
 
 import contextlib
@@ -41,21 +41,21 @@ def main() -> None:
 def _check(known: dict[str, Any], schema: str, value: bytes) -> dict[str, Any]:
     try:
         if schema not in known:
-            known.clear()  # a batch has one schema
+            known.clear()  # one batch uses one schema
             known[schema] = _validator(json.loads(schema))
         faults = sorted(known[schema].iter_errors(json.loads(value)), key=lambda fault: fault.json_path)
-        return _said(faults)
+        return _reply(faults)
     except jsonschema.SchemaError as wrong:
         return {"bad_schema": f"{wrong.message[:_MAX_CHARS]} (at {wrong.json_path})"}
     except referencing.exceptions.Unresolvable as wrong:
         return {"bad_schema": f"a reference leads nowhere: {str(wrong)[:_MAX_CHARS]}"}
     except (RecursionError, MemoryError):
-        return {"bad_schema": "its references lead round in a circle, or it takes too much memory"}
+        return {"bad_schema": "its references form a loop, or it takes too much memory"}
     except Exception as wrong:  # noqa: BLE001 - the border: jsonschema meets whatever a model wrote
         return {"bad_schema": f"{type(wrong).__name__}: {str(wrong)[:_MAX_CHARS]}"}
 
 
-def _said(faults: list[Any]) -> dict[str, Any]:
+def _reply(faults: list[Any]) -> dict[str, Any]:
     if not faults:
         return {"faults": [], "best": "", "more": 0}
     words = _words()

@@ -1,4 +1,4 @@
-"""Says how a JSON value breaks a JSON Schema: the place first, then the rule, then what was found.
+"""Describes how a JSON value breaks a JSON Schema: the place first, then the rule, then the actual value.
 
 Loaded by its path, inside the processes that check schemas. Imports the standard library only.
 """
@@ -31,7 +31,7 @@ def _rule(error: Any, depth: int) -> str:
     if rule in ("anyOf", "oneOf") and error.context and depth < _MAX_DEPTH:
         nearest = min(error.context, key=_distance)
         how = f"it fits none of the {len(value)} forms of {rule}"
-        alike = [words(each, depth + 1) for each in error.context if _is_alike(each, nearest)]
+        alike = [words(fault, depth + 1) for fault in error.context if _is_alike(fault, nearest)]
         return f"{how}; the nearest fails at {'; '.join(alike[:_MAX_KEYS])}"
     if rule == "oneOf" and not error.context:
         return f"it fits more than one of the {len(value)} forms of oneOf; got {got}"
@@ -41,7 +41,7 @@ def _rule(error: Any, depth: int) -> str:
 
 
 def _is_alike(error: Any, nearest: Any) -> bool:
-    """Whether ``error`` is another missing key of the same form and place as ``nearest``, or that itself."""
+    """Whether ``error`` is ``nearest`` itself, or another missing key of the same form and place."""
     if error is nearest:
         return True
     return bool(
@@ -52,12 +52,12 @@ def _is_alike(error: Any, nearest: Any) -> bool:
 
 
 def _distance(error: Any) -> tuple[int, int]:
-    """A fault deep in a value is nearer to a fit than one of its type or of a key that tells forms apart."""
+    """A fault deep in a value is closer to a fit than a wrong type or a wrong key that tells forms apart."""
     return -len(error.absolute_path), error.validator in ("type", "const", "enum")
 
 
 def _key_of(message: str, required: Any) -> str:
-    """The missing key, which jsonschema names in its message only."""
+    """The missing key, which jsonschema gives in its message only."""
     try:
         return _cut(ast.literal_eval(message.removesuffix(" is a required property")), _MAX_RULE_CHARS)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -14,35 +14,35 @@ _MIN_QUOTE_CHARS = 8
 
 @dataclass(frozen=True, slots=True)
 class LocatedCitation:
-    """One citation of an answer and what became of it. ``reason`` says why it is not ``ok``."""
+    """One citation of an answer with its result. ``reason`` says why it is not ``ok``."""
 
-    name: str  # the input's full name, or what the answer called it
+    name: str  # the input's full name, or the name that the answer used
     line: int  # counted from 1; 0 when none could be read
     quote: str
-    path: Path | None  # where the input lies; None when no input is meant
+    path: Path | None  # the input's file; None when no input has this name
     ok: bool
     reason: str = ""
-    is_fault: bool = False  # the input could not be read as it was: says nothing about the answer
+    is_fault: bool = False  # the input could not be read intact: no verdict on the answer
     place: str = (
         ""  # of the line in the original: "page 12", "sheet Prices"; "" where the input is the original
     )
-    original: str = ""  # where that lies, with the member behind it; "" where the input is the original
+    original: str = ""  # the original's path, with the archive member; "" where the input is the original
     last_line: int = 0  # of a quotation over several lines; 0 for one line
-    how: str = ""  # how it was read: "" for a copy, else what was left aside
+    how: str = ""  # how it was read: "" for an exact copy, else what was ignored
     marked: str = ""  # the whole line with the quoted part marked; "" when all of it is quoted
     note: str = ""  # words of its sentence that are on other lines
     kind: str = "cited"  # or "pointer", a place alone; "loose", a text in quote marks without a place
 
     @property
     def where(self) -> str:
-        """Where a person finds it: the original's path (or the input's), line and place."""
+        """Where a person can find it: the original's path (or the input's), line and place."""
         place = f" ({self.place})" if self.place else ""
         last = f"-{self.last_line}" if self.last_line > self.line else ""
         return f"{self.original or self.path or self.name}:{self.line}{last}{place}"
 
     @property
     def counts(self) -> bool:
-        """True when it is cited, found and says something: 8 characters besides blanks, one of them a word's.
+        """True when it is cited, found and has content: 8 characters besides blanks, at least one of a word.
 
         A character of a script without spaces counts twice.
         """
@@ -54,7 +54,7 @@ class LocatedCitation:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A citation with the lines around it, for checks on what the evidence is about."""
+    """A citation with the lines around it, for checks of what the evidence is about."""
 
     citation: LocatedCitation
     around: str = ""

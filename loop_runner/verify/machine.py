@@ -1,7 +1,7 @@
 """Turns a rejection into "broken" where this machine cannot run what the check itself uses.
 
-Decides by what the author of the check wrote (its command and its pinned files) and by what the probe of the
-sandbox observed. Never by output, exit code or files, which the judged side can write.
+Decides by what the check's author wrote (the command and the pinned files) and by what the sandbox probe
+observed. Never by output, exit code or files, which the judged side can write.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _ADVICE = f"{linux.BETTER_SANDBOX}; `loop-runner doctor` shows what is missing"
 
 
 def excused(verdict: Verdict, fence: Fence, written: Iterable[str]) -> Verdict:
-    """``verdict``, or ``Broken`` if it rejects and ``written`` uses what this machine's sandbox lacks."""
+    """``verdict``, or ``Broken`` if it rejects and ``written`` uses something that this sandbox lacks."""
     if not isinstance(verdict, Rejected):
         return verdict
     lacks = fence.describe(network=False).get("lacks", {})
     texts = list(written) if lacks else []
     for what, reason in lacks.items():
-        for found in filter(None, map(_USES[what].search, texts)):
-            return Broken(f"the check uses {found[0]}, and {reason}; {_ADVICE}")
+        for match in filter(None, map(_USES[what].search, texts)):
+            return Broken(f"the check uses {match[0]}, and {reason}; {_ADVICE}")
     return verdict

@@ -1,8 +1,8 @@
-"""How a verifier in the sandbox asks models: requests on a socket, which the runner sends and charges.
+"""How a verifier in the sandbox asks models: it sends requests on a socket, and the runner makes them.
 
-Owns the messages of both ends: a length, then JSON. The runner believes nothing in a request but its text: it
-asks only the models that the verifier declared, as a juror is asked, so that every reply is charged, kept
-and found again. Runs in the runner (``ModelLine``) and in the sandbox (``RemotePanel``).
+Owns the messages in both directions: a length, then JSON. The runner trusts only the text of a request. It
+asks only the models that the verifier declared, in the way jurors are asked, so that every reply is charged,
+kept and found again. Runs in the runner (``ModelLine``) and in the sandbox (``RemotePanel``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MAX_REPLY_TOKENS = 32_768
 
 
 class BadMessage(Exception):  # noqa: N818 - ends the line
-    """What arrived is no request."""
+    """The received bytes are not a request."""
 
 
 def _send(line: socket.socket, message: Mapping[str, Any]) -> None:
@@ -70,8 +70,8 @@ def _exactly(line: socket.socket, size: int) -> bytes | None:
 class ModelLine:
     """The runner's end: answers requests until the verifier's process has ended.
 
-    ``models`` are those that the verifier declared; "" is the run's root model. As a context manager it
-    closes both ends, and waits for a reply that is still to come: it is paid for.
+    ``models`` are those that the verifier declared; "" is the run's root model. On exit, the context manager
+    waits for a reply that is still pending, because it is paid for, and closes both ends.
     """
 
     def __init__(self, panel: Panel | None, models: Sequence[str]) -> None:
@@ -79,8 +79,8 @@ class ModelLine:
         self._models = {model or (panel.model if panel else "") for model in models}
         self._here, self._there = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, name="verifier's models", daemon=True)
-        self.asked: list[dict[str, Any]] = []  # fingerprint, number and model of each reply
-        self.spent = ""  # the limit that kept a request from being sent
+        self.replies: list[dict[str, Any]] = []  # fingerprint, number and model of each reply
+        self.spent = ""  # the limit that stopped a request
         self.error = ""  # why a model did not reply
 
     @property
@@ -121,17 +121,17 @@ class ModelLine:
             listed = message.get("ask")
             if not isinstance(listed, list) or not 0 < len(listed) <= _MAX_AT_ONCE:
                 raise BadMessage
-            asked = [self._request(item) for item in listed]
-            replies = self._required().ask_all(asked)
+            requests = [self._request(item) for item in listed]
+            replies = self._required().ask_all(requests)
         except PanelSpent as spent:
             self.spent = self.spent or str(spent)
             return {"spent": str(spent)}
         except ModelError as error:
             self.error = self.error or error.message
             return {"error": error.message}
-        self.asked += [
+        self.replies += [
             {"fingerprint": request.fingerprint(), "number": number, "model": request.model}
-            for request, number in asked
+            for request, number in requests
         ]
         return {"replies": [{"text": reply.text, "stop_reason": reply.stop_reason} for reply in replies]}
 
@@ -141,7 +141,7 @@ class ModelLine:
         return self._panel
 
     def _request(self, item: object) -> tuple[Request, int]:
-        """A request as a juror's, whatever else the message says."""
+        """A request like a juror's, whatever else the message contains."""
         match item:
             case {
                 "model": str(model),
@@ -177,7 +177,7 @@ class RemotePanel:
     def __init__(self, fd: int, model: str) -> None:
         self.model = model
         self._line = socket.socket(fileno=fd)
-        self._line.set_inheritable(False)  # for the verifier's own process alone
+        self._line.set_inheritable(False)  # only the verifier's own process may use it
         os.register_at_fork(after_in_child=self._line.close)
         self._lock = threading.Lock()
 
@@ -189,11 +189,11 @@ class RemotePanel:
         """See ``Panel``."""
         return self.ask_all([(request, number)])[0]
 
-    def ask_all(self, asked: Sequence[tuple[Request, int]]) -> list[Reply]:
+    def ask_all(self, requests: Sequence[tuple[Request, int]]) -> list[Reply]:
         """See ``Panel``."""
-        if not asked:
+        if not requests:
             return []
-        answer = self._exchange({"ask": [_item(request, number) for request, number in asked]})
+        answer = self._exchange({"ask": [_item(request, number) for request, number in requests]})
         return [Reply(reply["text"], stop_reason=reply["stop_reason"]) for reply in answer["replies"]]
 
     def held(self, inquiry: Inquiry) -> ChildRecord | None:
@@ -201,7 +201,7 @@ class RemotePanel:
         return None
 
     def hold(self, inquiries: Sequence[Inquiry]) -> list[ChildRecord]:
-        """See ``Panel``. Raises ``ModelError``: the verifier of a package asks single requests."""
+        """See ``Panel``. Raises ``ModelError``: a package's verifier may only send single requests."""
         raise ModelError(f"{len(inquiries)} sessions cannot be held for the verifier of a package")
 
     def _exchange(self, message: Mapping[str, Any]) -> dict[str, Any]:

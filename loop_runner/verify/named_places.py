@@ -21,14 +21,14 @@ from loop_runner.verify.visible import alike, fold
 MAX_PLACES = 5000  # of one answer; more are not read
 _NAMES_SHOWN = 3
 _NAME_CHARS = 300
-_MARKS = "`*_\"'[](){}<>~"  # what models put around a place; never part of what is compared
+_MARKS = "`*_\"'[](){}<>~"  # what models put around a place; ignored in comparisons
 _RANGE = r"([0-9]{1,9})(?:[ \t]*(?:-|to)[ \t]*L?([0-9]{1,9}))?"
-# Of a line that begins with a place. The last colon may begin the next.
+# For a line that begins with a place. The last colon may begin the next one.
 _PLACE = re.compile(
     rf":[ \t]*(?:lines?[ \t]+|L)?{_RANGE}[`*\"'\])]*(?:[ \t]*\((?:[^()]|\([^()]*\)){{1,100}}\))?[ \t]*(?=:)"
 )
 _BARE_PLACE = re.compile(rf"[`*\[(]*(?:lines?[ \t]+|L)?{_RANGE}[`*\])]*[ \t]*(?=:)")
-# Anywhere: what follows a name.
+# Anywhere: the part after a name.
 _AFTER_NAME = re.compile(
     r"(?:[`*\"'\])]{0,3}[ \t]?(?:[:#@][ \t]*(?:lines?[ \t]*|L)?"
     r"|[,;(\[]?[ \t]*(?:(?:at|on|in)[ \t]+)?(?:lines?\b|ll?\.)[ \t]*))"
@@ -48,14 +48,14 @@ _LABEL = re.compile(
 )
 _FILE_NAME = re.compile(r"[\w./\\+-]*[\w-]\.[A-Za-z][A-Za-z0-9]{0,7}$")
 _HOST_ENDINGS = {"com", "org", "net", "edu", "gov", "mil", "int", "local", "localhost", "internal", "arpa"}
-# A name as Python shows it, which prompts do where a name holds characters without a shape.
+# A name as Python's repr shows it: prompts do so for names with invisible characters.
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}|0010[0-9a-f]{4}))")
 _NAME_END = re.compile(r"[\s(\[{<>}|,;\"'`=\u201c\u201d\u2018\u2019\u300c\u300d\u00ab\u00bb]")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place, named from ``start`` to ``end`` of a text; its ``text`` is None when no input is called so."""
+    """A place between ``start`` and ``end`` of a text; its ``text`` is None when no input has that name."""
 
     start: int
     end: int
@@ -67,7 +67,7 @@ class Place:
     label: str = ""
 
     def covers(self, name: str, line: int) -> bool:
-        """Whether ``line`` of the input ``name`` is in it."""
+        """Whether it covers ``line`` of the input ``name``."""
         if self.text is None or self.text.name != name:
             return False
         if self.within is None:
@@ -104,9 +104,9 @@ class Catalogue:
             return labelled
         if self._only is not None and (bare := _BARE_PLACE.match(folded)):
             return _numbered(bare, self._only.name, self._only)
-        for found in islice(self.mentioned(body), 1):
-            if not body[: found.start].strip(_MARKS + " \t"):
-                return found
+        for first in islice(self.mentioned(body), 1):
+            if not body[: first.start].strip(_MARKS + " \t"):
+                return first
         unknown = _PLACE.search(folded)
         return unknown and _numbered(unknown, body[: unknown.start()].strip(_MARKS), None)
 
@@ -123,7 +123,7 @@ class Catalogue:
                 end = place.end
 
     def meant(self, name: str) -> InputText | None:
-        """The input that is called ``name``, or the only one whose name ends so."""
+        """The input with this name, or the only one whose name ends with it."""
         for wanted in (name, name.strip(_MARKS + " \t").removeprefix("./")):
             if wanted in self._by_name:
                 return self._by_name[wanted]
@@ -137,22 +137,22 @@ class Catalogue:
         return self._spelled_so(name)
 
     def _spelled_so(self, name: str) -> InputText | None:
-        """The only input whose name, or its end, reads like ``name``: by other blanks, accents or escapes."""
+        """The only input whose name, or its end, looks like ``name`` (blanks, accents, escapes aside)."""
         wanted = _spelled(name.strip(_MARKS + " \t").removeprefix("./"))
         alike_at_end = self._by_spelling.get(wanted.rsplit("/", 1)[-1], ())
         whole = [text for text in alike_at_end if _spelled(text.name) == wanted]
         ending = [text for text in alike_at_end if _spelled(text.name).endswith(f"/{wanted}")]
-        return next((found[0] for found in (whole, ending) if len(found) == 1), None)
+        return next((names[0] for names in (whole, ending) if len(names) == 1), None)
 
     def why_unknown(self, name: str) -> str:
-        """Why ``name`` is no input, and what it may have meant."""
+        """Why ``name`` is not an input, and which input may be meant."""
         same = [text.name for text in self._by_last.get(name.rsplit("/", 1)[-1], ())]
         near = same or difflib.get_close_matches(name[:200], self._by_name, _NAMES_SHOWN)
         hint = f"; did you mean {' or '.join(near[:_NAMES_SHOWN])}?" if near else ""
-        return f"no input is called {exact_line(name, 80)!r}{hint}"
+        return f"no input has the name {exact_line(name, 80)!r}{hint}"
 
     def _by_label(self, body: str) -> Place | None:
-        """``name:page 12: quote``: a place of the original instead of a line; of one input, without name."""
+        """``name:page 12: quote``: a place in the original; no name is needed if there is one input."""
         colons = [match.start() for match in islice(re.finditer(":", fold(body)), 50)]
         for at in (colon for colon in colons if colon <= self._longest):
             text = self.meant(body[:at])
@@ -193,7 +193,7 @@ class Catalogue:
                 yield Place(start, match.end(), text.name, text, lines, lines, within, label)
 
     def _name_before(self, line: str, folded: str, end: int) -> tuple[int, InputText | None]:
-        """Where the name that ends at ``end`` begins, and the input that it means."""
+        """Where the name that ends at ``end`` begins, and the input it refers to."""
         floor = max(end - _NAME_CHARS, 0)
         for known, name in self._odd:
             if folded.endswith(known, floor, end):
@@ -209,13 +209,13 @@ class Catalogue:
 
 
 def _odd_names(names: Iterator[str] | dict[str, InputText]) -> tuple[tuple[str, str], ...]:
-    """Names that hold what names usually end at, the longest first, each behind what ``fold`` makes of it."""
+    """Names that contain usual end characters, the longest first, each with its ``fold`` form."""
     odd = [name for name in names if _NAME_END.search(name) or ":" in name]
     return tuple((fold(name), name) for name in sorted(odd, key=len, reverse=True)[:200])
 
 
 def _spelled(name: str) -> str:
-    """``name`` for comparing: blanks of every kind and ways to write an accent are the same."""
+    """``name`` in a form for comparing: all kinds of blanks are the same, and all spellings of an accent."""
     return alike(_ESCAPE.sub(lambda match: chr(int(match[1] or match[2] or match[3], 16)), name))
 
 
@@ -233,7 +233,7 @@ def _labelled(text: InputText, body: str, start: int, colons: list[int]) -> Plac
 
 
 def _is_file_name(name: str, before: str) -> bool:
-    """Whether a reader takes ``name`` for that of a file: it has an ending, and is no host."""
+    """Whether a reader would take ``name`` for a file name: it has an extension and is not a host."""
     name = name.strip(_MARKS)
     if not _FILE_NAME.search(name) or "//" in before + name or "@" in name:
         return False

@@ -1,7 +1,7 @@
-"""What verifiers ask of the machine beyond a look at the answer, so that a caller can grant or refuse it.
+"""What verifiers require of the machine beyond reading the answer, so that a caller can grant or refuse it.
 
-A run folder from another person says for itself what its verifiers may do. Nothing here believes it: each
-demand is written as the word that a caller must give (``network``, ``show=PATH``, ``program=PATH``,
+A run folder from another person claims itself what its verifiers may do. This module trusts none of it:
+each demand is written as the word that a caller must give (``network``, ``show=PATH``, ``program=PATH``,
 ``plugin=NAME``).
 """
 
@@ -17,13 +17,13 @@ from loop_runner.verify.verifier import NETWORK, Need
 
 __all__ = ["NETWORK", "TIER_C", "Need", "is_granted", "of", "plugins_of", "program"]
 TIER_C = "tier=C"
-# Every sandbox shows these; a program in them is the system's own.
+# Every sandbox shows these folders; a program in them belongs to the system.
 _SYSTEM = ("/usr/", "/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/", "/opt/", "/nix/store/", "/gnu/store/")
 _MAX_DEPTH = 50
 
 
 def plugins_of(specs: Iterable[Any], depth: int = 0) -> Iterator[Need]:
-    """The verifiers of installed packages in ``specs``: code that the run folder does not bring."""
+    """The verifiers of installed packages in ``specs``: code that the run folder does not contain."""
     for spec in specs if depth < _MAX_DEPTH else ():
         kinds = [spec] if isinstance(spec, str) else list(spec) if isinstance(spec, Mapping) else []
         for kind in kinds:
@@ -39,14 +39,14 @@ def is_granted(need: Need, granted: Iterable[str]) -> bool:
 
 
 def of(name: str, network: bool, show: Sequence[str]) -> Iterator[Need]:
-    """The network, and paths of the machine, for the verifier ``name``."""
+    """The network and the paths of this machine that the verifier ``name`` uses."""
     if network:
         yield Need(NETWORK, name)
     yield from (Need(f"show={path}", name) for path in show)
 
 
 def program(name: str, program: str) -> Iterator[Need]:
-    """A program by its path that is neither the system's nor in the checkout."""
+    """The path of a program that is in neither a system folder nor the checkout."""
     if "/" not in program:
         return
     path = os.path.normpath(program)
@@ -61,5 +61,5 @@ def _normal(word: str) -> str:
         return word
     try:
         return f"{key}={os.path.normpath(Path(value).expanduser())}"
-    except RuntimeError:  # the home of a user who is not known
+    except RuntimeError:  # the home of an unknown user
         return word

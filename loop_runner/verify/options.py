@@ -1,7 +1,7 @@
-"""Reads one verifier's settings out of the task file, so that every kind refuses the same mistakes alike.
+"""Reads one verifier's settings from the task file, so that every kind refuses the same mistakes alike.
 
-Owns the words of those refusals. Relies on plain data; never guesses what a user may have meant, but says
-it.
+Owns the wording of those refusals. Relies on plain data. It never guesses what a user meant; it reports the
+mistake.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from loop_runner.errors import VerifierError
 
 Schema = Mapping[str, Any]  # a JSON Schema
-Keys = Mapping[str, Schema]  # what a kind of verifier can be set to
+Keys = Mapping[str, Schema]  # the settings of a kind of verifier
 
 # What the readers of ``Options`` take, as JSON Schema: the ``KEYS`` of each kind are made of these.
 TEXT: Schema = {"type": "string", "minLength": 1}
@@ -43,22 +43,22 @@ class Options:
                 raise unknown(f"verifier `{kind}` has the unknown key", str(key), known)
 
     def raw(self, key: str) -> Any:
-        """The value as the task has it; None when it is not given."""
+        """The value as the task has it; None when it is absent."""
         return self._values.get(key)
 
     def text(self, key: str) -> str:
-        """A non-empty text that must be there."""
+        """A required, non-empty text."""
         value = self._values.get(key)
         if not isinstance(value, str) or not value:
             raise self._wrong(key, "a text; put numbers and yes/no in quotes")
         return value
 
     def word(self, key: str, default: str) -> str:
-        """A text; ``default`` when it is not given."""
+        """A text; ``default`` when it is absent."""
         return self.text(key) if key in self._values else default
 
     def text_or_mapping(self, key: str) -> str | Mapping[str, Any]:
-        """A non-empty text or a mapping, which must be there."""
+        """A required non-empty text or mapping."""
         value = self._values.get(key)
         return value if isinstance(value, Mapping) and value else self.text(key)
 
@@ -70,32 +70,32 @@ class Options:
         return float(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts, empty when it is not given; one text is a list of one."""
+        """A list of texts, empty when absent; a single text becomes a list."""
         value = self._values.get(key, ())
         items = (value,) if isinstance(value, str) else value
-        if not isinstance(items, list | tuple) or not all(isinstance(one, str) and one for one in items):
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
             raise self._wrong(key, "a list of texts; put numbers and yes/no in quotes")
         return tuple(items)
 
     def choice(self, key: str, allowed: tuple[str, ...]) -> str:
-        """One of ``allowed``; the first when it is not given."""
+        """One of ``allowed``; the first when it is absent."""
         value = self._values.get(key, allowed[0])
         if value not in allowed:
             raise self._wrong(key, f"one of {', '.join(allowed)}")
         return str(value)
 
     def flag(self, key: str) -> bool:
-        """True or false; false when it is not given."""
+        """True or false; false when it is absent."""
         value = self._values.get(key, False)
         if not isinstance(value, bool):
             raise self._wrong(key, "true or false")
         return value
 
     def count(self, key: str, default: int) -> int:
-        """A whole number, 0 or more."""
+        """An integer >= 0."""
         value = self._values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self._wrong(key, "a whole number, 0 or more")
+            raise self._wrong(key, "an integer >= 0")
         return value
 
     def seconds(self, key: str, default: float) -> float:
@@ -110,7 +110,7 @@ class Options:
     def _wrong(self, key: str, wanted: str) -> VerifierError:
         return VerifierError(
             f"verifier `{self._kind}`: `{key}` is {self._values.get(key)!r}",
-            why="the answer would be checked for something else than was meant",
+            why="the check would not do what you meant",
             hint=f"it must be {wanted}",
         )
 
@@ -121,6 +121,6 @@ def unknown(what: str, given: str, known: Iterable[str]) -> VerifierError:
     near = difflib.get_close_matches(given, known, 1)
     return VerifierError(
         f"{what} {given!r}",
-        why="a check that is not understood would not be made",
+        why="a check that is not understood cannot run",
         hint=f"did you mean {near[0]!r}?" if near else f"it can be: {', '.join(known)}",
     )

@@ -1,7 +1,7 @@
 """The verifier that an installed package adds: pinned, and run in the sandbox as ``python`` gates are.
 
-Owns what such a verifier is asked and what its replies mean; ``package_child.py`` calls it. None of its code
-runs in the runner's process: what it requires is asked in the sandbox, too. Relies on ``packages`` for its
+Owns the requests to such a verifier and the meaning of its replies; ``package_child.py`` calls it. None of
+its code runs in the runner's process, not even to ask what it requires. Relies on ``package_files`` for its
 files and on ``ModelLine`` for its models. See docs/verifiers.md.
 """
 
@@ -35,7 +35,7 @@ from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Fence, Means, Su
 _CHILD = Path(__file__).with_name("package_child.py")
 _OURS = Path(loop_runner.__file__).parent
 _TIMEOUT_S = 60.0
-_TIMEOUT_WITH_MODELS_S = 900.0  # replies are waited for in it
+_TIMEOUT_WITH_MODELS_S = 900.0  # includes waiting for replies
 _MAX_TIMEOUT_S = 24 * 3600.0
 _EVIDENCE_CHARS = 6000
 _REASON_CHARS = 2000
@@ -52,12 +52,12 @@ class PackageVerifier(BaseVerifier):
     task_dir: Path
     requirement: str
     network: bool = False
-    asked: tuple[str, ...] = ()  # models
-    files: tuple[str, ...] = ()  # of the task's folder, that it is made of
+    declared_models: tuple[str, ...] = ()  # models
+    files: tuple[str, ...] = ()  # of the task's folder; the verifier is made of them
     timeout_s: float = _TIMEOUT_S
     has_refusals: bool = False
     package: str = ""  # name and version
-    means_to_start: Means = NO_MEANS  # with which it was described
+    means_to_start: Means = NO_MEANS  # used to describe it
 
     @classmethod
     def of(
@@ -65,39 +65,39 @@ class PackageVerifier(BaseVerifier):
     ) -> PackageVerifier:
         """The verifier as it describes itself in ``fence``; without one, nothing is started.
 
-        Raises ``VerifierError`` when it refuses its settings, or says nothing that can be used.
+        Raises ``VerifierError`` when it refuses its settings, or describes itself in an unusable way.
         """
         if not pinning.is_frozen and package_files.pinned(kind, pinning.programs) is None:
             package_files.pin(kind, pinning)
         blank = cls(name or kind, kind, value, task_dir, f"the verifier `{kind}` must accept the answer")
         if fence is None:
             return blank
-        said = blank.describe(name, Means(fence, programs=pinning.programs), is_last=False)
-        if "requirement" not in said:  # its files must be there before it can say more
+        description = blank.describe(name, Means(fence, programs=pinning.programs), is_last=False)
+        if "requirement" not in description:  # it needs its files before it can describe itself further
             if not pinning.is_frozen:
-                pinning.add(task_dir / file for file in _files(kind, said))
-            files = _files(kind, said)
+                pinning.add(task_dir / file for file in _files(kind, description))
+            files = _files(kind, description)
             means = Means(fence, programs=pinning.programs)
-            said = blank.describe(name, means, is_last=True, files=files)
+            description = blank.describe(name, means, is_last=True, files=files)
         return cls(
-            _text(kind, "name", said),
+            _text(kind, "name", description),
             kind,
             value,
             task_dir,
-            _text(kind, "requirement", said),
-            _flag(kind, "network", said),
-            _models(kind, said),
-            _files(kind, said),
-            _seconds(kind, said),
-            said.get("refuses") is True,
+            _text(kind, "requirement", description),
+            _flag(kind, "network", description),
+            _models(kind, description),
+            _files(kind, description),
+            _seconds(kind, description),
+            description.get("refuses") is True,
             package_files.pinned_name(kind, pinning.programs),
             Means(fence, programs=pinning.programs),
         )
 
     @property
     def is_repeatable(self) -> bool:  # type: ignore[override]
-        """Not where each try would be paid."""
-        return not self.asked
+        """Not repeatable where every try would have to be paid for."""
+        return not self.declared_models
 
     @property
     def label(self) -> str:
@@ -110,12 +110,12 @@ class PackageVerifier(BaseVerifier):
 
     def models(self) -> tuple[str, ...]:
         """The models that it declares."""
-        return self.asked
+        return self.declared_models
 
     def describe(
         self, name: str, means: Means, *, is_last: bool, files: Sequence[str] = ()
     ) -> Mapping[str, Any]:
-        """What it says of itself; ``is_last``: whatever files are missing."""
+        """Its description of itself; ``is_last``: even with files missing."""
         job = {"do": "describe", "is_last": is_last}
         return self._said_of_settings(name, means, job, Inputs(()), files)
 
@@ -127,19 +127,19 @@ class PackageVerifier(BaseVerifier):
     def _said_of_settings(
         self, name: str, means: Means, job: Mapping[str, Any], inputs: Inputs, files: Sequence[str]
     ) -> Mapping[str, Any]:
-        """What the package says before there is an answer. Raises ``VerifierError`` for a refusal."""
+        """The package's reply before there is an answer. Raises ``VerifierError`` for a refusal."""
         with scratch.make("package") as folder:
             checkout = gate.checkout_of(folder / "checkout", "")
             run = _Run(self, name, means, Submission("", checkout, inputs), _TIMEOUT_S, files)
             ended = run.ended(job)
         if isinstance(ended, Broken):
             raise _refused(self.kind, ended.reason)
-        if ended.said is None:
-            raise _refused(self.kind, f"it ended without a word{_last_words(ended.finished)}")
+        if ended.reply is None:
+            raise _refused(self.kind, f"it ended without a reply{_last_words(ended.finished)}")
         for key in ("broken", "refused"):
-            if key in ended.said:
-                raise _refused(self.kind, exact_line(str(ended.said[key]), 600))
-        return ended.said
+            if key in ended.reply:
+                raise _refused(self.kind, exact_line(str(ended.reply[key]), 600))
+        return ended.reply
 
     def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
         """``Broken`` when the package is missing or changed, crashes, or returns something else."""
@@ -153,28 +153,28 @@ class PackageVerifier(BaseVerifier):
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How the child ended: its process, what it sent, what a proof says, and what its models came to."""
+    """How the child ended: its process, its reply, its record for the proof, and its model requests."""
 
     finished: process.Finished
-    said: Mapping[str, Any] | None
+    reply: Mapping[str, Any] | None
     record: dict[str, Any]
     line: ModelLine
 
     def verdict(self, kind: str, means: Means) -> Verdict:
         """The verdict that was sent."""
-        said, record = self.said, self.record
-        if said is None or self.finished.exit_code:
+        reply, record = self.reply, self.record
+        if reply is None or self.finished.exit_code:
             return self._broken(f"`{kind}` ended without a verdict{_last_words(self.finished)}")
-        evidence = means.as_seen(cut_middle(str(said.get("evidence") or ""), _EVIDENCE_CHARS))
-        statement = exact_line(str(said.get("statement") or ""), 300)
-        match said.get("verdict"):
+        evidence = means.as_seen(cut_middle(str(reply.get("evidence") or ""), _EVIDENCE_CHARS))
+        statement = exact_line(str(reply.get("statement") or ""), 300)
+        match reply.get("verdict"):
             case "accepted":
-                return Accepted(evidence, _share(said.get("score"), 1.0), record, statement)
+                return Accepted(evidence, _share(reply.get("score"), 1.0), record, statement)
             case "rejected":
-                reason = str(said.get("reason") or "").strip() or f"`{kind}` did not accept the answer"
+                reason = str(reply.get("reason") or "").strip() or f"`{kind}` did not accept the answer"
                 reason = means.as_seen(cut_middle(reason, _REASON_CHARS))
-                return Rejected(reason, evidence, _share(said.get("score"), 0.0), record)
-        return self._broken(exact_line(str(said.get("broken") or "it sent no verdict"), 600))
+                return Rejected(reason, evidence, _share(reply.get("score"), 0.0), record)
+        return self._broken(exact_line(str(reply.get("broken") or "it sent no verdict"), 600))
 
     def _broken(self, reason: str) -> Broken:
         if self.line.spent:
@@ -224,10 +224,10 @@ class _Run:
                 gate.prepared(self.submission, self.means.fence, lambda into: pins.lay_out(mine, into))
             )
             channel = stack.enter_context(VerdictChannel())
-            line = stack.enter_context(ModelLine(self.means.panel, verifier.asked))
+            line = stack.enter_context(ModelLine(self.means.panel, verifier.declared_models))
             installed = package_files.installed_folders(verifier.kind)
-            has_models = bool(verifier.asked) and job["do"] == "verify"
-            told = {
+            has_models = bool(verifier.declared_models) and job["do"] == "verify"
+            request = {
                 **job,
                 "name": self.name,
                 "settings": verifier.settings_given,
@@ -241,41 +241,43 @@ class _Run:
                 "model": line.model if has_models else None,
             }
             python = gate.find_program(sys.executable)
-            # -P and -s: neither the folder it starts in nor a user's site has a say in what is imported.
+            # -P and -s: neither the start folder nor a user's site-packages affects what is imported.
             argv = [python, "-P", "-s", "-B", "-X", "utf8", str(_CHILD), str(_OURS), str(channel.fd)]
             finished = here.run(
                 [*argv, str(line.fd) if has_models else ""],
                 timeout_s=self.timeout_s,
-                stdin=json.dumps(told, default=str).encode(),
+                stdin=json.dumps(request, default=str).encode(),
                 network=verifier.network,
                 shown=[_OURS, *map(Path, installed)],
                 fds=[channel.fd, *([line.fd] if has_models else [])],
             )
-            said = channel.verdict()
+            reply = channel.verdict()
             record = about(finished, mine, python, here)
-            if said is not None:
-                said = {
+            if reply is not None:
+                reply = {
                     key: here.without_paths(text) if isinstance(text, str) else text
-                    for key, text in said.items()
+                    for key, text in reply.items()
                 }
-        if line.asked:
-            record["requests"] = list(line.asked)
-        # A re-run from a run folder uses the pinned files whatever is installed, and says so.
+        if line.replies:
+            record["requests"] = list(line.replies)
+        # A re-run from a run folder uses the pinned files, whatever is installed, and reports a difference.
         is_rerun = pins.is_frozen and not self.means.is_agent and job["do"] == "verify"
         if is_rerun and (why := package_files.differs(verifier.kind, pins)):
             record["installed"] = why
-        return _Ended(finished, said, record, line)
+        return _Ended(finished, reply, record, line)
 
     def words(self) -> list[str]:
         """Everything that the package's author wrote."""
         package = package_files.pinned(self.verifier.kind, self.means.programs)
-        return [(one.data or b"").decode("utf-8", "replace") for one in (package.files if package else ())]
+        return [
+            (program.data or b"").decode("utf-8", "replace") for program in (package.files if package else ())
+        ]
 
 
 def _refused(kind: str, reason: str) -> VerifierError:
     return VerifierError(
         f"verifier `{kind}`: {reason}",
-        why="the answer would be checked for something else than was meant, or not at all",
+        why="without it, the check would do something else than you meant, or nothing",
         hint="the documentation of the package that adds the verifier says how to set it",
     )
 
@@ -285,56 +287,58 @@ def _last_words(finished: process.Finished) -> str:
     return f"; its last line: {last}" if last else ""
 
 
-# ── what a package says of its verifier ─────────────────────────────────────────────────────────────
+# ── a package's description of its verifier ─────────────────────────────────────────────────────────
 
 
-def _text(kind: str, key: str, said: Mapping[str, Any]) -> str:
-    value = said.get(key)
+def _text(kind: str, key: str, description: Mapping[str, Any]) -> str:
+    value = description.get(key)
     if not isinstance(value, str) or not value.strip() or (key == "name" and not value.isprintable()):
-        raise _refused(kind, f"its `{key}` is {_shown(said, key)}; it must be a text that is not empty")
+        raise _refused(
+            kind, f"its `{key}` is {_shown(description, key)}; it must be a text that is not empty"
+        )
     return value
 
 
-def _flag(kind: str, key: str, said: Mapping[str, Any]) -> bool:
-    if not isinstance(said.get(key), bool):
-        raise _refused(kind, f"its `{key}` is {_shown(said, key)}; it must be True or False")
-    return bool(said[key])
+def _flag(kind: str, key: str, description: Mapping[str, Any]) -> bool:
+    if not isinstance(description.get(key), bool):
+        raise _refused(kind, f"its `{key}` is {_shown(description, key)}; it must be True or False")
+    return bool(description[key])
 
 
-def _texts(kind: str, key: str, said: Mapping[str, Any]) -> tuple[str, ...]:
-    value = said.get(key)
+def _texts(kind: str, key: str, description: Mapping[str, Any]) -> tuple[str, ...]:
+    value = description.get(key)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise _refused(kind, f"its `{key}()` is {_shown(said, key)}; it must be a list of texts")
+        raise _refused(kind, f"its `{key}()` is {_shown(description, key)}; it must be a list of texts")
     return tuple(value)
 
 
-def _models(kind: str, said: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_texts(kind, "models", said)))
+def _models(kind: str, description: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_texts(kind, "models", description)))
 
 
-def _files(kind: str, said: Mapping[str, Any]) -> tuple[str, ...]:
-    """Files below the task's folder: what a package names is read by the runner, outside any sandbox."""
-    files = _texts(kind, "sources", said)
+def _files(kind: str, description: Mapping[str, Any]) -> tuple[str, ...]:
+    """Files in the task's folder only: the runner reads the named files, outside any sandbox."""
+    files = _texts(kind, "sources", description)
     for file in files:
         if os.path.isabs(file) or ".." in Path(file).parts or "\0" in file:  # noqa: PTH117
             raise _refused(kind, f"its `sources()` names {file!r}, which is not in the task's folder")
     return files
 
 
-def _seconds(kind: str, said: Mapping[str, Any]) -> float:
-    value = said.get("timeout_s")
+def _seconds(kind: str, description: Mapping[str, Any]) -> float:
+    value = description.get("timeout_s")
     if value is None:
-        return _TIMEOUT_WITH_MODELS_S if said.get("models") else _TIMEOUT_S
+        return _TIMEOUT_WITH_MODELS_S if description.get("models") else _TIMEOUT_S
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_TIMEOUT_S:
         raise _refused(
-            kind, f"its `timeout_s` is {_shown(said, 'timeout_s')}; it must be a number of seconds"
+            kind, f"its `timeout_s` is {_shown(description, 'timeout_s')}; it must be a number of seconds"
         )
     return float(value)
 
 
-def _shown(said: Mapping[str, Any], key: str) -> str:
-    """A value as it is; of one that is not JSON, what the child says it is."""
-    return exact_line(repr(cast("Any", said.get(key))), 200)
+def _shown(description: Mapping[str, Any], key: str) -> str:
+    """A value as it is; if it is not JSON, the child's description of it."""
+    return exact_line(repr(cast("Any", description.get(key))), 200)
 
 
 def _share(value: object, default: float) -> float:

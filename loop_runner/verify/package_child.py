@@ -1,7 +1,7 @@
-"""Runs as a program, in the sandbox: calls the verifier that a package adds, and sends what it says.
+"""Runs as a program, in the sandbox: calls the verifier that a package adds, and sends its reply.
 
-Arguments: the folder of ``loop_runner``, the descriptor of the verdict channel, that of the model line (""
-for none). The job comes on standard input as JSON. The verifier is imported from the pinned files.
+Arguments: the folder of ``loop_runner``, the descriptor of the verdict channel, and that of the model line
+("" for none). The job comes on standard input as JSON. The verifier is imported from the pinned files.
 """
 
 import importlib.util
@@ -18,19 +18,19 @@ _MAX_CHARS = 20_000  # of each text that is sent
 
 def main() -> None:
     """Do the job and send the outcome."""
-    ours, channel, line = sys.argv[1:4]
+    package_dir, channel, line = sys.argv[1:4]
     del sys.argv[1:]
-    _find_loop_runner(Path(ours))
+    _find_loop_runner(Path(package_dir))
     from loop_runner.verify import python_child
 
-    send = python_child.channel(int(channel), Path(ours) / "linux.py")
+    send = python_child.channel(int(channel), Path(package_dir) / "linux.py")
     job = json.load(sys.stdin)
     sent = {key: _cut(value) for key, value in _done(job, int(line) if line else None).items()}
     send(json.dumps(sent, default=repr).encode())
 
 
 def _find_loop_runner(folder: Path) -> None:
-    """Import the package from ``folder``, wherever that is: the folder above it may not be listed."""
+    """Import the package from ``folder``, wherever it is: the folder above it may be unreadable."""
     spec = importlib.util.spec_from_file_location(
         "loop_runner", folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
@@ -66,7 +66,7 @@ def _done(job: Mapping[str, Any], line: int | None) -> dict[str, Any]:
 
 
 def _described(verifier: Any, job: Mapping[str, Any], base_dir: Path, _line: int | None) -> dict[str, Any]:
-    """What a run has to know before it begins. Files that it is made of are asked for first."""
+    """What a run must know before it begins. The verifier's own files are requested first."""
     try:
         sources = [_relative(path, base_dir) for path in _listed(verifier, "sources")]
         if not job["is_last"] and not all(Path(base_dir, path).exists() for path in sources):
@@ -85,10 +85,10 @@ def _described(verifier: Any, job: Mapping[str, Any], base_dir: Path, _line: int
 
 
 def _listed(verifier: Any, name: str) -> Any:
-    """The list that a method returns; empty where there is no such method."""
+    """The list that a method returns; empty if the method does not exist."""
     method = getattr(verifier, name, None)
-    found = method() if callable(method) else method or []
-    return list(found) if isinstance(found, Sequence) and not isinstance(found, str) else found
+    listed = method() if callable(method) else method or []
+    return list(listed) if isinstance(listed, Sequence) and not isinstance(listed, str) else listed
 
 
 def _relative(path: Any, base_dir: Path) -> str:
@@ -133,7 +133,7 @@ def _verdict(verifier: Any, job: Mapping[str, Any], _base_dir: Path, line: int |
 
 
 def _takes_means(verify: Any) -> bool:
-    """Whether it is written for ``verify(submission, means)``; earlier ones take the submission alone."""
+    """Whether its signature is ``verify(submission, means)``; earlier ones take the submission alone."""
     try:
         inspect.signature(verify).bind(None, None)
     except (TypeError, ValueError):
@@ -172,7 +172,7 @@ def _read(verdict: Any) -> dict[str, Any]:
 
 
 def _last_line(error: BaseException) -> str:
-    """What went wrong, in a line; a ``LoopRunnerError`` says it itself."""
+    """The error in one line; a ``LoopRunnerError`` words it itself."""
     return getattr(error, "message", "") or f"{type(error).__name__}: {error}".strip().replace("\n", " ")
 
 

@@ -1,7 +1,7 @@
-"""The files of an installed package that adds a verifier: found, pinned, and found again among the pins.
+"""The files of an installed package that adds a verifier: found, pinned, and recovered from the pins.
 
-Reads metadata and files; never imports a package. A package is pinned with the list of what it adds
-(``entry_points.txt``), so that the pins alone say what the verifier is and where its code is.
+Reads metadata and files; never imports a package. A package is pinned with its list of entry points
+(``entry_points.txt``), so the pins alone show what the verifier is and where its code is.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Package:
     name: str  # "lr_tone 1.0"
     value: str  # "lr_tone.checks:Tone"
     files: tuple[Program, ...]
-    roots: tuple[str, ...]  # where its code is laid out, to be imported from
+    roots: tuple[str, ...]  # the laid-out folders to import its code from
 
 
 def pin(kind: str, pinning: Pinning) -> None:
-    """Pin the installed package that adds ``kind``: its code and data, and the list of what it adds."""
+    """Pin the installed package that adds ``kind``: its code and data, and its list of entry points."""
     entry = plugins.find(plugins.VERIFIERS)[kind]
     listing = _listing(entry.dist)
     if entry.dist is None or listing is None:
@@ -54,8 +54,8 @@ def pin(kind: str, pinning: Pinning) -> None:
 
 def pinned(kind: str, programs: Programs) -> Package | None:
     """The package that adds ``kind``, among ``programs``."""
-    found = [program for program in programs.files.values() if program.place.endswith(f"/{_LISTING}")]
-    for listing in found:
+    listings = [program for program in programs.files.values() if program.place.endswith(f"/{_LISTING}")]
+    for listing in listings:
         value = _values(listing.data or b"").get(kind)
         if value is not None:
             return _package(listing, value, programs)
@@ -69,7 +69,7 @@ def pinned_name(kind: str, programs: Programs) -> str:
 
 
 def differs(kind: str, programs: Programs) -> str:
-    """What of the installed package is not what is pinned, in words; "" when nothing is."""
+    """How the installed package differs from the pinned one, in words; "" if it does not."""
     was = pinned(kind, programs)
     if was is None:
         return ""
@@ -105,14 +105,14 @@ def installed_folders(kind: str) -> list[str]:
 
 
 def _listing(dist: Distribution | None) -> Path | None:
-    """The file of the metadata that lists what the package adds; None if it is not a file."""
+    """The metadata file that lists what the package adds; None if it is not a file."""
     named = [path.locate() for path in (dist.files or ()) if path.name == _LISTING] if dist else []
-    found = [*named, Path(str(getattr(dist, "_path", ""))) / _LISTING]
-    return next((path for place in found if (path := Path(str(place)).absolute()).is_file()), None)
+    places = [*named, Path(str(getattr(dist, "_path", ""))) / _LISTING]
+    return next((path for place in places if (path := Path(str(place)).absolute()).is_file()), None)
 
 
 def _recorded(dist: Distribution) -> Iterator[Path]:
-    """The files that the installer wrote into the folder of packages, but for metadata and caches."""
+    """The files that the installer wrote into the package folder, without metadata and caches."""
     for path in dist.files or ():
         is_code = ".." not in path.parts and "__pycache__" not in path.parts and len(path.parts) > 0
         is_about = path.parts[0].endswith(_ABOUT) or path.suffix == ".pth"
@@ -121,7 +121,7 @@ def _recorded(dist: Distribution) -> Iterator[Path]:
 
 
 def _modules(module: str) -> Iterator[tuple[Path, list[Path]]]:
-    """The files of the top-level package or module that ``module`` is in, each with the folder above it."""
+    """The files of the top-level package or module that contains ``module``, each with its parent folder."""
     top, _, rest = module.partition(".")
     try:
         spec = find_spec(top)  # of a top-level name: looks, and runs nothing
@@ -133,7 +133,7 @@ def _modules(module: str) -> Iterator[tuple[Path, list[Path]]]:
         if spec.origin is not None and Path(spec.origin).is_file():
             yield Path(spec.origin).parent, [Path(spec.origin)]
         return
-    part = "" if spec.origin is not None else rest.partition(".")[0]  # of a name that packages share
+    part = "" if spec.origin is not None else rest.partition(".")[0]  # of a namespace package
     for location in map(Path, spec.submodule_search_locations):
         paths = [location / part, location / f"{part}.py"] if part else [location]
         files = [file for path in paths for file in ([path] if path.is_file() else below(path))]
@@ -145,7 +145,8 @@ def _package(listing: Program, value: str, programs: Programs) -> Package:
     about = Path(listing.place).parent
     top = value.partition(":")[0].partition(".")[0]
     record = next(
-        (each.data or b"" for each in programs.files.values() if each.place == f"{about}/RECORD"), b""
+        (program.data or b"" for program in programs.files.values() if program.place == f"{about}/RECORD"),
+        b"",
     )
     names = {row[0] for row in csv.reader(record.decode("utf-8", "replace").splitlines()) if row}
     files = [program for program in programs.files.values() if _is_of(program.place, about, top, names)]
@@ -160,7 +161,7 @@ def _package(listing: Program, value: str, programs: Programs) -> Package:
 
 
 def _is_of(place: str, about: Path, top: str, names: Iterable[str]) -> bool:
-    """Whether what is laid out at ``place`` ("outside/1a2b3c4d/…") is of the package."""
+    """Whether the file at ``place`` ("outside/1a2b3c4d/…") belongs to the package."""
     parts = place.split("/")
     if parts[0] != "outside" or len(parts) < 3:
         return False
@@ -175,7 +176,7 @@ def _is_of(place: str, about: Path, top: str, names: Iterable[str]) -> bool:
 
 
 def _values(listing: bytes) -> dict[str, str]:
-    """What an ``entry_points.txt`` adds as verifiers."""
+    """The verifiers that an ``entry_points.txt`` lists."""
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     try:
@@ -189,6 +190,6 @@ def _no_files(kind: str, entry: EntryPoint) -> VerifierError:
     package = entry.dist.name if entry.dist else "a package"
     return VerifierError(
         f"the verifier `{kind}` cannot be pinned: {package} has no files of {entry.module}",
-        why="a verifier runs from the bytes that were pinned when the run began",
+        why="a verifier runs from the files that were pinned when the run began",
         hint=f"install {package} again: pip install --force-reinstall {package}",
     )

@@ -1,8 +1,8 @@
 """The files that verifiers are made of, pinned: read once when the run begins, by hash and by bytes.
 
 A verifier runs from these bytes, laid out in a folder of its own, so that a run and a re-run from a clone
-use the same program. A file of the task's folder that is no longer what it was makes its verifier broken.
-Owns ``gates/`` of the run folder. Relies on the task's folder only while pins are made or compared.
+use the same program. If a file of the task's folder has changed, its verifier is broken. Owns ``gates/`` of
+the run folder. Reads the task's folder only to make or compare pins.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from loop_runner.errors import VerifierError
 
 INDEX = "gates/pins.json"
 _FILES = "gates/files/"
-_MAX_STORED_BYTES = 4 * 1024 * 1024  # a bigger file is known by its hash and taken from the task's folder
+_MAX_STORED_BYTES = 4 * 1024 * 1024  # of a bigger file only the hash is kept
 _MAX_FILES = 2000
-_MAX_NAMES = 2000  # of the task's folder; what is deeper inside counts as the model's own work
-# What a script may import or call without naming it on the command line lies beside it.
+_MAX_NAMES = 2000  # of the task's folder; deeper names count as the model's own work
+# A script may import or call files beside it without naming them on the command line.
 _CODE = {".py", ".sh", ".bash", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".lua", ".r"}
 _LEFT_OUT = {"__pycache__", "node_modules", "site-packages"}
 _ELF = b"\x7fELF"
@@ -41,18 +41,18 @@ class Program:
     sha256: str
     size: int
     is_executable: bool
-    data: bytes | None  # None: bigger than what is stored
+    data: bytes | None  # None: too big to be stored
 
     @property
     def shown(self) -> str:
-        """Its name below the task's folder, or below the folder that it was pinned in."""
+        """Its name below the task's folder, or below the folder it was pinned in."""
         top, _, rest = self.place.partition("/")
         return rest if top == "task" else rest.partition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """All pinned files of a task. ``is_frozen``: the task's folder is not looked at (a re-run elsewhere).
+    """All pinned files of a task. ``is_frozen``: the task's folder is ignored (a re-run elsewhere).
 
     ``names`` are hashes of the names that were in the task's folder; None for a run of an earlier version.
     """
@@ -62,24 +62,26 @@ class Programs:
     names: frozenset[str] | None = None
 
     def for_agent(self) -> Programs:
-        """These, for a run whose agent may write into the task's folder: what it does there is ignored."""
+        """These pins for a run whose agent may write to the task's folder; its changes are ignored."""
         return replace(self, is_frozen=True)
 
     def place(self, path: Path) -> str | None:
-        """Where the file or folder that was at ``path`` is laid out; None when it is not pinned."""
+        """Where the file or folder from ``path`` is laid out; None when it is not pinned."""
         source = os.path.normpath(path)
         if source in self.files:
             return self.files[source].place
-        inside = next((one for name, one in self.files.items() if name.startswith(f"{source}/")), None)
+        inside = next(
+            (program for name, program in self.files.items() if name.startswith(f"{source}/")), None
+        )
         if inside is None:
             return None
         levels = inside.source.removeprefix(f"{source}/").count("/") + 1
         return inside.place.rsplit("/", levels)[0]
 
     def was_there(self, path: Path, base_dir: Path) -> bool:
-        """Whether ``path`` was in the task's folder when it was pinned, and is of the same kind now.
+        """Whether ``path`` was in the task's folder at pinning time and is of the same kind now.
 
-        An agent may work in that folder: what it creates there later was never missing from a verifier.
+        An agent may work in that folder: a file that it creates later was never missing from a verifier.
         """
         is_file, is_dir = _kind(path)
         if self.names is None:
@@ -91,29 +93,31 @@ class Programs:
 
     def relied_on(self, paths: Iterable[Path]) -> list[Program]:
         """The pinned files at or below ``paths`` and the code beside them, by place."""
-        found = {one.place: one for path in paths for one in self._company(os.path.normpath(path))}
-        return [found[place] for place in sorted(found)]
+        by_place = {
+            program.place: program for path in paths for program in self._company(os.path.normpath(path))
+        }
+        return [by_place[place] for place in sorted(by_place)]
 
     def _company(self, source: str) -> Iterator[Program]:
-        """What ``pin`` found for ``source``."""
+        """The files that ``pin`` found for ``source``."""
         if source not in self.files:
-            yield from (one for name, one in self.files.items() if name.startswith(f"{source}/"))
+            yield from (program for name, program in self.files.items() if name.startswith(f"{source}/"))
             return
         yield self.files[source]
         folder, suffix = os.path.split(source)[0], Path(source).suffix
-        for name, one in self.files.items():
+        for name, program in self.files.items():
             first, _, rest = name.removeprefix(f"{folder}/").partition("/")
             if suffix.lower() not in _CODE or not name.startswith(f"{folder}/"):
                 continue
             is_package = suffix == ".py" and f"{folder}/{first}/__init__.py" in self.files
             if is_package if rest else Path(name).suffix == suffix:
-                yield one
+                yield program
 
     def changed(self, programs: Iterable[Program]) -> str:
-        """Which of ``programs`` are no longer what was pinned, in words; "" when all are."""
+        """Which of ``programs`` have changed since they were pinned, in words; "" when none has."""
         if self.is_frozen:
             return ""
-        names = [one.shown for one in programs if _is_other(one)]
+        names = [program.shown for program in programs if _is_other(program)]
         if not names:
             return ""
         verb = "has" if len(names) == 1 else "have"
@@ -123,16 +127,18 @@ class Programs:
         )
 
     def lay_out(self, programs: Iterable[Program], into: Path) -> str:
-        """Write ``programs`` below ``into``, readable by everybody; what is missing, in words, or ""."""
+        """Write ``programs`` below ``into``, readable by every user; returns what is missing, or ""."""
         (into / "task").mkdir(parents=True, exist_ok=True)
-        for one in programs:
-            data = one.data if one.data is not None else _stored_elsewhere(one)
+        for program in programs:
+            data = program.data if program.data is not None else _stored_elsewhere(program)
             if data is None:
-                return f"{one.source} is bigger than what a run keeps, and it is not there as it was pinned"
-            target = into / one.place
+                return (
+                    f"{program.source} is too big to be kept in the run folder, and it has changed or is gone"
+                )
+            target = into / program.place
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-            target.chmod(0o555 if one.is_executable else 0o444)
+            target.chmod(0o555 if program.is_executable else 0o444)
         for folder, _, _ in os.walk(into):
             Path(folder).chmod(0o755)
         return ""
@@ -141,16 +147,20 @@ class Programs:
         """What the run folder keeps of them: path → bytes."""
         listed = [
             {
-                "source": one.source,
-                "place": one.place,
-                "sha256": one.sha256,
-                "size": one.size,
-                "is_executable": one.is_executable,
-                "is_stored": one.data is not None,
+                "source": program.source,
+                "place": program.place,
+                "sha256": program.sha256,
+                "size": program.size,
+                "is_executable": program.is_executable,
+                "is_stored": program.data is not None,
             }
-            for one in sorted(self.files.values(), key=lambda one: one.place)
+            for program in sorted(self.files.values(), key=lambda program: program.place)
         ]
-        stored = {_FILES + one.place: one.data for one in self.files.values() if one.data is not None}
+        stored = {
+            _FILES + program.place: program.data
+            for program in self.files.values()
+            if program.data is not None
+        }
         index = {"programs": listed} | ({} if self.names is None else {"names": sorted(self.names)})
         return {INDEX: (json.dumps(index, indent=1) + "\n").encode(), **stored}
 
@@ -160,19 +170,19 @@ class Programs:
         index = read(INDEX)
         if index is None:
             return cls(is_frozen=is_frozen)
-        found = {}
+        by_source = {}
         body = json.loads(index)
         for item in body["programs"]:
-            one = _from_index(item, read)
-            found[one.source] = one
+            program = _from_index(item, read)
+            by_source[program.source] = program
         names = frozenset(map(str, body["names"])) if "names" in body else None
-        return cls(found, is_frozen, names)
+        return cls(by_source, is_frozen, names)
 
 
 class Pinning:
-    """Reads the files that the verifiers of one task are made of, each once.
+    """Reads the verifiers' files of one task, each once.
 
-    ``known`` files stay as they were pinned. Raises ``VerifierError`` when there are too many files to keep.
+    ``known`` files keep their pins. Raises ``VerifierError`` when there are too many files to keep.
     """
 
     def __init__(self, base_dir: Path, known: Programs | None = None) -> None:
@@ -182,7 +192,7 @@ class Pinning:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether nothing may be added: the files of this machine are not those of the run."""
+        """Whether nothing may be added: this machine's files are not the run's."""
         return self._known.is_frozen
 
     @property
@@ -198,7 +208,7 @@ class Pinning:
         return replace(self.programs, names=names)
 
     def add(self, paths: Iterable[Path]) -> None:
-        """Pin files: folders whole, scripts with the code beside them. What is missing is left out."""
+        """Pin files: folders whole, scripts with the code beside them. Missing files are skipped."""
         for path in map(Path, map(os.path.normpath, paths)):
             if self._known.place(path) is not None:
                 continue
@@ -247,7 +257,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _hashed(name: str) -> str:
-    """A run folder may be shared, and the names beside the task file are nobody else's business."""
+    """Names are hashed because a run folder may be shared, and the names beside the task file are private."""
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
 
 
@@ -260,7 +270,7 @@ def _kind(path: Path) -> tuple[bool, bool]:
 
 
 def is_program(path: Path) -> bool:
-    """True for a file that is worth pinning: not the system's own, not a compiled program."""
+    """True for a file worth pinning: not the system's own, not a compiled program."""
     try:
         if str(path).startswith(linux.SYSTEM_FOLDERS) or not path.is_file():
             return False
@@ -271,7 +281,7 @@ def is_program(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """True for a folder; false for words that no path can be."""
+    """True for a folder; false for words that cannot be a path."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -279,7 +289,7 @@ def is_folder(path: Path) -> bool:
 
 
 def matches(base_dir: Path, pattern: str) -> list[Path]:
-    """The files and folders of the task's folder that ``pattern`` (a path or a glob) names."""
+    """The files and folders of the task's folder that match ``pattern`` (a path or a glob)."""
     path = base_dir / pattern
     if path.exists():
         return [path]
@@ -287,7 +297,7 @@ def matches(base_dir: Path, pattern: str) -> list[Path]:
 
 
 def _with_company(path: Path) -> Iterator[Path]:
-    """The file, and what it may use without naming it; or all files of the folder."""
+    """The file with the files it may use without naming them; or all files of the folder."""
     if path.is_dir():
         yield from below(path)
         return
@@ -302,14 +312,14 @@ def _with_company(path: Path) -> Iterator[Path]:
 
 
 def below(folder: Path) -> Iterator[Path]:
-    """The files of a folder, but for hidden ones and what tools leave behind."""
+    """The files of a folder, without hidden ones and caches of tools."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
 
 
 def _read(path: Path, base_dir: Path, root: Path | None) -> Program | None:
-    """The file now; one outside the task's folder keeps its place below ``root`` (None: its folder)."""
+    """The current file; one outside the task's folder keeps its place below ``root`` (None: its folder)."""
     try:
         data = path.read_bytes()
         mode = path.stat().st_mode
@@ -332,34 +342,34 @@ def _read(path: Path, base_dir: Path, root: Path | None) -> Program | None:
 
 
 def outside(root: Path) -> str:
-    """Where the files below a folder outside the task's are laid out."""
+    """Where the files of a folder outside the task's folder are laid out."""
     return f"outside/{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
 
 
-def _is_other(one: Program) -> bool:
-    """The file is there and is not what was pinned. One that is gone is taken from the run's own copy."""
-    return os.path.lexists(one.source) and _stored_elsewhere(one) is None
+def _is_other(program: Program) -> bool:
+    """The file exists and has changed. A deleted one is taken from the run's own copy."""
+    return os.path.lexists(program.source) and _stored_elsewhere(program) is None
 
 
-def _stored_elsewhere(one: Program) -> bytes | None:
-    """The bytes of the file that was pinned, where they are still there.
+def _stored_elsewhere(program: Program) -> bytes | None:
+    """The pinned file's bytes, if they are still there.
 
-    Reads as many as were pinned and no more, and never waits: the index of another's run may name a pipe.
+    Reads only as many bytes as were pinned, and never blocks: the index of a foreign run may name a pipe.
     """
     try:
-        with open(os.open(one.source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+        with open(os.open(program.source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
             seen = os.fstat(file.fileno())
-            if not stat.S_ISREG(seen.st_mode) or seen.st_size != one.size:
+            if not stat.S_ISREG(seen.st_mode) or seen.st_size != program.size:
                 return None
-            data = file.read(one.size)
+            data = file.read(program.size)
     except (OSError, ValueError, OverflowError, MemoryError):
         return None
-    return data if hashlib.sha256(data).hexdigest() == one.sha256 else None
+    return data if hashlib.sha256(data).hexdigest() == program.sha256 else None
 
 
 def _from_index(item: Mapping[str, Any], read: Callable[[str], bytes | None]) -> Program:
     place = str(item["place"])
-    # The index lies in a repository that may come from elsewhere: nothing in it may lead out of a folder.
+    # The index is in a repository that may come from elsewhere: no path in it may lead out of a folder.
     parts = place.split("/")
     if parts[0] not in ("task", "outside") or {"", ".", ".."} & set(parts):
         msg = f"{INDEX} names {place!r}"

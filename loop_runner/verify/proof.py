@@ -1,7 +1,7 @@
-"""What shows that an answer was verified, in a file that anybody can check: ``proof.json``.
+"""The evidence that an answer was verified, in a file that anyone can check: ``proof.json``.
 
-Owns its format (docs/proof.md); ``verdicts`` owns that of a verdict. Plain data in, plain data out: it holds
-hashes, verdicts and versions, never a clock or a place on this machine's disk that a run made for itself.
+Owns its format (docs/proof.md); ``verdicts`` owns the format of a verdict. Plain data in, plain data out: it
+holds hashes, verdicts and versions, never a time or a path that this machine made for the run.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def proof_of(subject: Subject, decision: Allow, sandbox: Mapping[str, Any]) -> d
 
 
 def to_bytes(data: Mapping[str, Any]) -> bytes:
-    """As all files of the runner's own are written."""
+    """In the form of all JSON files that the runner writes."""
     return (json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
@@ -75,18 +75,18 @@ class Compared:
     now: str
     status: str  # same, different, broken
     detail: str = ""
-    is_output_same: bool | None = None  # None: it has no output, or nothing is recorded of it
+    is_output_same: bool | None = None  # None: there is no output, or none is recorded
 
 
 def compare(recorded: Sequence[Mapping[str, Any]], now: Sequence[VerifierReport]) -> list[Compared]:
-    """Each verifier of a re-run beside what the proof (or the verdict) says of it; members after groups."""
-    before = {str(one["verifier"]): one for one in _flat(recorded)}
+    """Each verifier of a re-run compared with its entry in the proof (or verdict); members after groups."""
+    before = {str(report["verifier"]): report for report in _flat(recorded)}
     rows = [
-        _compared(before.pop(one["verifier"], {}), one)
-        for one in _flat([report_as_json(each) for each in now])
+        _compared(before.pop(report["verifier"], {}), report)
+        for report in _flat([report_as_json(current) for current in now])
     ]
-    # ``any`` asks no further than it must, so a member may be missing on either side; a verifier may not.
-    named = {str(one["verifier"]) for one in recorded}
+    # ``any`` stops at the first acceptance, so a member may be missing on either side; a verifier may not.
+    named = {str(report["verifier"]) for report in recorded}
     gone = [name for name in before if name in named]
     return rows + [
         Compared(name, str(before[name]["verdict"]), "", "different", "it was not run") for name in gone
@@ -94,7 +94,7 @@ def compare(recorded: Sequence[Mapping[str, Any]], now: Sequence[VerifierReport]
 
 
 def _flat(reports: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [each for one in reports for each in (one, *_flat(one.get("members", ())))]
+    return [inner for report in reports for inner in (report, *_flat(report.get("members", ())))]
 
 
 def _compared(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Compared:

@@ -1,4 +1,4 @@
-"""Says what of a run folder is no longer what was proven: in its commits, and in the files beside them.
+"""Reports what has changed in a run folder since the proof: in its commits, and in the files beside them.
 
 ``proof.json`` names the tree that was verified. The commit that ends the pass adds the verdict to it and
 nothing else; whatever differs from that commit now was not verified, and is named by its path. Runs no
@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loop_runner.task import config
+from loop_runner.task import config, limits
 from loop_runner.verify import Programs, proof
 from loop_runner.workspace import differences, layout
 from loop_runner.workspace.commits import Entry
@@ -51,13 +51,13 @@ def proof_of(history: History, entry: Entry) -> Mapping[str, Any] | None:
 
 
 def faults(history: History, entry: Entry, at: str, *, has_files: bool) -> tuple[str, ...]:
-    """What is not as the proof of ``entry`` says, a line for each path.
+    """The differences from the proof of ``entry``, a line per path.
 
-    ``at`` is the commit that is looked at; ``has_files``: also at the files that lie in the run folder.
+    ``at`` is the commit to look at; ``has_files``: check the files in the run folder, too.
     """
     record = proof_of(history, entry)
     if record is None:
-        return ("proof.json is missing: the pass that is called accepted did not commit it",)
+        return ("proof.json is missing: the pass marked as accepted did not commit it",)
     proven = differences.stored(history, entry.checkpoint.commit)
     changed = differences.between(proven, differences.stored(history, at))
     lines = [*_at_the_pass(history, entry, record, proven)]
@@ -72,7 +72,7 @@ def faults(history: History, entry: Entry, at: str, *, has_files: bool) -> tuple
 
 
 def state_faults(history: History) -> tuple[str, ...]:
-    """The same for a run that stands at an accepted pass; none for any other run."""
+    """The same for a run whose head is an accepted pass; none for any other run."""
     entry = newest_pass(history, "HEAD")
     if entry is None or history.head().outcome != "accepted":
         return ()
@@ -83,10 +83,10 @@ def _in_folder(history: History, entry: Entry, proven: Mapping[bytes, Stored]) -
     commit = entry.checkpoint.commit
     left_out = {path for path, _ in history.unstored(commit)}
     skipped = _skipped(history, commit)
-    found = differences.in_folder(history.folder, proven)
+    changes = differences.in_folder(history.folder, proven)
     return {
         path: kind
-        for path, kind in found.items()
+        for path, kind in changes.items()
         if not (kind == differences.ADDED and (_is_below(path, left_out) or _is_skipped(path, skipped)))
     }
 
@@ -118,7 +118,7 @@ def _ends(path: str) -> Iterator[int]:
 def _at_the_pass(
     history: History, entry: Entry, record: Mapping[str, Any], proven: Mapping[bytes, Stored]
 ) -> Iterator[str]:
-    """What the commit of the pass has beside the verified tree and its verdict."""
+    """What the commit of the pass holds besides the verified tree and its verdict."""
     commit = entry.checkpoint.commit
     for key, path in _HASHES:
         if proof.sha256(history.read(path, commit) or b"") != record.get(key):
@@ -128,7 +128,7 @@ def _at_the_pass(
         yield "the commit before the verdict is not the one that was proven"
     own = f"{layout.pass_folder(entry.checkpoint.pass_number)}/"
     for path, kind in differences.between(differences.stored(history, verified.oid), proven).items():
-        is_verdict = path == proof.PATH or (path.startswith(own) and kind == differences.ADDED)
+        is_verdict = path in (proof.PATH, limits.PATH) or (path.startswith(own) and kind == differences.ADDED)
         if not is_verdict and not path.startswith("gates/"):  # pins are compared by their hashes
             yield f"{path} {_WORDS[kind]}"
     yield from _other_programs(history, commit, record)

@@ -1,7 +1,7 @@
-"""The verifier that calls a Python function of the user's, in a process of its own.
+"""The verifier that calls a user's Python function, in a process of its own.
 
-Owns how the function is named and what its outcome means; ``python_child.py`` calls it. What it prints is
-evidence. Nothing of the checkout is on its import path.
+Owns how the function is named and what its outcome means; ``python_child.py`` calls it. Its printed output
+is evidence. Nothing in the checkout is on its import path.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Python(BaseVerifier):
         return [self.task_dir / self.file, *pinned(self.pin, self.task_dir, "verifier `python`")]
 
     def pinned_file(self, pins: Programs) -> Program | None:
-        """Its file as it is pinned; None when there is none."""
+        """Its file as pinned; None when it is missing."""
         return pins.files.get(os.path.normpath(self.task_dir / self.file))
 
     def needs(self, pins: Programs) -> Iterator[Need]:
@@ -106,7 +106,7 @@ class Python(BaseVerifier):
         place = pins.place(self.task_dir / self.file)
         if place is None:
             return Broken(f"there is no file {self.file} in the task's folder {self.task_dir}")
-        mine = pins.relied_on(self.task_dir / one for one in (self.file, *self.pin))
+        mine = pins.relied_on(self.task_dir / item for item in (self.file, *self.pin))
         if changed := pins.changed(mine):
             return Broken(changed)
         try:
@@ -115,7 +115,7 @@ class Python(BaseVerifier):
                 VerdictChannel() as channel,
             ):
                 python = gate.find_program(self.interpreter or sys.executable)
-                # -P and -s: neither the folder it starts in nor a user's site has a say in what is imported.
+                # -P and -s: neither the start folder nor a user's site-packages affects what is imported.
                 flags = ("-P", "-s", "-B", "-X", "utf8")
                 words = (_CHILD, _LINUX, here.programs / place, self.function, channel.fd)
                 ended = here.run(
@@ -126,45 +126,45 @@ class Python(BaseVerifier):
                     shown=[_CHILD, _LINUX, *(Path(path).expanduser() for path in self.show)],
                     fds=[channel.fd],
                 )
-                said, record = channel.verdict(), about(ended, mine, python, here)
-                if said is not None:
-                    said = {
+                reply, record = channel.verdict(), about(ended, mine, python, here)
+                if reply is not None:
+                    reply = {
                         key: means.as_seen(here.without_paths(text)) if isinstance(text, str) else text
-                        for key, text in said.items()
+                        for key, text in reply.items()
                     }
         except GateFault as fault:
             return Broken(exact_line(str(fault), 400))
         except LoopRunnerError as error:
             return Broken(exact_line(error.message, 400))
-        verdict = why_broken(ended, self.file, self.timeout_s) or self._verdict(said, ended, record, means)
-        written = ((one.data or b"").decode("utf-8", "replace") for one in mine)
+        verdict = why_broken(ended, self.file, self.timeout_s) or self._verdict(reply, ended, record, means)
+        written = ((item.data or b"").decode("utf-8", "replace") for item in mine)
         return machine.excused(verdict, means.fence, written)
 
     def _verdict(
         self,
-        said: Mapping[str, Any] | None,
+        reply: Mapping[str, Any] | None,
         ended: process.Finished,
         record: dict[str, Any],
         means: Means,
     ) -> Verdict:
-        if said is None or ended.exit_code:
+        if reply is None or ended.exit_code:
             last = exact_line(ended.output.strip().rsplit("\n", 1)[-1])
             return Broken(f"{self.file} ended without a verdict{f'; its last line: {last}' if last else ''}")
-        if "broken" in said:
-            return Broken(exact_line(str(said["broken"]), 600))
-        source = str(said.get("source", "")) if self.evidence == "full" else ""
-        parts = (source, str(said.get("evidence", "")), means.as_seen(ended.output.strip()))
+        if "broken" in reply:
+            return Broken(exact_line(str(reply["broken"]), 600))
+        source = str(reply.get("source", "")) if self.evidence == "full" else ""
+        parts = (source, str(reply.get("evidence", "")), means.as_seen(ended.output.strip()))
         evidence = cut_middle("\n".join(part for part in parts if part), _EVIDENCE_CHARS)
-        is_accepted = said.get("accepted") is True
-        score = _share(said.get("score"), default=float(is_accepted))
+        is_accepted = reply.get("accepted") is True
+        score = _share(reply.get("score"), default=float(is_accepted))
         if is_accepted:
             return limited(Accepted(evidence, score, record), self._limit)
-        reason = str(said.get("reason") or f"`{self.function}` did not accept the answer")
+        reason = str(reply.get("reason") or f"`{self.function}` did not accept the answer")
         return limited(Rejected(cut_middle(reason.strip(), 2000), evidence, score, record), self._limit)
 
     @property
     def _limit(self) -> Evidence:
-        """``message`` is what the function prints or returns, all of it."""
+        """``message`` is everything that the function prints or returns."""
         return "none" if self.evidence == "none" else "full"
 
 

@@ -1,8 +1,8 @@
 """Runs as a program: calls one user function with one answer and sends its verdict to the runner.
 
 Arguments: the package's ``linux.py``, the file, the function's name, the descriptor of the verdict channel
-(``verdict_channel.py``). The answer, the checkout and the inputs come by the environment that ``gate.py``
-sets. Imports the standard library only: it is started without the package.
+(``verdict_channel.py``). The answer, the checkout and the inputs come in environment variables that
+``gate.py`` sets. Imports the standard library only: it is started without the package.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Submission:
-    """What the function is given."""
+    """The argument of the function."""
 
     answer: str
     workspace: Path  # the model's files, read-only
@@ -53,12 +53,12 @@ def main() -> None:
 
 
 def channel(fd: int, linux: Path) -> Callable[[bytes], object]:
-    """Sends a message to the runner; no process that is started from now on can do the same."""
+    """Sends a message to the runner; no process started from now on can do so."""
     os.set_inheritable(fd, False)  # closed by every exec
     os.register_at_fork(after_in_child=lambda: _close(fd))
     _loaded(linux, {}).keep_others_out()
     os.write(fd, b"ready")
-    # Kept from the names of this module; the function's process is still trusted with all that it holds.
+    # Hidden from the names of this module; the function's process is still trusted with everything it holds.
     owner = os.getpid()
     return lambda message: os.write(fd, message) if os.getpid() == owner else os._exit(1)
 
@@ -69,7 +69,7 @@ def _close(fd: int) -> None:
 
 
 def _cut(value: object) -> object:
-    """A long text without its middle: a message has a size that the system allows."""
+    """A long text without its middle: the system limits the size of a message."""
     if value is None or isinstance(value, bool | int | float):
         return value
     value = str(value)
@@ -90,7 +90,7 @@ def _loaded(file: Path, modules: MutableMapping[str, ModuleType]) -> Any:
 
 
 def _call(file: Path, function: str) -> dict[str, Any]:
-    # Only the folder of the pinned file: where the program was started lie the model's files.
+    # Only the pinned file's folder: the start folder holds the model's files.
     sys.path.insert(0, str(file.parent))
     try:
         module = _loaded(file, sys.modules)
@@ -115,26 +115,26 @@ def _submission() -> Submission:
     return Submission(
         Path(os.environ["LOOP_ANSWER"]).read_text(encoding="utf-8", errors="replace"),
         Path(os.environ["LOOP_WORKSPACE"]),
-        tuple(Input(one["name"], Path(one["path"]), one["sha256"]) for one in inputs),
+        tuple(Input(entry["name"], Path(entry["path"]), entry["sha256"]) for entry in inputs),
     )
 
 
-def _read(said: object, function: str) -> dict[str, Any]:
-    if said is None or said is True:
+def _read(returned: object, function: str) -> dict[str, Any]:
+    if returned is None or returned is True:
         return {"accepted": True}
-    if said is False:
+    if returned is False:
         return {"accepted": False, "reason": f"`{function}` returned False"}
-    if isinstance(said, str) and said.strip():
-        return {"accepted": False, "reason": said}
-    if isinstance(said, dict) and isinstance(said.get("accepted"), bool):
-        return {key: said[key] for key in ("accepted", "reason", "evidence", "score") if key in said}
+    if isinstance(returned, str) and returned.strip():
+        return {"accepted": False, "reason": returned}
+    if isinstance(returned, dict) and isinstance(returned.get("accepted"), bool):
+        return {key: returned[key] for key in ("accepted", "reason", "evidence", "score") if key in returned}
     return {
-        "broken": f"`{function}` returned {said!r:.100}; it must be None, True, False, a reason or a dict"
+        "broken": f"`{function}` returned {returned!r:.100}; it must be None, True, False, a reason or a dict"
     }
 
 
 def _failed(error: AssertionError) -> dict[str, Any]:
-    """An assertion that does not hold is what the check found: where, and what it says."""
+    """A failed assertion is the check's finding: where, and its message."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     line = f"{Path(where.filename).name}:{where.lineno}: {where.line or ''}".rstrip()
     return {
@@ -145,10 +145,10 @@ def _failed(error: AssertionError) -> dict[str, Any]:
 
 
 def _is_of_the_answer(error: BaseException) -> bool:
-    """Whether only what was handed in can have raised ``error``: its files, or a program of it."""
+    """Whether only the submission can have raised ``error``: its files, or one of its programs."""
     handed_in = (os.environ["LOOP_WORKSPACE"], os.environ["LOOP_ANSWER"])
     if isinstance(error, subprocess.CalledProcessError | subprocess.TimeoutExpired):
-        return True  # the check started a program and expected more of it
+        return True  # the check started a program and expected more from it
     if isinstance(error, OSError) and error.filename is not None:
         return _is_below(
             os.fsdecode(error.filename) if not isinstance(error.filename, int) else "", handed_in
@@ -163,7 +163,7 @@ def _is_below(path: str, handed_in: Iterable[str]) -> bool:
 
 
 def _printed(error: BaseException) -> str:
-    """What a program that a check started printed, as far as the check kept it."""
+    """The output of a program that a check started, as far as the check kept it."""
     output = getattr(error, "stderr", None) or getattr(error, "output", None) or ""
     return output.decode("utf-8", "replace") if isinstance(output, bytes) else str(output)
 

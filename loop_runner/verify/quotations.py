@@ -1,7 +1,7 @@
 """Finds everything in an answer that a reader would take for a quotation or a citation.
 
-Owns what looks like one: lines with a quotation mark before them (``>`` and its look-alikes, in lists,
-tables, fences, HTML), text behind or before a place (``name:line: text``, ``"text" (name:line)``), longer
+Owns the recognised forms: lines with a quotation mark before them (``>`` and its look-alikes, in lists,
+tables, fences, HTML), text before or after a place (``name:line: text``, ``"text" (name:line)``), longer
 texts in quote marks, and places alone. Works on what a reader sees (``visible.py``); never reads an input.
 """
 
@@ -21,7 +21,7 @@ from loop_runner.verify.wording import words_of
 
 MIN_LOOSE_WORDS = 4  # in quote marks without a place: shorter ones may be names, terms and words in doubt
 _MAX_QUOTED_CHARS = 2000
-_MAX_BETWEEN_CHARS = 200  # a quotation and its place
+_MAX_BETWEEN_CHARS = 200  # between a quotation and its place
 _MARK = rf"(?:>|\u00bb|[{BARS}](?![^\n]*[{BARS}]))"
 _LIST = (
     r"(?:[-*+\u2022\u25e6\u2043\u2219\u00b7\u25cf\u25cb\u25a0\u25a1\u25aa\u25ab\u2192\u21d2\u279c\u27a4\u25ba\u25b6\u25b8\u2023\u2713\u2714]"
@@ -58,7 +58,7 @@ _PAIRED = re.compile(
 _ANY_PAIR = re.compile(
     rf'["\u201c\u201d\u201e]([^"\u201c\u201d\u201e]{{1,{_MAX_QUOTED_CHARS}}})["\u201c\u201d\u201e]'
 )
-_SET_OFF = re.compile(  # emphasis and code: quotations only beside a place
+_SET_OFF = re.compile(  # emphasis and code count as quotations only beside a place
     r"(?<!\w)(?:[*_]{1,3})(?=[^\s*_])([^*_\n]{1,400})(?<=[^\s*_])[*_]{1,3}(?!\w)|(?<!`)`{1,3}([^`]{1,400})`{1,3}"
 )
 _BETWEEN = re.compile(
@@ -80,12 +80,10 @@ class Claim:
     kind: Kind  # a text that must have a place; a place alone; a text in quote marks
     quote: str
     place: Place | None
-    choices: tuple[
-        str, ...
-    ] = ()  # what the quotation may be besides ``quote``: how far it goes is not certain
+    choices: tuple[str, ...] = ()  # alternatives to ``quote``, where its end is not certain
     is_line: bool = False  # a line in the canonical form, as it was typed
     below: str = ""  # the running text right under it, which a viewer shows as part of it
-    seen: str = ""  # what else the line shows, when it has line ends that are no line feeds
+    seen: str = ""  # the line's other parts, if it contains line ends that are not line feeds
 
 
 def claims(answer: str, catalogue: Catalogue) -> list[Claim]:
@@ -127,7 +125,7 @@ def _seen_rows(lines: Sequence[str]) -> Iterator[_Row]:
 
 
 def _cells(line: str) -> Iterator[_Row]:
-    """A line of a table has a quotation in a cell, or is a row as a whole; another line is one row."""
+    """The row or rows of a line: a table may have a quotation in one cell, or be a row as a whole."""
     parts = line.split("|") if line.count("|") > 1 else []
     marked = [cell for part in parts if (cell := _stripped(part)).is_quote]
     yield from marked or (_stripped(line),)
@@ -150,7 +148,7 @@ def _stripped(line: str) -> _Row:
 
 
 def _is_prompt(line: str) -> bool:
-    """A Python prompt with code behind it."""
+    """A Python prompt followed by code."""
     code = line.strip(" \t`")
     if not code.startswith(">>> ") or len(code) > 500:
         return False
@@ -164,13 +162,13 @@ def _is_prompt(line: str) -> bool:
 
 
 class _Reader:
-    """Puts rows together to claims."""
+    """Combines rows into claims."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
     def read(self, rows: list[_Row]) -> list[Claim]:
-        found: list[Claim] = []
+        result: list[Claim] = []
         at = 0
         while at < len(rows):
             end = at + 1
@@ -179,16 +177,16 @@ class _Reader:
                     end += 1
                 above = next((row.text for row in reversed(rows[max(at - 2, 0) : at]) if row.text), "")
                 below = rows[end].text if end < len(rows) and not rows[end].starts_block else ""
-                found += self._quoted(rows[at:end], above, below)
+                result += self._quoted(rows[at:end], above, below)
             elif rows[at].text:
                 while end < len(rows) and self._goes_on(rows[end]):
                     end += 1
-                found += self._plain(rows[at:end])
+                result += self._plain(rows[at:end])
             at = end
-        return found
+        return result
 
     def _goes_on(self, row: _Row) -> bool:
-        """Whether a row is more of the paragraph before it."""
+        """Whether a row continues the paragraph before it."""
         if not row.text or row.is_quote or row.starts_block:
             return False
         place = next(self._catalogue.mentioned(row.text), None)
@@ -229,7 +227,7 @@ class _Reader:
         return Claim("cited", quote, place, is_line=row.is_raw, seen=seen if "\n" in seen.strip("\n") else "")
 
     def _attributed(self, text: str, above: str, below: str) -> Claim:
-        """A quotation whose place is behind it, or on the line before or after it."""
+        """A quotation whose place is after it, or on the line before or after it."""
         places = list(self._catalogue.mentioned(text))
         if places and not text[places[-1].end :].strip(_CLOSERS):
             return Claim("cited", text[: places[-1].start].rstrip(_OPENERS), places[-1])
@@ -247,29 +245,29 @@ class _Reader:
         text = " ".join(row.text for row in rows)
         places = list(self._catalogue.mentioned(text))
         used: set[int] = set()
-        found: list[tuple[int, Claim]] = []
+        placed: list[tuple[int, Claim]] = []
         for match, is_quote in _quotations(text):
             claim, number = _in_marks(match, text, places, is_quote=is_quote)
             if claim is not None:
-                found.append((match.start(), claim))
+                placed.append((match.start(), claim))
                 used |= {number} if number is not None else set()
         if places and 0 not in used and (claim := _beside(text, rows[0].text, places)) is not None:
-            found.append((places[0].start, claim))
+            placed.append((places[0].start, claim))
             used.add(0)
         last = len(places) - 1
         if places and last not in used and (claim := _before_dash(text, places[last])) is not None:
-            found.append((places[last].start, claim))
+            placed.append((places[last].start, claim))
             used.add(last)
-        found += [
+        placed += [
             (place.start, Claim("pointer", "", place))
             for number, place in enumerate(places)
             if number not in used
         ]
-        yield from (claim for _, claim in sorted(found, key=lambda item: item[0]))
+        yield from (claim for _, claim in sorted(placed, key=lambda item: item[0]))
 
 
 def _quotations(text: str) -> Iterator[tuple[re.Match[str], bool]]:
-    """Texts in quote marks, and (False) what is set off by emphasis or as code."""
+    """Texts in quote marks, and (False) texts set off by emphasis or as code."""
     pieces: list[str] = []
     end = 0
     for match in _PAIRED.finditer(text):
@@ -284,7 +282,7 @@ def _quotations(text: str) -> Iterator[tuple[re.Match[str], bool]]:
 def _in_marks(
     match: re.Match[str], text: str, places: Sequence[Place], *, is_quote: bool
 ) -> tuple[Claim | None, int | None]:
-    """The claim of a text in quote marks, and which place it is of."""
+    """The claim made by a text in quote marks, with the place it belongs to."""
     quote = next(group for group in match.groups() if group is not None).strip()
     number = _adjacent(match, text, places)
     is_long = words_of(quote) >= MIN_LOOSE_WORDS
@@ -307,7 +305,7 @@ def _after_place(text: str, place: Place, *, is_raw: bool) -> str:
 
 
 def _adjacent(match: re.Match[str], text: str, places: Sequence[Place]) -> int | None:
-    """Which place a text in quote marks is of: the one right behind it, else one that introduces it."""
+    """The place that a text in quote marks belongs to: right after it, else the one that introduces it."""
     after = bisect.bisect_left(places, match.end(), key=_start)
     if after < len(places) and _fits(_BETWEEN, text, match.end(), places[after].start):
         return after
@@ -330,7 +328,7 @@ def _end(place: Place) -> int:
 
 
 def _beside(text: str, first_line: str, places: Sequence[Place]) -> Claim | None:
-    """``name:line: text`` without a mark before it; in a row of a table, any other cell may be the text."""
+    """``name:line: text`` without a mark before it; in a table row, any other cell may be the text."""
     place = places[0]
     if "|" in text and text.count("|") > 1:
         cells = [cell.strip() for cell in text.split("|")]
@@ -348,7 +346,7 @@ def _beside(text: str, first_line: str, places: Sequence[Place]) -> Claim | None
 
 
 def _before_dash(text: str, place: Place) -> Claim | None:
-    """``text — name:line`` at the end: who is quoted."""
+    """``text — name:line`` at the end: an attribution."""
     if text[place.end :].strip(_CLOSERS):
         return None
     dash = re.search(r"(?:^|\s)(?:-{1,3}|[\u2013\u2014])\s*[(\[`*]*$", text[: place.start])

@@ -1,8 +1,8 @@
-"""Compares one quotation with the lines that it is of.
+"""Compares one quotation with the lines it cites.
 
-Owns what counts as the same text: copied exactly; or with other typography (curly quote marks, dashes,
-white space, line breaks); or with Markdown around it; or with an ellipsis, its parts in order. Also what a
-quotation may not do: begin or end inside a word, or leave a word such as ``not`` out of its sentence.
+Owns what counts as the same text: an exact copy; a copy with other typography (curly quote marks, dashes,
+white space, line breaks); one with Markdown around it; or one with an ellipsis, its parts in order. Also
+owns the limits: a quotation may not begin or end inside a word, or leave out a word such as ``not``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from loop_runner.verify.visible import alike, unmarked
 from loop_runner.verify.wording import Span, cuts_a_word, is_prose, left_out, limiting, sentence, words_of
 
 MAX_RANGE = 200  # lines of one citation
-_MORE_LINES = 4  # that a quotation may go on for after the line that is named
+_MORE_LINES = 4  # a quotation may continue for this many lines after the named one
 _OCCURRENCES = 50
-_MAX_QUOTE_CHARS = 20_000  # of one that is no exact copy
+_MAX_QUOTE_CHARS = 20_000  # of a quotation that is not an exact copy
 _MAX_MARKED_CHARS = 50_000  # of lines that are read without their markup
 _MAX_PARTS = 12
 _SHOWN_CHARS = 160  # of a line, on each side of what is quoted
 _ELLIPSIS = re.compile(
     r"\s*(?:\[ ?(?:\.\.\.|\u2026) ?\]|\( ?(?:\.\.\.|\u2026) ?\)|\.{3,4}|\. \. \.|\u2026)\s*"
 )
-_LEADER = re.compile(r"^\s*(?:#+|//+|\*|--|;+|>+)\s+")  # of a comment that goes on
+_LEADER = re.compile(r"^\s*(?:#+|//+|\*|--|;+|>+)\s+")  # of a comment that continues
 _WRAPPINGS = {
     '"': '"',
     "'": "'",
@@ -55,10 +55,10 @@ class Match:
 
     first: int
     last: int
-    how: str  # "" for a copy; else what was left aside
+    how: str  # "" for a copy; else what was ignored
     marked: str  # "" when it is the whole line
     is_partial: bool = False
-    ends_openly: bool = False  # the sentence goes on behind the quotation
+    ends_openly: bool = False  # the sentence continues after the quotation
     nearby: tuple[
         tuple[int, str, str], ...
     ] = ()  # limiting words of its sentence on other lines: (line, word, text)
@@ -66,7 +66,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Why a quotation is not that of its lines. ``is_found``: its words are, but may not be quoted so."""
+    """Why a quotation does not match its lines. ``is_found``: the words match, but in a forbidden form."""
 
     reason: str
     is_found: bool = False
@@ -80,7 +80,7 @@ class _Window:
 
 
 def compare(quote: str, lines: Numbered, first: int, last: int) -> Match | Mismatch:
-    """Look for ``quote`` on the lines ``first`` to ``last``; from a single line it may run on to the next."""
+    """Look for ``quote`` on the lines ``first`` to ``last``; after a single line it may continue."""
     line = lines.get(first)
     if line is None or last > max(lines.total, first):
         return Mismatch("")
@@ -90,15 +90,15 @@ def compare(quote: str, lines: Numbered, first: int, last: int) -> Match | Misma
     problem = Mismatch("")
     for end in ends:
         texts = [lines.get(number) or "" for number in range(first, end + 1)]
-        found = _read(quote, texts, first, is_range=last > first)
-        if isinstance(found, Match):
-            return _with_neighbours(found, lines)
-        problem = found if found.is_found and not problem.is_found else problem
+        result = _read(quote, texts, first, is_range=last > first)
+        if isinstance(result, Match):
+            return _with_neighbours(result, lines)
+        problem = result if result.is_found and not problem.is_found else problem
     return problem
 
 
 def _copied(quote: str, line: str, number: int) -> Match | Mismatch | None:
-    """A quotation that is part of the line character for character; None when it is not."""
+    """A quotation that matches part of the line character for character; None when it does not."""
     if quote not in line:
         return None
     if not quote:
@@ -130,7 +130,7 @@ _MARKUP = "markup aside"
 
 
 def _windows(texts: Sequence[str]) -> Iterator[_Window]:
-    """The lines as one text: as they are; without the marks of a comment that goes on; without markup."""
+    """The lines as one text: unchanged; without the marks of a continued comment; without markup."""
     over = f"over {len(texts)} lines" if len(texts) > 1 else ""
     plain = [_alike(text) for text in texts]
     yield _Window(" ".join(filter(None, plain)), len(plain[0]), over)
@@ -151,7 +151,7 @@ def _alike(line: str) -> str:
 
 
 def _readings(quote: str, *, is_unmarked: bool) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What the quotation may be meant to be, the most exact first: (parts, what was left aside)."""
+    """Possible readings of the quotation, the most exact first: (parts, what was ignored)."""
     plain = alike(quote)
     inside = alike(_unwrapped(quote))
     bare = alike(_unwrapped(unmarked(quote)))
@@ -175,7 +175,7 @@ def _readings(quote: str, *, is_unmarked: bool) -> Iterator[tuple[tuple[str, ...
 
 
 def _is_enough(part: str) -> bool:
-    """A part of a quotation with an ellipsis: single words could be put together to any sentence."""
+    """A part of a quotation with an ellipsis: single words could be combined into any sentence."""
     return words_of(part) > 1 or len(part) >= 8
 
 
@@ -190,7 +190,7 @@ def _unwrapped(quote: str) -> str:
 
 
 def _spans(text: str, parts: Sequence[str]) -> tuple[list[Span], str]:
-    """Where the parts are in ``text``, in order; else nothing, and why not when only the manner is wrong."""
+    """Where the parts are in ``text``, in order; else nothing, and why not if only the form is wrong."""
     why = ""
     at = text.find(parts[0])
     for _ in range(_OCCURRENCES):
@@ -234,7 +234,7 @@ def _omits(words: Sequence[str]) -> str:
 
 
 def _lines_used(texts: Sequence[str], window: _Window, end: int) -> int:
-    """How many lines after the first one the text up to ``end`` takes; they are joined by one blank."""
+    """How many lines after the first one the text up to ``end`` takes; lines are joined by one blank."""
     reached = window.first_chars
     for number, text in enumerate(texts[1:], 1):
         if end <= reached:
@@ -253,7 +253,7 @@ def _match(text: str, spans: Sequence[Span], first: int, last: int, how: str) ->
 
 
 def _marked(text: str, spans: Sequence[Span]) -> str:
-    """The whole line (of a very long one, what is around) with what is quoted in brackets."""
+    """The whole line (of a very long one, the surroundings) with the quoted part in brackets."""
     start, end = max(spans[0][0] - _SHOWN_CHARS, 0), min(spans[-1][1] + _SHOWN_CHARS, len(text))
     pieces = ["[\u2026] " if start else "", text[start : spans[0][0]]]
     for number, (low, high) in enumerate(spans):
@@ -263,7 +263,7 @@ def _marked(text: str, spans: Sequence[Span]) -> str:
 
 
 def _with_neighbours(match: Match, lines: Numbered) -> Match:
-    """With the limiting words that its sentence has on the lines before and after it."""
+    """The match, with the limiting words that its sentence has on the lines before and after it."""
     nearby = [*_before(match.first, lines), *_after(match.last, lines)]
     if not nearby:
         return match

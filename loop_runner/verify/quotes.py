@@ -1,9 +1,9 @@
 """Looks up everything that an answer quotes or cites in the inputs.
 
-``quotations.py`` finds what looks like a quotation or a citation, ``quote_matching.py`` says whether a text
-is that of its lines; here the inputs are read, one at a time, and what came of it is put into words. Lines
-end at line feeds and nowhere else and are counted from 1, as the kernel's helpers count them. Input bytes are
-checked against their hash when they are read; nothing is ever corrected on the model's behalf.
+``quotations.py`` finds what looks like a quotation or a citation, ``quote_matching.py`` compares a text with
+its lines; this module reads the inputs, one at a time, and words the results. Lines end at line feeds only
+and are counted from 1, as the kernel's helpers count them. An input's bytes are checked against their hash
+when they are read. Nothing is ever corrected on the model's behalf.
 """
 
 from __future__ import annotations
@@ -26,29 +26,30 @@ from loop_runner.verify.visible import alike
 
 MAX_CITATIONS = 1000  # an answer with more of them is not read further
 MAX_ANSWER_CHARS = 2_000_000
-_MAX_LOOSE = 50  # texts in quote marks without a place, which are looked for in all inputs
+_MAX_LOOSE = 50  # texts in quote marks without a place, searched for in all inputs
 _MAX_CANDIDATES = 2000  # lines that are read for one of them
 
 
 def locate(answer_text: str, inputs: Inputs) -> list[LocatedCitation]:
     """Every quotation of the answer (the first thousand) and every place that fails. Never raises."""
     return [
-        one.citation
-        for one in look_up(answer_text, inputs)
-        if one.citation.kind != "pointer" or not one.citation.ok
+        item.citation
+        for item in look_up(answer_text, inputs)
+        if item.citation.kind != "pointer" or not item.citation.ok
     ]
 
 
 def quoted_lines(citations: Sequence[LocatedCitation], at_most: int = 50) -> list[str]:
-    """The whole line of each quotation, the quoted part marked, with what else its sentence says."""
+    """The whole line of each quotation, with the quoted part marked and the rest of its sentence."""
     return [
-        f"{one.name}:{one.line}: {one.marked or one.quote}" + (f" ({one.note})" if one.note else "")
-        for one in citations[:at_most]
+        f"{citation.name}:{citation.line}: {citation.marked or citation.quote}"
+        + (f" ({citation.note})" if citation.note else "")
+        for citation in citations[:at_most]
     ]
 
 
 def in_part_words(shown: Sequence[str]) -> str:
-    """``quoted_lines`` as a reader is shown them."""
+    """``quoted_lines`` in the form that a reader sees."""
     return "\n".join(
         ["quoted in part (the whole line, the quoted part in \u27e6 \u27e7):", *map(_line_shown, shown)]
     )
@@ -61,7 +62,7 @@ def _line_shown(line: str) -> str:
 def look_up(answer_text: str, inputs: Inputs, within_lines: int = 0, known: str = "") -> list[Looked]:
     """As ``locate``, with the places too, and ``within_lines`` lines before and after each quotation.
 
-    ``known`` is what may be quoted beside the inputs: the task's own words.
+    ``known`` is text that may be quoted besides the inputs: the task's own words.
     """
     catalogue = Catalogue(inputs)
     listed = claims(answer_text[:MAX_ANSWER_CHARS], catalogue)[: MAX_CITATIONS + 1]
@@ -72,16 +73,16 @@ def look_up(answer_text: str, inputs: Inputs, within_lines: int = 0, known: str 
             by_text.setdefault(claim.place.text.name, []).append(index)
     # One input in memory at a time, however many are cited.
     for indexes in by_text.values():
-        for index, one in zip(
+        for index, item in zip(
             indexes, _in_one_text([listed[i] for i in indexes], catalogue, within_lines), strict=True
         ):
-            looked[index] = one
+            looked[index] = item
     _find_loose(listed, looked, inputs, known)
     return explained(_with_pointers(listed, looked), inputs)
 
 
 def _unplaced(claim: Claim, catalogue: Catalogue) -> LocatedCitation:
-    """A claim of no input: what it says, and why it is not one."""
+    """A claim about no known input: its text, and why it fails."""
     place = claim.place
     if place is not None:
         return LocatedCitation(
@@ -127,7 +128,7 @@ def _in_one_text(listed: Sequence[Claim], catalogue: Catalogue, within_lines: in
 
 
 def _result(claim: Claim, place: Place, lines: Lines) -> Match | Mismatch:
-    """The quotation compared with its lines, and with what is right under it."""
+    """The result of comparing the quotation with its lines, and with the text right under it."""
     result = _best(
         [_compare(quote, place, lines) for quote in (claim.quote, *claim.choices) if quote or claim.is_line]
     )
@@ -153,7 +154,7 @@ def _result(claim: Claim, place: Place, lines: Lines) -> Match | Mismatch:
 
 
 def _best(results: Sequence[Match | Mismatch]) -> Match | Mismatch:
-    """A match, if there is one; else the mismatch that says most."""
+    """A match, if there is one; else the most informative mismatch."""
     ranked = sorted(
         results,
         key=lambda result: (
@@ -165,10 +166,10 @@ def _best(results: Sequence[Match | Mismatch]) -> Match | Mismatch:
 
 
 def _compare(quote: str, place: Place, lines: Lines) -> Match | Mismatch:
-    """Of a page: on the first of its lines that holds the quotation."""
+    """For a page: on the first of its lines that holds the quotation."""
     if place.within is None:
         if place.last - place.first > MAX_RANGE:
-            return Mismatch(f"a citation may be of {MAX_RANGE} lines at most", is_found=True)
+            return Mismatch(f"a citation may span {MAX_RANGE} lines at most", is_found=True)
         return compare(quote, lines, place.first, place.last)
     first, last = place.within
     problem = Mismatch("")
@@ -184,19 +185,19 @@ def _compare(quote: str, place: Place, lines: Lines) -> Match | Mismatch:
 
 
 def _as_seen(claim: Claim, catalogue: Catalogue, lines: Lines) -> Mismatch | None:
-    """A line that shows as several: what its other lines quote must be right, too."""
+    """A line that shows as several: the quotations on its other lines must be right, too."""
     shown = claims(f"\n{claim.seen}\n".replace("\n>", "\n >>"), catalogue)
-    for one in shown:
+    for piece in shown:
         if (
-            one.place is None
-            or one.place.text is None
-            or one.place.text.name != (claim.place and claim.place.name)
+            piece.place is None
+            or piece.place.text is None
+            or piece.place.text.name != (claim.place and claim.place.name)
         ):
             return Mismatch(
-                "it holds line ends that are no line feeds, and behind one of them: "
-                f"{exact_line(one.quote, 80)}"
+                "it contains line ends that are not line feeds, and after one of them: "
+                f"{exact_line(piece.quote, 80)}"
             )
-        result = _result(one, one.place, lines)
+        result = _result(piece, piece.place, lines)
         if isinstance(result, Mismatch):
             return result
     return None
@@ -253,14 +254,14 @@ def _original(origin: Origin | None) -> str:
 
 
 def _explain(problem: Mismatch, claim: Claim, place: Place, lines: Lines) -> Mismatch:
-    """With what the line really is."""
+    """The mismatch, with the actual text of the line."""
     if place.label:
         if place.within is None:
             return Mismatch(f"{place.name} has no {place.label}: name a line, as {place.name}:12")
         first, last = place.within
         shown = f"{first} to {last or lines.total}"
         return Mismatch(
-            problem.reason or f"it stands on none of the lines of {place.label} of {place.name}: {shown}"
+            problem.reason or f"it is on none of the lines of {place.label} of {place.name}: {shown}"
         )
     line = lines.get(place.first)
     if line is None or place.last > max(lines.total, place.first):
@@ -268,10 +269,10 @@ def _explain(problem: Mismatch, claim: Claim, place: Place, lines: Lines) -> Mis
             f"{place.name} has {lines.total} lines, no line {place.first if line is None else place.last}"
         )
     shown = exact_line(line.strip()) or "(empty)"
-    said = f"line {place.first} of {place.name} is: {shown}"
+    line_shown = f"line {place.first} of {place.name} is: {shown}"
     if problem.reason:
-        return Mismatch(f"{problem.reason}\n  {said}", is_found=problem.is_found)
-    return Mismatch(f"{said}{_hint(claim.quote, line)}")
+        return Mismatch(f"{problem.reason}\n  {line_shown}", is_found=problem.is_found)
+    return Mismatch(f"{line_shown}{_hint(claim.quote, line)}")
 
 
 def _hint(quote: str, line: str) -> str:
@@ -286,28 +287,28 @@ def _hint(quote: str, line: str) -> str:
 
 
 def _with_pointers(listed: Sequence[Claim], looked: list[Looked]) -> list[Looked]:
-    """A place that is named without a quotation is right when the answer quotes it elsewhere."""
-    quoted = [one.citation for one in looked if one.citation.counts or _is_whole_line(one.citation)]
-    for index, (claim, one) in enumerate(zip(listed, looked, strict=True)):
-        place, found = claim.place, one.citation
-        if claim.kind != "pointer" or not found.ok or place is None:
+    """A place that is named without a quotation is right if the answer quotes it elsewhere."""
+    quoted = [item.citation for item in looked if item.citation.counts or _is_whole_line(item.citation)]
+    for index, (claim, item) in enumerate(zip(listed, looked, strict=True)):
+        place, cited = claim.place, item.citation
+        if claim.kind != "pointer" or not cited.ok or place is None:
             continue
         if not any(_is_quoted(place, citation) for citation in quoted):
-            looked[index] = Looked(replace(found, ok=False, reason=_not_quoted(place, found.marked)))
+            looked[index] = Looked(replace(cited, ok=False, reason=_not_quoted(place, cited.marked)))
     return looked
 
 
 def _not_quoted(place: Place, line: str) -> str:
     where = f"{place.name}:{place.label or place.first}"
     if not line.strip():
-        return f"the answer names {where}, which is an empty line: name and quote the line that is meant"
+        return f"the answer names {where}, which is an empty line: name and quote the line that you mean"
     return (
         f"the answer names {where} and does not quote it: add a line `> {place.name}:{place.first}: {line}`"
     )
 
 
 def _is_whole_line(citation: LocatedCitation) -> bool:
-    """A line that is too short to count, such as ``except:``, is still quoted when all of it is."""
+    """A line that is too short to count, such as ``except:``, is still quoted if all of it is."""
     return citation.ok and citation.kind == "cited" and not citation.marked
 
 
@@ -319,7 +320,7 @@ def _is_quoted(place: Place, citation: LocatedCitation) -> bool:
 
 
 def _find_loose(listed: Sequence[Claim], looked: list[Looked], inputs: Inputs, known: str) -> None:
-    """Look for texts in quote marks that name no place: in the task, then in the inputs, each read once."""
+    """Look for texts in quote marks without a place: in the task, then in the inputs, each read once."""
     left = [index for index, claim in enumerate(listed) if claim.kind == "loose"]
     words = alike(known)
     for index in left:
@@ -340,18 +341,18 @@ def _find_loose(listed: Sequence[Claim], looked: list[Looked], inputs: Inputs, k
     for text in inputs.texts if left else ():
         if not left:
             return
-        for index, one in _loose_in(text, [(index, listed[index]) for index in left]):
-            looked[index] = one
-            if one.citation.ok:
+        for index, item in _loose_in(text, [(index, listed[index]) for index in left]):
+            looked[index] = item
+            if item.citation.ok:
                 left.remove(index)
 
 
 def _loose_in(text: InputText, wanted: Sequence[tuple[int, Claim]]) -> Iterator[tuple[int, Looked]]:
-    """Those of ``wanted`` that are in ``text``, or in it but may not be quoted so."""
+    """Those of ``wanted`` that ``text`` holds, including those that may not be quoted in this form."""
     try:
         data = content(text)
     except ConfigError:
-        return  # not an input that was cited: whether it is whole does not matter here
+        return  # not a cited input: it does not matter here whether it is intact
     lines: Lines | None = None
     for index, claim in wanted:
         anchor = max(re.findall(r"\w+", claim.quote) or [""], key=len).encode("utf-8", "replace")
@@ -361,9 +362,9 @@ def _loose_in(text: InputText, wanted: Sequence[tuple[int, Claim]]) -> Iterator[
                 break
             lines = lines or Lines(data)
             number = lines.number_at(at)
-            if (found := _loose_at(claim, text, lines, number)) is not None:
-                yield index, Looked(found)
-                if found.ok:
+            if (citation := _loose_at(claim, text, lines, number)) is not None:
+                yield index, Looked(citation)
+                if citation.ok:
                     break
             at = data.find(anchor, (data.find(b"\n", at) + 1) or len(data))
 

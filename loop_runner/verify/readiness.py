@@ -1,7 +1,7 @@
-"""Finds what would keep a verifier from ever judging an answer, before a run has paid for one.
+"""Finds what would prevent a verifier from ever judging an answer, before a run pays for one.
 
-Owns the checks of programs, scripts and sources. Starts interpreters only, and only to compile: nothing of
-the user's is run. A check reports nothing where it cannot be sure.
+Owns the checks of programs, scripts and sources. Starts interpreters only, and only to compile: no user
+code runs. A check reports nothing where it cannot be sure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHEBANG = re.compile(rb"#![ \t]*(\S+)(?:[ \t]+(?:-S[ \t]+)?(\S+))?")
 
 
 def of_command(command: Command, pins: Programs) -> str:
-    """Why the program could not be started, or could not find what it runs."""
+    """Why the program could not start, or would not find the file it runs."""
     if why := command.missing(pins):
         return why
     return _program(command, pins) or _script(command, pins)
@@ -96,10 +96,10 @@ def _script(command: Command, pins: Programs) -> str:
 
 
 def _interpreter_of(own: Program) -> str:
-    found = _SHEBANG.match((own.data or b"")[:200].split(b"\n", 1)[0])
-    if found is None:
+    match = _SHEBANG.match((own.data or b"")[:200].split(b"\n", 1)[0])
+    if match is None:
         return ""
-    name = found[2] if found[1].endswith(b"/env") and found[2] else found[1]
+    name = match[2] if match[1].endswith(b"/env") and match[2] else match[1]
     return os.path.basename(os.fsdecode(name))  # noqa: PTH119 - a name, which need not be a path
 
 
@@ -116,7 +116,7 @@ def of_python(verifier: Python, pins: Programs) -> str:
 
 
 def _compiled(interpreter: str, name: str, source: bytes, function: str) -> str:
-    """What Python finds wrong with ``source``; ``interpreter`` "" is the runner's own."""
+    """Python's complaint about ``source``; ``interpreter`` "" is the runner's own."""
     import sys
 
     python = gate.find_program(interpreter or sys.executable)
@@ -125,7 +125,7 @@ def _compiled(interpreter: str, name: str, source: bytes, function: str) -> str:
 
 
 def _read_by_shell(interpreter: str, name: str, source: bytes) -> str:
-    """What a shell finds wrong with a script that it reads and does not run."""
+    """The shell's complaint about a script, which it reads without running it."""
     ended = _started([gate.find_program(interpreter), "-n"], source)
     if ended.timed_out or not ended.exit_code or ended.exit_code < 0:
         return ""

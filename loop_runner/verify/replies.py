@@ -1,4 +1,4 @@
-"""Reads the JSON of a model that was asked for a verdict: jurors like to think aloud, and to quote."""
+"""Reads the JSON verdict in a model's reply: jurors often think aloud, and quote."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-_MAX_BRACES = 1000  # looked at in a reply
+_MAX_BRACES = 1000  # examined in a reply
 
 
 def json_objects(text: str) -> Iterator[Mapping[str, Any]]:

@@ -1,7 +1,7 @@
-"""Whether two answers to one question say the same, as far as that can be told without asking a model.
+"""Whether two answers to one question say the same, as far as code can tell without asking a model.
 
-Owns what of an answer is compared: its first line, every labelled part, list, table or JSON value, and not
-the reasons that follow. ``SAME`` and ``DIFFERENT`` are certain; a juror decides what is ``OPEN``.
+Owns which parts of an answer are compared: its first line and every labelled part, list, table or JSON
+value, but not the reasons that follow. ``SAME`` and ``DIFFERENT`` are certain; a juror decides ``OPEN``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SENTENCE = re.compile(
 )
 _MAX_VALUE_WORDS = 6
 _MAX_ITEM_WORDS = 2  # a clause such as "A beats B" has more
-# In such a list the place of an item may mean something.
+# In such a list the position of an item may have a meaning.
 _BOUND = frozenset(
     {
         *("is", "are", "was", "were", "be", "not", "no", "never", "none", "nor", "neither", "only", "except"),
@@ -56,7 +56,7 @@ _ASKS = re.compile(r"(?i)\b(?:who|whom|what|which|when|where|why|how)\b")
 
 
 class Sameness(enum.Enum):
-    """What can be told of two answers by reading them."""
+    """The result of comparing two answers by their text."""
 
     SAME = "same"
     DIFFERENT = "different"
@@ -65,27 +65,27 @@ class Sameness(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing that an answer says. ``label`` is "" for what stands alone."""
+    """One statement of an answer. ``label`` is "" if it has none."""
 
     label: str
     value: str
 
 
 def compare(answer: str, other: str, question: str = "") -> Sameness:
-    """Compare what two answers say, part by part."""
-    mine, theirs = said_in(answer, question), said_in(other, question)
-    if not mine or not theirs:
+    """Compare the statements of two answers, part by part."""
+    mine, others = compared_parts(answer, question), compared_parts(other, question)
+    if not mine or not others:
         return Sameness.DIFFERENT
-    if _is_same(mine, theirs, is_ordered=_has_order(question)):
+    if _is_same(mine, others, is_ordered=_has_order(question)):
         return Sameness.SAME
-    return Sameness.DIFFERENT if _is_certain(mine, theirs) else Sameness.OPEN
+    return Sameness.DIFFERENT if _is_certain(mine, others) else Sameness.OPEN
 
 
 def compare_whole(answer: str, other: str) -> Sameness:
     """Compare every word of two answers, in their order."""
-    mine, theirs = _json(answer), _json(other)
-    if mine is not None and theirs is not None:
-        return Sameness.SAME if mine == theirs else Sameness.OPEN
+    mine, others = _json(answer), _json(other)
+    if mine is not None and others is not None:
+        return Sameness.SAME if mine == others else Sameness.OPEN
     if not answer.strip() or not other.strip():
         return Sameness.DIFFERENT
     if normalised_lines(answer) == normalised_lines(other):
@@ -98,7 +98,7 @@ def normalised_lines(text: str) -> str:
     return "\n".join(normalise(line) for line in text.strip().splitlines() if line.strip())
 
 
-def said_in(answer: str, question: str = "") -> tuple[Part, ...]:
+def compared_parts(answer: str, question: str = "") -> tuple[Part, ...]:
     """The parts of an answer that are compared, without the reasons for them."""
     value = _json(answer[:_MAX_CHARS])
     if value is not None:
@@ -110,7 +110,7 @@ def said_in(answer: str, question: str = "") -> tuple[Part, ...]:
 
 
 def _lines(answer: str) -> list[str]:
-    """Its lines without citations, fences and rules of tables. A heading becomes a label."""
+    """The answer's lines without citations, fences and table rules. A heading becomes a label."""
     kept = []
     for line in re.split(r"\r\n|[\n\r\u2028\u2029\v\f\x85]", answer.removeprefix("\ufeff")):
         bare = re.sub(r"^#+\s+(.*?):?$", r"\1:", line.strip())
@@ -130,28 +130,28 @@ def _parts(lines: Sequence[str], question: str) -> Iterator[Part]:
         if not line:
             is_block = is_first
             continue
-        found = list(_structured(line))
-        if len(found) == 1 and found[0].label and not found[0].value:
-            section = _label(found[0].label)
+        structured = list(_structured(line))
+        if len(structured) == 1 and structured[0].label and not structured[0].value:
+            section = _label(structured[0].label)
             is_reason = section in _REASONS and section not in question
             section = "" if is_reason else section
             continue
-        for part in found:
+        for part in structured:
             label = _label(part.label)
             if part.label:
                 is_reason = label in _REASONS and label not in question
             if not is_reason:
                 yield Part(f"{section}/{label}" if section and label else section or label, part.value)
                 is_first = False
-        if not found and not is_reason and (is_first or _is_said(line, is_block=is_block)):
+        if not structured and not is_reason and (is_first or _is_part_of_answer(line, is_block=is_block)):
             yield Part(section, line)
             is_first = False
     if is_first and section:
         yield Part("", section)
 
 
-def _is_said(line: str, *, is_block: bool) -> bool:
-    """Whether a line after the first one belongs to the answer: a value, or a limit of what comes before."""
+def _is_part_of_answer(line: str, *, is_block: bool) -> bool:
+    """Whether a line after the first one belongs to the answer: a value, or a limit on what comes before."""
     if _LIMITS.match(line) or quantity(line) is not None or day(line):
         return True
     return is_block and len(line.split()) <= _MAX_VALUE_WORDS and not _SENTENCE.match(line)
@@ -190,7 +190,7 @@ def _label(label: str) -> str:
 
 
 def _json(answer: str) -> object | None:
-    """The JSON object or array that is all of an answer; None when it is none, or can be read in two ways."""
+    """The JSON object or array that is all of an answer; None when there is none, or it is ambiguous."""
     text = answer.strip().removeprefix("\ufeff").strip()
     if fenced := re.fullmatch(r"```\w*\n(.*)\n```", text, re.DOTALL):
         text = fenced[1]
@@ -205,7 +205,7 @@ def _json(answer: str) -> object | None:
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len({key for key, _ in pairs}) < len(pairs):
-        msg = "a key is there twice"
+        msg = "duplicate key"
         raise ValueError(msg)
     return dict(pairs)
 
@@ -226,34 +226,34 @@ def _json_parts(label: str, value: object) -> Iterator[Part]:
 # ── comparing ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _is_same(mine: Sequence[Part], theirs: Sequence[Part], *, is_ordered: bool) -> bool:
-    own, other = _by_label(mine), _by_label(theirs)
+def _is_same(mine: Sequence[Part], others: Sequence[Part], *, is_ordered: bool) -> bool:
+    own, other = _by_label(mine), _by_label(others)
     if own.keys() != other.keys():
         # A numbered list and a plain one are the same when they are in the same order.
         return _is_count(own) != _is_count(other) and _in_order(own) == _in_order(other)
-    if not is_ordered and _lists(mine) == _lists(theirs):
+    if not is_ordered and _lists(mine) == _lists(others):
         return True
     return all(_are_same(own[label], other[label], is_ordered=is_ordered) for label in own)
 
 
 def _lists(parts: Sequence[Part]) -> Counter[tuple[str, str]]:
-    """The parts in no order. Each is a line, a row or a value of its own, which ends where it ends."""
+    """The parts in no order. Each must be a line, a row or a value of its own, with a clear end."""
     return Counter((part.label, "\0".join(_items(part.value))) for part in parts)
 
 
 def _by_label(parts: Sequence[Part]) -> dict[str, list[str]]:
-    """The items under each label, spelled, in their order."""
-    found: dict[str, list[str]] = {}
+    """The items under each label, in normal spelling and in order."""
+    items: dict[str, list[str]] = {}
     for part in parts:
-        found.setdefault(part.label, []).extend(_items(part.value))
-    return found
+        items.setdefault(part.label, []).extend(_items(part.value))
+    return items
 
 
 def _items(value: str) -> list[str]:
     whole = normalise(value)
     if quantity(value) is not None or day(value):
         return [whole]
-    # Spelled before it is split: a date has a comma in it, and a thousand may have one.
+    # Normalised before it is split: a date contains a comma, and a thousands number may.
     items = [normalise(item) for item in _LIST.split(whole.removeprefix("both ")) if item.strip()]
     return items or [whole]
 
@@ -263,20 +263,20 @@ def _is_count(by_label: dict[str, list[str]]) -> bool:
 
 
 def _in_order(by_label: dict[str, list[str]]) -> list[str] | None:
-    """The items of a list without labels, or of one that is numbered; None for anything else."""
+    """The items of a list without labels, or of a numbered one; None for anything else."""
     if _is_count(by_label) or list(by_label) == [""]:
         return [item for items in by_label.values() for item in items]
     return None
 
 
-def _are_same(mine: list[str], theirs: list[str], *, is_ordered: bool) -> bool:
-    if mine == theirs:
+def _are_same(mine: list[str], others: list[str], *, is_ordered: bool) -> bool:
+    if mine == others:
         return True
-    return not is_ordered and Counter(mine) == Counter(theirs) and all(map(_is_free, mine))
+    return not is_ordered and Counter(mine) == Counter(others) and all(map(_is_free, mine))
 
 
 def _is_free(item: str) -> bool:
-    """Whether an item means the same at another place of its list: a name does, a clause may not."""
+    """Whether an item means the same at another position in its list: a name does, a clause may not."""
     words = item.casefold().split()
     return len(words) <= _MAX_ITEM_WORDS and not _BOUND.intersection(words)
 
@@ -285,9 +285,9 @@ def _has_order(question: str) -> bool:
     return bool(_ORDER.search(question)) or len(_ASKS.findall(question)) > 1
 
 
-def _is_certain(mine: Sequence[Part], theirs: Sequence[Part]) -> bool:
-    """Whether two answers surely differ: a number or a date under the same label is another one."""
-    own, other = _firsts(mine), _firsts(theirs)
+def _is_certain(mine: Sequence[Part], others: Sequence[Part]) -> bool:
+    """Whether two answers certainly differ: they have another number or date under the same label."""
+    own, other = _firsts(mine), _firsts(others)
     return own.keys() == other.keys() and any(_differ(own[label], other[label]) for label in own)
 
 
@@ -299,8 +299,8 @@ def _firsts(parts: Sequence[Part]) -> dict[str, str]:
 def _differ(value: str, other: str) -> bool:
     if day(value) and day(other):
         return day(value) != day(other)
-    mine, theirs = quantity(value), quantity(other)
-    if mine is None or theirs is None or mine.unit != theirs.unit or mine.value == theirs.value:
+    mine, others = quantity(value), quantity(other)
+    if mine is None or others is None or mine.unit != others.unit or mine.value == others.value:
         return False
-    places = min(len(mine.digits), len(theirs.digits))
-    return round(mine.value, places) != round(theirs.value, places)  # 3.14 may stand for 3.1416
+    places = min(len(mine.digits), len(others.digits))
+    return round(mine.value, places) != round(others.value, places)  # 3.14 may stand for 3.1416

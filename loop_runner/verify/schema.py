@@ -1,6 +1,6 @@
-"""The verifier that asks for JSON of a given shape, in the answer or in a file.
+"""The verifier that requires JSON of a given shape, in the answer or in a file.
 
-Owns what counts as the JSON of an answer and how a fault is told; ``json_schema`` does the comparing.
+Owns what counts as the JSON of an answer and how a fault is worded; ``json_schema`` compares.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submissio
 
 _MAX_FAULT_CHARS = 800
 _MAX_BYTES = 64 * 1024 * 1024
-_MAX_TOLD_CHARS = 40_000  # of a schema, in what the model is told
+_MAX_SHOWN_CHARS = 40_000  # of a schema, in the prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class Schema(BaseVerifier):
         try:
             schema, _ = self._schema(pins)
         except ValueError:
-            return self.requirement  # there is none: its verdict says so
-        return f"{self.requirement}: {cut_middle(json.dumps(schema, ensure_ascii=False), _MAX_TOLD_CHARS)}"
+            return self.requirement  # the schema is missing, and the verdict will say so
+        return f"{self.requirement}: {cut_middle(json.dumps(schema, ensure_ascii=False), _MAX_SHOWN_CHARS)}"
 
     @property
     def reads_files(self) -> bool:  # type: ignore[override]
@@ -108,12 +108,12 @@ class Schema(BaseVerifier):
             value = _read(self._text(submission))
         except _NotJson as fault:
             return Rejected(str(fault), fault.evidence, 0.0, record)
-        said = self._compare(schema, value)
-        if isinstance(said, Broken):
-            return said
-        faults, more = said
+        result = self._compare(schema, value)
+        if isinstance(result, Broken):
+            return result
+        faults, more = result
         if not faults:
-            # For a report, a file's name says more than the first lines of the schema in it.
+            # In a report, a file's name is more useful than the first lines of its schema.
             return Accepted(record=record, statement=self.requirement if isinstance(self.schema, str) else "")
         count = len(faults) + more
         plural = "fault" if count == 1 else "faults"
@@ -128,7 +128,9 @@ class Schema(BaseVerifier):
     def _schema(self, pins: Programs) -> tuple[object, dict[str, Any]]:
         if not isinstance(self.schema, str):
             return dict(self.schema), {}
-        mine = [one for one in pins.files.values() if one.source == str(self.task_dir / self.schema)]
+        mine = [
+            program for program in pins.files.values() if program.source == str(self.task_dir / self.schema)
+        ]
         if not mine or mine[0].data is None:
             msg = f"there is no schema {self.schema} in the task's folder {self.task_dir}"
             raise ValueError(msg)
@@ -142,7 +144,7 @@ class Schema(BaseVerifier):
             raise ValueError(msg) from error
 
     def _text(self, submission: Submission) -> str:
-        """The JSON that is judged; ``_NotJson`` when there is none, or when it is not clear which it is."""
+        """The JSON to judge; ``_NotJson`` when there is none, or when it is ambiguous."""
         if not self.of:
             try:
                 return only_json(submission.answer)

@@ -1,6 +1,6 @@
-"""The one line of an answer that says it, and whether that line stands somewhere as whole words.
+"""The one line of an answer that states it, and whether a text contains that line as whole words.
 
-Owns what "the short answer" means; ``docs/verifiers.md`` tells users and prompts tell models.
+Owns what "the short answer" means; ``docs/verifiers.md`` explains it to users, prompts to models.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from loop_runner.verify.wording import is_unspaced
 _LABEL = re.compile(r"(?i)^(?:the\s+)?(?:final\s+|short\s+)?answer\s*(?:is\s*:|:|=)\s*")
 _QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019"}
 _WRAPPINGS = _QUOTES | {"(": ")", "[": "]", "{": "}", "<": ">"}
-_SCANNED_CHARS = 200_000  # a short answer that has not come by then is none
+_SCANNED_CHARS = 200_000  # a short answer must begin within these
 
 
 def is_citation_line(line: str) -> bool:
@@ -25,31 +25,31 @@ def is_citation_line(line: str) -> bool:
 def short_answer(answer: str) -> str:
     """The first line that is neither empty nor a citation, without label and wrapping; "" if none."""
     for line in answer[:_SCANNED_CHARS].split("\n"):
-        if not is_citation_line(line) and (said := _unlabelled(line)):
-            return said
+        if not is_citation_line(line) and (text := _unlabelled(line)):
+            return text
     return ""
 
 
 def stands_in(needle: str, text: str, *, ignore_case: bool = False) -> bool:
-    """True when ``needle`` stands in ``text`` as whole words: ``12`` is not in ``128``, nor in ``12.5``."""
+    """True when ``text`` contains ``needle`` as whole words: ``12`` is not in ``128``, nor in ``12.5``."""
     if ignore_case:
         needle, text = needle.casefold(), text.casefold()
     return next(places(needle, text), None) is not None
 
 
 def spellings(short: str) -> tuple[str, ...]:
-    """The short answer as it is, and without brackets around it, a last mark or a call's ``()``."""
+    """The short answer as it is, and without brackets around it, a final mark or a call's ``()``."""
     bare = _unwrapped(short, _WRAPPINGS, ".,;:!")
-    return tuple(dict.fromkeys(one for one in (short, bare, bare.removesuffix("()")) if one))
+    return tuple(dict.fromkeys(spelling for spelling in (short, bare, bare.removesuffix("()")) if spelling))
 
 
-_BESIDE_MARKS = " \t\n\"'`,"  # what else may stand beside an answer that is made of marks alone
+_BESIDE_MARKS = " \t\n\"'`,"  # may be next to an answer that consists of punctuation
 
 
 def _unlabelled(line: str) -> str:
-    said = _without_marks(line.strip())
-    said = _without_marks(_LABEL.sub("", said, count=1))
-    return _unwrapped(said, _QUOTES, ".")
+    bare = _without_marks(line.strip())
+    bare = _without_marks(_LABEL.sub("", bare, count=1))
+    return _unwrapped(bare, _QUOTES, ".")
 
 
 def _unwrapped(text: str, pairs: Mapping[str, str], marks: str) -> str:
@@ -91,11 +91,11 @@ def _is_whole(text: str, start: int, end: int) -> bool:
     if _goes_on(before[-1:], first) or _goes_on(last, after[:1]):
         return False
     if re.search(r"[^\W\d_]-$", before) and first.isalpha():
-        return False  # `profit` is not what `non-profit` says
+        return False  # `profit` is not in `non-profit`
     if re.match(r"-[^\W\d_]", after) and last.isalpha():
         return False
     if not any(_is_word(char) for char in text[start:end]):
-        # Marks alone, such as `...`: a part of `[...]` is another thing.
+        # Punctuation alone, such as `...`: inside `[...]` it is something else.
         beside = before[-1:] + after[:1]
         return all(_is_word(char) or char in _BESIDE_MARKS for char in beside)
     if first.isdigit() and _continues_a_number(before) and not _is_listed(text, start, end):
@@ -105,14 +105,14 @@ def _is_whole(text: str, start: int, end: int) -> bool:
 
 
 def _continues_a_number(before: str) -> bool:
-    """True when the digits go on to the left: ``3.``, ``3,``, ``10:``, ``2021-`` or a sign."""
+    """True when the digits continue to the left: ``3.``, ``3,``, ``10:``, ``2021-`` or a sign."""
     if re.search(r"(?:^|[^.])\.$|\d[.,:/'\u2019-]$", before):
         return True
     return bool(re.search(r"(?:^|[^\w)\]])[-\u2212]$", before))
 
 
 def _is_listed(text: str, start: int, end: int) -> bool:
-    """Whether a number is one of several between commas (``1,2,3``), no part of ``3,14`` or ``12,000``."""
+    """Whether a number is one of several between commas (``1,2,3``), not part of ``3,14`` or ``12,000``."""
     low, high = start, end
     while low and (text[low - 1].isdigit() or text[low - 1] == ","):
         low -= 1

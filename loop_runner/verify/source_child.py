@@ -1,7 +1,8 @@
-"""Runs as a program: says what is wrong with the Python source on standard input, without running it.
+"""Runs as a program: reports what is wrong with the Python source on standard input, without running it.
 
-Arguments: what messages call the file, and the name of the function that it must define ("" for none). Prints
-one line, or nothing. Imports the standard library only: another interpreter than the runner's may start it.
+Arguments: the file's name in messages, and the name of the function that it must define ("" for none).
+Prints one line, or nothing. Imports the standard library only: an interpreter other than the runner's may
+start it.
 """
 
 import ast
@@ -24,15 +25,15 @@ def main() -> int:
     """Read the source and print its fault."""
     name, function = sys.argv[1:3]
     warnings.simplefilter("ignore")
-    found = fault(sys.stdin.buffer.read(), name, function)
-    if not found:
+    problem = fault(sys.stdin.buffer.read(), name, function)
+    if not problem:
         return 0
-    sys.stdout.buffer.write(found.encode("utf-8", "replace"))
+    sys.stdout.buffer.write(problem.encode("utf-8", "replace"))
     return FAULT
 
 
 def fault(source: bytes, name: str, function: str) -> str:
-    """What is wrong; "" when nothing is."""
+    """The fault; "" when there is none."""
     try:
         tree = ast.parse(source, name)
         compile(source, name, "exec", dont_inherit=True)
@@ -54,7 +55,7 @@ def _without_function(tree: ast.Module, name: str, function: str) -> str:
 
 
 def _cannot_be_called(bound: ast.AST, name: str, function: str) -> str:
-    """Why a plain function does not take the one argument that it is given."""
+    """Why a plain function does not take its one argument."""
     if not isinstance(bound, ast.FunctionDef | ast.AsyncFunctionDef) or bound.decorator_list:
         return ""
     if isinstance(bound, ast.AsyncFunctionDef):
@@ -68,13 +69,13 @@ def _cannot_be_called(bound: ast.AST, name: str, function: str) -> str:
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """The names that a module binds at its top level, and what binds them."""
+    """The names that a module binds at its top level, and the statements that bind them."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield child.name, child
             continue
         if isinstance(child, ast.Import | ast.ImportFrom):
-            yield from ((one.asname or one.name.partition(".")[0], child) for one in child.names)
+            yield from ((alias.asname or alias.name.partition(".")[0], child) for alias in child.names)
         elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
             yield child.id, child
         if not isinstance(child, ast.Lambda):
@@ -82,7 +83,7 @@ def _bound(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _is_dynamic(tree: ast.Module, function: str) -> bool:
-    """Whether something could bind ``function`` that cannot be seen in the source."""
+    """Whether something that the source does not show could bind ``function``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in _DYNAMIC:
             return True

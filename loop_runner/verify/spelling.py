@@ -1,7 +1,7 @@
 """One spelling for a value that can be written in several ways: a number, a quantity, a date, a few words.
 
-Owns which differences in spelling never make another value. Where that is open (``3.10`` and ``3.1`` may be
-versions, ``1.000`` may be a thousand) two spellings stay two. Pure functions; relies on nothing.
+Owns which differences in spelling never change a value. Where that is uncertain (``3.10`` and ``3.1`` may
+be versions, ``1.000`` may be a thousand) two spellings stay different. Pure functions; relies on nothing.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ _UNITS = (
     ("$", "1", "$", "dollar"),
 )
 _UNIT_OF = {name: (base, factor) for base, factor, *names in _UNITS for name in names}
-_SHORTEST_WORD = 4  # letters of a unit's name that is no symbol
+_SHORTEST_WORD = 4  # letters of a unit's name that is not a symbol
 _BEFORE = re.compile(r"(US\$|USD|EUR|GBP|[$\u20ac\u00a3])\s?(?=[\d.])")
 _AFTER = re.compile(r"(?<=[\d])\s?-?([A-Za-z\u00b5\u03bc\u00b0%$\u20ac\u00a3][A-Za-z $]*)$")
-# What a reader would leave out: a reference to a place, or that a value is the default.
+# Parts that a reader would leave out: a reference to a place, or "default".
 _REMARK = re.compile(
     r"(?i)\s*[(\[](?:(?:this\s+is\s+|it\s+is\s+)?(?:the\s+|by\s+|its\s+)?default(?:\s+value)?"
     r"|(?:see\s+|from\s+|in\s+)?(?:lines?|pages?|p\.|section|\u00a7|chapter|clause)\s*[\d.,\u2013-]+"
@@ -124,7 +124,7 @@ _SHORTEST = 3  # letters of a word that is the same in any letter case: "Co" and
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number with the unit it is counted in; "" when none is named. ``digits``: those after the point."""
+    """A number with its unit; "" for no unit. ``digits``: the number of digits after the point."""
 
     value: Decimal
     unit: str
@@ -140,7 +140,7 @@ def normalise(text: str) -> str:
 
 
 def quantity(text: str) -> Quantity | None:
-    """The number, with its unit, that is all of ``text``; None when it is something else or open to doubt."""
+    """The number, with its unit, that is all of ``text``; None when it is something else or uncertain."""
     plain = _plain(text)
     if plain.casefold() in _NUMBER_WORDS:
         return Quantity(Decimal(_NUMBER_WORDS.index(plain.casefold())), "", "")
@@ -162,12 +162,12 @@ def quantity(text: str) -> Quantity | None:
 
 def day(text: str) -> str:
     """The date that is all of ``text``, as 2021-03-05; "" when it is something else."""
-    said = _with_dates(_plain(text))
-    return said if re.fullmatch(r"\d{4}-\d{2}-\d{2}", said) else ""
+    spelled = _with_dates(_plain(text))
+    return spelled if re.fullmatch(r"\d{4}-\d{2}-\d{2}", spelled) else ""
 
 
 def _is_open(match: re.Match[str]) -> bool:
-    """``1.000`` is one or a thousand, by the country."""
+    """``1.000`` is one or a thousand, depending on the country."""
     part, whole = match["part"] or "", match["whole"]
     return (
         not match["exponent"]
@@ -179,7 +179,7 @@ def _is_open(match: re.Match[str]) -> bool:
 
 
 def _split_unit(text: str) -> tuple[str, tuple[str, str] | None]:
-    """(the number, (base unit, factor)); None instead of the pair for a word that is no unit."""
+    """(the number, (base unit, factor)); None instead of the pair for a word that is not a unit."""
     sign = "-" if re.match(r"-[$\u20ac\u00a3U]", text) else ""
     if before := _BEFORE.match(text, len(sign)):
         return sign + text[before.end() :], _UNIT_OF[before[1]]
@@ -197,7 +197,7 @@ def _unit(name: str) -> tuple[str, str] | None:
 
 
 def _written(amount: Quantity) -> str:
-    """Digits after the point of a bare number stay as they are written: 3.10 is another version than 3.1."""
+    """A bare number keeps its digits after the point: 3.10 is another version than 3.1."""
     value = abs(amount.value) if not amount.value else amount.value
     bare = f"{value:f}" if amount.digits and not amount.unit else f"{value.normalize():f}"
     return f"{bare} {amount.unit}".rstrip()
@@ -238,7 +238,7 @@ def _char(char: str) -> str:
 
 
 def _unmarked(text: str) -> str:
-    """Without quote marks around all of it, one last mark of a sentence, a call's ``()``."""
+    """Without quote marks around all of it, a final punctuation mark, a call's ``()``."""
     text = text.strip()
     while len(text) > 1:
         inside = text[1:-1]
@@ -270,7 +270,7 @@ def _iso(match: re.Match[str]) -> str:
 
 
 def _month(name: str) -> int:
-    """1 to 12; 0 for a word that is no month, nor the first letters of one."""
+    """1 to 12; 0 for a word that is not a month or the beginning of one."""
     short = name.casefold()
     near = [
         number for number, month in enumerate(_MONTHS, 1) if month == short or short in {month[:3], month[:4]}

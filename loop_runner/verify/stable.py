@@ -1,7 +1,7 @@
-"""Two verifiers that look at what the model itself says: ``stable`` and ``promise``. Neither knows the truth.
+"""Two verifiers that only look at what the model itself says: ``stable`` and ``promise``.
 
-``stable`` asks for the same answer in several passes in a row; ``promise`` for a phrase at the answer's end.
-They show that a model is settled, not that it is right: docs/verifiers.md says so.
+``stable`` requires the same answer in several passes in a row; ``promise`` requires a phrase at the answer's
+end. Neither knows the truth: they show that a model is settled, not that it is right (docs/verifiers.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar
 from loop_runner.records import Accepted, Rejected, Verdict
 from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import COUNT, TEXT, Keys, Options, one_of
-from loop_runner.verify.sameness import Sameness, compare, normalised_lines, said_in
+from loop_runner.verify.sameness import Sameness, compare, compared_parts, normalised_lines
 from loop_runner.verify.spelling import normalise
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
@@ -70,7 +70,7 @@ class Stable(BaseVerifier):
     def _compared(self, submission: Submission) -> str:
         if self.compare == "text":
             return normalised_lines(submission.answer)
-        parts = said_in(submission.answer, submission.prompt)
+        parts = compared_parts(submission.answer, submission.prompt)
         return " / ".join(normalise(part.value) for part in parts)
 
 

@@ -1,8 +1,7 @@
-"""Asked when a session wants to end: runs every verifier on the committed answer and decides.
+"""Called when a session wants to end: runs every verifier on the committed answer and decides.
 
-Owns the rule (all must accept), the retries of a broken verifier, and the words in which a rejection is
-told to the next pass. A broken verifier never counts for or against an answer. Never calls a model, never
-writes.
+Owns the rule (all must accept), the retries of a broken verifier, and the wording of a rejection for the
+next pass. A broken verifier never counts for or against an answer. Never calls a model, never writes.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 
 from loop_runner import redaction
+from loop_runner.errors import StoppedError
 from loop_runner.records import (
     Accepted,
     Allow,
@@ -36,13 +36,13 @@ from loop_runner.verify import (
     score,
 )
 
-_UNCHECKED = "no verifier was set: the answer was taken as it is"
+_UNCHECKED = "no verifier is set, so the answer was not checked"
 NO_VERIFIER = VerifierReport("none", Accepted(evidence=_UNCHECKED, statement=_UNCHECKED))
 _STATEMENT_CHARS = 300
 
 
 class StopHook:
-    """Decides whether a session may end. A broken verifier is asked ``retries`` times more."""
+    """Decides whether a session may end. A broken verifier is retried ``retries`` times."""
 
     def __init__(
         self,
@@ -60,23 +60,34 @@ class StopHook:
     def decide(self, submission: Submission) -> Decision:
         """``Allow`` when all accept, ``GateBroken`` when one stays broken, else ``Block`` with the evidence.
 
-        All verifiers are run, also behind one that rejects: the next pass is to hear everything at once.
+        All verifiers run, even after one has rejected: the next pass should see every problem at once.
+        A person is asked last, and only about an answer that nothing else rejects.
         """
         if not self._verifiers:
             return Allow((NO_VERIFIER,))
-        reports = tuple(_redacted(self._report(one, submission)) for one in self._verifiers)
+        reports = self._reports(submission)
         if broken := [report for report in reports if isinstance(report.verdict, Broken)]:
-            limits = [one.verdict.limit for one in broken if isinstance(one.verdict, Broken)]
-            # Money alone keeps the answer from being judged: that is how a run ends, not a fault of the gate.
-            # Where another verifier has rejected already, nothing is kept open for it.
-            if not (all(limits) and any(isinstance(one.verdict, Rejected) for one in reports)):
+            limits = [item.verdict.limit for item in broken if isinstance(item.verdict, Broken)]
+            # Only money keeps the answer from being judged: that ends a run, and is not a fault of the gate.
+            # Where another verifier has already rejected, the run does not wait for this one.
+            if not (all(limits) and any(isinstance(item.verdict, Rejected) for item in reports)):
                 return GateBroken(_broken_reason(broken), reports, limits[0] if all(limits) else "")
         if all(isinstance(report.verdict, Accepted) for report in reports):
             return Allow(reports)
         return Block(_reason(reports), reports, score(reports))
 
+    def _reports(self, submission: Submission) -> tuple[VerifierReport, ...]:
+        reports: dict[int, VerifierReport] = {}
+        for number, verifier in sorted(enumerate(self._verifiers), key=lambda pair: pair[1].asks_person):
+            if verifier.asks_person and not all(
+                isinstance(report.verdict, Accepted) for report in reports.values()
+            ):
+                continue
+            reports[number] = _redacted(self._report(verifier, submission))
+        return tuple(reports[number] for number in sorted(reports))
+
     def _report(self, verifier: Verifier, submission: Submission) -> VerifierReport:
-        """One verifier's report; a group's members are asked one by one, each with its own retries."""
+        """One verifier's report; a group's members run one by one, each with its own retries."""
         weight = verifier.weight if isinstance(verifier, Weighted) else 1.0
         inner = verifier.verifier if isinstance(verifier, Weighted) else verifier
         if not isinstance(inner, Group):
@@ -85,7 +96,7 @@ class StopHook:
                 verdict = limited(verdict, verifier.evidence)
             return VerifierReport(inner.name, self._stated(verdict, verifier), weight)
         members: list[VerifierReport] = []
-        for member in inner.members:
+        for member in sorted(inner.members, key=lambda member: member.asks_person):
             if not inner.is_settled(members):
                 members.append(self._report(member, submission))
         verdict = self._stated(inner.combine(members), verifier)
@@ -94,19 +105,19 @@ class StopHook:
     def _ask(self, verifier: Verifier, submission: Submission) -> Verdict:
         verdict = self._verdict(verifier, submission)
         for _ in range(self._retries):
-            if not isinstance(verdict, Broken) or verdict.limit:
+            if not isinstance(verdict, Broken) or verdict.limit or verifier.asks_person:
                 break
             # A missing file will not come back, but a busy machine or a network may.
             time.sleep(self._retry_wait_s)
             verdict = self._verdict(verifier, submission)
-        if isinstance(verdict, Broken):
+        if isinstance(verdict, Broken) and not verifier.asks_person:
             from loop_runner.verify import control
 
             return control.judged(verifier, submission, verdict, self._means)
         return verdict
 
     def _stated(self, verdict: Verdict, verifier: Verifier) -> Verdict:
-        """An acceptance with a statement for the report; for lack of one, its requirement."""
+        """An acceptance with a statement for the report; without one, its requirement."""
         if not isinstance(verdict, Accepted) or verdict.statement:
             return verdict
         described = verifier.described(self._means.programs)
@@ -115,6 +126,8 @@ class StopHook:
     def _verdict(self, verifier: Verifier, submission: Submission) -> Verdict:
         try:
             return verifier.verify(submission, self._means)
+        except StoppedError:
+            raise  # the run is to stop: that says nothing about the verifier
         except Exception as error:  # noqa: BLE001 - a border: a verifier's bug must not end the run unrecorded
             return Broken(f"it failed with {type(error).__name__}: {error}")
 
@@ -125,23 +138,28 @@ def _redacted(report: VerifierReport) -> VerifierReport:
         return report
     members = tuple(map(_redacted, report.members))
     texts = {
-        each.name: redaction.clean_json(getattr(report.verdict, each.name)) for each in fields(report.verdict)
+        attribute.name: redaction.clean_json(getattr(report.verdict, attribute.name))
+        for attribute in fields(report.verdict)
     }
     return replace(report, verdict=replace(report.verdict, **texts), members=members)
 
 
 def _broken_reason(broken: Sequence[VerifierReport]) -> str:
     lines = [
-        f"{one_line(one.verifier)}: {one.verdict.reason}" for one in broken if isinstance(one.verdict, Broken)
+        f"{one_line(report.verifier)}: {report.verdict.reason}"
+        for report in broken
+        if isinstance(report.verdict, Broken)
     ]
     return "\n".join(["a verifier could not do its work, which says nothing about the answer", *lines])
 
 
 def _reason(reports: Sequence[VerifierReport]) -> str:
-    """What the next pass is told: who rejected, why, with the evidence, and in one line who accepted."""
+    """The reason for the next pass: who rejected and why, with the evidence, and one line on who accepted."""
     passed = [one_line(report.verifier) for report in reports if isinstance(report.verdict, Accepted)]
     parts = [f"{len(passed)} of {len(reports)} checks passed."]
-    parts += [rejection(one.verifier, one.verdict) for one in reports if isinstance(one.verdict, Rejected)]
+    parts += [
+        rejection(item.verifier, item.verdict) for item in reports if isinstance(item.verdict, Rejected)
+    ]
     if passed:
         parts.append(f"Passed: {', '.join(passed)}.")
     parts += _quoted_in_part(reports)
@@ -149,10 +167,10 @@ def _reason(reports: Sequence[VerifierReport]) -> str:
 
 
 def _quoted_in_part(reports: Sequence[VerifierReport]) -> Iterator[str]:
-    """The whole lines that an accepted quotation is a part of: the model must see what it left out."""
+    """The full lines that an accepted quotation is part of: the model must see the omitted parts."""
     for report in reports:
         yield from _quoted_in_part(report.members)
         if isinstance(report.verdict, Accepted) and (shown := report.verdict.record.get("quoted_in_part")):
-            from loop_runner.verify import in_part_words  # with it comes all that reads citations
+            from loop_runner.verify import in_part_words  # imports the whole citation reader
 
             yield f"{one_line(report.verifier)}: {in_part_words(shown)}"

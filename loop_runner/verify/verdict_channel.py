@@ -1,9 +1,9 @@
-"""The way on which a check's verdict reaches the runner, which no process that the check starts can use.
+"""The channel for a check's verdict to the runner, closed to every process that the check starts.
 
-It is one end of a socket pair. The check's process closes it to every child, by fork and by exec, and keeps
-other processes of its user out of its descriptors and its memory. In addition, the system itself stamps each
-message with the number of the process that sent it. The first message is sent before any code of the user's
-runs; a later one counts only if the same process sent it. Nothing is read before the process group has ended.
+It is one end of a socket pair. The check's process closes it in every child, on fork and on exec, and keeps
+other processes of its user away from its descriptors and memory. In addition, the system stamps each message
+with the id of the sending process. The first message is sent before any user code runs; a later one counts
+only if the same process sent it. Nothing is read before the process group has ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_MESSAGES = 64
 
 
 class VerdictChannel:
-    """Both ends; the check's own is ``fd``. As a context manager it closes what is still open."""
+    """Both ends; the check's own is ``fd``. The context manager closes whatever is still open."""
 
     def __init__(self) -> None:
         self._here, self._there = linux.message_pair(_MAX_BYTES)

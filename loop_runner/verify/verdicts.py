@@ -1,7 +1,7 @@
-"""What was decided about the answer of a pass: ``verdict.json``, written and read.
+"""The decision about the answer of a pass: ``verdict.json``, written and read.
 
-Owns that file's format (docs/proof.md): the decision and each verifier's report. ``course`` adds the course
-of the run, and the loop how the verifiers were confined. Plain data in, plain data out.
+Owns that file's format (docs/proof.md): the decision and each verifier's report. ``course`` adds the state
+of the run, and the loop adds how the verifiers were confined. Plain data in, plain data out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from loop_runner.records import Accepted, Allow, Block, Broken, Rejected, Verdic
 
 
 def decision_as_json(decision: Allow | Block) -> dict[str, Any]:
-    """The part of ``verdict.json`` that says what was decided and what each verifier said."""
+    """The part of ``verdict.json`` with the decision and each verifier's report."""
     is_allowed = isinstance(decision, Allow)
     return {
         "decision": "allow" if is_allowed else "block",
@@ -24,7 +24,7 @@ def decision_as_json(decision: Allow | Block) -> dict[str, Any]:
 
 
 def decision_from(verdict: Mapping[str, Any]) -> Allow | Block:
-    """What ``verdict.json`` says was decided, its reports with what decides about the next pass."""
+    """The decision in ``verdict.json``, with the parts of its reports that affect the next pass."""
     reports = tuple(_report_from(report) for report in verdict.get("reports", ()))
     if verdict["decision"] == "allow":
         return Allow(reports)
@@ -45,7 +45,7 @@ def _report_from(report: Mapping[str, Any]) -> VerifierReport:
 
 
 def report_as_json(report: VerifierReport) -> dict[str, Any]:
-    """One verifier's part of a verdict, its members' in it."""
+    """One verifier's part of a verdict, including its members."""
     verdict = report.verdict
     data: dict[str, Any] = {"verifier": report.verifier, "verdict": verdict_name(report)}
     if isinstance(verdict, Rejected | Broken):

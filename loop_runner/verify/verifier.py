@@ -1,4 +1,4 @@
-"""What a verifier is given and what it is: the seams that every kind meets. Plain data, no behaviour."""
+"""The interface of a verifier and everything that it receives. Plain data, no behaviour."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from loop_runner import process
 from loop_runner.errors import ModelError
 from loop_runner.records import ChildRecord, Inputs, Message, Reply, Request, Verdict
 from loop_runner.verify.programs import Programs
+from loop_runner.workspace.control_files import Question
 
 NETWORK = "network"  # the word that grants it
 _WORKSPACE = re.compile(r"(?<![\w./-])(?:\./)?workspace/(?=[\w.])")
@@ -27,15 +28,15 @@ class Submission:
     checkout: Path
     inputs: Inputs
     prompt: str = ""  # the task's own
-    earlier: Sequence[str] = ()  # what the passes before this one handed in, the oldest first
+    earlier: Sequence[str] = ()  # the answers of earlier passes, the oldest first
     withheld: frozenset[str] = (
         frozenset()
-    )  # names of inputs that no program is shown: they are other files now
+    )  # names of inputs that are hidden from programs: their files have changed
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A program to run. Only ``scratch`` may be written; of the rest only ``shown`` is there.
+    """A program to run. Only ``scratch`` is writable; of the rest only ``shown`` is visible.
 
     ``listed``: the folder above all of these. Its names may be listed, nothing else in it may be read.
     """
@@ -61,12 +62,12 @@ class Fence(Protocol):
         ...
 
     def describe(self, *, network: bool) -> Mapping[str, Any]:
-        """What confined it, and what was not enforced; JSON-able, for ``verdict.json``."""
+        """What confined it, and what was not enforced; JSON-compatible, for ``verdict.json``."""
         ...
 
 
 class Unfenced:
-    """No sandbox: for callers that have one around themselves."""
+    """No sandbox: for callers that are inside one already."""
 
     def run(self, job: Job) -> process.Finished:
         """See ``Fence``."""
@@ -87,19 +88,19 @@ class Unfenced:
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """A question for a session of its own, which knows the inputs and nothing of the run."""
+    """A question for a separate session, which knows the inputs and nothing else of the run."""
 
     question: str
     model: str
     inputs: Inputs
-    number: int = 0  # of equal ones, which are different sessions
+    number: int = 0  # tells equal inquiries apart, which are different sessions
     turns: int | None = None  # None: as many as a pass of the run has
 
     @property
     def scope(self) -> str:
-        """Names the session: the same in every run that asks the same, wherever the inputs lie."""
-        asked = json.dumps(["inquiry", self.model, self.question])
-        return f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.{self.number}"
+        """Names the session: the same in every run with the same question, wherever the inputs are."""
+        content = json.dumps(["inquiry", self.model, self.question])
+        return f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.{self.number}"
 
 
 class Panel(Protocol):
@@ -107,7 +108,7 @@ class Panel(Protocol):
 
     @property
     def model(self) -> str:
-        """Who is asked when the task names nobody."""
+        """The model to ask when the task names none."""
         ...
 
     def known(self, request: Request) -> int:
@@ -115,40 +116,59 @@ class Panel(Protocol):
         ...
 
     def ask(self, request: Request, number: int) -> Reply:
-        """The ``number``-th reply (from 0) to this request; asked again, the same one.
+        """The ``number``-th reply (from 0) to this request; the same one if it is requested again.
 
         Raises ``PanelSpent`` when a budget is used up, ``ModelError`` when the provider refuses.
         """
         ...
 
-    def ask_all(self, asked: Sequence[tuple[Request, int]]) -> list[Reply]:
+    def ask_all(self, requests: Sequence[tuple[Request, int]]) -> list[Reply]:
         """As ``ask`` for each (request, number), all at the same time."""
         ...
 
     def held(self, inquiry: Inquiry) -> ChildRecord | None:
-        """The session that was held about ``inquiry`` before, however it ended."""
+        """The session that was held for ``inquiry`` before, however it ended."""
         ...
 
     def hold(self, inquiries: Sequence[Inquiry]) -> list[ChildRecord]:
-        """A session for each, all at the same time; one that was held before is not held again.
+        """A session for each, all at the same time; a session that exists is not held again.
 
-        Raises as ``ask`` does. A session that came to no answer says so in its ``end``.
+        Raises as ``ask`` does. A session without an answer says so in its ``end``.
         """
         ...
 
 
 class PanelSpent(Exception):  # noqa: N818 - a fact about the budget
-    """A reply would have to be paid for and the budget that the text names is used up."""
+    """A reply would have to be paid for, and the budget that the text names is used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonsDecision:
+    """What a person decided; ``by`` and ``at`` (who, when) as far as they were given. ``text``: why."""
+
+    is_approved: bool
+    text: str = ""
+    by: str = ""
+    at: str = ""
+
+
+class Person(Protocol):
+    """Asks a person about an answer; the run's operator does."""
+
+    def ask(self, question: Question) -> PersonsDecision | None:
+        """The decision, waited for; None when there is none and nothing may wait for it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What verifiers are given to work with."""
+    """What verifiers have to work with."""
 
     fence: Fence = field(default_factory=Unfenced)
-    panel: Panel | None = None  # None: nobody can be asked
+    panel: Panel | None = None  # None: no model can be asked
     programs: Programs = field(default_factory=Programs)
     is_agent: bool = False  # an agent did the work: it sees the files of ``workspace/`` without that name
+    person: Person | None = None  # None: no person can be asked
 
     def ask(
         self,
@@ -167,14 +187,14 @@ class Means:
         if self.panel is None:
             raise ModelError("no model can be asked here", why="`models()` of the verifier names none")
         messages = (Message("user", prompt),)
-        asked = Request(
+        request = Request(
             model or self.panel.model,
             messages,
             system,
             max_output_tokens=max_output_tokens,
             kind="judge",
         )
-        return self.panel.ask(asked, number).text
+        return self.panel.ask(request, number).text
 
     def as_seen(self, text: str) -> str:
         """``text`` with the paths that the judged side knows."""
@@ -187,36 +207,36 @@ NO_MEANS = Means()
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One demand on the machine, as the word that grants it (``network``), and the verifier that makes it."""
+    """One demand on the machine: the word that grants it (``network``), and the verifier that makes it."""
 
     word: str
     verifier: str
 
 
 class Verifier(Protocol):
-    """What every kind is. ``BaseVerifier`` holds the defaults; a kind overrides what it needs.
+    """The interface of every kind. ``BaseVerifier`` holds the defaults; a kind overrides what it needs.
 
-    Made from the words of the task alone, once per start. The pinned files come with ``Programs``.
+    Made from the task's settings alone, once per start. The pinned files come with ``Programs``.
     """
 
     @property
     def name(self) -> str:
-        """What the task calls it; unique among the task's verifiers."""
+        """Its name in the task, unique among the task's verifiers."""
         ...
 
     @property
     def label(self) -> str:
-        """What a message about its settings calls it."""
+        """Its name in messages about its settings."""
         ...
 
     @property
     def requirement(self) -> str:
-        """What it requires of an answer, in words."""
+        """Its requirement for an answer, in words."""
         ...
 
     @property
     def network(self) -> bool:
-        """Whether what it runs may use the network."""
+        """Whether its program may use the network."""
         ...
 
     @property
@@ -226,12 +246,17 @@ class Verifier(Protocol):
 
     @property
     def is_free(self) -> bool:
-        """Whether a look at the answer is enough, so that a session may ask it at any time."""
+        """Whether it only needs to read the answer, so that a session may run it at any time."""
         ...
 
     @property
     def reads_files(self) -> bool:
-        """Whether it looks at files of ``workspace/``."""
+        """Whether it reads files of ``workspace/``."""
+        ...
+
+    @property
+    def asks_person(self) -> bool:
+        """Whether a person decides: such a verifier is asked last, and only about what the others accept."""
         ...
 
     @property
@@ -249,7 +274,7 @@ class Verifier(Protocol):
         ...
 
     def sources(self) -> list[Path]:
-        """The files and folders that it is made of, which are pinned. Raises ``VerifierError``."""
+        """The files and folders it is made of, which are pinned. Raises ``VerifierError``."""
         ...
 
     def models(self) -> tuple[str, ...]:
@@ -257,7 +282,7 @@ class Verifier(Protocol):
         ...
 
     def needs(self, pins: Programs) -> Iterator[Need]:
-        """What it demands of the machine beyond the sandbox that every verifier has."""
+        """What it requires of the machine beyond the sandbox that every verifier has."""
         ...
 
     def refuse(self, inputs: Inputs) -> None:
@@ -265,11 +290,11 @@ class Verifier(Protocol):
         ...
 
     def fault(self, pins: Programs) -> str:
-        """Why it could never judge an answer on this machine; "" when nothing is found."""
+        """Why it could never judge an answer on this machine; "" when no reason is found."""
         ...
 
     def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
-        """Check the committed bytes: ``Rejected`` for a bad answer, ``Broken`` when it could not tell.
+        """Check the committed bytes: ``Rejected`` for a bad answer, ``Broken`` when it cannot decide.
 
         Reads the inputs, changes nothing, and raises for neither.
         """
@@ -277,13 +302,14 @@ class Verifier(Protocol):
 
 
 class BaseVerifier:
-    """The defaults of ``Verifier``: reads the answer alone, is made of no files, and asks no model."""
+    """The defaults of ``Verifier``: reads the answer alone, has no files, and asks no model."""
 
     __slots__ = ()
     network = False
     runs_code = False
     is_free = False
     reads_files = False
+    asks_person = False
     is_repeatable = True
     breaks_by_inputs = False
 

@@ -1,10 +1,10 @@
-"""What a reader sees of a text: the one place where markup, look-alikes and invisible characters are handled.
+"""What a reader sees of a text: the one place that handles markup, look-alikes and invisible characters.
 
-Owns three readings of a text. ``visible`` is what an editor, a terminal or a Markdown viewer shows:
-entities and tags are resolved, every line end is a line feed, characters without a shape are gone. ``fold``
-is as long as its text and has ASCII in the place of look-alikes, so that structure (marks, places, digits)
-can be found. ``alike`` is for comparing: typography and white space make no difference, letters, digits and
-other signs do.
+Owns three readings of a text. ``visible`` is what an editor, a terminal or a Markdown viewer shows: entities
+and tags are resolved, every line end is a line feed, invisible characters are removed. ``fold`` keeps the
+length of its text and replaces look-alikes with ASCII, so that structure (marks, places, digits) can be
+found. ``alike`` is for comparing: it ignores typography and white space, but keeps letters, digits and other
+signs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import unicodedata
 
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _BLANK_SHAPES = "\u115f\u1160\u3164\uffa0\u2800"  # letters and signs that are drawn as nothing
-# Tags without a say in what is shown. With attributes (`style`, `hidden`) anything may be shown, and <del> or
-# <s> take back what they hold: those stay in the text, where no input has them.
+# Tags that do not affect what is shown. With attributes (`style`, `hidden`) anything may be shown, and
+# <del> or <s> withdraw their content: those stay in the text, and no input contains them.
 _TAG = re.compile(
     r"</?(?:a|b|cite|code|dd|details|div|dl|dt|em|i|kbd|mark|ol|p|pre|samp|small|strong|sub|summary|sup|table"
     r"|tbody|thead|td|th|tr|tt|u|ul|li|var)\s*/?>",
@@ -62,7 +62,7 @@ _EMPHASIS = re.compile(r"(?<!\w)[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}(?!\w)")
 
 
 def visible(text: str) -> str:
-    """``text`` as it is read, in lines that end at line feeds."""
+    """``text`` as a reader sees it, in lines that end at line feeds."""
     if "<" in text:
         text = _BLOCKQUOTE.sub(_as_quoted_lines, text)
         text = _QUOTED.sub(lambda tag: "\u201d" if tag[1] else "\u201c", text)
@@ -80,7 +80,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 
 
 def fold(text: str) -> str:
-    """``text`` with ASCII in the place of look-alikes, character for character: every offset stays."""
+    """``text`` with ASCII in place of look-alikes, character for character: offsets do not change."""
     if text.isascii():
         return text
     return text.translate({ord(char): _ascii(char) for char in set(text) if not char.isascii()})
@@ -107,7 +107,7 @@ def _as_quoted_lines(match: re.Match[str]) -> str:
 
 
 def _shaped(text: str) -> str:
-    """Without characters that have no shape, and without marks over signs that are no letters."""
+    """The text without invisible characters, and without accents on signs that are not letters."""
     kept: list[str] = []
     for char in text:
         kind = _kind(char)

@@ -1,7 +1,7 @@
-"""Words, sentences, and what a quotation may not leave out of one.
+"""Words, sentences, and the words that a quotation may not leave out.
 
-Owns where a word or a number begins and ends, in scripts with spaces and without, and which words turn a
-sentence round when they are left out (``not``, ``unless``, ``only``). Knows nothing of answers or inputs.
+Owns where a word or a number begins and ends, in scripts with spaces and without, and which words reverse a
+sentence when they are left out (``not``, ``unless``, ``only``). Knows nothing of answers or inputs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 Span = tuple[int, int]
 
-_CONTEXT_CHARS = 300  # a sentence is looked at so far to both sides of what is quoted
+_CONTEXT_CHARS = 300  # how far to each side of a quotation its sentence is looked for
 _JOINS = "'\u2019-\u2010\u2011"  # inside a word, between letters
 _NUMBER_JOINS = ".,:/'\u2019_-"  # inside a number, a version, a date or a time, between digits
 _SENTENCE_END = re.compile(
@@ -38,7 +38,7 @@ _CODE = re.compile(r"[={}\[\]<>|_\\#]|\w\(|\);")
 
 
 def is_word(char: str) -> bool:
-    """True for what words and numbers are made of."""
+    """True for characters of words and numbers."""
     return char.isalnum() or char == "_" or unicodedata.category(char) in ("Mn", "Mc")
 
 
@@ -118,7 +118,7 @@ def limiting(text: str, start: int = 0, end: int | None = None) -> list[str]:
 
 
 def is_prose(line: str) -> bool:
-    """Whether a line reads as running text, so that a sentence may go on from the line before it."""
+    """Whether a line reads as running text, so that a sentence may continue from the line before it."""
     return not _CODE.search(line) and len(line.split()) > 2
 
 

@@ -1,9 +1,9 @@
-"""What a run has asked a provider for and waits for: kept in git before anybody looks at it.
+"""Requests that a run has sent to a provider and still waits for: stored in git before anyone waits.
 
-A batch may take a day, and the machine may not be there any more: each is an annotated tag on the commit that
-the turn began at, which a plain clone takes along. Its message is what the provider's client wrote down and
-the replies that the turn has been given so far, which no commit holds yet. Owns
-``refs/tags/loop-runner/awaited/``; a tag on another commit than the last is of a turn that is committed.
+A batch may take a day, and this machine may be gone by then. Each request is an annotated tag on the commit
+that the turn began at, so a plain clone contains it. Its message is the provider client's record and the
+replies that the turn has received so far, which no commit holds yet. Owns
+``refs/tags/loop-runner/awaited/``; a tag on any commit but the last belongs to a turn that is committed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from loop_runner.workspace.journal import Journal
 
 _TAGS = "loop-runner/awaited"
 REFS = f"refs/tags/{_TAGS}"
-FOLDER = "batches"  # of the private folder: where clients keep their own records
+FOLDER = "batches"  # in the private folder: where clients keep their own records
 _NAME = re.compile(r"[0-9a-f]{1,64}")
 
 
 def keep(git: Git, commit: str, name: str, record: bytes, calls: Sequence[Call]) -> None:
-    """Write down that ``record`` is awaited since ``commit``; durable when this returns. ``GitFailed``."""
+    """Store that ``record`` is awaited since ``commit``; durable on return. Raises ``GitFailed``."""
     message = json.dumps(
         {"record": record.decode(), "calls": [layout.call_to_json(call) for call in calls]}
     ).encode("ascii")
@@ -42,12 +42,12 @@ def keep(git: Git, commit: str, name: str, record: bytes, calls: Sequence[Call])
 
 
 def forget(git: Git, name: str) -> None:
-    """Nothing of that name is awaited any more; fine when it never was."""
+    """Remove the record of that name; does nothing if it does not exist."""
     git.run("update-ref", "-d", f"{REFS}/{name}")
 
 
 def restore(git: Git, commits: Collection[str], private: Path, journal: Journal) -> int:
-    """Give a clone what the first folder knows of what is awaited since one of ``commits``.
+    """Restore the records awaited since one of ``commits`` in a clone.
 
     Tags on other commits are removed: their turn is committed. Returns how many records were made.
     """
@@ -60,10 +60,10 @@ def restore(git: Git, commits: Collection[str], private: Path, journal: Journal)
         if path.exists() or not _NAME.fullmatch(name):
             continue
         with suppress(ValueError, LookupError, TypeError, AttributeError):
-            said = json.loads(message)
-            calls = [layout.call_from_json(call) for call in said["calls"]]
+            body = json.loads(message)
+            calls = [layout.call_from_json(call) for call in body["calls"]]
             path.parent.mkdir(exist_ok=True)
-            durable.replace(path, said["record"].encode())
+            durable.replace(path, body["record"].encode())
             journal.append_many(
                 [call for call in calls if not journal.find(call.fingerprint, call.occurrence)]
             )

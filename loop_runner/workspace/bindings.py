@@ -1,7 +1,7 @@
-"""In which turn a variable was made, told from the committed manifests and cells.
+"""The turn in which a variable was made, derived from the committed manifests and cells.
 
-Names only: a manifest lists every variable that there was after a turn. Of the turns since a name first
-appeared, the newest whose cell seems to bind it is the one; else the one with which it appeared.
+Names only: a manifest lists all variables after a turn. Among the turns since a name first appeared, it is
+the newest whose cell seems to bind the name; otherwise the turn with which the name appeared.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Collection, Iterator
 from loop_runner.workspace import layout
 from loop_runner.workspace.history import History
 
-_MAX_TURNS = 500  # that are looked at
+_MAX_TURNS = 500  # that are searched
 Turn = tuple[int, int]
 """(pass, turn)"""
 
 
 def made_in(history: History, names: Collection[str], at: str) -> dict[str, Turn]:
-    """The turn that made each of ``names``, of those that the commit ``at`` lists."""
-    found: dict[str, Turn] = {}
+    """The turn that made each of ``names``, for those that the commit ``at`` lists."""
+    turns_of: dict[str, Turn] = {}
     settled: set[str] = set()
     left = set(names)
     for turn, commit in _turns(history, at):
@@ -29,10 +29,10 @@ def made_in(history: History, names: Collection[str], at: str) -> dict[str, Turn
             break
         cell = layout.to_text(history.read(f"{layout.turn_folder(*turn)}/cell.py", commit) or b"")
         for name in left - settled:
-            found[name] = turn
+            turns_of[name] = turn
             if _binds(cell, name):
                 settled.add(name)
-    return dict(sorted(found.items()))  # for a replay to print the same
+    return dict(sorted(turns_of.items()))  # so that a replay prints the same
 
 
 def _turns(history: History, at: str) -> Iterator[tuple[Turn, str]]:
@@ -43,7 +43,7 @@ def _turns(history: History, at: str) -> Iterator[tuple[Turn, str]]:
 
 
 def _binds(cell: str, name: str) -> bool:
-    """Whether a line of ``cell`` seems to bind ``name``: its text decides, so it can be wrong."""
+    """Whether a line of ``cell`` seems to bind ``name``: judged by its text, so it can be wrong."""
     word = re.escape(name)
     by_statement = rf"\b(?:def|class|as|import|for)\s+{word}\b"
     by_assignment = rf"(?:^|[;,*(:])\s*{word}\s*(?:,[^=\n]*|:[^=\n]+)?(?<![=!<>])=(?!=)"

@@ -1,4 +1,4 @@
-"""The branch that a run is committed to: which it is, and the error when another program moved it."""
+"""The branch that a run is committed to, and the error when another program has moved it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def current(folder: Path) -> str:
     if not head.startswith("ref: refs/heads/"):
         raise WorkspaceError(
             f"{folder} has no branch checked out",
-            why="the next turn would be committed where nothing keeps it",
+            why="nothing would keep the commit of the next turn",
             hint=f"`git -C {shell(folder)} switch main`",
         )
     return head.removeprefix("ref: ")

@@ -1,9 +1,9 @@
-"""Says which of the model's files differ between two commits.
+"""Lists which of the model's files differ between two commits.
 
-Read through GitPython, with our own environment and settings: nothing of a ``GIT_*`` variable, a user's
-configuration or an attribute of the model's has a say, and no file outside git is looked at. GitPython's own
-reader of diffs takes names for lines of UTF-8, which a model's need not be; so names are split here, at the
-NUL that no name can hold.
+Read through GitPython, with the runner's environment and settings: ``GIT_*`` variables, the user's
+configuration and the model's attributes have no effect, and no file outside git is read. GitPython's own
+reader of diffs expects names to be lines of UTF-8, but a model's names need not be. So names are split here,
+at NUL, which no name can contain.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def between(git_dir: Path, old: str, new: str) -> tuple[Change, ...]:
 def _git(git_dir: Path, command: str, *args: str) -> bytes:
     import git
 
-    # GitPython adds to the environment that it finds; `env -i` sees to it that nothing of that arrives.
-    ours = [f"{name}={value}" for name, value in isolated(git_dir).items()]
+    # GitPython adds its own environment; `env -i` makes sure that none of it arrives.
+    variables = [f"{name}={value}" for name, value in isolated(git_dir).items()]
     try:
         output = git.Git(git_dir).execute(
-            ["env", "-i", *ours, "git", *settings(), command, *args],
+            ["env", "-i", *variables, "git", *settings(), command, *args],
             stdout_as_string=False,
             strip_newline_in_stdout=False,
             kill_after_timeout=_TIMEOUT_S,

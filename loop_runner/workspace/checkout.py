@@ -1,7 +1,7 @@
 """Puts the committed answer and the model's files into an empty folder, for the verifiers.
 
-Every byte comes from git. Links are kept only when, by the commit's own paths, they lead to something
-inside the checkout; so nothing in it leads out, whatever the model wrote. Never follows a link itself.
+Every byte comes from git. Links are kept only if, by the commit's own paths, they lead to something inside
+the checkout, so nothing in it leads out, whatever the model wrote. Never follows a link itself.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _stays_inside(
     path: bytes, target: bytes, links: Mapping[bytes, bytes], files: Mapping[bytes, object]
 ) -> bool:
     """The link leads, step by step through the commit's own paths, to a file or folder in ``workspace/``."""
-    folders = {parent for each in files for parent in _parents(each)}
+    folders = {parent for file in files for parent in _parents(file)}
     at = path.split(b"/")[:-1]
     todo = target.split(b"/")
     followed = 0

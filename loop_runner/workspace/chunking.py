@@ -1,10 +1,10 @@
-"""Cuts a large blob where its content says so, so that a blob that grew costs its growth. Pure functions.
+"""Cuts a large blob at content-defined places, so that a grown blob only costs its growth. Pure functions.
 
-A cut falls behind a *mark*: in a pickle, the bytes that begin a dict or a list, else the byte that ends
-almost every object; in long texts, the end of a line or a word. Which marks cut is decided by a checksum of
-what stands between a mark and the one before it, so a change moves the cuts next to it and no others. All
-that looks at single bytes runs at the speed of C: 50 MB take a quarter of a second, where a rolling hash in
-Python would take a minute.
+A cut follows a *mark*: in a pickle, the bytes that begin a dict or a list, else the byte that ends almost
+every object; in long texts, the end of a line or a word. A checksum of the bytes between two marks decides
+whether the second one cuts, so a change moves the cuts next to it and no others. All code that looks at
+single bytes runs at the speed of C: 50 MB take a quarter of a second, where a rolling hash in Python would
+take a minute.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from zlib import crc32
 
 MIN_BYTES = 16 * 1024
 MAX_BYTES = 256 * 1024
-_AIMED_BYTES = 48 * 1024  # behind the least size, on average
-# Those of pickles are EMPTY_DICT, EMPTY_LIST and MEMOIZE. The first that is there often enough is taken: the
-# fewer of them there are, the quicker.
+_AIMED_BYTES = 48 * 1024  # after the least size, on average
+# For pickles: EMPTY_DICT, EMPTY_LIST and MEMOIZE. The first one that is frequent enough is used: the rarer,
+# the faster.
 _MARKS = (b"}\x94", b"]\x94", b"\x94", b"\n", b" ", b",", b".")
-_SPARSE_BYTES = 8192  # a mark that is rarer than one in so many bytes is passed over
-_SEGMENT_BYTES = 1024 * 1024  # looked at in one go: bounds the memory
+_SPARSE_BYTES = 8192  # a mark that is rarer than one in so many bytes is not used
+_SEGMENT_BYTES = 1024 * 1024  # processed at once: bounds the memory
 
 
 def cut(data: bytes) -> Iterator[memoryview]:
@@ -59,7 +59,7 @@ def _marked(data: bytes, mark: bytes, mask: int) -> Iterator[int]:
             yield following + len(mark)
             start = following + len(mark)
             continue
-        parts.pop()  # goes on in the next segment
+        parts.pop()  # continues in the next segment
         seen = 0
         for at in [at for at, checksum in enumerate(map(crc32, parts), 1) if not checksum & mask]:
             start += sum(map(len, parts[seen:at])) + (at - seen) * len(mark)

@@ -1,4 +1,4 @@
-"""Commits of a run folder, read from their bytes: what each of them is, and what it counts as."""
+"""Commits of a run folder, read from their bytes: what each one is, and what it counts as."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def unanswered(self) -> int:
-        """Requests sent for it whose reply never came: perhaps billed in vain."""
+        """Requests sent for it whose reply never came: perhaps billed for nothing."""
         return self.trailers.unanswered
 
     @property
@@ -58,7 +58,7 @@ class Commit:
 
     @property
     def trailers(self) -> layout.Trailers:
-        """What its last paragraph says."""
+        """The trailers in its last paragraph."""
         return layout.trailers_from(self.message)
 
 
@@ -75,9 +75,11 @@ def commit_from(oid: str, data: bytes) -> Commit:
 
 def checkpoint_of(commit: Commit) -> Checkpoint:
     """The turn or pass that the commit of a runner stands for."""
-    said = commit.trailers
-    outcome = said.outcome if said.turn == 0 else None
-    return Checkpoint(commit.oid, said.pass_number, said.turn, commit.message.partition("\n")[0], outcome)
+    trailers = commit.trailers
+    outcome = trailers.outcome if trailers.turn == 0 else None
+    return Checkpoint(
+        commit.oid, trailers.pass_number, trailers.turn, commit.message.partition("\n")[0], outcome
+    )
 
 
 def entry_from(record: str) -> Entry:

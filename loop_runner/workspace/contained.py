@@ -1,8 +1,8 @@
 """Refuses a run folder whose ``.git`` leads somewhere else, before anything in it is opened.
 
-A run folder from another person may hold links to files of this machine where the runner reads or appends,
-pipes that would make it wait for ever, and a list of other repositories to read from. None of these is in a
-run folder that the runner or ``git clone`` made.
+A run folder from another person may contain links to files of this machine where the runner reads or
+appends, pipes that would block it forever, or a list of other repositories to read from. A run folder made
+by the runner or by ``git clone`` contains none of these.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _KEPT = frozenset({"displaced", "damaged", "set-aside"})
 
 
 def require_plain(folder: Path) -> None:
-    """Raise ``WorkspaceError`` when ``.git`` of ``folder`` is or holds a link, a pipe or an alternate."""
+    """Raise ``WorkspaceError`` when ``.git`` of ``folder`` is or contains a link, a pipe or an alternate."""
     git_dir = folder / ".git"
     try:
         mode = git_dir.lstat().st_mode
     except (OSError, ValueError):
-        return  # that it is none, or cannot be read, is said elsewhere
+        return  # the caller reports that it is missing or unreadable
     if stat.S_ISLNK(mode):
         raise _odd(folder, ".git is a link")
     if not stat.S_ISDIR(mode):
@@ -47,7 +47,7 @@ def _odd_entries(git_dir: Path) -> Iterator[tuple[str, str]]:
         try:
             entries = list(os.scandir(folder))
         except OSError:
-            continue  # opening it says why
+            continue  # opening it reports the reason
         for entry in entries:
             count += 1
             path = f"{name}/{entry.name}"
@@ -64,7 +64,7 @@ def _odd_entries(git_dir: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_socket(entry: os.DirEntry[str]) -> bool:
-    """A socket is opened by nobody who reads, and a hook's client may have left one."""
+    """No reader opens a socket, and a hook's client may have left one."""
     try:
         return stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode)
     except OSError:
@@ -74,7 +74,7 @@ def _is_socket(entry: os.DirEntry[str]) -> bool:
 def _odd(folder: Path, what: str) -> WorkspaceError:
     return WorkspaceError(
         f"{folder} is damaged: {what}",
-        why="it could make the runner read or change other files of this machine, or wait for ever",
-        hint="nothing was read or changed; get the run from where it came from with `git clone`",
+        why="it could make the runner read or change other files of this machine, or block forever",
+        hint="nothing was read or changed; get the run from its origin with `git clone`",
         exit_code=4,
     )

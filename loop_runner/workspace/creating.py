@@ -1,4 +1,4 @@
-"""Makes a run folder: its repository beside its place, and moved there when it is whole."""
+"""Makes a run folder: its repository is built beside its place and moved there when it is complete."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BRANCH = "refs/heads/main"
 _COPY_TIMEOUT_S = 3600.0
 
 
-# Laid out by hand: the same repository whatever git is installed, with no template and no hooks.
+# Written by hand: the same repository with any version of git, with no template and no hooks.
 CONFIG = """\
 [core]
 \trepositoryformatversion = 0
@@ -52,15 +52,15 @@ CONFIG = """\
 """
 
 
-# Above any .gitattributes of the model's: a person's git, too, is to leave the bytes alone.
+# Takes precedence over any .gitattributes of the model's: a person's git must not change the bytes either.
 ATTRIBUTES = "* -text -ident -filter -working-tree-encoding\n"
 
 
 @contextlib.contextmanager
 def translated(folder: Path, doing: str) -> Iterator[None]:
-    """``faults.told``, for a failing git too."""
+    """``faults.translated``, for a failing git too."""
     try:
-        with faults.told(folder, doing):
+        with faults.translated(folder, doing):
             yield
     except GitFailed as error:
         raise error.fault(folder, doing) from error
@@ -68,8 +68,8 @@ def translated(folder: Path, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Within it, nobody else makes a run folder in ``folder``, which exists."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
+    """Within it, no other process makes a run folder in ``folder``, which exists."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
     folder.mkdir(parents=True, exist_ok=True)
     durable.sync_chain(folder, there)  # else a power cut takes the run by taking the folder above it
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -90,8 +90,8 @@ def refuse_contents(folder: Path) -> None:
             raise _is_there(folder, history.head())
     shown = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     raise WorkspaceError(
-        f"{folder} is not empty and is no run folder: it holds {shown}",
-        why="a run puts back and removes files in its folder, and these are not its own",
+        f"{folder} is not empty and is not a run folder: it holds {shown}",
+        why="a run restores and removes files in its folder, and these are not its own",
         hint="choose another folder with --run-dir, or empty this one",
     )
 
@@ -106,12 +106,12 @@ def _is_there(folder: Path, head: Checkpoint) -> WorkspaceError:
     return WorkspaceError(
         f"{folder} holds an unfinished run (pass {head.pass_number}, turn {head.turn})",
         why="starting over would leave paid work behind",
-        hint=f"go on with `loop-runner resume {shell(folder)}`, or choose another folder with --run-dir",
+        hint=f"resume it with `loop-runner resume {shell(folder)}`, or choose another folder with --run-dir",
     )
 
 
 def branch_off(git: Git, source: History, commit: NewCommit) -> str:
-    """Copy all that ``commit``'s parents reach into one pack of the new repository, and make the commit."""
+    """Copy everything that ``commit``'s parents reach into one pack of the new repository, and commit."""
     pack = git.git_dir / "objects" / "pack" / "pack"
     wanted = "".join(f"{parent}\n" for parent in commit.parents).encode()
     try:
@@ -126,11 +126,11 @@ def branch_off(git: Git, source: History, commit: NewCommit) -> str:
 def lay_out(folder: Path, make: Callable[[Git], str], before_placing: Callable[[Path], None] | None) -> Lock:
     """Make the repository beside its place and move it there; returns its lock.
 
-    ``make`` puts the objects into it and says which commit the branch begins with.
+    ``make`` puts the objects into it and returns the branch's first commit.
     """
     failpoints.passing("create.lay_out")
     new = folder / ".git.new"
-    shutil.rmtree(new, ignore_errors=True)  # of a runner that was killed here: it held no commit
+    shutil.rmtree(new, ignore_errors=True)  # left by a runner that was killed here: it held no commit
     for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", PRIVATE):
         (new / part).mkdir(parents=True)
     (new / "HEAD").write_text(f"ref: {BRANCH}\n")
@@ -160,7 +160,7 @@ def lay_out(folder: Path, make: Callable[[Git], str], before_placing: Callable[[
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whether a runner that was killed while it made a run folder leaves this behind."""
+    """Whether these are leftovers of a runner that was killed while making a run folder."""
     if path.name == layout.MODEL_FOLDER and not path.is_symlink() and path.is_dir():
         return next(path.iterdir(), None) is None
     return path.name == ".git.new"

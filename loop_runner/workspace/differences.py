@@ -1,7 +1,7 @@
-"""Says in which paths the files that lie in a run folder differ from those of a commit.
+"""Lists the paths in which the files in a run folder differ from those of a commit.
 
-Looks at the files as they are: by descriptor, without following a link, without waiting for a pipe, and
-without reading a file whose size already says that it is another. Starts git on the git folder only.
+Reads the files as they are: by descriptor, without following a link, without waiting for a pipe, and without
+reading a file whose size already shows a difference. Starts git on the git folder only.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def stored(history: History, commit: str) -> dict[bytes, Stored]:
 
 
 def between(old: Mapping[bytes, Stored], new: Mapping[bytes, Stored]) -> dict[str, str]:
-    """Path to ``missing``, ``changed`` or ``added``, of each path that differs from ``old`` to ``new``."""
+    """Path to ``missing``, ``changed`` or ``added``, for each path that differs from ``old`` to ``new``."""
     kinds = {
         path: ADDED if path not in old else MISSING if path not in new else CHANGED
         for path in old.keys() | new.keys()
@@ -62,10 +62,10 @@ def between(old: Mapping[bytes, Stored], new: Mapping[bytes, Stored]) -> dict[st
 
 
 def in_folder(folder: Path, files: Mapping[bytes, Stored]) -> dict[str, str]:
-    """As ``between``, for the files that lie in ``folder`` now.
+    """As ``between``, for the current files in ``folder``.
 
-    What was added counts below the folders of ``files`` only: a person may put a file beside them. A clone
-    that was made without its files (``--no-checkout``) has nothing that could differ.
+    Additions only count below the folders of ``files``: a person may put a file beside them. A clone without
+    its files (``--no-checkout``) has nothing that could differ.
     """
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -78,8 +78,8 @@ def in_folder(folder: Path, files: Mapping[bytes, Stored]) -> dict[str, str]:
             looked.at(top)
     finally:
         os.close(root)
-    found = looked.found | {path: MISSING for path in files if path not in looked.seen}
-    return {os.fsdecode(path): found[path] for path in sorted(found)}
+    differences = looked.found | {path: MISSING for path in files if path not in looked.seen}
+    return {os.fsdecode(path): differences[path] for path in sorted(differences)}
 
 
 class _Looked:
@@ -98,7 +98,7 @@ class _Looked:
             path = waiting.pop()
             with suppress(OSError), _parent(self._root, path) as (fd, name):
                 if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                    waiting += [path + b"/" + each for each in _names(fd, name)]
+                    waiting += [path + b"/" + entry for entry in _names(fd, name)]
                 elif path in self._files:
                     self.seen.add(path)
                     if not _is_stored(fd, name, self._files[path]):
@@ -109,7 +109,7 @@ class _Looked:
 
 
 class _parent:  # noqa: N801 - used as a function
-    """The descriptor of the folder that ``path`` lies in, and its name there; no link is followed."""
+    """The descriptor of the folder that contains ``path``, and its name there; no link is followed."""
 
     def __init__(self, root: int, path: bytes) -> None:
         *self._folders, self._name = path.split(b"/")
@@ -136,7 +136,7 @@ def _names(parent: int, name: bytes) -> Iterator[bytes]:
         names = os.listdir(fd)  # noqa: PTH208 - a descriptor
     finally:
         os.close(fd)
-    return (each for each in map(os.fsencode, names) if not each.startswith(TEMPORARY))
+    return (encoded for encoded in map(os.fsencode, names) if not encoded.startswith(TEMPORARY))
 
 
 def _is_stored(parent: int, name: bytes, file: Stored) -> bool:

@@ -1,7 +1,7 @@
-"""What a run has spent on turns that a rewind dropped: sums, and how a commit message says them.
+"""The cost of turns that rewinds dropped: the sums, and their form in a commit message.
 
-A rewind makes a commit with the trailer ``Loop-Dropped-Spend`` on top of where it goes back to. The newest of
-a history says all that the run folder ever spent and that history does not hold. Plain data; no git.
+A rewind makes a commit with the trailer ``Loop-Dropped-Spend`` on top of its target. The newest one in a
+history covers everything that the run folder ever spent outside of that history. Plain data; no git.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ NOTHING = Spend()
 _DOLLAR_DIGITS = 9
 
 
-def plus(one: Spend, other: Spend) -> Spend:
-    """Both together; dollars are unknown when those of one are."""
-    return _each(one, other, 1)
+def plus(spend: Spend, other: Spend) -> Spend:
+    """Both together; dollars are unknown if either's are."""
+    return _combined(spend, other, 1)
 
 
 def rest(total: Spend, part: Spend) -> Spend:
-    """``total`` without ``part``; never less than nothing, and dollars are unknown when those of one are."""
-    left = _each(total, part, -1)
+    """``total`` without ``part``; never less than nothing. Dollars are unknown if either's are."""
+    left = _combined(total, part, -1)
     usage = Usage(**{name: max(value, 0) for name, value in asdict(left.usage).items()})
     counts = {name: max(getattr(left, name), 0) for name in _COUNTS}
     usd = None if left.usd is None else max(left.usd, 0.0)
     if not counts["requests"]:
-        usd = 0.0  # a price that nobody knows of nothing
+        usd = 0.0  # nothing costs nothing, even if prices are unknown
     return replace(left, usage=usage, usd=usd, **counts)
 
 
 def to_text(spend: Spend) -> str:
     """One line of JSON, without what is 0."""
     usage = {name: value for name, value in asdict(spend.usage).items() if value}
-    found = {**asdict(spend), "usage": usage}
+    values = {**asdict(spend), "usage": usage}
     return json.dumps(
-        {name: value for name, value in found.items() if value or value is None}, sort_keys=True
+        {name: value for name, value in values.items() if value or value is None}, sort_keys=True
     )
 
 
 def from_text(text: str) -> Spend:
-    """What ``to_text`` was given; nothing for a text that says something else."""
+    """The inverse of ``to_text``; nothing for an unreadable text."""
     try:
-        found = json.loads(text)
-        usd = found.get("usd", 0.0)
+        values = json.loads(text)
+        usd = values.get("usd", 0.0)
         return Spend(
-            usage=Usage(**{name: int(value) for name, value in found.get("usage", {}).items()}),
-            seconds=float(found.get("seconds", 0.0)),
+            usage=Usage(**{name: int(value) for name, value in values.get("usage", {}).items()}),
+            seconds=float(values.get("seconds", 0.0)),
             usd=None if usd is None else float(usd),
-            **{name: int(found.get(name, 0)) for name in _COUNTS if name != "seconds"},
+            **{name: int(values.get(name, 0)) for name in _COUNTS if name != "seconds"},
         )
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return NOTHING
@@ -58,11 +58,11 @@ def from_text(text: str) -> Spend:
 _COUNTS = ("passes", "turns", "requests", "subcalls", "seconds", "unanswered")
 
 
-def _each(one: Spend, other: Spend, sign: int) -> Spend:
-    usage = {name: value + sign * getattr(other.usage, name) for name, value in asdict(one.usage).items()}
-    counts = {name: getattr(one, name) + sign * getattr(other, name) for name in _COUNTS}
+def _combined(spend: Spend, other: Spend, sign: int) -> Spend:
+    usage = {name: value + sign * getattr(other.usage, name) for name, value in asdict(spend.usage).items()}
+    counts = {name: getattr(spend, name) + sign * getattr(other, name) for name in _COUNTS}
     counts["seconds"] = round(counts["seconds"], 3)
     usd = None
-    if one.usd is not None and other.usd is not None:
-        usd = round(one.usd + sign * other.usd, _DOLLAR_DIGITS)
+    if spend.usd is not None and other.usd is not None:
+        usd = round(spend.usd + sign * other.usd, _DOLLAR_DIGITS)
     return Spend(usage=Usage(**usage), usd=usd, **counts)

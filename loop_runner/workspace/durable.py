@@ -1,7 +1,7 @@
 """Makes bytes and names survive a power cut: fsync of files, and of the folders that name them.
 
-A file that was renamed into place is safe only after the fsync of its folder. Relies on the disk to do what
-fsync says; never reports a success that it did not see.
+A file that was renamed into place is safe only after the fsync of its folder. Relies on the disk to honour
+fsync; never reports a success that it did not see.
 """
 
 from __future__ import annotations

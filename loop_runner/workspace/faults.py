@@ -1,7 +1,7 @@
-"""Turns what the machine refuses (no space, no permission, no git) into errors in three parts.
+"""Turns refusals of the machine (no space, no permission, no git) into errors in three parts.
 
-Owns the wording, so that every module of this room says the same thing about the same fault. Never decides
-whether a fault may be lived with.
+Owns the wording, so that every module of this folder reports a fault in the same way. Never decides whether
+a fault is acceptable.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def from_os_error(error: OSError, folder: Path, doing: str) -> LoopRunnerError:
         return unwritable(folder, doing, error.strerror or str(error))
     return EnvironmentFault(
         f"{doing} failed in {folder}: {error.strerror or error}",
-        why="what cannot be written down cannot be resumed, so the run stopped",
-        hint="see what is wrong with the disk; all that was committed before is safe, and `resume` goes on",
+        why="a run that cannot be stored cannot be resumed, so it stopped",
+        hint="check the disk; everything committed before is safe, and `resume` continues from there",
     )
 
 
@@ -37,23 +37,23 @@ def disk_full(folder: Path, doing: str) -> EnvironmentFault:
     """No space is left where the run folder is."""
     return EnvironmentFault(
         f"the disk is full: {doing} failed in {folder}",
-        why="what cannot be written down cannot be resumed, so the run stopped; nothing committed is lost",
+        why="a run that cannot be stored cannot be resumed, so it stopped; nothing committed is lost",
         hint=f"free some space, then `loop-runner resume {shell(folder)}`",
     )
 
 
 def unwritable(folder: Path, doing: str, reason: str) -> WorkspaceError:
-    """The run folder, or something in it, refuses to be written."""
+    """The run folder, or something in it, cannot be written."""
     return WorkspaceError(
         f"{folder} cannot be written ({reason.lower()}) while {doing}",
         why="every turn is committed there before the next begins",
-        hint="give yourself write permission on the folder and all in it, or choose another with --run-dir",
+        hint="give yourself write permission on the folder and its contents, or choose another: --run-dir",
         exit_code=4,
     )
 
 
 def is_full(folder: Path) -> bool:
-    """Whether hardly any space is left: a git that met the end of it may speak of corruption instead."""
+    """Whether hardly any space is left: a git that ran out of it may report corruption instead."""
     try:
         return shutil.disk_usage(folder).free < _HARDLY_ANY_BYTES
     except OSError:
@@ -61,7 +61,7 @@ def is_full(folder: Path) -> bool:
 
 
 @contextmanager
-def told(folder: Path, doing: str) -> Iterator[None]:
+def translated(folder: Path, doing: str) -> Iterator[None]:
     """Within it, an ``OSError`` becomes an error that says what failed, why it matters and what to do."""
     try:
         yield

@@ -1,9 +1,8 @@
 """Writes, removes and moves files below the run folder without following a link.
 
-Every step from the run folder down is by descriptor with O_NOFOLLOW, so that a link that somebody left in
-the way is replaced and never written through. A file is made beside its target and renamed onto it.
-Nothing that is in the way is deleted: it is moved aside. Durability is git's: what stands here can be
-made again from HEAD.
+Every step from the run folder down is by descriptor with O_NOFOLLOW, so a link left in the way is replaced
+and never written through. A file is made beside its target and renamed onto it. Files in the way are never
+deleted: they are moved aside. Git provides the durability: these files can be rebuilt from HEAD.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Folder:
-    """The run folder's files. ``aside`` is where things go that were in the way."""
+    """The run folder's files. ``aside`` is the folder for things that were in the way."""
 
     def __init__(self, root: Path, aside: Path) -> None:
         self.fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -34,7 +33,7 @@ class Folder:
         self.moved_aside: list[tuple[str, Path]] = []  # (path, where it is now)
 
     def close(self) -> None:
-        """Give the descriptor back; more than once is fine."""
+        """Close the descriptor; more than once is fine."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -60,7 +59,7 @@ class Folder:
             return
 
     def remove(self, path: bytes) -> None:
-        """Remove the file or link at ``path`` and the folders that this leaves empty, the topmost apart."""
+        """Remove the file or link at ``path`` and the folders that this leaves empty, except the topmost."""
         failpoints.passing("folder.remove")
         folder, _, name = path.rpartition(b"/")
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self.existing(folder) as fd:
@@ -91,14 +90,14 @@ class Folder:
         self.moved_aside.append((os.fsdecode(path), target))
 
     def remove_unfinished(self) -> None:
-        """Remove what a killed ``write`` left at the top; below it, a walk finds them."""
+        """Remove what a killed ``write`` left at the top; below it, a walk finds leftovers."""
         for name in map(os.fsencode, os.listdir(self.fd)):  # noqa: PTH208 - by descriptor
             if name.startswith(TEMPORARY):
                 os.unlink(name, dir_fd=self.fd)
 
     @contextlib.contextmanager
     def existing(self, path: bytes) -> Iterator[int]:
-        """A descriptor of the folder ``path``, which must be there and no link."""
+        """A descriptor of the folder ``path``, which must exist and not be a link."""
         fd = os.dup(self.fd)
         try:
             for name in filter(None, path.split(b"/")):
@@ -111,7 +110,7 @@ class Folder:
 
     @contextlib.contextmanager
     def _parent(self, path: bytes) -> Iterator[int]:
-        """A descriptor of the folder ``path``, made where it is missing; links in the way are moved aside."""
+        """A descriptor of the folder ``path``, made if it is missing; links in the way are moved aside."""
         fd, above = os.dup(self.fd), b""
         try:
             for name in filter(None, path.split(b"/")):

@@ -1,7 +1,7 @@
 """The user's own repository: read for a run's first commit, written once, by ``export``.
 
-Reads objects only, never files beside them, with our own environment and settings. ``export`` makes commits
-and one new branch, and never touches a branch, index or file that is there.
+Reads objects only, never files beside them, with the runner's environment and settings. ``export`` makes
+commits and one new branch, and never touches an existing branch, index or file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODES = {FILE.encode(), EXECUTABLE.encode(), LINK.encode()}
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A repository of the user's. ``git_dir`` is the working tree's own, ``common_dir`` has the objects."""
+    """A user's repository. ``git_dir`` is the working tree's own, ``common_dir`` has the objects."""
 
     top: Path
     git_dir: Path
@@ -39,7 +39,7 @@ class Foreign:
 
     @classmethod
     def around(cls, folder: Path) -> Foreign | None:
-        """The repository that ``folder`` lies in; None when it lies in none."""
+        """The repository that contains ``folder``; None when there is none."""
         for top in (folder, *folder.parents):
             git = top / ".git"
             if git.is_dir():
@@ -47,7 +47,7 @@ class Foreign:
             if git.is_file():
                 return cls(top, *_linked(git))
             if (top / "HEAD").is_file() and (top / "objects").is_dir() and (top / "refs").is_dir():
-                return cls(top, top, top)  # a bare one
+                return cls(top, top, top)  # a bare repository
         return None
 
     def head(self) -> str:
@@ -69,7 +69,7 @@ class Foreign:
     def files(self, commit: str, limits: Limits = Limits()) -> dict[bytes, Blob]:  # noqa: B008 - frozen
         """The files of ``commit``, as a run's first commit has them. ``ConfigError``: too many."""
         reader = ObjectReader(self.git_dir, obeys_config=True)
-        found: dict[bytes, Blob] = {}
+        blobs: dict[bytes, Blob] = {}
         total = 0
         try:
             for mode, oid, path in self._listed(commit):
@@ -80,12 +80,12 @@ class Foreign:
                 if refused_contents(path, data):
                     continue
                 total += len(data)
-                found[_PREFIX + path] = Blob(data, mode.decode())
-                if len(found) > limits.files or total > limits.total_bytes:
+                blobs[_PREFIX + path] = Blob(data, mode.decode())
+                if len(blobs) > limits.files or total > limits.total_bytes:
                     raise _too_large(self.top, limits)
         finally:
             reader.close()
-        return found
+        return blobs
 
     def submodules(self, commit: str) -> list[bytes]:
         """The paths in ``commit`` at which another repository is mounted."""
@@ -110,7 +110,7 @@ class Foreign:
         return [(head.split()[0], head.split()[2].decode(), path) for head, _, path in entries]
 
     def has_ref(self, ref: str) -> bool:
-        """Whether a branch of that name is there."""
+        """Whether a branch of that name exists."""
         try:
             Git(self.git_dir, obeys_config=True).run("rev-parse", "--verify", "--quiet", ref)
         except GitFailed:
@@ -120,20 +120,20 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What ``export`` made."""
+    """The result of ``export``."""
 
     branch: str
     commit: str
     passes: int
     left_out: tuple[str, ...]  # files that the user's ignore rules name
-    not_carried: tuple[tuple[str, str], ...] = ()  # (path, reason): as it was in the user's repository
+    not_carried: tuple[tuple[str, str], ...] = ()  # (path, reason): unchanged from the user's repository
 
 
 def export(history: History, into: Foreign, base: str, branch: str) -> Exported:
     """Make ``branch`` in ``into``: ``base`` and one commit for each pass that changed a file.
 
-    ``WorkspaceError`` when the branch is there already or the repository does not have ``base``. What the run
-    could not store, and what lies in a submodule, stays as it is in ``base``.
+    ``WorkspaceError`` when the branch exists already or the repository does not have ``base``. Files that
+    the run could not store, and files in a submodule, stay as they are in ``base``.
     """
     ref = f"refs/heads/{branch}"
     _refuse(into, ref, branch, base)
@@ -150,7 +150,7 @@ def export(history: History, into: Foreign, base: str, branch: str) -> Exported:
         known |= set(tree)
         inside = {path for path in tree if _is_in(path, submodules)}
         not_carried |= {os.fsdecode(path): "it is in a submodule, another repository" for path in inside}
-        tree = {path: each for path, each in tree.items() if path not in ignored | inside}
+        tree = {path: stored for path, stored in tree.items() if path not in ignored | inside}
         new = NewCommit(
             message=f"{entry.subject}\n\n{_trailers(history.folder.name, entry.checkpoint.commit)}",
             time=int(entry.committed_at) or int(time.time()),
@@ -177,7 +177,7 @@ def export(history: History, into: Foreign, base: str, branch: str) -> Exported:
 def _unwritable(into: Foreign, error: GitFailed) -> EnvironmentFault:
     return EnvironmentFault(
         f"git cannot write to the repository {into.top}: {one_line(error.stderr, 300)}",
-        why="the branch is made there; nothing that was there has changed",
+        why="the branch is made there; none of its existing content has changed",
         hint="correct what git names, and export again; or name another repository with --to",
     )
 
@@ -187,14 +187,14 @@ def _is_in(path: bytes, folders: Sequence[bytes]) -> bool:
 
 
 def _unstored(history: History, commit: str) -> dict[str, str]:
-    """What the agent's folder held and ``commit`` does not, with the reasons."""
+    """Paths in the agent's folder that ``commit`` does not hold, with the reasons."""
     prefix = layout.MODEL_FOLDER + "/"
-    found = history.unstored(commit)
-    return {path.removeprefix(prefix): reason for path, reason in found if path.startswith(prefix)}
+    unstored = history.unstored(commit)
+    return {path.removeprefix(prefix): reason for path, reason in unstored if path.startswith(prefix)}
 
 
 def notes(files: Mapping[bytes, Blob], submodules: Sequence[bytes]) -> str:
-    """What an agent must know of files that are not what their names say; "" when all are."""
+    """A note for an agent about files without their real content; "" when there are none."""
     pointers = [path.removeprefix(_PREFIX) for path, blob in files.items() if blob.data.startswith(_LFS)]
     parts = [
         ("These folders are empty: each is a submodule, whose files are not included", submodules),
@@ -236,7 +236,7 @@ def _refuse(into: Foreign, ref: str, branch: str, base: str) -> None:
     if into.has_ref(ref):
         raise WorkspaceError(
             f"{into.top} has a branch {branch} already",
-            why="an export never changes a branch that is there",
+            why="an export never changes an existing branch",
             hint=f"delete it with `git branch -D {branch}`, or choose another with --branch",
         )
     if near := _in_the_way(git, ref):
@@ -254,13 +254,13 @@ def _refuse(into: Foreign, ref: str, branch: str, base: str) -> None:
 
 
 def _in_the_way(git: Git, ref: str) -> str:
-    """A branch whose name is a folder of ``ref``, or lies in it as in a folder; "" if there is none."""
+    """A branch whose name is a folder of ``ref``, or is inside it as in a folder; "" if there is none."""
     parents = [
         ref[:at] for at, char in enumerate(ref) if char == "/" and ref.startswith("refs/heads/", 0, at)
     ]
     listed = git.run("for-each-ref", "--format=%(refname)", f"{ref}/", *parents).decode("utf-8", "replace")
-    found = [name for name in listed.splitlines() if name in parents or name.startswith(f"{ref}/")]
-    return found[0].removeprefix("refs/heads/") if found else ""
+    blocking = [name for name in listed.splitlines() if name in parents or name.startswith(f"{ref}/")]
+    return blocking[0].removeprefix("refs/heads/") if blocking else ""
 
 
 def _trailers(run: str, commit: str) -> str:
@@ -276,13 +276,13 @@ def _first_tree(history: History) -> Mapping[bytes, tuple[str, str]]:
 def _tree(history: History, commit: str) -> dict[bytes, tuple[str, str]]:
     """Path (as in the user's repository) → (mode, blob id)."""
     tree = history.tree(commit, layout.MODEL_FOLDER + "/")
-    return {path.removeprefix(_PREFIX): each for path, each in tree.items() if path.startswith(_PREFIX)}
+    return {path.removeprefix(_PREFIX): entry for path, entry in tree.items() if path.startswith(_PREFIX)}
 
 
 def _linked(file: Path) -> tuple[Path, Path]:
-    """Both folders behind a ``.git`` that is a file: of a worktree, or of a submodule."""
-    said = file.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
-    git_dir = (file.parent / said).resolve()
+    """Both folders behind a ``.git`` that is a file: for a worktree, or a submodule."""
+    target = file.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+    git_dir = (file.parent / target).resolve()
     common = git_dir / "commondir"
     if not common.is_file():
         return git_dir, git_dir
@@ -300,8 +300,8 @@ def _too_large(top: Path, limits: Limits) -> ConfigError:
 def lay_out_for_agent(run_folder: Path, branch: str, head: str) -> None:
     """Give ``workspace/`` a small repository of its own, so that the agent's git never reaches the run's.
 
-    On ``branch``, with the committed files as its only commit. Built by us, complete, before the agent sees
-    it; never read again. Nothing happens when one is there.
+    It is on ``branch``, with the committed files as its only commit. It is complete before the agent sees it,
+    and never read again. Does nothing when one exists.
     """
     place = run_folder / layout.MODEL_FOLDER / ".git"
     if place.is_symlink() or place.exists():
@@ -323,7 +323,7 @@ def lay_out_for_agent(run_folder: Path, branch: str, head: str) -> None:
             .strip()
         )
     except GitFailed:
-        tree = None  # nothing is in it yet
+        tree = None  # it is empty
     commit = fast_import.write(git, NewCommit("what the agent began with\n", int(time.time()), tree=tree))
     fast_import.point(git, f"refs/heads/{branch}", commit, was=None)
     git.run("read-tree", commit)

@@ -1,7 +1,7 @@
-"""Reads a run folder: where it stands, what was committed, what it cost.
+"""Reads a run folder: its state, its commits, its cost.
 
-Takes no lock and writes nothing, so it may look at a run that is going on. Everything comes from git,
-never from the files beside it. Never unpickles: variables are names, previews and opaque bytes.
+Takes no lock and writes nothing, so it can read a run that is active. Everything comes from git, never from
+the files beside it. Never unpickles: variables are names, previews and opaque bytes.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ Price = Callable[[str, Usage], float | None]
 
 
 class History:
-    """A run folder, read. Raises ``WorkspaceError`` when it is none, is newer than we are or is damaged."""
+    """A run folder, read. Raises ``WorkspaceError`` if it is not one, is too new, or is damaged."""
 
     def __init__(self, folder: Path, *, unplaced: Path | None = None) -> None:
-        """``unplaced`` is the repository of a run folder that is being made, before it becomes ``.git``."""
+        """``unplaced`` is the repository of a run folder in the making, before it becomes ``.git``."""
         self.folder = folder
         self.git_dir = unplaced or folder.absolute() / ".git"
         if unplaced is None:
@@ -53,40 +53,40 @@ class History:
         self._objects = ObjectReader(self.git_dir)
         self._trees = Trees(self._get)
         self._story: tuple[tuple[str, bool], list[Entry]] | None = None  # the last one that was read
-        self.tip = "HEAD"  # the commit that is read where none is named
+        self.tip = "HEAD"  # the commit to read if none is named
         self._require_checked_out()
         require_format(folder, self.read(layout.FORMAT_FILE, at=self.head_commit().oid))
 
-    # ── where it stands ─────────────────────────────────────────────────────────────────────────────
+    # ── the current state ───────────────────────────────────────────────────────────────────────────
 
     def head(self) -> Checkpoint:
         """The newest checkpoint. A person's own commit on top counts as the turn or pass below it."""
         return self.checkpoint("HEAD")
 
     def checkpoint(self, name: str) -> Checkpoint:
-        """What the commit called ``name`` counts as. A fork of an accepted pass is a run that goes on."""
+        """What the commit ``name`` counts as. A fork of an accepted pass counts as unfinished."""
         top = commit = self.commit(name)
         is_forked = False
         while not commit.trailers.runner and commit.parents:
             is_forked = is_forked or bool(commit.trailers.forked_from)
             commit = self.commit(commit.parents[0])
-        found = checkpoint_of(commit)
-        if is_forked and found.outcome == "accepted":
-            found = replace(found, outcome="stopped")
-        return replace(found, commit=top.oid)
+        result = checkpoint_of(commit)
+        if is_forked and result.outcome == "accepted":
+            result = replace(result, outcome="stopped")
+        return replace(result, commit=top.oid)
 
     def running(self) -> lock.Holder | None:
-        """Who is running in the folder now; None when nobody is."""
+        """The runner that is active in the folder; None when there is none."""
         return lock.holder(self.git_dir / "loop-runner" / "lock")
 
     # ── what was committed ──────────────────────────────────────────────────────────────────────────
 
     def read(self, path: str, at: str | None = None) -> bytes | None:
         """The bytes at ``path`` in the commit ``at`` (``tip`` when None); None when there is no such file."""
-        found = self._get(f"{at or self.tip}:{path}")
-        if found is None and self._is_listed(path, at or self.tip):
+        obj = self._get(f"{at or self.tip}:{path}")
+        if obj is None and self._is_listed(path, at or self.tip):
             raise damaged(self.folder, f"{path} at {at or self.tip}")
-        return found.data if found is not None and found.kind == "blob" else None
+        return obj.data if obj is not None and obj.kind == "blob" else None
 
     def files(self, prefix: str = "", at: str | None = None) -> list[str]:
         """The paths below the folder ``prefix`` ("workspace/notes/"), sorted."""
@@ -118,14 +118,15 @@ class History:
             return layout.answer_from(self.read("answer.md", at), self.read("answer.json", at))
 
     def turns(self, pass_number: int, at: str | None = None) -> list[TurnText]:
-        """What each committed turn of a pass adds to the conversation, in order."""
+        """The parts that each committed turn of a pass adds to the conversation, in order."""
         texts: list[TurnText] = []
         while True:
             folder = layout.turn_folder(pass_number, len(texts) + 1)
             reply, output = self.read(f"{folder}/reply.md", at), self.read(f"{folder}/output.txt", at)
             if reply is None or output is None:
                 return texts
-            texts.append(TurnText(layout.to_text(reply), layout.to_text(output)))
+            note = layout.to_text(self.read(f"{folder}/note.md", at) or b"")
+            texts.append(TurnText(layout.to_text(reply), layout.to_text(output), note))
 
     def past_turn(self, pass_number: int, number: int, at: str | None = None) -> PastTurn | None:
         """One committed turn; None if there is no such turn."""
@@ -181,14 +182,14 @@ class History:
         return hashlib.sha256(b"".join(rows)).hexdigest()
 
     def unstored(self, at: str | None = None) -> tuple[tuple[str, str], ...]:
-        """What of ``workspace/`` the commit does not hold: (path, reason)."""
+        """The paths of ``workspace/`` that the commit does not hold: (path, reason)."""
         with parsing(self.folder, layout.WALK_FILE):
             return layout.walk_report_from(self.read(layout.WALK_FILE, at))[0]
 
-    # ── the story ───────────────────────────────────────────────────────────────────────────────────
+    # ── the commits ─────────────────────────────────────────────────────────────────────────────────
 
     def commits(self, *, first_parent: bool = False, at: str | None = None) -> list[Entry]:
-        """Every commit up to ``at``, the newest first; ``first_parent``: the passes and what is between."""
+        """Every commit up to ``at``, the newest first; ``first_parent``: only passes and commits between."""
         newest = self.commit(at or self.tip)
         if not newest.parents:
             return [Entry(checkpoint_of(newest), (), float(newest.time), newest.trailers)]
@@ -207,7 +208,7 @@ class History:
         """(kind, path) of each of the model's files that a pass added, changed or deleted (so far)."""
         newest = self.newest_of(pass_number)
         last = "" if newest is None else newest.oid if newest.trailers.turn else newest.parents[-1]
-        if newest is None or not self.has(last):  # a repair may have cut history there
+        if newest is None or not self.has(last):  # a repair may have cut the history there
             return ()
         last_turn = self.commit(last)
         base = self.base_of(pass_number, last_turn)
@@ -221,7 +222,7 @@ class History:
             raise damaged(self.folder, new, error.stderr) from error
 
     def calls(self, at: str | None = None) -> Iterator[Call]:
-        """Every committed model call of the run, judges' included."""
+        """Every committed model call of the run, including judges' calls."""
         for path in self.files("passes/", at):
             if path.endswith("/calls.jsonl"):
                 with parsing(self.folder, path):
@@ -229,9 +230,9 @@ class History:
                 yield from calls
 
     def spend(self, price: Price | None = None, at: str | None = None) -> Spend:
-        """What the commits say was used. Without ``price``, dollars are unknown once a model was asked.
+        """The spend that the commits record. Without ``price``, dollars are unknown once a model was asked.
 
-        What rewinds dropped is not among it; ``dropped`` has that.
+        It excludes what rewinds dropped; ``dropped`` has that.
         """
         entries = self.commits(at=at)
         return replace(
@@ -243,17 +244,17 @@ class History:
         )
 
     def dropped(self, at: str | None = None) -> Spend:
-        """What was spent on turns that rewinds took out of the history; paid, so it counts for the budget."""
-        said = (entry.trailers.dropped for entry in self.commits(at=at))
-        return next((dropped.from_text(text) for text in said if text), dropped.NOTHING)
+        """The spend on turns that rewinds removed from the history; it counts against the budget."""
+        texts = (entry.trailers.dropped for entry in self.commits(at=at))
+        return next((dropped.from_text(text) for text in texts if text), dropped.NOTHING)
 
     def unmet(self, price: Price | None = None) -> Spend:
-        """What the replies in the journal cost: paid for, and in no commit yet."""
+        """The cost of the replies in the journal: paid for, and not yet in a commit."""
         private = self.git_dir / "loop-runner"
         return _sum_of(journal.calls(private / "journal", self.since_checkpoint()), price)
 
     def in_flight(self) -> int:
-        """Requests sent since HEAD that have no reply yet; when nobody runs here, they never got one."""
+        """Requests sent since HEAD that have no reply yet; with no active runner, they never got one."""
         return self.under_way()[1]
 
     def under_way(self) -> tuple[int, int]:
@@ -266,11 +267,11 @@ class History:
     def since_checkpoint(self) -> list[str]:
         """HEAD, and where a person committed on top of a turn or pass, all down to that."""
         commit = self.head_commit()
-        found = [commit.oid]
+        oids = [commit.oid]
         while not commit.trailers.runner and commit.parents:
             commit = self.commit(commit.parents[0])
-            found.append(commit.oid)
-        return found
+            oids.append(commit.oid)
+        return oids
 
     def close(self) -> None:
         """End the reading git; reading again starts another."""
@@ -289,24 +290,24 @@ class History:
         return self.commit("HEAD")
 
     def commit(self, name: str) -> Commit:
-        """The commit called ``name``; raises ``WorkspaceError`` when it is not whole."""
-        found = self._get(name)
-        if found is None or found.kind != "commit":
+        """The commit ``name``; raises ``WorkspaceError`` when it is incomplete."""
+        obj = self._get(name)
+        if obj is None or obj.kind != "commit":
             raise damaged(self.folder, name)
-        return commit_from(found.oid, found.data)
+        return commit_from(obj.oid, obj.data)
 
     def has(self, oid: str) -> bool:
-        """Whether there is such an object, which need not be whole."""
+        """Whether such an object exists, which may be damaged."""
         return self._get(oid) is not None
 
     def newest_of(self, pass_number: int) -> Commit | None:
         """The commit that ended the pass, or its last turn so far; None when there is no such pass.
 
-        Goes back from HEAD, commit by commit: quick for the passes just before it, however many there are.
+        Goes back from HEAD, commit by commit: fast for the passes just before it, however many there are.
         """
         commit = self.head_commit()
-        while (said := commit.trailers).pass_number != pass_number or not said.runner:
-            is_before = bool(said.runner) and said.pass_number < pass_number
+        while (trailers := commit.trailers).pass_number != pass_number or not trailers.runner:
+            is_before = bool(trailers.runner) and trailers.pass_number < pass_number
             if is_before or not commit.parents or not self.has(commit.parents[0]):
                 return None
             commit = self.commit(commit.parents[0])
@@ -315,13 +316,13 @@ class History:
     def base_of(self, pass_number: int, head: Commit) -> str:
         """The commit that the pass's first turn was made after; ``head`` itself when the pass has no turn."""
         commit = head
-        while (said := commit.trailers).pass_number == pass_number or not said.runner:
-            is_end = said.turn == 0 and bool(said.runner)
+        while (trailers := commit.trailers).pass_number == pass_number or not trailers.runner:
+            is_end = trailers.turn == 0 and bool(trailers.runner)
             if is_end or not commit.parents:
                 break
             if not self.has(commit.parents[0]):
-                break  # a repair may have cut history there
-            if said.turn == 1:
+                break  # a repair may have cut the history there
+            if trailers.turn == 1:
                 return commit.parents[0]
             commit = self.commit(commit.parents[0])
         return head.oid
@@ -329,8 +330,8 @@ class History:
     def refs(self, prefix: str) -> dict[int, str]:
         """The commits kept under ``prefix``/N: number to id, in order."""
         listed = self._run("for-each-ref", "--format=%(refname) %(objectname)", prefix).decode().split("\n")
-        found = (line.rpartition("/")[2].split(" ") for line in listed if line)
-        return dict(sorted((int(number), oid) for number, oid in found if number.isdecimal()))
+        pairs = (line.rpartition("/")[2].split(" ") for line in listed if line)
+        return dict(sorted((int(number), oid) for number, oid in pairs if number.isdecimal()))
 
     def tree(self, commit: str, *paths: str) -> dict[bytes, tuple[str, str]]:
         """Every file of a commit, or those of ``paths`` ("workspace/"): path to (mode, blob id)."""
@@ -341,7 +342,7 @@ class History:
             return self._listed(commit, paths)
 
     def _listed(self, commit: str, paths: tuple[str, ...]) -> dict[bytes, tuple[str, str]]:
-        """``tree``, by a git of its own: quicker for many folders."""
+        """``tree``, by a separate git: faster for many folders."""
         where = ["--", *paths] if paths else []
         listing = self._run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", commit, *where)
         entries = (line.partition(b"\t") for line in listing.split(b"\0") if line)
@@ -373,13 +374,13 @@ class History:
 
     def blob(self, oid: str) -> bytes:
         """The bytes of a blob; raises ``WorkspaceError`` when it is damaged."""
-        found = self._get(oid)
-        if found is None:
+        obj = self._get(oid)
+        if obj is None:
             raise damaged(self.folder, oid)
-        return found.data
+        return obj.data
 
     def _require_checked_out(self) -> None:
-        """A clone of a remote whose HEAD names no branch has commits and stands on none of them."""
+        """A clone of a remote whose HEAD names no branch has commits, but none checked out."""
         if self._get("HEAD") is not None:
             return
         branches = self._run("for-each-ref", "--format=%(refname:lstrip=3)", "refs/remotes").decode().split()
@@ -391,7 +392,7 @@ class History:
             )
 
     def _is_listed(self, path: str, at: str) -> bool:
-        """The commit says that there is such a path: to a reading git, missing and damaged look the same."""
+        """The commit lists such a path: to a reading git, missing and damaged look the same."""
         with self._reading(at):
             root = self._trees.root(at)
             return root is not None and self._trees.find(root, os.fsencode(path)) is not None
@@ -420,12 +421,12 @@ class History:
 
 
 def _sum_of(calls: Sequence[Call], price: Price | None) -> Spend:
-    """What ``calls`` used; dollars are unknown where the price of one is."""
+    """The usage of ``calls``; dollars are unknown if any price is."""
     dollars = [
         call.usd if price is None or call.usd is not None else price(call.model, call.reply.usage)
         for call in calls
     ]
-    known = [each for each in dollars if each is not None]
+    known = [amount for amount in dollars if amount is not None]
     return Spend(
         usage=sum((call.reply.usage for call in calls), Usage()),
         requests=len(calls),

@@ -1,12 +1,12 @@
-"""Replies that are paid for and not in a commit yet: an append-only file, safe before it is believed.
+"""Replies that are paid for and not yet in a commit: an append-only file, durable before a reply is used.
 
-A record is ``magic, length, checksum, JSON``, and is on disk before ``append`` returns. It says which
-commit it was made after, so records that a later commit already holds are known and ignored. What a crash
-left torn is dropped on reading. The file is emptied only when the commit with its calls is durable.
+A record is ``magic, length, checksum, JSON``, and is on disk before ``append`` returns. It names the commit
+that it was made after, so records that a later commit already holds are recognised and ignored. Records torn
+by a crash are dropped on reading. The file is emptied only when the commit with its calls is durable.
 
-Format: header line, then records of ``>4sI8s`` (magic ``FF 4C 52 4A``, payload bytes, BLAKE2b-64 of
-length and payload) and an ASCII JSON payload ``{"after": commit, "call": {…}}``. The magic's first byte
-is no ASCII, so no reply can imitate a record.
+Format: header line, then records of ``>4sI8s`` (magic ``FF 4C 52 4A``, payload bytes, BLAKE2b-64 of length
+and payload) and an ASCII JSON payload ``{"after": commit, "call": {…}}``. The magic's first byte is not
+ASCII, so no reply can imitate a record.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ HEADER = b"loop-runner journal 1\n"
 _MAGIC = b"\xffLRJ"
 _FRAME = struct.Struct(">4sI8s")
 Key = tuple[str, int]
-_to_json = json.JSONEncoder(sort_keys=True).encode  # made once: there can be ten thousand in a second
+_to_json = json.JSONEncoder(sort_keys=True).encode  # made once: there can be ten thousand per second
 
 
 class Journal:
     """The calls made after one commit. Safe from any thread; made and moved on by the workspace."""
 
     def __init__(self, path: Path, after: str, *, folder: Path, earlier: Collection[str] = ()) -> None:
-        """``earlier``: commits to which ``after`` adds nothing of ours; their calls are still of use."""
+        """``earlier``: commits since which no turn was committed; calls made after them are still useful."""
         self._path = path
         self._folder = folder
         self._after = after
@@ -47,7 +47,7 @@ class Journal:
         self._calls: dict[Key, Call] = {}
         self._is_broken = False
         self.dropped_bytes = 0  # torn or damaged, found when the file was opened
-        with faults.told(folder, "reading the journal"):
+        with faults.translated(folder, "reading the journal"):
             failpoints.passing("journal.open")
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             try:
@@ -58,7 +58,7 @@ class Journal:
                 raise
 
     def find(self, fingerprint: str, occurrence: int) -> Call | None:
-        """The reply to the n-th identical request after the last commit, if it was paid for already."""
+        """The reply to the n-th identical request after the last commit, if it is already paid for."""
         # Without the lock, which is held while others are flushed to disk: this runs on the models' loop.
         return self._calls.get((fingerprint, occurrence))
 
@@ -68,35 +68,35 @@ class Journal:
             return tuple(self._calls.values())
 
     def append(self, call: Call) -> None:
-        """Write ``call`` down; durable when it returns. Raises ``EnvironmentFault`` (disk full, say)."""
+        """Record ``call``; durable on return. Raises ``EnvironmentFault`` (a full disk, for example)."""
         self.append_many((call,))
 
     def append_many(self, calls: Sequence[Call]) -> None:
-        """Write several calls down with one fsync."""
+        """Record several calls with one fsync."""
         with self._lock:
             self._write(b"".join(record(call, self._after) for call in calls))
             for call in calls:
                 self._calls.setdefault(key(call), call)
 
     def sent(self, fingerprint: str, occurrence: int) -> None:
-        """A request goes out now; known also when this process dies. ``EnvironmentFault``: do not send it."""
-        try:  # not ``faults.told``: ten thousand in a second
+        """Note that a request is being sent, in case this process dies. ``EnvironmentFault``: do not send."""
+        try:  # not ``faults.translated``: ten thousand in a second
             self._sent.mark((fingerprint, occurrence))
         except OSError as error:
             raise faults.from_os_error(error, self._folder, "noting that a request is sent") from error
 
     def not_billed(self, fingerprint: str, occurrence: int) -> None:
-        """The request that was sent has failed, and costs nothing."""
-        with faults.told(self._folder, "noting that a request has failed"):
+        """Note that a sent request failed, and costs nothing."""
+        with faults.translated(self._folder, "noting that a request has failed"):
             self._sent.take_back((fingerprint, occurrence))
 
     def unanswered(self) -> int:
-        """How many requests were sent after the last commit whose reply never came into the journal."""
+        """How many requests were sent after the last commit without a reply in the journal."""
         with self._lock:
             return self._sent.unanswered(self._calls)
 
     def hold(self, after: str, calls: Sequence[Call]) -> None:
-        """Write down ``calls`` for the time when HEAD is ``after``; until then they are not looked at."""
+        """Store ``calls`` for when HEAD is ``after``; until then they are ignored."""
         if calls:
             with self._lock:
                 self._write(b"".join(record(call, after) for call in calls))
@@ -104,14 +104,16 @@ class Journal:
     def move_on(self, after: str, committed: Collection[Key], held: Sequence[Call] = ()) -> None:
         """From now on calls are made after ``after``, whose durable commit holds ``committed``.
 
-        A call that came in meanwhile is not among them; it is carried over, so that it is committed next.
-        ``held``: what ``hold`` was given for ``after``.
+        A call that arrived meanwhile is not among them; it is carried over, so that it is committed next.
+        ``held``: the calls that ``hold`` stored for ``after``.
         """
         with self._lock:
             self._after = after
-            self._calls = {each: call for each, call in self._calls.items() if each not in committed}
+            self._calls = {
+                call_key: call for call_key, call in self._calls.items() if call_key not in committed
+            }
             self._calls |= {key(call): call for call in held}
-            with faults.told(self._folder, "emptying the journal"):
+            with faults.translated(self._folder, "emptying the journal"):
                 failpoints.passing("journal.move_on")
                 self._rewrite()
                 self._sent.move_on(after)
@@ -138,7 +140,7 @@ class Journal:
         self._rewrite()
 
     def _keep_aside(self, data: bytes) -> None:
-        """Nothing is deleted that somebody could still read something from."""
+        """Nothing is deleted that another process could still read."""
         folder = self._path.parent / "damaged"
         folder.mkdir(exist_ok=True)
         durable.replace(folder / f"journal-{time.time_ns()}", data)
@@ -148,7 +150,7 @@ class Journal:
             raise _broken(self._folder)
         end = os.fstat(self._fd).st_size
         try:
-            with faults.told(self._folder, "writing the journal"):
+            with faults.translated(self._folder, "writing the journal"):
                 failpoints.passing("journal.write")
                 _write_all(self._fd, data, end)
                 failpoints.passing("journal.sync")
@@ -159,7 +161,7 @@ class Journal:
             raise
 
     def _cut(self, end: int) -> None:
-        # After a failed fsync nobody knows what is on disk, and a second one may lie.
+        # After a failed fsync the content of the disk is unknown, and a second one may lie.
         self._is_broken = True
         try:
             os.ftruncate(self._fd, end)
@@ -169,9 +171,9 @@ class Journal:
         self._is_broken = False
 
     def _rewrite(self) -> None:
-        """Make the file hold exactly the calls in memory."""
+        """Rewrite the file with exactly the calls in memory."""
         if self._calls:
-            # Calls that no commit holds: never a moment without a whole file that has them.
+            # These calls are in no commit: there must always be a complete file with them.
             kept = b"".join(record(call, self._after) for call in self._calls.values())
             durable.replace(self._path, HEADER + kept)
             os.close(self._fd)
@@ -184,12 +186,12 @@ class Journal:
             os.fsync(self._fd)
             durable.sync(self._path.parent)
         failpoints.passing("journal.truncate")
-        # No fsync: should the old records come back, they are known by the commit they were made after.
+        # No fsync: if the old records reappear, the commit that they name identifies them.
         os.ftruncate(self._fd, len(HEADER))
 
 
 def answered(path: Path, afters: Collection[str]) -> set[Key]:
-    """Which requests made after the commits ``afters`` have their reply in the file at ``path``."""
+    """The requests made after the commits ``afters`` that have a reply in the file at ``path``."""
     return {key(call) for call in calls(path, afters)}
 
 
@@ -199,12 +201,12 @@ def calls(path: Path, afters: Collection[str]) -> list[Call]:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
-    found = {key(call): call for made_after, call, _ in records(data) if made_after in afters}
-    return list(found.values())
+    by_key = {key(call): call for made_after, call, _ in records(data) if made_after in afters}
+    return list(by_key.values())
 
 
 def key(call: Call) -> Key:
-    """Under what a re-run of the turn asks for ``call``."""
+    """The key by which a re-run of the turn finds ``call``."""
     return call.fingerprint, call.occurrence
 
 
@@ -220,7 +222,7 @@ def records(data: bytes) -> Iterator[tuple[str, Call, int]]:
     while at >= 0:
         payload = _payload(data, at)
         if payload is None:
-            at = data.find(_MAGIC, at + 1)  # torn or damaged: what follows may be whole
+            at = data.find(_MAGIC, at + 1)  # torn or damaged: what follows may be intact
             continue
         content = json.loads(payload)
         length = _FRAME.size + len(payload)
@@ -257,6 +259,6 @@ def _read_all(fd: int, size: int) -> bytes:
 def _broken(folder: Path) -> EnvironmentFault:
     return EnvironmentFault(
         f"the journal in {folder} cannot be written any more",
-        why="a reply that is not written down would be paid for twice",
-        hint=f"see what is wrong with the disk, then `loop-runner resume {shell(folder)}`",
+        why="a reply that is not recorded would be paid for twice",
+        hint=f"check the disk, then run `loop-runner resume {shell(folder)}`",
     )

@@ -1,6 +1,6 @@
-"""Which bytes stand at which path of the run folder, and back: pure functions, no disk and no git.
+"""Which bytes are at which path of the run folder, and back: pure functions, no disk and no git.
 
-Owns format version 1 (``docs/design.md``, "The run folder"). Nothing here depends on a clock or on the
+Owns format version 1 (``docs/run-folder.md``). Nothing here depends on a clock or on the
 order in which concurrent calls ended, so two runs that did the same have the same tree.
 """
 
@@ -54,18 +54,19 @@ class TurnText:
 
     reply: str
     output: str
+    note: str = ""  # what the operator added to the message before it
 
 
 # ── text and JSON ───────────────────────────────────────────────────────────────────────────────────
 
 
 def to_bytes(text: str) -> bytes:
-    """``text`` as UTF-8; a lone surrogate, which some providers send, survives the way back."""
+    """``text`` as UTF-8; a lone surrogate, which some providers send, survives the round trip."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def to_text(data: bytes) -> str:
-    """The text that ``to_bytes`` was given; bytes that are not UTF-8 read as U+FFFD."""
+    """The inverse of ``to_bytes``; bytes that are not UTF-8 read as U+FFFD."""
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -86,27 +87,27 @@ def to_json(data: Any, *, indent: int | None = 1) -> bytes:
 
 
 def pass_folder(number: int) -> str:
-    """Where a pass's files stand."""
+    """The folder of a pass's files."""
     return f"passes/{number:04d}"
 
 
 def turn_folder(pass_number: int, turn: int) -> str:
-    """Where a turn's files stand."""
+    """The folder of a turn's files."""
     return f"{pass_folder(pass_number)}/turns/{turn:04d}"
 
 
 def blob_path(name: str) -> str:
-    """Where the blob with the SHA-256 ``name`` stands."""
+    """The path of the blob with the SHA-256 ``name``."""
     return f"variables/blobs/{name}"
 
 
 def chunk_list_path(name: str) -> str:
-    """Where the list of chunks of the blob with the SHA-256 ``name`` stands, when it was cut."""
+    """The path of the list of chunks of the blob with the SHA-256 ``name``, if it was cut."""
     return f"variables/blobs/{name}.json"
 
 
 def chunk_path(name: str) -> str:
-    """Where the chunk with the SHA-256 ``name`` stands; in 256 folders, so that few change at a time."""
+    """The path of the chunk with the SHA-256 ``name``; in 256 folders, so that few change at a time."""
     return f"variables/chunks/{name[:2]}/{name}"
 
 
@@ -119,7 +120,7 @@ def creation_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def format_of(data: bytes) -> int | None:
-    """The format version that ``loop-runner.json`` names; None when it names none."""
+    """The format version in ``loop-runner.json``; None when it has none."""
     try:
         version = json.loads(data)["format"]
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
@@ -155,9 +156,9 @@ def turn_files(turn: TurnRecord, calls: Iterable[Call]) -> dict[str, bytes]:
 
 
 def children_files(folder: str, children: Iterable[ChildRecord]) -> dict[str, bytes]:
-    """The transcripts of child sessions of the turn in ``folder``, numbered by what was asked, not when."""
+    """The transcripts of child sessions of the turn in ``folder``, numbered by their questions."""
     files: dict[str, bytes] = {}
-    for number, child in enumerate(sorted(children, key=lambda each: each.scope), 1):
+    for number, child in enumerate(sorted(children, key=lambda record: record.scope), 1):
         place = f"{folder}/children/{number:04d}"
         about = {
             "question": child.question,
@@ -176,17 +177,17 @@ def children_files(folder: str, children: Iterable[ChildRecord]) -> dict[str, by
 
 
 def child_from(about: bytes, answer: bytes) -> ChildRecord:
-    """A child session as ``child.json`` and ``answer.md`` tell of it: without its turns."""
-    said = json.loads(about)
+    """A child session from ``child.json`` and ``answer.md``: without its turns."""
+    body = json.loads(about)
     return ChildRecord(
-        scope=str(said["scope"]),
-        question=str(said["question"]),
-        texts=tuple((str(one["name"]), int(one["bytes"]), str(one["sha256"])) for one in said["texts"]),
-        model=str(said["model"]),
+        scope=str(body["scope"]),
+        question=str(body["question"]),
+        texts=tuple((str(text["name"]), int(text["bytes"]), str(text["sha256"])) for text in body["texts"]),
+        model=str(body["model"]),
         turns=(),
-        answer=Answer(answer.decode("utf-8", "replace"), is_ready=said["end"] == "ready"),
-        end=said["end"],
-        reason=str(said["reason"]),
+        answer=Answer(answer.decode("utf-8", "replace"), is_ready=body["end"] == "ready"),
+        end=body["end"],
+        reason=str(body["reason"]),
     )
 
 
@@ -202,13 +203,13 @@ def _child_turn_files(folder: str, turn: ChildTurn) -> dict[str, bytes]:
 
 
 def end_from(about: bytes | None) -> CellEnd:
-    """How the cell of a turn ended, as ``turn.json`` says it."""
+    """The end of a turn's cell, from ``turn.json``."""
     end = json.loads(about)["end"] if about else "died"
     return cast("CellEnd", end) if end in {"ok", "raised", "timed_out"} else "died"
 
 
 def in_order(calls: Iterable[Call]) -> list[Call]:
-    """Root calls as they were made, then the others by key: concurrent calls end in any order."""
+    """Root calls in order, then the others by key: concurrent calls end in any order."""
     unique = list({(call.fingerprint, call.occurrence): call for call in calls}.values())
     others = sorted(
         (call for call in unique if call.kind != "root"), key=lambda call: (call.fingerprint, call.occurrence)
@@ -227,12 +228,12 @@ def calls_from_jsonl(data: bytes) -> list[Call]:
 
 
 def call_to_json(call: Call) -> dict[str, Any]:
-    """A call as plain data. By hand: ``asdict`` copies deeply, and there can be thousands in a second."""
+    """A call as plain data. By hand: ``asdict`` copies deeply, and there can be thousands per second."""
     reply, usage = call.reply, call.reply.usage
-    told: dict[str, Any] = {} if call.usd is None else {"usd": call.usd}
+    optional: dict[str, Any] = {} if call.usd is None else {"usd": call.usd}
     if call.tries > 1:
-        told["tries"] = call.tries
-    return told | {
+        optional["tries"] = call.tries
+    return optional | {
         "kind": call.kind,
         "model": call.model,
         "fingerprint": call.fingerprint,
@@ -253,7 +254,7 @@ def call_to_json(call: Call) -> dict[str, Any]:
 
 
 def call_from_json(data: Mapping[str, Any]) -> Call:
-    """The call that ``call_to_json`` was given."""
+    """The inverse of ``call_to_json``."""
     reply = dict(data["reply"])
     return Call(**{**data, "reply": Reply(**{**reply, "usage": Usage(**reply["usage"]).sane()})})
 
@@ -272,7 +273,7 @@ def answer_files(answer: Answer, pass_number: int, turn: int) -> dict[str, bytes
 
 
 def answer_from(content: bytes | None, about: bytes | None) -> Answer:
-    """The answer that ``answer_files`` was given."""
+    """The inverse of ``answer_files``."""
     data = json.loads(about) if about else {}
     return Answer(to_text(content or b""), bool(data.get("ready", False)), dict(data.get("extra", {})))
 
@@ -281,15 +282,15 @@ def answer_from(content: bytes | None, about: bytes | None) -> Answer:
 
 
 def snapshot_files(snapshot: Snapshot, stored: Stored) -> tuple[dict[str, bytes], Stored]:
-    """The manifest and the files to add for it; what is stored then.
+    """The manifest and the files to add for it; and what is stored then.
 
-    ``stored``: what the parent commit has. The kernel's word is not taken for a blob: one whose bytes do not
-    have the SHA-256 that names them is not kept, and its variables are marked lost.
+    ``stored``: what the parent commit has. The kernel's blobs are checked: one whose bytes do not match its
+    SHA-256 is not kept, and its variables are marked lost.
     """
     files: dict[str, bytes] = {}
     now: dict[str, frozenset[str]] = {}
     variables = []
-    for variable in sorted(snapshot.variables, key=lambda each: each.name):
+    for variable in sorted(snapshot.variables, key=lambda item: item.name):
         blob = variable.blob
         if blob and blob not in now:
             data = snapshot.blobs.get(blob)
@@ -335,7 +336,7 @@ def _blob_files(name: str, data: bytes) -> dict[str, bytes]:
 
 
 def chunks_from(chunk_list: bytes) -> list[str]:
-    """The SHA-256 of each chunk of a blob, in order; empty when this is no list of chunks."""
+    """The SHA-256 of each chunk of a blob, in order; empty when this is not a list of chunks."""
     try:
         listed = json.loads(chunk_list)["chunks"]
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
@@ -346,7 +347,7 @@ def chunks_from(chunk_list: bytes) -> list[str]:
 
 
 def stored_from(paths: Iterable[str], read: Callable[[str], bytes | None]) -> Stored:
-    """What a commit has stored, told from its ``paths`` below ``variables/`` and its lists of chunks."""
+    """A commit's stored blobs, from its ``paths`` below ``variables/`` and its lists of chunks."""
     stored = {}
     for path in paths:
         name, _, ending = path.removeprefix(blob_path("")).partition(".")
@@ -372,7 +373,7 @@ def variables_from(manifest: bytes | None) -> tuple[Variable, ...]:
     """The variables that a manifest lists."""
     if not manifest:
         return ()
-    known = {each.name for each in fields(Variable)}  # a later version may write more
+    known = {field_.name for field_ in fields(Variable)}  # a later version may write more
     rows = json.loads(manifest)["variables"]
     return tuple(Variable(**{key: value for key, value in row.items() if key in known}) for row in rows)
 
@@ -389,9 +390,9 @@ def versions_from(manifest: bytes | None) -> dict[str, str]:
 
 
 def walk_report(unstored: Iterable[tuple[str, str]], empty_folders: Iterable[str]) -> bytes | None:
-    """``workspace.json``: what git cannot say about ``workspace/``; None when there is nothing to say."""
-    empty = sorted(set(empty_folders) - {NOTES_FOLDER})  # that one is always made
-    report = {"unstored": [list(each) for each in unstored], "empty_folders": empty}
+    """``workspace.json``: facts about ``workspace/`` that git cannot store; None when there are none."""
+    empty = sorted(set(empty_folders) - {NOTES_FOLDER})  # the notes folder always exists
+    report = {"unstored": [list(pair) for pair in unstored], "empty_folders": empty}
     return to_json(report) if any(report.values()) else None
 
 
@@ -407,19 +408,19 @@ def walk_report_from(data: bytes | None) -> tuple[tuple[tuple[str, str], ...], t
 
 @dataclass(frozen=True, slots=True)
 class Trailers:
-    """What the last paragraph of a commit message of ours says."""
+    """The trailers of a runner's commit message."""
 
     pass_number: int = 0
     turn: int = 0
     outcome: PassOutcome | None = None
     seconds: float = 0.0
-    runner: str = ""  # the version that made the commit; empty: not a turn or pass of ours
-    started: str = ""  # when the process that made it took up the run; the same over all of its commits
-    folder: str = ""  # where the run folder lay then, as JSON: a path may hold a line break
-    overrides: str = ""  # what that process was given for itself only, as JSON: dotted key to value
-    forked_from: str = ""  # on a fork: where it left the other run, as "COMMIT pass 3 turn 7"
+    runner: str = ""  # the version that made the commit; empty: not a runner's turn or pass
+    started: str = ""  # when the process that made it opened the run; the same over all of its commits
+    folder: str = ""  # the path of the run folder then, as JSON: a path may hold a line break
+    overrides: str = ""  # settings given to that process only, as JSON: dotted key to value
+    forked_from: str = ""  # on a fork: its point in the other run, as "COMMIT pass 3 turn 7"
     unanswered: int = 0  # requests that were sent since the last commit and whose reply never came
-    dropped: str = ""  # on a rewind: all that was spent and this history does not hold; see ``dropped``
+    dropped: str = ""  # on a rewind: the spend that this history does not hold; see ``dropped``
 
 
 def turn_subject(turn: TurnRecord) -> str:
@@ -458,24 +459,24 @@ def message(subject: str, trailers: Trailers) -> str:
 
 
 def trailers_from(text: str) -> Trailers:
-    """What ``message`` was given, as far as the text says it; never fails on a person's own commit."""
+    """The inverse of ``message``, as far as the text allows; never fails on a person's own commit."""
     last = text.rstrip().rpartition("\n\n")[2]
-    found = dict(re.findall(r"^Loop-([A-Za-z-]+): (.*)$", last, re.MULTILINE))
-    outcome = found.get("Outcome")
+    values = dict(re.findall(r"^Loop-([A-Za-z-]+): (.*)$", last, re.MULTILINE))
+    outcome = values.get("Outcome")
     return Trailers(
-        pass_number=_number(found.get("Pass")),
-        turn=_number(found.get("Turn")),
+        pass_number=_number(values.get("Pass")),
+        turn=_number(values.get("Turn")),
         outcome=cast("PassOutcome", outcome)
         if outcome in {"accepted", "rejected", "broken", "stopped"}
         else None,
-        seconds=_seconds(found.get("Seconds")),
-        runner=found.get("Runner", ""),
-        started=found.get("Started", ""),
-        folder=found.get("Folder", ""),
-        overrides=found.get("Set", ""),
-        forked_from=found.get("Forked-From", ""),
-        unanswered=_number(found.get("Unanswered")),
-        dropped=found.get("Dropped-Spend", ""),
+        seconds=_seconds(values.get("Seconds")),
+        runner=values.get("Runner", ""),
+        started=values.get("Started", ""),
+        folder=values.get("Folder", ""),
+        overrides=values.get("Set", ""),
+        forked_from=values.get("Forked-From", ""),
+        unanswered=_number(values.get("Unanswered")),
+        dropped=values.get("Dropped-Spend", ""),
     )
 
 

@@ -1,9 +1,9 @@
 """One runner per run folder, by ``flock``.
 
-The lock is the kernel's: it goes with the last process that holds the descriptor, however that ends. Git
-processes that write inherit it, so an orphan of a killed runner keeps the next one out until it is done
-and can never commit late; one that does not end (it was stopped, say) is ended. What the file says (pid,
-host, since when) is for people and for the error message.
+The lock belongs to the system: it is released with the last process that holds the descriptor, however that
+ends. Git processes that write inherit it, so an orphan of a killed runner keeps the next one out until it is
+done and can never commit late; an orphan that does not end (a stopped one, for example) is killed. The file's
+content (pid, host, since when) is for people and for the error message.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from loop_runner import failpoints, linux
 from loop_runner.errors import WorkspaceError
 
 _ORPHAN_WAIT_S = 10.0  # for git processes of a runner that was killed
-_ORPHAN_GRACE_S = 2.0  # after which those that are not done are killed
-_READER_WAIT_S = 0.3  # for a reader that looks whether the lock is held
+_ORPHAN_GRACE_S = 2.0  # after which unfinished ones are killed
+_READER_WAIT_S = 0.3  # for a reader that checks whether the lock is held
 _STEP_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lock, as that process wrote it down."""
+    """The holder of the lock, as that process recorded itself."""
 
     pid: int
     host: str
@@ -35,7 +35,7 @@ class Holder:
 
     @property
     def is_gone(self) -> bool:
-        """The process is of this machine and no longer there."""
+        """The process ran on this machine and is gone."""
         if self.host != socket.gethostname() or self.pid <= 0:
             return False
         try:
@@ -55,7 +55,7 @@ class Lock:
 
     @classmethod
     def take(cls, path: Path, folder: Path) -> Lock:
-        """Take the lock at ``path``; raises ``WorkspaceError`` naming the process that has it."""
+        """Take the lock at ``path``; raises ``WorkspaceError`` that names its holder."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             _wait_for(fd, folder)
@@ -67,14 +67,14 @@ class Lock:
         return cls(fd)
 
     def release(self) -> None:
-        """Give the lock back; more than once is fine."""
+        """Release the lock; more than once is fine."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
 
 def holder(path: Path) -> Holder | None:
-    """Who holds the lock at ``path`` now; None when nobody does. Never waits."""
+    """The current holder of the lock at ``path``; None when it is free. Never waits."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -136,5 +136,5 @@ def _is_taken(folder: Path, holder: Holder | None) -> WorkspaceError:
     return WorkspaceError(
         f"{folder} is in use by {who}",
         why="two runners in one run folder would pay for the same turns and mix their commits",
-        hint=f"wait until it ends, or {stop}; it commits before it goes",
+        hint=f"wait until it ends, or {stop}; it commits before it ends",
     )

@@ -1,4 +1,4 @@
-"""Whether a folder is a run folder that can be read, and the errors that say why not."""
+"""Whether a folder is a readable run folder, and the errors that explain why not."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def require_git_dir(folder: Path) -> None:
     contained.require_plain(folder)
     try:
         if (git_dir / "shallow").exists() and not (git_dir / "loop-runner" / "damaged").is_dir():
-            raise _is_shallow(folder)  # where a repair was made, what is missing was said
+            raise _is_shallow(folder)  # after a repair, the loss has been reported already
         is_marked = (git_dir / "loop-runner").is_dir() or (folder / layout.FORMAT_FILE).is_file()
         if git_dir.is_dir() and (is_marked or _has_commits(git_dir)):
             return  # a run folder without its HEAD is damaged, not something else
         if not git_dir.is_dir() and (folder / ".git.new").is_dir():
             raise WorkspaceError(
                 f"{folder} is a run folder whose making was interrupted",
-                why="it holds no commit yet, so there is nothing to go on from",
+                why="it holds no commit yet, so there is nothing to continue from",
                 hint="start the run again; it takes the folder over",
             )
     except PermissionError as error:
         raise WorkspaceError(
             f"{folder} cannot be read ({(error.strerror or '').lower()})",
-            why="where the run stands is in its git history",
-            hint="give yourself permission to read the folder and all in it",
+            why="the state of the run is in its git history",
+            hint="give yourself permission to read the folder and its contents",
             exit_code=4,
         ) from error
     raise not_a_run(folder)
@@ -50,7 +50,7 @@ def _has_commits(git_dir: Path) -> bool:
 def _is_shallow(folder: Path) -> WorkspaceError:
     return WorkspaceError(
         f"{folder} is a shallow clone",
-        why="what the run has used and done is told from its whole history",
+        why="the run's spend and progress are computed from its whole history",
         hint=f"`git -C {shell(folder)} fetch --unshallow`",
     )
 
@@ -75,23 +75,23 @@ def require_format(folder: Path, format_file: bytes | None) -> None:
     if version > layout.FORMAT:
         raise WorkspaceError(
             f"{folder} has format {version}; this loop-runner knows formats up to {layout.FORMAT}",
-            why="it was made by a newer version, and an older one would misread it",
+            why="a newer version made it, and this one would misread it",
             hint=plugins.newer(),
         )
 
 
-def damaged(folder: Path, what: str, said: str = "") -> WorkspaceError | EnvironmentFault:
-    """Something in the history cannot be read: it is damaged, or git does not work."""
+def damaged(folder: Path, what: str, output: str = "") -> WorkspaceError | EnvironmentFault:
+    """The error for an unreadable history: it is damaged, or git does not work."""
     if not git_works():
         return EnvironmentFault(
             "git does not work: `git --version` fails, or names a version that is too old",
             why="a run folder is a git repository: every turn is a commit",
             hint="see which git is first on PATH (`command -v git`); install 2.32 or later",
         )
-    detail = f" ({said.strip().splitlines()[-1]})" if said.strip() else ""
+    detail = f" ({output.strip().splitlines()[-1]})" if output.strip() else ""
     return WorkspaceError(
         f"{folder} is damaged: {what} cannot be read{detail}",
-        why="the run goes on from what is committed, and this commit is not whole",
+        why="the run continues from its commits, and this commit is not whole",
         hint=f"nothing was changed; `loop-runner fsck {shell(folder)}` says what is damaged, and with "
         "--repair it goes back to the newest checkpoint that is whole",
         exit_code=4,
@@ -100,7 +100,7 @@ def damaged(folder: Path, what: str, said: str = "") -> WorkspaceError | Environ
 
 @contextlib.contextmanager
 def parsing(folder: Path, path: str) -> Iterator[None]:
-    """Within it, a file that does not hold what it should is a ``WorkspaceError``: somebody changed it."""
+    """Within it, a file with wrong content raises ``WorkspaceError``: somebody else changed it."""
     try:
         yield
     except ConfigError as error:
@@ -113,7 +113,7 @@ def parsing(folder: Path, path: str) -> Iterator[None]:
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WorkspaceError(
             f"{folder} is damaged: {path} does not hold what it should ({one_line(str(error), 300)})",
-            why="the run goes on from what is committed, and nobody can tell what this was",
+            why="the run continues from its commits, and the content of this file cannot be recovered",
             hint=f"nothing was changed; `loop-runner log {shell(folder)}` lists the commits, and "
             f"`loop-runner fsck {shell(folder)}` says what is damaged",
             exit_code=4,

@@ -1,4 +1,4 @@
-"""Names a moment of a run: ``3`` the end of pass 3, ``3.7`` its turn 7, ``0`` the start, ``rewound/2`` a tip.
+"""Names a point of a run: ``3`` the end of pass 3, ``3.7`` its turn 7, ``0`` the start, ``rewound/2`` a tip.
 
 Owns the syntax and how a name becomes a commit. Relies on ``History``; never writes.
 """
@@ -20,11 +20,11 @@ _POINT = re.compile(r"(?:([0-9]{1,9})(?:\.([1-9][0-9]{0,8}))?|rewound/([1-9][0-9
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A moment of a run, not looked up yet. ``turn`` None: the end of the pass."""
+    """A point of a run, not looked up yet. ``turn`` None: the end of the pass."""
 
     pass_number: int = 0
     turn: int | None = None
-    rewound: int | None = None  # the number of a tip that a rewind left; the other two mean nothing then
+    rewound: int | None = None  # the number of a tip that a rewind left; the others are unused then
 
     def __str__(self) -> str:
         if self.rewound is not None:
@@ -33,13 +33,13 @@ class Point:
 
 
 def parse(text: str) -> Point | None:
-    """The point that ``text`` names; None when it names none."""
-    found = _POINT.fullmatch(text)
-    if found is None or (found[1] == "0" and found[2]):
+    """The point that ``text`` names; None when it is invalid."""
+    match = _POINT.fullmatch(text)
+    if match is None or (match[1] == "0" and match[2]):
         return None
-    if found[3]:
-        return Point(rewound=int(found[3]))
-    return Point(int(found[1]), int(found[2]) if found[2] else None)
+    if match[3]:
+        return Point(rewound=int(match[3]))
+    return Point(int(match[1]), int(match[2]) if match[2] else None)
 
 
 def named(text: str) -> Point:
@@ -54,23 +54,23 @@ def named(text: str) -> Point:
 
 
 def find(history: History, point: Point) -> Checkpoint:
-    """The commit to continue from at ``point``, a fork's or a person's own commits right after it included.
+    """The commit to continue from at ``point``, after a fork's or a person's own commits that follow it.
 
-    Raises ``ConfigError`` for a moment that the run's history does not have.
+    Raises ``ConfigError`` for a point that the run's history does not have.
     """
     if point.rewound is not None:
         kept = history.refs(REWOUND)
         if point.rewound not in kept:
             raise _missing(
-                history, point, f"it keeps {', '.join(f'rewound/{each}' for each in kept) or 'none'}"
+                history, point, f"it keeps {', '.join(f'rewound/{number}' for number in kept) or 'none'}"
             )
         return history.checkpoint(kept[point.rewound])
     entries = history.commits()
-    found = next((entry for entry in entries if _is_at(entry, point)), None)
-    if found is None:
+    entry_at = next((entry for entry in entries if _is_at(entry, point)), None)
+    if entry_at is None:
         raise _missing(history, point, _what_there_is(entries))
     by_parent = {entry.parents[0]: entry for entry in entries if entry.parents and not entry.runner}
-    last = found
+    last = entry_at
     while (later := by_parent.get(last.checkpoint.commit)) is not None:
         last = later
     return history.checkpoint(last.checkpoint.commit)

@@ -1,7 +1,7 @@
-"""What is done before a run goes on: clear what a killed git left, set aside, put back.
+"""The steps before a run continues: clear a killed git's leftovers, set changed files aside, restore.
 
-Runs under the run folder's lock only. Nothing is ever lost: files that differ from HEAD are committed
-under ``refs/loop-runner/set-aside/N`` first, and what git cannot hold is moved into
+Runs under the run folder's lock only. Nothing is ever lost: files that differ from HEAD are first committed
+under ``refs/loop-runner/set-aside/N``, and files that git cannot hold are moved into
 ``.git/loop-runner/displaced/``. Never runs git on the files themselves.
 """
 
@@ -17,51 +17,51 @@ from pathlib import Path
 from loop_runner import __version__, failpoints
 from loop_runner.errors import WorkspaceError
 from loop_runner.text import plural
-from loop_runner.workspace import layout
+from loop_runner.workspace import control_files, layout
 from loop_runner.workspace.commits import Commit
 from loop_runner.workspace.folder import Folder
 from loop_runner.workspace.git import fast_import
 from loop_runner.workspace.git.fast_import import Blob, NewCommit
 from loop_runner.workspace.git.git import Git
 from loop_runner.workspace.history import History
-from loop_runner.workspace.walk import NO_LIMITS, TEMPORARY, Found, Limits, Walked, Walker, file_at
+from loop_runner.workspace.walk import NO_LIMITS, TEMPORARY, Limits, Walked, WalkedFile, Walker, file_at
 
 SET_ASIDE = "refs/loop-runner/set-aside"
 _OWNED = tuple(os.fsencode(name) for name in (layout.MODEL_FOLDER, *layout.RUNNER_FOLDERS))
 _STALE = ("*.lock", "refs/**/*.lock", "objects/**/tmp_obj_*", "objects/pack/tmp_*", "fast_import_crash_*")
-_GITS_KEEP = b"fast-import"  # what it writes into the mark of a pack that it has not finished
+_GITS_KEEP = b"fast-import"  # git's mark on a pack that it has not finished
 
 Tree = Mapping[bytes, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What recovery did. ``set_aside`` says where changed files went; None when there were none."""
+    """The result of recovery. ``set_aside`` says where changed files went; None when there were none."""
 
     tree: Tree
     set_aside: str | None
 
 
 def stale(git_dir: Path) -> Iterator[Path]:
-    """What a killed git leaves behind: locks, unfinished objects, marks and indexes of lost packs."""
+    """A killed git's leftovers: locks, unfinished objects, marks and indexes of lost packs."""
     for pattern in _STALE:
         yield from git_dir.glob(pattern)
     packs = git_dir / "objects" / "pack"
     for index in (*packs.glob("pack-*.idx"), *packs.glob("pack-*.rev")):
-        # A power cut may keep the name of an index and not that of its pack. What is missed is missed as
-        # an object; an index can always be made again from its pack.
+        # A power cut may keep an index and lose its pack. A missing pack shows up as missing objects;
+        # an index can always be rebuilt from its pack.
         if not index.with_suffix(".pack").exists():
             yield index
     for keep in packs.glob("*.keep"):
-        # A person's own says something else, or nothing; one of git's that it could not fill has no pack yet.
-        said = keep.read_bytes()
-        is_unfinished = _GITS_KEEP.startswith(said) and not keep.with_suffix(".idx").exists()
-        if said.startswith(_GITS_KEEP) or is_unfinished:
+        # A person's mark has other content, or none; git's own mark that it could not fill has no pack yet.
+        content = keep.read_bytes()
+        is_unfinished = _GITS_KEEP.startswith(content) and not keep.with_suffix(".idx").exists()
+        if content.startswith(_GITS_KEEP) or is_unfinished:
             yield keep
 
 
 def clear_stale(git_dir: Path) -> None:
-    """Remove what a killed git left behind."""
+    """Remove a killed git's leftovers."""
     failpoints.passing("recovery.clear")
     for path in list(stale(git_dir)):
         path.unlink(missing_ok=True)
@@ -70,7 +70,7 @@ def clear_stale(git_dir: Path) -> None:
 def put_back(
     folder: Folder, history: History, git: Git, head: Commit, limits: Limits, skip: tuple[bytes, ...] = ()
 ) -> Recovered:
-    """Make the files be what ``head`` says, after setting aside what nobody could get back.
+    """Make the files match ``head``, after setting aside everything that could not be recovered otherwise.
 
     Files and folders of the model's with a name in ``skip`` are left as they are.
     """
@@ -79,7 +79,7 @@ def put_back(
     expected = history.tree(head.oid)
     there = look(folder, expected, limits, skip)
     before = [_readable_tree(history, parent) for parent in head.parents]
-    edits = {path: each for path, each in there.files.items() if _is_edit(path, each, expected, before)}
+    edits = {path: entry for path, entry in there.files.items() if _is_edit(path, entry, expected, before)}
     ref = _set_aside(git, history, head, edits) if edits else None
     failpoints.passing("recovery.restore")
     kept = {path for name, _ in there.unstored if _is_as_stored(folder, path := os.fsencode(name), expected)}
@@ -89,6 +89,8 @@ def put_back(
             folder.remove_empty(path.rpartition(b"/")[0])
     _restore(folder, history, {path: at for path, at in expected.items() if path not in kept}, there)
     moved = [f"{path} is now {where}" for path, where in folder.moved_aside]
+    head_is = history.checkpoint(head.oid)
+    control_files.forget_committed(git.git_dir / "loop-runner", history.read, head_is)
     words = ([f"git ref {ref}"] if ref else []) + moved
     return Recovered(expected, "; ".join(words) or None)
 
@@ -111,29 +113,31 @@ def _readable_tree(history: History, commit: str) -> dict[bytes, tuple[str, str]
 
 
 def look(folder: Folder, expected: Tree, limits: Limits, skip: tuple[bytes, ...] = ()) -> Walked:
-    """What is there: our folders whole, and of the rest what HEAD has; all else is a person's."""
+    """The current files: the runner's folders whole, and the rest as far as HEAD has it."""
     known = {path: blob for path, (_, blob) in expected.items()}
     walkers = [Walker(limits, skip=skip), *(Walker(NO_LIMITS) for _ in _OWNED[1:])]
     walks = [walker.walk(folder.fd, top, known) for walker, top in zip(walkers, _OWNED, strict=True)]
-    files = {path: each for walked in walks for path, each in walked.files.items()}
+    files = {path: entry for walked in walks for path, entry in walked.files.items()}
     walker = Walker(NO_LIMITS)
     for path in (path for path in expected if path.partition(b"/")[0] not in _OWNED):
         with contextlib.suppress(OSError), folder.existing(path.rpartition(b"/")[0]) as fd:
-            if found := walker.look_at(fd, path, known):
-                files[path] = found
-    unstored = tuple(each for walked in walks for each in walked.unstored)
+            if entry_found := walker.look_at(fd, path, known):
+                files[path] = entry_found
+    unstored = tuple(entry for walked in walks for entry in walked.unstored)
     return Walked(files, unstored, tuple(path for walked in walks for path in walked.empty_folders))
 
 
-def _is_edit(path: bytes, found: Found, expected: Tree, before: list[dict[bytes, tuple[str, str]]]) -> bool:
-    """The file is neither what HEAD says nor what its parents say: a crash between commit and files."""
+def _is_edit(
+    path: bytes, file: WalkedFile, expected: Tree, before: list[dict[bytes, tuple[str, str]]]
+) -> bool:
+    """The file matches neither HEAD nor its parents: a crash between commit and files."""
     if path.rpartition(b"/")[2].startswith(TEMPORARY):
         return False
-    now = (found.mode, found.blob)
+    now = (file.mode, file.blob)
     return now != expected.get(path) and all(now != tree.get(path) for tree in before)
 
 
-def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, Found]) -> str:
+def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, WalkedFile]) -> str:
     taken = git.run("for-each-ref", "--format=%(refname)", SET_ASIDE).decode().split()
     number = max((int(name.rpartition("/")[2]) for name in taken), default=0) + 1
     ref = f"{SET_ASIDE}/{number}"
@@ -145,7 +149,7 @@ def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, F
             message=layout.message(subject, layout.Trailers(runner=__version__)),
             time=int(time.time()),
             parents=[head.oid],
-            set_paths={path: _blob(history, each) for path, each in edits.items()},
+            set_paths={path: _blob(history, entry) for path, entry in edits.items()},
         ),
     )
     failpoints.passing("recovery.point")
@@ -153,9 +157,9 @@ def _set_aside(git: Git, history: History, head: Commit, edits: Mapping[bytes, F
     return ref
 
 
-def _blob(history: History, found: Found) -> Blob:
-    # Only the mode differs when there are no bytes: the blob itself is stored.
-    return Blob(history.blob(found.blob) if found.data is None else found.data, found.mode)
+def _blob(history: History, file: WalkedFile) -> Blob:
+    # Without bytes only the mode differs: the blob itself is stored.
+    return Blob(history.blob(file.blob) if file.data is None else file.data, file.mode)
 
 
 def _restore(folder: Folder, history: History, expected: Tree, there: Walked) -> None:
@@ -165,8 +169,8 @@ def _restore(folder: Folder, history: History, expected: Tree, there: Walked) ->
     for name in there.empty_folders:
         folder.remove_empty(os.fsencode(name))
     for path, (mode, oid) in expected.items():
-        found = there.files.get(path)
-        if found is None or (found.mode, found.blob) != (mode, oid):
+        entry = there.files.get(path)
+        if entry is None or (entry.mode, entry.blob) != (mode, oid):
             folder.write(path, Blob(history.blob(oid), mode))
     _, empty_folders = layout.walk_report_from(history.read(layout.WALK_FILE))
     for name in (layout.NOTES_FOLDER, *empty_folders):

@@ -1,8 +1,8 @@
-"""What going back needs: a ref for what is left, the bill for it, and the files of the earlier commit.
+"""The parts of going back: a ref for what is left behind, its cost, and the files of the earlier commit.
 
-Used by ``Workspace.rewind`` only, under the lock, with the files as HEAD has them (``open`` sees to that).
-Drops nothing: what the run leaves stays under ``refs/loop-runner/rewound/N``, and what that cost is said by
-the commit that the run goes on from.
+Used by ``Workspace.rewind`` only, under the lock, with the files as HEAD has them (``open`` ensures that).
+Drops nothing: what the run leaves stays under ``refs/loop-runner/rewound/N``, and the commit that the run
+continues from records what that cost.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ def tip(git: Git, head: Checkpoint, calls: Collection[Call]) -> str:
 
 
 def goal(history: History, to: str) -> tuple[str, tuple[Call, ...]]:
-    """The commit to stand on for ``to``, and replies to put into the journal, if ``tip`` kept some there."""
+    """The commit to go to for ``to``, and replies for the journal, if ``tip`` kept some there."""
     commit = history.commit(to)
     path = _kept_calls(history.checkpoint(to))
-    found = None if commit.trailers.runner or not commit.parents else history.read(path, to)
-    if found is None or found == history.read(path, commit.parents[0]):
+    calls = None if commit.trailers.runner or not commit.parents else history.read(path, to)
+    if calls is None or calls == history.read(path, commit.parents[0]):
         return to, ()
     with parsing(history.folder, path):
-        return commit.parents[0], tuple(layout.calls_from_jsonl(found))
+        return commit.parents[0], tuple(layout.calls_from_jsonl(calls))
 
 
 def landing(
     git: Git, history: History, to: str, left: str, *, unanswered: int = 0, price: Price | None = None
 ) -> str:
-    """The commit to go on from when the history up to ``to`` is gone back to from the commit ``left``.
+    """The commit to continue from after going back from ``left`` to the history up to ``to``.
 
-    It is what ``goal`` says, or one on top of that which says what was spent and is not in that history.
+    It is the one from ``goal``, or one on top of it that records the spend outside of that history.
     ``unanswered``: requests after ``left`` without a reply.
     """
     spent = dropped.plus(history.spend(price, left), history.dropped(left))

@@ -1,8 +1,8 @@
-"""What is committed as the run's ``workspace/``: all that lies there, or a folder of the user's.
+"""The files that are committed as the run's ``workspace/``: all files there, or a user's folder.
 
-For agents that are programs of the user's. A folder of the user's is only ever read, by descriptor and
-without following a link; names in ``skip`` (``.git``, ``node_modules``) are passed over wherever they are,
-when files are committed and when they are put back.
+For agents that are user programs. A user's folder is only ever read, by descriptor and without following a
+link; names in ``skip`` (``.git``, ``node_modules``) are ignored wherever they are, both when files are
+committed and when they are restored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Scope:
     skip: tuple[bytes, ...] = ()
 
     def walk(self, walker: Walker, run_fd: int, known: Mapping[bytes, str]) -> Walked:
-        """What is there now, under the names that it has in the run folder."""
+        """The current content, under the names that it has in the run folder."""
         top = os.fsencode(layout.MODEL_FOLDER)
         if self.source is None:
             return walker.walk(run_fd, top, known)
@@ -36,9 +36,9 @@ class Scope:
             os.close(fd)
 
     def files(self, limits: Limits = Limits()) -> dict[bytes, Blob]:  # noqa: B008 - frozen
-        """All that is in ``source``, for the first commit."""
+        """Everything in ``source``, for the first commit."""
         walked = self.walk(Walker(limits, skip=self.skip), -1, {})
-        return {path: Blob(each.data or b"", each.mode) for path, each in walked.files.items()}
+        return {path: Blob(entry.data or b"", entry.mode) for path, entry in walked.files.items()}
 
 
 EVERYTHING = Scope()

@@ -1,12 +1,12 @@
-"""Marks of the requests that went out: one that is marked and not in the journal may be paid for in vain.
+"""Marks of sent requests: one that is marked and not in the journal may have been paid for nothing.
 
-One line for each request, written before it is sent, in ``.git/loop-runner/sent``. A mark says which commit
-it was made after, as the journal's records do, so that marks of an earlier turn are known and ignored. No
-fsync: a mark outlives the death of the runner, for which it is made; a power cut may take the last ones with
-it, and then the count is too low. Owns the file's format; whoever writes holds the run folder's lock.
+One line per request, written before it is sent, in ``.git/loop-runner/sent``. Like the journal's records, a
+mark names the commit that it was made after, so that marks of an earlier turn are recognised and ignored. No
+fsync: a mark survives the death of the runner, which is its purpose; a power cut may lose the last ones, and
+then the count is too low. Owns the file's format; the writer holds the run folder's lock.
 
 Format: ASCII lines ``SIGN AFTER FINGERPRINT OCCURRENCE.``; SIGN is ``+`` (sent) or ``-`` (it failed, and
-nothing was billed). A line that is no such line, full stop included, is a torn one.
+nothing was billed). A line in any other form, or without its full stop, is a torn one.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Sent:
         self._fd = os.open(path, flags, 0o644)
         self._out = _read(self._fd, {after, *earlier})
         if self._out:
-            os.write(self._fd, b"\n")  # a torn line stays one of its own
+            os.write(self._fd, b"\n")  # a torn line stays separate
 
     def mark(self, key: Key) -> None:
-        """The request ``key`` goes out now. ``OSError`` when that cannot be written down: do not send it."""
+        """The request ``key`` is sent now. ``OSError`` when that cannot be recorded: do not send it."""
         failpoints.passing("sent.write")
         self._write(b"+", key)
         with self._lock:
@@ -56,7 +56,7 @@ class Sent:
             return _unanswered(self._out, answered)
 
     def move_on(self, after: str) -> None:
-        """From now on requests are sent after the commit ``after``, which says how many had no reply."""
+        """From now on requests are sent after the commit ``after``, which records how many had no reply."""
         with self._lock:
             self._after = after
             self._out.clear()
@@ -97,7 +97,7 @@ def _read(fd: int, afters: Collection[str]) -> Counter[Key]:
         data += chunk
     out: Counter[Key] = Counter()
     for line in bytes(data).split(b"\n"):
-        found = _LINE.fullmatch(line)
-        if found and found[2].decode() in afters:
-            out[found[3].decode(), int(found[4])] += 1 if found[1] == b"+" else -1
+        match = _LINE.fullmatch(line)
+        if match and match[2].decode() in afters:
+            out[match[3].decode(), int(match[4])] += 1 if match[1] == b"+" else -1
     return out

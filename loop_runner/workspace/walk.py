@@ -1,7 +1,7 @@
-"""Reads the files that the model left, without following, blocking or believing.
+"""Reads the files that the model left, without following links, blocking or trusting.
 
 Opens by folder descriptor with O_NOFOLLOW and O_NONBLOCK, takes regular files and links (as links), and
-checks after opening that it got what it looked at. Whatever is not stored is reported with its reason.
+checks after opening that it got what it expected. Everything that is not stored is reported with its reason.
 The same files give the same result in whatever order the file system lists them. Runs no git.
 """
 
@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from loop_runner import redaction
 from loop_runner.workspace.git.fast_import import EXECUTABLE, FILE, LINK
 
-TEMPORARY = b".loop-runner-new-"  # files of ours that were not finished; see ``folder``
+TEMPORARY = b".loop-runner-new-"  # our own unfinished files; see ``folder``
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: a fifo that was swapped in would otherwise wait for a writer for ever.
+# O_NONBLOCK: a fifo that was swapped in would otherwise wait for a writer forever.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # A file may change without its times changing: twice within one tick of the clock, or through a memory map,
@@ -31,7 +31,8 @@ _ALWAYS_READ_BYTES = 64 * 1024
 _SETTLED_S = 60.0
 _READ_TRIES = 3
 
-# Names that git, or git on another system, takes for a repository or for settings; it refuses to check them
+# Names that git, or git on another system, takes for a repository or for settings. It refuses to check them
+# out,
 # out and hosts refuse to be pushed them. The left-out characters are those that HFS+ ignores.
 _GIT_NAME = re.compile(
     rb"(^|\\)(\.git|git~1|\.gitmodules|gitmod~[1-4]|gi7eba~[0-9])[. ]*($|[\\:])", re.IGNORECASE
@@ -42,7 +43,7 @@ _MAX_ATTRIBUTE_LINE = 2048  # beyond it git calls the whole history damaged
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of the model's files is stored. What is over a limit is left out and reported."""
+    """How much of the model's files is stored. Whatever exceeds a limit is left out and reported."""
 
     files: int = 10_000
     depth: int = 40
@@ -55,7 +56,7 @@ NO_LIMITS = Limits(10**9, 200, 2**40, 2**50, 4000)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class WalkedFile:
     """A file or link: its mode in git, the id of its blob, and its bytes unless they are stored already."""
 
     mode: str
@@ -65,14 +66,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """All that a walk found; paths are bytes, relative to the run folder."""
+    """The result of a walk; paths are bytes, relative to the run folder."""
 
-    files: dict[bytes, Found]
+    files: dict[bytes, WalkedFile]
     unstored: tuple[tuple[str, str], ...]  # (path, reason)
     empty_folders: tuple[str, ...]
 
     def removed(self, known: Iterable[bytes]) -> list[bytes]:
-        """Those of ``known`` that are gone. What exists and cannot be stored, or is below it, is not gone."""
+        """The paths of ``known`` that are gone. A path that exists but cannot be stored is not gone."""
         unstored = {os.fsencode(path) for path, _ in self.unstored}
         missing = (path for path in known if path not in self.files)
         return [path for path in missing if not any(path[:at] in unstored for at in _ends_of_parts(path))]
@@ -80,7 +81,7 @@ class Walked:
 
 @dataclass(frozen=True, slots=True)
 class _Stamp:
-    """By what a large file is known again."""
+    """Recognises an unchanged large file."""
 
     device: int
     inode: int
@@ -92,7 +93,7 @@ class _Stamp:
 @dataclass(slots=True)
 class _State:
     known: Mapping[bytes, str]  # path -> blob id of what is stored already
-    files: dict[bytes, Found] = field(default_factory=dict)
+    files: dict[bytes, WalkedFile] = field(default_factory=dict)
     unstored: list[tuple[str, str]] = field(default_factory=list)
     empty_folders: list[str] = field(default_factory=list)
     count: int = 0
@@ -103,13 +104,13 @@ class _State:
 
 
 class Walker:
-    """Walks the same folder again and again, and reads large files only when they have changed."""
+    """Walks the same folder repeatedly, and reads large files only when they have changed."""
 
     def __init__(
         self, limits: Limits = Limits(), *, settled_s: float = _SETTLED_S, skip: Collection[bytes] = ()
     ) -> None:
         self._limits = limits
-        self._skip = frozenset(skip)  # names that are passed over without a word
+        self._skip = frozenset(skip)  # names that are ignored silently
         self._settled_ns = int(settled_s * 1e9)
         self._cache: dict[bytes, tuple[_Stamp, str]] = {}
 
@@ -127,7 +128,7 @@ class Walker:
         self._cache = {path: entry for path, entry in self._cache.items() if path in state.files}
         return Walked(state.files, tuple(state.unstored), tuple(state.empty_folders))
 
-    def look_at(self, folder_fd: int, path: bytes, known: Mapping[bytes, str]) -> Found | None:
+    def look_at(self, folder_fd: int, path: bytes, known: Mapping[bytes, str]) -> WalkedFile | None:
         """The one file at ``path``, in the folder ``folder_fd``; None when it cannot be stored."""
         state = _State(known)
         self._entry(state, folder_fd, path.rpartition(b"/")[2], path, self._limits.depth)
@@ -203,7 +204,7 @@ class Walker:
             stamp, mode = _stamp(seen), EXECUTABLE if seen.st_mode & stat.S_IXUSR else FILE
             if self._is_unchanged(state, path, stamp):
                 state.total_bytes += seen.st_size
-                state.files[path] = Found(mode, state.known[path], None)
+                state.files[path] = WalkedFile(mode, state.known[path], None)
                 return
             data = _read(fd, name, stamp)
             if data is not None:
@@ -221,7 +222,7 @@ class Walker:
             return
         blob = blob_id(data)
         state.total_bytes += len(data)
-        state.files[path] = Found(mode, blob, None if state.known.get(path) == blob else data)
+        state.files[path] = WalkedFile(mode, blob, None if state.known.get(path) == blob else data)
 
     def _is_unchanged(self, state: _State, path: bytes, stamp: _Stamp) -> bool:
         cached = self._cache.get(path)

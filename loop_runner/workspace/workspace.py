@@ -1,9 +1,8 @@
-"""The run folder's one writer: every turn a commit, every pass a merge, under one lock.
+"""The run folder's only writer: every turn a commit, every pass a merge, under one lock.
 
-Owns the order of the writes, which is the whole promise: the commit is durable, then the journal lets go
-of its calls, then the files are put on disk. A crash at any moment leaves a history that the run goes on
-from, and the journal with the replies that are paid for and not in it. Pass and turn numbers always come
-from git.
+Owns the order of the writes, which is the whole promise: first the commit is durable, then the journal drops
+its calls, then the files are put on disk. A crash at any moment leaves a history that the run continues
+from, and the journal with the paid replies that are not in it. Pass and turn numbers always come from git.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class Workspace:
         self.private_folder = folder / ".git" / PRIVATE
         self.model_folder = folder / layout.MODEL_FOLDER
         self.set_aside: str | None = None
-        self.started = ""  # what the next commits say of the process that makes them: see ``Trailers``
+        self.started = ""  # recorded in the next commits: see ``Trailers``
         self.overrides = ""
         self._lock = held
         self._limits = limits
@@ -87,7 +86,7 @@ class Workspace:
             stack.callback(self._index.wait)
             self.history = stack.enter_context(History(folder))
             self._stand_at(self.history.head())
-            with faults.told(folder, "opening it"):
+            with faults.translated(folder, "opening it"):
                 self._branch = branch.current(folder)
                 self._folder = Folder(folder, self.private_folder / "displaced")
                 stack.callback(self._folder.close)
@@ -124,11 +123,11 @@ class Workspace:
     ) -> Workspace:
         """Make the run folder ``folder`` with ``files`` as its first commit; it appears whole or not at all.
 
-        ``model_files`` are what is in ``workspace/`` before the first pass; paths begin with it.
+        ``model_files`` are the content of ``workspace/`` before the first pass; paths begin with it.
         ``before_placing`` is called with the finished repository, just before it appears as ``.git``;
-        ``when_claimed`` at the beginning, with the path of ``workspace/``, which is there and empty.
+        ``when_claimed`` at the beginning, with the path of the empty ``workspace/``.
 
-        Raises ``WorkspaceError`` when something is there already, ``EnvironmentFault`` without git or space.
+        Raises ``WorkspaceError`` when the folder is not empty, ``EnvironmentFault`` without git or space.
         """
         folder = folder.absolute()
         first = NewCommit(
@@ -136,7 +135,7 @@ class Workspace:
             int(time.time()),
             set_paths={**blobs(layout.creation_files(checked(files))), **(model_files or {})},
         )
-        with faults.told(folder, "making the run folder"), claimed(folder):
+        with faults.translated(folder, "making the run folder"), claimed(folder):
             refuse_contents(folder)
             if when_claimed is not None:
                 (folder / layout.MODEL_FOLDER).mkdir(exist_ok=True)
@@ -154,13 +153,13 @@ class Workspace:
         limits: Limits = Limits(),  # noqa: B008 - frozen
         before_placing: Callable[[Path], None] | None = None,
     ) -> Workspace:
-        """Make the run folder ``folder`` with ``commit`` on top of what its parents are in ``source``.
+        """Make the run folder ``folder`` with ``commit`` on top of its parents in ``source``.
 
-        The objects are copied, so the two runs share nothing. Of ``source`` nothing but git's objects is
-        read, so it may be going on. Raises what ``create`` raises, and ``WorkspaceError`` for a damaged one.
+        The objects are copied, so the two runs share nothing. Only git's objects are read from ``source``,
+        so it may be active. Raises what ``create`` raises, and ``WorkspaceError`` for a damaged one.
         """
         folder = folder.absolute()
-        with faults.told(folder, "making the run folder"), claimed(folder):
+        with faults.translated(folder, "making the run folder"), claimed(folder):
             refuse_contents(folder)
             held = lay_out(folder, lambda git: branch_off(git, source, commit), before_placing)
         return cls(folder, held, limits=limits)
@@ -173,20 +172,20 @@ class Workspace:
         scope: Scope = EVERYTHING,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> Workspace:
-        """Take the run folder's lock and bring everything to where the last commit stands.
+        """Take the run folder's lock and bring everything to the state of the last commit.
 
         Raises ``WorkspaceError``: no run folder, a newer format, damaged, unwritable, in use.
         """
         folder = folder.absolute()
         with History(folder):
-            pass  # refuses what is no run folder before anything is written there
-        with faults.told(folder, "taking its lock"):
+            pass  # refuses anything but a run folder before anything is written there
+        with faults.translated(folder, "taking its lock"):
             (folder / ".git" / PRIVATE).mkdir(exist_ok=True)
             held = Lock.take(folder / ".git" / PRIVATE / "lock", folder)
         return cls(folder, held, limits=limits, scope=scope)
 
     def close(self) -> None:
-        """Leave the folder as a person expects it and give the lock back; more than once is fine."""
+        """Leave the folder as a person expects it and release the lock; more than once is fine."""
         with self._closing:
             if self._lock.fd >= 0:
                 self._index.set(self._head.commit)
@@ -203,10 +202,10 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ── reading what is committed ───────────────────────────────────────────────────────────────────
+    # ── reading the commits ─────────────────────────────────────────────────────────────────────────
 
     def head(self) -> Checkpoint:
-        """Where the run stands."""
+        """The current checkpoint."""
         return self._head
 
     def stop_reason(self, pass_number: int, number: int) -> StopReason:
@@ -214,11 +213,11 @@ class Workspace:
         return self.history.stop_reason(pass_number, number, self._head.commit)
 
     def made_in(self, names: Collection[str]) -> dict[str, tuple[int, int]]:
-        """The (pass, turn) that made each of these variables; without those that are not known."""
+        """The (pass, turn) that made each of these variables, as far as it is known."""
         try:
             return bindings.made_in(self.history, names, self._head.commit)
         except WorkspaceError:
-            return {}  # older history is damaged: what is told then is less
+            return {}  # older history is damaged, so less is shown
 
     def answer(self, at_pass: int | None = None) -> Answer:
         """The committed answer, at HEAD or as a pass left it. ``WorkspaceError``: no such pass."""
@@ -227,7 +226,7 @@ class Workspace:
         return self.history.answer(self._ended(at_pass).oid)
 
     def handed_in(self, pass_number: int) -> Answer:
-        """The answer that a finished pass ended with, whatever was put back behind it."""
+        """The answer that a finished pass ended with, even if another answer was restored after it."""
         return self.history.answer(self.end_of(pass_number))
 
     def end_of(self, pass_number: int) -> str:
@@ -251,30 +250,30 @@ class Workspace:
 
         Links are kept only when they lead to a file or folder of the checkout.
         """
-        with faults.told(into, "checking out the answer"):
+        with faults.translated(into, "checking out the answer"):
             checkout.write(self.history, self._head.commit, into)
 
     def lay_out_now(self, into: Path) -> None:
         """Put ``workspace/`` into the folder ``into`` as a commit would take it now. From any thread."""
-        with faults.told(into, "copying the files of the workspace"):
+        with faults.translated(into, "copying the files of the workspace"):
             walked = self._scope.walk(Walker(self._limits, skip=self._scope.skip), self._folder.fd, {})
-            files = {path: (each.mode, each.data or b"") for path, each in walked.files.items()}
+            files = {path: (entry.mode, entry.data or b"") for path, entry in walked.files.items()}
             checkout.write_files(files, into)
 
     def keep_awaited(self, name: str, record: bytes) -> None:
-        """Write down, for clones too, what a provider was asked for in this turn; durable on return."""
+        """Record, for clones too, what this turn requested from a provider; durable on return."""
         with translated(self.folder, "writing down what is awaited"):
             awaited.keep(self._git, self._head.commit, name, record, self.journal.calls())
 
     def forget_awaited(self, name: str) -> None:
-        """What ``keep_awaited`` wrote down is not awaited any more."""
+        """Remove a record of ``keep_awaited``."""
         with translated(self.folder, "writing down what is awaited"):
             awaited.forget(self._git, name)
 
     # ── committing ──────────────────────────────────────────────────────────────────────────────────
 
     def commit_turn(self, turn: TurnRecord, files: Mapping[str, bytes]) -> Checkpoint:
-        """Commit a turn with the model's files as they lie there; it survives a power cut when this returns.
+        """Commit a turn with the current files of the model; it survives a power cut after this returns.
 
         ``files`` are further files of the runner's, such as ``passes/0001/injected.md``. Calls in the journal
         that ``turn.calls`` does not name are committed with it: they are paid for. ``ValueError`` when the
@@ -282,29 +281,29 @@ class Workspace:
         """
         self._require_next(turn.pass_number, turn.number)
         doing = f"committing pass {turn.pass_number} turn {turn.number}"
-        with faults.told(self.folder, doing):
+        with faults.translated(self.folder, doing):
             failpoints.passing("commit.walk")
             walked = self._files.walk()
         calls = [*turn.calls, *self.journal.calls()]
-        ours, gone, stored = self._files.of_variables(turn, walked)
+        own_files, gone, stored = self._files.of_variables(turn, walked)
         changed, removed = self._files.changes(walked)
-        ours = checked(ours | layout.turn_files(turn, calls) | dict(files))
+        own_files = checked(own_files | layout.turn_files(turn, calls) | dict(files))
         trailers = self._trailers(turn.pass_number, turn.number, None, turn.seconds)
         checkpoint = self._commit(
             NewCommit(
                 message=layout.message(layout.turn_subject(turn), trailers),
                 time=int(time.time()),
                 parents=[self._head.commit],
-                set_paths=blobs(ours) | changed,
+                set_paths=blobs(own_files) | changed,
                 removed_paths=[os.fsencode(path) for path in gone] + removed,
             ),
             doing,
         )
-        self._files.keep(walked, removed, stored, has_report=layout.WALK_FILE in ours)
-        self._settle(checkpoint, {journal.key(call) for call in calls}, ours, gone, doing)
+        self._files.keep(walked, removed, stored, has_report=layout.WALK_FILE in own_files)
+        self._settle(checkpoint, {journal.key(call) for call in calls}, own_files, gone, doing)
         if self._scope.source is not None:
-            with faults.told(self.folder, f"putting files in place after {doing}"):
-                self._files.put(changed, removed)  # the run folder's own copy, so that it is what HEAD says
+            with faults.translated(self.folder, f"putting files in place after {doing}"):
+                self._files.put(changed, removed)  # the run folder's own copy, so that it matches HEAD
         return checkpoint
 
     def commit_pass(
@@ -317,19 +316,19 @@ class Workspace:
         seconds: float = 0.0,
         put_back: str | None = None,
     ) -> Checkpoint:
-        """Commit the end of a pass: a merge of its last turn into the story of passes.
+        """Commit the end of a pass: a merge of its last turn into the chain of passes.
 
         The tree is the last turn's with ``files``. A pass without turns is an ordinary commit. Calls made
-        since the last turn (judges') are kept in ``passes/N/calls.jsonl``. ``seconds``: what verifying took.
-        ``put_back``: a commit whose answer, variables and model's files are to be those of this one too; what
-        the pass made of them stays in its turns. The kernel must be started again behind it.
+        since the last turn (judges') are kept in ``passes/N/calls.jsonl``. ``seconds``: how long verifying
+        took. ``put_back``: a commit whose answer, variables and model's files are restored in this one; the
+        pass's own versions stay in its turns. The kernel must be restarted afterwards.
         """
         doing = f"committing pass {pass_number}"
         calls = self.journal.calls()
-        ours = checked(files or {})
+        own_files = checked(files or {})
         if calls:
             path = f"{layout.pass_folder(pass_number)}/calls.jsonl"
-            ours[path] = layout.calls_to_jsonl(layout.in_order(calls))
+            own_files[path] = layout.calls_to_jsonl(layout.in_order(calls))
         head = self.history.commit(self._head.commit)
         base = self.history.base_of(pass_number, head)
         changed, removed = ({}, []) if put_back is None else self._files.differences(put_back)
@@ -340,12 +339,12 @@ class Workspace:
                 time=int(time.time()),
                 parents=[head.oid] if base == head.oid else [base, head.oid],
                 tree=head.tree,
-                set_paths=blobs(ours) | changed,
+                set_paths=blobs(own_files) | changed,
                 removed_paths=removed,
             ),
             doing,
         )
-        self._settle(checkpoint, {journal.key(call) for call in calls}, ours, [], doing)
+        self._settle(checkpoint, {journal.key(call) for call in calls}, own_files, [], doing)
         if put_back is not None:
             self._put_in_place(changed, removed, doing)
         self._index.start(checkpoint.commit)
@@ -353,7 +352,7 @@ class Workspace:
         return checkpoint
 
     def commit_change(self, new: NewCommit) -> Checkpoint:
-        """Commit a change of the runner's own files that is neither a turn nor a pass (another task, say).
+        """Commit a change of the runner's own files that is neither a turn nor a pass (such as another task).
 
         Its parents begin with HEAD. Replies in the journal stay there for the turn that they belong to.
         """
@@ -384,22 +383,22 @@ class Workspace:
 
     def _commit(self, new: NewCommit, doing: str) -> Checkpoint:
         try:
-            with faults.told(self.folder, doing):
+            with faults.translated(self.folder, doing):
                 oid = fast_import.write(self._git, new)
                 fast_import.point(self._git, self._branch, oid, was=self._head.commit)
         except GitFailed as error:
-            with contextlib.suppress(OSError):  # half a pack takes space that may be what is missing
+            with contextlib.suppress(OSError):  # half a pack takes up space that may be needed
                 recovery.clear_stale(self._git.git_dir)
             if "but expected" in error.stderr:
                 raise branch.moved(self.folder, self._branch) from error
             raise error.fault(self.folder, doing) from error
-        said = layout.trailers_from(new.message)
+        trailers = layout.trailers_from(new.message)
         subject = new.message.partition("\n")[0]
-        return Checkpoint(oid, said.pass_number, said.turn, subject, said.outcome)
+        return Checkpoint(oid, trailers.pass_number, trailers.turn, subject, trailers.outcome)
 
     def _put_in_place(self, changed: Mapping[bytes, Blob], removed: list[bytes], doing: str) -> None:
-        """The files of a commit that put others back. ``open`` makes a crash before or within it good."""
-        with faults.told(self.folder, f"putting files in place after {doing}"):
+        """The files of a commit that restores others. ``open`` completes it after a crash."""
+        with faults.translated(self.folder, f"putting files in place after {doing}"):
             self._files.put(changed, removed)
             self._folder.make_folder(os.fsencode(layout.NOTES_FOLDER))
         self._files.know(self.history.tree(self._head.commit))
@@ -412,10 +411,10 @@ class Workspace:
         gone: list[str],
         doing: str,
     ) -> None:
-        """What follows a durable commit. A crash before or within it is made good by ``open``."""
+        """The steps after a durable commit. ``open`` completes them after a crash."""
         self._stand_at(checkpoint)
         self.journal.move_on(checkpoint.commit, calls)
-        with faults.told(self.folder, f"putting files in place after {doing}"):
+        with faults.translated(self.folder, f"putting files in place after {doing}"):
             failpoints.passing("commit.settle")
             for path, data in files.items():
                 self._folder.write(os.fsencode(path), Blob(data))
@@ -432,22 +431,22 @@ class Workspace:
     # ── going back ──────────────────────────────────────────────────────────────────────────────────
 
     def find(self, point: Point) -> Checkpoint:
-        """The commit to go back to for ``point``; ``ConfigError`` when the history has no such moment."""
+        """The commit to go back to for ``point``; ``ConfigError`` when the history has no such point."""
         return points.find(self.history, point)
 
     def rewind(self, to: str, price: Price | None = None) -> str:
         """Go back to the commit ``to``; returns the ref that keeps what the run leaves.
 
-        First the ref, then the branch, then the files: a crash in between leaves a run that stands at the one
-        end or at the other. Replies that no turn holds yet are kept with what is left, and are in the journal
-        again when that is gone back to. What is dropped stays spent: HEAD says so, in dollars if ``price``
+        First the ref, then the branch, then the files: a crash in between leaves the run at the old or the
+        new point. Replies that no turn holds yet are kept with the abandoned part, and return to the journal
+        when the run goes back to it. Dropped spend stays spent: HEAD records it, in dollars if ``price``
         knows them.
         """
         doing = "going back"
         calls = {journal.key(call) for call in self.journal.calls()}
         kept = rewinding.next_ref(self.history)
         try:
-            with faults.told(self.folder, doing):
+            with faults.translated(self.folder, doing):
                 tip = rewinding.tip(self._git, self._head, self.journal.calls())
                 fast_import.point(self._git, kept, tip, was=None)
                 _, held = rewinding.goal(self.history, to)
@@ -461,7 +460,7 @@ class Workspace:
         left = self._head.commit
         self._stand_at(self.history.checkpoint(to))
         self.journal.move_on(to, calls, held)
-        with faults.told(self.folder, "putting the earlier files in place"):
+        with faults.translated(self.folder, "putting the earlier files in place"):
             rewinding.put_files(self._folder, self.history, left, to)
         self._files.know(self.history.tree(to))
         self._index.set(to)
@@ -470,19 +469,19 @@ class Workspace:
     # ── the model's files ───────────────────────────────────────────────────────────────────────────
 
     def left_out(self) -> list[str]:
-        """What the last turn left out of its commit and the turn before did not: a line for each reason."""
+        """Files that the last turn's commit newly leaves out: a line for each reason."""
         return [f"{path} is not committed: {reason}" for path, reason in self._files.newly_unstored]
 
     @property
     def unstored(self) -> tuple[tuple[str, str], ...]:
-        """What of the model's files the last turn commit does not hold: (path, reason)."""
+        """The model's files that the last turn's commit does not hold: (path, reason)."""
         return self._files.unstored
 
     # ── the branch ──────────────────────────────────────────────────────────────────────────────────
 
     def _recover(self) -> None:
         recovery.clear_stale(self.folder / ".git")
-        with contextlib.suppress(GitFailed):  # space, not safety: what is damaged is told by what needs it
+        with contextlib.suppress(GitFailed):  # space, not safety: any damage is reported where it matters
             packs.collect_lost(self._git.git_dir)
         info = self.folder / ".git" / "info"
         if not (info / "attributes").exists():  # a clone brings none

@@ -144,7 +144,7 @@ def test_adding_and_removing_an_item_gives_the_text_back(data, path, indent):
 SHARED_ENTRY = {
     "hooks": {
         "Stop": [
-            {"hooks": [{"type": "command", "command": "mine"}, {"type": "command", "command": "OURS"}]},
+            {"hooks": [{"type": "command", "command": "mine"}, {"type": "command", "command": "BUILT_IN"}]},
             {"hooks": [{"type": "command", "command": "another"}]},
         ]
     }
@@ -155,7 +155,7 @@ SHARED_ENTRY = {
 def test_a_hook_that_shares_an_entry_is_not_installed_twice_and_uninstalled_alone(tmp_path, ours):
     path = tmp_path / ".claude" / "settings.json"
     path.parent.mkdir()
-    path.write_text(json.dumps(SHARED_ENTRY).replace("OURS", ours))
+    path.write_text(json.dumps(SHARED_ENTRY).replace("BUILT_IN", ours))
     put(tmp_path, "claude")
     now = json.loads(path.read_text())["hooks"]["Stop"]
     commands = [hook["command"] for each in now for hook in each["hooks"]]

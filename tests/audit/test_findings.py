@@ -74,11 +74,11 @@ def test_a_report_whose_findings_stand_is_accepted(verify):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"line": 2}, "does not stand"),
-        ({"line": 99}, "does not stand"),
-        ({"line": -1}, "does not stand"),
-        ({"quote": ""}, "does not stand"),
-        ({"quote": ":"}, "does not stand"),
+        ({"line": 2}, "is not on that line"),
+        ({"line": 99}, "is not on that line"),
+        ({"line": -1}, "is not on that line"),
+        ({"quote": ""}, "is not on that line"),
+        ({"quote": ":"}, "is not on that line"),
         ({"file": "b.py"}, "no input"),
         ({"rule": "other"}, "no such rule"),
         ({"severity": "note"}, "severity"),

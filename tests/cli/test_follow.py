@@ -9,7 +9,7 @@ import time
 import pytest
 from watchdog.observers.polling import PollingObserver
 
-from loop_runner.cli import follow
+from loop_runner.runs import trace_file
 from tests.support.commands import argv, clean_environment, loop_runner, started
 from tests.support.tasks import cell, ready, write_task
 
@@ -104,10 +104,10 @@ def polling():
 
 @pytest.mark.parametrize("observers", [None, [NoWatchesLeft, polling]], ids=["woken", "polling"])
 def test_a_line_is_seen_soon_after_it_was_written(tmp_path, observers, monkeypatch):
-    monkeypatch.setattr(follow, "_LOOK_AGAIN_S", 20.0)
+    monkeypatch.setattr(trace_file, "LOOK_AGAIN_S", 20.0)
     file = tmp_path / "events.jsonl"
     file.write_text("")
-    with follow.woken_by(tmp_path, observers) as wait:
+    with trace_file.woken_by(tmp_path, observers) as wait:
         time.sleep(0.1)
         file.write_text("x\n")
         begun = time.monotonic()
@@ -116,8 +116,8 @@ def test_a_line_is_seen_soon_after_it_was_written(tmp_path, observers, monkeypat
 
 
 def test_without_anything_that_watches_it_looks_by_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(follow, "_LOOK_AGAIN_S", 0.05)
-    with follow.woken_by(tmp_path, [NoWatchesLeft]) as wait:
+    monkeypatch.setattr(trace_file, "LOOK_AGAIN_S", 0.05)
+    with trace_file.woken_by(tmp_path, [NoWatchesLeft]) as wait:
         begun = time.monotonic()
         wait()
     assert 0.04 < time.monotonic() - begun < 5
@@ -135,5 +135,5 @@ def test_half_a_line_is_held_back_until_the_rest_is_there(tmp_path):
             more.write(next(rest))
 
     with path.open("rb") as file:
-        seen = list(follow.lines(file, lambda: next(states), wait))
+        seen = list(trace_file.lines(file, lambda: next(states), wait))
     assert [line and line["kind"] for line in seen] == ["notice", None, "run_ended", None, None]

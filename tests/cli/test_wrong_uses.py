@@ -96,7 +96,7 @@ USES = [
     ([*GOOD, "--input", "pipe"], 2, "not a regular file"),
     ([*GOOD, "--input", "dangling"], 2, "a link that leads to no file"),
     ([*GOOD, "--input", "https://example.org/x"], 2, "--set inputs.urls=true"),
-    ([*GOOD, "--input", "runs/good"], 2, "lies in the run folder"),
+    ([*GOOD, "--input", "runs/good"], 2, "is in the run folder"),
     (["ask", "What?", "loop", *SCRIPT], 2, "a link that leads to no file"),
     (["ask", "What?", "odd\nname.txt", *SCRIPT], 2, "its name has a line break"),
     (["ask", "What?", "code/empty.py", *SCRIPT], 2, "cannot be used: empty"),

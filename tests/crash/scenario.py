@@ -120,13 +120,13 @@ class Scene:
             copy(stage.template, self.run)
         self.server.requests.clear()
 
-    def take(self, stage: Stage, failpoint: str = "") -> Ended:
+    def take(self, stage: Stage, *more: str, failpoint: str = "") -> Ended:
         """Run the stage's command, or what goes on with it once the run folder is there."""
         if (self.run / ".git" / "loop-runner").is_dir():
             args = ("resume", self.run, *stage.args)
         else:
             args = ("run", self.task, "--run-dir", self.run, *stage.args)
-        return self.command(*args, "-q", "--json", failpoint=failpoint)
+        return self.command(*args, *more, "-q", "--json", failpoint=failpoint)
 
     def asked(self) -> Counter[str]:
         """What the server was asked, by fingerprint."""
@@ -184,7 +184,7 @@ def stages(scene: Scene) -> list[Stage]:
     fresh = _unbroken(scene, Stage("fresh", (), None))
     rejected = _kept(scene, templates / "rejected")
     scene.begin(fresh)
-    assert scene.take(fresh, "turn.saved:1:kill").was_killed
+    assert scene.take(fresh, failpoint="turn.saved:1:kill").was_killed
     died = _kept(scene, templates / "died")
     resumed = _unbroken(scene, Stage("resumed", (), died))
     assert resumed.tree == fresh.tree
@@ -206,7 +206,7 @@ def _unbroken(scene: Scene, stage: Stage) -> Stage:
     listed.unlink(missing_ok=True)
     scene.begin(stage)
     before = durable(scene.run)
-    ended = scene.take(stage, f"list:{listed}")
+    ended = scene.take(stage, failpoint=f"list:{listed}")
     assert ended.exit_code in (0, 3), ended
     assert durable(scene.run) - before == scene.asked()
     return replace(

@@ -1,6 +1,6 @@
 """Sixty calls of the standard library that people who work with data use, tried in each tier.
 
-``python -m tests.escapes.stdlib_calls`` prints the table of docs/sandbox.md; ``tests/kernel/test_stdlib_calls.py``
+``python -m tests.escapes.stdlib_calls`` prints the table of docs/claims.md; ``tests/kernel/test_stdlib_calls.py``
 runs the same calls.
 """
 

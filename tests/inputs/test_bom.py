@@ -128,7 +128,7 @@ def test_citations_of_the_first_line_hold(marked, cited):
 def test_a_wrong_line_is_answered_with_the_right_one(marked):
     verdict = judged(marked, "> people.csv:3: name,age")
     assert isinstance(verdict, Rejected)
-    assert "the quote stands on people.csv:1" in verdict.evidence
+    assert "the quote is on people.csv:1" in verdict.evidence
 
 
 def test_a_changed_text_with_a_mark_is_noticed(marked):

@@ -109,8 +109,8 @@ def test_a_quote_of_another_page_is_refused_with_its_own(loaded):
     answer = "> contract.pdf:page 1: The term is nine months"
     verdict = verifier.verify(Submission(answer, Path.cwd(), loaded, "", ()))
     assert isinstance(verdict, Rejected)
-    assert "it stands on none of the lines of page 1 of contract.pdf: 1 to 2" in verdict.evidence
-    assert "the quote stands on contract.pdf:4 (page 2)" in verdict.evidence
+    assert "it is on none of the lines of page 1 of contract.pdf: 1 to 2" in verdict.evidence
+    assert "the quote is on contract.pdf:4 (page 2)" in verdict.evidence
 
 
 def test_an_empty_page_has_a_line_of_its_own(folder, converter):

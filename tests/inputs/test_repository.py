@@ -148,7 +148,7 @@ def test_objects_of_another_repository_are_not_reached(repository, converter, tm
     (tmp_path / "link").mkdir()
     (tmp_path / "link/.git").write_text(f"gitdir: {repository}/.git\n")
     said = refused({"git": str(tmp_path / "link"), "revision": "v1"}, Path("/"), converter)
-    assert "a repository that nobody named" in said
+    assert "a repository that the task does not name" in said
 
 
 def test_links_and_submodules_are_left_out_with_a_reason(repository, converter, git):

@@ -138,8 +138,8 @@ def test_what_counts_as_public(address, is_public):
     ("path", "reason"),
     [
         ("/nothing", "the server answered 404"),
-        ("/loop", "it leads on more than 5 times"),
-        ("/file", "is no address of the web"),
+        ("/loop", "it redirects more than 5 times"),
+        ("/file", "is not a web address"),
         ("/big", "too large: more than 100,000 bytes"),
         ("/slow", "it took"),
     ],

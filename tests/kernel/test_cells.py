@@ -81,7 +81,7 @@ def test_sys_exit_ends_the_cell_and_not_the_kernel(kernel):
     result = kernel.run("import sys; sys.exit(3)")
     assert result.end == "raised"
     assert result.error == "SystemExit: 3"
-    assert any("the kernel and its variables go on" in notice for notice in result.notices)
+    assert any("the kernel and its variables are kept" in notice for notice in result.notices)
     assert kernel.value("x") == "1"
 
 

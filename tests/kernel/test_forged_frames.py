@@ -389,7 +389,7 @@ def honest(header):
         return wire.encode({"type": "tried", "failed": []})
     if header["type"] == "snapshot":
         return wire.encode(
-            {"type": "snapshot", "variables": [], "as_told": [], "blobs": [], "python": "3.11.2"}
+            {"type": "snapshot", "variables": [], "unchanged": [], "blobs": [], "python": "3.11.2"}
         )
     return wire.encode({**DONE, "number": header["number"], "head": "honest\n"})
 
@@ -462,7 +462,7 @@ def _one_variable(blob):
     header = {
         "type": "snapshot",
         "variables": [row],
-        "as_told": [],
+        "unchanged": [],
         "blobs": [{"bytes": len(blob)}],
         "python": "3.11.2",
     }

@@ -44,7 +44,7 @@ def test_help_shows_how_a_function_is_called(kernel, definition, shown):
         ("__import__('json')", "JSONEncoder"),
         ("C", "does it"),
         ("C()", "does it"),
-        ("LLMError", "A sub-model call that gave no reply"),
+        ("LLMError", "A sub-model call without a reply"),
     ],
 )
 def test_help_shows_modules_and_classes_as_python_does(kernel, subject, shown):

@@ -171,7 +171,7 @@ def test_exit_and_quit_end_the_cell_as_sys_exit_does(kernel, cell, error):
     result = kernel.run(cell + "\nx = 2")
     assert result.end == "raised"
     assert result.error in (error, error + ": None")
-    assert any("the kernel and its variables go on" in notice for notice in result.notices)
+    assert any("the kernel and its variables are kept" in notice for notice in result.notices)
     assert kernel.value("x") == "1"
     assert kernel.value("__import__('sys').stdin.read() == ''") == "True"
 

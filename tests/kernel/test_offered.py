@@ -20,6 +20,7 @@ from loop_runner.runs import preflight
 from loop_runner.runs.frozen import _system_prompt, child_system_prompt, templates_of
 from loop_runner.task import config, prompts, scaffold
 from loop_runner.verify import Gates
+from tests.support import documents
 from tests.support.tasks import write_task
 
 
@@ -29,8 +30,8 @@ def told(tmp_path):
 
     def begin(model):
         task = config.read_task(write_task(tmp_path / "task", root=[], model=model))
-        root = _system_prompt(task, Inputs(()), prompts.OURS, Gates())
-        return root, child_system_prompt(task, prompts.OURS)
+        root = _system_prompt(task, Inputs(()), prompts.BUILT_IN, Gates())
+        return root, child_system_prompt(task, prompts.BUILT_IN)
 
     return begin
 
@@ -107,7 +108,8 @@ def test_the_list_of_helpers_is_the_same_bytes_in_every_process():
 
 def test_the_page_about_the_helpers_has_the_same_lines():
     page = (Path(__file__).parents[2] / "docs" / "helpers.md").read_text(encoding="utf-8")
-    assert [line[2:] for line in page.split("\n") if line.startswith("- `")] == list(documented())
+    assert documents.with_list_of_helpers(page) == page, "run `make docs`"
+    assert page.count("\n- `") == len(documented())
 
 
 def test_what_we_say_to_a_large_model_stays_under_1500_tokens(told):

@@ -57,7 +57,7 @@ def test_the_standard_library_works_with_the_files_of_a_full_desktop(name, tmp_p
 
 def test_the_table_of_the_docs_is_what_is_expected_here():
     page = (
-        (SOURCE / "docs" / "sandbox.md").read_text().partition("| call | A | B, own root | B, no mounts |")[2]
+        (SOURCE / "docs" / "claims.md").read_text().partition("| call | A | B, own root | B, no mounts |")[2]
     )
     table = page.partition("\n\n")[0]
     rows = [line for line in table.splitlines() if line[:3] == "| `"]

@@ -93,7 +93,7 @@ def test_a_schema_that_is_no_json_or_a_wrong_shape_is_an_error_of_the_cell(kerne
 
 
 def test_where_there_are_no_sessions_the_model_is_told_so(kernel):
-    assert kernel.run("rlm_query('x', 'y')").error == "LLMError: this is not to be had here"
+    assert kernel.run("rlm_query('x', 'y')").error == "LLMError: not available in this session"
 
 
 def test_a_fault_of_the_sub_model_does_not_leave_the_cell_waiting(start):

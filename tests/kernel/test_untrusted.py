@@ -116,7 +116,7 @@ ROW = {"name": "x", "type": "int", "size": 1, "preview": "1", "status": "saved",
 SNAPSHOT = {
     "type": "snapshot",
     "variables": [ROW],
-    "as_told": [[]],
+    "unchanged": [[]],
     "blobs": [{"bytes": 4}],
     "python": "3.11.2",
 }
@@ -132,9 +132,9 @@ SNAPSHOT = {
         ({"variables": [{**ROW, "status": "verified"}]}, b"1234"), ({"variables": [ROW, ROW]}, b"1234"),
         ({"variables": [{**ROW, "name": "../x"}]}, b"1234"), ({"variables": ["x"]}, b"1234"),
         ({"variables": [{**ROW, "size": 10**30}]}, b"1234"), ({"type": "done"}, b"1234"),
-        ({"as_told": [["x"]]}, b"1234"), ({"as_told": [["y", "y"]]}, b"1234"), ({"as_told": [["lost"]]}, b"1234"),
-        ({"as_told": [["never"]]}, b"1234"), ({"as_told": [[], ["y"]]}, b"1234"), ({"as_told": ["y"]}, b"1234"),
-        ({"as_told": [[[]]]}, b"1234"), ({"as_told": {}}, b"1234"), ({"as_told": None}, b"1234"),
+        ({"unchanged": [["x"]]}, b"1234"), ({"unchanged": [["y", "y"]]}, b"1234"), ({"unchanged": [["lost"]]}, b"1234"),
+        ({"unchanged": [["never"]]}, b"1234"), ({"unchanged": [[], ["y"]]}, b"1234"), ({"unchanged": ["y"]}, b"1234"),
+        ({"unchanged": [[[]]]}, b"1234"), ({"unchanged": {}}, b"1234"), ({"unchanged": None}, b"1234"),
         ({"python": 3}, b"1234"), ({"python": ""}, b"1234"), ({"python": "3.11.2\n"}, b"1234"),
     ],
 )  # fmt: skip
@@ -145,7 +145,7 @@ def test_a_forged_snapshot_is_refused(change, payload):
 
 
 def test_a_row_that_was_told_before_is_taken_from_there_in_the_blob_that_it_is_in_now():
-    frame = wire.Frame({**SNAPSHOT, "as_told": [["y"]]}, b"1234")
+    frame = wire.Frame({**SNAPSHOT, "unchanged": [["y"]]}, b"1234")
     taken = report.read_snapshot(frame, 1000, BEFORE)
     (blob,) = taken.blobs
     assert taken.variables[1] == replace(BEFORE.variables[1], blob=blob)
@@ -167,7 +167,7 @@ values = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.dictionaries(st.sampled_from([*DONE, "variables", "as_told", "blobs", "failed", "names"]), values),
+    st.dictionaries(st.sampled_from([*DONE, "variables", "unchanged", "blobs", "failed", "names"]), values),
     st.binary(max_size=20),
 )
 def test_any_header_is_a_report_or_a_wire_error(changes, payload):

@@ -44,7 +44,7 @@ SCHEMA = {"type": "object", "properties": {}}
 def ask(url: str, **changes: Any) -> Reply:
     async def run() -> Reply:
         client = OpenAICompatibleClient("m", url, "sk-live-1234")
-        policy = Policy(max_tries=3, max_throttled=3, first_pause_s=0.001, longest_asked_pause_s=5)
+        policy = Policy(max_tries=3, max_throttled=3, first_pause_s=0.001, longest_requested_pause_s=5)
         request = Request(
             "openai:m",
             (Message("user", "one"), Message("assistant", "two"), Message("user", "three")),

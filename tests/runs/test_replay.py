@@ -219,14 +219,18 @@ def test_recorded_verdicts_need_no_gate(judged):
 def test_a_cell_that_reads_the_clock_is_found_with_its_path_and_line(tmp_path):
     make(tmp_path, [cell("import time\nprint(time.time_ns())"), ready("42")])
     data = replayed(tmp_path, code=3)
-    assert (data["status"], data["turns"]) == ("stopped", 1)
+    assert (data["status"], data["turns"]) == ("differs", 2)
     assert (data["first_difference"]["pass"], data["first_difference"]["turn"]) == (1, 1)
     (path,) = data["first_difference"]["paths"]
     assert (path["kind"], path["path"]) == ("differs", "passes/0001/turns/0001/output.txt")
     assert path["recorded"].isdecimal()
     assert path["recorded"] != path["replayed"]
-    (missing,) = data["missing"]
-    assert (missing["kind"], missing["pass"], missing["turn"]) == ("root", 1, 2)
+    assert data["missing"] == []
+    (reworded,) = data["reworded"]
+    assert (reworded["kind"], reworded["pass"], reworded["turn"]) == ("root", 1, 2)
+    assert (
+        "1 request to the model now in other words" in loop_runner("replay", "scripted", cwd=tmp_path).stdout
+    )
 
 
 def test_a_difference_that_the_model_was_not_told_is_listed_path_by_path(tmp_path):
@@ -245,7 +249,7 @@ def test_a_reply_that_is_not_in_the_record_is_named_and_nobody_is_asked(tmp_path
     path.write_text("".join(kept))
     git(run, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qam", "a reply is lost")
     data = replayed(tmp_path, code=3)
-    assert data["status"] == "stopped"
+    assert data["status"] == ("stopped" if kind == "root" else "differs")
     assert (data["missing"][0]["kind"], data["missing"][0]["turn"]) == (kind, 1)
     said = loop_runner("replay", "scripted", cwd=tmp_path).stdout
     assert f"no reply is recorded: pass 1 turn 1, {kind} request" in said

@@ -93,7 +93,7 @@ def test_doctor_tries_everything_anew_and_replaces_what_was_remembered(machine):
     machine.change(advice=["a text from the file"])
     machine.next_process()
     assert probe.probe().how_to_improve == ("a text from the file",)
-    assert first.tier in doctor._sandbox().found
+    assert first.tier in doctor._sandbox().state
     assert machine.tried
     machine.next_process()
     assert probe.probe() == first

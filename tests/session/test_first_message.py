@@ -26,7 +26,7 @@ def system_of(folder, **keys):
     keys = {"model": "anthropic:claude-test", **keys}
     task = config.read_task(write_task(folder, root=[], **keys))
     return _system_prompt(
-        task, inputs.load(task.inputs, task.base_dir), prompts.OURS, preflight.gates(task).checked()
+        task, inputs.load(task.inputs, task.base_dir), prompts.BUILT_IN, preflight.gates(task).checked()
     )
 
 

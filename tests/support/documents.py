@@ -8,8 +8,8 @@ A comment before a fenced block says what the block is:
     <!-- output of: COMMAND -->     it is what COMMAND prints on standard output, up to <!-- end -->
 
 Commands of one document are run one after another in an empty folder with a copy of ``examples/``, and
-``loop-runner`` is this checkout's. Those that begin with ``make`` are shown only. What differs from run to
-run (times, commit ids, token counts) does not count as a difference.
+``loop-runner`` and ``python`` are this checkout's. Those that begin with ``make`` are shown only. What
+differs from run to run (times, commit ids, token counts) does not count as a difference.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,10 +27,12 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from docs import pictures
 from loop_runner.api import file_schemas
 from loop_runner.budget import Budget
 from loop_runner.cli import main_group
-from loop_runner.keys import keys_of
+from loop_runner.kernel.offered import documented
+from loop_runner.keys import Key, keys_of
 from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.task import AgentSettings, NoProgress, task_keys
 from tests.support.commands import clean_environment
@@ -151,15 +154,19 @@ def _run(command: str, folder: Path, exit_code: int = 0) -> str:
 
 @contextmanager
 def _playground() -> Iterator[Path]:
-    """A folder with ``examples/`` in it and ``loop-runner`` on its path."""
+    """A folder with ``examples/`` in it; ``loop-runner`` and ``python`` on its path are this checkout's."""
     with tempfile.TemporaryDirectory(prefix="loop-runner-docs-") as name:
         folder = Path(name)
         (folder / ".bin").mkdir()
-        command = folder / ".bin" / "loop-runner"
-        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m loop_runner "$@"\n')
-        command.chmod(0o755)
+        _write_command(folder / ".bin" / "loop-runner", f"{sys.executable} -m loop_runner")
+        _write_command(folder / ".bin" / "python", sys.executable)
         shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("runs"))
         yield folder
+
+
+def _write_command(path: Path, words: str) -> None:
+    path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    path.chmod(0o755)
 
 
 # ── the commands' own help ──────────────────────────────────────────────────────────────────────────
@@ -200,35 +207,67 @@ def _help(names: list[str]) -> str:
 # ── the keys of the task file ───────────────────────────────────────────────────────────────────────
 
 TASK_FILE = ROOT / "docs" / "task-file.md"
-_HEADS = {
-    "| key | value | default |": task_keys(),
-    "| `budget` | limits | default |": keys_of(Budget),
-    "| `no_progress` | means | default |": keys_of(NoProgress),
-    "| `kernel` | limits | default |": keys_of(KernelSettings),
-    "| `agent` | what | default |": keys_of(AgentSettings),
+_SECTIONS = {
+    "Keys": task_keys(),
+    "Budget": keys_of(Budget),
+    "No progress": keys_of(NoProgress),
+    "Kernel": keys_of(KernelSettings),
+    "Agent": keys_of(AgentSettings),
 }
+_WIDTH = 118  # columns of a line in the documents
 
 
-def with_tables_of_keys(page: str) -> str:
-    """docs/task-file.md with its tables as the fields of ``Task`` and its parts describe them."""
-    for head, keys in _HEADS.items():
-        rows = [
-            f"| `{key.name}` | {key.meaning} | {key.default} |".replace("|  |", "| |")
-            for key in keys.values()
-            if key.meaning
-        ]
-        table = "\n".join([head, "| --- | --- | --- |", *rows, ""])
-        assert page.count(head) == 1, f"{TASK_FILE.name} has no table {head}"
-        start = page.index(head)
-        end = page.find("\n\n", start) + 1
-        page = page[:start] + table + page[end:]
+def with_lists_of_keys(page: str) -> str:
+    """docs/task-file.md with the keys of each section as the fields of ``Task`` and its parts describe them.
+
+    A list begins with the first `- **` of its section and ends with an empty line.
+    """
+    for heading, keys in _SECTIONS.items():
+        section = page.index(f"\n## {heading}\n")
+        start = page.index("\n- **", section) + 1
+        end = page.index("\n\n", start) + 1
+        assert "\n## " not in page[section + 1 : start], f"{TASK_FILE.name}: {heading} has no list"
+        page = (
+            page[:start]
+            + "".join(map(_described, filter(lambda key: key.meaning, keys.values())))
+            + page[end:]
+        )
     return page
+
+
+def _described(key: Key) -> str:
+    is_required = key.default.startswith("required")
+    required = f" ({key.default})" if is_required else ""
+    default = f" *Default: {key.default}.*" if key.default and not is_required else ""
+    words = f"**`{key.name}`**{required}: {key.meaning}.{default}"
+    lines = textwrap.wrap(words, _WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+    return "- " + "\n  ".join(lines) + "\n"
+
+
+# ── the helpers of the model's code ─────────────────────────────────────────────────────────────────
+
+HELPERS = ROOT / "docs" / "helpers.md"
+
+
+def with_list_of_helpers(page: str) -> str:
+    """docs/helpers.md with the signature and the docstring of each helper, up to the next empty line."""
+    start = page.index("\n- `") + 1
+    end = page.index("\n\n", start) + 1
+    entries = (re.fullmatch(r"(`[^`]+`.*?): (.*)", line) for line in documented())
+    return page[:start] + "".join(_entry(match[1], match[2]) for match in entries if match) + page[end:]
+
+
+def _entry(call: str, description: str) -> str:
+    lines = textwrap.wrap(description, _WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+    return "\n  ".join([f"- {call}\\", *lines]) + "\n"
 
 
 def main() -> None:
     """Bring every document up to date; those that say the same already are left alone."""
     file_schemas.write(ROOT / "docs" / "schemas")
-    TASK_FILE.write_text(with_tables_of_keys(TASK_FILE.read_text(encoding="utf-8")), encoding="utf-8")
+    pictures.write()
+    for path, updated in ((TASK_FILE, with_lists_of_keys), (HELPERS, with_list_of_helpers)):
+        path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
     for path in [COMMANDS, *documents()]:
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         new = commands_page() if path == COMMANDS else refreshed(old)

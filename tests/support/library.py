@@ -80,7 +80,9 @@ What `on_event` and `lr.stream` give ([api.md](api.md)): one frozen dataclass fo
 `python -m tests.support.library`.
 
 Every event has `kind`, `seq` (counts from 1 without gaps, also over resumes), `pass_number` and `turn` (0
-where they do not apply), and `text`.
+where they do not apply), `text`, `at` (seconds since 1970) and `budget`: by the key of each limit what is
+used and the limit, `{"usd": [0.12, 5.0], "passes": [2, 10]}`, with `null` for no limit. `unpriced` is in it
+when the price of a request is not known. `budget` is empty for events that do not carry it.
 
 | kind | class | what happened | further fields |
 | --- | --- | --- | --- |

@@ -13,7 +13,7 @@ def root(sizes, **values):
         "max_output_chars": 1234,
     }
     session = system_prompts.Session("LIMITS", History(), values.pop("has_tool", False))
-    return system_prompts.root(prompts.OURS, sizes, session, **{**given, **values})
+    return system_prompts.root(prompts.BUILT_IN, sizes, session, **{**given, **values})
 
 
 def test_the_root_is_told_what_it_is_given():
@@ -33,22 +33,22 @@ def test_code_as_a_tool_changes_the_prompt():
 
 def test_a_child_is_told_its_own_helpers():
     shown = system_prompts.child(
-        prompts.OURS, profiles.STANDARD, helpers=["`only_this()`: it"], max_output_chars=99
+        prompts.BUILT_IN, profiles.STANDARD, helpers=["`only_this()`: it"], max_output_chars=99
     )
     assert "`only_this()`: it" in shown
     assert "{{" not in shown
 
 
 def test_the_direct_path_and_an_agent_are_told_the_requirements():
-    assert "- must hold" in system_prompts.direct(prompts.OURS, ["must hold"])
-    told = system_prompts.agent(prompts.OURS, "the folder of the agent", ["must hold"])
+    assert "- must hold" in system_prompts.direct(prompts.BUILT_IN, ["must hold"])
+    told = system_prompts.agent(prompts.BUILT_IN, "the folder of the agent", ["must hold"])
     assert "- must hold" in told
     assert "the folder of the agent" in told
 
 
 def test_only_a_small_model_has_an_example():
-    assert system_prompts.example(prompts.OURS, profiles.STANDARD) is None
-    example = system_prompts.example(prompts.OURS, profiles.LOCAL)
+    assert system_prompts.example(prompts.BUILT_IN, profiles.STANDARD) is None
+    example = system_prompts.example(prompts.BUILT_IN, profiles.LOCAL)
     assert example is not None
     question, reply = example
     assert question.strip()

@@ -155,17 +155,17 @@ def test_a_wrong_quote_is_told_what_stands_there_and_where_it_does_stand(library
     said = rejected("x\n> functools.py:1: def lru_cache(maxsize=128", library)
     assert "citation 1 of 1 is not found as cited" in said.reason
     assert "line 1 of functools.py is: import abc" in said.evidence
-    assert "the quote stands on functools.py:3" in said.evidence
+    assert "the quote is on functools.py:3" in said.evidence
 
 
 def test_a_quote_of_another_file_is_told_which(library):
     said = rejected("x\n> functools.py:1: class JSONDecoder:", library)
-    assert "the quote stands on json/decoder.py:1" in said.evidence
+    assert "the quote is on json/decoder.py:1" in said.evidence
 
 
 def test_a_made_up_quote_stands_nowhere(library):
     said = rejected("x\n> functools.py:3: def lru_cache(maxsize=256)", library)
-    assert "the quote stands nowhere in the inputs" in said.evidence
+    assert "the quote is nowhere in the inputs" in said.evidence
 
 
 def test_one_wrong_citation_among_right_ones_rejects(library):
@@ -178,7 +178,7 @@ def test_one_wrong_citation_among_right_ones_rejects(library):
     ("line", "reason"),
     [
         ("> functool.py:3: def lru_cache(", "did you mean functools.py?"),
-        ("> encoder.py:3: def lru_cache(", "no input is called 'encoder.py'"),
+        ("> encoder.py:3: def lru_cache(", "no input has the name 'encoder.py'"),
         ("> functools.py:99: def lru_cache(", "functools.py has 5 lines, no line 99"),
         ("> functools.py:0: def lru_cache(", "no line 0"),
         ("> functools.py: def lru_cache(", "it names no place"),
@@ -378,7 +378,7 @@ def test_line_numbers_agree_with_a_plain_split(make_inputs):
         (located,) = locate(f"> long.txt:{number}: {lines[number - 1]}", inputs)
         assert located.ok, located.reason
     (wrong,) = locate(f"> long.txt:1: {lines[12_344]}", inputs)
-    assert "the quote stands on long.txt:12345" in wrong.reason
+    assert "the quote is on long.txt:12345" in wrong.reason
 
 
 def test_inputs_from_a_real_folder_can_be_cited(tmp_path):

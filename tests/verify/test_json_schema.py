@@ -54,7 +54,7 @@ def test_a_schema_that_names_its_dialect_is_read_in_it(checker):
     [
         ({"type": "no such type"}, "is not valid under any of the given schemas"),
         ({"$ref": "#/$defs/nowhere"}, "leads nowhere"),
-        ({"$ref": "#"}, "round in a circle"),
+        ({"$ref": "#"}, "form a loop"),
         ({"pattern": "("}, "is not a 'regex'|re.error|error"),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_schema_may_lie_in_a_file_which_is_pinned(tmp_path):
     [
         ({"type": "nonsense"}, "the schema cannot be used"),
         ({"$ref": "http://127.0.0.1:9/x.json"}, "the schema cannot be used: a reference leads nowhere"),
-        ({"$ref": "#"}, "the schema cannot be used: its references lead round in a circle"),
+        ({"$ref": "#"}, "the schema cannot be used: its references form a loop"),
         ({"pattern": "("}, "the schema cannot be used"),
         ("missing.json", "there is no schema missing.json"),
         ({"schema": {"pattern": "(a+)+$"}, "timeout_s": 1}, "was not done with this answer in 1 s"),
@@ -151,7 +151,7 @@ def test_an_answer_that_can_be_read_in_two_ways_is_rejected(verdict, answer):
 
 def test_the_reason_says_which_key_is_there_twice(verdict):
     said = verdict('{"name": "Ulm", "people": 0, "people": 1}')
-    assert said.reason == 'it is not JSON: the key "people" is there twice in one object'
+    assert said.reason == 'it is not JSON: duplicate key "people" in one object'
 
 
 def test_a_file_with_a_mark_is_read_and_one_that_is_not_utf_8_is_rejected(tmp_path):

@@ -89,7 +89,7 @@ def test_no_verifier_allows_and_says_so():
     assert isinstance(decision, Allow)
     (report,) = decision.reports
     assert isinstance(report.verdict, Accepted)
-    assert "no verifier was set" in report.verdict.evidence
+    assert "no verifier is set" in report.verdict.evidence
 
 
 def test_real_verifiers_give_the_next_pass_their_evidence(tmp_path):

@@ -1,6 +1,6 @@
-"""Looks into archives, member by member, and hands each on. Nothing is written, no member is trusted.
+"""Reads archives member by member and passes each on. Nothing is unpacked to disk, no member is trusted.
 
-What an archive says about sizes is only ever a reason to refuse; what is counted is what comes out.
+An archive's claims about sizes can only lead to a refusal; the bytes that come out are counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Take = Callable[[str, bytes], None]  # (name inside the archive, its bytes)
 
 
 class Meter:
-    """Counts what one original unpacks to, all its archives in archives together."""
+    """Counts the unpacked bytes of one original, including nested archives."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -73,7 +73,7 @@ def read_zip(file: IO[bytes], sink: Sink, prefix: str, meter: Meter, take: Take)
                 OSError,
                 ValueError,
             ) as error:
-                sink.skip(prefix + name, f"broken: {_said(error)}")
+                sink.skip(prefix + name, f"broken: {_words(error)}")
                 continue
             except Refused as refusal:
                 if isinstance(refusal, TooMuch):
@@ -131,7 +131,7 @@ def _why_not_in_tar(info: tarfile.TarInfo, limits: Limits) -> str:
 
 
 def _why_not_again(name: str, seen: set[str]) -> str:
-    """Takes note of ``name``; the first member of it is the one that counts."""
+    """Record ``name``; only the first member with a name counts."""
     if name in seen:
         return "repeated: the archive has a member of that name already"
     seen.add(name)
@@ -139,7 +139,7 @@ def _why_not_again(name: str, seen: set[str]) -> str:
 
 
 def unpacked(file: IO[bytes], kind: str, meter: Meter) -> IO[bytes]:
-    """A stream of what ``file`` (gzip, bzip2 or xz) unpacks to; it counts what is read of it."""
+    """A stream of the unpacked bytes of ``file`` (gzip, bzip2 or xz), which counts what is read."""
     opened: IO[bytes]
     if kind == "gzip":
         opened = gzip.GzipFile(fileobj=file)  # type: ignore[assignment]
@@ -151,7 +151,7 @@ def unpacked(file: IO[bytes], kind: str, meter: Meter) -> IO[bytes]:
 
 
 def read_all(stream: IO[bytes]) -> bytes:
-    """All of a stream that counts itself."""
+    """The whole content of a stream that counts itself."""
     return stream.read()
 
 
@@ -188,5 +188,5 @@ def _hand_on(take: Take, sink: Sink, prefix: str, name: str, data: bytes) -> Non
         sink.skip(prefix + name, str(refusal))
 
 
-def _said(error: BaseException) -> str:
+def _words(error: BaseException) -> str:
     return (str(error) or type(error).__name__)[:200]

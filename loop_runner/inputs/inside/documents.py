@@ -60,7 +60,7 @@ def _refuse_bad_package(
         raise Refused(f"too many members: {len(infos):,}, at most {limits.members:,} are read")
     if len({info.filename for info in infos}) < len(infos):
         raise Refused("broken: two of its parts have the same name")
-    # No parser sees a package that holds macros, whatever it is called.
+    # No parser sees a package that contains macros, whatever its name is.
     if any(info.filename.lower().endswith("vbaproject.bin") for info in infos):
         raise Refused("binary: it holds macros; save it without them (.docx, .xlsx, .pptx)")
     left = limits.total_bytes
@@ -78,9 +78,9 @@ def _refuse_bad_package(
 
 
 def _scan(member: IO[bytes], kind: str, left: int, *, is_xml: bool) -> int:
-    """How many bytes a part unpacks to; refused for what makes parsers expand or fetch."""
+    """How many bytes a part unpacks to; refuses content that makes parsers expand or fetch."""
     size, tail = 0, b""
-    # Books name the document type of their pages; Office never writes one at all.
+    # EPUB pages declare their document type; Office never writes one.
     bad = (b"<!ENTITY",) if kind == "epub" else (b"<!ENTITY", b"<!DOCTYPE")
     while chunk := member.read(1 << 20):
         size += len(chunk)
@@ -88,7 +88,7 @@ def _scan(member: IO[bytes], kind: str, left: int, *, is_xml: bool) -> int:
             raise Refused("too large: its parts unpack to far more than a document has")
         if is_xml:
             window = (tail + chunk).replace(b"\0", b"").upper()  # UTF-16 as well
-            if any(each in window for each in bad):
+            if any(word in window for word in bad):
                 raise Refused("broken: its XML defines entities, which no such document does")
             tail = chunk[-32:]
     return size
@@ -115,7 +115,7 @@ def office(file: IO[bytes], sink: Sink, member: str, kind: str) -> None:
 
 
 def html(data: bytes, sink: Sink, member: str) -> None:
-    """An HTML page as Markdown; as it stands where markitdown is not installed."""
+    """An HTML page as Markdown; unchanged where markitdown is not installed."""
     try:
         converters, info = _markitdown()
     except Refused:
@@ -123,8 +123,8 @@ def html(data: bytes, sink: Sink, member: str) -> None:
         return
     import io
 
-    found = _CHARSET.search(data[:4096])
-    charset = found[1].decode() if found and _is_codec(found[1].decode()) else "utf-8"
+    match = _CHARSET.search(data[:4096])
+    charset = match[1].decode() if match and _is_codec(match[1].decode()) else "utf-8"
     page = converters.HtmlConverter().convert(io.BytesIO(data), info(charset=charset, extension=".html"))
     sink.sections(member, "html", by_heading(page.markdown))
 
@@ -159,7 +159,7 @@ def _sheet_names(file: IO[bytes]) -> list[str]:
 
 
 def _by_sheet(markdown: str, names: list[str]) -> Iterator[tuple[str, str]]:
-    """Cut at the heading of each sheet, in their order; a cell cannot look like one: rows begin with "|"."""
+    """Cut at the heading of each sheet, in order; no cell can look like one, because rows begin with "|"."""
     lines, start, label = clean(markdown).split("\n"), 0, ""
     waiting = list(names)
     for number, line in enumerate(lines):

@@ -1,7 +1,7 @@
 """Tells kinds of files apart by their first bytes and their name. Standard library only: both sides use it.
 
-The bytes decide wherever they can; a name decides only among kinds that are text themselves (HTML, mail) or
-that look the same from outside (the many things that are a zip archive).
+The bytes decide wherever they can; the name decides only among kinds that are text (HTML, mail) or that
+look the same from outside (the many kinds of zip archive).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 NEEDS_DOCS = "needs the extra [docs]"  # the host knows the command that installs it
 SNIFF = 8192
 
-# A file of one of these kinds may hold no NUL in its first 8 kB and still be no text.
+# A file of one of these kinds may have no NUL in its first 8 kB and still not be text.
 MAGIC = {
     b"%PDF-": "a PDF",
     b"\x89PNG": "a PNG image",
@@ -29,7 +29,7 @@ MAGIC = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
-# Zip archives that hold programs, data or drawings: not worth a look.
+# Zip archives that hold programs, data or drawings: never opened.
 _NO_DOCUMENTS = {
     *(
         ".jar",
@@ -75,21 +75,21 @@ TABLES = {".csv": "CSV", ".tsv": "TSV", ".json": "JSON", ".jsonl": "JSONL", ".nd
 
 
 def suffix_of(name: str) -> str:
-    """The last ending of ``name`` with its dot, in lower case; "" when it has none."""
+    """The last extension of ``name`` with its dot, in lower case; "" when it has none."""
     last = name.rsplit("/", 1)[-1]
     _, dot, ending = last.rpartition(".")
     return f".{ending.lower()}" if dot else ""
 
 
 def is_tar(name: str) -> bool:
-    """Whether ``name`` says that it is a tar archive, compressed or not."""
+    """Whether ``name`` is that of a tar archive, compressed or not."""
     return name.lower().endswith(_TAR_SUFFIXES)
 
 
 def kind_of(name: str, head: bytes, added: frozenset[str] = frozenset()) -> str | None:
-    """How a file is to be converted; None: not at all (it is text as it stands, or nothing we read).
+    """How a file is converted; None: not at all (it is plain text, or a kind that is not read).
 
-    ``head`` is its beginning (8 kB), ``added`` the endings that other packages' loaders take.
+    ``head`` is its first 8 kB, ``added`` the extensions that other packages' loaders take.
     """
     suffix = suffix_of(name)
     if head.startswith(b"%PDF-"):
@@ -112,7 +112,7 @@ def kind_of(name: str, head: bytes, added: frozenset[str] = frozenset()) -> str 
 
 
 def why_binary(head: bytes) -> str:
-    """Why a file that begins with ``head`` is no text; "" when it is."""
+    """Why a file that begins with ``head`` is not text; "" when it is."""
     for magic, kind in MAGIC.items():
         if head.startswith(magic):
             return f"binary: {kind}"

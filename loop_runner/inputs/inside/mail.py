@@ -1,4 +1,4 @@
-"""Reads mailboxes and single messages: headers that a reader needs, the text, and what is attached."""
+"""Reads mailboxes and single messages: the headers that a reader needs, the text, and attachments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Attach = Callable[[str, bytes], None]  # (member's name, its bytes)
 
 
 def mailbox(data: bytes, sink: Sink, member: str, limits: Limits, attach: Attach) -> None:
-    """All messages of an mbox file as one text, each with its number; attachments are handed on."""
+    """All messages of an mbox file as one text, each with its number; attachments are passed on."""
     if not data.startswith(b"From "):
         raise Refused("broken: it is called .mbox, and does not begin like one")
     sink.sections(member, "mbox", list(_messages(data, sink, member, limits, attach)))
@@ -37,12 +37,12 @@ def message(data: bytes, sink: Sink, member: str, attach: Attach) -> None:
 def _messages(
     data: bytes, sink: Sink, member: str, limits: Limits, attach: Attach
 ) -> Iterator[tuple[str, str]]:
-    for number, one in enumerate(_split(data), 1):
+    for number, raw in enumerate(_split(data), 1):
         label = f"message {number}"
         if number > limits.members:
             raise TooMuch(f"too many messages: at most {limits.members:,} are read")
         try:
-            text = _text_of(one, _below(label, attach))
+            text = _text_of(raw, _below(label, attach))
         except (Refused, RecursionError) as error:
             why = (
                 "broken: its parts are nested too deeply" if isinstance(error, RecursionError) else str(error)
@@ -65,7 +65,7 @@ def _split(data: bytes) -> Iterator[bytes]:
     """The messages of an mbox: each follows an empty line and one that begins with "From "."""
     start = data.find(b"\n") + 1
     while start:
-        # A body's own line that begins so was written as ">From ", unless its writer was careless.
+        # Such a line in a body should have been written as ">From ", but not every writer does so.
         at = data.find(b"\nFrom ", start)
         while at >= 0 and not data[max(at - 2, 0) : at].endswith((b"\n", b"\n\r")):
             at = data.find(b"\nFrom ", at + 1)
@@ -74,7 +74,7 @@ def _split(data: bytes) -> Iterator[bytes]:
 
 
 def _text_of(data: bytes, attach: Attach) -> str:
-    # Parsing itself recurses with the nesting of parts, so what is too deep is counted first.
+    # Parsing recurses with the nesting of parts, so the depth is checked first.
     if data.lower().count(b"boundary=") > _MAX_PARTS:
         raise Refused(f"too many parts: at most {_MAX_PARTS:,} are read")
     try:
@@ -100,7 +100,7 @@ def _header(parsed: EmailMessage, name: str) -> str:
 
 
 def _parts(part: Message[Any, Any], depth: int, left: list[int]) -> Iterator[tuple[str, bytes]]:
-    """(file name or "", bytes) of what a message holds, in its order; of alternatives, the plain text."""
+    """(file name or "", bytes) of a message's parts, in order; among alternatives, the plain text."""
     left[0] -= 1
     if depth > _MAX_DEPTH or left[0] < 0:
         raise Refused("broken: its parts are nested too deeply, or are too many")
@@ -129,7 +129,7 @@ def _parts(part: Message[Any, Any], depth: int, left: list[int]) -> Iterator[tup
 
 
 def _best(children: list[Any]) -> Any:
-    plain = [each for each in children if each.get_content_type() == "text/plain"]
+    plain = [child for child in children if child.get_content_type() == "text/plain"]
     return (plain or children)[0]
 
 

@@ -1,7 +1,7 @@
-"""The child's program: reads a job from standard input, converts one original after another, writes frames.
+"""The child's program: reads a job from standard input, converts the originals one by one, writes frames.
 
-A document that cannot be read ends in a reason, never in the child's end, if Python has a say in it; where it
-has none (memory of a C library, an endless loop in one), the host blames the original that was begun last.
+An unreadable document leads to a reason, not to the end of the child, as far as Python can control that.
+Where it cannot (a C library's memory, an endless loop in one), the host blames the original begun last.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _TimeIsUpError(BaseException):
 def main() -> None:
     """Read the job, do it, say what came out."""
     job = json.loads(sys.stdin.buffer.read())
-    # What libraries print must not get between the frames.
+    # Output of libraries must not get between the frames.
     out = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     warnings.simplefilter("ignore")
@@ -66,31 +66,31 @@ def main() -> None:
     sys.path += job["packages"]
     signal.signal(signal.SIGALRM, _on_alarm)
     limits = Limits(**job["limits"])
-    for index, told in enumerate(job["originals"]):
+    for index, request in enumerate(job["originals"]):
         sink = Sink(out, limits)
         sink.frame(type="begin", index=index)
         out.flush()
-        why = _one(told, sink, limits, job["loaders"])
+        why = _convert_original(request, sink, limits, job["loaders"])
         if why:
             sink.frame(type="fail", why=why[:500])
         sink.frame(type="done", index=index)
         out.flush()
         gc.collect()
     out.close()
-    os._exit(0)  # libraries' threads and exit handlers have nothing to add
+    os._exit(0)  # libraries' threads and exit handlers must not run
 
 
 def _on_alarm(_number: int, _frame: object) -> None:
     raise _TimeIsUpError
 
 
-def _one(
-    told: Mapping[str, Any], sink: Sink, limits: Limits, loaders: Mapping[str, Mapping[str, str]]
+def _convert_original(
+    request: Mapping[str, Any], sink: Sink, limits: Limits, loaders: Mapping[str, Mapping[str, str]]
 ) -> str:
-    """Convert one original; why it cannot be, or ""."""
+    """Convert one original; returns the reason if it cannot be converted, else ""."""
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
     try:
-        _Original(told, sink, limits, loaders).read()
+        _Original(request, sink, limits, loaders).read()
     except Refused as refusal:
         return str(refusal)
     except _TimeIsUpError:
@@ -105,7 +105,7 @@ def _one(
         return _why(error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return "" if sink.texts or told["kind"] == "about" else NO_TEXT
+    return "" if sink.texts or request["kind"] == "about" else NO_TEXT
 
 
 def _why(error: Exception) -> str:
@@ -124,12 +124,12 @@ def _first_line(error: BaseException) -> str:
 
 
 class _Original:
-    """One original and all that lies in it."""
+    """One original and everything inside it."""
 
     def __init__(
-        self, told: Mapping[str, Any], sink: Sink, limits: Limits, loaders: Mapping[str, Mapping[str, str]]
+        self, request: Mapping[str, Any], sink: Sink, limits: Limits, loaders: Mapping[str, Mapping[str, str]]
     ) -> None:
-        self._told = told
+        self._request = request
         self._sink = sink
         self._limits = limits
         self._loaders = loaders
@@ -137,16 +137,16 @@ class _Original:
 
     def read(self) -> None:
         """Convert it."""
-        if self._told["kind"] == "git":
-            self._read_repository(self._told["git"])
+        if self._request["kind"] == "git":
+            self._read_repository(self._request["git"])
             return
-        with os.fdopen(self._told["fd"], "rb") as file:
+        with os.fdopen(self._request["fd"], "rb") as file:
             file.seek(0)
-            if self._told["kind"] == "about":
-                said, places = tables.describe(self._told["table"], file.read(), self._limits)
-                self._sink.frame(type="about", about=said[:2000], places=places)
+            if self._request["kind"] == "about":
+                about, places = tables.describe(self._request["table"], file.read(), self._limits)
+                self._sink.frame(type="about", about=about[:2000], places=places)
                 return
-            self._convert(file, self._told["name"], "", self._told["kind"], 0)
+            self._convert(file, self._request["name"], "", self._request["kind"], 0)
 
     def _convert(self, file: IO[bytes], name: str, member: str, kind: str, depth: int) -> None:
         """``member`` is "" for the original itself."""
@@ -184,7 +184,7 @@ class _Original:
         prefix = f"{member}/" if member else ""
         take = self._inside(member, depth)
         if kind == "zip":
-            if not name.lower().endswith(".zip") and not self._told.get("is_named"):
+            if not name.lower().endswith(".zip") and not self._request.get("is_named"):
                 raise Refused("binary: a zip archive that is not called .zip")
             archives.read_zip(file, self._sink, prefix, self._meter, take)
         elif kind == "tar":
@@ -197,7 +197,7 @@ class _Original:
                 take(name.rsplit("/", 1)[-1].rpartition(".")[0] or "data", archives.read_all(stream))
 
     def _inside(self, member: str, depth: int) -> Any:
-        """What takes a member of ``member``: as a text of its own, converted if need be."""
+        """The function that takes members inside ``member``: each becomes a text, converted if necessary."""
 
         def take(name: str, data: bytes) -> None:
             self._take(f"{member}/{name}" if member else name, data, depth + 1)
@@ -221,7 +221,7 @@ class _Original:
         self._sink.text(member, "text", data, [], as_is=True)
 
     def _with_added(self, file: IO[bytes], name: str, member: str) -> None:
-        """By a loader of another package: it gives (label, text) pairs."""
+        """With another package's loader, which returns (label, text) pairs."""
         loader = self._loaders[kinds.suffix_of(name)]
         for folder in loader["folders"]:
             if folder not in sys.path:
@@ -233,16 +233,16 @@ class _Original:
         sections = [(str(label), str(text)) for label, text in load(file, name)]
         self._sink.sections(member, kinds.suffix_of(name)[1:], sections)
 
-    def _read_repository(self, told: Mapping[str, Any]) -> None:
-        wanted = [patterns.parts(one) for one in told["paths"]]
-        excluded = [patterns.parts(one) for one in told["exclude"]]
+    def _read_repository(self, request: Mapping[str, Any]) -> None:
+        wanted = [patterns.parts(pattern) for pattern in request["paths"]]
+        excluded = [patterns.parts(pattern) for pattern in request["exclude"]]
 
-        exact = frozenset(told["exact"])
+        exact = frozenset(request["exact"])
 
         def why_not(path: str) -> str:
             if exact:
                 return "" if path in exact else "-"
-            if wanted and not any(_is_meant(path, one) for one in wanted):
+            if wanted and not any(_is_meant(path, pattern) for pattern in wanted):
                 return "-"
             return "excluded" if patterns.is_excluded(path, excluded) else ""
 
@@ -250,7 +250,7 @@ class _Original:
             self._sink.about = {"blob": path, "sha256": sha256}
             self._take(path, data, 0)
 
-        repository.read(told, self._sink, self._meter, take, why_not)
+        repository.read(request, self._sink, self._meter, take, why_not)
 
 
 def _without_bom(file: IO[bytes]) -> bytes:
@@ -258,6 +258,6 @@ def _without_bom(file: IO[bytes]) -> bytes:
 
 
 def _is_meant(path: str, pattern: tuple[str, ...]) -> bool:
-    """By its whole name, or because a folder above it is meant."""
+    """By its whole name, or because a folder above it matches."""
     own = patterns.parts(path)
     return any(patterns.matches(own[:end], pattern) for end in range(1, len(own) + 1))

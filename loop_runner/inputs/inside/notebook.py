@@ -1,4 +1,4 @@
-"""Turns a Jupyter notebook into Markdown: each cell is a place, with its outputs behind its source.
+"""Turns a Jupyter notebook into Markdown: each cell is a place, its outputs follow its source.
 
 Text outputs and errors are kept, without the codes that color them in a terminal. Images and other data
 are named with their size and left out. Reads format 3 and later; the code is never run.
@@ -15,7 +15,7 @@ from loop_runner.inputs.inside.mail import without_tags
 from loop_runner.inputs.inside.sink import Refused, Sink
 
 _COLORS = re.compile(r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
-_OVERWRITTEN = re.compile(r"^.*\r(?!$)", re.MULTILINE)  # progress bars: a terminal shows what comes last
+_OVERWRITTEN = re.compile(r"^.*\r(?!$)", re.MULTILINE)  # progress bars: a terminal shows only the last state
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,([A-Za-z0-9+/=\s]{64,}?)(?=[)\"'>]|$)")
 _TICKS = re.compile(r"`{3,}")
 _TEXTS = ("text/plain", "text/markdown", "text/latex", "application/json", "text/html")
@@ -29,7 +29,7 @@ class _DamagedError(Exception):
 
 
 def read(data: bytes, sink: Sink, member: str) -> None:
-    """Add the text of the notebook; a damaged cell is reported and costs only itself."""
+    """Add the text of the notebook; a damaged cell is reported and only that cell is lost."""
     try:
         notebook = json.loads(data)
     except ValueError as error:
@@ -63,8 +63,8 @@ def _cells(notebook: object) -> list[Any]:
 def _language(notebook: Mapping[str, Any]) -> str:
     metadata = notebook.get("metadata")
     for key, name in (("language_info", "name"), ("kernelspec", "language")):
-        found = metadata.get(key) if isinstance(metadata, dict) else None
-        language = found.get(name) if isinstance(found, dict) else None
+        value = metadata.get(key) if isinstance(metadata, dict) else None
+        language = value.get(name) if isinstance(value, dict) else None
         if isinstance(language, str) and re.fullmatch(r"[\w+#.-]{1,40}", language):
             return language.lower()
     return "python"
@@ -111,7 +111,7 @@ def _outputs(cell: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _error(output: Mapping[str, Any]) -> str:
-    """The traceback, and its last line where the traceback lacks it."""
+    """The traceback, with its last line added if it is missing."""
     lines = output.get("traceback")
     trace = "\n".join(map(str, lines)) if isinstance(lines, list) else ""
     last = f"{output.get('ename', 'Error')}: {output.get('evalue', '')}"
@@ -119,7 +119,7 @@ def _error(output: Mapping[str, Any]) -> str:
 
 
 def _shown(output: Mapping[str, Any]) -> Iterator[str]:
-    """What a cell displayed: its best text, and the names of what is no text."""
+    """A cell's display output: its best text, and the names of other data."""
     data = output.get("data")
     if not isinstance(data, dict):
         data = {_OLD_KEYS.get(key, key): value for key, value in output.items() if key not in _BESIDE}
@@ -148,7 +148,7 @@ def _size(value: object) -> str:
 
 
 def _joined(value: object, what: str) -> str:
-    """A text, or a list of the lines of one, as the format has it."""
+    """A text, or a list of its lines: the format allows both."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
@@ -161,7 +161,7 @@ def _plain(text: str) -> str:
 
 
 def _fenced(text: str, language: str) -> str:
-    """In a fence that nothing in it closes, so that a comment is not a heading."""
+    """In a fence that nothing inside can close, so that a comment does not become a heading."""
     plain = _plain(text).rstrip("\n")
     ticks = "`" * (max((len(run) for run in _TICKS.findall(plain)), default=2) + 1)
     return f"{ticks}{language}\n{plain}\n{ticks}"

@@ -1,4 +1,4 @@
-"""Which names of members are taken. Nothing is unpacked to disk; a name becomes part of a text's name."""
+"""Which members' names are accepted. Nothing is unpacked to disk; a name becomes part of a text's name."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ODD = {"Cc", "Cs", "Zl", "Zp"}
 
 
 def is_odd(name: str) -> bool:
-    """Whether ``name`` holds a character that no name of a text may hold; unusual blanks are none."""
+    """Whether ``name`` holds a character that no text's name may hold; unusual blanks are allowed."""
     return not name.isprintable() and any(unicodedata.category(char) in _ODD for char in name)
 
 
 def why_not(name: str, limits: Limits) -> str:
-    """Why a member called ``name`` is left out; "" when it is taken."""
+    """Why a member with this ``name`` is left out; "" when it is taken."""
     if is_odd(name):
         return "its name holds control characters or is not UTF-8"
     if name.startswith(("/", "\\")) or _DRIVE.match(name):
@@ -45,11 +45,11 @@ def why_not(name: str, limits: Limits) -> str:
 
 
 def plain(name: str) -> str:
-    """``name`` with "/" between its parts and nothing in between that says nothing."""
+    """``name`` with single "/" between its parts and without empty or "." parts."""
     return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
 
 
 def shown(name: str) -> str:
-    """``name`` for a message, printable whatever it holds."""
+    """``name`` for a message, printable whatever it contains."""
     text = name.encode("utf-8", "backslashreplace").decode()
     return "".join(f"\\x{ord(char):02x}" if is_odd(char) else char for char in text)[:200]

@@ -11,7 +11,7 @@ def parts(name: str) -> tuple[str, ...]:
 
 
 def matches(name: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Part by part; ``**`` stands for any number of parts, ``*`` never runs over a "/"."""
+    """Part by part; ``**`` matches any number of parts, ``*`` never crosses a "/"."""
     if not pattern:
         return not name
     if pattern[0] == "**":
@@ -20,16 +20,16 @@ def matches(name: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def fits(part: str, pattern: str) -> bool:
-    """One part of a name. A name with brackets, such as ``[id]``, fits itself."""
+    """Matches one part of a name. A name with brackets, such as ``[id]``, also matches itself."""
     return part == pattern or fnmatch.fnmatchcase(part, pattern)
 
 
 def is_excluded(name: str, patterns: list[tuple[str, ...]]) -> bool:
-    """A pattern without "/" is tried on each part of the name, another one on all of it and its folders."""
+    """A pattern without "/" is tried on each part of the name; others on the whole name and its folders."""
     own = parts(name)
     return any(
-        any(fits(each, one[0]) for each in own)
-        if len(one) == 1
-        else any(matches(own[:end], one) for end in range(1, len(own) + 1))
-        for one in patterns
+        any(fits(part, pattern[0]) for part in own)
+        if len(pattern) == 1
+        else any(matches(own[:end], pattern) for end in range(1, len(own) + 1))
+        for pattern in patterns
     )

@@ -1,7 +1,7 @@
-"""Turns a PDF into the texts of its pages, with the headings that it lists itself, by PDFium.
+"""Turns a PDF into the texts of its pages, with the headings that it lists, using PDFium.
 
-What the text lacks is reported: pages that are pictures, and words without spaces between them. Values of
-form fields are part of a page's text.
+Gaps in the text are reported: pages that are pictures, and words without spaces between them. Values of form
+fields are part of a page's text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_DEPTH = 15
 _SHOWN_PAGES = 12
 _LETTERS = re.compile(r"[^\W\d_]+")
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")  # inside an identifier such as RequirePackageWithOptions
-# PDFium writes U+FFFE for the hyphen at the end of a line and leaves out the line's end.
+# PDFium writes U+FFFE for a hyphen at the end of a line and omits the line end.
 _HYPHENATED = re.compile("([^\\W_]+)\ufffe([^\\W_]+)")
 _COMPOUND = re.compile(r"[^\W_]+(?:-[^\W_]+)+")
 
@@ -29,7 +29,7 @@ Headings = list[tuple[int, int, str]]
 
 
 def read(file: IO[bytes], sink: Sink, member: str, limits: Limits) -> None:
-    """Every page begins on a line of its own, so that a line belongs to one page."""
+    """Every page begins on a new line, so that each line belongs to one page."""
     document = _opened(file)
     count = len(document)
     if count > limits.pages:
@@ -78,7 +78,7 @@ def _page(document: Any, number: int, sink: Sink, member: str) -> tuple[str, boo
     try:
         page = document[number - 1]
         if document.formenv and pypdfium2.raw.FPDFPage_Flatten(page, 1) == pypdfium2.raw.FLATTEN_SUCCESS:
-            page = document[number - 1]  # the values of its form fields are drawn on it now
+            page = document[number - 1]  # now includes the values of its form fields
         text = page.get_textpage().get_text_range()
         return clean(text), pypdfium2.raw.FPDFPage_CountObjects(page) > 0
     except pypdfium2.PdfiumError as error:
@@ -90,7 +90,7 @@ def _page(document: Any, number: int, sink: Sink, member: str) -> tuple[str, boo
 
 
 def _without_line_end_hyphens(pages: Sequence[str]) -> list[str]:
-    """Join words that a line's end divides; a compound that occurs elsewhere keeps its hyphen."""
+    """Join words that are hyphenated at a line end; a compound found elsewhere keeps its hyphen."""
     if not any("\ufffe" in text for text in pages):
         return list(pages)
     compounds = {match[0].casefold() for text in pages for match in _COMPOUND.finditer(text)}
@@ -103,7 +103,7 @@ def _without_line_end_hyphens(pages: Sequence[str]) -> list[str]:
 
 
 def has_joined_words(text: str) -> bool:
-    """Whether words of a text seem to have no spaces between them; never of scripts that need none."""
+    """Whether a text seems to lack spaces between words; never for scripts that use none."""
     letters = joined = words = 0
     for match in _LETTERS.finditer(text):
         count = len(match[0])
@@ -112,7 +112,7 @@ def has_joined_words(text: str) -> bool:
             parts = [len(part) for part in _CAPITAL.split(match[0]) if len(part) >= _JOINED]
             joined += sum(parts)
             words += len(parts)
-    share = _JOINED_SHARE if words > 1 else _MOST  # one long word is a long word, unless it is all there is
+    share = _JOINED_SHARE if words > 1 else _MOST  # one long word is suspicious only if there is nothing else
     return words > 0 and joined >= share * letters
 
 
@@ -144,14 +144,14 @@ def _headings(document: Any, pages: Sequence[str]) -> Headings:
     for text in pages:
         firsts.append(line)
         line += text.count("\n") + (not text.endswith("\n"))
-    found: Headings = []
+    headings: Headings = []
     line = 1
     for level, title, index in _bookmarks(document):
         if title and 0 <= index < len(pages):
             start = firsts[index]
             line = start + _line_of(title, pages[index].split("\n"), max(line - start, 0))
-            found.append((line, level + 1, title))
-    return sorted(found, key=lambda heading: heading[0])
+            headings.append((line, level + 1, title))
+    return sorted(headings, key=lambda heading: heading[0])
 
 
 def _bookmarks(document: Any) -> Iterator[tuple[int, str, int]]:
@@ -170,9 +170,9 @@ def _bookmarks(document: Any) -> Iterator[tuple[int, str, int]]:
 
 
 def _line_of(title: str, lines: Sequence[str], start: int) -> int:
-    """The index of the line that shows ``title``, also behind its number.
+    """The index of the line that shows ``title``, also after its number.
 
-    It is looked for from ``start`` (the heading before it), then anywhere; it may be on no line at all.
+    The search begins at ``start`` (the heading before it), then covers everything; there may be no such line.
     """
     start = start if start < len(lines) else 0
     wanted = _bare(title)
@@ -190,7 +190,7 @@ def _is_title(bare: Sequence[str], at: int, wanted: str) -> bool:
 
 
 def _begins_title(bare: Sequence[str], at: int, wanted: str) -> bool:
-    """A title of two lines, or one whose number is on the line but not in the bookmark."""
+    """A title that spans two lines, or whose number is on the line but not in the bookmark."""
     both = bare[at] + (bare[at + 1] if at + 1 < len(bare) else "")
     number = re.match(r"(?:chapter|appendix|part|section)?[\dA-Zivx.]*", both, re.IGNORECASE)
     rests = (both, both[number.end() :] if number else both, re.sub(r"^\d[\d.]*", "", both))

@@ -1,6 +1,6 @@
-"""Reads the files of one commit through git's plumbing: nothing is checked out, no filter or hook runs.
+"""Reads the files of one commit through git's plumbing: no checkout, no filter, no hook.
 
-The git that is started here sees the repository and the system's libraries, and no network.
+This git sees the repository and the system's libraries, and no network.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _MODES = (b"100644", b"100755", b"100664")
 
 
 def read(
-    told: Mapping[str, Any],
+    request: Mapping[str, Any],
     sink: Sink,
     meter: Meter,
     take: Callable[[str, bytes, str], None],
     wanted: Callable[[str], str],
 ) -> None:
-    """Hand every file of the commit on as (path, bytes, SHA-256); ``wanted`` says why one is left out.
+    """Pass on every file of the commit as (path, bytes, SHA-256); ``wanted`` gives a reason to skip one.
 
-    ``told``: ``argv`` (git and its settings), ``env``, ``cwd``, ``revision``.
+    ``request``: ``argv`` (git and its settings), ``env``, ``cwd``, ``revision``.
     """
-    commit = _commit(told)
+    commit = _commit(request)
     sink.frame(type="commit", commit=commit)
-    chosen = list(_chosen(told, commit, sink, meter, wanted))
-    with _start(told, "cat-file", "--batch") as process:
+    chosen = list(_chosen(request, commit, sink, meter, wanted))
+    with _start(request, "cat-file", "--batch") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for oid, path in chosen:
@@ -52,26 +52,26 @@ def read(
         process.stdin.close()
 
 
-def _commit(told: Mapping[str, Any]) -> str:
-    name = f"{told['revision']}^{{commit}}"
-    with _start(told, "rev-parse", "--verify", "--end-of-options", name) as process:
+def _commit(request: Mapping[str, Any]) -> str:
+    name = f"{request['revision']}^{{commit}}"
+    with _start(request, "rev-parse", "--verify", "--end-of-options", name) as process:
         out, err = process.communicate()
-    said = out.strip().decode("ascii", "replace")
-    if process.returncode or not said:
+    commit_id = out.strip().decode("ascii", "replace")
+    if process.returncode or not commit_id:
         why = err.decode("utf-8", "replace").strip().splitlines()[-1:] or ["git gave no reason"]
-        raise Refused(f"no revision {told['revision']!r}: {why[0][:200]}")
-    return said
+        raise Refused(f"no revision {request['revision']!r}: {why[0][:200]}")
+    return commit_id
 
 
 def _chosen(
-    told: Mapping[str, Any], commit: str, sink: Sink, meter: Meter, wanted: Callable[[str], str]
+    request: Mapping[str, Any], commit: str, sink: Sink, meter: Meter, wanted: Callable[[str], str]
 ) -> Iterator[tuple[bytes, str]]:
-    with _start(told, "ls-tree", "-r", "-z", "-l", "--full-tree", commit) as process:
+    with _start(request, "ls-tree", "-r", "-z", "-l", "--full-tree", commit) as process:
         out, err = process.communicate()
     if process.returncode:
         raise Refused(f"broken: {err.decode('utf-8', 'replace').strip()[:200]}")
     entries = [entry.partition(b"\t") for entry in out.split(b"\0") if entry]
-    # All paths of the commit, not only those that are meant: a run folder is known by what lies beside them.
+    # All paths of the commit, even unwanted ones: a run folder is recognised by its other files.
     left_out = runs.left_out(raw.decode("utf-8", "surrogateescape") for _, _, raw in entries)
     reported = set()
     for head, _, raw in entries:
@@ -113,13 +113,13 @@ def _object(stream: IO[bytes], meter: Meter) -> bytes | None:
     return data[:-1]
 
 
-def _start(told: Mapping[str, Any], *command: str) -> subprocess.Popen[bytes]:
-    # Standard error of ``cat-file`` is not read while it runs, so it must not be a pipe that fills up.
+def _start(request: Mapping[str, Any], *command: str) -> subprocess.Popen[bytes]:
+    # The standard error of ``cat-file`` is not read while it runs, so it must not be a pipe that can fill.
     error = subprocess.DEVNULL if command[0] == "cat-file" else subprocess.PIPE
     return subprocess.Popen(
-        [*told["argv"], *command],
-        env=dict(told["env"]),
-        cwd=told["cwd"],
+        [*request["argv"], *command],
+        env=dict(request["env"]),
+        cwd=request["cwd"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=error,

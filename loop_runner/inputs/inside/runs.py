@@ -1,7 +1,7 @@
-"""Knows a run folder of loop-runner by what lies in it, under any name, whole or in part.
+"""Recognises a run folder of loop-runner by its content, under any name, whole or in part.
 
-What an earlier run wrote is no evidence: an invention that was rejected there could be cited here. Standard
-library only: it is used by the runner and by the child that reads repositories.
+An earlier run's output is not evidence: it could make a rejected invention citable. Standard library only:
+used by the runner and by the child that reads repositories.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 RUN = "a run of loop-runner: what earlier runs wrote is no evidence"
 LETTERS = "a mailbox of a manual model: what was asked and answered in a run is no evidence"
-# Names that lie in one folder of a run together, and nowhere else.
+# Names that only occur together in a folder of a run.
 _MARKS = (
     *({"loop-runner.json", name} for name in ("answer.json", "inputs.json", "task.yaml", "passes")),
     {"answer.json", "answer.md", "passes"},
@@ -40,7 +40,7 @@ def is_letter(name: str) -> bool:
 
 
 def around(path: Path) -> Path | None:
-    """The outermost folder at or above ``path`` that is a run folder; None when there is none."""
+    """The outermost run folder at or above ``path``; None when there is none."""
     marked = [folder for folder in (path, *path.parents) if _is_marked(folder)]
     return marked[-1] if marked else None
 
@@ -61,7 +61,7 @@ def found_in(paths: Iterable[str]) -> frozenset[str]:
 
 
 def why_not(path: str, runs: Collection[str]) -> tuple[str, str] | None:
-    """(what is left out, why) for a file in one of ``runs``, or a letter; None for any other."""
+    """(what is left out, why) for a file in one of ``runs``, or a letter; None for any other file."""
     for folder in _above(path):
         if folder in runs:
             return folder, RUN

@@ -1,7 +1,7 @@
-"""Writes what the child found to its standard output, and counts it.
+"""Writes the child's results to its standard output, and counts them.
 
-One frame is a line of JSON and, behind it, ``size`` bytes. The host believes none of it and has limits of
-its own; these here give a document that is too large a clear reason.
+A frame is a line of JSON followed by ``size`` bytes. The host trusts none of it and has its own limits;
+these limits only give a clear reason for a document that is too large.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _BREAKS = re.compile(r"\r\n?|\x0b|\x0c|\x85|\u2028|\u2029")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one original may give and cost."""
+    """The limits for one original."""
 
     seconds: float = 60.0
-    memory_bytes: int = 2 << 30  # address space of the process that reads it; what is used is far less
+    memory_bytes: int = 2 << 30  # address space of the reading process, which uses far less
     original_bytes: int = 512 << 20
     text_bytes: int = 64 << 20  # of one text
     total_bytes: int = 256 << 20  # of all texts of one original; also: unpacked from one archive
@@ -45,7 +45,7 @@ class Refused(Exception):  # noqa: N818 - the reason, as a person is told it
 
 
 class TooMuch(Refused):
-    """Nothing more is taken from this original."""
+    """The original's limit is reached: nothing more is taken from it."""
 
 
 class Sink:
@@ -57,7 +57,7 @@ class Sink:
         self._total = 0
         self._skipped = 0
         self.texts = 0
-        self.about: dict[str, str] = {}  # said with every text: which file of a repository it is of
+        self.about: dict[str, str] = {}  # added to every text: the repository file that it comes from
 
     def frame(self, body: bytes = b"", **header: Any) -> None:
         """Write one frame."""
@@ -74,7 +74,7 @@ class Sink:
         as_is: bool = False,
         headings: Sequence[tuple[int, int, str]] = (),
     ) -> None:
-        """One text, UTF-8 as far as it goes; ``as_is``: it is the original, byte for byte."""
+        """One text, decoded as UTF-8; ``as_is``: it equals the original byte for byte."""
         if not data.strip():
             raise Refused(NO_TEXT)
         if len(data) > self._limits.text_bytes:
@@ -96,9 +96,9 @@ class Sink:
         sections: Iterable[tuple[str, str]],
         headings: Sequence[tuple[int, int, str]] = (),
     ) -> None:
-        """One text out of (label, text) pairs, each beginning on a line of its own.
+        """One text from (label, text) pairs, each beginning on a new line.
 
-        ``headings`` are (line, level, title): what the document itself lists as its parts.
+        ``headings`` are (line, level, title), as the document itself lists them.
         """
         parts: list[bytes] = []
         places: list[tuple[int, str]] = []
@@ -117,7 +117,7 @@ class Sink:
         self.text(member, kind, b"".join(parts), places, headings=headings)
 
     def skip(self, member: str, why: str) -> None:
-        """Say why a member gives nothing; after many of them, only that there are more."""
+        """Report why a member gives no text; after many of them, only that there are more."""
         self._skipped += 1
         if self._skipped <= self._limits.skipped:
             self.frame(type="skip", member=member[:500], why=why[:500])
@@ -126,7 +126,7 @@ class Sink:
 
 
 def clean(text: str) -> str:
-    """Lines that end in line feeds and nowhere else, and no NUL."""
+    """Lines that end at line feeds only, and no NUL."""
     return _BREAKS.sub("\n", text).replace("\0", "\ufffd")
 
 

@@ -1,4 +1,4 @@
-"""Says what a table or a JSON file holds: rows, columns, keys, their types. The text stays as it is."""
+"""Describes a table or a JSON file: rows, columns, keys, their types. The text itself is unchanged."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from loop_runner.inputs.inside.sink import Limits
 
 _COLUMNS = 12
-_SAMPLED = 2000  # rows whose values say what type a column has
+_SAMPLED = 2000  # rows whose values determine a column's type
 _NAME_CHARS = 40
 _PLAIN = re.compile(r"[\w@$+-][\w./@+:-]*")
 
 
 def describe(kind: str, data: bytes, limits: Limits) -> tuple[str, list[tuple[int, str]]]:
-    """One line about ``data``, and the places that its lines alone would not tell. Never fails."""
+    """One line about ``data``, and its places where line numbers are not enough. Never fails."""
     text = data.decode("utf-8-sig", "replace")
     try:
         if kind in ("CSV", "TSV"):
@@ -44,7 +44,7 @@ def _table(kind: str, text: str, limits: Limits) -> tuple[str, list[tuple[int, s
         rows += 1
         if is_shifted and len(places) < limits.places:
             places.append((line, f"row {rows} on"))
-        # Where a field has line breaks in it, the lines below no longer count rows.
+        # Where a field contains line breaks, line numbers no longer count rows.
         is_shifted = reader.line_num > line
         line = reader.line_num + 1
         if rows <= _SAMPLED:
@@ -52,8 +52,8 @@ def _table(kind: str, text: str, limits: Limits) -> tuple[str, list[tuple[int, s
                 kinds.add(_type_of_text(value))
     columns = [f"{_short(name)} ({_joined(kinds)})" for name, kinds in zip(header, types, strict=True)]
     more = f" and {len(columns) - _COLUMNS:,} more" if len(columns) > _COLUMNS else ""
-    said = f"{kind}: {_count(rows, 'row')} below the header; columns {', '.join(columns[:_COLUMNS])}{more}"
-    return said, places
+    summary = f"{kind}: {_count(rows, 'row')} below the header; columns {', '.join(columns[:_COLUMNS])}{more}"
+    return summary, places
 
 
 def _delimiter(text: str) -> str:
@@ -98,21 +98,21 @@ def _shape(value: Any) -> str:
 
 
 def _members(values: list[Any]) -> str:
-    objects = [each for each in values[:_SAMPLED] if isinstance(each, dict)]
-    others = {_type_of(each) for each in values[:_SAMPLED] if not isinstance(each, dict)}
+    objects = [item for item in values[:_SAMPLED] if isinstance(item, dict)]
+    others = {_type_of(item) for item in values[:_SAMPLED] if not isinstance(item, dict)}
     parts = [f"objects with keys {_keys(objects)}"] if objects else []
-    return " and ".join([*parts, *(f"{each}s" for each in sorted(others))]) or "nothing in it"
+    return " and ".join([*parts, *(f"{item}s" for item in sorted(others))]) or "nothing in it"
 
 
 def _keys(objects: Iterable[dict[str, Any]]) -> str:
     types: dict[str, set[str]] = {}
-    for each in objects:
-        for key, value in each.items():
+    for item in objects:
+        for key, value in item.items():
             if key in types or len(types) < 1000:
                 types.setdefault(key, set()).add(_type_of(value))
-    said = [f"{_short(key)} ({_joined(kinds)})" for key, kinds in types.items()]
-    more = f" and {len(said) - _COLUMNS:,} more" if len(said) > _COLUMNS else ""
-    return ", ".join(said[:_COLUMNS]) + more
+    columns = [f"{_short(key)} ({_joined(kinds)})" for key, kinds in types.items()]
+    more = f" and {len(columns) - _COLUMNS:,} more" if len(columns) > _COLUMNS else ""
+    return ", ".join(columns[:_COLUMNS]) + more
 
 
 def _type_of(value: Any) -> str:
@@ -123,14 +123,14 @@ def _type_of(value: Any) -> str:
 
 
 def _joined(kinds: set[str]) -> str:
-    said = kinds - {"", "nothing"}
-    if said == {"integer", "number"}:
-        said = {"number"}
-    return " or ".join(sorted(said)) or "empty"
+    names = kinds - {"", "nothing"}
+    if names == {"integer", "number"}:
+        names = {"number"}
+    return " or ".join(sorted(names)) or "empty"
 
 
 def _short(name: str) -> str:
-    """The name of a column or a key, in quotes unless it is plain: a model reads it outside of any fence."""
+    """The name of a column or key, quoted unless it is plain: a model reads it outside of any fence."""
     flat = " ".join(name.split())
     if len(flat) > _NAME_CHARS:
         flat = flat[: _NAME_CHARS - 1] + "…"

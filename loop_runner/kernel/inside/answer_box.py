@@ -1,7 +1,7 @@
-"""Reads ``answer`` after a cell, whatever the model's code made of it. Runs inside the kernel process.
+"""Reads ``answer`` after a cell, whatever the model's code did to it. Runs inside the kernel process.
 
-Only base-class methods touch the model's object, so a subclass of ``dict`` or ``str`` cannot pretend. What
-comes out is plain: a text, whether it is ready, other JSON-able keys, and notices for the model.
+Only base-class methods touch the model's object, so a subclass of ``dict`` or ``str`` cannot cheat. The
+result is plain: a text, whether it is ready, other JSON-compatible keys, and notices for the model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class AnswerBox:
         namespace["answer"] = self.dict
 
     def live(self) -> dict[Any, Any]:
-        """The dict that ``answer`` is now; put back when it is none."""
+        """The current ``answer`` dict, restored if the model replaced it with something else."""
         current = self._namespace.get("answer")
         if issubclass(type(current), dict):
             return current  # type: ignore[return-value]
@@ -52,15 +52,15 @@ class AnswerBox:
         content = _as_text(dict.get(current, "content", "") if is_dict else current)  # type: ignore[arg-type]
         if type(content) is not str:
             raise TypeError("answer['content'] is not a text (str), so it could not be handed in")
-        # As JSON has it on the line: halves of a character join, a single half is U+FFFD.
+        # As JSON carries it: surrogate halves are joined, and a single half becomes U+FFFD.
         return content[:MAX_CONTENT_CHARS].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def begin_cell(self) -> None:
-        """Forget a ``ready`` that no cell claimed."""
+        """Reset a ``ready`` that no cell set."""
         dict.__setitem__(self.live(), "ready", False)
 
     def end_cell(self, *, raised: bool) -> tuple[dict[str, Any], list[str]]:
-        """``{"content", "ready", "extra"}`` and what to tell the model; ``ready`` is then False again."""
+        """``{"content", "ready", "extra"}`` and the notices for the model; ``ready`` is then False again."""
         notices: list[str] = []
         answer = self._plain(self._namespace.get("answer"), notices)
         content = _as_text(dict.get(answer, "content", ""))
@@ -69,7 +69,7 @@ class AnswerBox:
         self._last = content if type(content) is str else ""
         if len(self._last) > MAX_CONTENT_CHARS:  # more would not fit into one message to the host
             self._last = self._last[:MAX_CONTENT_CHARS]
-            notices.append(f"of answer['content'] only the first {MAX_CONTENT_CHARS:,} characters are kept")
+            notices.append(f"only the first {MAX_CONTENT_CHARS:,} characters of answer['content'] are kept")
         extra = {
             key: value
             for key, value in answer.items()
@@ -85,7 +85,7 @@ class AnswerBox:
             return current
         if issubclass(type(current), dict):
             current = dict(zip(dict.keys(current), dict.values(current), strict=True))  # type: ignore[arg-type]
-            notices.append("`answer` was put back as a plain dict")
+            notices.append("`answer` was restored as a plain dict")
         elif issubclass(type(current), str):
             text = str.__str__(current)
             current = {"content": text, "ready": False}
@@ -159,9 +159,9 @@ def _jsonable(extra: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_deeper(value: object, depth: int) -> bool:
-    """Whether lists and dicts lie in each other more than ``depth`` levels deep."""
+    """Whether lists and dicts are nested more than ``depth`` levels deep."""
     level = [value]
     for _ in range(depth):
-        boxes = [each for each in level if type(each) in (dict, list)]
+        boxes = [element for element in level if type(element) in (dict, list)]
         level = [item for box in boxes for item in (box.values() if type(box) is dict else box)]  # type: ignore[attr-defined]
-    return any(type(each) in (dict, list) for each in level)
+    return any(type(element) in (dict, list) for element in level)

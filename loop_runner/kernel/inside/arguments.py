@@ -1,4 +1,4 @@
-"""What a helper makes of the arguments that a model gives it."""
+"""Converts the arguments that a model gives to a helper."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_NAME_CHARS = 1000
 
 
 def as_text(value: object) -> str:
-    """``value`` as an exact ``str``: models pass numbers, hits and lists where a text is meant."""
+    """``value`` as an exact ``str``: models pass numbers, hits and lists where a text is expected."""
     return value if type(value) is str else str.__str__(str(value))
 
 
 def named_texts(data: Any) -> list[tuple[str, str]]:
-    """(name, text) of whatever stands for one or many texts; a single one has no name."""
+    """(name, text) of anything that stands for one or many texts; a single one has no name."""
     from collections.abc import Mapping
 
     if isinstance(data, Mapping):
@@ -41,7 +41,7 @@ def values_of(data: Any) -> list[Any]:
 
 
 def begins_at(text: str, line: int, part: str) -> bool:
-    """Whether ``part`` is in ``text`` from the beginning of ``line`` on."""
+    """Whether ``text`` contains ``part`` starting at ``line``."""
     at = 0
     for _ in range(line - 1):
         at = text.find("\n", at) + 1

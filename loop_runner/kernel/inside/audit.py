@@ -1,11 +1,11 @@
-"""The fixed program of an audit: what to ask, what to keep of the replies. Runs inside the kernel process.
+"""The fixed program of an audit: its questions, and what it keeps of the replies. Inside the kernel process.
 
 Owns the questions and the report that becomes the answer; ``candidates`` finds the places to ask about, and
 ``grouping`` puts them into questions. Relies on ``plan.json`` and ``known.json`` in the workspace, which the
-host writes before the first pass. A reply is data: it is looked up in the text before it counts. Judgements
-are matched by the number of their candidate; a candidate that a reply leaves out is asked about alone. A
-finding is never lost because of its quote: if that is not on its line, it is asked for once more; then the
-line itself takes its place (``quoted_by``).
+host writes before the first pass. A reply is data: it is compared with the text before it counts. Judgements
+are matched by candidate number; a candidate that a reply leaves out gets a question of its own. No finding is
+lost because of its quote: if the quote is not on its line, the model is asked once more; then the line itself
+is quoted instead (``quoted_by``).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from .candidates import Span
     from .grouping import Group
 
-    Question = tuple[str, str, Group]  # its key, its text, what it is about
-    # Of a judgement: the candidate's number (0: it is about none), verdict, line, quote, reason.
+    Question = tuple[str, str, Group]  # its key, its text, its group
+    # Of a judgement: the candidate's number (0: no candidate), verdict, line, quote, reason.
     Row = list[Any]
 
 _FORMAT = 2
 _TEXT = {"type": "string"}
-# In this order: a model that has copied the line and given its reason judges better.
+# In this order: a model judges better after it has copied the line and given its reason.
 _JUDGEMENT = {
     "line": {"type": "integer"},
     "quote": _TEXT,
@@ -47,7 +47,7 @@ _PAID = "judged"  # the folder that later audits read
 
 
 def read_plan() -> dict[str, Any]:
-    """``plan.json``, as the host wrote it. Raises ``ValueError`` for that of another version."""
+    """``plan.json``, as the host wrote it. Raises ``ValueError`` if another version wrote it."""
     plan: dict[str, Any] = _read("plan.json")
     if plan["format"] != _FORMAT:
         raise ValueError(
@@ -58,14 +58,14 @@ def read_plan() -> dict[str, Any]:
 
 
 def known(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The replies to the same questions in earlier audits; they are not paid for again."""
+    """The replies to the same questions in earlier audits, which need not be paid for again."""
     return dict(_read("known.json")) if plan["has_known"] else {}
 
 
 def find(plan: Mapping[str, Any], context: Mapping[str, str]) -> dict[str, Any]:
     """``groups`` of candidates, each with the key of its question, and ``troubles``: (file, reason).
 
-    Rule by rule, in the order of the files.
+    Ordered by rule, then by file.
     """
     names = list(context)
     groups: list[tuple[Group, str]] = []
@@ -95,15 +95,18 @@ def _grouped(
 
 
 def waiting(
-    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+    plan: Mapping[str, Any],
+    searched: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    context: Mapping[str, str],
 ) -> list[Question]:
-    """The next questions without a reply, all of them fit for one ``schema``.
+    """The next unanswered questions, all for the same ``schema``.
 
-    First those about groups. Then each candidate that the reply left out is asked about alone. When every
-    candidate is judged, a finding whose quote is not on its line is asked about once more.
+    Questions about groups come first. Then each candidate that a reply left out gets its own question. When
+    every candidate is judged, a finding whose quote is not on its line is asked about once more.
     """
     for kind in (_group_questions, _single_questions, _second_questions):
-        if batch := _batch(plan, kind(plan, found, judged, context)):
+        if batch := _batch(plan, kind(plan, searched, judged, context)):
             return batch
     return []
 
@@ -120,11 +123,14 @@ def _batch(plan: Mapping[str, Any], questions: Iterable[Question]) -> list[Quest
 
 
 def _group_questions(
-    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+    plan: Mapping[str, Any],
+    searched: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    context: Mapping[str, str],
 ) -> Iterator[Question]:
-    """A group of which a candidate was judged alone is not asked about again as a whole."""
+    """A group is not asked about again as a whole once one of its candidates was judged alone."""
     names = list(context)
-    for group, key in found["groups"]:
+    for group, key in searched["groups"]:
         singles = (_single_key(key, number) in judged for number, _ in enumerate(group[3], 1))
         if key not in judged and not any(singles):
             name = names[group[1]]
@@ -132,10 +138,13 @@ def _group_questions(
 
 
 def _single_questions(
-    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+    plan: Mapping[str, Any],
+    searched: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    context: Mapping[str, str],
 ) -> Iterator[Question]:
     names = list(context)
-    for group, key in found["groups"]:
+    for group, key in searched["groups"]:
         for number, _ in enumerate(group[3], 1):
             if _answer(group, key, judged, number) is None:
                 name, single = names[group[1]], _single(group, number)
@@ -143,11 +152,14 @@ def _single_questions(
 
 
 def _second_questions(
-    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+    plan: Mapping[str, Any],
+    searched: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    context: Mapping[str, str],
 ) -> Iterator[Question]:
     names = list(context)
     before, behind = plan["again"].split("\0")
-    for group, key in found["groups"]:
+    for group, key in searched["groups"]:
         name = names[group[1]]
         for number, _ in enumerate(group[3], 1):
             if not (wrong := _wrong(_answer(group, key, judged, number))):
@@ -164,7 +176,7 @@ def _wrong(answer: list[Row] | str | None) -> list[Row]:
 
 
 def _misquoted(wrong: Sequence[Row], lines: Sequence[str]) -> str:
-    """The findings with quotes that are not on their lines, as a list; "" if there are none."""
+    """The findings whose quotes are not on their lines, as a list; "" if there are none."""
     return "\n".join(
         f"- line {at}: {label(_cut(quote), _MAX_QUOTE_CHARS)}"
         for _, _, at, quote, _ in wrong
@@ -192,7 +204,7 @@ def questions(batch: Sequence[Question]) -> list[str]:
 
 
 def schema(plan: Mapping[str, Any], batch: Sequence[Question]) -> dict[str, Any]:
-    """What the replies to ``batch`` have to fit: at least one judgement, except for whole windows."""
+    """The schema for the replies to ``batch``: at least one judgement, except for whole windows."""
     is_whole = any(_is_whole(plan, group) for _, _, group in batch)
     judgement = _JUDGEMENT if is_whole else _OF_CANDIDATE
     items = {
@@ -211,11 +223,11 @@ def schema(plan: Mapping[str, Any], batch: Sequence[Question]) -> dict[str, Any]
 
 
 def question(plan: Mapping[str, Any], group: Group, name: str, text: str) -> str:
-    """What the model is asked about a group: the rule, the file's name, the lines with their numbers."""
+    """The question about a group: the rule, the file's name, the lines with their numbers."""
     number, _, shown, spans = group
     lines = candidates.lines_of(text)
     passage = grouping.passage(lines, shown, spans, is_whole=_is_whole(plan, group))
-    # In one go: what a file holds is never searched for the marks of the template.
+    # All at once: the content of a file is never searched for the marks of the template.
     before, between, behind = plan["rules"][number]["question"].split("\0")
     return f"{before}{label(name)}{between}{passage}{behind}"
 
@@ -225,7 +237,7 @@ def _is_whole(plan: Mapping[str, Any], group: Group) -> bool:
 
 
 def _key(*parts: str) -> str:
-    """SHA-256 (hex, cut) over the model and the question, or over what else makes a question unique."""
+    """SHA-256 (hex, cut) of the model and the question, or of whatever else makes a question unique."""
     import hashlib
 
     return hashlib.sha256("\0".join([str(_FORMAT), *parts]).encode("utf-8", "replace")).hexdigest()[:32]
@@ -259,21 +271,25 @@ def keep(
 def _kept(
     judgements: Sequence[Mapping[str, Any]], spans: Sequence[Span], lines: Sequence[str], *, is_whole: bool
 ) -> list[Row] | str:
-    """The judgements of a reply, without those of candidates that have to be asked about once more.
+    """The judgements of a reply, without those of candidates that need another question.
 
-    A text (why the reply cannot be used) if that is so of the only candidate.
+    A text (why the reply is unusable) if the only candidate needs one.
     """
-    numbered = [(1 if is_whole else each["candidate"], each) for each in judgements]
+    numbered = [(1 if is_whole else judgement["candidate"], judgement) for judgement in judgements]
     denied = {
-        candidate: f"{_DENIED}: {each['reason'][:200]}"
-        for candidate, each in numbered
-        if each["verdict"] == "wrong" and claims.denies(each["reason"])
+        candidate: f"{_DENIED}: {judgement['reason'][:200]}"
+        for candidate, judgement in numbered
+        if judgement["verdict"] == "wrong" and claims.denies(judgement["reason"])
     }
     if len(spans) == 1 and 1 in denied:
         return denied[1]
     if len(spans) == 1 and not is_whole and all(candidate != 1 for candidate, _ in numbered):
         return _LEFT_OUT
-    return [_row(candidate, each, spans, lines) for candidate, each in numbered if candidate not in denied]
+    return [
+        _row(candidate, judgement, spans, lines)
+        for candidate, judgement in numbered
+        if candidate not in denied
+    ]
 
 
 def _row(candidate: int, judgement: Mapping[str, Any], spans: Sequence[Span], lines: Sequence[str]) -> Row:
@@ -286,7 +302,7 @@ def _row(candidate: int, judgement: Mapping[str, Any], spans: Sequence[Span], li
 
 
 def _answer(group: Group, key: str, judged: Mapping[str, Any], number: int) -> list[Row] | str | None:
-    """The judgements of a candidate; a text says why there is none, and None that it was not asked about."""
+    """The judgements of a candidate; a text says why there is none; None: it was not asked about."""
     reply = judged.get(key)
     if len(group[3]) > 1:
         if isinstance(reply, list) and (own := [row for row in reply if row[0] == number]):
@@ -296,7 +312,7 @@ def _answer(group: Group, key: str, judged: Mapping[str, Any], number: int) -> l
 
 
 def again(judged: dict[str, Any]) -> None:
-    """Forget what failed, so that a new pass asks it once more."""
+    """Forget failures, so that a new pass asks again."""
     for name in [name for name, reply in judged.items() if isinstance(reply, str)]:
         del judged[name]
 
@@ -305,15 +321,18 @@ def again(judged: dict[str, Any]) -> None:
 
 
 def report(
-    plan: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], context: Mapping[str, str]
+    plan: Mapping[str, Any],
+    searched: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    context: Mapping[str, str],
 ) -> str:
-    """The answer: every finding and every place that is unsure, with a quote from its line, and the rest."""
+    """The answer: every finding and every unsure place, with a quote from its line, and the counts."""
     import json
 
     names = list(context)
     listed: dict[str, dict[tuple[str, int, str], dict[str, Any]]] = {"wrong": {}, "unsure": {}}
     dropped, unjudged = [], []
-    for group, key in found["groups"]:
+    for group, key in searched["groups"]:
         rule, name = plan["rules"][group[0]], names[group[1]]
         nothing = _about_nothing(group, key, judged)
         dropped += [{**_finding(rule, name, *row[2:]), "why": _ELSEWHERE} for row in nothing]
@@ -331,24 +350,24 @@ def report(
                 finding = _quoting(_finding(rule, name, at, quote, reason), lines[at - 1])
                 listed[verdict].setdefault((name, at, rule["id"]), finding)
     wrong, unsure = listed["wrong"], listed["unsure"]
-    places = sum(len(group[3]) for group, _ in found["groups"])
+    places = sum(len(group[3]) for group, _ in searched["groups"])
     body = {
         "format": 1,
         "files": len(names),
         "candidates": places,
         "judged": places - len(unjudged),
-        "findings": [wrong[each] for each in sorted(wrong)],
-        "unsure": [unsure[each] for each in sorted(unsure) if each not in wrong],
+        "findings": [wrong[place] for place in sorted(wrong)],
+        "unsure": [unsure[place] for place in sorted(unsure) if place not in wrong],
         "dropped": len(dropped),
         "first_dropped": dropped[:_MAX_DROPPED],
         "unjudged": unjudged,
-        "not_searched": [{"file": name, "why": why} for name, why in found["troubles"]],
+        "not_searched": [{"file": name, "why": why} for name, why in searched["troubles"]],
     }
     return json.dumps(body, indent=1)
 
 
 def _about_nothing(group: Group, key: str, judged: Mapping[str, Any]) -> list[Row]:
-    """The judgements of lines or candidates that were not asked about, except that they are right."""
+    """The judgements of lines or candidates that no question was about, except verdicts of "right"."""
     keys = [key, *(_single_key(key, number) for number, _ in enumerate(group[3], 1))]
     replies = [reply for reply in map(judged.get, keys) if isinstance(reply, list)]
     return [row for reply in replies for row in reply if row[0] == 0 and row[1] != "right"]
@@ -357,7 +376,7 @@ def _about_nothing(group: Group, key: str, judged: Mapping[str, Any]) -> list[Ro
 def _second_quotes(
     key: str, number: int, judged: Mapping[str, Any], wrong: Sequence[Row], lines: Sequence[str]
 ) -> dict[int, tuple[str, str]]:
-    """The exact quotes of a second reply, by line. A finding that it leaves out is kept from the first."""
+    """The exact quotes of a second reply, by line. A finding that it leaves out keeps its first quote."""
     claimed = _misquoted(wrong, lines)
     second = judged.get(_second_key(key, number, claimed)) if claimed else None
     return {
@@ -367,10 +386,10 @@ def _second_quotes(
     }
 
 
-def progress(found: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
-    """One line on how far it is."""
-    failed = sum(isinstance(each, str) for each in judged.values())
-    places = sum(len(group[3]) for group, _ in found["groups"])
+def progress(searched: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
+    """One line on the progress."""
+    failed = sum(isinstance(reply, str) for reply in judged.values())
+    places = sum(len(group[3]) for group, _ in searched["groups"])
     answered = plural(len(judged) - failed, "question")
     return f"audit: {plural(places, 'place')}, {answered} answered, {failed} failed"
 
@@ -387,7 +406,7 @@ def _finding(rule: Mapping[str, Any], name: str, line: int, quote: str, reason: 
 
 
 def _quoting(finding: dict[str, Any], line: str) -> dict[str, Any]:
-    """``finding`` with a quote that is on its line: the line itself where the model's own is not."""
+    """``finding`` with a quote from its line: the whole line if the model's own quote is not on it."""
     if _is_exact(finding["quote"], line):
         return finding
     return {**finding, "quote": line.strip()[:_MAX_QUOTE_CHARS], "quoted_by": "audit"}

@@ -1,13 +1,13 @@
 """Functions, classes, code and modules as values, and back. Runs inside the kernel process.
 
-The project alone determines the bytes of a snapshot: they name only functions of this module and of the
-standard library, so no version of another package can change them. A restored function keeps what it
-knew about itself: file, lines and names.
+The project alone determines the bytes of a snapshot: they only name functions of this module and of the
+standard library, so no version of another package can change them. A restored function keeps its metadata:
+file, lines and names.
 
 Bytecode belongs to one version of Python. Under another one, code is compiled again from its cell, and
 methods that ``dataclass`` or ``namedtuple`` generated are generated again. Other code is missing, and the
-names that need it fail to load with that reason. Names defined here are in committed blobs: they stay for
-as long as such blobs are read.
+names that need it fail to load with that reason. Committed blobs use the names defined here: the names stay
+for as long as such blobs are read.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ _DataclassParams: Any = dataclasses._DataclassParams  # type: ignore[attr-define
 
 
 class Missing:
-    """Stands for a function whose code cannot be had in this version of Python."""
+    """Stands for a function whose code is unavailable in this version of Python."""
 
     def __init__(self, code: MissingCode) -> None:
         self.code = code
 
 
 class MissingCode:
-    """Stands for such code."""
+    """Stands for unavailable code."""
 
     def __init__(self, qualname: str, bytecode: int) -> None:
         self.qualname = qualname
@@ -75,29 +75,29 @@ class MissingCode:
 
 
 class Reading:
-    """What is known while blobs are loaded: the sources of cells, and code that is missing."""
+    """State while blobs are loaded: the sources of cells, and missing code."""
 
     def __init__(self) -> None:
         self.sources: Mapping[str, str] = {}
         self.missing: list[MissingCode] = []
         self._compiled: dict[str, list[types.CodeType]] = {}
-        self.is_foreign = False  # a blob of before versions were written down turned out to be
+        self.is_foreign = False  # a blob without a version turned out to be from another Python
 
     def begin(self, sources: Mapping[str, str]) -> None:
-        """Begin with a blob whose cells are ``sources``."""
+        """Begin a blob whose cells are ``sources``."""
         self.sources = sources
         self.missing = []
         self._compiled = {}
         self.is_foreign = False
 
     def found_again(self, prefix: str, codes: Sequence[MissingCode]) -> None:
-        """These codes, and those whose name begins so, are no longer missing."""
+        """These codes, and those whose names begin with theirs, are no longer missing."""
         self.missing = [
             code for code in self.missing if code not in codes and not code.qualname.startswith(prefix)
         ]
 
     def refuse_missing(self) -> None:
-        """Raise ``ForeignCodeError`` if what was loaded since this was last called needs missing code."""
+        """Raise ``ForeignCodeError`` if anything loaded since the last call needs missing code."""
         missing, self.missing = self.missing, []
         if missing:
             names = ", ".join(dict.fromkeys(code.qualname for code in missing))
@@ -106,14 +106,14 @@ class Reading:
             )
 
     def from_source(self, filename: str, qualname: str, line: int, like: tuple[Any, ...]) -> Any:
-        """The code of that name and line in the source of its cell; ``like``: arguments and free names."""
-        found = [
+        """The code with that name and line in its cell's source; ``like``: arguments and free names."""
+        codes = [
             code
             for code in self._codes(filename)
             if (_in_any_version(code.co_qualname), code.co_firstlineno, *_likeness(code))
             == (_in_any_version(qualname), line, *like)
         ]
-        return found[0] if len(found) == 1 else None
+        return codes[0] if len(codes) == 1 else None
 
     def _codes(self, filename: str) -> list[types.CodeType]:
         if filename not in self._compiled:
@@ -152,7 +152,7 @@ def _likeness(code: types.CodeType) -> tuple[Any, ...]:
 
 
 def make_code(bytecode: int, *fields: Any) -> types.CodeType | MissingCode:
-    """Code as ``reduce_code`` wrote it: of another version of Python, from its source."""
+    """Code as ``reduce_code`` wrote it; if another Python wrote it, compiled from its source."""
     if bytecode == BYTECODE:
         return types.CodeType(*fields)
     return _foreign_code(bytecode, fields)
@@ -162,21 +162,21 @@ def _foreign_code(bytecode: int, fields: tuple[Any, ...]) -> types.CodeType | Mi
     filename, qualname, line = fields[10], fields[12], fields[13]
     count = fields[0] + fields[2]
     like = (fields[0], fields[2], fields[9][:count], fields[16])
-    found: types.CodeType | None = reading.from_source(filename, qualname, line, like)
-    if found is not None:
-        return found
+    code: types.CodeType | None = reading.from_source(filename, qualname, line, like)
+    if code is not None:
+        return code
     missing = MissingCode(qualname, bytecode)
     reading.missing.append(missing)
     return missing
 
 
 def unversioned_code(*fields: Any) -> types.CodeType | MissingCode:
-    """Code of a blob that does not name its version of Python: compared with its source, if known."""
+    """Code from a blob that does not name its version of Python: compared with its source, if known."""
     like = (fields[0], fields[2], fields[9][: fields[0] + fields[2]], fields[16])
-    found = reading.from_source(fields[10], fields[12], fields[13], like)
-    if found is not None:
-        reading.is_foreign |= found.co_code != fields[6]
-        return found  # type: ignore[no-any-return]
+    code = reading.from_source(fields[10], fields[12], fields[13], like)
+    if code is not None:
+        reading.is_foreign |= code.co_code != fields[6]
+        return code  # type: ignore[no-any-return]
     if reading.is_foreign:
         return _foreign_code(0, fields)
     return types.CodeType(*fields)
@@ -195,7 +195,7 @@ def make_function(
 
 
 def set_function_state(func: types.FunctionType | Missing, state: tuple[Any, ...]) -> None:
-    """Give a function what ``reduce_function`` wrote."""
+    """Give a function the state that ``reduce_function`` wrote."""
     if isinstance(func, Missing):
         return
     func.__defaults__, func.__kwdefaults__ = state[0], state[1]
@@ -229,7 +229,7 @@ def make_enum(
 def make_named_tuple(
     name: str, fields: tuple[str, ...], defaults: Mapping[str, object], module: str, qualname: str
 ) -> type:
-    """What ``namedtuple`` makes."""
+    """The result of ``namedtuple``."""
     make: Any = collections.namedtuple  # noqa: PYI024 - its fields are known only now
     cls: type = make(name, fields, defaults=list(defaults.values()), module=module)
     cls.__qualname__ = qualname
@@ -237,7 +237,7 @@ def make_named_tuple(
 
 
 def set_attributes(cls: Any, attributes: Mapping[str, Any]) -> None:
-    """Give a class what it defines. Generated methods whose code is missing are generated again."""
+    """Give a class its attributes. Generated methods whose code is missing are generated again."""
     missing = {name: code for name, value in attributes.items() if (code := _missing_code(value))}
     for name, value in attributes.items():
         if name == "_abc_impl":
@@ -262,7 +262,7 @@ def set_attributes(cls: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def _missing_code(value: Any) -> MissingCode | None:
-    """The code that an attribute lacks, if it lacks any."""
+    """The first missing code among the attribute's, or None."""
     if isinstance(value, (staticmethod, classmethod)):
         value = value.__func__
     return value.code if isinstance(value, Missing) else None
@@ -295,7 +295,7 @@ def fill_cell(cell: types.CellType, state: tuple[object]) -> None:
 
 
 def fill_module(module: types.ModuleType, held: Mapping[str, object]) -> None:
-    """Give a module that was made by code what it held."""
+    """Give a module made by code its contents."""
     module.__dict__.update(held)
 
 
@@ -305,19 +305,19 @@ def view_of(kind: str, items: dict[object, object]) -> object:
 
 
 def type_called(name: str) -> type:
-    """A type of the interpreter's that only the module ``types`` names."""
+    """A type of the interpreter that only the module ``types`` names."""
     return getattr(types, name)  # type: ignore[no-any-return]
 
 
 def make_field(slots: Mapping[str, object]) -> dataclasses.Field[Any]:
-    """A field of a dataclass; what this version of Python does not know of fields is left out."""
+    """A field of a dataclass, without settings that this version of Python does not know."""
     field: dataclasses.Field[Any] = dataclasses.Field.__new__(dataclasses.Field)
     _fill_slots(field, slots)
     return field
 
 
 def make_params(slots: Mapping[str, object]) -> object:
-    """How a dataclass was made; what this version of Python does not know is left out."""
+    """A dataclass's parameters, without those that this version of Python does not know."""
     params = _DataclassParams.__new__(_DataclassParams)
     _fill_slots(params, slots)
     return params
@@ -330,5 +330,5 @@ def _fill_slots(value: object, slots: Mapping[str, object]) -> None:
 
 
 def field_kind(name: str) -> object:
-    """One of the marks that dataclasses tells the kinds of its fields by."""
+    """One of the markers for the kinds of dataclass fields."""
     return getattr(dataclasses, name)

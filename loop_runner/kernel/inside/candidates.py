@@ -1,7 +1,7 @@
-"""Finds the places of a file that a rule of an audit is about. Runs inside the kernel process.
+"""Finds the places of a file that an audit's rule is about. Runs inside the kernel process.
 
 Owns the pre-filters: a regular expression, a query on the syntax tree, or none, which means the whole file
-in windows. The files are hostile: they are parsed here, where a parser that dies costs a cell, and are
+in windows. The files are hostile: they are parsed here, where a crash of the parser costs one cell, and are
 never run.
 """
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     Span = tuple[int, int]  # first and last line, from 1
 
-_MAX_MATCHED_CHARS = 20_000  # of a line: a pattern may take for ever on a longer one
-_MAX_NODE_LINES = 12  # to judge, of a node that is neither a function nor a handler
+_MAX_MATCHED_CHARS = 20_000  # of a line: a pattern may never finish on a longer one
+_MAX_NODE_LINES = 12  # to judge, for a node that is neither a function nor a handler
 _OVERLAP = 10  # lines that two windows share
 PYTHON = (".py", ".pyi", ".pyw")
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # raised by ``parsed``
@@ -28,7 +28,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 def spans(rule: Mapping[str, Any], name: str, text: str, window_lines: int) -> tuple[list[Span], str]:
-    """The places that ``rule`` is about, and what kept some from being found ("" when nothing did)."""
+    """The places that ``rule`` is about, and why some could not be searched ("" if all were)."""
     if rule["regex"]:
         return _matching(rule["regex"], lines_of(text))
     if rule["ast"]:
@@ -38,21 +38,21 @@ def spans(rule: Mapping[str, Any], name: str, text: str, window_lines: int) -> t
 
 @lru_cache(maxsize=4)
 def lines_of(text: str) -> list[str]:
-    """The lines of ``text``; they end at line feeds and nowhere else, as everywhere in loop-runner."""
+    """The lines of ``text``; they end at line feeds only, as everywhere in loop-runner."""
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if len(lines) > 1 and not lines[-1] else lines
 
 
 def _matching(pattern: str, lines: list[str]) -> tuple[list[Span], str]:
     search = re.compile(pattern).search
-    found = [
+    matched = [
         (number, number)
         for number, line in enumerate(lines, 1)
         if len(line) <= _MAX_MATCHED_CHARS and search(line)
     ]
     long = sum(len(line) > _MAX_MATCHED_CHARS for line in lines)
     lines_have = "1 line has" if long == 1 else f"{long:,} lines have"
-    return found, f"{lines_have} over {_MAX_MATCHED_CHARS:,} characters: not matched" if long else ""
+    return matched, f"{lines_have} over {_MAX_MATCHED_CHARS:,} characters: not matched" if long else ""
 
 
 def _windows(total: int, size: int) -> Iterator[Span]:
@@ -83,7 +83,7 @@ def parsed(text: str) -> ast.AST:
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of invalid escapes, say: not what was asked
+        warnings.simplefilter("ignore")  # of invalid escapes, for example: nobody asked for them
         return ast.parse(text)
 
 
@@ -99,11 +99,11 @@ def _test(query: Mapping[str, Any]) -> Callable[[ast.AST], bool]:
 
 
 def _fits(value: object, pattern: object) -> bool:
-    """Whether a field is as asked: None is an empty one, a text is a pattern of its source code."""
+    """Whether a field matches: None requires an empty one, a text is a pattern for its source code."""
     if pattern is None:
         return value is None or value == []
     values = value if isinstance(value, list) else [value]
-    return any(fnmatchcase(_source(each), str(pattern)) for each in values if each is not None)
+    return any(fnmatchcase(_source(part), str(pattern)) for part in values if part is not None)
 
 
 def _source(value: object) -> str:
@@ -111,7 +111,7 @@ def _source(value: object) -> str:
 
 
 def _span(node: ast.AST) -> Span:
-    """The lines to judge: of a function its head, of a handler its ``except``."""
+    """The lines to judge: a function's head, a handler's ``except``."""
     first = getattr(node, "lineno", 1)
     last = getattr(node, "end_lineno", None) or first
     body = getattr(node, "body", None)
@@ -123,7 +123,7 @@ def _span(node: ast.AST) -> Span:
 def _defaults(node: ast.AST) -> Iterable[ast.expr]:
     if not isinstance(node, _Function):
         return ()
-    return [each for each in (*node.args.defaults, *node.args.kw_defaults) if each is not None]
+    return [default for default in (*node.args.defaults, *node.args.kw_defaults) if default is not None]
 
 
 def is_mutable(value: ast.expr) -> bool:
@@ -148,7 +148,7 @@ def _is_broad(node: ast.AST) -> bool:
     if not isinstance(node, ast.ExceptHandler) or node.type is None:
         return False
     named = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
-    return any(isinstance(each, ast.Name) and each.id in {"Exception", "BaseException"} for each in named)
+    return any(isinstance(name, ast.Name) and name.id in {"Exception", "BaseException"} for name in named)
 
 
 def _is_empty(statement: ast.stmt) -> bool:
@@ -156,7 +156,7 @@ def _is_empty(statement: ast.stmt) -> bool:
     return is_value or isinstance(statement, ast.Pass)
 
 
-# The queries that have names; docs/audit.md describes each.
+# The named queries; docs/audit.md describes each.
 NAMED: Mapping[str, Callable[[ast.AST], bool]] = {
     "mutable-default": lambda node: any(map(is_mutable, _defaults(node))),
     "computed-default": lambda node: not all(map(_is_constant, _defaults(node))),

@@ -1,7 +1,7 @@
-"""What the model's code prints, kept in order and within a cap. Runs inside the kernel process.
+"""The output of the model's code, kept in order and within a cap. Runs inside the kernel process.
 
-``sys.stdout`` and ``sys.stderr`` are both a ``Capture`` on one ``Kept``, so that what was written to either,
-from any thread, comes out in the order in which it was written.
+``sys.stdout`` and ``sys.stderr`` are both a ``Capture`` on one ``Kept``, so output to either, from any
+thread, keeps the order in which it was written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Kept:
         self._missing = 0
 
     def add(self, text: str) -> None:
-        """Append ``text``; what falls between head and tail is forgotten and counted."""
+        """Append ``text``; anything between head and tail is dropped and counted."""
         with self._lock:
             if self._head_room:
                 part = text if len(text) <= self._head_room else text[: self._head_room]
@@ -56,7 +56,7 @@ class Kept:
         self._tail_chars = len(joined) - extra
 
     def take(self) -> tuple[str, int]:
-        """The text so far, with a line where some is missing, and how much that is; then begin anew."""
+        """The text so far, with a line where some is missing, and how much is missing; then start anew."""
         with self._lock:
             if self._tail:
                 self._trim()
@@ -84,7 +84,7 @@ class Capture(io.TextIOBase):
         return CaptureBytes(self._kept)
 
     def writable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def write(self, text: str) -> int:
@@ -111,7 +111,7 @@ class CaptureBytes(io.RawIOBase):
         self._kept = kept
 
     def writable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]

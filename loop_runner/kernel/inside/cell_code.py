@@ -1,7 +1,7 @@
 """Compiles and evaluates the code of cells, with ``await`` at the top level. Runs inside the kernel process.
 
-Every place that compiles a cell uses ``compiled``, so that all of them accept the same code. The event loop
-of a cell lives as long as the cell: nothing runs between cells, and a cell that runs again does the same.
+Every place that compiles a cell uses ``compiled``, so that all of them accept the same code. A cell's event
+loop lives as long as the cell: nothing runs between cells, and a repeated cell behaves the same.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def compiled(source: Any, filename: str, mode: str = "exec", flags: int = 0) -> 
 
 
 def awaits(code: CodeType) -> bool:
-    """Whether ``code`` awaits at its top level, so that evaluating it gives a coroutine."""
+    """Whether ``code`` awaits at its top level, so that evaluating it returns a coroutine."""
     return bool(code.co_flags & _COROUTINE)
 
 
 def evaluate(codes: Sequence[CodeType], namespace: dict[str, Any], cancelled: list[str]) -> object:
-    """Run ``codes`` in order; the value of the last one.
+    """Run ``codes`` in order; returns the value of the last one.
 
-    ``cancelled`` gets the names of tasks that were still running at the end, and were cancelled.
+    ``cancelled`` receives the names of tasks that were still running at the end, and were cancelled.
     """
     if any(map(awaits, codes)):
         from .event_loop import run

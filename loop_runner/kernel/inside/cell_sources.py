@@ -1,7 +1,7 @@
 """Shows the library where the source of cells is: for tracebacks and ``inspect``. Inside the kernel process.
 
 ``linecache`` has the text of each cell under its label. ``inspect`` looks for a class in the file of its
-module, but the classes of cells come from many: they are found in the cell that defines them.
+module, but cells' classes come from many files: they are found in the cell that defines them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _class_dict: Any = type.__dict__["__dict__"].__get__
 
 
 def offer(sources: Mapping[str, str], words: Collection[str]) -> None:
-    """Make ``sources`` known if code with ``words`` in it may look them up."""
+    """Register ``sources`` if code with ``words`` in it may look them up."""
     if "linecache" in sys.modules or not _LOOKS_UP.isdisjoint(words):
         register(sources)
     if "inspect" in sys.modules or not _LOOKS_UP.isdisjoint(words):
@@ -44,7 +44,7 @@ def qualname_of(cls: type) -> str:
 
 
 def cell_of_class(cls: type, sources: Mapping[str, str]) -> str | None:
-    """The label of the cell that defines ``cls``: that of its methods, else the last one with that name."""
+    """The label of the cell that defines ``cls``: from its methods, else the last cell with that class."""
     qualname = qualname_of(cls)
     for code in _codes_of(cls):
         if code.co_filename in sources and code.co_qualname.startswith(f"{qualname}."):
@@ -69,7 +69,7 @@ def _codes_of(cls: type) -> Iterator[CodeType]:
 
 
 def _find_classes_in(sources: Mapping[str, str]) -> None:
-    """Have ``inspect.getfile`` find the classes of cells."""
+    """Make ``inspect.getfile`` find the classes of cells."""
     import inspect
 
     original: Any = inspect.getfile

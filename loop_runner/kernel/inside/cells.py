@@ -1,8 +1,8 @@
-"""Runs cells in the one namespace and mends what they break. Runs inside the kernel process.
+"""Runs cells in the one namespace and repairs what they break. Runs inside the kernel process.
 
 The namespace is the ``__dict__`` of ``__main__`` and lives as long as the process: functions see later
-assignments, and a cell that raises keeps its earlier ones. Whatever the model's code does to builtins,
-streams, signals or protected names is undone after the cell, and the model is told.
+assignments, and a cell that raises keeps its earlier ones. Anything that the model's code does to builtins,
+streams, signals or protected names is undone after the cell, with a notice for the model.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Leave:
 
 
 vars(builtins).update(exit=Leave("exit"), quit=Leave("quit"))
-# Taken now: a cell may rebind them, and mending must work all the same.
+# Taken now: a cell may rebind them, and repairs must still work.
 _getpid, _exit = os.getpid, os._exit
 _builtins = builtins.__dict__
 _good_builtins = dict(_builtins)
@@ -75,7 +75,7 @@ def new_namespace() -> dict[str, Any]:
 
 
 class CellRunner:
-    """Runs one cell after the other; knows what the namespace must look like between them."""
+    """Runs cells one after the other; knows what the namespace must look like between them."""
 
     def __init__(
         self,
@@ -103,15 +103,15 @@ class CellRunner:
         namespace.update(helpers.protected | helpers.yielding)
 
     def run(self, number: int, source: str) -> dict[str, Any]:
-        """Run one cell; what is returned is the header of its ``done`` frame."""
+        """Run one cell; returns the header of its ``done`` frame."""
         filename = self._label(number, source)
         self._prepare()
         error = self._run_guarded(filename, source)
         if _getpid() != self._pid:
-            _exit(0)  # a process that the cell forked came back here; only the kernel may report
-        notices = self._mend() + self._cancelled_tasks()
+            _exit(0)  # a process that the cell forked returned to this point; only the kernel may report
+        notices = self._repair() + self._cancelled_tasks()
         end, trace, last_line = self._explain(error, notices)
-        answer, told = self._answer.end_cell(raised=error is not None)
+        answer, answer_notices = self._answer.end_cell(raised=error is not None)
         head, tail, missing = self._output(trace)
         added, removed = self._changed_names()
         return {
@@ -124,13 +124,13 @@ class CellRunner:
             "trace": trace,
             "error": last_line,
             "answer": answer,
-            "notices": notices + told,
+            "notices": notices + answer_notices,
             "added": added,
             "removed": removed,
         }
 
     def _label(self, number: int, source: str) -> str:
-        """The cell's file name. Numbers begin anew with each pass, but functions keep their lines."""
+        """The cell's file name. Numbers start again in each pass, but functions keep their lines."""
         label, again = f"<cell {number}>", 1
         while self.sources.get(label, source) != source:
             again += 1
@@ -147,7 +147,7 @@ class CellRunner:
         sys.stdin = self._stdin
         _signal(_SIGINT, self._on_interrupt)
         self._answer.begin_cell()
-        # Not before a real cell: one that is run again to make a variable must not take "" for what it saw.
+        # Only before a real cell: one that is run again to rebuild a variable must not see "" instead.
         self._namespace.setdefault("last_output", "")
         if self._ballast is None:
             try:
@@ -188,11 +188,11 @@ class CellRunner:
     def _noted(self, code: CodeType) -> CodeType:
         self._words |= words_of(code)
         if awaits(code):
-            self._words.add("asyncio")  # whatever waits on the loop may touch any variable
+            self._words.add("asyncio")  # code that waits on the loop may touch any variable
         return code
 
     def take_words(self) -> set[str]:
-        """Every name in the code of the cells since this was last asked: what they can have touched."""
+        """Every name in the code of the cells since the last call: the names they may have touched."""
         words, self._words = self._words, set()
         return words
 
@@ -201,7 +201,7 @@ class CellRunner:
         self._kept.add(text + "\n")
 
     def _cancelled_tasks(self) -> list[str]:
-        """What the model is told of tasks that its cell did not wait for."""
+        """The notices about tasks that the cell did not wait for."""
         names, self._cancelled = self._cancelled, []
         if not names:
             return []
@@ -212,12 +212,12 @@ class CellRunner:
 
     # ── after ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _mend(self) -> list[str]:
-        """Undo what would break the next cell or ourselves; returns what the model is told."""
+    def _repair(self) -> list[str]:
+        """Undo what would break the next cell or the runner; returns the notices for the model."""
         notices: list[str] = []
         if _recursion_limit() < _RECURSION_LIMIT:
             _set_recursion_limit(_RECURSION_LIMIT)
-            notices.append("the recursion limit was put back")
+            notices.append("the recursion limit was restored")
         _set_trace(None)
         _set_profile(None)
         damaged = [name for name, value in _good_builtins.items() if _builtins.get(name, self) is not value]
@@ -244,7 +244,7 @@ class CellRunner:
         if error is None:
             return "ok", "", None
         if isinstance(error, SystemExit):
-            notices.append("sys.exit() ended the cell; the kernel and its variables go on")
+            notices.append("sys.exit() ended the cell; the kernel and its variables are kept")
         from .traces import describe
 
         trace, last_line = describe(error, self.sources)
@@ -261,12 +261,12 @@ class CellRunner:
         limit = self._max_output_chars
         self._namespace["last_output"] = text + trace
         if len(text) <= limit:
-            return text, "", 0  # the host cuts what is left over: it knows the whole
+            return text, "", 0  # the host cuts the rest: it knows the whole
         half = limit // 2
         return text[:half], text[-half:], len(text) - 2 * half + not_kept
 
     def adopt_names(self) -> list[str]:
-        """The names that there are now, as known to the host from here on."""
+        """The current names, which the host knows from now on."""
         self._known_names = set(self._helpers.own_names())
         return sorted(self._known_names)
 

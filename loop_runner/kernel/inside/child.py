@@ -1,9 +1,9 @@
-"""The kernel process: reads requests of the host, runs cells, saves variables. Started by ``launch``.
+"""The kernel process: reads the host's requests, runs cells, saves variables. Started by ``launch``.
 
-Owns the namespace. Relies on the standard library and its sibling modules only. Trusts the host, is not
-trusted by it. A strict dialogue on one descriptor: ``start`` → ``ready`` (a second one begins anew),
-``cell`` → ``done``, ``snapshot`` → ``snapshot``, ``try`` → ``tried``; anything that goes wrong in our own
-code ends the process.
+Owns the namespace. Relies on the standard library and its sibling modules only. It trusts the host; the host
+does not trust it. The dialogue on one descriptor is strict: ``start`` → ``ready`` (a second one begins
+anew), ``cell`` → ``done``, ``snapshot`` → ``snapshot``, ``try`` → ``tried``. Any fault in our own code ends
+the process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PYTHON = ".".join(map(str, sys.version_info[:3]))
 _NOTHING_SAVED: dict[str, object] = {
     "type": "snapshot",
     "variables": [],
-    "as_told": [],
+    "unchanged": [],
     "blobs": [],
     "python": _PYTHON,
 }
@@ -53,7 +53,7 @@ def main(control_fd: int, lm_fd: int, life_fd: int) -> None:
         assert kernel is not None
         kernel.serve(frame, control_fd)
         if frame.header["type"] == "start":
-            kernel.get_ahead(frame.header)  # the host goes on meanwhile
+            kernel.get_ahead(frame.header)  # the host continues meanwhile
     os._exit(0)
 
 
@@ -75,12 +75,12 @@ def _split(payload: bytes, sizes: list[int]) -> list[bytes]:
 
 
 def _lost(name: str) -> dict[str, Any]:
-    """The row of a saved variable that could not be loaded; nothing but its name is known here."""
+    """The row of a saved variable that could not be loaded; only its name is known here."""
     return {"name": name, "type": "?", "size": 0, "preview": "", "status": "lost", "reason": "", "blob": -1}
 
 
 class _Kernel:
-    """The namespace and what serves requests on it."""
+    """The namespace, and the code that serves requests on it."""
 
     def __init__(self, start: Mapping[str, Any], lm_fd: int) -> None:
         shown.set_limit(start["max_output_chars"])
@@ -108,15 +108,15 @@ class _Kernel:
         self._models = models
         self._workspace: str = start["workspace"]
         self._saver: Saver | None = None
-        if start["workspace"] not in sys.path:  # a warm process was started once before
+        if start["workspace"] not in sys.path:  # a warm process has been started once before
             sys.path.append(start["workspace"])  # last: the model's files never hide the standard library
         sys.argv = [""]
         sys.dont_write_bytecode = True  # no caches in the workspace
-        # Quiet until the first cell: what a pickle prints on loading is nobody's output.
+        # Quiet until the first cell: output of loading a pickle belongs to no cell.
         sys.stdout, sys.stderr = self._runner.streams
 
     def serve(self, frame: wire.Frame, out: int) -> None:
-        """Do what one request of the host asks for and write the reply to ``out``."""
+        """Handle one request of the host and write the reply to ``out``."""
         header = frame.header
         if header["type"] == "start":
             wire.write_all(out, wire.encode(self._restore(header, frame.payload)))
@@ -131,7 +131,7 @@ class _Kernel:
             raise wire.WireError(f"the host asked for {header['type']!r}")
 
     def get_ahead(self, start: Mapping[str, Any]) -> None:
-        """Import what will be needed later, before it is."""
+        """Import in advance what will be needed later."""
         if start["is_warm"]:
             self._snapshots()
         if start["preload"]:
@@ -152,7 +152,7 @@ class _Kernel:
         return {"type": "ready", "failed": failed, "names": names, "python": _PYTHON}
 
     def _load(self, blobs: list[bytes], at: Callable[[str], object] = bool) -> list[tuple[str, str]]:
-        """Put the names of ``blobs`` into the namespace; (name, reason) of what failed."""
+        """Put the names of ``blobs`` into the namespace; returns (name, reason) for each that failed."""
         from .restoring import load_all
 
         find = self._pins().find
@@ -166,19 +166,19 @@ class _Kernel:
         self._keeper().save(request, self._runner.take_words(), out)
 
     def _try(self, request: Mapping[str, Any], payload: bytes, out: int) -> None:
-        """Find out whether blobs load. Asked of a process that runs no cells."""
+        """Find out whether blobs load. Only sent to a process that runs no cells."""
         from . import trial
 
         blobs = _split(payload, request["blobs"])
-        self._snapshots()  # the copies find it imported
+        self._snapshots()  # imported here, so that the copies need not
         failed, modules = trial.attempt(
             lambda at: self._load(blobs, at), request["seconds"], request["cpu_seconds"]
         )
         wire.write_all(out, wire.encode({"type": "tried", "failed": failed}))
-        trial.import_installed(modules, self._workspace)  # the host goes on meanwhile
+        trial.import_installed(modules, self._workspace)  # the host continues meanwhile
 
     def _keeper(self) -> Saver:
-        """What takes the snapshots; made when first needed."""
+        """The object that takes snapshots, made on first use."""
         if self._saver is None:
             self._snapshots()
             from .saver import Saver
@@ -206,7 +206,7 @@ class _Kernel:
 
     @staticmethod
     def _snapshots() -> Any:
-        """The snapshot module, which is imported when it is first needed, with what restores."""
+        """The snapshot module with its restoring part, imported on first use."""
         from . import restoring, snapshot  # noqa: F401 - the copies of this process find both imported
 
         return snapshot

@@ -1,8 +1,8 @@
 """Finds a quote in the texts and writes its citations. Runs inside the kernel process.
 
-A citation is a line ``> name:line: text``, with the text of that line of that input; a verifier checks it. It
-is always cut from the input itself, never from what the model typed. A quote that is not there, or that is
-there more than once, raises ``ValueError`` with what to do.
+A citation is a line ``> name:line: text`` with the text of that line of that input; a verifier checks it. It
+is always cut from the input itself, never from the model's own typing. A quote that is missing or ambiguous
+raises ``ValueError`` with advice.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Span = namedtuple("Span", "name start end")  # noqa: PYI024 - no ``typing`` in t
 
 
 class Citer:
-    """Cites ``texts``. ``places``: (first line, label) of the pages, sheets, messages of converted texts.
+    """Cites ``texts``. ``places``: (first line, label) of a converted text's pages, sheets, messages.
 
-    ``parts``: of texts that are cut from others: the name and line of the other where they begin. Citations
-    name that place.
+    ``parts``: for texts that are cut from others, the other text's name and the line where they begin.
+    Citations name that place.
     """
 
     def __init__(
@@ -64,9 +64,7 @@ class Citer:
         """The citations of the lines ``first`` to ``last`` that are not blank."""
         lines = self._texts[name].split("\n")
         if not 1 <= first <= last <= len(lines):
-            raise ValueError(
-                f"{name} has lines 1 to {len(lines):,}; cite_lines was asked for {first:,} to {last:,}"
-            )
+            raise ValueError(f"{name} has lines 1 to {len(lines):,}; cite_lines got {first:,} to {last:,}")
         cited = [
             f"> {self._where(name, number)}: {_shorten(line.strip(), 0, MAX_QUOTE_CHARS)}"
             for number, line in enumerate(lines[first - 1 : last], first)
@@ -79,7 +77,7 @@ class Citer:
     # ── one line with the place that the model gave ─────────────────────────────────────────────────
 
     def _prefix(self, line: str) -> re.Match[str] | None:
-        """The name and line, or place, that a quote begins with, if there is such a text."""
+        """The name and line, or place, at the beginning of a quote, if there is such a text."""
         matches = (pattern.match(line) for pattern in _PREFIXES)
         return next((match for match in matches if match and match["name"] in self._texts), None)
 
@@ -118,7 +116,7 @@ class Citer:
     # ── finding ─────────────────────────────────────────────────────────────────────────────────────
 
     def _only_span(self, lines: list[str], names: list[str]) -> Span:
-        """The one place of the quote; whole lines count before parts of lines."""
+        """The one place of the quote; whole lines take precedence over parts of lines."""
         spans = self._spans(lines, names)
         if not spans:
             shown = " ".join(lines)
@@ -140,7 +138,7 @@ class Citer:
         return chosen[0]
 
     def _spans(self, lines: list[str], names: list[str]) -> list[Span]:
-        """Everywhere that the lines are found in this order; white space and line ends may differ."""
+        """Every place where the lines follow in this order; white space and line ends may differ."""
         words = [word for line in lines for word in line.split()]
         pattern = re.compile(r"\s+".join(map(re.escape, words)))
         longest = max(words, key=len)
@@ -161,7 +159,7 @@ class Citer:
         return self._texts[span.name].count("\n", 0, span.start) + 1
 
     def _nearest(self, wanted: str, names: list[str]) -> str:
-        """The line that has every word of the quote, to be named in a message."""
+        """The line that contains every word of the quote, for a message."""
         words = set(re.findall(r"\w+", wanted.lower()))
         if len(words) > 2:
             for name in names:
@@ -192,13 +190,13 @@ class Citer:
 
 
 def _bare(line: str) -> str:
-    """A line without the marks that models put before what they quote."""
+    """A line without the marks that models put before a quotation."""
     line = _MARKS.sub("", line.strip())
     return line.strip("`") if line[:1] == "`" == line[-1:] else line
 
 
 def _shorten(line: str, start: int, end: int) -> str:
-    """The line; of a long one, the part from ``start`` to ``end``, with whole words."""
+    """The line; of a long one, the part from ``start`` to ``end``, cut at word ends."""
     if len(line.strip()) <= MAX_QUOTE_CHARS:
         return line
     while start and not line[start - 1].isspace():
@@ -210,7 +208,7 @@ def _shorten(line: str, start: int, end: int) -> str:
 
 
 def _lines_with(text: str, words: set[str]) -> Iterator[int]:
-    """The numbers of the lines that hold all of these words, which are in lower case."""
+    """The numbers of the lines that contain all of these words (given in lower case)."""
     lowered = text.lower()
     rarest = max(words, key=len)
     at = lowered.find(rarest)

@@ -1,4 +1,4 @@
-"""Reads what a model says about a line: where its quote is, and whether its reason denies its verdict.
+"""Checks a model's claim about a line: where its quote is, and whether its reason denies its verdict.
 
 Pure functions; standard library only. The program of an audit and its gate share them.
 """
@@ -37,13 +37,13 @@ def spelled(text: str) -> str:
 
 
 def is_on(quote: str, line: str) -> bool:
-    """Whether ``quote`` is on ``line``, but for blanks, dashes and quote marks."""
+    """Whether ``quote`` is on ``line``, ignoring kinds of blanks, dashes and quote marks."""
     wanted = spelled(quote)
     return any(char.isalnum() for char in wanted) and wanted in spelled(line)
 
 
 def place_of(quote: str, claimed: int, lines: Sequence[str], first: int, last: int) -> int | None:
-    """The line (from 1) that a claim is about; None when it is about one outside ``first`` to ``last``."""
+    """The line (from 1) that a claim is about; None when it is outside ``first`` to ``last``."""
     inside = first <= claimed <= last
     if inside and is_on(quote, lines[claimed - 1]):
         return claimed
@@ -56,5 +56,5 @@ def place_of(quote: str, claimed: int, lines: Sequence[str], first: int, last: i
 
 
 def denies(reason: str) -> bool:
-    """Whether a reason for a finding says that the line is right."""
+    """Whether the reason for a finding says that the line is right."""
     return _DENIALS.search(reason) is not None and _TURNS.search(reason) is None

@@ -1,8 +1,8 @@
 """The functions of cloudpickle that older blobs name. Runs inside the kernel process.
 
 Before ``by_value``, cloudpickle 3.1 wrote functions and classes, and committed blobs name its functions.
-The ones that occur are here under the same names, so such blobs load without that package. The arguments
-are those that version 3.1 writes.
+Those functions are here under the same names, so such blobs load without that package. The arguments are
+those that version 3.1 writes.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _set_function_state(func: Any, state: tuple[dict[str, Any], dict[str, Any]])
 
 
 class _Params:
-    """How a dataclass was made: a plain object, for each version of Python has other slots for it."""
+    """A dataclass's parameters, as a plain object: each version of Python has other slots for them."""
 
     def __setstate__(self, state: tuple[object, Mapping[str, object]]) -> None:
         self.__dict__.update(state[1])
@@ -79,7 +79,7 @@ def _type(name: str) -> object:
     return by_value.unversioned_code if name == "CodeType" else by_value.type_called(name)
 
 
-_FOUND: dict[str, Any] = {
+_REFERENCES: dict[str, Any] = {
     "_make_skeleton_class": _skeleton_class,
     "_class_setstate": _set_class_state,
     "_make_skeleton_enum": _skeleton_enum,
@@ -102,5 +102,5 @@ _FOUND: dict[str, Any] = {
 
 
 def find(name: str) -> Any:
-    """What cloudpickle called ``name``; None for what it did not name by itself."""
-    return _FOUND.get(name)
+    """The name that cloudpickle has for ``name``; None if it does not name it."""
+    return _REFERENCES.get(name)

@@ -45,7 +45,7 @@ def cut_by(
 
 
 def _with_what_is_above(lines: Sequence[str], index: int) -> int:
-    """The first line of the decorators and comments that stand directly above a definition."""
+    """The first line of the decorators and comments directly above a definition."""
     while index and lines[index - 1].startswith(("@", "#", "//", "/*", " *", "*/", "--", "[", "template")):
         index -= 1
     return index
@@ -68,7 +68,8 @@ def _cut_rows(name: str, text: str, size: int, *, quoted: bool) -> list[Chunk]:
 def cut_chunks(text: str, size: int, overlap: int, *, name: str = "", line: int = 1) -> list[Chunk]:
     """``text`` in pieces of at most ``size`` characters, cut between lines where a line ends in time.
 
-    Without ``overlap`` the pieces joined are the text; with it, each begins up to so many characters early.
+    Without ``overlap`` the joined pieces equal the text; with it, each begins up to that many characters
+    early.
     ``line``: the number of the first line of ``text`` in the text ``name``.
     """
     if size < 1 or not 0 <= overlap < size:

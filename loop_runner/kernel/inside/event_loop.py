@@ -1,7 +1,7 @@
 """Runs a cell that awaits at its top level, on an event loop of its own. Runs inside the kernel process.
 
-Imported with the first such cell: ``asyncio`` costs tens of milliseconds. What the code raises comes out with
-the cell's own lines, without frames of the event loop.
+Imported with the first such cell: ``asyncio`` costs tens of milliseconds. Exceptions show the cell's own
+lines, without frames of the event loop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def run(codes: Sequence[CodeType], namespace: dict[str, Any], cancelled: list[st
 
 
 async def _evaluate(codes: Sequence[CodeType], namespace: dict[str, Any]) -> _Outcome:
-    """The value of the last code, and what was raised. Nothing is raised, so the loop adds no frames."""
+    """The value of the last code, and the exception. Nothing is raised, so the loop adds no frames."""
     value: Any = None
     try:
         for code in codes:
@@ -62,7 +62,7 @@ def _drive(loop: asyncio.AbstractEventLoop, main: asyncio.Task[_Outcome]) -> _Ou
 
 
 def _cancel_rest(loop: asyncio.AbstractEventLoop) -> list[str]:
-    """Cancel the tasks that are left and close asynchronous generators; the names of those tasks."""
+    """Cancel the remaining tasks and close asynchronous generators; returns those tasks' names."""
     tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
     for task in tasks:
         task.cancel()

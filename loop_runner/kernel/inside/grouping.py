@@ -1,7 +1,7 @@
-"""Puts the candidates of an audit that belong together into one question. Runs inside the kernel process.
+"""Puts an audit's candidates that belong together into one question. Runs inside the kernel process.
 
 Owns which lines a question shows and how its candidates are marked. The candidates of a Python function are
-judged together, with the whole function; others with their neighbours, where the lines around them overlap.
+judged together, with the whole function; others with their neighbours, where the surrounding lines overlap.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     # Rule and file, both by number; first and last line shown; the candidates, numbered from 1 in a question.
     Group = tuple[int, int, Span, list[Span]]
 
-_MAX_CANDIDATES = 50  # of one question: a reply about more may not fit into the tokens of a reply
+_MAX_CANDIDATES = 50  # per question: a reply about more may exceed the token limit
 _MAX_SHOWN_CHARS = 600  # of a line in a question
 
 
@@ -34,18 +34,18 @@ def grouped(
     for span in spans:
         owner = owners.get(span[0])
         units.setdefault(owner if owner and span[1] <= owner[1] else None, []).append(span)
-    found = [
+    groups = [
         (_shown(unit, group, total, most, around), group)
         for unit, own in units.items()
         for group in _split(own, _limit(unit, most, around))
     ]
-    return sorted(found, key=lambda each: each[1])
+    return sorted(groups, key=lambda entry: entry[1])
 
 
 def _owners(text: str, most: int) -> dict[int, Span]:
     """For each line the function that it is judged with; empty if the text cannot be parsed.
 
-    It is the largest function of up to ``most`` lines, or the innermost if none is so short.
+    It is the largest function of up to ``most`` lines, or the innermost if all are longer.
     """
     owners: dict[int, Span] = {}
     try:
@@ -54,7 +54,7 @@ def _owners(text: str, most: int) -> dict[int, Span]:
         return owners
     for node in ast.walk(tree):  # a function comes before those inside it
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             unit = (first, node.end_lineno or first)
             outer = owners.get(first)
             if outer is None or unit[1] > outer[1] or _length(outer) > most:

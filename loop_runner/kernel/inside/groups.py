@@ -1,4 +1,4 @@
-"""Writes the variables that belong together into one body, and finds which of them cannot be written."""
+"""Writes related variables into one body, and finds those that cannot be written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEAST_SECONDS = 0.2
 _NEVER = float("inf")
 
 
-_UNRECORDED = frozenset({int, float, bool, type(None)})  # a pickler's memo and ours hold none of them
+_UNRECORDED = frozenset({int, float, bool, type(None)})  # neither a pickler's memo nor ours holds them
 
 
 monotonic = time.monotonic
@@ -36,7 +36,7 @@ _dumps = pickle.dumps
 
 
 class TooLargeHereError(BaseException):
-    """More than this process should be paused for: a copy of it has to do the writing."""
+    """Too much to pause this process for: a copy of it has to write."""
 
 
 class _OverdueError(BaseException):
@@ -44,7 +44,7 @@ class _OverdueError(BaseException):
 
 
 class _Body(io.BytesIO):
-    """Bytes up to two limits: of all that this process may write, and of one name."""
+    """Bytes up to two limits: one for everything that this process may write, one per name."""
 
     def __init__(self, pause_bytes: int | None, name_bytes: int | None = None) -> None:
         super().__init__()
@@ -82,15 +82,15 @@ class Written:
 
 
 class OversizeError(BaseException):
-    """One name alone is more than a small one may be."""
+    """One name alone is larger than a small one may be."""
 
 
 class Failed(Exception):  # noqa: N818 - it leads to another try, not to a report
-    """One name cannot be written; what was begun is void."""
+    """One name cannot be written; the attempt is void."""
 
 
 class Work:
-    """One try to write everything that has to be written."""
+    """One attempt to write everything that has to be written."""
 
     def __init__(
         self,
@@ -112,25 +112,25 @@ class Work:
         self._overdue = overdue
         self.oversize = ""
         self.links = Links(pins)
-        self.roots: dict[str, int] = {}  # name → what stands for the names that share something with it
-        self.words: dict[int, set[str]] = {}  # root → what the code of those names may look up
+        self.roots: dict[str, int] = {}  # name → root of the names that share something with it
+        self.words: dict[int, set[str]] = {}  # root → names that the code of those names may look up
         self._alive: list[object] = []  # ids stay unique for as long as their objects live
 
     def group(self, hints: list[list[str]], rest: list[str]) -> list[tuple[Written, bool]]:
-        """Write all names; blobs and whether each is a big one. ``hints``: the big groups of last time."""
+        """Write all names; returns blobs and whether each is big. ``hints``: the big groups of last time."""
         todo = [rest, *hints]
-        # Only the last one may skip being found by others, and only if nothing within it can be shared.
+        # Only the last one may skip recording, and only if nothing inside it can be shared.
         written = [
             self.write(names, is_rest=names is rest, records=position + 1 < len(todo) or len(names) > 1)
             for position, names in enumerate(todo)
         ]
         self._alive += written
         if len(written) == 1 and written[0].size <= BIG_BYTES and not written[0].reached.words:
-            return [(written[0], False)] if rest else []  # the usual case, and nothing to be told apart
+            return [(written[0], False)] if rest else []  # the usual case: nothing to separate
         sizes = {
             number: size
-            for each in written
-            for number, size in zip(each.numbers, each.sizes.values(), strict=True)
+            for pickled in written
+            for number, size in zip(pickled.numbers, pickled.sizes.values(), strict=True)
         }
         big: list[list[str]] = []
         small: list[str] = []
@@ -141,11 +141,11 @@ class Work:
                 big.append(sorted(names))
             else:
                 small += names
-        for each in written:
-            for number, said in each.reached.words.items():
-                self.words.setdefault(self.links.root(number), set()).update(said)
+        for pickled in written:
+            for number, words in pickled.reached.words.items():
+                self.words.setdefault(self.links.root(number), set()).update(words)
         self.roots = {known_as[number]: self.links.root(number) for number in sizes}
-        known = {tuple(each.names): each for each in written}
+        known = {tuple(pickled.names): pickled for pickled in written}
         groups = [(sorted(small), False), *((names, True) for names in sorted(big))]
         return [(known.get(tuple(names)) or self.write(names), is_big) for names, is_big in groups if names]
 
@@ -177,7 +177,7 @@ class Work:
         return written
 
     def try_alone(self, name: str) -> None:
-        """Find out whether ``name`` fails, at no other's cost."""
+        """Find out whether ``name`` fails, without affecting the others."""
         reached = snapshot.Reached(Links(self._pins), records=False)
         (reached.name,) = reached.links.number([name])
         pickler = snapshot.Pickler(_Body(self._pause_bytes), self._namespace, reached)
@@ -188,7 +188,7 @@ class Work:
 
     def dump(self, pickler: snapshot.Pickler, name: str) -> None:
         """Write one name; one that raises or takes too long is lost."""
-        # Half of the time that is left: those that hang must leave some to the others.
+        # Half of the remaining time: names that hang must leave some to the others.
         now = monotonic()
         try:
             patience.ends = now + max((self._deadline - now) / 2, LEAST_SECONDS)
@@ -209,7 +209,7 @@ class Work:
 
 
 class _Patience:
-    """When the name that is being written is overdue. A timer that ticks asks it."""
+    """Whether the name being written is overdue; a timer calls this regularly."""
 
     __slots__ = ("ends",)
 
@@ -217,7 +217,7 @@ class _Patience:
         self.ends = _NEVER
 
     def tick(self, _number: int, _frame: object) -> None:
-        """Again and again: a handler of the model's may eat the first error."""
+        """Raise repeatedly: a handler of the model's code may swallow the first error."""
         if monotonic() > self.ends:
             raise _OverdueError
 

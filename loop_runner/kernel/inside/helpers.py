@@ -1,4 +1,4 @@
-"""What the model's code can call, and the names that it cannot lose. Runs inside the kernel process.
+"""The functions that the model's code can call, and the names it cannot lose. Inside the kernel process.
 
 Each helper's docstring is written for the model. Heavy parts (search, citing) are imported when first used.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .search import SearchHits, SearchIndex
 
 _ROWS = 200
-# What the system prompt tells of, in its order, in the words of the docstrings below (``offered``).
+# The helpers in the system prompt, in its order and in the words of the docstrings below (``offered``).
 OFFERED = (
     "search_text",
     "outline",
@@ -60,7 +60,7 @@ OFFERED = (
     "FINAL",
     "FINAL_VAR",
 )
-# Words that a model may well want for a variable of its own: then they are that.
+# Words that a model may want for its own variables: then the model's value counts.
 YIELDING = frozenset(("check", "outline", "read", "rows", "label", "find_all", "past", "help"))
 ALSO_CALLED = {"llm_query_batched": "llm_batch"}  # other names that models know
 
@@ -68,7 +68,7 @@ ALSO_CALLED = {"llm_query_batched": "llm_batch"}  # other names that models know
 class Helpers:
     """The helpers of one namespace.
 
-    ``protected`` is what they are called there, always; ``yielding`` are those whose names a cell may take.
+    ``protected`` are their fixed names in it; ``yielding`` are those whose names a cell may take.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Helpers:
         parts: Mapping[str, tuple[str, int]] | None = None,
         headings: Mapping[str, Sequence[tuple[int, int, str]]] | None = None,
     ) -> None:
-        """``places``: of texts that were converted: (first line, label) of their pages, sheets, messages.
+        """``places``: for converted texts, (first line, label) of their pages, sheets, messages.
 
-        ``parts``: of texts that are cut from a text of the run: its name, and the line where they begin.
-        ``headings``: of documents that list their own parts: (line, level, title).
+        ``parts``: for texts cut from a text of the run, its name and the line where they begin.
+        ``headings``: for documents that list their own parts, (line, level, title).
         """
         self._parts = parts or {}
         self._namespace = namespace
@@ -95,7 +95,7 @@ class Helpers:
         self._models = models
         self._places = places or {}
         self._headings = headings or {}
-        self._keys: list[Any] = []  # of the namespace when it was last asked which are the model's own
+        self._keys: list[Any] = []  # of the namespace at the last search for the model's own names
         self._own: list[str] = []
         self._index: SearchIndex | None = None
         self.protected: dict[str, Any] = {"context": context, "input_data": context, "LLMError": LLMError}
@@ -132,7 +132,7 @@ class Helpers:
     ) -> list[Any]:
         """Ask many prompts at once, each as `llm_query` does; the replies are in the same order.
 
-        A failed call gives an LLMError, which is falsy; its str() says why.
+        A failed call returns an LLMError, which is falsy; its str() says why.
         """
         if isinstance(prompts, str):
             raise TypeError("llm_batch takes a list of prompts; for one prompt use llm_query")
@@ -162,7 +162,7 @@ class Helpers:
         return answers
 
     def budget(self) -> dict[str, Any]:
-        """What is left of the run's limits, as a dict.
+        """The remaining limits of the run, as a dict.
 
         None where there is no limit.
 
@@ -174,8 +174,8 @@ class Helpers:
         """A turn of this run, with `.code` and `.output`. Both count from 1."""
         from .past import PastTurn
 
-        found = parsed(self._models.past(pass_number, turn))
-        return PastTurn(f"pass {pass_number} turn {turn}", **found)
+        fields = parsed(self._models.past(pass_number, turn))
+        return PastTurn(f"pass {pass_number} turn {turn}", **fields)
 
     def _replies(
         self, prompts: list[Any], context: Any, schema: dict[str, Any] | None, model: str | None
@@ -217,7 +217,7 @@ class Helpers:
         return about, b"".join(text for _, text in texts)
 
     def _source(self, text: object) -> tuple[str, int] | tuple[()]:
-        """Name and first line of the text that ``text`` is, or is a piece of, so that a child can cite it."""
+        """Name and first line of the text that contains ``text``, so that a child can cite it."""
         known = self._known_texts()
         name = getattr(text, "name", None) or next((key for key in known if known[key] is text), None)
         line = getattr(text, "line", 1)
@@ -247,8 +247,8 @@ class Helpers:
 
         Hits have `.name`, `.line`, `.text` and `.passage`; `names` may be patterns (`*.md`).
 
-        `.text` is the best line, `.passage` the lines around it as `name:line: text`; `.total` is how many
-        were found. `regex=True` takes `query` as a regular expression, with `context_lines` around each line
+        `.text` is the best line, `.passage` the lines around it as `name:line: text`; `.total` is the number
+        of matches. `regex=True` takes `query` as a regular expression, with `context_lines` around each line
         that matches.
         """
         return self._search_index().search(as_text(query), names, max_results, context_lines, regex=regex)
@@ -277,8 +277,8 @@ class Helpers:
 
         `start` may be a part that `outline` shows ("page 12", a heading).
 
-        It then returns all its lines. A negative `start` counts from the end. A line at the end says how to
-        read on.
+        It then returns all its lines. A negative `start` counts from the end. The last line says how to read
+        further.
         """
         from . import passages
 
@@ -314,8 +314,8 @@ class Helpers:
 
         `place`: a part that `outline` shows ("sheet Prices").
 
-        A column of text that is all numbers is numbers, an empty one None. `.columns` has the names,
-        `.skipped` the lines that are no row.
+        A column with only numbers becomes numbers, an empty value None. `.columns` has the names, `.skipped`
+        the lines that are not rows.
         """
         from . import tables
 
@@ -369,7 +369,7 @@ class Helpers:
 
         `items`: a dict of key to text, or a list. Items without a label are None and are printed.
 
-        The keys of a list are 0, 1, ... `batch` items go into one call, by id; missing ones are asked for
+        The keys of a list are 0, 1, ... `batch` items go into one call, by id; missing ones are requested
         again.
         """
         from .labelling import Labelling
@@ -377,18 +377,18 @@ class Helpers:
         return Labelling(self._replies, items, as_text(question), labels, model).run(batch)
 
     def help(self, helper: object = None) -> None:
-        """Print all about a helper or a function; without one, their names."""
+        """Print the documentation of a helper or a function; without one, their names."""
         from .helping import describe
 
         print(describe(self.protected | self.yielding, helper))  # noqa: T201 - printing is what it is for
 
     def _named(self, name: object) -> tuple[str, str]:
-        """(name, text) of the text that ``name`` means; the only one needs no name."""
+        """(name, text) of the text ``name``; if there is only one text, no name is needed."""
         texts = self.texts()
         if name is None and len(texts) == 1:
             name = next(iter(texts))
         if isinstance(name, str) and name not in texts:
-            ends = [each for each in texts if each.endswith("/" + name)]
+            ends = [full_name for full_name in texts if full_name.endswith("/" + name)]
             name = ends[0] if len(ends) == 1 else name
         if not isinstance(name, str) or name not in texts:
             close = did_you_mean(name, texts) if isinstance(name, str) else ""
@@ -396,7 +396,7 @@ class Helpers:
         return name, texts[name]
 
     def _known_texts(self) -> Mapping[str, str]:
-        """Those that were read so far."""
+        """The texts that were read so far."""
         return self._context.cached() if isinstance(self._context, Texts) else self.texts()
 
     def _place_of(self, name: str, line: int) -> str:
@@ -405,17 +405,17 @@ class Helpers:
         return place_of(self._places.get(name, ()), line)
 
     def texts(self) -> Texts | dict[str, str]:
-        """All texts by name, also when ``context`` is a single one."""
+        """All texts by name, even if ``context`` is a single one."""
         return self._context if isinstance(self._context, Texts) else {self._single_name: self._context}
 
     # ── the answer ──────────────────────────────────────────────────────────────────────────────────
 
     def check(self) -> None:
-        """Print what the task's checks say of `answer["content"]` now; it is free.
+        """Print the verdict of the task's checks on `answer["content"]` now; it is free.
 
         Use it before you set `ready`.
 
-        Those that run programs or ask models are named, and not made.
+        Checks that run programs or ask models are listed, but not run.
         """
         content = self._answer.draft()
         print(shown.cut(self._models.check(content)))  # noqa: T201 - printing is what it is for

@@ -1,4 +1,4 @@
-"""What `help()` prints. Runs inside the kernel process."""
+"""The output of `help()`. Runs inside the kernel process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def describe(helpers: Mapping[str, object], subject: object) -> str:
-    """How ``subject`` (a function or its name) is called and what it does; None: the names of the helpers.
+    """The signature and documentation of ``subject`` (a function or its name); None: the helpers' names.
 
     Anything else is described as Python's own `help` does.
     """
@@ -27,12 +27,12 @@ def describe(helpers: Mapping[str, object], subject: object) -> str:
 
 
 def _names(helpers: Mapping[str, object]) -> list[str]:
-    """The functions among ``helpers``: the input and the error class are no helpers."""
+    """The functions among ``helpers``, without the input and the error class."""
     return sorted(name for name, helper in helpers.items() if inspect.isroutine(helper))
 
 
 def _of_library(subject: object, otherwise: str) -> str:
-    """What ``pydoc`` says of an object, or of the module or name that a text means."""
+    """The output of ``pydoc`` for an object, or for the module or name in a text."""
     import pydoc
 
     try:
@@ -42,7 +42,7 @@ def _of_library(subject: object, otherwise: str) -> str:
 
 
 class _Bare(str):
-    """An annotation that is kept as text: shown as it was written, without quotes."""
+    """An annotation that is a string: shown as written, without quotes."""
 
     __slots__ = ()
     __repr__ = str.__str__

@@ -1,4 +1,4 @@
-"""Labels many items by sub-models, by id, and asks again for missing ones. Runs inside the kernel process."""
+"""Labels many items with sub-models, by id, and asks again for missing ones. In the kernel process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_NAMED = 5  # of the items without a label
 
 
 class Labelling:
-    """One call of ``label``: the items, the labels and what sub-models have answered so far."""
+    """One call of ``label``: the items, the labels and the sub-models' answers so far."""
 
     def __init__(
         self,
@@ -40,19 +40,19 @@ class Labelling:
         """The label of each item by its key, in the order of the items; None if no reply gave one."""
         if batch < 1:
             raise ValueError("label needs batch >= 1")
-        found: dict[Any, str] = {}
+        labels: dict[Any, str] = {}
         error: object = "the replies left it out"
         for _ in range(_ROUNDS):
-            left = [key for key in self._items if key not in found]
+            left = [key for key in self._items if key not in labels]
             if not left:
                 break
-            failed = self._round([left[at : at + batch] for at in range(0, len(left), batch)], found)
+            failed = self._round([left[at : at + batch] for at in range(0, len(left), batch)], labels)
             error = error if failed is None else failed
-        self._report([key for key in self._items if key not in found], error)
-        return {key: found.get(key) for key in self._items}
+        self._report([key for key in self._items if key not in labels], error)
+        return {key: labels.get(key) for key in self._items}
 
-    def _round(self, groups: Sequence[Sequence[Any]], found: dict[Any, str]) -> LLMError | None:
-        """Ask once for every group; returns an error, if a call failed."""
+    def _round(self, groups: Sequence[Sequence[Any]], labels: dict[Any, str]) -> LLMError | None:
+        """Ask once for every group; returns an error if a call failed."""
         prompts = [self._prompt(group) for group in groups]
         replies = self._ask(prompts, None, self._schema(max(map(len, groups))), self._model)
         failed = None
@@ -62,7 +62,7 @@ class Labelling:
                 continue
             for entry in reply:
                 if 1 <= entry["id"] <= len(group) and entry["label"] in self._labels:
-                    found.setdefault(group[entry["id"] - 1], entry["label"])
+                    labels.setdefault(group[entry["id"] - 1], entry["label"])
         return failed
 
     def _prompt(self, group: Sequence[Any]) -> str:

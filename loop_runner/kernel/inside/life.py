@@ -1,4 +1,4 @@
-"""Ends the kernel process when the host is gone, however the host ended."""
+"""Ends the kernel process when the host is gone, however it ended."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import signal
 
 
 def die_with_the_host(life_fd: int) -> None:
-    """Have the system kill our process group when the host's end of the pipe ``life_fd`` closes.
+    """Make the system kill our process group when the host's end of the pipe ``life_fd`` closes.
 
-    A death signal of the parent is tied to the *thread* that started us, which may end long before the host
-    does. Where the system sends no signal for a pipe (macOS), a thread waits for its end.
+    A parent-death signal is tied to the *thread* that started us, which may end long before the host does.
+    Where the system sends no signal for a pipe (macOS), a thread waits for its end.
     """
     if not hasattr(fcntl, "F_SETSIG"):
         import threading

@@ -1,6 +1,6 @@
 """The kernel's end of the line to the models: many requests at once. Runs inside the kernel process.
 
-Requests carry a number; replies come in any order. One reader thread, started with the first request, hands
+Requests carry a number; replies come in any order. One reader thread, started with the first request, passes
 each reply to the thread that waits for it.
 """
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MAX_WRITE_BYTES = 1 << 16  # requests that are written at once
-# What the host takes (lm_handler); a larger request would end the kernel, and an error is kinder.
+# The host's limits (lm_handler): a larger request would end the kernel, so it raises an error first.
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 MAX_MORE_BYTES = 1024 * 1024
 
 
 class LLMError(Exception):
-    """A sub-model call that gave no reply. Falsy; str() says why."""
+    """A sub-model call without a reply. Falsy; str() says why."""
 
-    __module__ = "__main__"  # tracebacks name it as the model's code does; snapshots pin it
+    __module__ = "__main__"  # the name in tracebacks, as in the model's code; snapshots pin it
 
     def __bool__(self) -> bool:
         return False
 
 
 class _Batch:
-    """Requests that one call waits for."""
+    """The requests that one call waits for."""
 
     def __init__(self, first_id: int, count: int, done: Event) -> None:
         self.first_id = first_id
@@ -62,12 +62,12 @@ class LmClient:
         self._interrupted = False
 
     def hold_interrupt(self) -> bool:
-        """Whether an interrupt must wait, because half a frame is on the line; it is raised right after."""
+        """Whether an interrupt must wait because half a frame is on the line; it is raised right after."""
         self._interrupted = self._is_sending
         return self._is_sending
 
     def ask(self, prompts: Sequence[str], settings: dict[str, Any] | None = None) -> list[str | LLMError]:
-        """The reply to each prompt, in order; an ``LLMError`` in the place of one that failed.
+        """The reply to each prompt, in order, with an ``LLMError`` in place of each failed one.
 
         With ``settings`` ("schema", "model") they hold for all; replies to a schema are JSON text.
         """
@@ -79,14 +79,14 @@ class LmClient:
     def delegate(
         self, tasks: Sequence[tuple[dict[str, Any], bytes]]
     ) -> tuple[list[str | LLMError], list[str]]:
-        """The answers of child sessions, in order, and what the host has to say about them."""
+        """The answers of child sessions, in order, and the host's notes about them."""
         if not tasks:
             return [], []
         done = self._ask("session", [(wire.to_json(about).encode("ascii"), data) for about, data in tasks])
         return done.replies(), done.notes
 
     def left(self) -> str:
-        """What is left of the budget, as JSON."""
+        """The remaining budget, as JSON."""
         reply = self._ask("budget", [(b"", b"")]).replies()[0]
         if isinstance(reply, LLMError):
             raise reply
@@ -103,7 +103,7 @@ class LmClient:
         return reply
 
     def check(self, content: str) -> str:
-        """What the host says of ``content`` as an answer."""
+        """The host's verdict on ``content`` as an answer."""
         reply = self._ask("check", [(b"", content.encode("utf-8", "replace"))]).replies()[0]
         if isinstance(reply, LLMError):
             raise reply
@@ -182,7 +182,7 @@ class LmClient:
         with self._lock:
             batch = self._batches.pop(number, None)
             if batch is None:
-                return  # the cell that asked was interrupted
+                return  # the cell that sent the request was interrupted
             ok = frame.header.get("type") == "reply"
             batch.results[number - batch.first_id] = text if ok else LLMError(text)
             if note := frame.header.get("note"):

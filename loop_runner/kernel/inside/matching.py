@@ -21,12 +21,12 @@ class Matches(list):  # type: ignore[type-arg]
     """The matches in order: ``name``, ``line`` (from 1), ``text`` (the line), ``match`` and ``groups``."""
 
     def __getitem__(self, key: Any) -> Any:
-        found = list.__getitem__(self, key)
-        return Matches(found) if isinstance(key, slice) else found
+        item = list.__getitem__(self, key)
+        return Matches(item) if isinstance(key, slice) else item
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """The number of matches."""
         return len(self)
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Matches(list):  # type: ignore[type-arg]
 
 
 def find_all(texts: Mapping[str, str], names: Iterable[str], regex: str) -> Matches:
-    """All matches in the texts called ``names``. Raises ``ValueError`` for what is no regular expression."""
+    """All matches in the texts ``names``. Raises ``ValueError`` for an invalid regular expression."""
     try:
         pattern = re.compile(regex, re.MULTILINE)
     except re.error as error:

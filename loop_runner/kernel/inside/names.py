@@ -1,4 +1,4 @@
-"""Shows a name that others chose, or a number of things, in a text for a model. Standard library only.
+"""Shows a name from an untrusted source, or a count, in a text for a model. Standard library only.
 
 ``label`` is the one function for every such place; the host has it as ``loop_runner.text.label``. Without
 it, the name of a file, a key or a sheet could pose as an instruction, a heading or the end of a fence.
@@ -12,9 +12,9 @@ _PLAIN = re.compile(r"[\w@+*-][\w./@+*:~=,-]*")
 
 
 def label(name: str, max_chars: int = 200) -> str:
-    """A name outside of fences: a plain file name as it is, any other as a quoted string on one line.
+    """A name outside of fences: a plain file name unchanged, any other as a quoted string on one line.
 
-    Blanks, backticks, line breaks and marks of headings or templates can make a name pose as an instruction.
+    Blanks, backticks, line breaks and marks of headings or templates could make a name pose as instructions.
     """
     if _PLAIN.fullmatch(name) and len(name) <= max_chars:
         return name

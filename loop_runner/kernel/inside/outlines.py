@@ -29,7 +29,7 @@ def outline(
     places: Sequence[tuple[int, str]],
     headings: Sequence[tuple[int, int, str]] = (),
 ) -> Outline:
-    """See ``Helpers.outline``. ``headings`` that the document itself lists come before any guess."""
+    """See ``Helpers.outline``. Headings from the document itself take precedence over guesses."""
     if headings:
         return Outline(name, [Mark(*heading) for heading in headings])
     kind = structure.kind_of(name, text)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-_LINES = 200  # of a reading whose end is not given
+_LINES = 200  # to read if no end is given
 
 
 _MAX_LINE_CHARS = 2000
@@ -55,7 +55,7 @@ def read(
 def _printed(
     name: str, text: str, first: int, last: int, places: Sequence[tuple[int, str]]
 ) -> tuple[list[str], int]:
-    """The lines as they are shown, as many as one output holds, and the number of the last."""
+    """The lines as shown, as many as fit into one output, and the number of the last."""
     labels = dict(places)
     if first not in labels and (label := place_of(places, first)):
         labels[first] = label
@@ -73,7 +73,7 @@ def _printed(
 
 
 def _lines_from(text: str, first: int) -> Iterator[str]:
-    """The lines of ``text`` from line ``first`` on; those before it are only counted, many at a time."""
+    """The lines of ``text`` from line ``first``; earlier ones are only counted, many at a time."""
     at, line = 0, 1
     while at + _BLOCK_CHARS < len(text):
         ends = text.count("\n", at, at + _BLOCK_CHARS)
@@ -104,16 +104,16 @@ def _part(
         return find_place(name, label, places, count)
     marks = outline(name, text, places, headings)
     wanted = folded(label)
-    found = [at for at, mark in enumerate(marks) if folded(mark.text) == wanted]
-    found = found or [at for at, mark in enumerate(marks) if wanted in folded(mark.text)]
-    if len(found) == 1:
-        at = found[0]
+    matches = [at for at, mark in enumerate(marks) if folded(mark.text) == wanted]
+    matches = matches or [at for at, mark in enumerate(marks) if wanted in folded(mark.text)]
+    if len(matches) == 1:
+        at = matches[0]
         ends = (mark.line - 1 for mark in marks[at + 1 :] if mark.level <= marks[at].level)
         return marks[at].line, max(next(ends, count), marks[at].line)
-    if found:
-        lines = ", ".join(str(marks[at].line) for at in found[:_SHOWN_PLACES])
+    if matches:
+        lines = ", ".join(str(marks[at].line) for at in matches[:_SHOWN_PLACES])
         raise ValueError(
-            f"{name} has {len(found):,} parts like {label!r:.80}, on lines {lines}: read one by its line"
+            f"{name} has {len(matches):,} parts like {label!r:.80}, on lines {lines}: read one by its line"
         )
     return _line(name, text, label, marks, count, places)
 
@@ -126,13 +126,13 @@ def _line(
     count: int,
     places: Sequence[tuple[int, str]],
 ) -> tuple[int, int]:
-    """From the line that is ``label`` to the next part: what an outline misses is often a heading too."""
+    """From the line that equals ``label`` to the next part: outlines often miss such headings."""
     wanted = folded(label)
-    found = [number for number, line in enumerate(text.split("\n"), 1) if wanted and folded(line) == wanted]
-    if len(found) == 1:
-        return found[0], next((mark.line - 1 for mark in marks if mark.line > found[0]), count)
+    numbers = [number for number, line in enumerate(text.split("\n"), 1) if wanted and folded(line) == wanted]
+    if len(numbers) == 1:
+        return numbers[0], next((mark.line - 1 for mark in marks if mark.line > numbers[0]), count)
     known = some_places(places or [(mark.line, mark.text) for mark in marks])
-    lines = f"; lines {', '.join(map(str, found[:_SHOWN_PLACES]))} are this text" if found else ""
+    lines = f"; lines {', '.join(map(str, numbers[:_SHOWN_PLACES]))} are this text" if numbers else ""
     raise ValueError(f"{name} has no part called {label!r:.80}{lines}: {known}")
 
 

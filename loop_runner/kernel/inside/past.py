@@ -14,8 +14,8 @@ class PastTurn:
 
     def __repr__(self) -> str:
         """The code (or the reply, if it held none) and the output."""
-        said = f"code:\n{self.code}" if self.code else f"reply:\n{self.reply}"
-        lines = f"{self.name} ({self.end})\n{said.rstrip()}\noutput:\n{self.output}".split("\n")
+        sent = f"code:\n{self.code}" if self.code else f"reply:\n{self.reply}"
+        lines = f"{self.name} ({self.end})\n{sent.rstrip()}\noutput:\n{self.output}".split("\n")
         return shown.cut_lines(
             [line[: shown.max_chars()] for line in lines], lambda _: "see .code and .output of past()"
         )

@@ -25,12 +25,12 @@ def find_place(name: str, label: str, places: Sequence[tuple[int, str]], count: 
 
 
 def some_places(places: Sequence[tuple[int, str]]) -> str:
-    """The first and the last place, in words for a message."""
+    """The first and the last place, worded for a message."""
     if not places:
         return "its lines have numbers only"
     return f"it has parts such as {places[0][1]!r:.80} and {places[-1][1]!r:.80}; outline() shows all"
 
 
 def folded(label: str) -> str:
-    """``label`` as it is compared: without case, and with single spaces."""
+    """``label`` in a form for comparing: lower case, single spaces."""
     return " ".join(label.split()).casefold()

@@ -1,8 +1,8 @@
 """Short descriptions of variables that cannot hang and cannot lie. Runs inside the kernel process.
 
 Values are read with the methods of builtin and immutable types alone. No ``__repr__``, ``__len__``,
-``__getattr__`` or property of the model's is ever called here. What no function here knows is named by its
-class.
+``__getattr__`` or property of the model's is ever called here. A value of an unknown kind is shown by its
+class name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_FIELDS = 12
 _MAX_DEPTH = 2
 _BIG_INT_BITS = 400
 _PLAIN_INT = 1 << 64
-_MAX_PLAIN_BYTES = 400  # an immutable number of more is not written out
+_MAX_PLAIN_BYTES = 400  # larger immutable numbers are not written out
 _IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE: no class of the model's can have it
 _VARARGS, _VARKEYWORDS = 4, 8  # of a code object's flags
 
@@ -34,7 +34,7 @@ _type_module = type.__dict__["__module__"].__get__
 _MISSING = object()  # a field that is not set
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 _BRACKETS: dict[type, str] = {list: "[]", tuple: "()", set: "{}", frozenset: "{}", dict: "{}"}
-# Immutable types whose own repr shows nothing else's: dates without a time zone, and numbers.
+# Immutable types whose own repr shows nothing of other objects: dates without a time zone, and numbers.
 _PLAIN_TYPES = {
     "datetime": ("date", "timedelta", "time", "datetime"),
     "decimal": ("Decimal",),
@@ -56,7 +56,7 @@ def length(value: object) -> int | None:
 
 
 def preview(value: object, max_chars: int = MAX_PREVIEW_CHARS) -> str:
-    """What ``value`` looks like, in one line of at most ``max_chars`` characters (functions: 200)."""
+    """A view of ``value`` in one line of at most ``max_chars`` characters (functions: 200)."""
     if type(value) is FunctionType:
         max_chars = max(max_chars, _MAX_FUNCTION_CHARS)
     text = _show(value, max_chars, 0)
@@ -80,7 +80,7 @@ def _show(value: object, room: int, depth: int) -> str:
 
 
 def _as_python_shows(values: list[object] | tuple[object, ...]) -> str:
-    """A few plain values as ``repr`` writes them, which is quick; "" when that could be long."""
+    """A few plain values as ``repr`` writes them, which is fast; "" if that could be long."""
     if not 0 < len(values) <= _MAX_ITEMS:
         return ""
     for value in values:
@@ -106,7 +106,7 @@ def _show_items(value: object, room: int, depth: int) -> str:
 
 
 def _bracketed(base: type, items: Iterable[Any], count: int, room: int, depth: int) -> str:
-    """Items of a container of the type ``base`` (pairs, for a dict) as it shows them."""
+    """The items of a container of the type ``base`` (pairs, for a dict), as shown."""
     opening, closing = tuple(_BRACKETS[base])
     if count and depth >= _MAX_DEPTH:
         return f"{opening}…{closing}"
@@ -122,7 +122,7 @@ def _bracketed(base: type, items: Iterable[Any], count: int, room: int, depth: i
 
 
 def _joined(shown: Iterable[str], room: int, at_most: int = _MAX_ITEMS) -> str:
-    """As many of ``shown`` as fit into ``room``, with commas; a dot for the rest."""
+    """As many of ``shown`` as fit into ``room``, with commas, and dots for the rest."""
     parts: list[str] = []
     for text in islice(shown, at_most + 1):
         if len(parts) == at_most or room <= 0:
@@ -156,14 +156,14 @@ def _show_other(value: object, kind: type, room: int, depth: int) -> str:
 
 
 def _imported(module: object, name: object) -> str:
-    """How something of a module was imported; "" for what a cell defined."""
+    """How an object of a module was imported; "" for one that a cell defined."""
     if type(module) is not str or type(name) is not str or module == "__main__":
         return ""
     return f"from {module:.60} import {name:.60}"
 
 
 def _show_function(function: FunctionType, room: int, depth: int) -> str:
-    """The signature and the first line of the docstring of a function of the model's."""
+    """The signature and the first line of the docstring of one of the model's functions."""
     name = function.__name__
     if imported := _imported(function.__module__, name):
         return imported if not depth else f"<function {name:.60}>"
@@ -174,7 +174,7 @@ def _show_function(function: FunctionType, room: int, depth: int) -> str:
 
 
 def _parameters(function: FunctionType) -> Iterator[str]:
-    """Each parameter with its default; annotations say little and are left out."""
+    """Each parameter with its default; annotations are left out, because they help little."""
     code, defaults = function.__code__, function.__defaults__ or ()
     names = code.co_varnames
     count, keywords = code.co_argcount, code.co_kwonlyargcount
@@ -196,7 +196,7 @@ def _parameters(function: FunctionType) -> Iterator[str]:
 
 
 def _show_class(value: type, depth: int) -> str:
-    """A class of the model's with its fields, else its functions."""
+    """One of the model's classes with its fields, else its functions."""
     name, own = _type_name(value), _type_dict(value)
     if (imported := _imported(_type_module(value), name)) and not depth:
         return imported
@@ -237,12 +237,12 @@ def _show_plain(value: object, kind: type) -> str:
         return ""
     zone = own["tzinfo"].__get__(value) if "tzinfo" in own else None
     if zone is not None and not _type_flags(type(zone)) & _IMMUTABLE:
-        return ""  # its offset is computed by code that may be the model's
+        return ""  # code that may be the model's computes its offset
     return repr(value) if name in ("range", "Decimal") else f"{name}({str(value)!r})"
 
 
 def _show_subclass(value: Any, kind: type, room: int, depth: int) -> str:
-    """A value of a subclass of a builtin type, as the value that it is; "" for the rest."""
+    """A value of a subclass of a builtin type, shown like the builtin; "" for the rest."""
     name = _type_name(kind)
     if issubclass(kind, tuple) and (names := list(_field_names(kind))):
         return f"{name}({_joined(_named(names, tuple.__iter__(value), room, depth), room, _MAX_FIELDS)})"
@@ -264,7 +264,7 @@ def _named(names: Iterable[str], values: Iterable[object], room: int, depth: int
 
 
 def _pairs(value: dict[Any, Any], kind: type) -> Iterable[tuple[Any, Any]]:
-    """The items of a mapping; of a ``Counter``, those that are counted most often come first."""
+    """The items of a mapping; for a ``Counter``, the most frequent first."""
     is_counter = any(_type_name(base) == "Counter" for base in _type_mro(kind))
     if not is_counter or any(type(count) is not int for count in dict.values(value)):
         return dict.items(value)
@@ -272,7 +272,7 @@ def _pairs(value: dict[Any, Any], kind: type) -> Iterable[tuple[Any, Any]]:
 
 
 def _factory(value: object, kind: type) -> str:
-    """What makes the missing values of a ``defaultdict``."""
+    """The factory of a ``defaultdict``."""
     for base in _type_mro(kind):
         if _type_name(base) == "defaultdict" and _type_flags(base) & _IMMUTABLE:
             factory = _type_dict(base)["default_factory"].__get__(value)
@@ -295,13 +295,13 @@ def _written(value: object, kind: type) -> str:
 
 
 def _show_object(value: object, kind: type, room: int, depth: int) -> str:
-    """An object with what it holds: fields of a dataclass, else attributes of its own."""
+    """An object with its content: fields of a dataclass, else its own attributes."""
     name, own = type_name(value), _attributes(value, kind)
     if type(member := own.get("_name_")) is str and "_value_" in own:
         return f"{name}.{member:.60}"  # of an enumeration
     names = list(_field_names(kind))
-    found = {each: own.get(each, _slot(value, kind, each)) for each in names} if names else own
-    shown = {key: item for key, item in found.items() if item is not _MISSING}
+    fields = {field: own.get(field, _slot(value, kind, field)) for field in names} if names else own
+    shown = {key: item for key, item in fields.items() if item is not _MISSING}
     if names:
         return f"{name}({_joined(_named(shown, shown.values(), room, depth), room, _MAX_FIELDS)})"
     if shown and _type_module(kind) in ("__main__", "types"):
@@ -312,11 +312,13 @@ def _show_object(value: object, kind: type, room: int, depth: int) -> str:
 def _attributes(value: object, kind: type) -> dict[str, object]:
     """The first attributes that are in the object's own dict."""
     for base in _type_mro(kind):
-        found = _type_dict(base).get("__dict__")
-        if type(found) is GetSetDescriptorType or (found is not None and _type_flags(base) & _IMMUTABLE):
-            items = dict.items(found.__get__(value))
+        descriptor = _type_dict(base).get("__dict__")
+        if type(descriptor) is GetSetDescriptorType or (
+            descriptor is not None and _type_flags(base) & _IMMUTABLE
+        ):
+            items = dict.items(descriptor.__get__(value))
             return {key: item for key, item in islice(items, 2 * _MAX_FIELDS) if type(key) is str}
-        if found is not None:
+        if descriptor is not None:
             break  # a property of the model's
     return {}
 
@@ -324,10 +326,10 @@ def _attributes(value: object, kind: type) -> dict[str, object]:
 def _slot(value: object, kind: type, name: str) -> object:
     """The value of a field that is kept in a slot."""
     for base in _type_mro(kind):
-        found = _type_dict(base).get(name)
-        if type(found) is MemberDescriptorType:
+        descriptor = _type_dict(base).get(name)
+        if type(descriptor) is MemberDescriptorType:
             try:
-                return found.__get__(value)
+                return descriptor.__get__(value)
             except AttributeError:
                 return _MISSING
     return _MISSING

@@ -1,4 +1,4 @@
-"""The words of a query, what each of them weighs, and what the names of texts say."""
+"""The words of a query, their weights, and what the names of texts contribute."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_COUNTED = 32  # more of one word in a segment says hardly more
+_COUNTED = 32  # more occurrences of a word in a segment hardly matter
 
 
-HEAVY = 0.5  # what a word of the query weighs at least; its parts and short forms weigh less
+HEAVY = 0.5  # the least weight of a query's word; its parts and short forms weigh less
 
 
-# Words of any question. How much every other word counts is left to how common it is in the texts.
+# Words of any question. The weight of every other word depends on how common it is in the texts.
 _STOP_WORDS = frozenset(
     (  # noqa: SIM905 - a list of ninety quoted words is harder to read
         "a an and any are as at be been being but by can could did do does done doing each for from get gets "
@@ -42,7 +42,7 @@ _QUOTED = re.compile(r"[\"'`]([^\"'`]{2,80})[\"'`]")
 
 
 class Term:
-    """One word of the query: how it is matched and how much it weighs."""
+    """One word of the query: how it is matched, and its weight."""
 
     __slots__ = ("counts", "idf", "share", "stem", "weight", "whole", "word")
 
@@ -57,7 +57,7 @@ class Term:
         self.whole = rf"{stem}(?<![^\W_]{stem}){ending}"
         self.idf = 0.0
         self.share = 0.0  # of the segments that have it
-        self.counts: dict[int, int] = {}  # by the position of the segment; where it is not, it is not named
+        self.counts: dict[int, int] = {}  # by segment position; absent positions have none
 
     def count(self, texts: list[str], at: Sequence[int], shared_by: Sequence[int] | None = None) -> None:
         """Count it in the ``texts`` at those positions. Its share is that of ``shared_by``, if given."""
@@ -75,14 +75,14 @@ class Term:
         self.idf = self.weight * log(1 + (len(texts) + 0.5) / (self.share * len(texts) + 0.5))
 
     def add_to(self, scores: list[float]) -> None:
-        """Add what it says of each segment to the segments' ``scores``."""
+        """Add its evidence for each segment to the segments' ``scores``."""
         for index, count in self.counts.items():
             if count:
                 scores[index] += self.idf * (0.6 + 0.4 * count / (count + 4.0))
 
 
 class Query:
-    """What a query asks for: weighted terms, words side by side, and dotted names."""
+    """The parsed query: weighted terms, adjacent words, and dotted names."""
 
     def __init__(self, query: str) -> None:
         self._weights: dict[str, float] = {}
@@ -119,24 +119,24 @@ class Query:
                 if len(part) > 2 and part.lower() not in _STOP_WORDS:
                     self._add(part, 0.35)
 
-    def said_by_name(self, name: Name) -> dict[str, float]:
-        """Term → how much of it the name of a text says: 1 when it *is* the name, less when part of it."""
-        said: dict[str, float] = {}
+    def share_in_name(self, name: Name) -> dict[str, float]:
+        """Term → how much of it a text's name covers: 1 when it *is* the name, less when it is a part."""
+        shares: dict[str, float] = {}
         for dotted in self.dotted:
             for count in range(len(dotted), 0, -1):
                 if name.path[-count:] == tuple(dotted[:count]):
-                    said |= dict.fromkeys(dotted[:count], 1.0)
+                    shares |= dict.fromkeys(dotted[:count], 1.0)
                     break
         for term in self.terms:
             if name.stem in {term.word, term.stem}:
-                said[term.word] = 1.0
-            elif term.word not in said and (term.word in name.words or term.stem in name.words):
-                said[term.word] = 0.4
-        return said
+                shares[term.word] = 1.0
+            elif term.word not in shares and (term.word in name.words or term.stem in name.words):
+                shares[term.word] = 0.4
+        return shares
 
 
 def _stem(word: str) -> str:
-    """``word`` without a plural's or a verb's ending, so that its other forms are found as well."""
+    """``word`` without a plural or verb ending, so that its other forms are found as well."""
     if not word.isalpha() or len(word) < 5:
         return word
     for ending, least in (("ing", 7), ("ed", 6), ("es", 7), ("s", 5)):
@@ -149,7 +149,7 @@ _ASIDE = re.compile(r"(?:^|[/_])(?:tests?|testing|test_\w+)(?:[/._]|$)")
 
 
 class Name:
-    """The name of a text, taken apart."""
+    """The name of a text, split into its parts."""
 
     __slots__ = ("path", "prior", "prior_for_tests", "stem", "words")
 
@@ -163,6 +163,6 @@ class Name:
         self.stem = path[-1]
         pieces = re.findall(r"\w+", lowered)
         self.words = frozenset(word for piece in pieces for word in (piece, *piece.split("_")))
-        # Deep paths, and tests, answer a question less often than what they belong to.
+        # Deep paths, and tests, answer a question less often than the code they belong to.
         self.prior_for_tests = 1.0 / (1.0 + 0.03 * name.count("/"))
         self.prior = self.prior_for_tests * (0.5 if _ASIDE.search(lowered) else 1.0)

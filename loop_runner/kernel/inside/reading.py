@@ -1,8 +1,8 @@
-"""What a model reads a text with: lines by number, outline, pieces, rows. Runs inside the kernel process.
+"""A model's tools for reading a text: lines by number, outline, pieces, rows. Inside the kernel process.
 
-What is returned prints as a person would want to read it, each line as ``name:line: text``, the form of a
-citation; and is still a plain ``str``, ``list`` or ``dict`` to code. Relies on ``structure`` for what a text
-is made of.
+The results print as a person would want to read them, each line as ``name:line: text``, the form of a
+citation; to code they are still plain ``str``, ``list`` or ``dict``. Relies on ``structure`` for the
+structure of a text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SHOWN_ROWS = 20
 
 
 class Passage(str):
-    """Lines as they are read: prints as its text also where Python would show a text's ``repr``."""
+    """Lines of a text: prints as its text even where Python would show a text's ``repr``."""
 
     __slots__ = ()
 
@@ -53,8 +53,8 @@ class Outline(list):  # type: ignore[type-arg]
         self.name = name
 
     def __getitem__(self, key: Any) -> Any:
-        found = list.__getitem__(self, key)
-        return Outline(self.name, found) if isinstance(key, slice) else found
+        item = list.__getitem__(self, key)
+        return Outline(self.name, item) if isinstance(key, slice) else item
 
     def __reduce__(self) -> tuple[object, ...]:
         return Outline, (self.name, list(self))
@@ -83,7 +83,7 @@ class Row(dict):  # type: ignore[type-arg]
 
 
 class Rows(list):  # type: ignore[type-arg]
-    """The rows in order; ``columns`` are their names, ``skipped`` what was no row, as (line, why)."""
+    """The rows in order; ``columns`` are their names, ``skipped`` the lines without a row, as (line, why)."""
 
     def __init__(self, rows: Iterable[Row], name: str, skipped: Iterable[tuple[int, str]] = ()) -> None:
         super().__init__(rows)
@@ -92,12 +92,12 @@ class Rows(list):  # type: ignore[type-arg]
 
     @property
     def columns(self) -> list[str]:
-        """The keys of all rows, in the order in which they come."""
+        """The keys of all rows, in the order of their first occurrence."""
         return list(dict.fromkeys(column for row in self for column in row))
 
     def __getitem__(self, key: Any) -> Any:
-        found = list.__getitem__(self, key)
-        return Rows(found, self.name) if isinstance(key, slice) else found
+        item = list.__getitem__(self, key)
+        return Rows(item, self.name) if isinstance(key, slice) else item
 
     def __reduce__(self) -> tuple[object, ...]:
         return Rows, (list(self), self.name, self.skipped)

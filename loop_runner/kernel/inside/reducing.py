@@ -1,6 +1,6 @@
-"""What pickle is given for code, functions and classes that exist only in the model's namespace.
+"""The input of pickle for code, functions and classes that exist only in the model's namespace.
 
-The counterpart of ``by_value``, whose functions build them again. The bytes are the project's own, so they
+The counterpart of ``by_value``, whose functions rebuild them. The bytes are the project's own, so they
 are the same with every version of cloudpickle.
 """
 
@@ -73,7 +73,7 @@ _OF_ENUMS = frozenset(
 
 
 def is_by_reference(value: Any) -> bool:
-    """Whether a function or class is found again in its module, by its name."""
+    """Whether importing its module and looking up its name finds the same function or class."""
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     module_name = getattr(value, "__module__", None)
     if type(name) is not str:
@@ -85,18 +85,18 @@ def is_by_reference(value: Any) -> bool:
 
 
 def _at(module: object, path: str) -> object:
-    """What ``path`` leads to from a module; None if it leads nowhere."""
-    found = module
+    """The object at ``path`` in a module; None if there is none."""
+    target = module
     for name in path.split("."):
         try:
-            found = getattr(found, name)
+            target = getattr(target, name)
         except Exception:  # noqa: BLE001 - a module may have a ``__getattr__`` of any kind
             return None
-    return found
+    return target
 
 
 def reduce_code(code: types.CodeType) -> tuple[object, ...]:
-    """Code with all that it knows of itself; its tuples are its own, for loading shares none."""
+    """Code with all of its metadata; its tuples are copies, because loading shares none."""
     fields = (
         *(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_nlocals),
         *(code.co_stacksize, code.co_flags, code.co_code, code.co_consts, code.co_names, code.co_varnames),
@@ -111,7 +111,7 @@ def _own(value: object) -> object:
 
 
 def reduce_class(cls: Any) -> Any:
-    """A class: by reference where that leads to it, else with its bases and attributes."""
+    """A class: by reference if its name leads to it, else with its bases and attributes."""
     if cls in (type(None), type(...), type(NotImplemented)):
         return type, ({type(None): None, type(...): ...}.get(cls, NotImplemented),)
     if is_by_reference(cls):
@@ -160,24 +160,24 @@ def _reduce_named_tuple(cls: Any, own: Mapping[str, object]) -> tuple[object, ..
 
 
 def _attributes(cls: Any) -> dict[str, object]:
-    """What a class defines itself, sorted by name, without what is made with every class."""
+    """A class's own definitions, sorted by name, without those that every class has."""
     inherited: dict[str, object] = {}
     for base in reversed(cls.__bases__):
         inherited.update(_class_dict(base))
-    found = {
+    attributes = {
         name: value
         for name, value in sorted(_class_dict(cls).items())
         if name not in _AUTOMATIC and name not in _OF_ANNOTATIONS and not _is_slot(value, cls)
-        # The same plain value is the same object, or another, by chance.
+        # Whether equal plain values are one object is chance.
         if type(value) in _PLAIN or value is not inherited.get(name, cls)
     }
     if _OF_ANNOTATIONS & _class_dict(cls).keys():
-        found["__annotations__"] = _annotations(cls)
-    if "__dataclass_params__" in found:
-        found.pop("__replace__", None)  # since Python 3.13, the same for all of them
+        attributes["__annotations__"] = _annotations(cls)
+    if "__dataclass_params__" in attributes:
+        attributes.pop("__replace__", None)  # since Python 3.13, the same for all of them
     if "_abc_impl" in _class_dict(cls):
-        found["_abc_impl"] = _registered(cls)
-    return found
+        attributes["_abc_impl"] = _registered(cls)
+    return attributes
 
 
 def _is_slot(value: Any, cls: object) -> bool:
@@ -186,16 +186,16 @@ def _is_slot(value: Any, cls: object) -> bool:
 
 
 def _registered(cls: Any) -> list[object]:
-    """The classes that were registered with an abstract one, in a steady order."""
+    """The classes registered with an abstract one, in a stable order."""
     import abc
 
     references = abc._get_dump(cls)[0]  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to them
-    classes = [found for reference in references if (found := reference()) is not None]
-    return sorted(classes, key=lambda found: (str(found.__module__), str(found.__qualname__)))
+    classes = [registered for reference in references if (registered := reference()) is not None]
+    return sorted(classes, key=lambda registered: (str(registered.__module__), str(registered.__qualname__)))
 
 
 def reduce_function(func: types.FunctionType, private: dict[str, Any] | None) -> tuple[object, ...]:
-    """A function. ``private``: an empty dict that stands for globals which belong to no module, else None."""
+    """A function. ``private``: an empty dict for globals that belong to no module, else None."""
     state = (
         func.__defaults__,
         func.__kwdefaults__,
@@ -214,7 +214,7 @@ def reduce_function(func: types.FunctionType, private: dict[str, Any] | None) ->
 
 
 def reduce_cell(cell: types.CellType) -> tuple[object, ...]:
-    """The cell first and its contents later: a function may reach itself through it."""
+    """The cell first and its contents later: a function may refer to itself through it."""
     try:
         return make_cell, (), (cell.cell_contents,), None, None, fill_cell
     except ValueError:
@@ -222,7 +222,7 @@ def reduce_cell(cell: types.CellType) -> tuple[object, ...]:
 
 
 def reduce_module(module: types.ModuleType) -> tuple[object, ...]:
-    """A module: by its name if it was imported, else with what it holds."""
+    """A module: by its name if it was imported, else with its contents."""
     if sys.modules.get(module.__name__) is module:
         return importlib.import_module, (module.__name__,)
     held = {name: value for name, value in module.__dict__.items() if name != "__builtins__"}

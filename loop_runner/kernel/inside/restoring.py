@@ -1,4 +1,4 @@
-"""Variables from the bytes of a snapshot: as a whole, or name by name where something is missing."""
+"""Restores variables from a snapshot's bytes: as a whole, or name by name where something is missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PythonUnpickler: Any = pickle._Unpickler  # noqa: SLF001 - its memo, unlike the
 
 
 class _Named(dict[object, object]):
-    """What persistent ids stand for. A ``dict``, so that for texts, which are most, no Python runs."""
+    """The objects for persistent ids. A ``dict``, so that no Python code runs for texts, which are most."""
 
     def __init__(self, find_pin: Callable[[tuple[str, ...]], object]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _Named(dict[object, object]):
     def __missing__(self, pid: object) -> object:
         kind = type(pid)
         if kind is types.CodeType or kind is by_value.MissingCode:
-            return pid  # not kept: equal code may be of another file
+            return pid  # not kept: equal code may come from another file
         if kind is str or kind is bytes:
             self[pid] = pid
         elif kind is _Frozen:
@@ -72,17 +72,17 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Broken:
-    """Stands for what could not be loaded: ``why`` is shown for the names that need it."""
+    """Stands for an object that could not be loaded: ``why`` is shown for the names that need it."""
 
     def __init__(self, why: str) -> None:
         self.why = why
 
 
 class _CarefulUnpickler(_PythonUnpickler):  # type: ignore[misc]
-    """Goes on after something that failed, within a name and after it. In Python, so it is slow.
+    """Continues after a failure, within a name and after it. In Python, so it is slow.
 
-    Later names find texts and other plain values where a name that failed has left them, but no object of its
-    own: that may be half built.
+    Later names can use the texts and other plain values that a failed name loaded, but no other object of it:
+    that may be half built.
     """
 
     dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
@@ -97,12 +97,12 @@ class _CarefulUnpickler(_PythonUnpickler):  # type: ignore[misc]
         return _find_class(module, name, super().find_class)
 
     def failed(self, why: str) -> _Broken:
-        """Note that something failed; what stands for it."""
+        """Record a failure; returns the stand-in for it."""
         self.errors.append(why)
         return _Broken(why)
 
     def give_up(self, name: str, since: int) -> None:
-        """Keep of a name that failed only the plain values that were memoized from index ``since`` on."""
+        """Keep only the plain values of a failed name, memoized from index ``since`` on."""
         for index in range(since, len(self.memo)):
             if not _is_whole(self.memo[index]):
                 self.memo[index] = _Broken(f"it shares something with {name}, which could not be loaded")
@@ -172,19 +172,19 @@ def load_all(
     sources: dict[str, str],
     at: Callable[[str], object] = bool,
 ) -> list[tuple[str, str]]:
-    """Put the names of all ``blobs`` into ``namespace``, always in the same order; what failed, as ``load``.
+    """Put the names of all ``blobs`` into ``namespace``, in a fixed order; returns failures, as ``load``.
 
     ``at`` is called with each name before it is loaded.
     """
     was_enabled = gc.isenabled()
-    gc.disable()  # it would look at every object of a large blob again and again
+    gc.disable()  # it would visit every object of a large blob repeatedly
     try:
         failed: list[tuple[str, str]] = []
         for blob in sorted(blobs):
             failed += load(blob, namespace, find_pin, sources, at)
     finally:
         if was_enabled:
-            # What is there counts as old: else it would all be looked at for being new, and again later.
+            # Existing objects count as old: else each collection would visit all of them.
             gc.freeze()
             gc.unfreeze()
             gc.enable()
@@ -198,7 +198,7 @@ def load(
     sources: dict[str, str],
     at: Callable[[str], object] = bool,
 ) -> list[tuple[str, str]]:
-    """Put the names of ``blob`` into ``namespace``; (name or ``WHOLE_BLOB``, reason) of what failed."""
+    """Put the names of ``blob`` into ``namespace``; returns (name or ``WHOLE_BLOB``, reason) for failures."""
     try:
         index, start = read_index(blob)
     except SnapshotError as error:
@@ -219,7 +219,7 @@ def load(
         except Exception:  # noqa: BLE001 - what a pickle runs decides what it raises
             by_value.reading.missing = []
             return _load_rest(blob, start, names, position, unpickler.memo.copy(), named, namespace)
-    if index["sets"]:  # the memo of a large blob takes long to copy
+    if index["sets"]:  # copying the memo of a large blob takes long
         _settle_sets(unpickler.memo.copy())
     return []
 
@@ -233,7 +233,7 @@ def _load_rest(
     named: _Named,
     namespace: dict[str, Any],
 ) -> list[tuple[str, str]]:
-    """Load the name at ``position``, which failed, and those after it; what needs a failed one fails too."""
+    """Load the name at ``position``, which failed, and those after it; names that need it fail, too."""
     count = sum(_memoized(blob[at : at + size]) for at, size in _places(start, names[:position]))
     file = io.BytesIO(blob)
     unpickler = _CarefulUnpickler(file, named, {index: memo[index] for index in range(count)})
@@ -272,7 +272,7 @@ def _memoized(data: bytes) -> int:
 
 
 def _settle_sets(memo: dict[int, Any]) -> None:
-    """Sets as loaded may iterate in another order than the live ones they were saved from."""
+    """Loaded sets may iterate in another order than the live ones they were saved from."""
     for value in memo.values():
         if type(value) is set and len(value) > 1:
             items = _in_order(value)

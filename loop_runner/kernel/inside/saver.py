@@ -1,11 +1,11 @@
 """Decides which variables go into which blob, and writes only those that may have changed. Inside the kernel.
 
-Names that reach a common object stay together. A set of such names that takes more than ``BIG_BYTES`` has a
-blob of its own; all others share one. A big blob that the cell cannot have touched is not written again, and
-big ones are written by a forked copy of the process, so that the process itself pauses for the fork only.
+Names that reach a common object stay together. A set of such names larger than ``BIG_BYTES`` has its own
+blob; all others share one. A big blob that the cell cannot have touched is not written again, and a forked
+copy of the process writes big ones, so that the process itself only pauses for the fork.
 
-Which names go together depends on the variables and on how the last snapshot grouped them, never on which of
-them were written again: a run that was restarted in between gives the same blobs.
+The grouping of names depends on the variables and on the last snapshot's groups, never on which of them were
+written again: a run with a restart in between produces the same blobs.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 _PLAIN = frozenset({str, int, float, bool, list, dict, tuple, set, bytes, type(None)})
 _ATOMS = frozenset({str, int, float, bool, type(None)})
-_KEPT_BYTES = 1000  # an immutable value of more is not kept alive to be known again
-_ANYTHING_ELSE = object()  # in the place of a value that may have changed within
+_KEPT_BYTES = 1000  # a larger immutable value is not kept alive for comparison
+_ANYTHING_ELSE = object()  # in place of a value whose inside may have changed
 
 # Taken now: a cell may rebind them.
 _fork, _exit, _pipe, _dup, _close, _read, _waitpid = (
@@ -60,14 +60,14 @@ _signal, _setitimer, _ALRM, _REAL = signal.signal, signal.setitimer, signal.SIGA
 
 
 class _Group:
-    """One blob of the last snapshot, as far as it matters for the next."""
+    """One blob of the last snapshot, with what the next snapshot needs to know."""
 
     def __init__(self, index: Mapping[str, Any]) -> None:
         self.sizes: dict[str, int] = dict(index["names"])
         self.parts: list[tuple[list[str], list[str]]] = index["parts"]
         self.cells: dict[str, str] = index["cells"]
         self.is_big: bool = index["big"]
-        self.values: dict[str, int] = {}  # name → id of what it was bound to
+        self.values: dict[str, int] = {}  # name → id of the value it was bound to
 
 
 class Saver:
@@ -92,16 +92,15 @@ class Saver:
         self._groups: list[_Group] = []
         self._gone: dict[str, dict[str, Any]] = {}
         self._failing: list[str] = []
-        # name → what it was bound to, if that cannot change; its size, and its type and preview: as the host
-        # has them
-        self._told: dict[str, tuple[object, int, list[str]]] = {}
-        # name → what it was bound to, and why that is not tried again
+        # name → its value, if that cannot change; its size, and its type and preview, as the host has them
+        self._reported: dict[str, tuple[object, int, list[str]]] = {}
+        # name → its value, and why saving it is not tried again
         self._hopeless: dict[str, tuple[object, str]] = {}
 
     # ── what the host has ───────────────────────────────────────────────────────────────────────────
 
     def restored(self, blobs: Iterable[bytes], gone: Iterable[dict[str, Any]]) -> None:
-        """The host's snapshot was loaded. ``gone``: rows of names that it lost, to be told of again."""
+        """The host's snapshot was loaded. ``gone``: rows of names that it lost, to be reported again."""
         self._groups = []
         for blob in blobs:
             try:
@@ -110,7 +109,7 @@ class Saver:
                 group = _Group({"names": [], "parts": [], "cells": {}, "big": False})
             self._groups.append(group)
         self._gone = {row["name"]: row for row in gone}
-        self._told = {}
+        self._reported = {}
         self._remember_values()
 
     def _remember_values(self) -> None:
@@ -118,24 +117,24 @@ class Saver:
             if group.is_big:
                 group.values = {name: id(self._namespace.get(name)) for name in group.sizes}
 
-    def _remember_told(self, told: Mapping[str, list[str]]) -> None:
-        """``told``: type and preview of the names whose rows were sent; of the others, the host has them."""
-        before, self._told = self._told, {}
+    def _remember_rows(self, rows: Mapping[str, list[str]]) -> None:
+        """``reported``: type and preview of the names whose rows were sent; the host has the others."""
+        before, self._reported = self._reported, {}
         for group in self._groups:
             for name, size in group.sizes.items():
-                if name in told:
+                if name in rows:
                     value = self._namespace[name]
                     is_kept = type(value) in _ATOMS and size <= _KEPT_BYTES
-                    self._told[name] = value if is_kept else _ANYTHING_ELSE, size, told[name]
+                    self._reported[name] = value if is_kept else _ANYTHING_ELSE, size, rows[name]
                 else:
-                    self._told[name] = before[name]
+                    self._reported[name] = before[name]
 
     # ── taking a snapshot ───────────────────────────────────────────────────────────────────────────
 
     def save(self, request: Mapping[str, Any], words: Iterable[str] | None, out: int) -> None:
         """Write the frame that answers ``request`` to the descriptor ``out``.
 
-        ``words``: what the cells since the last snapshot name; None when that is not known.
+        ``words``: the names in the cells since the last snapshot; None when they are unknown.
         """
         for name, why in request["unloadable"].items():
             if name in self._namespace:
@@ -149,16 +148,16 @@ class Saver:
         for name, why in result["overdue"]:
             self._hopeless[name] = (self._namespace[name], why)
         self._groups = [
-            _Group(said) if type(said) is dict else self._groups[said] for said in result["groups"]
+            _Group(entry) if type(entry) is dict else self._groups[entry] for entry in result["groups"]
         ]
         self._remember_values()
-        self._remember_told(result["told"])
+        self._remember_rows(result["reported"])
         self._sources.clear()
         for group in self._groups:
             self._sources.update(group.cells)
 
     def _untouched(self, words: Iterable[str] | None) -> list[int]:
-        """The positions of the big blobs that are certainly as they were."""
+        """The positions of the big blobs that certainly have not changed."""
         big = [position for position, group in enumerate(self._groups) if group.is_big]
         if not big or words is None or self._is_reachable_unseen():
             return []
@@ -175,7 +174,7 @@ class Saver:
         )
 
     def _is_reachable_unseen(self) -> bool:
-        """Whether something other than a cell's own names may lead to a variable."""
+        """Whether a variable may be reachable other than by the names in a cell."""
         answer = self._namespace.get("answer")
         if type(answer) is not dict or any(type(value) not in _ATOMS for value in answer.values()):
             return True
@@ -188,9 +187,9 @@ class Saver:
         return bool(_current_frames().keys() - self._own_threads())
 
     def _write(self, request: Mapping[str, Any], untouched: list[int], out: int) -> dict[str, Any]:
-        """Write the frame, here or in a copy of the process; what is to be remembered of it."""
+        """Write the frame, here or in a copy of the process; returns what to remember of it."""
         size = sum(sum(group.sizes.values()) for at, group in enumerate(self._groups) if at not in untouched)
-        if self._has_threads():  # a copy would have their locks and not them
+        if self._has_threads():  # a copy would have their locks, but not the threads
             frame, result = self._compose(request, untouched, None)
             wire.write_all(out, frame)
             return result
@@ -214,21 +213,21 @@ class Saver:
     def _write_in_copy(
         self, request: Mapping[str, Any], untouched: list[int], out: int
     ) -> dict[str, Any] | None:
-        """Let a forked copy write; None when there is none, or it ended before it began to speak."""
-        line, said = _pipe()
-        own_out = _dup(out)  # the one that every other fork closes
+        """Let a forked copy write; None when no copy can be made, or it ended before it began to write."""
+        line, writer = _pipe()
+        own_out = _dup(out)  # every other fork closes this one
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 pid = _fork()
         except OSError:
-            for fd in (line, said, own_out):
+            for fd in (line, writer, own_out):
                 _close(fd)
             return None
         if pid == 0:
             _close(line)
-            self._be_the_copy(request, untouched, own_out, said)
-        _close(said)
+            self._be_the_copy(request, untouched, own_out, writer)
+        _close(writer)
         _close(own_out)
         heard = b"".join(iter(lambda: _read(line, 1 << 16), b""))
         _close(line)
@@ -237,36 +236,36 @@ class Saver:
         if not heard:
             return None
         if not heard.endswith(b"\n"):
-            _exit(70)  # half a frame is on the line: nobody can go on from here
+            _exit(70)  # half a frame is on the line: it cannot be continued from here
         result: dict[str, Any] = json.loads(heard[1:])
         self._sort_live_sets(set(result["sets"]))
         return result
 
-    def _be_the_copy(self, request: Mapping[str, Any], untouched: list[int], out: int, said: int) -> Never:
+    def _be_the_copy(self, request: Mapping[str, Any], untouched: list[int], out: int, writer: int) -> Never:
         try:
             gc.disable()
             frame, result = self._compose(request, untouched, None)
-            wire.write_all(said, b"!")
+            wire.write_all(writer, b"!")
             wire.write_all(out, frame)
-            wire.write_all(said, json.dumps(result).encode() + b"\n")
+            wire.write_all(writer, json.dumps(result).encode() + b"\n")
         finally:
             _exit(0)
 
     def _sort_live_sets(self, ids: set[int]) -> None:
-        """Do here what the copy did to its sets: they are found among all objects, by the ids it names."""
+        """Repeat here what the copy did to its sets: they are found among all objects, by their ids."""
         if not ids:
             return
         reached = snapshot.Reached(Links({}), records=False)
-        for each in gc.get_objects():
-            if type(each) is set and id(each) in ids:
-                reached.sort_set(each)
+        for obj in gc.get_objects():
+            if type(obj) is set and id(obj) in ids:
+                reached.sort_set(obj)
 
     # ── the frame ───────────────────────────────────────────────────────────────────────────────────
 
     def _compose(
         self, request: Mapping[str, Any], untouched: list[int], pause_bytes: int | None
     ) -> tuple[bytes, dict[str, Any]]:
-        """The frame and what is to be remembered of it."""
+        """The frame, and what to remember of it."""
         kept = {name for position in untouched for name in self._groups[position].sizes}
         names = [name for name in self._own_names() if name not in kept]
         lost = self._lost_already(names)
@@ -274,7 +273,7 @@ class Saver:
         was_enabled = gc.isenabled()
         gc.disable()  # a collection in the middle of a large dump costs a third of its time
         previous = _signal(_ALRM, patience.tick)
-        _setitimer(_REAL, LEAST_SECONDS, LEAST_SECONDS)  # one for all: a thousand names cost a thousand calls
+        _setitimer(_REAL, LEAST_SECONDS, LEAST_SECONDS)  # one for all: a thousand names cost 1000 calls
         try:
             work, written = self._try(request, names, lost, overdue, untouched, pause_bytes)
         finally:
@@ -283,7 +282,7 @@ class Saver:
             if was_enabled:
                 gc.enable()
         entries: list[tuple[str, int | tuple[bytes, dict[str, Any]]]] = [
-            (each.names[0], self._blob(work, each, is_big)) for each, is_big in written
+            (pickled.names[0], self._blob(work, pickled, is_big)) for pickled, is_big in written
         ]
         entries += [(min(self._groups[position].sizes), position) for position in untouched]
         entries.sort(key=lambda entry: entry[0])
@@ -291,7 +290,7 @@ class Saver:
         return frame, remembered | {"overdue": [(name, lost[name]) for name in overdue]}
 
     def _lost_already(self, names: Iterable[str]) -> dict[str, str]:
-        """Names whose values are known not to load, or to take too long to be written."""
+        """Names whose values are known to fail on loading, or to take too long to write."""
         nothing = object()
         self._hopeless = {
             name: (value, why)
@@ -309,7 +308,7 @@ class Saver:
         untouched: list[int],
         pause_bytes: int | None,
     ) -> tuple[Work, list[tuple[Written, bool]]]:
-        """Write until no name fails any more. Ids are void after a failure, so each try begins anew."""
+        """Write until no name fails any more. Ids are void after a failure, so each try starts anew."""
         suspects = [name for name in self._failing if name in names and name not in lost]
         oversize: list[str] = []
         deadline = monotonic() + request["seconds"]
@@ -365,7 +364,7 @@ class Saver:
         lost: dict[str, str],
     ) -> tuple[bytes, dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        as_told: list[list[str]] = []
+        unchanged: list[list[str]] = []
         blobs: list[dict[str, int]] = []
         payload: list[bytes] = []
         groups: list[int | dict[str, Any]] = []
@@ -381,28 +380,28 @@ class Saver:
                 payload.append(entry[0])
                 sets += entry[1].pop("sorted")
                 groups.append(entry[1])
-            as_told.append([])
+            unchanged.append([])
             for name, size in sizes.items():
-                if self._is_as_told(name, size):
-                    as_told[-1].append(name)
+                if self._is_unchanged(name, size):
+                    unchanged[-1].append(name)
                 else:
                     rows.append(self._row(name, "saved", blob=position, size=size))
-        told = {row["name"]: [row["type"], row["preview"]] for row in rows}
+        reported = {row["name"]: [row["type"], row["preview"]] for row in rows}
         rows += [self._row(name, "lost", reason=reason) for name, reason in lost.items()]
         rows += [row for name, row in self._gone.items() if name not in self._namespace]
         header = {
             "type": "snapshot",
             "variables": rows,
-            "as_told": as_told,
+            "unchanged": unchanged,
             "blobs": blobs,
             "python": by_value.PYTHON,
         }
-        remembered = {"groups": groups, "failing": sorted(lost), "sets": sets, "told": told}
+        remembered = {"groups": groups, "failing": sorted(lost), "sets": sets, "reported": reported}
         return wire.encode(header, b"".join(payload)), remembered
 
-    def _is_as_told(self, name: str, size: int) -> bool:
-        """Whether the row of a saved name is the one that the host has."""
-        known = self._told.get(name)
+    def _is_unchanged(self, name: str, size: int) -> bool:
+        """Whether the host already has this row of a saved name."""
+        known = self._reported.get(name)
         if known is None or known[1] != size:
             return False
         value = self._namespace[name]

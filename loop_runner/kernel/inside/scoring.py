@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _NEAR = 3  # lines
 
 
-_PLAIN_VALUE = 1.6  # what a plain value counts: it answers more questions than a name does
+_PLAIN_VALUE = 1.6  # the factor for a plain value: it answers more questions than a name does
 
 
 class LinePatterns:
@@ -24,7 +24,7 @@ class LinePatterns:
     def __init__(self, query: Query) -> None:
         self.terms = [(term, re.compile(term.whole)) for term in query.terms if term.idf > 0]
         any_word = "|".join(
-            re.escape(term.stem) for term in sorted(query.terms, key=lambda each: -len(each.stem))
+            re.escape(term.stem) for term in sorted(query.terms, key=lambda item: -len(item.stem))
         )
         name = rf"(\w*(?:{any_word})\w*)"
         self.defines = re.compile(rf"^\s*(?:async\s+)?(?:def|class|function|fn|func|#define)\s+{name}")
@@ -38,7 +38,7 @@ class LinePatterns:
 
 
 class _Lines:
-    """One segment's lines and which terms stand on each, how surely (1: as a word; less: inside another)."""
+    """One segment's lines and the terms on each, with certainty (1: a whole word; less: inside another)."""
 
     def __init__(self, lowered: str, patterns: LinePatterns) -> None:
         self._lines = lowered.split("\n")
@@ -59,7 +59,7 @@ class _Lines:
         return bool(having)
 
     def _enclosing(self) -> dict[int, tuple[int, ...]]:
-        """Line with terms → the lines with terms under which it is indented."""
+        """Line with terms → the lines with terms that it is indented under."""
         above: dict[int, tuple[int, ...]] = {}
         stack: list[tuple[int, int]] = []
         for index, line in enumerate(self._lines):
@@ -92,11 +92,11 @@ class _Lines:
 _NONE: dict[Term, float] = {}
 
 
-_NEAR_SHARE = 0.4  # what a term near a line counts at most, of what it counts on the line
+_NEAR_SHARE = 0.4  # the most that a nearby term counts, relative to one on the line
 
 
 class Best:
-    """The best scores so far of one text's lines, so many of them."""
+    """The best scores so far of one text's lines, up to a fixed number."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -115,13 +115,13 @@ class Best:
 
 
 def score_lines(
-    lowered: str, patterns: LinePatterns, said: dict[str, float], text_stem: str, best: Best
+    lowered: str, patterns: LinePatterns, in_name: dict[str, float], text_stem: str, best: Best
 ) -> Iterator[tuple[float, int]]:
     """(score, line index) of the lines of a segment that hold a term and may be among the ``best``."""
     lines = _Lines(lowered, patterns)
-    # What the name of the text says already counts for all its lines, and little on the line itself.
-    rest = {term: term.idf * (1.0 - said.get(term.word, 0.0)) for term, _ in patterns.terms}
-    from_name = sum(term.idf * said.get(term.word, 0.0) for term, _ in patterns.terms)
+    # A term in the text's name already counts for all its lines, so it counts little on the line.
+    rest = {term: term.idf * (1.0 - in_name.get(term.word, 0.0)) for term, _ in patterns.terms}
+    from_name = sum(term.idf * in_name.get(term.word, 0.0) for term, _ in patterns.terms)
     all_present = sum(rest[term] for term in lines.present)
     for index, here in lines.terms.items():
         line = lines.line(index)
@@ -140,7 +140,7 @@ def score_lines(
 def _form_bonus(
     line: str, here: dict[Term, float], patterns: LinePatterns, rest: dict[Term, float], text_stem: str
 ) -> float:
-    """For words side by side as in the query, and for defining or assigning what is asked for."""
+    """For adjacent words as in the query, and for defining or assigning a term."""
     bonus = 0.0
     for (first, second), pattern in patterns.pairs:
         if first in line and second in line and pattern.search(line):
@@ -165,11 +165,11 @@ def _form_bonus(
 
 
 def _named_weight(name: str, here: dict[Term, float], rest: dict[Term, float], text_stem: str) -> float:
-    """Weight of the terms that make up a defined name, less what of the name they leave unsaid."""
+    """Weight of the terms in a defined name, reduced by the parts of the name that they do not cover."""
     parts = [term for term in here if term.stem in name]
     longest = max((len(term.stem) for term in parts), default=0)
     covered = sum(len(term.stem) for term in parts if len(term.stem) > 2 or len(term.stem) == longest)
-    for piece in name.split("_"):  # FTP_PORT in ftplib: the rest of the name is the text's own
+    for piece in name.split("_"):  # FTP_PORT in ftplib: the rest of the name comes from the text's name
         if (
             len(piece) > 1
             and text_stem.startswith(piece[:3])

@@ -1,13 +1,13 @@
 """Ranked search over many megabytes in pure Python. Runs inside the kernel process.
 
 A model writes keywords or a whole question; the lines that answer it should come first. Texts are cut into
-segments of some ten thousand characters. Each query term is counted in every segment with C-speed
-string methods, no further than its count matters; the best segments are then looked at line by line, and of
-those lines only the ones that can still be among the best are looked at closely.
+segments of about ten thousand characters. Each query term is counted in every segment with C-speed string
+methods, no further than the count matters. The best segments are then scored line by line, and only the lines
+that can still be among the best are scored in full.
 
-What a line scores, in short: the rarer a term (inverse document frequency), the more it counts; a term on
-the line counts whole, one within a few lines counts part, one in the text's *name* counts for all its
-lines; lines that define or assign a term, or hold two query words side by side, count more.
+The score of a line, in short: the rarer a term (inverse document frequency), the more it counts. A term on
+the line counts in full, one within a few lines in part, one in the text's *name* for all of its lines. Lines
+that define or assign a term, or have two query words side by side, count more.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 SEGMENT_CHARS = 48_000
 MAX_LINE_CHARS = 400
-_MAX_CACHED_CHARS = 256 * 1024 * 1024  # above this, lowered copies are made for each search anew
+_MAX_CACHED_CHARS = 256 * 1024 * 1024  # above this, each search makes its own lower-case copies
 _LOOKED_AT = 60  # segments that are scored line by line
-_SAMPLE = 200  # segments in which it is tried how common a term is
-_CANDIDATES = 600  # segments in which common terms, and those that weigh little, are counted
+_SAMPLE = 200  # segments used to estimate how common a term is
+_CANDIDATES = 600  # segments in which common terms and light ones are counted
 _COMMON = 0.25  # of the segments
 
 
@@ -60,7 +60,7 @@ class Hit(namedtuple("Hit", "name line text passage")):  # noqa: PYI024, SLOT002
 class SearchHits(list):  # type: ignore[type-arg]
     """The hits, best first; ``total``: how many were found. As text: each name, then its lines by number."""
 
-    total = 0  # of hits that were pickled before they had a total
+    total = 0  # for hits that were pickled before they had a total
 
     def __init__(self, hits: Iterable[Hit] = (), title: str = "", total: int | None = None) -> None:
         super().__init__(hits)
@@ -68,8 +68,8 @@ class SearchHits(list):  # type: ignore[type-arg]
         self.total = len(self) if total is None else total
 
     def __getitem__(self, key: Any) -> Any:
-        found = list.__getitem__(self, key)
-        return SearchHits(found, self.title, self.total) if isinstance(key, slice) else found
+        item = list.__getitem__(self, key)
+        return SearchHits(item, self.title, self.total) if isinstance(key, slice) else item
 
     def __str__(self) -> str:
         parts, room = [self.title] if self.title else [], shown.max_chars()
@@ -83,7 +83,7 @@ class SearchHits(list):  # type: ignore[type-arg]
         return "\n--\n".join(parts)
 
     def _passages(self) -> Iterator[tuple[int, str]]:
-        """(number of its first hit, text as printed) of each passage; passages that meet are one."""
+        """(number of its first hit, text as printed) of each passage; adjacent passages are merged."""
         passages: list[tuple[Hit, dict[int, str]]] = []
         firsts: list[int] = []
         for count, hit in enumerate(self):
@@ -102,31 +102,31 @@ class SearchHits(list):  # type: ignore[type-arg]
     __repr__ = __str__
 
     def cite(self, copied: str) -> str:
-        """The citation of the line in these passages that ``copied`` is, or is most like.
+        """The citation of the line in these passages that ``copied`` is, or is most similar to.
 
-        A model that copies a line drops its number, adds a remark or keeps only the part that matters. The
-        passages are few, so the line that shares most with the copy is the one it meant. ``ValueError`` when
-        none does.
+        A model that copies a line may drop its number, add a remark or keep only the part that matters.
+        There are few passages, so the line that shares most with the copy is the one it meant. Raises
+        ``ValueError`` when no line does.
         """
         wanted = [part.strip(" `>") for part in copied.split("\n") if part.strip(" `>")]
-        best, found = 0.0, ""
+        best, citation = 0.0, ""
         for hit in self:
             for line in hit.passage.split("\n"):
                 numbered = line.removeprefix(f"{hit.name}:")
                 number, _, text = numbered.partition(":")
                 score = max((_likeness((line, numbered), text.strip(), part) for part in wanted), default=0.0)
                 if score > best:
-                    best, found = score, f"> {hit.name}:{number}: {text.strip()}"
+                    best, citation = score, f"> {hit.name}:{number}: {text.strip()}"
         if best < _LIKE_ENOUGH:
-            raise ValueError("this is no line of these passages; copy one line exactly as it is printed")
-        return found
+            raise ValueError("this is not a line of these passages; copy one line exactly as it is printed")
+        return citation
 
 
 _LIKE_ENOUGH = 0.5
 
 
 def _likeness(printed: tuple[str, str], text: str, copied: str) -> float:
-    """How alike a line and a copy are: 2 as printed, by number; 1 its text alone; else by shared words."""
+    """How similar a line and a copy are: 2 as printed, by number; 1 its text alone; else by shared words."""
     if any(line.strip() == copied for line in printed):
         return 2.0
     if text and text == copied:
@@ -191,20 +191,20 @@ class SearchIndex:
         return hits
 
     def choose(self, names: str | Iterable[str] | None) -> list[str]:
-        """The texts that ``names`` (names, endings, patterns) mean; None: all. Raises ``ValueError``."""
+        """The texts that ``names`` (names, endings, patterns) match; None: all. Raises ``ValueError``."""
         if names is None:
             return list(self._texts)
         wanted = [names] if isinstance(names, str) else [str(name) for name in names]
         chosen: dict[str, None] = {}
         for want in wanted:
-            found = (
+            names_found = (
                 [want]
                 if want in self._texts
                 else [name for name in self._texts if fnmatchcase(name, want) or name.endswith("/" + want)]
             )
-            if not found:
+            if not names_found:
                 raise ValueError(f"no text is named {want!r:.80}{did_you_mean(want, self._texts)}")
-            chosen.update(dict.fromkeys(found))
+            chosen.update(dict.fromkeys(names_found))
         return list(chosen)
 
     # ── segments ────────────────────────────────────────────────────────────────────────────────────
@@ -216,11 +216,11 @@ class SearchIndex:
         return segments
 
     def _first_line(self, segment: _Segment) -> int:
-        """The number of a segment's first line: as many line ends are counted as come before it."""
+        """The number of a segment's first line, from the line ends before it."""
         known = self._first_lines.setdefault(segment.name, [1])
-        for each in self._segments_of(segment.name)[len(known) - 1 : segment.position]:
+        for earlier in self._segments_of(segment.name)[len(known) - 1 : segment.position]:
             # In narrow copies, line ends are counted in a fraction of the time.
-            text = each.lowered or self._texts[each.name][each.start : each.end]
+            text = earlier.lowered or self._texts[earlier.name][earlier.start : earlier.end]
             known.append(known[-1] + text.count("\n"))
         return known[segment.position]
 
@@ -236,31 +236,31 @@ class SearchIndex:
     # ── by words ────────────────────────────────────────────────────────────────────────────────────
 
     def _by_words(self, query: str, names: list[str], max_results: int, context_lines: int) -> SearchHits:
-        asked = Query(query)
+        parsed = Query(query)
         segments = [segment for name in names for segment in self._segments_of(name)]
-        self._count(asked.terms, segments)
-        patterns = LinePatterns(asked)
+        self._count(parsed.terms, segments)
+        patterns = LinePatterns(parsed)
         scored: list[tuple[float, str, int]] = []
-        # A line that is shown keeps others from being shown that stand within its context, so no text can
-        # have a line among the results which is not among so many of its best.
+        # A shown line hides its neighbours within the context, so a text's results are all among this many of
+        # its best lines.
         best: dict[str, Best] = {}
-        for segment, said, prior in self._best_segments(asked, segments):
+        for segment, in_name, prior in self._best_segments(parsed, segments):
             first_line = self._first_line(segment)
             kept = best.setdefault(segment.name, Best(max_results * (2 * context_lines + 1)))
             for score, line in score_lines(
-                self._lowered(segment), patterns, said, self._names[segment.name].stem, kept
+                self._lowered(segment), patterns, in_name, self._names[segment.name].stem, kept
             ):
                 scored.append((score * prior, segment.name, first_line + line))
-        scored.sort(key=lambda each: (-each[0], each[1], each[2]))
-        found = spread(scored, max_results, context_lines)
-        hits = [self._hit(name, line, self._start_of(name, line), context_lines) for name, line in found]
+        scored.sort(key=lambda other: (-other[0], other[1], other[2]))
+        lines = spread(scored, max_results, context_lines)
+        hits = [self._hit(name, line, self._start_of(name, line), context_lines) for name, line in lines]
         return SearchHits(hits, total=len(scored))
 
     def _count(self, terms: list[Term], segments: list[_Segment]) -> None:
         """Count the terms in the segments, and weigh each by how few segments have it.
 
-        Where there are many segments, common terms and light ones are counted only in those that the other
-        terms speak for: they would hardly bring another one to the front.
+        If there are many segments, common and light terms are counted only in those that the other terms
+        favour: they would hardly bring another one to the front.
         """
         lowered = [self._lowered(segment) for segment in segments]
         everywhere = range(len(segments))
@@ -273,7 +273,7 @@ class SearchIndex:
             term.count(lowered, sample)
         having = 0
         scores = [0.0] * len(segments)
-        left = sorted(terms, key=lambda each: -each.idf)
+        left = sorted(terms, key=lambda item: -item.idf)
         for term in list(left):
             if having < _CANDIDATES or (term.weight >= HEAVY and term.share < _COMMON):
                 left.remove(term)
@@ -287,51 +287,53 @@ class SearchIndex:
     def _best_segments(
         self, query: Query, segments: list[_Segment]
     ) -> list[tuple[_Segment, dict[str, float], float]]:
-        """The segments whose lines are worth a look, what their names say, how far they are trusted."""
+        """The segments worth scoring by line, the terms in their names, and their trust."""
         scores = [0.0] * len(segments)
         for term in query.terms:
             term.add_to(scores)
         for_tests = any(term.stem.startswith("test") for term in query.terms)
-        said_by = {name: query.said_by_name(self._names[name]) for name in {each.name for each in segments}}
+        shares = {name: query.share_in_name(self._names[name]) for name in {item.name for item in segments}}
         priors = []
         for index, segment in enumerate(segments):
             name = self._names[segment.name]
-            said = said_by[segment.name]
-            scores[index] += 1.5 * sum(term.idf * said.get(term.word, 0.0) for term in query.terms)
+            in_name = shares[segment.name]
+            scores[index] += 1.5 * sum(term.idf * in_name.get(term.word, 0.0) for term in query.terms)
             priors.append(name.prior_for_tests if for_tests else name.prior)
             scores[index] *= priors[index]
         order = sorted(range(len(segments)), key=lambda index: (-scores[index], index))[:_LOOKED_AT]
-        return [(segments[at], said_by[segments[at].name], priors[at]) for at in order if scores[at] > 0]
+        return [(segments[at], shares[segments[at].name], priors[at]) for at in order if scores[at] > 0]
 
     # ── by regular expression ───────────────────────────────────────────────────────────────────────
 
     def _by_regex(
         self, pattern: re.Pattern[str], names: list[str], max_results: int, context_lines: int
     ) -> SearchHits:
-        found: list[tuple[str, int, int]] = []
+        matches: list[tuple[str, int, int]] = []
         total = 0
         for name in names:
             text = self._texts[name]
             seen_line, seen_at = 1, 0
             for match in pattern.finditer(text):
                 total += 1
-                if len(found) < max_results:
+                if len(matches) < max_results:
                     seen_line += text.count("\n", seen_at, match.start())
                     seen_at = match.start()
-                    if not found or found[-1][:2] != (name, seen_line):
-                        found.append((name, seen_line, text.rfind("\n", 0, seen_at) + 1))
-        title = f"{total:,} matches; the first {plural(len(found), 'line')}:" if total > len(found) else ""
+                    if not matches or matches[-1][:2] != (name, seen_line):
+                        matches.append((name, seen_line, text.rfind("\n", 0, seen_at) + 1))
+        title = (
+            f"{total:,} matches; the first {plural(len(matches), 'line')}:" if total > len(matches) else ""
+        )
         if not total:
             title = (
                 f"no match for the regular expression {pattern.pattern!r:.80}: "
                 "try plain keywords, without regex=True"
             )
-        return SearchHits([self._hit(*match, context_lines) for match in found], title, total)
+        return SearchHits([self._hit(*match, context_lines) for match in matches], title, total)
 
     # ── hits ────────────────────────────────────────────────────────────────────────────────────────
 
     def _start_of(self, name: str, line: int) -> int:
-        """Where a line begins that is in a segment whose number is known."""
+        """The start of a line in a segment whose number is known."""
         known = self._first_lines[name]
         position = bisect_right(known, line) - 1
         start = self._segments_of(name)[position].start
@@ -341,7 +343,7 @@ class SearchIndex:
 
     def _hit(self, name: str, line: int, start: int, context_lines: int) -> Hit:
         text = self._texts[name]
-        if start == len(text) and line > 1:  # behind the end of the last line
+        if start == len(text) and line > 1:  # after the end of the last line
             start, line = text.rfind("\n", 0, start - 1) + 1, line - 1
         first, first_line = start, line
         while first and line - first_line < context_lines:
@@ -353,7 +355,7 @@ class SearchIndex:
                 break
         lines = text[first : end - 1].split("\n")
         passage = "\n".join(
-            f"{name}:{number}: {_short(each)}" for number, each in enumerate(lines, first_line)
+            f"{name}:{number}: {_short(text_line)}" for number, text_line in enumerate(lines, first_line)
         )
         hit = Hit(name, line, lines[line - first_line].rstrip("\r"), passage)
         if place := self._place_of(name, line):
@@ -371,7 +373,7 @@ def lower(text: str) -> str:
         return text.lower()
     data = data.lower()
     for letter in set(rare.decode("utf-8", "surrogatepass")):
-        if letter == "Σ":  # its small form hangs on what follows
+        if letter == "Σ":  # its lower-case form depends on what follows
             return text.lower()
         if (small := letter.lower()) != letter:
             data = data.replace(

@@ -1,6 +1,6 @@
 """How much one output shows. Runs inside the kernel process.
 
-What a helper prints must fit into what the model sees of one cell, else its middle is cut out.
+A helper's output must fit into the part of a cell's output that the model sees, or its middle is cut out.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_MARGIN_CHARS = 200  # for the line that says what was left out
+_MARGIN_CHARS = 200  # for the line about what was left out
 _limit = 8000
 
 
@@ -25,9 +25,9 @@ def max_chars() -> int:
 
 
 def cut(text: str) -> str:
-    """``text``; a long one up to the line that still fits, and how much is left out."""
+    """``text``; a long one up to the last line that fits, and how much is left out."""
     lines = [line[: max_chars()] for line in text.split("\n")]
-    return cut_lines(lines, lambda _: "what is shown is to be put right first")
+    return cut_lines(lines, lambda _: "fix what is shown first")
 
 
 def cut_lines(lines: Sequence[str], rest: Callable[[int], str], at_most: int | None = None) -> str:

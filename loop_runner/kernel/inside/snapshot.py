@@ -4,11 +4,11 @@ A blob is ``LRVARS1\n``, a four-byte length, a JSON object, then one pickle per 
 ``{"names": [[name, bytes], …], "cells": {"<cell 7>": source}}``; the pickles share one memo, in that order,
 so that names which reach the same object share it again after loading.
 
-What never enters a blob: ``context`` and its texts, the helpers, ``answer``, the streams and the namespace
-itself. They are *pinned*: named by a persistent id and found again in the new process.
+Never in a blob: ``context`` and its texts, the helpers, ``answer``, the streams and the namespace itself.
+They are *pinned*: named by a persistent id and found again in the new process.
 
-Equal variables give equal bytes, also after a restart in between, because the journal of a run is compared by
-its hashes. Python does not promise that; these are the sources of difference that are taken away:
+Equal variables give equal bytes, even after a restart in between, because a run's journal is compared by its
+hashes. Python does not promise that; these sources of difference are removed:
 
 - whether two equal texts are one object: every text and bytes object is written through its first equal
 - the order of a set: sets of plain values are put in sorted order, the live one too, so both stay alike
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 
 MAGIC = b"LRVARS1\n"
 _LENGTH = struct.Struct(">I")
-WHOLE_BLOB = ""  # in the place of a name: nothing of the blob could be read
+WHOLE_BLOB = ""  # in place of a name: nothing in the blob could be read
 _MAX_REASON_CHARS = 200
 MAX_UNPINNED_CHARS = 100  # shorter texts of the context are saved like any other
 
 
 class SnapshotError(Exception):
-    """The bytes are not a snapshot that this version reads."""
+    """The bytes are not a snapshot that this version can read."""
 
 
 class Pins:
@@ -67,7 +67,7 @@ class Pins:
         self._texts = texts
 
     def by_id(self, all_texts: Mapping[str, str]) -> dict[int, tuple[str, ...]]:
-        """``id`` of each pinned object → its name. ``all_texts``: those that were read so far."""
+        """``id`` of each pinned object → its name. ``all_texts``: the texts that were read so far."""
         pins: dict[int, tuple[str, ...]] = {
             id(text): ("text", name) for name, text in all_texts.items() if len(text) > MAX_UNPINNED_CHARS
         }
@@ -110,19 +110,19 @@ class _Frozen:
 
 
 class Reached:
-    """What a pickler met, name by name: code, sets and, through ``links``, objects that names share.
+    """The pickler's finds, name by name: code, sets and, through ``links``, shared objects.
 
-    ``records`` says whether later picklers are to find what this one met.
+    ``records``: whether later picklers can look up this one's finds.
     """
 
     def __init__(self, links: Links, *, records: bool) -> None:
         self.links = links
         self.records = records
-        self.name = 0  # the number that ``links`` gave to the name that is being written
+        self.name = 0  # the ``links`` number of the name being written
         self.cells: set[str] = set()
-        self.classes: set[str] = set()  # qualified names of those that are saved by value
+        self.classes: set[str] = set()  # qualified names of the classes saved by value
         self.words: dict[int, set[str]] = {}
-        self.sets: dict[int, object] = {}  # id → the set, which stays alive with us
+        self.sets: dict[int, object] = {}  # id → the set, which we keep alive
         self.sorted_sets: list[int] = []
 
     def code(self, code: types.CodeType) -> None:
@@ -131,7 +131,7 @@ class Reached:
         self.words.setdefault(self.name, set()).update(words_of(code))
 
     def sort_set(self, live: set[object]) -> None:
-        """Put a set of plain values in its steady order."""
+        """Put a set of plain values into its stable order."""
         if len(live) > 1 and id(live) not in self.sets:
             self.sets[id(live)] = live
             items = _in_order(live)
@@ -140,7 +140,7 @@ class Reached:
                 self.sorted_sets.append(id(live))
 
     def frozen(self, value: frozenset[object]) -> object:
-        """What stands for ``value``; None when it may stand for itself."""
+        """The stand-in for ``value``; None when it is written as itself."""
         held = self.sets.get(id(value))
         if held is None:
             items = _in_order(value)
@@ -148,8 +148,8 @@ class Reached:
         return held[1]  # type: ignore[index]
 
 
-# The kind is asked, never the object: its ``__class__`` may be a property of the model's.
-# Kinds that are written by value or by reference: sharing one of them ties no names together.
+# The kind decides, never the object: its ``__class__`` may be a property of the model's.
+# Kinds that are written by value or by reference: sharing one of them connects no names.
 _NO_LINK = frozenset({bool, type(None), type(...), type(NotImplemented), _Frozen, types.CodeType})
 _BY_REFERENCE = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 
@@ -165,7 +165,7 @@ def _naming(reached: Reached) -> Callable[[object], object]:
         if kind is str or kind is bytes:
             first = known(obj)
             if first is not None:
-                return first  # also for the same object again: chance must not show
+                return first  # even for the same object: chance must not show
             pin = owner.get(id(obj))
             if pin is None:
                 seen[obj] = obj
@@ -191,7 +191,7 @@ def _naming(reached: Reached) -> Callable[[object], object]:
     def of_rare_kind(obj: Any, kind: type) -> object:
         if kind is types.CodeType:
             reached.code(obj)
-            # Equality leaves the file out, which tracebacks need.
+            # Equality ignores the file, which tracebacks need.
             return seen.setdefault((obj.co_filename, obj), obj)
         key = id(obj)
         if key in owner:
@@ -223,7 +223,7 @@ class Pickler(pickle.Pickler):
         super().__init__(file, protocol=5)
         self._namespace = namespace
         self._reached = reached
-        self._private: dict[int, dict[str, Any]] = {}  # id of globals of no module → what stands for them
+        self._private: dict[int, dict[str, Any]] = {}  # id of globals of no module → their stand-in
         self.persistent_id = _naming(reached)  # type: ignore[method-assign]
 
     def reducer_override(self, obj: object) -> Any:
@@ -248,11 +248,11 @@ class Pickler(pickle.Pickler):
         return NotImplemented
 
     def _made_here(self, obj: object) -> None:
-        """A function or class that is saved by value ties the names that reach it together."""
+        """A function or class saved by value connects the names that reach it."""
         self._reached.links.owner.setdefault(id(obj), self._reached.name)
 
     def _reduce_function(self, func: types.FunctionType) -> Any:
-        """By reference where that leads to it, else by value on the globals that it lives on."""
+        """By reference if its name leads to it, else by value on the globals that it lives on."""
         if func.__globals__ is not self._namespace:
             if is_by_reference(func):
                 return NotImplemented
@@ -297,12 +297,12 @@ def _order_key(item: object) -> tuple[str, Any] | None:
     if item is None:
         return "none", 0
     if kind is tuple:
-        keys = [_order_key(each) for each in item]  # type: ignore[attr-defined]
+        keys = [_order_key(member) for member in item]  # type: ignore[attr-defined]
         return None if None in keys else ("tuple", keys)
     return None
 
 
-# In blobs that were written before ``by_value`` was: they stay importable for as long as such blobs are read.
+# Used in blobs from before ``by_value``: they stay importable for as long as such blobs are read.
 _make_cell = by_value.make_cell
 _fill_cell = by_value.fill_cell
 _make_function = by_value.make_function
@@ -310,11 +310,11 @@ _set_function_state = by_value.set_function_state
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something of the model's failed, in a line; its own text may be hostile."""
+    """Why some of the model's code failed, in a line; its own text may be hostile."""
     if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return "it is nested too deeply"
     try:
-        # Without addresses: a run that was restarted must say the same.
+        # Without addresses: a restarted run must give the same text.
         return re.sub(r"\b0x[0-9a-f]+", "0x…", f"{type_name(error)}: {error}"[:_MAX_REASON_CHARS])
     except Exception:  # noqa: BLE001 - see above
         return type_name(error)

@@ -1,7 +1,7 @@
-"""What texts are made of: headings, functions and classes, keys, rows. Runs inside the kernel process.
+"""The structure of texts: headings, functions and classes, keys, rows. Runs inside the kernel process.
 
-Told from the name's ending and from the text itself, on the safe side: a line that only might be a heading is
-none. Pure functions over one text; lines are counted from 1. Only text that is to be JSON and is not raises.
+Decided from the name's extension and the text itself, with caution: a doubtful line is not a heading. Pure
+functions over one text; lines are counted from 1. Only invalid text that should be JSON raises.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _CODE = frozenset(
         "swift lua pl pm r jl sh bash zsh ps1 dart ex exs erl hs ml nim zig sql vb proto"
     ).split()
 )
-_MAX_TITLE_CHARS = 90  # of a line that nothing marks as a heading
-_MAX_ALONE_CHARS = 60  # of one that nothing marks but blank lines
+_MAX_TITLE_CHARS = 90  # of a line without heading marks
+_MAX_ALONE_CHARS = 60  # of one that only blank lines set apart
 _MAX_SHOWN_CHARS = 160
 _MAX_PARSED_CHARS = 5_000_000  # of Python; longer ones are read line by line
 
@@ -62,8 +62,8 @@ def headings(text: str) -> list[Mark]:
     """The headings of prose.
 
     They are ``#`` and underlined ones, those that a table of contents lists, or the lines at the margin of a
-    text of entries (a changelog, a manual page), whichever way finds most. Where there is none of these, they
-    are numbered lines and lines in capitals; beside numbered ones, also short lines that stand alone.
+    text of entries (a changelog, a manual page), whichever finds most. If none of these exist, they are
+    numbered lines and lines in capitals; next to numbered ones, also short lines set apart by blank lines.
     """
     lines = text.split("\n")
     marked = list(_marked_headings(lines))
@@ -100,11 +100,11 @@ def _marked_headings(lines: list[str]) -> Iterator[Mark]:
     for index, line in enumerate(lines):
         if index <= fence_end:
             continue
-        if "#" in line[:4] and (found := _HASHES.match(line)):
+        if "#" in line[:4] and (match := _HASHES.match(line)):
             levels = levels or {("=", False): 1, ("-", False): 2}
-            yield Mark(index + 1, len(found[1]), _title(found[2]))
-        elif "<" in line and (found := _TAG.search(line)):
-            yield Mark(index + 1, int(found[1]), _title(re.sub(r"<[^>]*>", "", found[2])))
+            yield Mark(index + 1, len(match[1]), _title(match[2]))
+        elif "<" in line and (match := _TAG.search(line)):
+            yield Mark(index + 1, int(match[1]), _title(re.sub(r"<[^>]*>", "", match[2])))
         elif index + 1 < len(lines) and _is_underlined(lines, index):
             yield Mark(index + 1, _level_of(levels, lines, index), _title(line))
         elif not (index and _is_underlined(lines, index - 1)):
@@ -169,20 +169,20 @@ def _listed_headings(lines: list[str]) -> list[Mark]:
     if start is None:
         return []
     entries, end = _contents(lines, start + 1)
-    found = {}
+    marks = {}
     for index in range(end, len(lines)):
         level = entries.get(_bare_title(lines[index]))
         if level is not None and not (index and lines[index - 1].strip()):
-            found[index] = Mark(index + 1, level, _title(lines[index]))
-    if len(entries) < 3 or len(found) < 0.6 * len(entries):
+            marks[index] = Mark(index + 1, level, _title(lines[index]))
+    if len(entries) < 3 or len(marks) < 0.6 * len(entries):
         return []
-    return [Mark(start + 1, 1, _title(lines[start])), *found.values()]
+    return [Mark(start + 1, 1, _title(lines[start])), *marks.values()]
 
 
 def _contents(lines: list[str], start: int) -> tuple[dict[str, int], int]:
     """The titles that a table of contents lists, with their levels, and the index of the line after it.
 
-    It ends where the first title comes again, or with a line that is too long for a title.
+    It ends where the first title is repeated, or with a line that is too long for a title.
     """
     entries: dict[str, int] = {}
     indents: list[int] = []
@@ -194,7 +194,7 @@ def _contents(lines: list[str], start: int) -> tuple[dict[str, int], int]:
         if title in entries or len(entries) == _MAX_ENTRIES or len(line.strip()) > _MAX_UNDERLINED_CHARS:
             return entries, index
         indent = len(line) - len(line.lstrip())
-        indents = [*(each for each in indents if each < indent), indent]
+        indents = [*(outer for outer in indents if outer < indent), indent]
         entries[title] = len(indents)
     return {}, len(lines)
 
@@ -234,18 +234,18 @@ def _plain_headings(lines: list[str]) -> Iterator[Mark]:
 
 
 def _with_unnumbered(lines: list[str], marks: list[Mark]) -> list[Mark]:
-    """``marks`` with short lines that stand alone above other text, such as "Amendment of 9 June 2019".
+    """``marks`` with short lines set apart above other text, such as "Amendment of 9 June 2019".
 
     Only where there are numbered headings and fewer others, so that no list or verse is full of headings.
     """
     known = {mark.line - 1 for mark in marks}
     numbered = sum(1 for index in known if _NUMBERED.match(lines[index]))
-    found = [
+    extra = [
         index for index in range(len(lines)) if index not in known and _stands_alone(lines, index, known)
     ]
-    if numbered < 2 or len(found) > numbered:
+    if numbered < 2 or len(extra) > numbered:
         return marks
-    return sorted([*marks, *(Mark(index + 1, 1, _title(lines[index])) for index in found)])
+    return sorted([*marks, *(Mark(index + 1, 1, _title(lines[index])) for index in extra)])
 
 
 def _stands_alone(lines: list[str], index: int, known: set[int]) -> bool:
@@ -263,7 +263,7 @@ def _stands_alone(lines: list[str], index: int, known: set[int]) -> bool:
 
 
 def _is_prose(lines: list[str], index: int) -> bool:
-    """Whether a paragraph begins at ``index``: it ends a sentence, or goes on below."""
+    """Whether a paragraph begins at ``index``: it ends a sentence, or continues below."""
     goes_on = index + 1 < len(lines) and bool(lines[index + 1].strip())
     return goes_on or lines[index].rstrip()[-1] in ".!?:;"
 
@@ -331,14 +331,14 @@ def _defining_lines(text: str, patterns: list[re.Pattern[str]]) -> Iterator[Mark
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or len(line) > 400 or _NOT_NAMES.match(line):
             continue
-        found = next(filter(None, (pattern.match(line) for pattern in patterns)), None)
-        if found is None:
+        match = next(filter(None, (pattern.match(line) for pattern in patterns)), None)
+        if match is None:
             continue
-        indent = len(found[1].expandtabs(4))
+        indent = len(match[1].expandtabs(4))
         while indents and indents[-1] >= indent:
             indents.pop()
         indents.append(indent)
-        yield Mark(number, len(indents), found[2].strip()[:200])
+        yield Mark(number, len(indents), match[2].strip()[:200])
 
 
 # ── keys of JSON ────────────────────────────────────────────────────────────────────────────────────
@@ -383,8 +383,8 @@ def _skip(text: str, at: int) -> int:
 
 
 def keys(text: str) -> list[Mark]:
-    """The keys of an object of JSON and what stands under each; of a list, how many items there are."""
-    found: list[Mark] = []
+    """The keys of a JSON object and the shape of their values; of a list, the number of its items."""
+    marks: list[Mark] = []
     line = at = 0
     for start, key, value in members(text):
         line += text.count("\n", at, start)
@@ -392,12 +392,12 @@ def keys(text: str) -> list[Mark]:
         if key is None:
             count = sum(1 for _ in members(text))
             return [Mark(1, 1, f"a list of {count:,}, the first: {shape(value)}")]
-        found.append(Mark(line + 1, 1, f"{key}: {shape(value)}"))
-    return found
+        marks.append(Mark(line + 1, 1, f"{key}: {shape(value)}"))
+    return marks
 
 
 def shape(value: object) -> str:
-    """What a value of JSON is, in a few words."""
+    """The shape of a JSON value, in a few words."""
     if isinstance(value, dict):
         names = ", ".join(list(map(str, value))[:12])
         return (
@@ -424,6 +424,6 @@ def row_starts(text: str, *, quoted: bool) -> list[int]:
             starts.append(at)
         is_open ^= quoted and bool(line.count('"') % 2)
         at += len(line) + 1
-    if is_open:  # one mark too many or too few: nothing is known of any
+    if is_open:  # one mark too many or too few: none of them can be trusted
         starts = every_line
     return starts[:-1] if len(starts) > 1 and starts[-1] == len(text) else starts

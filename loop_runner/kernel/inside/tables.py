@@ -25,15 +25,15 @@ def rows(name: str, text: str, place: str | None = None, places: Sequence[tuple[
     if place is not None:
         first, last = find_place(name, place, places, text.count("\n") + 1)
         table = rows(name, text)
-        skipped = [each for each in table.skipped if first <= each[0] <= last]
+        skipped = [entry for entry in table.skipped if first <= entry[0] <= last]
         return Rows([row for row in table if first <= row.line <= last], name, skipped)
     kind = structure.kind_of(name, text)
     if kind == "jsonl":
         return Rows(*_json_lines(name, text))
     if kind == "json":
         return _json_items(name, text)
-    if kind == "prose" and (found := _markdown_tables(text)):
-        return Rows(found, name)
+    if kind == "prose" and (drawn := _markdown_tables(text)):
+        return Rows(drawn, name)
     return _delimited(name, text)
 
 
@@ -46,7 +46,7 @@ _CELL = re.compile(r"(?<!\\)\|")
 def _markdown_tables(text: str) -> list[Row]:
     """The rows of all tables that are drawn with ``|``, which is also how sheets are converted."""
     lines = text.split("\n")
-    found: list[Row] = []
+    result: list[Row] = []
     for at in (at for at, line in enumerate(lines) if at and "-" in line and _RULE.fullmatch(line)):
         head = _columns(_cells(lines[at - 1]))
         body = []
@@ -54,10 +54,10 @@ def _markdown_tables(text: str) -> list[Row]:
             if "|" not in line:
                 break
             body.append((number, (_cells(line) + [""] * len(head))[: len(head)]))
-        columns = [_guessed([values[each] for _, values in body]) for each in range(len(head))]
+        columns = [_guessed([values[column] for _, values in body]) for column in range(len(head))]
         for (number, _), values in zip(body, zip(*columns, strict=True), strict=True):
-            found.append(Row(dict(zip(head, values, strict=True)), number))
-    return found
+            result.append(Row(dict(zip(head, values, strict=True)), number))
+    return result
 
 
 def _cells(line: str) -> list[str]:
@@ -67,23 +67,23 @@ def _cells(line: str) -> list[str]:
 
 
 def _json_lines(name: str, text: str) -> tuple[list[Row], str, list[tuple[int, str]]]:
-    found: list[Row] = []
+    result: list[Row] = []
     skipped = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                found.append(_as_row(json.loads(line), number))
+                result.append(_as_row(json.loads(line), number))
             except (ValueError, RecursionError) as error:
                 skipped.append((number, f"no JSON: {error}"))
-    return found, name, skipped
+    return result, name, skipped
 
 
 def _json_items(name: str, text: str) -> Rows:
-    found, line, at = [], 1, 0
+    items, line, at = [], 1, 0
     for start, key, value in structure.members(text):
         line, at = line + text.count("\n", at, start), start
-        found.append(_as_row(value, line) if key is None else Row({"key": key, "value": value}, line))
-    return Rows(found, name)
+        items.append(_as_row(value, line) if key is None else Row({"key": key, "value": value}, line))
+    return Rows(items, name)
 
 
 def _as_row(value: object, line: int) -> Row:
@@ -95,17 +95,17 @@ def _delimited(name: str, text: str) -> Rows:
     delimiter = "\t" if name.lower().endswith((".tsv", ".tab")) else _delimiter(text)
     csv.field_size_limit(1 << 30)
     head: list[str] | None = None
-    found: list[tuple[int, list[str]]] = []
+    records: list[tuple[int, list[str]]] = []
     skipped: list[tuple[int, str]] = []
     for number, values in _records(text, delimiter, skipped):
         if head is None:
             head = _columns(values)
         elif len(values) == len(head):
-            found.append((number, values))
+            records.append((number, values))
         else:
             skipped.append((number, f"{plural(len(values), 'value')} for {plural(len(head), 'column')}"))
-    columns = [_guessed([values[at] for _, values in found]) for at in range(len(head or ()))]
-    ready = zip(found, zip(*columns, strict=True), strict=True) if found else ()
+    columns = [_guessed([values[at] for _, values in records]) for at in range(len(head or ()))]
+    ready = zip(records, zip(*columns, strict=True), strict=True) if records else ()
     return Rows(
         (Row(dict(zip(head or (), values, strict=True)), number) for (number, _), values in ready),
         name,
@@ -130,7 +130,7 @@ def _records(text: str, delimiter: str, skipped: list[tuple[int, str]]) -> Itera
 
 
 def _delimiter(text: str) -> str:
-    """The one that the first lines hold equally often, and most often."""
+    """The delimiter that the first lines hold equally often, and most often."""
     lines = [line for line in text[:20_000].split("\n")[:20] if line.strip()]
 
     def worth(delimiter: str) -> tuple[int, int]:
@@ -142,7 +142,7 @@ def _delimiter(text: str) -> str:
 
 
 def _columns(values: Sequence[str]) -> list[str]:
-    """The names in the first row; those that are empty or there already get their position."""
+    """The names in the first row; empty and duplicate ones get their position."""
     names: list[str] = []
     for at, value in enumerate(values, 1):
         name = value.strip() or f"column {at}"
@@ -157,9 +157,9 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
 
 def _guessed(values: list[str]) -> list[Any]:
-    """Numbers where each value of the column is a plain one or empty (then None); else the texts."""
-    said = [value for value in values if value]
+    """Numbers if each value of the column is a plain number or empty (then None); else the texts."""
+    filled = [value for value in values if value]
     for form, make in ((_INTEGER, int), (_NUMBER, float)):
-        if said and all(map(form.fullmatch, said)):
+        if filled and all(map(form.fullmatch, filled)):
             return [make(value) if value else None for value in values]
     return list(values)

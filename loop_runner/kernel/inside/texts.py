@@ -1,8 +1,8 @@
 """``context``: the input as the model's code sees it. Runs inside the kernel process.
 
-One text is a plain ``str``. Many are a read-only mapping of name to text, each read from its file when it
-is first asked for and kept. Texts are UTF-8 with bytes that are not replaced by U+FFFD; line ends stay as
-they are. A byte order mark at the beginning is no part of the text.
+One text is a plain ``str``. Many are a read-only mapping of name to text; each text is read from its file on
+first use and kept. Texts are UTF-8, with invalid bytes replaced by U+FFFD; line ends are unchanged. A byte
+order mark at the beginning is not part of the text.
 """
 
 from __future__ import annotations
@@ -79,10 +79,14 @@ def did_you_mean(name: str, known: object) -> str:
     """`; did you mean 'a', 'b'?` for names like ``name``, or nothing."""
     from difflib import get_close_matches
 
-    names = [each for each in known if isinstance(each, str)]  # type: ignore[attr-defined]
+    names = [candidate for candidate in known if isinstance(candidate, str)]  # type: ignore[attr-defined]
     tail = name.rsplit("/", 1)[-1]
-    close = [each for each in names if each.rsplit("/", 1)[-1] == tail][:3]
-    # difflib is slow on long lists, and names that share a first letter are what a slip leaves.
-    pool = names if len(names) < 3000 else [each for each in names if each[:1] == name[:1]][:3000]
-    close += [each for each in get_close_matches(name, pool, n=3, cutoff=0.6) if each not in close]
+    close = [candidate for candidate in names if candidate.rsplit("/", 1)[-1] == tail][:3]
+    # difflib is slow on long lists, and a typo rarely changes the first letter.
+    pool = (
+        names if len(names) < 3000 else [candidate for candidate in names if candidate[:1] == name[:1]][:3000]
+    )
+    close += [
+        candidate for candidate in get_close_matches(name, pool, n=3, cutoff=0.6) if candidate not in close
+    ]
     return f"; did you mean {', '.join(map(repr, close[:3]))}?" if close else ""

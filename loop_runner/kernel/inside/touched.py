@@ -1,8 +1,8 @@
-"""Which variables a cell may have touched, told from the names in its code. Runs inside the kernel process.
+"""Which variables a cell may have touched, judged by the names in its code. Inside the kernel process.
 
-Errs on the side of "touched": what is not told apart here is written again, which costs time only. The one
-thing that must not happen is to call a variable untouched that was changed; so whatever reaches variables by
-another way than their names (frames, ``globals()``, threads, hooks of the library) makes everything touched.
+Errs on the side of "touched": an unnecessary write costs only time. The one thing that must not happen is to
+call a changed variable untouched. So code that reaches variables other than by their names (frames,
+``globals()``, threads, hooks of the library) makes everything touched.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Ways to a variable that do not name it, and places where code or objects are kept for later.
+# Ways to reach a variable without naming it, and places where code or objects are kept for later.
 _BACK_WAYS = frozenset(
     {"__builtins__", "__closure__", "__code__", "__dict__", "__globals__", "__import__", "__main__"}
     | {"__self__", "__subclasses__", "_getframe", "asyncio", "atexit", "builtins", "cell_contents"}
@@ -25,7 +25,7 @@ _BACK_WAYS = frozenset(
 
 
 def words_of(code: CodeType) -> frozenset[str]:
-    """Every name that ``code`` and the code within it may look up: globals, attributes, imports."""
+    """Every name that ``code`` and its nested code may look up: globals, attributes, imports."""
     words = set(code.co_names)
     for constant in code.co_consts:
         if type(constant) is CodeType:
@@ -34,12 +34,12 @@ def words_of(code: CodeType) -> frozenset[str]:
 
 
 def reach(words: Iterable[str], parts: Iterable[tuple[Iterable[str], Iterable[str]]]) -> set[str] | None:
-    """The names that running code with ``words`` in it may touch; None when that may be any.
+    """The names that running code with ``words`` in it may touch; None if that may be any name.
 
     ``parts``: for variables that hold code, (names, words of that code).
     """
     reached = set(words)
-    left = [(set(names), set(said)) for names, said in parts]
+    left = [(set(names), set(their_words)) for names, their_words in parts]
     while True:
         if reached & _BACK_WAYS:
             return None
@@ -47,5 +47,5 @@ def reach(words: Iterable[str], parts: Iterable[tuple[Iterable[str], Iterable[st
         if not called:
             return reached
         left = [part for part in left if part not in called]
-        for names, said in called:
-            reached |= names | said
+        for names, their_words in called:
+            reached |= names | their_words

@@ -1,6 +1,6 @@
-"""Tracebacks of the model's code, as it would see them in a notebook. Runs inside the kernel process.
+"""Tracebacks of the model's code, as a notebook would show them. Runs inside the kernel process.
 
-Shown are the cells' own lines with their numbers, and files of libraries; frames of ours are cut away.
+They show the cells' own lines with their numbers, and files of libraries; the runner's frames are removed.
 Imported when a cell first raises: ``traceback`` costs a few milliseconds.
 """
 
@@ -26,10 +26,10 @@ def describe(error: BaseException, sources: Mapping[str, str]) -> tuple[str, str
     """The traceback's text, and its last line."""
     register(sources)
     try:
-        told = TracebackException.from_exception(error, limit=None)
-        _cut_ours(told, set())
-        text = "".join(told.format())
-        last = _last_line(told)
+        summary = TracebackException.from_exception(error, limit=None)
+        _cut_own_frames(summary, set())
+        text = "".join(summary.format())
+        last = _last_line(summary)
     except Exception as failure:  # noqa: BLE001 - a hostile exception may break its own display
         name = type.__dict__["__name__"].__get__(type(error))
         last = f"{name}: (its message could not be shown: {type(failure).__name__})"
@@ -37,24 +37,24 @@ def describe(error: BaseException, sources: Mapping[str, str]) -> tuple[str, str
     return text, last
 
 
-def _last_line(told: TracebackException) -> str:
-    lines = list(told.format_exception_only())
+def _last_line(summary: TracebackException) -> str:
+    lines = list(summary.format_exception_only())
     return (lines[-1] if lines else "").strip()[:_MAX_LINE_CHARS]
 
 
 def _is_around_cells(frame: FrameSummary) -> bool:
-    """Whether the frame is ours, or of the event loop that we run a cell on."""
+    """Whether the frame is the runner's, or the event loop's that a cell runs on."""
     return frame.filename.startswith((_OUR_FOLDER, _EVENT_LOOPS))
 
 
-def _cut_ours(told: TracebackException | None, seen: set[int]) -> None:
-    """Drop our frames here and in the exceptions that led here."""
-    if told is None or id(told) in seen:
+def _cut_own_frames(summary: TracebackException | None, seen: set[int]) -> None:
+    """Drop the runner's frames here and in the exceptions that led here."""
+    if summary is None or id(summary) in seen:
         return
-    seen.add(id(told))
-    frames = dropwhile(_is_around_cells, told.stack)
-    told.stack[:] = [frame for frame in frames if not frame.filename.startswith(_OUR_FOLDER)]
-    _cut_ours(told.__cause__, seen)
-    _cut_ours(told.__context__, seen)
-    for nested in getattr(told, "exceptions", None) or ():
-        _cut_ours(nested, seen)
+    seen.add(id(summary))
+    frames = dropwhile(_is_around_cells, summary.stack)
+    summary.stack[:] = [frame for frame in frames if not frame.filename.startswith(_OUR_FOLDER)]
+    _cut_own_frames(summary.__cause__, seen)
+    _cut_own_frames(summary.__context__, seen)
+    for nested in getattr(summary, "exceptions", None) or ():
+        _cut_own_frames(nested, seen)

@@ -1,7 +1,7 @@
-"""Loads variables in a forked copy that is thrown away: do they load? Runs inside the kernel process.
+"""Loads variables in a throw-away forked copy, to see whether they load. Runs inside the kernel process.
 
-Only a process that never ran code of the model's serves such trials, so each copy is as fresh as the process
-that the variables will be restored in. What a blob does on loading, it does to the copy.
+Only a process that never ran model code serves such trials, so each copy is as fresh as the process in which
+the variables will be restored. Side effects of loading a blob affect only the copy.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _MAX_MODULES = 2000
 def attempt(
     load: Callable[[Callable[[str], None]], list[tuple[str, str]]], seconds: float, cpu_seconds: float
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """What failed when ``load`` ran in a copy (name, reason); and the modules that it imported.
+    """The names that failed when ``load`` ran in a copy, with reasons; and the modules that it imported.
 
-    ``load`` is given a function to call with each name before it loads it: a name that ends the copy, or
-    takes it over ``seconds`` or over so much work, is then known.
+    ``load`` gets a function to call with each name before loading it. This identifies a name that ends the
+    copy or takes it over its limit of ``seconds`` or of work.
     """
     progress = mmap.mmap(-1, 64 * 1024)  # shared with the copy
-    line, said = os.pipe()
+    line, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(line)
         signal.setitimer(
             signal.ITIMER_PROF, cpu_seconds
-        )  # work, unlike time, does not hang on who else works
-        _be_the_copy(load, progress, said)
-    os.close(said)
+        )  # work, unlike time, does not depend on the machine's other load
+        _be_the_copy(load, progress, writer)
+    os.close(writer)
     try:
         heard = _hear(line, time.monotonic() + seconds)
     finally:
@@ -68,17 +68,17 @@ def _ended(status: int) -> str:
 
 
 def _read(heard: bytes, name: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """The copy's report, checked: code of the model's may have written it."""
+    """The copy's report, checked: model code may have written it."""
     try:
-        said = json.loads(heard)
-        failed = [(str(each), str(why)) for each, why in said["failed"]]
-        return failed, [str(each) for each in said["modules"]][:_MAX_MODULES]
+        report = json.loads(heard)
+        failed = [(str(name_text), str(why)) for name_text, why in report["failed"]]
+        return failed, [str(name_text) for name_text in report["modules"]][:_MAX_MODULES]
     except (ValueError, TypeError, KeyError):
         return [(name, "it failed in a fresh kernel: it made up a report")], []
 
 
 def _hear(line: int, deadline: float) -> bytes | None:
-    """All that the copy says; None when it is not done in time."""
+    """The copy's whole output; None when it is not done in time."""
     heard = b""
     poll = select.poll()
     poll.register(line, select.POLLIN)
@@ -95,7 +95,7 @@ def _hear(line: int, deadline: float) -> bytes | None:
 
 
 def _be_the_copy(
-    load: Callable[[Callable[[str], None]], list[tuple[str, str]]], progress: mmap.mmap, said: int
+    load: Callable[[Callable[[str], None]], list[tuple[str, str]]], progress: mmap.mmap, writer: int
 ) -> Never:
     def at(name: str) -> None:
         text = name.encode()[:1000]
@@ -107,13 +107,13 @@ def _be_the_copy(
         modules = sorted(name for name in sys.modules.keys() - before if type(name) is str)
         data = memoryview(json.dumps({"failed": failed, "modules": modules}).encode() + b"\n")
         while data:
-            data = data[os.write(said, data) :]
+            data = data[os.write(writer, data) :]
     finally:
         os._exit(1)
 
 
 def import_installed(names: list[str], workspace: str) -> None:
-    """Import what a trial needed, for the next ones to be quick; never anything from the model's files."""
+    """Import what a trial needed, to speed up the next ones; never anything from the model's files."""
     path = [entry for entry in sys.path if not (entry or ".").startswith((workspace, "."))]
     kept, sys.path[:] = list(sys.path), path
     try:

@@ -1,8 +1,8 @@
 """Frames: the only thing that crosses between the host and the kernel process.
 
 A frame is two lengths of four bytes each (big-endian: of the header, of the payload), a JSON object as
-header, and the payload's raw bytes. Reading is strict and capped *before* memory is taken, because either
-side must survive whatever the other writes. No I/O policy here: descriptors are read and written as given.
+header, and the payload's raw bytes. Reading is strict, and sizes are checked *before* memory is allocated,
+because each side must survive anything the other writes. No I/O policy here: descriptors are used as given.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import struct
 
-TYPE_CHECKING = False  # the kernel process does without the import of ``typing``
+TYPE_CHECKING = False  # the kernel process avoids the import of ``typing``
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, NoReturn
@@ -24,7 +24,7 @@ _CHUNK = 1 << 18
 
 
 class WireError(Exception):
-    """The bytes are not a frame, or larger than the reader takes."""
+    """The bytes are not a frame, or one larger than the reader accepts."""
 
 
 class Frame:
@@ -94,11 +94,11 @@ class Decoder:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that are not part of a frame taken so far."""
+        """Bytes that are not part of a complete frame yet."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
-        """Take some more bytes."""
+        """Accept more bytes."""
         self._buffer += data
 
     def take(self) -> Frame | None:

@@ -190,12 +190,12 @@ class AnthropicBatchClient:
         record = self._record([key for key, _ in gathered])
         try:
             sdk = await self._inner.open()
-            asked = [
+            requests = [
                 {"custom_id": f"{record.tag}-{at}", "params": self._inner.arguments(request)}
                 for at, (_, request) in enumerate(gathered)
             ]
             self._keep(record)
-            record = await self._create(sdk, record, asked)
+            record = await self._create(sdk, record, requests)
             await self._watch(sdk, record)
         except _NotMade as error:
             self._drop(record)
@@ -204,21 +204,21 @@ class AnthropicBatchClient:
             self._fail(record, self._awaited(error))
 
     async def _create(
-        self, sdk: anthropic.AsyncAnthropic, record: Record, asked: list[dict[str, Any]]
+        self, sdk: anthropic.AsyncAnthropic, record: Record, requests: list[dict[str, Any]]
     ) -> Record:
         import anthropic
 
         try:
-            batch_id = (await sdk.messages.batches.create(requests=asked)).id  # type: ignore[arg-type]
+            batch_id = (await sdk.messages.batches.create(requests=requests)).id  # type: ignore[arg-type]
         except anthropic.AnthropicError as error:
             explained = explain(error, self._name)
             if isinstance(error, anthropic.APIStatusError) and error.status_code < 500:
                 raise _NotMade(explained) from error  # refused
             # The answer was lost on the way, and perhaps not the request.
-            found = await self._find(sdk, record)
-            if found is None:
+            existing_id = await self._find(sdk, record)
+            if existing_id is None:
                 raise _NotMade(explained) from error
-            batch_id = found
+            batch_id = existing_id
         return self._with_id(record, batch_id, "was made")
 
     async def _go_on(self, record: Record) -> None:
@@ -239,8 +239,8 @@ class AnthropicBatchClient:
             self._fail(record, self._awaited(error))
 
     async def _found_again(self, sdk: anthropic.AsyncAnthropic, record: Record) -> Record:
-        found = await self._find(sdk, record)
-        if found is None:
+        existing_id = await self._find(sdk, record)
+        if existing_id is None:
             raise _NotMade(
                 TryAgain(
                     f"anthropic-batch:{self._name}: the batch was not made before the run was killed",
@@ -248,7 +248,7 @@ class AnthropicBatchClient:
                     asked_pause_s=0.0,
                 )
             )
-        return self._with_id(record, found, "was found again")
+        return self._with_id(record, existing_id, "was found again")
 
     async def _watch(self, sdk: anthropic.AsyncAnthropic, record: Record) -> None:
         """Wait for the end of the batch and hand on its results."""
@@ -280,17 +280,17 @@ class AnthropicBatchClient:
 
     async def _results(self, sdk: anthropic.AsyncAnthropic, batch_id: str, count: int) -> dict[str, Any]:
         """By name; fetched again until there are ``count``, or until patience ends: then what there is."""
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         patience = _Patience(self._patience_s)
         while True:
             try:
                 async for line in await sdk.messages.batches.results(batch_id):
-                    found[line.custom_id] = line.result
+                    results[line.custom_id] = line.result
             except Exception as error:  # noqa: BLE001 - a broken line is not an error of the SDK's
-                if not (found and patience.is_over):
+                if not (results and patience.is_over):
                     self._passing(error, patience)
-            if len(found) >= count or patience.is_over:
-                return found
+            if len(results) >= count or patience.is_over:
+                return results
             await asyncio.sleep(self._first_poll_s)
 
     def _passing(self, error: Exception, patience: _Patience | None) -> None:
@@ -300,8 +300,8 @@ class AnthropicBatchClient:
         if isinstance(error, anthropic.AnthropicError) and not _is_missing(error):
             explained = explain(error, self._name)
         else:
-            said = f"anthropic-batch:{self._name}: {one_line(f'{type(error).__name__}: {error}', 300)}"
-            explained = TryAgain(said, reason="the batch could not be read")
+            message = f"anthropic-batch:{self._name}: {one_line(f'{type(error).__name__}: {error}', 300)}"
+            explained = TryAgain(message, reason="the batch could not be read")
         if not isinstance(explained, TryAgain) or (patience is not None and patience.is_over):
             raise explained from error
 
@@ -370,12 +370,12 @@ class AnthropicBatchClient:
                 asked_pause_s=0.0,
             )
         error = result.error.error
-        said = f"anthropic-batch:{self._name}: {error.type}: {one_line(error.message, 300)}"
+        message = f"anthropic-batch:{self._name}: {error.type}: {one_line(error.message, 300)}"
         if error.type == "invalid_request_error":
             if "prompt is too long" in error.message.lower():
                 return Reply("", "model_context_window_exceeded", model=self._name)
-            return ModelError(said)
-        return TryAgain(said, reason=f"{error.type} in the batch")
+            return ModelError(message)
+        return TryAgain(message, reason=f"{error.type} in the batch")
 
     # ── the file ────────────────────────────────────────────────────────────────────────────────────
 

@@ -147,7 +147,7 @@ def _messages(request: Request, *, is_cached: bool) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
     open_ids: tuple[str, ...] = ()
     # Behind a worked example, if there is one: at what every pass repeats.
-    first = next((at for at, each in enumerate(request.messages) if each.stable_chars), 0)
+    first = next((at for at, item in enumerate(request.messages) if item.stable_chars), 0)
     for at, message in enumerate(request.messages):
         content: list[dict[str, Any]]
         call = (
@@ -156,8 +156,8 @@ def _messages(request: Request, *, is_cached: bool) -> list[dict[str, Any]]:
         if call is not None:
             content = [_block(call.prose)] if call.prose.strip() else []
             content += [
-                {"type": "tool_use", "id": one, "name": tool_calls.TOOL, "input": {"code": code}}
-                for one, code in call.codes()
+                {"type": "tool_use", "id": call_id, "name": tool_calls.TOOL, "input": {"code": code}}
+                for call_id, code in call.codes()
             ]
         elif open_ids and message.role == "user":
             content = _results(open_ids, message.text)
@@ -172,8 +172,8 @@ def _results(ids: tuple[str, ...], text: str) -> list[dict[str, Any]]:
     """What a tool call is answered with: the first of several gets the output."""
     texts = [text, *["(see the result before)"] * (len(ids) - 1)]
     return [
-        {"type": "tool_result", "tool_use_id": one, "content": [_block(said)]}
-        for one, said in zip(ids, texts, strict=True)
+        {"type": "tool_result", "tool_use_id": call_id, "content": [_block(output)]}
+        for call_id, output in zip(ids, texts, strict=True)
     ]
 
 
@@ -284,8 +284,8 @@ class _Stream:
             raise self._broken(f"the stream ended with {error.type}", error) from error
         if _is_too_long(error):
             return Reply("", "model_context_window_exceeded", model=self._name)
-        said = (error.api_message or "").lower()
-        if error.status_code == 400 and has_schema and ("schema" in said or "output_" in said):
+        message = (error.api_message or "").lower()
+        if error.status_code == 400 and has_schema and ("schema" in message or "output_" in message):
             raise _SchemaRefused from error
         raise explain(error, self._name) from error
 
@@ -306,10 +306,10 @@ class _Stream:
         if self._message is None:
             return Usage()
         usage = _usage(self._message.usage)
-        said = guessed_tokens("".join(getattr(block, "text", "") for block in self._message.content))
+        written = guessed_tokens("".join(getattr(block, "text", "") for block in self._message.content))
         return Usage(
             usage.input_tokens,
-            max(usage.output_tokens, said),
+            max(usage.output_tokens, written),
             usage.cache_read_tokens,
             usage.cache_write_tokens,
         )
@@ -323,7 +323,7 @@ def read_message(message: Any) -> Reply:
         # One that was cut off is not a call: it could not be answered on the next turn.
         is_whole = message.stop_reason == "tool_use"
         text = tool_calls.as_text(
-            text, [ToolCall(each.id if is_whole else "", each.name, each.input) for each in calls]
+            text, [ToolCall(call.id if is_whole else "", call.name, call.input) for call in calls]
         )
     # A stop reason of a newer API still comes with text that was paid for.
     known = message.stop_reason in get_args(StopReason)
@@ -374,9 +374,9 @@ def explain(error: anthropic.AnthropicError, name: str) -> ModelError:
             paid=True,
         )
     if isinstance(error, anthropic.APIConnectionError):
-        said = one_line(str(error.__cause__ or error), 200)
+        detail = one_line(str(error.__cause__ or error), 200)
         return TryAgain(
-            f"anthropic:{name}: the API cannot be reached: {said}",
+            f"anthropic:{name}: the API cannot be reached: {detail}",
             reason="the API cannot be reached",
             hint="check the network and ANTHROPIC_BASE_URL, then: loop-runner resume",
         )
@@ -392,9 +392,9 @@ def _explain_status(error: anthropic.APIStatusError, name: str) -> ModelError:
     if not what:
         what = "the service failed" if status >= 500 else "the request was refused"
         hint = "wait, then: loop-runner resume" if status >= 500 else ""
-    said = one_line(error.api_message or error.message, 300)
+    detail = one_line(error.api_message or error.message, 300)
     request_id = f" (request {error.request_id})" if error.request_id else ""
-    message = f"anthropic:{name}: {what} (HTTP {error.status_code}): {said}{request_id}"
+    message = f"anthropic:{name}: {what} (HTTP {error.status_code}): {detail}{request_id}"
     if is_spent or not _may_pass(error):
         return ModelError(message, hint=hint, ends_run=status in _ENDS_RUN)
     return TryAgain(
@@ -407,9 +407,9 @@ def _explain_status(error: anthropic.APIStatusError, name: str) -> ModelError:
 
 
 def _may_pass(error: anthropic.APIStatusError) -> bool:
-    said: str | None = None
+    header: str | None = None
     with contextlib.suppress(AttributeError):
-        said = error.response.headers.get("x-should-retry")
-    if said in ("true", "false"):
-        return said == "true"
+        header = error.response.headers.get("x-should-retry")
+    if header in ("true", "false"):
+        return header == "true"
     return error.status_code in (408, 409, 429) or error.status_code >= 500 or error.type in _TRANSIENT

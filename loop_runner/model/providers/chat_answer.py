@@ -106,7 +106,7 @@ class Answer:
             return  # a sign of life
         if refusals.is_error(data):
             raise Refused(refusals.of_json(200, data))
-        choices = [each for each in data.get("choices") or () if not each.get("index")]
+        choices = [item for item in data.get("choices") or () if not item.get("index")]
         if not (choices or self.has_begun or self.other or data.keys() & {"choices", "usage", "id", "model"}):
             self.other = one_line(json.dumps(data), 200)
         for choice in choices[:1]:
@@ -144,7 +144,7 @@ class Answer:
         text = self._text or self._refusal
         if self._calls:
             is_whole = stop in ("tool_use", "end_turn")
-            text = tool_calls.as_text(text, [_call(each, is_whole=is_whole) for each in self._calls.values()])
+            text = tool_calls.as_text(text, [_call(call, is_whole=is_whole) for call in self._calls.values()])
         return Reply(text, stop, self.paid(request), self._model or name)
 
     def paid(self, request: Request) -> Usage:
@@ -153,10 +153,10 @@ class Answer:
             return _usage(self._usage)
         if not self.has_begun:
             return Usage()
-        asked = guessed_tokens(request.system)
-        asked += sum(guessed_tokens(message.text) for message in request.messages)
-        said = self._text + self._refusal + "".join(each["arguments"] for each in self._calls.values())
-        return Usage(asked, guessed_tokens(said))
+        prompt_tokens = guessed_tokens(request.system)
+        prompt_tokens += sum(guessed_tokens(message.text) for message in request.messages)
+        written = self._text + self._refusal + "".join(call["arguments"] for call in self._calls.values())
+        return Usage(prompt_tokens, guessed_tokens(written))
 
 
 def _call(call: Mapping[str, str], *, is_whole: bool) -> ToolCall:

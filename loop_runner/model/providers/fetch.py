@@ -283,8 +283,8 @@ def _not_downloaded(piece: Slice, ended: process.Finished) -> EnvironmentFault:
 
 def _http_status(output: str) -> int | None:
     """The last HTTP status that pip reported as an error."""
-    found = list(_HTTP_ERROR.finditer(output))
-    return int(found[-1]["first"] or found[-1]["second"]) if found else None
+    matches = list(_HTTP_ERROR.finditer(output))
+    return int(matches[-1]["first"] or matches[-1]["second"]) if matches else None
 
 
 def _is_gone(ended: process.Finished) -> bool:
@@ -361,9 +361,9 @@ def _blocks(entry: Fetchable, parts: Path) -> Iterator[bytes]:
                 yield block
 
 
-def _mismatch(what: str, found: str) -> ModelError:
+def _mismatch(what: str, actual: str) -> ModelError:
     return ModelError(
-        f"{what} is not what loop-runner was tested with: {found}",
+        f"{what} is not what loop-runner was tested with: {actual}",
         why="a model file that somebody changed could answer anything, so it is refused",
         hint=f"try again once; if the bytes are still different, {_ALTERNATIVES}",
     )

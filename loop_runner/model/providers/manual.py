@@ -117,7 +117,7 @@ class ManualClient:
             self._setting.tell(f"still waiting for {letter.reply}")
             return letter
         numbers = [
-            int(found[1]) for each in self._folder.iterdir() if (found := _REQUEST.fullmatch(each.name))
+            int(match[1]) for path in self._folder.iterdir() if (match := _REQUEST.fullmatch(path.name))
         ]
         number = max(numbers, default=0) + 1
         letter = _letter(self._folder / f"{number:04d}-{request.kind}-{mark}.request.md")
@@ -131,8 +131,8 @@ class ManualClient:
 
     def _mark(self, request: Request) -> str:
         """Names the request within the run: the same after a crash, another one in a later turn."""
-        said = f"{self._setting.position()} {request.fingerprint()} {request.occurrence}"
-        return hashlib.sha256(said.encode()).hexdigest()[:12]
+        identity = f"{self._setting.position()} {request.fingerprint()} {request.occurrence}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
     # ── waiting ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,10 +163,10 @@ def _letter(request: Path) -> Letter:
 def _state(path: Path) -> tuple[int, int] | None:
     """What changes when somebody writes to ``path``; None while it is not there."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def _read(path: Path) -> str:
@@ -194,18 +194,18 @@ def _as_markdown(request: Request, letter: Letter) -> str:
         f"Write your reply into `{letter.reply.name}`, in this folder. It is read when the file has not"
         f" changed for two seconds, or at once when its last line is `{END_MARK}`."
     )
-    said = [f"# {title} ({request.kind})", how]
+    parts = [f"# {title} ({request.kind})", how]
     if request.schema is not None:
-        said += [
+        parts += [
             "The reply is one JSON value that fits this schema:",
             fence(str(dict(request.schema)), "json"),
         ]
     if request.system:
-        said += ["## What the model is told first", fence(request.system, "text")]
+        parts += ["## What the model is told first", fence(request.system, "text")]
     for number, message in enumerate(request.messages, start=1):
         who = "task or output" if message.role == "user" else "your earlier reply"
-        said += [f"## {number}. {who}", fence(message.text, "text")]
-    return "\n\n".join(said) + "\n"
+        parts += [f"## {number}. {who}", fence(message.text, "text")]
+    return "\n\n".join(parts) + "\n"
 
 
 @contextlib.asynccontextmanager

@@ -214,12 +214,12 @@ class OpenAICompatibleClient:
         except NoChoice as error:
             raise self._broken("the reply has no choices", request, answer) from error
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            said = one_line(str(error), 200)
+            detail = one_line(str(error), 200)
             if answer.has_begun:
                 raise self._broken(
-                    f"the stream broke: {said}", request, answer, "the stream broke"
+                    f"the stream broke: {detail}", request, answer, "the stream broke"
                 ) from error
-            raise self._no_completion(f"it could not be read: {said}") from error
+            raise self._no_completion(f"it could not be read: {detail}") from error
 
     def _no_completion(self, why: str) -> ModelError:
         return ModelError(
@@ -250,7 +250,7 @@ class OpenAICompatibleClient:
         raise self._explained(refusal, headers)
 
     def _explained(self, refusal: Refusal, headers: Mapping[str, str]) -> ModelError:
-        status, said = refusal.status, one_line(refusal.message, 300)
+        status, detail = refusal.status, one_line(refusal.message, 300)
         hints = {
             401: "check OPENAI_API_KEY",
             402: "settle the account with the provider",
@@ -263,7 +263,7 @@ class OpenAICompatibleClient:
             elsewhere = one_line(headers.get("location", "that address"), 200)
             elsewhere = elsewhere.removesuffix("/chat/completions")
             hint = f"it sends requests elsewhere: set OPENAI_BASE_URL to {elsewhere}"
-        message = f"{self._label}: {self._base_url} answered {status}: {said}"
+        message = f"{self._label}: {self._base_url} answered {status}: {detail}"
         if not _is_worth_a_retry(refusal):
             return ModelError(message, hint=hint, ends_run=status in (401, 402, 403, 429))
         pause = asked_pause_s(headers)
@@ -313,18 +313,18 @@ def _messages(request: Request) -> list[dict[str, Any]]:
         if call is not None:
             calls = [
                 {
-                    "id": one,
+                    "id": call_id,
                     "type": "function",
                     "function": {"name": tool_calls.TOOL, "arguments": _json(code)},
                 }
-                for one, code in call.codes()
+                for call_id, code in call.codes()
             ]
             sent.append({"role": "assistant", "content": call.prose or None, "tool_calls": calls})
         elif open_ids and message.role == "user":
             texts = [text, *["(see the result before)"] * (len(open_ids) - 1)]
             sent += [
-                {"role": "tool", "tool_call_id": one, "content": said}
-                for one, said in zip(open_ids, texts, strict=True)
+                {"role": "tool", "tool_call_id": call_id, "content": output}
+                for call_id, output in zip(open_ids, texts, strict=True)
             ]
         else:
             sent.append({"role": message.role, "content": text})
@@ -345,7 +345,7 @@ def _in_dialect(messages: list[dict[str, Any]], dialect: Dialect) -> list[dict[s
         return messages
     if messages[0]["role"] == "system":
         system, *messages = messages
-        first = next((at for at, each in enumerate(messages) if each["role"] == "user"), None)
+        first = next((at for at, item in enumerate(messages) if item["role"] == "user"), None)
         if first is None:
             return [{"role": "user", "content": system["content"]}, *messages]
         joined = {**messages[first], "content": f"{system['content']}\n\n{messages[first]['content']}"}
@@ -355,11 +355,11 @@ def _in_dialect(messages: list[dict[str, Any]], dialect: Dialect) -> list[dict[s
 
 def _alternating(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     joined: list[dict[str, Any]] = []
-    for each in messages:
-        if joined and joined[-1]["role"] == each["role"]:
-            joined[-1] = {**joined[-1], "content": f"{joined[-1]['content']}\n\n{each['content']}"}
+    for message in messages:
+        if joined and joined[-1]["role"] == message["role"]:
+            joined[-1] = {**joined[-1], "content": f"{joined[-1]['content']}\n\n{message['content']}"}
         else:
-            joined.append(each)
+            joined.append(message)
     return (
         joined
         if not joined or joined[0]["role"] == "user"

@@ -26,7 +26,7 @@ if not audit.waiting(plan, found, judged, context):
     answer["ready"] = True
 """
 _AGAIN = "audit.again(judged)  # what failed in the pass before is asked once more\n"
-_SAID = "audit: "  # begins the line of a cell that ran to its end
+_FINISHED = "audit: "  # begins the line of a cell that ran to its end
 _MAX_FAILED = 2
 
 
@@ -45,7 +45,7 @@ class ProgramClient:
         """The next cell. Raises ``ModelError`` when the cells keep failing: the same again would not help."""
         outputs = [message.text for message in request.messages if message.role == "user"][1:]
         failed = outputs[-_MAX_FAILED:]
-        if len(failed) == _MAX_FAILED and not any(_SAID in output for output in failed):
+        if len(failed) == _MAX_FAILED and not any(_FINISHED in output for output in failed):
             raise ModelError(
                 f"the program of the audit failed {_MAX_FAILED} times: {failed[-1].strip()[-500:]}",
                 why="without it nothing is judged; the replies so far are kept",

@@ -131,9 +131,9 @@ def changed(dialect: Dialect, refusal: Refusal, body: Mapping[str, Any]) -> Dial
     if refusal.status not in _CHANGES_AT:
         return None
     text = refusal.message
-    found = _other_limit(dialect, refusal, body) or _other_messages(dialect, text)
-    if found is not None or refusal.is_too_long:
-        return found
+    dialect_now = _other_limit(dialect, refusal, body) or _other_messages(dialect, text)
+    if dialect_now is not None or refusal.is_too_long:
+        return dialect_now
     without = frozenset(name for name in _OPTIONAL if name in body and _names(name, text))
     if "stream" in without and "stream_options" in text:
         without -= {"stream"}
@@ -145,8 +145,8 @@ def changed(dialect: Dialect, refusal: Refusal, body: Mapping[str, Any]) -> Dial
 def _other_limit(dialect: Dialect, refusal: Refusal, body: Mapping[str, Any]) -> Dialect | None:
     text, name = refusal.message, dialect.limit_name
     other = "max_completion_tokens" if name == "max_tokens" else "max_tokens"
-    asked = int(body.get(name, 0))
-    if (most := _most_output(text)) is not None and 0 < most < asked:
+    requested = int(body.get(name, 0))
+    if (most := _most_output(text)) is not None and 0 < most < requested:
         return replace(dialect, most_output=most)
     refuses = re.search(
         r"unsupported|not supported|not permitted|unrecognized|unknown|extra|use '?" + other,
@@ -173,8 +173,8 @@ def room_tokens(refusal: Refusal) -> int | None:
 
 def _most_output(text: str) -> int | None:
     """How many tokens a reply may have, as ``text`` says it."""
-    found = next(filter(None, (pattern.search(text) for pattern in _LIMITS)), None)
-    return int(found[1]) if found else None
+    match = next(filter(None, (pattern.search(text) for pattern in _LIMITS)), None)
+    return int(match[1]) if match else None
 
 
 def _other_messages(dialect: Dialect, text: str) -> Dialect | None:
@@ -194,10 +194,10 @@ def _names(field: str, text: str) -> bool:
 
 def asked_pause_s(text: str) -> float | None:
     """Seconds that the words of a refusal ask to wait: ``try again in 7.66s``, ``1m2.5s``, ``200ms``."""
-    found = re.search(
+    match = re.search(
         r"(?:try again|retry) in (?:(\d+)m(?!s))? ?(?:(\d+(?:\.\d+)?) ?(ms|s))?", text, re.IGNORECASE
     )
-    if found is None or not (found[1] or found[2]):
+    if match is None or not (match[1] or match[2]):
         return None
-    seconds = float(found[2] or 0) / (1000 if (found[3] or "").lower() == "ms" else 1)
-    return 60.0 * int(found[1] or 0) + seconds
+    seconds = float(match[2] or 0) / (1000 if (match[3] or "").lower() == "ms" else 1)
+    return 60.0 * int(match[1] or 0) + seconds

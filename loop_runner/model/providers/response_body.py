@@ -112,13 +112,13 @@ class _Unpacker:
             self._has_begun = True
             if not self._is_right(raw):
                 self._unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
-        found, left = [], raw
+        unpacked, left = [], raw
         while left:
-            found.append(self._unpacking.decompress(left, _PIECE))
+            unpacked.append(self._unpacking.decompress(left, _PIECE))
             left = self._unpacking.unconsumed_tail
-            if len(found) * _PIECE > MAX_BYTES + _PIECE:
+            if len(unpacked) * _PIECE > MAX_BYTES + _PIECE:
                 raise TooLargeError
-        return found
+        return unpacked
 
     @staticmethod
     def _is_right(raw: bytes) -> bool:
@@ -167,8 +167,8 @@ async def events(body: AsyncIterator[bytes]) -> AsyncIterator[Any]:
             except ValueError:
                 continue
             data = ""
-            for each in parsed if isinstance(parsed, list) else [parsed]:
-                yield {"error": each} if name == "error" and "error" not in (each or {}) else each
+            for item in parsed if isinstance(parsed, list) else [parsed]:
+                yield {"error": item} if name == "error" and "error" not in (item or {}) else item
         elif not line:
             if data:
                 raise ValueError(data)

@@ -168,8 +168,8 @@ class ScriptClient:
     def _usage(self, request: Request, reply: str) -> Usage:
         if self._script.usage is not None:
             return self._script.usage
-        asked = len(request.system) + sum(len(message.text) for message in request.messages)
-        return Usage(-(-asked // _CHARS_PER_TOKEN), -(-len(reply) // _CHARS_PER_TOKEN))
+        prompt_chars = len(request.system) + sum(len(message.text) for message in request.messages)
+        return Usage(-(-prompt_chars // _CHARS_PER_TOKEN), -(-len(reply) // _CHARS_PER_TOKEN))
 
 
 # ── reading the file ────────────────────────────────────────────────────────────────────────────────
@@ -212,14 +212,14 @@ class _Reader:
 
         if not isinstance(node, yaml.MappingNode):
             raise self.bad(node, f"expected a mapping of {', '.join(keys)}")
-        found = {}
+        values = {}
         for key, value in node.value:
             if key.value not in keys:
                 near = difflib.get_close_matches(str(key.value), keys, n=1, cutoff=0.5)
                 hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(keys)}"
                 raise self.bad(key, f"unknown key `{key.value}`", hint)
-            found[key.value] = keys[key.value](self, value)
-        return found
+            values[key.value] = keys[key.value](self, value)
+        return values
 
     def items(self, node: Any) -> Sequence[Any]:
         import yaml
@@ -255,24 +255,24 @@ class _Reader:
 
     def _rule(self, node: Any) -> Rule:
         keys = {"match": _Reader.pattern, "contains": _Reader.literal, "reply": _Reader.text}
-        found = self.section(node, keys)
-        if "reply" not in found:
+        values = self.section(node, keys)
+        if "reply" not in values:
             raise self.bad(node, "a rule without `reply`")
-        if "match" in found and "contains" in found:
+        if "match" in values and "contains" in values:
             raise self.bad(node, "a rule with both `match` and `contains`", "keep one of them")
-        return Rule(found["reply"], found.get("match", found.get("contains")))
+        return Rule(values["reply"], values.get("match", values.get("contains")))
 
     def child_rules(self, node: Any) -> tuple[ChildRule, ...]:
         return tuple(self._child_rule(item) for item in self.items(node))
 
     def _child_rule(self, node: Any) -> ChildRule:
         keys = {"match": _Reader.pattern, "contains": _Reader.literal, "replies": _Reader.replies}
-        found = self.section(node, keys)
-        if "replies" not in found:
+        values = self.section(node, keys)
+        if "replies" not in values:
             raise self.bad(node, "a rule for child sessions without `replies`")
-        if "match" in found and "contains" in found:
+        if "match" in values and "contains" in values:
             raise self.bad(node, "a rule with both `match` and `contains`", "keep one of them")
-        return ChildRule(found["replies"], found.get("match", found.get("contains")))
+        return ChildRule(values["replies"], values.get("match", values.get("contains")))
 
     def pattern(self, node: Any) -> re.Pattern[str]:
         try:
@@ -287,13 +287,13 @@ class _Reader:
         return tuple(self._fault(item) for item in self.items(node))
 
     def _fault(self, node: Any) -> Fault:
-        found = self.section(node, {"on": _Reader.text, "kind": _Reader.text})
-        place = re.fullmatch(r"(root|sub|child|judge|summary) ([1-9]\d*)", found.get("on", ""))
+        values = self.section(node, {"on": _Reader.text, "kind": _Reader.text})
+        place = re.fullmatch(r"(root|sub|child|judge|summary) ([1-9]\d*)", values.get("on", ""))
         if place is None:
             raise self.bad(
-                node, f"`on` takes a kind and a number, not {found.get('on')!r}", "for example: root 3"
+                node, f"`on` takes a kind and a number, not {values.get('on')!r}", "for example: root 3"
             )
-        what = found.get("kind")
+        what = values.get("kind")
         if what not in get_args(FaultKind):
             raise self.bad(node, f"unknown fault {what!r}", f"known faults: {', '.join(get_args(FaultKind))}")
         return Fault(cast("RequestKind", place[1]), int(place[2]), cast("FaultKind", what))

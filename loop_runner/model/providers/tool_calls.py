@@ -57,18 +57,18 @@ class SpokenCall:
 
     def codes(self) -> tuple[tuple[str, str], ...]:
         """(id, code) of each call; the first has all the code."""
-        return tuple((one, _TOGETHER if at else self.code) for at, one in enumerate(self.ids))
+        return tuple((call_id, _TOGETHER if at else self.code) for at, call_id in enumerate(self.ids))
 
 
 def as_text(prose: str, calls: Sequence[ToolCall]) -> str:
     """``prose`` and the code of ``calls`` as one text; calls that hold no code are shown as JSON."""
-    ours = [(call, code) for call in calls if (code := _code(call)) is not None]
+    with_code = [(call, code) for call in calls if (code := _code(call)) is not None]
     others = [call for call in calls if _code(call) is None]
     parts = [prose.strip("\n")] if prose.strip() else []
     parts += [json.dumps({"name": call.name, "arguments": call.arguments}, default=dict) for call in others]
-    if ours:
-        code = "\n".join(each for _, each in ours)
-        ids = [call.id for call, _ in ours]
+    if with_code:
+        code = "\n".join(part for _, part in with_code)
+        ids = [call.id for call, _ in with_code]
         mark = f" tool={','.join(ids)}" if all(map(_ID.fullmatch, ids)) else ""
         ticks = "`" * (max(map(len, _BACKTICKS.findall(code)), default=2) + 1)
         parts.append(f"{ticks}{TOOL}{mark}\n{code}\n{ticks}")
@@ -84,7 +84,7 @@ def spoken(text: str) -> SpokenCall | None:
     for at in reversed(range(len(lines))):
         opening = _OPENING.fullmatch(lines[at])
         if opening is not None and opening[1] == ticks:
-            ids = tuple(dict.fromkeys(one for one in opening[2].split(",") if one))
+            ids = tuple(dict.fromkeys(part for part in opening[2].split(",") if part))
             return (
                 SpokenCall("\n".join(lines[:at]).strip("\n"), ids, "\n".join(lines[at + 1 :]))
                 if ids

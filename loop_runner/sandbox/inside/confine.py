@@ -1,12 +1,11 @@
-"""Takes rights away from the process that it runs in, for good, before any of the model's code is run there.
+"""Drops the rights of its own process for good, before any of the model's code runs there.
 
-Runs inside the kernel process, first of all: standard library and ``seccomp`` only. What to do comes from the
-host as a small plan (a dict that JSON can carry); each step says what it did, or why it could not. Nothing
-here decides whether that is enough: the plan names the steps that must hold, and the process ends if one of
-them does not.
+Runs first in the kernel process: standard library and ``seccomp`` only. The host sends a small plan (a dict
+that JSON can carry). Each step reports what it did, or why it could not. This module does not decide whether
+that is enough: the plan names the required steps, and the process ends if one of them fails.
 
-The order matters. Control groups, mounts and limits need the rights that the drop of the user id takes;
-Landlock and the filter of system calls would stop what comes before them.
+The order matters. Control groups, mounts and limits need rights that are lost with the user id; Landlock and
+the filter of system calls would block the steps before them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 OPEN_TO_ROOT_ONLY = "is open to root only"
-REFUSED_EXIT_CODE = 97  # a step that must hold did not; the reason is on standard error
+REFUSED_EXIT_CODE = 97  # a required step failed; the reason is on standard error
 
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 _SECCOMP_MODE_FILTER = 2
@@ -61,7 +60,7 @@ class _Libc:
         return self._checked(self._libc.syscall(ctypes.c_long(number), *wide))
 
     def prctl(self, option: int, value: int, pointer: Any = 0) -> int:
-        """``prctl`` with what is not used set to 0, as it wants."""
+        """``prctl``, with unused arguments set to 0 as it requires."""
         third = pointer if isinstance(pointer, ctypes.Array) else ctypes.c_ulong(pointer)
         zero = ctypes.c_ulong(0)
         return self._checked(self._libc.prctl(option, ctypes.c_ulong(value), third, zero, zero))
@@ -88,11 +87,11 @@ class _Libc:
 
 
 def enter(plan_fd: int) -> None:
-    """Read the plan from ``plan_fd``, carry it out, and end the process if what must hold does not."""
+    """Read the plan from ``plan_fd``, carry it out, and end the process if a required step fails."""
     with os.fdopen(plan_fd, "rb") as file:
         plan = json.loads(file.read())
     outcome = apply(plan)
-    os.environ.pop("PWD", None)  # bubblewrap's
+    os.environ.pop("PWD", None)  # set by bubblewrap
     report_fd = plan.get("report_fd")
     if report_fd is not None:
         os.write(report_fd, json.dumps(outcome).encode() + b"\n")
@@ -146,9 +145,9 @@ def _join_cgroups(fds: Iterable[int]) -> None:
 
 
 def _open_ways(libc: _Libc, closed: list[str], paths: list[str], links: Mapping[str, str]) -> None:
-    """Show only ``paths`` and ``links`` in folders that are open to root alone, to whoever we become.
+    """Make only ``paths`` and ``links`` visible to the later user, in folders that are open to root alone.
 
-    In mounts of our own: the folders themselves stay as they are, and closed, for everyone else.
+    Uses its own mounts: the folders themselves stay as they are, and closed, for everyone else.
     """
     here = os.getcwd()  # noqa: PTH109
     kept: dict[str, int] = {}
@@ -176,7 +175,7 @@ def _open_ways(libc: _Libc, closed: list[str], paths: list[str], links: Mapping[
 
 
 def _make_place(path: str, *, is_folder: bool) -> None:
-    """Something to mount on."""
+    """A target to mount on."""
     if os.path.lexists(path):
         return
     if is_folder:
@@ -221,11 +220,11 @@ def _empty_bounding_set(libc: _Libc) -> None:
         try:
             libc.prctl(_PR_CAPBSET_DROP, capability)
         except OSError:
-            break  # behind the last one; or no right to, but without new privileges the set gives nothing
+            break  # past the last one; or not permitted, but without new privileges the set gives nothing
 
 
 def _give_up_capabilities(libc: _Libc) -> None:
-    """All those that an ordinary user has over a namespace of their own."""
+    """Drop every capability that an ordinary user has over their own namespace."""
     if os.uname().machine not in _CAPSET:
         raise StepFailed(f"capabilities cannot be given up on {os.uname().machine}")
     _empty_bounding_set(libc)
@@ -235,7 +234,7 @@ def _give_up_capabilities(libc: _Libc) -> None:
 def _no_capabilities(libc: _Libc) -> None:
     number = _CAPSET.get(os.uname().machine)
     if number is None:
-        return  # the change of user has taken all but the inheritable ones, which give nothing by themselves
+        return  # the change of user has removed all but the inheritable ones, which give nothing alone
     header = ctypes.create_string_buffer(struct.pack("<Ii", _CAPABILITY_VERSION_3, 0))
     libc.syscall(number, header, ctypes.create_string_buffer(24))
 
@@ -282,7 +281,7 @@ def _landlock(libc: _Libc, abi: int, rules: Mapping[str, list[str]], *, network:
 
 
 def _allow(libc: _Libc, ruleset: int, path: str, rights: int) -> None:
-    """Add a rule for ``path`` and all below it. A path that is not there needs none."""
+    """Add a rule for ``path`` and everything below it. A missing path needs none."""
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -297,7 +296,7 @@ def _allow(libc: _Libc, ruleset: int, path: str, rights: int) -> None:
 
 
 def _filter_syscalls(libc: _Libc, landlock_abi: int, *, shared: bool, network: bool = False) -> None:
-    """Install the filter; it holds for this process and all that it starts. ``landlock_abi``: as in force."""
+    """Install the filter for this process and all its children. ``landlock_abi``: the one in force."""
     machine = os.uname().machine
     try:
         program = seccomp.program(

@@ -1,10 +1,10 @@
-"""Tries, inside a throw-away sandbox, what the model's code must not be able to do. No model code is near.
+"""Tries, inside a throw-away sandbox, what the model's code must not be able to do. No model code runs here.
 
-Each test answers "" when the sandbox held, else what happened. The host compares with what it saw from
-outside. Standard library only; loaded like ``child``.
+Each test returns "" when the sandbox held, else what happened. The host compares the results with what it
+saw from outside. Standard library only; loaded like ``child``.
 """
 
-# ruff: noqa: ARG001 - all tests are called alike
+# ruff: noqa: ARG001 - all tests have the same signature
 from __future__ import annotations
 
 import ctypes
@@ -27,25 +27,25 @@ _STEP = 4 * 1024**2
 
 
 def main(settings_text: str) -> None:
-    """Print what every test found, as one JSON object; ``settings_text`` is the host's, JSON too."""
+    """Print every test's result, as one JSON object; ``settings_text`` is the host's, JSON too."""
     settings = json.loads(settings_text)
     tests = {"total_memory": total_memory} if settings.get("only_memory") else TESTS
-    found = {}
+    results = {}
     for name, test in tests.items():
         try:
-            found[name] = test(settings) or ""
+            results[name] = test(settings) or ""
         except Exception as error:  # noqa: BLE001 - a test that breaks has shown nothing
-            found[name] = f"the test itself failed: {type(error).__name__}: {error}"
-    sys.stdout.write(json.dumps(found))
+            results[name] = f"the test itself failed: {type(error).__name__}: {error}"
+    sys.stdout.write(json.dumps(results))
     sys.stdout.flush()
 
 
-def _refused(action: Callable[[], object], told: str) -> str:
+def _refused(action: Callable[[], object], problem: str) -> str:
     try:
         action()
     except OSError:
         return ""
-    return told
+    return problem
 
 
 def _read(path: str) -> bytes:
@@ -60,7 +60,7 @@ def _create(path: str) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
 
 
-# ── what has to work ────────────────────────────────────────────────────────────────────────────────
+# ── required to work ────────────────────────────────────────────────────────────────────────────────
 
 
 def python_works(settings: Mapping[str, Any]) -> str:
@@ -69,7 +69,7 @@ def python_works(settings: Mapping[str, Any]) -> str:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError:
-            continue  # this Python was built without
+            continue  # this Python was built without it
         except ImportError as error:
             return f"import {name}: {error}"
     return ""
@@ -92,11 +92,11 @@ def inputs_work(settings: Mapping[str, Any]) -> str:
 
 
 def semaphores(settings: Mapping[str, Any]) -> str:
-    """POSIX semaphores, which ``multiprocessing`` needs. Not required of a tier: the gates must know."""
+    """POSIX semaphores, which ``multiprocessing`` needs. No tier requires them, but the gates must know."""
     try:
         module: Any = importlib.import_module("_multiprocessing")
     except ImportError:
-        return ""  # this Python was built without
+        return ""  # this Python was built without them
     try:
         module.SemLock(1, 1, 1, f"/loop-runner-{os.getpid()}", True)
     except OSError as error:
@@ -137,21 +137,21 @@ def truncate_outside(settings: Mapping[str, Any]) -> str:
 
 
 def change_mode(settings: Mapping[str, Any]) -> str:
-    """The host looks whether it came to pass: here it may only seem so."""
+    """The host checks whether it happened: inside, it may only seem so."""
     _refused(lambda: os.chmod(settings["secret"], 0o640), "")  # noqa: PTH101
     _refused(lambda: os.utime(settings["secret"], (1, 1)), "")
     return ""
 
 
 def stat_outside(settings: Mapping[str, Any]) -> str:
-    """What is there, without reading it."""
+    """File metadata, without reading the file."""
     return _refused(lambda: os.stat(settings["secret"]), "size and times of a file outside were seen")  # noqa: PTH116
 
 
 # ── network and neighbours ──────────────────────────────────────────────────────────────────────────
 
 
-def _connects(family: int, kind: int, address: Any, told: str) -> str:
+def _connects(family: int, kind: int, address: Any, problem: str) -> str:
     def connect() -> None:
         with socket.socket(family, kind) as end:
             end.settimeout(1)
@@ -160,7 +160,7 @@ def _connects(family: int, kind: int, address: Any, told: str) -> str:
             else:
                 end.connect(address)
 
-    return _refused(connect, told)
+    return _refused(connect, problem)
 
 
 def tcp(settings: Mapping[str, Any]) -> str:
@@ -213,7 +213,7 @@ def other_environ(settings: Mapping[str, Any]) -> str:
 def signals(settings: Mapping[str, Any]) -> str:
     """The host itself, with signal 0."""
     if os.stat("/proc/self/ns/pid").st_ino != settings["pid_namespace"]:  # noqa: PTH116
-        return ""  # the host has no number in here
+        return ""  # the host has no process id in here
     return _refused(lambda: os.kill(settings["host_pid"], 0), "the runner's process could be signalled")
 
 
@@ -240,7 +240,7 @@ def descriptors(settings: Mapping[str, Any]) -> str:
 
 
 def environment(settings: Mapping[str, Any]) -> str:
-    """Only what a kernel is given."""
+    """Only the variables that a kernel receives."""
     extra = set(os.environ) - {
         "HOME",
         "TMPDIR",
@@ -281,10 +281,10 @@ def _status() -> dict[str, str]:
 
 
 def machine_settings(settings: Mapping[str, Any]) -> str:
-    """Opened for writing, nothing is written. Whoever can write there can run programs as root."""
+    """Opened for writing, but nothing is written. Write access there would allow running programs as root."""
     for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger"):
-        if told := _refused(functools.partial(_open_for_writing, path), f"{path} could be written"):
-            return told
+        if problem := _refused(functools.partial(_open_for_writing, path), f"{path} could be written"):
+            return problem
     return ""
 
 
@@ -293,17 +293,17 @@ def _open_for_writing(path: str) -> None:
 
 
 def syscalls(settings: Mapping[str, Any]) -> str:
-    """System calls that an ordinary process may make elsewhere; in a child, as they change who makes them."""
+    """System calls that an ordinary process may make elsewhere; in a child, as they change their caller."""
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
         os.write(writer, (_try_syscalls(settings["syscalls"]) or "-").encode())
         os._exit(0)
     os.close(writer)
-    told = os.read(reader, 1000).decode()
+    reply = os.read(reader, 1000).decode()
     os.close(reader)
     os.waitpid(pid, 0)
-    return "" if told == "-" else told or "the child that tried system calls was ended"
+    return "" if reply == "-" else reply or "the child that tried system calls was ended"
 
 
 def _try_syscalls(numbers: Mapping[str, int]) -> str:
@@ -339,7 +339,7 @@ def memory(settings: Mapping[str, Any]) -> str:
 
 
 def file_size(settings: Mapping[str, Any]) -> str:
-    """One byte behind the limit."""
+    """One byte past the limit."""
     path = settings["workspace"] + "/long"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
@@ -384,7 +384,7 @@ def processes(settings: Mapping[str, Any]) -> str:
     """Fork well over the limit; every child waits until this test ends."""
     reader, writer = os.pipe()
     children: list[int] = []
-    told = "more processes than the limit were started"
+    problem = "more processes than the limit were started"
     try:
         for _ in range(settings["processes"]):
             pid = os.fork()
@@ -394,12 +394,12 @@ def processes(settings: Mapping[str, Any]) -> str:
                 os._exit(0)
             children.append(pid)
     except OSError:
-        told = ""
+        problem = ""
     os.close(writer)
     os.close(reader)
     for pid in children:
         os.waitpid(pid, 0)
-    return told
+    return problem
 
 
 def total_memory(settings: Mapping[str, Any]) -> str:
@@ -413,7 +413,7 @@ def total_memory(settings: Mapping[str, Any]) -> str:
     return "" if killed else "more memory than the limit of the group was used"
 
 
-# Those that use things up come last.
+# Tests that use up resources come last.
 TESTS = {
     test.__name__: test
     for test in (

@@ -1,11 +1,11 @@
-"""Gives the process a root folder of its own: what it may see is mounted there, and all else does not exist.
+"""Gives the process its own root folder: what it may see is mounted there, and nothing else exists.
 
-For machines without bubblewrap on which this user may still make mounts. Without it, Landlock refuses what
-is outside, and a library that looks for ``/etc/mime.types`` finds a file that it may not open. With it, the
-file is absent. The root also has an empty ``/tmp`` and an empty ``/dev/shm``, so POSIX semaphores work.
+For machines without bubblewrap on which this user may still make mounts. Without it, Landlock denies access
+to outside files, and a library that looks for ``/etc/mime.types`` finds a file that it may not open. With it,
+the file is absent. The root also has an empty ``/tmp`` and an empty ``/dev/shm``, so POSIX semaphores work.
 
-Runs inside the kernel process, before any code of the model's; standard library only. Landlock and the filter
-of system calls are applied afterwards, exactly as without a root of its own.
+Runs inside the kernel process, before any of the model's code; standard library only. Landlock and the filter
+of system calls are applied afterwards, exactly as without it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The filter of system calls, as the raw program that the kernel of the machine takes. No library needed.
+"""The filter of system calls, as the raw program that the machine's kernel takes. No library needed.
 
-A list of what is denied, not of what is allowed: numpy and its like need a wide set. Numbers that are newer
+It is a list of denied calls, not of allowed ones: numpy and similar libraries need a wide set. Numbers newer
 than this list get ENOSYS, so that a later system call is not open by accident. Pure: builds bytes, installs
 nothing. Runs inside the kernel process; standard library only.
 """
@@ -20,10 +20,10 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _MASK, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NUMBER_AT, _ARCH_AT, _ARGS_AT = 0, 4, 16
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_FIRST_UNKNOWN = 463  # the first number behind ``mseal``; x32's numbers lie above it too
+_FIRST_UNKNOWN = 463  # the first number after ``mseal``; x32's numbers are above it too
 
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # both type into the terminal of whoever started us
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # both type into the terminal that started the runner
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
 _F_SETOWN, _F_SETOWN_EX = 8, 15  # with F_SETSIG: a signal of one's choice to any process of the same user
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
@@ -179,8 +179,8 @@ _SHARED_DENIED = (
     *("shmget", "shmat", "shmctl", "semget", "semop", "semtimedop", "semctl"),
     *("msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink"),
 )
-# Landlock does not look at these: without a mount namespace they would change files of the user anywhere.
-# Modes, owners and times are accepted and ignored, so that ``shutil.copy`` and archives go on working.
+# Landlock ignores these: without a mount namespace they would change the user's files anywhere.
+# Modes, owners and times are accepted and ignored, so that ``shutil.copy`` and archives keep working.
 _IGNORED = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
     *("utime", "utimes", "futimesat", "utimensat"),
@@ -214,12 +214,12 @@ def program(
     code = [
         _ins(_LOAD, _ARCH_AT),
         _ins(_EQUAL, _AUDIT_ARCH[machine], 1, 0),
-        _ins(_RETURN, _KILL),  # another set of numbers: nothing below would mean what it says
+        _ins(_RETURN, _KILL),  # another set of numbers: the rules below would mean something else
         _ins(_LOAD, _NUMBER_AT),
         _ins(_AT_LEAST, _FIRST_UNKNOWN, 0, 1),
         _errno(ENOSYS),
         *build.answer(_DENIED, EPERM),
-        # glibc falls back to ``clone``, whose flags can be read here; those of ``clone3`` lie in memory.
+        # glibc falls back to ``clone``, whose flags can be read here; those of ``clone3`` are in memory.
         *build.answer(("clone3",), ENOSYS),
         *build.unless_clear("clone", 0, _NEW_NAMESPACES),
         *build.not_equal("ioctl", 1, (_TIOCSTI, _TIOCLINUX)),
@@ -245,9 +245,9 @@ def _shared_rules(build: _Builder, *, network: bool) -> Code:
         *build.answer(denied, EPERM),
         *build.answer(_IGNORED, 0),
         *build.answer(_XATTR, EOPNOTSUPP),
-        # A connected stream cannot be pointed elsewhere; a datagram socket could reach any socket on disk.
+        # A connected stream cannot be redirected; a datagram socket could reach any socket on disk.
         *build.all_equal("socketpair", ((0, _AF_UNIX, 0xFFFFFFFF), (1, _SOCK_STREAM, _SOCK_TYPE_MASK))),
-        # Limits and priorities of others: pid 0 means oneself.
+        # Limits and priorities of other processes: pid 0 means the caller.
         *build.only_equal("prlimit64", 0, (0,)),
         *build.only_equal("sched_setaffinity", 0, (0,)),
         *build.only_equal("sched_setscheduler", 0, (0,)),
@@ -271,7 +271,7 @@ def _signal_rules(build: _Builder, pid: int) -> Code:
 def _truncate_rules(build: _Builder) -> Code:
     return [
         *build.answer(("truncate",), EPERM),
-        *build.answer(("openat2",), ENOSYS),  # its flags lie in memory
+        *build.answer(("openat2",), ENOSYS),  # its flags are in memory
         *build.no_truncating_read("open", 1),
         *build.no_truncating_read("openat", 2),
     ]

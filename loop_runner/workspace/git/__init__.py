@@ -4,5 +4,5 @@
 - ``fast_import``  one commit, raw and whole, as one stream
 - ``index``, ``objects``, ``packs``, ``trees``  the parts of a repository that are read or kept small
 
-Never runs git in a tree that a model wrote: the files come from ``workspace/walk.py`` as bytes.
+Never runs git in a tree that a model wrote: ``workspace/walk.py`` provides the files as bytes.
 """

@@ -1,9 +1,9 @@
 """Makes one commit, raw and whole, as one ``git fast-import`` stream, and moves a branch to it.
 
 Owns the stream's format and the order that keeps every moment whole: the objects are on disk, with their
-names, before the branch names them. Bytes go in as they are: no index, no attributes, no filters, no
-ignore rules. The stream must end in ``done``, so that the half of a stream that a killed runner leaves is
-never taken for the whole; and a branch moves only from where the writer knew it to be.
+names, before the branch names them. Bytes go in unchanged: no index, no attributes, no filters, no ignore
+rules. The stream must end in ``done``, so that half a stream, left by a killed runner, is never taken for
+the whole. A branch only moves from the commit that the writer knew.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from loop_runner.workspace.git.git import IDENTITY, Git
 FILE, EXECUTABLE, LINK = "100644", "100755", "120000"
 
 _SCRATCH = b"refs/loop-runner/next"
-# What is stored byte for byte: bytes that hold a secret are left out where they are read, not changed here.
+# Stored byte for byte: files that contain a secret are left out when they are read, not changed here.
 _EXACT = (b"workspace/", b"variables/", b"gates/")
 _NOWHERE = "0" * 40
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What stands at a path: its mode and its bytes (a link's are its target)."""
+    """The entry at a path: its mode and its bytes (for a link, its target)."""
 
     data: bytes
     mode: str = FILE
@@ -44,8 +44,8 @@ class NewCommit:
 
 
 def write(git: Git, commit: NewCommit) -> str:
-    """Make ``commit`` and return its id: durable, and named by nothing yet. Raises ``GitFailed``."""
-    # The pack is joined with others later, where deltas are looked for; here they would only cost time.
+    """Make ``commit`` and return its id: durable, and not yet named by a ref. Raises ``GitFailed``."""
+    # The pack is joined with others later, which looks for deltas; here they would only cost time.
     failpoints.passing("commit.write")
     output = git.run("fast-import", "--quiet", "--done", "--depth=0", stdin=stream(commit))
     failpoints.passing("commit.sync")
@@ -54,9 +54,9 @@ def write(git: Git, commit: NewCommit) -> str:
 
 
 def point(git: Git, ref: str, to: str, *, was: str | None) -> None:
-    """Move ``ref`` from ``was`` (None: it is new) to the durable commit ``to``; durable when this returns.
+    """Move ``ref`` from ``was`` (None: it is new) to the durable commit ``to``; durable on return.
 
-    Raises ``GitFailed`` when the ref is elsewhere by now.
+    Raises ``GitFailed`` when the ref has moved meanwhile.
     """
     failpoints.passing("commit.point")
     git.run("update-ref", ref, to, was or _NOWHERE)
@@ -76,8 +76,8 @@ def stream(commit: NewCommit) -> bytes:
     parts = [b"commit %s\nmark :1\n" % _SCRATCH]
     parts.append(b"author %s\ncommitter %s\n" % (who, who))
     parts.append(_data(redaction.clean_bytes(commit.message.encode("utf-8", "replace"))))
-    # What is "from" a parent begins with its files. Where the tree is given they are not read: a repaired
-    # history may have lost those of an earlier pass, and goes on all the same.
+    # "from" a parent means starting with its files. If the tree is given they are not read: a repaired
+    # history may have lost those of an earlier pass, and still continues.
     first = b"from" if commit.tree is None else b"merge"
     for keyword, parent in zip((first, b"merge"), commit.parents, strict=False):
         parts.append(b"%s %s\n" % (keyword, parent.encode()))
@@ -87,13 +87,13 @@ def stream(commit: NewCommit) -> bytes:
     parts += [b"D %s\n" % quote(path) for path in sorted(commit.removed_paths)]
     for path, blob in sorted(commit.set_paths.items()):
         parts += [b"M %s inline %s\n" % (blob.mode.encode(), quote(path)), _data(shown(path, blob.data))]
-    # The reset takes the scratch branch back before git writes it: the commit is made and no ref is.
+    # The reset removes the scratch branch before git writes it: the commit is made, but no ref.
     parts.append(b"\nget-mark :1\nreset %s\n\ndone\n" % _SCRATCH)
     return b"".join(parts)
 
 
 def quote(path: bytes) -> bytes:
-    """``path`` as a C-style string: any byte a file name may hold comes through unchanged."""
+    """``path`` as a C-style string: any byte that a file name may hold is preserved."""
     plain = b"".join(
         bytes([byte]) if 0x20 <= byte < 0x7F and byte not in b'"\\' else b"\\%03o" % byte for byte in path
     )
@@ -101,7 +101,7 @@ def quote(path: bytes) -> bytes:
 
 
 def shown(path: bytes, data: bytes) -> bytes:
-    """The bytes to store: of files that the runner writes, without secrets of the environment."""
+    """The bytes to store: files that the runner writes are freed of secrets from the environment."""
     return data if path.startswith(_EXACT) else redaction.clean_bytes(data)
 
 

@@ -1,10 +1,10 @@
-"""The only module that starts git, but for ``changes``, which takes its environment and settings from here.
+"""The only module that starts git, except ``changes``, which takes its environment and settings from here.
 
 Every git runs with an environment built from nothing, no system or user configuration, no hooks, no
-fsmonitor, no signing, fsync on, a time limit and a session of its own (Ctrl-C is the runner's affair: a
-git in the middle of a commit is let finish). ``GIT_DIR`` is always given and the working directory is the
-git directory, so no git here ever looks at a file of the model. Nor does it read the settings of a run
-folder, which may come from anyone (``settings``). Those that write inherit the run folder's lock.
+fsmonitor, no signing, fsync on, a time limit and its own session (the runner handles Ctrl-C: a git in the
+middle of a commit may finish). ``GIT_DIR`` is always given and the working directory is the git directory,
+so no git here ever reads a file of the model. Nor does it read the settings of a run folder, which may come
+from anyone (``settings``). Those that write inherit the run folder's lock.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ IDENTITY = b"loop-runner <loop-runner@localhost>"
 _CONFIG = {
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
-    "core.fsync": "all,-index",  # the index is for a person's `git status`; it can be made again
+    "core.fsync": "all,-index",  # the index is for a person's `git status`; it can be rebuilt
     "core.attributesFile": "/dev/null",
     "core.excludesFile": "/dev/null",
     "core.logAllRefUpdates": "false",
-    "core.commitGraph": "false",  # a file beside the history, which could tell another one
+    "core.commitGraph": "false",  # a file beside the history, which could contradict it
     "protocol.allow": "never",
     "commit.gpgsign": "false",
     "gc.auto": "0",
     "maintenance.auto": "false",
     # One pack per checkpoint: two files to fsync however many objects it holds. ``packs`` joins them later.
-    # 0, not 1: a pack of up to as many objects is unpacked, and nobody fsyncs the folders of loose objects.
+    # 0, not 1: a pack with fewer objects would be unpacked, and the folders of loose objects are not fsynced.
     "fastimport.unpackLimit": "0",
     "core.compression": "1",
 }
@@ -51,7 +51,7 @@ _OLDEST = (2, 32)
 
 
 def environment(git_dir: Path) -> dict[str, str]:
-    """All that a git of ours sees of the environment; no ``GIT_*`` is inherited (a hook may run us)."""
+    """The whole environment of a git of ours; no ``GIT_*`` is inherited (a hook may run us)."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "LC_ALL": "C",
@@ -69,7 +69,7 @@ def environment(git_dir: Path) -> dict[str, str]:
 
 
 def isolated(git_dir: Path) -> dict[str, str]:
-    """``environment`` for a run folder, whose own settings may come from anyone: they are not read."""
+    """``environment`` for a run folder, whose settings may come from anyone and are not read."""
     return environment(git_dir) | {
         "GIT_COMMON_DIR": str(common_dir(git_dir)),
         "GIT_OBJECT_DIRECTORY": str(git_dir / "objects"),
@@ -77,12 +77,12 @@ def isolated(git_dir: Path) -> dict[str, str]:
 
 
 def settings() -> list[str]:
-    """The arguments that set, before the command, what every git of ours is to hold to."""
+    """The arguments before the command that give every git our settings."""
     return [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
 
 
 def may_have_refs(git_dir: Path, prefix: str) -> bool:
-    """Whether git must be asked for refs below ``prefix`` ("refs/tags/x/"); False: there are none, surely."""
+    """Whether git must be asked for refs below ``prefix`` ("refs/tags/x/"); False: there are none."""
     if (git_dir / "reftable").exists() or os.path.lexists(git_dir / prefix):
         return True
     try:
@@ -94,7 +94,7 @@ def may_have_refs(git_dir: Path, prefix: str) -> bool:
 
 
 def git_works() -> bool:
-    """Whether the git on PATH prints a version, and one that is new enough."""
+    """Whether the git on PATH prints a version that is new enough."""
     try:
         done = subprocess.run(["git", "--version"], capture_output=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.SubprocessError):
@@ -104,7 +104,7 @@ def git_works() -> bool:
 
 
 class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of our errors further up
-    """A git that ended with an error; ``fault`` makes it an error of ours."""
+    """A git that ended with an error; ``fault`` turns it into an error for the user."""
 
     def __init__(self, command: str, exit_code: int, stderr: str) -> None:
         super().__init__(f"git {command} ended with {exit_code}: {stderr.strip()}")
@@ -113,16 +113,16 @@ class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of o
         self.stderr = stderr
 
     def fault(self, folder: Path, doing: str) -> LoopRunnerError:
-        """The error to raise for it, by whose fault it was."""
-        said = self.stderr.strip().splitlines()[-1:] or [f"exit code {self.exit_code}"]
-        is_said = re.search(r"No space left|Out of disk ?space|Disk quota", self.stderr, re.IGNORECASE)
-        if is_said or faults.is_full(folder):
+        """The error to raise for it, depending on whose fault it was."""
+        last_line = self.stderr.strip().splitlines()[-1:] or [f"exit code {self.exit_code}"]
+        is_full = re.search(r"No space left|Out of disk ?space|Disk quota", self.stderr, re.IGNORECASE)
+        if is_full or faults.is_full(folder):
             return faults.disk_full(folder, doing)
         if "Permission denied" in self.stderr or "Read-only file system" in self.stderr:
             return faults.unwritable(folder, doing, "git was refused")
         return WorkspaceError(
-            f"git {self.command} failed in {folder} while {doing}: {said[0]}",
-            why="the history in the run folder is the run; going on without it would lose work",
+            f"git {self.command} failed in {folder} while {doing}: {last_line[0]}",
+            why="the history in the run folder is the run; continuing without it would lose work",
             hint=f"look at it with `git -C {shell(folder)} fsck`; what was committed before is untouched",
             exit_code=4,
         )
@@ -130,10 +130,10 @@ class GitFailed(Exception):  # noqa: N818 - says what happened; becomes one of o
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """Git on one repository. ``lock_fd`` is the run folder's lock, inherited by every git that is run.
+    """Git on one repository. ``lock_fd`` is the run folder's lock, which every git here inherits.
 
-    ``index`` is used instead of the repository's own. ``obeys_config``: the repository is the user's own, and
-    its settings count; those of a run folder never do.
+    ``index`` is used instead of the repository's own. ``obeys_config``: the repository is the user's own,
+    and its settings apply; those of a run folder never do.
     """
 
     git_dir: Path
@@ -193,9 +193,9 @@ class GitObject:
 
 
 class ObjectReader:
-    """Reads objects through one ``git cat-file --batch``, started when first needed.
+    """Reads objects through one ``git cat-file --batch``, started on first use.
 
-    Ends with ``close``, or by itself when nobody refers to it any more.
+    Ends with ``close``, or when nothing refers to it any more.
     """
 
     def __init__(self, git_dir: Path, *, obeys_config: bool = False) -> None:
@@ -205,15 +205,15 @@ class ObjectReader:
         self._end: weakref.finalize[..., ObjectReader] | None = None
 
     def get(self, name: str) -> GitObject | None:
-        """The object called ``name`` (an id, ``HEAD``, ``REV:path``); None when there is none such.
+        """The object ``name`` (an id, ``HEAD``, ``REV:path``); None when it does not exist.
 
-        Raises ``GitFailed`` when git dies over it, which is what a damaged object does.
+        Raises ``GitFailed`` when git dies over it, as it does over a damaged object.
         """
-        asked = os.fsencode(name)
-        if b"\n" in asked:
+        request = os.fsencode(name)
+        if b"\n" in request:
             return self._get_alone(name)
         try:
-            output = self._send(asked + b"\n")
+            output = self._send(request + b"\n")
             header = output.line()
             parts = header.split(b" ")
             if parts[-1] in (b"missing", b"ambiguous") or len(parts) != 3:
@@ -230,7 +230,7 @@ class ObjectReader:
         self._process = self._output = self._end = None
 
     def _get_alone(self, name: str) -> GitObject | None:
-        # The batch protocol has one name per line; a path with a newline in it goes by argument instead.
+        # The batch protocol has one name per line; a path with a newline is passed as an argument instead.
         try:
             oid = self._git.run("rev-parse", "--verify", "--quiet", "--end-of-options", name).decode().strip()
         except GitFailed:
@@ -254,9 +254,9 @@ class ObjectReader:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         code = self._process.poll()
-        said = b"it did not answer" if code is None else self._process.stderr.read()
+        stderr = b"it did not answer" if code is None else self._process.stderr.read()
         self.close()
-        return GitFailed("cat-file", -1 if code is None else code, said.decode("utf-8", "replace"))
+        return GitFailed("cat-file", -1 if code is None else code, stderr.decode("utf-8", "replace"))
 
 
 def _more(process: subprocess.Popen[bytes]) -> bytes:

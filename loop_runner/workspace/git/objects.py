@@ -1,8 +1,8 @@
-"""Git's object files read without git: what can still be read in a damaged one.
+"""Reads git's object files without git: everything that is still readable in a damaged one.
 
 Owns the pack format as far as repair needs it (gitformat-pack(5)). An object is named by the hash of its
-bytes, so nothing read here can be taken for something else: a wrong guess has a name that nobody asks for.
-Reads only; never decides what becomes of a damaged file.
+bytes, so nothing read here can be mistaken for something else: a wrong guess has a name that nothing refers
+to. Reads only; never decides what happens to a damaged file.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Objects = Mapping[str, tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One entry of a pack: an object, or how it differs from another."""
+    """One entry of a pack: an object, or its difference from another."""
 
     number: int  # the kind, as the format numbers it
-    base: int | str | None  # where (offset) or what (id) it differs from
+    base: int | str | None  # offset or id of the object that it differs from
     data: bytes
     end: int
 
@@ -43,8 +43,8 @@ def object_id(kind: str, data: bytes) -> str:
 def ids_in(index: Path) -> frozenset[str]:
     """The ids that a pack's index lists; empty when it is not whole."""
     data = index.read_bytes()
-    body, said = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
-    is_whole = hashlib.sha1(body, usedforsecurity=False).digest() == said
+    body, checksum = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
+    is_whole = hashlib.sha1(body, usedforsecurity=False).digest() == checksum
     if not is_whole or not data.startswith(_INDEX_MAGIC) or len(data) < _INDEX_HEAD:
         return frozenset()
     (count,) = struct.unpack_from(">I", data, _INDEX_HEAD - 4)
@@ -74,27 +74,27 @@ def loose(path: Path) -> tuple[str, bytes] | None:
 
 
 def salvage(pack: bytes, find: Callable[[str], tuple[str, bytes] | None]) -> dict[str, tuple[str, bytes]]:
-    """Every object of a damaged pack whose bytes are whole, wherever in it they stand.
+    """Every intact object of a damaged pack, wherever in it the object is.
 
-    ``find`` gives objects from elsewhere, which those in the pack may be written as differences from.
+    ``find`` returns objects from elsewhere, which entries of the pack may be differences from.
     """
     pieces = dict(_pieces(pack))
-    found: dict[str, tuple[str, bytes]] = {}
+    salvaged: dict[str, tuple[str, bytes]] = {}
     at_offset: dict[int, tuple[str, bytes]] = {}
     waiting = sorted(pieces)
     while waiting:
         left = []
         for at in waiting:
-            whole = _resolved(pieces[at], at_offset, lambda name: found.get(name) or find(name))
+            whole = _resolved(pieces[at], at_offset, lambda name: salvaged.get(name) or find(name))
             if whole is None:
                 left.append(at)
             else:
                 at_offset[at] = whole
-                found[object_id(*whole)] = whole
+                salvaged[object_id(*whole)] = whole
         if len(left) == len(waiting):
-            break  # what they differ from is lost
+            break  # their bases are lost
         waiting = left
-    return found
+    return salvaged
 
 
 def make_pack(objects: Iterable[tuple[str, bytes]]) -> bytes:
@@ -118,7 +118,7 @@ def tree_entries(data: bytes) -> Iterator[tuple[bytes, bytes, str]]:
 
 def make_tree(entries: Iterable[tuple[bytes, bytes, str]]) -> bytes:
     """The tree object with ``entries``, in git's order: a folder sorts as if its name ended in a slash."""
-    ordered = sorted(entries, key=lambda each: each[1] + (b"/" if each[0] == b"40000" else b""))
+    ordered = sorted(entries, key=lambda entry: entry[1] + (b"/" if entry[0] == b"40000" else b""))
     return b"".join(mode + b" " + name + b"\0" + bytes.fromhex(oid) for mode, name, oid in ordered)
 
 
@@ -192,7 +192,7 @@ def _resolved(
 
 
 def _applied(base: bytes, delta: bytes) -> bytes:
-    """``base`` changed as ``delta`` says; ``ValueError`` when that is no delta of it."""
+    """``base`` changed as ``delta`` says; ``ValueError`` when that is not a delta of it."""
     at = 0
     sizes = []
     for _ in range(2):

@@ -1,9 +1,9 @@
 """Keeps the number of pack files small.
 
-Every checkpoint is a pack of its own: cheap to make durable, but a git that must look into a thousand
-packs is slow. Joining follows a geometric rule (a pack is left alone once it is twice as large as all
-smaller ones together), so each object is copied a few times only, however long the run. New packs are on
-disk, with their names, before the old ones go; any moment in between is a whole repository.
+Every checkpoint is a pack of its own: cheap to make durable, but a git that must search a thousand packs is
+slow. Joining follows a geometric rule (a pack is left alone once it is twice as large as all smaller ones
+together), so each object is copied only a few times, however long the run. New packs are on disk, with their
+names, before the old ones are removed; the repository is complete at any moment.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from loop_runner.workspace.git.git import Git, ObjectReader
 
 MANY = 25
 _NICENESS = 10
-_SETTINGS = ("-c", "pack.threads=1", "-c", "pack.compression=9")  # made once, kept for ever
+_SETTINGS = ("-c", "pack.threads=1", "-c", "pack.compression=9")  # made once, kept forever
 _OPTIONS = ("--delta-base-offset", "--window=20")
-_OURS = {".pack", ".idx", ".rev"}  # a pack with other files (.keep, .promisor) belongs to somebody else
+_OWN = {".pack", ".idx", ".rev"}  # a pack with other files (.keep, .promisor) belongs to another program
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Joiner:
     """Joins packs in the background, at low priority, once there are many of them."""
 
     def __init__(self, git_dir: Path, *, at_least: int = MANY) -> None:
-        # Without the run folder's lock: what an orphan of a killed runner may still write is one more pack.
+        # Without the run folder's lock: a killed runner's orphan can at most write one more pack.
         self._git = Git(git_dir)
         self._at_least = at_least
         self._thread: threading.Thread | None = None
@@ -50,18 +50,18 @@ class Joiner:
         self._is_stopping = False
 
     def start(self) -> None:
-        """Look whether there is anything to join, and join it, in a thread; at most one at a time."""
+        """Check whether there is anything to join, and join it, in a thread; at most one at a time."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="packs", daemon=True)
             self._thread.start()
 
     def wait(self) -> None:
-        """Wait until what is being joined is joined."""
+        """Wait until the current joining is done."""
         if self._thread is not None:
             self._thread.join()
 
     def stop(self) -> None:
-        """End it: what is half done is thrown away, and the next start begins again."""
+        """Stop it: unfinished work is discarded, and the next start begins again."""
         with self._guard:
             self._is_stopping = True
             if self._process is not None:
@@ -70,7 +70,7 @@ class Joiner:
             self._thread.join()
 
     def join(self) -> int:
-        """Join the small packs if there are many packs, here and now; returns how many went."""
+        """Join the small packs now if there are many packs; returns how many were joined."""
         folder = self._git.git_dir / "objects" / "pack"
         packs = _packs(folder)
         small = _small(packs)
@@ -92,12 +92,12 @@ class Joiner:
         return len(gone)
 
     def _run(self) -> None:
-        # Housekeeping: when it fails (a full disk, say) nothing is lost, and the next pass tries again.
+        # Housekeeping: if it fails (a full disk, for example) nothing is lost, and the next pass tries again.
         with contextlib.suppress(OSError, LoopRunnerError):
             self.join()
 
     def _make(self, small: list[_Pack]) -> set[str]:
-        """Write the packs that hold all of ``small``; empty when that was stopped or failed."""
+        """Write the packs that contain all of ``small``; empty when that was stopped or failed."""
         names = "".join(f"{pack.name}.pack\n" for pack in small).encode()
         with self._guard:
             if self._is_stopping:
@@ -114,9 +114,9 @@ class Joiner:
 
 
 def lost(git_dir: Path) -> list[Path]:
-    """The packs of commits on top of HEAD that no ref has: a runner died between the pack and the branch.
+    """The packs of commits on top of HEAD that no ref has: a runner died between pack and branch.
 
-    What they hold was never acknowledged, and nothing that is kept needs it.
+    Their content was never acknowledged, and nothing that is kept needs it.
     """
     candidates = _unnamed(git_dir) if _has_more_than_head(git_dir) else []
     if not candidates:
@@ -139,8 +139,8 @@ def collect_lost(git_dir: Path) -> None:
 
 
 def _remove(pack: Path) -> None:
-    # The index first, and for good: a pack without one is ignored, an index without its pack is complained
-    # about, and after a power cut the later of two removals may be the one that is left.
+    # The index first, durably: a pack without one is ignored, an index without its pack causes complaints,
+    # and after a power cut the later of two removals may be the one that survives.
     for suffix in (".idx", ".rev"):
         pack.with_suffix(suffix).unlink(missing_ok=True)
     durable.sync(pack.parent)
@@ -150,15 +150,15 @@ def _remove(pack: Path) -> None:
 def _unnamed(git_dir: Path) -> list[Path]:
     """Small packs of one commit of ours, whose parent is HEAD, and which no ref names."""
     named = frozenset(Git(git_dir).run("for-each-ref", "--format=%(objectname)").decode().split())
-    found = []
+    unnamed = []
     with contextlib.closing(ObjectReader(git_dir)) as reader:
         head = reader.get("HEAD")
         newest = _since(git_dir, head.oid) if head else []
         for pack in newest:
             commits = list(_commits(reader, objects.ids_in(pack.with_suffix(".idx"))))
             if len(commits) == 1 and head and head.oid in commits[0].parents and commits[0].trailers.runner:
-                found += [pack] if commits[0].oid not in named else []
-    return found
+                unnamed += [pack] if commits[0].oid not in named else []
+    return unnamed
 
 
 def _since(git_dir: Path, head: str) -> list[Path]:
@@ -169,10 +169,10 @@ def _since(git_dir: Path, head: str) -> list[Path]:
         for pack in _packs(folder)
     }
     newest: list[Path] = []
-    for pack in sorted(made, key=lambda each: made[each], reverse=True):
+    for pack in sorted(made, key=lambda name: made[name], reverse=True):
         if head in objects.ids_in(pack.with_suffix(".idx")):
             return newest + [
-                each for each in made if made[each] == made[pack] and each not in (*newest, pack)
+                name for name in made if made[name] == made[pack] and name not in (*newest, pack)
             ]
         newest.append(pack)
     return []
@@ -180,9 +180,9 @@ def _since(git_dir: Path, head: str) -> list[Path]:
 
 def _commits(reader: ObjectReader, ids: Iterable[str]) -> Iterator[Commit]:
     for oid in ids:
-        found = reader.get(oid)
-        if found is not None and found.kind == "commit":
-            yield commit_from(oid, found.data)
+        obj = reader.get(oid)
+        if obj is not None and obj.kind == "commit":
+            yield commit_from(oid, obj.data)
 
 
 def _packs(folder: Path) -> list[_Pack]:
@@ -190,9 +190,9 @@ def _packs(folder: Path) -> list[_Pack]:
     for path in folder.glob("pack-*"):
         files.setdefault(path.stem, {})[path.suffix] = path.stat().st_size
     return [
-        _Pack(name, found[".pack"])
-        for name, found in files.items()
-        if {".pack", ".idx"} <= found.keys() <= _OURS
+        _Pack(name, suffixes[".pack"])
+        for name, suffixes in files.items()
+        if {".pack", ".idx"} <= suffixes.keys() <= _OWN
     ]
 
 

@@ -1,9 +1,9 @@
 """Keeps the settings of a received run folder away from git, which would start programs that they name.
 
-Git has no switch to leave out a repository's own ``config``, ``info/attributes``, ``info/grafts`` and hooks.
-It takes them from the "common" folder of a repository, which an environment variable names. So every git on a
-run folder is given a common folder that this process made: its settings are the runner's, and its refs are
-links to those of the run folder. Objects, HEAD and the index are the run folder's own.
+Git has no switch to ignore a repository's own ``config``, ``info/attributes``, ``info/grafts`` and hooks. It
+takes them from the "common" folder of a repository, which an environment variable names. So every git on a
+run folder gets a common folder made by this process: its settings are the runner's, and its refs are links
+to those of the run folder. Objects, HEAD and the index are the run folder's own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from loop_runner import scratch
 CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
 _LINKED = ("refs", "packed-refs", "shallow", "reftable")
 _MAX_CONFIG_BYTES = 1 << 20
-# What says how objects and refs are stored; a git of a later version may write these into a clone.
+# The settings for how objects and refs are stored; a later git may write these into a clone.
 _EXTENSIONS = {"objectformat": ("sha1", "sha256"), "refstorage": ("files", "reftable")}
 _lock = threading.Lock()
 _rooms: dict[int, scratch.Scratch] = {}  # by process: one descriptor, however many run folders it opens
@@ -28,7 +28,7 @@ _made: dict[tuple[int, str], Path] = {}  # by process and git folder
 
 
 def common_dir(git_dir: Path) -> Path:
-    """The folder that stands for what all worktrees of ``git_dir`` share; it goes with this process."""
+    """The replacement for the folder that all worktrees of ``git_dir`` share; deleted with this process."""
     key = (os.getpid(), str(git_dir))
     with _lock:
         if key not in _made or not _made[key].is_dir():
@@ -45,7 +45,7 @@ def _make(git_dir: Path) -> Path:
 
 
 def _room() -> Path:
-    """This process's temporary folder, which holds all that is made here."""
+    """This process's temporary folder, which contains everything made here."""
     if not _rooms:
         atexit.register(_remove)
     room = _rooms.get(os.getpid())
@@ -63,10 +63,10 @@ def _remove() -> None:
 
 def _config(path: Path) -> str:
     """The runner's settings, and how the objects and refs of the repository are stored."""
-    found = {name: value for name, value in _extensions(path) if value in _EXTENSIONS.get(name, ())}
-    if not found:
+    wanted = {name: value for name, value in _extensions(path) if value in _EXTENSIONS.get(name, ())}
+    if not wanted:
         return CONFIG
-    lines = "".join(f"\t{name} = {value}\n" for name, value in found.items())
+    lines = "".join(f"\t{name} = {value}\n" for name, value in wanted.items())
     return f"{CONFIG.replace('version = 0', 'version = 1')}[extensions]\n{lines}"
 
 
@@ -77,7 +77,7 @@ def _extensions(path: Path) -> list[tuple[str, str]]:
             text = file.read(_MAX_CONFIG_BYTES).decode("utf-8", "replace").lower()
     except OSError:
         return []
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for section in re.findall(r"^[ \t]*\[extensions\]([^\[]*)", text, re.MULTILINE):
-        found += re.findall(r"^[ \t]*(\w+)[ \t]*=[ \t]*(\w+)[ \t]*$", section, re.MULTILINE)
-    return found
+        pairs += re.findall(r"^[ \t]*(\w+)[ \t]*=[ \t]*(\w+)[ \t]*$", section, re.MULTILINE)
+    return pairs

@@ -1,7 +1,7 @@
-"""Reads the folders of a commit, object by object, through the git that is running already.
+"""Reads the folders of a commit, object by object, through the git process that is already running.
 
-A git of its own for each listing cost a run more than everything else that it does with git. Each object that
-is read here is checked against its id, so a damaged one is never taken for another.
+A separate git for each listing cost a run more than everything else that it does with git. Each object read
+here is checked against its id, so a damaged one is never mistaken for another.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from loop_runner.workspace.git.git import GitObject
 
-MAX_FOLDERS = 64  # more of them are listed quicker by a git of its own
+MAX_FOLDERS = 64  # more of them are listed faster by a separate git
 _MAX_KEPT = 128
 _FOLDER, _SUBMODULE = "040000", "160000"
 
 
 class Damaged(Exception):  # noqa: N818 - says what happened; becomes one of our errors further up
-    """An object that a commit names is missing, or is not what its id says."""
+    """An object that a commit names is missing, or does not match its id."""
 
 
 class TooLarge(Exception):  # noqa: N818 - as above
@@ -35,7 +35,7 @@ class Item:
 
     @property
     def is_folder(self) -> bool:
-        """It has a listing of its own."""
+        """It is a folder."""
         return self.mode == _FOLDER
 
     @property
@@ -53,28 +53,28 @@ class Trees:
 
     def root(self, commit: str) -> str | None:
         """The id of the commit's top folder; None when there is no such commit."""
-        found = self._get(commit)
-        if found is not None and found.kind == "tag":
-            found = self._get(f"{commit}^{{commit}}")
-        if found is None:
+        obj = self._get(commit)
+        if obj is not None and obj.kind == "tag":
+            obj = self._get(f"{commit}^{{commit}}")
+        if obj is None:
             return None
-        _require_whole(found)
-        if found.kind == "tree":
-            return found.oid
-        if found.kind != "commit" or not found.data.startswith(b"tree "):
+        _require_whole(obj)
+        if obj.kind == "tree":
+            return obj.oid
+        if obj.kind != "commit" or not obj.data.startswith(b"tree "):
             raise Damaged(f"{commit} is no commit")
-        return found.data[5:].partition(b"\n")[0].decode("ascii", "replace")
+        return obj.data[5:].partition(b"\n")[0].decode("ascii", "replace")
 
     def items(self, oid: str) -> dict[bytes, Item]:
         """What is in the folder ``oid``, by name, in git's order."""
         if oid not in self._kept:
-            found = self._get(oid)
-            if found is None or found.kind != "tree":
+            obj = self._get(oid)
+            if obj is None or obj.kind != "tree":
                 raise Damaged(f"the folder {oid} cannot be read")
-            _require_whole(found)
+            _require_whole(obj)
             if len(self._kept) >= _MAX_KEPT:
                 del self._kept[next(iter(self._kept))]
-            self._kept[oid] = dict(_entries(found))
+            self._kept[oid] = dict(_entries(obj))
         return self._kept[oid]
 
     def files(self, oid: str, wanted: Sequence[bytes] = ()) -> dict[bytes, tuple[str, str]]:
@@ -83,7 +83,7 @@ class Trees:
         return {path: (item.mode, item.oid) for path, item in self._walk(oid, b"", wanted, left)}
 
     def find(self, oid: str, path: bytes) -> Item | None:
-        """What is at ``path`` below the folder ``oid``."""
+        """The entry at ``path`` below the folder ``oid``."""
         *folders, name = path.split(b"/")
         for folder in folders:
             item = self.items(oid).get(folder)
@@ -111,23 +111,25 @@ def _may_hold(folder: bytes, wanted: Sequence[bytes]) -> bool:
 
 
 def _is_wanted(path: bytes, wanted: Sequence[bytes]) -> bool:
-    """It is one of ``wanted``, or lies below one."""
-    return not wanted or any(path == each or path.startswith(each.rstrip(b"/") + b"/") for each in wanted)
+    """It is one of ``wanted``, or below one."""
+    return not wanted or any(
+        path == prefix or path.startswith(prefix.rstrip(b"/") + b"/") for prefix in wanted
+    )
 
 
-def _require_whole(found: GitObject) -> None:
-    digest = hashlib.sha1 if len(found.oid) == 40 else hashlib.sha256
-    head = b"%s %d\0" % (found.kind.encode(), len(found.data))
-    if digest(head + found.data).hexdigest() != found.oid:
-        raise Damaged(f"{found.oid} is damaged")
+def _require_whole(obj: GitObject) -> None:
+    digest = hashlib.sha1 if len(obj.oid) == 40 else hashlib.sha256
+    head = b"%s %d\0" % (obj.kind.encode(), len(obj.data))
+    if digest(head + obj.data).hexdigest() != obj.oid:
+        raise Damaged(f"{obj.oid} is damaged")
 
 
-def _entries(found: GitObject) -> Iterator[tuple[bytes, Item]]:
-    data, size, at = found.data, len(found.oid) // 2, 0
+def _entries(obj: GitObject) -> Iterator[tuple[bytes, Item]]:
+    data, size, at = obj.data, len(obj.oid) // 2, 0
     while at < len(data):
         space, end = data.find(b" ", at), data.find(b"\0", at)
         if not at < space < end or end + 1 + size > len(data):
-            raise Damaged(f"the folder {found.oid} cannot be read")
+            raise Damaged(f"the folder {obj.oid} cannot be read")
         oid = data[end + 1 : end + 1 + size].hex()
         yield data[space + 1 : end], Item(_mode(data[at:space]), oid)
         at = end + 1 + size

@@ -1,6 +1,6 @@
 """Finds damage in a run folder, and rebuilds what can be rebuilt.
 
-- ``fsck``         what is damaged, as a list; changes nothing
+- ``fsck``         lists the damage; changes nothing
 - ``repair``       sets damaged files aside and restores the last whole state
 - ``inventory``    which objects of the repository can still be read
 - ``consistency``  whether the files of a commit agree with each other

@@ -1,6 +1,6 @@
-"""Whether what is committed agrees with itself: files with files, commits with commits.
+"""Whether the committed content agrees with itself: files with files, commits with commits.
 
-Owns the rules of ``docs/design.md``, "The run folder", as checks. Pure: it is given paths, bytes and
+Owns the rules of ``docs/run-folder.md``, as checks. Pure: it is given paths, bytes and
 commits, and gives sentences. Blobs of variables are hashed, never unpickled.
 """
 
@@ -23,7 +23,7 @@ _BAD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, Rec
 
 
 def problems_of_files(paths: Iterable[str], read: Read) -> Iterator[str]:
-    """What is wrong with the runner's files of one commit; ``read`` gives the bytes at a path."""
+    """The problems in the runner's files of one commit; ``read`` returns the bytes at a path."""
     there = sorted(path for path in paths if not path.startswith(layout.MODEL_FOLDER + "/"))
     names = frozenset(there)
     if layout.FORMAT_FILE not in names:
@@ -37,29 +37,29 @@ def problems_of_files(paths: Iterable[str], read: Read) -> Iterator[str]:
 
 
 def problems_of_story(commits: Sequence[Commit]) -> Iterator[str]:
-    """What is wrong with the chain of turns and merges; ``commits`` are all of it, the newest first."""
+    """The problems in the chain of turns and merges; ``commits`` are all of it, the newest first."""
     by_id = {commit.oid: commit for commit in commits}
     for commit in commits:
-        said = commit.trailers
-        if not said.runner or not said.pass_number or any(each not in by_id for each in commit.parents):
-            continue  # a person's own, the first, or cut off where older history was lost
+        trailers = commit.trailers
+        if not trailers.runner or not trailers.pass_number or any(oid not in by_id for oid in commit.parents):
+            continue  # a person's own, the first one, or cut off where older history was lost
         before = [_place(by_id, parent) for parent in commit.parents]
-        if problem := _misplaced(said, before):
+        if problem := _misplaced(trailers, before):
             yield f"{commit.oid[:10]} ({_subject(commit)}) {problem}"
 
 
 def problem_of_number(commits: Sequence[Commit], paths: Iterable[str]) -> str:
-    """Why ``paths``, those of the newest of ``commits``, are of another pass than it; else empty."""
+    """Why ``paths``, of the newest of ``commits``, belong to another pass; "" when they do not."""
     newest = _place({commit.oid: commit for commit in commits}, commits[0].oid)[0]
-    number = max((int(found[1]) for path in paths if (found := _PASS.match(path))), default=newest)
+    number = max((int(match[1]) for path in paths if (match := _PASS.match(path))), default=newest)
     if number == newest:
         return ""
     return f"the last commit is of pass {newest}, and the files of pass {number} are there"
 
 
-def _misplaced(said: layout.Trailers, before: list[tuple[int, int, bool]]) -> str:
-    """Why a commit that says ``said`` cannot follow commits at these places; empty when it can."""
-    number, turn = said.pass_number, said.turn
+def _misplaced(trailers: layout.Trailers, before: list[tuple[int, int, bool]]) -> str:
+    """Why a commit with these trailers cannot follow commits at these places; "" when it can."""
+    number, turn = trailers.pass_number, trailers.turn
     places = [(at, last) for at, last, _ in before]
     if turn > 1:
         return "" if places == [(number, turn - 1)] else f"does not follow turn {turn - 1} of its pass"
@@ -76,12 +76,12 @@ def _misplaced(said: layout.Trailers, before: list[tuple[int, int, bool]]) -> st
 
 
 def _place(by_id: Mapping[str, Commit], oid: str) -> tuple[int, int, bool]:
-    """(pass, turn, ours) of a commit; a person's own counts as the one below it. Turn 0: a pass ended."""
+    """(pass, turn, ours) of a commit; a person's own counts as the one below it. Turn 0: the pass ended."""
     commit = by_id.get(oid)
     while commit is not None:
-        said = commit.trailers
-        if said.runner and (said.pass_number or not commit.parents):
-            return said.pass_number, said.turn, True
+        trailers = commit.trailers
+        if trailers.runner and (trailers.pass_number or not commit.parents):
+            return trailers.pass_number, trailers.turn, True
         commit = by_id.get(commit.parents[0]) if commit.parents else None
     return 0, 0, False
 
@@ -96,11 +96,11 @@ def _subject(commit: Commit) -> str:
 def _unparsed(paths: Iterable[str], read: Read) -> Iterator[str]:
     for path in paths:
         name = PurePosixPath(path).name
-        is_ours = path.startswith("passes/") or "/" not in path
+        is_own = path.startswith("passes/") or "/" not in path
         try:
-            if is_ours and name.endswith(".json"):
+            if is_own and name.endswith(".json"):
                 json.loads(read(path))
-            elif is_ours and name == "calls.jsonl":
+            elif is_own and name == "calls.jsonl":
                 layout.calls_from_jsonl(read(path))
         except _BAD as error:
             yield f"{path} does not hold what it should ({error})"
@@ -111,19 +111,19 @@ def _answer(names: frozenset[str], read: Read) -> Iterator[str]:
         yield "answer.md or answer.json is missing"
         return
     try:
-        said = json.loads(read("answer.json"))["sha256"]
+        recorded = json.loads(read("answer.json"))["sha256"]
     except _BAD:
         yield "answer.json does not say what it is about"
         return
-    if said != hashlib.sha256(read("answer.md")).hexdigest():
+    if recorded != hashlib.sha256(read("answer.md")).hexdigest():
         yield "answer.md does not have the hash that answer.json says"
 
 
 def _turns(paths: Iterable[str], read: Read) -> Iterator[str]:
     turns: dict[int, dict[int, set[str]]] = {}
     for path in paths:
-        if found := _TURN.fullmatch(path):
-            turns.setdefault(int(found[1]), {}).setdefault(int(found[2]), set()).add(found[3])
+        if match := _TURN.fullmatch(path):
+            turns.setdefault(int(match[1]), {}).setdefault(int(match[2]), set()).add(match[3])
     for number, of_pass in sorted(turns.items()):
         if sorted(of_pass) != list(range(1, len(of_pass) + 1)):
             yield f"pass {number} has turns {sorted(of_pass)}, which are not one after another"
@@ -136,12 +136,12 @@ def _turns(paths: Iterable[str], read: Read) -> Iterator[str]:
 
 def _calls(folder: str, read: Read) -> Iterator[str]:
     try:
-        said = json.loads(read(f"{folder}/turn.json"))["requests"]
+        recorded = json.loads(read(f"{folder}/turn.json"))["requests"]
         there = len(layout.calls_from_jsonl(read(f"{folder}/calls.jsonl")))
     except _BAD:
-        return  # named already
-    if said != there:
-        yield f"{folder}/turn.json says {said} requests, and calls.jsonl holds {there}"
+        return  # reported already
+    if recorded != there:
+        yield f"{folder}/turn.json says {recorded} requests, and calls.jsonl holds {there}"
 
 
 def _variables(names: frozenset[str], read: Read) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _variables(names: frozenset[str], read: Read) -> Iterator[str]:
     except _BAD as error:
         yield f"{layout.MANIFEST} does not hold what it should ({error})"
         return
-    for blob in sorted({each.blob for each in listed if each.blob}):
+    for blob in sorted({variable.blob for variable in listed if variable.blob}):
         whole, chunked = layout.blob_path(blob), layout.chunk_list_path(blob)
         parts = [whole]
         if whole not in names and chunked in names:

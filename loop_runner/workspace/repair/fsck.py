@@ -1,8 +1,8 @@
-"""Checks a whole run folder and says what was checked: ``loop-runner fsck``.
+"""Checks a whole run folder and reports what was checked: ``loop-runner fsck``.
 
-Owns the list of checks and the words for what they find. Takes no lock and writes nothing, so it may look
-while a run goes on; what changes meanwhile is left out then, and that is said. Never unpickles, and runs
-git on the git folder only, never among the files that a model wrote.
+Owns the list of checks and the wording of their findings. Takes no lock and writes nothing, so it can run
+while a run is active; files that change meanwhile are left out then, and the report says so. Never
+unpickles, and runs git on the git folder only, never among the files that a model wrote.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _SHOWN = 5
 class Finding:
     """One thing that was found.
 
-    ``damage``: the run cannot be trusted to go on. ``gap``: it can, and an older checkpoint cannot be read
-    any more. ``note``: nothing is wrong, and a person may want to know.
+    ``damage``: the run cannot be trusted to continue. ``gap``: it can, but an older checkpoint cannot be
+    read any more. ``note``: nothing is wrong, but a person may want to know.
     """
 
     level: Level
@@ -48,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One part of the run folder: what was looked at, in words, and what was found."""
+    """One part of the run folder: what was checked, in words, and the findings."""
 
     name: str
     looked_at: str
@@ -57,7 +57,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that was checked. ``runner`` is who runs in the folder; ``newest_whole`` names a checkpoint."""
+    """Everything that was checked. ``runner``: the active runner; ``newest_whole`` names a checkpoint."""
 
     folder: Path
     checks: tuple[Check, ...]
@@ -65,8 +65,8 @@ class Report:
     newest_whole: str  # "pass 3 turn 2 (1a2b3c4d5e)"; empty: nothing whole is left
 
     def findings(self, *levels: Level) -> list[Finding]:
-        """What was found, of these levels."""
-        return [each for check in self.checks for each in check.findings if each.level in levels]
+        """The findings of these levels."""
+        return [finding for check in self.checks for finding in check.findings if finding.level in levels]
 
     @property
     def is_whole(self) -> bool:
@@ -75,7 +75,7 @@ class Report:
 
 
 def examine(folder: Path) -> Report:
-    """Check the run folder ``folder``. Raises ``WorkspaceError`` when it is none, or is of a newer format."""
+    """Check the run folder ``folder``. Raises ``WorkspaceError`` if it is not one, or is too new."""
     folder = folder.absolute()
     git_dir = folder / ".git"
     require_there(folder)
@@ -87,7 +87,7 @@ def examine(folder: Path) -> Report:
         commits, lost = inventory.ancestors(tip) if tip else ([], [])
         checks += _checkpoints(folder, inventory, commits, lost)
         checks.append(_others(inventory, others))
-        checks.append(_guarded("journal", lambda: _journal(git_dir, {each.oid for each in commits})))
+        checks.append(_guarded("journal", lambda: _journal(git_dir, {commit.oid for commit in commits})))
         if runner is None:
             if commits and inventory.is_whole_tree(commits[0].tree):
                 checks.append(_guarded("files", lambda: _files(folder)))
@@ -99,19 +99,19 @@ def examine(folder: Path) -> Report:
 
 
 def require_there(folder: Path) -> None:
-    """Raise ``WorkspaceError`` unless there is something of a run folder to look at."""
+    """Raise ``WorkspaceError`` unless at least part of a run folder is found."""
     contained.require_plain(folder)
     if not (folder / ".git").is_dir():
         openable.require_git_dir(folder)
 
 
 def best_checkpoint(inventory: Inventory, commits: Sequence[Commit], hidden: Iterable[str]) -> Commit | None:
-    """The newest whole checkpoint: of ``commits``, the history, the newest first; else of all there are.
+    """The newest whole checkpoint: among ``commits``, the history, the newest first; else among all.
 
-    ``hidden`` are the commits of other refs, which hold what was given up.
+    ``hidden`` are the commits of other refs, which hold abandoned work.
     """
-    found = _newest_whole(inventory, commits)
-    return found if found is not None else _newest_whole(inventory, _unnamed(inventory, hidden))
+    newest = _newest_whole(inventory, commits)
+    return newest if newest is not None else _newest_whole(inventory, _unnamed(inventory, hidden))
 
 
 def _newest_whole(inventory: Inventory, commits: Sequence[Commit]) -> Commit | None:
@@ -128,18 +128,18 @@ def _newest_whole(inventory: Inventory, commits: Sequence[Commit]) -> Commit | N
 
 def _unnamed(inventory: Inventory, hidden: Iterable[str]) -> list[Commit]:
     """Commits of turns and passes that no other ref has, the furthest first."""
-    skipped = {each.oid for tip in hidden for each in inventory.ancestors(tip)[0]}
-    ours = [each for each in inventory.commits() if each.trailers.runner]
-    free = [each for each in ours if each.oid not in skipped]
-    if not any(each.trailers.pass_number for each in free):
-        free = ours  # all are before something that was set aside, which follows the newest that is left
-    usable = [each for each in free if each.trailers.pass_number or not each.parents]
+    skipped = {commit.oid for tip in hidden for commit in inventory.ancestors(tip)[0]}
+    own = [commit for commit in inventory.commits() if commit.trailers.runner]
+    free = [commit for commit in own if commit.oid not in skipped]
+    if not any(commit.trailers.pass_number for commit in free):
+        free = own  # all are before something that was set aside, which follows the newest that is left
+    usable = [commit for commit in free if commit.trailers.pass_number or not commit.parents]
     return sorted(usable, key=_how_far, reverse=True)
 
 
 def _how_far(commit: Commit) -> tuple[int, bool, int, int]:
-    said = commit.trailers
-    return said.pass_number, said.turn == 0, said.turn, commit.time
+    trailers = commit.trailers
+    return trailers.pass_number, trailers.turn == 0, trailers.turn, commit.time
 
 
 def file_problems(inventory: Inventory, commits: Sequence[Commit]) -> Iterator[str]:
@@ -152,15 +152,17 @@ def file_problems(inventory: Inventory, commits: Sequence[Commit]) -> Iterator[s
 
 def blob(inventory: Inventory, oid: str) -> bytes:
     """The bytes of a whole blob; none when it is missing."""
-    found = inventory.get(oid)
-    return found[1] if found else b""
+    obj = inventory.get(oid)
+    return obj[1] if obj else b""
 
 
 def name_of(commit: Commit) -> str:
     """``pass 3 turn 2 (1a2b3c4d5e)``."""
-    said = commit.trailers
-    turn = f" turn {said.turn}" if said.turn else ""
-    where = f"pass {said.pass_number}{turn}" if said.pass_number else commit.message.partition("\n")[0]
+    trailers = commit.trailers
+    turn = f" turn {trailers.turn}" if trailers.turn else ""
+    where = (
+        f"pass {trailers.pass_number}{turn}" if trailers.pass_number else commit.message.partition("\n")[0]
+    )
     return f"{where} ({commit.oid[:10]})"
 
 
@@ -168,7 +170,7 @@ def name_of(commit: Commit) -> str:
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
-    """``check``, or that it could not be made: which is damage too."""
+    """``check``, or the report that it could not run, which counts as damage too."""
     try:
         return check()
     except (
@@ -182,22 +184,22 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
         ArithmeticError,
         RecursionError,
     ) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return Check(name, "could not be looked at", (Finding("damage", said),))
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return Check(name, "could not be looked at", (Finding("damage", reason),))
 
 
 def _settings(git_dir: Path) -> Check:
     listed = Git(git_dir).run("config", "--file", str(git_dir / "config"), "--list")
     missing = [name for name in ("objects", "refs") if not (git_dir / name).is_dir()]
     findings = [Finding("damage", f".git/{name} is missing") for name in missing]
-    said = dict(line.partition("=")[::2] for line in listed.decode("utf-8", "replace").splitlines())
-    if said.get("core.repositoryformatversion") not in ("0", "1"):
+    values = dict(line.partition("=")[::2] for line in listed.decode("utf-8", "replace").splitlines())
+    if values.get("core.repositoryformatversion") not in ("0", "1"):
         findings.append(Finding("damage", ".git/config does not say which format the repository has"))
     return Check("settings", "the repository's format and settings", tuple(findings))
 
 
 def _refs(git_dir: Path) -> tuple[Check, str, dict[str, str]]:
-    """The check, the commit that the current branch names (empty: none), and what the other refs name."""
+    """The check, the commit of the current branch ("" if none), and the commits of the other refs."""
     findings: list[Finding] = []
     values = dict(packed(git_dir, findings))
     for path in sorted((git_dir / "refs").rglob("*")):
@@ -246,22 +248,24 @@ def read_text(path: Path) -> str:
 def _objects(inventory: Inventory, *, is_running: bool) -> Check:
     count, packs, loose = inventory.counts
     findings = []
-    for each in inventory.broken:
-        if is_running and not each.path.with_suffix(".pack").exists():
+    for broken in inventory.broken:
+        if is_running and not broken.path.with_suffix(".pack").exists():
             continue  # the runner joins packs, and removes those that it joined
-        name = each.path.relative_to(inventory.git_dir).as_posix()
-        level: Level = "note" if each.is_index and not each.path.exists() else "damage"
-        findings.append(Finding(level, f"{name}: {each.reason}"))
-    said = git_fsck(inventory.git_dir)
-    if is_running and said:
-        said = git_fsck(inventory.git_dir)
-    findings += [Finding("damage" if not findings else "note", f"git fsck: {line}") for line in said[:_SHOWN]]
+        name = broken.path.relative_to(inventory.git_dir).as_posix()
+        level: Level = "note" if broken.is_index and not broken.path.exists() else "damage"
+        findings.append(Finding(level, f"{name}: {broken.reason}"))
+    output = git_fsck(inventory.git_dir)
+    if is_running and output:
+        output = git_fsck(inventory.git_dir)
+    findings += [
+        Finding("damage" if not findings else "note", f"git fsck: {line}") for line in output[:_SHOWN]
+    ]
     looked = f"{count:,} objects, each read to its end, in {packs} packs and {loose} loose files; git fsck"
     return Check("objects", looked, tuple(findings))
 
 
 def is_kept(inventory: Inventory, oid: str) -> bool:
-    """What a ref names can be read: an object, and a commit with all that is in its tree."""
+    """Everything that a ref names can be read: an object, and a commit with its whole tree."""
     commit = inventory.commit(oid)
     return oid in inventory if commit is None else inventory.is_whole_tree(commit.tree)
 
@@ -273,14 +277,14 @@ def _others(inventory: Inventory, refs: dict[str, str]) -> Check:
 
 
 def git_fsck(git_dir: Path) -> list[str]:
-    """What git's own check complains about."""
-    # The index is for a person's `git status` and can be made again; what it holds does not count.
+    """The complaints of git's own check."""
+    # The index is for a person's `git status` and can be rebuilt; its content does not count.
     git = Git(git_dir, index=git_dir / "loop-runner" / "no-index")
     try:
         git.run("fsck", "--full", "--no-dangling", "--no-progress", "--no-reflogs", timeout_s=_FSCK_S)
     except GitFailed as error:
         lines = [line for line in error.stderr.strip().splitlines() if line]
-        # Objects that are missing are told by name, checkpoint by checkpoint, from the walk of our own.
+        # Our own walk reports missing objects by name, checkpoint by checkpoint.
         return lines if lines or error.exit_code == _MISSING else [str(error)]
     return []
 
@@ -295,21 +299,21 @@ def _checkpoints(
     files, missing = inventory.files(head.tree)
     findings = [Finding("damage", f"the commit {oid[:10]} is missing or damaged") for oid in lost]
     findings += [Finding("damage", f"{path} of the newest commit is missing or damaged") for path in missing]
-    older = [each for each in commits[1:] if not inventory.is_whole_tree(each.tree)]
+    older = [item for item in commits[1:] if not inventory.is_whole_tree(item.tree)]
     if not missing:
-        findings += [Finding("gap", f"{name_of(each)} cannot be read whole") for each in older]
-    findings += [Finding("gap", each) for each in consistency.problems_of_story(commits)]
-    if any(not each.message.startswith("run: ") and each.parents for each in commits[-1:]):
+        findings += [Finding("gap", f"{name_of(item)} cannot be read whole") for item in older]
+    findings += [Finding("gap", item) for item in consistency.problems_of_story(commits)]
+    if any(not item.message.startswith("run: ") and item.parents for item in commits[-1:]):
         findings.append(Finding("note", f"the history begins at {name_of(commits[-1])}: .git/shallow"))
-    passes = sum(each.trailers.pass_number > 0 and not each.trailers.turn for each in commits)
-    turns = sum(each.trailers.turn > 0 for each in commits)
+    passes = sum(item.trailers.pass_number > 0 and not item.trailers.turn for item in commits)
+    turns = sum(item.trailers.turn > 0 for item in commits)
     yield Check(
         "history",
         f"{plural(passes, 'pass', 'passes')} and {plural(turns, 'turn')}, one after another",
         tuple(findings),
     )
     if not missing:
-        problems = [Finding("damage", each) for each in file_problems(inventory, commits)]
+        problems = [Finding("damage", item) for item in file_problems(inventory, commits)]
         version = layout.format_of(blob(inventory, files.get(layout.FORMAT_FILE, ("", ""))[1]))
         if version is not None and version > layout.FORMAT:
             openable.require_format(folder, layout.to_json({"format": version}))
@@ -325,13 +329,13 @@ def _journal(git_dir: Path, known: set[str]) -> Check:
     findings = []
     if data and not data.startswith(journal.HEADER):
         findings.append(Finding("note", "the journal does not begin as it should; it is made anew"))
-    found = list(journal.records(data))
-    torn = max(len(data) - len(journal.HEADER) - sum(length for _, _, length in found), 0)
+    records = list(journal.records(data))
+    torn = max(len(data) - len(journal.HEADER) - sum(length for _, _, length in records), 0)
     if torn:
         findings.append(
             Finding("note", f"the journal has {plural(torn, 'torn byte')}; `resume` keeps what is torn aside")
         )
-    if strange := sum(after not in known for after, _, _ in found):
+    if strange := sum(after not in known for after, _, _ in records):
         findings.append(
             Finding(
                 "note",
@@ -339,7 +343,7 @@ def _journal(git_dir: Path, known: set[str]) -> Check:
             )
         )
     return Check(
-        "journal", f"{plural(len(found), 'record')} of replies, each with its checksum", tuple(findings)
+        "journal", f"{plural(len(records), 'record')} of replies, each with its checksum", tuple(findings)
     )
 
 
@@ -355,7 +359,7 @@ def _files(folder: Path) -> Check:
     differ = [
         os.fsdecode(path)
         for path in sorted(expected.keys() | there.files.keys())
-        if (found := there.files.get(path)) is None or (found.mode, found.blob) != expected.get(path)
+        if (entry := there.files.get(path)) is None or (entry.mode, entry.blob) != expected.get(path)
     ]
     findings = [Finding("note", f"{path} differs from the last commit") for path in differ[:_SHOWN]]
     if len(differ) > _SHOWN:

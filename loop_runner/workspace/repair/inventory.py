@@ -1,8 +1,8 @@
-"""What is whole in a repository, and what of the damaged part can still be read.
+"""Finds the intact objects of a repository, and what is still readable in the damaged part.
 
 Owns the answer to "is this checkpoint whole?": the commit, every commit before it, and everything in its
-tree can be read, each with the bytes that its name promises. Every pack and loose object is read to its
-end; nothing is believed because git found its name. Reads only.
+tree can be read, each with the bytes that its name promises. Every pack and loose object is read to its end;
+a name in git's index proves nothing. Reads only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SUBMODULE = b"160000"
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A file of git's that is not whole. ``is_index``: it can be made again from its pack."""
+    """A damaged file of git's. ``is_index``: it can be rebuilt from its pack."""
 
     path: Path
     reason: str
@@ -45,7 +45,7 @@ class _Seen:
 
 
 class Inventory:
-    """Every object of a repository, looked at once. Ends with ``close``."""
+    """Every object of a repository, read once. Ends with ``close``."""
 
     def __init__(self, git_dir: Path) -> None:
         self.git_dir = git_dir
@@ -58,16 +58,16 @@ class Inventory:
 
     @property
     def broken(self) -> Sequence[Broken]:
-        """The files that are not whole."""
+        """The damaged files."""
         return self._seen.broken
 
     @property
     def salvaged(self) -> objects.Objects:
-        """What could be read in packs that are not whole, and is nowhere else."""
+        """The objects that are only readable in damaged packs."""
         seen = self._seen
         return {
-            oid: each
-            for oid, each in seen.salvaged.items()
+            oid: obj
+            for oid, obj in seen.salvaged.items()
             if oid not in seen.good and oid not in seen.unindexed
         }
 
@@ -82,8 +82,8 @@ class Inventory:
 
     def get(self, oid: str) -> tuple[str, bytes] | None:
         """The kind and bytes of a whole object; None when it is missing or damaged."""
-        if found := self._seen.salvaged.get(oid) or self._seen.unindexed.get(oid):
-            return found
+        if obj := self._seen.salvaged.get(oid) or self._seen.unindexed.get(oid):
+            return obj
         if oid not in self._seen.good:
             return None
         try:
@@ -94,8 +94,8 @@ class Inventory:
 
     def commit(self, oid: str) -> Commit | None:
         """The commit ``oid``; None when it is missing, damaged or something else."""
-        found = self.get(oid)
-        return commit_from(oid, found[1]) if found and found[0] == "commit" else None
+        obj = self.get(oid)
+        return commit_from(oid, obj[1]) if obj and obj[0] == "commit" else None
 
     def commits(self) -> Iterator[Commit]:
         """Every commit that can be read, in no order."""
@@ -108,25 +108,25 @@ class Inventory:
             )
             for line in listed.decode().splitlines():
                 kind, _, oid = line.partition(" ")
-                if kind == "commit" and oid in self._seen.good and (found := self.commit(oid)):
-                    yield found
+                if kind == "commit" and oid in self._seen.good and (commit := self.commit(oid)):
+                    yield commit
 
     def ancestors(self, tip: str) -> tuple[list[Commit], list[str]]:
-        """``tip`` and all before it, the newest first, as far as they can be read; the ids that cannot."""
-        found, lost = self._reachable(tip)
-        children = Counter(parent for commit in found.values() for parent in self._parents(commit))
+        """``tip`` and its ancestors, the newest first, as far as they can be read; and the unreadable ids."""
+        commits, lost = self._reachable(tip)
+        children = Counter(parent for commit in commits.values() for parent in self._parents(commit))
         order: list[Commit] = []
-        queue = [(-found[tip].time, 0, tip)] if tip in found else []
-        while queue:  # none before all that follow it
-            order.append(found[heapq.heappop(queue)[2]])
+        queue = [(-commits[tip].time, 0, tip)] if tip in commits else []
+        while queue:  # every commit after all of its descendants
+            order.append(commits[heapq.heappop(queue)[2]])
             for parent in self._parents(order[-1]):
                 children[parent] -= 1
-                if parent in found and not children[parent]:
-                    heapq.heappush(queue, (-found[parent].time, len(order), parent))
+                if parent in commits and not children[parent]:
+                    heapq.heappush(queue, (-commits[parent].time, len(order), parent))
         return order, lost
 
     def _reachable(self, tip: str) -> tuple[dict[str, Commit], list[str]]:
-        found: dict[str, Commit] = {}
+        commits: dict[str, Commit] = {}
         lost: list[str] = []
         waiting, known = [tip], {tip}
         while waiting:
@@ -135,11 +135,11 @@ class Inventory:
             if commit is None:
                 lost.append(oid)
                 continue
-            found[oid] = commit
+            commits[oid] = commit
             new = [parent for parent in self._parents(commit) if parent not in known]
             waiting += new
             known |= set(new)
-        return found, lost
+        return commits, lost
 
     def _parents(self, commit: Commit) -> tuple[str, ...]:
         return () if commit.oid in self._shallow else commit.parents
@@ -152,13 +152,13 @@ class Inventory:
         return files, missing
 
     def is_whole_tree(self, tree: str) -> bool:
-        """All of a tree can be read. Remembered: trees share most of what is in them."""
+        """The whole tree can be read. Cached: trees share most of their content."""
         if tree in self._whole_trees:
             return True
-        found = self.get(tree)
-        if found is None or found[0] != "tree":
+        obj = self.get(tree)
+        if obj is None or obj[0] != "tree":
             return False
-        for mode, _, oid in objects.tree_entries(found[1]):
+        for mode, _, oid in objects.tree_entries(obj[1]):
             if mode == _FOLDER:
                 if not self.is_whole_tree(oid):
                     return False
@@ -167,9 +167,9 @@ class Inventory:
         self._whole_trees.add(tree)
         return True
 
-    def add(self, found: objects.Objects) -> None:
-        """Take in objects that were found elsewhere, so that they count as there."""
-        self._seen.salvaged.update(found)
+    def add(self, salvaged: objects.Objects) -> None:
+        """Add objects that were found elsewhere, so that they count as present."""
+        self._seen.salvaged.update(salvaged)
 
     def close(self) -> None:
         """End the reading git."""
@@ -230,11 +230,11 @@ class Inventory:
     def _walk(
         self, tree: str, above: str, files: dict[str, tuple[str, str]], missing: dict[str, str]
     ) -> None:
-        found = self.get(tree)
-        if found is None or found[0] != "tree":
+        obj = self.get(tree)
+        if obj is None or obj[0] != "tree":
             missing[above or "/"] = tree
             return
-        for mode, name, oid in objects.tree_entries(found[1]):
+        for mode, name, oid in objects.tree_entries(obj[1]):
             path = above + os.fsdecode(name)
             if mode == _FOLDER:
                 self._walk(oid, path + "/", files, missing)

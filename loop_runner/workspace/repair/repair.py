@@ -1,8 +1,8 @@
 """Brings a damaged run folder back to its newest whole checkpoint: ``loop-runner fsck --repair``.
 
-Works under the run folder's lock, in an order that a kill leaves repairable: what can be read of a damaged
-file is safe in a whole one before the damaged one is moved. Nothing is deleted: damaged files go to
-``.git/loop-runner/damaged/N/``, and what can be read of a checkpoint that is given up is committed under
+Works under the run folder's lock, in an order that stays repairable after a kill: the readable part of a
+damaged file is safe in a whole one before the damaged one is moved. Nothing is deleted: damaged files go to
+``.git/loop-runner/damaged/N/``, and the readable part of an abandoned checkpoint is committed under
 ``refs/loop-runner/damaged/N``. Never unpickles, and runs no git among the files that a model wrote.
 """
 
@@ -40,11 +40,11 @@ _KEEP = "loop-runner: kept by a repair\n"
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What was done, in sentences. ``stands_at`` names the checkpoint; empty: nothing whole is left."""
+    """The steps taken, in sentences. ``stands_at`` names the checkpoint; empty: nothing whole is left."""
 
     stands_at: str
     steps: tuple[str, ...]
-    ref: str  # what can be read of the checkpoint that was given up; empty when none was
+    ref: str  # the readable part of the abandoned checkpoint; empty when none was abandoned
     aside: Path | None  # where the damaged files are now; None when there were none
 
 
@@ -53,11 +53,11 @@ def repair(folder: Path) -> Repaired:
     folder = folder.absolute()
     fsck.require_there(folder)
     git_dir = folder / ".git"
-    with faults.told(folder, "taking its lock"):
+    with faults.translated(folder, "taking its lock"):
         (git_dir / "loop-runner").mkdir(exist_ok=True)
         held = Lock.take(git_dir / "loop-runner" / "lock", folder)
     try:
-        with faults.told(folder, "repairing it"):
+        with faults.translated(folder, "repairing it"):
             return _Repair(folder, held).run()
     except GitFailed as error:
         raise error.fault(folder, "repairing it") from error
@@ -78,12 +78,12 @@ class _Repair:
 
     def run(self) -> Repaired:
         recovery.clear_stale(self.git_dir)
-        self._mend_settings()
+        self._repair_settings()
         with Inventory(self.git_dir) as inventory:
-            branch, values = self._mend_refs()
+            branch, values = self._repair_refs()
             tip = values.get(branch, "")
             self._find_on_disk(inventory, tip)
-            self._mend_objects(inventory)
+            self._repair_objects(inventory)
         with Inventory(self.git_dir) as inventory:
             best, ref = self._go_back(inventory, branch, values)
         if best is not None and ref:
@@ -93,7 +93,7 @@ class _Repair:
 
     # ── settings and refs ───────────────────────────────────────────────────────────────────────────
 
-    def _mend_settings(self) -> None:
+    def _repair_settings(self) -> None:
         for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
             for above in (self.git_dir / part.partition("/")[0], self.git_dir / part):
                 if above.exists() and not above.is_dir():
@@ -102,15 +102,15 @@ class _Repair:
         if not (self.git_dir / "info" / "attributes").exists():
             (self.git_dir / "info" / "attributes").write_text(ATTRIBUTES)
         try:
-            said = self.git.run("config", "--file", "config", "core.repositoryformatversion").strip()
+            version = self.git.run("config", "--file", "config", "core.repositoryformatversion").strip()
         except GitFailed:
-            said = b""
-        if said not in (b"0", b"1"):
-            self._move(self.git_dir / "config", "is no configuration; it was made anew")
+            version = b""
+        if version not in (b"0", b"1"):
+            self._move(self.git_dir / "config", "is not a configuration; it was rebuilt")
             durable.replace(self.git_dir / "config", CONFIG.encode())
 
-    def _mend_refs(self) -> tuple[str, dict[str, str]]:
-        """The branch, and what each ref names, after everything that is no ref was moved aside."""
+    def _repair_refs(self) -> tuple[str, dict[str, str]]:
+        """The branch, and the commit of each ref, after everything that is not a ref was moved aside."""
         values = self._packed()
         for path in sorted((self.git_dir / "refs").rglob("*")):
             if not path.is_file():
@@ -121,19 +121,19 @@ class _Repair:
                 values[name] = text.strip()
             elif not text.startswith("ref: "):
                 self._move(path, "holds no commit id")
-        return self._mend_head(values), values
+        return self._repair_head(values), values
 
     def _packed(self) -> dict[str, str]:
         path = self.git_dir / "packed-refs"
         findings: list[fsck.Finding] = []
         values = dict(fsck.packed(self.git_dir, findings))
         if findings:
-            self._move(path, "holds lines that are no refs; the others were kept")
+            self._move(path, "holds lines that are not refs; the others were kept")
             lines = "".join(f"{oid} {name}\n" for name, oid in sorted(values.items()))
             durable.replace(path, f"# pack-refs with: sorted \n{lines}".encode())
         return values
 
-    def _mend_head(self, values: dict[str, str]) -> str:
+    def _repair_head(self, values: dict[str, str]) -> str:
         head = fsck.read_text(self.git_dir / "HEAD").strip()
         if head.startswith("ref: refs/heads/") and " " not in head[5:]:
             return head.removeprefix("ref: ")
@@ -154,30 +154,30 @@ class _Repair:
             return
         there = _on_disk(self.folder)
         taken = 0
-        while found := _wanted(inventory, commit.tree, there):
-            inventory.add(found)
-            taken += len(found)
+        while objects_found := _wanted(inventory, commit.tree, there):
+            inventory.add(objects_found)
+            taken += len(objects_found)
         if taken:
-            self.steps.append(f"{taken} lost objects were made again from the files on disk")
+            self.steps.append(f"{taken} lost objects were rebuilt from the files on disk")
 
-    def _mend_objects(self, inventory: Inventory) -> None:
+    def _repair_objects(self, inventory: Inventory) -> None:
         saved = inventory.salvaged
-        damaged = [each for each in inventory.broken if not each.is_index]
+        damaged = [broken for broken in inventory.broken if not broken.is_index]
         if not inventory.broken and not saved:
             self._drop_derived(is_needed=False)
             return
         if saved:
             self._write_pack(saved)
-        for each in inventory.broken:
-            if each.is_index:
-                self._make_index(each)
-        for each in damaged:
-            self._set_aside(each)
+        for broken in inventory.broken:
+            if broken.is_index:
+                self._make_index(broken)
+        for broken in damaged:
+            self._set_aside(broken)
         self._drop_derived(is_needed=True)
         durable.sync(self.git_dir / "objects" / "pack")
 
     def _write_pack(self, saved: objects.Objects) -> None:
-        """A whole pack with what could be read, in place before anything damaged is moved."""
+        """A whole pack with everything readable, in place before anything damaged is moved."""
         pack = self._scratch() / "saved.pack"
         pack.write_bytes(objects.make_pack(saved.values()))
         name = self._index(pack, pack.with_suffix(".idx"))
@@ -195,7 +195,7 @@ class _Repair:
         self._index(broken.path.with_suffix(".pack"), new)
         durable.sync(new)
         if broken.path.exists():
-            self._move(broken.path, "was made again from its pack")
+            self._move(broken.path, "was rebuilt from its pack")
         else:
             self.steps.append(f"{broken.path.name} was made from its pack")
         new.replace(broken.path)
@@ -220,18 +220,18 @@ class _Repair:
         self._move(broken.path, broken.reason)
 
     def _drop_derived(self, *, is_needed: bool) -> None:
-        """Move away what git makes from the objects, when it may be part of the damage."""
+        """Move away what git derives from the objects, because it may be part of the damage."""
         derived = [path for pattern in _DERIVED for path in self.git_dir.glob(pattern)]
         if derived and (is_needed or fsck.git_fsck(self.git_dir)):
             for path in derived:
-                self._move(path, "can be made again")
+                self._move(path, "can be rebuilt")
 
     # ── the branch ──────────────────────────────────────────────────────────────────────────────────
 
     def _go_back(
         self, inventory: Inventory, branch: str, values: dict[str, str]
     ) -> tuple[Commit | None, str]:
-        """Point the branch at the newest whole checkpoint; it, and where the one given up is kept."""
+        """Point the branch at the newest whole checkpoint; returns it, and where the other is kept."""
         tip = values.get(branch, "")
         before, _ = inventory.ancestors(tip) if tip else ([], [])
         hidden = [oid for name, oid in values.items() if name != branch]
@@ -249,7 +249,7 @@ class _Repair:
             self.steps.append(f"the run was taken back to {fsck.name_of(best)}")
         for name, oid in values.items():
             if name != branch:
-                self._mend_other(inventory, best, name, oid)
+                self._repair_other(inventory, best, name, oid)
         return best, ref
 
     def _cut_history(self, inventory: Inventory, best: Commit) -> None:
@@ -258,7 +258,7 @@ class _Repair:
         if not lost:
             return
         gone = set(lost)
-        ends = sorted(each.oid for each in commits if gone & set(each.parents))
+        ends = sorted(commit.oid for commit in commits if gone & set(commit.parents))
         path = self.git_dir / "shallow"
         known = fsck.read_text(path).split()
         # With this folder there, the history is known to have been cut by a repair: see ``require_git_dir``.
@@ -267,7 +267,7 @@ class _Repair:
         self.steps.append(f"{len(lost)} older commits are lost: the history now begins after them")
 
     def _keep(self, inventory: Inventory, best: Commit, tip: str, given_up: Commit | None) -> str:
-        """Commit what can be read of the checkpoint that is given up, under a ref of its own."""
+        """Commit the readable part of the abandoned checkpoint, under a ref of its own."""
         number = len(self.git.run("for-each-ref", "--format=x", DAMAGED).split()) + 1
         ref = f"{DAMAGED}/{number}"
         files, missing = inventory.files(given_up.tree) if given_up else ({}, {})
@@ -295,15 +295,15 @@ class _Repair:
         return ref
 
     def _keep_packs(self, inventory: Inventory, best: Commit, before: Iterable[Commit]) -> None:
-        """Mark the packs of commits that are given up: nothing clears them away as left over."""
-        kept = {each.oid for each in inventory.ancestors(best.oid)[0]}
-        gone = {each.oid for each in before} - kept
+        """Mark the packs of abandoned commits, so that nothing removes them as leftovers."""
+        kept = {commit.oid for commit in inventory.ancestors(best.oid)[0]}
+        gone = {commit.oid for commit in before} - kept
         for index in (self.git_dir / "objects" / "pack").glob("*.idx"):
             if gone & objects.ids_in(index):
                 index.with_suffix(".keep").write_text(_KEEP)
 
-    def _mend_other(self, inventory: Inventory, best: Commit, name: str, oid: str) -> None:
-        """A ref whose commit is not whole is dropped, and what can be read of it is kept."""
+    def _repair_other(self, inventory: Inventory, best: Commit, name: str, oid: str) -> None:
+        """Drop a ref whose commit is not whole, and keep what can be read of it."""
         if fsck.is_kept(inventory, oid):
             return
         self._keep(inventory, best, oid, inventory.commit(oid))
@@ -324,14 +324,14 @@ class _Repair:
             durable.replace(path, "".join(kept).encode())
 
     def _point(self, branch: str, oid: str) -> None:
-        # By hand: what git finds there may be what it chokes on, and the lock keeps others out.
+        # By hand: git may fail on what is there, and the lock keeps others out.
         path = self.git_dir / branch
         path.parent.mkdir(parents=True, exist_ok=True)
         durable.replace(path, f"{oid}\n".encode())
         durable.sync_chain(path.parent, self.git_dir)
 
     def _keep_journal(self, best: Commit) -> None:
-        """Keep aside the replies that were paid for after a checkpoint that is not there any more."""
+        """Set aside the replies that were paid for after a checkpoint that no longer exists."""
         path = self.git_dir / "loop-runner" / "journal"
         if path.exists() and any(after != best.oid for after, _, _ in journal.records(path.read_bytes())):
             self.aside.mkdir(parents=True, exist_ok=True)
@@ -365,13 +365,13 @@ def _on_disk(folder: Path) -> dict[str, tuple[str, bytes]]:
     walker = Walker(NO_LIMITS)
     try:
         for top in tops:
-            for name, each in walker.walk(held.fd, os.fsencode(top), {}).files.items():
-                files[name] = (each.mode, each.data or b"")
+            for name, entry in walker.walk(held.fd, os.fsencode(top), {}).files.items():
+                files[name] = (entry.mode, entry.data or b"")
         for path in {path for pattern in _OWNED_FILES for path in folder.glob(pattern)}:
             with contextlib.suppress(OSError):
-                found = walker.look_at(held.fd, os.fsencode(path.name), {})
-                if found:
-                    files[os.fsencode(path.name)] = (found.mode, found.data or b"")
+                entry_found = walker.look_at(held.fd, os.fsencode(path.name), {})
+                if entry_found:
+                    files[os.fsencode(path.name)] = (entry_found.mode, entry_found.data or b"")
     finally:
         held.close()
     made: dict[str, tuple[str, bytes]] = {}
@@ -382,12 +382,12 @@ def _on_disk(folder: Path) -> dict[str, tuple[str, bytes]]:
 def _tree(files: dict[bytes, tuple[str, bytes]], made: dict[str, tuple[str, bytes]]) -> str:
     entries: list[tuple[bytes, bytes, str]] = []
     below: dict[bytes, dict[bytes, tuple[str, bytes]]] = {}
-    for path, each in files.items():
+    for path, entry in files.items():
         name, _, rest = path.partition(b"/")
         if rest:
-            below.setdefault(name, {})[rest] = each
+            below.setdefault(name, {})[rest] = entry
             continue
-        mode, data = each
+        mode, data = entry
         oid = objects.object_id("blob", data)
         made[oid] = ("blob", data)
         entries.append((mode.encode(), name, oid))

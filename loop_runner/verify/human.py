@@ -1,0 +1,66 @@
+"""The kind ``human``: a person decides about the answer, from any process, when every other check accepts.
+
+The run waits for the decision at no cost; ``loop-runner approve`` and ``reject``, and the same methods of
+``lr.Run``, place it. A decision is about one answer: another answer is asked about anew. What a person
+decided cannot be run again: ``verify`` repeats it from the record, and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from loop_runner.records import Accepted, Broken, Rejected, Verdict
+from loop_runner.verify.one_line import exact_line
+from loop_runner.verify.options import TEXT, Keys, Options
+from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
+from loop_runner.workspace.control_files import Question
+
+RECORD = "person"  # the key of the report that says what a person decided
+
+
+@dataclass(frozen=True, slots=True)
+class Human(BaseVerifier):
+    """Accepts what a person approves; rejects, with the person's reason, what they reject."""
+
+    asks_person = True
+    is_repeatable = False
+    KEYS: ClassVar[Keys] = {"question": TEXT}
+
+    name: str
+    question: str
+
+    @classmethod
+    def from_options(cls, name: str, options: Options, task_dir: Path) -> Human:  # noqa: ARG003
+        """Raises ``VerifierError`` without a question."""
+        return cls(name or "human", " ".join(options.text("question").split()))
+
+    @property
+    def requirement(self) -> str:
+        """See ``Verifier``."""
+        return f"a person must approve the answer: {exact_line(self.question, 400)}"
+
+    def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
+        """``Broken`` where no person can be asked, or where this run must not wait for one."""
+        if means.person is None:
+            return Broken("a person decides about this answer, and none can be asked here")
+        identity = _sha256(f"{self.name}\0{self.question}\0{submission.answer}")[:16]
+        question = Question(identity, self.name, self.question, _sha256(submission.answer))
+        decision = means.person.ask(question)
+        if decision is None:
+            return Broken(f"it waits for a person's decision: {exact_line(self.question, 400)}")
+        record: dict[str, Any] = {"question": self.question, "decision": "rejected"}
+        record |= {key: value for key in ("by", "at", "text") if (value := getattr(decision, key))}
+        by = f" by {decision.by}" if decision.by else " by a person"
+        if decision.is_approved:
+            record["decision"] = "approved"
+            return Accepted(
+                f"approved{by}", record={RECORD: record}, statement=f"approved{by}: {self.question}"
+            )
+        return Rejected(f"rejected{by}", decision.text, record={RECORD: record})
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
