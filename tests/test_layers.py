@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "loop_runner"
 
 # The folders from the top of the page to the bottom, each with the folders that it may import.
 FOLDERS = {
-    "cli": {"api", "agents", "kernel", "runs", "model", "workspace", "sandbox", "task"},
+    "cli": {"api", "agents", "kernel", "runs", "model", "sandbox", "task"},
     "api": {"audit", "runs", "loop", "verify", "model", "inputs", "workspace", "task"},
     "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {
@@ -56,7 +56,7 @@ FLOOR = {
     "redaction": set(),
 }
 # ``loop_runner/__init__.py`` names what ``api`` offers, and loads it when it is used.
-FRONT_DOOR = {"api", "loop", *FLOOR}
+FRONT_DOOR = {"api", "loop", "runs", *FLOOR}
 # The hook's own process: started at every stop of every session, so it is the standard library and its own.
 HOOK_PROCESS = {"stop", "sessions", "call", "protocol"}
 # What reads documents, in a confined process: an extra.
@@ -74,9 +74,9 @@ OWNERS = {
 
 # What the commands import besides the public names of ``loop_runner``: each other, and how text is shown and
 # kept from a terminal. ``doctor`` looks into the parts of the machine, ``hook`` at the clients' settings;
-# ``look`` and ``follow`` need the status and the events of a run.
+# ``follow`` prints the trace as it is written.
 OF_COMMANDS = {"cli", "text", "redaction", "failpoints"}
-BELOW_THE_LIBRARY = {"doctor", "hook", "look", "follow"}
+BELOW_THE_LIBRARY = {"doctor", "hook", "follow"}
 HOOK_STARTS_AT_ONCE = ("__init__", "loop_runner.agents.stop")  # without the rest of the package
 
 # Modules of one name in several folders: each row is one matter, seen from these folders.

@@ -12,15 +12,13 @@ import click
 import loop_runner as lr
 from loop_runner import text
 from loop_runner.cli import output, terminal
-from loop_runner.runs import standing
-from loop_runner.runs import status as statuses
-from loop_runner.runs.folders import all_runs
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
     from loop_runner import types
 
 _SHOWN_DIFFERENT = 10
+_AN_AUDIT = "an audit"  # how the reason of an audit begins, whose answer is no text for people
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
 
@@ -36,10 +34,8 @@ def status(run_name: str | None, as_json: bool) -> None:
     \b
     Example:  loop-runner status runs/contract-review
     """
-    found = (
-        [statuses.of_run(lr.open(run_name).folder)] if run_name else list(map(statuses.of_any, all_runs()))
-    )
-    entries = [_status_as_json(status) for status in found]
+    statuses = [lr.open(run_name).status()] if run_name else lr.list_runs()
+    entries = [_status_as_json(status) for status in statuses]
     if as_json:
         output.write_json({"runs": entries})
         return
@@ -56,7 +52,7 @@ def status(run_name: str | None, as_json: bool) -> None:
             output.prose(f"{'':<32} {entry['reason']}")
         if entry["next"]:
             output.write(f"{'':<32} next: {entry['next'][0]}")
-        if entry["answer"] and not entry["reason"].startswith(standing.AN_AUDIT):
+        if entry["answer"] and not entry["reason"].startswith(_AN_AUDIT):
             output.write(f"{'':<32} {text.one_line(entry['answer'], _room_beside(33))}")
 
 
@@ -69,7 +65,7 @@ def _room_beside(used: int) -> int:
     return min(90, max(width - used, 20)) if width else 90
 
 
-def _status_as_json(status: types.Status) -> dict[str, Any]:
+def _status_as_json(status: lr.Status) -> dict[str, Any]:
     return {
         "run": str(status.folder),
         "state": status.state,
