@@ -130,9 +130,9 @@ def _known(path: Path | None, *, write_baseline: bool) -> tuple[baseline.Entry, 
     """The known findings; read first, so that a missing file costs nothing."""
     if write_baseline and path is None:
         raise ConfigError(
-            "--write-baseline without --baseline FILE",
+            "a baseline is to be written, and no file is named for it",
             why="it says where the baseline goes",
-            hint="for example --baseline audit-baseline.json --write-baseline",
+            hint="for example --baseline audit-baseline.json --write-baseline (baseline= in a program)",
         )
     if path is None or (write_baseline and not os.path.lexists(path)):
         return ()
@@ -171,9 +171,9 @@ def _judge(named: str | None, rules_file: Path, env: Mapping[str, str]) -> str:
         model = registry.default_with_key(env)
         if model is None:
             raise NoKeyError(
-                "no model: no --model was given, and no provider's key is set",
+                "no model: none is named, and no provider's key is set",
                 why="some model must judge, and the local one is too small for that (docs/audit.md)",
-                hint="export ANTHROPIC_API_KEY=..., or name a model, for example --model local:coder",
+                hint="export ANTHROPIC_API_KEY=..., or name a model, for example local:coder",
             )
         return registry.default_sub_model(model)
     try:

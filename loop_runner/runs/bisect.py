@@ -125,7 +125,7 @@ class Trial:
         if done.timed_out:
             problem, hint = (
                 f"did not end within {self.timeout_s:g} s",
-                "give it more time: --timeout SECONDS, or `timeout_s` of the library",
+                "give it more time: --timeout SECONDS (timeout_s= in a program)",
             )
         elif code is None:
             problem, hint = f"could not be started: {done.output}", "check the command; it needs no shell"

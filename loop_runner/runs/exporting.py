@@ -38,7 +38,7 @@ def export(folder: Path, branch: str | None = None, to: Path | None = None) -> E
             raise ConfigError(
                 f"{place} is no git repository",
                 why="a branch needs one",
-                hint="name another one: --to, or `to` of the library",
+                hint="name another one with --to (to= in a program)",
             )
         return Export(
             into.top, foreign.export(history, into, about["commit"], branch or f"loop-runner/{folder.name}")

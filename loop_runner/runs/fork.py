@@ -143,7 +143,7 @@ def retask(folder: Path) -> tuple[str, ...]:
             raise ConfigError(
                 f"{origin_found.file} has other `{key}` than the run began with",
                 why="notes, variables and citations of the passes so far are about the inputs of then",
-                hint="start a new run with it, in another folder: --run-dir",
+                hint="start a new run with it, in another folder: --run-dir (run_dir= in a program)",
             )
         if changed:
             files = _changed_files(history, at, old, new) | dict(_origin_files(origin_found, new))
@@ -172,7 +172,7 @@ def _origin_files(source: origin.Origin, new: Task) -> Mapping[str, bytes]:
 def _without_file(folder: Path) -> ConfigError:
     return ConfigError(
         f"{folder} was not started from a task file that it knows of",
-        why="--retask takes that file as it is now",
+        why="`retask` takes that file as it is now",
         hint=f"{shell('loop-runner', 'fork', folder, 'NEW')} --set KEY=VALUE makes a run with another task",
     )
 
@@ -305,6 +305,6 @@ def _nothing_to_do(source: Path, at: Checkpoint) -> ConfigError:
     return ConfigError(
         f"pass {at.pass_number} of {source} was accepted: a fork from there would have nothing to do",
         why="a run ends when its answer is accepted",
-        hint=f"ask for something else (--prompt FILE, --set verifiers=...), or fork earlier:"
+        hint=f"ask for something else (another `prompt`, or other `verifiers`), or fork earlier:"
         f" `loop-runner log {shell(source)}` lists the turns",
     )

@@ -74,6 +74,6 @@ def load(spec: str, tell: Callable[[str], None]) -> Guarded:
     except Exception as error:
         raise ConfigError(
             f"the reporter {name!r} cannot be made: {type(error).__name__}: {error}",
-            why=f"it was asked for with --report {spec}",
+            why=f"it was asked for as {spec!r}",
             hint="see what its package says about the text behind `=`",
         ) from error
