@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         schema,
         stable,
     )
+    from loop_runner.api.record import Record, RecordedPass, RecordedTurn
     from loop_runner.api.result import Result, Run
     from loop_runner.api.result import open_run as open  # noqa: A004 - lr.open, as in gzip.open
     from loop_runner.api.rlm import RLM
@@ -71,6 +72,7 @@ _HOMES = {
     "api.typed_events": "Event",
     "api.views": "RunView Status",
     "api.makers": "agreement all_of any_of citations command contains judge python regex schema stable",
+    "api.record": "Record RecordedPass RecordedTurn",
     "api.result": "Result Run open",
     "api.rlm": "RLM",
     "api.running": "aask aresume arun ask fork resume run verify",
@@ -107,6 +109,9 @@ __all__ = [
     "ModelError",
     "NotVerifiedError",
     "Placed",
+    "Record",
+    "RecordedPass",
+    "RecordedTurn",
     "Rejected",
     "Result",
     "Run",

@@ -35,7 +35,7 @@ class Budget:
     tokens_out: int | None = key(keys.count, "tokens of the run out", default=None)
     usd: float | None = key(
         keys.positive,
-        "dollars of the run; refused at the start for a model whose price nobody knows, unless `prices` says"
+        "dollars of the run; refused at the start for a model without a known price, unless `prices` gives"
         " it",
         default=None,
     )
@@ -64,8 +64,8 @@ class BudgetSpentError(ModelError):
     def __init__(self, limit: str) -> None:
         super().__init__(
             f"the budget of {limit} is used up",
-            why="a limit that is spent stops every further request",
-            hint="loop-runner resume RUN --set budget.KEY=MORE goes on",
+            why="no request is sent once a limit is reached",
+            hint="loop-runner resume RUN --set budget.KEY=MORE continues it",
         )
         self.limit = limit
 

@@ -93,8 +93,8 @@ class ModelError(LoopRunnerError):
         super().__init__(
             message,
             why=why
-            or "the run cannot go on without a reply; those before it are kept and not asked for again",
-            hint=hint or "mend what the message names, then: loop-runner resume",
+            or "the run cannot continue without a reply; earlier replies are kept and not requested again",
+            hint=hint or "fix the problem above, then run `loop-runner resume RUN`",
         )
         self.paid = paid
         self.ends_run = ends_run

@@ -117,6 +117,12 @@ class Trace:
         """Append an event of this kind; ``at`` is its pass and turn."""
         self.append(Event(kind, text, *at, data))
 
+    def flush(self) -> None:
+        """Let readers see every event so far."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            if self._file is not None:
+                self._file.flush()
+
     def close(self) -> None:
         """Close the file; later events reach the listeners only."""
         with self._lock, contextlib.suppress(OSError):

@@ -193,7 +193,8 @@ def test_a_reporter_that_fails_is_said_once_and_the_run_goes_on(tmp_path, instal
     ended = with_reporters(tmp_path, installed, "mute")
     assert ended.returncode == 0, ended.stderr
     assert (
-        ended.stderr.count("the reporter 'mute' failed and is told no more: RuntimeError: no paper left") == 1
+        ended.stderr.count("the reporter 'mute' failed and gets no more events: RuntimeError: no paper left")
+        == 1
     )
 
 

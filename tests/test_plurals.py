@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from loop_runner.budget import Budget, BudgetSpentError, Ledger
+from loop_runner.cli import display
+from loop_runner.inputs import loading
 from loop_runner.kernel.inside import candidates
 from loop_runner.loop import stalling
 from loop_runner.loop.stalling import Step
@@ -40,6 +42,29 @@ LIMITS = {
     "usd": (1.0, "1 US dollar"),
     "wall_s": (1.0, "1 second"),
 }
+
+
+@pytest.mark.parametrize("kind", sorted({*loading._KINDS.values(), "unreadable"}))
+def test_a_kind_of_skipped_files_agrees_with_its_number(kind):
+    one, many = display._counted(kind, 1), display._counted(kind, 1_200)
+    assert one.startswith("1 ")
+    assert many.startswith("1,200 ")
+    assert not ONE_AND_MANY.search(one)
+    assert (one[2:] == many[6:]) == (kind not in display._SKIPPED)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("links", "1 link"),
+        ("special files", "1 special file"),
+        ("run folders", "1 run folder"),
+        ("oddly named", "1 with an unusable name"),
+        ("binary", "1 binary"),
+    ],
+)
+def test_one_skipped_file_is_named_in_the_singular(kind, words):
+    assert display._counted(kind, 1) == words
 
 
 @pytest.mark.parametrize("key", LIMITS)

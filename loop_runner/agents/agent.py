@@ -37,7 +37,7 @@ _LAST_CHANCE_S = 60.0  # for a client to end after it was let
 _FAILURES = 3  # in a row, before the run stops
 _RETRY_S = 5.0
 _MAX_ANSWER_CHARS = 200_000
-_SILENT = "(the client does not tell what the agent said last; its files are the answer)"
+_SILENT = "(the client does not report the agent's last message; its files are the answer)"
 
 
 @dataclass(slots=True)
@@ -110,9 +110,7 @@ class Agent:
         self._note = workspace.private_folder / "client.json"
         if end_stray(self._note):
             self._on_spent(self._name, ())
-            trace.append(
-                Event("notice", "the client of a runner that was killed was still at work: it was ended")
-            )
+            trace.append(Event("notice", "the client of a killed runner was still working, so it was ended"))
         self._settings_file = workspace.private_folder / "claude-settings.json"
         self._settings_file.write_text(json.dumps(claude_settings(self._endpoint.url), indent=1))
 
@@ -264,7 +262,7 @@ class Agent:
             raise EnvironmentFault(
                 f"{argv[0]} could not be started: {error.strerror}",
                 why="it is the agent that does the work of this run",
-                hint="install it, see that it is on PATH, or mend `agent.command` in the task",
+                hint="install it and put it on PATH, or fix `agent.command` in the task",
             ) from error
         self._process.write_note(self._note)
         self._trace.append(Event("notice", f"started {one_line(' '.join(self._settings.command), 200)}"))
@@ -317,7 +315,7 @@ class Agent:
             return False  # what it left is verified all the same
         message = f"the client ended {_FAILURES} times in a row: {handed.ending}: {handed.detail}"
         why = "every pass would end the same way"
-        hint = "mend what it says, then `loop-runner resume RUN`"
+        hint = "fix the problem above, then run `loop-runner resume RUN`"
         if handed.ending == "api error":
             raise ModelError(message, why=why, hint=hint)
         raise EnvironmentFault(message, why=why, hint=hint)

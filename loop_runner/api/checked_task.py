@@ -62,7 +62,7 @@ def data(value: Any, name: str = "") -> Data:
     if not name and not ending:
         raise ConfigError(
             "data of bytes has no name",
-            why="the ending of its name says how the bytes are read",
+            why="the extension of its name says how to read the bytes",
             hint='for example lr.data(content, name="report.pdf")',
         )
     return Data(name or f"data{ending}", content)

@@ -51,7 +51,7 @@ def audit_rules() -> dict[str, Any]:
 
 
 def _sentences(page: str) -> dict[str, str]:
-    """What the table of keys on a page says about each key, in its third column."""
+    """The third column, by key, of the table of keys on a page."""
     lines = (resources.folder("docs") / f"{page}.md").read_text(encoding="utf-8").splitlines()
     start = next(at for at, line in enumerate(lines) if line.startswith("| key |"))
     sentences: dict[str, str] = {}

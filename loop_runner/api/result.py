@@ -22,7 +22,7 @@ from loop_runner.api.output_types import parse
 from loop_runner.api.typed_events import Event, typed
 from loop_runner.errors import LoopRunnerError, NotVerifiedError
 from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
-from loop_runner.runs import cost, run_queue, trace_file
+from loop_runner.runs import cost, removing, run_queue, trace_file
 from loop_runner.runs.finished import outcome_of
 from loop_runner.runs.folders import find_run_at
 from loop_runner.runs.status import Status, of_run
@@ -32,6 +32,7 @@ from loop_runner.workspace.history import History
 from loop_runner.workspace.openable import parsing
 
 if TYPE_CHECKING:
+    from loop_runner.api.record import Record
     from loop_runner.verify import LocatedCitation
 
 _LOOK_S = 0.1
@@ -71,6 +72,15 @@ class Run(Controls, Looking):
         with History(self.folder) as history:
             return _proof(history)
 
+    def record(self, *, max_chars: int = 20_000) -> Record:
+        """Everything that the folder holds, as plain data; texts over ``max_chars`` are cut in the middle.
+
+        Reads a damaged folder, too: ``faults`` lists what is missing.
+        """
+        from loop_runner.api.record import record_of
+
+        return record_of(self.folder, max_chars=max_chars)
+
     @property
     def usage(self) -> Usage:
         """The tokens of what is committed."""
@@ -106,6 +116,10 @@ class Run(Controls, Looking):
                 raise TimeoutError(f"the run in {self.folder} has not ended after {timeout:g} s")
             time.sleep(_LOOK_S)
         return result_of(outcome_of(self.status()), self.folder)
+
+    def remove(self) -> None:
+        """Remove the run folder with its history. ``WorkspaceError`` while a process runs it, or will."""
+        removing.remove(self.folder)
 
     def _is_active(self) -> bool:
         """Whether a process runs the run, or soon will."""

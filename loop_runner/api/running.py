@@ -26,7 +26,8 @@ from loop_runner.audit import plan
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.events import Event, Listener
-from loop_runner.loop.stopping import Stop, permit_in
+from loop_runner.loop.stopping import Stop
+from loop_runner.process import permit_in
 from loop_runner.runs import fork as forking
 from loop_runner.runs import origin, reporters, reverify, start, trust
 from loop_runner.runs.context import RunContext
@@ -216,9 +217,22 @@ def verify(
     for: ``network``, ``show=PATH``, ``program=PATH``, ``plugin=NAME`` or ``tier=C``.
     """
     context = RunContext(os.environ, functions=_functions(verifiers))
+    _refuse_unknown(allow)
     place = None if task_dir is None else Path(task_dir)
     folder = open_run(run).folder
     return reverify.verify_run(folder, context, at=at, task_dir=place, ask_again=ask_again, granted=allow)
+
+
+def _refuse_unknown(allow: Sequence[str]) -> None:
+    """``ConfigError`` for a word that grants nothing."""
+    for word in allow:
+        key, _, value = word.partition("=")
+        if word not in ("network", "tier=C") and not (key in ("show", "program", "plugin") and value):
+            raise ConfigError(
+                f"{word!r} is not something that a verifier can be granted",
+                why="a misspelled grant could be taken for another",
+                hint="it can be: network, show=PATH, program=PATH, plugin=NAME, tier=C",
+            )
 
 
 def started(

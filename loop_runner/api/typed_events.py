@@ -35,6 +35,20 @@ class Event:
         """All of it, as JSON has it."""
         return {"kind": self.kind, **asdict(self)}
 
+    def to_line(self) -> dict[str, Any]:
+        """As ``events.jsonl`` has it (docs/json.md): further fields are in ``data``."""
+        event = untyped(self)
+        line = {
+            "at": event.at,
+            "kind": event.kind,
+            "pass": event.pass_number,
+            "turn": event.turn,
+            "text": event.text,
+            "data": dict(event.data),
+            "seq": event.seq,
+        }
+        return {**line, "budget": event.budget} if event.budget else line
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):

@@ -1,4 +1,4 @@
-"""``audit``: read the flags of an audit, and print what it found in the forms that CI systems read."""
+"""``audit``: reads the flags of an audit, and prints its findings in the forms that CI systems read."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
     metavar="FILE",
     help="What to look for.",
 )
-@click.option("--model", metavar="ID", help="Who judges, as provider:name; default: as for llm_query.")
+@click.option("--model", metavar="ID", help="Model that judges, as provider:name. Default: the sub-model.")
 @click.option(
     "--fail-on",
     type=click.Choice(["error", "warning", "note", "never"]),
     default="warning",
     show_default=True,
-    help="End with 1 for new findings of this severity or a graver one.",
+    help="Exit with 1 on new findings of this severity or higher.",
 )
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Findings that are known: only others fail.",
+    help="File of known findings, which do not fail the audit.",
 )
-@click.option("--write-baseline", is_flag=True, help="Write what is found into the baseline and end with 0.")
-@click.option("--changed-since", metavar="REV", help="Only files that differ from where the branch left REV.")
+@click.option("--write-baseline", is_flag=True, help="Write the findings into the baseline and exit with 0.")
+@click.option("--changed-since", metavar="REV", help="Only files changed since the merge base with REV.")
 @click.option(
     "--output",
     "outputs",
@@ -54,27 +54,27 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
     "--runs",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder of audits' run folders; what CI caches.  [default: runs at the top of the repository]",
+    help="Folder of the audits' run folders, for CI to cache.  [default: runs at the top of the repository]",
 )
 @click.option(
     "--keep",
     type=click.IntRange(1),
     metavar="N",
-    help="Remove all but the N newest run folders of audits there.",
+    help="Remove all but the N newest audit run folders there.",
 )
 @click.option(
     "--on-missing-key",
     type=click.Choice(["fail", "skip"]),
     default="fail",
     show_default=True,
-    help="Without a provider's key, end with 2 or with 0; the report says so either way.",
+    help="Without a provider's key, exit with 2 or with 0; the report says so either way.",
 )
 @trusting.TRUST
-@options("exclude", "set", "json", "quiet", "verbose")
+@options("exclude", "set", "json", "display", "quiet", "verbose")
 def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     """Judge files by rules in plain words, each finding with the line that it quotes.
 
-    The same command goes on with an audit that was stopped, and pays for no question twice.
+    The same command continues an audit that was stopped, and never pays for a question twice.
 
     \b
     Example:  loop-runner audit src --rules rules.yaml --changed-since origin/main --output sarif=audit.sarif
@@ -116,8 +116,8 @@ def _target(given: str, env: Mapping[str, str]) -> tuple[lr.types.ReportKind, st
     if kind is None:
         raise lr.ConfigError(
             f"--output {given}: there is no kind {name!r}",
-            why="the report would go missing",
-            hint=f"it can be: {', '.join(_KINDS)}, with =FILE behind it",
+            why="the report would not be written",
+            hint=f"it can be: {', '.join(_KINDS)}, followed by =FILE",
         )
     if kind == "summary" and not path:
         path = env.get(_SUMMARY, "")

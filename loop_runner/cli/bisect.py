@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     from loop_runner import types
 
 
+class Seconds(click.FloatRange):
+    """A finite number of seconds over 0: a comparison alone would let ``nan`` pass."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; wrong usage for anything else."""
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a finite number of seconds.", param, ctx)
+        return float(seconds)
+
+
 @click.command()
 @click.argument("run_name", metavar="RUN")
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, type=click.UNPROCESSED, required=True)
@@ -23,18 +38,18 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(),
     default=600.0,
     metavar="SECONDS",
-    help="For each try; default 600.",
+    help="Time limit for each try; default 600.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s: float, as_json: bool) -> int:
-    """Find the first pass whose answer fails COMMAND, trying as few passes as halving needs.
+    """Find the first pass whose answer fails COMMAND, by trying as few passes as possible.
 
-    COMMAND is run in a checkout of the pass: answer.md, answer.json and the model's files in workspace/.
-    Exit code 0 means good, 125 skip, any other up to 127 bad. It is run with your rights, like a verifier's.
-    Exit code 3 means that no such pass was result.
+    COMMAND runs in a checkout of the pass: answer.md, answer.json and the model's files in workspace/.
+    Exit code 0 means good, 125 skip, any other up to 127 bad. It runs with your rights, as verifiers do.
+    Exit code 3 means that no such pass was found.
 
     \b
     Example:  loop-runner bisect contract-review -- grep -q "clause 7" answer.md

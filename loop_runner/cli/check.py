@@ -1,4 +1,4 @@
-"""``check``: everything that can be checked of a task before its first request."""
+"""``check``: everything about a task that can be checked before its first request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loop_runner.text import shell
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
 @options("exclude", "model", "sub_model", "passes", "turns", "set", "json")
 def check(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
-    """Check a task file, its inputs, models and verifiers; start nothing and pay nothing.
+    """Check a task file, its inputs, models and verifiers, without starting or paying for anything.
 
     `run` checks the same before its first request. All faults are reported at once (exit code 2).
 
@@ -53,7 +53,7 @@ def check(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **
 
 
 def _as_given(paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]) -> Iterator[object]:
-    """What `check` was given, for a `run` of the same task."""
+    """The options of `check`, for a `run` of the same task."""
     for option, values in (
         ("--input", paths),
         ("--exclude", flags["exclude"]),

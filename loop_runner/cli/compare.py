@@ -1,4 +1,4 @@
-"""``diff``: what differs between two moments of a run."""
+"""``diff``: the differences between two points of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_SHOWN_LINES = 200  # of one file's difference
 @click.argument("after", metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def diff(run_name: str, before: str, after: str, as_json: bool) -> None:
-    """Say what differs between two moments of a run: answer, files, variables, spend.
+    """Show what differs between two points of a run: answer, files, variables, spend.
 
     A and B are PASS (the end of a pass), PASS.TURN, 0 (the start), `head`, or rewound/N.
 
@@ -60,7 +60,7 @@ def _lines(comparison: types.Comparison) -> Iterator[str]:
             if len(comparison.unsure) > _MAX_UNSURE
             else ""
         )
-        yield f"  look the same, stored with others that changed: {names}{more}"
+        yield f"  look the same, but are stored together with others that changed: {names}{more}"
     yield f"\nSpent in between: {_spent(comparison.spend)}"
 
 
@@ -73,7 +73,7 @@ def _indented(lines: tuple[str, ...]) -> Iterator[str]:
 
 def _file_lines(file: types.FileChange) -> Iterator[str]:
     yield f"  {file.kind:<7}  {text.name(file.path.removeprefix('workspace/'))}"
-    yield from (f"  {line}" for line in _indented(file.diff[2:]))  # the kind and the name are said
+    yield from (f"  {line}" for line in _indented(file.diff[2:]))  # kind and name are printed already
 
 
 def _variable_lines(change: types.VariableChange) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _variable_lines(change: types.VariableChange) -> Iterator[str]:
         return
     yield f"  changed  {_described(change.name, change.before)}"
     after = _described(change.name, change.after)
-    same = ", the same to look at" if after == _described(change.name, change.before) else ""
+    same = ", with the same preview" if after == _described(change.name, change.before) else ""
     yield f"     now   {after}{same}"
 
 

@@ -21,10 +21,10 @@ _COLUMNS = ("requests", "tokens in", "cache read", "cache written", "tokens out"
 @click.argument("run_name", metavar="RUN[@PASS[.TURN]]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def cost(run_name: str, as_json: bool) -> None:
-    """Say what a run cost, by pass, model and kind of request (root, sub, judge).
+    """Show what a run cost, by pass, model and kind of request (root, sub, judge).
 
-    What the provider's cache gave and took is counted apart from other input. A price that is not known is
-    called unknown. RUN@3 counts up to the end of pass 3.
+    Reads from and writes to the provider's cache are listed separately from other input. An unknown price is
+    shown as unknown. RUN@3 counts up to the end of pass 3.
 
     \b
     Example:  loop-runner cost contract-review
@@ -55,12 +55,12 @@ def _lines(summary: types.Cost) -> Iterator[str]:
     sums = summary.total
     yield _row("all", "", "", _cells(sums), width)
     if sums.usd is None:
-        yield f"unknown: at least one price; the known ones come to {sums.known_usd:.4f} US dollars"
+        yield f"unknown: at least one price; the known ones add up to {sums.known_usd:.4f} US dollars"
     dropped = summary.dropped
     if dropped.requests:
         what = f"{output.plural(dropped.requests, 'request')}, {dropped.usage.total_tokens:,} tokens"
         what += f", {_usd(dropped)} US dollars"
-        yield f"dropped by rewinds, not counted above and counted for the budget: {what}"
+        yield f"dropped by rewinds, not included above, but counted against the budget: {what}"
     yield f"prices: {_price_source(summary)}"
 
 

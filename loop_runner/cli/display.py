@@ -1,7 +1,7 @@
-"""Shows a run while it goes on, and its result when it has ended.
+"""Shows a run while it is active, and its result when it has ended.
 
-Progress goes to standard error, one line an event; the result goes to standard output. Everything that a
-model or an input wrote passes through ``output.write``, which escapes it.
+Progress goes to standard error, one line per event; the result goes to standard output. All text from a
+model or an input passes through ``output.write``, which escapes it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,22 @@ from loop_runner.text import shell
 if TYPE_CHECKING:
     from loop_runner import types
 
+# The kinds of skipped files whose words depend on their number (``inputs.skipped_by_kind``): one, several.
+_SKIPPED = {
+    "tools' folders": ("in a tool folder (.git, ...)", "in tool folders (.git, ...)"),
+    "run folders": ("run folder", "run folders"),
+    "the task's own files": ("file of the task itself", "files of the task itself"),
+    "links": ("link", "links"),
+    "special files": ("special file", "special files"),
+    "oddly named": ("with an unusable name", "with unusable names"),
+    "in need of an extra": ("that needs an extra", "that need an extra"),
+}
 _EVIDENCE_LINES = 6  # of a rejection, in the report; all of it is in verdict.json
 _HEADLINES = {
     "verified": "VERIFIED: every verifier accepted the committed answer",
     "unverified": "UNVERIFIED: no answer was accepted",
-    "broken": "BROKEN: a verifier could not be run, so the answer was not judged",
-    "interrupted": "INTERRUPTED: every finished turn is committed",
+    "broken": "BROKEN: a verifier could not run, so the answer was not judged",
+    "interrupted": "INTERRUPTED: all finished turns are saved",
 }
 
 
@@ -32,34 +42,34 @@ class Progress:
     """One line on standard error for each step of a run."""
 
     def __init__(self, *, is_verbose: bool = False) -> None:
-        self._is_verbose = is_verbose
+        self.is_verbose = is_verbose
         self._subcalls = 0
         self._retries: Counter[str] = Counter()
 
     def __call__(self, event: lr.Event) -> None:
-        """Print ``event`` if a person wants to know of it."""
+        """Print ``event`` if a person wants to see it."""
         line = self.line(event)
         if line is not None:
             output.note(line)
 
     def line(self, event: lr.Event) -> str | None:
-        """What a person is told of ``event``; None for nothing."""
+        """The line for ``event``; None for nothing."""
         place = f"pass {event.pass_number}"
         match event:
             case lr.types.RunStarted():
-                return "\n".join(_start_lines(event, is_verbose=self._is_verbose))
+                return "\n".join(_start_lines(event, is_verbose=self.is_verbose))
             case lr.types.PassStarted() if event.pass_number > 1:
-                return f"{place}: the prompt goes in again, with the state and what failed"
+                return f"{place}: the prompt is sent again, with the state and what failed"
             case lr.types.TurnStarted():
                 self._subcalls = 0
                 return f"{place} turn {event.turn}: asking the model"
             case lr.types.SubcallFinished():
                 self._subcalls += 1
-                return f"  sub-call {self._subcalls}: {event.reply}" if self._is_verbose else None
+                return f"  sub-call {self._subcalls}: {event.reply}" if self.is_verbose else None
             case lr.types.SubcallsProgress():
                 self._subcalls = max(self._subcalls, event.answered)
                 return f"  sub-calls: {_progress(event)}" if _is_under_way(event) else None
-            case lr.types.ChildStarted() if self._is_verbose:
+            case lr.types.ChildStarted() if self.is_verbose:
                 return f"  child session ({event.model}): {event.text}"
             case lr.types.ChildFinished():
                 return self._child_line(event)
@@ -67,7 +77,7 @@ class Progress:
                 return self._retried(event)
             case lr.types.CellFinished():
                 calls = f", {output.plural(self._subcalls, 'sub-call')}" if self._subcalls else ""
-                shown = f"\n{text.fence(event.text)}" if self._is_verbose else ""
+                shown = f"\n{text.fence(event.text)}" if self.is_verbose else ""
                 return f"{place} turn {event.turn}: the code {_ENDS[event.end]}{calls}{shown}"
             case lr.types.Verifying():
                 return f"{place}: the model says it is ready; verifying: {text.one_line(event.text, 90)}"
@@ -80,18 +90,18 @@ class Progress:
                 return None
 
     def _child_line(self, event: types.ChildFinished) -> str | None:
-        """How a child session ended; one that answered is of interest to who wants every detail."""
+        """How a child session ended; one with an answer only matters to those who want every detail."""
         turns = output.plural(event.turns, "turn")
         if event.end == "ready":
-            return f"  child session, {turns}: {event.text}" if self._is_verbose else None
+            return f"  child session, {turns}: {event.text}" if self.is_verbose else None
         return f"  child session, {turns}: gave no answer ({event.end})"
 
     def _retried(self, event: types.Retried) -> str | None:
-        """The 1st, 2nd, 4th, 8th… try of a kind: a burst that is refused must not fill the screen."""
+        """The 1st, 2nd, 4th, 8th… try of a kind: a burst of refusals must not fill the screen."""
         reason = f"{event.provider}: {event.reason}"
         self._retries[reason] += 1
         count = self._retries[reason]
-        if count & (count - 1) and not self._is_verbose:
+        if count & (count - 1) and not self.is_verbose:
             return None
         return f"  {event.text}" + (f" ({count} times so far)" if count > 1 else "")
 
@@ -100,7 +110,7 @@ class AuditProgress(Progress):
     """The same for an audit: what is judged, not how the fixed program at its root works."""
 
     def line(self, event: lr.Event) -> str | None:
-        """What a person sees of ``event``; None for nothing."""
+        """The line for ``event``; None for nothing."""
         match event:
             case lr.types.RunStarted():
                 lines = [f"run folder: {event.run}", f"judge: {event.sub_model}"]
@@ -112,15 +122,15 @@ class AuditProgress(Progress):
             case lr.types.PassEnded() if event.outcome == "accepted":
                 return "every place was judged"
             case lr.types.PassEnded() | lr.types.TurnStarted():
-                return super().line(event) if self._is_verbose else None
+                return super().line(event) if self.is_verbose else None
             case lr.types.CellFinished() | lr.types.Verifying():
-                return super().line(event) if self._is_verbose else None
+                return super().line(event) if self.is_verbose else None
             case _:
                 return super().line(event)
 
 
 def _reason_lines(reason: str) -> Iterator[str]:
-    """The reason of a rejection behind a colon; what has several lines keeps them, indented."""
+    """The reason of a rejection after a colon; several lines are kept, indented."""
     lines = [line for line in reason.splitlines() if line.strip()]
     for number, line in enumerate(lines[:_EVIDENCE_LINES]):
         yield (": " if number == 0 else "\n    ") + text.one_line(line.strip(), 200)
@@ -139,9 +149,9 @@ def _progress(event: types.SubcallsProgress) -> str:
 
 
 def _start_lines(event: types.RunStarted, *, is_verbose: bool) -> Iterator[str]:
-    """Where the run lies, who answers, what is read, and what is not."""
+    """The run's folder, its models, its inputs, and what is not read."""
     turn = f" turn {event.turn}" if event.turn else ""
-    going_on = f", going on after pass {event.pass_number}{turn}" if event.pass_number else ""
+    going_on = f", continuing after pass {event.pass_number}{turn}" if event.pass_number else ""
     yield f"run folder: {event.run}{going_on}"
     sub = f"; sub-calls: {event.sub_model}" if event.sub_model != event.model else ""
     yield f"model: {event.model}{sub}"
@@ -164,7 +174,7 @@ def _input_parts(event: types.RunStarted) -> Iterator[str]:
         return
     yield f"{output.plural(event.texts, 'text')}, {output.size(event.bytes)}"
     if skipped := event.skipped:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in skipped.items())
+        kinds = ", ".join(_counted(kind, count) for kind, count in skipped.items())
         yield f"{sum(skipped.values()):,} skipped ({kinds})"
     if texts := event.texts_not_utf8:
         have = "text has" if texts == 1 else "texts have"
@@ -172,8 +182,14 @@ def _input_parts(event: types.RunStarted) -> Iterator[str]:
         yield f"{texts:,} {have} bytes that are not UTF-8 ({count} read as U+FFFD)"
 
 
+def _counted(kind: str, count: int) -> str:
+    """A kind of skipped files with their number, such as ``1 link`` or ``3 with unusable names``."""
+    one, many = _SKIPPED.get(kind, (kind, kind))
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def _cache(event: types.PassEnded) -> str:
-    """How much of the prompts the provider's cache served, where it did anything."""
+    """How much of the prompts came from the provider's cache, if any did."""
     cache = event.cache or {}
     if not cache.get("read") and not cache.get("written"):
         return ""
@@ -182,14 +198,14 @@ def _cache(event: types.PassEnded) -> str:
 
 _ENDS = {
     "ok": "ran",
-    "raised": "raised an error, which the model is shown",
+    "raised": "raised an error, which the model sees",
     "timed_out": "was stopped at its time limit",
-    "died": "killed the kernel, which was started again",
+    "died": "ended the kernel, which was restarted",
 }
 
 
 def show_ending(result: lr.Result, run: lr.Run, steps: Sequence[str]) -> None:
-    """The end of a run for a person: answer, gates, citations, cost, story, what to type next."""
+    """The end of a run for a person: answer, gates, citations, cost, story, next commands."""
     spend = result.spend
     output.prose(_HEADLINES[result.status])
     if not result.verified:
@@ -205,9 +221,7 @@ def show_ending(result: lr.Result, run: lr.Run, steps: Sequence[str]) -> None:
     output.write(f"Cost   {output.cost(spend)}")
     if spend.unanswered:
         lost = output.plural(spend.unanswered, "request")
-        output.write(
-            f"       {lost} sent without a reply coming back (a crash, say); the provider may bill them"
-        )
+        output.write(f"       {lost} sent without a reply (a crash, for example); the provider may bill them")
     output.write(f"Story  git -C {shell(run.folder)} log --first-parent --format=%s")
     for subject in run.story:
         output.write(f"         {subject}")

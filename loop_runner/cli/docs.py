@@ -1,4 +1,4 @@
-"""``docs`` and ``help``: what comes with this copy of loop-runner to read."""
+"""``docs`` and ``help``: the documentation that comes with this copy of loop-runner."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from loop_runner.cli import output
 def docs(name: str | None) -> None:
     """Print a page of the documentation, or a schema for editors; without NAME, list them.
 
-    NAME may be written as in messages: docs/task-file.md, task-file.md or task-file. The schemas know the
-    verifiers of the packages that are installed here, too.
+    NAME may be written as in messages: docs/task-file.md, task-file.md or task-file. The schemas include the
+    verifiers of installed packages.
 
     \b
     Example:  loop-runner docs task-file

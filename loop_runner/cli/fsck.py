@@ -1,4 +1,4 @@
-"""``fsck``: check a run folder, say what was checked, and repair it."""
+"""``fsck``: check a run folder, report the results, and repair it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _MARKS = {"damage": "DAMAGED", "gap": "lost", "note": "note"}
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
-    """Check a run folder, say what was checked, and repair it.
+    """Check a run folder, report the results, and repair it.
 
-    Looks without a lock, also while the run goes on. Exit code 0: whole; 3: whole, and not what was proven;
-    4: damaged. With --repair, what is damaged is kept under .git/loop-runner/damaged/ and
+    Takes no lock, and works on an active run, too. Exit code 0: whole; 3: whole, but not what was proven; 4:
+    damaged. With --repair, damaged files are kept under .git/loop-runner/damaged/ and
     refs/loop-runner/damaged/.
 
     \b
@@ -50,8 +50,8 @@ def _show(found: types.Checkup, run: lr.Run) -> None:
     report, done, folder = found.report, found.repaired, run.folder
     if report.runner is not None:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.runner.since))
-        output.write(f"a runner is active (pid {report.runner.pid}, since {since}): what it changes")
-        output.write("meanwhile was left out")
+        output.write(f"a runner is active (pid {report.runner.pid}, since {since}): files that it changes")
+        output.write("meanwhile were left out")
     for line in done.steps if done else ():
         output.write(f"repaired: {line}")
     if done is not None and done.aside is not None:
@@ -64,8 +64,8 @@ def _show(found: types.Checkup, run: lr.Run) -> None:
         output.write(f"different        {text.one_line(line, 300)}")
     if found.different:
         output.write(
-            f"whole, and not what was proven: {folder} stands at {report.newest_whole}\n"
-            f"`loop-runner verify {shell(folder)}` runs the verifiers on what is there now"
+            f"whole, but not what was proven: {folder} is at {report.newest_whole}\n"
+            f"`loop-runner verify {shell(folder)}` runs the verifiers on its current content"
         )
         return
     output.write(_verdict(found, run))
@@ -74,15 +74,15 @@ def _show(found: types.Checkup, run: lr.Run) -> None:
 def _verdict(found: types.Checkup, run: lr.Run) -> str:
     report, folder = found.report, run.folder
     if report.is_whole:
-        return f"whole: {folder} stands at {report.newest_whole}"
+        return f"whole: {folder} is at {report.newest_whole}"
     if not report.newest_whole and found.repaired is not None:
         return (
             f"damaged: {folder} has no whole checkpoint left; the files in it are as they were,\n"
             "and a new run can be started from them"
         )
     if not report.findings("damage"):
-        return f"whole from {report.newest_whole} on: the run can go on; what is named above stays as it is"
-    where = report.newest_whole or "not to be found in git alone"
+        return f"whole from {report.newest_whole} on: the run can continue; the damage named above remains"
+    where = report.newest_whole or "not found in git alone"
     return (
         f"damaged: {folder}; the newest whole checkpoint is {where}\n"
         f"go back to it with `loop-runner fsck {shell(folder)} --repair`, which deletes nothing"

@@ -1,4 +1,4 @@
-"""``init``: the folder that a task begins with."""
+"""``init``: the folder that a task starts with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loop_runner.cli import output
 def init(type_name: str | None, folder: Path | None, lists: bool, as_json: bool) -> int:
     """Write a folder for a task: task file, sample input, gates, a rehearsal without a model.
 
-    Nothing that is there is changed. TYPE is research, legal, support, audit, timeline, extract or custom.
+    Existing files are never changed. TYPE is research, legal, support, audit, timeline, extract or custom.
 
     \b
     Example:  loop-runner init legal contract-review
@@ -43,7 +43,7 @@ def init(type_name: str | None, folder: Path | None, lists: bool, as_json: bool)
         output.write(f"  {name}")
     output.write(f"Next   {steps[0]}   (a rehearsal: no model, no key)")
     output.write(f"       {steps[1]}   (your model)")
-    output.write(f"       then put your own files in the place of the sample: {folder / 'README.md'}")
+    output.write(f"       then replace the sample with your own files: {folder / 'README.md'}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``models``: what can be asked, and fetching a local model."""
+"""``models``: lists the available models, and fetches a local one."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _local_as_json(item: Any) -> dict[str, Any]:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def fetch_command(name: str, as_json: bool) -> None:
-    """Fetch the local model NAME once; an interrupted fetch continues where it was.
+    """Fetch the local model NAME once; an interrupted fetch picks up where it left off.
 
     \b
     Example:  loop-runner models fetch coder
@@ -94,7 +94,7 @@ def fetch_command(name: str, as_json: bool) -> None:
         output.write(f"local:{name} is here: {path}")
 
 
-_WIDTH = len("downloading: 100 %")  # a shorter line covers the one before it
+_WIDTH = len("downloading: 100 %")  # a shorter line must cover the one before it
 
 
 class _Bar:

@@ -1,4 +1,4 @@
-"""``replay``: run a run again from its recorded replies."""
+"""``replay``: repeat a run from its recorded replies."""
 
 from __future__ import annotations
 
@@ -28,15 +28,13 @@ _TAKEN = {
 @click.option(
     "--to", type=click.Path(path_type=Path), metavar="DIR", help="Keep the replay's run folder there."
 )
-@click.option(
-    "--recorded-verdicts", is_flag=True, help="Ask no gates: take the verdicts as they are recorded."
-)
+@click.option("--recorded-verdicts", is_flag=True, help="Run no gates: use the recorded verdicts.")
 @click.option(
     "--inputs",
     "inputs_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Where the inputs lie now, for a run that came from another machine.",
+    help="Where the inputs are now, for a run that came from another machine.",
 )
 @trusting.TRUST
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -48,10 +46,11 @@ def replay(
     is_trusted: bool,
     as_json: bool,
 ) -> int:
-    """Run a run again from its recorded replies and say whether the same comes out, byte for byte.
+    """Repeat a run from its recorded replies and report whether the result is the same, byte for byte.
 
-    No model is asked and no key is needed. The model's code runs again, in the sandbox, in a folder of its
-    own; gates are asked again. RUN is only read. Exit code 3 means that something differs; it is listed.
+    No model is asked and no key is needed. The model's code runs again, in the sandbox, in a separate
+    folder; the gates run again. RUN is only read. Exit code 3 means that something differs; the differences
+    are listed.
 
     \b
     Example:  loop-runner replay contract-review
@@ -84,7 +83,7 @@ def _lines(result: types.Replayed, *, asks_gates: bool) -> Iterator[str]:
         yield f"the first difference is in {result.first.subject!r}:"
         yield from _difference_lines(result.at_first)
         if result.at_end and result.at_end != result.at_first:
-            yield "at the end there differ:"
+            yield "differences at the end:"
             yield from _difference_lines(result.at_end)
     yield from _version_lines(result)
     yield from _gate_lines(result, asks_gates=asks_gates)
@@ -129,13 +128,13 @@ def _difference_lines(differences: tuple[types.Difference, ...]) -> Iterator[str
 
 def _gate_lines(result: types.Replayed, *, asks_gates: bool) -> Iterator[str]:
     if not asks_gates:
-        yield "gates: not asked; the verdicts are those of the record"
+        yield "gates: not run; the verdicts are the recorded ones"
         return
     passes = output.plural(result.gates_asked, "pass", "passes")
     if not result.verdicts:
-        yield f"gates: asked again for {passes}, with the same verdicts"
+        yield f"gates: run again for {passes}, with the same verdicts"
         return
-    yield f"gates: asked again for {passes}; they say otherwise (the replay went on as recorded):"
+    yield f"gates: run again for {passes}; their verdicts differ (the replay followed the record):"
     for verdict in result.verdicts:
         words = verdict.now if verdict.now != verdict.recorded else f"{verdict.now}, in other words"
         yield f"  pass {verdict.pass_number}: recorded {verdict.recorded}, now {words}"

@@ -1,4 +1,4 @@
-"""``run``, ``ask`` and ``resume``: start a run or go on with one, and show how it ended."""
+"""``run``, ``ask`` and ``resume``: start or continue a run, and show how it ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, output, signals, trusting
+from loop_runner.cli import display, output, signals, terminal, trusting
 from loop_runner.text import shell
 
 Setting: TypeAlias = str | tuple[str, Any]
@@ -36,8 +36,8 @@ _SHARED = {
     "sub_model": click.option(
         "--sub-model", metavar="ID", help="Model for llm_query; default: see `models`."
     ),
-    "passes": click.option("--passes", type=click.IntRange(1), help="How many passes at most."),
-    "turns": click.option("--turns", type=click.IntRange(1), help="How many turns a pass may take."),
+    "passes": click.option("--passes", type=click.IntRange(1), help="Maximum number of passes."),
+    "turns": click.option("--turns", type=click.IntRange(1), help="Maximum number of turns per pass."),
     "exclude": click.option(
         "--exclude", multiple=True, metavar="NAME", help="Folder or file name to leave out."
     ),
@@ -52,7 +52,21 @@ _SHARED = {
     ),
     "quiet": click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
     "report": click.option(
-        "--report", "reports", multiple=True, metavar="NAME[=TEXT]", help="Tell an installed reporter, too."
+        "--report",
+        "reports",
+        multiple=True,
+        metavar="NAME[=TEXT]",
+        help="Also send events to an installed reporter.",
+    ),
+    "detach": click.option(
+        "--detach", is_flag=True, help="Run it in a process of its own, and return at once."
+    ),
+    "display": click.option(
+        "--display",
+        type=click.Choice(("auto", "live", "plain", "json")),
+        default="auto",
+        show_default=True,
+        help="Progress as a live block, as lines, or as a JSON object on a line for each event.",
     ),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
@@ -64,7 +78,8 @@ _SHARED = {
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
+    *("detach", "report", "json", "display", "quiet", "verbose"),
 )
 def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
     """Run a task file until its verifiers accept the answer.
@@ -77,7 +92,7 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
 
 
 def task_overrides(paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]) -> list[Setting]:
-    """What the command line changes of a task file: ``--input``, the other flags, ``--set``."""
+    """The changes that the command line makes to a task file: ``--input``, the other flags, ``--set``."""
     given = overrides(settings, flags)
     if paths:
         given.append(("inputs", [_input_spec(path, flags["exclude"]) for path in paths]))
@@ -90,10 +105,11 @@ def task_overrides(paths: tuple[str, ...], settings: tuple[str, ...], flags: dic
 @click.option(
     "--quote/--no-quote",
     default=True,
-    help="Ask that the short answer itself stands in a quoted line (default), or only that the quotes exist.",
+    help="Require that a quoted line contains the short answer (default), or only that the quotes exist.",
 )
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
+    *("detach", "report", "json", "display", "quiet", "verbose"),
 )
 def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Ask a question about files, without a task file.
@@ -123,16 +139,19 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     "inputs_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Where the inputs lie now, for a run that came from another machine.",
+    help="Where the inputs are now, for a run that came from another machine.",
 )
-@click.option("--repin", is_flag=True, help="Take the verifiers' programs as they are now.")
+@click.option("--repin", is_flag=True, help="Use the verifiers' programs as they are now.")
 @click.option(
     "--retask",
     is_flag=True,
-    help="Take the task file that the run began with, and its programs, as they are now.",
+    help="Use the task file that the run began with, and its programs, as they are now.",
 )
 @trusting.TRUST
-@options("model", "sub_model", "passes", "turns", "set", "report", "json", "quiet", "verbose")
+@options(
+    *("model", "sub_model", "passes", "turns", "set", "detach", "report", "json", "display"),
+    *("quiet", "verbose"),
+)
 def resume(
     run_name: str,
     inputs_folder: Path | None,
@@ -144,8 +163,8 @@ def resume(
 ) -> int:
     """Continue a run from its last commit, after a crash, Ctrl-C or a spent budget.
 
-    RUN may be a clone made with plain git: it needs --trust once. What is set here holds for this time only;
-    --retask changes the run for good.
+    RUN may be a clone made with plain git: it needs --trust once. Settings given here apply to this resume
+    only; --retask changes the run permanently.
 
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
@@ -155,6 +174,10 @@ def resume(
     if ends_pause(found):
         output.note(f"{found.folder} was paused: the process that runs it continues")
         return 0
+    if flags["detach"] and not (retask or repin or inputs_folder):
+        found.require_trust(given, trust=is_trusted)
+        lr.LocalLauncher().resume(found, settings=given)
+        return _show_detached(found.folder.absolute(), flags)
 
     def start(listening: Listening) -> lr.Result:
         return lr.resume(
@@ -179,7 +202,21 @@ def ends_pause(run: lr.Run) -> bool:
 
 
 def _start(task: lr.Task, flags: dict[str, Any]) -> int:
+    if flags.get("detach"):
+        reports = [f"--report={name}" for name in flags.get("reports", ())]
+        return _show_detached(lr.LocalLauncher().start(task, arguments=reports).folder, flags)
     return work(lambda listening: lr.run(task, **listening), flags, task.run_dir)
+
+
+def _show_detached(folder: Path, flags: dict[str, Any]) -> int:
+    """Say where a run is that runs in a process of its own, and how to look at it."""
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    if flags["as_json"]:
+        output.write_json({"status": "started", "run": str(shown)})
+        return 0
+    output.write(f"run folder: {shown}")
+    output.write(f"It runs in a process of its own. Next: {shell('loop-runner', 'status', shown, '--watch')}")
+    return 0
 
 
 def work(
@@ -222,27 +259,45 @@ def interruptible(
     folder: Path | None = None,
     progress: type[display.Progress] = display.Progress,
 ) -> Iterator[Listening]:
-    """What a run is given from outside; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
+    """The caller's part of a run; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
     stop = lr.Stop()
-    listening: Listening = {
-        "stop": stop,
-        "on_event": None if flags["quiet"] else progress(is_verbose=flags["verbose"]),
-    }
-    if "reports" in flags:
-        listening["reporters"] = flags["reports"]
     try:
-        with signals.stopping(stop, output.note, folder), _rare_collections():
-            yield listening
+        with (
+            signals.stopping(stop, output.note, folder),
+            _rare_collections(),
+            _shown(flags, progress, folder, stop) as on_event,
+        ):
+            reporters = {"reporters": flags["reports"]} if "reports" in flags else {}
+            yield {"stop": stop, "on_event": on_event, **reporters}
     finally:
         sys.stderr.flush()
 
 
 @contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Look for unreachable circles less often.
+def _shown(
+    flags: dict[str, Any], progress: type[display.Progress], folder: Path | None, stop: lr.Stop
+) -> Iterator[Callable[[lr.Event], None] | None]:
+    """What shows the progress of a run; nothing with ``--quiet``."""
+    if flags["quiet"]:
+        yield None
+        return
+    wanted = flags.get("display", "auto")
+    lines = progress(is_verbose=flags["verbose"])
+    if wanted == "plain" or (wanted == "auto" and not terminal.is_terminal(sys.stderr)):
+        yield lines  # without the imports of the block
+        return
+    from loop_runner.cli import live
 
-    A batch has ten thousand calls' objects alive at once, and going through them took a quarter of the time
-    of the loop that serves them. None of it is for the collector: what a call leaves goes by itself.
+    with live.shown(live.chosen(wanted, os.environ), lines, folder, stop.ask) as listener:
+        yield listener
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Search for unreachable cycles less often.
+
+    A batch has the objects of ten thousand calls alive at once, and scanning them took a quarter of the time
+    of the loop that serves them. The collector would find nothing: a call's objects are freed without it.
     """
     import gc
 
@@ -274,17 +329,17 @@ def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _refuse_misplaced(question: str, paths: tuple[str, ...]) -> None:
-    """Say what was probably meant where the first word is a path, or the question has no quotes."""
+    """Explain the probable mistake where the first word is a path, or the question has no quotes."""
     missing = [path for path in paths if not path.startswith(("http://", "https://")) and not _exists(path)]
     if not missing or any(mark in path for path in missing for mark in "*["):
         return
     existing = [path for path in paths if path not in missing]
     if _exists(question) and not existing:
         words = shell("loop-runner", "ask", " ".join(missing), question)
-        raise click.UsageError(f"{question} is a file or folder, and the question comes first: {words}")
+        raise click.UsageError(f"{question} is a file or folder, but the question comes first: {words}")
     if paths.index(missing[0]) == 0 and len(missing) > 1:
         words = shell("loop-runner", "ask", " ".join((question, *missing)), *(existing or ["PATH"]))
-        raise click.UsageError(f"there is no file {missing[0]!r}. A question goes into quotes: {words}")
+        raise click.UsageError(f"there is no file {missing[0]!r}. Put a question into quotes: {words}")
 
 
 def _exists(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""``fork`` and ``rewind``: go on from an earlier moment, in another folder or in the same one."""
+"""``fork`` and ``rewind``: continue from an earlier point, in another folder or in the same one."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on
     help="Another prompt, from FILE.",
 )
 @options("model", "sub_model", "passes", "turns", "set", "json")
-@click.option("--run", "is_run", is_flag=True, help="Go on with it at once, as `resume NEW` does.")
+@click.option("--run", "is_run", is_flag=True, help="Continue it at once, as `resume NEW` does.")
 @trusting.TRUST
-@options("quiet", "verbose")
+@options("display", "quiet", "verbose")
 def fork(
     source: str,
     new: str,
@@ -38,10 +38,10 @@ def fork(
     is_trusted: bool,
     **flags: Any,
 ) -> int:
-    """Make a new run that goes on from a moment of another one.
+    """Start a new run from any point of an existing one.
 
-    RUN@3 is the end of pass 3, RUN@3.7 its turn 7, RUN where the run stands. The history up to there is
-    copied; RUN itself is left alone and may be going on. What the passes so far cost counts for the fork's
+    RUN@3 is the end of pass 3, RUN@3.7 its turn 7, RUN the latest point. The history up to there is copied;
+    RUN itself is not changed and may be active. The cost of the copied passes counts against the fork's
     budget. NEW is a path, or a name under runs/.
 
     \b
@@ -73,7 +73,7 @@ def _show_fork(made: lr.Run, source: Path, *, as_json: bool) -> None:
             }
         )
         return
-    output.write(f"{made.folder} goes on from {at} of {source}")
+    output.write(f"{made.folder} continues from {at} of {source}")
     output.write(f"changed: {', '.join(begun.changed) or 'nothing'}")
     output.write(f"Next   loop-runner resume {shell(made.folder)}")
 
@@ -83,10 +83,10 @@ def _show_fork(made: lr.Run, source: Path, *, as_json: bool) -> None:
 @click.argument("moment", metavar="PASS[.TURN]")
 @_JSON
 def rewind(run_name: str, moment: str, as_json: bool) -> None:
-    """Take a run back to the end of a pass, or to a turn; `resume` goes on from there.
+    """Take a run back to the end of a pass, or to a turn; `resume` continues from there.
 
-    Nothing is lost: what the run leaves is kept under a ref, and `rewind RUN rewound/N` takes the run there
-    again. 0 is the start. What the dropped turns cost was paid: it goes on counting for the budget.
+    Nothing is lost: what the run leaves is kept under a ref, and `rewind RUN rewound/N` takes the run back
+    to it. 0 is the start. The dropped turns were paid for, so they still count against the budget.
 
     \b
     Example:  loop-runner rewind contract-review 3.7
@@ -111,7 +111,7 @@ def rewind(run_name: str, moment: str, as_json: bool) -> None:
             }
         )
         return
-    output.write(f"{run.folder} stands at {to} again")
+    output.write(f"{run.folder} is back at {to}")
     output.write(f"kept: {left} as {gone.ref}")
     output.write(f"Next   loop-runner resume {shell(run.folder)}")
-    output.write(f"       loop-runner rewind {shell(run.folder)} {gone.name}   (takes it back)")
+    output.write(f"       loop-runner rewind {shell(run.folder)} {gone.name}   (undoes this)")

@@ -6,5 +6,5 @@ TRUST = click.option(
     "--trust",
     "is_trusted",
     is_flag=True,
-    help="Start what the run folder names, though it was not created here; asked for once.",
+    help="Start what the run folder names, though it was not created here; needed only once.",
 )

@@ -1,4 +1,4 @@
-"""``verify``: run the verifiers of a finished run once more, from the folder or any clone of it."""
+"""``verify``: run the verifiers of a finished run again, from the folder or any clone of it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 @click.option(
     "--task-dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Where the inputs lie here, if not where the run recheck them.",
+    help="Where the inputs are here, if not where the run found them.",
 )
 @click.option(
-    "--ask-again", is_flag=True, help="Ask models anew, and pay, instead of taking recorded replies."
+    "--ask-again", is_flag=True, help="Ask models again, and pay, instead of using recorded replies."
 )
 @click.option(
     "--allow",
     "granted",
     multiple=True,
     metavar="WHAT",
-    help="Give the verifiers what the run asks for: network, show=PATH, program=PATH, plugin=NAME, tier=C.",
+    help="Grant the verifiers what the run requires: network, show=PATH, program=PATH, plugin=NAME, tier=C.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def verify(
@@ -43,12 +43,12 @@ def verify(
     granted: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Run the verifiers of a finished run once more, and say for each whether it says the same.
+    """Run the verifiers of a finished run again, and compare each verdict with the recorded one.
 
-    A plain `git clone` of the run folder is enough; verifiers that read the inputs need these as well. The
-    folder may come from anyone: its verifiers get no network and none of your files unless you --allow it.
-    Exit codes: 0 accepted as proven, 3 something is different or was not accepted, 4 a verifier could not be
-    run, or asks for more than is allowed.
+    A plain `git clone` of the run folder is enough, plus the inputs if a verifier reads them. The folder may
+    come from anyone: its verifiers get no network and none of your files unless you --allow it. Exit codes:
+    0 accepted as proven, 3 something is different or was not accepted, 4 a verifier could not run, or
+    requires more than is allowed.
 
     \b
     Example:  loop-runner verify runs/contract-review
@@ -78,9 +78,9 @@ def _headline(recheck: types.Recheck, code: int) -> str:
     if code == 0:
         return "VERIFIED again: every verifier accepts the committed answer, as the proof says"
     if code == 4:
-        return "BROKEN: a verifier could not be run here, so the proof was not checked"
+        return "BROKEN: a verifier could not run here, so the proof was not checked"
     if recheck.status == "same":
-        return "UNVERIFIED: the verifiers say what they said, and that was no acceptance"
+        return "UNVERIFIED: the verifiers give the recorded verdict again, and it was not an acceptance"
     return "DIFFERENT: this is not what was proven"
 
 

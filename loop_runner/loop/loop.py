@@ -43,8 +43,8 @@ from loop_runner.workspace import layout
 from loop_runner.workspace.control_files import ControlRequest
 from loop_runner.workspace.workspace import Workspace
 
-_INTERRUPTED = "interrupted; every turn is committed"
-_STOPPED = "the operator stopped it; every turn is committed"
+_INTERRUPTED = "interrupted; all finished turns are saved"
+_STOPPED = "the operator stopped it; all finished turns are saved"
 _NO_ANSWER = {
     "turns": "the turns were used up and `answer['content']` was still empty",
     "budget": "the budget was used up and `answer['content']` was still empty",
@@ -196,7 +196,7 @@ class Loop:
         self._tell("pass_ended", reason, number, **data)
         if restores is not None:
             what = f"as pass {restores} left them" if restores else "as they were at the beginning"
-            self._tell("notice", f"files, variables and answer are restored: they are {what}", number)
+            self._tell("notice", f"files, variables and answer were restored: they are {what}", number)
             self._passes.restored()
         return checkpoint
 
@@ -223,7 +223,7 @@ class Loop:
             passes = plural(self._ledger.budget.passes, "pass", "passes")
             return f"not verified: the budget of {passes} is used up"
         if self._ledger.is_metered:
-            return "not accepted; another client goes on, so that what this one spent is known"
+            return "not accepted; another client continues, so that this one's spend is recorded"
         return ""
 
     def _proof(self, number: int, decision: Allow, verdict: dict[str, Any]) -> dict[str, bytes]:

@@ -182,8 +182,8 @@ def notes(passes: Sequence[PassState]) -> list[str]:
         at = passes[-1].restored
         what = f"as pass {at} left them" if at else "as they were at the very beginning"
         then = next((item.reason for item in passes if item.number == at), "")
-        failed = f" What failed in it, in the words of the check: {then!r}" if then else ""
-        sentences.append(f"Your files, variables and the answer were restored: they are {what}.{failed}")
+        failed = f" The check of that pass reported: {then!r}" if then else ""
+        sentences.append(f"Your files, variables and answer were restored: they are {what}.{failed}")
     return sentences
 
 

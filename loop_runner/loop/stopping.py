@@ -7,39 +7,16 @@ Owns the request to stop and the one moment at which ``Interrupted`` may be rais
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
-
-from loop_runner import linux
 
 _GRACE_S = 1.4  # for a cell, a gate or a commit to end by itself when no request is out
 _URGENT_GRACE_S = 0.3
 _OPEN_OR_CLOSE = frozenset({"__init__", "__enter__", "__exit__", "close"})
-PERMIT = "LOOP_RUNNER_PERMIT"  # names a file with the moment until which a run may send requests
 
 
 class Interrupted(BaseException):
     """Breaks off what the thread of a run does, at most once: what is committed and journalled is kept."""
-
-
-def permit_in(env: Mapping[str, str]) -> Callable[[], bool]:
-    """Whether this process may still send requests, as the file that ``env`` names says.
-
-    The file holds nanoseconds of the clock that runs while the machine sleeps. Whoever holds the lease on a
-    run writes it again and again: a run whose lease is lost sends nothing more, even if it was frozen.
-    """
-    path = env.get(PERMIT)
-    if not path:
-        return lambda: True
-
-    def is_permitted() -> bool:
-        try:
-            return linux.boot_clock_ns() < int(Path(path).read_bytes())
-        except (OSError, ValueError):
-            return False
-
-    return is_permitted
 
 
 class Stop:

@@ -46,7 +46,7 @@ def split(model_id: str) -> tuple[str, str]:
     if not colon or not name:
         raise ConfigError(
             f"{model_id!r} is not a model id",
-            why="a model id is PROVIDER:NAME, so that nothing has to guess who answers",
+            why="a model id is PROVIDER:NAME, so that the provider is never guessed",
             hint=_suggestion(model_id.rstrip(":")),
         )
     if provider not in _MAKERS and provider not in plugins.find(plugins.PROVIDERS):
@@ -55,7 +55,7 @@ def split(model_id: str) -> tuple[str, str]:
         hint = f"did you mean {near[0]}:{name}?" if near else f"providers: {', '.join(known)}"
         raise ConfigError(
             f"there is no provider {provider!r} (in the model id {model_id!r})",
-            why="the provider says who is asked, and how",
+            why="the provider decides which API is called, and how",
             hint=hint,
         )
     return provider, name
@@ -72,7 +72,7 @@ def default_model(env: Mapping[str, str]) -> str:
         return f"local:{local}"
     raise ConfigError(
         "no model: none is named, no provider's key is set, and no local model is fetched",
-        why="somebody has to answer",
+        why="a run needs a model",
         hint=f"export ANTHROPIC_API_KEY=..., or run: loop-runner models fetch {local}",
     )
 

@@ -430,7 +430,7 @@ class Switchboard:
     def _wait(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         if self.loop.is_closed():
             coroutine.close()
-            raise ModelError("the switchboard is closed", why="nothing can be asked any more")
+            raise ModelError("the switchboard is closed", why="no more requests can be sent")
         future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
             return future.result()

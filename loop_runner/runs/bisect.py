@@ -138,6 +138,6 @@ class Trial:
             problem, hint = how, "0 means good, 125 skip, 1 to 127 bad"
         raise ConfigError(
             f"on pass {number} the command {problem}",
-            why="whether the answer is good cannot be told from that",
+            why="this does not show whether the answer is good",
             hint=hint,
         )

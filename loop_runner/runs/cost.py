@@ -121,8 +121,10 @@ def total(lines: Iterable[CostLine]) -> CostLine:
 
 def by(name: Callable[[CostLine], _Name], lines: Iterable[CostLine]) -> dict[_Name, CostLine]:
     """The sums of ``lines`` by what ``name`` says of each, in order."""
-    items = list(lines)
-    return {key: total(line for line in items if name(line) == key) for key in sorted(map(name, items))}
+    grouped: dict[_Name, list[CostLine]] = {}
+    for line in lines:
+        grouped.setdefault(name(line), []).append(line)
+    return {key: total(grouped[key]) for key in sorted(grouped)}
 
 
 def _lines(calls: Iterable[tuple[int, Call]], price: Price) -> Iterator[CostLine]:

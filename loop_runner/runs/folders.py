@@ -22,7 +22,7 @@ def find_run(name: str) -> Path:
             return folder
     raise ConfigError(
         f"there is no run {name!r} here",
-        why=f"it was looked for as a folder of that name, here and in {RUNS}/",
+        why=f"no folder of that name was found, here or in {RUNS}/",
         hint=_instead(name),
     )
 

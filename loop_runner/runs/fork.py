@@ -44,8 +44,8 @@ from loop_runner.workspace.points import Point
 from loop_runner.workspace.workspace import Workspace
 
 _FIXED = {
-    "inputs": "notes, variables and citations of the passes so far are about the inputs of the other run",
-    "run_dir": "NEW says where the fork goes",
+    "inputs": "notes, variables and citations of the passes so far refer to the inputs of the other run",
+    "run_dir": "NEW is the folder of the fork",
 }
 
 
@@ -142,7 +142,7 @@ def retask(folder: Path) -> tuple[str, ...]:
         for key in set(changed) & {"inputs", "input_settings"}:
             raise ConfigError(
                 f"{origin_found.file} has other `{key}` than the run began with",
-                why="notes, variables and citations of the passes so far are about the inputs of then",
+                why="notes, variables and citations of the passes so far refer to the earlier inputs",
                 hint="start a new run with it, in another folder: --run-dir (run_dir= in a program)",
             )
         if changed:
@@ -171,8 +171,8 @@ def _origin_files(source: origin.Origin, new: Task) -> Mapping[str, bytes]:
 
 def _without_file(folder: Path) -> ConfigError:
     return ConfigError(
-        f"{folder} was not started from a task file that it knows of",
-        why="`retask` takes that file as it is now",
+        f"{folder} does not record a task file that it was started from",
+        why="`retask` uses the current version of that file",
         hint=f"{shell('loop-runner', 'fork', folder, 'NEW')} --set KEY=VALUE makes a run with another task",
     )
 
@@ -183,7 +183,7 @@ def frozen_task(history: History, at: str, overrides: Sequence[tuple[str, object
     if task.is_agent:
         raise ConfigError(
             f"the passes of {history.folder} were done by an agent of yours (`session: {task.session}`)",
-            why="what it did is not recorded reply by reply: it could only be started, and paid, again",
+            why="the agent's work is not recorded reply by reply: it would run, and be paid for, again",
             hint="`log`, `show`, `diff`, `bisect` and `export` work on its passes",
         )
     return task
@@ -208,7 +208,7 @@ def _tasks(history: History, at: Checkpoint, overrides: Sequence[tuple[str, Any]
     if new.session != old.session:
         raise ConfigError(
             "`session` cannot be changed in a fork",
-            why="how the passes are held was decided when the run began",
+            why="it was decided when the run began",
             hint="start a new run with it",
         )
     follows = old.sub_model == registry.default_sub_model(old.model or "")

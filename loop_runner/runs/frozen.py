@@ -230,7 +230,7 @@ def refuse_other_words(frozen: Task, task: Task) -> None:
         if getattr(frozen, key) != getattr(task, key):
             raise ConfigError(
                 f"`{key}` cannot be changed for a run that has begun",
-                why="the system prompt of the run tells the model the other thing",
+                why="the system prompt of the run states the old value",
                 hint="start a new run with it",
             )
 
@@ -251,10 +251,10 @@ def _refuse_changed_inputs(texts: Inputs) -> None:
             f"{_of_inputs(gone, texts, 'is', 'are')} not there: {paths[gone[0]]}"
             + (f" and {len(gone) - 1} more" if len(gone) > 1 else ""),
             why="a run folder names its inputs and their hashes; it does not hold them",
-            hint="put them there, or say where they are here with --inputs DIR (inputs_dir= in a program)",
+            hint="put them there, or name their folder here with --inputs DIR (inputs_dir= in a program)",
         )
     raise ConfigError(
         f"{_of_inputs(changed, texts, 'has', 'have')} changed since the run began: {shown}",
-        why="notes, variables and citations of earlier passes are about the old texts",
-        hint="put the old files back, or start a new run",
+        why="notes, variables and citations of earlier passes refer to the old texts",
+        hint="restore the old files, or start a new run",
     )

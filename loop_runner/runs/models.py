@@ -94,7 +94,7 @@ def prompt_fault(task: Task, env: Mapping[str, str] | None) -> ConfigError | Non
 def _without_price(models: Sequence[str]) -> ConfigError:
     return ConfigError(
         f"budget.usd is set, and there is no known price for {', '.join(models)}",
-        why="a limit in dollars that nobody can add up would never be reached",
+        why="without a price, the limit in dollars would never be reached",
         hint="give the rate per million tokens: "
         f"prices: {{{models[0]!r}: {{input: 1.0, output: 5.0}}}}, or limit budget.tokens instead",
     )

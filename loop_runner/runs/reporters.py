@@ -52,7 +52,7 @@ class Guarded:
         except Exception as error:  # noqa: BLE001 - somebody else's code, at a border
             self._reporter = None
             reason = f"{type(error).__name__}: {error}"
-            self._tell(f"the reporter {self._name!r} failed and is told no more: {reason}")
+            self._tell(f"the reporter {self._name!r} failed and gets no more events: {reason}")
 
 
 def load(spec: str, tell: Callable[[str], None]) -> Guarded:
@@ -65,8 +65,8 @@ def load(spec: str, tell: Callable[[str], None]) -> Guarded:
     if name not in known:
         raise ConfigError(
             f"there is no reporter {name!r}",
-            why="a run that nobody is told of looks like one that does nothing",
-            hint=f"installed: {', '.join(sorted(known))}" if known else "no installed package brings one",
+            why="a run whose progress nobody sees looks like one that does nothing",
+            hint=f"installed: {', '.join(sorted(known))}" if known else "no installed package provides one",
         )
     make = plugins.load(plugins.REPORTERS, name)
     try:
@@ -75,5 +75,5 @@ def load(spec: str, tell: Callable[[str], None]) -> Guarded:
         raise ConfigError(
             f"the reporter {name!r} cannot be made: {type(error).__name__}: {error}",
             why=f"it was asked for as {spec!r}",
-            hint="see what its package says about the text behind `=`",
+            hint="see its package's documentation for the text after `=`",
         ) from error

@@ -131,9 +131,9 @@ def _refuse_ungranted(wanted: Iterable[Need], granted: Sequence[str]) -> None:
     options = " ".join(f"--allow {shlex.quote(word)}" for word in by_word)
     raise EnvironmentFault(
         "\n".join(
-            ["the verifiers of this run ask for more than `verify` gives them; none was started:", *lines]
+            ["the verifiers of this run require more than `verify` grants them; none was started:", *lines]
         ),
-        why="a run folder may come from anyone, and what it asks for could read your files or send them away",
+        why="a run folder may come from anyone, and its verifiers could read your files or send them away",
         hint=f"if you trust the folder, allow it: {options}",
     )
 
@@ -144,7 +144,7 @@ def _commit(history: History, at: str | None) -> str:
     except WorkspaceError:
         raise ConfigError(
             f"{history.folder} has no commit {at!r}",
-            why="what is verified is what a commit holds",
+            why="`verify` checks the answer in a commit",
             hint=f"`loop-runner log {shell(history.folder)}` lists them",
         ) from None
 
@@ -156,7 +156,7 @@ def _finished_pass(history: History, commit: str) -> Entry:
         return entry
     raise WorkspaceError(
         f"no pass was finished at {commit[:12]}",
-        why="there is no verdict that could be compared",
+        why="there is no verdict to compare with",
         hint="name the commit of a pass: --at COMMIT",
     )
 

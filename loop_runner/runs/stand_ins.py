@@ -164,7 +164,7 @@ class Nobody:
         raise ModelError(
             f"no reply is recorded for a {kind} request to {self._model} in pass {pass_number} turn {turn}",
             why="a replay asks no model",
-            hint="what comes before it differs from the record, or the request was refused then too",
+            hint="an earlier step differs from the record, or the request was refused then too",
         )
 
     async def close(self) -> None:

@@ -24,8 +24,8 @@ from loop_runner.workspace.openable import parsing
 AN_AUDIT = "an audit"  # how the reason of an audit begins, whose answer is no text for people
 _MAX_REASON_CHARS = 300
 _BY_STATUS = {"error": "failed", "unverified": "unverified", "broken": "broken", "interrupted": "interrupted"}
-CRASHED = "its process ended without a word (killed, or the machine stopped); what was committed is safe"
-_UNKNOWN = "nothing here tells how its last process ended, as in a clone or a fork"
+CRASHED = "its process ended unexpectedly (killed, or the machine stopped); what was committed is safe"
+_UNKNOWN = "how its last process ended is not recorded here, as in a clone or a fork"
 
 
 @dataclass(frozen=True, slots=True)

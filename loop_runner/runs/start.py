@@ -181,7 +181,7 @@ def _refuse_other_functions(task: Task) -> None:
     if unknown := sorted(set(task.functions) - known):
         raise ConfigError(
             f"the run did not begin with the function {', '.join(unknown)} as a verifier",
-            why="an answer is judged by what the run began with, or its proof would mean nothing",
+            why="only the verifiers that the run began with may judge it, or its proof would mean nothing",
             hint=f"it began with {', '.join(sorted(known))}" if known else "give none",
         )
 

@@ -324,7 +324,7 @@ def run_here(coroutine: Coroutine[Any, Any, _T]) -> _T:
         result: _T = finished.value
         return result
     coroutine.close()
-    msg = "a conversation that is held on an ordinary thread waited for an event loop"
+    msg = "a conversation on an ordinary thread waited for an event loop"
     raise RuntimeError(msg)
 
 

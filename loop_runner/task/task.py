@@ -30,8 +30,8 @@ class NoProgress:
 
     passes: int = key(
         keys.whole(2),
-        "so many passes in a row with the same files, answer and failures (or twice as many with the same"
-        " answer and failures) are no progress",
+        "how many passes in a row with the same files, answer and failures (or twice as many with the same"
+        " answer and failures) count as no progress",
         default=3,
     )
     then: tuple[str, ...] = key(
@@ -40,7 +40,7 @@ class NoProgress:
             lambda item: item in _STRATEGIES,
             enum=list(_STRATEGIES),
         ),
-        "what is tried, one pass each, before the run stops unverified: `prompt` (the prompt says so),"
+        "strategies to try, one pass each, before the run stops unverified: `prompt` (the prompt says so),"
         " `model` (each of `models`; without any, another temperature where the provider takes one),"
         " `restart` (from the best-scored pass that ended differently, else from the beginning)",
         default=_STRATEGIES,
@@ -80,7 +80,7 @@ class AgentSettings:
     )
     folder: str | None = key(
         keys.text,
-        "`session: hook`: the folder whose files are the agent's work",
+        "`session: hook`: the folder that holds the agent's work",
         default=None,
         shown="where `hook start` was called",
     )
@@ -268,7 +268,7 @@ class Task:
     name: str = key(keys.file_name, "letters, digits, `.`, `-`, `_`; names the run folder", shown="required")
     prompt: str = key(
         keys.text,
-        "the task, in your words; every pass is given it byte for byte",
+        "the task, in your words; every pass starts with it, byte for byte",
         shown="required, unless `prompt_file` is given",
     )
     type: str = key(
@@ -280,10 +280,10 @@ class Task:
     )
     prompts: str = key(
         _prompts,
-        "a folder with templates of your own, relative to the task file ([task-types.md](task-types.md));"
+        "a folder with your own templates, relative to the task file ([task-types.md](task-types.md));"
         " `none`: no folder",
         default=_PROMPTS,
-        shown="`prompts`, if it is there",
+        shown="`prompts`, if it exists",
     )
     inputs: tuple[str | Mapping[str, Any], ...] = key(
         _inputs,
@@ -307,7 +307,7 @@ class Task:
         'further models that the model\'s code may name: `llm_query(..., model="openai:small")`',
         default=(),
     )
-    width: int = key(keys.up_to(1024), "requests that are out at once, 1 to 1,024", default=32)
+    width: int = key(keys.up_to(1024), "how many requests may be open at once, 1 to 1,024", default=32)
     child_width: int = key(
         keys.up_to(256),
         "child sessions (`rlm_query`) at once, 1 to 256; each has a kernel of its own",

@@ -228,7 +228,7 @@ def _bad_value(where: str, path: tuple[str, ...], expected: str, value: Any) -> 
     shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
     return ConfigError(
         f"{where}: `{'.'.join(path)}` takes {expected}, not {shown}{surprise(value)}",
-        why="a guess at what was meant could cost a day of running",
+        why="the key would not mean what you wrote",
         hint=_REFERENCE,
     )
 
@@ -261,7 +261,7 @@ def _prompt(checked: dict[str, Any], base_dir: Path, where: Where) -> str:
         )
         raise ConfigError(
             f"{where.label}: the task {problem}",
-            why="the prompt is what every pass is given, word for word",
+            why="every pass starts with the prompt, word for word",
             hint="give exactly one of the two",
         )
     if prompt is not None:
@@ -282,6 +282,6 @@ def _prompt(checked: dict[str, Any], base_dir: Path, where: Where) -> str:
 def _no_prompt(message: str) -> ConfigError:
     return ConfigError(
         message,
-        why="the prompt is what every pass is given, word for word",
+        why="every pass starts with the prompt, word for word",
         hint="a prompt file is UTF-8 text; its path is relative to the task file",
     )

@@ -95,7 +95,7 @@ def _what_there_is(entries: list[Entry]) -> str:
 
 def _missing(history: History, point: Point, there_is: str) -> ConfigError:
     return ConfigError(
-        f"{history.folder} has no moment {point}",
+        f"{history.folder} has no point {point}",
         why=there_is,
         hint="PASS is the end of a pass, PASS.TURN a turn; "
         f"`loop-runner log {shell(history.folder)}` lists them",

@@ -35,7 +35,9 @@ def test_the_client_is_blocked_with_the_prompt_and_what_failed_until_a_verifier_
     assert (outcome.status, outcome.spend.passes) == ("verified", 2)
     first, second = started(task)
     assert first["pid"] == second["pid"], "the same client went on"
-    assert first["prompt"].startswith("Make the number 42.\n\n---\n\nA loop is around this task.")
+    assert first["prompt"].startswith(
+        "Make the number 42.\n\n---\n\nYou are working inside a verification loop."
+    )
     assert "- the answer must contain the text '42'" in first["prompt"], (
         "what the verifiers ask is known at once"
     )

@@ -145,7 +145,7 @@ def test_the_screen_shows_no_internals(project):
     ended = loop_runner("audit", "src", *options, cwd=project.folder)
     assert ended.returncode == 3
     assert "judge: script:script.yaml" in ended.stderr
-    for internal in ("the model says it is ready", "format", "{", "turn", "the prompt goes in again"):
+    for internal in ("the model says it is ready", "format", "{", "turn", "the prompt is sent again"):
         assert internal not in ended.stderr
 
 

@@ -96,8 +96,8 @@ TASK = "name: t\nprompt: What?\nverifiers: [{contains: x}]\n"
             TASK + "budget:\n  pases: 3\n",
             ["task.yaml, line 5: unknown key `pases`", "did you mean `passes`?"],
         ),
-        (TASK + "budget:\n  passes: three\n", ["task.yaml, line 5: `budget.passes` takes a whole number"]),
-        (TASK + "name: u\n", ["task.yaml, line 4: `name` is there twice, first on line 1"]),
+        (TASK + "budget:\n  passes: three\n", ["task.yaml, line 5: `budget.passes` takes an integer"]),
+        (TASK + "name: u\n", ["task.yaml, line 4: duplicate key `name`, first defined on line 1"]),
         (TASK + "reentry: again\n", ["task.yaml, line 4: `reentry` takes fresh or continue, not 'again'"]),
         (TASK + "budget: {passes: 3\n", ["task.yaml, line", "not valid YAML"]),
         ("name: t\nprompt: What?\n", ["the task has no verifiers"]),
@@ -242,7 +242,7 @@ def test_an_input_that_changed_since_the_last_pass_stops_a_resume_until_it_is_pu
     before = content(run)
     (tmp_path / "task/b.txt").write_text("The answer is 41.\n")
     result = loop_runner("resume", "scripted", "--passes", "2", cwd=tmp_path)
-    said(result, 2, "1 of 2 inputs has changed since the run began: b.txt", "put the old files back")
+    said(result, 2, "1 of 2 inputs has changed since the run began: b.txt", "restore the old files")
     assert content(run) == before
     (tmp_path / "task/b.txt").write_text(texts["b.txt"])
     assert resume_ends_verified(run)["passes"] == 2
@@ -383,7 +383,7 @@ def test_a_folder_with_other_files_in_it_is_refused_and_an_empty_one_is_taken(tm
     folder.mkdir(parents=True)
     (folder / "thesis.txt").write_text("years of work\n")
     result = loop_runner("run", task, cwd=tmp_path)
-    said(result, 2, "is not empty and is no run folder: it holds thesis.txt", "--run-dir")
+    said(result, 2, "is not empty and is not a run folder: it holds thesis.txt", "--run-dir")
     assert content(folder) == {"thesis.txt": b"years of work\n"}
     (folder / "thesis.txt").unlink()
     assert loop_runner("run", task, cwd=tmp_path).returncode == 0

@@ -14,7 +14,7 @@ from loop_runner.workspace.history import History
 from tests.support.tasks import cell, ready, run_task, write_task
 
 DIES = cell("import os\nos._exit(1)")
-HINT = "the cell that made it, to be run again if it is needed: "
+HINT = "the cell that made it, to be run again if needed: "
 
 
 def output(run, pass_number, turn):
@@ -70,7 +70,7 @@ def test_a_cell_that_died_is_not_named_for_what_only_it_made(tmp_path):
 def test_several_that_are_lost_are_each_named_with_their_cell(tmp_path):
     run = recorded(tmp_path, cell("a = (i for i in 'ab')"), cell("b = iter(open('/dev/null'))"), DIES)
     told = output(run, 1, 3)
-    assert "to be run again if it is needed: a: `past(1, 1).code`, b: `past(1, 2).code`" in told
+    assert "to be run again if needed: a: `past(1, 1).code`, b: `past(1, 2).code`" in told
 
 
 def test_the_cell_of_an_earlier_pass_is_named_after_a_resume(tmp_path):

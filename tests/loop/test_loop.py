@@ -195,7 +195,7 @@ def test_a_spent_subcall_budget_is_an_error_that_the_model_sees(tmp_path):
 def test_a_reply_without_code_gets_a_reminder(tmp_path):
     task = write_task(tmp_path / "task", root=["I think that I should think first.", ready("42")])
     assert run_task(task, tmp_path / "run").spend.turns == 2
-    assert "held no Python code" in (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
+    assert "contained no Python code" in (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
 
 
 def test_three_replies_without_code_end_the_pass_and_the_next_one_begins_anew(tmp_path):

@@ -98,7 +98,7 @@ def test_an_empty_account_stops_the_run_and_no_answered_call_is_sent_again(tmp_p
     result = loop_runner("run", task, cwd=tmp_path, env=model_server.env)
     assert result.returncode == 4, result.stderr
     assert "the account cannot pay (HTTP 429): spend limit reached" in result.stderr
-    assert "why it matters: the run cannot go on without a reply" in result.stderr
+    assert "why it matters: the run cannot continue without a reply" in result.stderr
     assert "then: loop-runner resume" in result.stderr
     assert subjects(tmp_path / "runs/scripted") == ["run: scripted", "pass 1 turn 1: ran"]
     assert len(model_server.requests) == 4, "root, sub-call, root, and the refusal once"

@@ -284,7 +284,7 @@ def test_the_number_of_passes_left_is_the_one_that_budget_returns(injected):
 
 def test_modules_and_imports_are_no_variables_of_the_model(injected):
     code = "import json, re as regex\nfrom math import sqrt\nfrom collections import Counter\nfound = [1]"
-    variables = section(injected(cell(code), ready("41"), ready("42")), "Variables that you still have")
+    variables = section(injected(cell(code), ready("41"), ready("42")), "Variables that are still available")
     assert "found: list, [1]" in variables
     for name in ("json", "regex", "sqrt", "Counter"):
         assert name not in variables

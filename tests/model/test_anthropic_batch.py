@@ -95,7 +95,7 @@ def test_the_next_process_looks_at_the_same_batch_and_another_turn_makes_its_own
     first = run.ask(sub("a"), sub("b"), sub("b", occurrence=1))
     assert run.ask(sub("a"), sub("b"), sub("b", occurrence=1)) == first
     assert len(model_server.batches.created) == 1
-    assert "is looked at again" in run.told[-1]
+    assert "is polled again" in run.told[-1]
     run.position = "commit-2"
     run.ask(sub("a"))
     assert len(model_server.batches.created) == 2
@@ -146,7 +146,7 @@ def test_results_that_stay_cut_give_what_they_hold_and_the_rest_is_not_asked_for
     lacking = [reply for reply in replies if isinstance(reply, ModelError)]
     assert there
     assert len(there) + len(lacking) == 9
-    assert all(error.ends_run for error in lacking), "nothing is asked for again in this run"
+    assert all(error.ends_run for error in lacking), "no request is sent again in this run"
     assert list((tmp_path / "batches").glob("*.json"))
     model_server.batches.cut_results = []
     assert [reply.text for reply in run.ask(*(sub(f"q{n}") for n in range(9)))] == [f"Q{n}" for n in range(9)]
@@ -235,7 +235,7 @@ def test_a_run_killed_while_its_batch_is_worked_on_pays_for_it_once(
     resumed = loop_runner("resume", "scripted", "--json", cwd=tmp_path, env=model_server.env)
     assert resumed.returncode == 0, resumed.stderr
     assert len(model_server.batches.created) == 1
-    assert "batch msgbatch_0 of 3 requests is looked at again" in resumed.stderr
+    assert "batch msgbatch_0 of 3 requests is polled again" in resumed.stderr
     data = json.loads(resumed.stdout)
     assert data["usage"]["subcalls"] == 3
 

@@ -84,7 +84,7 @@ def test_no_bad_pass_is_exit_code_3(place):
     result = loop_runner("bisect", "scripted", "--", "true", cwd=place)
     assert (result.returncode, result.stdout.splitlines()) == (
         3,
-        ["pass 6: good", "no pass is bad, as far as the last one says"],
+        ["pass 6: good", "no pass is bad: the last one is not"],
     )
 
 

@@ -65,7 +65,7 @@ def test_the_table_says_unknown_and_where_the_prices_come_from(paid):
     (sub,) = [line for line in lines if "nobody-knows  sub" in line]
     assert sub.split()[-1] == "unknown"
     assert any(
-        line.startswith("unknown: at least one price; the known ones come to 0.0273") for line in lines
+        line.startswith("unknown: at least one price; the known ones add up to 0.0273") for line in lines
     )
     assert lines[-1].startswith("prices: genai-prices ")
 
@@ -79,7 +79,7 @@ def test_up_to_a_moment_and_what_a_rewind_dropped(place):
     data = json_of("cost", "scripted", cwd=place)
     assert (data["total"]["requests"], data["dropped"]["requests"]) == (5, 2), "the same replies, paid again"
     assert (
-        "dropped by rewinds, not counted above and counted for the budget: 2 requests"
+        "dropped by rewinds, not included above, but counted against the budget: 2 requests"
         in loop_runner("cost", "scripted", cwd=place).stdout
     )
 

@@ -46,7 +46,7 @@ def test_answer_files_variables_and_spend_are_told_apart(place):
     assert any(line.startswith("     now   count: int") and line.endswith("  2") for line in lines)
     assert any(line.startswith("  deleted  gone: str") for line in lines)
     assert any(line.startswith("  added    pair: generator") for line in lines)
-    assert "  look the same, stored with others that changed: kept" in lines
+    assert "  look the same, but are stored together with others that changed: kept" in lines
     assert "Spent in between: 0 passes, 1 turn, 1 sub-call" in lines[-1]
 
 

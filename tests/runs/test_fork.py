@@ -102,7 +102,7 @@ def test_an_accepted_pass_is_forked_only_to_ask_for_something_else(place):
     assert json_of("status", "other", cwd=place)["runs"][0]["state"] == "unfinished"
     assert json_of("resume", "other", "-q", cwd=place)["answer"] == "43"
     told = (place / "runs/other/passes/0004/injected.md").read_text()
-    assert "nothing failed: the answer was accepted as the task was then" in told
+    assert "nothing failed: the answer was accepted under the task at that time" in told
     assert "43" in (place / "runs/other/system.md").read_text(), "the gates that hold now are told"
 
 
@@ -139,7 +139,7 @@ def test_a_run_is_forked_while_it_goes_on(tmp_path):
     ("args", "said"),
     [
         (("scripted@9", "new"), "3 of its passes have ended"),
-        (("scripted@2.9", "new"), "has no moment 2.9"),
+        (("scripted@2.9", "new"), "has no point 2.9"),
         (("scripted@1", "scripted"), "holds a finished run"),
         (("scripted@1", "new", "--set", "inputs=[x]"), "a fork cannot change `inputs`"),
         (("scripted@1", "new", "--set", "budgets.passes=3"), "did you mean `budget`?"),

@@ -61,7 +61,7 @@ def test_a_run_is_taken_back_to_what_it_left_with_the_command_that_is_printed(pl
     said = loop_runner("rewind", "scripted", "1", cwd=place).stdout
     assert "runs/scripted stands at the end of pass 1 again" in said
     assert "kept: the end of pass 3 as refs/loop-runner/rewound/1" in said
-    (back,) = [line for line in said.splitlines() if "(takes it back)" in line]
+    (back,) = [line for line in said.splitlines() if "(undoes this)" in line]
     result = loop_runner(*back.split("(")[0].split()[1:], cwd=place)
     assert result.returncode == 0, result.stderr
     assert tree(run) == before
@@ -121,7 +121,7 @@ def test_a_running_run_is_not_rewound(place):
 
 @pytest.mark.parametrize(
     ("moment", "said"),
-    [("9", "3 of its passes have ended"), ("x", "names no moment"), ("3", "stands at 3 already")],
+    [("9", "3 of its passes have ended"), ("x", "is not a point of a run"), ("3", "stands at 3 already")],
 )
 def test_what_cannot_be_gone_back_to_is_refused(place, moment, said):
     result = loop_runner("rewind", "scripted", moment, cwd=place)

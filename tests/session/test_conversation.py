@@ -196,7 +196,7 @@ def test_a_request_that_got_no_reply_before_a_crash_is_counted_when_its_turn_is_
 
 def test_a_reply_without_anything_to_work_with_gets_a_reminder(held: Held) -> None:
     held.run(held.idle(), held.final())
-    reminder = "held no answer" if held.kind == "direct" else "held no Python code"
+    reminder = "contained no answer" if held.kind == "direct" else "contained no Python code"
     assert reminder in held.shown[0]
     assert (
         held.prompts[1].messages[-1][1] == held.shown[0].rstrip("\n")
@@ -278,14 +278,14 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_limit_that_is_nearly_reached_is_in_what_the_model_is_shown(held: Held) -> None:
     big = Scripted(held.idle(), input_tokens=700, output_tokens=5)
     held.run(big, held.final(), budget={"passes": 1, "tokens": 2000})
-    assert re.search(r"Soon used up: 1,2[0-9]{2} of 2,000 tokens are left", held.shown[0])
+    assert re.search(r"Nearly used up: 1,2[0-9]{2} of 2,000 tokens are left", held.shown[0])
 
 
 @pytest.mark.parametrize("budget", [{}, {"tokens": 100_000}, {"usd": 50}, {"wall": "10h"}])
 def test_a_limit_that_is_far_away_is_not_mentioned(held: Held, budget: Mapping[str, Any]) -> None:
     prices = {"anthropic:claude-test": {"input": 1.0, "output": 5.0}}
     held.run(held.idle(), held.final(), budget={"passes": 1, **budget}, prices=prices)
-    assert "Soon used up" not in held.shown[0]
+    assert "Nearly used up" not in held.shown[0]
 
 
 def test_the_warning_of_a_limit_is_the_same_when_the_run_is_replayed(held: Held) -> None:

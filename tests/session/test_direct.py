@@ -53,7 +53,7 @@ def test_a_small_input_is_answered_in_one_call_under_the_same_gates_and_history(
         assert "42" not in (history.read("passes/0001/injected.md") or b"").decode(), "inputs are not copied"
         why = json.loads(history.read("session.json") or b"")
     assert why["session"] == "direct"
-    assert "tokens (at most, guessed from their length), and " in why["why"]
+    assert "tokens (at most, estimated from their length), and " in why["why"]
 
 
 def test_the_reason_is_said_when_a_run_starts(tmp_path):
@@ -133,7 +133,7 @@ def direct_inputs(folder):
 @pytest.mark.parametrize(
     ("chars", "counted", "kind", "asks", "why"),
     [
-        (3000, None, "direct", 0, "guessed from their length"),
+        (3000, None, "direct", 0, "estimated from their length"),
         (300_000, 70_000, "direct", 1, "70,000 tokens (counted by the provider), and 88,000 fit"),
         (300_000, 99_000, "rlm", 1, "99,000 tokens (counted by the provider), and only 88,000 fit"),
         (300_000, None, "rlm", 1, "and only 88,000 fit"),
@@ -206,7 +206,7 @@ def test_a_reply_without_an_answer_is_asked_for_again_in_words(start, model_serv
     outcome = start(empty, "42")
     assert (outcome.status, outcome.spend.passes, outcome.spend.turns) == ("verified", 1, 2)
     *_, again = model_server.prompts[-1].body["messages"]
-    assert "Your reply held no answer. Reply with the answer." in json.dumps(again)
+    assert "Your reply contained no answer. Reply with the answer." in json.dumps(again)
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,12 @@ def script(folder, **keys):
     [
         ("", "Your reply was empty."),
         (" \n\t", "Your reply was empty."),
-        ("I will look at the texts first.", "held no Python code"),
-        ("The answer is 42.", "held no Python code"),
+        ("I will look at the texts first.", "contained no Python code"),
+        ("The answer is 42.", "contained no Python code"),
         ("```bash\ngrep -r x .\n```", "marked as bash; only Python is run"),
         ("Here:\n~~~sql\nSELECT 1\n~~~", "marked as sql; only Python is run"),
         ('```json\n{"a": 1}\n```\n', "marked as json; only Python is run"),
-        ("```\nThis is my plan for it\n```", "held nothing that could be run as Python"),
+        ("```\nThis is my plan for it\n```", "contained nothing that could be run as Python"),
         ("<think>first I should look", "ended within a thought"),
     ],
 )  # fmt: skip
@@ -53,7 +53,7 @@ def test_the_reminder_says_what_was_missing(reply, said):
 
 def test_a_reply_that_was_cut_is_told_so_and_not_that_it_held_no_code():
     told = observe(Reply("```repl\nprint(1)", "max_tokens"), None, 1, 20)
-    assert "cut at the model's output limit, so nothing of it was run" in told
+    assert "cut at the model's output limit, so none of it was run" in told
     assert "held no" not in told
 
 
@@ -164,7 +164,7 @@ def test_a_token_budget_is_told_of_before_it_ends_with_what_to_do(tmp_path, mode
     """It used to end with an empty answer and no word of it."""
 
     def answer(request):
-        is_told = "Soon used up: " in request.last_user_text
+        is_told = "Nearly used up: " in request.last_user_text
         return Scripted(ready("It is 42") if is_told else cell("print('looking')"), input_tokens=1000)
 
     model_server.answer_with(answer)
@@ -173,7 +173,7 @@ def test_a_token_budget_is_told_of_before_it_ends_with_what_to_do(tmp_path, mode
     )
     outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert outcome.status == "verified"
-    told = [each for each in outputs(tmp_path / "run") if "Soon used up: " in each]
+    told = [each for each in outputs(tmp_path / "run") if "Nearly used up: " in each]
     assert "tokens are left" in told[0]
     assert "Put your best answer there now" in told[0]
 
@@ -192,7 +192,7 @@ def test_a_child_session_answers_before_the_budget_ends_it(tmp_path, model_serve
                 return Scripted(cell("answer['content'] = rlm_query('q', 'x')"), input_tokens=10)
             return Scripted(cell("answer['ready'] = True"), input_tokens=10)
         shown.append(request.last_user_text)
-        is_told = "Soon used up: " in request.last_user_text
+        is_told = "Nearly used up: " in request.last_user_text
         return Scripted(ready("42") if is_told else cell("print('looking')"), input_tokens=1000)
 
     model_server.answer_with(answer)
@@ -201,7 +201,7 @@ def test_a_child_session_answers_before_the_budget_ends_it(tmp_path, model_serve
     outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert outcome.status == "verified"
     assert outcome.answer.content == "42"
-    assert f"{what} are left. When it is, this session ends without an answer." in shown[-1]
+    assert f"{what} are left. When it runs out, this session ends without an answer." in shown[-1]
     assert "the pass" not in shown[-1]
 
 
@@ -227,13 +227,13 @@ def test_few_sub_calls_are_told_with_what_happens_then(tmp_path):
     run_task(task, tmp_path / "run")
     printed = outputs(tmp_path / "run")[0]
     assert "1 of 2 sub-calls are left; when there is none, `llm_query` raises LLMError." in printed
-    assert "Soon used up" not in printed
+    assert "Nearly used up" not in printed
 
 
 def test_the_first_turns_of_a_run_without_limits_have_no_warning(tmp_path):
     task = write_task(tmp_path / "task", root=[cell("print(1)"), ready("42")])
     run_task(task, tmp_path / "run")
-    assert "Soon used up" not in "".join(outputs(tmp_path / "run"))
+    assert "Nearly used up" not in "".join(outputs(tmp_path / "run"))
 
 
 # ── last_output ─────────────────────────────────────────────────────────────────────────────────────

@@ -38,7 +38,7 @@ def test_a_file_that_is_there_is_never_written_over_and_nothing_else_is_written(
     folder = tmp_path / "review"
     folder.mkdir()
     (folder / "task.yaml").write_text("mine")
-    with pytest.raises(ConfigError, match=r"task\.yaml would be written over"):
+    with pytest.raises(ConfigError, match=r"task\.yaml would be overwritten"):
         scaffold.create("legal", folder)
     assert tree(folder) == {"task.yaml"}
     assert (folder / "task.yaml").read_text() == "mine"
@@ -57,7 +57,7 @@ def test_a_link_or_a_file_in_the_way_is_refused(tmp_path, make):
         (tmp_path / "f" / "task.yaml").symlink_to(tmp_path / "gone")
     else:
         (tmp_path / "f").write_text("mine")
-    with pytest.raises(ConfigError, match="written over" if make == "link" else "is a file"):
+    with pytest.raises(ConfigError, match="overwritten" if make == "link" else "is a file"):
         scaffold.create("legal", tmp_path / "f")
     assert not (tmp_path / "gone").exists()
 
@@ -135,7 +135,7 @@ def test_a_template_that_cannot_work_stops_the_run_before_it_has_a_folder(tmp_pa
     (tmp_path / "p" / "prompts" / "work.md.j2").write_text("{{ nothing_of_the_kind }}")
     ran = loop_runner("run", "p/task.yaml", "--model", "script:rehearsal.yaml", cwd=tmp_path)
     assert ran.returncode == 2
-    assert "it uses `nothing_of_the_kind`, which it is not given" in ran.stderr
+    assert "it uses `nothing_of_the_kind`, which is not available to it" in ran.stderr
     assert not (tmp_path / "runs").exists()
     without = ["run", "p/task.yaml", "--model", "script:rehearsal.yaml", "--set", "prompts=none"]
     assert loop_runner(*without, cwd=tmp_path).returncode == 0

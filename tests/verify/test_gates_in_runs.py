@@ -520,7 +520,7 @@ def test_a_restart_begins_with_the_best_of_the_other_passes(tmp_path):
     line = next(
         line
         for line in injected.split("\n")
-        if "as pass 1 left them. What failed in it, in the words of the check:" in line
+        if "as pass 1 left them. The check of that pass reported:" in line
     )
     assert "Failed: contains 'c'" in line
     assert "## The answer that you have now" in injected

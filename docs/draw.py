@@ -1,4 +1,4 @@
-"""Draws docs/pictures/*.svg: `python -m docs.pictures`, which `make docs` runs too.
+"""Draws docs/pictures/*.svg: `python -m docs.draw`, which `make docs` runs too.
 
 The picture of the package is made from the rows of ``tests/test_layers.py``, so it shows the imports that are
 allowed. A test says when a picture is stale.
