@@ -15,15 +15,24 @@ a rejected answer (``Rejected``) and a spent budget (``Stopped``). Relies on ``r
 secret of the environment. Never prints or exits.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
 from loop_runner.redaction import clean
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
 
 class LoopRunnerError(Exception):
-    """What happened, why it matters, what to do. ``exit_code`` is the table's in the README."""
+    """What happened, why it matters, what to do. ``exit_code`` is the table's in the README.
+
+    ``run`` is the folder of the run that it ended, which can be continued; None when there is none.
+    """
 
     exit_code = 5
+    run: Path | None = None
 
     def __init__(self, message: str, *, why: str = "", hint: str = "", exit_code: int | None = None) -> None:
         message = clean(message)

@@ -409,6 +409,14 @@ class Checkpoint:
     subject: str = ""
     outcome: PassOutcome | None = None  # of the pass, on pass merges only
 
+    def __str__(self) -> str:
+        """``pass 3 turn 7``, ``the end of pass 3``, ``the start``."""
+        if self.pass_number == 0:
+            return "the start"
+        if self.turn == 0:
+            return f"the end of pass {self.pass_number}"
+        return f"pass {self.pass_number} turn {self.turn}"
+
 
 @dataclass(frozen=True, slots=True)
 class Spend:

@@ -71,7 +71,7 @@ def default_model(env: Mapping[str, str]) -> str:
     if fetch.is_fetched(local, fetch.models_dir(env)):
         return f"local:{local}"
     raise ConfigError(
-        "no model: no --model was given, no provider's key is set, and no local model is fetched",
+        "no model: none is named, no provider's key is set, and no local model is fetched",
         why="a run needs a model",
         hint=f"export ANTHROPIC_API_KEY=..., or run: loop-runner models fetch {local}",
     )

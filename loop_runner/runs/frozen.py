@@ -275,7 +275,7 @@ def _refuse_changed_inputs(texts: Inputs) -> None:
             f"{_of_inputs(gone, texts, 'is', 'are')} not there: {paths[gone[0]]}"
             + (f" and {len(gone) - 1} more" if len(gone) > 1 else ""),
             why="a run folder names its inputs and their hashes; it does not hold them",
-            hint="put them there, or name their folder on this machine with --inputs DIR",
+            hint="put them there, or name their folder here with --inputs DIR (inputs_dir= in a program)",
         )
     raise ConfigError(
         f"{_of_inputs(changed, texts, 'has', 'have')} changed since the run began: {shown}",

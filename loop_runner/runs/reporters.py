@@ -74,6 +74,6 @@ def load(spec: str, tell: Callable[[str], None]) -> Guarded:
     except Exception as error:
         raise ConfigError(
             f"the reporter {name!r} cannot be made: {type(error).__name__}: {error}",
-            why=f"--report {spec} requires it",
+            why=f"it was asked for as {spec!r}",
             hint="see its package's documentation for the text after `=`",
         ) from error

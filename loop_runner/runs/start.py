@@ -95,7 +95,9 @@ def _created(
 
     def mark(repository: Path) -> None:
         if why := trust.mark(folder, context.env, unplaced=repository):
-            notice = f"this run folder is not marked as yours, so `resume` will ask for --trust: {why}"
+            notice = (
+                f"this run folder is not marked as yours, so `resume` will ask whether you trust it: {why}"
+            )
             for listener in context.listeners:
                 listener(Event("notice", notice))
 

@@ -28,8 +28,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from docs import draw
+from loop_runner.api import file_schemas
 from loop_runner.budget import Budget
-from loop_runner.cli import file_schemas, main_group
+from loop_runner.cli import main_group
 from loop_runner.kernel.offered import documented
 from loop_runner.keys import Key, keys_of
 from loop_runner.task.kernel_settings import KernelSettings
