@@ -98,6 +98,9 @@ test-crash-full: setup  ## the same, every place, every call: half an hour and m
 	$(BIN)/python -m tests.crash.sweep
 	CRASH_STATES=100 $(BIN)/python -m pytest tests/crash
 
+test-mcp-servers: setup  ## call MCP servers from PyPI and npm through the client of the tools
+	$(BIN)/python -m tests.mcp_servers
+
 test-environments: setup  ## the main jobs in a hundred odd environments, every job in each: five minutes
 	LOOP_RUNNER_EVERY_ENVIRONMENT=1 $(BIN)/python -m pytest tests/environments
 

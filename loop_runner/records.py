@@ -19,7 +19,8 @@ from typing import Any, Literal
 # child: the root model of a child session; summary: the root model, of its own conversation so far;
 # judge: a verifier, or, with a scope, the root model of a session that one holds
 # agent: not a request of ours, but what an agent's client says that it spent
-RequestKind = Literal["root", "sub", "child", "judge", "summary", "agent"]
+# tool: no request to a model, but a call of a tool of the task (``loop_runner/tools/``)
+RequestKind = Literal["root", "sub", "child", "judge", "summary", "agent", "tool"]
 
 _CONVERSATIONS = frozenset({"root", "child", "summary"})
 
@@ -37,6 +38,7 @@ StopReason = Literal[
 
 
 LOST = "lost:"  # begins the fingerprint of a call that was billed and gave no reply
+SENT = "sent:"  # begins that of a journal's record of a tool call that is about to be made
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,11 @@ class Call:
     def is_lost(self) -> bool:
         """Paid for, and no reply came of it."""
         return self.fingerprint.startswith(LOST)
+
+    @property
+    def is_tool_call(self) -> bool:
+        """A call of a tool whose result is recorded."""
+        return self.kind == "tool" and not self.is_lost
 
 
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────────
@@ -412,6 +419,7 @@ class Spend:
     known_usd: float | None = field(
         default=None, compare=False
     )  # of those with a price, where ``usd`` is None
+    tool_calls: int = 0  # calls of tools; they are no requests to models
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ class Progress:
             case "subcall_finished":
                 self._subcalls += 1
                 return f"  sub-call {self._subcalls}: {event.data['reply']}" if self.is_verbose else None
+            case "tool_finished":
+                return _tool_line(event.data) if self.is_verbose or event.data["failed"] else None
             case "subcalls_progress":
                 self._subcalls = max(self._subcalls, event.data["answered"])
                 return f"  sub-calls: {_progress(event.data)}" if _is_under_way(event) else None
@@ -107,6 +109,12 @@ class Progress:
         if count & (count - 1) and not self.is_verbose:
             return None
         return f"  {event.text}" + (f" ({count} times so far)" if count > 1 else "")
+
+
+def _tool_line(call: Mapping[str, Any]) -> str:
+    """One call of a tool."""
+    mark = " failed:" if call["failed"] else ""
+    return f"  {call['tool']}({call['arguments']}){mark} {call['result']}"
 
 
 class AuditProgress(Progress):
@@ -228,6 +236,8 @@ def show_ending(ending: Ending) -> None:
     _show_citations(ending.citations)
     passes, turns = output.plural(spend.passes, "pass", "passes"), output.plural(spend.turns, "turn")
     calls = output.plural(spend.subcalls, "sub-call")
+    if spend.tool_calls:
+        calls += f", {output.plural(spend.tool_calls, 'tool call')}"
     output.write(f"Took   {passes}, {turns}, {calls}, {output.duration(spend.seconds)}")
     output.write(f"Cost   {output.cost(spend)}")
     if spend.unanswered:

@@ -25,16 +25,14 @@ import loop_runner as lr
 from loop_runner import events, text
 from loop_runner.cli import output, terminal
 from loop_runner.cli.display import Progress
-from loop_runner.cli.listing import amount
 from loop_runner.errors import LoopRunnerError
 
 Display = Literal["live", "plain", "json"]
 DISPLAYS = ("auto", "live", "plain", "json")
 _TICK_S = 0.25
-_BAR = 16  # columns
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _KEYS = "n note   p pause   s stop   ? help"
-_HELP = "n: leave a note for the model   p: pause, or continue   s: stop after this turn   Ctrl-C: stop now"
+_HELP = "n note to the model   p pause or go on   s stop after this turn   Ctrl-C now"
 _STAYING = frozenset({"run_started", "pass_ended", "notice", "child_finished"})
 
 
@@ -130,7 +128,7 @@ class Block:
         with self._lock:
             lines, self._waiting = self._waiting, []
         for line in lines:
-            self._console.print(output.safe(line), soft_wrap=True)
+            self._console.print(terminal.wrapped(output.safe(line), self._console.width), soft_wrap=True)
 
     def _lines(self, step: int) -> Any:
         from rich.text import Text
@@ -164,16 +162,24 @@ class Block:
     def _on_key(self, key: str) -> None:
         if self._typed is not None:
             self._type(key)
-        elif key == "n" and self._can("note"):
-            self._typed = ""
+        elif key == "n":
+            self._typed, self._says = "", ""
         elif key == "p":
-            self._ask("resume" if self._view.is_paused else "pause")
+            self._ask("resume" if self._is_paused() else "pause")
         elif key == "s":
             if not self._ask("stop"):
                 self._stop()
                 self._says = "stopping: replies on their way are kept"
         elif key == "?":
             self._says = "" if self._says == _HELP else _HELP
+
+    def _is_paused(self) -> bool:
+        """Whether it is paused, or was asked to pause."""
+        if self._view.is_paused:
+            return True
+        with contextlib.suppress(LoopRunnerError, OSError):
+            return self._folder is not None and lr.Run(self._folder).is_paused
+        return False
 
     def _type(self, key: str) -> None:
         typed = self._typed or ""
@@ -188,20 +194,17 @@ class Block:
         elif key.isprintable():
             self._typed = typed + key
 
-    def _can(self, name: str) -> bool:
-        return self._folder is not None and hasattr(lr.Run, name)
-
     def _ask(self, name: str, *args: str) -> bool:
-        """Ask the run for ``name``; False where this version cannot."""
-        if self._folder is None or not self._can(name):
-            self._says = f"{name} is not possible here"
-            return False
+        """Ask the run for ``name``; False where there is no run folder that could be asked."""
         try:
+            if self._folder is None or not (self._folder / ".git").is_dir():
+                self._says = f"{name}: the run has not begun"
+                return False
             getattr(lr.Run(self._folder), name)(*args)
-        except LoopRunnerError as error:
-            self._says = error.message
+        except (LoopRunnerError, OSError) as error:
+            self._says = str(error).splitlines()[0]
             return True
-        self._says = f"{name}: the run will take it at the end of this turn"
+        self._says = f"{name}: the run takes it at the end of this turn"
         return True
 
 
@@ -215,13 +218,11 @@ def lines_of(view: lr.RunView, now: float, width: int) -> Iterator[tuple[str, st
         share = (activity.answered + activity.failed) / activity.subcalls
         failed = f", {activity.failed:,} failed" if activity.failed else ""
         done = f"{activity.answered:,} of {activity.subcalls:,}, {activity.out:,} in flight{failed}"
-        yield f"  sub-calls {bar(share)} {done}", "red" if activity.failed else ""
+        yield f"  sub-calls {text.bar(share)} {done}", "red" if activity.failed else ""
     for name in ("usd", "tokens", "wall", "subcalls", "passes"):
         limit = limits.get(name)
         if limit is not None and limit.share is not None:
-            rate = f" ({amount(name, limit.per_minute)} a minute)" if limit.per_minute else ""
-            used = f"{amount(name, limit.used)} of {amount(name, limit.limit or 0)}{rate}"
-            yield f"  {name:<9} {bar(limit.share)} {used}", "yellow" if limit.share >= 0.8 else ""
+            yield f"  {name:<9} {text.bar(limit.share)} {limit}", "yellow" if limit.share >= 0.8 else ""
     last = view.last_verdict
     if last is not None and last.outcome == "rejected":
         yield f"  pass {last.number} was rejected: {text.one_line(last.reason, max(width, 40))}", "yellow"
@@ -240,12 +241,6 @@ def _places(view: lr.RunView) -> Iterator[tuple[str, int]]:
 
 def _place(name: str, limit: Any, number: int) -> str:
     return f"{name} {number}" + (f" of {limit.limit:g}" if limit is not None and limit.limit else "")
-
-
-def bar(share: float, columns: int = _BAR) -> str:
-    """A bar that is full at 1."""
-    done = min(max(round(share * columns), 0), columns)
-    return "█" * done + "░" * (columns - done)
 
 
 def _fitting(line: str, width: int) -> str:

@@ -159,6 +159,7 @@ def spend_as_json(spend: Spend) -> dict[str, Any]:
             "requests": spend.requests,
             "subcalls": spend.subcalls,
             "unanswered": spend.unanswered,
+            "tool_calls": spend.tool_calls,
         },
         "cost": {"usd": spend.usd},
     }

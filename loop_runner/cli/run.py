@@ -329,9 +329,12 @@ def interruptible(
 
     loaded = tuple(reporters.load(spec, output.note) for spec in flags.get("reports", ()))
     stop = Stop(permit=permit_in(os.environ))
-    shown = () if flags["quiet"] else (progress(is_verbose=flags["verbose"]),)
     try:
-        with signals.stopping(stop, output.note, folder), _rare_collections():
+        with (
+            signals.stopping(stop, output.note, folder),
+            _shown(flags, progress, folder, stop) as shown,
+            _rare_collections(),
+        ):
             yield RunContext(os.environ, (*shown, *loaded), stop)
     finally:
         for reporter in loaded:

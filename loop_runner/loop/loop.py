@@ -86,7 +86,7 @@ class Loop:
         passes: Passes,
         course: Course,
         *,
-        inputs: Inputs,
+        inputs: Callable[[], Inputs],
         gates: GateTools,
         pass_files: PassFiles = lambda _number, files: files,
     ) -> None:
@@ -161,7 +161,7 @@ class Loop:
         earlier = _HandedIn(self._workspace, numbers)
         failpoints.passing("verify.checkout")
         with checked_out(self._workspace.checkout) as checkout:
-            submission = Submission(answer.content, checkout, self._inputs, self._task.prompt, earlier)
+            submission = Submission(answer.content, checkout, self._inputs(), self._task.prompt, earlier)
             return self._gates.stop_hook.decide(submission)
 
     def _commit_pass(

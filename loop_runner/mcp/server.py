@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -132,11 +131,7 @@ class _Tools:
     async def stop_run(self, run: RunId) -> run_reports.Report:
         """Stop a run after its current turn. What is committed stays."""
         opened = await _tried(partial(_in_thread, partial(self._place.open, run)))
-        status = await _in_thread(opened.status)
-        if status.is_active:
-            await _tried(partial(_in_thread, opened.stop))
-            status = await _in_thread(opened.status)
-        return run_reports.report(status)
+        return run_reports.report(await _tried(partial(_in_thread, partial(starting.stop, opened))))
 
     async def estimate(self, inputs: Annotated[list[str], Field(min_length=1)]) -> run_reports.Estimate:
         """Count what a run about these files and folders would read. Sends nothing and costs nothing."""
@@ -199,11 +194,12 @@ def _add_resources(made: MCPServer, place: Place) -> None:
         made.resource(f"loop-runner://runs/{{run}}/{part}", mime_type=kind, name=part)(_reader(place, part))
 
     async def diff(run: str, a: str, b: str) -> str:
-        """What differs between two moments of a run: the answer, files and variables."""
+        """What differs between two moments of a run (`1`, `2.3`): the answer and the files."""
         found = await _in_thread(lambda: place.open(run).diff(a, b))
-        return json.dumps(found, indent=1, ensure_ascii=False)
+        changed = [*found.answer, *(line for file in found.files for line in (file.path, *file.diff))]
+        return "\n".join(changed) or "the same"
 
-    made.resource("loop-runner://runs/{run}/diff/{a}..{b}", mime_type="application/json", name="diff")(diff)
+    made.resource("loop-runner://runs/{run}/diff/{a}..{b}", mime_type="text/plain", name="diff")(diff)
 
 
 def _reader(place: Place, part: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import loop_runner as lr
 
 _ID = re.compile(r"[a-z0-9][a-zA-Z0-9._-]{0,100}")
 _MAX_NUMBER = 1000
+_START_S, _LOOK_S = 20.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,20 @@ def start(place: Place, arguments: Mapping[str, Any]) -> lr.Run:
     raise lr.ConfigError(
         "no run folder is free", why=f"there are {_MAX_NUMBER} of this name", hint="remove some"
     )
+
+
+def stop(run: lr.Run) -> lr.Status:
+    """Stop a run after its current turn, also one that is about to start; its status then."""
+    end = time.monotonic() + _START_S
+    while (status := run.status()).is_active:
+        try:
+            run.stop()
+            return run.status()
+        except lr.ConfigError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_LOOK_S)  # its process has not begun yet
+    return status
 
 
 def _task(place: Place, arguments: Mapping[str, Any]) -> lr.Task:

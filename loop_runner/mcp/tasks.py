@@ -18,7 +18,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolRequestParams, RequestParams
 
 import loop_runner as lr
-from loop_runner.mcp import run_reports
+from loop_runner.mcp import run_reports, starting
 from loop_runner.mcp.starting import Place
 
 TASKS = "io.modelcontextprotocol/tasks"
@@ -71,9 +71,10 @@ class Tasks(Extension):
 
     async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
         run = self._of(ctx, params)
-        status = await anyio.to_thread.run_sync(run.status)
-        if status.is_active:
-            await anyio.to_thread.run_sync(run.stop)
+        try:
+            await anyio.to_thread.run_sync(starting.stop, run)
+        except lr.LoopRunnerError as error:
+            raise MCPError(code=INVALID_PARAMS, message=error.message) from error
         return {"resultType": "complete"}
 
     def _of(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> lr.Run:

@@ -115,4 +115,4 @@ def _calls_in(history: History, path: str, at: str | None) -> Iterator[tuple[int
     with parsing(history.folder, path):
         number = int(path.split("/")[1])
         calls = layout.calls_from_jsonl(history.read(path, at) or b"")
-    yield from ((number, call) for call in calls)
+    yield from ((number, call) for call in calls if call.kind != "tool")

@@ -30,6 +30,7 @@ from loop_runner.runs.frozen import pinned_in, restored_inputs
 from loop_runner.task import config, prompts
 from loop_runner.task.config import Task
 from loop_runner.text import shell
+from loop_runner.tools.pages import Pages
 from loop_runner.verify import Gates, Need, Submission, external_hook, needs, proof, proven
 from loop_runner.verify.fence import GateSandbox
 from loop_runner.verify.panel import LivePanel, RecordedPanel
@@ -88,8 +89,11 @@ def verify_run(
         with parsing(folder, "inputs.json"):
             texts = inputs.from_json(_text(history, "inputs.json", commit), task.base_dir)
         texts = restored_inputs(texts, task, lambda path: history.read(path, commit), context.env)
-        with _asking(history, entry, task, context, ask_again=ask_again) as (panel, log):
-            decision = _decide(history, commit, entry, task, texts, panel, granted)
+        with (
+            Pages(texts, lambda path: history.read(path, commit)) as pages,
+            _asking(history, entry, task, context, ask_again=ask_again) as (panel, log),
+        ):
+            decision = _decide(history, commit, entry, task, pages.inputs(), panel, granted)
         with parsing(folder, proof.PATH):
             gates = tuple(proof.compare(record.get("gates", record.get("reports", ())), decision.reports))
         has_files = at is None and history.running() is None

@@ -28,6 +28,7 @@ _MAX_MARK_BYTES = 10_000
 # What a pass writes: it decides nothing about what is started outside the sandbox.
 _OF_PASSES = frozenset(
     {"passes", "variables", "workspace", "answer.md", "answer.json", "proof.json", "workspace.json"}
+    | {"pages.json", "pages"}
 )
 
 

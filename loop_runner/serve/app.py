@@ -46,7 +46,11 @@ _ROUTES: tuple[tuple[str, str, Handler, str], ...] = (
     ("POST", "/v1/runs/{run_id}/pause", native.pause, "Pause at the next commit"),
     ("POST", "/v1/runs/{run_id}/resume", native.resume, "Continue a run"),
     ("POST", "/v1/runs/{run_id}/stop", native.stop, "Stop, as one Ctrl-C does"),
-    ("POST", "/v1/runs/{run_id}/budget", native.budget, "Continue with other limits"),
+    ("POST", "/v1/runs/{run_id}/budget", native.budget, "Change the limits"),
+    ("POST", "/v1/runs/{run_id}/notes", native.note, "Leave a note for the model"),
+    ("POST", "/v1/runs/{run_id}/approve", native.approve, "Approve the answer that waits for a person"),
+    ("POST", "/v1/runs/{run_id}/reject", native.reject, "Reject it, with a reason"),
+    ("GET", "/v1/runs/{run_id}/files/{path:path}", native.artifact, "A file that the run committed"),
 )
 
 

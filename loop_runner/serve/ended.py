@@ -16,17 +16,14 @@ def of_run(folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:
 
     ``status`` is that of the result, or ``failed`` (an error ended it), or ``crashed`` (nothing tells).
     """
-    try:
-        result = lr.open(folder).result()
-    except (lr.LoopRunnerError, OSError) as error:
-        if report.get("status") == "error":
-            return _failed(report)
-        return without_result("crashed", str(error).splitlines()[0])
-    if result is not None:
-        return _of(result)
     if report.get("status") == "error":
         return _failed(report)
-    return without_result("crashed", "its process ended without a word; what was committed is kept")
+    try:
+        return _of(lr.open(folder).wait(timeout=0))
+    except TimeoutError:
+        return without_result("crashed", "another process has taken it over")
+    except (lr.LoopRunnerError, OSError) as error:
+        return without_result("crashed", str(error).splitlines()[0])
 
 
 def _of(result: lr.Result) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +24,7 @@ class Process:
         self._request, self._folder = request, folder
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, settings: Sequence[str] = ()) -> bool:
+    def start(self) -> bool:
         """Start the run, or continue it; False if it has a process already."""
         with (self._request / "process.lock").open("ab") as lock:
             if not _take(lock):
@@ -33,7 +32,7 @@ class Process:
             stdout, stderr = (self._request / name for name in ("stdout.json", "stderr.txt"))
             with stdout.open("wb") as out, stderr.open("ab") as err:
                 self._child = subprocess.Popen(
-                    self._command(settings),
+                    self._command(),
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
@@ -42,12 +41,12 @@ class Process:
                 )
         return True
 
-    def _command(self, settings: Sequence[str]) -> list[str]:
+    def _command(self) -> list[str]:
         own = [sys.executable, "-m", "loop_runner"]
         if (self._folder / ".git").exists():
-            return [*own, "resume", str(self._folder), "--json", "-q", *settings]
+            return [*own, "resume", str(self._folder), "--json", "-q"]
         task = str(self._request / "task.yaml")
-        return [*own, "run", task, "--run-dir", str(self._folder), "--json", "-q", *settings]
+        return [*own, "run", task, "--run-dir", str(self._folder), "--json", "-q"]
 
     def is_alive(self) -> bool:
         """Whether the run has a process, started by this service or by an earlier one."""

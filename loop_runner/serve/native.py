@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from loop_runner.serve import bodies, outcomes, streams
+import loop_runner as lr
+from loop_runner.serve import bodies, guard, outcomes, streams
 from loop_runner.serve.chat import checked_schema
 from loop_runner.serve.contents import read
 from loop_runner.serve.desk import Desk
-from loop_runner.serve.fault import Fault, bad
+from loop_runner.serve.fault import Fault, bad, missing
 from loop_runner.serve.questions import Question
 from loop_runner.serve.streams import frame
 from loop_runner.serve.supervisor import Tracked
 
+_SHOWN_FILES = ("answer.md", "answer.json", "proof.json", "workspace", "passes")
 _BUDGET = ("passes", "turns", "tokens", "usd", "wall", "subcalls")
 
 
@@ -50,8 +53,6 @@ def _question(body: Mapping[str, Any]) -> Question:
 
 async def listed(request: Request, desk: Desk) -> Response:
     """The caller's runs, the newest first; ``state`` filters, ``limit`` cuts (100)."""
-    from loop_runner.serve import guard
-
     limit, state = request.query_params.get("limit", "100"), request.query_params.get("state")
     if not limit.isdecimal() or not 0 < int(limit[:6]) <= 1000:
         raise bad("`limit` must be a number from 1 to 1000", "limit")
@@ -127,6 +128,24 @@ class _Events:
         return [frame(_shown(run), event="end")]
 
 
+async def artifact(_request: Request, desk: Desk, run_id: str, path: str) -> Response:
+    """A committed file of the run's workspace, which no browser is to interpret."""
+    run = desk.run(run_id)
+    if path.partition("/")[0] not in _SHOWN_FILES:
+        raise missing("file")
+    data = await asyncio.to_thread(_read, run, path)
+    return Response(
+        data, media_type="application/octet-stream", headers={"content-disposition": "attachment"}
+    )
+
+
+def _read(run: Tracked, path: str) -> bytes:
+    try:
+        return lr.open(run.folder).read(path)
+    except lr.LoopRunnerError as error:
+        raise missing("file") from error
+
+
 # ── control ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -156,16 +175,44 @@ async def stop(_request: Request, desk: Desk, run_id: str) -> Response:
 
 
 async def budget(request: Request, desk: Desk, run_id: str) -> Response:
-    """Continue a run that is not active with other limits."""
+    """Change limits: of an active run from its next turn on, of one that has ended by continuing it."""
     run, body = desk.run(run_id), await bodies.json_object(request)
-    if run.state in ("running", "queued"):
-        raise Fault(409, "run_is_active", "pause the run first: its limits are read when it continues")
-    settings: list[str] = []
     for key, value in body.items():
         if key not in _BUDGET or isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             raise bad(f"a budget has positive numbers for {', '.join(_BUDGET)}", str(key)[:40])
-        settings += ["--set", f"budget.{key}={value}"]
-    desk.supervisor.resume(run, tuple(settings))
+    if run.state == "queued":
+        raise Fault(409, "run_is_queued", "the run has not begun: change its limits when it has")
+    answer = await _asked(run, lambda: lr.open(run.folder).raise_budget(**body))
+    if run.state != "running":
+        desk.supervisor.resume(run)
+    return answer
+
+
+async def note(request: Request, desk: Desk, run_id: str) -> Response:
+    """Leave a note for the model: it sees the note once, in its next message."""
+    run, text = _live(desk, run_id), bodies.text(await bodies.json_object(request), "text")
+    return await _asked(run, lambda: lr.open(run.folder).note(text))
+
+
+async def approve(_request: Request, desk: Desk, run_id: str) -> Response:
+    """Approve the answer that a `human` verifier asks about."""
+    run, owner = _live(desk, run_id), guard.credential.get()
+    return await _asked(run, lambda: lr.open(run.folder).approve(by=owner))
+
+
+async def reject(request: Request, desk: Desk, run_id: str) -> Response:
+    """Reject it; the next pass is shown why."""
+    run, owner = _live(desk, run_id), guard.credential.get()
+    why = bodies.text(await bodies.json_object(request), "why")
+    return await _asked(run, lambda: lr.open(run.folder).reject(why, by=owner))
+
+
+async def _asked(run: Tracked, ask: Callable[[], object]) -> Response:
+    """Place a request in the run folder; the run answers it with an event."""
+    try:
+        await asyncio.to_thread(ask)
+    except lr.LoopRunnerError as error:
+        raise Fault(409, "not_possible", f"{error.message}; {error.hint}") from error
     return JSONResponse(_shown(run), 202)
 
 

@@ -38,7 +38,6 @@ class Tracked:
         self.process = Process(store.request(record.id), self.folder)
         self.state = "queued"
         self.end: dict[str, Any] | None = None
-        self.settings: tuple[str, ...] = ()  # for the next start
         self.restarts = 0
         self.clients = 0
         self.leave_at: float | None = None
@@ -232,13 +231,13 @@ class Supervisor:
             run.state = "paused"
         run.notify()
 
-    def resume(self, run: Tracked, settings: tuple[str, ...] = ()) -> None:
+    def resume(self, run: Tracked) -> None:
         """Continue a paused run, or one that ended without a verified answer."""
         if run.state in ("running", "queued"):
             return
         self.store.want(run.record.id, "run")
         self.store.keep_end(run.record.id, None)
-        run.end, run.state, run.settings, run.restarts = None, "queued", settings, 0
+        run.end, run.state, run.restarts = None, "queued", 0
         self._queue.append(run)
         self._start_grace(run)
         run.notify()
@@ -299,7 +298,7 @@ class Supervisor:
         try:
             if run.record.previous and not (run.folder / ".git").exists():
                 await asyncio.to_thread(_fork, self.store, run.record)
-            run.process.start(run.settings)
+            run.process.start()
             self.processes_started += 1
         except (lr.LoopRunnerError, OSError) as error:
             self._set_end(run, ended.without_result("failed", str(error)))

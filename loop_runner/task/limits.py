@@ -15,6 +15,7 @@ from typing import Any
 
 from loop_runner import keys
 from loop_runner.budget import Budget
+from loop_runner.budget import amount as counted
 from loop_runner.errors import ConfigError
 from loop_runner.keys import BadValueError
 from loop_runner.text import plural
@@ -95,9 +96,10 @@ def describe_limits(budget: Budget) -> str:
         (budget.tokens, f"{plural(budget.tokens or 0, 'token')} in and out"),
         (budget.tokens_in, f"{plural(budget.tokens_in or 0, 'token')} in"),
         (budget.tokens_out, f"{plural(budget.tokens_out or 0, 'token')} out"),
-        (budget.usd, _counted(budget.usd or 0, "US dollar")),
-        (budget.wall_s, _counted(budget.wall_s or 0, "second")),
+        (budget.usd, counted(budget.usd or 0, "US dollar")),
+        (budget.wall_s, counted(budget.wall_s or 0, "second")),
         (budget.subcalls, plural(budget.subcalls or 0, "sub-call")),
+        (budget.tool_calls, plural(budget.tool_calls or 0, "tool call")),
     ]
     given = [words for limit, words in further if limit is not None]
     children = (
@@ -106,10 +108,6 @@ def describe_limits(budget: Budget) -> str:
     passes = plural(budget.passes, "pass", "passes")
     limits = f"; the run may use {', '.join(given)}" if given else "; there is no limit on tokens or time"
     return f"A pass has {plural(budget.turns, 'turn')}, the run {passes}, with {children}{limits}."
-
-
-def _counted(number: float, noun: str) -> str:
-    return f"{number:g} {noun if number == 1 else noun + 's'}"
 
 
 def _change(name: str, value: Any) -> Mapping[str, float]:

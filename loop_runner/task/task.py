@@ -231,6 +231,13 @@ def _type(value: Any) -> str:
     return str(value)
 
 
+@takes(type="array", items=keys.reference("tool"))
+def _list_of_tools(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise BadValueError("a list of mappings, such as `- python: tools.py:lookup`")
+    return tuple(value)
+
+
 @takes(type="array", items=keys.reference("stop_hook"))
 def _list_of_hooks(value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str | dict | list) for item in value):
@@ -326,6 +333,12 @@ class Task:
         default=(),
         shown="those of the type; required for `custom`",
     )
+    tools: tuple[Mapping[str, Any], ...] = key(
+        _list_of_tools,
+        "a list of functions, commands, MCP servers and the web that the model's code may call"
+        " ([tools.md](tools.md))",
+        default=(),
+    )
     budget: Budget = key(Budget, "limits, see below", default_factory=Budget, shown="")
     reentry: Reentry = key(
         keys.one_of("fresh", "continue"),
@@ -390,6 +403,7 @@ class Task:
     # What a program gives that no file can hold: the bytes of inputs, and functions that verifiers call.
     data: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, compare=False, repr=False)
+    tool_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_agent(self) -> bool:

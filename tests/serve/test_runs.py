@@ -116,6 +116,26 @@ def until(service, run_id, kind):
         assert any(found == kind for found, _ in parsed(response.iter_lines()))
 
 
+def test_a_note_is_in_the_next_request_and_files_are_those_of_the_commits(service):
+    run = service.start("slow", "Noted?")
+    until(service, run, "turn_committed")
+    assert service.http.post(f"/v1/runs/{run}/notes", json={"text": "look at line 2"}).status_code == 202
+    assert service.http.post(f"/v1/runs/{run}/approve").status_code == 409
+    assert service.wait(run)["state"] == "verified"
+    events = service.events(f"/v1/runs/{run}/events")
+    assert any(data.get("kind") == "operator" and "look at line 2" in str(data) for _, data in events)
+    assert service.http.get(f"/v1/runs/{run}/files/answer.md").text == "It is 42."
+    for path in (
+        "task.yaml",
+        "workspace/../task.yaml",
+        "workspace/%0aHEAD:task.yaml",
+        "workspace/none",
+        "passes/",
+    ):
+        assert service.http.get(f"/v1/runs/{run}/files/{path}").status_code == 404
+    assert service.http.post(f"/v1/runs/{run}/notes", json={"text": "too late"}).status_code == 409
+
+
 def test_an_unverified_run_continues_with_a_larger_budget(service):
     run = service.start("wrong", "Larger?")
     assert service.wait(run)["state"] == "unverified"

@@ -16,6 +16,7 @@ from loop_runner.cli import output, terminal
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.text import shell
 
+_SHOWN_CALLS = 10
 _SHOWN_DIFFERENT = 10
 _WATCH_S = 1.0
 _INDENT = 33
@@ -136,17 +137,8 @@ def _budget_lines(status: lr.Status) -> Iterator[str]:
 def _limit(limit: Any) -> str:
     if limit.limit is None and not (limit.per_minute and limit.name in ("usd", "tokens")):
         return ""
-    of = "" if limit.limit is None else f" of {amount(limit.name, limit.limit)}"
-    rate = f" ({amount(limit.name, limit.per_minute)} a minute)" if limit.per_minute else ""
-    unit = "" if limit.name in ("usd", "wall") else f" {limit.name.replace('_', ' ')}"
-    return f"{amount(limit.name, limit.used)}{of}{unit}{rate}"
-
-
-def amount(name: str, value: float) -> str:
-    """An amount of a limit, with its unit where the name of the limit does not say it."""
-    if name == "usd":
-        return f"{value:.4f} USD"
-    return output.duration(value) if name == "wall" else f"{value:,.0f}"
+    unit = "" if limit.name in ("usd", "wall") else f"{limit.name.replace('_', ' ')} "
+    return f"{unit}{limit}"
 
 
 def _room_beside(used: int) -> int:
@@ -168,6 +160,7 @@ def status_as_json(status: lr.Status) -> dict[str, Any]:
         "turn": status.turn,
         "answer": status.answer,
         "in_flight": status.in_flight,
+        "unknown_calls": list(status.unknown_calls),
         "now": status.under_way,
         "next": list(status.steps),
         **output.spend_as_json(status.spend),
@@ -208,6 +201,9 @@ def _lost_lines(status: lr.Status) -> Iterator[str]:
         yield f"{output.plural(lost, 'request')} in flight when it was stopped; `resume` sends them again"
     if lost := status.spend.unanswered:
         yield f"{output.plural(lost, 'request')} sent before without a reply; the provider may bill them"
+    if unknown := status.unknown_calls:
+        yield f"{output.plural(len(unknown), 'tool call')} may have happened, and the result is not known:"
+        yield from (f"  {call}" for call in unknown[:_SHOWN_CALLS])
     if requests := status.dropped.requests:
         what = f"{output.plural(requests, 'request')}, {_usd(status.dropped.usd)}"
         yield f"{what} dropped by rewinds; they count for the budget too"
