@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, output, signals, terminal, trusting
+from loop_runner.cli import display, output, preferences, signals, terminal, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.events import Listener
 from loop_runner.loop.stopping import Stop
@@ -28,7 +28,13 @@ from loop_runner.runs.prepare import check
 from loop_runner.task import config
 from loop_runner.text import shell
 
-_EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
+EXIT_CODES: dict[RunStatus, int] = {
+    "verified": 0,
+    "unverified": 3,
+    "blocked": 3,
+    "broken": 4,
+    "interrupted": 130,
+}
 
 
 def options(*names: str) -> Callable[[Any], Any]:
@@ -268,6 +274,7 @@ def _next_named(folder: Path, given: next_steps.Given = next_steps.NOTHING) -> I
 def _start(task: config.Task, flags: dict[str, Any]) -> int:
     from loop_runner.runs import start as runs
 
+    task = preferences.with_settings(task, flags)
     if task.session == "hook":
         file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
         raise ConfigError(
@@ -315,7 +322,7 @@ def finish(
         from loop_runner.runs import ending
 
         display.show_ending(ending.of_run(outcome, folder, os.environ, given))
-    return _EXIT_CODES[outcome.status]
+    return EXIT_CODES[outcome.status]
 
 
 @contextmanager
@@ -335,7 +342,7 @@ def interruptible(
             _shown(flags, progress, folder, stop) as shown,
             _rare_collections(),
         ):
-            yield RunContext(os.environ, (*shown, *loaded), stop)
+            yield RunContext(os.environ, (*shown, *loaded), stop, notify=preferences.project_targets())
     finally:
         for reporter in loaded:
             reporter.close()

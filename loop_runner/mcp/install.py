@@ -91,7 +91,7 @@ def _toml(path: Path, command: str, arguments: Sequence[str]) -> Change:
         f"command = {json.dumps(command)}",
         f"args = {json.dumps([*arguments])}",
     ]
-    shown = "\n".join([*lines, "tool_timeout_sec = 120", ""])
+    shown = "\n".join([*lines, "startup_timeout_sec = 60", "tool_timeout_sec = 120", ""])
     try:
         found = tomllib.loads(before or "")
     except tomllib.TOMLDecodeError as error:

@@ -1,4 +1,4 @@
-"""The real Claude Code and Codex with our MCP server: they call a tool, the run ends, and they read its result."""
+"""The real Claude Code and Codex with our MCP server: they call a tool and read a run's result."""
 
 import json
 
@@ -32,8 +32,6 @@ def test_claude_code_starts_a_run_and_reads_its_verified_answer(project, claude)
     project.loop_runner("mcp", "install", "claude", "--runs", project.folder / "runs")
     start = {"task": str(project.folder / "tasks/good/task.yaml"), "wait_s": 45}
     project.provider.replies = [Call("mcp__loop-runner__start_run", start)]
-
-    run = "task-0"
     command = [
         claude,
         "-p",
@@ -57,6 +55,8 @@ def test_claude_code_starts_a_run_and_reads_its_verified_answer(project, claude)
 
 def test_codex_starts_a_run_and_reads_its_verified_answer(project, codex):
     project.loop_runner("mcp", "install", "codex", "--runs", project.folder / "runs")
+    with (project.folder / "home/.codex/config.toml").open("a") as config:
+        config.write("required = true\n")  # the script's first reply comes before Codex has started a server
     start = {"task": str(project.folder / "tasks/good/task.yaml"), "wait_s": 45}
     project.provider.replies = [Call("start_run", start, "mcp__loop_runner"), "done"]
     command = [
