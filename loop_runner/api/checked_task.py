@@ -80,7 +80,7 @@ class Task:
 
     ``inputs`` are paths, globs, mappings as in a task file, and data in memory: ``lr.data(...)``, or a
     mapping of names to texts, bytes, lists, dicts or frames. ``verifiers`` are made with functions such as
-    ``lr.citations``, written as in a task file, or functions of yours. ``keys`` are the other keys of a task
+    ``lr.citations``, written as in a task file, or your own functions. ``keys`` are the other keys of a task
     file. Relative paths start at ``base_dir``; None: the current folder.
     """
 

@@ -54,7 +54,7 @@ class LocalLauncher:
         budget: Budget | Mapping[str, Any] | None = None,
         arguments: Sequence[str] = (),
     ) -> Run:
-        """Have a run continued from its last commit. ``budget`` holds for this time only."""
+        """Have a run continued from its last commit. ``budget`` applies to this resume only."""
         opened = Run(open_run(run).folder.absolute())
         set_here = [f"--set=budget.{key}={value}" for key, value in _as_mapping(budget or {}).items()]
         self._local.resume(opened.folder, (*set_here, *arguments))

@@ -119,7 +119,7 @@ def resume(
     """Continue a run from its last commit.
 
     ``verify`` are the functions that the run began with, if verifiers are functions: the run folder cannot
-    hold them. ``budget`` holds for this time only. ``trust`` starts what a folder from elsewhere names.
+    hold them. ``budget`` applies to this resume only. ``trust`` starts what a folder from elsewhere names.
     """
     return _resumed(run, verify, budget, inputs_dir, output_type, trust, on_event).wait()
 
@@ -139,7 +139,7 @@ async def aresume(
 
 
 def fork(run: Place, new: Place | None = None, *, at: str | None = None, **keys: Any) -> Run:
-    """A new run that goes on from a moment of another one: ``at="3.7"`` is pass 3, turn 7.
+    """A new run from any point of an existing one: ``at="3.7"`` is pass 3, turn 7.
 
     ``keys`` are keys of the task that change: ``prompt``, ``model``, ``budget__passes``. ``lr.resume``
     continues the new run.

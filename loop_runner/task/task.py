@@ -338,8 +338,8 @@ class Task:
     )
     on_regression: OnRegression = key(
         keys.one_of("keep", "rollback"),
-        "a pass that scores below an earlier one: `keep` goes on from it; `rollback` puts files, variables"
-        " and answer of the better one back (the worse pass stays in history)",
+        "a pass that scores below an earlier one: `keep` continues from it; `rollback` restores files,"
+        " variables and answer of the better one (the worse pass stays in history)",
         default="keep",
     )
     history: History = key(
@@ -353,7 +353,7 @@ class Task:
         keys.one_of("rlm", "direct", "auto", "command", "hook"),
         "who does the work: `rlm`, the model with code over the texts; `direct`, the model is given them"
         " whole and its reply is the answer; `auto`, `direct` if they fit its window, and the run says why;"
-        " `command`, an agent of yours that the run starts; `hook`, an agent that you started (`loop-runner"
+        " `command`, your own agent, which the run starts; `hook`, an agent that you started (`loop-runner"
         " hook start`)",
         default="rlm",
     )
@@ -393,7 +393,7 @@ class Task:
 
     @property
     def is_agent(self) -> bool:
-        """A program of the user's does the work, not a session of ours."""
+        """A user program does the work, not one of our sessions."""
         return self.session in ("command", "hook")
 
 
