@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from loop_runner.api.checked_task import Submission, Task, data
-    from loop_runner.api.launching import Launcher, LocalLauncher, list_runs, start
+    from loop_runner.api.controls import Placed
     from loop_runner.api.makers import (
         agreement,
         all_of,
@@ -37,10 +37,12 @@ if TYPE_CHECKING:
         schema,
         stable,
     )
+    from loop_runner.api.record import Record, RecordedPass, RecordedTurn
     from loop_runner.api.result import Result, Run
     from loop_runner.api.result import open_run as open  # noqa: A004 - lr.open, as in gzip.open
     from loop_runner.api.rlm import RLM
     from loop_runner.api.running import aask, aresume, arun, ask, fork, resume, run, verify
+    from loop_runner.api.starting import Launcher, LocalLauncher, list_runs, start
     from loop_runner.api.stream import stream
     from loop_runner.api.typed_events import Event
     from loop_runner.api.views import RunView, Status
@@ -57,15 +59,16 @@ if TYPE_CHECKING:
         WorkspaceError,
     )
     from loop_runner.records import Accepted, Broken, Rejected, Usage
-    from loop_runner.runs.steering import Placed
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api.launching": "Launcher LocalLauncher list_runs start",
+    "api.starting": "Launcher LocalLauncher list_runs start",
+    "api.controls": "Placed",
     "api.typed_events": "Event",
     "api.views": "RunView Status",
     "api.makers": "agreement all_of any_of citations command contains judge python regex schema stable",
+    "api.record": "Record RecordedPass RecordedTurn",
     "api.result": "Result Run open",
     "api.rlm": "RLM",
     "api.running": "aask aresume arun ask fork resume run verify",
@@ -77,7 +80,6 @@ _HOMES = {
         " VerifierError WorkspaceError"
     ),
     "records": "Accepted Broken Rejected Usage",
-    "runs.steering": "Placed",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _CALLED = {"open": "open_run"}
@@ -98,6 +100,9 @@ __all__ = [
     "ModelError",
     "NotVerifiedError",
     "Placed",
+    "Record",
+    "RecordedPass",
+    "RecordedTurn",
     "Rejected",
     "Result",
     "Run",

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from loop_runner import keys
 from loop_runner.errors import ModelError
 from loop_runner.keys import key
-from loop_runner.records import SUBCALL_KINDS, Call, Request, RequestKind, Spend, Usage
+from loop_runner.records import SUBCALL_KINDS, Call, Request, Spend, Usage
 from loop_runner.text import plural
 
 Price = Callable[[str, Usage], float | None]
@@ -50,6 +51,11 @@ class Budget:
         "requests that the model's code makes: sub-calls, and the turns of child sessions",
         default=None,
     )
+    tool_calls: int | None = key(
+        keys.whole(0),
+        "calls of the task's `tools` that the model's code makes",
+        default=None,
+    )
     depth: int = key(
         keys.whole(0),
         "how deep child sessions may start child sessions; at 0, `rlm_query` is one plain sub-call",
@@ -77,12 +83,15 @@ class Hold:
     usage: Usage
     usd: float
     subcalls: int
+    tool_calls: int = 0
 
 
-class _Sums:
+class Sums:
     """Running sums, changed in place: there can be ten thousand requests in a second."""
 
-    __slots__ = ("known_usd", "requests", "subcalls", "tokens_in", "tokens_out", "usage", "usd")
+    __slots__ = (
+        *("known_usd", "requests", "subcalls", "tokens_in", "tokens_out", "tool_calls", "usage", "usd"),
+    )
 
     def __init__(self, spent: Spend = Spend()) -> None:  # noqa: B008 - frozen
         usage = spent.usage
@@ -93,8 +102,10 @@ class _Sums:
         self.known_usd = spent.usd or spent.known_usd or 0.0  # what limits are compared with
         self.requests = spent.requests
         self.subcalls = spent.subcalls
+        self.tool_calls = spent.tool_calls
 
     def add(self, usage: Usage, usd: float | None, subcalls: int, sign: int = 1) -> None:
+        """Add a request, or with ``sign`` -1 take it away. A tool call is none: it has a count of its own."""
         sums = self.usage
         sums[0] += sign * usage.input_tokens
         sums[1] += sign * usage.output_tokens
@@ -116,12 +127,34 @@ _NAMES = {
     "usd": "US dollars",
     "wall_s": "seconds",
     "subcalls": "sub-calls",
+    "tool_calls": "tool calls",
 }
 _LAST_SHARE = 0.1  # of a limit: when no more is left, a warning says so, however slowly it is used
 _NO_USAGE = Usage()
 _IN_AND_OUT = ("tokens_in", "tokens_out")
 # Of runs that limit neither tokens nor dollars, by the number of sub-calls.
-_FREE = {0: Hold(_NO_USAGE, 0.0, 0), 1: Hold(_NO_USAGE, 0.0, 1)}
+_FREE, _TOOL_CALL = (Hold(_NO_USAGE, 0.0, 0), Hold(_NO_USAGE, 0.0, 1)), Hold(_NO_USAGE, 0.0, 0, 1)
+
+
+class SharedLimit(Protocol):
+    """A limit in dollars that several runs share; safe to ask from several processes."""
+
+    @property
+    def words(self) -> str:
+        """The limit, for messages."""
+        ...
+
+    def admits(self, usd: float, held: float) -> bool | None:
+        """Set aside ``usd`` beside this run's own ``held``. False: it is reached; None: not now."""
+        ...
+
+    def settle(self, usd: float, held: float) -> None:
+        """A request cost ``usd``; ``held`` is what this run's other requests may still cost."""
+        ...
+
+    def is_reached(self) -> bool:
+        """Whether nothing more may be spent now."""
+        ...
 
 
 class Ledger:
@@ -142,20 +175,22 @@ class Ledger:
         unmet: Iterable[Call] = (),
         dropped: Spend = Spend(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
+        shared: SharedLimit | None = None,
     ) -> None:
+        self._shared = shared
         self._price = price
         self._clock = clock
         self._lock = threading.Lock()
         self._passes, self._turns, self._seconds = spent.passes, spent.turns, spent.seconds
         self._unanswered = spent.unanswered
-        self._used = _Sums(spent)
-        self._dropped = _Sums(dropped)
+        self._used = Sums(spent)
+        self._dropped = Sums(dropped)
         self._dropped_s = dropped.seconds
         self._unmet: dict[tuple[str, int], Call] = {}
-        self._owed = _Sums()  # the sum of ``_unmet``
+        self._owed = Sums()  # the sum of ``_unmet``
         self.owe(unmet)
         self._out = 0  # requests
-        self._held = _Sums()  # the most that they can use
+        self._held = Sums()  # the most that they can use
         self._turn_since: float | None = None
         self._turns_left = budget.turns
         self._before_turn: Mapping[str, float] = {}
@@ -166,8 +201,9 @@ class Ledger:
         """Work under ``budget`` from now on: the operator changed it, or it is the first."""
         self.budget = budget
         limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
-        self.is_metered = any(limit is not None for limit in limits)  # tokens or dollars are limited
-        self._is_limited = self.is_metered or budget.wall_s is not None or budget.subcalls is not None
+        # Tokens or dollars are limited.
+        self.is_metered = any(limit is not None for limit in limits) or self._shared is not None
+        self._is_limited = {budget.wall_s, budget.subcalls, budget.tool_calls} != {None} or self.is_metered
 
     def used(self) -> dict[str, float]:
         """What is used of each limit of the run, by its field."""
@@ -186,7 +222,7 @@ class Ledger:
             spent = self._total((self._dropped, self._used, self._owed), self._seconds_so_far())
             return spent, max(self.budget.turns - self._turns_left, 0)
 
-    def _total(self, parts: Sequence[_Sums], seconds: float) -> Spend:
+    def _total(self, parts: Sequence[Sums], seconds: float) -> Spend:
         dollars = [part.usd for part in parts]
         return Spend(
             Usage(*(sum(counts) for counts in zip(*(part.usage for part in parts), strict=True))),
@@ -194,6 +230,7 @@ class Ledger:
             turns=self._turns,
             requests=sum(part.requests for part in parts),
             subcalls=sum(part.subcalls for part in parts),
+            tool_calls=sum(part.tool_calls for part in parts),
             seconds=seconds,
             usd=None if None in dollars else sum(amount or 0.0 for amount in dollars),
             unanswered=self._unanswered,
@@ -210,23 +247,31 @@ class Ledger:
         hold = self._most(request)
         with self._lock:
             if self._is_limited:
-                if limit := self._spent_limit(self._used, self._owed, is_subcall=bool(hold.subcalls)):
+                if limit := self._spent_limit(self._used, self._owed, hold=hold):
                     raise BudgetSpentError(limit)
                 if self._out and self._may_overrun(hold):
                     return None
+            if self._shared is not None:
+                admitted = self._shared.admits(hold.usd, self._held.known_usd if self._out else 0.0)
+                if admitted is None:
+                    return None
+                if not admitted:
+                    raise BudgetSpentError(self._shared.words)
             self._out += 1
-            self._held.add(hold.usage, hold.usd, hold.subcalls)
+            self._hold(hold)
             return hold
 
     def settle(self, hold: Hold, call: Call | None) -> None:
         """The request of ``hold`` has ended: with the reply in ``call``, which is charged, or without one."""
         with self._lock:
             self._out -= 1
-            self._held.add(hold.usage, hold.usd, hold.subcalls, -1)
+            self._hold(hold, -1)
             if not self._out:
-                self._held = _Sums()  # no remainder of adding and taking away dollars
+                self._held = Sums()  # no remainder of adding and taking away dollars
             if call is not None:
                 self._charge(self._used, call)
+            if self._shared is not None:
+                self._shared.settle(0.0 if call is None else self._usd(call) or 0.0, self._held.known_usd)
 
     def replayed(self, call: Call) -> None:
         """A reply of the journal was served again: from now on it counts as the turn's."""
@@ -236,8 +281,16 @@ class Ledger:
             self._charge(self._used, call)
             self._charge(self._owed, call, -1)
 
+    def _hold(self, hold: Hold, sign: int = 1) -> None:
+        if hold.tool_calls:
+            self._held.tool_calls += sign
+        else:
+            self._held.add(hold.usage, hold.usd, hold.subcalls, sign)
+
     def _most(self, request: Request) -> Hold:
         """The most that ``request`` can use. No token is shorter than one byte."""
+        if request.kind == "tool":
+            return _TOOL_CALL
         subcalls = int(request.kind in SUBCALL_KINDS)
         if not self.is_metered:
             return _FREE[subcalls]
@@ -247,7 +300,7 @@ class Ledger:
             size += 2 * len(str(request.schema))
         usage = Usage(input_tokens=size, output_tokens=request.max_output_tokens)
         usd = 0.0
-        if self.budget.usd is not None:
+        if self.budget.usd is not None or self._shared is not None:
             written = Usage(cache_write_tokens=size, output_tokens=request.max_output_tokens)
             usd = max(self._price(request.model, counted) or 0.0 for counted in (usage, written))
         return Hold(usage, usd, subcalls)
@@ -256,6 +309,8 @@ class Ledger:
         """Whether some limit could be passed if everything that is out, and ``hold``, uses all it may."""
         budget, usage = self.budget, hold.usage
         parts = (self._dropped, self._used, self._owed, self._held)
+        if hold.tool_calls:
+            return _is_over(budget.tool_calls, sum(part.tool_calls for part in parts) + 1)
         tokens_in = sum(part.tokens_in for part in parts) + usage.input_tokens
         tokens_out = sum(part.tokens_out for part in parts) + usage.output_tokens
         return (
@@ -270,6 +325,8 @@ class Ledger:
         """Add one answered request; ``usd`` None (no known price) makes the run's cost unknown."""
         with self._lock:
             self._used.add(usage, usd, int(is_subcall))
+            if self._shared is not None and usd:
+                self._shared.settle(usd, self._held.known_usd)
 
     def begin_turn(self, turns_left: int) -> None:
         """A turn begins: its time counts from now on. ``turns_left``: of this pass, this one not counted."""
@@ -305,16 +362,21 @@ class Ledger:
         for call in self._unmet.values():
             self._charge(self._used, call)
         self._unmet.clear()
-        self._owed = _Sums()
+        self._owed = Sums()
         self._turn_since = None
         self._seconds += seconds
         self._unanswered += unanswered
         self._committed_amounts = self._amounts()
 
-    def _charge(self, sums: _Sums, call: Call, sign: int = 1) -> None:
-        usage = call.reply.usage
-        usd = self._price(call.model, usage) if call.usd is None else call.usd
-        sums.add(usage, usd, int(call.kind in SUBCALL_KINDS), sign)
+    def _charge(self, sums: Sums, call: Call, sign: int = 1) -> None:
+        if call.kind == "tool":
+            if call.is_tool_call:
+                sums.tool_calls += sign
+            return
+        sums.add(call.reply.usage, self._usd(call), int(call.kind in SUBCALL_KINDS), sign)
+
+    def _usd(self, call: Call) -> float | None:
+        return self._price(call.model, call.reply.usage) if call.usd is None else call.usd
 
     # ── limits ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -327,16 +389,21 @@ class Ledger:
     def reached_within_pass(self) -> str | None:
         """The limit that ends a session early, in words, or None."""
         with self._lock:
-            return self._spent_limit(self._used, is_subcall=False)
+            return self._spent_limit(self._used, hold=_FREE[0]) or self._shared_limit()
 
     def subcalls_reached(self) -> str | None:
         """The limit that refuses a further sub-call, in words, or None."""
         with self._lock:
-            return self._spent_limit(self._used, is_subcall=True)
+            return self._spent_limit(self._used, hold=_FREE[1]) or self._shared_limit()
 
-    def _spent_limit(self, *sums: _Sums, is_subcall: bool) -> str | None:
+    def _shared_limit(self) -> str | None:
+        return self._shared.words if self._shared is not None and self._shared.is_reached() else None
+
+    def _spent_limit(self, *sums: Sums, hold: Hold) -> str | None:
         budget, parts = self.budget, (self._dropped, *sums)
-        if is_subcall and _is_reached(budget.subcalls, sum(part.subcalls for part in parts)):
+        if hold.tool_calls and _is_reached(budget.tool_calls, sum(part.tool_calls for part in parts)):
+            return plural(budget.tool_calls or 0, "tool call")
+        if hold.subcalls and _is_reached(budget.subcalls, sum(part.subcalls for part in parts)):
             return plural(budget.subcalls or 0, "sub-call")
         if _is_reached(budget.wall_s, self._seconds_so_far()):
             return _amount(budget.wall_s or 0, "second")
@@ -364,16 +431,16 @@ class Ledger:
         Depends on what was charged, and of time on what is committed, so a repeated turn says the same.
         """
         with self._lock:
-            return _nearly_reached(self.budget, self._amounts(), self._before_turn)
+            return nearly_reached(self.budget, self._amounts(), self._before_turn)
 
-    def tally(self) -> Tally:
-        """Counts what one child session uses; see ``Tally``."""
+    def beginning(self) -> tuple[Price, dict[str, float]]:
+        """The prices, and what was committed when the run's turn began: where a child session counts from."""
         with self._lock:
-            return Tally(self.budget, self._price, dict(self._committed_amounts))
+            return self._price, dict(self._committed_amounts)
 
     def _amounts(self) -> dict[str, float]:
         """What is used of each limit that a turn can reach."""
-        return _amounts([self._dropped, self._used], self._dropped_s + self._seconds)
+        return amounts([self._dropped, self._used], self._dropped_s + self._seconds)
 
     def left(self, depth: int = 0) -> dict[str, int | float | None]:
         """What is left, by name, for code that runs ``depth`` sessions down; None where there is no limit."""
@@ -383,6 +450,7 @@ class Ledger:
             tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
             usd = sum(part.known_usd for part in parts)
             subcalls = sum(part.subcalls for part in parts)
+            tool_calls = sum(part.tool_calls for part in parts)
             seconds, passes, turns = self._seconds_so_far(), self._passes, self._turns_left
         return {
             "passes": max(budget.passes - passes - 1, 0),  # the one that runs is not left
@@ -393,6 +461,7 @@ class Ledger:
             "usd": None if budget.usd is None else round(max(budget.usd - usd, 0.0), 6),
             "seconds": None if budget.wall_s is None else round(max(budget.wall_s - seconds, 0.0), 1),
             "subcalls": _left(budget.subcalls, subcalls),
+            "tool_calls": _left(budget.tool_calls, tool_calls),
             "depth": max(budget.depth - depth, 0),
         }
 
@@ -405,6 +474,7 @@ class Ledger:
             tokens_in, tokens_out = (sum(getattr(part, name) for part in sums) for name in _IN_AND_OUT)
             dollars = [part.usd for part in sums]
             subcalls, seconds = sum(part.subcalls for part in sums), self._dropped_s + self._seconds
+            tool_calls = sum(part.tool_calls for part in sums)
         parts = [f"{passes or 'no'} {'pass' if passes < 2 else 'passes'} after this one"]
         tokens = (
             (budget.tokens, tokens_in + tokens_out, "token"),
@@ -418,6 +488,8 @@ class Ledger:
             parts.append(f"{max(budget.wall_s - seconds, 0):.0f} s")
         if budget.subcalls is not None:
             parts.append(plural(max(budget.subcalls - subcalls, 0), "sub-call"))
+        if budget.tool_calls is not None:
+            parts.append(plural(max(budget.tool_calls - tool_calls, 0), "tool call"))
         return ", ".join(parts)
 
 
@@ -426,33 +498,8 @@ def _amount(number: float, noun: str) -> str:
     return f"{number:g} {noun if number == 1 else noun + 's'}"
 
 
-class Tally:
-    """What one child session has used, on top of what was committed when the run's turn began.
-
-    Leaves out what other sessions use at the same time: their order changes from one process to the next, and
-    a turn that is run again from the journal must show the model the same warnings.
-    """
-
-    def __init__(self, budget: Budget, price: Price, committed: Mapping[str, float]) -> None:
-        self._budget = budget
-        self._price = price
-        self._committed = committed
-        self._used = _Sums()
-        self._before: Mapping[str, float] = committed
-
-    def add(self, model: str, usage: Usage, kind: RequestKind = "sub") -> None:
-        """Count one reply to the session or to a sub-call of its code."""
-        self._used.add(usage, self._price(model, usage), int(kind in SUBCALL_KINDS))
-
-    def nearly_reached(self) -> dict[str, str]:
-        """As ``Ledger.nearly_reached``, for the turns between two calls of this method."""
-        own = _amounts([self._used])
-        now = {name: amount + own[name] for name, amount in self._committed.items()}
-        before, self._before = self._before, now
-        return _nearly_reached(self._budget, now, before)
-
-
-def _amounts(parts: Sequence[_Sums], seconds: float = 0.0) -> dict[str, float]:
+def amounts(parts: Sequence[Sums], seconds: float = 0.0) -> dict[str, float]:
+    """What ``parts`` use of each limit that a turn can reach."""
     tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
     return {
         "tokens": tokens_in + tokens_out,
@@ -461,10 +508,12 @@ def _amounts(parts: Sequence[_Sums], seconds: float = 0.0) -> dict[str, float]:
         "usd": sum(part.known_usd for part in parts),
         "wall_s": seconds,
         "subcalls": sum(part.subcalls for part in parts),
+        "tool_calls": sum(part.tool_calls for part in parts),
     }
 
 
-def _nearly_reached(budget: Budget, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
+def nearly_reached(budget: Budget, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:
+    """See ``Ledger.nearly_reached``; ``before`` and ``now`` are amounts around one turn."""
     warnings = {}
     for name, amount in now.items():
         limit, used = getattr(budget, name), amount - before.get(name, amount)

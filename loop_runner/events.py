@@ -29,6 +29,7 @@ EventKind = Literal[
     "turn_committed",
     "subcall_finished",
     "subcalls_progress",
+    "tool_finished",
     "child_started",
     "child_turn",
     "child_finished",
@@ -62,7 +63,8 @@ class Event:
     budget: Amounts = field(default_factory=dict, compare=False)  # what is used so far; empty: not recorded
 
 
-_MANY: frozenset[EventKind] = frozenset({"subcall_finished"})  # thousands in a second: not each is flushed
+# Thousands in a second: not each is flushed.
+_MANY: frozenset[EventKind] = frozenset({"subcall_finished", "tool_finished"})
 # Those that show how much of the budget is used.
 _METERED: frozenset[EventKind] = frozenset(
     {
@@ -116,6 +118,12 @@ class Trace:
     def tell(self, kind: EventKind, text: str = "", at: tuple[int, int] = (0, 0), /, **data: object) -> None:
         """Append an event of this kind; ``at`` is its pass and turn."""
         self.append(Event(kind, text, *at, data))
+
+    def flush(self) -> None:
+        """Let readers see every event so far."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            if self._file is not None:
+                self._file.flush()
 
     def close(self) -> None:
         """Close the file; later events reach the listeners only."""

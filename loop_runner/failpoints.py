@@ -42,6 +42,10 @@ NAMES = frozenset(
         "sent.truncate",
         "switchboard.send",
         "switchboard.replied",
+        # a call of a tool
+        "tool.send",
+        "tool.sent",
+        "tool.returned",
         # one commit
         "commit.walk",
         "commit.write",

@@ -19,7 +19,8 @@ from typing import Any, Literal
 # child: the root model of a child session; summary: the root model, of its own conversation so far;
 # judge: a verifier, or, with a scope, the root model of a session that one holds
 # agent: not our own request, but the spend that an agent's client reports
-RequestKind = Literal["root", "sub", "child", "judge", "summary", "agent"]
+# tool: not a request to a model, but a call of one of the task's tools (``loop_runner/tools/``)
+RequestKind = Literal["root", "sub", "child", "judge", "summary", "agent", "tool"]
 
 _CONVERSATIONS = frozenset({"root", "child", "summary"})
 
@@ -37,6 +38,7 @@ StopReason = Literal[
 
 
 LOST = "lost:"  # begins the fingerprint of a call that was billed and gave no reply
+SENT = "sent:"  # begins that of a journal's record of a tool call that is about to be made
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,11 @@ class Call:
         """Paid for, and no reply came of it."""
         return self.fingerprint.startswith(LOST)
 
+    @property
+    def is_tool_call(self) -> bool:
+        """A call of a tool whose result is recorded."""
+        return self.kind == "tool" and not self.is_lost
+
 
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -249,6 +256,12 @@ class Answer:
     content: str = ""
     is_ready: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)  # other JSON-able keys of the dict
+
+    @property
+    def blocked(self) -> str:
+        """What is missing and cannot be supplied, as the cell of this turn declared it; "" if it did not."""
+        why = self.extra.get("blocked")
+        return why.strip() if isinstance(why, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +425,7 @@ class Spend:
     known_usd: float | None = field(
         default=None, compare=False
     )  # of those with a price, where ``usd`` is None
+    tool_calls: int = 0  # calls of tools; they are no requests to models
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,7 +451,7 @@ class ChildTurn:
     children: tuple[ChildRecord, ...] = ()
 
 
-ChildEnd = Literal["ready", "turns", "budget", "window", "no_code", "failed"]
+ChildEnd = Literal["ready", "blocked", "turns", "budget", "window", "no_code", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,7 +490,7 @@ class TurnRecord:
 
 # ── how a run ends ──────────────────────────────────────────────────────────────────────────────────
 
-RunStatus = Literal["verified", "unverified", "broken", "interrupted"]
+RunStatus = Literal["verified", "unverified", "blocked", "broken", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,5 +213,6 @@ def test_what_is_left_goes_by_name_and_none_is_no_limit():
         "usd": 1.5,
         "seconds": None,
         "subcalls": 3,
+        "tool_calls": None,
         "depth": 1,
     }

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from loop_runner import inputs
+from loop_runner.api import given_tools
+from loop_runner.api.given_tools import Tool
 from loop_runner.api.output_types import schema_of
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError
@@ -80,8 +82,9 @@ class Task:
 
     ``inputs`` are paths, globs, mappings as in a task file, and data in memory: ``lr.data(...)``, or a
     mapping of names to texts, bytes, lists, dicts or frames. ``verifiers`` are made with functions such as
-    ``lr.citations``, written as in a task file, or your own functions. ``keys`` are the other keys of a task
-    file. Relative paths start at ``base_dir``; None: the current folder.
+    ``lr.citations``, written as in a task file, or your own functions. ``tools`` are functions that the
+    model's code may call, or entries as in a task file. ``keys`` are the other keys of a task file. Relative
+    paths start at ``base_dir``; None: the current folder.
     """
 
     __slots__ = ("checked", "output_type")
@@ -99,10 +102,12 @@ class Task:
         name: str | None = None,
         budget: Budget | Mapping[str, Any] | None = None,
         output_type: Any = None,
+        tools: Sequence[Tool] = (),
         base_dir: str | PathLike[str] | None = None,
         **keys: Any,
     ) -> None:
         collected, kept = Collected(), _Inputs()
+        entries, tool_functions = given_tools.collected(tools)
         gates = collected.specs(verifiers)
         if output_type is not None:
             gates.append({"schema": {"schema": schema_of(output_type)}})
@@ -114,6 +119,7 @@ class Task:
             "model": model,
             "sub_model": sub_model,
             "budget": None if budget is None else _as_mapping(budget),
+            "tools": entries or None,
             **keys,
         }
         overrides = [(key, _plain(value)) for key, value in given.items() if value is not None]
@@ -121,7 +127,8 @@ class Task:
         checked = config.parse_task(
             "{}", label="Task", base_dir=folder, overrides=[("prompts", "none"), *overrides]
         )
-        self._set(replace(checked, data=kept.data, functions=collected.functions), output_type)
+        checked = replace(checked, data=kept.data, functions=collected.functions)
+        self._set(replace(checked, tool_functions=tool_functions), output_type)
 
     @classmethod
     def from_file(cls, path: str | PathLike[str], *, output_type: Any = None, **keys: Any) -> Task:

@@ -13,6 +13,8 @@ from typing import Any
 from loop_runner.runs import steering
 from loop_runner.runs.steering import Placed
 
+__all__ = ["Controls", "Placed"]
+
 
 class Controls:
     """The control methods. ``ConfigError`` for what cannot be asked of the run as it is."""

@@ -19,18 +19,21 @@ from loop_runner import inputs
 from loop_runner.api.controls import Controls
 from loop_runner.api.output_types import parse
 from loop_runner.api.typed_events import Event, typed
-from loop_runner.errors import LoopRunnerError, NotVerifiedError
-from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
-from loop_runner.runs import cost, run_queue, trace_file
+from loop_runner.errors import ConfigError, LoopRunnerError, NotVerifiedError
+from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, Variable, VerifierReport
+from loop_runner.runs import compare, cost, removing, run_queue, trace_file
 from loop_runner.runs.finished import outcome_of
 from loop_runner.runs.folders import find_run
-from loop_runner.runs.status import Status, of_run
+from loop_runner.runs.status import Status, of_run, passes_in
+from loop_runner.runs.view import PassView
 from loop_runner.verify import locate, proof, verdicts
-from loop_runner.workspace import layout, lock
+from loop_runner.workspace import layout, lock, points
 from loop_runner.workspace.history import History
 from loop_runner.workspace.openable import parsing
 
 if TYPE_CHECKING:
+    from loop_runner.api.record import Record
+    from loop_runner.runs.compare import Comparison
     from loop_runner.verify import LocatedCitation
 
 _LOOK_S = 0.1
@@ -65,6 +68,15 @@ class Run(Controls):
         """``proof.json`` of a verified run; None for any other."""
         with History(self.folder) as history:
             return _proof(history)
+
+    def record(self, *, max_chars: int = 20_000) -> Record:
+        """Everything that the folder holds, as plain data; texts over ``max_chars`` are cut in the middle.
+
+        Reads a damaged folder, too: ``faults`` lists what is missing.
+        """
+        from loop_runner.api.record import record_of
+
+        return record_of(self.folder, max_chars=max_chars)
 
     @property
     def usage(self) -> Usage:
@@ -101,6 +113,56 @@ class Run(Controls):
                 raise TimeoutError(f"the run in {self.folder} has not ended after {timeout:g} s")
             time.sleep(_LOOK_S)
         return result_of(outcome_of(self.status()), self.folder)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables of the model's code as the last turn left them: names, types, sizes, previews."""
+        with History(self.folder) as history:
+            return history.variables()
+
+    @property
+    def passes(self) -> tuple[PassView, ...]:
+        """The passes that ended, the oldest first, each with its verdict; also in a clone."""
+        with History(self.folder) as history:
+            return passes_in(history)
+
+    @property
+    def citations(self) -> tuple[LocatedCitation, ...]:
+        """The citations of the committed answer, compared with the inputs where they can be read now."""
+        with History(self.folder) as history:
+            return tuple(locate(history.answer().content, _texts(history)))
+
+    def read(self, path: str, *, at: str | None = None) -> bytes:
+        """A committed file: ``answer.md``, ``workspace/notes.md``. ``at="3.7"`` is pass 3, turn 7."""
+        with History(self.folder) as history:
+            data = history.read(path, self._commit(history, at)) if _is_plain(path) else None
+        if data is None:
+            raise ConfigError(
+                f"{self.folder} has no committed file {path[:200]!r}",
+                why="what is read comes from its commits, not from the folder",
+                hint="for example answer.md, proof.json or workspace/NAME",
+            )
+        return data
+
+    def diff(self, before: str, after: str) -> Comparison:
+        """What differs between two moments: ``run.diff("1", "2.3")`` is from pass 1 to turn 3 of pass 2."""
+        with History(self.folder) as history:
+            found = [history.checkpoint(self._commit(history, at) or "HEAD") for at in (before, after)]
+            return compare.compare(history, *found)
+
+    def _commit(self, history: History, at: str | None) -> str | None:
+        point = None if at is None else points.parse(at)
+        if at is not None and point is None:
+            raise ConfigError(
+                f"{at[:100]!r} names no moment of a run",
+                why="a moment is the end of a pass, or a turn",
+                hint='for example "3" (the end of pass 3) or "3.7" (its turn 7)',
+            )
+        return None if point is None else points.find(history, point).commit
+
+    def remove(self) -> None:
+        """Remove the run folder with its history. ``WorkspaceError`` while a process runs it, or will."""
+        removing.remove(self.folder)
 
     def _is_active(self) -> bool:
         """Whether a process runs the run, or soon will."""
@@ -184,6 +246,11 @@ class Result:
             "run": str(self.run.folder),
             "commit": self.commit,
         }
+
+
+def _is_plain(path: str) -> bool:
+    """Whether ``path`` is one that a commit may hold: relative, of one line, and without dots that climb."""
+    return path.isprintable() and not {"", ".", ".."} & set(path.split("/"))
 
 
 def open_run(run: str | PathLike[str]) -> Run:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from loop_runner import events
-from loop_runner.api import makers
+from loop_runner.api import given_tools, makers
 from loop_runner.api.checked_task import Input, Task, Verifier, _as_mapping
+from loop_runner.api.given_tools import Tool
 from loop_runner.api.result import Result, Run, open_run, result_of
 from loop_runner.api.typed_events import Event, typed
 from loop_runner.api.work import Work
@@ -58,12 +59,16 @@ def ask(
     verify: Sequence[Verifier] | None = None,
     budget: Budget | Mapping[str, Any] | None = None,
     output_type: Any = None,
+    tools: Sequence[Tool] = (),
     run_dir: Place | None = None,
     on_event: OnEvent = None,
     **keys: Any,
 ) -> Result:
-    """Ask a question about inputs. Without ``verify``, the answer must quote the lines that prove it."""
-    task = _question(question, inputs, model, verify, budget, output_type, keys)
+    """Ask a question about inputs. Without ``verify``, the answer must quote the lines that prove it.
+
+    ``tools`` are functions that the model's code may call; each needs type hints and a docstring.
+    """
+    task = _question(question, inputs, model, verify, budget, output_type, {"tools": tools, **keys})
     return run(task, run_dir=run_dir, on_event=on_event)
 
 
@@ -75,12 +80,13 @@ async def aask(
     verify: Sequence[Verifier] | None = None,
     budget: Budget | Mapping[str, Any] | None = None,
     output_type: Any = None,
+    tools: Sequence[Tool] = (),
     run_dir: Place | None = None,
     on_event: OnEvent = None,
     **keys: Any,
 ) -> Result:
     """As ``ask``, for an event loop."""
-    task = _question(question, inputs, model, verify, budget, output_type, keys)
+    task = _question(question, inputs, model, verify, budget, output_type, {"tools": tools, **keys})
     return await arun(task, run_dir=run_dir, on_event=on_event)
 
 
@@ -110,6 +116,7 @@ def resume(
     run: Place,
     *,
     verify: Sequence[Verifier] = (),
+    tools: Sequence[Tool] = (),
     budget: Budget | Mapping[str, Any] | None = None,
     inputs_dir: Place | None = None,
     output_type: Any = None,
@@ -118,16 +125,18 @@ def resume(
 ) -> Result:
     """Continue a run from its last commit.
 
-    ``verify`` are the functions that the run began with, if verifiers are functions: the run folder cannot
-    hold them. ``budget`` applies to this resume only. ``trust`` starts what a folder from elsewhere names.
+    ``verify`` and ``tools`` are the functions that the run began with, if verifiers or tools are functions:
+    the run folder cannot hold them. ``budget`` applies to this resume only. ``trust`` starts what a folder from
+    elsewhere names.
     """
-    return _resumed(run, verify, budget, inputs_dir, output_type, trust, on_event).wait()
+    return _resumed(run, verify, tools, budget, inputs_dir, output_type, trust, on_event).wait()
 
 
 async def aresume(
     run: Place,
     *,
     verify: Sequence[Verifier] = (),
+    tools: Sequence[Tool] = (),
     budget: Budget | Mapping[str, Any] | None = None,
     inputs_dir: Place | None = None,
     output_type: Any = None,
@@ -135,7 +144,7 @@ async def aresume(
     on_event: OnEvent = None,
 ) -> Result:
     """As ``resume``, for an event loop."""
-    return await _resumed(run, verify, budget, inputs_dir, output_type, trust, on_event).wait_async()
+    return await _resumed(run, verify, tools, budget, inputs_dir, output_type, trust, on_event).wait_async()
 
 
 def fork(run: Place, new: Place | None = None, *, at: str | None = None, **keys: Any) -> Run:
@@ -211,6 +220,7 @@ def _started(task: Task | Place, run_dir: Place | None, on_event: OnEvent) -> Wo
 def _resumed(
     run: Place,
     verify: Sequence[Verifier],
+    tools: Sequence[Tool],
     budget: Budget | Mapping[str, Any] | None,
     inputs_dir: Place | None,
     output_type: Any,
@@ -219,7 +229,7 @@ def _resumed(
 ) -> Work[Result]:
     folder = open_run(run).folder.absolute()
     changed = tuple((f"budget.{key}", value) for key, value in _as_mapping(budget or {}).items())
-    functions = _functions(verify)
+    functions, (_, tool_functions) = _functions(verify), given_tools.collected(tools)
     with History(folder) as history, parsing(folder, "task.yaml"):
         source = (history.read("task.yaml") or b"").decode()
     task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=changed)
@@ -235,7 +245,7 @@ def _resumed(
     place = None if inputs_dir is None else Path(inputs_dir)
 
     def work(stop: Stop) -> Result:
-        around = RunContext(os.environ, listeners, stop, functions=functions)
+        around = RunContext(os.environ, listeners, stop, functions=functions, tool_functions=tool_functions)
         outcome = start.resume(folder, around, changed, inputs_folder=place)
         return result_of(outcome, folder, output_type)
 

@@ -120,6 +120,18 @@ class SubcallsProgress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolFinished(Event):
+    """A call of a tool ended; ``failed``: it gave no value."""
+
+    kind: ClassVar[str] = "tool_finished"
+    tool: str = ""
+    arguments: str = ""
+    result: str = ""
+    failed: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChildStarted(Event):
     """A child session begins; ``text`` is its question."""
 
@@ -237,7 +249,7 @@ KINDS: Mapping[str, type[Event]] = {
     made.kind: made
     for made in (
         *(RunStarted, PassStarted, TurnStarted, ReplyReceived, CellStarted, CellFinished, TurnCommitted),
-        *(SubcallFinished, SubcallsProgress, ChildStarted, ChildTurn, ChildFinished, Retried),
+        *(SubcallFinished, SubcallsProgress, ToolFinished, ChildStarted, ChildTurn, ChildFinished, Retried),
         *(OperatorRequest, Paused, Resumed, Waiting),
         *(Verifying, PassEnded, RunEnded, Notice),
     )

@@ -45,7 +45,7 @@ class Progress:
     """One line on standard error for each step of a run."""
 
     def __init__(self, *, is_verbose: bool = False) -> None:
-        self._is_verbose = is_verbose
+        self.is_verbose = is_verbose
         self._subcalls = 0
         self._retries: Counter[str] = Counter()
 
@@ -60,7 +60,7 @@ class Progress:
         place = f"pass {event.pass_number}"
         match event.kind:
             case "run_started":
-                return "\n".join(_start_lines(event, is_verbose=self._is_verbose))
+                return "\n".join(_start_lines(event, is_verbose=self.is_verbose))
             case "pass_started" if event.pass_number > 1:
                 return f"{place}: the prompt is sent again, with the state and what failed"
             case "turn_started":
@@ -68,11 +68,13 @@ class Progress:
                 return f"{place} turn {event.turn}: asking the model"
             case "subcall_finished":
                 self._subcalls += 1
-                return f"  sub-call {self._subcalls}: {event.data['reply']}" if self._is_verbose else None
+                return f"  sub-call {self._subcalls}: {event.data['reply']}" if self.is_verbose else None
+            case "tool_finished":
+                return _tool_line(event.data) if self.is_verbose or event.data["failed"] else None
             case "subcalls_progress":
                 self._subcalls = max(self._subcalls, event.data["answered"])
                 return f"  sub-calls: {_progress(event.data)}" if _is_under_way(event) else None
-            case "child_started" if self._is_verbose:
+            case "child_started" if self.is_verbose:
                 return f"  child session ({event.data['model']}): {event.text}"
             case "child_finished":
                 return self._child_line(event)
@@ -80,7 +82,7 @@ class Progress:
                 return self._retried(event)
             case "cell_finished":
                 calls = f", {output.plural(self._subcalls, 'sub-call')}" if self._subcalls else ""
-                shown = f"\n{text.fence(event.text)}" if self._is_verbose else ""
+                shown = f"\n{text.fence(event.text)}" if self.is_verbose else ""
                 return f"{place} turn {event.turn}: the code {_ENDS[str(event.data['end'])]}{calls}{shown}"
             case "verifying":
                 return f"{place}: the model says it is ready; verifying: {text.one_line(event.text, 90)}"
@@ -96,7 +98,7 @@ class Progress:
         """How a child session ended; one with an answer only matters to those who want every detail."""
         turns = output.plural(event.data["turns"], "turn")
         if event.data["end"] == "ready":
-            return f"  child session, {turns}: {event.text}" if self._is_verbose else None
+            return f"  child session, {turns}: {event.text}" if self.is_verbose else None
         return f"  child session, {turns}: gave no answer ({event.data['end']})"
 
     def _retried(self, event: Event) -> str | None:
@@ -104,9 +106,15 @@ class Progress:
         reason = f"{event.data['provider']}: {event.data['reason']}"
         self._retries[reason] += 1
         count = self._retries[reason]
-        if count & (count - 1) and not self._is_verbose:
+        if count & (count - 1) and not self.is_verbose:
             return None
         return f"  {event.text}" + (f" ({count} times so far)" if count > 1 else "")
+
+
+def _tool_line(call: Mapping[str, Any]) -> str:
+    """One call of a tool."""
+    mark = " failed:" if call["failed"] else ""
+    return f"  {call['tool']}({call['arguments']}){mark} {call['result']}"
 
 
 class AuditProgress(Progress):
@@ -126,7 +134,7 @@ class AuditProgress(Progress):
             case "pass_ended" if event.data["outcome"] == "accepted":
                 return "every place was judged"
             case "pass_ended" | "turn_started" | "cell_finished" | "verifying":
-                return super().line(event) if self._is_verbose else None
+                return super().line(event) if self.is_verbose else None
             case _:
                 return super().line(event)
 
@@ -218,8 +226,8 @@ def show_ending(ending: Ending) -> None:
     """The end of a run for a person: answer, gates, citations, cost, story, next commands."""
     outcome = ending.outcome
     spend = outcome.spend
-    output.prose(_HEADLINES[outcome.status])
-    if outcome.status != "verified":
+    output.prose(f"BLOCKED: {outcome.reason}" if outcome.status == "blocked" else _HEADLINES[outcome.status])
+    if outcome.status not in ("verified", "blocked"):
         output.prose(f"  {outcome.reason}")
     output.write()
     output.write(outcome.answer.content.strip() or "(no answer)")
@@ -228,6 +236,8 @@ def show_ending(ending: Ending) -> None:
     _show_citations(ending.citations)
     passes, turns = output.plural(spend.passes, "pass", "passes"), output.plural(spend.turns, "turn")
     calls = output.plural(spend.subcalls, "sub-call")
+    if spend.tool_calls:
+        calls += f", {output.plural(spend.tool_calls, 'tool call')}"
     output.write(f"Took   {passes}, {turns}, {calls}, {output.duration(spend.seconds)}")
     output.write(f"Cost   {output.cost(spend)}")
     if spend.unanswered:

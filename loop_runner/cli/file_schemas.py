@@ -17,6 +17,7 @@ from typing import Any
 from loop_runner.audit import rules
 from loop_runner.inputs import finding
 from loop_runner.task import resources, task_schema
+from loop_runner.tools import entry_schema
 from loop_runner.verify import external_hook
 from loop_runner.verify import format as verifiers
 
@@ -36,6 +37,7 @@ def task(plugins: Iterable[str] = ()) -> dict[str, Any]:
         "verifier": verifiers.verifier(tuple(plugins)),
         "group": verifiers.group(),
         "stop_hook": external_hook.schema(),
+        "tool": entry_schema.schema(),
     }
     return {"$schema": _DIALECT, "title": "A task file of loop-runner", **task_schema.schema(parts)}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,10 @@ from typing import Any
 import click
 
 from loop_runner import text
-from loop_runner.cli import output, terminal
+from loop_runner.cli import output
 from loop_runner.errors import ConfigError
 from loop_runner.records import SUBCALL_KINDS
-from loop_runner.runs import standing
-from loop_runner.runs import status as statuses
-from loop_runner.runs.folders import all_runs, find_run, find_run_at
-from loop_runner.runs.status import Status
+from loop_runner.runs.folders import find_run, find_run_at
 from loop_runner.text import shell
 from loop_runner.workspace import layout, points
 from loop_runner.workspace.commits import Entry
@@ -27,128 +23,6 @@ from loop_runner.workspace.points import Point
 
 _SHOWN_DIFFERENT = 10
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-
-
-# ── status ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-@click.command()
-@click.argument("run_name", metavar="[RUN]", required=False)
-@_JSON
-def status(run_name: str | None, as_json: bool) -> None:
-    """Show the state of a run; without RUN, of every run under runs/.
-
-    \b
-    Example:  loop-runner status runs/contract-review
-    """
-    statuses_found = (
-        [statuses.of_run(find_run(run_name))] if run_name else list(map(statuses.of_any, all_runs()))
-    )
-    entries = [_status_as_json(status) for status in statuses_found]
-    if as_json:
-        output.write_json({"runs": entries})
-        return
-    if not entries:
-        output.write("no runs here; start one with `loop-runner run TASK.yaml`")
-    for entry in entries:
-        output.write(f"{entry['run']:<32} {entry['state']:<11} {_where(entry)}")
-        if entry["now"] is not None:
-            for line in _under_way_lines(entry["now"]):
-                output.write(f"{'':<32} {line}")
-        for line in (*_different_lines(entry), *_lost_lines(entry)):
-            output.prose(f"{'':<32} {line}")
-        if entry["reason"]:
-            output.prose(f"{'':<32} {entry['reason']}")
-        if entry["next"]:
-            output.write(f"{'':<32} next: {entry['next'][0]}")
-        if entry["answer"] and not entry["reason"].startswith(standing.AN_AUDIT):
-            output.write(f"{'':<32} {text.one_line(entry['answer'], _room_beside(33))}")
-
-
-ls = status
-
-
-def _room_beside(used: int) -> int:
-    """How many characters of an answer fit on one line after ``used`` columns."""
-    width = terminal.columns(sys.stdout)
-    return min(90, max(width - used, 20)) if width else 90
-
-
-def _status_as_json(status: Status) -> dict[str, Any]:
-    return {
-        "run": str(status.folder),
-        "state": status.state,
-        "reason": status.reason,
-        "different": list(status.different),
-        "pid": status.pid,
-        "pass": status.pass_number,
-        "turn": status.turn,
-        "answer": status.answer,
-        "in_flight": status.in_flight,
-        "now": status.under_way,
-        "next": list(status.steps),
-        **output.spend_as_json(status.spend),
-        "dropped": output.spend_as_json(status.dropped),
-        "uncommitted": output.spend_as_json(status.uncommitted),
-    }
-
-
-def _under_way_lines(now: dict[str, Any]) -> Iterator[str]:
-    """The current activity of a run, for a person; nothing for an ordinary turn."""
-    if now["doing"] == "verifying":
-        yield "its answer is being verified"
-    parts = [f"{output.plural(now['answered'], 'reply', 'replies')}"] if now["answered"] else []
-    parts += [f"{now['out']:,} out"] if now["out"] else []
-    parts += [f"{now['failed']:,} failed"] if now["failed"] else []
-    parts += [f"{output.plural(now['children'], 'child session')} active"] if now["children"] else []
-    if parts:
-        yield f"in this turn so far: {', '.join(parts)}"
-    for batch in now["batches"]:
-        name = batch["id"] or "not created yet"
-        yield f"waits for a batch of {output.plural(batch['requests'], 'request')} ({name})"
-
-
-def _different_lines(entry: dict[str, Any]) -> Iterator[str]:
-    """The verified parts that have changed."""
-    yield from (text.one_line(line, 200) for line in entry["different"][:_SHOWN_DIFFERENT])
-    if (more := len(entry["different"]) - _SHOWN_DIFFERENT) > 0:
-        verify = shell("loop-runner", "verify", entry["run"])
-        yield f"and {output.plural(more, 'more path')}; `{verify}` names them all"
-
-
-def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
-    """Requests that were, or may be, paid for and are in no turn of the run."""
-    if (lost := entry["in_flight"]) and entry["state"] != "running":
-        yield f"{output.plural(lost, 'request')} in flight when it was stopped; `resume` sends them again"
-    if lost := entry["usage"]["unanswered"]:
-        yield f"{output.plural(lost, 'request')} sent before without a reply; the provider may bill them"
-    dropped = entry["dropped"]
-    if requests := dropped["usage"]["requests"]:
-        what = f"{output.plural(requests, 'request')}, {_usd(dropped)}"
-        yield f"{what} dropped by rewinds; they count for the budget too"
-
-
-def _where(entry: dict[str, Any]) -> str:
-    if entry["state"] == "unreadable":
-        return ""
-    turn = f" turn {entry['turn']}" if entry["turn"] else ""
-    place = f"pass {entry['pass']}{turn}" if entry["pass"] else "before the first turn"
-    if entry["state"] == "running":
-        place = _turn_under_way(entry)
-    uncommitted = entry["uncommitted"]
-    more = f", and {_usd(uncommitted)} not committed yet" if uncommitted["usage"]["requests"] else ""
-    return f"{place}, {output.duration(entry['seconds'])}, {_usd(entry)}{more}"
-
-
-def _turn_under_way(entry: dict[str, Any]) -> str:
-    """The turn that comes after the last committed one."""
-    number = entry["pass"] if entry["turn"] else entry["pass"] + 1
-    return f"in pass {number} turn {entry['turn'] + 1}"
-
-
-def _usd(spent: dict[str, Any]) -> str:
-    usd = spent["cost"]["usd"]
-    return "price unknown" if usd is None else f"{usd:.4f} USD"
 
 
 # ── log ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -53,6 +53,11 @@ def stream(line: str) -> bool:
     return True
 
 
+def safe(line: str) -> str:
+    """``line`` without secrets, and without anything that a terminal would take for a command."""
+    return text.escape_controls(redaction.clean(line))
+
+
 def note(line: str) -> None:
     """Progress and remarks: standard error, so that results can be piped. Never fails."""
     _to_stderr(_for_stderr(line))
@@ -154,6 +159,7 @@ def spend_as_json(spend: Spend) -> dict[str, Any]:
             "requests": spend.requests,
             "subcalls": spend.subcalls,
             "unanswered": spend.unanswered,
+            "tool_calls": spend.tool_calls,
         },
         "cost": {"usd": spend.usd},
     }

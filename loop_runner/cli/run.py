@@ -14,9 +14,11 @@ from typing import Any
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, output, signals, trusting
+from loop_runner.cli import display, output, preferences, signals, terminal, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
-from loop_runner.loop.stopping import Stop, permit_in
+from loop_runner.events import Listener
+from loop_runner.loop.stopping import Stop
+from loop_runner.process import permit_in
 from loop_runner.records import Outcome, RunStatus
 from loop_runner.runs import next_steps
 from loop_runner.runs.context import RunContext
@@ -26,7 +28,13 @@ from loop_runner.runs.prepare import check
 from loop_runner.task import config
 from loop_runner.text import shell
 
-_EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
+EXIT_CODES: dict[RunStatus, int] = {
+    "verified": 0,
+    "unverified": 3,
+    "blocked": 3,
+    "broken": 4,
+    "interrupted": 130,
+}
 
 
 def options(*names: str) -> Callable[[Any], Any]:
@@ -67,6 +75,16 @@ _SHARED = {
         metavar="NAME[=TEXT]",
         help="Also send events to an installed reporter.",
     ),
+    "detach": click.option(
+        "--detach", is_flag=True, help="Run it in a process of its own, and return at once."
+    ),
+    "display": click.option(
+        "--display",
+        type=click.Choice(("auto", "live", "plain", "json")),
+        default="auto",
+        show_default=True,
+        help="Progress as a live block, as lines, or as a JSON object on a line for each event.",
+    ),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
     ),
@@ -77,7 +95,8 @@ _SHARED = {
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
+    *("detach", "report", "json", "display", "quiet", "verbose"),
 )
 def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
     """Run a task file until its verifiers accept the answer.
@@ -107,7 +126,8 @@ def task_overrides(
     help="Require that a quoted line contains the short answer (default), or only that the quotes exist.",
 )
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
+    *("detach", "report", "json", "display", "quiet", "verbose"),
 )
 def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Ask a question about files, without a task file.
@@ -149,7 +169,10 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     help="Use the task file that the run began with, and its programs, as they are now.",
 )
 @trusting.TRUST
-@options("model", "sub_model", "passes", "turns", "set", "report", "json", "quiet", "verbose")
+@options(
+    *("model", "sub_model", "passes", "turns", "set", "detach", "report", "json", "display"),
+    *("quiet", "verbose"),
+)
 def resume(
     run_name: str,
     inputs_folder: Path | None,
@@ -178,6 +201,12 @@ def resume(
         return 0
     trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {shell(folder)}")
     given = next_steps.Given(changed, inputs_folder)
+    if flags["detach"] and not (retask or repin or inputs_folder):
+        from loop_runner.runs import launch
+
+        arguments = [f"--set={key}={value}" for key, value in changed]
+        launch.Local(os.environ).resume(folder, arguments)
+        return _show_detached(folder.absolute(), flags)
     if _look_at_task_file(folder, retask=retask):
         return _start_over(folder, changed, flags)
     with interruptible(flags, folder) as context, trusting.kept(folder), _next_named(folder, given):
@@ -245,6 +274,7 @@ def _next_named(folder: Path, given: next_steps.Given = next_steps.NOTHING) -> I
 def _start(task: config.Task, flags: dict[str, Any]) -> int:
     from loop_runner.runs import start as runs
 
+    task = preferences.with_settings(task, flags)
     if task.session == "hook":
         file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
         raise ConfigError(
@@ -252,6 +282,8 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
             why="its passes run in a client's session that exists already; `run` would wait forever",
             hint=f"begin it in that session: loop-runner hook start {file}",
         )
+    if flags.get("detach"):
+        return _detached(task, flags)
     folder = new_run_folder(task, os.environ)
     if (folder / ".git").exists():
         check(task, os.environ)  # before anything is removed
@@ -260,6 +292,24 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
     with interruptible(flags, folder) as context, _next_named(folder):
         outcome = runs.start(task, folder, context)
     return finish(outcome, folder, flags)
+
+
+def _detached(task: config.Task, flags: dict[str, Any]) -> int:
+    """Have the run run in a process of its own, and say how to look at it."""
+    from loop_runner.runs import launch
+
+    reports = [f"--report={name}" for name in flags.get("reports", ())]
+    return _show_detached(launch.Local(os.environ).start(task, arguments=reports), flags)
+
+
+def _show_detached(folder: Path, flags: dict[str, Any]) -> int:
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    if flags["as_json"]:
+        output.write_json({"status": "started", "run": str(shown)})
+        return 0
+    output.write(f"run folder: {shown}")
+    output.write(f"It runs in a process of its own. Next: {shell('loop-runner', 'status', shown, '--watch')}")
+    return 0
 
 
 def finish(
@@ -272,7 +322,7 @@ def finish(
         from loop_runner.runs import ending
 
         display.show_ending(ending.of_run(outcome, folder, os.environ, given))
-    return _EXIT_CODES[outcome.status]
+    return EXIT_CODES[outcome.status]
 
 
 @contextmanager
@@ -286,14 +336,36 @@ def interruptible(
 
     loaded = tuple(reporters.load(spec, output.note) for spec in flags.get("reports", ()))
     stop = Stop(permit=permit_in(os.environ))
-    shown = () if flags["quiet"] else (progress(is_verbose=flags["verbose"]),)
     try:
-        with signals.stopping(stop, output.note, folder), _rare_collections():
-            yield RunContext(os.environ, (*shown, *loaded), stop)
+        with (
+            signals.stopping(stop, output.note, folder),
+            _shown(flags, progress, folder, stop) as shown,
+            _rare_collections(),
+        ):
+            yield RunContext(os.environ, (*shown, *loaded), stop, notify=preferences.project_targets())
     finally:
         for reporter in loaded:
             reporter.close()
         sys.stderr.flush()
+
+
+@contextmanager
+def _shown(
+    flags: dict[str, Any], progress: type[display.Progress], folder: Path | None, stop: Stop
+) -> Iterator[tuple[Listener, ...]]:
+    """What shows the progress of a run; nothing with ``--quiet``."""
+    if flags["quiet"]:
+        yield ()
+        return
+    wanted = flags.get("display", "auto")
+    lines = progress(is_verbose=flags["verbose"])
+    if wanted == "plain" or (wanted == "auto" and not terminal.is_terminal(sys.stderr)):
+        yield (lines,)  # without the imports of the block
+        return
+    from loop_runner.cli import live
+
+    with live.shown(live.chosen(wanted, os.environ), lines, folder, stop.ask) as listener:
+        yield (listener,)
 
 
 @contextmanager

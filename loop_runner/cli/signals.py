@@ -24,6 +24,7 @@ _STOPPING = (
 )  # a person expects these to stop it; SIGHUP is ignored under nohup
 _TICK_S = 0.1
 _HURRY_S = 1.5  # from the second signal to the end, whatever hangs
+at_hurried_exit: list[Callable[[], None]] = []  # what restores the terminal
 _FIRST = b"\nstopping: no new request is sent, and replies on their way are kept; once more to hurry\n"
 
 
@@ -48,18 +49,18 @@ def stopping(stop: Stop, note: Callable[[str], None], run: Path | None) -> Itera
     def on_signal(_number: int, _frame: object) -> None:
         times = stop.ask()
         if times > 2:
-            os._exit(130)  # the kernel and a local model die with this process; what is committed is safe
+            _end_now()  # the kernel and a local model die with this process; what is committed is safe
         _print(_FIRST if times == 1 else _second(run))
         if times == 2:
-            end = threading.Timer(_HURRY_S, os._exit, (130,))
+            end = threading.Timer(_HURRY_S, _end_now)
             end.daemon = True
             end.start()
-        signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
 
     def on_tick(_number: int, frame: FrameType | None) -> None:
         if not is_committing(frame) and stop.may_break_off():
             raise Interrupted
 
+    stop.when_asked(lambda: signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S))
     before = signal.signal(signal.SIGALRM, on_tick)
     try:
         with handled(on_signal, note):
@@ -67,6 +68,12 @@ def stopping(stop: Stop, note: Callable[[str], None], run: Path | None) -> Itera
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _end_now() -> None:
+    for restore in at_hurried_exit:
+        restore()
+    os._exit(130)
 
 
 def _print(line: bytes) -> None:

@@ -31,7 +31,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on
 @options("model", "sub_model", "passes", "turns", "set", "json")
 @click.option("--run", "is_run", is_flag=True, help="Continue it at once, as `resume NEW` does.")
 @trusting.TRUST
-@options("quiet", "verbose")
+@options("display", "quiet", "verbose")
 def fork(
     source: str,
     new: str,

@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
@@ -41,6 +42,7 @@ class Page:
     name: str
     data: bytes
     ending: str
+    url: str = ""  # where the last redirect led
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,22 @@ class _Terms:
     seconds: float
     max_bytes: int
     allows_private: bool
+    allows_host: Callable[[str], bool]
 
 
-def fetch(url: str, *, allows_private: bool, max_bytes: int, seconds: float) -> Page:
-    """The page at ``url``. Raises ``NotFetchedError`` and nothing else."""
-    terms = _Terms(time.monotonic() + seconds, seconds, max_bytes, allows_private)
+def fetch(
+    url: str,
+    *,
+    allows_private: bool,
+    max_bytes: int,
+    seconds: float,
+    allows_host: Callable[[str], bool] = lambda _: True,
+) -> Page:
+    """The page at ``url``. Raises ``NotFetchedError`` and nothing else.
+
+    ``allows_host`` is asked before every connection, the first one and those of redirects.
+    """
+    terms = _Terms(time.monotonic() + seconds, seconds, max_bytes, allows_private, allows_host)
     try:
         last, data, kind = _follow(url, terms)
     except TimeoutError:
@@ -64,7 +77,17 @@ def fetch(url: str, *, allows_private: bool, max_bytes: int, seconds: float) -> 
         raise NotFetchedError(str(error) or type(error).__name__) from error
     name = _name(last)
     ending = _SUFFIXES.get(kind, PurePosixPath(name).suffix[:10].lower())
-    return Page(name, data, re.sub(r"[^.a-z0-9]", "", ending))
+    return Page(name, data, re.sub(r"[^.a-z0-9]", "", ending), last.geturl())
+
+
+def is_address(url: str) -> bool:
+    """Whether ``url`` is one that can be fetched: http or https, with a host and nothing odd."""
+    try:
+        parts = urlsplit(url)
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
+        return is_web and parts.port != 0 and not any(map(is_odd, url)) and " " not in url
+    except ValueError:
+        return False
 
 
 def _follow(url: str, terms: _Terms) -> tuple[SplitResult, bytes, str]:
@@ -72,6 +95,8 @@ def _follow(url: str, terms: _Terms) -> tuple[SplitResult, bytes, str]:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise NotFetchedError(f"{url[:200]} is not a web address")
+        if not terms.allows_host(parts.hostname):
+            raise NotFetchedError(f"the task does not allow the host {parts.hostname[:100]}")
         answer = _get(parts, terms)
         if isinstance(answer, str):
             url = urljoin(url, answer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -75,15 +75,19 @@ class Kernel:
         loop: asyncio.AbstractEventLoop | None = None,
         *,
         is_short_lived: bool = False,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Without ``sub_model`` and ``loop``, ``connect`` must be called before ``start``.
 
-        ``is_short_lived``: no snapshot will be requested, so nothing is prepared for one.
+        ``is_short_lived``: no snapshot will be requested, so nothing is prepared for one. ``tools``: as
+        ``ToolSpec.for_kernel`` describes them.
         """
         self._settings = settings
         self._is_short_lived = is_short_lived
         self._is_aborted = False
-        self._inputs = inputs
+        self._given: Callable[[], Inputs] = lambda: inputs
+        self._growing: tuple[Path, ...] = ()
+        self._tools = list(tools)
         self._workspace = workspace
         self._private: scratch.Scratch | None = None
         self._life: _Life | None = None
@@ -104,6 +108,11 @@ class Kernel:
         """Set the handler of the cells' sub-calls, and the loop that it runs on."""
         self._loop = loop
         self._sub_model = sub_model
+
+    def follow(self, given: Callable[[], Inputs], folder: Path) -> None:
+        """Take the inputs from ``given`` from now on: pages that come later lie in ``folder``."""
+        self._given, self._growing = given, (folder,)
+        self._checker.close()  # a process that waits was not given the folder
 
     def warm(self) -> None:
         """Start a process that ``start`` takes over, without waiting for it; ``start`` reports faults."""
@@ -397,7 +406,7 @@ class Kernel:
         life = _Life(process, handler)
         try:
             process.send(self._start_header(snapshot), b"".join(snapshot.blobs.values()))
-            size = self._inputs.total_bytes if self._inputs.is_single else 0
+            size = self._given().total_bytes if self._given().is_single else 0
             seconds = START_TIMEOUT_S + (size + sum(map(len, snapshot.blobs.values()))) / 5e6
             frame = self._receive(life, seconds)
             failed, names, self.python = self._checked(life, lambda: report.read_ready(frame))
@@ -422,24 +431,19 @@ class Kernel:
 
     def _start_header(self, snapshot: Snapshot, *, is_trial: bool = False) -> Mapping[str, Any]:
         gone = [item for item in snapshot.variables if item.status == "lost"]
+        inputs = self._given()
+        origins = {text.name: text.origin for text in inputs.texts if text.origin}
         return {
             "type": "start",
-            "inputs": [[text.name, str(text.path), text.size_bytes] for text in self._inputs.texts],
-            "places": {
-                text.name: text.origin.places
-                for text in self._inputs.texts
-                if text.origin and text.origin.places
-            },
-            "parts": {item.name: item.part_of for item in self._inputs.texts if item.part_of},
-            "headings": {
-                text.name: text.origin.headings
-                for text in self._inputs.texts
-                if text.origin and text.origin.headings
-            },
-            "single": self._inputs.is_single and len(self._inputs.texts) == 1,
+            "inputs": [[text.name, str(text.path), text.size_bytes] for text in inputs.texts],
+            "places": {name: origin.places for name, origin in origins.items() if origin.places},
+            "parts": {text.name: text.part_of for text in inputs.texts if text.part_of},
+            "headings": {name: origin.headings for name, origin in origins.items() if origin.headings},
+            "single": inputs.is_single and len(inputs.texts) == 1,
             "is_trial": is_trial,  # it reads a text only when a variable needs it
             "answer": {"content": self._answer.content, "extra": dict(self._answer.extra)},
             "workspace": str(self._workspace),
+            "tools": self._tools,
             "max_output_chars": self._settings.shown_chars,
             "preload": preloaded(self._settings),
             "is_warm": is_trial,  # it has time
@@ -461,13 +465,14 @@ class Kernel:
     def _wrapped(self, fds: tuple[int, int, int]) -> Launch:
         assert self._private is not None
         argv, env = kernel_command(self._settings, *fds)
+        fixed = [text.path for text in self._given().texts if text.path.parent not in self._growing]
         return wrap(
             self.sandbox().layers,
             argv,
             env,
             workspace=self._workspace,
             private_dir=self._private.path,
-            read_only=[text.path for text in self._inputs.texts],
+            read_only=[*self._growing, *fixed],
             code=[INSIDE],
             fds=fds,
             limits=self._limits(),

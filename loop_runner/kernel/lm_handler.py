@@ -13,7 +13,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -27,7 +27,7 @@ MAX_MORE_BYTES = 1024 * 1024  # of JSON before the prompt: it takes thirty times
 MAX_TEXTS = 10_000  # of one child session
 _MAX_NAME_CHARS = 1000
 _END_WAIT_S = 2.0
-_KINDS = ("query", "session", "budget", "check", "past")
+_KINDS = ("query", "session", "budget", "check", "past", "tool")
 # Above these the line is not read, so the kernel waits.
 MAX_OPEN_REQUESTS = 4096
 _FRAMES_AT_ONCE = 128
@@ -66,8 +66,18 @@ class Delegate(SubModel, Protocol):
         """The reply to one prompt, as JSON text when there is a ``schema``; raises ``SubCallError``."""
         ...
 
+    async def query_with_tools(
+        self, prompt: str, schema: Mapping[str, Any] | None, model: str, tools: Sequence[str]
+    ) -> str:
+        """The answer of a model that may call ``tools``, as JSON with the pages that they fetched."""
+        ...
+
     async def session(self, task: Delegation) -> tuple[str, str]:
         """A child session's answer, and a note for the model's code ("" for none)."""
+        ...
+
+    async def tool(self, name: str, arguments: str) -> str:
+        """The result of one call of a tool, as JSON; raises ``SubCallError`` for one that is not made."""
         ...
 
     async def past(self, pass_number: int, turn: int) -> str:
@@ -136,6 +146,8 @@ class LmHandler(asyncio.Protocol):
         self.clock = WaitClock()
         self._line = line
         self._sub_model = sub_model
+        # Found out once: whether something is a Protocol takes longer than all else that a call needs of it.
+        self._whole = sub_model if isinstance(sub_model, Delegate) else None
         self._loop = loop
         self._on_violation = on_violation
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -276,6 +288,7 @@ class LmHandler(asyncio.Protocol):
             "session": self._session,
             "check": self._check,
             "past": self._past,
+            "tool": self._tool,
         }
         asking = opened[kind](more, rest)
         task = self._loop.create_task(self._answer(number, asking))
@@ -288,10 +301,13 @@ class LmHandler(asyncio.Protocol):
         prompt = _text(rest)
         if more is None:
             return partial(self._plain, prompt)
-        schema, model = more.get("schema"), more.get("model", "")
-        is_right = more.keys() <= {"schema", "model"} and type(model) is str
+        schema, model, tools = more.get("schema"), more.get("model", ""), more.get("tools", [])
+        is_right = more.keys() <= {"schema", "model", "tools"} and type(model) is str
+        is_right &= type(tools) is list and all(type(tool) is str for tool in tools)
         if not is_right or type(schema) not in (dict, type(None)):
             raise wire.WireError("a query's settings have a wrong shape")
+        if "tools" in more:
+            return partial(self._with_tools, prompt, schema, model, tools)
         return partial(self._with_settings, prompt, schema, model)
 
     async def _plain(self, prompt: str) -> tuple[str, str]:
@@ -299,6 +315,11 @@ class LmHandler(asyncio.Protocol):
 
     async def _with_settings(self, prompt: str, schema: dict[str, Any] | None, model: str) -> tuple[str, str]:
         return await self._delegate().query_as(prompt, schema, model), ""
+
+    async def _with_tools(
+        self, prompt: str, schema: dict[str, Any] | None, model: str, tools: list[str]
+    ) -> tuple[str, str]:
+        return await self._delegate().query_with_tools(prompt, schema, model, tools), ""
 
     def _session(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
         return partial(self._child, _delegation(more or {}, rest))
@@ -323,16 +344,25 @@ class LmHandler(asyncio.Protocol):
     async def _remembered(self, pass_number: int, turn: int) -> tuple[str, str]:
         return await self._delegate().past(pass_number, turn), ""
 
+    def _tool(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
+        name = (more or {}).get("name")
+        if more is None or more.keys() != {"name"} or type(name) is not str:
+            raise wire.WireError("a call of a tool does not name one")
+        return partial(self._called, name, _text(rest))
+
+    async def _called(self, name: str, arguments: str) -> tuple[str, str]:
+        return await self._delegate().tool(name, arguments), ""
+
     async def _checked(self, content: str) -> tuple[str, str]:
         return await self._delegate().check(content), ""
 
     def _delegate(self) -> Delegate:
-        if not isinstance(self._sub_model, Delegate):
+        if self._whole is None:
             raise SubCallError("not available in this session")
-        return self._sub_model
+        return self._whole
 
     def _left(self) -> str:
-        return json.dumps(dict(self._sub_model.left()) if isinstance(self._sub_model, Delegate) else {})
+        return json.dumps({} if self._whole is None else dict(self._whole.left()))
 
     async def _answer(self, number: int, asking: _Asking) -> None:
         note = ""

@@ -7,38 +7,15 @@ handles signals (the command line) calls ``ask``, and on its own timer ``may_bre
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
-
-from loop_runner import linux
 
 _GRACE_S = 1.4  # for a cell, a gate or a commit to end by itself when no request is out
 _URGENT_GRACE_S = 0.3
-PERMIT = "LOOP_RUNNER_PERMIT"  # names a file with the moment until which a run may send requests
 
 
 class Interrupted(BaseException):
     """Breaks off what the main thread does, at most once: what is committed and journalled is kept."""
-
-
-def permit_in(env: Mapping[str, str]) -> Callable[[], bool]:
-    """Whether this process may still send requests, as the file that ``env`` names says.
-
-    The file holds nanoseconds of the clock that runs while the machine sleeps. Whoever holds the lease on a
-    run writes it again and again: a run whose lease is lost sends nothing more, even if it was frozen.
-    """
-    path = env.get(PERMIT)
-    if not path:
-        return lambda: True
-
-    def is_permitted() -> bool:
-        try:
-            return linux.boot_clock_ns() < int(Path(path).read_bytes())
-        except (OSError, ValueError):
-            return False
-
-    return is_permitted
 
 
 class Stop:
@@ -58,6 +35,7 @@ class Stop:
         self._permit = permit
         self._busy_until = 0.0
         self._counts: list[Callable[[], int]] = []
+        self._listeners: list[Callable[[], object]] = []
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
@@ -72,7 +50,13 @@ class Stop:
         """Ask once more; how often by now."""
         self.times_requested += 1
         self._busy_until = self._clock()
+        for listener in self._listeners:
+            listener()
         return self.times_requested
+
+    def when_asked(self, listener: Callable[[], object]) -> None:
+        """Call ``listener`` each time that it is asked, by a signal or by the operator, in any thread."""
+        self._listeners.append(listener)
 
     def watch(self, in_flight: Callable[[], int]) -> None:
         """While ``in_flight`` is not 0, something is out that is paid for: nothing is broken off."""

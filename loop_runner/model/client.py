@@ -107,6 +107,30 @@ class CallLog(Protocol):
         """Keep ``call``; it is durable when this returns."""
 
 
+class ToolCaller(Protocol):
+    """A client behind which there is a tool, and no model (``loop_runner/tools/``)."""
+
+    is_idempotent: bool  # a call that a crash interrupted may be made again
+    provider: str  # a name of its own: each tool has its own width
+
+    async def refusal(self, request: Request) -> Reply | None:
+        """The result of a call that a person refused; None when it may be made."""
+
+    def unknown(self, request: Request) -> Reply:
+        """The result of a call that may have been made before a crash."""
+
+
+@runtime_checkable
+class ToolCallLog(Protocol):
+    """A log that knows which tool calls were about to be made; ``append`` takes their marks, too."""
+
+    def was_sent(self, fingerprint: str, occurrence: int) -> bool:
+        """Whether this call was about to be made since the last commit."""
+
+    def abandon(self, fingerprint: str, occurrence: int) -> None:
+        """Nobody waits for this call any more."""
+
+
 @runtime_checkable
 class BatchingCallLog(CallLog, Protocol):
     """A log that makes many calls durable at the price of one; the switchboard uses it when it is there."""

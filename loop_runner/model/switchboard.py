@@ -9,11 +9,10 @@ and the retries. A refusal that ends the run is remembered, and nothing more is 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self, TypeVar
+from dataclasses import replace
+from typing import Any, Protocol, Self, TypeVar, cast
 
 from loop_runner import failpoints, redaction
 from loop_runner.budget import Hold
@@ -24,11 +23,14 @@ from loop_runner.model.client import (
     MarkingCallLog,
     ModelClient,
     TokenCounter,
+    ToolCaller,
+    ToolCallLog,
     TryAgain,
     redacted,
 )
 from loop_runner.model.limiter import Limiter, Policy, Retry
-from loop_runner.records import LOST, Call, Reply, Request, Usage
+from loop_runner.model.occurrences import Occurrences
+from loop_runner.records import LOST, SENT, Call, Reply, Request, Usage
 
 OnCall = Callable[[Call, bool], None]
 """Told of every call before its reply is handed on; the second argument says that the log served it. Runs on
@@ -86,10 +88,11 @@ class Switchboard:
         self._recorded = recorded
         # Asked once: whether something is a Protocol takes longer than all else that a sub-call needs of it.
         self._marks = log if isinstance(log, MarkingCallLog) else None
+        self._tool_log = log if isinstance(log, ToolCallLog) else None
         self._on_call = on_call
         self._meter = meter
         self._clients: dict[str, ModelClient] = {}
-        self._occurrences: dict[str, _Occurrences] = {}
+        self._occurrences: dict[str, Occurrences] = {}
         self._lost_numbers: dict[str, int] = {}
         self._reported: set[tuple[str, int]] = set()
         self._width = width
@@ -123,7 +126,7 @@ class Switchboard:
     async def complete(self, request: Request) -> Reply:
         """Ask from a coroutine on ``loop``. Raises ``ModelError`` when the provider refuses."""
         fingerprint = request.fingerprint()
-        occurrences = self._occurrences.setdefault(fingerprint, _Occurrences())
+        occurrences = self._occurrences.setdefault(fingerprint, Occurrences())
         occurrence = occurrences.take()
         try:
             # In memory and quick, so it may run on the loop.
@@ -269,6 +272,8 @@ class Switchboard:
 
     async def _send(self, client: ModelClient, request: Request, fingerprint: str, occurrence: int) -> Reply:
         """Ask the provider once, with a mark in the log for as long as no reply is there."""
+        if request.kind == "tool":
+            return await self._call_tool(client, request, fingerprint, occurrence)
         failpoints.passing("switchboard.send")
         marks = self._marks
         if getattr(client, "takes_up", False):
@@ -287,6 +292,32 @@ class Switchboard:
                 marks.not_billed(fingerprint, occurrence)
             raise
         failpoints.passing("switchboard.replied")
+        return reply
+
+    async def _call_tool(
+        self, client: ModelClient, request: Request, fingerprint: str, occurrence: int
+    ) -> Reply:
+        """Make a tool call; unless it may be repeated, a mark of it is durable before."""
+        failpoints.passing("tool.send")
+        self.raise_fault()
+        log = self._tool_log
+        if hasattr(client, "is_idempotent"):  # no stand-in, as in a replay
+            caller = cast("ToolCaller", client)
+            if log is not None and not caller.is_idempotent and log.was_sent(fingerprint, occurrence):
+                return caller.unknown(request)
+            if (refused := await caller.refusal(request)) is not None:
+                return refused
+            log = None if caller.is_idempotent else log
+        if log is not None:
+            await self._writer.append(_call(request, SENT + fingerprint, occurrence, Reply("")), None)
+        failpoints.passing("tool.sent")
+        try:
+            reply = await self._in_flight(client, request)
+        except BaseException:
+            if log is not None:
+                log.abandon(fingerprint, occurrence)
+            raise
+        failpoints.passing("tool.returned")
         return reply
 
     async def _in_flight(self, client: ModelClient, request: Request, *, is_taken_up: bool = False) -> Reply:
@@ -348,6 +379,10 @@ class Switchboard:
 
     def _written(self, call: Call, hold: Hold | None, error: Exception | None) -> None:
         """The log has ``call``, or failed to take it: it is paid for either way."""
+        if call.fingerprint.startswith(SENT):  # a mark
+            if error is not None:
+                self._note_fault(error)
+            return
         self._settle(hold, call)
         if error is None:
             self._tell(call, replayed=False)
@@ -387,7 +422,7 @@ class Switchboard:
         return _call(request, LOST + fingerprint, number, Reply("", usage=usage))
 
     def _limiter(self, model: str, client: ModelClient) -> Limiter:
-        provider = model.partition(":")[0]
+        provider = str(getattr(client, "provider", "") or model.partition(":")[0])
         if provider not in self._limiters:
             width = int(getattr(client, "width", self._width))
             self._limiters[provider] = Limiter(provider, width, policy=self._policy, on_retry=self._retried)
@@ -448,23 +483,6 @@ def _call(request: Request, fingerprint: str, occurrence: int, reply: Reply) -> 
         prompt="" if request.is_conversation else request.messages[-1].text,
         reply=reply,
     )
-
-
-@dataclass(slots=True)
-class _Occurrences:
-    """Numbers identical requests of a turn 0, 1, 2…; one that was given back is the next to be taken."""
-
-    _next: int = 0
-    _free: list[int] = field(default_factory=list)
-
-    def take(self) -> int:
-        if self._free:
-            return heapq.heappop(self._free)
-        self._next += 1
-        return self._next - 1
-
-    def give_back(self, number: int) -> None:
-        heapq.heappush(self._free, number)
 
 
 def _again(refusal: ModelError) -> ModelError:

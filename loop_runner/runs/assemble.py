@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -24,11 +25,11 @@ from loop_runner.loop.loop import GateTools, Loop, NewPrompt
 from loop_runner.loop.passes import Models, OfAgent, Passes
 from loop_runner.loop.stopping import Stop
 from loop_runner.model import prices, registry
-from loop_runner.model.client import Setting
+from loop_runner.model.client import ModelClient, Setting
 from loop_runner.model.limiter import Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Outcome
-from loop_runner.runs import now
+from loop_runner.runs import now, watching
 from loop_runner.runs.amounts import amounts
 from loop_runner.runs.context import ReplayParts, RunContext
 from loop_runner.runs.frozen import (
@@ -53,6 +54,11 @@ from loop_runner.task.config import Task
 from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
+from loop_runner.tools import Toolbox, callers, read_entries, specs_from_json
+from loop_runner.tools.approval import AskPerson
+from loop_runner.tools.pages import Pages, Stored
+from loop_runner.tools.spec import FILE as TOOLS_FILE
+from loop_runner.tools.spec import PREFIX
 from loop_runner.verify import Gates, Inquiry, Means, Verifier
 from loop_runner.verify import fence as gate_sandbox
 from loop_runner.verify.checks import Checks
@@ -100,6 +106,7 @@ def run_in(
             unmet=workspace.journal.calls(),
             dropped=workspace.history.dropped(),
             clock=clock,
+            shared=watching.daily_limit(context.env),
         )
         replay_parts = ReplayParts(None, ledger, StopHook, lambda _number, files: files, clock=clock)
     ledger = replay_parts.ledger
@@ -112,10 +119,14 @@ def run_in(
         templates = prompts.frozen(task.type, workspace.history.files("prompts/"), workspace.history.read)
         operator = _operator(workspace, context, replay_parts, trace, templates, task)
         stack.callback(operator.close)
-        parts = _Parts(stack, task, trace, ledger, templates, operator)
-        check = None if task.is_agent else _checks(task, texts, gates, workspace).say
+        pages = stack.enter_context(Pages(texts, _stored(workspace, replay_parts), workspace.private_folder))
+        workspace.more_files = pages.files
+        toolbox = _toolbox(task, workspace, context, pages, operator)
+        tools = () if toolbox is None else tuple(spec.for_kernel() for spec in toolbox.specs)
+        parts = _Parts(stack, task, trace, ledger, templates, operator, toolbox)
+        check = None if task.is_agent else _checks(task, pages.inputs, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
-            workspace, texts, context, replay_parts, check, _past(workspace)
+            workspace, pages.inputs, context, replay_parts, check, _past(workspace)
         )
         agent = None
         if task.is_agent:
@@ -129,8 +140,12 @@ def run_in(
             stack.callback(kernel.close)  # before the switchboard, which it talks to
         else:
             settings = kernel_settings(task)
-            kernel = replay_parts.kernel(settings, texts, workspace.model_folder, sub_calls, switchboard.loop)
+            kernel = replay_parts.kernel(
+                settings, texts, workspace.model_folder, sub_calls, switchboard.loop, tools=tools
+            )
             stack.callback(kernel.close)
+        if any(spec.kind == "fetch" for spec in (toolbox.specs if toolbox else ())):
+            kernel.follow(pages.inputs, pages.folder)
         if lost := workspace.journal.unanswered():
             trace.append(Event("notice", _in_flight(lost), data={"in_flight": lost}))
         if workspace.set_aside:
@@ -166,7 +181,7 @@ def run_in(
             shared,
             passes,
             course,
-            inputs=texts,
+            inputs=pages.inputs,
             gates=_gate_tools(
                 task,
                 gates,
@@ -242,7 +257,7 @@ def _operator(
         should_stop=context.should_stop,
         clock=replay_parts.clock,
         templates=templates,
-        may_wait=not task.is_agent,
+        may_wait=situation.heeds and not task.is_agent,
     )
     if situation.heeds:
         operator.watch()
@@ -263,7 +278,7 @@ def _past(workspace: Workspace) -> Callable[[int, int], str]:
     return read
 
 
-def _checks(task: Task, texts: Inputs, gates: Gates, workspace: Workspace) -> Checks:
+def _checks(task: Task, texts: Callable[[], Inputs], gates: Gates, workspace: Workspace) -> Checks:
     """What ``check()`` asks."""
     return Checks(gates, texts, task.prompt, workspace.lay_out_now)
 
@@ -278,11 +293,12 @@ class _Parts:
     ledger: Ledger
     templates: Templates
     operator: Operator
+    tools: Toolbox | None = None
 
     def models(
         self,
         workspace: Workspace,
-        texts: Inputs,
+        texts: Callable[[], Inputs],
         context: RunContext,
         replay_parts: ReplayParts,
         check: Callable[[str], str] | None,
@@ -304,8 +320,7 @@ class _Parts:
         )
         closing = stack.enter_context(ExitStack())  # the children's threads outlive the switchboard's loop
         switchboard = Switchboard(
-            replay_parts.open_client
-            or (lambda model: registry.client_for(model, base_dir=task.base_dir, setting=setting)),
+            replay_parts.open_client or (lambda model: self._client(model, setting)),
             log=workspace.journal,
             meter=self.ledger,
             on_retry=lambda retry: self.trace.append(_retried(retry)),
@@ -319,7 +334,7 @@ class _Parts:
         if isinstance(context.should_stop, Stop):
             # An agent's client is in flight until it ends, or stops at its hook.
             context.should_stop.watch((lambda: 1) if task.is_agent else switchboard.in_flight)
-        stack.callback(switchboard.close)
+        stack.callback(self._close, switchboard)
         shared, children = open_children(
             closing,
             task,
@@ -328,12 +343,53 @@ class _Parts:
             self.trace,
             self.templates,
             text_of(workspace, "child_system.md"),
+            self.tools,
         )
         return (
             switchboard,
             SubCalls(shared, children.run, texts, check=check, past=past),
             holding(children, task),
         )
+
+    def _client(self, model: str, setting: Setting) -> ModelClient:
+        """What answers requests to ``model``, which may be a tool."""
+        if self.tools is not None and model.startswith(PREFIX):
+            return self.tools.client(model)
+        return registry.client_for(model, base_dir=self.task.base_dir, setting=setting)
+
+    def _close(self, switchboard: Switchboard) -> None:
+        if self.tools is not None and not switchboard.loop.is_closed():
+            switchboard.wait(self.tools.close())
+        switchboard.close()
+
+
+def _stored(workspace: Workspace, replay_parts: ReplayParts) -> Stored:
+    """Reads what the run folder holds, and what the record of a replay does."""
+    more = replay_parts.stored
+
+    def read(path: str) -> bytes | None:
+        data = workspace.history.read(path)
+        return more(path) if data is None and more is not None and path.startswith("pages/") else data
+
+    return read
+
+
+def _toolbox(
+    task: Task, workspace: Workspace, context: RunContext, pages: Pages, operator: Operator
+) -> Toolbox | None:
+    """The tools of the run as it froze them; None for a run without any."""
+    specs = specs_from_json(workspace.history.read(TOOLS_FILE))
+    if not specs:
+        return None
+    made = Counter(call.model.removeprefix(PREFIX) for call in workspace.history.calls() if call.is_tool_call)
+    entries = read_entries(task.tools)
+    return Toolbox(
+        specs,
+        callers.of(entries, task, context.env, pages),
+        made=made,
+        pages=pages,
+        approver=AskPerson(operator.ask),
+    )
 
 
 def open_children(
@@ -344,6 +400,7 @@ def open_children(
     trace: Trace,
     templates: Templates,
     system: str,
+    tools: Toolbox | None = None,
 ) -> tuple[Shared, Children]:
     """What child sessions run on; ``closing`` is to be closed after the switchboard.
 
@@ -355,7 +412,7 @@ def open_children(
     checking = closing.enter_context(ThreadPoolExecutor(1, thread_name_prefix="schemas"))
     sizes = profile(profile_name(task, sub))
     sub_models = SubModels(sub, root, task.sub_models, sizes.max_reply_tokens)
-    shared = Shared(switchboard, ledger, sub_models, trace, checker, checking, templates)
+    shared = Shared(switchboard, ledger, sub_models, trace, checker, checking, templates, tools)
     children = Children(
         shared,
         ChildSettings(
@@ -365,6 +422,7 @@ def open_children(
             max_reply_tokens=sizes.max_reply_tokens,
             window_tokens=registry.window_tokens,
             width=task.child_width,
+            tools=() if tools is None else tuple(spec.for_kernel() for spec in tools.specs),
             is_large=not sizes.has_example,
         ),
     )

@@ -31,6 +31,8 @@ class RunContext:
     policy: Policy | None = None  # of tries that failed; None: the usual patience
     # The functions that verifiers of a resumed run call; a new run has them in its task.
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    tool_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # and its tools
+    notify: tuple[Any, ...] = ()  # targets besides the task's and the user's: those of a trusted project
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class ReplayParts:
     recorded: FindRecorded | None = None
     clock: Clock = field(default_factory=Clock)
     requests: Source | None = None  # what the operator asked then; None: what they ask now
+    stored: Callable[[str], bytes | None] | None = None  # a file of the record
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,10 @@ def total(lines: Iterable[Line]) -> Line:
 
 def by(name: Callable[[Line], _Name], lines: Iterable[Line]) -> dict[_Name, Line]:
     """The sums of ``lines`` by what ``name`` says of each, in order."""
-    items = list(lines)
-    return {key: total(line for line in items if name(line) == key) for key in sorted(map(name, items))}
+    grouped: dict[_Name, list[Line]] = {}
+    for line in lines:
+        grouped.setdefault(name(line), []).append(line)
+    return {key: total(grouped[key]) for key in sorted(grouped)}
 
 
 def _lines(calls: Iterable[tuple[int, Call]], price: Price) -> Iterator[Line]:
@@ -113,4 +115,4 @@ def _calls_in(history: History, path: str, at: str | None) -> Iterator[tuple[int
     with parsing(history.folder, path):
         number = int(path.split("/")[1])
         calls = layout.calls_from_jsonl(history.read(path, at) or b"")
-    yield from ((number, call) for call in calls)
+    yield from ((number, call) for call in calls if call.kind != "tool")

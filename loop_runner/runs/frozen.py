@@ -25,11 +25,12 @@ from loop_runner.runs.models import (
 )
 from loop_runner.session import direct
 from loop_runner.session.overview import Reader, describe
-from loop_runner.task import config, limits, prompts, system_prompts
+from loop_runner.task import config, limits, prompts, system_prompts, task_types
 from loop_runner.task.config import Task
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
 from loop_runner.text import code, plural
+from loop_runner.tools import ToolSpec, offered_tools, preparing, read_entries
 from loop_runner.verify import Gates, Programs
 from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
@@ -46,17 +47,24 @@ def templates_of(task: Task) -> Templates:
     return prompts.of_task(task.type, None if task.prompts == "none" else task.base_dir / task.prompts)
 
 
-def task_files(task: Task, texts: Inputs, templates: Templates, gates: Gates) -> dict[str, bytes]:
+def task_files(
+    task: Task, texts: Inputs, templates: Templates, gates: Gates, tools: Sequence[ToolSpec] = ()
+) -> dict[str, bytes]:
     """The stored form of a task: the task, the prompt, and the system prompt."""
     files = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
     if task.is_agent:
         return files | {"system.md": _agent_rules(task, templates, gates).encode()}
     return files | {
-        "system.md": _system_prompt(task, texts, templates, gates).encode(),
+        "system.md": (_system_prompt(task, texts, templates, gates) + of_tools(templates, tools)).encode(),
         **_direct_files(task, templates, gates),
-        "child_system.md": child_system_prompt(task, templates).encode(),
+        "child_system.md": (child_system_prompt(task, templates) + of_tools(templates, tools)).encode(),
         **_example_files(task, templates),
     }
+
+
+def of_tools(templates: Templates, tools: Sequence[ToolSpec]) -> str:
+    """What a system prompt ends with: the tools of the task; "" for a task without any."""
+    return "\n" + templates.render("tools", tools=offered_tools.lines(tools)) if tools else ""
 
 
 def follow_model(old: Task, new: Task) -> Task:
@@ -132,7 +140,12 @@ def _system_prompt(task: Task, texts: Inputs, templates: Templates, gates: Gates
     return system_prompts.root(
         templates,
         sizes,
-        system_prompts.Session(limits.describe_limits(task.budget), task.history, task.code_as == "tool"),
+        system_prompts.Session(
+            limits.describe_limits(task.budget),
+            task.history,
+            task.code_as == "tool",
+            task_types.is_on_web(task.tools),
+        ),
         inputs=describe(texts, None if sizes.has_example else reader, _sources(task)),
         python=packages.describe(task.kernel),
         helpers=offered(),
@@ -165,7 +178,7 @@ def _agent_rules(task: Task, templates: Templates, gates: Gates) -> str:
 
 def _direct_files(task: Task, templates: Templates, gates: Gates) -> dict[str, bytes]:
     """The system prompt of a pass that takes the direct path; none where no pass does."""
-    if task.session not in ("direct", "auto"):
+    if task.session not in ("direct", "auto") or task.tools:
         return {}
     return {"system.direct.md": system_prompts.direct(templates, gates.requirements()).encode()}
 
@@ -174,7 +187,7 @@ def session_file(
     task: Task, texts: Inputs, context: RunContext, files: Mapping[str, bytes]
 ) -> dict[str, bytes]:
     """How the passes are held, decided once: a resumed run must not decide otherwise."""
-    if task.session not in ("direct", "auto"):
+    if task.session not in ("direct", "auto") or task.tools:
         return {}
     root = task.model or ""
     system = files["system.direct.md"].decode()
@@ -224,9 +237,20 @@ def example_of(workspace: Workspace) -> tuple[Message, ...]:
     return Message("user", question.decode()), Message("assistant", reply.decode())
 
 
+def refuse_changed_tools(task: Task, programs: Programs) -> None:
+    """Refuse tools whose files are not what the run began with: their results would be another program's."""
+    made_of = preparing.sources(read_entries(task.tools), task.base_dir.resolve())
+    if changed := programs.changed(programs.relied_on(made_of)):
+        raise ConfigError(
+            f"a file of the task's tools: {changed}",
+            why="the run holds results of the old file, and would mix them with those of the new one",
+            hint="restore the file, or pin it anew: loop-runner resume RUN --repin",
+        )
+
+
 def refuse_other_words(frozen: Task, task: Task) -> None:
     """Refuse a change of what the model was told in the system prompt, which never changes."""
-    for key in ("history", "session", "code_as"):
+    for key in ("history", "session", "code_as", "tools"):
         if getattr(frozen, key) != getattr(task, key):
             raise ConfigError(
                 f"`{key}` cannot be changed for a run that has begun",

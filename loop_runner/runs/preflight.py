@@ -6,17 +6,20 @@ the user's and never asks a model.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from loop_runner import linux
 from loop_runner.errors import ConfigError, EnvironmentFault, HookError, LoopRunnerError, VerifierError
 from loop_runner.task.config import Task
+from loop_runner.tools import Entry, preparing, read_entries
 from loop_runner.verify import Gates, Programs, external_hook
 from loop_runner.verify.fence import GateSandbox
+from loop_runner.verify.function import sha256_of
 
 _REPORTED = (ConfigError, VerifierError, HookError, EnvironmentFault)
 
@@ -66,9 +69,51 @@ def gates(task: Task, known: Programs | None = None, *, starts_nothing: bool = F
     """
     fence = None if starts_nothing else GateSandbox(task.kernel.require_tier)
     hooks = external_hook.makers(task.stop_hooks, task.base_dir)
+    made_of: list[Path] = []
+    with contextlib.suppress(ConfigError):  # ``tools`` reports it
+        made_of = preparing.sources(read_entries(task.tools), task.base_dir.resolve())
     return Gates.of(
-        task.verifiers, task.base_dir, known=known, fence=fence, more=hooks, functions=task.functions
+        task.verifiers,
+        task.base_dir,
+        known=known,
+        fence=fence,
+        more=hooks,
+        functions=task.functions,
+        sources=made_of,
     )
+
+
+def tools(task: Task, env: Mapping[str, str]) -> tuple[Entry, ...]:
+    """The entries of the task's tools, checked as far as that is possible without starting anything."""
+    entries = read_entries(task.tools)
+    if entries and task.session not in ("rlm", "auto"):
+        raise ConfigError(
+            f"`tools` are of no use with `session: {task.session}`",
+            why="the model's code calls them, and this session has no code of the model's",
+            hint="remove `tools`, or `session`",
+        )
+    found = Faults()
+    found.errors += preparing.faults(entries, task.base_dir.resolve(), env, task.tool_functions)
+    found.errors += _other_functions(entries, task)
+    found.refuse()
+    return entries
+
+
+def _other_functions(entries: Iterable[Entry], task: Task) -> Iterator[ConfigError]:
+    """Functions of the calling program that are not those that the run began with."""
+    known = {str(entry.target["function"]): entry for entry in entries if entry.kind == "callable"}
+    for name, function in task.tool_functions.items():
+        if name not in known:
+            what, hint = "is no tool of this run", f"it began with {', '.join(sorted(known)) or 'none'}"
+        elif sha256_of(function) != known[name].target["sha256"]:
+            what, hint = "is not the one that the run began with", "give the function as it was then"
+        else:
+            continue
+        yield ConfigError(
+            f"the function {name} {what}",
+            why="the run holds results of the old one, and would mix them with those of the new one",
+            hint=hint,
+        )
 
 
 def sandbox(task: Task, gates: Gates) -> Iterator[LoopRunnerError]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeGuard
 
@@ -12,7 +12,7 @@ from loop_runner.agents import agent_runs
 from loop_runner.records import (
     Inputs,
 )
-from loop_runner.runs import origin, preflight
+from loop_runner.runs import origin, preflight, watching
 from loop_runner.runs.context import RunContext, StartingFiles
 from loop_runner.runs.frozen import (
     session_file,
@@ -24,6 +24,8 @@ from loop_runner.runs.models import (
     with_models,
 )
 from loop_runner.task.config import Task
+from loop_runner.tools import ToolSpec, preparing, read_entries, specs_to_json
+from loop_runner.tools.spec import FILE as TOOLS_FILE
 from loop_runner.verify import Gates
 from loop_runner.workspace.git.fast_import import Blob
 
@@ -37,6 +39,7 @@ class _Prepared:
     gates: Gates
     files: Mapping[str, bytes]
     model_files: Mapping[bytes, Blob]
+    tools: tuple[ToolSpec, ...] = ()
 
 
 def check(task: Task, env: Mapping[str, str]) -> tuple[Task, Inputs, Gates]:
@@ -73,6 +76,9 @@ def _checked(
         faults.errors += model_faults(settled, env, gates) if has_models else []
     with faults.collecting():
         templates_of(task)
+    with faults.collecting():
+        preflight.tools(task, env)
+        watching.check(task, env)
     faults.refuse()
     return settled, taken, gates, fetched
 
@@ -83,7 +89,12 @@ def prepared(task: Task, context: RunContext, beginning: StartingFiles | None) -
     task, texts, gates, fetched = _checked(task, context.env, texts)
     templates = templates_of(task)
     model_files, about = agent_runs.beginning(task)
-    new_files = task_files(task, texts, templates, gates)
+    tools = preparing.specs(
+        read_entries(task.tools), task.base_dir.resolve(), context.env, task.tool_functions
+    )
+    if any(tool.kind == "fetch" for tool in tools):
+        texts = replace(texts, is_single=False)  # others will come
+    new_files = task_files(task, texts, templates, gates, tools)
     new_files["system.md"] += agent_runs.notes(about)
     files = {
         **new_files,
@@ -93,10 +104,11 @@ def prepared(task: Task, context: RunContext, beginning: StartingFiles | None) -
         **session_file(task, texts, context, new_files),
         # An agent may work in the task's folder: what was there before must be known after a restart, too.
         **(gates.programs.to_files() if gates.programs.files or task.is_agent else {}),
+        **({TOOLS_FILE: specs_to_json(tools)} if tools else {}),
         **about,
         **origin.to_files(task),
     }
-    return _Prepared(task, texts, gates, files, model_files)
+    return _Prepared(task, texts, gates, files, model_files, tools)
 
 
 def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None, gates: Gates) -> Inputs:

@@ -109,7 +109,7 @@ class RecordedRequests:
         return ()
 
     def pending(self, at: tuple[int, int]) -> Sequence[ControlRequest]:
-        """What was taken before the turn ``at``, or before the end of its pass if there was no such turn."""
+        """What was taken before the turn ``at``, or before the end of its pass if there is no such turn."""
         is_turn = at in self._moments
         if not is_turn and (at[0], math.inf) not in self._moments:
             return ()

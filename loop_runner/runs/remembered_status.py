@@ -36,7 +36,7 @@ def fingerprint(folder: Path) -> str:
         return ""
     if not head or len(parts) > _MAX_FILES:
         return ""
-    text = json.dumps([_FORMAT, loop_runner.__version__, head, parts])
+    text = json.dumps([_FORMAT, loop_runner.__version__, str(folder), head, parts])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 

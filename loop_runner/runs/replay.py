@@ -266,6 +266,7 @@ class _Replay:
             kernel_at(workspace, stretch.entries[0].trailers.folder, self._recorded_rows),
             recorded=InOrder(lambda: place_of(workspace), self.calls, self._notes.reworded),
             requests=RecordedRequests(self._history, self._commits),
+            stored=self._history.read,
         )
 
     def _on_event(self, event: Event, workspace: Workspace, ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ and never reads the environment: the caller passes it in.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,7 +23,7 @@ from loop_runner.records import (
     Inputs,
     Outcome,
 )
-from loop_runner.runs import fork, preflight, trust
+from loop_runner.runs import fork, preflight, trust, watching
 from loop_runner.runs.assemble import kernel_settings, run_in
 from loop_runner.runs.context import RunContext, StartingFiles
 from loop_runner.runs.frozen import (
@@ -31,6 +31,7 @@ from loop_runner.runs.frozen import (
     frozen_gates,
     frozen_inputs,
     frozen_limits,
+    refuse_changed_tools,
     refuse_other_words,
     text_of,
 )
@@ -40,6 +41,7 @@ from loop_runner.runs.models import (
 from loop_runner.runs.prepare import prepared
 from loop_runner.task import config
 from loop_runner.task.config import Task
+from loop_runner.tools import ToolSpec
 from loop_runner.verify import Gates
 from loop_runner.workspace.git.fast_import import Blob
 from loop_runner.workspace.history import History
@@ -56,9 +58,10 @@ def start(task: Task, folder: Path, context: RunContext, beginning: StartingFile
     with ExitStack() as stack:
         kernels: list[Kernel] = []
 
-        def start_kernel(settled: Task, texts: Inputs, model_folder: Path) -> None:
+        def start_kernel(settled: Task, texts: Inputs, tools: Sequence[ToolSpec], model_folder: Path) -> None:
             """Have the kernel's process start while the run folder is made."""
-            kernels.append(Kernel(kernel_settings(settled), texts, model_folder))
+            given = [tool.for_kernel() for tool in tools]
+            kernels.append(Kernel(kernel_settings(settled), texts, model_folder, tools=given))
             stack.callback(kernels[0].close)
             kernels[0].warm()
 
@@ -80,7 +83,7 @@ def _created(
     folder: Path,
     context: RunContext,
     beginning: StartingFiles | None = None,
-    start_kernel: Callable[[Task, Inputs, Path], None] | None = None,
+    start_kernel: Callable[[Task, Inputs, Sequence[ToolSpec], Path], None] | None = None,
 ) -> Iterator[tuple[Task, Inputs, Gates, Workspace]]:
     redaction.learn(context.env)
     ready = prepared(replace(task, prompt=redaction.clean(task.prompt)), context, beginning)
@@ -104,7 +107,9 @@ def _created(
         model_files=model_files,
         scope=scope,
         before_placing=mark,
-        when_claimed=partial(start_kernel, task, texts) if start_kernel and needs_kernel else None,
+        when_claimed=partial(start_kernel, task, texts, ready.tools)
+        if start_kernel and needs_kernel
+        else None,
     ) as workspace:
         yield task, texts, ready.gates, workspace
 
@@ -130,7 +135,11 @@ def resume(
     task = config.parse_task(source, label="task.yaml", base_dir=folder, overrides=changed)
     frozen = config.parse_task(source, label="task.yaml", base_dir=folder)
     refuse_other_words(frozen, task)
-    task = replace(follow_model(frozen, task), functions=context.functions)
+    task = replace(
+        follow_model(frozen, task),
+        functions=context.functions,
+        tool_functions=context.tool_functions,
+    )
     _refuse_other_functions(task)
     with Workspace.open(folder, scope=agent_runs.scope(task, folder)) as workspace:
         if not any(key == "prompt" for key, _ in overrides):
@@ -140,6 +149,8 @@ def resume(
         )
         gates = frozen_gates(task, workspace, repin=repin).checked()
         _refuse_models(task, context.env, gates)
+        preflight.tools(task, context.env)
+        refuse_changed_tools(task, gates.programs)
         workspace.overrides = json.dumps(dict(overrides), sort_keys=True) if overrides else ""
         _refuse(gates.unready() or preflight.sandbox(task, gates))
         return _run(workspace, task, texts, context, folder, gates)
@@ -155,6 +166,7 @@ def _run(
     kernel: Kernel | None = None,
 ) -> Outcome:
     """Run to one of the ends; a prompt that the operator changes is taken up with all parts anew."""
+    context = watching.watched(task, folder, context, workspace.history)
     ended = run_in(workspace, task, texts, context, folder, gates=gates, kernel=kernel)
     while isinstance(ended, NewPrompt):
         task = fork.take_prompt(workspace, task, ended)

@@ -64,6 +64,7 @@ class Status:
     turn: int = 0
     answer: str = ""
     in_flight: int = 0
+    unknown_calls: tuple[str, ...] = ()  # of tools: they may have happened, and no result is known
     under_way: Mapping[str, Any] | None = None
     spend: Spend = field(default_factory=lambda: Spend(usd=None))
     dropped: Spend = field(default_factory=Spend)
@@ -203,6 +204,7 @@ def _settled(folder: Path) -> Status:
             turn=head.turn,
             answer=history.answer().content,
             in_flight=history.in_flight(),
+            unknown_calls=_unknown_calls(history),
             under_way=now.of_run(history) if running else None,
             spend=spend,
             dropped=dropped,
@@ -213,6 +215,15 @@ def _settled(folder: Path) -> Status:
             last_event_at=max((event.at for event in seen), default=0.0) or None,
             model=task.model or "",
         )
+
+
+def _unknown_calls(history: History) -> tuple[str, ...]:
+    """Each as it was called."""
+    calls = history.unknown_tool_calls()
+    return tuple(
+        text.one_line(f"{call.model.removeprefix('tool:')}({call.prompt})", _MAX_REASON_CHARS)
+        for call in calls
+    )
 
 
 def _task(history: History) -> config.Task:
@@ -246,6 +257,22 @@ def _verdicts(history: History, head: Checkpoint) -> tuple[PassView | None, floa
     reason = "" if outcome == "accepted" else str(verdict.get("reason", ""))
     view = PassView(last, outcome, reason, score_of(verdict))
     return view, max((score for score in scores if score is not None), default=None)
+
+
+def passes_in(history: History) -> tuple[PassView, ...]:
+    """Every pass that ended, the oldest first."""
+    return tuple(
+        PassView(
+            entry.checkpoint.pass_number,
+            entry.checkpoint.outcome or "",
+            str(verdict.get("reason", "")) if entry.checkpoint.outcome != "accepted" else "",
+            score_of(verdict),
+            entry.checkpoint.commit,
+            entry.committed_at,
+        )
+        for entry in history.passes()
+        for verdict in (verdict_of(history, entry.checkpoint.pass_number),)
+    )
 
 
 def verdict_of(history: History, number: int) -> Mapping[str, Any]:
@@ -289,6 +316,7 @@ def _from_dict(folder: Path, data: Mapping[str, Any]) -> Status | None:
                 **values,
                 "folder": folder,
                 "steps": tuple(values["steps"]),
+                "unknown_calls": tuple(values["unknown_calls"]),
                 "different": tuple(values["different"]),
                 "activity": Activity(**values["activity"]),
                 "limits": tuple(Limit(**limit) for limit in values["limits"]),

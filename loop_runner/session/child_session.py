@@ -33,6 +33,7 @@ from loop_runner.records import (
     Turn,
     Usage,
 )
+from loop_runner.session.child_tally import Tally
 from loop_runner.session.conversation import MAX_WITHOUT_CODE, Conversation, ConversationSettings
 from loop_runner.session.overview import Reader, describe
 from loop_runner.session.subcalls import ChildTask, RunChild, Shared, SubCalls, refused
@@ -59,6 +60,7 @@ class ChildSettings:
     max_reply_tokens: int
     window_tokens: Callable[[str], int]  # of a model
     width: int  # child sessions at once, at each depth
+    tools: tuple[Mapping[str, Any], ...] = ()  # of the task, as a kernel is given them
     is_large: bool = True  # whether the usual child's model is told sizes and lines of its texts
 
 
@@ -120,9 +122,14 @@ class _Child:
         self._folder = self._scratch.path
         self._inputs = self._task.inputs if self._delegation.has_inputs else self._own_inputs()
         self._used = Usage()  # by the turn that is under way
-        self._tally = shared.ledger.tally()
+        self._tally = Tally(shared.ledger)
         self._sub_calls = SubCalls(
-            shared, run_child, self._inputs, scope=task.scope, depth=task.depth, on_reply=self._tally.add
+            shared,
+            run_child,
+            lambda: self._inputs,
+            scope=task.scope,
+            depth=task.depth,
+            on_reply=self._tally.add,
         )
 
     async def run(self) -> ChildRecord:
@@ -163,7 +170,7 @@ class _Child:
         self._answer = conversation.answer
         assert end != "interrupted"  # the switchboard ends what a child session waits for
         if conversation.spent is None:
-            return end, ""
+            return end, f"it is blocked: {self._answer.blocked}" if end == "blocked" else ""
         error_for_cell = refused(conversation.spent)
         if conversation.spent.ends_run:
             raise error_for_cell from conversation.spent
@@ -266,6 +273,7 @@ class _Child:
             self._sub_calls,
             self._shared.models.loop,
             is_short_lived=True,
+            tools=self._settings.tools,
         )
         self._kernel.start(Snapshot(), Answer())
 

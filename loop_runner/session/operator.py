@@ -318,6 +318,10 @@ class Operator:
 
     # ── a person's decision ─────────────────────────────────────────────────────────────────────────
 
+    def end_pass(self, number: int) -> None:
+        """The turns of pass ``number`` are over: what comes now belongs to its end."""
+        self._place = (number, 0)
+
     def ask(self, question: Question) -> PersonsDecision | None:
         """Wait for a person to decide about an answer. None: nobody has, and this run must not wait.
 
@@ -326,8 +330,8 @@ class Operator:
         self._source.show(question)
         decision = self._decision(question)
         if decision is None and self._may_wait:
-            self._trace.tell("waiting", question.text, self._place, verifier=question.verifier)
             self.clock.stop()
+            self._trace.tell("waiting", question.text, self._place, verifier=question.verifier)
             try:
                 decision = self._wait_for(question)
             finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,10 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind, Usage
+from loop_runner.session import tool_rounds
 from loop_runner.task.prompts import BUILT_IN, Templates
+from loop_runner.tools import Toolbox
+from loop_runner.tools.toolbox import ToolRefusedError
 from loop_runner.verify import json_schema
 from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
 
@@ -83,6 +86,7 @@ class Shared:
     checker: SchemaChecker
     checking: Executor  # one thread: a check waits for a process
     templates: Templates = BUILT_IN
+    tools: Toolbox | None = None  # None: the task has none
 
 
 class SubCalls:
@@ -92,7 +96,7 @@ class SubCalls:
         self,
         shared: Shared,
         run_child: RunChild,
-        inputs: Inputs,
+        inputs: Callable[[], Inputs],
         *,
         scope: str = "",
         depth: int = 0,
@@ -150,6 +154,26 @@ class SubCalls:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._shared.checking, self._check, content)
 
+    async def tool(self, name: str, arguments: str) -> str:
+        """The result of one call of a tool, as JSON. Raises ``SubCallError`` for one that is not made."""
+        if self._shared.tools is None:
+            raise SubCallError("this task has no tools")
+        try:
+            request = self._shared.tools.request(name, arguments, self._scope)
+        except ToolRefusedError as error:
+            raise SubCallError(str(error)) from None
+        started = time.monotonic()
+        try:
+            result = (await self._shared.models.complete(request)).text
+        except BudgetSpentError as error:
+            raise SubCallError(f"`{name}` was not called: the budget of {error.limit} is used up") from error
+        except ModelError as error:
+            raise SubCallError(
+                f"`{name}` was not called: {error.message}", ends_run=error.ends_run
+            ) from error
+        self._shared.trace.append(Event("tool_finished", data=_about_call(name, arguments, result, started)))
+        return self._shared.tools.delivered(result)
+
     # ── one request ─────────────────────────────────────────────────────────────────────────────────
 
     async def query(self, prompt: str) -> str:
@@ -164,6 +188,25 @@ class SubCalls:
         if schema is None:
             return await self._counted(self._ask(name, (Message("user", prompt),)), prompt)
         return await self._counted(self._structured(name, prompt, schema), prompt)
+
+    async def query_with_tools(
+        self, prompt: str, schema: Mapping[str, Any] | None, model: str, tools: Sequence[str]
+    ) -> str:
+        """One question to a model that may call ``tools``: JSON with its answer, and the pages it fetched."""
+        if self._shared.tools is None:
+            raise SubCallError("this task has no tools")
+        name = self._shared.sub_models.named(model)
+        answer, pages = await tool_rounds.asked(
+            prompt,
+            tools,
+            self._shared.tools,
+            self._shared.templates,
+            lambda messages: self._counted(self._ask(name, messages), messages[-1].text),
+            self.tool,
+        )
+        if schema is not None:
+            answer = await self._counted(self._structured(name, f"{prompt}\n\n{answer}", schema), prompt)
+        return json.dumps({"text": answer, "texts": pages}, ensure_ascii=False)
 
     async def _counted(self, asking: Awaitable[str], prompt: str) -> str:
         tally = self._tally
@@ -184,6 +227,8 @@ class SubCalls:
             if reply and tally.answered <= _MAX_LISTED:
                 data = {"prompt_chars": len(prompt), "reply": text.one_line(reply)}
                 self._shared.trace.append(Event("subcall_finished", data=data))
+            if not tally.out:
+                self._shared.trace.flush()  # the code that waited for them may now run for long
             if tally.is_due():
                 self._shared.trace.append(Event("subcalls_progress", data=tally.as_dict()))
 
@@ -257,7 +302,7 @@ class SubCalls:
         key = delegation_key(task, model, self._scope)
         occurrence = self._occurrences.get(key, 0)
         self._occurrences[key] = occurrence + 1
-        child = ChildTask(task, self._inputs, model, f"{key[:32]}.{occurrence}", self._depth + 1)
+        child = ChildTask(task, self._inputs(), model, f"{key[:32]}.{occurrence}", self._depth + 1)
         record = await self._run_child(child)
         self._children.append(record)
         if record.end != "ready":
@@ -296,6 +341,17 @@ def refused(error: ModelError) -> SubCallError:
     if isinstance(error, BudgetSpentError):
         return SubCallError(f"no sub-call was made: the budget of {error.limit} is used up")
     return SubCallError(f"the sub-model did not answer: {error.message}", ends_run=error.ends_run)
+
+
+def _about_call(name: str, arguments: str, result: str, started: float) -> dict[str, object]:
+    """What the trace says of a call."""
+    return {
+        "tool": name,
+        "arguments": text.one_line(arguments),
+        "result": text.one_line(result[:500]),
+        "failed": not result.startswith('{"value":'),
+        "seconds": round(time.monotonic() - started, 3),
+    }
 
 
 def _bad_schema(error: BadSchemaError) -> SubCallError:

@@ -98,6 +98,7 @@ def describe_limits(budget: Budget) -> str:
         (budget.usd, _counted(budget.usd or 0, "US dollar")),
         (budget.wall_s, _counted(budget.wall_s or 0, "second")),
         (budget.subcalls, plural(budget.subcalls or 0, "sub-call")),
+        (budget.tool_calls, plural(budget.tool_calls or 0, "tool call")),
     ]
     given = [words for limit, words in further if limit is not None]
     children = (

@@ -20,6 +20,7 @@ class Session:
     limits: str  # of the budget, in words
     history: History
     has_tool: bool  # code comes as a tool call, not in a fence
+    has_web: bool = False  # the task has tools that search or fetch
 
 
 def root(
@@ -44,6 +45,7 @@ def root(
         python=python,
         history=session.history,
         has_tool=session.has_tool,
+        has_web=session.has_web,
         helpers=helpers,
     )
 

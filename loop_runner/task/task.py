@@ -231,6 +231,13 @@ def _type(value: Any) -> str:
     return str(value)
 
 
+@takes(type="array", items=keys.reference("tool"))
+def _list_of_tools(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise BadValueError("a list of mappings, such as `- python: tools.py:lookup`")
+    return tuple(value)
+
+
 @takes(type="array", items=keys.reference("stop_hook"))
 def _list_of_hooks(value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str | dict | list) for item in value):
@@ -238,6 +245,29 @@ def _list_of_hooks(value: Any) -> tuple[Any, ...]:
             "a list of hooks; each is a program with its arguments, or a mapping with `command`"
         )
     return tuple(value)
+
+
+@takes(
+    **keys.several(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"apprise": {"type": "string"}}, "required": ["apprise"]},
+                {"type": "object", "properties": {"command": {}}, "required": ["command"]},
+                {
+                    "type": "object",
+                    "properties": {"webhook": {"type": "string"}, "secret": {"type": "string"}},
+                    "required": ["webhook", "secret"],
+                },
+            ]
+        }
+    )
+)
+def _list_of_targets(value: Any) -> tuple[Any, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | dict) for item in items):
+        raise BadValueError("a list of targets: `${VARIABLE}`, or a mapping with `command` or `webhook`")
+    return tuple(items)
 
 
 @takes(str, **keys.FILLED)
@@ -326,6 +356,12 @@ class Task:
         default=(),
         shown="those of the type; required for `custom`",
     )
+    tools: tuple[Mapping[str, Any], ...] = key(
+        _list_of_tools,
+        "a list of functions, commands, MCP servers and the web that the model's code may call"
+        " ([tools.md](tools.md))",
+        default=(),
+    )
     budget: Budget = key(Budget, "limits, see below", default_factory=Budget, shown="")
     reentry: Reentry = key(
         keys.one_of("fresh", "continue"),
@@ -381,6 +417,13 @@ class Task:
         " `show`, `evidence`, `says`",
         default=(),
     )
+    notify: tuple[str | Mapping[str, Any], ...] = key(
+        _list_of_targets,
+        "who is told how the run goes: a list of `${VARIABLE}` with an Apprise address, of"
+        " `{command: [PROGRAM, ...]}`, and of `{webhook: URL, secret: VARIABLE}` ([notifications.md]"
+        "(notifications.md))",
+        default=(),
+    )
     run_dir: Path | None = key(_run_dir, "the run folder", default=None, shown="`runs/NAME`")
     # Written by the runner into a run's own copy, so that relative paths keep their base.
     base_dir: Path = key(_base, "", name="task_dir")
@@ -390,6 +433,7 @@ class Task:
     # What a program gives that no file can hold: the bytes of inputs, and functions that verifiers call.
     data: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, compare=False, repr=False)
+    tool_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_agent(self) -> bool:

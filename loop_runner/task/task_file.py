@@ -19,7 +19,7 @@ from loop_runner.errors import ConfigError, together
 from loop_runner.keys import BadValueError, Key, Value, keys_of
 from loop_runner.task import named_file, prompt_size
 from loop_runner.task.task import AgentSettings, InputSettings, Task, is_one_input, task_keys
-from loop_runner.task.task_types import TYPES
+from loop_runner.task.task_types import gates_of
 from loop_runner.task.yaml_lines import Where, as_written, load, surprise
 
 _WHY_A_TASK_FILE = "it says what to do, on which files, and what must hold before it is done"
@@ -88,7 +88,8 @@ def parse_task(source: str, *, label: str, base_dir: Path, overrides: Sequence[t
         raise ConfigError(
             f"{label}: the key `name` is missing", why="it names the run folder", hint="add `name: my-task`"
         )
-    checked["verifiers"] = checked.get("verifiers") or TYPES[checked.get("type", "custom")].verifiers
+    usual = gates_of(checked.get("type", "custom"), checked.get("tools", ()))
+    checked["verifiers"] = checked.get("verifiers") or usual
     if not checked["verifiers"]:
         raise ConfigError(
             f"{label}: the task has no verifiers",

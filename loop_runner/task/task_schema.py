@@ -14,7 +14,7 @@ _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
 
 def schema(parts: Mapping[str, Schema]) -> dict[str, Any]:
-    """The format of a task file; ``parts`` are the schemas of "input", "verifier" and "stop_hook"."""
+    """The format of a task file; ``parts`` are the schemas of "input", "verifier", "tool" and "stop_hook"."""
     return {
         "type": "object",
         "properties": _properties(task_keys()),

@@ -6,7 +6,7 @@ Plain data. The prompts of a type are in ``prompts/types/TYPE/``, what ``loop-ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,11 @@ class TaskType:
 _DATED = {
     "regex": r"(?m)^\d{4}(-\d{2}(-\d{2})?)?: \S",
     "name": "an entry begins with its date, as 2024-03-09: ",
+}
+
+_RETRIEVED = {
+    "regex": r"(?i)retrieved\D{0,20}\d{4}-\d{2}-\d{2}",
+    "name": "the report says when the pages were retrieved, as: Retrieved 2026-03-09",
 }
 
 TYPES: Mapping[str, TaskType] = {
@@ -52,3 +57,14 @@ TYPES: Mapping[str, TaskType] = {
         ),
     )
 }
+
+
+def is_on_web(tools: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether entries of ``tools:`` search the web or fetch pages of it."""
+    return any("fetch" in tool or "search" in tool for tool in tools)
+
+
+def gates_of(type_name: str, tools: Iterable[Mapping[str, Any]]) -> tuple[str | Mapping[str, Any], ...]:
+    """The gates of a task that names none; research on the web has a date of retrieval, too."""
+    gates = TYPES[type_name].verifiers
+    return (*gates, _RETRIEVED) if type_name == "research" and is_on_web(tools) else gates

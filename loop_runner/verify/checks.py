@@ -25,7 +25,9 @@ class Checks:
     ``lay_out`` writes the current files of the workspace into a folder.
     """
 
-    def __init__(self, gates: Gates, inputs: Inputs, prompt: str, lay_out: Callable[[Path], None]) -> None:
+    def __init__(
+        self, gates: Gates, inputs: Callable[[], Inputs], prompt: str, lay_out: Callable[[Path], None]
+    ) -> None:
         self._requirements = gates.requirements()
         self._free = free(gates.verifiers)
         self._means = Means(programs=gates.programs)  # cannot run a program or ask a model
@@ -50,7 +52,7 @@ class Checks:
             (checkout / "workspace").mkdir(parents=True)
             if self._free.reads_files:
                 self._lay_out(checkout)
-            submission = Submission(content, checkout, self._inputs, self._prompt)
+            submission = Submission(content, checkout, self._inputs(), self._prompt)
             decision = StopHook(self._free.verifiers, self._means, retries=0).decide(submission)
         if isinstance(decision, Allow):
             names = ", ".join(one_line(report.verifier) for report in decision.reports)

@@ -42,17 +42,20 @@ class Gates:
         fence: Fence | None = None,
         more: Iterable[Callable[[], Verifier]] = (),
         functions: Mapping[str, Callable[..., Any]] | None = None,
+        sources: Iterable[Path] = (),
     ) -> Gates:
         """Build the verifiers that ``specs`` describe, and those that ``more`` makes, and pin their files.
 
         ``base_dir`` is the task file's folder. Files in ``known`` keep their pins. A package's code runs in
         ``fence``; with None it does not run and cannot describe itself. ``functions`` are functions of the
-        calling program that verifiers name.
+        calling program that verifiers name. ``sources``: further files that are pinned.
         """
         base_dir = base_dir.resolve()
         pinning = Pinning(base_dir, known)
         builder = Builder(base_dir, pinning, fence, functions)
         verifiers = (*builder.list(specs), *builder.added(more))
+        if not pinning.is_frozen:
+            pinning.add(sources)
         return cls(verifiers, pinning.finished(), tuple(builder.faults))
 
     def checked(self) -> Gates:

@@ -55,7 +55,7 @@ def from_text(text: str) -> Spend:
         return NOTHING
 
 
-_COUNTS = ("passes", "turns", "requests", "subcalls", "seconds", "unanswered")
+_COUNTS = ("passes", "turns", "requests", "subcalls", "seconds", "unanswered", "tool_calls")
 
 
 def _combined(spend: Spend, other: Spend, sign: int) -> Spend:

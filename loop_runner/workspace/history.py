@@ -29,6 +29,7 @@ from loop_runner.records import (
 )
 from loop_runner.text import shell
 from loop_runner.workspace import changes, dropped, journal, layout, lock, sent
+from loop_runner.workspace.called_tools import is_unknown
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.commits import Commit, Entry, checkpoint_of, commit_from, entry_from
 from loop_runner.workspace.git.git import Git, GitFailed, GitObject, ObjectReader
@@ -253,6 +254,14 @@ class History:
         private = self.git_dir / "loop-runner"
         return _sum_of(journal.calls(private / "journal", self.since_checkpoint()), price)
 
+    def unknown_tool_calls(self) -> list[Call]:
+        """Tool calls that may have been made, of which no result is known: in commits and since HEAD."""
+        private = self.git_dir / "loop-runner"
+        committed = [call for call in self.calls() if is_unknown(call)]
+        since = journal.calls(private / "journal", self.since_checkpoint())
+        lost = [] if self.running() else journal.unknown(private / "journal", self.since_checkpoint())
+        return [*committed, *(call for call in since if is_unknown(call)), *lost]
+
     def in_flight(self) -> int:
         """Requests sent since HEAD that have no reply yet; with no active runner, they never got one."""
         return self.under_way()[1]
@@ -422,6 +431,8 @@ class History:
 
 def _sum_of(calls: Sequence[Call], price: Price | None) -> Spend:
     """The usage of ``calls``; dollars are unknown if any price is."""
+    tool_calls = sum(call.is_tool_call for call in calls)
+    calls = [call for call in calls if call.kind != "tool"]
     dollars = [
         call.usd if price is None or call.usd is not None else price(call.model, call.reply.usage)
         for call in calls
@@ -433,6 +444,7 @@ def _sum_of(calls: Sequence[Call], price: Price | None) -> Spend:
         subcalls=sum(call.kind in SUBCALL_KINDS for call in calls),
         usd=sum(known, 0.0) if len(known) == len(dollars) else None,
         known_usd=sum(known, 0.0),
+        tool_calls=tool_calls,
     )
 
 

@@ -7,6 +7,9 @@ by a crash are dropped on reading. The file is emptied only when the commit with
 Format: header line, then records of ``>4sI8s`` (magic ``FF 4C 52 4A``, payload bytes, BLAKE2b-64 of length
 and payload) and an ASCII JSON payload ``{"after": commit, "call": {…}}``. The magic's first byte is not
 ASCII, so no reply can imitate a record.
+
+A tool call that must not be made twice has a record of its own before it is made: a call without a result,
+with a fingerprint that begins with ``sent:``. It is a mark and not a call: it is never served.
 """
 
 from __future__ import annotations
@@ -18,14 +21,15 @@ import struct
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loop_runner import failpoints
 from loop_runner.errors import EnvironmentFault
-from loop_runner.records import Call
+from loop_runner.records import LOST, SENT, Call
 from loop_runner.text import shell
 from loop_runner.workspace import durable, faults, layout
-from loop_runner.workspace.sent import NAME as SENT
+from loop_runner.workspace.sent import NAME as SENT_FILE
 from loop_runner.workspace.sent import Sent
 
 HEADER = b"loop-runner journal 1\n"
@@ -45,6 +49,8 @@ class Journal:
         self._after = after
         self._lock = threading.Lock()
         self._calls: dict[Key, Call] = {}
+        self._sent_calls: dict[Key, Call] = {}  # tool calls that are, or were, about to be made
+        self._open: set[Key] = set()  # of those: the ones that this process waits for
         self._is_broken = False
         self.dropped_bytes = 0  # torn or damaged, found when the file was opened
         with faults.translated(folder, "reading the journal"):
@@ -52,7 +58,7 @@ class Journal:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             try:
                 self._load({after, *earlier})
-                self._sent = Sent(path.with_name(SENT), after, earlier)
+                self._sent = Sent(path.with_name(SENT_FILE), after, earlier)
             except BaseException:
                 os.close(self._fd)
                 raise
@@ -76,7 +82,36 @@ class Journal:
         with self._lock:
             self._write(b"".join(record(call, self._after) for call in calls))
             for call in calls:
-                self._calls.setdefault(key(call), call)
+                self._take(call)
+                if _is_mark(call):
+                    self._open.add(_answer_key(call))
+                else:
+                    self._open.discard(key(call))
+
+    def was_sent(self, fingerprint: str, occurrence: int) -> bool:
+        """Whether a tool call was about to be made after the last commit, by this process or another."""
+        return (fingerprint, occurrence) in self._sent_calls
+
+    def abandon(self, fingerprint: str, occurrence: int) -> None:
+        """No result of this tool call is waited for any more."""
+        with self._lock:
+            self._open.discard((fingerprint, occurrence))
+
+    def unknown(self) -> tuple[Call, ...]:
+        """The tool calls after the last commit that may have been made and have no result, as lost calls."""
+        with self._lock:
+            gone = {
+                name: call
+                for name, call in self._sent_calls.items()
+                if name not in self._calls and name not in self._open
+            }
+        return tuple(replace(call, fingerprint=LOST + name[0]) for name, call in gone.items())
+
+    def _take(self, call: Call) -> None:
+        if _is_mark(call):
+            self._sent_calls.setdefault(_answer_key(call), call)
+        else:
+            self._calls.setdefault(key(call), call)
 
     def sent(self, fingerprint: str, occurrence: int) -> None:
         """Note that a request is being sent, in case this process dies. ``EnvironmentFault``: do not send."""
@@ -113,6 +148,7 @@ class Journal:
                 call_key: call for call_key, call in self._calls.items() if call_key not in committed
             }
             self._calls |= {key(call): call for call in held}
+            self._sent_calls = {name: call for name, call in self._sent_calls.items() if name in self._open}
             with faults.translated(self._folder, "emptying the journal"):
                 failpoints.passing("journal.move_on")
                 self._rewrite()
@@ -133,7 +169,7 @@ class Journal:
         for after, call, length in records(data):
             good += length
             if after in afters:
-                self._calls.setdefault(key(call), call)
+                self._take(call)
         self.dropped_bytes = max(size - len(HEADER) - good, 0)
         if self.dropped_bytes and data.strip(b"\0") != HEADER:
             self._keep_aside(data)
@@ -172,9 +208,9 @@ class Journal:
 
     def _rewrite(self) -> None:
         """Rewrite the file with exactly the calls in memory."""
-        if self._calls:
+        if kept_calls := [*self._sent_calls.values(), *self._calls.values()]:
             # These calls are in no commit: there must always be a complete file with them.
-            kept = b"".join(record(call, self._after) for call in self._calls.values())
+            kept = b"".join(record(call, self._after) for call in kept_calls)
             durable.replace(self._path, HEADER + kept)
             os.close(self._fd)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -202,7 +238,28 @@ def calls(path: Path, afters: Collection[str]) -> list[Call]:
     except FileNotFoundError:
         return []
     by_key = {key(call): call for made_after, call, _ in records(data) if made_after in afters}
-    return list(by_key.values())
+    return [call for call in by_key.values() if not _is_mark(call)]
+
+
+def unknown(path: Path, afters: Collection[str]) -> list[Call]:
+    """The tool calls after ``afters`` in the file at ``path`` that have no result, as lost calls."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    by_key = {key(call): call for made_after, call, _ in records(data) if made_after in afters}
+    marks = [call for call in by_key.values() if _is_mark(call) and _answer_key(call) not in by_key]
+    return [replace(call, fingerprint=LOST + _answer_key(call)[0]) for call in marks]
+
+
+def _is_mark(call: Call) -> bool:
+    """Whether this is no call, but says that a tool call is about to be made."""
+    return call.fingerprint.startswith(SENT)
+
+
+def _answer_key(mark: Call) -> Key:
+    """Under which key the result of a marked tool call is kept."""
+    return mark.fingerprint.removeprefix(SENT), mark.occurrence
 
 
 def key(call: Call) -> Key:

@@ -28,7 +28,7 @@ from loop_runner.records import (
     Usage,
     Variable,
 )
-from loop_runner.workspace import chunking
+from loop_runner.workspace import called_tools, chunking
 
 FORMAT = 1
 FORMAT_FILE = "loop-runner.json"
@@ -143,8 +143,9 @@ def turn_files(turn: TurnRecord, calls: Iterable[Call]) -> dict[str, bytes]:
             {
                 "end": turn.end,
                 "ready": turn.answer.is_ready,
-                "requests": len(calls),
+                "requests": sum(call.kind != "tool" for call in calls),
                 "subcalls": sum(call.kind in SUBCALL_KINDS for call in calls),
+                **called_tools.counts(calls),
                 "usage": asdict(sum((call.reply.usage for call in calls), Usage())),
             }
         ),

@@ -76,8 +76,8 @@ class Workspace:
         self.set_aside: str | None = None
         self.started = ""  # recorded in the next commits: see ``Trailers``
         self.overrides = ""
-        self._lock = held
-        self._limits = limits
+        self.more_files: Callable[[], Mapping[str, bytes]] = dict  # of the next commit
+        self._lock, self._limits = held, limits
         self._git = Git(folder / ".git", held.fd)
         self._index = Index(self._git)
         self._scope = scope
@@ -284,10 +284,11 @@ class Workspace:
         with faults.translated(self.folder, doing):
             failpoints.passing("commit.walk")
             walked = self._files.walk()
-        calls = [*turn.calls, *self.journal.calls()]
+        calls = [*turn.calls, *self.journal.calls(), *self.journal.unknown()]
         own_files, gone, stored = self._files.of_variables(turn, walked)
         changed, removed = self._files.changes(walked)
-        own_files = checked(own_files | layout.turn_files(turn, calls) | dict(files))
+        own_files |= layout.turn_files(turn, calls) | dict(files) | dict(self.more_files())
+        own_files = checked(own_files)
         trailers = self._trailers(turn.pass_number, turn.number, None, turn.seconds)
         checkpoint = self._commit(
             NewCommit(
@@ -324,8 +325,8 @@ class Workspace:
         pass's own versions stay in its turns. The kernel must be restarted afterwards.
         """
         doing = f"committing pass {pass_number}"
-        calls = self.journal.calls()
-        own_files = checked(files or {})
+        calls = (*self.journal.calls(), *self.journal.unknown())
+        own_files = checked({**(files or {}), **self.more_files()})
         if calls:
             path = f"{layout.pass_folder(pass_number)}/calls.jsonl"
             own_files[path] = layout.calls_to_jsonl(layout.in_order(calls))

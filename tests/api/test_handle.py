@@ -181,7 +181,7 @@ def test_a_process_that_ends_before_its_run_begins_leaves_its_reason(tmp_path, m
 
 def test_a_run_is_waited_for_no_longer_than_asked(tmp_path):
     run = lr.start(task_of(tmp_path, cell(SLOW)))
-    wait_for(lambda: is_running(run))
+    wait_for(lambda: run.status().activity.kind == "running code")
     with pytest.raises(TimeoutError, match=r"has not ended after 0\.2 s"):
         run.wait(0.2)
     stop(run)

@@ -18,7 +18,7 @@ from typing import Any
 from loop_runner.records import Message, Request
 from loop_runner.runs import trust
 from loop_runner.workspace.history import History
-from loop_runner.workspace.journal import answered
+from loop_runner.workspace.journal import calls
 from tests.crash.forker import Ended, Forker
 from tests.support.commands import clean_environment, wait_for
 from tests.support.model_server import ModelServer, Received
@@ -36,7 +36,11 @@ _FIRST = {
         "parts = llm_batch(['part 1', 'part 2', 'part 1', 'part 3', 'part 4'])\n"
         "print(parts)"
     ),
-    3: cell("import os\nos.remove('old.txt')\nsame['extra'] += 1\ntotal = sum(map(int, parts))"),
+    3: cell(
+        "import os\nos.remove('old.txt')\nsame['extra'] += 1\ntotal = sum(map(int, parts))\n"
+        "for name in ('a', 'b'):\n    try: act(name)\n    except ToolUnknown: pass\n"
+        "peek('c')"
+    ),
     5: cell("answer['content'] = llm_query('draft')\nanswer['ready'] = True"),
 }
 _SECOND = {
@@ -45,6 +49,18 @@ _SECOND = {
     ),
     3: cell("FINAL(total + int(more))"),
 }
+
+
+# ``act`` must not be done twice; ``peek`` may.
+TOOLS = """
+def act(name: str) -> str:
+    with open("acted.log", "a") as file: file.write(f"{name}\\n")
+    return name
+
+def peek(name: str) -> str:
+    return name
+"""
+TOOL_ENTRIES = [{"python": "tools.py:act"}, {"python": "tools.py:peek", "idempotent": True}]
 
 
 def reply_to(request: Received) -> str:
@@ -79,6 +95,7 @@ class Stage:
     requests: int = 0  # of the whole run so far
     passed: tuple[str, ...] = ()  # the names that it comes by, in order
     edits: tuple[str, ...] = ()
+    acted: tuple[str, ...] = ()  # what its tools did
 
 
 class Scene:
@@ -97,7 +114,9 @@ class Scene:
             texts={"notes.txt": "one two three two\n" * 20},
             kernel={"memory": "1GB"},
             budget={"passes": 1},
+            tools=TOOL_ENTRIES,
         )
+        (place / "task/tools.py").write_text(TOOLS)
         self.server = ModelServer()
         self.server.answer_with(reply_to)
         self.forker = Forker(place / "scratch")
@@ -119,6 +138,12 @@ class Scene:
         if stage.template is not None:
             copy(stage.template, self.run)
         self.server.requests.clear()
+        (self.task.parent / "acted.log").unlink(missing_ok=True)
+
+    def acted(self) -> list[str]:
+        """What tools did that must not be done twice."""
+        log = self.task.parent / "acted.log"
+        return log.read_text().split() if log.exists() else []
 
     def take(self, stage: Stage, *more: str, failpoint: str = "") -> Ended:
         """Run the stage's command, or the command that continues it once the run folder exists."""
@@ -152,9 +177,8 @@ def durable(folder: Path) -> Counter[str]:
     if not (folder / ".git").is_dir():
         return Counter()
     with History(folder) as history:
-        kept = Counter(call.fingerprint for call in history.calls())
-        keys = answered(folder / ".git/loop-runner/journal", history.since_checkpoint())
-    return kept + Counter(name for name, _ in keys)
+        made = [*history.calls(), *calls(folder / ".git/loop-runner/journal", history.since_checkpoint())]
+    return Counter(call.fingerprint for call in made if call.kind != "tool")
 
 
 def acknowledged(folder: Path) -> set[str]:
@@ -216,4 +240,5 @@ def _unbroken(scene: Scene, stage: Stage) -> Stage:
         sent=scene.requests(),
         requests=ended.json()["usage"]["requests"],
         passed=tuple(listed.read_text().split()),
+        acted=tuple(scene.acted()),
     )

@@ -133,7 +133,16 @@ def _wrong_in_the_end(scene: Scene, stage: Stage, again: Ended, result: Result) 
     if again.exit_code != stage.exit_code:
         yield f"gone on with, it ended with {again.exit_code}: {again.stderr[-300:]}"
         return
-    if scene.tree() != stage.tree:
+    with History(scene.run) as history:
+        unknown = [call.prompt for call in history.unknown_tool_calls()]
+    acted = scene.acted()
+    if len(set(acted)) < len(acted):
+        yield f"tools acted twice: {acted}"
+    if missing := [
+        name for name in stage.acted if name not in acted and f'{{"name": "{name}"}}' not in unknown
+    ]:
+        yield f"tools did not act, and it is not said: {missing}"
+    if scene.tree() != stage.tree and not unknown:
         yield f"the tree differs: {scene.tree()}"
     usage = again.json()["usage"]
     if usage["requests"] != stage.requests:
@@ -150,8 +159,8 @@ def _wrong_in_the_end(scene: Scene, stage: Stage, again: Ended, result: Result) 
         for path in stage.edits
         if path in git(scene.run, "ls-tree", "-r", "--name-only", ref).split("\n")
     }
-    if missing := {EDITS[path].decode().strip() for path in stage.edits} - kept:
-        yield f"a person's edits are lost: {missing}"
+    if lost := {EDITS[path].decode().strip() for path in stage.edits} - kept:
+        yield f"a person's edits are lost: {lost}"
 
 
 # ── all of them ─────────────────────────────────────────────────────────────────────────────────────

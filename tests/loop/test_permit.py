@@ -2,12 +2,12 @@
 
 import pytest
 
-from loop_runner import linux
-from loop_runner.loop.stopping import PERMIT, Stop, permit_in
+from loop_runner.loop.stopping import Stop
+from loop_runner.process import PERMIT, permit_in, permit_moment
 
 
 def in_seconds(seconds):
-    return str(linux.boot_clock_ns() + int(seconds * 1e9))
+    return str(permit_moment(seconds))
 
 
 def test_without_a_permit_file_a_run_may_send_for_ever():

@@ -16,6 +16,9 @@ WITHOUT_JSON: tuple[list[str], ...] = (
     ["hook"],
     ["hook", "stop"],
     ["hook", "serve"],
+    ["serve"],
+    ["mcp"],
+    ["mcp", "install"],
     ["docs"],
     ["help"],
 )

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from docs import pictures
+from docs import draw
 from loop_runner.budget import Budget
 from loop_runner.cli import file_schemas, main_group
 from loop_runner.kernel.offered import documented
@@ -266,7 +266,7 @@ def _entry(call: str, description: str) -> str:
 def main() -> None:
     """Bring every document up to date; those that say the same already are left alone."""
     file_schemas.write(ROOT / "docs" / "schemas")
-    pictures.write()
+    draw.write()
     for path, updated in ((TASK_FILE, with_lists_of_keys), (HELPERS, with_list_of_helpers)):
         path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
     for path in [COMMANDS, *documents()]:

@@ -92,7 +92,8 @@ class Capture(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if type(text) is not str:
-            text = str.__str__(text)
+            shown = getattr(type(text), "printed_form", None)  # of what a tool returned
+            text = str.__str__(text if shown is None else shown(text))
         self._kept.add(text)
         return len(text)
 

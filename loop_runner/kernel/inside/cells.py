@@ -197,6 +197,10 @@ class CellRunner:
         return words
 
     def _show(self, value: object) -> None:
+        printed_form = getattr(type(value), "printed_form", None)  # of what a tool returned
+        if printed_form is not None:
+            self._kept.add(printed_form(value) + "\n")
+            return
         text = repr(value if type(value) is not str else value[:MAX_KEPT_CHARS])
         self._kept.add(text + "\n")
 

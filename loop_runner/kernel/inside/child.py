@@ -101,6 +101,7 @@ class _Kernel:
             self._places,
             self._parts,
             self._headings,
+            start.get("tools", ()),
         )
         self._runner = CellRunner(
             self._namespace, self._helpers, self._answer, models, start["max_output_chars"]

@@ -81,11 +81,12 @@ class Helpers:
         places: Mapping[str, Sequence[tuple[int, str]]] | None = None,
         parts: Mapping[str, tuple[str, int]] | None = None,
         headings: Mapping[str, Sequence[tuple[int, int, str]]] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """``places``: for converted texts, (first line, label) of their pages, sheets, messages.
 
         ``parts``: for texts cut from a text of the run, its name and the line where they begin.
-        ``headings``: for documents that list their own parts, (line, level, title).
+        ``headings``: for documents that list their own parts, (line, level, title). ``tools``: the task's.
         """
         self._parts = parts or {}
         self._namespace = namespace
@@ -101,6 +102,10 @@ class Helpers:
         self.protected: dict[str, Any] = {"context": context, "input_data": context, "LLMError": LLMError}
         self.protected |= {name: getattr(self, name) for name in OFFERED if name not in YIELDING}
         self.protected |= {other: self.protected[name] for other, name in ALSO_CALLED.items()}
+        if tools:
+            from . import tool_functions
+
+            self.protected |= tool_functions.made(tools, models, self._take_in)
         self.yielding: dict[str, Any] = {name: getattr(self, name) for name in OFFERED if name in YIELDING}
 
     # ── sub-models ──────────────────────────────────────────────────────────────────────────────────
@@ -112,12 +117,15 @@ class Helpers:
         context: Any = None,
         schema: dict[str, Any] | None = None,
         model: str | None = None,
+        tools: Iterable[Any] | None = None,
     ) -> Any:
         """Ask a sub-model, which sees only `context` (a text, or a dict of texts) and then `prompt`.
 
         Returns text; with `schema` (JSON Schema), data of that form. Raises LLMError.
+
+        `tools` are tools of the task that it may call, in at most five rounds.
         """
-        reply = self._replies([prompt], context, schema, model)[0]
+        reply = self._replies([prompt], context, schema, model, tools)[0]
         if isinstance(reply, LLMError):
             raise reply
         return reply
@@ -147,8 +155,7 @@ class Helpers:
 
         `data` (a text, or a dict or list of texts) is its `context`. Its answer is text. Raises LLMError.
         """
-        answer = self._delegated([(question, data)], model)[0]
-        if isinstance(answer, LLMError):
+        if isinstance(answer := self._delegated([(question, data)], model)[0], LLMError):
             raise answer
         return str(answer)
 
@@ -166,7 +173,7 @@ class Helpers:
 
         None where there is no limit.
 
-        Keys: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, depth.
+        Keys: passes, turns, tokens, tokens_in, tokens_out, usd, seconds, subcalls, tool_calls, depth.
         """
         return parsed(self._models.left())  # type: ignore[no-any-return]
 
@@ -178,15 +185,26 @@ class Helpers:
         return PastTurn(f"pass {pass_number} turn {turn}", **fields)
 
     def _replies(
-        self, prompts: list[Any], context: Any, schema: dict[str, Any] | None, model: str | None
+        self,
+        prompts: list[Any],
+        context: Any,
+        schema: dict[str, Any] | None,
+        model: str | None,
+        tools: Iterable[Any] | None = None,
     ) -> list[Any]:
         if schema is not None and not isinstance(schema, dict):
             raise TypeError("schema takes a JSON Schema as a dict, such as {'type': 'integer'}")
         settings: dict[str, Any] = {} if schema is None else {"schema": schema}
         if model is not None:
             settings["model"] = as_text(model)
+        if tools is not None:
+            settings["tools"] = [getattr(tool, "__name__", as_text(tool)) for tool in tools]
         before = "" if context is None else "\n\n".join(map(titled, named_texts(context))) + "\n\n"
         replies = self._models.ask([before + as_text(prompt) for prompt in prompts], settings)
+        if tools is not None:
+            from .tool_functions import taken_in
+
+            replies = [taken_in(reply, self._take_in) for reply in replies]
         if schema is None:
             return list(replies)
         return [reply if isinstance(reply, LLMError) else parsed(reply) for reply in replies]
@@ -403,6 +421,14 @@ class Helpers:
         from .places import place_of
 
         return place_of(self._places.get(name, ()), line)
+
+    def _take_in(self, name: str, text: str, places: Any, headings: Any) -> None:
+        """A page that a tool fetched is a text of ``context`` from now on."""
+        if isinstance(self._context, Texts) and name not in self._context.cached():
+            self._context.add(name, text)
+            self._places = {**self._places, name: [tuple(place) for place in places]}
+            self._headings = {**self._headings, name: [tuple(heading) for heading in headings]}
+            self._index = None
 
     def texts(self) -> Texts | dict[str, str]:
         """All texts by name, even if ``context`` is a single one."""

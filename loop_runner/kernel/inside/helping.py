@@ -20,6 +20,8 @@ def describe(helpers: Mapping[str, object], subject: object) -> str:
         if subject not in helpers:
             return _of_library(subject, f"; the helpers are: {', '.join(_names(helpers))}")
         subject = helpers[subject]
+    if hasattr(subject, "signature") and hasattr(subject, "batch"):
+        return str(subject.__doc__)  # a tool
     if not inspect.isroutine(subject):
         return _of_library(subject, "")
     name = getattr(subject, "__name__", type(subject).__name__)
@@ -28,7 +30,9 @@ def describe(helpers: Mapping[str, object], subject: object) -> str:
 
 def _names(helpers: Mapping[str, object]) -> list[str]:
     """The functions among ``helpers``, without the input and the error class."""
-    return sorted(name for name, helper in helpers.items() if inspect.isroutine(helper))
+    return sorted(
+        name for name, helper in helpers.items() if inspect.isroutine(helper) or hasattr(helper, "batch")
+    )
 
 
 def _of_library(subject: object, otherwise: str) -> str:

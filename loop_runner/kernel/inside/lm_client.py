@@ -85,6 +85,13 @@ class LmClient:
         done = self._ask("session", [(wire.to_json(about).encode("ascii"), data) for about, data in tasks])
         return done.replies(), done.notes
 
+    def call_tool(self, name: str, calls: Sequence[str]) -> list[str | LLMError]:
+        """What the host says of each call of a tool, in order; ``calls`` hold arguments as JSON."""
+        if not calls:
+            return []
+        more = wire.to_json({"name": name}).encode("ascii")
+        return self._ask("tool", [(more, call.encode("utf-8", "replace")) for call in calls]).replies()
+
     def left(self) -> str:
         """The remaining budget, as JSON."""
         reply = self._ask("budget", [(b"", b"")]).replies()[0]

@@ -55,6 +55,13 @@ class Texts(Mapping[str, str]):
         text = self._read[name] = read_text(self._paths[name])
         return text
 
+    def add(self, name: str, text: str) -> None:
+        """Take in a text that came later: a page that was fetched."""
+        if name not in self._paths:
+            self._paths[name] = ""
+            self._total_bytes += len(text.encode("utf-8", "replace"))
+        self._read[name] = text
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)
 

@@ -1,0 +1,142 @@
+"""Calls programs, each with its arguments in their places and without a shell.
+
+A placeholder ``{name}`` is replaced by the value of that parameter, inside the one word where it is: no value
+ever becomes two words, or a piece of a command line that is read again. ``{{name}}`` stays ``{name}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loop_runner.tools import results
+from loop_runner.tools.python_process import ToolDiedError, ToolRaisedError
+from loop_runner.tools.spec import ToolSpec
+
+_PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
+_CHUNK = 1 << 16
+_ERROR_BYTES = 4000
+_LIMIT = results.MAX_RESULT_BYTES
+
+
+class CommandCaller:
+    """Starts the program of a ``command`` entry for each call, in the task's folder."""
+
+    def __init__(self, folder: Path, env: Mapping[str, Mapping[str, str]]) -> None:
+        """``env``: by the name of the tool: each sees what its own entry names."""
+        self._folder = folder
+        self._env = env
+
+    async def call(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> Any:
+        """What the program prints; with ``json: true`` the data that this is."""
+        words = [filled(word, arguments) for word in spec.target["run"]]
+        given = arguments.get(str(spec.target.get("stdin", "")), "")
+        env = self._env[spec.name]
+        printed = await run(words, self._folder, env, as_text(given).encode(), spec.settings.timeout_s)
+        if not spec.target.get("json"):
+            return printed
+        try:
+            return json.loads(printed)
+        except (ValueError, RecursionError) as error:
+            raise ToolRaisedError(f"what it printed is no JSON ({error})") from error
+
+    async def close(self) -> None:
+        """Each program ends with its call."""
+
+
+def filled(word: str, arguments: Mapping[str, Any]) -> str:
+    """``word`` with the values of its placeholders; a parameter that was not given is an empty text."""
+
+    def value(match: re.Match[str]) -> str:
+        return f"{{{match[1]}}}" if match[1] else as_text(arguments.get(match[2], ""))
+
+    return _PLACEHOLDER.sub(value, word)
+
+
+def placeholders(word: str) -> set[str]:
+    """The parameters that ``word`` names."""
+    return {match[2] for match in _PLACEHOLDER.finditer(word) if match[2]}
+
+
+def as_text(value: Any) -> str:
+    """A value as an argument: a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+async def run(words: list[str], folder: Path, env: Mapping[str, str], stdin: bytes, timeout_s: float) -> str:
+    """What a program prints on standard output. Raises what a ``toolbox.Caller`` raises."""
+    if any("\0" in word for word in words):
+        raise ToolRaisedError("an argument holds a NUL character, which no program can be given")
+    program = shutil.which(folder / words[0] if "/" in words[0] else words[0], path=env.get("PATH"))
+    if program is None:
+        raise ToolRaisedError(f"there is no program {words[0]}")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *words[1:],
+            cwd=folder,
+            env=dict(env),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ToolRaisedError(f"{words[0]} could not be started: {error}") from error
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, errors, _ = await asyncio.gather(
+                _read(process.stdout, _LIMIT), _tail(process.stderr), _feed(process.stdin, stdin)
+            )
+            code = await process.wait()
+    finally:
+        _kill(process.pid)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    text = out.decode("utf-8", "replace")
+    if code < 0:
+        raise ToolDiedError(f"{words[0]} was ended by signal {-code}")
+    if code:
+        said = errors.decode("utf-8", "replace").strip() or text.strip()[-_ERROR_BYTES:]
+        raise ToolRaisedError(f"{words[0]} ended with exit code {code}{f': {said}' if said else ''}")
+    return text
+
+
+async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
+    assert stream is not None
+    data = bytearray()
+    while chunk := await stream.read(_CHUNK):
+        data += chunk
+        if len(data) > limit:
+            raise ToolRaisedError(f"it printed more than {limit:,} bytes, and was ended")
+    return bytes(data)
+
+
+async def _tail(stream: asyncio.StreamReader | None) -> bytes:
+    assert stream is not None
+    data = b""
+    while chunk := await stream.read(_CHUNK):
+        data = (data + chunk)[-_ERROR_BYTES:]
+    return data
+
+
+async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:
+    assert stream is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it did not want its input
+        stream.write(data)
+        await stream.drain()
+    stream.close()
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)

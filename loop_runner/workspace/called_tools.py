@@ -1,0 +1,20 @@
+"""What the record says of the calls of tools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loop_runner.records import Call
+
+_UNKNOWN = '{"unknown":'  # begins the result of a call that may have been made
+
+
+def is_unknown(call: Call) -> bool:
+    """Whether this is a call of a tool that may have been made, and of which no result is known."""
+    return call.kind == "tool" and (call.is_lost or call.reply.text.startswith(_UNKNOWN))
+
+
+def counts(calls: Sequence[Call]) -> dict[str, int]:
+    """How many tools were called, and how many calls have no result; empty for a turn without any."""
+    found = {"tool_calls": sum(call.is_tool_call for call in calls), "unknown": sum(map(is_unknown, calls))}
+    return {name: count for name, count in found.items() if count}
