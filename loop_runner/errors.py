@@ -1,7 +1,7 @@
 """Every error that loop-runner raises on purpose, in one tree.
 
     LoopRunnerError
-     ├─ ConfigError       the task file, a flag, an input: the user can mend it        exit 2
+     ├─ ConfigError       the task file, a flag, an input: the user can fix it        exit 2
      ├─ WorkspaceError    the run folder: locked, damaged, newer, unwritable           exit 2, 4 or 5
      ├─ EnvironmentFault  the machine lacks something: git, disk space, a sandbox tier exit 4
      ├─ ModelError        a provider refused or stayed unreachable                     exit 4

@@ -94,7 +94,7 @@ class Task:
 
     ``inputs`` are paths, globs, mappings as in a task file, and data in memory: ``lr.data(...)``, or a
     mapping of names to texts, bytes, lists, dicts or frames. ``verifiers`` are made with functions such as
-    ``lr.citations``, written as in a task file, or functions of yours. ``tools`` are functions that the
+    ``lr.citations``, written as in a task file, or your own functions. ``tools`` are functions that the
     model's code may call, or entries as in a task file. ``keys`` are the other keys of a task file,
     ``settings`` keys by their dotted names, which win. Relative paths start at ``base_dir``; None: the
     current folder.

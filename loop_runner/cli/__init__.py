@@ -130,7 +130,7 @@ def _report(error: LoopRunnerError, *, as_json: bool) -> int:
 
 
 def _refused_by_machine(error: Exception) -> LoopRunnerError | None:
-    """An error for a refusal of the machine, which is not a bug of ours; None for anything else."""
+    """An error for a refusal of the machine, which is not our bug; None for anything else."""
     import errno
 
     from loop_runner import EnvironmentFault

@@ -123,7 +123,7 @@ def window_tokens(model_id: str) -> int:
 
 
 def _suggestion(text: str) -> str:
-    """What somebody who wrote ``text`` without a provider most likely meant."""
+    """The model id that ``text``, written without a provider, most likely means."""
     known = catalog.load()
     ids = {name: f"local:{name}" for name in known.fetchable}
     for provider in known.providers.values():

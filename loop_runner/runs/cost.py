@@ -1,7 +1,7 @@
 """What a run cost: by pass, model and kind of request, from the committed replies.
 
-Plain data. A price that nobody knows is None and makes the sums None too; what is known is kept apart. What a
-rewind dropped was paid all the same: it is told apart from the lines, which are those of the history.
+Plain data. An unknown price is None and makes the sums None too; what is known is kept apart. What a
+rewind dropped was paid, too: it is kept apart from the lines, which are those of the history.
 """
 
 from __future__ import annotations

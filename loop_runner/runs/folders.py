@@ -46,7 +46,7 @@ def find_run_at(name: str) -> tuple[Path, Point | None]:
     run, at, moment = name.rpartition("@")
     point = points.parse(moment) if at else None
     if point is None or any(holds(folder, ".git") for folder in (Path(name), runs_folder() / name)):
-        return find_run(name), None  # a folder may be called so
+        return find_run(name), None  # a folder may have this name
     return find_run(run), point
 
 

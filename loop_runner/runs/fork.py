@@ -1,4 +1,4 @@
-"""Makes a run that goes on from a moment of another one, with its task changed if that is asked.
+"""Starts a run from any point of an existing one, with its task changed on request.
 
 Owns which files of the run folder follow from a change of the task, and how a fork is written down. The
 history up to the moment is the other run's, commit for commit; on top comes one commit that says where it was
@@ -182,7 +182,7 @@ def frozen_task(history: History, at: str, overrides: Sequence[tuple[str, object
     task = _read_task(history, at, overrides)
     if task.is_agent:
         raise ConfigError(
-            f"the passes of {history.folder} were done by an agent of yours (`session: {task.session}`)",
+            f"the passes of {history.folder} were done by your own agent (`session: {task.session}`)",
             why="the agent's work is not recorded reply by reply: it would run, and be paid for, again",
             hint="`log`, `show`, `diff`, `bisect` and `export` work on its passes",
         )

@@ -88,7 +88,7 @@ def _is_of_another_task(history: History, task: Task) -> bool:
 
 
 def has_begun(history: History) -> bool:
-    """Whether the run in ``history`` is going on, has a committed turn, or holds a reply that is paid for."""
+    """Whether the run in ``history`` is active, has a committed turn, or holds a reply that is paid for."""
     head = history.head()
     awaits = next((history.git_dir / "loop-runner" / "batches").glob("*.json"), None)
     is_running = bool(history.running()) or run_queue.is_waiting(history.folder)

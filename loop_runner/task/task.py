@@ -442,7 +442,7 @@ class Task:
 
     @property
     def is_agent(self) -> bool:
-        """A program of the user's does the work, not a session of ours."""
+        """A user program does the work, not one of our sessions."""
         return self.session in ("command", "hook")
 
 
