@@ -117,7 +117,8 @@ def load(folder: Path, *, streams: int, minutes: float) -> dict[str, Any]:
     """Read four runs with many clients; lost events and the memory of the service at each tenth."""
     env = {**os.environ, **write_models(folder / "tasks")}
     process = Process(folder, "--tasks", str(folder / "tasks"), env=env)
-    service, memory = process.start(), []
+    service = process.start()
+    memory: list[float] = []
     readers: list[Client] = []
     end = time.monotonic() + minutes * 60
     while time.monotonic() < end:

@@ -121,6 +121,8 @@ SAME_NAME = {
     "replay": {"cli", "runs"},
     "server": {"serve", "mcp"},
     "install": {"agents", "mcp"},
+    "agent": {"cli", "agents"},
+    "gates": {"cli", "verify"},
     "run": {"cli", "audit"},
     "tables": {"inputs/inside", "kernel/inside"},
 }

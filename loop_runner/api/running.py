@@ -27,7 +27,7 @@ from loop_runner.loop.stopping import Stop
 from loop_runner.runs import fork as forking
 from loop_runner.runs import reverify, start, trust
 from loop_runner.runs.context import RunContext
-from loop_runner.runs.folders import forked_run_folder
+from loop_runner.runs.folders import forked_run_folder, free_fork_folder
 from loop_runner.runs.new_folders import make_way, new_run_folder
 from loop_runner.runs.prepare import check
 from loop_runner.runs.reverify import Recheck
@@ -161,7 +161,7 @@ def fork(run: Place, new: Place | None = None, *, at: str | None = None, **keys:
             why="a fork continues from the end of a pass or from a turn",
             hint='for example "3" (the end of pass 3) or "3.7" (its turn 7)',
         )
-    to = forked_run_folder(os.fspath(new) if new is not None else _free_name(source))
+    to = forked_run_folder(os.fspath(new) if new is not None else free_fork_folder(source))
     changed = [(key.replace("__", "."), value) for key, value in keys.items()]
     with History(source) as history:
         is_own = trust.is_marked(history, os.environ)
@@ -264,10 +264,3 @@ def _functions(verifiers: Sequence[Verifier]) -> Mapping[str, Callable[..., Any]
 
 def _mark(folder: Path, repository: Path) -> None:
     trust.mark(folder, os.environ, unplaced=repository)
-
-
-def _free_name(source: Path) -> str:
-    number = 2
-    while (folder := source.with_name(f"{source.name}-{number}")).exists():
-        number += 1
-    return str(folder.absolute())

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, output, signals, terminal, trusting
+from loop_runner.cli import display, gates, output, signals, terminal, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.events import Listener
 from loop_runner.loop.stopping import Stop
@@ -22,7 +23,7 @@ from loop_runner.process import permit_in
 from loop_runner.records import Outcome, RunStatus
 from loop_runner.runs import next_steps
 from loop_runner.runs.context import RunContext
-from loop_runner.runs.folders import find_run
+from loop_runner.runs.folders import find_run, free_fork_folder
 from loop_runner.runs.new_folders import has_begun, make_way, named_after, new_run_folder
 from loop_runner.runs.prepare import check
 from loop_runner.task import config
@@ -88,6 +89,7 @@ _SHARED = {
 @click.command()
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
+@gates.options
 @options(
     *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
     *("detach", "report", "json", "display", "quiet", "verbose"),
@@ -98,7 +100,18 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
     \b
     Example:  loop-runner run examples/first-rejection/task.yaml
     """
-    return _start(config.read_task(task_file, task_overrides(paths, settings, flags)), flags)
+    made, given = gates.taken(flags), task_overrides(paths, settings, flags)
+    if made:
+        given.append(("verifiers", [*_own_verifiers(task_file, given), *made]))
+    return start(config.read_task(task_file, given), flags)
+
+
+def _own_verifiers(task_file: Path, given: list[tuple[str, Any]]) -> list[Any]:
+    """The verifiers of a task file; none if it has none yet, or is wrong: reading it again reports that."""
+    try:
+        return list(config.read_task(task_file, given).verifiers)
+    except ConfigError:
+        return []
 
 
 def task_overrides(
@@ -113,7 +126,14 @@ def task_overrides(
 
 @click.command()
 @click.argument("question")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", nargs=-1)
+@click.option(
+    "--continue",
+    "continued",
+    metavar="RUN",
+    help="Ask about the same inputs as RUN, with everything that RUN has found, in a new run.",
+)
+@gates.options
 @click.option(
     "--quote/--no-quote",
     default=True,
@@ -123,7 +143,14 @@ def task_overrides(
     *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
     *("detach", "report", "json", "display", "quiet", "verbose"),
 )
-def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
+def ask(
+    question: str,
+    paths: tuple[str, ...],
+    continued: str | None,
+    quote: bool,
+    settings: tuple[str, ...],
+    **flags: Any,
+) -> int:
     """Ask a question about files, without a task file.
 
     The answer must quote the lines that prove it; every quote is looked up in the files.
@@ -132,19 +159,56 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     \b
     Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
     """
+    if continued is not None:
+        return _ask_again(continued, question, paths, quote, settings, flags)
+    if not paths:
+        raise click.UsageError("name the files that the question is about, or a run with --continue")
     _refuse_misplaced(question, paths)
+    verifiers = gates.taken(flags, lambda number: _cites(quote=quote, min=number)) or [_cites(quote=quote)]
     given: list[tuple[str, Any]] = [
         ("name", named_after(question)),
         ("prompt", question),
         ("type", "ask"),
         ("prompts", "none"),  # without a task file there is no folder for them
         ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
-        ("verifiers", [{"citations": {"answer_in_quote": quote, "derived": quote}}]),
+        ("verifiers", verifiers),
         ("budget.passes", 5),
         *overrides(settings, flags),
     ]
     task = config.parse_task("{}", label="ask", base_dir=Path.cwd(), overrides=given)
-    return _start(task, flags)
+    return start(task, flags)
+
+
+def _cites(*, quote: bool, **keys: int) -> dict[str, Any]:
+    return {"citations": {"answer_in_quote": quote, "derived": quote, **keys}}
+
+
+def _ask_again(
+    run: str,
+    question: str,
+    paths: tuple[str, ...],
+    quote: bool,
+    settings: tuple[str, ...],
+    flags: dict[str, Any],
+) -> int:
+    """Fork a run with a new question, and continue the fork."""
+    from loop_runner.runs import fork as forking
+    from loop_runner.runs import start as runs
+
+    if paths:
+        raise click.UsageError("a question that continues a run is about that run's inputs: name no files")
+    source = find_run(run)
+    verifiers = gates.taken(flags, lambda number: _cites(quote=quote, min=number))
+    changed = [("prompt", question), *overrides(settings, {**flags, "run_dir": None})]
+    changed += [("verifiers", verifiers)] if verifiers else []
+    command = shell("loop-runner", "ask", "--continue", run, question)
+    trusting.require(source, changed, is_trusted=False, command=command)
+    folder = flags["run_dir"] or free_fork_folder(source)
+    mark = partial(trusting.mark_unplaced, folder)
+    made = forking.fork(source, None, folder, changed, before_placing=mark)
+    with interruptible(flags, made.folder) as context, _next_named(made.folder):
+        outcome = runs.resume(made.folder, context)
+    return finish(outcome, made.folder, flags)
 
 
 @click.command()
@@ -250,7 +314,7 @@ def _start_over(folder: Path, changed: tuple[tuple[str, Any], ...], flags: dict[
         source = origin.of_run(folder, history.read)
     assert source is not None
     task = replace(config.read_task(source.file, (*source.overrides, *changed)), run_dir=folder)
-    return _start(task, flags)
+    return start(task, flags)
 
 
 @contextmanager
@@ -265,7 +329,8 @@ def _next_named(folder: Path, given: next_steps.Given = next_steps.NOTHING) -> I
         raise
 
 
-def _start(task: config.Task, flags: dict[str, Any]) -> int:
+def start(task: config.Task, flags: dict[str, Any]) -> int:
+    """Start a run, or have it run in a process of its own; the exit code of the command."""
     from loop_runner.runs import start as runs
 
     if task.session == "hook":

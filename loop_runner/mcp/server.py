@@ -95,7 +95,7 @@ class _Tools:
 
         The run continues when this call or this conversation ends.
         """
-        given = {"question": question, "inputs": inputs, "task": task, "verify": verify}
+        given: dict[str, Any] = {"question": question, "inputs": inputs, "task": task, "verify": verify}
         given |= {"budget": budget, "model": model}
         run = await _tried(partial(self.started, given))
         return run_reports.report(await _waited(run, wait_s, ctx))
@@ -135,7 +135,7 @@ class _Tools:
 
     async def estimate(self, inputs: Annotated[list[str], Field(min_length=1)]) -> run_reports.Estimate:
         """Count what a run about these files and folders would read. Sends nothing and costs nothing."""
-        return await _in_thread(partial(run_reports.estimate, inputs))
+        return await anyio.to_thread.run_sync(partial(run_reports.estimate, inputs))
 
     async def list_runs(
         self,
@@ -164,7 +164,7 @@ async def _waited(run: lr.Run, wait_s: float, ctx: Context) -> lr.Status:
             turns = status.limit("turns")
             await ctx.report_progress(turns.used if turns else 0, None, message[:200])
             await anyio.sleep(_STEP_S)
-    return await _in_thread(run.status)
+    return await anyio.to_thread.run_sync(run.status)
 
 
 async def _in_thread(function: Any) -> Any:

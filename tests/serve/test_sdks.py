@@ -244,7 +244,7 @@ def test_an_unverified_message_ends_with_max_tokens(claude):
 def test_a_broken_gate_is_an_error_of_the_messages_api(claude):
     with pytest.raises(anthropic.InternalServerError) as raised:
         claude.messages.create(model="broken", max_tokens=1000, messages=ASK)
-    assert raised.value.body["error"]["code"] == "gate_broken"
+    assert "gate_broken" in str(raised.value.body)
 
 
 def test_tokens_are_estimated(claude):
