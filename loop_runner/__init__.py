@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from loop_runner.api.checked_task import Submission, Task, data
+    from loop_runner.api.controls import Placed
     from loop_runner.api.makers import (
         agreement,
         all_of,
@@ -58,12 +59,12 @@ if TYPE_CHECKING:
         WorkspaceError,
     )
     from loop_runner.records import Accepted, Broken, Rejected, Usage
-    from loop_runner.runs.steering import Placed
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "api.starting": "Launcher LocalLauncher list_runs start",
+    "api.controls": "Placed",
     "api.typed_events": "Event",
     "api.views": "RunView Status",
     "api.makers": "agreement all_of any_of citations command contains judge python regex schema stable",
@@ -79,7 +80,6 @@ _HOMES = {
         " VerifierError WorkspaceError"
     ),
     "records": "Accepted Broken Rejected Usage",
-    "runs.steering": "Placed",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _CALLED = {"open": "open_run"}

@@ -154,7 +154,9 @@ def _last_seq(path: Path) -> int:
     for at in range(len(lines), 0, -1):
         try:
             line = json.loads(lines[at - 1])
-            return int(line["seq"] if "seq" in line else sum(read_line(each) is not None for each in lines))
+            return int(
+                line["seq"] if "seq" in line else sum(read_line(record) is not None for record in lines)
+            )
         except (ValueError, LookupError, TypeError, RecursionError):
             continue
     return 0

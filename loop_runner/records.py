@@ -257,6 +257,12 @@ class Answer:
     is_ready: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)  # other JSON-able keys of the dict
 
+    @property
+    def blocked(self) -> str:
+        """What is missing and cannot be supplied, as the cell of this turn declared it; "" if it did not."""
+        why = self.extra.get("blocked")
+        return why.strip() if isinstance(why, str) else ""
+
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
@@ -445,7 +451,7 @@ class ChildTurn:
     children: tuple[ChildRecord, ...] = ()
 
 
-ChildEnd = Literal["ready", "turns", "budget", "window", "no_code", "failed"]
+ChildEnd = Literal["ready", "blocked", "turns", "budget", "window", "no_code", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,7 +490,7 @@ class TurnRecord:
 
 # ── how a run ends ──────────────────────────────────────────────────────────────────────────────────
 
-RunStatus = Literal["verified", "unverified", "broken", "interrupted"]
+RunStatus = Literal["verified", "unverified", "blocked", "broken", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)

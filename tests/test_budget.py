@@ -148,7 +148,7 @@ def test_whatever_goes_out_side_by_side_a_limit_is_overrun_by_one_request_at_mos
     with Switchboard(lambda _: client, log=MemoryBatchLog(), meter=ledger, width=width) as board:
         results = asyncio.run_coroutine_threadsafe(ask_all(board), board.loop).result(30)
 
-    assert {type(each) for each in results} <= {Reply, ModelError, BudgetSpentError}
+    assert {type(result) for result in results} <= {Reply, ModelError, BudgetSpentError}
     used = [usage for _, usage in client.used]
     sums = {
         "tokens": [usage.total_tokens for usage in used],
@@ -163,7 +163,7 @@ def test_whatever_goes_out_side_by_side_a_limit_is_overrun_by_one_request_at_mos
             assert sum(amounts) - max(amounts, default=0) <= limit + 1e-9, name
     assert budget.subcalls is None or sum(sums["subcalls"]) <= budget.subcalls
     assert ledger.spend.usage == sum(used, Usage())
-    refused = [each for each in results if isinstance(each, BudgetSpentError)]
+    refused = [result for result in results if isinstance(result, BudgetSpentError)]
     assert not refused or ledger.subcalls_reached(), "what fits is not refused"
 
 

@@ -238,7 +238,7 @@ def test_two_modules_have_the_same_name_only_when_they_are_about_the_same_matter
     for path in modules():
         if path.stem not in ("__init__", "__main__"):
             folders.setdefault(path.stem, set()).add(str(path.parent.relative_to(PACKAGE)))
-    assert {name: found for name, found in folders.items() if len(found) > 1} == SAME_NAME
+    assert {name: result for name, result in folders.items() if len(result) > 1} == SAME_NAME
 
 
 def test_every_module_that_the_documents_name_exists():

@@ -62,7 +62,7 @@ class LocalLauncher:
 
     def recover(self, folder: Place = "runs") -> list[Run]:
         """Continue what a crash has cut off in ``folder``; the runs there that wait or run."""
-        return [Run(found) for found in self._local.recover(Path(folder).absolute())]
+        return [Run(recovered) for recovered in self._local.recover(Path(folder).absolute())]
 
 
 def start(task: Task | Place, folder: Place | None = None, *, launcher: Launcher | None = None) -> Run:
@@ -77,5 +77,5 @@ def start(task: Task | Place, folder: Place | None = None, *, launcher: Launcher
 def list_runs(folder: Place = "runs", *, states: Sequence[str] = ()) -> list[Status]:
     """The status of every run in ``folder``, the newest first; with ``states``, of those in one of them."""
     cache = inputs.cache_dir(os.environ)
-    found = [of_any(run, cache) for run in runs_in(Path(folder))]
-    return [status for status in found if not states or status.state in states]
+    handles = [of_any(run, cache) for run in runs_in(Path(folder))]
+    return [status for status in handles if not states or status.state in states]

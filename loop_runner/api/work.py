@@ -28,6 +28,8 @@ class Work(Generic[T]):
 
     def __init__(self, do: Callable[[Stop], T]) -> None:
         self._stop = Stop()
+        self._stop.when_asked(self._asked_to_stop)
+        self._is_breaking_off = False
         self._do = do
         self._future: Future[T] = Future()
         self._thread = threading.Thread(target=self._work, name="loop-runner", daemon=True)
@@ -40,7 +42,11 @@ class Work(Generic[T]):
 
     def stop(self) -> None:
         """Ask the run to stop, and return at once; asked twice, requests that are out are given up."""
-        if self._stop.ask() == 1:
+        self._stop.ask()
+
+    def _asked_to_stop(self) -> None:
+        if not self._is_breaking_off:
+            self._is_breaking_off = True
             threading.Thread(target=self._break_off, name="loop-runner-stop", daemon=True).start()
 
     def when_done(self, call: Callable[[], object]) -> None:

@@ -28,7 +28,7 @@ from loop_runner.runs.context import RunContext
 from loop_runner.text import plural, shell
 
 INTERRUPTED = 130
-_INCOMPLETE = {"unverified": 3, "broken": 4, "interrupted": INTERRUPTED}
+_INCOMPLETE = {"unverified": 3, "blocked": 3, "broken": 4, "interrupted": INTERRUPTED}
 
 
 @dataclass(frozen=True, slots=True)

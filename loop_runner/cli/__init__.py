@@ -42,7 +42,7 @@ def _run(arguments: list[str]) -> int:
     import click
 
     from loop_runner import failpoints, redaction
-    from loop_runner.cli import output, signals
+    from loop_runner.cli import output, preferences, signals
     from loop_runner.cli.group import main_group
     from loop_runner.errors import LoopRunnerError
     from loop_runner.loop.stopping import Interrupted
@@ -53,6 +53,7 @@ def _run(arguments: list[str]) -> int:
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE))
         _refuse_empty(arguments)
+        preferences.apply(arguments)
         result = main_group.main(args=arguments, prog_name="loop-runner", standalone_mode=False)
     except Interrupted:
         code = 130  # before there was a run, or after its end

@@ -12,7 +12,7 @@ import click
 
 from loop_runner.audit import markup, outputs, reports
 from loop_runner.audit.outputs import KINDS, Target
-from loop_runner.cli import display, output, trusting
+from loop_runner.cli import display, output, preferences, trusting
 from loop_runner.cli.run import interruptible, options
 from loop_runner.errors import ConfigError
 from loop_runner.runs.context import RunContext
@@ -100,7 +100,7 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
             paths,
             rules_file,
             os.environ,
-            model=flags["model"],
+            model=flags["model"] or preferences.sub_model(),
             exclude=flags["exclude"],
             changed_since=flags["changed_since"],
             fail_on=flags["fail_on"],

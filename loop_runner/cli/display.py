@@ -202,8 +202,8 @@ def _input_parts(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _counted(kind: str, count: int) -> str:
     """A kind of skipped files with their number, such as ``1 link`` or ``3 with unusable names``."""
-    one, many = _SKIPPED.get(kind, (kind, kind))
-    return f"{count:,} {one if count == 1 else many}"
+    singular, several = _SKIPPED.get(kind, (kind, kind))
+    return f"{count:,} {singular if count == 1 else several}"
 
 
 def _cache(event: Event) -> str:
@@ -226,8 +226,8 @@ def show_ending(ending: Ending) -> None:
     """The end of a run for a person: answer, gates, citations, cost, story, next commands."""
     outcome = ending.outcome
     spend = outcome.spend
-    output.prose(_HEADLINES[outcome.status])
-    if outcome.status != "verified":
+    output.prose(f"BLOCKED: {outcome.reason}" if outcome.status == "blocked" else _HEADLINES[outcome.status])
+    if outcome.status not in ("verified", "blocked"):
         output.prose(f"  {outcome.reason}")
     output.write()
     output.write(outcome.answer.content.strip() or "(no answer)")

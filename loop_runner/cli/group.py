@@ -16,12 +16,12 @@ _COMMANDS = {
     "init": ("init", "Write a folder for a task: research, legal, support, audit, ..."),
     "audit": ("audit", "Judge files by rules in plain words, also in CI."),
     "resume": ("run", "Continue a run from its last commit."),
-    "note": ("control", "Leave a note for the model of a run."),
-    "pause": ("control", "Pause a run after its current turn."),
-    "stop": ("control", "Stop a run after its current turn."),
-    "budget": ("control", "Change the limits of a run while it is active."),
-    "approve": ("control", "Approve the answer that a run is waiting with."),
-    "reject": ("control", "Reject it, with a reason for the next pass."),
+    "note": ("steer", "Leave a note for the model of a run."),
+    "pause": ("steer", "Pause a run after its current turn."),
+    "stop": ("steer", "Stop a run after its current turn."),
+    "budget": ("steer", "Change the limits of a run while it is active."),
+    "approve": ("steer", "Approve the answer that a run is waiting with."),
+    "reject": ("steer", "Reject it, with a reason for the next pass."),
     "status": ("run_list", "Show the state of a run, or of every run here."),
     "runs": ("run_list", "List the runs in a folder, the newest first."),
     "watch": ("watching", "Show all runs, or one run, on the whole terminal."),
@@ -47,6 +47,7 @@ _COMMANDS = {
     "ls": ("run_list", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
     "help": ("docs", "Print the help of a command."),
+    "config": ("preferences", "Show the settings of the user and the project."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }
 
@@ -60,7 +61,7 @@ _GROUPS = {
     "Go back and branch off": ("rewind", "fork", "replay"),
     "Audits, agents, many runs": ("audit", "agent", "hook", "fleet"),
     "Other programs": ("serve", "mcp"),
-    "This machine": ("clean", "models", "doctor", "docs", "help"),
+    "This machine": ("clean", "models", "config", "doctor", "docs", "help"),
 }
 
 

@@ -148,6 +148,7 @@ def serve(run_name: str) -> int:
     \b
     Example:  loop-runner hook serve runs/contract-review
     """
+    from loop_runner.cli.run import EXIT_CODES
     from loop_runner.runs import hook_loops
     from loop_runner.runs.folders import find_run
 
@@ -160,7 +161,7 @@ def serve(run_name: str) -> int:
 
     with signals.handled(on_signal, output.note):
         outcome = hook_loops.serve(run, os.environ, lambda: is_asked)
-    return {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}[outcome.status]
+    return EXIT_CODES[outcome.status]
 
 
 def _apply(change: Any, *, dry_run: bool, as_json: bool, done: str, same: str) -> None:

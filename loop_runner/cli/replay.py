@@ -189,11 +189,11 @@ def _as_json(result: Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
     }
 
 
-def _request(found: Missing) -> dict[str, Any]:
+def _request(missing: Missing) -> dict[str, Any]:
     return {
-        "pass": found.pass_number,
-        "turn": found.turn,
-        "kind": found.kind,
-        "model": found.model,
-        "prompt": found.prompt,
+        "pass": missing.pass_number,
+        "turn": missing.turn,
+        "kind": missing.kind,
+        "model": missing.model,
+        "prompt": missing.prompt,
     }

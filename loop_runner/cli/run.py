@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, gates, output, signals, terminal, trusting
+from loop_runner.cli import display, gates, output, preferences, signals, terminal, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.events import Listener
 from loop_runner.loop.stopping import Stop
@@ -29,7 +29,13 @@ from loop_runner.runs.prepare import check
 from loop_runner.task import config
 from loop_runner.text import shell
 
-_EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
+EXIT_CODES: dict[RunStatus, int] = {
+    "verified": 0,
+    "unverified": 3,
+    "blocked": 3,
+    "broken": 4,
+    "interrupted": 130,
+}
 
 
 def options(*names: str) -> Callable[[Any], Any]:
@@ -333,6 +339,7 @@ def start(task: config.Task, flags: dict[str, Any]) -> int:
     """Start a run, or have it run in a process of its own; the exit code of the command."""
     from loop_runner.runs import start as runs
 
+    task = preferences.with_settings(task, flags)
     if task.session == "hook":
         file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
         raise ConfigError(
@@ -380,7 +387,7 @@ def finish(
         from loop_runner.runs import ending
 
         display.show_ending(ending.of_run(outcome, folder, os.environ, given))
-    return _EXIT_CODES[outcome.status]
+    return EXIT_CODES[outcome.status]
 
 
 @contextmanager
@@ -400,7 +407,7 @@ def interruptible(
             _shown(flags, progress, folder, stop) as shown,
             _rare_collections(),
         ):
-            yield RunContext(os.environ, (*shown, *loaded), stop)
+            yield RunContext(os.environ, (*shown, *loaded), stop, notify=preferences.project_targets())
     finally:
         for reporter in loaded:
             reporter.close()

@@ -52,12 +52,12 @@ def stopping(stop: Stop, note: Callable[[str], None], run: Path | None) -> Itera
             end = threading.Timer(_HURRY_S, _end_now)
             end.daemon = True
             end.start()
-        signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
 
     def on_tick(_number: int, frame: FrameType | None) -> None:
         if not is_committing(frame) and stop.may_break_off():
             raise Interrupted
 
+    stop.when_asked(lambda: signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S))
     before = signal.signal(signal.SIGALRM, on_tick)
     try:
         with handled(on_signal, note):

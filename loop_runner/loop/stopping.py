@@ -35,6 +35,7 @@ class Stop:
         self._permit = permit
         self._busy_until = 0.0
         self._counts: list[Callable[[], int]] = []
+        self._listeners: list[Callable[[], object]] = []
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
@@ -49,7 +50,13 @@ class Stop:
         """Ask once more; how often by now."""
         self.times_requested += 1
         self._busy_until = self._clock()
+        for listener in self._listeners:
+            listener()
         return self.times_requested
+
+    def when_asked(self, listener: Callable[[], object]) -> None:
+        """Call ``listener`` each time that it is asked, by a signal or by the operator, in any thread."""
+        self._listeners.append(listener)
 
     def watch(self, in_flight: Callable[[], int]) -> None:
         """While ``in_flight`` is not 0, something is out that is paid for: nothing is broken off."""

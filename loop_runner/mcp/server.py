@@ -135,7 +135,8 @@ class _Tools:
 
     async def estimate(self, inputs: Annotated[list[str], Field(min_length=1)]) -> run_reports.Estimate:
         """Count what a run about these files and folders would read. Sends nothing and costs nothing."""
-        return await anyio.to_thread.run_sync(partial(run_reports.estimate, inputs))
+        counted: run_reports.Estimate = await _in_thread(partial(run_reports.estimate, inputs))
+        return counted
 
     async def list_runs(
         self,
@@ -164,7 +165,8 @@ async def _waited(run: lr.Run, wait_s: float, ctx: Context) -> lr.Status:
             turns = status.limit("turns")
             await ctx.report_progress(turns.used if turns else 0, None, message[:200])
             await anyio.sleep(_STEP_S)
-    return await anyio.to_thread.run_sync(run.status)
+    ended: lr.Status = await _in_thread(run.status)
+    return ended
 
 
 async def _in_thread(function: Any) -> Any:

@@ -222,10 +222,12 @@ def take_prompt(workspace: Workspace, task: Task, given: NewPrompt) -> Task:
         at = given.head
         old = _read_task(history, at.commit, ())
         files = _changed_files(history, at, old, replace(old, prompt=text))
-        record = layout.to_json({"requests": control_files.to_json([(each, "") for each in given.requests])})
+        record = layout.to_json(
+            {"requests": control_files.to_json([(request, "") for request in given.requests])}
+        )
         files[f"{control_files.next_folder(at.pass_number)}/{control_files.CONTROL_FILE}"] = record
         workspace.commit_change(_commit(history, at, files, ("prompt",), "prompt"))
-    Inbox(workspace.private_folder).settle({each.id for each in given.requests})
+    Inbox(workspace.private_folder).settle({request.id for request in given.requests})
     return replace(task, prompt=text)
 
 

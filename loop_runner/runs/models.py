@@ -44,7 +44,7 @@ def model_faults(task: Task, env: Mapping[str, str], gates: Gates) -> list[LoopR
     """Every model that could not answer, and every one that a limit in dollars cannot count."""
     faults = preflight.Faults()
     if not task.model and (nameless := gates.without_model):
-        faults.found.append(
+        faults.errors.append(
             ConfigError(
                 f"the verifier {nameless[0]!r} names no model, and this run has none of its own",
                 why="an agent brings its own model, which verifiers cannot ask",
@@ -56,13 +56,13 @@ def model_faults(task: Task, env: Mapping[str, str], gates: Gates) -> list[LoopR
     for model in models:
         with faults.collecting():
             registry.check(model, base_dir=task.base_dir, env=env)
-    if not faults.found and (fault := prompt_fault(task, env)):
-        faults.found.append(fault)
-    if task.budget.usd is not None and not faults.found:
+    if not faults.errors and (fault := prompt_fault(task, env)):
+        faults.errors.append(fault)
+    if task.budget.usd is not None and not faults.errors:
         price = prices.with_rates(task.prices)
         if unknown := [model for model in models if price(model, Usage(1, 1)) is None]:
-            faults.found.append(_without_price(unknown))
-    return faults.found
+            faults.errors.append(_without_price(unknown))
+    return faults.errors
 
 
 def prompt_fault(task: Task, env: Mapping[str, str] | None) -> ConfigError | None:

@@ -22,6 +22,19 @@ RUNS = Path("runs")
 _NAME_BYTES = 255  # of one name, on every common file system
 
 
+_chosen: list[Path] = []  # by the settings of the command line; at most one
+
+
+def runs_folder() -> Path:
+    """The folder that runs are created and looked for in: ``runs``, or the one that the settings name."""
+    return _chosen[-1] if _chosen else RUNS
+
+
+def use_runs_folder(folder: Path | None) -> None:
+    """Create and look for runs in ``folder`` from now on, in the whole process; None: in ``runs`` again."""
+    _chosen[:] = [] if folder is None else [folder]
+
+
 def new_run_folder(task: Task, env: Mapping[str, str]) -> Path:
     """Where a new run of ``task`` goes: its ``run_dir``, else ``runs/NAME``, numbered when that is finished.
 
@@ -35,7 +48,7 @@ def new_run_folder(task: Task, env: Mapping[str, str]) -> Path:
         return with_room(task.run_dir)
     number = 1
     # A folder whose making was interrupted has no .git yet; it is taken over.
-    while holds(folder := RUNS / (task.name if number == 1 else f"{task.name}-{number}"), ".git"):
+    while holds(folder := runs_folder() / (task.name if number == 1 else f"{task.name}-{number}"), ".git"):
         if _is_free(folder, task, env):
             break
         number += 1

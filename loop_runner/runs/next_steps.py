@@ -55,6 +55,8 @@ def for_state(history: History, state: str, reason: str, given: Given = NOTHING)
         return [shell("loop-runner", "show", folder, first), log] if first else [log]
     if state == "running":
         return [shell("loop-runner", "log", folder, "--follow")]
+    if state == "blocked":
+        return [f"{_resume(history, given)}  # once what is missing is there", log]
     if state == "broken":
         return [_resume(history, given, _accepting(history)) + _FIXED, log]
     if state == "cancelled":

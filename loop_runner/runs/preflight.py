@@ -28,7 +28,7 @@ class Faults:
     """Collects errors, so that a user sees all of them at once."""
 
     def __init__(self) -> None:
-        self.found: list[LoopRunnerError] = []
+        self.errors: list[LoopRunnerError] = []
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
@@ -36,11 +36,11 @@ class Faults:
         try:
             yield
         except _REPORTED as error:
-            self.found.append(error)
+            self.errors.append(error)
 
     def refuse(self) -> None:
         """Raise what was found: the error itself, or one error that lists them all."""
-        distinct = list({error.message: error for error in self.found}.values())
+        distinct = list({error.message: error for error in self.errors}.values())
         if len(distinct) == 1:
             raise distinct[0]
         if distinct:

@@ -335,9 +335,9 @@ class _Replay:
         settled[names["pass.json"]] = self._with_machine(files[names["pass.json"]], about)
         if not self._asks_gates:
             settled |= self._recorded_sessions(number)
-        if (asked := self.pass_file(number, CONTROL_FILE)) is not None:
+        if (requests := self.pass_file(number, CONTROL_FILE)) is not None:
             settled[f"{layout.pass_folder(number)}/{CONTROL_FILE}"] = (
-                asked  # also where no gate asks a person
+                requests  # also where no gate asks a person
             )
         if proof.PATH in files:
             ended = self._commits[number, math.inf].checkpoint.commit

@@ -33,6 +33,7 @@ from loop_runner.text import shell
 from loop_runner.tools.pages import Pages
 from loop_runner.verify import Gates, Need, Submission, external_hook, needs, proof, proven
 from loop_runner.verify.fence import GateSandbox
+from loop_runner.verify.human import RecordedPerson
 from loop_runner.verify.panel import LivePanel, RecordedPanel
 from loop_runner.verify.proof import Compared
 from loop_runner.verify.stop_hook import StopHook
@@ -93,9 +94,10 @@ def verify_run(
             Pages(texts, lambda path: history.read(path, commit)) as pages,
             _asking(history, entry, task, context, ask_again=ask_again) as (panel, log),
         ):
-            decision = _decide(history, commit, entry, task, pages.inputs(), panel, granted)
+            reports = record.get("gates", record.get("reports", ()))
+            decision = _decide(history, commit, entry, task, pages.inputs(), panel, granted, reports)
         with parsing(folder, proof.PATH):
-            gates = tuple(proof.compare(record.get("gates", record.get("reports", ())), decision.reports))
+            gates = tuple(proof.compare(reports, decision.reports))
         has_files = at is None and history.running() is None
         return Recheck(
             commit,
@@ -190,7 +192,9 @@ def _decide(
     texts: Inputs,
     panel: LivePanel | RecordedPanel,
     granted: Sequence[str],
+    reports: Sequence[Mapping[str, Any]],
 ) -> Decision:
+    """Ask the verifiers; ``reports`` are what they said then, for what no one can be asked again."""
     programs = pinned_in(history.folder, lambda path: history.read(path, commit), is_frozen=True)
     fence = GateSandbox("C" if needs.TIER_C in granted else task.kernel.require_tier)
     with parsing(history.folder, "task.yaml"):
@@ -213,7 +217,9 @@ def _decide(
     )
     answer = history.answer(commit).content
     with checked_out(lambda into: checkout.write(history, commit, into)) as folder:
-        means = gates.means(fence, panel, is_agent=task.is_agent)
+        with parsing(history.folder, proof.PATH):
+            person = RecordedPerson(reports)
+        means = gates.means(fence, panel, is_agent=task.is_agent, person=person)
         return StopHook(gates.verifiers, means, retries=1).decide(
             Submission(answer, folder, texts, task.prompt, earlier, frozenset(inputs.changed(texts)))
         )

@@ -23,7 +23,7 @@ from loop_runner.records import (
     Inputs,
     Outcome,
 )
-from loop_runner.runs import fork, preflight, trust
+from loop_runner.runs import fork, preflight, trust, watching
 from loop_runner.runs.assemble import kernel_settings, run_in
 from loop_runner.runs.context import RunContext, StartingFiles
 from loop_runner.runs.frozen import (
@@ -166,6 +166,7 @@ def _run(
     kernel: Kernel | None = None,
 ) -> Outcome:
     """Run to one of the ends; a prompt that the operator changes is taken up with all parts anew."""
+    context = watching.watched(task, folder, context, workspace.history)
     ended = run_in(workspace, task, texts, context, folder, gates=gates, kernel=kernel)
     while isinstance(ended, NewPrompt):
         task = fork.take_prompt(workspace, task, ended)
@@ -176,7 +177,7 @@ def _run(
 
 def _refuse(errors: Iterable[LoopRunnerError]) -> None:
     faults = preflight.Faults()
-    faults.found += errors
+    faults.errors += errors
     faults.refuse()
 
 

@@ -188,16 +188,16 @@ def _settled(folder: Path) -> Status:
         task = _task(history)
         price = prices.with_rates(task.prices)
         spend = history.spend(price)
-        found = standing.of_run(history, head, task, spend.passes)
-        different = tuple(proven.state_faults(history)) if found.state == "verified" else ()
+        remembered = standing.of_run(history, head, task, spend.passes)
+        different = tuple(proven.state_faults(history)) if remembered.state == "verified" else ()
         dropped, uncommitted = history.dropped(), history.unmet(price)
         last, best = _verdicts(history, head)
         seen = trace_file.last_events(folder, whole_pass=False)
         return Status(
             folder,
-            "different" if different else found.state,
-            reason=found.reason,
-            steps=found.steps,
+            "different" if different else remembered.state,
+            reason=remembered.reason,
+            steps=remembered.steps,
             different=different,
             pid=running.pid if running else None,
             pass_number=head.pass_number,

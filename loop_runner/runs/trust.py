@@ -119,6 +119,8 @@ def started(task: Task) -> Iterator[str]:
         yield f"stop hook: {_shown_spec(hook)}"
     for verifier in task.verifiers:
         yield f"verifier: {_shown_spec(verifier)}"
+    for target in task.notify:
+        yield f"notification, sent from your account: {_shown_spec(target)}"
     for given in task.inputs:
         if "url" in str(given) or "git" in str(given):
             yield f"input: {_shown_spec(given)}"

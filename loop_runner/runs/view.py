@@ -372,8 +372,8 @@ class _Signs:
 
     def anomalies(self, now: float, doing: str, last_at: float) -> tuple[Anomaly, ...]:
         """What looks wrong; ``doing`` is "" for a run that is not at work."""
-        found = [self._silent(now, doing, last_at), self._storm(now), self._collapsed(), self._repeated()]
-        return tuple(sign for sign in found if sign is not None)
+        signs = [self._silent(now, doing, last_at), self._storm(now), self._collapsed(), self._repeated()]
+        return tuple(sign for sign in signs if sign is not None)
 
     def _silent(self, now: float, doing: str, last_at: float) -> Anomaly | None:
         usual = max(_USUALLY * self._pauses.get(doing, 0.0), _MIN_SILENT_S)

@@ -49,7 +49,7 @@ class _Patient(H11Protocol):
         self.loop.call_later(_HEAD_S, self._close_silent)
 
     def _close_silent(self) -> None:
-        cycle: object = self.cycle  # set by the first whole head, whatever its annotation says
+        cycle: object = self.cycle  # None before the first request, whatever its annotation says
         if cycle is None and not self.transport.is_closing():
             self.transport.close()
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from loop_runner import keys
 from loop_runner.budget import Budget
-from loop_runner.budget import amount as counted
 from loop_runner.errors import ConfigError
 from loop_runner.keys import BadValueError
 from loop_runner.text import plural
@@ -35,14 +34,14 @@ def changes(given: Mapping[str, Any]) -> Changes:
 
     Raises ``ConfigError`` for an unknown limit and for an amount that the limit cannot take.
     """
-    found = {name: _change(name, value) for name, value in given.items() if value is not None}
-    if not found:
+    result = {name: _change(name, value) for name, value in given.items() if value is not None}
+    if not result:
         raise ConfigError(
             "no limit is named",
             why="a change of the budget has to say which limit changes",
             hint=f"name one or more: {', '.join(f'--{_flag(name)}' for name in NAMES)}",
         )
-    return found
+    return result
 
 
 def changed(budget: Budget, wanted: Changes, spent: Mapping[str, float]) -> Budget:
@@ -74,8 +73,8 @@ def to_json(limits: Mapping[str, Any], budget: Budget, wanted: Changes) -> dict[
 
 def from_json(data: bytes | None) -> dict[str, Any]:
     """The limits that ``budget.json`` holds."""
-    found = json.loads(data)["limits"] if data else {}
-    return {name: found[name] for name in NAMES if name in found}
+    limits = json.loads(data)["limits"] if data else {}
+    return {name: limits[name] for name in NAMES if name in limits}
 
 
 def overrides(data: bytes | None) -> tuple[tuple[str, Any], ...]:
@@ -96,8 +95,8 @@ def describe_limits(budget: Budget) -> str:
         (budget.tokens, f"{plural(budget.tokens or 0, 'token')} in and out"),
         (budget.tokens_in, f"{plural(budget.tokens_in or 0, 'token')} in"),
         (budget.tokens_out, f"{plural(budget.tokens_out or 0, 'token')} out"),
-        (budget.usd, counted(budget.usd or 0, "US dollar")),
-        (budget.wall_s, counted(budget.wall_s or 0, "second")),
+        (budget.usd, _counted(budget.usd or 0, "US dollar")),
+        (budget.wall_s, _counted(budget.wall_s or 0, "second")),
         (budget.subcalls, plural(budget.subcalls or 0, "sub-call")),
         (budget.tool_calls, plural(budget.tool_calls or 0, "tool call")),
     ]
@@ -108,6 +107,10 @@ def describe_limits(budget: Budget) -> str:
     passes = plural(budget.passes, "pass", "passes")
     limits = f"; the run may use {', '.join(given)}" if given else "; there is no limit on tokens or time"
     return f"A pass has {plural(budget.turns, 'turn')}, the run {passes}, with {children}{limits}."
+
+
+def _counted(number: float, noun: str) -> str:
+    return f"{number:g} {noun if number == 1 else noun + 's'}"
 
 
 def _change(name: str, value: Any) -> Mapping[str, float]:

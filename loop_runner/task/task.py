@@ -247,6 +247,29 @@ def _list_of_hooks(value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
+@takes(
+    **keys.several(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"apprise": {"type": "string"}}, "required": ["apprise"]},
+                {"type": "object", "properties": {"command": {}}, "required": ["command"]},
+                {
+                    "type": "object",
+                    "properties": {"webhook": {"type": "string"}, "secret": {"type": "string"}},
+                    "required": ["webhook", "secret"],
+                },
+            ]
+        }
+    )
+)
+def _list_of_targets(value: Any) -> tuple[Any, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | dict) for item in items):
+        raise BadValueError("a list of targets: `${VARIABLE}`, or a mapping with `command` or `webhook`")
+    return tuple(items)
+
+
 @takes(str, **keys.FILLED)
 def _base(value: Any) -> Path:
     return Path(keys.text(value))
@@ -392,6 +415,13 @@ class Task:
         "programs that are asked after the verifiers ([hooks/README.md](../hooks/README.md)): a list of"
         " programs with their arguments, or of mappings `command`, `name`, `timeout_s`, `network`, `pin`,"
         " `show`, `evidence`, `says`",
+        default=(),
+    )
+    notify: tuple[str | Mapping[str, Any], ...] = key(
+        _list_of_targets,
+        "who is told how the run goes: a list of `${VARIABLE}` with an Apprise address, of"
+        " `{command: [PROGRAM, ...]}`, and of `{webhook: URL, secret: VARIABLE}` ([notifications.md]"
+        "(notifications.md))",
         default=(),
     )
     run_dir: Path | None = key(_run_dir, "the run folder", default=None, shown="`runs/NAME`")

@@ -139,7 +139,7 @@ def test_a_killed_launcher_takes_no_run_with_it_and_what_waits_is_recovered(tmp_
     time.sleep(0.5)
     assert second.status().state == "queued", "the place is still taken"
     stop(first)
-    (entry,) = [each for each in run_queue.entries(Path("runs/.queue")) if each.folder == first.folder]
+    (entry,) = [item for item in run_queue.entries(Path("runs/.queue")) if item.folder == first.folder]
     entry.path.unlink()  # it would be continued, too
     launcher.recover()
     assert second.wait(90).verified
@@ -245,8 +245,8 @@ def test_the_status_of_an_ended_run_is_remembered_until_the_run_changes(tmp_path
     elif place == "packed":
         subprocess.run(["git", "-C", "mine", "pack-refs", "--all"], check=True)
     elif place == "read-only":
-        for each in sorted(folder.rglob("*"), reverse=True):
-            each.chmod(each.stat().st_mode & ~0o222)
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.chmod(path.stat().st_mode & ~0o222)
     run = lr.open(folder)
     first = run.status()
     assert first.state == "verified"

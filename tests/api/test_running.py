@@ -139,8 +139,8 @@ def test_a_run_is_verified_again_also_in_a_clone(task, tmp_path):
     result = lr.run(task, run_dir="mine")
     subprocess.run(["git", "clone", "-q", "mine", "copy"], check=True, capture_output=True)
     for run in ("mine", "copy", result.run, tmp_path / "copy"):
-        found = lr.verify(run)
-        assert (found.status, found.is_accepted) == ("same", True)
+        outcome = lr.verify(run)
+        assert (outcome.status, outcome.is_accepted) == ("same", True)
 
 
 def test_a_clone_is_resumed_only_when_it_is_trusted(tmp_path):

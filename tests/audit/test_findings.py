@@ -14,9 +14,9 @@ TEXT = "try:\n    go()\nexcept:\n    pass\n\ntry:\n    stop()\nexcept:\n    pass
 ONE = {"rule": "bare", "severity": "error", "file": "a.py", "line": 3, "quote": "except:", "reason": "bare"}
 
 
-def report(*found, **changes):
+def report(*result, **changes):
     body = {"format": 1, "files": 1, "candidates": 2, "judged": 2, "dropped": 0, "first_dropped": []}
-    return json.dumps({**body, "findings": list(found), "unjudged": [], "not_searched": [], **changes})
+    return json.dumps({**body, "findings": list(result), "unjudged": [], "not_searched": [], **changes})
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def verify(tmp_path):
 def fingerprints(text, tmp_path, lines):
     (tmp_path / "a.py").write_text(text)
     answer = report(*({**ONE, "line": line} for line in lines))
-    return [each.fingerprint for each in findings.read(answer, load(["."], tmp_path)).findings]
+    return [finding.fingerprint for finding in findings.read(answer, load(["."], tmp_path)).findings]
 
 
 def test_a_fingerprint_survives_moved_and_indented_lines(tmp_path):
@@ -72,7 +72,7 @@ def test_a_report_whose_findings_stand_is_accepted(verify):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         ({"line": 2}, "is not on that line"),
         ({"line": 99}, "is not on that line"),
@@ -90,10 +90,10 @@ def test_a_report_whose_findings_stand_is_accepted(verify):
         ({"reason": "Nothing wrong: the rule does not apply."}, "its own reason says that the line is right"),
     ],
 )
-def test_a_finding_that_does_not_stand_is_rejected(verify, change, said):
+def test_a_finding_that_does_not_stand_is_rejected(verify, change, output):
     verdict = verify(report({**ONE, **change}))
     assert isinstance(verdict, Rejected)
-    assert said in verdict.evidence
+    assert output in verdict.evidence
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ class Place:
         self.folder, self.provider = folder, provider
         self.run_folder = folder / "run"
         home, bin_folder = folder / "home", folder / "bin"
-        for each in (home, bin_folder):
-            each.mkdir()
+        for item in (home, bin_folder):
+            item.mkdir()
         # `loop-runner`, as a user has it on the PATH.
         script = bin_folder / "loop-runner"
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m loop_runner "$@"\n')

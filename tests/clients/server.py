@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(reply.status, json.dumps(error).encode(), "application/json")
             return
         events = make(reply, len(self.provider.requests))
-        data = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events)
+        data = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
         self._say(200, data.encode(), "text/event-stream")
 
     def _say(self, status: int, body: bytes, kind: str) -> None:

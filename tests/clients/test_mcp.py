@@ -1,4 +1,4 @@
-"""The real Claude Code and Codex with the MCP server: they start a run, it ends, and they read its result."""
+"""The real Claude Code and Codex with our MCP server: they call a tool and read a run's result."""
 
 import json
 

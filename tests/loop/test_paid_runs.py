@@ -49,8 +49,8 @@ def test_the_same_prompt_goes_in_twice_the_second_time_with_the_verifiers_reason
     assert first.first_user_text == PROMPT
     assert second.messages[:1] == first.messages, "the conversation grows at its end only"
     assert third.first_user_text.startswith(PROMPT)
-    told = third.first_user_text.removeprefix(PROMPT)
-    assert "the answer does not contain '42'" in told
+    shown = third.first_user_text.removeprefix(PROMPT)
+    assert "the answer does not contain '42'" in shown
     assert [len(request.messages) for request in model_server.requests] == [1, 3, 1]
     raw_prompt = json.dumps(PROMPT, ensure_ascii=False)[1:-1].encode()
     assert all(raw_prompt in request.raw for request in model_server.requests)

@@ -58,9 +58,10 @@ def test_the_pictures_show_the_package_as_it_is(name, content):
 
 
 def test_arrows_that_follow_from_others_are_left_out():
-    folders = {"cli": {"runs", "task"}, "runs": {"task"}, "front": set(), "task": set()}
-    assert draw.arrows(folders) == [("cli", "runs"), ("runs", "task")]
-    assert draw.levels(folders) == {"cli": 3, "runs": 2, "front": 3, "task": 1}
+    folders = {"cli": {"web", "runs", "task"}, "web": set(), "api": {"runs"}, "runs": {"task"}, "task": set()}
+    drawn = draw.front_ends(folders)
+    assert draw.arrows(drawn) == [("cli", "web"), ("web", "api"), ("api", "runs"), ("runs", "task")]
+    assert draw.levels(drawn) == {"cli": 5, "web": 4, "api": 3, "runs": 2, "task": 1}
 
 
 # ── the site ────────────────────────────────────────────────────────────────────────────────────────

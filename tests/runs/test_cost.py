@@ -46,14 +46,14 @@ def test_lines_and_sums_by_pass_model_and_kind(paid):
     assert (lines[1, "root"]["cache_read_tokens"], lines[1, "root"]["cache_write_tokens"]) == (5000, 5000)
     assert lines[1, "root"]["input_tokens"] == 1100
     assert lines[1, "sub"]["usd"] is None
-    (known,) = [one for one in data["by_model"] if one["model"].endswith("sonnet-4-5")]
+    (known,) = [item for item in data["by_model"] if item["model"].endswith("sonnet-4-5")]
     # 3 dollars a million in, 15 out, 0.30 from the cache, 3.75 into it
     expected = (1300 * 3 + 90 * 15 + 11_000 * 0.3 + 5000 * 3.75) / 1e6
     assert known["usd"] == pytest.approx(expected)
     assert data["total"]["usd"] is None, "a sum with an unknown price is unknown"
     assert data["total"]["known_usd"] == pytest.approx(expected)
-    assert {one["kind"]: one["requests"] for one in data["by_kind"]} == {"root": 3, "sub": 1}
-    assert {one["pass"]: one["requests"] for one in data["by_pass"]} == {1: 3, 2: 1}
+    assert {item["kind"]: item["requests"] for item in data["by_kind"]} == {"root": 3, "sub": 1}
+    assert {item["pass"]: item["requests"] for item in data["by_pass"]} == {1: 3, 2: 1}
     assert data["prices"]["source"].startswith("genai-prices ")
 
 

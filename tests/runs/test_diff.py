@@ -64,7 +64,7 @@ def test_the_same_as_json_backwards(place):
         "workspace/old.txt": "added",
         "workspace/picture.bin": "deleted",
     }
-    by_name = {each["name"]: each for each in data["variables"]}
+    by_name = {item["name"]: item for item in data["variables"]}
     assert by_name["count"]["before"]["preview"] == "2"
     assert by_name["count"]["after"]["preview"] == "1"
     assert by_name["gone"]["before"] is None
@@ -72,8 +72,8 @@ def test_the_same_as_json_backwards(place):
 
 
 def test_a_moment_compared_with_itself_is_the_same(place):
-    said = loop_runner("diff", "scripted", "1", "1", cwd=place).stdout
-    assert all(f"{part}: the same" in said for part in ("Answer", "Files", "Variables"))
+    output = loop_runner("diff", "scripted", "1", "1", cwd=place).stdout
+    assert all(f"{part}: the same" in output for part in ("Answer", "Files", "Variables"))
 
 
 @pytest.mark.parametrize("moment", ["9", "x", "1.9", "rewound/1"])

@@ -90,6 +90,7 @@ def test_verdicts_and_the_best_score_also_from_passes_before_the_first_event():
             )
         ]
     )
+    assert view.last_verdict is not None
     assert (view.last_verdict.number, view.last_verdict.reason, view.best_score) == (3, "no", 0.9)
     view.apply(at(5, "pass_ended", 4, 0, "still no", outcome="rejected", verdict={"score": 0.5}))
     assert (view.last_verdict.number, view.best_score) == (4, 0.9)

@@ -194,8 +194,8 @@ def test_a_full_service_says_when_to_come_back(small):
 
 def test_a_silent_run_is_heard_of_and_is_paused_when_its_client_leaves(small):
     body = {**ask("Silent?", "hour"), "stream": True}
-    began = time.monotonic()
     seen: list[str] = []
+    began = time.monotonic()
     with small.http.stream("POST", "/v1/chat/completions", json=body) as response:
         run = response.headers["x-loop-runner-run"]
         for line in response.iter_lines():

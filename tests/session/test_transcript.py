@@ -20,9 +20,11 @@ def spoken(mode, turns, passes=1):
     return transcript
 
 
-def common(one, other):
+def common(item, other):
     """How many messages two requests have in common from the beginning."""
-    return next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
+    return next(
+        (at for at, pair in enumerate(zip(item, other, strict=False)) if pair[0] != pair[1]), len(item)
+    )
 
 
 @settings(deadline=None)

@@ -56,13 +56,13 @@ _VARIABLE = (
 
 def documents() -> list[Path]:
     """Every document that may show something that can be run."""
-    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
-    return sorted([*found, *ROOT.glob("examples/*/README.md"), *ROOT.glob("hooks/*.md")])
+    result = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
+    return sorted([*result, *ROOT.glob("examples/*/README.md"), *ROOT.glob("hooks/*.md")])
 
 
-def is_same(one: str, other: str) -> bool:
+def is_same(item: str, other: str) -> bool:
     """Whether two texts say the same, but for what differs from run to run."""
-    return _settled(one) == _settled(other)
+    return _settled(item) == _settled(other)
 
 
 def _settled(text: str) -> str:
@@ -97,7 +97,9 @@ def unknown_comments(text: str) -> list[str]:
     """Comments that mean nothing here: a misspelt one would quietly run nothing."""
     known = len(blocks(text)) + sum(block.marker.startswith("output of: ") for block in blocks(text))
     comments = [comment.strip() for comment in _COMMENT.findall(text)]
-    odd = [one for one in comments if not re.match(r"(run|run: exit \d+|end|file: .+|output of: .+)$", one)]
+    odd = [
+        item for item in comments if not re.match(r"(run|run: exit \d+|end|file: .+|output of: .+)$", item)
+    ]
     return odd or ([] if len(comments) == known else ["a comment without its block, or `end` without one"])
 
 
@@ -186,13 +188,13 @@ def commands_page() -> str:
 
 def command_names() -> list[list[str]]:
     """Every command and its sub-commands, the program itself first."""
-    found: list[list[str]] = [[]]
+    result: list[list[str]] = [[]]
     context = main_group.make_context("loop-runner", ["doctor"], resilient_parsing=True)
     for name in main_group.list_commands(context):
-        found.append([name])
+        result.append([name])
         command = main_group.get_command(context, name)
-        found += [[name, each] for each in getattr(command, "commands", {})]
-    return found
+        result += [[name, item] for item in getattr(command, "commands", {})]
+    return result
 
 
 def _help(names: list[str]) -> str:

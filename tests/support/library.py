@@ -45,13 +45,13 @@ def signature(name: str) -> str:
     value = getattr(lr, name)
     if not inspect.isclass(value) and not inspect.isfunction(value):
         value = lr._load(name)
-    found = str(inspect.signature(value))
-    found = re.sub(r"(: |-> )'([^']*)'", r"\1\2", found)
-    found = re.sub(r"<factory>|<class '([\w.]+)'>", r"...", found)
-    line = f"lr.{name}{found}"
+    result = str(inspect.signature(value))
+    result = re.sub(r"(: |-> )'([^']*)'", r"\1\2", result)
+    result = re.sub(r"<factory>|<class '([\w.]+)'>", r"...", result)
+    line = f"lr.{name}{result}"
     if len(line) <= 100:
         return line
-    inner, _, end = found[1:].rpartition(")")
+    inner, _, end = result[1:].rpartition(")")
     return f"lr.{name}(\n" + "".join(f"    {part},\n" for part in _parts(inner)) + f"){end}"
 
 

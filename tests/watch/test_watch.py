@@ -90,7 +90,7 @@ def test_the_page_shows_verdicts_budget_code_variables_and_citations_without_esc
 
     async def steps(pilot):
         await until(pilot, lambda: "✗✓" in shown(app, "#strip"))
-        await until(pilot, lambda: "found = [1, 2, 3]" in shown(app, "#now-text") or app.screen._view.cell)
+        await until(pilot, lambda: "found = [1, 2, 3]" in shown(app, "#now-text") or app.screen._view.cell)  # type: ignore[attr-defined]
         assert "story" in shown(app, "#head")
         assert "verified" in shown(app, "#head")
         assert "2 of 5" in shown(app, "#budget")

@@ -91,9 +91,9 @@ def test_a_late_git_without_the_lock_is_refused_by_where_the_branch_stands(works
     assert stands == before
     newer = workspace.commit_turn(turn(1, 2), {}).commit
     late.send_signal(signal.SIGCONT)
-    _, said = late.communicate(timeout=30)
+    _, output = late.communicate(timeout=30)
     assert late.returncode != 0
-    assert b"but expected" in said
+    assert b"but expected" in output
     assert main_of(run_folder) == newer
 
 

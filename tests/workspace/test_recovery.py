@@ -188,7 +188,9 @@ def test_an_index_whose_pack_a_power_cut_took_is_no_damage_and_goes(closed):
     for path in left:
         path.write_bytes(whole.read_bytes())
     report = fsck.examine(closed)
-    assert [each for check in report.checks for each in check.findings if each.level == "damage"] == []
+    assert [
+        finding for check in report.checks for finding in check.findings if finding.level == "damage"
+    ] == []
     assert [path.name for path in left if path.name not in str(report)] == []
     with Workspace.open(closed):
         assert [path for path in left if path.exists()] == []
