@@ -93,8 +93,8 @@ def tools(task: Task, env: Mapping[str, str]) -> tuple[Entry, ...]:
             hint="remove `tools`, or `session`",
         )
     found = Faults()
-    found.found += preparing.faults(entries, task.base_dir.resolve(), env, task.tool_functions)
-    found.found += _other_functions(entries, task)
+    found.errors += preparing.faults(entries, task.base_dir.resolve(), env, task.tool_functions)
+    found.errors += _other_functions(entries, task)
     found.refuse()
     return entries
 
