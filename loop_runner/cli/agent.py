@@ -84,7 +84,7 @@ def agent(
 def _gate(line: str) -> dict[str, Any]:
     """A command in the agent's files: a copy that it may write in, as tests do."""
     run = ["sh", "-c", f"cd workspace && {line}"]
-    return {"command": {"run": run, "name": line[:80], "writable": True}}
+    return {"command": {"run": run, "writable": True}, "name": line[:80]}
 
 
 def _command(client: str | None) -> list[str]:
