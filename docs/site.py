@@ -42,8 +42,8 @@ def pages() -> list[str]:
 def sections(index: str) -> list[tuple[str, list[tuple[str, str]]]]:
     """The sections of the map, each with the title and the path of its pages. A list entry is a page."""
     parts = re.split(r"^## ", index, flags=re.MULTILINE)[1:]
-    found = [(part.partition("\n")[0], _ENTRY.findall(part)) for part in parts]
-    return [(name, [(title, path) for title, path in entries]) for name, entries in found if entries]
+    entries_of = [(part.partition("\n")[0], _ENTRY.findall(part)) for part in parts]
+    return [(name, [(title, path) for title, path in entries]) for name, entries in entries_of if entries]
 
 
 def missing(index: str) -> list[str]:

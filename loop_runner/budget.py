@@ -31,24 +31,25 @@ class Budget:
 
     passes: int = key(keys.count, "passes of the run", default=10)
     turns: int = key(keys.count, "turns of one pass", default=20)
-    tokens: int | None = key(keys.count, "tokens of the run, in and out, cached or not", default=None)
-    tokens_in: int | None = key(keys.count, "tokens of the run in, cached or not", default=None)
-    tokens_out: int | None = key(keys.count, "tokens of the run out", default=None)
+    tokens: int | None = key(
+        keys.count, "input and output tokens of the run, including cached ones", default=None
+    )
+    tokens_in: int | None = key(keys.count, "input tokens of the run, including cached ones", default=None)
+    tokens_out: int | None = key(keys.count, "output tokens of the run", default=None)
     usd: float | None = key(
         keys.positive,
-        "dollars of the run; refused at the start for a model without a known price, unless `prices` gives"
-        " it",
+        "dollars of the run; a model without a known price is refused unless `prices` sets one",
         default=None,
     )
     wall_s: float | None = key(
         keys.duration,
-        "time of the run at work: `90s`, `30m`, `2h`, `1d` or seconds",
+        "working time of the run: `90s`, `30m`, `2h`, `1d` or seconds",
         name="wall",
         default=None,
     )
     subcalls: int | None = key(
         keys.whole(0),
-        "requests that the model's code makes: sub-calls, and the turns of child sessions",
+        "requests of the model's code: sub-calls, and the turns of child sessions",
         default=None,
     )
     tool_calls: int | None = key(
@@ -58,7 +59,7 @@ class Budget:
     )
     depth: int = key(
         keys.whole(0),
-        "how deep child sessions may start child sessions; at 0, `rlm_query` is one plain sub-call",
+        "levels of child sessions; at 0, `rlm_query` is one plain sub-call",
         default=1,
     )
     child_turns: int = key(keys.count, "turns of one child session", default=8)

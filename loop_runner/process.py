@@ -167,7 +167,7 @@ def kill_group(pid: int) -> None:
         return
 
 
-# Both watch ``ended``: a process that left the group keeps the pipes open, and must not hold us up for ever.
+# Both watch ``ended``: a process that left the group keeps the pipes open, and must not block us forever.
 
 
 def _drain(stream: IO[bytes], kept: HeadAndTail, ended: threading.Event) -> None:

@@ -199,7 +199,7 @@ class Soak:
             self._went_back()
 
     def _restored(self) -> None:
-        """As a run does that goes on: the same object, from the last snapshot."""
+        """As a resumed run does: the same object, from the last snapshot."""
         lost = self._kernel.start(self._saved, Answer("draft"))
         self._check({item.name for item in lost} <= {"held"}, f"lost on the way back: {lost}")
         self._went_back()

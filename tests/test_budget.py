@@ -81,7 +81,7 @@ def test_what_a_rewind_dropped_weighs_on_every_limit_but_passes_and_is_not_in_th
 
 # ── a limit is overrun by at most one request ───────────────────────────────────────────────────────
 
-ASKED = st.lists(
+PLANS = st.lists(
     st.tuples(
         st.sampled_from(["root", "sub", "child", "judge"]),
         st.text(max_size=30),
@@ -132,7 +132,7 @@ class Frugal:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(plans=ASKED, limits=LIMITS, width=st.integers(1, 20))
+@given(plans=PLANS, limits=LIMITS, width=st.integers(1, 20))
 def test_whatever_goes_out_side_by_side_a_limit_is_overrun_by_one_request_at_most(plans, limits, width):
     budget = Budget(**limits)
     ledger = Ledger(budget, price=dollars)

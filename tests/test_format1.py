@@ -1,7 +1,7 @@
 """Every version can use the run folders of format 1 that the version which defined the format made.
 
 ``tests/data/format1`` holds the runs as git bundles. ``tests/format1.py`` made them, and they are never made
-again. These tests stay for ever, so they do not depend on wording: texts that the runner writes may change,
+again. These tests stay forever, so they do not depend on wording: texts that the runner writes may change,
 and a replay then names the first of them.
 """
 

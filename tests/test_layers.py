@@ -18,16 +18,13 @@ FOLDERS = {
         "serve",
         "mcp",
         "report",
-        "audit",
+        "api",
         "runs",
-        "loop",
         "agents",
         "tools",
         "verify",
         "model",
         "kernel",
-        "inputs",
-        "workspace",
         "sandbox",
         "task",
         "watch",
@@ -37,7 +34,7 @@ FOLDERS = {
     "mcp": set(),
     "fleet": set(),
     "report": set(),
-    "api": {"audit", "runs", "loop", "verify", "inputs", "workspace", "task"},
+    "api": {"audit", "runs", "loop", "verify", "model", "inputs", "workspace", "task"},
     "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {
         "loop",
@@ -83,7 +80,7 @@ FLOOR = {
     "redaction": set(),
 }
 # ``loop_runner/__init__.py`` names what ``api`` offers, and loads it when it is used.
-FRONT_DOOR = {"api", *FLOOR}
+FRONT_DOOR = {"api", "loop", "runs", *FLOOR}
 # The hook's own process: started at every stop of every session, so it is the standard library and its own.
 HOOK_PROCESS = {"stop", "sessions", "call", "protocol"}
 # What reads documents, in a confined process: an extra.
@@ -107,6 +104,16 @@ OWNERS = {
     "pygments": {"report"},
 }
 
+
+# What the commands import besides the public names of ``loop_runner``: each other, and how text is shown and
+# kept from a terminal. ``doctor`` looks into the parts of the machine, ``hook`` at the clients' settings;
+# ``follow`` prints the trace as it is written.
+OF_COMMANDS = {
+    *("cli", "text", "redaction", "failpoints", "errors", "plugins", "keys"),
+    *("fleet", "serve", "mcp", "report"),  # the front ends that a command starts
+}
+BELOW_THE_LIBRARY = {"doctor", "hook", "follow"}
+HOOK_STARTS_AT_ONCE = ("__init__", "loop_runner.agents.stop")  # without the rest of the package
 
 # Modules of one name in several folders: each row is one matter, seen from these folders.
 SAME_NAME = {
@@ -212,6 +219,15 @@ def test_what_runs_in_a_confined_process_imports_the_standard_library_and_its_ow
     for name in imported(path):
         is_own = name.startswith(f"{own}.")
         assert is_own or name.split(".")[0] in {*sys.stdlib_module_names, *OF_DOCUMENTS.get(own, ())}, name
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.stem)
+def test_the_commands_use_the_public_library_only(path):
+    for name in imported(path):
+        top, *parts = name.split(".")
+        is_exempt = path.stem in BELOW_THE_LIBRARY or (path.stem, name) == HOOK_STARTS_AT_ONCE
+        if top == "loop_runner" and parts and not is_exempt:
+            assert parts[0] in PUBLIC | OF_COMMANDS, f"cli/{path.name} imports {name}"
 
 
 def test_the_process_of_the_hook_imports_the_standard_library_and_itself_only():

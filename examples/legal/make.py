@@ -65,7 +65,7 @@ CHANGED = {
     10: {"disputes": "arbitration in Zurich"},
     11: {"assignable": True},
 }
-EXCLUSIVE_TWICE = (3, 12)  # what agreement 3 grants for good, the contract's part 12 grants to somebody else
+EXCLUSIVE_TWICE = (3, 12)  # what agreement 3 grants for good, the contract's part 12 grants to a third party
 AMENDED = 9  # its payment term was changed by an amendment, which the contract follows
 
 

@@ -74,7 +74,7 @@ def story(rng: random.Random, name: str, city: str, product: str, ticket: int) -
     rng.shuffle(offers)
     output += [(agent, offer) for offer in offers]
     chain = [ticket]
-    for number in range(rng.randint(0, 2)):  # the customer writes once more and somebody opens another ticket
+    for number in range(rng.randint(0, 2)):  # the customer writes once more and another ticket is opened
         other = ticket + 1000 * (number + 1)
         output += [
             (name, f"It is me again, about the {product}."),

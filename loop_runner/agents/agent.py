@@ -121,7 +121,7 @@ class Agent:
         with self._lock:
             if not self._is_open or not self._is_own(event) or event.kind != "stop":
                 return ALLOW
-            # Two hooks of ours in one client (a plugin and a settings file, say) ask the same of one stop.
+            # Two of our hooks in one client (a plugin and a settings file) report the same stop.
             if self._latest is not None and self._latest.is_joined_by(event, source):
                 request = self._latest
             else:
@@ -385,12 +385,12 @@ def claude_settings(url: str) -> dict[str, object]:
     return {"hooks": {name: [{"hooks": [hook]}] for name in ("Stop", "SessionStart")}}
 
 
-_UNCONFINED = ("the agent is a program of yours: nothing of loop-runner confines it",)
+_UNCONFINED = ("the agent is your own program: loop-runner does not confine it",)
 
 
 @dataclass(frozen=True, slots=True)
 class Unconfined:
-    """What is said of the sandbox where there is none of ours."""
+    """The report on the sandbox where loop-runner provides none."""
 
     tier: str = "none"
     not_enforced: tuple[str, ...] = _UNCONFINED
@@ -405,7 +405,7 @@ class Unconfined:
 
 
 class NoKernel:
-    """Stands where the kernel does in runs whose agent is a program of the user's."""
+    """Takes the kernel's place in runs whose agent is a user program."""
 
     def sandbox(self) -> Unconfined:
         """What confines the agent."""
@@ -416,7 +416,7 @@ class NoKernel:
         return ()
 
     def take_deaths(self) -> Sequence[object]:
-        """No process of ours is there that could end."""
+        """None of our processes could end."""
         return ()
 
     def close(self) -> None:

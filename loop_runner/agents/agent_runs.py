@@ -1,4 +1,4 @@
-"""Runs whose passes are done by an agent of the user's: what they begin with, where it works, who it is.
+"""Runs whose passes are done by a user's agent: their first files, the agent's folder, its session.
 
 Owns ``base.json`` (the commit of the user's repository that a run began with) and ``session.json`` in the
 private folder (the session that a ``session: hook`` run belongs to). Starts nothing.

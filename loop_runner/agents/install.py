@@ -220,7 +220,7 @@ def _with(path: Path, text: str, keys: tuple[str, ...], entry: dict[str, Any]) -
     present = [hook for settings in there for hook in _own_hooks(settings)]
     if present == (_own_hooks(entry) or [entry]):
         return text
-    # An older one, or one of a copy of ours that lay elsewhere.
+    # An older one, or one from another copy of loop-runner.
     return json_text.add(_without(path, text, keys), keys, entry)
 
 

@@ -82,7 +82,7 @@ class Record:
     passes: tuple[RecordedPass, ...] = ()
     variables: tuple[Variable, ...] = ()
     inputs: Inputs = _NO_INPUTS
-    costs: tuple[cost.Line, ...] = ()
+    costs: tuple[cost.CostLine, ...] = ()
     status: Status | None = None
     faults: tuple[str, ...] = field(default=())
 
@@ -197,7 +197,7 @@ def _proof(history: History) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _priced(passes: list[RecordedPass], costs: tuple[cost.Line, ...]) -> tuple[RecordedPass, ...]:
+def _priced(passes: list[RecordedPass], costs: tuple[cost.CostLine, ...]) -> tuple[RecordedPass, ...]:
     """The passes with what each cost, and the tokens of all its requests."""
     by_pass = cost.by(lambda line: line.pass_number, costs)
     return tuple(

@@ -12,8 +12,8 @@ TYPE_CHECKING = False  # not from ``typing``, whose import costs a hook more tha
 if TYPE_CHECKING:
     import click
 
+    from loop_runner import LoopRunnerError
     from loop_runner.cli.group import main_group as main_group
-    from loop_runner.errors import LoopRunnerError
 
 
 def __getattr__(name: str) -> object:
@@ -41,11 +41,10 @@ def _run(arguments: list[str]) -> int:
     gc.set_threshold(100_000, 20, 100)  # imported objects stay: scanning them repeatedly took 8 %
     import click
 
+    import loop_runner as lr
     from loop_runner import failpoints, redaction
     from loop_runner.cli import output, preferences, signals
     from loop_runner.cli.group import main_group
-    from loop_runner.errors import LoopRunnerError
-    from loop_runner.loop.stopping import Interrupted
 
     output.make_streams_safe()
     signals.collect_exit_codes()
@@ -55,13 +54,13 @@ def _run(arguments: list[str]) -> int:
         _refuse_empty(arguments)
         preferences.apply(arguments)
         result = main_group.main(args=arguments, prog_name="loop-runner", standalone_mode=False)
-    except Interrupted:
-        code = 130  # before there was a run, or after its end
+    except lr.StoppedError as error:
+        code = error.exit_code  # before there was a run, or after its end
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:
         code = _show(error)
-    except LoopRunnerError as error:
+    except lr.LoopRunnerError as error:
         code = 130 if _came_of_interrupt(error) else _report(error, as_json="--json" in arguments)
     except Exception as error:  # noqa: BLE001 - the border: nothing may end in a bare traceback
         if _came_of_interrupt(error):
@@ -75,7 +74,7 @@ def _run(arguments: list[str]) -> int:
 
 def _refuse_empty(arguments: list[str]) -> None:
     """An empty argument is a shell variable without a value; as a path it would mean this folder."""
-    from loop_runner.errors import ConfigError
+    from loop_runner import ConfigError
 
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "" in own:
@@ -112,8 +111,8 @@ def _came_of_interrupt(error: BaseException) -> bool:
 def _report(error: LoopRunnerError, *, as_json: bool) -> int:
     import contextlib
 
+    from loop_runner import LoopRunnerError
     from loop_runner.cli import output
-    from loop_runner.errors import LoopRunnerError
 
     output.error(str(error))
     if as_json:
@@ -131,10 +130,10 @@ def _report(error: LoopRunnerError, *, as_json: bool) -> int:
 
 
 def _refused_by_machine(error: Exception) -> LoopRunnerError | None:
-    """An error for a refusal of the machine, which is not a bug of ours; None for anything else."""
+    """An error for a refusal of the machine, which is not our bug; None for anything else."""
     import errno
 
-    from loop_runner.errors import EnvironmentFault
+    from loop_runner import EnvironmentFault
 
     if isinstance(error, MemoryError):
         return EnvironmentFault(

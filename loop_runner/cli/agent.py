@@ -6,17 +6,14 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 
+import loop_runner as lr
 from loop_runner.agents import clients
 from loop_runner.cli import output
-from loop_runner.cli.run import options, overrides, start
-from loop_runner.errors import ConfigError
-from loop_runner.runs.new_folders import named_after
-from loop_runner.task import config
+from loop_runner.cli.run import options, overrides, start_task
 from loop_runner.text import shell
 
 
@@ -61,24 +58,20 @@ def agent(
     Example:  loop-runner agent "Make the failing tests pass" --verify "pytest -q"
     """
     command = _command(client)
-    given: list[tuple[str, Any]] = [
-        ("name", named_after(prompt)),
-        ("prompt", prompt),
-        ("session", "command"),
-        ("prompts", "none"),
-        ("agent.command", command),
-        ("verifiers", [_gate(line) for line in verify]),
-        ("budget.passes", max_passes),
-        *([("budget.usd", usd)] if usd is not None else []),
-        *overrides(settings, flags),
-    ]
-    task = config.parse_task("{}", label="agent", base_dir=Path.cwd(), overrides=given)
+    task = lr.Task(
+        prompt,
+        verifiers=[_gate(line) for line in verify],
+        budget={"passes": max_passes, **({} if usd is None else {"usd": usd})},
+        session="command",
+        agent={"command": command},
+        settings=overrides(settings, flags),
+    )
     if print_task:
-        output.write(config.dump_task(task).rstrip("\n"))
+        output.write(task.to_yaml().rstrip("\n"))
         return 0
     for line in _plan(command, verify, max_passes):
         output.note(line)
-    return start(task, flags)
+    return start_task(task, flags)
 
 
 def _gate(line: str) -> dict[str, Any]:
@@ -94,7 +87,7 @@ def _command(client: str | None) -> list[str]:
     known = clients.CLIENTS.get(client)
     words = list(known.command) if known is not None else shlex.split(client)
     if not words or shutil.which(words[0]) is None:
-        raise ConfigError(
+        raise lr.ConfigError(
             f"there is no program {(words or [client])[0]!r}",
             why="it is the agent that does the work",
             hint="install it, or name another one with --with",
@@ -103,7 +96,7 @@ def _command(client: str | None) -> list[str]:
 
 
 def _none() -> str:
-    raise ConfigError(
+    raise lr.ConfigError(
         "no agent is installed and logged in",
         why=f"these were looked for: {', '.join(clients.CLIENTS)}",
         hint="log in to one of them, or name a command that reads a prompt: --with 'my-agent --flag'",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+import loop_runner as lr
 from loop_runner.cli import output
-from loop_runner.errors import ConfigError
-from loop_runner.runs.folders import find_run
 
 _SHOWN = 20
 _WHOLE = 10**9  # characters of a text: nothing is cut
@@ -70,7 +68,6 @@ def _refuse_together(branch: str | None, to: Path | None) -> None:
 
 def _write_transcript(run_name: str, kind: str, target: Path | None, *, as_json: bool) -> None:
     """The transcript, whole, on standard output or into a file."""
-    import loop_runner as lr
     from loop_runner.report import transcripts, writing
 
     record = lr.open(run_name).record(max_chars=_WHOLE)
@@ -90,32 +87,14 @@ def _write_transcript(run_name: str, kind: str, target: Path | None, *, as_json:
 
 
 def _export_branch(run_name: str, branch: str | None, to: Path | None, *, as_json: bool) -> None:
-    from loop_runner.workspace import foreign
-    from loop_runner.workspace.history import History
-    from loop_runner.workspace.openable import parsing
-
-    folder = find_run(run_name)
-    with History(folder) as history:
-        with parsing(folder, "base.json"):
-            about = json.loads(history.read("base.json") or b"{}")
-        if not about:
-            raise ConfigError(
-                f"{folder} did not begin with a repository",
-                why="there is no commit for the branch to start from",
-                hint=f"its files are in {folder}/workspace",
-            )
-        place = (to or Path(about["repository"])).resolve()
-        into = foreign.Foreign.around(place)
-        if into is None:
-            raise ConfigError(
-                f"{place} is not a git repository", why="a branch needs one", hint="name it with --to"
-            )
-        made = foreign.export(history, into, about["commit"], branch or f"loop-runner/{folder.name}")
+    run = lr.open(run_name)
+    done = run.export(branch, to)
+    made = done.made
     if as_json:
         output.write_json(
             {
-                "run": str(folder),
-                "repository": str(into.top),
+                "run": str(run.folder),
+                "repository": str(done.repository),
                 "branch": made.branch,
                 "commit": made.commit,
                 "commits": made.passes,
@@ -125,7 +104,7 @@ def _export_branch(run_name: str, branch: str | None, to: Path | None, *, as_jso
         )
         return
     output.write(
-        f"{into.top}: branch {made.branch}, {output.plural(made.passes, 'commit')}, {made.commit[:12]}"
+        f"{done.repository}: branch {made.branch}, {output.plural(made.passes, 'commit')}, {made.commit[:12]}"
     )
     if made.left_out:
         output.write(f"left out because of your ignore rules: {output.plural(len(made.left_out), 'file')}")

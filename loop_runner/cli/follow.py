@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import loop_runner as lr
+from loop_runner.api.typed_events import typed
 from loop_runner.cli import output
 from loop_runner.cli.display import Progress
 from loop_runner.errors import ConfigError
@@ -54,10 +56,10 @@ def _from_last_start(events: Iterator[Line | None]) -> Iterator[Line]:
 def _shown(line: Line, progress: Progress) -> str | None:
     """One event for a person, with the time of day; None when it is not interesting."""
     try:
-        event = Event(line["kind"], line["text"], line["pass"], line["turn"], line["data"])
+        event = typed(Event(line["kind"], line["text"], line["pass"], line["turn"], line["data"]))
         shown = progress.line(event)
-        if event.kind == "run_ended":
-            shown = f"{event.data['status']}: {event.text}"
+        if isinstance(event, lr.types.RunEnded):
+            shown = f"{event.status}: {event.text}"
         clock = time.strftime("%H:%M:%S", time.localtime(line["at"]))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return f"--:--:--  {line['kind']}"  # a newer runner writes kinds that this one does not know

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+import loop_runner as lr
 from loop_runner.cli import output
-from loop_runner.task import scaffold
 
 
 @click.command()
@@ -28,7 +28,7 @@ def init(type_name: str | None, folder: Path | None, lists: bool, as_json: bool)
         return _list(as_json=as_json)
     if type_name is None or folder is None:
         raise click.UsageError("it takes a TYPE and a DIR; `loop-runner init --list` shows the types.")
-    written = scaffold.create(type_name, folder)
+    written = lr.installed.new_task(type_name, folder)
     task = shlex.quote(str(folder / "task.yaml"))
     steps = [
         f"loop-runner run {task} --model script:rehearsal.yaml",
@@ -48,9 +48,9 @@ def init(type_name: str | None, folder: Path | None, lists: bool, as_json: bool)
 
 
 def _list(*, as_json: bool) -> int:
-    types = scaffold.offered()
+    types = lr.installed.task_types()
     if as_json:
-        output.write_json({"types": [{"name": known.name, "about": known.about} for known in types]})
-    for known in () if as_json else types:
-        output.write(f"{known.name:<9} {known.about}")
+        output.write_json({"types": [{"name": name, "about": about} for name, about in types.items()]})
+    for name, about in () if as_json else types.items():
+        output.write(f"{name:<9} {about}")
     return 0

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import loop_runner as lr
-from loop_runner import events, text
+from loop_runner import text
 from loop_runner.cli import output, terminal
 from loop_runner.cli.display import Progress
 from loop_runner.errors import LoopRunnerError
@@ -47,7 +47,7 @@ def chosen(wanted: str, env: Mapping[str, str]) -> Display:
 @contextmanager
 def shown(
     display: Display, progress: Progress, folder: Path | None, stop: Callable[[], object]
-) -> Iterator[events.Listener]:
+) -> Iterator[Callable[[lr.Event], None]]:
     """What shows the events of a run; ``stop`` asks the run to stop, where its folder cannot be asked."""
     if display == "json":
         yield _as_json
@@ -58,19 +58,9 @@ def shown(
             yield block
 
 
-def _as_json(event: events.Event) -> None:
+def _as_json(event: lr.Event) -> None:
     """The event as one line, as `log --follow --json` prints it."""
-    line = {
-        "version": output.JSON_VERSION,
-        "at": event.at,
-        "kind": event.kind,
-        "pass": event.pass_number,
-        "turn": event.turn,
-        "text": event.text,
-        "data": dict(event.data),
-        "seq": event.seq,
-    }
-    output.note(json.dumps({**line, "budget": event.budget} if event.budget else line))
+    output.note(json.dumps({"version": output.JSON_VERSION, **event.to_line()}))
 
 
 class Block:
@@ -106,7 +96,7 @@ class Block:
         self._print_waiting()
         self._live.stop()
 
-    def __call__(self, event: events.Event) -> None:
+    def __call__(self, event: lr.Event) -> None:
         """Take in one event. The run waits meanwhile, so nothing is drawn here."""
         line = self._progress.line(event)
         with self._lock:

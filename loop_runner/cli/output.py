@@ -12,14 +12,16 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+import loop_runner as lr
 from loop_runner import redaction, text
 from loop_runner.cli import terminal
-from loop_runner.errors import EnvironmentFault
-from loop_runner.records import Spend
+
+if TYPE_CHECKING:
+    from loop_runner import types
 
 plural = text.plural
 
@@ -89,7 +91,7 @@ def _print(line: str) -> None:
         _drop_the_rest(sys.stdout)
     except OSError as error:
         _drop_the_rest(sys.stdout)
-        raise EnvironmentFault(
+        raise lr.EnvironmentFault(
             f"the result cannot be written to standard output: {error.strerror}",
             why="a reader would take the written part for the whole",
             hint="free some space and print it again with `loop-runner show RUN`; the run folder has it all",
@@ -136,7 +138,7 @@ def size(count: int) -> str:
     return plural(count, "byte")
 
 
-def cost(spend: Spend) -> str:
+def cost(spend: types.Spend) -> str:
     """Dollars and tokens in one line; an unknown price is reported as unknown."""
     usd = "price unknown" if spend.usd is None else f"{spend.usd:.4f} USD"
     usage = spend.usage
@@ -144,7 +146,7 @@ def cost(spend: Spend) -> str:
     return f"{usd} ({usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out)"
 
 
-def spend_as_json(spend: Spend) -> dict[str, Any]:
+def spend_as_json(spend: types.Spend) -> dict[str, Any]:
     """The keys that every result shares."""
     usage = spend.usage
     return {

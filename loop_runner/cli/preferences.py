@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import loop_runner as lr
+from loop_runner import ConfigError
 from loop_runner.cli import output
-from loop_runner.errors import ConfigError
 
 if TYPE_CHECKING:
     from loop_runner.runs.settings import Settings, Value
-    from loop_runner.task.config import Task
 
 # Commands that work when the settings do not: they say what is wrong with them.
 _WITHOUT = frozenset({"config", "doctor", "help", "docs", "completion", "models"})
@@ -52,7 +52,7 @@ def _exist() -> bool:
     )
 
 
-def with_settings(task: Task, flags: dict[str, Any]) -> Task:
+def with_settings(task: lr.Task, flags: dict[str, Any]) -> lr.Task:
     """The task with the models of the settings where it names none; ``flags`` with their display."""
     if not _exist():
         return task
@@ -61,9 +61,11 @@ def with_settings(task: Task, flags: dict[str, Any]) -> Task:
         output.note(f"note: {ignored.origin}: `{name}` is ignored: {ignored.ignored}")
     if found.get("display") == "quiet":
         flags["quiet"] = True
-    if task.is_agent or task.model is not None:
+    checked = task.checked
+    if checked.is_agent or checked.model is not None:
         return task
-    return replace(task, model=found.get("model"), sub_model=task.sub_model or found.get("sub_model"))
+    models = {"model": found.get("model"), "sub_model": checked.sub_model or found.get("sub_model")}
+    return lr.Task.of(replace(checked, **models), task.output_type)
 
 
 def sub_model() -> str | None:

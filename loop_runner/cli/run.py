@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
 import loop_runner as lr
 from loop_runner.cli import display, gates, output, preferences, signals, terminal, trusting
-from loop_runner.errors import ConfigError, LoopRunnerError
-from loop_runner.events import Listener
-from loop_runner.loop.stopping import Stop
-from loop_runner.process import permit_in
-from loop_runner.records import Outcome, RunStatus
-from loop_runner.runs import next_steps
-from loop_runner.runs.context import RunContext
-from loop_runner.runs.folders import find_run, free_fork_folder
-from loop_runner.runs.new_folders import has_begun, make_way, named_after, new_run_folder
-from loop_runner.runs.prepare import check
-from loop_runner.task import config
 from loop_runner.text import shell
 
-EXIT_CODES: dict[RunStatus, int] = {
-    "verified": 0,
-    "unverified": 3,
-    "blocked": 3,
-    "broken": 4,
-    "interrupted": 130,
-}
+Setting: TypeAlias = str | tuple[str, Any]
+Listening: TypeAlias = dict[str, Any]  # keywords of ``lr.run`` and its like: ``on_event``, ``stop``, ...
+EXIT_CODES = {"verified": 0, "unverified": 3, "blocked": 3, "broken": 4, "interrupted": 130}
 
 
 def options(*names: str) -> Callable[[Any], Any]:
@@ -109,20 +91,18 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
     made, given = gates.taken(flags), task_overrides(paths, settings, flags)
     if made:
         given.append(("verifiers", [*_own_verifiers(task_file, given), *made]))
-    return start(config.read_task(task_file, given), flags)
+    return start_task(lr.Task.from_file(task_file, settings=given), flags)
 
 
-def _own_verifiers(task_file: Path, given: list[tuple[str, Any]]) -> list[Any]:
+def _own_verifiers(task_file: Path, given: list[Setting]) -> list[Any]:
     """The verifiers of a task file; none if it has none yet, or is wrong: reading it again reports that."""
     try:
-        return list(config.read_task(task_file, given).verifiers)
-    except ConfigError:
+        return list(lr.Task.from_file(task_file, settings=given).verifiers)
+    except lr.ConfigError:
         return []
 
 
-def task_overrides(
-    paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]
-) -> list[tuple[str, Any]]:
+def task_overrides(paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]) -> list[Setting]:
     """The changes that the command line makes to a task file: ``--input``, the other flags, ``--set``."""
     given = overrides(settings, flags)
     if paths:
@@ -165,24 +145,23 @@ def ask(
     \b
     Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
     """
+    verifiers = gates.taken(flags, lambda number: _cites(quote=quote, min=number))
     if continued is not None:
-        return _ask_again(continued, question, paths, quote, settings, flags)
+        if paths:
+            raise click.UsageError("a question that continues a run is about its inputs: name no files")
+        return _ask_again(continued, question, verifiers, settings, flags)
     if not paths:
         raise click.UsageError("name the files that the question is about, or a run with --continue")
     _refuse_misplaced(question, paths)
-    verifiers = gates.taken(flags, lambda number: _cites(quote=quote, min=number)) or [_cites(quote=quote)]
-    given: list[tuple[str, Any]] = [
-        ("name", named_after(question)),
-        ("prompt", question),
-        ("type", "ask"),
-        ("prompts", "none"),  # without a task file there is no folder for them
-        ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
-        ("verifiers", verifiers),
-        ("budget.passes", 5),
-        *overrides(settings, flags),
-    ]
-    task = config.parse_task("{}", label="ask", base_dir=Path.cwd(), overrides=given)
-    return start(task, flags)
+    task = lr.Task(
+        question,
+        inputs=[_input_spec(path, flags["exclude"]) for path in paths],
+        verifiers=verifiers or [_cites(quote=quote)],
+        budget={"passes": 5},
+        type="ask",
+        settings=overrides(settings, flags),
+    )
+    return start_task(task, flags)
 
 
 def _cites(*, quote: bool, **keys: int) -> dict[str, Any]:
@@ -190,31 +169,16 @@ def _cites(*, quote: bool, **keys: int) -> dict[str, Any]:
 
 
 def _ask_again(
-    run: str,
-    question: str,
-    paths: tuple[str, ...],
-    quote: bool,
-    settings: tuple[str, ...],
-    flags: dict[str, Any],
+    run: str, question: str, verifiers: list[Any], settings: tuple[str, ...], flags: dict[str, Any]
 ) -> int:
     """Fork a run with a new question, and continue the fork."""
-    from loop_runner.runs import fork as forking
-    from loop_runner.runs import start as runs
-
-    if paths:
-        raise click.UsageError("a question that continues a run is about that run's inputs: name no files")
-    source = find_run(run)
-    verifiers = gates.taken(flags, lambda number: _cites(quote=quote, min=number))
+    source = lr.open(run)
+    source.require_trust(trust=False)
     changed = [("prompt", question), *overrides(settings, {**flags, "run_dir": None})]
     changed += [("verifiers", verifiers)] if verifiers else []
-    command = shell("loop-runner", "ask", "--continue", run, question)
-    trusting.require(source, changed, is_trusted=False, command=command)
-    folder = flags["run_dir"] or free_fork_folder(source)
-    mark = partial(trusting.mark_unplaced, folder)
-    made = forking.fork(source, None, folder, changed, before_placing=mark)
-    with interruptible(flags, made.folder) as context, _next_named(made.folder):
-        outcome = runs.resume(made.folder, context)
-    return finish(outcome, made.folder, flags)
+    fork = lr.fork(source, flags["run_dir"], settings=changed)
+    folder = _as_called(fork.folder)
+    return work(lambda listening: lr.resume(fork, **listening), flags, folder)
 
 
 @click.command()
@@ -254,120 +218,49 @@ def resume(
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
     """
-    from loop_runner.audit import plan
-    from loop_runner.runs import start as runs
-
-    folder = find_run(run_name)
-    plan.refuse_other_format(folder)
-    changed = tuple(overrides(settings, flags))
-    if ends_pause(folder):
-        output.note(f"{folder} was paused: the process that runs it continues")
+    found = lr.open(run_name)
+    given = overrides(settings, flags)
+    if ends_pause(found):
+        output.note(f"{found.folder} was paused: the process that runs it continues")
         return 0
-    trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {shell(folder)}")
-    given = next_steps.Given(changed, inputs_folder)
     if flags["detach"] and not (retask or repin or inputs_folder):
-        from loop_runner.runs import launch
+        found.require_trust(given, trust=is_trusted)
+        lr.LocalLauncher().resume(found, settings=given)
+        return _show_detached(found.folder.absolute(), flags)
 
-        arguments = [f"--set={key}={value}" for key, value in changed]
-        launch.Local(os.environ).resume(folder, arguments)
-        return _show_detached(folder.absolute(), flags)
-    if _look_at_task_file(folder, retask=retask):
-        return _start_over(folder, changed, flags)
-    with interruptible(flags, folder) as context, trusting.kept(folder), _next_named(folder, given):
-        outcome = runs.resume(folder, context, changed, inputs_folder=inputs_folder, repin=repin or retask)
-    return finish(outcome, folder, flags, given)
+    def start(listening: Listening) -> lr.Result:
+        return lr.resume(
+            found,
+            settings=given,
+            inputs_dir=inputs_folder,
+            repin=repin,
+            retask=retask,
+            trust=is_trusted,
+            **listening,
+        )
+
+    return work(start, flags, found.folder, given, inputs_folder)
 
 
-def ends_pause(folder: Path) -> bool:
-    """Whether a process runs ``folder`` and is paused; then it is asked to continue."""
-    run = lr.open(folder)
+def ends_pause(run: lr.Run) -> bool:
+    """Whether a process runs ``run`` and is paused; then it is asked to continue."""
     if not run.is_paused:
         return False
     run.resume()
     return True
 
 
-def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
-    """Use the current task file of a run, or report that it has changed.
-
-    True when the run has no committed turn, so that it can start over instead.
-    """
-    from loop_runner.runs import fork, origin
-    from loop_runner.workspace.history import History
-
-    with History(folder) as history:
-        begun, source = has_begun(history), origin.of_run(folder, history.read)
-    if retask and source is not None and not begun:
-        return True
-    if retask:
-        with trusting.kept(folder):
-            changed = fork.retask(folder)
-        output.note(f"the task has changed: {', '.join(changed)}" if changed else "the task has not changed")
-    elif source is not None and source.has_changed():
-        output.note(
-            f"note: {source.file} has changed since the run began, and the run keeps the old task; "
-            "--retask takes the new one"
-        )
-    return False
-
-
-def _start_over(folder: Path, changed: tuple[tuple[str, Any], ...], flags: dict[str, Any]) -> int:
-    """Restart a run that has no committed turn, from its current task file."""
-    from loop_runner.runs import origin
-    from loop_runner.workspace.history import History
-
-    with History(folder) as history:
-        source = origin.of_run(folder, history.read)
-    assert source is not None
-    task = replace(config.read_task(source.file, (*source.overrides, *changed)), run_dir=folder)
-    return start(task, flags)
-
-
-@contextmanager
-def _next_named(folder: Path, given: next_steps.Given = next_steps.NOTHING) -> Iterator[None]:
-    """Add to an error that ends a run the commands that continue it."""
-    try:
-        yield
-    except LoopRunnerError as error:
-        with suppress(LoopRunnerError, OSError):
-            lines = next_steps.after_error(error, folder, os.environ, given)
-            error.hint = "\n  next: ".join((error.hint, *lines))
-        raise
-
-
-def start(task: config.Task, flags: dict[str, Any]) -> int:
-    """Start a run, or have it run in a process of its own; the exit code of the command."""
-    from loop_runner.runs import start as runs
-
+def start_task(task: lr.Task, flags: dict[str, Any]) -> int:
+    """Run a task, here or in a process of its own; the exit code of the command."""
     task = preferences.with_settings(task, flags)
-    if task.session == "hook":
-        file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
-        raise ConfigError(
-            "a task with `session: hook` is not started with `run`",
-            why="its passes run in a client's session that exists already; `run` would wait forever",
-            hint=f"begin it in that session: loop-runner hook start {file}",
-        )
     if flags.get("detach"):
-        return _detached(task, flags)
-    folder = new_run_folder(task, os.environ)
-    if (folder / ".git").exists():
-        check(task, os.environ)  # before anything is removed
-        make_way(folder)
-        output.note(f"{folder} held a run without a committed turn, so it starts over")
-    with interruptible(flags, folder) as context, _next_named(folder):
-        outcome = runs.start(task, folder, context)
-    return finish(outcome, folder, flags)
-
-
-def _detached(task: config.Task, flags: dict[str, Any]) -> int:
-    """Have the run run in a process of its own, and say how to look at it."""
-    from loop_runner.runs import launch
-
-    reports = [f"--report={name}" for name in flags.get("reports", ())]
-    return _show_detached(launch.Local(os.environ).start(task, arguments=reports), flags)
+        reports = [f"--report={name}" for name in flags.get("reports", ())]
+        return _show_detached(lr.LocalLauncher().start(task, arguments=reports).folder, flags)
+    return work(lambda listening: lr.run(task, **listening), flags, task.run_dir)
 
 
 def _show_detached(folder: Path, flags: dict[str, Any]) -> int:
+    """Say where a run is that runs in a process of its own, and how to look at it."""
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     if flags["as_json"]:
         output.write_json({"status": "started", "run": str(shown)})
@@ -377,17 +270,38 @@ def _show_detached(folder: Path, flags: dict[str, Any]) -> int:
     return 0
 
 
-def finish(
-    outcome: Outcome, folder: Path, flags: dict[str, Any], given: next_steps.Given = next_steps.NOTHING
+def work(
+    start: Callable[[Listening], lr.Result],
+    flags: dict[str, Any],
+    folder: Path | None = None,
+    given: Sequence[Setting] = (),
+    inputs_folder: Path | None = None,
 ) -> int:
-    """Show how a run ended; returns the exit code. ``given``: the options of ``resume``."""
-    if flags["as_json"]:
-        output.write_json(display.outcome_as_json(outcome, folder))
-    else:
-        from loop_runner.runs import ending
+    """Run to an end, with progress, and show it; the exit code that says how it ended.
 
-        display.show_ending(ending.of_run(outcome, folder, os.environ, given))
-    return EXIT_CODES[outcome.status]
+    ``folder`` is the run's, as a person calls it, if that is known before. ``given`` and ``inputs_folder``
+    are what ``resume`` was given: the commands that continue the run repeat them.
+    """
+    try:
+        with interruptible(flags, folder) as listening:
+            result = start(listening)
+    except lr.LoopRunnerError as error:
+        if error.run is not None:
+            with suppress(lr.LoopRunnerError, OSError):
+                run = lr.Run(folder or _as_called(error.run))
+                error.hint = "\n  next: ".join((error.hint, *run.next_steps(error, given, inputs_folder)))
+        raise
+    run = lr.Run(folder or _as_called(result.run.folder))
+    if flags["as_json"]:
+        output.write_json(display.result_as_json(result, run.folder))
+    else:
+        display.show_ending(result, run, run.next_steps(result, given, inputs_folder))
+    return EXIT_CODES[result.status]
+
+
+def _as_called(folder: Path) -> Path:
+    """The folder of a run as a person would call it: ``runs/NAME``."""
+    return Path(os.path.relpath(folder))
 
 
 @contextmanager
@@ -395,42 +309,38 @@ def interruptible(
     flags: dict[str, Any],
     folder: Path | None = None,
     progress: type[display.Progress] = display.Progress,
-) -> Iterator[Any]:
+) -> Iterator[Listening]:
     """The caller's part of a run; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
-    from loop_runner.runs import reporters
-
-    loaded = tuple(reporters.load(spec, output.note) for spec in flags.get("reports", ()))
-    stop = Stop(permit=permit_in(os.environ))
+    stop = lr.Stop()
     try:
         with (
             signals.stopping(stop, output.note, folder),
-            _shown(flags, progress, folder, stop) as shown,
             _rare_collections(),
+            _shown(flags, progress, folder, stop) as on_event,
         ):
-            yield RunContext(os.environ, (*shown, *loaded), stop, notify=preferences.project_targets())
+            reporters = {"reporters": flags["reports"]} if "reports" in flags else {}
+            yield {"stop": stop, "on_event": on_event, "notify": preferences.project_targets(), **reporters}
     finally:
-        for reporter in loaded:
-            reporter.close()
         sys.stderr.flush()
 
 
 @contextmanager
 def _shown(
-    flags: dict[str, Any], progress: type[display.Progress], folder: Path | None, stop: Stop
-) -> Iterator[tuple[Listener, ...]]:
+    flags: dict[str, Any], progress: type[display.Progress], folder: Path | None, stop: lr.Stop
+) -> Iterator[Callable[[lr.Event], None] | None]:
     """What shows the progress of a run; nothing with ``--quiet``."""
     if flags["quiet"]:
-        yield ()
+        yield None
         return
     wanted = flags.get("display", "auto")
     lines = progress(is_verbose=flags["verbose"])
     if wanted == "plain" or (wanted == "auto" and not terminal.is_terminal(sys.stderr)):
-        yield (lines,)  # without the imports of the block
+        yield lines  # without the imports of the block
         return
     from loop_runner.cli import live
 
     with live.shown(live.chosen(wanted, os.environ), lines, folder, stop.ask) as listener:
-        yield (listener,)
+        yield listener
 
 
 @contextmanager
@@ -450,7 +360,7 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[tuple[str, Any]]:
+def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[Setting]:
     """Flags and ``--set`` as (dotted key, value); ``--set`` comes last and wins."""
     by_flag = {
         "model": flags.get("model"),
@@ -459,8 +369,7 @@ def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[tuple[st
         "budget.turns": flags.get("turns"),
         "run_dir": None if flags.get("run_dir") is None else str(flags["run_dir"]),
     }
-    named = [(key, value) for key, value in by_flag.items() if value is not None]
-    return named + [config.parse_override(text) for text in settings]
+    return [*((key, value) for key, value in by_flag.items() if value is not None), *settings]
 
 
 def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:

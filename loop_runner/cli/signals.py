@@ -13,13 +13,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
-from loop_runner.loop.stopping import Interrupted, Stop, is_committing
+import loop_runner as lr
 
 _STOP = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
-_TOLD = (signal.SIGINT, signal.SIGTERM)  # a person expects these to stop it; SIGHUP is ignored under nohup
-_TICK_S = 0.1
+_STOPPING = (signal.SIGINT, signal.SIGTERM)  # a person expects these to stop it; SIGHUP is ignored under nohup
 _HURRY_S = 1.5  # from the second signal to the end, whatever hangs
 at_hurried_exit: list[Callable[[], None]] = []  # what restores the terminal
 _FIRST = b"\nstopping: no new request is sent, and replies on their way are kept; once more to hurry\n"
@@ -29,7 +27,7 @@ _FIRST = b"\nstopping: no new request is sent, and replies on their way are kept
 def handled(on_signal: Callable[[int, object], None], note: Callable[[str], None]) -> Iterator[None]:
     """Call ``on_signal`` for SIGINT, SIGTERM and SIGHUP; ``note`` gets a line if one is ignored."""
     ignored = [number for number in _STOP if signal.getsignal(number) is signal.SIG_IGN]
-    if explained := [number for number in ignored if number in _TOLD]:
+    if explained := [number for number in ignored if number in _STOPPING]:
         note(_explain(explained))
     previous = {number: signal.signal(number, on_signal) for number in _STOP if number not in ignored}
     try:
@@ -40,7 +38,7 @@ def handled(on_signal: Callable[[int, object], None], note: Callable[[str], None
 
 
 @contextmanager
-def stopping(stop: Stop, note: Callable[[str], None], run: Path | None) -> Iterator[None]:
+def stopping(stop: lr.Stop, note: Callable[[str], None], run: Path | None) -> Iterator[None]:
     """Let signals set ``stop`` within the block; a second one names the folder ``run``."""
 
     def on_signal(_number: int, _frame: object) -> None:
@@ -53,18 +51,8 @@ def stopping(stop: Stop, note: Callable[[str], None], run: Path | None) -> Itera
             end.daemon = True
             end.start()
 
-    def on_tick(_number: int, frame: FrameType | None) -> None:
-        if not is_committing(frame) and stop.may_break_off():
-            raise Interrupted
-
-    stop.when_asked(lambda: signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S))
-    before = signal.signal(signal.SIGALRM, on_tick)
-    try:
-        with handled(on_signal, note):
-            yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with handled(on_signal, note):
+        yield
 
 
 def _end_now() -> None:
@@ -97,7 +85,7 @@ def _explain(ignored: list[signal.Signals]) -> str:
     what = " and ".join(_STOP[number] for number in ignored)
     names = " and ".join(number.name for number in ignored)
     verb = "is" if len(ignored) == 1 else "are"
-    if left := [number for number in _TOLD if number not in ignored]:
+    if left := [number for number in _STOPPING if number not in ignored]:
         way = f"stop this run with kill -{left[0].name.removeprefix('SIG')} {os.getpid()}"
     else:
         way = f"only kill -KILL {os.getpid()} stops this run; resume continues it"

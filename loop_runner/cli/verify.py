@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import loop_runner as lr
 from loop_runner import text
 from loop_runner.cli import output
-from loop_runner.errors import ConfigError
-from loop_runner.runs.context import RunContext
-from loop_runner.runs.folders import find_run
+
+if TYPE_CHECKING:
+    from loop_runner import types
 
 
 @click.command()
@@ -53,18 +53,8 @@ def verify(
     \b
     Example:  loop-runner verify runs/contract-review
     """
-    from loop_runner.runs import reverify
-
-    folder = find_run(run_name)
-    recheck = reverify.verify_run(
-        folder,
-        RunContext(os.environ),
-        at=at,
-        task_dir=task_dir,
-        ask_again=ask_again,
-        granted=_known(granted),
-    )
-    code = reverify.exit_code(recheck)
+    recheck = lr.verify(run_name, at=at, task_dir=task_dir, ask_again=ask_again, allow=granted)
+    code = recheck.exit_code
     if as_json:
         output.write_json(_as_json(recheck, code))
         return code
@@ -84,20 +74,7 @@ def verify(
     return code
 
 
-def _known(granted: tuple[str, ...]) -> tuple[str, ...]:
-    """The words of ``--allow``. ``ConfigError`` for one that grants nothing."""
-    for word in granted:
-        key, _, value = word.partition("=")
-        if word not in ("network", "tier=C") and not (key in ("show", "program", "plugin") and value):
-            raise ConfigError(
-                f"--allow {word!r} is not something that a verifier can be granted",
-                why="a misspelled grant could be taken for another",
-                hint="it can be: network, show=PATH, program=PATH, plugin=NAME, tier=C",
-            )
-    return granted
-
-
-def _headline(recheck: Any, code: int) -> str:
+def _headline(recheck: types.Recheck, code: int) -> str:
     if code == 0:
         return "VERIFIED again: every verifier accepts the committed answer, as the proof says"
     if code == 4:
@@ -107,7 +84,7 @@ def _headline(recheck: Any, code: int) -> str:
     return "DIFFERENT: this is not what was proven"
 
 
-def _as_json(recheck: Any, code: int) -> dict[str, Any]:
+def _as_json(recheck: types.Recheck, code: int) -> dict[str, Any]:
     return {
         "status": recheck.status,
         "verified": code == 0,

@@ -1,7 +1,8 @@
 """The outer loop: passes, one after another, until the stop hook allows the end or the budget is spent.
 
 Owns the order of a pass: session, stop hook, commit. Where it stands always comes from git, never from
-memory, so that starting, going on after a crash and going on after Ctrl-C are the same thing. Never prints.
+memory, so that starting, continuing after a crash and continuing after Ctrl-C are the same thing. Never
+prints.
 """
 
 from __future__ import annotations

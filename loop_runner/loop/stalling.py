@@ -1,7 +1,7 @@
 """Whether a run gets anywhere: equal passes, passes that made it worse, and what follows from either.
 
 Everything is decided from what the passes' verdicts say, which is committed, so that a run that is killed and
-goes on decides the same. Pure functions over plain data: nothing here reads git, asks a model or writes.
+resumed decides the same. Pure functions over plain data: nothing here reads git, asks a model or writes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PassState:
     answer: str  # hash of the answer alone
     failures: str  # hash of what failed
     reason: str  # first line of what the next pass was told
-    restored: int | None = None  # the pass whose files were put back behind it; 0: the beginning
+    restored: int | None = None  # the pass whose files were restored after it; 0: the beginning
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def default_model(env: Mapping[str, str]) -> str:
     if fetch.is_fetched(local, fetch.models_dir(env)):
         return f"local:{local}"
     raise ConfigError(
-        "no model: no --model was given, no provider's key is set, and no local model is fetched",
+        "no model: none is named, no provider's key is set, and no local model is fetched",
         why="a run needs a model",
         hint=f"export ANTHROPIC_API_KEY=..., or run: loop-runner models fetch {local}",
     )
@@ -123,7 +123,7 @@ def window_tokens(model_id: str) -> int:
 
 
 def _suggestion(text: str) -> str:
-    """What somebody who wrote ``text`` without a provider most likely meant."""
+    """The model id that ``text``, written without a provider, most likely means."""
     known = catalog.load()
     ids = {name: f"local:{name}" for name in known.fetchable}
     for provider in known.providers.values():

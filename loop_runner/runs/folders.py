@@ -46,7 +46,7 @@ def find_run_at(name: str) -> tuple[Path, Point | None]:
     run, at, moment = name.rpartition("@")
     point = points.parse(moment) if at else None
     if point is None or any(holds(folder, ".git") for folder in (Path(name), runs_folder() / name)):
-        return find_run(name), None  # a folder may be called so
+        return find_run(name), None  # a folder may have this name
     return find_run(run), point
 
 
@@ -75,11 +75,3 @@ def _changed_at(folder: Path) -> float:
 def forked_run_folder(name: str) -> Path:
     """Where a fork called ``name`` goes: a path with a "/" is taken as it is, a name goes under ``runs/``."""
     return with_room(Path(name) if "/" in name else runs_folder() / name)
-
-
-def free_fork_folder(source: Path) -> Path:
-    """A free folder for a fork of ``source``, beside it."""
-    number = 2
-    while (folder := source.with_name(f"{source.name}-{number}")).exists():
-        number += 1
-    return folder.absolute()

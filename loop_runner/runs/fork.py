@@ -1,4 +1,4 @@
-"""Makes a run that goes on from a moment of another one, with its task changed if that is asked.
+"""Starts a run from any point of an existing one, with its task changed on request.
 
 Owns which files of the run folder follow from a change of the task, and how a fork is written down. The
 history up to the moment is the other run's, commit for commit; on top comes one commit that says where it was
@@ -30,7 +30,7 @@ from loop_runner.runs.frozen import (
     task_files,
 )
 from loop_runner.runs.models import prompt_fault
-from loop_runner.task import config, limits, prompts
+from loop_runner.task import config, limits, named_file, prompt_size, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.prompts import Templates
 from loop_runner.text import shell
@@ -57,6 +57,31 @@ class Forked:
     source: Checkpoint
     commit: str
     changed: tuple[str, ...]
+
+
+def prompt_in(file: Path) -> str:
+    """The prompt that ``file`` holds."""
+    try:
+        prompt = named_file.read_text(file)
+    except OSError as error:
+        raise ConfigError(
+            f"the prompt {file} cannot be read: {error}",
+            why="the prompt is what every pass is given, word for word",
+            hint="a prompt file is UTF-8 text",
+        ) from error
+    prompt_size.refuse_oversize(len(prompt.encode()), f"the prompt {file}")
+    return prompt
+
+
+def last(history: History) -> Forked | None:
+    """The fork that the run began with, or its latest change of the task; None for any other run."""
+    with parsing(history.folder, layout.FORKS_FILE):
+        forks = json.loads(history.read(layout.FORKS_FILE) or b'{"forks": []}')["forks"]
+        if not forks:
+            return None
+        at = Checkpoint(str(forks[-1]["commit"]), int(forks[-1]["pass"]), int(forks[-1]["turn"]))
+        changed = tuple(map(str, forks[-1]["changed"]))
+    return Forked(history.folder, at, history.head().commit, changed)
 
 
 def fork(
@@ -118,7 +143,7 @@ def retask(folder: Path) -> tuple[str, ...]:
             raise ConfigError(
                 f"{origin_found.file} has other `{key}` than the run began with",
                 why="notes, variables and citations of the passes so far refer to the earlier inputs",
-                hint="start a new run with it, in another folder: --run-dir",
+                hint="start a new run with it, in another folder: --run-dir (run_dir= in a program)",
             )
         if changed:
             files = _changed_files(history, at, old, new) | dict(_origin_files(origin_found, new))
@@ -147,7 +172,7 @@ def _origin_files(source: origin.Origin, new: Task) -> Mapping[str, bytes]:
 def _without_file(folder: Path) -> ConfigError:
     return ConfigError(
         f"{folder} does not record a task file that it was started from",
-        why="--retask uses the current version of that file",
+        why="`retask` uses the current version of that file",
         hint=f"{shell('loop-runner', 'fork', folder, 'NEW')} --set KEY=VALUE makes a run with another task",
     )
 
@@ -157,7 +182,7 @@ def frozen_task(history: History, at: str, overrides: Sequence[tuple[str, object
     task = _read_task(history, at, overrides)
     if task.is_agent:
         raise ConfigError(
-            f"the passes of {history.folder} were done by an agent of yours (`session: {task.session}`)",
+            f"the passes of {history.folder} were done by your own agent (`session: {task.session}`)",
             why="the agent's work is not recorded reply by reply: it would run, and be paid for, again",
             hint="`log`, `show`, `diff`, `bisect` and `export` work on its passes",
         )
@@ -241,7 +266,7 @@ def _commit(
     ends_pass = at.turn > 0 and "prompt" in changed
     own_files = {path: data for path, data in files.items() if data is not None}
     own_files[layout.FORKS_FILE] = _forks(history, at, changed)
-    came_from = f"{at.commit} {points.describe(at)}"
+    came_from = f"{at.commit} {at}"
     trailers = Trailers(forked_from=came_from)
     parents = [at.commit]
     if ends_pass:
@@ -251,7 +276,7 @@ def _commit(
         parents = list(dict.fromkeys([history.base_of(at.pass_number, head), at.commit]))
     what = f", with another {', '.join(changed)}" if changed else ""
     return NewCommit(
-        message=layout.message(f"{kind}: from {points.describe(at)}{what}", trailers),
+        message=layout.message(f"{kind}: from {at}{what}", trailers),
         time=int(time.time()),
         parents=parents,
         tree=history.commit(at.commit).tree,
@@ -282,6 +307,6 @@ def _nothing_to_do(source: Path, at: Checkpoint) -> ConfigError:
     return ConfigError(
         f"pass {at.pass_number} of {source} was accepted: a fork from there would have nothing to do",
         why="a run ends when its answer is accepted",
-        hint=f"ask for something else (--prompt FILE, --set verifiers=...), or fork earlier:"
+        hint=f"ask for something else (another `prompt`, or other `verifiers`), or fork earlier:"
         f" `loop-runner log {shell(source)}` lists the turns",
     )

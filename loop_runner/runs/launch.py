@@ -80,7 +80,7 @@ class Local:
 
 
 def _start_worker(queue: Path, slots: int, env: Mapping[str, str]) -> None:
-    """Start a process that takes a free slot, or ends. It is nobody's child when this returns."""
+    """Start a process that takes a free slot, or ends. It has no parent process when this returns."""
     argv = [sys.executable, "-I", launch_worker.__file__, str(queue), str(slots), sys.executable]
     try:
         subprocess.run(

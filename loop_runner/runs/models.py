@@ -52,7 +52,7 @@ def model_faults(task: Task, env: Mapping[str, str], gates: Gates) -> list[LoopR
             )
         )
     named = (*root_and_sub(task), *task.sub_models, *task.no_progress.models, *gates.models)
-    models = tuple(dict.fromkeys(filter(None, named)))  # an agent of the user's has none
+    models = tuple(dict.fromkeys(filter(None, named)))  # a user's agent has none
     for model in models:
         with faults.collecting():
             registry.check(model, base_dir=task.base_dir, env=env)
@@ -66,7 +66,7 @@ def model_faults(task: Task, env: Mapping[str, str], gates: Gates) -> list[LoopR
 
 
 def prompt_fault(task: Task, env: Mapping[str, str] | None) -> ConfigError | None:
-    """Why no session could send the prompt to the root model; None if it can, and for an agent of the user's.
+    """Why no session could send the prompt to the root model; None if it can, and for a user's agent.
 
     The rule of a session, which sends nothing over the window. Without ``env``, the provider is not asked to
     count, and only a prompt that is certainly too long is a fault.

@@ -31,7 +31,7 @@ _FIXED = "  # once what it names is fixed"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What ``resume`` was given for this time only, which the next command has to repeat."""
+    """The options of this ``resume`` alone, which the next command has to repeat."""
 
     settings: tuple[tuple[str, Any], ...] = ()  # dotted key and value
     inputs: Path | None = None

@@ -32,7 +32,7 @@ class Faults:
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Keep an error of the user's or of the machine's, and continue behind the block."""
+        """Keep an error of the user or the machine, and continue after the block."""
         try:
             yield
         except _REPORTED as error:

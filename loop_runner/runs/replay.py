@@ -2,9 +2,9 @@
 
 What came from outside is taken from the record: the models' replies, the settings of each start, what forks
 and people changed, how long things took, where the run folder lay, and what a pass says of its machine (the
-sandbox's report and the prices). All else is made again: what the models are told, what the cells do,
+sandbox's report and the prices). All else is rebuilt: the prompts, the cells' effects,
 variables, notes, the answer. Gates are asked again unless that is turned off; what they say now is compared,
-and the recorded verdict is what the replay goes on with. No model is asked: a reply that is missing is named.
+and the replay continues with the recorded verdict. No model is asked: a reply that is missing is named.
 """
 
 from __future__ import annotations

@@ -64,6 +64,11 @@ class Recheck:
             return "different"
         return "broken" if any(gate.status == "broken" for gate in self.gates) else "same"
 
+    @property
+    def exit_code(self) -> int:
+        """0: accepted as the proof says; 3: different, or not accepted; 4: a verifier is broken."""
+        return exit_code(self)
+
 
 def verify_run(
     folder: Path,

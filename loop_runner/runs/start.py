@@ -1,4 +1,4 @@
-"""Puts the parts of a run together: for a new run, and for one that goes on.
+"""Puts the parts of a run together: for a new run, and for one that continues.
 
 Owns the wiring and the order in which parts are opened and closed. Relies on every room below; never prints
 and never reads the environment: the caller passes it in.
@@ -95,7 +95,9 @@ def _created(
 
     def mark(repository: Path) -> None:
         if why := trust.mark(folder, context.env, unplaced=repository):
-            notice = f"this run folder is not marked as yours, so `resume` will ask for --trust: {why}"
+            notice = (
+                f"this run folder is not marked as yours, so `resume` will ask whether you trust it: {why}"
+            )
             for listener in context.listeners:
                 listener(Event("notice", notice))
 
@@ -122,7 +124,7 @@ def resume(
     inputs_folder: Path | None = None,
     repin: bool = False,
 ) -> Outcome:
-    """Go on with the run in ``folder`` from its last commit. Raises ``WorkspaceError`` if it cannot be used.
+    """Continue the run in ``folder`` from its last commit. Raises ``WorkspaceError`` if it cannot be used.
 
     ``overrides`` change the frozen task for this process only (a larger budget, say); its commits say so.
     ``inputs_folder`` is where the inputs lie on this machine, if not where the run began with them.

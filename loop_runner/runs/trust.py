@@ -67,7 +67,7 @@ def require(folder: Path, task: Task, env: Mapping[str, str], *, command: str, i
         raise WorkspaceError(
             f"{folder} names a program that is located in the run folder: {one_line(inside, 300)}",
             why="a program from the run folder would be started outside the sandbox",
-            hint="install the program elsewhere, and name it there with --set",
+            hint="install the program elsewhere, and give the task its place there",
             exit_code=4,
         )
     with History(folder) as history:
@@ -80,7 +80,8 @@ def require(folder: Path, task: Task, env: Mapping[str, str], *, command: str, i
     raise WorkspaceError(
         f"{folder} was not created here by you; to continue it would start:\n{lines}",
         why="a run folder decides which programs and models are started, and it may come from anyone",
-        hint=f"read the list; if you trust it: {command} --trust (once, for this folder as it is now)",
+        hint=f"read the list; if you trust it: {command} --trust (once, for this folder as it is now);"
+        " in a program, give trust=True",
         exit_code=4,
     )
 

@@ -352,7 +352,7 @@ def observe(
     warnings: Sequence[str] = (),
     is_child: bool = False,
 ) -> str:
-    """What the model is told after a turn. ``result`` None: the reply held no code.
+    """The model's next message after a turn. ``result`` None: the reply held no code.
 
     ``subcalls``: a line about those of the turn; ``warnings``: limits that will soon end the pass,
     or the child session.

@@ -1,10 +1,10 @@
-"""Renders what the model is told, from jinja2 files: ours in ``prompts/``, a type's, a project's own.
+"""Renders the prompts from jinja2 files: the built-in ones in ``prompts/``, a type's, a project's own.
 
 A template is looked for in the project's ``prompts/`` (frozen in the run folder), then in ours for the type
 of task (``prompts/types/TYPE/``), then in ours; ``ours/NAME`` leaves the project's out, so that an own one
 can include what it replaces. Undefined names are errors. What models and inputs wrote is passed in as values,
 never as template source, and the templates put it into fences that it cannot close (``fenced``). A run folder
-may come from somebody else, so templates run in jinja2's sandbox. Relies on jinja2, imported on first use.
+may come from another person, so templates run in jinja2's sandbox. Relies on jinja2, imported on first use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import jinja2
 
 ENDING = ".md.j2"
-FOLDER = "prompts"  # in the run folder, and of ours
+FOLDER = "prompts"  # in the run folder, and of the built-in templates
 _MAX_BYTES = 200_000  # of one template
 _MAX_OWN = 100
 
@@ -55,7 +55,7 @@ class Templates:
                 hint="templates are frozen when a run begins: fix the project's and start a new run",
                 exit_code=4,
             ) from error
-        except Exception as error:  # noqa: BLE001 - whatever a template of the user's does
+        except Exception as error:  # noqa: BLE001 - whatever a user's template does
             _refuse_own(template, error)
 
     def to_files(self) -> dict[str, bytes]:
@@ -74,8 +74,8 @@ def render(template: str, /, **values: Any) -> str:
 def of_task(type_name: str, folder: Path | None) -> Templates:
     """The templates of a new run: the type's, and the project's own in ``folder``, checked.
 
-    Raises ``ConfigError`` for a template that has the name of none of ours, does not compile, includes a
-    file that is not there, or uses a value that it would not be given.
+    Raises ``ConfigError`` for a template without the name of a built-in one, that does not compile, includes
+    a file that is not there, or uses a value that it would not be given.
     """
     if folder is None or not folder.is_dir():
         return Templates(type_name)

@@ -22,7 +22,7 @@ class Where:
     def __call__(self, path: tuple[str, ...]) -> str:
         """Where the key at ``path`` comes from."""
         line = self.lines.get(path)
-        return f"{self.label}, line {line}" if line else f"{self.label}, --set {'.'.join(path)}"
+        return f"{self.label}, line {line}" if line else f"{self.label}, the setting {'.'.join(path)}"
 
 
 def load(source: str, label: str) -> tuple[Any, dict[tuple[str, ...], int]]:

@@ -42,6 +42,17 @@ def parse(text: str) -> Point | None:
     return Point(int(match[1]), int(match[2]) if match[2] else None)
 
 
+def named(text: str) -> Point:
+    """The point that ``text`` names. Raises ``ConfigError`` when it names none."""
+    if (point := parse(text)) is not None:
+        return point
+    raise ConfigError(
+        f"{text!r} names no moment of a run",
+        why="a run has a commit for the end of each pass and for each turn",
+        hint='for example "3" (the end of pass 3), "3.7" (its turn 7), "0" (the start) or "rewound/1"',
+    )
+
+
 def find(history: History, point: Point) -> Checkpoint:
     """The commit to continue from at ``point``, after a fork's or a person's own commits that follow it.
 
@@ -63,15 +74,6 @@ def find(history: History, point: Point) -> Checkpoint:
     while (later := by_parent.get(last.checkpoint.commit)) is not None:
         last = later
     return history.checkpoint(last.checkpoint.commit)
-
-
-def describe(checkpoint: Checkpoint) -> str:
-    """``pass 3 turn 7``, ``the end of pass 3``, ``the start``."""
-    if checkpoint.pass_number == 0:
-        return "the start"
-    if checkpoint.turn == 0:
-        return f"the end of pass {checkpoint.pass_number}"
-    return f"pass {checkpoint.pass_number} turn {checkpoint.turn}"
 
 
 def _is_at(entry: Entry, point: Point) -> bool:

@@ -45,7 +45,7 @@ def test_the_client_is_blocked_with_the_prompt_and_what_failed_until_a_verifier_
     assert second["prompt"].startswith("Make the number 42.")
     assert "What failed in pass 1" in second["prompt"]
     assert "REPL" not in second["prompt"]
-    assert "variables" not in second["prompt"].lower(), "an agent has files, not variables of ours"
+    assert "variables" not in second["prompt"].lower(), "an agent has files, no kernel variables"
     assert endings(tmp_path / "run") == [None, None]
 
 
@@ -259,7 +259,7 @@ def test_a_run_of_an_agent_is_not_replayed_by_starting_the_agent_again(tmp_path,
     before = len(started(task))
     done = loop_runner(*words, cwd=tmp_path, env=env)
     assert done.returncode == 2
-    assert "by an agent of yours" in done.stderr
+    assert "by your own agent" in done.stderr
     assert len(started(task)) == before
 
 

@@ -30,7 +30,7 @@ def running(tmp_path):
 def test_a_run_is_followed_to_its_end_while_it_goes_on(tmp_path, running):
     with started("log", "scripted", "--follow", "--verbose", cwd=tmp_path) as follower:
         follower.wait_for_line("run folder: ")
-        assert running.process.poll() is None, "it was told before the run ended"
+        assert running.process.poll() is None, "it was printed before the run ended"
         exit_code, stdout, stderr = follower.finish()
         assert running.process.wait(5) == 0, "it went on until the run ended"
     assert (exit_code, stderr) == (0, "")
@@ -67,7 +67,7 @@ def test_a_reader_that_goes_away_ends_the_following(tmp_path, running):
     result = subprocess.run(
         ["bash", "-c", command], cwd=tmp_path, env=clean_environment(), capture_output=True, check=False
     )
-    assert running.process.poll() is None, "the run goes on"
+    assert running.process.poll() is None, "the run is active"
     assert (result.returncode, result.stderr) == (0, b"")
 
 

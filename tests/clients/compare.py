@@ -35,7 +35,7 @@ class Both:
     def loop_runner_result(
         self, replies: list[Reply], *, settings: str = "{settings}", env: tuple[str, ...] = (), **keys: Any
     ) -> Any:
-        """A run of ours: its outcome."""
+        """One of our runs: its outcome."""
         self.provider.replies = list(replies)
         command = [*(("env", *env) if env else ()), self.claude, "-p", "--settings", settings]
         return self.place.run(self.place.task([*command, "--output-format", "json"], **keys))

@@ -115,7 +115,7 @@ class Place:
         return done.stdout
 
     def call(self, argv, *, cwd=None, stdin="", env=None, timeout=90):
-        """Run a client to its end, with nothing of ours around it."""
+        """Run a client to its end, without loop-runner around it."""
         return subprocess.run(
             [*map(str, argv)],
             env={**self.env, **(env or {})},

@@ -146,7 +146,7 @@ class Scene:
         return log.read_text().split() if log.exists() else []
 
     def take(self, stage: Stage, *more: str, failpoint: str = "") -> Ended:
-        """Run the stage's command, or what goes on with it once the run folder is there."""
+        """Run the stage's command, or the command that continues it once the run folder exists."""
         if (self.run / ".git" / "loop-runner").is_dir():
             args = ("resume", self.run, *stage.args)
         else:

@@ -5,7 +5,7 @@
 
 A dry run lists the calls of the runner and of each git; a point is (process, call, count): the process dies
 by SIGKILL, injected by strace, on entering the call for the count-th time, so before the call does anything.
-Then the run goes on, and its end is compared with that of the unbroken one. Counting begins when the work
+Then the run continues, and its end is compared with that of the unbroken one. Counting begins when the work
 does: the runner is held until strace is attached, so that no point is spent on the start-up of Python. Prints
 a table of points and of what was wrong, and ends with 1 if anything was.
 """

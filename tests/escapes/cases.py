@@ -33,7 +33,7 @@ def _the_link_is_stored_as_a_link(room: Room, result: CellResult) -> str:
 
 def _no_race_leaks(room: Room, result: CellResult) -> str:
     assert result.end == "ok", result
-    for _ in range(8):  # the model's thread goes on swapping while the host commits
+    for _ in range(8):  # the model's thread keeps swapping while the host commits
         room.commit()
         time.sleep(0.01)
     room.run("swapping.clear()")
@@ -386,7 +386,7 @@ AMOUNTS = (
         ended_as("timed_out"), settings=QUICK,
     ),
     Case(35, "a number that never ends", "len(str(7 ** (10 ** 8)))", ended_as("timed_out", "raised"), settings=QUICK),
-    Case(36, "sleeping for ever", "time.sleep(10 ** 6)", ended_as("timed_out", saying="interrupted"), settings=QUICK),
+    Case(36, "sleeping forever", "time.sleep(10 ** 6)", ended_as("timed_out", saying="interrupted"), settings=QUICK),
     Case(
         36, "stopping itself", "os.kill(os.getpid(), signal.SIGSTOP); time.sleep(9)", ended_as("timed_out"),
         settings=QUICK,
@@ -569,7 +569,7 @@ INTERPRETER = (
         ended_as("died", "ok"),
     ),
     Case(
-        52, "last words while the namespace is mended",
+        52, "last words while the namespace is repaired",
         "import builtins\nclass Last:\n    def __del__(self): raise SystemExit('in __del__')\n"
         "builtins.len = Last(); print = Last(); llm_query = Last(); answer = Last(); __builtins__ = Last()",
         _sound_after,
@@ -613,7 +613,7 @@ def _ran_inside_only(room: Room, result: CellResult) -> str:
 
 
 def _bounded_load(room: Room, result: CellResult) -> str:
-    """Loading it is given up, or it is said not to be saved; either way the rest of the loop goes on."""
+    """Loading it is given up, or it is said not to be saved; either way the rest of the loop continues."""
     room.snapshot()
     began = time.monotonic()
     lost = room.restart()

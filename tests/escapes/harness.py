@@ -339,7 +339,7 @@ def refused(room: Room, result: CellResult) -> str:
 
 
 def ended_as(*ends: str, saying: str = "") -> Callable[[Room, CellResult], str]:
-    """The cell, and only it, ended in one of these ways; the model is told."""
+    """The cell, and only it, ended in one of these ways; the model is informed."""
 
     def check(room: Room, result: CellResult) -> str:
         assert result.end in ends, result

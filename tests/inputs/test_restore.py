@@ -1,4 +1,4 @@
-"""A run that goes on has its texts back, byte for byte, or says why not."""
+"""A resumed run has its texts back, byte for byte, or says why not."""
 
 import re
 import shutil

@@ -146,7 +146,7 @@ def test_a_heading_without_a_number_beside_numbered_ones_is_found(title, below):
         "and so on",
         "Is it so?",
         "Signed in Berlin\n\nA Person",  # above no text
-        "A line of a paragraph\nthat goes on",
+        "A line of a paragraph\nthat continues",
         "A line of far more words than any title of a section that stands alone has",
         "- an item",
     ],
@@ -235,7 +235,7 @@ def test_in_a_text_of_entries_the_lines_at_the_margin_are_the_headings(text, tit
     "text",
     [
         "- one\n  more\n\n- two\n  more\n\n- three\n  more\n",
-        "A paragraph that goes on\nfor two lines.\n\nAnother paragraph that\nhas two lines, too.\n",
+        "A paragraph that continues\nfor two lines.\n\nAnother paragraph that\nhas two lines, too.\n",
         "    all\n    is\n    indented\n    here\n    and\n    there\n",
         ".. note::\n   one\n   two\n\n.. note::\n   three\n   four\n",
     ],

@@ -1,4 +1,4 @@
-"""The whole loop through the real SDK, against a Messages API of ours on loopback.
+"""The whole loop through the real SDK, against a Messages API server on loopback.
 
 What is sent, word for word, and what is not sent twice.
 """

@@ -17,7 +17,8 @@ def test_without_a_permit_file_a_run_may_send_for_ever():
 def test_a_permit_holds_until_its_moment_and_is_read_again_each_time(tmp_path):
     path = tmp_path / "permit"
     path.write_text(in_seconds(60))
-    stop = Stop(permit=permit_in({PERMIT: str(path)}))
+    stop = Stop()
+    stop.permit = permit_in({PERMIT: str(path)})
     assert (stop(), stop.is_urgent) == (False, False)
     path.write_text(in_seconds(-1))
     assert (stop(), stop.is_urgent) == (True, True)

@@ -1,6 +1,6 @@
 """Whole runs against providers that fail: what the user sees, what was paid, how the run ends.
 
-Both shapes of API are played by a server of ours on loopback; the clients are the real ones.
+Both shapes of API are played by our own server on loopback; the clients are the real ones.
 """
 
 from collections.abc import Callable, Sequence

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from docs import draw
-from tests.support import documents
+from tests.support import documents, wrapping
 
 DOCS = documents.ROOT / "docs"
 QUESTIONS = [
     question for line in yaml.safe_load((DOCS / "questions.yaml").read_text()) for question in line.items()
 ]
-COLUMNS, CELL = 120, 100
+COLUMNS, CELL = wrapping.COLUMNS, 100
 GENERATED = {"api.md", "commands.md", "compared.md", "events.md"}
 PAGES = sorted(path for path in DOCS.glob("*.md") if path.name not in GENERATED)
 
@@ -36,10 +36,24 @@ def shown_lines(path):
 def test_lines_and_cells_of_tables_are_short(path):
     for number, line in shown_lines(path):
         place = f"{path.name}:{number}"
-        assert len(line) <= COLUMNS or " " not in line.strip(), f"{place} has {len(line)} columns"
+        assert len(line) <= COLUMNS or " " not in line.strip(), (
+            f"{place} has {len(line)} columns: `make docs` breaks paragraphs"
+        )
         if line.startswith("|"):
             widest = max(map(len, re.split(r"(?<!\\)\|", line)))
             assert widest <= CELL, f"{place} has a cell of {widest} characters"
+
+
+def test_long_paragraphs_are_broken_and_nothing_else_changes():
+    long = "word " * 40
+    kept = f"# {long}\n\n| {long} |\n\n```text\n{long}\n```\n\n{'x' * 130}\n\nshort\nlines\n"
+    assert wrapping.wrapped(kept) == kept
+    written = f"1. {long}\\\n   `{'y' * 119}`\n- {long}\n"
+    broken = wrapping.wrapped(written)
+    assert max(len(line) for line in broken.splitlines() if "y" not in line) <= COLUMNS
+    assert broken.split() == written.split()
+    assert wrapping.wrapped(broken) == broken
+    assert [line[:3] for line in broken.splitlines() if not line.startswith("   ")] == ["1. ", "- w", "  w"]
 
 
 def test_the_readme_has_at_most_150_lines():

@@ -1,4 +1,4 @@
-"""A fork is a run of its own that goes on from a moment of another."""
+"""A fork is a run of its own that starts from any point of another."""
 
 import json
 

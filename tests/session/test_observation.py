@@ -1,4 +1,4 @@
-"""What the model is told after a turn: missing code, sub-calls, limits that end soon, ``last_output``."""
+"""What the model sees after a turn: missing code, sub-calls, limits that end soon, ``last_output``."""
 
 import json
 

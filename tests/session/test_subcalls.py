@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from loop_runner.api.typed_events import typed
 from loop_runner.cli.display import Progress
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event
@@ -339,16 +340,16 @@ def test_progress_is_told_while_a_batch_goes_on(tmp_path, monkeypatch):
 
 def test_a_person_sees_how_far_a_batch_is_and_which_child_gave_no_answer():
     progress = Progress()
-    going = {"answered": 1200, "failed": 3, "out": 800}
-    assert progress.line(Event("subcalls_progress", data=going)) == (
-        "  sub-calls: 1,200 answered, 3 failed, 800 to go"
-    )
-    assert progress.line(Event("subcalls_progress", data={"answered": 2000, "failed": 3, "out": 0})) is None
-    assert "2,000 sub-calls" in (progress.line(Event("cell_finished", data={"end": "ok"})) or "")
-    ended = {"scope": "x", "depth": 1, "end": "turns", "turns": 8}
-    assert progress.line(Event("child_finished", "half an answer", data=ended)) == (
-        "  child session, 8 turns: gave no answer (turns)"
-    )
+
+    def line(kind, shown="", **data):
+        return progress.line(typed(Event(kind, shown, data=data)))
+
+    going = line("subcalls_progress", answered=1200, failed=3, out=800)
+    assert going == "  sub-calls: 1,200 answered, 3 failed, 800 to go"
+    assert line("subcalls_progress", answered=2000, failed=3, out=0) is None
+    assert "2,000 sub-calls" in line("cell_finished", end="ok")
+    ended = line("child_finished", "half an answer", scope="x", depth=1, end="turns", turns=8)
+    assert ended == "  child session, 8 turns: gave no answer (turns)"
 
 
 def test_a_pass_says_where_its_prices_come_from(tmp_path):

@@ -28,13 +28,15 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from docs import draw
+from loop_runner.api import file_schemas
 from loop_runner.budget import Budget
-from loop_runner.cli import file_schemas, main_group
+from loop_runner.cli import main_group
 from loop_runner.kernel.offered import documented
 from loop_runner.keys import Key, keys_of
 from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.task import AgentSettings, NoProgress, task_keys
 from tests.support.commands import clean_environment
+from tests.support.wrapping import wrapped
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ROOT / "docs" / "commands.md"
@@ -271,7 +273,7 @@ def main() -> None:
         path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
     for path in [COMMANDS, *documents()]:
         old = path.read_text(encoding="utf-8") if path.exists() else ""
-        new = commands_page() if path == COMMANDS else refreshed(old)
+        new = commands_page() if path == COMMANDS else wrapped(refreshed(old))
         if not is_same(old, new):
             path.write_text(new, encoding="utf-8")
             print(f"{path.relative_to(ROOT)} is new")

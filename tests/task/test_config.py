@@ -101,7 +101,7 @@ def test_a_missing_task_file_says_what_to_do_instead(tmp_path):
 def test_overrides_win_over_the_file_and_are_checked_like_it():
     task = parse(MINIMAL, overrides=[("budget.passes", 3), ("kernel.memory", "512MB")])
     assert (task.budget.passes, task.kernel.memory_mb) == (3, 512)
-    with pytest.raises(ConfigError, match=r"task.yaml, --set budget.pases: unknown key"):
+    with pytest.raises(ConfigError, match=r"task.yaml, the setting budget.pases: unknown key"):
         parse(MINIMAL, overrides=[("budget.pases", 3)])
 
 

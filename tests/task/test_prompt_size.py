@@ -79,7 +79,7 @@ def task_with(folder, model, chars):
         ("openai:gpt-4o", 350_000, False),
         ("openai:gpt-4o", 800_000, True),
         ("openai:own-model", 150_000, True),
-        (None, 5_000_000, False),  # an agent of the user's: its limit is not known
+        (None, 5_000_000, False),  # a user's agent: its limit is not known
     ],
 )
 def test_what_certainly_does_not_fit_the_window_is_refused_without_a_request(

@@ -1,4 +1,4 @@
-"""What the model is told: strict templates, and text of others that stays text."""
+"""The prompts: strict templates, and text of others that stays text."""
 
 import jinja2
 import pytest

@@ -464,7 +464,7 @@ def test_equal_passes_change_the_strategy_then_stop_with_the_reason(tmp_path):
         json.loads(loop_runner("status", "run", "--json", cwd=tmp_path).stdout)["runs"][0]["state"]
         == "unverified"
     )
-    # Asked to go on with nothing changed, it decides the same; with another setting it goes on.
+    # Resumed with nothing changed, it decides the same; with another setting it continues.
     again = runs.resume(tmp_path / "run", RunContext({}))
     assert (again.status, again.spend.passes) == ("unverified", 5)
     more = runs.resume(tmp_path / "run", RunContext({}), (("no_progress.passes", 3),))

@@ -96,7 +96,7 @@ def test_a_schema_that_is_nested_too_deeply_is_refused():
             1,
         ),
     ],
-    ids=["a pattern that tries for ever", "references that multiply"],
+    ids=["a pattern that tries forever", "references that multiply"],
 )
 def test_a_check_that_would_take_for_ever_is_ended_and_the_next_one_works(checker, schema, value):
     schema = json.loads(json.dumps(schema))

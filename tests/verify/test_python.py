@@ -1,4 +1,4 @@
-"""A function of the user's decides; an assertion is a finding, any other exception a broken gate."""
+"""A user's function decides; an assertion is a finding, any other exception a broken gate."""
 
 import pytest
 

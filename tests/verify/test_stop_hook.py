@@ -15,7 +15,7 @@ SUBMISSION = Submission("42", Path("/nowhere"), Inputs(()))
 
 @dataclass
 class Says(BaseVerifier):
-    """A verifier that gives the verdicts that it is told, the last one for ever."""
+    """A verifier that gives the given verdicts, the last one repeatedly."""
 
     is_repeatable = False
 

@@ -1,6 +1,6 @@
 """A run without a model: 2 passes of 3 turns, from wherever the run folder stands. The kill tests start it.
 
-Prints one line for each thing that it was told is safe; whatever is printed must survive SIGKILL.
+Prints one line for each thing that is reported as safe; whatever is printed must survive SIGKILL.
 """
 
 import sys

@@ -68,7 +68,7 @@ def test_a_pass_tells_what_it_added_changed_and_deleted(workspace, run_folder, m
         ("added", "workspace/second-turn.txt"),
     )
     with History(run_folder) as history:
-        assert history.changes(2) == in_all, "also while the pass goes on"
+        assert history.changes(2) == in_all, "also while the pass is active"
         workspace.commit_pass(2, "rejected")
         assert history.changes(2) == in_all
         assert {kind for kind, _ in history.changes(1)} == {"added"}

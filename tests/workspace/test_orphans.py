@@ -84,7 +84,7 @@ def test_a_late_git_without_the_lock_is_refused_by_where_the_branch_stands(works
     workspace.commit_turn(turn(1, 1), {})
     before, stands = main_of(run_folder), workspace.head().commit
     parent = subprocess.check_output(["git", "rev-parse", "HEAD^"], cwd=run_folder, text=True).strip()
-    # Stopped before it runs, with what it was told: move from `before` to the commit's parent.
+    # Stopped before it runs, with its instruction: move from `before` to the commit's parent.
     script = f"kill -STOP $$; exec {GIT} update-ref refs/heads/main {parent} {before}"
     late = subprocess.Popen(["sh", "-c", script], cwd=run_folder / ".git", stderr=subprocess.PIPE)
     os.waitid(os.P_PID, late.pid, os.WSTOPPED)

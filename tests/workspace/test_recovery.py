@@ -177,7 +177,7 @@ def test_the_empty_mark_of_a_git_that_died_while_writing_it_goes_and_a_persons_e
     mine = min(packs.glob("*.pack")).with_suffix(".keep")
     mine.write_text("")
     with Workspace.open(closed):
-        assert not died.exists(), "the same commit, made again in the same second, could not be made"
+        assert not died.exists(), "the same commit, repeated in the same second, could not be made"
         assert mine.exists()
 
 

@@ -374,7 +374,7 @@ def test_what_a_pass_made_can_be_put_back_and_stays_in_its_turns(workspace, git)
     assert git("show", f"{ended.commit}^2:workspace/new.md") == "new"
     workspace.wait_for_maintenance()
     assert git("status", "--porcelain") == ""
-    # What the next turn commits is told from what was put back.
+    # What the next turn commits is derived from what was restored.
     (workspace.model_folder / "later.md").write_text("later")
     workspace.commit_turn(turn(3, 1, snapshot=snapshot(words=b"one")), {})
     assert workspace.history.files("workspace/") == [

@@ -29,7 +29,7 @@ from loop_runner.model import catalog
 from loop_runner.model.catalog import Fetchable, Slice
 from loop_runner.scratch import cache_dir
 
-OnProgress = Callable[["Progress"], None]
+OnProgress = Callable[["Progress"], object]
 
 _BLOCK = 1 << 20
 _SLICE_TIMEOUT_S = 1800.0
@@ -248,8 +248,8 @@ _HTTP_ERROR = re.compile(r"\b(?:HTTP error (?P<first>\d{3})|(?P<second>\d{3}) (?
 _GONE = {404, 410, 451}
 _NO_VERSION = "Could not find a version that satisfies"
 _ALTERNATIVES = (
-    "use another model instead: a file of your own (--model local:/path/to/model.gguf), a provider's key"
-    " (export ANTHROPIC_API_KEY=..., or --model openai:NAME), or a logged-in client's command line"
+    "use another model instead: a file of your own (local:/path/to/model.gguf), a provider's key"
+    " (export ANTHROPIC_API_KEY=..., and openai:NAME), or a logged-in client's command line"
     " (session: command in the task file, see docs/hooks.md)"
 )
 

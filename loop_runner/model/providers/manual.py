@@ -2,7 +2,7 @@
 
 Owns the files: ``0003-root-1f2e3d4c5b6a.request.md`` is a request, ``0003-root-1f2e3d4c5b6a.reply.md`` its
 answer. A reply counts when its last line is ``=== end ===``, or when it has not changed for two seconds, so
-that half a file that an editor is still writing is never taken for a whole one. A run that goes on finds its
+that half a file that an editor is still writing is never taken for a whole one. A resumed run finds its
 open request again. Relies on watchdog to be woken, and looks by itself where nothing wakes it.
 """
 
@@ -161,7 +161,7 @@ def _letter(request: Path) -> Letter:
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """What changes when somebody writes to ``path``; None while it is not there."""
+    """A value that changes with each write to ``path``; None while it does not exist."""
     try:
         status = path.stat()
     except FileNotFoundError:

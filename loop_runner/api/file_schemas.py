@@ -1,8 +1,8 @@
 """Writes the formats of task and rules files as JSON Schema, for the completion of editors.
 
-The keys and their values come from the code that reads them (``task``, the ``KEYS`` of verifiers,
-``audit.rules``), the sentence about each key of a rule from the table in docs/audit.md. docs/schemas/ has the
-output of ``python -m loop_runner.cli.file_schemas``; a test compares the two.
+The keys and what they take come from the code that reads them (``task``, the ``KEYS`` of verifiers,
+``audit.rules``), the sentence about each key of a rule from the table in docs/audit.md. docs/schemas/ has
+what ``python -m loop_runner.api.file_schemas`` writes; a test compares the two.
 """
 
 from __future__ import annotations
