@@ -32,7 +32,7 @@ from loop_runner.process import permit_in
 from loop_runner.runs import fork as forking
 from loop_runner.runs import origin, reporters, reverify, start, trust
 from loop_runner.runs.context import RunContext
-from loop_runner.runs.folders import forked_run_folder, free_fork_folder
+from loop_runner.runs.folders import forked_run_folder
 from loop_runner.runs.new_folders import has_begun, make_way, new_run_folder
 from loop_runner.runs.prepare import check
 from loop_runner.runs.reverify import Recheck
@@ -196,7 +196,7 @@ def fork(
     """
     source = open_run(run)
     plan.refuse_other_format(source.folder)
-    to = forked_run_folder(os.fspath(new if new is not None else free_fork_folder(source.folder)))
+    to = forked_run_folder(os.fspath(new if new is not None else _free_name(source.folder)))
     changed = [*as_overrides(keys), *as_overrides(settings)]
     if prompt_file is not None:
         changed.insert(0, ("prompt", forking.prompt_in(Path(prompt_file))))
@@ -348,3 +348,10 @@ def _functions(verifiers: Sequence[Verifier]) -> Mapping[str, Callable[..., Any]
 
 def _mark(folder: Path, repository: Path) -> None:
     trust.mark(folder, os.environ, unplaced=repository)
+
+
+def _free_name(source: Path) -> str:
+    number = 2
+    while (folder := source.with_name(f"{source.name}-{number}")).exists():
+        number += 1
+    return str(folder.absolute())

@@ -11,10 +11,9 @@ from typing import Any
 import click
 
 import loop_runner as lr
-from loop_runner import ConfigError
 from loop_runner.agents import clients
 from loop_runner.cli import output
-from loop_runner.cli.run import options, overrides, start
+from loop_runner.cli.run import options, overrides, start_task
 from loop_runner.text import shell
 
 
@@ -62,10 +61,9 @@ def agent(
     task = lr.Task(
         prompt,
         verifiers=[_gate(line) for line in verify],
-        session="command",
-        prompts="none",
-        agent={"command": command},
         budget={"passes": max_passes, **({} if usd is None else {"usd": usd})},
+        session="command",
+        agent={"command": command},
         settings=overrides(settings, flags),
     )
     if print_task:
@@ -73,13 +71,13 @@ def agent(
         return 0
     for line in _plan(command, verify, max_passes):
         output.note(line)
-    return start(task, flags)
+    return start_task(task, flags)
 
 
 def _gate(line: str) -> dict[str, Any]:
     """A command in the agent's files: a copy that it may write in, as tests do."""
     run = ["sh", "-c", f"cd workspace && {line}"]
-    return {"command": {"run": run, "name": line[:80], "writable": True}}
+    return {"command": {"run": run, "writable": True}, "name": line[:80]}
 
 
 def _command(client: str | None) -> list[str]:
@@ -89,7 +87,7 @@ def _command(client: str | None) -> list[str]:
     known = clients.CLIENTS.get(client)
     words = list(known.command) if known is not None else shlex.split(client)
     if not words or shutil.which(words[0]) is None:
-        raise ConfigError(
+        raise lr.ConfigError(
             f"there is no program {(words or [client])[0]!r}",
             why="it is the agent that does the work",
             hint="install it, or name another one with --with",
@@ -98,7 +96,7 @@ def _command(client: str | None) -> list[str]:
 
 
 def _none() -> str:
-    raise ConfigError(
+    raise lr.ConfigError(
         "no agent is installed and logged in",
         why=f"these were looked for: {', '.join(clients.CLIENTS)}",
         hint="log in to one of them, or name a command that reads a prompt: --with 'my-agent --flag'",

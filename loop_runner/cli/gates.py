@@ -37,7 +37,7 @@ def options(command: Any) -> Any:
 def taken(flags: dict[str, Any], citations: Callable[[int], dict[str, Any]] | None = None) -> list[Any]:
     """The verifiers of the options, as a task file has them; they are removed from ``flags``."""
     verify, python, schema, minimum = (flags.pop(name) for name in NAMES)
-    made: list[Any] = [{"command": {"run": ["sh", "-c", line], "name": line[:80]}} for line in verify]
+    made: list[Any] = [{"command": {"run": ["sh", "-c", line]}, "name": line[:80]} for line in verify]
     made += [{"python": str(path.absolute())} for path in python]
     made += [] if schema is None else [{"schema": str(schema.absolute())}]
     if minimum is not None:

@@ -91,13 +91,13 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
     made, given = gates.taken(flags), task_overrides(paths, settings, flags)
     if made:
         given.append(("verifiers", [*_own_verifiers(task_file, given), *made]))
-    return start(lr.Task.from_file(task_file, settings=given), flags)
+    return start_task(lr.Task.from_file(task_file, settings=given), flags)
 
 
-def _own_verifiers(task_file: Path, given: Sequence[Setting]) -> list[Any]:
+def _own_verifiers(task_file: Path, given: list[Setting]) -> list[Any]:
     """The verifiers of a task file; none if it has none yet, or is wrong: reading it again reports that."""
     try:
-        return list(lr.Task.from_file(task_file, settings=given).checked.verifiers)
+        return list(lr.Task.from_file(task_file, settings=given).verifiers)
     except lr.ConfigError:
         return []
 
@@ -145,21 +145,23 @@ def ask(
     \b
     Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
     """
+    verifiers = gates.taken(flags, lambda number: _cites(quote=quote, min=number))
     if continued is not None:
-        return _ask_again(continued, question, paths, quote, settings, flags)
+        if paths:
+            raise click.UsageError("a question that continues a run is about its inputs: name no files")
+        return _ask_again(continued, question, verifiers, settings, flags)
     if not paths:
         raise click.UsageError("name the files that the question is about, or a run with --continue")
     _refuse_misplaced(question, paths)
-    verifiers = gates.taken(flags, lambda number: _cites(quote=quote, min=number)) or [_cites(quote=quote)]
     task = lr.Task(
         question,
         inputs=[_input_spec(path, flags["exclude"]) for path in paths],
-        verifiers=verifiers,
+        verifiers=verifiers or [_cites(quote=quote)],
         budget={"passes": 5},
         type="ask",
         settings=overrides(settings, flags),
     )
-    return start(task, flags)
+    return start_task(task, flags)
 
 
 def _cites(*, quote: bool, **keys: int) -> dict[str, Any]:
@@ -167,23 +169,16 @@ def _cites(*, quote: bool, **keys: int) -> dict[str, Any]:
 
 
 def _ask_again(
-    run: str,
-    question: str,
-    paths: tuple[str, ...],
-    quote: bool,
-    settings: tuple[str, ...],
-    flags: dict[str, Any],
+    run: str, question: str, verifiers: list[Any], settings: tuple[str, ...], flags: dict[str, Any]
 ) -> int:
     """Fork a run with a new question, and continue the fork."""
-    if paths:
-        raise click.UsageError("a question that continues a run is about that run's inputs: name no files")
-    verifiers = gates.taken(flags, lambda number: _cites(quote=quote, min=number))
-    changed: list[Setting] = [("prompt", question), *overrides(settings, {**flags, "run_dir": None})]
-    changed += [("verifiers", verifiers)] if verifiers else []
     source = lr.open(run)
-    source.require_trust(settings=changed, command=shell("loop-runner", "ask", "--continue", run, question))
-    made = lr.fork(source, flags["run_dir"], settings=changed)
-    return work(lambda listening: lr.resume(made, **listening), flags, made.folder)
+    source.require_trust(trust=False)
+    changed = [("prompt", question), *overrides(settings, {**flags, "run_dir": None})]
+    changed += [("verifiers", verifiers)] if verifiers else []
+    fork = lr.fork(source, flags["run_dir"], settings=changed)
+    folder = _as_called(fork.folder)
+    return work(lambda listening: lr.resume(fork, **listening), flags, folder)
 
 
 @click.command()
@@ -255,8 +250,8 @@ def ends_pause(run: lr.Run) -> bool:
     return True
 
 
-def start(task: lr.Task, flags: dict[str, Any]) -> int:
-    """Start a run, and show how it ends."""
+def start_task(task: lr.Task, flags: dict[str, Any]) -> int:
+    """Run a task, here or in a process of its own; the exit code of the command."""
     task = preferences.with_settings(task, flags)
     if flags.get("detach"):
         reports = [f"--report={name}" for name in flags.get("reports", ())]

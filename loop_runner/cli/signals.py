@@ -17,7 +17,10 @@ from pathlib import Path
 import loop_runner as lr
 
 _STOP = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
-_TOLD = (signal.SIGINT, signal.SIGTERM)  # a person expects these to stop it; SIGHUP is ignored under nohup
+_STOPPING = (
+    signal.SIGINT,
+    signal.SIGTERM,
+)  # a person expects these to stop it; SIGHUP is ignored under nohup
 _HURRY_S = 1.5  # from the second signal to the end, whatever hangs
 at_hurried_exit: list[Callable[[], None]] = []  # what restores the terminal
 _FIRST = b"\nstopping: no new request is sent, and replies on their way are kept; once more to hurry\n"
@@ -27,7 +30,7 @@ _FIRST = b"\nstopping: no new request is sent, and replies on their way are kept
 def handled(on_signal: Callable[[int, object], None], note: Callable[[str], None]) -> Iterator[None]:
     """Call ``on_signal`` for SIGINT, SIGTERM and SIGHUP; ``note`` gets a line if one is ignored."""
     ignored = [number for number in _STOP if signal.getsignal(number) is signal.SIG_IGN]
-    if explained := [number for number in ignored if number in _TOLD]:
+    if explained := [number for number in ignored if number in _STOPPING]:
         note(_explain(explained))
     previous = {number: signal.signal(number, on_signal) for number in _STOP if number not in ignored}
     try:
@@ -85,7 +88,7 @@ def _explain(ignored: list[signal.Signals]) -> str:
     what = " and ".join(_STOP[number] for number in ignored)
     names = " and ".join(number.name for number in ignored)
     verb = "is" if len(ignored) == 1 else "are"
-    if left := [number for number in _TOLD if number not in ignored]:
+    if left := [number for number in _STOPPING if number not in ignored]:
         way = f"stop this run with kill -{left[0].name.removeprefix('SIG')} {os.getpid()}"
     else:
         way = f"only kill -KILL {os.getpid()} stops this run; resume continues it"

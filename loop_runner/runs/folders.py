@@ -75,11 +75,3 @@ def _changed_at(folder: Path) -> float:
 def forked_run_folder(name: str) -> Path:
     """Where a fork called ``name`` goes: a path with a "/" is taken as it is, a name goes under ``runs/``."""
     return with_room(Path(name) if "/" in name else runs_folder() / name)
-
-
-def free_fork_folder(source: Path) -> Path:
-    """A free folder for a fork of ``source``, beside it."""
-    number = 2
-    while (folder := source.with_name(f"{source.name}-{number}")).exists():
-        number += 1
-    return folder.absolute()
