@@ -12,7 +12,7 @@ import click
 
 from loop_runner.audit import markup, outputs, reports
 from loop_runner.audit.outputs import KINDS, Target
-from loop_runner.cli import display, output, preferences, trusting
+from loop_runner.cli import display, estimates, output, preferences, trusting
 from loop_runner.cli.run import interruptible, options
 from loop_runner.errors import ConfigError
 from loop_runner.runs.context import RunContext
@@ -78,7 +78,7 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
     help="Without a provider's key, end with 2 or with 0; the report says so either way.",
 )
 @trusting.TRUST
-@options("exclude", "set", "json", "quiet", "verbose")
+@options("exclude", "set", "estimate", "json", "quiet", "verbose")
 def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     """Judge files by rules in plain words, each finding with the line that it quotes.
 
@@ -90,6 +90,8 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     from loop_runner.audit import run as audits
     from loop_runner.audit import run_folders
 
+    if flags["is_estimate"]:
+        return _estimate(paths, rules_file, flags)
     targets = _targets(flags["outputs"])
 
     def open_context(folder: Path) -> AbstractContextManager[RunContext]:
@@ -123,6 +125,22 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
         if flags["keep"] is not None and result.about.run:
             run_folders.prune(Path(result.about.run), flags["keep"])
     return result.exit_code
+
+
+def _estimate(paths: tuple[Path, ...], rules_file: Path, flags: dict[str, Any]) -> int:
+    from loop_runner.audit import estimate
+
+    found = estimate.of_audit(
+        paths,
+        rules_file,
+        os.environ,
+        model=flags["model"] or preferences.sub_model(),
+        exclude=flags["exclude"],
+        changed_since=flags["changed_since"],
+        runs_folder=flags["runs"],
+        settings=[config.parse_override(text) for text in flags["settings"]],
+    )
+    return estimates.show(found, as_json=flags["as_json"])
 
 
 def _targets(given: Sequence[str]) -> list[Target]:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, output, preferences, signals, trusting
+from loop_runner.cli import display, estimates, output, preferences, signals, trusting
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.loop.stopping import Stop, permit_in
 from loop_runner.records import Outcome, RunStatus
@@ -63,6 +63,7 @@ _SHARED = {
     "report": click.option(
         "--report", "reports", multiple=True, metavar="NAME[=TEXT]", help="Tell an installed reporter, too."
     ),
+    "estimate": estimates.OPTION,
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
     ),
@@ -73,7 +74,18 @@ _SHARED = {
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    "exclude",
+    "model",
+    "sub_model",
+    "passes",
+    "turns",
+    "run_dir",
+    "set",
+    "report",
+    "estimate",
+    "json",
+    "quiet",
+    "verbose",
 )
 def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
     """Run a task file until its verifiers accept the answer.
@@ -103,7 +115,18 @@ def task_overrides(
     help="Ask that the short answer itself stands in a quoted line (default), or only that the quotes exist.",
 )
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    "exclude",
+    "model",
+    "sub_model",
+    "passes",
+    "turns",
+    "run_dir",
+    "set",
+    "report",
+    "estimate",
+    "json",
+    "quiet",
+    "verbose",
 )
 def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Ask a question about files, without a task file.
@@ -242,6 +265,10 @@ def _start(task: config.Task, flags: dict[str, Any]) -> int:
     from loop_runner.runs import start as runs
 
     task = preferences.with_settings(task, flags)
+    if flags.get("is_estimate"):
+        from loop_runner.runs import estimate
+
+        return estimates.show(estimate.of_task(task, os.environ), as_json=flags["as_json"])
     if task.session == "hook":
         file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
         raise ConfigError(
