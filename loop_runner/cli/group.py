@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
 
@@ -40,6 +41,7 @@ _COMMANDS = {
     "ls": ("look", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
     "help": ("docs", "Print the help of a command."),
+    "completion": ("completing", "Print the code that completes commands, runs and models in a shell."),
     "config": ("preferences", "Show the settings of the user and the project."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }
@@ -53,7 +55,7 @@ _GROUPS = {
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and try otherwise": ("rewind", "fork", "replay"),
     "Audits and agents": ("audit", "hook"),
-    "This machine": ("models", "config", "doctor", "docs", "help"),
+    "This machine": ("models", "config", "completion", "doctor", "docs", "help"),
 }
 
 
@@ -67,6 +69,10 @@ class _LazyGroup(click.Group):
         module = importlib.import_module(f"loop_runner.cli.{_COMMANDS[cmd_name][0]}")
         command = getattr(module, "help_command" if cmd_name == "help" else cmd_name)
         assert isinstance(command, click.Command)
+        if os.environ.get("_LOOP_RUNNER_COMPLETE"):  # a shell asks: importing what it needs takes a while
+            from loop_runner.cli.completing import with_completion
+
+            return with_completion(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
