@@ -22,8 +22,8 @@ _BASH_WORDS = "COMP_WORDBREAKS=${COMP_WORDBREAKS//:}\n"
 def completion(shell: str) -> None:
     """Print the code that completes commands, options, runs and models in a shell.
 
-    For bash, add the line of the example to ~/.bashrc; for zsh, the same with zsh to ~/.zshrc. For fish, write
-    the output to ~/.config/fish/completions/loop-runner.fish.
+    For bash, add the line of the example to ~/.bashrc; for zsh, the same with zsh to ~/.zshrc. For fish,
+    write the output to ~/.config/fish/completions/loop-runner.fish.
 
     \b
     Example:  eval "$(loop-runner completion bash)"

@@ -91,7 +91,7 @@ def test_bash_completes_a_run_and_a_model_with_its_colon(folder, tmp_path):
     code = f"""{script("bash")}
 COMP_WORDS=(loop-runner status rev) COMP_CWORD=2
 _loop_runner_completion loop-runner; echo "${{COMPREPLY[@]}}"
-COMP_WORDS=(loop-runner run t.yaml --model anthropic:claude-s) COMP_CWORD=4
+COMPREPLY=() COMP_WORDS=(loop-runner run t.yaml --model anthropic:claude-s) COMP_CWORD=4
 _loop_runner_completion loop-runner; echo "${{COMPREPLY[@]}}"
 """
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
