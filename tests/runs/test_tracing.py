@@ -160,7 +160,7 @@ def test_spans_are_sent_only_where_a_collector_is_named(env, is_wanted):
 
 def test_a_missing_extra_is_a_notice_and_no_error(monkeypatch):
     monkeypatch.setattr(tracing, "missing", lambda: "the extra is not installed")
-    heard = []
+    heard: list[Event] = []
     context = RunContext({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, (heard.append,))
     assert watching._spans(context) is None
     assert "the extra is not installed" in heard[0].text
