@@ -51,7 +51,7 @@ def asked(how, answers, *queries):
         found = []
         for query in queries:
             request = Request("tool:send", (Message("user", json.dumps({"q": query})),), kind="tool")
-            refused = await client.refusal(request)  # type: ignore[attr-defined]
+            refused = await client.refusal(request)
             found.append(json.loads((refused or await client.complete(request)).text))
         return found
 
