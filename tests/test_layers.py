@@ -107,7 +107,7 @@ OWNERS = {
 
 # What the commands import besides the public names of ``loop_runner``: each other, and how text is shown and
 # kept from a terminal. ``doctor`` looks into the parts of the machine, ``hook`` and ``agent`` at the clients,
-# ``preferences`` at the user's settings, ``estimates`` at prices; ``follow`` prints the trace as it is written.
+# ``preferences`` at the user's settings, ``estimates`` at prices; ``follow`` prints the trace live.
 OF_COMMANDS = {
     *("cli", "text", "redaction", "failpoints", "errors", "plugins", "keys"),
     *("fleet", "serve", "mcp", "report", "watch"),  # the front ends that a command starts
