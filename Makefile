@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-crash test-crash-full test-environments test-pickles test-damage power-loss long-run graphs soak check format docs bench workbench wheel-test outline-proof pdf-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs soak check format docs site bench workbench wheel-test outline-proof pdf-proof test-inspect report-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -69,8 +69,11 @@ format: setup  ## put the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup  ## write the true help and output into the documents
+docs: setup  ## write the true help, output and pictures into the documents
 	$(BIN)/python -m tests.support.documents
+
+site: setup  ## build the documentation as a site, into .cache/site; a link that leads nowhere is an error
+	$(BIN)/python -m mkdocs build --strict
 
 test-sandbox: setup  ## try a hundred ways out of the sandbox, in every tier, as root and as an ordinary user
 	$(BIN)/python -m tests.escapes
@@ -83,6 +86,9 @@ test-adversary: setup  ## attack the word "verified", as root and as an ordinary
 
 test-clients: setup  ## drive the real Claude Code and Codex (fetched once, 800 MB) against a loopback provider
 	$(BIN)/python -m tests.clients
+
+test-service-clients: setup  ## use the service with llm, LangChain, pydantic-ai and DSPy (in an environment of their own)
+	$(BIN)/python -m tests.service_clients
 
 test-crash: setup  ## break runs at named places, system calls and in any order: a sample, a few minutes
 	$(BIN)/python -m pytest tests/crash
@@ -104,6 +110,9 @@ test-pickles: setup  ## fifty kills and samples of test-crash beside each cloudp
 test-damage: setup  ## damage each file of a run's git folder in each way, repair, and run to the end: a minute and more
 	LOOP_RUNNER_EVERY_DAMAGE=1 $(BIN)/python -m pytest -s tests/workspace/test_repair.py
 
+serve-proof: setup  ## kill the service 50 times under load; nothing is lost or started twice (SERVE_MINUTES=10: 200 streams, too)
+	$(BIN)/python -m tests.serve_proof --minutes $(or $(SERVE_MINUTES),0)
+
 power-loss: setup  ## fail the power at each moment of a run, rebuild what a disk may hold, recover: five minutes and more
 	$(BIN)/python -m tests.power_loss
 
@@ -121,6 +130,14 @@ outline-proof: setup  ## count the headings that `outline` finds in three manual
 
 pdf-proof: setup  ## read a hundred real PDFs with PDFium and with pypdf: words that run together, pages without text, seconds
 	$(BIN)/python -m tests.pdf_proof
+
+test-inspect: setup  ## install inspect-ai beside the project, and open an exported log with it
+	$(BIN)/python -m uv venv --quiet --allow-existing .cache/inspect
+	$(BIN)/python -m uv pip install --quiet --python .cache/inspect/bin/python inspect-ai
+	INSPECT_PYTHON=$(CURDIR)/.cache/inspect/bin/python $(BIN)/python -m pytest -q tests/report/test_transcripts.py
+
+report-proof: setup  ## write the report of a run of 1,000 passes: under 10 MB and 20 seconds
+	$(BIN)/python -m tests.report_proof
 
 bench: setup  ## measure, and print medians
 	$(BIN)/python -m bench

@@ -28,15 +28,15 @@ WORDS = [f"word{number}" for number in range(5000)]
 
 def main(turns: int = 100) -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        ours = Path(folder, "ours")
-        theirs = Path(folder, "theirs")
-        with Workspace.create(ours, name="bench", files={"prompt.md": b"count\n"}) as workspace:
-            _porcelain_start(theirs)
-            times = _run(workspace, theirs, turns)
+        path = Path(folder, "ours")
+        others = Path(folder, "theirs")
+        with Workspace.create(path, name="bench", files={"prompt.md": b"count\n"}) as workspace:
+            _porcelain_start(others)
+            times = _run(workspace, others, turns)
     _report(times)
 
 
-def _run(workspace: Workspace, theirs: Path, turns: int) -> dict[str, list[float]]:
+def _run(workspace: Workspace, path: Path, turns: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {
         "turn": [],
         "pass": [],
@@ -48,8 +48,8 @@ def _run(workspace: Workspace, theirs: Path, turns: int) -> dict[str, list[float
     for number in range(1, turns + 1):
         blob = _blob(random_state)
         _write_notes(workspace.model_folder / "notes", number)
-        _write_notes(theirs / "notes", number)
-        (theirs / "blob").write_bytes(blob)
+        _write_notes(path / "notes", number)
+        (path / "blob").write_bytes(blob)
         pass_number, turn = (number - 1) // PASS_TURNS + 1, (number - 1) % PASS_TURNS + 1
         call = Call("root", "bench:x", f"{number:064d}", 0, "", Reply("x" * 2000, usage=Usage(1000, 500)))
         times["journal"].append(_seconds(workspace.journal.append, call))
@@ -58,7 +58,7 @@ def _run(workspace: Workspace, theirs: Path, turns: int) -> dict[str, list[float
         if turn == PASS_TURNS:
             times["pass"].append(_seconds(workspace.commit_pass, pass_number, "rejected"))
         fsync = number % 2 == 0
-        times["git fsync" if fsync else "git default"].append(_seconds(_porcelain, theirs, fsync))
+        times["git fsync" if fsync else "git default"].append(_seconds(_porcelain, path, fsync))
     return times
 
 

@@ -81,7 +81,7 @@ def _with_a_loop(folder: Path, installed: list[str], env: dict[str, str]) -> Non
 def _cpu_ms() -> float:
     """What this process and its children have used: tells more than the clock on a machine that is busy."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used) * 1000
+    return sum(item.ru_utime + item.ru_stime for item in used) * 1000
 
 
 def _http_form(folder: Path) -> None:

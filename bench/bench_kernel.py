@@ -133,20 +133,20 @@ def main() -> None:
         show("start from that snapshot", median_ms(lambda: kernel(Inputs(()), taken).close(), 3))
         big = one_file(workspace)
         show("start with 100 MB as one text", median_ms(lambda: kernel(big).close(), 5))
-        with kernel(big) as one:
+        with kernel(big) as item:
             show(
                 "first search in 100 MB",
-                median_ms(lambda: one.run_cell("search_text('ordinary zebra')", 1), 1),
+                median_ms(lambda: item.run_cell("search_text('ordinary zebra')", 1), 1),
             )
-            show("search in 100 MB", median_ms(lambda: one.run_cell("search_text('ordinary zebra')", 1), 3))
+            show("search in 100 MB", median_ms(lambda: item.run_cell("search_text('ordinary zebra')", 1), 3))
         question = "search_text('What is the default maxsize of functools.lru_cache?')"
-        with kernel(sources(workspace)) as one:
-            show("first search in 100 MB of sources", median_ms(lambda: one.run_cell(question, 1), 1))
-            show("search in 100 MB of sources", median_ms(lambda: one.run_cell(question, 1), 3))
+        with kernel(sources(workspace)) as item:
+            show("first search in 100 MB of sources", median_ms(lambda: item.run_cell(question, 1), 1))
+            show("search in 100 MB of sources", median_ms(lambda: item.run_cell(question, 1), 3))
         huge = one_file(workspace, GIGABYTE)
         show("start with 1 GB as one text", median_ms(lambda: kernel(huge).close(), 3))
-        with kernel(huge) as one:
-            print(f"{'':<20}peak resident memory: {resident_bytes(one) / GIGABYTE:.2f} times the text")
+        with kernel(huge) as item:
+            print(f"{'':<20}peak resident memory: {resident_bytes(item) / GIGABYTE:.2f} times the text")
         library = standard_library()
         print(f"{'':<20}standard library: {len(library.texts):,} texts, {library.total_bytes / 1e6:.1f} MB")
         show("start with the standard library", median_ms(lambda: kernel(library).close(), 5))

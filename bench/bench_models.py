@@ -52,8 +52,8 @@ def _batch(folder: Path, count: int, width: int, target: str) -> None:
 
 def _overhead(folder: Path) -> None:
     code = "for n in range(1000): llm_query(str(n))"
-    one = statistics.median(_cell_seconds(folder, code, 32, 0.0) for _ in range(_REPEATS))
-    report("llm_query, one after another, each (journalled, fsync)", one, target="")
+    item = statistics.median(_cell_seconds(folder, code, 32, 0.0) for _ in range(_REPEATS))
+    report("llm_query, one after another, each (journalled, fsync)", item, target="")
     many = statistics.median(
         _cell_seconds(folder, "llm_batch(list(map(str, range(5000))))", 512, 0.0) for _ in range(_REPEATS)
     )
@@ -98,9 +98,9 @@ def _cell_seconds(folder: Path, code: str, width: int, latency_s: float, **keys:
     events: list[Event] = []
     task = _task(folder, timed, width, latency_s, **keys)
     outcome = runs.start(task, folder / f"run-{next(_numbers)}", RunContext({}, (events.append,)))
-    told = next(event.text for event in events if event.kind == "cell_finished")
-    assert outcome.status == "verified", told
-    return float(told.rpartition("seconds ")[2])
+    shown = next(event.text for event in events if event.kind == "cell_finished")
+    assert outcome.status == "verified", shown
+    return float(shown.rpartition("seconds ")[2])
 
 
 def _peak_kb(folder: Path, count: int) -> int:
@@ -122,8 +122,8 @@ def _peak_kb(folder: Path, count: int) -> int:
     peak = 0
     # What wait4 says would begin with the size of this process, which is the larger one by now.
     while process.poll() is None:
-        said = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        peak = max(peak, int(said.get("VmHWM", "0 kB").split()[0]))
+        output = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        peak = max(peak, int(output.get("VmHWM", "0 kB").split()[0]))
         time.sleep(0.01)
     assert process.returncode == 0
     return peak

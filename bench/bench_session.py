@@ -32,8 +32,8 @@ def main() -> None:
 def _one_turn(folder: Path) -> None:
     task = config.read_task(write_task(folder / "one", root=[ready("42")]))
     numbers = iter(range(1000))
-    one = median_ms(lambda: runs.start(task, folder / f"run-{next(numbers)}", RunContext({})))
-    report("one-turn session with script:, start to verified", one, target="under 150")
+    item = median_ms(lambda: runs.start(task, folder / f"run-{next(numbers)}", RunContext({})))
+    report("one-turn session with script:, start to verified", item, target="under 150")
 
 
 def _many_turns(folder: Path) -> None:
@@ -50,10 +50,10 @@ def _many_turns(folder: Path) -> None:
     path = write_task(folder / "many", root=[*cells, ready("42")], budget={"turns": _TURNS + 1})
     task = config.read_task(path)
     runs.start(task, folder / "run-many", RunContext({}, (listen,)))
-    asked = _gaps(marks, "turn_started", "reply_received")
+    requests = _gaps(marks, "turn_started", "reply_received")
     ran = _gaps(marks, "reply_received", "cell_finished")
     commits = _gaps(marks, "cell_finished", "turn_committed")
-    report("  reply journalled (one fsync)", statistics.median(asked))
+    report("  reply journalled (one fsync)", statistics.median(requests))
     report("  cell", statistics.median(ran), target="under 5, apart from the commit")
     report("  snapshot and durable commit", statistics.median(commits), target="under 40")
 

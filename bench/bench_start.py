@@ -66,15 +66,15 @@ def main() -> None:
             env = {**os.environ, "PATH": path, "LOOP_RUNNER_CACHE": str(folder / f"cache-{tier}")}
             env.pop("PYTHONDONTWRITEBYTECODE", None)  # warm: nothing is compiled
 
-            def ours(env: dict[str, str] = env) -> None:
+            def own_hook(env: dict[str, str] = env) -> None:
                 argv = [str(Path(sys.executable).with_name("loop-runner")), "run", str(task), "--run-dir"]
                 subprocess.run(
                     [*argv, str(folder / f"run-{next(numbers)}")], env=env, check=True, capture_output=True
                 )
 
-            first, _ = _measured(ours)
+            first, _ = _measured(own_hook)
             report(f"tier {tier}: first run of the machine, which tries the sandbox", first)
-            _pairs(f"tier {tier}: run of one turn, whole process, warm", ours, f"under {_TARGET_MS}")
+            _pairs(f"tier {tier}: run of one turn, whole process, warm", own_hook, f"under {_TARGET_MS}")
             inside = _inside([sys.executable, "-c", _INSIDE, str(task), str(folder / f"in-{tier}")], env)
             report(
                 f"tier {tier}: run of one turn, in a process that runs",
@@ -84,22 +84,22 @@ def main() -> None:
             )
 
 
-def _pairs(what: str, ours: Callable[[], None], target: str) -> None:
+def _pairs(what: str, own: Callable[[], None], target: str) -> None:
     """Ours and the peer in turn, so that both see the same machine."""
     peer = os.environ.get("BENCH_PEERS")
-    took, cpus, theirs, ratios = [], [], [], []
+    took, cpus, others, ratios = [], [], [], []
     for _ in range(_RUNS):
-        wall, cpu = _measured(ours)
+        wall, cpu = _measured(own)
         took.append(wall)
         cpus.append(cpu)
         if peer:
             argv = [peer, "-c", _PEER]
-            theirs.append(_measured(partial(subprocess.run, argv, check=True, capture_output=True))[0])
-            ratios.append(wall / theirs[-1])
+            others.append(_measured(partial(subprocess.run, argv, check=True, capture_output=True))[0])
+            ratios.append(wall / others[-1])
     report(what, statistics.median(took), "ms", target)
     report("  processor time of it, with git and the kernel", statistics.median(cpus))
     if peer:
-        report("  dspy.RLM, ten runs in a whole process", statistics.median(theirs))
+        report("  dspy.RLM, ten runs in a whole process", statistics.median(others))
         report("  ours to dspy.RLM's, pair by pair", statistics.median(ratios), "x")
         report("  dspy.RLM, a run in a process that runs", _inside([peer, "-c", _PEER], dict(os.environ)))
 

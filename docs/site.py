@@ -16,6 +16,13 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "hooks/README.md", "examples/from-rlms.md")
 
+# How much a page counts in the search, by the beginning of its path. Explanations come before references.
+_BOOST = {
+    **dict.fromkeys(("adr/", "examples/", "CHANGELOG", "index.md"), 0.1),
+    **dict.fromkeys(("claims", "CONTRIBUTING"), 0.2),
+    **dict.fromkeys(("commands", "compared", "design", "hooks/"), 0.3),
+    "faq": 2,
+}
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 _ENTRY = re.compile(r"^- \[([^\]]+)\]\(([^)\s]+)\)", re.MULTILINE)
 
@@ -35,8 +42,8 @@ def pages() -> list[str]:
 def sections(index: str) -> list[tuple[str, list[tuple[str, str]]]]:
     """The sections of the map, each with the title and the path of its pages. A list entry is a page."""
     parts = re.split(r"^## ", index, flags=re.MULTILINE)[1:]
-    found = [(part.partition("\n")[0], _ENTRY.findall(part)) for part in parts]
-    return [(name, [(title, path) for title, path in entries]) for name, entries in found if entries]
+    entries_of = [(part.partition("\n")[0], _ENTRY.findall(part)) for part in parts]
+    return [(name, [(title, path) for title, path in entries]) for name, entries in entries_of if entries]
 
 
 def missing(index: str) -> list[str]:
@@ -106,7 +113,10 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Rewrite the links of a page."""
+    """Rewrite the links of a page, and set how much it counts in the search."""
     origins = {in_site(path): path for path in outside()}
     name = page.file.src_uri
+    for beginning, boost in _BOOST.items():
+        if name.startswith(beginning):
+            page.meta.setdefault("search", {"boost": boost})
     return rewritten(markdown, origins.get(name, f"docs/{name}"))

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from loop_runner.api import installed as installed
+    from loop_runner.api import types as types
+    from loop_runner.api.auditing import audit
     from loop_runner.api.checked_task import Submission, Task, data
-    from loop_runner.api.launching import Launcher, LocalLauncher, list_runs, start
+    from loop_runner.api.controls import Placed
     from loop_runner.api.makers import (
         agreement,
         all_of,
@@ -37,10 +40,12 @@ if TYPE_CHECKING:
         schema,
         stable,
     )
+    from loop_runner.api.record import Record, RecordedPass, RecordedTurn
     from loop_runner.api.result import Result, Run
     from loop_runner.api.result import open_run as open  # noqa: A004 - lr.open, as in gzip.open
     from loop_runner.api.rlm import RLM
     from loop_runner.api.running import aask, aresume, arun, ask, fork, resume, run, verify
+    from loop_runner.api.starting import Launcher, LocalLauncher, list_runs, start
     from loop_runner.api.stream import stream
     from loop_runner.api.typed_events import Event
     from loop_runner.api.views import RunView, Status
@@ -56,32 +61,38 @@ if TYPE_CHECKING:
         VerifierError,
         WorkspaceError,
     )
+    from loop_runner.loop.stopping import Stop
     from loop_runner.records import Accepted, Broken, Rejected, Usage
-    from loop_runner.runs.steering import Placed
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api.launching": "Launcher LocalLauncher list_runs start",
+    "api.auditing": "audit",
+    "api.controls": "Placed",
+    "api.starting": "Launcher LocalLauncher list_runs start",
     "api.typed_events": "Event",
     "api.views": "RunView Status",
     "api.makers": "agreement all_of any_of citations command contains judge python regex schema stable",
+    "api.record": "Record RecordedPass RecordedTurn",
     "api.result": "Result Run open",
     "api.rlm": "RLM",
     "api.running": "aask aresume arun ask fork resume run verify",
     "api.stream": "stream",
+    "api.installed": "installed",
+    "api.types": "types",
     "api.checked_task": "Submission Task data",
     "budget": "Budget",
     "errors": (
         "ConfigError EnvironmentFault KernelError LoopRunnerError ModelError NotVerifiedError StoppedError"
         " VerifierError WorkspaceError"
     ),
+    "loop.stopping": "Stop",
     "records": "Accepted Broken Rejected Usage",
-    "runs.steering": "Placed",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _CALLED = {"open": "open_run"}
-_FOLDERS = ("verify",)  # names of functions and of folders
+_MODULES = ("installed", "types")
+_FOLDERS = ("audit", "verify")  # names of functions and of folders
 
 __all__ = [
     "RLM",
@@ -98,11 +109,15 @@ __all__ = [
     "ModelError",
     "NotVerifiedError",
     "Placed",
+    "Record",
+    "RecordedPass",
+    "RecordedTurn",
     "Rejected",
     "Result",
     "Run",
     "RunView",
     "Status",
+    "Stop",
     "StoppedError",
     "Submission",
     "Task",
@@ -116,11 +131,13 @@ __all__ = [
     "aresume",
     "arun",
     "ask",
+    "audit",
     "citations",
     "command",
     "contains",
     "data",
     "fork",
+    "installed",
     "judge",
     "list_runs",
     "open",
@@ -132,6 +149,7 @@ __all__ = [
     "stable",
     "start",
     "stream",
+    "types",
     "verify",
 ]
 
@@ -159,7 +177,8 @@ class _Package(ModuleType):
 def _load(name: str) -> Any:
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), _CALLED.get(name, name))
+    home = import_module(f"{__name__}.{_HOME[name]}")
+    return home if name in _MODULES else getattr(home, _CALLED.get(name, name))
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of this package

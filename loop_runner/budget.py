@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from loop_runner import keys
 from loop_runner.errors import ModelError
@@ -30,24 +31,25 @@ class Budget:
 
     passes: int = key(keys.count, "passes of the run", default=10)
     turns: int = key(keys.count, "turns of one pass", default=20)
-    tokens: int | None = key(keys.count, "tokens of the run, in and out, cached or not", default=None)
-    tokens_in: int | None = key(keys.count, "tokens of the run in, cached or not", default=None)
-    tokens_out: int | None = key(keys.count, "tokens of the run out", default=None)
+    tokens: int | None = key(
+        keys.count, "input and output tokens of the run, including cached ones", default=None
+    )
+    tokens_in: int | None = key(keys.count, "input tokens of the run, including cached ones", default=None)
+    tokens_out: int | None = key(keys.count, "output tokens of the run", default=None)
     usd: float | None = key(
         keys.positive,
-        "dollars of the run; refused at the start for a model whose price nobody knows, unless `prices` says"
-        " it",
+        "dollars of the run; a model without a known price is refused unless `prices` sets one",
         default=None,
     )
     wall_s: float | None = key(
         keys.duration,
-        "time of the run at work: `90s`, `30m`, `2h`, `1d` or seconds",
+        "working time of the run: `90s`, `30m`, `2h`, `1d` or seconds",
         name="wall",
         default=None,
     )
     subcalls: int | None = key(
         keys.whole(0),
-        "requests that the model's code makes: sub-calls, and the turns of child sessions",
+        "requests of the model's code: sub-calls, and the turns of child sessions",
         default=None,
     )
     tool_calls: int | None = key(
@@ -57,7 +59,7 @@ class Budget:
     )
     depth: int = key(
         keys.whole(0),
-        "how deep child sessions may start child sessions; at 0, `rlm_query` is one plain sub-call",
+        "levels of child sessions; at 0, `rlm_query` is one plain sub-call",
         default=1,
     )
     child_turns: int = key(keys.count, "turns of one child session", default=8)
@@ -69,8 +71,8 @@ class BudgetSpentError(ModelError):
     def __init__(self, limit: str) -> None:
         super().__init__(
             f"the budget of {limit} is used up",
-            why="a limit that is spent stops every further request",
-            hint="loop-runner resume RUN --set budget.KEY=MORE goes on",
+            why="no request is sent once a limit is reached",
+            hint="loop-runner resume RUN --set budget.KEY=MORE continues it",
         )
         self.limit = limit
 
@@ -135,6 +137,27 @@ _IN_AND_OUT = ("tokens_in", "tokens_out")
 _FREE, _TOOL_CALL = (Hold(_NO_USAGE, 0.0, 0), Hold(_NO_USAGE, 0.0, 1)), Hold(_NO_USAGE, 0.0, 0, 1)
 
 
+class SharedLimit(Protocol):
+    """A limit in dollars that several runs share; safe to ask from several processes."""
+
+    @property
+    def words(self) -> str:
+        """The limit, for messages."""
+        ...
+
+    def admits(self, usd: float, held: float) -> bool | None:
+        """Set aside ``usd`` beside this run's own ``held``. False: it is reached; None: not now."""
+        ...
+
+    def settle(self, usd: float, held: float) -> None:
+        """A request cost ``usd``; ``held`` is what this run's other requests may still cost."""
+        ...
+
+    def is_reached(self) -> bool:
+        """Whether nothing more may be spent now."""
+        ...
+
+
 class Ledger:
     """Counts what a run uses. Safe from any thread; one request is charged once, when its reply is there.
 
@@ -153,7 +176,9 @@ class Ledger:
         unmet: Iterable[Call] = (),
         dropped: Spend = Spend(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
+        shared: SharedLimit | None = None,
     ) -> None:
+        self._shared = shared
         self._price = price
         self._clock = clock
         self._lock = threading.Lock()
@@ -177,7 +202,8 @@ class Ledger:
         """Work under ``budget`` from now on: the operator changed it, or it is the first."""
         self.budget = budget
         limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
-        self.is_metered = any(limit is not None for limit in limits)  # tokens or dollars are limited
+        # Tokens or dollars are limited.
+        self.is_metered = any(limit is not None for limit in limits) or self._shared is not None
         self._is_limited = {budget.wall_s, budget.subcalls, budget.tool_calls} != {None} or self.is_metered
 
     def used(self) -> dict[str, float]:
@@ -207,7 +233,7 @@ class Ledger:
             subcalls=sum(part.subcalls for part in parts),
             tool_calls=sum(part.tool_calls for part in parts),
             seconds=seconds,
-            usd=None if None in dollars else sum(each or 0.0 for each in dollars),
+            usd=None if None in dollars else sum(amount or 0.0 for amount in dollars),
             unanswered=self._unanswered,
             known_usd=sum(part.known_usd for part in parts),
         )
@@ -226,6 +252,12 @@ class Ledger:
                     raise BudgetSpentError(limit)
                 if self._out and self._may_overrun(hold):
                     return None
+            if self._shared is not None:
+                admitted = self._shared.admits(hold.usd, self._held.known_usd if self._out else 0.0)
+                if admitted is None:
+                    return None
+                if not admitted:
+                    raise BudgetSpentError(self._shared.words)
             self._out += 1
             self._hold(hold)
             return hold
@@ -239,6 +271,8 @@ class Ledger:
                 self._held = Sums()  # no remainder of adding and taking away dollars
             if call is not None:
                 self._charge(self._used, call)
+            if self._shared is not None:
+                self._shared.settle(0.0 if call is None else self._usd(call) or 0.0, self._held.known_usd)
 
     def replayed(self, call: Call) -> None:
         """A reply of the journal was served again: from now on it counts as the turn's."""
@@ -267,7 +301,7 @@ class Ledger:
             size += 2 * len(str(request.schema))
         usage = Usage(input_tokens=size, output_tokens=request.max_output_tokens)
         usd = 0.0
-        if self.budget.usd is not None:
+        if self.budget.usd is not None or self._shared is not None:
             written = Usage(cache_write_tokens=size, output_tokens=request.max_output_tokens)
             usd = max(self._price(request.model, counted) or 0.0 for counted in (usage, written))
         return Hold(usage, usd, subcalls)
@@ -292,6 +326,8 @@ class Ledger:
         """Add one answered request; ``usd`` None (no known price) makes the run's cost unknown."""
         with self._lock:
             self._used.add(usage, usd, int(is_subcall))
+            if self._shared is not None and usd:
+                self._shared.settle(usd, self._held.known_usd)
 
     def begin_turn(self, turns_left: int) -> None:
         """A turn begins: its time counts from now on. ``turns_left``: of this pass, this one not counted."""
@@ -338,9 +374,10 @@ class Ledger:
             if call.is_tool_call:
                 sums.tool_calls += sign
             return
-        usage = call.reply.usage
-        usd = self._price(call.model, usage) if call.usd is None else call.usd
-        sums.add(usage, usd, int(call.kind in SUBCALL_KINDS), sign)
+        sums.add(call.reply.usage, self._usd(call), int(call.kind in SUBCALL_KINDS), sign)
+
+    def _usd(self, call: Call) -> float | None:
+        return self._price(call.model, call.reply.usage) if call.usd is None else call.usd
 
     # ── limits ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -353,12 +390,15 @@ class Ledger:
     def reached_within_pass(self) -> str | None:
         """The limit that ends a session early, in words, or None."""
         with self._lock:
-            return self._spent_limit(self._used, hold=_FREE[0])
+            return self._spent_limit(self._used, hold=_FREE[0]) or self._shared_limit()
 
     def subcalls_reached(self) -> str | None:
         """The limit that refuses a further sub-call, in words, or None."""
         with self._lock:
-            return self._spent_limit(self._used, hold=_FREE[1])
+            return self._spent_limit(self._used, hold=_FREE[1]) or self._shared_limit()
+
+    def _shared_limit(self) -> str | None:
+        return self._shared.words if self._shared is not None and self._shared.is_reached() else None
 
     def _spent_limit(self, *sums: Sums, hold: Hold) -> str | None:
         budget, parts = self.budget, (self._dropped, *sums)

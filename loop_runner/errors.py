@@ -1,7 +1,7 @@
 """Every error that loop-runner raises on purpose, in one tree.
 
     LoopRunnerError
-     ├─ ConfigError       the task file, a flag, an input: the user can mend it        exit 2
+     ├─ ConfigError       the task file, a flag, an input: the user can fix it        exit 2
      ├─ WorkspaceError    the run folder: locked, damaged, newer, unwritable           exit 2, 4 or 5
      ├─ EnvironmentFault  the machine lacks something: git, disk space, a sandbox tier exit 4
      ├─ ModelError        a provider refused or stayed unreachable                     exit 4
@@ -15,15 +15,24 @@ a rejected answer (``Rejected``) and a spent budget (``Stopped``). Relies on ``r
 secret of the environment. Never prints or exits.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
 from loop_runner.redaction import clean
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
 
 class LoopRunnerError(Exception):
-    """What happened, why it matters, what to do. ``exit_code`` is the table's in the README."""
+    """What happened, why it matters, what to do. ``exit_code`` is the table's in the README.
+
+    ``run`` is the folder of the run that it ended, which can be continued; None when there is none.
+    """
 
     exit_code = 5
+    run: Path | None = None
 
     def __init__(self, message: str, *, why: str = "", hint: str = "", exit_code: int | None = None) -> None:
         message = clean(message)
@@ -84,8 +93,8 @@ class ModelError(LoopRunnerError):
         super().__init__(
             message,
             why=why
-            or "the run cannot go on without a reply; those before it are kept and not asked for again",
-            hint=hint or "mend what the message names, then: loop-runner resume",
+            or "the run cannot continue without a reply; earlier replies are kept and not requested again",
+            hint=hint or "fix the problem above, then run `loop-runner resume RUN`",
         )
         self.paid = paid
         self.ends_run = ends_run

@@ -119,6 +119,12 @@ class Trace:
         """Append an event of this kind; ``at`` is its pass and turn."""
         self.append(Event(kind, text, *at, data))
 
+    def flush(self) -> None:
+        """Let readers see every event so far."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            if self._file is not None:
+                self._file.flush()
+
     def close(self) -> None:
         """Close the file; later events reach the listeners only."""
         with self._lock, contextlib.suppress(OSError):
@@ -148,7 +154,9 @@ def _last_seq(path: Path) -> int:
     for at in range(len(lines), 0, -1):
         try:
             line = json.loads(lines[at - 1])
-            return int(line["seq"] if "seq" in line else sum(read_line(each) is not None for each in lines))
+            return int(
+                line["seq"] if "seq" in line else sum(read_line(record) is not None for record in lines)
+            )
         except (ValueError, LookupError, TypeError, RecursionError):
             continue
     return 0

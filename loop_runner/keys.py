@@ -125,12 +125,12 @@ def file_name(value: Any) -> str:
 
 
 def whole(least: int) -> Value[int]:
-    """A whole number."""
+    """An integer."""
 
     @takes(type="integer", minimum=least)
     def check(value: Any) -> int:
         if not _is_whole(value, least):
-            raise BadValueError(f"a whole number, {least} or more")
+            raise BadValueError(f"an integer >= {least}")
         return int(value)
 
     return check
@@ -140,12 +140,12 @@ count = whole(1)
 
 
 def up_to(most: int) -> Value[int]:
-    """A whole number, 1 or more."""
+    """An integer >= 1."""
 
     @takes(type="integer", minimum=1, maximum=most)
     def check(value: Any) -> int:
         if not _is_whole(value, 1, most):
-            raise BadValueError(f"a whole number from 1 to {most:,}")
+            raise BadValueError(f"an integer from 1 to {most:,}")
         return int(value)
 
     return check

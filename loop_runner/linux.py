@@ -29,6 +29,7 @@ SYSTEM_FOLDERS = (
 _PROC = Path("/proc")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_CLONE_FS = 0x200
 _CPU_FOLDER = Path("/sys/devices/system/cpu")
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _UNLIMITED = 1 << 16
@@ -155,6 +156,15 @@ def keep_others_out() -> None:
     """Keep other processes of this user from this one's descriptors and memory. Elsewhere nothing."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def keep_current_folder() -> None:
+    """Give this thread, and those that it starts, a current folder that other threads cannot change.
+
+    Where that is not possible, the thread shares the one of the process.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).unshare(_CLONE_FS)
 
 
 # ── files ───────────────────────────────────────────────────────────────────────────────────────────

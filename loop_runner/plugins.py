@@ -82,8 +82,8 @@ def load(group: str, name: str) -> Any:
         package = entry.dist.name if entry.dist else "a package"
         raise ConfigError(
             f"{name!r}, which {package} adds, cannot be loaded: {type(error).__name__}: {error}",
-            why=f"the package says that it stands in {entry.value}",
-            hint=f"mend or uninstall {package}",
+            why=f"its package says that it is in {entry.value}",
+            hint=f"fix or uninstall {package}",
         ) from error
 
 

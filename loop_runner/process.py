@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from loop_runner import linux
 from loop_runner.errors import EnvironmentFault
 
+PERMIT = "LOOP_RUNNER_PERMIT"  # in the environment of a run: names the file with its permit
 _CHUNK = 65536
 _POLL_MS = 50
 _AFTERLIFE_S = 1.0  # how long output is still read when the program has ended and others hold its pipe
@@ -131,7 +133,7 @@ def finish(
         kill_group(process.pid)
         raise EnvironmentFault(
             "the exit codes of programs cannot be known, because this process ignores SIGCHLD",
-            why="a program that fails would look like one that succeeds",
+            why="a failing program would look like a successful one",
             hint="call signal.signal(signal.SIGCHLD, signal.SIG_DFL) before the run",
         )
     kept = HeadAndTail(max_output_bytes)
@@ -165,7 +167,7 @@ def kill_group(pid: int) -> None:
         return
 
 
-# Both watch ``ended``: a process that left the group keeps the pipes open, and must not hold us up for ever.
+# Both watch ``ended``: a process that left the group keeps the pipes open, and must not block us forever.
 
 
 def _drain(stream: IO[bytes], kept: HeadAndTail, ended: threading.Event) -> None:
@@ -197,3 +199,36 @@ def _feed(stream: IO[bytes], data: bytes, ended: threading.Event) -> None:
         return  # the program did not want its input
     finally:
         stream.close()
+
+
+# ── permits ─────────────────────────────────────────────────────────────────────────────────────────
+# Until when a run may send requests: whoever holds the lease on it writes the file again and again. It holds
+# nanoseconds of the clock that runs while the machine sleeps. A run whose permit has ended sends nothing
+# more, even if its process was frozen in between; it then stops as if it was asked twice.
+
+
+def permit_moment(seconds: float) -> int:
+    """The moment so many seconds from now, as ``grant`` takes it."""
+    return linux.boot_clock_ns() + int(seconds * 1e9)
+
+
+def permit_until(path: Path, moment: int) -> None:
+    """Permit requests until ``moment``."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(str(moment))
+    temporary.replace(path)
+
+
+def permit_in(env: Mapping[str, str]) -> Callable[[], bool]:
+    """Whether this process may send requests now; without a file, it always may."""
+    path = env.get(PERMIT)
+    if not path:
+        return lambda: True
+
+    def is_permitted() -> bool:
+        try:
+            return linux.boot_clock_ns() < int(Path(path).read_bytes())
+        except (OSError, ValueError):
+            return False
+
+    return is_permitted

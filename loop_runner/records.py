@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 # child: the root model of a child session; summary: the root model, of its own conversation so far;
 # judge: a verifier, or, with a scope, the root model of a session that one holds
-# agent: not a request of ours, but what an agent's client says that it spent
-# tool: no request to a model, but a call of a tool of the task (``loop_runner/tools/``)
+# agent: not our own request, but the spend that an agent's client reports
+# tool: not a request to a model, but a call of one of the task's tools (``loop_runner/tools/``)
 RequestKind = Literal["root", "sub", "child", "judge", "summary", "agent", "tool"]
 
 _CONVERSATIONS = frozenset({"root", "child", "summary"})
@@ -257,6 +257,12 @@ class Answer:
     is_ready: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)  # other JSON-able keys of the dict
 
+    @property
+    def blocked(self) -> str:
+        """What is missing and cannot be supplied, as the cell of this turn declared it; "" if it did not."""
+        why = self.extra.get("blocked")
+        return why.strip() if isinstance(why, str) else ""
+
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
@@ -265,9 +271,9 @@ class CellResult:
     end: CellEnd
     output: str  # everything printed, in order, then the traceback if it raised
     dropped_chars: int  # how much of the output is missing from ``output``; 0 when nothing is
-    error: str | None  # last line of the *model's* traceback; never an exception of ours
+    error: str | None  # last line of the *model's* traceback; never an exception of the runner
     answer: Answer
-    notices: tuple[str, ...] = ()  # what the harness mended: "`context` was restored", ...
+    notices: tuple[str, ...] = ()  # the harness's repairs: "`context` was restored", ...
     seconds: float = 0.0  # wall clock, without the time spent waiting for sub-calls
     lost: tuple[str, ...] = ()  # variables whose loss ``notices`` report
 
@@ -403,6 +409,14 @@ class Checkpoint:
     subject: str = ""
     outcome: PassOutcome | None = None  # of the pass, on pass merges only
 
+    def __str__(self) -> str:
+        """``pass 3 turn 7``, ``the end of pass 3``, ``the start``."""
+        if self.pass_number == 0:
+            return "the start"
+        if self.turn == 0:
+            return f"the end of pass {self.pass_number}"
+        return f"pass {self.pass_number} turn {self.turn}"
+
 
 @dataclass(frozen=True, slots=True)
 class Spend:
@@ -445,7 +459,7 @@ class ChildTurn:
     children: tuple[ChildRecord, ...] = ()
 
 
-ChildEnd = Literal["ready", "turns", "budget", "window", "no_code", "failed"]
+ChildEnd = Literal["ready", "blocked", "turns", "budget", "window", "no_code", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,7 +487,7 @@ class TurnRecord:
     number: int
     reply: str
     code: str | None  # None when the reply held no code
-    output: str  # what the model is told after this turn, word for word
+    output: str  # the text that the model sees after this turn, word for word
     end: CellEnd | Literal["no_code"]
     answer: Answer
     calls: tuple[Call, ...]
@@ -484,7 +498,7 @@ class TurnRecord:
 
 # ── how a run ends ──────────────────────────────────────────────────────────────────────────────────
 
-RunStatus = Literal["verified", "unverified", "broken", "interrupted"]
+RunStatus = Literal["verified", "unverified", "blocked", "broken", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ def is_active() -> bool:
 
 
 def _secrets(name: str, value: str) -> Iterator[str]:
-    """The parts of a variable that nobody may see."""
+    """The parts of a variable that are secret."""
     upper = name.upper()
     if upper not in _NOT_SECRET and _SECRET_WORDS & set(re.split(r"[^A-Z0-9]+", upper)):
         yield from _of_named(value)

@@ -109,7 +109,7 @@ def _sweep_one(parent: int, name: str, until: float) -> bool:
 
 
 def _is_left(fd: int, parent: int, name: str) -> bool:
-    """Whether nobody uses the folder ``fd``; it is locked then. ``BlockingIOError`` while somebody does."""
+    """Whether no process uses the folder ``fd``; it is locked then. ``BlockingIOError`` while one does."""
     seen = os.fstat(fd)
     if not _is_own(seen.st_uid) or seen.st_dev != os.fstat(parent).st_dev:
         return False

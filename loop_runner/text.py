@@ -91,3 +91,9 @@ def name(path: str, max_chars: int = 200) -> str:
 def shell(*words: object) -> str:
     """``words`` as one command line that a POSIX shell reads back to the same words."""
     return shlex.join(map(str, words))
+
+
+def bar(share: float, columns: int = 16) -> str:
+    """A bar that is full at 1."""
+    done = min(max(round(share * columns), 0), columns)
+    return "█" * done + "░" * (columns - done)

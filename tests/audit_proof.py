@@ -68,9 +68,9 @@ def key_of(path: Path, name: str) -> Iterator[Unit]:
         if isinstance(node, ast.ExceptHandler):
             yield Unit("bare-except", name, node.lineno, node.lineno, node.type is None)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            defaults = [each for each in (*node.args.defaults, *node.args.kw_defaults) if each]
+            defaults = [item for item in (*node.args.defaults, *node.args.kw_defaults) if item]
             if defaults:
-                last = max(each.end_lineno or each.lineno for each in defaults)
+                last = max(item.end_lineno or item.lineno for item in defaults)
                 yield Unit("mutable-default", name, node.lineno, last, any(map(_is_mutable, defaults)))
 
 
@@ -83,13 +83,13 @@ def _is_mutable(node: ast.expr) -> bool:
 
 def sources(only: Sequence[str] = ()) -> dict[str, Path]:
     """The files of the standard library, or of some packages of it, by name."""
-    found = {}
+    result = {}
     for path in sorted(STDLIB.rglob("*.py")):
         parts = path.relative_to(STDLIB).parts
         hidden = {"site-packages", "__pycache__", *LEFT_OUT} & set(parts)
         if not hidden and (not only or parts[0].removesuffix(".py") in only):
-            found["/".join(parts)] = path
-    return found
+            result["/".join(parts)] = path
+    return result
 
 
 def audit(paths: Sequence[Path], judge: str, folder: Path) -> tuple[dict[str, object], float]:
@@ -115,16 +115,16 @@ def measure(report: dict[str, object], key: Sequence[Unit]) -> list[tuple[str, i
     assert isinstance(findings, list)
     rows = []
     for rule in sorted({unit.rule for unit in key}):
-        theirs = [each for each in findings if each["rule"] == rule]
+        others = [item for item in findings if item["rule"] == rule]
         units = [unit for unit in key if unit.rule == rule]
         by_file: dict[str, list[Unit]] = {}
         for unit in units:
             by_file.setdefault(unit.file, []).append(unit)
         hit: set[Unit] = set()
         stray = 0
-        for each in theirs:
+        for item in others:
             # Heads may lie in one another (a lambda among the defaults): the innermost is meant.
-            holding = [unit for unit in by_file.get(each["file"], ()) if unit.holds(each)]
+            holding = [unit for unit in by_file.get(item["file"], ()) if unit.holds(item)]
             wrong = [unit for unit in holding if unit.is_wrong]
             if holding:
                 hit.add((wrong or holding)[-1])
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--places", type=int, default=SAMPLE, help="so many for the local model")
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     options = parser.parse_args(arguments)
-    names = sources([each for each in options.only.split(",") if each])
+    names = sources([part for part in options.only.split(",") if part])
     key = [unit for name, path in names.items() for unit in key_of(path, name)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)

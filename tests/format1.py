@@ -2,7 +2,7 @@
 
     python -m tests.format1 make [NAME ...]    # needs the version whose folders are to be kept
 
-The folders were made once, by the version that defined the format, and are never made again: the tests only
+The folders were made once, by the version that defined the format, and are never rebuilt: the tests only
 read them. A new kind of run may be added. Each run is a git bundle. What the history does not hold (the
 journal of a run that was killed, marks of what was sent) lies beside it in ``NAME.private.tar.gz``.
 """

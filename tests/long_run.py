@@ -72,8 +72,8 @@ class Work:
         blob = b"".join(self.values)
         name = hashlib.sha256(blob).hexdigest()
         variables = tuple(
-            Variable(f"v{number}", "str", len(each), each[:60].decode(), "saved", "", name)
-            for number, each in enumerate(self.values)
+            Variable(f"v{number}", "str", len(item), item[:60].decode(), "saved", "", name)
+            for number, item in enumerate(self.values)
         )
         return Snapshot(variables, {name: blob})
 
@@ -150,10 +150,10 @@ def _judged(
         wrong.append(f".git takes {mb:.1f} MB after {passes} passes, over {allowed:g}")
     for what, (young, old) in took.items():
         first, last = _ms(young), _ms(old[-len(young) :])
-        said = f"the last hundred {what} took {last:.1f} ms, those of a new run {first:.1f} ms"
-        say(f"{said} (medians, by turns)")
+        output = f"the last hundred {what} took {last:.1f} ms, those of a new run {first:.1f} ms"
+        say(f"{output} (medians, by turns)")
         if last > SLOWER * first:
-            wrong.append(said)
+            wrong.append(output)
     return wrong
 
 

@@ -78,31 +78,31 @@ def try_all(
         top = folder / f"state{number}"
         top.mkdir()
         state.write(top)
-        said = [line for moment, line in recording.said if moment <= state.at]
+        output = [line for moment, line in recording.printed if moment <= state.at]
         is_finished = number % finish_each == 0
         try:
-            wrong = _recovered(top / _RUN, said, tree if is_finished else None)
+            wrong = _recovered(top / _RUN, output, tree if is_finished else None)
         except (LoopRunnerError, OSError, AssertionError) as error:
             wrong = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         result.tried[state.policy.partition(" (")[0]] += 1
         result.finished += is_finished
         if wrong:
-            result.wrong.append(f"{_where(state, said)}: {wrong}")
+            result.wrong.append(f"{_where(state, output)}: {wrong}")
         shutil.rmtree(top)
     return result
 
 
-def _where(state: State, said: Sequence[str]) -> str:
-    return f"moment {state.at}, {state.policy}, after {said[-1][:20] if said else 'nothing'!r}"
+def _where(state: State, output: Sequence[str]) -> str:
+    return f"moment {state.at}, {state.policy}, after {output[-1][:20] if output else 'nothing'!r}"
 
 
-def _recovered(run: Path, said: Sequence[str], tree: str | None) -> str:
+def _recovered(run: Path, output: Sequence[str], tree: str | None) -> str:
     """What is missing after a recovery; empty when nothing is."""
     with contextlib.redirect_stdout(io.StringIO()):
         if (run / ".git").is_dir():
             with Workspace.open(run) as workspace:
-                wrong = _missing(workspace, said)
-        elif "open" in said:
+                wrong = _missing(workspace, output)
+        elif "open" in output:
             return "the run folder is gone"
         else:
             Workspace.create(run, name="scripted", files={"prompt.md": b"Count.\n"}).close()
@@ -113,15 +113,15 @@ def _recovered(run: Path, said: Sequence[str], tree: str | None) -> str:
     with History(run) as history:
         if history.head_commit().tree != tree:
             return "it ends with another tree than the unbroken run"
-    found = fsck.examine(run).findings("damage", "gap")
-    return f"fsck: {found[0].text}" if found else ""
+    result = fsck.examine(run).findings("damage", "gap")
+    return f"fsck: {result[0].text}" if result else ""
 
 
-def _missing(workspace: Workspace, said: Sequence[str]) -> str:
+def _missing(workspace: Workspace, output: Sequence[str]) -> str:
     with History(workspace.folder) as history:
         subjects = {entry.subject.partition(":")[0] for entry in history.commits()}
         paid = {call.fingerprint for call in (*history.calls(), *workspace.journal.calls())}
-    for line in said:
+    for line in output:
         word, _, what = line.partition(" ")
         if word == "paid" and what not in paid:
             return f"the reply {what[:10]} is lost"
@@ -138,16 +138,16 @@ def main() -> int:
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--mixes", type=int, default=3, help="random mixtures at each moment")
     parser.add_argument("--every", type=int, default=1, help="take each N-th moment only")
-    asked = parser.parse_args()
-    if asked.child:
-        child(asked.child)
+    requests = parser.parse_args()
+    if requests.child:
+        child(requests.child)
         return 0
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="power-loss-") as name:
         recording, tree = recorded(Path(name))
-        print(f"{len(recording.changes)} moments, {len(recording.said)} acknowledgements", flush=True)
-        moments = [0, *recording.changes][:: asked.every]
-        result = try_all(recording, tree, moments, Path(name), mixes=asked.mixes, finish_each=10)
+        print(f"{len(recording.changes)} moments, {len(recording.printed)} acknowledgements", flush=True)
+        moments = [0, *recording.changes][:: requests.every]
+        result = try_all(recording, tree, moments, Path(name), mixes=requests.mixes, finish_each=10)
     for policy, count in sorted(result.tried.items()):
         print(f"{count:>6} states: what was not flushed: {policy}")
     print(f"{result.tried.total():>6} states in all, {result.finished} of them run to the end")

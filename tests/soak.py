@@ -69,7 +69,7 @@ class Usage:
 
 
 _COLUMNS = "turn:6 restarts:9 RSS/MB:8 fds:6 threads:8 children:9 zombies:8 folders:8 groups:7"
-HEAD = " ".join(f"{name:>{width}}" for name, _, width in (each.partition(":") for each in _COLUMNS.split()))
+HEAD = " ".join(f"{name:>{width}}" for name, _, width in (item.partition(":") for item in _COLUMNS.split()))
 
 
 def _children() -> list[int]:
@@ -199,9 +199,9 @@ class Soak:
             self._went_back()
 
     def _restored(self) -> None:
-        """As a run does that goes on: the same object, from the last snapshot."""
+        """As a resumed run does: the same object, from the last snapshot."""
         lost = self._kernel.start(self._saved, Answer("draft"))
-        self._check({each.name for each in lost} <= {"held"}, f"lost on the way back: {lost}")
+        self._check({item.name for item in lost} <= {"held"}, f"lost on the way back: {lost}")
         self._went_back()
 
     # ── pieces ──────────────────────────────────────────────────────────────────────────────────────
@@ -225,12 +225,12 @@ class Soak:
     def _save(self) -> None:
         self._saved = self._kernel.snapshot()
         self._saved_mirror = tuple(self._mirror)
-        unsaved = {each.name for each in self._saved.variables if each.status != "saved"}
+        unsaved = {item.name for item in self._saved.variables if item.status != "saved"}
         self._check(unsaved <= {"held"}, f"not saved: {unsaved}")
 
-    def _check(self, ok: bool, told: str) -> None:
+    def _check(self, ok: bool, shown: str) -> None:
         if not ok:
-            self.wrong.append(f"turn {self.turn}: {told}")
+            self.wrong.append(f"turn {self.turn}: {shown}")
 
 
 def run(turns: int, seed: int, say: Callable[[str], None]) -> list[str]:
@@ -238,9 +238,9 @@ def run(turns: int, seed: int, say: Callable[[str], None]) -> list[str]:
     usual = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         temporary, workspace = Path(folder) / "tmp", Path(folder) / "workspace"
-        for each in (Path(folder), temporary, workspace):
-            each.mkdir(exist_ok=True)
-            each.chmod(0o755)
+        for item in (Path(folder), temporary, workspace):
+            item.mkdir(exist_ok=True)
+            item.chmod(0o755)
         tempfile.tempdir = str(temporary)
         try:
             return _run_in(temporary, workspace, turns, random.Random(seed), say)
@@ -284,16 +284,16 @@ def _turns(soak: Soak, turns: int, temporary: Path, say: Callable[[str], None]) 
 
 
 def _grown(first: Usage, last: Usage) -> list[str]:
-    told = []
+    shown = []
     if last.rss_mb > first.rss_mb + RSS_TOLERANCE_MB:
-        told.append(f"resident memory grew from {first.rss_mb:.1f} to {last.rss_mb:.1f} MB")
+        shown.append(f"resident memory grew from {first.rss_mb:.1f} to {last.rss_mb:.1f} MB")
     for name in ("descriptors", "threads", "children", "folders", "groups"):
         before, now = getattr(first, name), getattr(last, name)
         if now > before:
-            told.append(f"{name} grew from {before} to {now}")
+            shown.append(f"{name} grew from {before} to {now}")
     if last.zombies:
-        told.append(f"{last.zombies} zombie processes")
-    return told
+        shown.append(f"{last.zombies} zombie processes")
+    return shown
 
 
 def _left(after: Usage) -> list[str]:
@@ -306,10 +306,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A week in short.")
     parser.add_argument("--turns", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=7)
-    asked = parser.parse_args()
+    requests = parser.parse_args()
     began = time.monotonic()
-    print(f"{asked.turns} turns, seed {asked.seed}; RSS may differ by {RSS_TOLERANCE_MB:g} MB", flush=True)
-    wrong = run(asked.turns, asked.seed, lambda line: print(line, flush=True))
+    print(
+        f"{requests.turns} turns, seed {requests.seed}; RSS may differ by {RSS_TOLERANCE_MB:g} MB", flush=True
+    )
+    wrong = run(requests.turns, requests.seed, lambda line: print(line, flush=True))
     print("\n".join(wrong) or "nothing has grown, nothing is left, every turn was as expected")
     print(f"{time.monotonic() - began:.0f} s")
     return 1 if wrong else 0

@@ -81,7 +81,7 @@ def test_what_a_rewind_dropped_weighs_on_every_limit_but_passes_and_is_not_in_th
 
 # ── a limit is overrun by at most one request ───────────────────────────────────────────────────────
 
-ASKED = st.lists(
+PLANS = st.lists(
     st.tuples(
         st.sampled_from(["root", "sub", "child", "judge"]),
         st.text(max_size=30),
@@ -132,7 +132,7 @@ class Frugal:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(plans=ASKED, limits=LIMITS, width=st.integers(1, 20))
+@given(plans=PLANS, limits=LIMITS, width=st.integers(1, 20))
 def test_whatever_goes_out_side_by_side_a_limit_is_overrun_by_one_request_at_most(plans, limits, width):
     budget = Budget(**limits)
     ledger = Ledger(budget, price=dollars)
@@ -148,7 +148,7 @@ def test_whatever_goes_out_side_by_side_a_limit_is_overrun_by_one_request_at_mos
     with Switchboard(lambda _: client, log=MemoryBatchLog(), meter=ledger, width=width) as board:
         results = asyncio.run_coroutine_threadsafe(ask_all(board), board.loop).result(30)
 
-    assert {type(each) for each in results} <= {Reply, ModelError, BudgetSpentError}
+    assert {type(result) for result in results} <= {Reply, ModelError, BudgetSpentError}
     used = [usage for _, usage in client.used]
     sums = {
         "tokens": [usage.total_tokens for usage in used],
@@ -163,7 +163,7 @@ def test_whatever_goes_out_side_by_side_a_limit_is_overrun_by_one_request_at_mos
             assert sum(amounts) - max(amounts, default=0) <= limit + 1e-9, name
     assert budget.subcalls is None or sum(sums["subcalls"]) <= budget.subcalls
     assert ledger.spend.usage == sum(used, Usage())
-    refused = [each for each in results if isinstance(each, BudgetSpentError)]
+    refused = [result for result in results if isinstance(result, BudgetSpentError)]
     assert not refused or ledger.subcalls_reached(), "what fits is not refused"
 
 

@@ -1,7 +1,7 @@
 """Every version can use the run folders of format 1 that the version which defined the format made.
 
 ``tests/data/format1`` holds the runs as git bundles. ``tests/format1.py`` made them, and they are never made
-again. These tests stay for ever, so they do not depend on wording: texts that the runner writes may change,
+again. These tests stay forever, so they do not depend on wording: texts that the runner writes may change,
 and a replay then names the first of them.
 """
 
@@ -148,13 +148,13 @@ def test_a_stored_run_is_replayed_from_its_recorded_replies(received, name):
     run = received(name)
     data = run.command("replay", "--trust", "--inputs", run.task, code=(0, 3))
     first = data["first_difference"] or {"paths": []}
-    paths = {one["path"] for one in [*first["paths"], *data["differences"]]}
+    paths = {item["path"] for item in [*first["paths"], *data["differences"]]}
     others = data["missing"] or data["reworded"]  # an answer can quote what the runner's words were
     words = re.compile(f"{OWN_WORDS.pattern}|^answer[.](md|json)$") if others else OWN_WORDS
     assert {path for path in paths if not words.search(path)} == set()
     assert data["turns"] >= 1 or not list(run.turns()), "the first prompt of a run is frozen"
     assert name not in FROZEN or not data["missing"]
-    assert data["status"] != "stopped" or {one["kind"] for one in data["missing"]} - {"root", "summary"}
+    assert data["status"] != "stopped" or {item["kind"] for item in data["missing"]} - {"root", "summary"}
 
 
 @pytest.mark.parametrize("name", AGENTS)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from loop_runner import plugins
+from loop_runner.api.typed_events import typed
 from loop_runner.cli import display
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event
@@ -127,11 +128,7 @@ def test_the_start_of_a_run_says_how_to_read_documents_that_were_left_out():
         "sub_model": "script:a",
         "texts": 1,
         "bytes": 3,
-        "skipped": {},
-        "texts_not_utf8": 0,
-        "bytes_not_utf8": 0,
-        "first_skipped": [],
         "faults": [["a.docx", "needs the extra [docs]"]],
     }
-    event = Event("run_started", data=data)
+    event = typed(Event("run_started", data=data))
     assert plugins.command_for("docs") in (display.Progress().line(event) or "")

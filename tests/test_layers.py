@@ -7,25 +7,34 @@ from pathlib import Path
 
 import pytest
 
+import loop_runner
+
 PACKAGE = Path(__file__).parents[1] / "loop_runner"
 
 # The folders from the top of the page to the bottom, each with the folders that it may import.
 FOLDERS = {
     "cli": {
-        "audit",
+        "fleet",
+        "serve",
+        "mcp",
+        "report",
+        "api",
         "runs",
-        "loop",
         "agents",
         "tools",
         "verify",
         "model",
         "kernel",
-        "inputs",
-        "workspace",
         "sandbox",
         "task",
+        "watch",
     },
-    "api": {"runs", "loop", "verify", "inputs", "workspace", "task"},
+    "watch": set(),  # the public API only, as the next ones
+    "serve": set(),
+    "mcp": set(),
+    "fleet": set(),
+    "report": set(),
+    "api": {"audit", "runs", "loop", "verify", "model", "inputs", "workspace", "task"},
     "audit": {"runs", "verify", "model", "inputs", "workspace", "task"},
     "runs": {
         "loop",
@@ -52,6 +61,8 @@ FOLDERS = {
     "sandbox": set(),
     "task": set(),
 }
+# What the library offers by name; front ends use nothing else.
+PUBLIC = {"__version__", *loop_runner.__all__} - set(FOLDERS)
 # The ground floor: plain modules, which every folder may import.
 FLOOR = {
     "__init__": set(),  # the version and the names of the library, which FRONT_DOOR has for type checkers
@@ -69,22 +80,40 @@ FLOOR = {
     "redaction": set(),
 }
 # ``loop_runner/__init__.py`` names what ``api`` offers, and loads it when it is used.
-FRONT_DOOR = {"api", *FLOOR}
+FRONT_DOOR = {"api", "loop", "runs", *FLOOR}
 # The hook's own process: started at every stop of every session, so it is the standard library and its own.
 HOOK_PROCESS = {"stop", "sessions", "call", "protocol"}
 # What reads documents, in a confined process: an extra.
 OF_DOCUMENTS = {"loop_runner.inputs.inside": {"markitdown", "openpyxl", "pypdfium2"}}
-# The one room that may import each heavy or risky library.
+# The rooms that may import each heavy or risky library.
 OWNERS = {
-    "git": "workspace",
-    "anthropic": "model",
-    "xllamacpp": "model",
+    "git": {"workspace"},
+    "anthropic": {"model"},
+    "xllamacpp": {"model"},
     "httpx2": {"model", "tools"},
-    "jinja2": "task",
-    "click": "cli",
-    "mcp": {"tools"},
+    "jinja2": {"task", "report", "fleet"},
+    "click": {"cli"},
+    "distributed": {"fleet"},
+    "rich": {"cli", "watch"},
+    "textual": {"watch"},
+    "fastapi": {"serve"},
+    "mcp": {"mcp", "tools"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
+    "markupsafe": {"report"},
+    "pygments": {"report"},
 }
 
+
+# What the commands import besides the public names of ``loop_runner``: each other, and how text is shown and
+# kept from a terminal. ``doctor`` looks into the parts of the machine, ``hook`` at the clients' settings;
+# ``follow`` prints the trace as it is written.
+OF_COMMANDS = {
+    *("cli", "text", "redaction", "failpoints", "errors", "plugins", "keys"),
+    *("fleet", "serve", "mcp", "report"),  # the front ends that a command starts
+}
+BELOW_THE_LIBRARY = {"doctor", "hook", "follow"}
+HOOK_STARTS_AT_ONCE = ("__init__", "loop_runner.agents.stop")  # without the rest of the package
 
 # Modules of one name in several folders: each row is one matter, seen from these folders.
 SAME_NAME = {
@@ -97,6 +126,8 @@ SAME_NAME = {
     "launch": {"kernel", "runs"},  # the start of a process, which is not waited for
     "models": {"cli", "runs"},
     "replay": {"cli", "runs"},
+    "server": {"serve", "mcp"},
+    "install": {"agents", "mcp"},
     "run": {"cli", "audit"},
     "tables": {"inputs/inside", "kernel/inside"},
 }
@@ -133,7 +164,7 @@ def rooms_of(path):
     for name in imported(path):
         top, *parts = name.split(".")
         if top == "loop_runner" and "inside" not in parts and parts[:1] != [room(path)]:
-            yield "__init__" if parts in ([], ["__version__"]) else parts[0]
+            yield "__init__" if parts == [] or parts[0] in PUBLIC else parts[0]
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -174,8 +205,7 @@ def test_the_package_stays_small_enough_to_hold_in_mind():
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_each_outside_library_has_one_room(path):
     for name in imported(path):
-        owner = OWNERS.get(name.split(".")[0])
-        owners = {owner} if isinstance(owner, str) else owner
+        owners = OWNERS.get(name.split(".")[0])
         assert owners is None or room(path) in owners, f"{path.name} imports {name}"
 
 
@@ -187,6 +217,15 @@ def test_what_runs_in_a_confined_process_imports_the_standard_library_and_its_ow
     for name in imported(path):
         is_own = name.startswith(f"{own}.")
         assert is_own or name.split(".")[0] in {*sys.stdlib_module_names, *OF_DOCUMENTS.get(own, ())}, name
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.stem)
+def test_the_commands_use_the_public_library_only(path):
+    for name in imported(path):
+        top, *parts = name.split(".")
+        is_exempt = path.stem in BELOW_THE_LIBRARY or (path.stem, name) == HOOK_STARTS_AT_ONCE
+        if top == "loop_runner" and parts and not is_exempt:
+            assert parts[0] in PUBLIC | OF_COMMANDS, f"cli/{path.name} imports {name}"
 
 
 def test_the_process_of_the_hook_imports_the_standard_library_and_itself_only():
@@ -213,7 +252,7 @@ def test_two_modules_have_the_same_name_only_when_they_are_about_the_same_matter
     for path in modules():
         if path.stem not in ("__init__", "__main__"):
             folders.setdefault(path.stem, set()).add(str(path.parent.relative_to(PACKAGE)))
-    assert {name: found for name, found in folders.items() if len(found) > 1} == SAME_NAME
+    assert {name: result for name, result in folders.items() if len(result) > 1} == SAME_NAME
 
 
 def test_every_module_that_the_documents_name_exists():

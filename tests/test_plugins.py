@@ -176,36 +176,37 @@ def test_its_loader_reads_files_of_its_ending_in_the_sandbox_and_no_others(tmp_p
 
 def with_reporters(tmp_path, env, *reporters):
     task = write_task(tmp_path / "task", root=["```repl\nFINAL('42')\n```"], budget={"passes": 1})
-    options = [part for one in reporters for part in ("--report", one)]
+    options = [part for reporter in reporters for part in ("--report", reporter)]
     return loop_runner("run", task, *options, cwd=tmp_path, env=env)
 
 
 def test_its_reporter_is_told_what_happens_and_that_it_is_over(tmp_path, installed):
     ended = with_reporters(tmp_path, installed, f"diary={tmp_path}/diary")
     assert ended.returncode == 0, ended.stderr
-    told = [json.loads(line) for line in (tmp_path / "diary").read_text().splitlines()]
-    assert told[0][0] == "run_started"
-    assert ["pass_ended", 1] in told
-    assert told[-2:] == [["run_ended", 1], "closed"]
+    shown = [json.loads(line) for line in (tmp_path / "diary").read_text().splitlines()]
+    assert shown[0][0] == "run_started"
+    assert ["pass_ended", 1] in shown
+    assert shown[-2:] == [["run_ended", 1], "closed"]
 
 
 def test_a_reporter_that_fails_is_said_once_and_the_run_goes_on(tmp_path, installed):
     ended = with_reporters(tmp_path, installed, "mute")
     assert ended.returncode == 0, ended.stderr
     assert (
-        ended.stderr.count("the reporter 'mute' failed and is told no more: RuntimeError: no paper left") == 1
+        ended.stderr.count("the reporter 'mute' failed and gets no more events: RuntimeError: no paper left")
+        == 1
     )
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("requests", "output"),
     [
         ("nobody", "there is no reporter 'nobody'"),
         ("mute=that", "the reporter 'mute' cannot be made: ValueError: what is that?"),
     ],
 )
-def test_a_reporter_that_cannot_be_had_stops_the_run_before_it_begins(tmp_path, installed, asked, said):
-    ended = with_reporters(tmp_path, installed, asked)
+def test_a_reporter_that_cannot_be_had_stops_the_run_before_it_begins(tmp_path, installed, requests, output):
+    ended = with_reporters(tmp_path, installed, requests)
     assert ended.returncode == 2
-    assert said in ended.stderr
+    assert output in ended.stderr
     assert not (tmp_path / "runs").exists()

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from loop_runner.budget import Budget, BudgetSpentError, Ledger
+from loop_runner.cli import display
+from loop_runner.inputs import loading
 from loop_runner.kernel.inside import candidates
 from loop_runner.loop import stalling
 from loop_runner.loop.stalling import Step
@@ -42,6 +44,29 @@ LIMITS = {
 }
 
 
+@pytest.mark.parametrize("kind", sorted({*loading._KINDS.values(), "unreadable"}))
+def test_a_kind_of_skipped_files_agrees_with_its_number(kind):
+    item, many = display._counted(kind, 1), display._counted(kind, 1_200)
+    assert item.startswith("1 ")
+    assert many.startswith("1,200 ")
+    assert not ONE_AND_MANY.search(item)
+    assert (item[2:] == many[6:]) == (kind not in display._SKIPPED)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("links", "1 link"),
+        ("special files", "1 special file"),
+        ("run folders", "1 run folder"),
+        ("oddly named", "1 with an unusable name"),
+        ("binary", "1 binary"),
+    ],
+)
+def test_one_skipped_file_is_named_in_the_singular(kind, words):
+    assert display._counted(kind, 1) == words
+
+
 @pytest.mark.parametrize("key", LIMITS)
 def test_a_limit_of_one_is_named_in_the_singular(key):
     limit, words = LIMITS[key]
@@ -71,7 +96,7 @@ def test_one_pass_without_progress_is_one_pass():
 
 def test_one_line_and_two_lines_that_are_too_long_agree_with_their_verbs():
     long = "x" * 20_001
-    _, one = candidates.spans({"regex": "y", "ast": {}}, "a.txt", long, 9)
+    _, item = candidates.spans({"regex": "y", "ast": {}}, "a.txt", long, 9)
     _, two = candidates.spans({"regex": "y", "ast": {}}, "a.txt", f"{long}\n{long}", 9)
-    assert one == "1 line has over 20,000 characters: not matched"
+    assert item == "1 line has over 20,000 characters: not matched"
     assert two == "2 lines have over 20,000 characters: not matched"

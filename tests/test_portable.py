@@ -45,11 +45,11 @@ def command(tmp_path, env):
 
     def run(*args, code=0, env=env):
         ended = loop_runner(*args, cwd=tmp_path, env=env)
-        said = ended.stdout + ended.stderr
-        assert ended.returncode == code, said
-        assert "Traceback" not in said
-        assert "AttributeError" not in said
-        return said
+        output = ended.stdout + ended.stderr
+        assert ended.returncode == code, output
+        assert "Traceback" not in output
+        assert "AttributeError" not in output
+        return output
 
     return run
 
@@ -138,15 +138,15 @@ def test_a_run_is_looked_at(tmp_path, command, name):
 @pytest.mark.parametrize("name", ["agent", "audit", "direct", "plain"])
 def test_built_in_verifiers_verify_a_run(tmp_path, command, name):
     task = STORED / "tasks" / name
-    said = command("verify", stored(name, tmp_path), "--task-dir", task, "--json")
-    assert json.loads(said[said.index("{") :])["status"] == "same"
+    output = command("verify", stored(name, tmp_path), "--task-dir", task, "--json")
+    assert json.loads(output[output.index("{") :])["status"] == "same"
 
 
 def test_programs_of_verifiers_verify_a_run_only_where_that_is_allowed(tmp_path, command):
     run, task = stored("gates", tmp_path), STORED / "tasks/gates"
-    said = command("verify", run, "--task-dir", task, code=4)
-    assert "tier=C   for programs of verifiers, as darwin has no sandbox" in said
-    assert "--allow tier=C" in said
+    output = command("verify", run, "--task-dir", task, code=4)
+    assert "tier=C   for programs of verifiers, as darwin has no sandbox" in output
+    assert "--allow tier=C" in output
     command("verify", run, "--task-dir", task, "--allow", "tier=C")
 
 
@@ -167,10 +167,10 @@ def test_programs_of_verifiers_verify_a_run_only_where_that_is_allowed(tmp_path,
 )
 def test_one_message_at_the_start_says_that_code_needs_tier_c(tmp_path, command, task):
     write_task(tmp_path / "task", **task)
-    said = command("run", "task/task.yaml", code=4)
-    assert said.count("there is no sandbox on this system (darwin)") == 1
-    assert "model code and command gates need kernel.require_tier: C here" in said
-    assert "--set kernel.require_tier=C" in said
+    output = command("run", "task/task.yaml", code=4)
+    assert output.count("there is no sandbox on this system (darwin)") == 1
+    assert "model code and command gates need kernel.require_tier: C here" in output
+    assert "--set kernel.require_tier=C" in output
     assert not (tmp_path / "runs").exists(), "nothing was made"
     assert "there is no sandbox on this system" in command("check", "task/task.yaml", code=4)
 
@@ -179,8 +179,8 @@ def test_the_command_of_that_message_works(tmp_path, command):
     gate = {"command": ["python3", "-c", "import sys; sys.exit('42' not in sys.stdin.read())"]}
     root = [cell("words = llm_batch(['a', 'b'])\nprint(words)"), cell("import os; os._exit(3)"), ready("42")]
     write_task(tmp_path / "task", root=root, sub=[{"reply": "yes"}], verifiers=[gate, {"contains": "42"}])
-    said = command("run", "task/task.yaml", *C)
-    assert "sandbox tier C; not enforced: reading files outside" in said
+    output = command("run", "task/task.yaml", *C)
+    assert "sandbox tier C; not enforced: reading files outside" in output
     turns = tmp_path / "runs/scripted/passes/0001/turns"
     assert "['yes', 'yes']" in (turns / "0001/output.txt").read_text()
     assert "the kernel died (exit code 3)" in (turns / "0002/output.txt").read_text()

@@ -12,30 +12,30 @@ from hypothesis import strategies as st
 from loop_runner.inputs.original_places import lines_of, place_of
 from loop_runner.records import Message, Origin, Request
 
-ASKED = Request("script:x", (Message("user", "How many?"),), kind="sub")
+REQUEST = Request("script:x", (Message("user", "How many?"),), kind="sub")
 
 
 def test_the_fingerprint_of_a_plain_request_stays_what_journals_hold():
-    assert ASKED.fingerprint() == "eb93a9135d4c7fe700636a2d7cbc08f58ec260e937d3e8e859d6da869c269ea9"
+    assert REQUEST.fingerprint() == "eb93a9135d4c7fe700636a2d7cbc08f58ec260e937d3e8e859d6da869c269ea9"
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        replace(ASKED, model="script:y"),
-        replace(ASKED, schema={"type": "integer"}),
-        replace(ASKED, schema={}),
-        replace(ASKED, scope="0123/0"),
-        replace(ASKED, kind="child"),
-        replace(ASKED, max_output_tokens=1),
+        replace(REQUEST, model="script:y"),
+        replace(REQUEST, schema={"type": "integer"}),
+        replace(REQUEST, schema={}),
+        replace(REQUEST, scope="0123/0"),
+        replace(REQUEST, kind="child"),
+        replace(REQUEST, max_output_tokens=1),
     ],
 )
 def test_whatever_can_change_the_reply_or_who_it_is_for_changes_the_fingerprint(other):
-    assert other.fingerprint() != ASKED.fingerprint()
+    assert other.fingerprint() != REQUEST.fingerprint()
 
 
 def test_what_a_request_counts_as_does_not_change_it():
-    assert replace(ASKED, ordinal=7).fingerprint() == ASKED.fingerprint()
+    assert replace(REQUEST, ordinal=7).fingerprint() == REQUEST.fingerprint()
 
 
 @given(

@@ -245,8 +245,8 @@ def test_java_slack_sdk_566_a_provider_cannot_make_a_run_show_or_store_the_key(
     result = loop_runner("run", task, "-v", cwd=tmp_path, env=env)
     assert result.returncode in (0, 3, 4), result.stderr
     assert_clean(tmp_path, result, SECRET)
-    assert all(SECRET in each.headers["authorization"] for each in model_server.requests)
-    assert not any(SECRET in json.dumps(each.body) for each in model_server.requests)
+    assert all(SECRET in request.headers["authorization"] for request in model_server.requests)
+    assert not any(SECRET in json.dumps(request.body) for request in model_server.requests)
 
 
 @pytest.mark.parametrize("name", ["closed port", "refused"])

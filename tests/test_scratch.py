@@ -135,11 +135,11 @@ def test_nothing_that_goes_wrong_fails_it(place):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 def test_a_folder_of_another_user_is_left_alone_and_one_given_to_the_models_user_is_not(place):
-    theirs, given = left(place), left(place)
-    os.chown(theirs, 12345, 12345)
+    others, given = left(place), left(place)
+    os.chown(others, 12345, 12345)
     os.chown(given, 0x7000_1234, 0x7000_1234)
     assert scratch.sweep() == 1
-    assert os.listdir(place) == [theirs.name]
+    assert os.listdir(place) == [others.name]
 
 
 def test_the_ids_that_folders_are_given_to_are_those_of_the_models_code():

@@ -72,10 +72,10 @@ def culprits(changes: Sequence[Change], tests: Tests, failing: Failing) -> dict[
     return culprits(changes[:middle], broken, failing) | culprits(changes[middle:], broken, failing)
 
 
-def report(found: dict[Change, Tests], tests: Tests) -> list[str]:
+def report(result: dict[Change, Tests], tests: Tests) -> list[str]:
     """One line per dependency that breaks a test, and one for the tests that no single one breaks."""
-    lines = [f"{change}: {summary(broken)}" for change, broken in found.items()]
-    together = tests.difference(*found.values())
+    lines = [f"{change}: {summary(broken)}" for change, broken in result.items()]
+    together = tests.difference(*result.values())
     return [*lines, f"several of these versions together: {summary(together)}"] if together else lines
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 key = {tuple(entry) for entry in json.loads(Path(__file__).with_name("key.json").read_text())}
 report = json.load(sys.stdin)
-new = [each for each in report["findings"] if each["state"] == "new"]
-found = {(each["rule"], "code/" + each["file"].split("code/")[-1], each["line"]) for each in new}
-print(f"{len(found & key)} of {len(key)} found, {len(found - key)} too much")
-for rule, file, line in sorted(key ^ found):
+new = [item for item in report["findings"] if item["state"] == "new"]
+result = {(item["rule"], "code/" + item["file"].split("code/")[-1], item["line"]) for item in new}
+print(f"{len(result & key)} of {len(key)} found, {len(result - key)} too much")
+for rule, file, line in sorted(key ^ result):
     print(f"  {'missing' if (rule, file, line) in key else 'too much'}: {rule} at {file}:{line}")
-sys.exit(found != key)
+sys.exit(result != key)

@@ -7,10 +7,10 @@ from pathlib import Path
 def check(submission):
     """None accepts; a text is the reason why not, which the next pass is told."""
     try:
-        records = {one["file"]: one for one in json.loads(submission.answer)}
+        records = {load["file"]: load for load in json.loads(submission.answer)}
     except (ValueError, TypeError, KeyError):
         return "the answer is not a JSON list of objects with `file`"
-    key = {one["file"]: one for one in json.loads((Path(__file__).parent / "key.json").read_text())}
+    key = {load["file"]: load for load in json.loads((Path(__file__).parent / "key.json").read_text())}
     wanted = {text.name: key[text.name] for text in submission.inputs}
     wrong = sorted(name for name in wanted if records.get(name) != wanted[name])
     if wrong or len(records) != len(wanted):

@@ -23,34 +23,34 @@ SUPPLIERS = (
 ITEMS = ("pallets", "printer paper", "gloves", "filters", "cable", "coffee beans", "bolts", "labels")
 
 
-def table(rng: random.Random, one: dict) -> str:
+def table(rng: random.Random, item: dict) -> str:
     """English, with a table."""
-    rows = [f"{rng.choice(ITEMS):<16}{share:>12,.2f}" for share in shares(rng, one["total"])]
-    day = date.fromisoformat(one["date"])
-    head = [one["supplier"], f"Invoice no.: {one['number']}", f"Date: {day:%d %B %Y}", "", *rows]
-    order = [f"Your order: {one['order']}"] if one["order"] else []
-    return "\n".join([*head, f"{'TOTAL ' + one['currency']:<16}{one['total']:>12,.2f}", *order])
+    rows = [f"{rng.choice(ITEMS):<16}{share:>12,.2f}" for share in shares(rng, item["total"])]
+    day = date.fromisoformat(item["date"])
+    head = [item["supplier"], f"Invoice no.: {item['number']}", f"Date: {day:%d %B %Y}", "", *rows]
+    order = [f"Your order: {item['order']}"] if item["order"] else []
+    return "\n".join([*head, f"{'TOTAL ' + item['currency']:<16}{item['total']:>12,.2f}", *order])
 
 
-def german(rng: random.Random, one: dict) -> str:
+def german(rng: random.Random, item: dict) -> str:
     """German, with commas for points."""
-    day = date.fromisoformat(one["date"])
-    rows = [f"{rng.choice(ITEMS)}: {comma(share)}" for share in shares(rng, one["total"])]
-    order = [f"Bestellung {one['order']}"] if one["order"] else []
-    head = [f"RECHNUNG {one['number']}", one["supplier"], f"vom {day:%d.%m.%Y}", *order, ""]
-    return "\n".join([*head, *rows, f"Gesamtbetrag: {comma(one['total'])} {one['currency']}"])
+    day = date.fromisoformat(item["date"])
+    rows = [f"{rng.choice(ITEMS)}: {comma(share)}" for share in shares(rng, item["total"])]
+    order = [f"Bestellung {item['order']}"] if item["order"] else []
+    head = [f"RECHNUNG {item['number']}", item["supplier"], f"vom {day:%d.%m.%Y}", *order, ""]
+    return "\n".join([*head, *rows, f"Gesamtbetrag: {comma(item['total'])} {item['currency']}"])
 
 
-def letter(rng: random.Random, one: dict) -> str:
+def letter(rng: random.Random, item: dict) -> str:
     """Prose: no line has only one field."""
-    day = date.fromisoformat(one["date"])
-    order = f" Your order was {one['order']}." if one["order"] else ""
+    day = date.fromisoformat(item["date"])
+    order = f" Your order was {item['order']}." if item["order"] else ""
     when = f"{day:%B} {day.day}, {day.year}"
     return (
-        f"Dear customer,\n\nplease find below our invoice {one['number']}, which we wrote on {when}\n"
+        f"Dear customer,\n\nplease find below our invoice {item['number']}, which we wrote on {when}\n"
         f"for {rng.choice(ITEMS)} and {rng.choice(ITEMS)}.{order}\n"
-        f"We ask you to pay {one['total']:.2f} {one['currency']} within {rng.choice((14, 30))} days.\n\n"
-        f"Yours sincerely,\n{one['supplier']}"
+        f"We ask you to pay {item['total']:.2f} {item['currency']} within {rng.choice((14, 30))} days.\n\n"
+        f"Yours sincerely,\n{item['supplier']}"
     )
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     (HERE / "inputs").mkdir(exist_ok=True)
     key = []
     for number in range(1, 61):
-        one = {
+        item = {
             "file": f"invoice-{number:02}.txt",
             "number": f"{rng.choice('ABCD')}-{rng.randint(1000, 9999)}",
             "supplier": rng.choice(SUPPLIERS),
@@ -81,8 +81,8 @@ def main() -> None:
             "order": f"PO{rng.randint(100, 999)}" if rng.random() < 0.6 else None,
         }
         layout = (table, german, letter)[number % 3]
-        (HERE / "inputs" / one["file"]).write_text(layout(rng, one) + "\n", encoding="utf-8")
-        key.append(one)
+        (HERE / "inputs" / item["file"]).write_text(layout(rng, item) + "\n", encoding="utf-8")
+        key.append(item)
     (HERE / "key.json").write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
     print(f"{len(key)} invoices")
 

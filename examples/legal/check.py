@@ -11,8 +11,8 @@ CITATION = re.compile(r"^> (?P<name>[\w.-]+):(?:page )?(?P<place>\d+): (?P<quote
 def cites(section: str, name: str, quote: str, page: int | None = None) -> bool:
     """Whether the section quotes ``quote`` from ``name``, on that page if one is given."""
     return any(
-        (found["name"], found["quote"]) == (name, quote) and (page is None or found["place"] == str(page))
-        for found in CITATION.finditer(section)
+        (match["name"], match["quote"]) == (name, quote) and (page is None or match["place"] == str(page))
+        for match in CITATION.finditer(section)
     )
 
 
@@ -27,13 +27,13 @@ def main() -> int:
     """Exit code 0 for an answer with all of them."""
     key = json.loads((Path(__file__).parent / "key.json").read_text())
     sections = re.split(r"^(?=## )", sys.stdin.read(), flags=re.MULTILINE)[1:]
-    found = [one for one in key if any(is_in(section, one) for section in sections)]
-    false = [section.splitlines()[0] for section in sections if not any(is_in(section, one) for one in key)]
-    if missing := len(key) - len(found):
-        print(f"{len(found)} of {len(key)} conflicts are there with page and quotes; {missing} missing")
+    result = [item for item in key if any(is_in(section, item) for section in sections)]
+    false = [section.splitlines()[0] for section in sections if not any(is_in(section, item) for item in key)]
+    if missing := len(key) - len(result):
+        print(f"{len(result)} of {len(key)} conflicts are there with page and quotes; {missing} missing")
     for heading in false:
         print(f"no conflict, or quoted from elsewhere: {heading}")
-    print(json.dumps({"score": len(found) / (len(key) + len(false))}))
+    print(json.dumps({"score": len(result) / (len(key) + len(false))}))
     return 1 if missing or false else 0
 
 

@@ -65,7 +65,7 @@ CHANGED = {
     10: {"disputes": "arbitration in Zurich"},
     11: {"assignable": True},
 }
-EXCLUSIVE_TWICE = (3, 12)  # what agreement 3 grants for good, the contract's part 12 grants to somebody else
+EXCLUSIVE_TWICE = (3, 12)  # what agreement 3 grants for good, the contract's part 12 grants to a third party
 AMENDED = 9  # its payment term was changed by an amendment, which the contract follows
 
 
@@ -241,10 +241,10 @@ def _escaped(text: str) -> str:
 
 def conflicts(before: dict[int, Terms], after: dict[int, Terms]) -> list[dict]:
     """What is to be found: the sentences of both sides, and the agreement that the old one stands in."""
-    found = []
+    result = []
     for number, of in before.items():
         was, would_be, now = old_words(of), old_words(after[number]), new_words(after[number])
-        found += [
+        result += [
             {"what": what, "agreement": number, "old": was[what], "part": number, "new": now[what]}
             for what in was
             if would_be[what] != was[what]
@@ -253,7 +253,7 @@ def conflicts(before: dict[int, Terms], after: dict[int, Terms]) -> list[dict]:
     _, supplier, goods, place = SUPPLIERS[first - 1]
     old = f"{supplier} alone supplies {goods} in {place} to the buyer."
     new = f"The Buyer appoints {SUPPLIERS[second - 1][1]} as its exclusive supplier of {goods} in {place}."
-    return [*found, {"what": "exclusivity", "agreement": first, "old": old, "part": second, "new": new}]
+    return [*result, {"what": "exclusivity", "agreement": first, "old": old, "part": second, "new": new}]
 
 
 def main() -> None:
@@ -273,9 +273,9 @@ def main() -> None:
         path = HERE / "inputs" / "agreements" / f"agreement-{number:02}.txt"
         path.write_text("\n".join(agreement(rng, number, of)) + "\n", encoding="utf-8")
     key = conflicts(before, after)
-    for one in key:
-        begin = 8 * LINES + (one["part"] - 1) * length
-        one["page"] = (begin + lines[begin : begin + length].index(one["new"])) // LINES + 1
+    for item in key:
+        begin = 8 * LINES + (item["part"] - 1) * length
+        item["page"] = (begin + lines[begin : begin + length].index(item["new"])) // LINES + 1
     (HERE / "key.json").write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
     print(f"contract.pdf has {len(pages)} pages; {len(before)} agreements; {len(key)} conflicts")
 

@@ -14,8 +14,8 @@ def check(submission):
     sections = dict(zip(parts[1::2], parts[2::2], strict=True))
     faults = []
     for group, wanted in key.items():
-        said = {(found["name"], found["quote"]) for found in CITATION.finditer(sections.get(group, ""))}
-        missing, false = set(wanted.items()) - said, said - set(wanted.items())
+        output = {(match["name"], match["quote"]) for match in CITATION.finditer(sections.get(group, ""))}
+        missing, false = set(wanted.items()) - output, output - set(wanted.items())
         if missing or false:
             faults.append(f"`{group}`: {len(missing)} missing, {len(false)} that do not belong there")
     return "; ".join(faults) or None

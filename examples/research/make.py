@@ -96,9 +96,9 @@ def main() -> None:
     made["notice-1.txt"] = [title("Retraction", retracted), "", sentence]
     key["left out"] = {retracted: key["cooler"].pop(retracted), "notice-1.txt": sentence}
     number = round(rng.uniform(0.3, 0.7), 1)
-    said = f"The difference was printed with a wrong decimal; it should read {number} degrees."
-    made["notice-2.txt"] = [title("Correction", corrected), "", said]
-    key["cooler"] |= {"notice-2.txt": said}
+    output = f"The difference was printed with a wrong decimal; it should read {number} degrees."
+    made["notice-2.txt"] = [title("Correction", corrected), "", output]
+    key["cooler"] |= {"notice-2.txt": output}
     (HERE / "inputs").mkdir(exist_ok=True)
     for name, lines in made.items():
         (HERE / "inputs" / name).write_text("\n".join(lines) + "\n", encoding="utf-8")

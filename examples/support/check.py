@@ -12,7 +12,7 @@ def check(submission):
     if len(sections) != len(key):
         return f"{len(sections)} answers for {len(key)} questions"
     wrong = [
-        str(number) for number, each in enumerate(zip(sections, key, strict=True), 1) if not _is_right(*each)
+        str(number) for number, item in enumerate(zip(sections, key, strict=True), 1) if not _is_right(*item)
     ]
     return f"wrong, or without the message that settles it: {', '.join(wrong)}" if wrong else None
 

@@ -57,7 +57,7 @@ def story(rng: random.Random, name: str, city: str, product: str, ticket: int) -
     """The messages of one case in order, as (who, text), and what holds in the end."""
     serial, order = f"SN{rng.randint(10000, 99999)}", f"R-{rng.randint(1000, 9999)}"
     agent = rng.choice(AGENTS)
-    said = [
+    output = [
         (name, f"Hello, I write from {city}. My {product}, serial {serial}, {rng.choice(FAULTS)}."),
         (agent, f"@{name}: I have opened this as T-{ticket}."),
     ]
@@ -72,11 +72,11 @@ def story(rng: random.Random, name: str, city: str, product: str, ticket: int) -
         f"T-{ticket}: order {order} will be delivered on {day:%d %B}.",
     ]
     rng.shuffle(offers)
-    said += [(agent, offer) for offer in offers]
+    output += [(agent, offer) for offer in offers]
     chain = [ticket]
-    for number in range(rng.randint(0, 2)):  # the customer writes once more and somebody opens another ticket
+    for number in range(rng.randint(0, 2)):  # the customer writes once more and another ticket is opened
         other = ticket + 1000 * (number + 1)
-        said += [
+        output += [
             (name, f"It is me again, about the {product}."),
             (rng.choice(AGENTS), f"@{name}: I have opened this as T-{other}."),
             (rng.choice(AGENTS), f"T-{chain[-1]} is merged into T-{other}."),
@@ -91,11 +91,11 @@ def story(rng: random.Random, name: str, city: str, product: str, ticket: int) -
         f"{now}: the van broke down, order {order} will be delivered on {day:%d %B}.",
     ]
     rng.shuffle(later)
-    said += [(rng.choice(AGENTS), text) for text in later]
+    output += [(rng.choice(AGENTS), text) for text in later]
     for _ in range(26):
-        said.insert(rng.randint(2, len(said)), (rng.choice((name, agent)), rng.choice(CHATTER)))
+        output.insert(rng.randint(2, len(output)), (rng.choice((name, agent)), rng.choice(CHATTER)))
     end = {"refund": f"{amount} EUR", "approved": judge, "delivered": f"{day:%d %B}", "ticket": now}
-    return said, {
+    return output, {
         **end,
         "serial": serial,
         "city": city,
@@ -112,7 +112,7 @@ def main() -> None:
     places = [(city, product) for city in CITIES for product in PRODUCTS]
     rng.shuffle(places)
     cases = [story(rng, names[at], *places[at], 100 + at) for at in range(80)]
-    queues = [list(said) for said, _ in cases]
+    queues = [list(output) for output, _ in cases]
     now, lines = datetime(2024, 4, 2, 8, 0), []  # noqa: DTZ001
     while any(queues):
         who, text = rng.choice([queue for queue in queues if queue]).pop(0)
@@ -120,9 +120,9 @@ def main() -> None:
         lines.append(f"[{len(lines) + 1:04}] {now:%m-%d %H:%M} {who}: {text}")
     (HERE / "inputs").mkdir(exist_ok=True)
     (HERE / "inputs" / "desk.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    twice, one, two, three = [end for _, end in cases if end["merges"] == 2][:4]
+    twice, item, two, three = [end for _, end in cases if end["merges"] == 2][:4]
     key = [
-        {"answer": one["refund"], "settled": f"for {one['ticket']}: we refund {one['refund']}"},
+        {"answer": item["refund"], "settled": f"for {item['ticket']}: we refund {item['refund']}"},
         {"answer": two["approved"], "settled": f"for {two['serial']} was approved by {two['approved']}"},
         {
             "answer": three["delivered"],
@@ -131,7 +131,7 @@ def main() -> None:
         {"answer": twice["ticket"], "settled": f"is merged into {twice['ticket']}"},
     ]
     questions = [
-        f"1. How much is refunded in the end to the customer from {one['city']} with the {one['product']}?",
+        f"1. How much is refunded in the end to the customer from {item['city']} with the {item['product']}?",
         f"2. Who approved, in the end, the replacement for {two['serial']}?",
         f"3. When is the order of the customer from {three['city']} with the {three['product']} delivered?",
         f"4. Which ticket has, in the end, the case from {twice['city']} about the {twice['product']}?",

@@ -51,7 +51,7 @@ def ordinal(day: date) -> str:
     return f"{day:%B} {day.day}{ending}, {day.year}"
 
 
-def said(form: int, what: str, day: date, paper: date) -> str:
+def sentence(form: int, what: str, day: date, paper: date) -> str:
     """A sentence with the date in one of seven forms; ``paper`` is the date at the top."""
     sentence = f"{what[0].upper()}{what[1:]}"
     days_before = (paper - day).days
@@ -80,7 +80,7 @@ def papers(dated: list[tuple[str, date]], rng: random.Random) -> dict[str, list[
             last = (paper - day).days == 1
             lines += [
                 rng.choice(CHATTER),
-                said(6 if last and at == 2 else rng.randint(0, 5), what, day, paper),
+                sentence(6 if last and at == 2 else rng.randint(0, 5), what, day, paper),
             ]
         made[f"{number:02}-{kinds[number % 4]}.txt"] = [*lines, rng.choice(CHATTER)]
     return made
@@ -101,13 +101,15 @@ def main() -> None:
             f"LETTER of {paper.day} {paper:%B} {paper.year}",
             "",
             rng.choice(CHATTER),
-            said(1, what, other, paper),
+            sentence(1, what, other, paper),
         ]
         made[f"{len(made) + 1:02}-letter.txt"] = lines
     (HERE / "inputs").mkdir(exist_ok=True)
     for name, lines in made.items():
         (HERE / "inputs" / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    key = {what: sorted(day.isoformat() for said, day in [*dated, *again] if said == what) for what in EVENTS}
+    key = {
+        what: sorted(day.isoformat() for event, day in [*dated, *again] if event == what) for what in EVENTS
+    }
     (HERE / "key.json").write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
     print(f"{len(made)} papers, {len(EVENTS)} events, {len(TWICE)} contradictions")
 

@@ -37,7 +37,7 @@ _LAST_CHANCE_S = 60.0  # for a client to end after it was let
 _FAILURES = 3  # in a row, before the run stops
 _RETRY_S = 5.0
 _MAX_ANSWER_CHARS = 200_000
-_SILENT = "(the client does not tell what the agent said last; its files are the answer)"
+_SILENT = "(the client does not report the agent's last message; its files are the answer)"
 
 
 @dataclass(slots=True)
@@ -110,9 +110,7 @@ class Agent:
         self._note = workspace.private_folder / "client.json"
         if end_stray(self._note):
             self._on_spent(self._name, ())
-            trace.append(
-                Event("notice", "the client of a runner that was killed was still at work: it was ended")
-            )
+            trace.append(Event("notice", "the client of a killed runner was still working, so it was ended"))
         self._settings_file = workspace.private_folder / "claude-settings.json"
         self._settings_file.write_text(json.dumps(claude_settings(self._endpoint.url), indent=1))
 
@@ -123,7 +121,7 @@ class Agent:
         with self._lock:
             if not self._is_open or not self._is_own(event) or event.kind != "stop":
                 return ALLOW
-            # Two hooks of ours in one client (a plugin and a settings file, say) ask the same of one stop.
+            # Two of our hooks in one client (a plugin and a settings file) report the same stop.
             if self._latest is not None and self._latest.is_joined_by(event, source):
                 request = self._latest
             else:
@@ -264,7 +262,7 @@ class Agent:
             raise EnvironmentFault(
                 f"{argv[0]} could not be started: {error.strerror}",
                 why="it is the agent that does the work of this run",
-                hint="install it, see that it is on PATH, or mend `agent.command` in the task",
+                hint="install it and put it on PATH, or fix `agent.command` in the task",
             ) from error
         self._process.write_note(self._note)
         self._trace.append(Event("notice", f"started {one_line(' '.join(self._settings.command), 200)}"))
@@ -317,7 +315,7 @@ class Agent:
             return False  # what it left is verified all the same
         message = f"the client ended {_FAILURES} times in a row: {handed.ending}: {handed.detail}"
         why = "every pass would end the same way"
-        hint = "mend what it says, then `loop-runner resume RUN`"
+        hint = "fix the problem above, then run `loop-runner resume RUN`"
         if handed.ending == "api error":
             raise ModelError(message, why=why, hint=hint)
         raise EnvironmentFault(message, why=why, hint=hint)
@@ -387,12 +385,12 @@ def claude_settings(url: str) -> dict[str, object]:
     return {"hooks": {name: [{"hooks": [hook]}] for name in ("Stop", "SessionStart")}}
 
 
-_UNCONFINED = ("the agent is a program of yours: nothing of loop-runner confines it",)
+_UNCONFINED = ("the agent is your own program: loop-runner does not confine it",)
 
 
 @dataclass(frozen=True, slots=True)
 class Unconfined:
-    """What is said of the sandbox where there is none of ours."""
+    """The report on the sandbox where loop-runner provides none."""
 
     tier: str = "none"
     not_enforced: tuple[str, ...] = _UNCONFINED
@@ -407,7 +405,7 @@ class Unconfined:
 
 
 class NoKernel:
-    """Stands where the kernel does in runs whose agent is a program of the user's."""
+    """Takes the kernel's place in runs whose agent is a user program."""
 
     def sandbox(self) -> Unconfined:
         """What confines the agent."""
@@ -418,7 +416,7 @@ class NoKernel:
         return ()
 
     def take_deaths(self) -> Sequence[object]:
-        """No process of ours is there that could end."""
+        """None of our processes could end."""
         return ()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Runs whose passes are done by an agent of the user's: what they begin with, where it works, who it is.
+"""Runs whose passes are done by a user's agent: their first files, the agent's folder, its session.
 
 Owns ``base.json`` (the commit of the user's repository that a run began with) and ``session.json`` in the
 private folder (the session that a ``session: hook`` run belongs to). Starts nothing.
@@ -86,7 +86,7 @@ def agent(
         workspace.journal.append_many(calls)
         ledger.owe(calls)
         if not spent and task.budget.usd is not None:
-            text = f"{client or 'the client'} did not say what it spent: budget.usd does not count it"
+            text = f"{client or 'the client'} did not report its spend, so budget.usd does not count it"
             trace.append(Event("notice", text))
 
     from loop_runner.agents.agent import Agent
@@ -199,7 +199,7 @@ def _repository(task: Task) -> Foreign | None:
     if named and repository is None:
         raise ConfigError(
             f"agent.repository: {named} is in no git repository",
-            why="the agent begins with the files of its last commit",
+            why="the agent begins with the files of that repository's last commit",
             hint="name a repository, or `none` for an empty folder",
         )
     return repository

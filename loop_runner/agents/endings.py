@@ -28,7 +28,7 @@ Ending = Literal[
 
 REASONS: dict[Ending, str] = {
     "done": "the stop hook let it end",
-    "block cap": "it ended although the stop hook said no (a limit of the client on blocks, or another hook)",
+    "block cap": "it ended although the stop hook blocked it (the client limits blocks, or another hook)",
     "hook did not run": "it ended without asking the stop hook",
     "api error": "its model's provider refused, or could not be reached",
     "permission denials": "it was refused tools that it asked for",

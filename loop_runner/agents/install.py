@@ -131,7 +131,7 @@ def _file(client: str, project: Path | None, env: Mapping[str, str]) -> Path:
     if project is not None and not project.is_dir():
         raise HookError(
             f"there is no folder {project}",
-            why="a hook in a new folder would never be asked",
+            why="a hook in a new folder would never run",
             hint="check --project; it names the folder of an existing project",
         )
     if project is not None:
@@ -140,7 +140,7 @@ def _file(client: str, project: Path | None, env: Mapping[str, str]) -> Path:
         raise HookError(
             "Copilot CLI reads hooks from a project",
             why="there is no file for all projects that every version reads",
-            hint="say which: --project DIR",
+            hint="name the project: --project DIR",
         )
     return own[client]
 
@@ -220,7 +220,7 @@ def _with(path: Path, text: str, keys: tuple[str, ...], entry: dict[str, Any]) -
     present = [hook for settings in there for hook in _own_hooks(settings)]
     if present == (_own_hooks(entry) or [entry]):
         return text
-    # An older one, or one of a copy of ours that lay elsewhere.
+    # An older one, or one from another copy of loop-runner.
     return json_text.add(_without(path, text, keys), keys, entry)
 
 
@@ -252,6 +252,6 @@ def _with_version(text: str) -> str:
 def _unreadable(path: Path, reason: str) -> HookError:
     return HookError(
         f"{path} cannot be changed safely: {reason}",
-        why="it holds your own settings, and a guess could lose them; it was left as it is",
-        hint="mend the file, or add the hook by hand: docs/hooks.md shows each client's entry",
+        why="it holds your own settings, and a guess could lose them; it was left unchanged",
+        hint="fix the file, or add the hook by hand: docs/hooks.md shows each client's entry",
     )

@@ -23,7 +23,7 @@ class Event(NamedTuple):
     session_id: str  # "" when the client names none
     cwd: str
     last_message: str | None  # None: the client does not say
-    is_continuing: bool  # it goes on because a hook blocked before; not to be relied on
+    is_continuing: bool  # it continues because a hook blocked before; unreliable
 
 
 class Decision(NamedTuple):

@@ -33,7 +33,7 @@ def main() -> int:
     """Answer the client that started us; 0 always, also when its streams are closed."""
     try:
         answer = reply(_payload(), os.environ) if sessions.may_own_any(os.environ) else _NOTHING
-    except Exception as error:  # noqa: BLE001 - the border: an exit code of ours would mean something to a client
+    except Exception as error:  # noqa: BLE001 - the border: our exit code would mean something to a client
         answer = _failed(os.environ, error)
     if sys.stdout is not None:
         _write(answer + b"\n")

@@ -6,6 +6,7 @@ Owns how Python values become the keys of a task file. ``task_file`` checks them
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from os import PathLike, fspath
@@ -37,6 +38,17 @@ class Data:
     content: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A task in which no fault was found: its models, how much it reads, and the names of its verifiers."""
+
+    model: str | None
+    sub_model: str | None
+    texts: int
+    bytes: int
+    verifiers: tuple[str, ...]
+
+
 Check: TypeAlias = Callable[[str, Submission], str | bool | Verdict | None]
 Verifier: TypeAlias = str | Mapping[str, Any] | Check
 Input: TypeAlias = str | PathLike[str] | Data | Mapping[str, Any]
@@ -52,7 +64,7 @@ def data(value: Any, name: str = "") -> Data:
     if not name and not ending:
         raise ConfigError(
             "data of bytes has no name",
-            why="the ending of its name says how the bytes are read",
+            why="the extension of its name says how to read the bytes",
             hint='for example lr.data(content, name="report.pdf")',
         )
     return Data(name or f"data{ending}", content)
@@ -82,9 +94,10 @@ class Task:
 
     ``inputs`` are paths, globs, mappings as in a task file, and data in memory: ``lr.data(...)``, or a
     mapping of names to texts, bytes, lists, dicts or frames. ``verifiers`` are made with functions such as
-    ``lr.citations``, written as in a task file, or functions of yours. ``tools`` are functions that the
-    model's code may call, or entries as in a task file. ``keys`` are the other keys of a task file. Relative
-    paths start at ``base_dir``; None: the current folder.
+    ``lr.citations``, written as in a task file, or your own functions. ``tools`` are functions that the
+    model's code may call, or entries as in a task file. ``keys`` are the other keys of a task file,
+    ``settings`` keys by their dotted names, which win. Relative paths start at ``base_dir``; None: the
+    current folder.
     """
 
     __slots__ = ("checked", "output_type")
@@ -104,6 +117,7 @@ class Task:
         output_type: Any = None,
         tools: Sequence[Tool] = (),
         base_dir: str | PathLike[str] | None = None,
+        settings: Settings = (),
         **keys: Any,
     ) -> None:
         collected, kept = Collected(), _Inputs()
@@ -125,17 +139,30 @@ class Task:
         overrides = [(key, _plain(value)) for key, value in given.items() if value is not None]
         folder = Path.cwd() if base_dir is None else Path(base_dir).absolute()
         checked = config.parse_task(
-            "{}", label="Task", base_dir=folder, overrides=[("prompts", "none"), *overrides]
+            "{}",
+            label="Task",
+            base_dir=folder,
+            overrides=[("prompts", "none"), *overrides, *as_overrides(settings)],
         )
         checked = replace(checked, data=kept.data, functions=collected.functions)
         self._set(replace(checked, tool_functions=tool_functions), output_type)
 
     @classmethod
-    def from_file(cls, path: str | PathLike[str], *, output_type: Any = None, **keys: Any) -> Task:
-        """The task in a task file; ``keys`` win over the file's, ``budget__passes`` for a key in a part."""
-        overrides = [(key.replace("__", "."), _plain(value)) for key, value in keys.items()]
+    def from_file(
+        cls, path: str | PathLike[str], *, output_type: Any = None, settings: Settings = (), **keys: Any
+    ) -> Task:
+        """The task in a task file; ``keys`` win over the file's, ``budget__passes`` for a key in a part.
+
+        ``settings`` are the same by their dotted names, and win over ``keys``.
+        """
+        overrides = [*as_overrides(keys), *as_overrides(settings)]
+        return cls.of(config.read_task(Path(path), overrides), output_type)
+
+    @classmethod
+    def of(cls, checked: config.Task, output_type: Any = None) -> Task:
+        """The task that the runner has read."""
         made = cls.__new__(cls)
-        made._set(config.read_task(Path(path), overrides), output_type)  # noqa: SLF001 - our own
+        made._set(checked, output_type)  # noqa: SLF001 - our own
         return made
 
     def _set(self, checked: config.Task, output_type: Any) -> None:
@@ -174,6 +201,22 @@ class Task:
         """The limits of the run."""
         return self.checked.budget
 
+    @property
+    def run_dir(self) -> Path | None:
+        """The run folder that the task names; None: one under ``runs/``."""
+        return self.checked.run_dir
+
+    def check(self) -> Checked:
+        """Check everything that can be checked before the first request; start nothing and pay nothing.
+
+        Raises one error for all faults.
+        """
+        from loop_runner.runs.prepare import check
+
+        settled, texts, gates = check(self.checked, os.environ)
+        names = tuple(verifier.name for verifier in gates.verifiers)
+        return Checked(settled.model, settled.sub_model, len(texts.texts), texts.total_bytes, names)
+
     def to_yaml(self) -> str:
         """The task as a task file. Data and functions in it are names that only this program can fill."""
         return config.dump_task(self.checked)
@@ -206,6 +249,24 @@ class _Inputs:
         file = inputs.data_file(given.name, given.content)
         self.data[file] = given.content
         return {"data": file, "name": given.name}
+
+
+Settings: TypeAlias = Mapping[str, Any] | Iterable[str | tuple[str, Any]]
+
+
+def as_overrides(settings: Settings) -> list[tuple[str, Any]]:
+    """Keys of a task by their dotted names, ``budget__passes`` also for ``budget.passes``.
+
+    A text is KEY=VALUE, its value YAML.
+    """
+    given = settings.items() if isinstance(settings, Mapping) else settings
+    pairs = (config.parse_override(each) if isinstance(each, str) else each for each in given)
+    return [(key.replace("__", "."), _plain(value)) for key, value in pairs]
+
+
+def budget_overrides(budget: Budget | Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    """The limits of ``budget`` as keys of a task."""
+    return [(f"budget.{key}", value) for key, value in _as_mapping(budget or {}).items()]
 
 
 def _as_mapping(budget: Budget | Mapping[str, Any]) -> dict[str, Any]:

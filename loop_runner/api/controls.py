@@ -13,6 +13,8 @@ from typing import Any
 from loop_runner.runs import steering
 from loop_runner.runs.steering import Placed
 
+__all__ = ["Controls", "Placed"]
+
 
 class Controls:
     """The control methods. ``ConfigError`` for what cannot be asked of the run as it is."""
@@ -28,8 +30,8 @@ class Controls:
     @property
     def question(self) -> str | None:
         """What the run waits for a person to decide; None when it waits for nobody."""
-        found = steering.question(self.folder)
-        return None if found is None else found.text
+        open_question = steering.question(self.folder)
+        return None if open_question is None else open_question.text
 
     def note(self, text: str) -> Placed:
         """Leave a note: the model sees it once, in its next message, quoted as the operator's."""

@@ -17,20 +17,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loop_runner import inputs
 from loop_runner.api.controls import Controls
+from loop_runner.api.looking import Looking
 from loop_runner.api.output_types import parse
 from loop_runner.api.typed_events import Event, typed
-from loop_runner.errors import LoopRunnerError, NotVerifiedError
-from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, VerifierReport
-from loop_runner.runs import cost, run_queue, trace_file
+from loop_runner.errors import ConfigError, LoopRunnerError, NotVerifiedError
+from loop_runner.records import Inputs, Outcome, RunStatus, Spend, Usage, Variable, VerifierReport
+from loop_runner.runs import cost, removing, run_queue, trace_file
 from loop_runner.runs.finished import outcome_of
-from loop_runner.runs.folders import find_run
-from loop_runner.runs.status import Status, of_run
+from loop_runner.runs.folders import find_run_at
+from loop_runner.runs.status import Status, of_run, passes_in
+from loop_runner.runs.view import PassView
 from loop_runner.verify import locate, proof, verdicts
-from loop_runner.workspace import layout, lock
+from loop_runner.workspace import layout, lock, points
 from loop_runner.workspace.history import History
 from loop_runner.workspace.openable import parsing
 
 if TYPE_CHECKING:
+    from loop_runner.api.record import Record
     from loop_runner.verify import LocatedCitation
 
 _LOOK_S = 0.1
@@ -38,10 +41,14 @@ RunState = Literal["running", "verified", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run(Controls):
-    """A run folder. Every answer is read when it is asked for, also while another process runs the run."""
+class Run(Controls, Looking):
+    """A run folder. Every answer is read when it is asked for, also while another process runs the run.
+
+    ``at`` is a moment of it, for ``show``, ``costs`` and ``lr.fork``; None: the latest.
+    """
 
     folder: Path
+    at: str | None = None
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -65,6 +72,15 @@ class Run(Controls):
         """``proof.json`` of a verified run; None for any other."""
         with History(self.folder) as history:
             return _proof(history)
+
+    def record(self, *, max_chars: int = 20_000) -> Record:
+        """Everything that the folder holds, as plain data; texts over ``max_chars`` are cut in the middle.
+
+        Reads a damaged folder, too: ``faults`` lists what is missing.
+        """
+        from loop_runner.api.record import record_of
+
+        return record_of(self.folder, max_chars=max_chars)
 
     @property
     def usage(self) -> Usage:
@@ -102,6 +118,50 @@ class Run(Controls):
             time.sleep(_LOOK_S)
         return result_of(outcome_of(self.status()), self.folder)
 
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables of the model's code as the last turn left them: names, types, sizes, previews."""
+        with History(self.folder) as history:
+            return history.variables()
+
+    @property
+    def passes(self) -> tuple[PassView, ...]:
+        """The passes that ended, the oldest first, each with its verdict; also in a clone."""
+        with History(self.folder) as history:
+            return passes_in(history)
+
+    @property
+    def citations(self) -> tuple[LocatedCitation, ...]:
+        """The citations of the committed answer, compared with the inputs where they can be read now."""
+        with History(self.folder) as history:
+            return tuple(locate(history.answer().content, _texts(history, None)))
+
+    def read(self, path: str, *, at: str | None = None) -> bytes:
+        """A committed file: ``answer.md``, ``workspace/notes.md``. ``at="3.7"`` is pass 3, turn 7."""
+        with History(self.folder) as history:
+            data = history.read(path, self._commit(history, at)) if _is_plain(path) else None
+        if data is None:
+            raise ConfigError(
+                f"{self.folder} has no committed file {path[:200]!r}",
+                why="what is read comes from its commits, not from the folder",
+                hint="for example answer.md, proof.json or workspace/NAME",
+            )
+        return data
+
+    def _commit(self, history: History, at: str | None) -> str | None:
+        point = None if at is None else points.parse(at)
+        if at is not None and point is None:
+            raise ConfigError(
+                f"{at[:100]!r} names no moment of a run",
+                why="a moment is the end of a pass, or a turn",
+                hint='for example "3" (the end of pass 3) or "3.7" (its turn 7)',
+            )
+        return None if point is None else points.find(history, point).commit
+
+    def remove(self) -> None:
+        """Remove the run folder with its history. ``WorkspaceError`` while a process runs it, or will."""
+        removing.remove(self.folder)
+
     def _is_active(self) -> bool:
         """Whether a process runs the run, or soon will."""
         is_held = lock.holder(self.folder / ".git" / "loop-runner" / "lock") is not None
@@ -125,6 +185,8 @@ class Result:
     commit: str
     proof: Mapping[str, Any] | None = field(default=None, repr=False)
     output: Any = None
+    pass_number: int = 0  # the last finished pass
+    verdict: Mapping[str, Any] = field(default_factory=dict, repr=False)  # of that pass: its verdict.json
 
     @property
     def verified(self) -> bool:
@@ -186,29 +248,44 @@ class Result:
         }
 
 
+def _is_plain(path: str) -> bool:
+    """Whether ``path`` is one that a commit may hold: relative, of one line, and without dots that climb."""
+    return path.isprintable() and not {"", ".", ".."} & set(path.split("/"))
+
+
 def open_run(run: str | PathLike[str]) -> Run:
-    """The run in a folder, or of a name under ``runs/``. ``ConfigError`` when there is none."""
-    return run if isinstance(run, Run) else Run(find_run(os.fspath(run)))
+    """The run in a folder, or of a name under ``runs/``. ``ConfigError`` when there is none.
+
+    ``"NAME@3"`` is the run at the end of its pass 3, ``"NAME@3.7"`` at turn 7 of it.
+    """
+    if isinstance(run, Run):
+        return run
+    folder, point = find_run_at(os.fspath(run))
+    return Run(folder, None if point is None else str(point))
 
 
-def result_of(outcome: Outcome, folder: Path, output_type: Any = None) -> Result:
+def result_of(
+    outcome: Outcome, folder: Path, output_type: Any = None, inputs_dir: Path | None = None
+) -> Result:
     """What the caller is given of ``outcome``."""
-    answer = outcome.answer.content
+    answer, number = outcome.answer.content, outcome.checkpoint.pass_number
     with History(folder) as history:
-        reports = _reports(history, outcome.checkpoint.pass_number)
+        verdict = _verdict(history, number)
         proven = _proof(history) if outcome.status == "verified" else None
-        citations = tuple(locate(answer, _texts(history)))
+        citations = tuple(locate(answer, _texts(history, inputs_dir)))
     return Result(
         outcome.status,
         answer,
         outcome.reason,
-        reports,
+        verdicts.decision_from(verdict).reports if verdict else (),
         citations,
         outcome.spend,
-        Run(folder),
+        Run(folder.absolute()),
         outcome.checkpoint.commit,
         proven,
         _output(answer, output_type),
+        number,
+        verdict,
     )
 
 
@@ -222,12 +299,12 @@ def _output(answer: str, output_type: Any) -> Any:
         return None
 
 
-def _reports(history: History, number: int) -> tuple[VerifierReport, ...]:
+def _verdict(history: History, number: int) -> Mapping[str, Any]:
     path = f"{layout.pass_folder(number)}/verdict.json"
     if (data := history.read(path)) is None:
-        return ()
+        return {}
     with parsing(history.folder, path):
-        return verdicts.decision_from(json.loads(data)).reports
+        return dict(json.loads(data))
 
 
 def _proof(history: History) -> Mapping[str, Any] | None:
@@ -238,10 +315,11 @@ def _proof(history: History) -> Mapping[str, Any] | None:
         return dict(json.loads(data))
 
 
-def _texts(history: History) -> Inputs:
+def _texts(history: History, inputs_dir: Path | None) -> Inputs:
     """The inputs where they can be read now; what cannot be is shown as such."""
     with parsing(history.folder, "inputs.json"):
         texts = inputs.from_json((history.read("inputs.json") or b"").decode(), history.folder)
+    texts = texts if inputs_dir is None else inputs.found_in(texts, inputs_dir)
     with suppress(LoopRunnerError):
         cache = inputs.cache_dir(os.environ)
         return inputs.restore(texts, inputs.Converter(cache), cache, history.read)

@@ -6,9 +6,10 @@ what an older run did not write has its default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, TypeAlias
 
 from loop_runner import events
 
@@ -34,6 +35,20 @@ class Event:
         """All of it, as JSON has it."""
         return {"kind": self.kind, **asdict(self)}
 
+    def to_line(self) -> dict[str, Any]:
+        """As ``events.jsonl`` has it (docs/json.md): further fields are in ``data``."""
+        event = untyped(self)
+        line = {
+            "at": event.at,
+            "kind": event.kind,
+            "pass": event.pass_number,
+            "turn": event.turn,
+            "text": event.text,
+            "data": dict(event.data),
+            "seq": event.seq,
+        }
+        return {**line, "budget": event.budget} if event.budget else line
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
@@ -48,6 +63,20 @@ class RunStarted(Event):
     session: str = ""
     session_why: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)
+    first_skipped: Sequence[Sequence[str]] = ()  # path and reason
+    faults: Sequence[Sequence[str]] = ()  # inputs that could not be read: path and reason
+    notices: Sequence[Sequence[str]] = ()  # what is to be known of an input: path and text
+    texts_not_utf8: int = 0
+    bytes_not_utf8: int = 0
+    prices: str = ""
+
+    @property
+    def install(self) -> str:
+        """The command that installs what reads the documents among ``faults``; "" where that is no matter."""
+        from loop_runner import plugins
+        from loop_runner.inputs.inside.kinds import NEEDS_DOCS
+
+        return plugins.command_for("docs") if any(NEEDS_DOCS in reason for _, reason in self.faults) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +256,7 @@ class PassEnded(Event):
     outcome: str = ""
     commit: str = ""
     verdict: Mapping[str, Any] = field(default_factory=dict)
+    cache: Mapping[str, Any] = field(default_factory=dict)  # tokens read and written, and the hit rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +286,9 @@ KINDS: Mapping[str, type[Event]] = {
 }
 
 
+_OWN = {kind: {item.name for item in fields(made)} for kind, made in KINDS.items()}
+
+
 def typed(event: events.Event) -> Event:
     """The event of the library for one of the trace. A kind that only a newer version knows is a notice."""
     made = KINDS.get(event.kind, Notice)
@@ -263,7 +296,7 @@ def typed(event: events.Event) -> Event:
     if made is Notice:
         is_known = event.kind == Notice.kind
         return Notice(**base, data=event.data if is_known else {**event.data, "kind": event.kind})
-    known = {item.name for item in fields(made)} - _BASE
+    known = _OWN[event.kind] - _BASE
     return made(**base, **{name: value for name, value in event.data.items() if name in known})
 
 
@@ -277,3 +310,15 @@ def untyped(event: Event) -> events.Event:
 
 
 _BASE = frozenset(item.name for item in fields(Event))
+
+
+OnEvent: TypeAlias = Callable[[Event], object] | None
+
+
+def listening(on_event: OnEvent) -> tuple[events.Listener, ...]:
+    """What gives the events of a run to ``on_event``."""
+    return () if on_event is None else (partial(_tell, on_event),)
+
+
+def _tell(on_event: Callable[[Event], object], event: events.Event) -> None:
+    on_event(typed(event))

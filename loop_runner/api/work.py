@@ -17,7 +17,8 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from loop_runner.errors import StoppedError
-from loop_runner.loop.stopping import Interrupted, Stop, is_committing
+from loop_runner.linux import keep_current_folder
+from loop_runner.loop.stopping import Interrupted, Stop, must_finish
 
 T = TypeVar("T")
 _TICK_S = 0.1
@@ -26,12 +27,13 @@ _TICK_S = 0.1
 class Work(Generic[T]):
     """Calls ``do`` with what asks it to stop, in a thread that begins at once."""
 
-    def __init__(self, do: Callable[[Stop], T]) -> None:
-        self._stop = Stop()
+    def __init__(self, do: Callable[[Stop], T], stop: Stop | None = None) -> None:
+        self._stop = stop or Stop()
         self._do = do
         self._future: Future[T] = Future()
         self._thread = threading.Thread(target=self._work, name="loop-runner", daemon=True)
         self._thread.start()
+        self._stop.when_asked(self._start_breaking_off)
 
     @property
     def is_done(self) -> bool:
@@ -40,8 +42,7 @@ class Work(Generic[T]):
 
     def stop(self) -> None:
         """Ask the run to stop, and return at once; asked twice, requests that are out are given up."""
-        if self._stop.ask() == 1:
-            threading.Thread(target=self._break_off, name="loop-runner-stop", daemon=True).start()
+        self._stop.ask()
 
     def when_done(self, call: Callable[[], object]) -> None:
         """Call ``call`` when it has ended, at once if it has."""
@@ -90,6 +91,7 @@ class Work(Generic[T]):
         return self._future.result()
 
     def _work(self) -> None:
+        keep_current_folder()  # the caller may change its own while the run goes on, and paths are relative
         try:
             result = self._do(self._stop)
         except Interrupted:
@@ -99,12 +101,15 @@ class Work(Generic[T]):
         else:
             self._future.set_result(result)
 
+    def _start_breaking_off(self) -> None:
+        threading.Thread(target=self._break_off, name="loop-runner-stop", daemon=True).start()
+
     def _break_off(self) -> None:
-        """Raise ``Interrupted`` in the run's thread when it is neither committing nor waiting for replies."""
+        """Raise ``Interrupted`` in the run's thread when nothing must be finished and no reply is awaited."""
         ident = self._thread.ident
         while ident is not None and not self.is_done:
             frame = sys._current_frames().get(ident)  # noqa: SLF001 - the documented name
-            if frame is not None and not is_committing(frame) and self._stop.may_break_off():
+            if frame is not None and not must_finish(frame) and self._stop.may_break_off():
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(ident), ctypes.py_object(Interrupted)
                 )

@@ -82,7 +82,7 @@ def read(path: Path) -> tuple[Entry, ...]:
         raise ConfigError(
             f"there is no baseline {path}",
             why="without it every finding would count as new",
-            hint="create it with --write-baseline, and commit it",
+            hint="create it with --write-baseline (write_baseline=True in a program), and commit it",
         ) from None
     except _UNREADABLE as error:
         raise ConfigError(

@@ -37,9 +37,9 @@ def since(
     """
     if repository is None:
         raise ConfigError(
-            f"--changed-since {revision}: {base} lies in no git repository",
+            f"what changed since {revision} cannot be found: {base} lies in no git repository",
             why="changes are found by comparing with a commit",
-            hint="leave --changed-since out to audit every file",
+            hint="leave the revision out (--changed-since, changed_since= in a program) to audit every file",
         )
     commit, comparison = _begin(repository, revision)
     then = _Tree(repository, commit)
@@ -54,7 +54,7 @@ def _begin(repository: Foreign, revision: str) -> tuple[str, str]:
     commit = _commit(repository, revision)
     if commit is None:
         raise ConfigError(
-            f"--changed-since {revision}: {repository.top} has no such commit",
+            f"what changed since {revision} cannot be found: {repository.top} has no such commit",
             why="the changes since then cannot be determined",
             hint="in CI the history is often cut short: fetch it all (actions/checkout with fetch-depth: 0)",
         )
@@ -64,7 +64,7 @@ def _begin(repository: Foreign, revision: str) -> tuple[str, str]:
     begin = _parting(repository, head, commit)
     if begin is None and _is_shallow(repository):
         raise ConfigError(
-            f"--changed-since {revision}: the history here ends before HEAD left {revision}",
+            f"what changed since {revision} cannot be found: the history ends before HEAD left it",
             why="it was fetched with a limited depth; the tip of the base would count its changes, too",
             hint="fetch it all: actions/checkout with fetch-depth: 0, GIT_DEPTH: 0, git fetch --unshallow",
         )

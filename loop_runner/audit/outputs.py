@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from loop_runner import redaction
 from loop_runner.audit import exchange, reports
@@ -23,7 +24,8 @@ _WRITERS: Mapping[str, Callable[[Report, About], str]] = {
     "summary": reports.markdown,
     "markdown": reports.markdown,
 }
-KINDS = (*_WRITERS, "json")
+ReportKind = Literal["sarif", "junit", "gitlab", "github", "summary", "markdown", "json"]
+KINDS: tuple[ReportKind, ...] = get_args(ReportKind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def refuse_other_format(folder: Path) -> None:
         if format_ in (None, _FORMAT) or history.head().outcome == "accepted":
             return
         task = history.read("task.yaml") or b""
-    if b"program:audit" not in task:  # a file that a model called so
+    if b"program:audit" not in task:  # a file with this name that a model wrote
         return
     version = "an earlier" if isinstance(format_, int) and format_ < _FORMAT else "another"
     raise ConfigError(

@@ -46,7 +46,25 @@ class Rule:
 
 def read_rules(path: Path) -> tuple[Rule, ...]:
     """The rules in ``path``, in their order, with ids of their own. Raises ``ConfigError``."""
-    node, data = _load(path)
+    return _checked(path, *_load(path))
+
+
+def from_data(rules: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
+    """The same for rules that a program gives as values; errors name them by their line as YAML."""
+    import yaml
+
+    try:
+        source = yaml.safe_dump({"rules": [dict(rule) for rule in rules]}, sort_keys=False)
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"these rules are no plain values: {error!s:.200}",
+            why=_WHY,
+            hint="a rule is a mapping of texts and lists, as in a rules file; docs/audit.md describes it",
+        ) from error
+    return _checked(Path("rules"), yaml.compose(source, Loader=yaml.SafeLoader), yaml.safe_load(source))
+
+
+def _checked(path: Path, node: Any, data: Any) -> tuple[Rule, ...]:
     items = data.get("rules") if isinstance(data, dict) and set(data) == {"rules"} else None
     if not isinstance(items, list) or not items:
         raise ConfigError(
@@ -74,7 +92,7 @@ def _load(path: Path) -> tuple[Any, Any]:
         return yaml.compose(source, Loader=yaml.SafeLoader), yaml.safe_load(source)
     except FileNotFoundError:
         raise ConfigError(
-            f"there is no rules file {path}", why=_WHY, hint="see docs/audit.md; --rules names the file"
+            f"there is no rules file {path}", why=_WHY, hint="see docs/audit.md for what it holds"
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}", why=_WHY, hint="it is YAML in UTF-8") from error

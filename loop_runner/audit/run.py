@@ -28,7 +28,7 @@ from loop_runner.runs.context import RunContext
 from loop_runner.text import plural, shell
 
 INTERRUPTED = 130
-_INCOMPLETE = {"unverified": 3, "broken": 4, "interrupted": INTERRUPTED}
+_INCOMPLETE = {"unverified": 3, "blocked": 3, "broken": 4, "interrupted": INTERRUPTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Call:
 
 def run(
     paths: Sequence[Path],
-    rules_file: Path,
+    rules_file: Path | Sequence[Mapping[str, Any]],
     env: Mapping[str, str],
     *,
     model: str | None = None,
@@ -83,24 +83,25 @@ def run(
 ) -> AuditResult:
     """Judge the files at ``paths`` by the rules in ``rules_file``; a call that was stopped is continued.
 
-    ``report_files`` are written from the result later: they are not audited, like the baseline and the rules.
+    ``rules_file`` may be the rules themselves, as mappings. ``report_files`` are written from the result
+    later: they are not audited, like the baseline and the rules.
     ``settings`` are keys of the task that hold for this call. ``open_context`` gives listeners and the
     wish to stop to the run in a folder, and is entered only when models may be asked. Raises ``NoKeyError``
     when no model can be asked, unless ``skip_without_key``; another ``LoopRunnerError`` for what cannot work.
     """
     known = _known(baseline_file, write_baseline=write_baseline)
-    read = rules.read_rules(rules_file)
-    own = [rules_file, *report_files, *([baseline_file] if baseline_file else [])]
+    read, source = _rules(rules_file)
+    own = [source, *report_files, *([baseline_file] if baseline_file else [])]
     files = chosen_files.choose(paths, Path.cwd(), exclude, changed_since, own)
-    about = _about(read, rules_file, files, fail_on, env)
+    about = _about(read, source, files, fail_on, env)
     try:
-        about = replace(about, model=_judge(model, rules_file, env))
+        about = replace(about, model=_judge(model, source, env))
     except NoKeyError as error:
         error.result = _unasked(error, replace(about, model=model or ""), is_skipped=skip_without_key)
         if skip_without_key:
             return error.result
         raise
-    planned = plan.make(read, files.texts, about.model, rules_file.parent.resolve(), settings)
+    planned = plan.make(read, files.texts, about.model, source.parent.resolve(), settings)
     about = replace(about, reason=_why_nothing(files, planned))
     context = open_context or (lambda _folder: nullcontext(RunContext(env)))
     call = _Call(env, runs_folder, tuple(settings), is_trusted, context)
@@ -118,13 +119,20 @@ def run(
 # ── before anything is asked ────────────────────────────────────────────────────────────────────────
 
 
+def _rules(given: Path | Sequence[Mapping[str, Any]]) -> tuple[tuple[rules.Rule, ...], Path]:
+    """The rules, and the file that they are in; rules that are values count as of the current folder."""
+    if isinstance(given, Path):
+        return rules.read_rules(given), given
+    return rules.from_data(given), Path("rules")
+
+
 def _known(path: Path | None, *, write_baseline: bool) -> tuple[baseline.Entry, ...]:
     """The known findings; read first, so that a missing file costs nothing."""
     if write_baseline and path is None:
         raise ConfigError(
-            "--write-baseline without --baseline FILE",
+            "a baseline is to be written, and no file is named for it",
             why="it says where the baseline goes",
-            hint="for example --baseline audit-baseline.json --write-baseline",
+            hint="for example --baseline audit-baseline.json --write-baseline (baseline= in a program)",
         )
     if path is None or (write_baseline and not os.path.lexists(path)):
         return ()
@@ -163,9 +171,9 @@ def _judge(named: str | None, rules_file: Path, env: Mapping[str, str]) -> str:
         model = registry.default_with_key(env)
         if model is None:
             raise NoKeyError(
-                "no model: no --model was given, and no provider's key is set",
+                "no model: none is named, and no provider's key is set",
                 why="some model must judge, and the local one is too small for that (docs/audit.md)",
-                hint="export ANTHROPIC_API_KEY=..., or name a model, for example --model local:coder",
+                hint="export ANTHROPIC_API_KEY=..., or name a model, for example local:coder",
             )
         return registry.default_sub_model(model)
     try:

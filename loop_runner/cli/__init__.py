@@ -12,8 +12,8 @@ TYPE_CHECKING = False  # not from ``typing``, whose import costs a hook more tha
 if TYPE_CHECKING:
     import click
 
+    from loop_runner import LoopRunnerError
     from loop_runner.cli.group import main_group as main_group
-    from loop_runner.errors import LoopRunnerError
 
 
 def __getattr__(name: str) -> object:
@@ -38,14 +38,13 @@ def _run(arguments: list[str]) -> int:
     import gc
     import os
 
-    gc.set_threshold(100_000, 20, 100)  # what is imported stays: looking through it again and again took 8 %
+    gc.set_threshold(100_000, 20, 100)  # imported objects stay: scanning them repeatedly took 8 %
     import click
 
+    import loop_runner as lr
     from loop_runner import failpoints, redaction
-    from loop_runner.cli import output, signals
+    from loop_runner.cli import output, preferences, signals
     from loop_runner.cli.group import main_group
-    from loop_runner.errors import LoopRunnerError
-    from loop_runner.loop.stopping import Interrupted
 
     output.make_streams_safe()
     signals.collect_exit_codes()
@@ -53,14 +52,15 @@ def _run(arguments: list[str]) -> int:
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE))
         _refuse_empty(arguments)
+        preferences.apply(arguments)
         result = main_group.main(args=arguments, prog_name="loop-runner", standalone_mode=False)
-    except Interrupted:
-        code = 130  # before there was a run, or behind its end
+    except lr.StoppedError as error:
+        code = error.exit_code  # before there was a run, or after its end
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:
         code = _show(error)
-    except LoopRunnerError as error:
+    except lr.LoopRunnerError as error:
         code = 130 if _came_of_interrupt(error) else _report(error, as_json="--json" in arguments)
     except Exception as error:  # noqa: BLE001 - the border: nothing may end in a bare traceback
         if _came_of_interrupt(error):
@@ -73,8 +73,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _refuse_empty(arguments: list[str]) -> None:
-    """An empty argument is a variable of the shell without a value; as a path it would mean this folder."""
-    from loop_runner.errors import ConfigError
+    """An empty argument is a shell variable without a value; as a path it would mean this folder."""
+    from loop_runner import ConfigError
 
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "" in own:
@@ -87,7 +87,7 @@ def _refuse_empty(arguments: list[str]) -> None:
 
 
 def _show(error: click.ClickException) -> int:
-    """Print what click says of a wrong command line; it can quote any argument."""
+    """Print click's message about a wrong command line; it can quote any argument."""
     import io
 
     from loop_runner.cli import output
@@ -99,7 +99,7 @@ def _show(error: click.ClickException) -> int:
 
 
 def _came_of_interrupt(error: BaseException) -> bool:
-    """Whether a second Ctrl-C was on its way out when something that was being closed failed."""
+    """Whether a second Ctrl-C was being raised when something failed while it was closed."""
     before: BaseException | None = error
     while before is not None:
         if isinstance(before, KeyboardInterrupt):
@@ -111,12 +111,12 @@ def _came_of_interrupt(error: BaseException) -> bool:
 def _report(error: LoopRunnerError, *, as_json: bool) -> int:
     import contextlib
 
+    from loop_runner import LoopRunnerError
     from loop_runner.cli import output
-    from loop_runner.errors import LoopRunnerError
 
     output.error(str(error))
     if as_json:
-        with contextlib.suppress(LoopRunnerError):  # standard output itself may be what is broken
+        with contextlib.suppress(LoopRunnerError):  # standard output itself may be broken
             output.write_json(
                 {
                     "status": "error",
@@ -130,21 +130,21 @@ def _report(error: LoopRunnerError, *, as_json: bool) -> int:
 
 
 def _refused_by_machine(error: Exception) -> LoopRunnerError | None:
-    """What a machine refuses wherever it is asked, which is no bug of ours; None for anything else."""
+    """An error for a refusal of the machine, which is not our bug; None for anything else."""
     import errno
 
-    from loop_runner.errors import EnvironmentFault
+    from loop_runner import EnvironmentFault
 
     if isinstance(error, MemoryError):
         return EnvironmentFault(
             "the machine has no memory left for this step",
-            why="the step could not be taken; what was committed is safe",
+            why="the step could not be completed; what was committed is safe",
             hint="raise the limit on memory (ulimit -v, the container's), then `loop-runner resume RUN`",
         )
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return EnvironmentFault(
             "the machine starts no more threads: a limit on memory or on processes is reached",
-            why="the step could not be taken; what was committed is safe",
+            why="the step could not be completed; what was committed is safe",
             hint="raise the limit (ulimit -v or ulimit -u, the container's), then `loop-runner resume RUN`",
         )
     if isinstance(error, FileNotFoundError) and not _has_current_folder():
@@ -168,12 +168,12 @@ def _refused_by_machine(error: Exception) -> LoopRunnerError | None:
     if error.errno not in full:
         return EnvironmentFault(
             f"the machine refused a step of the run: {error}",
-            why="the step could not be taken; what was committed is safe",
-            hint="see what is wrong (the disk, memory, open files), then `loop-runner resume RUN`",
+            why="the step could not be completed; what was committed is safe",
+            hint="check the disk, memory and open files, then `loop-runner resume RUN`",
         )
     return EnvironmentFault(
         f"the disk is full: {error}",
-        why="the step that needed the space could not be taken; what was committed is safe",
+        why="the step needed the space; what was committed is safe",
         hint="free some space, also where temporary files go, then `loop-runner resume RUN`",
     )
 
@@ -189,7 +189,7 @@ def _has_current_folder() -> bool:
 
 
 def _report_bug(error: Exception) -> int:
-    """Write the traceback to a file and name it: our own bugs are not the user's to read."""
+    """Write the traceback to a file and name it: users should not have to read our bugs."""
     import tempfile
     import traceback
 
@@ -210,7 +210,7 @@ def _report_bug(error: Exception) -> int:
         where = "the lines above"
     output.error(
         f"internal error: {type(error).__name__}: {error}\n"
-        f"  why it matters: this is a bug of ours; what was committed is safe\n"
-        f"  what to do: send {where} with a bug report; `loop-runner resume RUN` goes on"
+        f"  why it matters: this is a bug in loop-runner; what was committed is safe\n"
+        f"  what to do: send {where} with a bug report; `loop-runner resume RUN` continues the run"
     )
     return 5

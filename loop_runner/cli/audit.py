@@ -1,27 +1,19 @@
-"""``audit``: read the flags of an audit, and print what it found in the forms that CI systems read."""
+"""``audit``: reads the flags of an audit, and prints its findings in the forms that CI systems read."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 import click
 
-from loop_runner.audit import markup, outputs, reports
-from loop_runner.audit.outputs import KINDS, Target
-from loop_runner.cli import display, output, trusting
+import loop_runner as lr
+from loop_runner.cli import display, output, preferences, trusting
 from loop_runner.cli.run import interruptible, options
-from loop_runner.errors import ConfigError
-from loop_runner.runs.context import RunContext
-from loop_runner.task import config
-from loop_runner.verify.findings import SEVERITIES
 
-if TYPE_CHECKING:
-    from loop_runner.audit.run import AuditResult
-
+_KINDS: tuple[lr.types.ReportKind, ...] = get_args(lr.types.ReportKind)
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
@@ -35,133 +27,117 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
     metavar="FILE",
     help="What to look for.",
 )
-@click.option("--model", metavar="ID", help="Who judges, as provider:name; default: as for llm_query.")
+@click.option("--model", metavar="ID", help="Model that judges, as provider:name. Default: the sub-model.")
 @click.option(
     "--fail-on",
-    type=click.Choice([*reversed(SEVERITIES), "never"]),
+    type=click.Choice(["error", "warning", "note", "never"]),
     default="warning",
     show_default=True,
-    help="End with 1 for new findings of this severity or a graver one.",
+    help="Exit with 1 on new findings of this severity or higher.",
 )
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Findings that are known: only others fail.",
+    help="File of known findings, which do not fail the audit.",
 )
-@click.option("--write-baseline", is_flag=True, help="Write what is found into the baseline and end with 0.")
-@click.option("--changed-since", metavar="REV", help="Only files that differ from where the branch left REV.")
+@click.option("--write-baseline", is_flag=True, help="Write the findings into the baseline and exit with 0.")
+@click.option("--changed-since", metavar="REV", help="Only files changed since the merge base with REV.")
 @click.option(
     "--output",
     "outputs",
     multiple=True,
     metavar="KIND[=FILE]",
-    help=f"Any of {', '.join(KINDS)}; can be given several times.",
+    help=f"Any of {', '.join(_KINDS)}; can be given several times.",
 )
 @click.option(
     "--runs",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder of audits' run folders; what CI caches.  [default: runs at the top of the repository]",
+    help="Folder of the audits' run folders, for CI to cache.  [default: runs at the top of the repository]",
 )
 @click.option(
     "--keep",
     type=click.IntRange(1),
     metavar="N",
-    help="Remove all but the N newest run folders of audits there.",
+    help="Remove all but the N newest audit run folders there.",
 )
 @click.option(
     "--on-missing-key",
     type=click.Choice(["fail", "skip"]),
     default="fail",
     show_default=True,
-    help="Without a provider's key, end with 2 or with 0; the report says so either way.",
+    help="Without a provider's key, exit with 2 or with 0; the report says so either way.",
 )
 @trusting.TRUST
-@options("exclude", "set", "json", "quiet", "verbose")
+@options("exclude", "set", "json", "display", "quiet", "verbose")
 def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     """Judge files by rules in plain words, each finding with the line that it quotes.
 
-    The same command goes on with an audit that was stopped, and pays for no question twice.
+    The same command continues an audit that was stopped, and never pays for a question twice.
 
     \b
     Example:  loop-runner audit src --rules rules.yaml --changed-since origin/main --output sarif=audit.sarif
     """
-    from loop_runner.audit import run as audits
-    from loop_runner.audit import run_folders
-
     targets = _targets(flags["outputs"])
-
-    def open_context(folder: Path) -> AbstractContextManager[RunContext]:
-        return interruptible(flags, folder, display.AuditProgress)
-
-    try:
-        result = audits.run(
+    with interruptible(flags, None, display.AuditProgress) as listening:
+        result = lr.audit(
             paths,
-            rules_file,
-            os.environ,
-            model=flags["model"],
+            rules=rules_file,
+            model=flags["model"] or preferences.sub_model(),
             exclude=flags["exclude"],
             changed_since=flags["changed_since"],
             fail_on=flags["fail_on"],
-            baseline_file=flags["baseline"],
+            baseline=flags["baseline"],
             write_baseline=flags["write_baseline"],
-            report_files=[Path(target.path) for target in targets if target.is_file],
-            runs_folder=flags["runs"],
+            reports=[target for target in targets if target[1] != "-"],
+            runs_dir=flags["runs"],
+            keep=flags["keep"],
             skip_without_key=flags["on_missing_key"] == "skip",
-            settings=[config.parse_override(text) for text in flags["settings"]],
-            is_trusted=flags["is_trusted"],
-            open_context=open_context,
+            settings=flags["settings"],
+            trust=flags["is_trusted"],
+            **listening,
         )
-    except audits.NoKeyError as error:
-        _print(error.result, [target for target in targets if target.is_file])
-        raise
     for note in result.notes:
         output.note(note)
-    if not result.is_interrupted:
-        _report(result, targets, as_json=flags["as_json"])
-        if flags["keep"] is not None and result.about.run:
-            run_folders.prune(Path(result.about.run), flags["keep"])
+    if result.status != "interrupted":
+        _print(result, [kind for kind, path in targets if path == "-"], as_json=flags["as_json"])
     return result.exit_code
 
 
-def _targets(given: Sequence[str]) -> list[Target]:
-    """What ``--output`` asks for. Raises ``ConfigError`` for a kind that there is not."""
+def _targets(given: Sequence[str]) -> list[tuple[lr.types.ReportKind, str]]:
+    """What ``--output`` asks for: kinds and files, "-" for standard output. ``ConfigError`` for no kind."""
     return [target for text in given if (target := _target(text, os.environ)) is not None]
 
 
-def _target(given: str, env: Mapping[str, str]) -> Target | None:
-    kind, _, path = given.partition("=")
-    if kind not in KINDS:
-        raise ConfigError(
-            f"--output {given}: there is no kind {kind!r}",
-            why="the report would go missing",
-            hint=f"it can be: {', '.join(KINDS)}, with =FILE behind it",
+def _target(given: str, env: Mapping[str, str]) -> tuple[lr.types.ReportKind, str] | None:
+    name, _, path = given.partition("=")
+    kind = next((kind for kind in _KINDS if kind == name), None)
+    if kind is None:
+        raise lr.ConfigError(
+            f"--output {given}: there is no kind {name!r}",
+            why="the report would not be written",
+            hint=f"it can be: {', '.join(_KINDS)}, followed by =FILE",
         )
     if kind == "summary" and not path:
         path = env.get(_SUMMARY, "")
         if not path:
             output.note(f"--output summary: {_SUMMARY} is not set, so no summary is written")
             return None
-    return Target(kind, path or "-")
+    return kind, path or "-"
 
 
-def _report(result: AuditResult, targets: Sequence[Target], *, as_json: bool) -> None:
-    _print(result, targets)
+def _print(result: lr.types.AuditResult, kinds: Sequence[lr.types.ReportKind], *, as_json: bool) -> None:
+    """Write the reports for standard output: ``kinds``, ``--json``, or what a person reads."""
+    for kind in kinds:
+        _print_one(result, kind)
     if as_json:
-        output.write_json(reports.as_dict(result.report, result.about, result.exit_code))
-    elif all(target.is_file for target in targets):
-        _print(result, [Target("markdown", "-")])
+        output.write_json(result.to_dict())
+    elif not kinds:
+        _print_one(result, "markdown")
 
 
-def _print(result: AuditResult, targets: Sequence[Target]) -> None:
-    """Write the reports for ``targets``, each into its file or to standard output."""
-    for target in targets:
-        if target.is_file:
-            outputs.write(target, result.report, result.about, result.exit_code)
-            continue
-        text = outputs.text_of(target.kind, result.report, result.about, result.exit_code)
-        if target.kind == "markdown" and "GITHUB_ACTIONS" in os.environ:
-            text = markup.for_runner(text)
-        if text:
-            output.write(text.rstrip("\n"))
+def _print_one(result: lr.types.AuditResult, kind: lr.types.ReportKind) -> None:
+    for_runner = kind == "markdown" and "GITHUB_ACTIONS" in os.environ
+    if text := result.text(kind, for_runner=for_runner):
+        output.write(text.rstrip("\n"))

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+import loop_runner as lr
 from loop_runner import text
 from loop_runner.cli import output
-from loop_runner.errors import ConfigError
-from loop_runner.runs.folders import find_run
 from loop_runner.text import shell
-from loop_runner.workspace.history import History
 
 if TYPE_CHECKING:
-    from loop_runner.runs.bisect import Judgement, SearchResult, Step
+    from loop_runner import types
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds over 0: a comparison alone would let ``nan`` pass."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; wrong usage for anything else."""
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a finite number of seconds.", param, ctx)
+        return float(seconds)
 
 
 @click.command()
@@ -26,61 +38,45 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(),
     default=600.0,
     metavar="SECONDS",
-    help="For each try; default 600.",
+    help="Time limit for each try; default 600.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s: float, as_json: bool) -> int:
-    """Find the first pass whose answer fails COMMAND, trying as few passes as halving needs.
+    """Find the first pass whose answer fails COMMAND, by trying as few passes as possible.
 
-    COMMAND is run in a checkout of the pass: answer.md, answer.json and the model's files in workspace/.
-    Exit code 0 means good, 125 skip, any other up to 127 bad. It is run with your rights, like a verifier's.
+    COMMAND runs in a checkout of the pass: answer.md, answer.json and the model's files in workspace/.
+    Exit code 0 means good, 125 skip, any other up to 127 bad. It runs with your rights, as verifiers do.
     Exit code 3 means that no such pass was found.
 
     \b
     Example:  loop-runner bisect contract-review -- grep -q "clause 7" answer.md
     """
-    from loop_runner.runs import bisect as bisecting
+    wanted: Literal["good", "bad"] = "good" if first_good else "bad"
+    steps: list[types.Step] = []
+    run = lr.open(run_name)
 
-    wanted: Judgement = "good" if first_good else "bad"
-    steps: list[Step] = []
-    with History(find_run(run_name)) as history:
+    def tell(step: types.Step) -> None:
+        steps.append(step)
+        if not as_json:
+            output.write(_step_line(step))
 
-        def tell(step: Step) -> None:
-            steps.append(step)
-            if not as_json:
-                output.write(_step_line(step))
-
-        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        env["LOOP_RUNNER_RUN"] = str(history.folder.absolute())
-        trial = bisecting.Trial(history, _absolute(command), env, timeout_s, tell)
-        numbers = sorted(trial.passes())
-        if not numbers:
-            raise ConfigError(f"no pass of {history.folder} has ended yet", why="there is nothing to try")
-        result = bisecting.search(numbers, trial, wanted)
-        if as_json:
-            output.write_json({"run": str(history.folder), "wanted": wanted, **_as_json(result, steps)})
-        else:
-            output.write(_result(result, wanted, history.folder))
+    result = run.bisect(command, wanted=wanted, timeout_s=timeout_s, on_step=tell)
+    if as_json:
+        output.write_json({"run": str(run.folder), "wanted": wanted, **_as_json(result, steps)})
+    else:
+        output.write(_result(result, wanted, run.folder))
     return 0 if result.first else 3
 
 
-def _absolute(command: tuple[str, ...]) -> tuple[str, ...]:
-    """A program given as ``./check.sh`` is meant from here, not from the checkout."""
-    program = command[0]
-    if "/" in program and not Path(program).is_absolute() and Path(program).exists():
-        return (str(Path(program).absolute()), *command[1:])
-    return command
+def _step_line(step: types.Step) -> str:
+    said = text.one_line(step.output.strip().rpartition("\n")[2], 80)
+    return f"pass {step.pass_number}: {step.judgement}" + (f"  ({said})" if said else "")
 
 
-def _step_line(step: Step) -> str:
-    last_line = text.one_line(step.output.strip().rpartition("\n")[2], 80)
-    return f"pass {step.pass_number}: {step.judgement}" + (f"  ({last_line})" if last_line else "")
-
-
-def _result(result: SearchResult, wanted: Judgement, folder: Path) -> str:
+def _result(result: types.SearchResult, wanted: str, folder: Path) -> str:
     if result.first is not None:
         number = result.first.pass_number
         before = f"{number - 1} {number}" if number > 1 else f"0 {number}"
@@ -95,7 +91,7 @@ def _result(result: SearchResult, wanted: Judgement, folder: Path) -> str:
     return f"no pass is {wanted}: the last one is not"
 
 
-def _as_json(result: SearchResult, steps: list[Step]) -> dict[str, Any]:
+def _as_json(result: types.SearchResult, steps: list[types.Step]) -> dict[str, Any]:
     return {
         "first": None if result.first is None else result.first.pass_number,
         "commit": None if result.first is None else result.first.commit,

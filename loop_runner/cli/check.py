@@ -1,18 +1,16 @@
-"""``check``: everything that can be checked of a task before its first request."""
+"""``check``: everything about a task that can be checked before its first request."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+import loop_runner as lr
 from loop_runner.cli import output
 from loop_runner.cli.run import options, task_overrides
-from loop_runner.runs import prepare
-from loop_runner.task import config
 from loop_runner.text import shell
 
 
@@ -21,42 +19,41 @@ from loop_runner.text import shell
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
 @options("exclude", "model", "sub_model", "passes", "turns", "set", "json")
 def check(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
-    """Check a task file, its inputs, models and verifiers; start nothing and pay nothing.
+    """Check a task file, its inputs, models and verifiers, without starting or paying for anything.
 
     `run` checks the same before its first request. All faults are reported at once (exit code 2).
 
     \b
     Example:  loop-runner check examples/first-rejection/task.yaml
     """
-    task = config.read_task(task_file, task_overrides(paths, settings, flags))
-    settled, texts, gates = prepare.check(task, os.environ)
-    verifiers = [verifier.name for verifier in gates.verifiers]
+    given = task_overrides(paths, settings, flags)
+    found = lr.Task.from_file(task_file, settings=given).check()
     step = shell("loop-runner", "run", task_file, *_as_given(paths, settings, flags))
     if flags["as_json"]:
         output.write_json(
             {
                 "task_file": str(task_file),
                 "ok": True,
-                "model": settled.model,
-                "sub_model": settled.sub_model,
-                "texts": len(texts.texts),
-                "bytes": texts.total_bytes,
-                "verifiers": verifiers,
+                "model": found.model,
+                "sub_model": found.sub_model,
+                "texts": found.texts,
+                "bytes": found.bytes,
+                "verifiers": list(found.verifiers),
                 "next": [step],
             }
         )
         return 0
     output.write(f"{task_file}: no fault found")
-    output.write(f"  model: {settled.model or 'the agent brings its own'}")
-    output.write(f"  inputs: {output.plural(len(texts.texts), 'text')}, {output.size(texts.total_bytes)}")
-    for name in verifiers:
+    output.write(f"  model: {found.model or 'the agent brings its own'}")
+    output.write(f"  inputs: {output.plural(found.texts, 'text')}, {output.size(found.bytes)}")
+    for name in found.verifiers:
         output.write(f"  verifier: {name}")
     output.write(f"Next   {step}")
     return 0
 
 
 def _as_given(paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]) -> Iterator[object]:
-    """What `check` was given, for a `run` of the same task."""
+    """The options of `check`, for a `run` of the same task."""
     for option, values in (
         ("--input", paths),
         ("--exclude", flags["exclude"]),

@@ -1,4 +1,4 @@
-"""``diff``: what differs between two moments of a run."""
+"""``diff``: the differences between two points of a run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import loop_runner as lr
 from loop_runner import text
 from loop_runner.cli import output
-from loop_runner.errors import ConfigError
-from loop_runner.runs.folders import find_run
-from loop_runner.workspace import points
-from loop_runner.workspace.history import History
 
 if TYPE_CHECKING:
-    from loop_runner.records import Checkpoint, Spend, Variable
-    from loop_runner.runs.compare import Comparison, FileChange, VariableChange
+    from loop_runner import types
 
 _MAX_UNSURE = 20
 _MAX_SHOWN_LINES = 200  # of one file's difference
@@ -28,42 +24,27 @@ _MAX_SHOWN_LINES = 200  # of one file's difference
 @click.argument("after", metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def diff(run_name: str, before: str, after: str, as_json: bool) -> None:
-    """Say what differs between two moments of a run: answer, files, variables, spend.
+    """Show what differs between two points of a run: answer, files, variables, spend.
 
     A and B are PASS (the end of a pass), PASS.TURN, 0 (the start), `head`, or rewound/N.
 
     \b
     Example:  loop-runner diff contract-review 1 2.4
     """
-    from loop_runner.runs import compare
-
-    with History(find_run(run_name)) as history:
-        comparison = compare.compare(history, _moment(history, before), _moment(history, after))
-        if as_json:
-            output.write_json({"run": str(history.folder), **_as_json(comparison)})
-            return
-        for line in _lines(comparison):
-            output.write(line)
-
-
-def _moment(history: History, name: str) -> Checkpoint:
-    if name == "head":
-        return history.head()
-    point = points.parse(name.rpartition("@")[2])
-    if point is None:
-        raise ConfigError(
-            f"{name!r} names no moment of a run",
-            why="a run is compared at the ends of its passes and at its turns",
-            hint="for example 3 (the end of pass 3), 3.7 (its turn 7), 0 (the start), head",
-        )
-    return points.find(history, point)
+    run = lr.open(run_name)
+    comparison = run.diff(before, after)
+    if as_json:
+        output.write_json({"run": str(run.folder), **_as_json(comparison)})
+        return
+    for line in _lines(comparison):
+        output.write(line)
 
 
 # ── for a person ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _lines(comparison: Comparison) -> Iterator[str]:
-    yield f"from {points.describe(comparison.before)} to {points.describe(comparison.after)}"
+def _lines(comparison: types.Comparison) -> Iterator[str]:
+    yield f"from {comparison.before} to {comparison.after}"
     yield "\nAnswer" if comparison.answer else "\nAnswer: the same"
     yield from _indented(comparison.answer)
     yield "\nFiles" if comparison.files else "\nFiles: the same"
@@ -79,7 +60,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
             if len(comparison.unsure) > _MAX_UNSURE
             else ""
         )
-        yield f"  look the same, stored with others that changed: {names}{more}"
+        yield f"  look the same, but are stored together with others that changed: {names}{more}"
     yield f"\nSpent in between: {_spent(comparison.spend)}"
 
 
@@ -90,22 +71,22 @@ def _indented(lines: tuple[str, ...]) -> Iterator[str]:
         yield f"  and {output.plural(more, 'more line')}; --json has them all"
 
 
-def _file_lines(file: FileChange) -> Iterator[str]:
+def _file_lines(file: types.FileChange) -> Iterator[str]:
     yield f"  {file.kind:<7}  {text.name(file.path.removeprefix('workspace/'))}"
-    yield from (f"  {line}" for line in _indented(file.diff[2:]))  # the kind and the name are said
+    yield from (f"  {line}" for line in _indented(file.diff[2:]))  # kind and name are printed already
 
 
-def _variable_lines(change: VariableChange) -> Iterator[str]:
+def _variable_lines(change: types.VariableChange) -> Iterator[str]:
     if change.before is None or change.after is None:
         yield f"  {change.kind:<7}  {_described(change.name, change.after or change.before)}"
         return
     yield f"  changed  {_described(change.name, change.before)}"
     after = _described(change.name, change.after)
-    same = ", the same to look at" if after == _described(change.name, change.before) else ""
+    same = ", with the same preview" if after == _described(change.name, change.before) else ""
     yield f"     now   {after}{same}"
 
 
-def _described(name: str, variable: Variable | None) -> str:
+def _described(name: str, variable: types.Variable | None) -> str:
     assert variable is not None
     status = "" if variable.status == "saved" else f" ({variable.status})"
     size = f", {output.size(variable.size)}" if variable.size else ""
@@ -113,7 +94,7 @@ def _described(name: str, variable: Variable | None) -> str:
     return f"{what}  {text.one_line(variable.preview)}"
 
 
-def _spent(spend: Spend) -> str:
+def _spent(spend: types.Spend) -> str:
     parts = [
         output.plural(spend.passes, "pass", "passes"),
         output.plural(spend.turns, "turn"),
@@ -127,7 +108,7 @@ def _spent(spend: Spend) -> str:
 # ── for a program ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _as_json(comparison: Comparison) -> dict[str, Any]:
+def _as_json(comparison: types.Comparison) -> dict[str, Any]:
     return {
         "from": _point_as_json(comparison.before),
         "to": _point_as_json(comparison.after),
@@ -149,11 +130,11 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _point_as_json(point: Checkpoint) -> dict[str, Any]:
+def _point_as_json(point: types.Checkpoint) -> dict[str, Any]:
     return {"commit": point.commit, "pass": point.pass_number, "turn": point.turn}
 
 
-def _variable_as_json(variable: Variable | None) -> dict[str, Any] | None:
+def _variable_as_json(variable: types.Variable | None) -> dict[str, Any] | None:
     if variable is None:
         return None
     return {

@@ -1,7 +1,7 @@
-"""Shows a run while it goes on, and its result when it has ended.
+"""Shows a run while it is active, and its result when it has ended.
 
-Progress goes to standard error, one line an event; the result goes to standard output. Everything that a
-model or an input wrote passes through ``output.write``, which escapes it.
+Progress goes to standard error, one line per event; the result goes to standard output. All text from a
+model or an input passes through ``output.write``, which escapes it.
 """
 
 from __future__ import annotations
@@ -11,23 +11,30 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loop_runner import plugins, text
+import loop_runner as lr
+from loop_runner import text
 from loop_runner.cli import output
-from loop_runner.events import Event
-from loop_runner.records import Outcome
 from loop_runner.text import shell
-from loop_runner.verify import LocatedCitation
 
 if TYPE_CHECKING:
-    from loop_runner.runs.ending import Ending
-    from loop_runner.verify import LocatedCitation
+    from loop_runner import types
 
+# The kinds of skipped files whose words depend on their number (``inputs.skipped_by_kind``): one, several.
+_SKIPPED = {
+    "tools' folders": ("in a tool folder (.git, ...)", "in tool folders (.git, ...)"),
+    "run folders": ("run folder", "run folders"),
+    "the task's own files": ("file of the task itself", "files of the task itself"),
+    "links": ("link", "links"),
+    "special files": ("special file", "special files"),
+    "oddly named": ("with an unusable name", "with unusable names"),
+    "in need of an extra": ("that needs an extra", "that need an extra"),
+}
 _EVIDENCE_LINES = 6  # of a rejection, in the report; all of it is in verdict.json
 _HEADLINES = {
     "verified": "VERIFIED: every verifier accepted the committed answer",
     "unverified": "UNVERIFIED: no answer was accepted",
-    "broken": "BROKEN: a verifier could not be run, so the answer was not judged",
-    "interrupted": "INTERRUPTED: every finished turn is committed",
+    "broken": "BROKEN: a verifier could not run, so the answer was not judged",
+    "interrupted": "INTERRUPTED: all finished turns are saved",
 }
 
 
@@ -35,102 +42,103 @@ class Progress:
     """One line on standard error for each step of a run."""
 
     def __init__(self, *, is_verbose: bool = False) -> None:
-        self._is_verbose = is_verbose
+        self.is_verbose = is_verbose
         self._subcalls = 0
         self._retries: Counter[str] = Counter()
 
-    def __call__(self, event: Event) -> None:
-        """Print ``event`` if a person wants to know of it."""
+    def __call__(self, event: lr.Event) -> None:
+        """Print ``event`` if a person wants to see it."""
         line = self.line(event)
         if line is not None:
             output.note(line)
 
-    def line(self, event: Event) -> str | None:
-        """What a person is told of ``event``; None for nothing."""
+    def line(self, event: lr.Event) -> str | None:
+        """The line for ``event``; None for nothing."""
         place = f"pass {event.pass_number}"
-        match event.kind:
-            case "run_started":
-                return "\n".join(_start_lines(event, is_verbose=self._is_verbose))
-            case "pass_started" if event.pass_number > 1:
-                return f"{place}: the prompt goes in again, with the state and what failed"
-            case "turn_started":
+        match event:
+            case lr.types.RunStarted():
+                return "\n".join(_start_lines(event, is_verbose=self.is_verbose))
+            case lr.types.PassStarted() if event.pass_number > 1:
+                return f"{place}: the prompt is sent again, with the state and what failed"
+            case lr.types.TurnStarted():
                 self._subcalls = 0
                 return f"{place} turn {event.turn}: asking the model"
-            case "subcall_finished":
+            case lr.types.SubcallFinished():
                 self._subcalls += 1
-                return f"  sub-call {self._subcalls}: {event.data['reply']}" if self._is_verbose else None
-            case "tool_finished":
-                return _tool_line(event.data) if self._is_verbose or event.data["failed"] else None
-            case "subcalls_progress":
-                self._subcalls = max(self._subcalls, event.data["answered"])
-                return f"  sub-calls: {_progress(event.data)}" if _is_under_way(event) else None
-            case "child_started" if self._is_verbose:
-                return f"  child session ({event.data['model']}): {event.text}"
-            case "child_finished":
+                return f"  sub-call {self._subcalls}: {event.reply}" if self.is_verbose else None
+            case lr.types.ToolFinished():
+                return _tool_line(event) if self.is_verbose or event.failed else None
+            case lr.types.SubcallsProgress():
+                self._subcalls = max(self._subcalls, event.answered)
+                return f"  sub-calls: {_progress(event)}" if _is_under_way(event) else None
+            case lr.types.ChildStarted() if self.is_verbose:
+                return f"  child session ({event.model}): {event.text}"
+            case lr.types.ChildFinished():
                 return self._child_line(event)
-            case "retried":
+            case lr.types.Retried():
                 return self._retried(event)
-            case "cell_finished":
+            case lr.types.CellFinished():
                 calls = f", {output.plural(self._subcalls, 'sub-call')}" if self._subcalls else ""
-                shown = f"\n{text.fence(event.text)}" if self._is_verbose else ""
-                return f"{place} turn {event.turn}: the code {_ENDS[str(event.data['end'])]}{calls}{shown}"
-            case "verifying":
+                shown = f"\n{text.fence(event.text)}" if self.is_verbose else ""
+                return f"{place} turn {event.turn}: the code {_ENDS[event.end]}{calls}{shown}"
+            case lr.types.Verifying():
                 return f"{place}: the model says it is ready; verifying: {text.one_line(event.text, 90)}"
-            case "pass_ended":
+            case lr.types.PassEnded():
                 reason = "".join(_reason_lines(event.text))
-                return f"{place}: {event.data['outcome']}{_cache(event)}{reason}"
-            case "notice":
+                return f"{place}: {event.outcome}{_cache(event)}{reason}"
+            case lr.types.Notice():
                 return f"note: {event.text}"
             case _:
                 return None
 
-    def _child_line(self, event: Event) -> str | None:
-        """How a child session ended; one that answered is of interest to who wants every detail."""
-        turns = output.plural(event.data["turns"], "turn")
-        if event.data["end"] == "ready":
-            return f"  child session, {turns}: {event.text}" if self._is_verbose else None
-        return f"  child session, {turns}: gave no answer ({event.data['end']})"
+    def _child_line(self, event: types.ChildFinished) -> str | None:
+        """How a child session ended; one with an answer only matters to those who want every detail."""
+        turns = output.plural(event.turns, "turn")
+        if event.end == "ready":
+            return f"  child session, {turns}: {event.text}" if self.is_verbose else None
+        return f"  child session, {turns}: gave no answer ({event.end})"
 
-    def _retried(self, event: Event) -> str | None:
-        """The 1st, 2nd, 4th, 8th… try of a kind: a burst that is refused must not fill the screen."""
-        reason = f"{event.data['provider']}: {event.data['reason']}"
+    def _retried(self, event: types.Retried) -> str | None:
+        """The 1st, 2nd, 4th, 8th… try of a kind: a burst of refusals must not fill the screen."""
+        reason = f"{event.provider}: {event.reason}"
         self._retries[reason] += 1
         count = self._retries[reason]
-        if count & (count - 1) and not self._is_verbose:
+        if count & (count - 1) and not self.is_verbose:
             return None
         return f"  {event.text}" + (f" ({count} times so far)" if count > 1 else "")
 
 
-def _tool_line(call: Mapping[str, Any]) -> str:
+def _tool_line(call: lr.types.ToolFinished) -> str:
     """One call of a tool."""
-    mark = " failed:" if call["failed"] else ""
-    return f"  {call['tool']}({call['arguments']}){mark} {call['result']}"
+    mark = " failed:" if call.failed else ""
+    return f"  {call.tool}({call.arguments}){mark} {call.result}"
 
 
 class AuditProgress(Progress):
     """The same for an audit: what is judged, not how the fixed program at its root works."""
 
-    def line(self, event: Event) -> str | None:
-        """What a person sees of ``event``; None for nothing."""
-        match event.kind:
-            case "run_started":
-                data = event.data
-                lines = [f"run folder: {data['run']}", f"judge: {data['sub_model']}"]
-                return "\n".join([*lines, f"files: {'; '.join(_input_parts(data))}"])
-            case "subcalls_progress":
-                return f"judging: {_progress(event.data)}" if _is_under_way(event) else None
-            case "pass_started" if event.pass_number > 1:
+    def line(self, event: lr.Event) -> str | None:
+        """The line for ``event``; None for nothing."""
+        match event:
+            case lr.types.RunStarted():
+                lines = [f"run folder: {event.run}", f"judge: {event.sub_model}"]
+                return "\n".join([*lines, f"files: {'; '.join(_input_parts(event))}"])
+            case lr.types.SubcallsProgress():
+                return f"judging: {_progress(event)}" if _is_under_way(event) else None
+            case lr.types.PassStarted() if event.pass_number > 1:
                 return "asking once more about the places that were not judged"
-            case "pass_ended" if event.data["outcome"] == "accepted":
+            case lr.types.PassEnded() if event.outcome == "accepted":
                 return "every place was judged"
-            case "pass_ended" | "turn_started" | "cell_finished" | "verifying":
-                return super().line(event) if self._is_verbose else None
+            case lr.types.PassEnded() | lr.types.TurnStarted():
+                return super().line(event) if self.is_verbose else None
+            case lr.types.CellFinished() | lr.types.Verifying():
+                return super().line(event) if self.is_verbose else None
             case _:
                 return super().line(event)
 
 
 def _reason_lines(reason: str) -> Iterator[str]:
-    """The reason of a rejection behind a colon; what has several lines keeps them, indented."""
+    """The reason of a rejection after a colon; several lines are kept, indented."""
     lines = [line for line in reason.splitlines() if line.strip()]
     for number, line in enumerate(lines[:_EVIDENCE_LINES]):
         yield (": " if number == 0 else "\n    ") + text.one_line(line.strip(), 200)
@@ -138,61 +146,59 @@ def _reason_lines(reason: str) -> Iterator[str]:
         yield f"\n    and {output.plural(more, 'more line')}"
 
 
-def _is_under_way(event: Event) -> bool:
+def _is_under_way(event: types.SubcallsProgress) -> bool:
     """Some sub-calls of the turn have ended, and others are still out."""
-    return bool(event.data["out"] and (event.data["answered"] or event.data["failed"]))
+    return bool(event.out and (event.answered or event.failed))
 
 
-def _progress(data: Mapping[str, Any]) -> str:
-    failed = f", {data['failed']:,} failed" if data["failed"] else ""
-    return f"{data['answered']:,} answered{failed}, {data['out']:,} to go"
+def _progress(event: types.SubcallsProgress) -> str:
+    failed = f", {event.failed:,} failed" if event.failed else ""
+    return f"{event.answered:,} answered{failed}, {event.out:,} to go"
 
 
-def _start_lines(event: Event, *, is_verbose: bool) -> Iterator[str]:
-    """Where the run lies, who answers, what is read, and what is not."""
-    data = event.data
+def _start_lines(event: types.RunStarted, *, is_verbose: bool) -> Iterator[str]:
+    """The run's folder, its models, its inputs, and what is not read."""
     turn = f" turn {event.turn}" if event.turn else ""
-    going_on = f", going on after pass {event.pass_number}{turn}" if event.pass_number else ""
-    yield f"run folder: {data['run']}{going_on}"
-    sub = f"; sub-calls: {data['sub_model']}" if data["sub_model"] != data["model"] else ""
-    yield f"model: {data['model']}{sub}"
-    yield f"inputs: {'; '.join(_input_parts(data))}"
-    yield from (f"  not read: {path}: {reason}" for path, reason in data.get("faults", ()))
-    yield from _missing_extra(reason for _, reason in data.get("faults", ()))
-    yield from (f"  note: {path}: {reason}" for path, reason in data.get("notices", ()))
-    if data.get("session_why"):
-        yield f"session: {data['session']}, because {data['session_why']}"
+    going_on = f", continuing after pass {event.pass_number}{turn}" if event.pass_number else ""
+    yield f"run folder: {event.run}{going_on}"
+    sub = f"; sub-calls: {event.sub_model}" if event.sub_model != event.model else ""
+    yield f"model: {event.model}{sub}"
+    yield f"inputs: {'; '.join(_input_parts(event))}"
+    yield from (f"  not read: {path}: {reason}" for path, reason in event.faults)
+    if event.install:
+        yield f"  to read such files: {event.install}"
+    yield from (f"  note: {path}: {reason}" for path, reason in event.notices)
+    if event.session_why:
+        yield f"session: {event.session}, because {event.session_why}"
     if is_verbose:
-        yield from (f"  skipped {path}: {reason}" for path, reason in data["first_skipped"])
-        if (more := sum(data["skipped"].values()) - len(data["first_skipped"])) > 0:
-            yield f"  and {more:,} more, in {data['run']}/inputs.json"
+        yield from (f"  skipped {path}: {reason}" for path, reason in event.first_skipped)
+        if (more := sum(event.skipped.values()) - len(event.first_skipped)) > 0:
+            yield f"  and {more:,} more, in {event.run}/inputs.json"
 
 
-def _missing_extra(reasons: Iterable[str]) -> Iterator[str]:
-    """How to read the documents that were left out for want of the extra."""
-    from loop_runner.inputs.inside.kinds import NEEDS_DOCS
-
-    if any(NEEDS_DOCS in reason for reason in reasons):
-        yield f"  to read such files: {plugins.command_for('docs')}"
-
-
-def _input_parts(data: Mapping[str, Any]) -> Iterator[str]:
-    if not data["texts"]:
+def _input_parts(event: types.RunStarted) -> Iterator[str]:
+    if not event.texts:
         yield "none"
         return
-    yield f"{output.plural(data['texts'], 'text')}, {output.size(data['bytes'])}"
-    if skipped := data["skipped"]:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in skipped.items())
+    yield f"{output.plural(event.texts, 'text')}, {output.size(event.bytes)}"
+    if skipped := event.skipped:
+        kinds = ", ".join(_counted(kind, count) for kind, count in skipped.items())
         yield f"{sum(skipped.values()):,} skipped ({kinds})"
-    if texts := data["texts_not_utf8"]:
+    if texts := event.texts_not_utf8:
         have = "text has" if texts == 1 else "texts have"
-        count = output.plural(data["bytes_not_utf8"], "byte")
+        count = output.plural(event.bytes_not_utf8, "byte")
         yield f"{texts:,} {have} bytes that are not UTF-8 ({count} read as U+FFFD)"
 
 
-def _cache(event: Event) -> str:
-    """How much of the prompts the provider's cache served, where it did anything."""
-    cache = event.data.get("cache") or {}
+def _counted(kind: str, count: int) -> str:
+    """A kind of skipped files with their number, such as ``1 link`` or ``3 with unusable names``."""
+    singular, several = _SKIPPED.get(kind, (kind, kind))
+    return f"{count:,} {singular if count == 1 else several}"
+
+
+def _cache(event: types.PassEnded) -> str:
+    """How much of the prompts came from the provider's cache, if any did."""
+    cache = event.cache or {}
     if not cache.get("read") and not cache.get("written"):
         return ""
     return f" ({cache['hit_rate']:.0%} of the prompts from the provider's cache)"
@@ -200,24 +206,23 @@ def _cache(event: Event) -> str:
 
 _ENDS = {
     "ok": "ran",
-    "raised": "raised an error, which the model is shown",
+    "raised": "raised an error, which the model sees",
     "timed_out": "was stopped at its time limit",
-    "died": "killed the kernel, which was started again",
+    "died": "ended the kernel, which was restarted",
 }
 
 
-def show_ending(ending: Ending) -> None:
-    """The end of a run for a person: answer, gates, citations, cost, story, what to type next."""
-    outcome = ending.outcome
-    spend = outcome.spend
-    output.prose(_HEADLINES[outcome.status])
-    if outcome.status != "verified":
-        output.prose(f"  {outcome.reason}")
+def show_ending(result: lr.Result, run: lr.Run, steps: Sequence[str]) -> None:
+    """The end of a run for a person: answer, gates, citations, cost, story, next commands."""
+    spend = result.spend
+    output.prose(f"BLOCKED: {result.reason}" if result.status == "blocked" else _HEADLINES[result.status])
+    if result.status not in ("verified", "blocked"):
+        output.prose(f"  {result.reason}")
     output.write()
-    output.write(outcome.answer.content.strip() or "(no answer)")
+    output.write(result.answer.strip() or "(no answer)")
     output.write()
-    _show_gates(outcome, ending.verdict)
-    _show_citations(ending.citations)
+    _show_gates(result)
+    _show_citations(result.citations)
     passes, turns = output.plural(spend.passes, "pass", "passes"), output.plural(spend.turns, "turn")
     calls = output.plural(spend.subcalls, "sub-call")
     if spend.tool_calls:
@@ -226,26 +231,23 @@ def show_ending(ending: Ending) -> None:
     output.write(f"Cost   {output.cost(spend)}")
     if spend.unanswered:
         lost = output.plural(spend.unanswered, "request")
-        output.write(
-            f"       {lost} sent without a reply coming back (a crash, say); the provider may bill them"
-        )
-    output.write(f"Story  git -C {shell(ending.folder)} log --first-parent --format=%s")
-    for subject in ending.story:
+        output.write(f"       {lost} sent without a reply (a crash, for example); the provider may bill them")
+    output.write(f"Story  git -C {shell(run.folder)} log --first-parent --format=%s")
+    for subject in run.story:
         output.write(f"         {subject}")
-    output.write("Next   " + "\n       ".join(ending.steps))
+    output.write("Next   " + "\n       ".join(steps))
 
 
-def _show_gates(outcome: Outcome, verdict: Mapping[str, Any]) -> None:
+def _show_gates(result: lr.Result) -> None:
     """Which gates accepted the answer and what each checked, or why the last answer was rejected."""
-    reports = verdict.get("reports", ())
-    if outcome.status == "verified":
+    if result.verified:
         output.write("Accepted by")
-        for line in _statements(reports, "  "):
+        for line in _statements(result.verdict.get("reports", ()), "  "):
             output.prose(line)
         output.write()
-    elif outcome.status == "unverified" and verdict:
-        output.write(f"Why the last answer (pass {outcome.checkpoint.pass_number}) was rejected")
-        for line in _rejections(verdict):
+    elif result.status == "unverified" and result.verdict:
+        output.write(f"Why the last answer (pass {result.pass_number}) was rejected")
+        for line in _rejections(result.verdict):
             output.prose(line)
         output.write()
 
@@ -275,7 +277,7 @@ def _rejections(verdict: Mapping[str, Any]) -> Iterator[str]:
             yield f"      and {output.plural(len(lines) - _EVIDENCE_LINES, 'more line')}"
 
 
-def _show_citations(located: Sequence[LocatedCitation]) -> None:
+def _show_citations(located: Sequence[types.LocatedCitation]) -> None:
     if not located:
         return
     is_copied = all(citation.ok and not citation.how for citation in located)
@@ -289,19 +291,19 @@ def _show_citations(located: Sequence[LocatedCitation]) -> None:
     output.write()
 
 
-def _state(citation: LocatedCitation) -> str:
+def _state(citation: types.LocatedCitation) -> str:
     if not citation.ok:
         return f"NOT FOUND: {citation.reason}"
     return f"found, {citation.how}" if citation.how else "found"
 
 
-def outcome_as_json(outcome: Outcome, folder: Path) -> dict[str, object]:
+def result_as_json(result: lr.Result, folder: Path) -> dict[str, object]:
     """The one object that ``run``, ``ask`` and ``resume`` end with (docs/json.md)."""
     return {
-        "status": outcome.status,
-        "answer": outcome.answer.content,
+        "status": result.status,
+        "answer": result.answer,
         "run": str(folder),
-        "reason": outcome.reason,
-        "commit": outcome.checkpoint.commit,
-        **output.spend_as_json(outcome.spend),
+        "reason": result.reason,
+        "commit": result.commit,
+        **output.spend_as_json(result.spend),
     }

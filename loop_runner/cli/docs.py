@@ -1,4 +1,4 @@
-"""``docs`` and ``help``: what comes with this copy of loop-runner to read."""
+"""``docs`` and ``help``: the documentation that comes with this copy of loop-runner."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 
 import click
 
-from loop_runner import plugins
+import loop_runner as lr
 from loop_runner.cli import output
-from loop_runner.errors import ConfigError
-from loop_runner.task import resources
 
 
 @click.command()
@@ -19,30 +17,28 @@ from loop_runner.task import resources
 def docs(name: str | None) -> None:
     """Print a page of the documentation, or a schema for editors; without NAME, list them.
 
-    NAME may be written as in messages: docs/task-file.md, task-file.md or task-file. The schemas know the
-    verifiers of the packages that are installed here, too.
+    NAME may be written as in messages: docs/task-file.md, task-file.md or task-file. The schemas include the
+    verifiers of installed packages.
 
     \b
     Example:  loop-runner docs task-file
               loop-runner docs task.schema.json > task.schema.json
     """
-    folder = resources.folder("docs")
-    pages = {path.stem: path for path in sorted(folder.glob("*.md"))}
-    schemas = {path.name: path for path in sorted(folder.glob("schemas/*.json"))}
+    pages, schemas = lr.installed.pages(), lr.installed.schemas()
     if name is None:
         for stem, path in pages.items():
             output.write(f"{stem:<18} {_title(path)}")
-        for file, path in schemas.items():
-            output.write(f"{file:<18} {json.loads(path.read_bytes())['title']} (JSON Schema, for editors)")
+        for file, schema in schemas.items():
+            output.write(f"{file:<18} {schema['title']} (JSON Schema, for editors)")
         return
     stem = name.removeprefix("docs/").removesuffix(".md")
     file = f"{stem.removeprefix('schemas/').removesuffix('.json').removesuffix('.schema')}.schema.json"
     if file in schemas and stem not in pages:
-        _print_schema(file)
+        output.write(json.dumps(schemas[file], indent=2, ensure_ascii=False))
         return
     if stem not in pages:
         near = difflib.get_close_matches(stem, [*pages, *schemas], n=1, cutoff=0.65)
-        raise ConfigError(
+        raise lr.ConfigError(
             f"there is no page {name!r} in the documentation",
             why="only the pages that come with this version can be printed",
             hint=f"did you mean `loop-runner docs {near[0]}`?"
@@ -50,13 +46,6 @@ def docs(name: str | None) -> None:
             else "`loop-runner docs` lists the pages",
         )
     output.write(pages[stem].read_text(encoding="utf-8").rstrip())
-
-
-def _print_schema(file: str) -> None:
-    from loop_runner.cli import file_schemas
-
-    schemas = file_schemas.schemas(plugins.find(plugins.VERIFIERS))
-    output.write(file_schemas.text(schemas[file]).rstrip())
 
 
 def _title(path: Path) -> str:

@@ -21,7 +21,7 @@ _MIN_FREE_GB = 2
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. ``is_ok`` None: it is not needed for every run."""
+    """One check. ``is_ok`` None: not needed for every run."""
 
     name: str
     is_ok: bool | None
@@ -32,7 +32,7 @@ class Check:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def doctor(as_json: bool) -> int:
-    """Check what this machine has and what is missing. Exit code 4 when a run could not work.
+    """Check what this machine has and what is missing. Exit code 4 if a run could not work.
 
     \b
     Example:  loop-runner doctor
@@ -64,7 +64,7 @@ def _checks() -> Iterator[Check]:
     yield _git()
     yield _disk()
     yield from _models()
-    sandbox = _guard("sandbox", _sandbox)  # first: it tries everything anew, and the kernel then uses that
+    sandbox = _guard("sandbox", _sandbox)  # first: it probes anew, and the kernel then uses the result
     yield _guard("kernel", _kernel)
     yield sandbox
 
@@ -115,7 +115,7 @@ def _guard(name: str, look: Callable[[], Check]) -> Check:
 
 
 def _kernel() -> Check:
-    """Start a kernel, run a cell in it, and see that it works."""
+    """Start a kernel, run a cell in it, and check that it works."""
     import asyncio
     import threading
 
@@ -147,7 +147,7 @@ def _kernel() -> Check:
 
 
 def _sandbox() -> Check:
-    """The tier that the model's code would be confined in, and what it leaves open."""
+    """The tier that would confine the model's code, and what it leaves open."""
     from loop_runner.sandbox.probe import probe_anew
 
     report = probe_anew()

@@ -1,7 +1,7 @@
-"""Follows a run while it goes on: the trace, line by line, as the runner writes it.
+"""Follows an active run: the trace, line by line, as the runner writes it.
 
 Relies on ``trace_file`` for the waiting, and on the run's lock to know that the run has ended. Never waits
-for a run that no process runs.
+for a run without a runner.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import loop_runner as lr
+from loop_runner.api.typed_events import typed
 from loop_runner.cli import output
 from loop_runner.cli.display import Progress
 from loop_runner.errors import ConfigError
@@ -25,8 +27,8 @@ def follow(folder: Path, is_running: Callable[[], bool], *, is_verbose: bool, as
     if not trace.is_file():
         raise ConfigError(
             f"{folder} has no trace to follow",
-            why="the trace is kept beside the history, and a clone does not bring it",
-            hint=f"`loop-runner log {shell(folder)}` tells the story from the history",
+            why="the trace is stored next to the history, and a clone does not include it",
+            hint=f"`loop-runner log {shell(folder)}` shows the story from the history",
         )
     progress = Progress(is_verbose=is_verbose)
     with trace.open("rb") as file, woken_by(trace.parent) as wait:
@@ -39,7 +41,7 @@ def follow(folder: Path, is_running: Callable[[], bool], *, is_verbose: bool, as
 
 
 def _from_last_start(events: Iterator[Line | None]) -> Iterator[Line]:
-    """The lines from the last start that is there already, then all that come."""
+    """The lines from the last start so far, then all new ones."""
     kept: list[Line] = []
     for line in events:
         if line is None:
@@ -52,13 +54,13 @@ def _from_last_start(events: Iterator[Line | None]) -> Iterator[Line]:
 
 
 def _shown(line: Line, progress: Progress) -> str | None:
-    """One event for a person, with the time of day; None when it is of no interest."""
+    """One event for a person, with the time of day; None when it is not interesting."""
     try:
-        event = Event(line["kind"], line["text"], line["pass"], line["turn"], line["data"])
+        event = typed(Event(line["kind"], line["text"], line["pass"], line["turn"], line["data"]))
         shown = progress.line(event)
-        if event.kind == "run_ended":
-            shown = f"{event.data['status']}: {event.text}"
+        if isinstance(event, lr.types.RunEnded):
+            shown = f"{event.status}: {event.text}"
         clock = time.strftime("%H:%M:%S", time.localtime(line["at"]))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-        return f"--:--:--  {line['kind']}"  # a newer runner writes what this one does not know
+        return f"--:--:--  {line['kind']}"  # a newer runner writes kinds that this one does not know
     return None if shown is None else f"{clock}  " + shown.replace("\n", "\n          ")

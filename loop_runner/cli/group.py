@@ -12,33 +12,41 @@ import loop_runner
 _COMMANDS = {
     "run": ("run", "Run a task file until its verifiers accept the answer."),
     "ask": ("run", "Ask a question about files, without a task file."),
-    "check": ("check", "Check a task file and all that it names, and start nothing."),
+    "check": ("check", "Check a task file and everything it names, without starting anything."),
     "init": ("init", "Write a folder for a task: research, legal, support, audit, ..."),
     "audit": ("audit", "Judge files by rules in plain words, also in CI."),
-    "resume": ("run", "Go on with a run from its last commit."),
-    "note": ("control", "Leave a note for the model of a run."),
-    "pause": ("control", "Pause a run after its current turn."),
-    "stop": ("control", "Stop a run after its current turn."),
-    "budget": ("control", "Change the limits of a run while it is under way."),
-    "approve": ("control", "Approve the answer that a run waits with."),
-    "reject": ("control", "Reject it, with a reason for the next pass."),
-    "status": ("look", "Say where a run, or each run here, stands."),
+    "resume": ("run", "Continue a run from its last commit."),
+    "note": ("steer", "Leave a note for the model of a run."),
+    "pause": ("steer", "Pause a run after its current turn."),
+    "stop": ("steer", "Stop a run after its current turn."),
+    "budget": ("steer", "Change the limits of a run while it is active."),
+    "approve": ("steer", "Approve the answer that a run is waiting with."),
+    "reject": ("steer", "Reject it, with a reason for the next pass."),
+    "status": ("run_list", "Show the state of a run, or of every run here."),
+    "runs": ("run_list", "List the runs in a folder, the newest first."),
+    "watch": ("watching", "Show all runs, or one run, on the whole terminal."),
+    "clean": ("run_list", "Remove old run folders; asks first."),
     "log": ("look", "Print the story of a run, pass by pass."),
-    "verify": ("verify", "Run the verifiers of a finished run once more, anywhere."),
+    "verify": ("verify", "Run the verifiers of a finished run again, on any machine."),
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
-    "export": ("export", "Put an agent's work into your repository, as a new branch."),
+    "export": ("export", "Put an agent's work into your repository, or write a transcript."),
+    "fleet": ("fleet", "Run one task for many inputs, on one machine or on several."),
     "hook": ("hook", "Stop hooks for agent command lines: install, start, cancel."),
-    "cost": ("cost", "Say what a run cost, by pass, model and kind of request."),
-    "fork": ("travel", "Make a new run that goes on from a moment of another one."),
-    "diff": ("compare", "Say what differs between two moments of a run."),
+    "report": ("write_report", "Write a run, or all runs in a folder, as HTML."),
+    "cost": ("cost", "Show what a run cost, by pass, model and kind of request."),
+    "fork": ("travel", "Start a new run from any point of an existing one."),
+    "diff": ("compare", "Show what differs between two points of a run."),
     "bisect": ("bisect", "Find the first pass whose answer fails a command."),
     "rewind": ("travel", "Take a run back to an earlier pass or turn."),
-    "replay": ("replay", "Run a run again from its recorded replies, offline."),
-    "fsck": ("fsck", "Check a run folder, say what was checked, and repair it."),
+    "replay": ("replay", "Repeat a run from its recorded replies, offline."),
+    "fsck": ("fsck", "Check a run folder, report the results, and repair it."),
+    "serve": ("serve", "Serve runs over HTTP, for clients of the OpenAI and Anthropic APIs."),
+    "mcp": ("mcp", "Serve runs to clients of the Model Context Protocol."),
     "models": ("models", "List the models, or fetch a local one."),
-    "ls": ("look", "The same as `status`."),
+    "ls": ("run_list", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
     "help": ("docs", "Print the help of a command."),
+    "config": ("preferences", "Show the settings of the user and the project."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }
 
@@ -46,12 +54,13 @@ _COMMANDS = {
 # Every command is in one group; tests/cli/test_help.py checks it.
 _GROUPS = {
     "Start": ("ask", "init", "check", "run", "resume"),
-    "Look": ("status", "ls", "log", "show", "cost", "diff", "bisect"),
+    "Look": ("status", "ls", "runs", "watch", "log", "show", "report", "cost", "diff", "bisect"),
     "Steer a run": ("note", "pause", "stop", "budget", "approve", "reject"),
     "Check and use the result": ("verify", "export", "fsck"),
-    "Go back and try otherwise": ("rewind", "fork", "replay"),
-    "Audits and agents": ("audit", "hook"),
-    "This machine": ("models", "doctor", "docs", "help"),
+    "Go back and branch off": ("rewind", "fork", "replay"),
+    "Audits, agents, many runs": ("audit", "hook", "fleet"),
+    "Other programs": ("serve", "mcp"),
+    "This machine": ("clean", "models", "config", "doctor", "docs", "help"),
 }
 
 
@@ -89,8 +98,9 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 verified, 1 an audit found what fails it, 2 wrong usage or task file, 3 ended "
-    "unverified, 4 a gate, the provider or the environment is broken, 5 internal error, 130 interrupted.",
+    epilog="Exit codes: 0 verified; 1 the audit has findings at or above --fail-on; 2 wrong usage or task "
+    "file; 3 ended unverified; 4 a gate, the provider or the environment is broken; 5 internal error; "
+    "130 interrupted.",
 )
 @click.version_option(loop_runner.__version__, "-V", "--version", prog_name="loop-runner")
 def main_group() -> None:

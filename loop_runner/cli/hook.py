@@ -31,9 +31,9 @@ def hook() -> None:
 
 @hook.command()
 def stop() -> None:
-    """What a client starts when it wants to end: reads its payload, prints its answer.
+    """Called by the agent client before it stops: reads the event on stdin, prints the decision.
 
-    With no loop in the client's session it prints {} at once.
+    Without a loop in the client's session it prints {} at once.
 
     \b
     Example:  echo '{"hook_event_name": "Stop", "session_id": "x"}' | loop-runner hook stop
@@ -61,9 +61,9 @@ def install(client: str, project: Path | None, dry_run: bool, as_json: bool) -> 
     if settings.is_switched_off(change):
         output.note(f"{change.path} sets disableAllHooks: true, so that no hook runs until it is removed")
     if project is not None:
-        output.note("the hook is started as `loop-runner`, which everybody in this project needs on PATH")
+        output.note("the hook runs the command `loop-runner`, which every user of this project needs on PATH")
     if client == "codex" and not as_json:
-        output.note("Codex runs a hook only when you have trusted it: it asks when it starts next")
+        output.note("Codex runs a hook only after you have trusted it: it asks at its next start")
 
 
 @hook.command()
@@ -72,7 +72,7 @@ def install(client: str, project: Path | None, dry_run: bool, as_json: bool) -> 
 @_DRY_RUN
 @_JSON
 def uninstall(client: str, project: Path | None, dry_run: bool, as_json: bool) -> None:
-    """Take the stop hook out of a client's settings again.
+    """Remove the stop hook from a client's settings.
 
     \b
     Example:  loop-runner hook uninstall claude
@@ -89,20 +89,20 @@ def uninstall(client: str, project: Path | None, dry_run: bool, as_json: bool) -
     "--session",
     "session_id",
     metavar="ID",
-    help="The id of the client's session; default: the one whose shell this is (Claude Code, Codex).",
+    help="The id of the client's session; default: the session of this shell (Claude Code, Codex).",
 )
 @click.option(
-    "--folder", type=click.Path(path_type=Path), help="Where the agent works; default: the current folder."
+    "--folder", type=click.Path(path_type=Path), help="Folder the agent works in; default: the current one."
 )
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Run folder; default runs/NAME.")
 @_JSON
 def start(
     task_file: Path, session_id: str | None, folder: Path | None, run_dir: Path | None, as_json: bool
 ) -> None:
-    """Begin a loop inside a client's session: from now on it ends when the verifiers accept its work.
+    """Start a loop inside a client's session: from now on it ends when the verifiers accept its work.
 
-    Prints the prompt and what the verifiers ask, for the agent to read. The plugin's start command
-    calls this.
+    Prints the prompt and the verifiers' requirements, for the agent to read. The plugin's start command calls
+    this.
 
     \b
     Example:  loop-runner hook start task.yaml
@@ -124,7 +124,7 @@ def start(
 def cancel(run_name: str, as_json: bool) -> None:
     """End a loop: its client may stop, and whatever was committed stays.
 
-    It makes the file STOP in the run folder; a person can do the same by hand, at any time.
+    It creates the file STOP in the run folder; you can also do that by hand, at any time.
 
     \b
     Example:  loop-runner hook cancel runs/contract-review
@@ -143,11 +143,12 @@ def cancel(run_name: str, as_json: bool) -> None:
 @hook.command()
 @click.argument("run_name", metavar="RUN")
 def serve(run_name: str) -> int:
-    """Wait for a session's stops and decide about them, until its run ends. The hook starts this by itself.
+    """Wait for a session's stops and decide about them, until its run ends. The hook starts this itself.
 
     \b
     Example:  loop-runner hook serve runs/contract-review
     """
+    from loop_runner.cli.run import EXIT_CODES
     from loop_runner.runs import hook_loops
     from loop_runner.runs.folders import find_run
 
@@ -160,7 +161,7 @@ def serve(run_name: str) -> int:
 
     with signals.handled(on_signal, output.note):
         outcome = hook_loops.serve(run, os.environ, lambda: is_asked)
-    return {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}[outcome.status]
+    return EXIT_CODES[outcome.status]
 
 
 def _apply(change: Any, *, dry_run: bool, as_json: bool, done: str, same: str) -> None:

@@ -1,4 +1,4 @@
-"""``init``: the folder that a task begins with."""
+"""``init``: the folder that a task starts with."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+import loop_runner as lr
 from loop_runner.cli import output
-from loop_runner.task import scaffold
 
 
 @click.command()
@@ -19,7 +19,7 @@ from loop_runner.task import scaffold
 def init(type_name: str | None, folder: Path | None, lists: bool, as_json: bool) -> int:
     """Write a folder for a task: task file, sample input, gates, a rehearsal without a model.
 
-    Nothing that is there is changed. TYPE is research, legal, support, audit, timeline, extract or custom.
+    Existing files are never changed. TYPE is research, legal, support, audit, timeline, extract or custom.
 
     \b
     Example:  loop-runner init legal contract-review
@@ -28,7 +28,7 @@ def init(type_name: str | None, folder: Path | None, lists: bool, as_json: bool)
         return _list(as_json=as_json)
     if type_name is None or folder is None:
         raise click.UsageError("it takes a TYPE and a DIR; `loop-runner init --list` shows the types.")
-    written = scaffold.create(type_name, folder)
+    written = lr.installed.new_task(type_name, folder)
     task = shlex.quote(str(folder / "task.yaml"))
     steps = [
         f"loop-runner run {task} --model script:rehearsal.yaml",
@@ -43,14 +43,14 @@ def init(type_name: str | None, folder: Path | None, lists: bool, as_json: bool)
         output.write(f"  {name}")
     output.write(f"Next   {steps[0]}   (a rehearsal: no model, no key)")
     output.write(f"       {steps[1]}   (your model)")
-    output.write(f"       then put your own files in the place of the sample: {folder / 'README.md'}")
+    output.write(f"       then replace the sample with your own files: {folder / 'README.md'}")
     return 0
 
 
 def _list(*, as_json: bool) -> int:
-    types = scaffold.offered()
+    types = lr.installed.task_types()
     if as_json:
-        output.write_json({"types": [{"name": known.name, "about": known.about} for known in types]})
-    for known in () if as_json else types:
-        output.write(f"{known.name:<9} {known.about}")
+        output.write_json({"types": [{"name": name, "about": about} for name, about in types.items()]})
+    for name, about in () if as_json else types.items():
+        output.write(f"{name:<9} {about}")
     return 0

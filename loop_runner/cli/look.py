@@ -1,161 +1,21 @@
-"""``status``, ``log`` and ``show``: look at runs without touching them, also while they go on."""
+"""``status``, ``log`` and ``show``: read runs without changing them, even while they are active."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import loop_runner as lr
 from loop_runner import text
-from loop_runner.cli import output, terminal
-from loop_runner.errors import ConfigError
-from loop_runner.records import SUBCALL_KINDS
-from loop_runner.runs import standing
-from loop_runner.runs import status as statuses
-from loop_runner.runs.folders import all_runs, find_run, find_run_at
-from loop_runner.runs.status import Status
-from loop_runner.text import shell
-from loop_runner.workspace import layout, points
-from loop_runner.workspace.commits import Entry
-from loop_runner.workspace.history import History
-from loop_runner.workspace.openable import parsing
-from loop_runner.workspace.points import Point
+from loop_runner.cli import output
 
-_SHOWN_DIFFERENT = 10
+if TYPE_CHECKING:
+    from loop_runner import types
+
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-
-
-# ── status ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-@click.command()
-@click.argument("run_name", metavar="[RUN]", required=False)
-@_JSON
-def status(run_name: str | None, as_json: bool) -> None:
-    """Say where a run stands; without RUN, where each run under runs/ stands.
-
-    \b
-    Example:  loop-runner status runs/contract-review
-    """
-    statuses_found = (
-        [statuses.of_run(find_run(run_name))] if run_name else list(map(statuses.of_any, all_runs()))
-    )
-    entries = [_status_as_json(status) for status in statuses_found]
-    if as_json:
-        output.write_json({"runs": entries})
-        return
-    if not entries:
-        output.write("no runs here; start one with `loop-runner run TASK.yaml`")
-    for entry in entries:
-        output.write(f"{entry['run']:<32} {entry['state']:<11} {_where(entry)}")
-        if entry["now"] is not None:
-            for line in _under_way_lines(entry["now"]):
-                output.write(f"{'':<32} {line}")
-        for line in (*_different_lines(entry), *_lost_lines(entry)):
-            output.prose(f"{'':<32} {line}")
-        if entry["reason"]:
-            output.prose(f"{'':<32} {entry['reason']}")
-        if entry["next"]:
-            output.write(f"{'':<32} next: {entry['next'][0]}")
-        if entry["answer"] and not entry["reason"].startswith(standing.AN_AUDIT):
-            output.write(f"{'':<32} {text.one_line(entry['answer'], _room_beside(33))}")
-
-
-ls = status
-
-
-def _room_beside(used: int) -> int:
-    """How many characters of an answer are shown on one line behind ``used`` columns."""
-    width = terminal.columns(sys.stdout)
-    return min(90, max(width - used, 20)) if width else 90
-
-
-def _status_as_json(status: Status) -> dict[str, Any]:
-    return {
-        "run": str(status.folder),
-        "state": status.state,
-        "reason": status.reason,
-        "different": list(status.different),
-        "pid": status.pid,
-        "pass": status.pass_number,
-        "turn": status.turn,
-        "answer": status.answer,
-        "in_flight": status.in_flight,
-        "unknown_calls": list(status.unknown_calls),
-        "now": status.under_way,
-        "next": list(status.steps),
-        **output.spend_as_json(status.spend),
-        "dropped": output.spend_as_json(status.dropped),
-        "uncommitted": output.spend_as_json(status.uncommitted),
-    }
-
-
-def _under_way_lines(now: dict[str, Any]) -> Iterator[str]:
-    """What a run is at, for a person: nothing where only a turn is under way."""
-    if now["doing"] == "verifying":
-        yield "its answer is being verified"
-    parts = [f"{output.plural(now['answered'], 'reply', 'replies')}"] if now["answered"] else []
-    parts += [f"{now['out']:,} out"] if now["out"] else []
-    parts += [f"{now['failed']:,} failed"] if now["failed"] else []
-    parts += [f"{output.plural(now['children'], 'child session')} at work"] if now["children"] else []
-    if parts:
-        yield f"in this turn so far: {', '.join(parts)}"
-    for batch in now["batches"]:
-        name = batch["id"] or "not made yet"
-        yield f"waits for a batch of {output.plural(batch['requests'], 'request')} ({name})"
-
-
-def _different_lines(entry: dict[str, Any]) -> Iterator[str]:
-    """What is no longer as it was verified."""
-    yield from (text.one_line(line, 200) for line in entry["different"][:_SHOWN_DIFFERENT])
-    if (more := len(entry["different"]) - _SHOWN_DIFFERENT) > 0:
-        verify = shell("loop-runner", "verify", entry["run"])
-        yield f"and {output.plural(more, 'more path')}; `{verify}` names them all"
-
-
-_SHOWN_CALLS = 10
-
-
-def _lost_lines(entry: dict[str, Any]) -> Iterator[str]:
-    """Requests that were, or may be, paid for and are in no turn of the run."""
-    if (lost := entry["in_flight"]) and entry["state"] != "running":
-        yield f"{output.plural(lost, 'request')} in flight when it was stopped; `resume` sends them again"
-    if lost := entry["usage"]["unanswered"]:
-        yield f"{output.plural(lost, 'request')} sent before without a reply; the provider may bill them"
-    if unknown := entry["unknown_calls"]:
-        yield f"{output.plural(len(unknown), 'tool call')} may have happened, and the result is not known:"
-        yield from (f"  {call}" for call in unknown[:_SHOWN_CALLS])
-    dropped = entry["dropped"]
-    if requests := dropped["usage"]["requests"]:
-        what = f"{output.plural(requests, 'request')}, {_usd(dropped)}"
-        yield f"{what} dropped by rewinds; they count for the budget too"
-
-
-def _where(entry: dict[str, Any]) -> str:
-    if entry["state"] == "unreadable":
-        return ""
-    turn = f" turn {entry['turn']}" if entry["turn"] else ""
-    place = f"pass {entry['pass']}{turn}" if entry["pass"] else "before the first turn"
-    if entry["state"] == "running":
-        place = _turn_under_way(entry)
-    uncommitted = entry["uncommitted"]
-    more = f", and {_usd(uncommitted)} not committed yet" if uncommitted["usage"]["requests"] else ""
-    return f"{place}, {output.duration(entry['seconds'])}, {_usd(entry)}{more}"
-
-
-def _turn_under_way(entry: dict[str, Any]) -> str:
-    """The turn that comes after the last committed one."""
-    number = entry["pass"] if entry["turn"] else entry["pass"] + 1
-    return f"in pass {number} turn {entry['turn'] + 1}"
-
-
-def _usd(spent: dict[str, Any]) -> str:
-    usd = spent["cost"]["usd"]
-    return "price unknown" if usd is None else f"{usd:.4f} USD"
 
 
 # ── log ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -179,49 +39,35 @@ def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
     if follow:
         from loop_runner.cli import follow as following
 
-        with History(find_run(run_name)) as history:
-            following.follow(
-                history.folder,
-                lambda: history.running() is not None,
-                is_verbose=verbose,
-                as_json=as_json,
-            )
+        run = lr.open(run_name)
+        following.follow(run.folder, lambda: run.state == "running", is_verbose=verbose, as_json=as_json)
         return
-    with History(find_run(run_name)) as history:
-        entries = [entry for entry in reversed(history.commits()) if _is_ours(entry)]
-        if as_json:
-            output.write_json(
-                {"run": str(history.folder), "commits": [_entry_as_json(item) for item in entries]}
-            )
-            return
-        for entry in entries:
-            indent = "" if entry.checkpoint.turn == 0 else "  "
-            output.write(f"{entry.checkpoint.commit[:10]}  {indent}{entry.subject}{_seconds(entry)}")
-            if entry.is_pass and not entry.trailers.forked_from:
-                reason = _verdict(history, entry.checkpoint.pass_number).get("reason", "")
-                for line in str(reason).splitlines()[:6]:
-                    output.write(f"{'':<14}{text.one_line(line, 100)}".rstrip())
+    run = lr.open(run_name)
+    entries = run.log()
+    if as_json:
+        output.write_json({"run": str(run.folder), "commits": [_entry_as_json(one) for one in entries]})
+        return
+    for entry in entries:
+        indent = "  " if entry.turn else ""
+        output.write(f"{entry.commit[:10]}  {indent}{entry.subject}{_seconds(entry)}")
+        for line in entry.reason.splitlines()[:6]:
+            output.write(f"{'':<14}{text.one_line(line, 100)}".rstrip())
 
 
-def _is_ours(entry: Entry) -> bool:
-    return bool(entry.runner or entry.trailers.forked_from)
-
-
-def _seconds(entry: Entry) -> str:
+def _seconds(entry: types.LogEntry) -> str:
     parts = [output.duration(entry.seconds)] if entry.seconds else []
     if entry.unanswered:
         parts.append(f"{output.plural(entry.unanswered, 'request')} without a reply")
     return f"  ({', '.join(parts)})" if parts else ""
 
 
-def _entry_as_json(entry: Entry) -> dict[str, Any]:
-    point = entry.checkpoint
+def _entry_as_json(entry: types.LogEntry) -> dict[str, Any]:
     return {
-        "commit": point.commit,
+        "commit": entry.commit,
         "subject": entry.subject,
-        "pass": point.pass_number,
-        "turn": point.turn,
-        "outcome": point.outcome,
+        "pass": entry.pass_number,
+        "turn": entry.turn,
+        "outcome": entry.outcome,
         "seconds": entry.seconds,
         "committed_at": entry.committed_at,
         "unanswered": entry.unanswered,
@@ -243,14 +89,15 @@ def show(run_name: str, pass_number: int | None, as_json: bool) -> None:
     \b
     Example:  loop-runner show runs/contract-review 2
     """
-    folder, point = find_run_at(run_name)
-    with History(folder) as history:
-        data, lines = _shown(history, point, pass_number)
-        if as_json:
-            output.write_json(data)
-            return
-        for line in lines:
-            output.prose(line.text) if isinstance(line, _RunnerLine) else output.write(line)
+    run = lr.open(run_name)
+    if run.at is not None and pass_number is not None:
+        raise click.UsageError(f"`show` takes one pass or one turn of a run, not {run.at} and {pass_number}")
+    data = run.show(None if pass_number is None else str(pass_number))
+    if as_json:
+        output.write_json(data)
+        return
+    for line in _shown(data):
+        output.prose(line.text) if isinstance(line, _RunnerLine) else output.write(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,39 +107,11 @@ class _RunnerLine:
     text: str
 
 
-def _shown(
-    history: History, point: Point | None, pass_number: int | None
-) -> tuple[dict[str, Any], Iterator[str | _RunnerLine]]:
-    """What was asked for, as data and as lines."""
-    if point is not None and point.turn is not None:
-        data = _one_turn(history, point)
-        return data, _turn_lines(data)
-    if point is not None and (pass_number is not None or point.pass_number == 0):
-        raise ConfigError(
-            f"`show` takes one pass or one turn of a run, not {point}"
-            + (f" and {pass_number}" if pass_number else ""),
-            why="what is shown is what happened in it",
-            hint=f"for example `{shell('loop-runner', 'show', f'{history.folder}@1')}`",
-        )
-    number = pass_number if point is None else point.pass_number
-    if number:
-        data = _pass(history, number)
-        return data, _pass_lines(data)
-    data = _answer(history)
-    return data, _answer_lines(data)
-
-
-def _one_turn(history: History, point: Point) -> dict[str, Any]:
-    at = points.find(history, point)
-    folder = f"passes/{at.pass_number:04d}/turns/{at.turn:04d}"
-    return {
-        "run": str(history.folder),
-        "commit": at.commit,
-        "pass": at.pass_number,
-        "turn": at.turn,
-        **_turn(history, folder),
-        "answer": history.answer(at.commit).content,
-    }
+def _shown(data: dict[str, Any]) -> Iterator[str | _RunnerLine]:
+    """What was asked for, as lines."""
+    if "turns" in data:
+        return _pass_lines(data)
+    return _turn_lines(data) if "turn" in data else _answer_lines(data)
 
 
 def _turn_lines(data: dict[str, Any]) -> Iterator[str]:
@@ -305,19 +124,6 @@ def _turn_lines(data: dict[str, Any]) -> Iterator[str]:
     yield data["answer"].rstrip() or "(no answer yet)"
 
 
-def _answer(history: History) -> dict[str, Any]:
-    head = history.head()
-    last = head.pass_number if head.turn == 0 else head.pass_number - 1
-    return {
-        "run": str(history.folder),
-        "prompt": _text(history, "prompt.md"),
-        "answer": history.answer().content,
-        "is_verified": head.outcome == "accepted",
-        "is_running": history.running() is not None,
-        "verdict": _verdict(history, last),
-    }
-
-
 def _answer_lines(data: dict[str, Any]) -> Iterator[str | _RunnerLine]:
     yield f"{data['prompt'].rstrip()}\n"
     not_yet = "NOT VERIFIED YET: the run is going on" if data["is_running"] else "NOT VERIFIED"
@@ -325,39 +131,6 @@ def _answer_lines(data: dict[str, Any]) -> Iterator[str | _RunnerLine]:
     yield data["answer"].rstrip() or "(no answer yet)"
     yield ""
     yield from _verdict_lines(data["verdict"])
-
-
-def _pass(history: History, number: int) -> dict[str, Any]:
-    folder = f"passes/{number:04d}"
-    if not history.files(f"{folder}/"):
-        raise ConfigError(
-            f"{history.folder} has no pass {number}",
-            hint=f"loop-runner log {shell(history.folder)} lists them",
-        )
-    return {
-        "run": str(history.folder),
-        "pass": number,
-        "told": _text(history, f"{folder}/injected.md"),
-        "turns": [_turn(history, f"{folder}/turns/{turn:04d}") for turn in _turn_numbers(history, folder)],
-        "changes": [{"kind": kind, "path": path} for kind, path in history.changes(number)],
-        "verdict": _verdict(history, number),
-    }
-
-
-def _turn_numbers(history: History, folder: str) -> list[int]:
-    return list(range(1, 1 + sum(path.endswith("/reply.md") for path in history.files(f"{folder}/turns/"))))
-
-
-def _turn(history: History, folder: str) -> dict[str, Any]:
-    path = f"{folder}/calls.jsonl"
-    with parsing(history.folder, path):
-        calls = layout.calls_from_jsonl(history.read(path) or b"")
-    return {
-        "reply": _text(history, f"{folder}/reply.md"),
-        "cell": _text(history, f"{folder}/cell.py"),
-        "told": _text(history, f"{folder}/output.txt"),
-        "subcalls": sum(call.kind in SUBCALL_KINDS for call in calls),
-    }
 
 
 def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
@@ -378,13 +151,6 @@ def _pass_lines(data: dict[str, Any]) -> Iterator[str]:
 # ── shared ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _verdict(history: History, number: int) -> dict[str, Any]:
-    path = f"passes/{number:04d}/verdict.json"
-    with parsing(history.folder, path):
-        data = _text(history, path)
-        return dict(json.loads(data)) if data else {}
-
-
 def _verdict_lines(verdict: dict[str, Any]) -> Iterator[str]:
     for report in verdict.get("reports", []):
         yield f"{report['verifier']}: {report['verdict']}"
@@ -393,7 +159,3 @@ def _verdict_lines(verdict: dict[str, Any]) -> Iterator[str]:
                 yield "  " + str(report[part]).replace("\n", "\n  ")
     if verdict and not verdict.get("reports"):
         yield str(verdict.get("reason", ""))
-
-
-def _text(history: History, path: str) -> str:
-    return (history.read(path) or b"").decode("utf-8", "replace")

@@ -1,13 +1,13 @@
-"""``models``: what can be asked, and fetching a local model."""
+"""``models``: lists the available models, and fetches a local one."""
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
 import click
 
+import loop_runner as lr
 from loop_runner.cli import output
 
 
@@ -28,21 +28,17 @@ def list_command(as_json: bool) -> None:
     \b
     Example:  loop-runner models list
     """
-    from loop_runner.model import catalog
-    from loop_runner.model.providers import fetch
-
-    known = catalog.load()
-    local = fetch.list_models(fetch.models_dir(os.environ))
+    local = lr.installed.local_models()
     providers = [
         {
             "provider": entry.name,
             "what": entry.what,
             "root": entry.root,
             "sub": entry.sub,
-            "has_key": any(os.environ.get(key) for key in entry.keys),
+            "has_key": entry.has_key,
             "keys": list(entry.keys),
         }
-        for entry in known.providers.values()
+        for entry in lr.installed.providers()
     ]
     if as_json:
         output.write_json({"providers": providers, "local": [_local_as_json(item) for item in local]})
@@ -86,21 +82,19 @@ def _local_as_json(item: Any) -> dict[str, Any]:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def fetch_command(name: str, as_json: bool) -> None:
-    """Fetch the local model NAME once; an interrupted fetch continues where it was.
+    """Fetch the local model NAME once; an interrupted fetch picks up where it left off.
 
     \b
     Example:  loop-runner models fetch coder
     """
-    from loop_runner.model.providers import fetch
-
-    path = fetch.fetch(name, fetch.models_dir(os.environ), _Bar())
+    path = lr.installed.fetch_model(name, _Bar())
     if as_json:
         output.write_json({"name": name, "path": str(path)})
     else:
         output.write(f"local:{name} is here: {path}")
 
 
-_WIDTH = len("downloading: 100 %")  # a shorter line covers the one before it
+_WIDTH = len("downloading: 100 %")  # a shorter line must cover the one before it
 
 
 class _Bar:

@@ -12,14 +12,16 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+import loop_runner as lr
 from loop_runner import redaction, text
 from loop_runner.cli import terminal
-from loop_runner.errors import EnvironmentFault
-from loop_runner.records import Spend
+
+if TYPE_CHECKING:
+    from loop_runner import types
 
 plural = text.plural
 
@@ -37,20 +39,25 @@ def write(line: str = "") -> None:
 
 
 def prose(line: str) -> None:
-    """The same for sentences: a terminal gets long ones broken, and a status at the beginning in colour."""
+    """The same for sentences: on a terminal, long ones are wrapped, and a status at the start is coloured."""
     safe = text.escape_controls(redaction.clean(line))
     broken = terminal.wrapped(safe, terminal.columns(sys.stdout))
     _print(terminal.headline(broken, sys.stdout))
 
 
 def stream(line: str) -> bool:
-    """One line of something that has no end yet; False when nobody reads any more."""
+    """One line of open-ended output; False when nobody reads it any more."""
     try:
         click.echo(text.escape_controls(redaction.clean(line)))
     except BrokenPipeError:
         _drop_the_rest(sys.stdout)
         return False
     return True
+
+
+def safe(line: str) -> str:
+    """``line`` without secrets, and without anything that a terminal would take for a command."""
+    return text.escape_controls(redaction.clean(line))
 
 
 def note(line: str) -> None:
@@ -76,23 +83,23 @@ def _to_stderr(line: str) -> None:
 
 
 def _print(line: str) -> None:
-    """A result on standard output. ``EnvironmentFault`` when it cannot be written (a full disk, say)."""
+    """A result on standard output. ``EnvironmentFault`` when it cannot be written (such as a full disk)."""
     try:
         click.echo(redaction.clean(line))
     except BrokenPipeError:
-        # Nobody reads any more, which is theirs to decide: the rest goes nowhere, the exit code stays.
+        # Nobody reads any more, which is the reader's decision: the rest is dropped, the exit code stays.
         _drop_the_rest(sys.stdout)
     except OSError as error:
         _drop_the_rest(sys.stdout)
-        raise EnvironmentFault(
+        raise lr.EnvironmentFault(
             f"the result cannot be written to standard output: {error.strerror}",
-            why="whoever reads it would take the part that was written for the whole",
-            hint="free some space and ask again with `loop-runner show RUN`; the run folder holds it all",
+            why="a reader would take the written part for the whole",
+            hint="free some space and print it again with `loop-runner show RUN`; the run folder has it all",
         ) from error
 
 
 def _drop_the_rest(stream: TextIO) -> None:
-    """Send a standard stream nowhere: what is buffered would fail once more when Python exits."""
+    """Discard a standard stream: buffered text would fail again when Python exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with contextlib.suppress(OSError, ValueError):
         os.dup2(nowhere, stream.fileno())
@@ -100,11 +107,11 @@ def _drop_the_rest(stream: TextIO) -> None:
 
 
 def make_streams_safe() -> None:
-    """Let no terminal change how a command ends: what it cannot show is escaped."""
+    """Let no terminal change how a command ends: characters that it cannot show are escaped."""
     for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if stream is None:
-            # Or the next file that is opened would take the number, and get what is printed.
+            # Otherwise the next opened file would take the number, and receive the output.
             with contextlib.suppress(OSError):
                 nowhere = os.open(os.devnull, os.O_RDWR)
                 if nowhere != number:
@@ -131,15 +138,15 @@ def size(count: int) -> str:
     return plural(count, "byte")
 
 
-def cost(spend: Spend) -> str:
-    """Dollars and tokens in one line; an unknown price is said to be unknown."""
+def cost(spend: types.Spend) -> str:
+    """Dollars and tokens in one line; an unknown price is reported as unknown."""
     usd = "price unknown" if spend.usd is None else f"{spend.usd:.4f} USD"
     usage = spend.usage
     cached = f", {usage.cache_read_tokens:,} from cache" if usage.cache_read_tokens else ""
     return f"{usd} ({usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out)"
 
 
-def spend_as_json(spend: Spend) -> dict[str, Any]:
+def spend_as_json(spend: types.Spend) -> dict[str, Any]:
     """The keys that every result shares."""
     usage = spend.usage
     return {

@@ -1,8 +1,7 @@
-"""``replay``: run a run again from its recorded replies."""
+"""``replay``: repeat a run from its recorded replies."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import loop_runner as lr
 from loop_runner import text
 from loop_runner.cli import output, trusting
-from loop_runner.runs.folders import find_run
-from loop_runner.runs.new_folders import with_room
-from loop_runner.text import shell
 
 if TYPE_CHECKING:
-    from loop_runner.runs.recorded import Difference, Missing
-    from loop_runner.runs.replay import Replayed
+    from loop_runner import types
 
 _MAX_SHOWN = 30
 _TAKEN = {
@@ -32,15 +28,13 @@ _TAKEN = {
 @click.option(
     "--to", type=click.Path(path_type=Path), metavar="DIR", help="Keep the replay's run folder there."
 )
-@click.option(
-    "--recorded-verdicts", is_flag=True, help="Ask no gates: take the verdicts as they are recorded."
-)
+@click.option("--recorded-verdicts", is_flag=True, help="Run no gates: use the recorded verdicts.")
 @click.option(
     "--inputs",
     "inputs_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Where the inputs lie now, for a run that came from another machine.",
+    help="Where the inputs are now, for a run that came from another machine.",
 )
 @trusting.TRUST
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -52,30 +46,19 @@ def replay(
     is_trusted: bool,
     as_json: bool,
 ) -> int:
-    """Run a run again from its recorded replies and say whether the same comes out, byte for byte.
+    """Repeat a run from its recorded replies and report whether the result is the same, byte for byte.
 
-    No model is asked and no key is needed. The model's code runs again, in the sandbox, in a folder of its
-    own; gates are asked again. RUN is only read. Exit code 3 means that something differs; it is listed.
+    No model is asked and no key is needed. The model's code runs again, in the sandbox, in a separate
+    folder; the gates run again. RUN is only read. Exit code 3 means that something differs; the differences
+    are listed.
 
     \b
     Example:  loop-runner replay contract-review
     """
-    from loop_runner.audit import plan
-    from loop_runner.runs import replay as replaying
-
-    folder = find_run(run_name)
-    plan.refuse_other_format(folder)
-    trusting.require(folder, is_trusted=is_trusted, command=f"loop-runner replay {shell(folder)}")
-    if to is not None:
-        with_room(to)
-    asks_gates = not recorded_verdicts
-    result = replaying.replay(
-        folder, to=to, asks_gates=asks_gates, inputs_folder=inputs_folder, env=os.environ
-    )
-    if to is not None:
-        trusting.mark(to)
+    run = lr.open(run_name)
+    result = run.replay(to, asks_gates=not recorded_verdicts, inputs_dir=inputs_folder, trust=is_trusted)
     if as_json:
-        output.write_json(_as_json(result, folder, to))
+        output.write_json(_as_json(result, run.folder, to))
     else:
         for line in _lines(result, asks_gates=not recorded_verdicts):
             output.write(line)
@@ -84,7 +67,7 @@ def replay(
     return 0 if result.is_same else 3
 
 
-def _lines(result: Replayed, *, asks_gates: bool) -> Iterator[str]:
+def _lines(result: types.Replayed, *, asks_gates: bool) -> Iterator[str]:
     passes, turns = output.plural(result.passes, "pass", "passes"), output.plural(result.turns, "turn")
     replies = output.plural(result.replies, "recorded reply", "recorded replies")
     yield f"replayed {passes}, {turns} from {replies}; no model was asked"
@@ -100,7 +83,7 @@ def _lines(result: Replayed, *, asks_gates: bool) -> Iterator[str]:
         yield f"the first difference is in {result.first.subject!r}:"
         yield from _difference_lines(result.at_first)
         if result.at_end and result.at_end != result.at_first:
-            yield "at the end there differ:"
+            yield "differences at the end:"
             yield from _difference_lines(result.at_end)
     yield from _version_lines(result)
     yield from _gate_lines(result, asks_gates=asks_gates)
@@ -114,7 +97,7 @@ def _lines(result: Replayed, *, asks_gates: bool) -> Iterator[str]:
         yield f"taken from the record: {output.plural(result.outside, 'commit')} of a fork or a person"
 
 
-def _reworded_lines(reworded: tuple[Missing, ...]) -> Iterator[str]:
+def _reworded_lines(reworded: tuple[types.Missing, ...]) -> Iterator[str]:
     if reworded:
         requests = output.plural(len(reworded), "request")
         first = reworded[0]
@@ -122,7 +105,7 @@ def _reworded_lines(reworded: tuple[Missing, ...]) -> Iterator[str]:
         yield f"  the first: pass {first.pass_number} turn {first.turn}: {text.one_line(first.prompt, 90)}"
 
 
-def _version_lines(result: Replayed) -> Iterator[str]:
+def _version_lines(result: types.Replayed) -> Iterator[str]:
     names = {"python": "Python", "loop_runner": "loop-runner"}
     for other in result.other_versions:
         recorded = text.one_line(other.recorded, 30) or "a version that is not recorded"
@@ -133,7 +116,7 @@ def _version_lines(result: Replayed) -> Iterator[str]:
         yield f"not compared: the bytes of {count} of variables (names, types and previews were compared)"
 
 
-def _difference_lines(differences: tuple[Difference, ...]) -> Iterator[str]:
+def _difference_lines(differences: tuple[types.Difference, ...]) -> Iterator[str]:
     for difference in differences[:_MAX_SHOWN]:
         yield f"  {difference.kind:<7}  {text.name(difference.path)}"
         if difference.recorded or difference.replayed:
@@ -143,22 +126,22 @@ def _difference_lines(differences: tuple[Difference, ...]) -> Iterator[str]:
         yield f"  and {output.plural(more, 'more path')}; --json has them all"
 
 
-def _gate_lines(result: Replayed, *, asks_gates: bool) -> Iterator[str]:
+def _gate_lines(result: types.Replayed, *, asks_gates: bool) -> Iterator[str]:
     if not asks_gates:
-        yield "gates: not asked; the verdicts are those of the record"
+        yield "gates: not run; the verdicts are the recorded ones"
         return
     passes = output.plural(result.gates_asked, "pass", "passes")
     if not result.verdicts:
-        yield f"gates: asked again for {passes}, with the same verdicts"
+        yield f"gates: run again for {passes}, with the same verdicts"
         return
-    yield f"gates: asked again for {passes}; they say otherwise (the replay went on as recorded):"
+    yield f"gates: run again for {passes}; their verdicts differ (the replay followed the record):"
     for verdict in result.verdicts:
         words = verdict.now if verdict.now != verdict.recorded else f"{verdict.now}, in other words"
         yield f"  pass {verdict.pass_number}: recorded {verdict.recorded}, now {words}"
         yield f"    {text.one_line(verdict.detail, 160)}"
 
 
-def _as_json(result: Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
+def _as_json(result: types.Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
     data = asdict(result)
     first = result.first
     return {
@@ -190,11 +173,11 @@ def _as_json(result: Replayed, folder: Path, to: Path | None) -> dict[str, Any]:
     }
 
 
-def _request(found: Missing) -> dict[str, Any]:
+def _request(missing: types.Missing) -> dict[str, Any]:
     return {
-        "pass": found.pass_number,
-        "turn": found.turn,
-        "kind": found.kind,
-        "model": found.model,
-        "prompt": found.prompt,
+        "pass": missing.pass_number,
+        "turn": missing.turn,
+        "kind": missing.kind,
+        "model": missing.model,
+        "prompt": missing.prompt,
     }

@@ -1,32 +1,23 @@
-"""``run``, ``ask`` and ``resume``: start a run or go on with one, and show how it ended."""
+"""``run``, ``ask`` and ``resume``: start or continue a run, and show how it ended."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, output, signals, trusting
-from loop_runner.errors import ConfigError, LoopRunnerError
-from loop_runner.loop.stopping import Stop, permit_in
-from loop_runner.records import Outcome, RunStatus
-from loop_runner.runs import next_steps
-from loop_runner.runs.context import RunContext
-from loop_runner.runs.folders import find_run
-from loop_runner.runs.new_folders import has_begun, make_way, named_after, new_run_folder
-from loop_runner.runs.prepare import check
-from loop_runner.task import config
+from loop_runner.cli import display, output, preferences, signals, terminal, trusting
 from loop_runner.text import shell
 
-_EXIT_CODES: dict[RunStatus, int] = {"verified": 0, "unverified": 3, "broken": 4, "interrupted": 130}
+Setting: TypeAlias = str | tuple[str, Any]
+Listening: TypeAlias = dict[str, Any]  # keywords of ``lr.run`` and its like: ``on_event``, ``stop``, ...
+EXIT_CODES = {"verified": 0, "unverified": 3, "blocked": 3, "broken": 4, "interrupted": 130}
 
 
 def options(*names: str) -> Callable[[Any], Any]:
@@ -45,8 +36,8 @@ _SHARED = {
     "sub_model": click.option(
         "--sub-model", metavar="ID", help="Model for llm_query; default: see `models`."
     ),
-    "passes": click.option("--passes", type=click.IntRange(1), help="How many passes at most."),
-    "turns": click.option("--turns", type=click.IntRange(1), help="How many turns a pass may take."),
+    "passes": click.option("--passes", type=click.IntRange(1), help="Maximum number of passes."),
+    "turns": click.option("--turns", type=click.IntRange(1), help="Maximum number of turns per pass."),
     "exclude": click.option(
         "--exclude", multiple=True, metavar="NAME", help="Folder or file name to leave out."
     ),
@@ -61,7 +52,21 @@ _SHARED = {
     ),
     "quiet": click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
     "report": click.option(
-        "--report", "reports", multiple=True, metavar="NAME[=TEXT]", help="Tell an installed reporter, too."
+        "--report",
+        "reports",
+        multiple=True,
+        metavar="NAME[=TEXT]",
+        help="Also send events to an installed reporter.",
+    ),
+    "detach": click.option(
+        "--detach", is_flag=True, help="Run it in a process of its own, and return at once."
+    ),
+    "display": click.option(
+        "--display",
+        type=click.Choice(("auto", "live", "plain", "json")),
+        default="auto",
+        show_default=True,
+        help="Progress as a live block, as lines, or as a JSON object on a line for each event.",
     ),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
@@ -73,7 +78,8 @@ _SHARED = {
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
+    *("detach", "report", "json", "display", "quiet", "verbose"),
 )
 def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
     """Run a task file until its verifiers accept the answer.
@@ -81,13 +87,12 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
     \b
     Example:  loop-runner run examples/first-rejection/task.yaml
     """
-    return _start(config.read_task(task_file, task_overrides(paths, settings, flags)), flags)
+    given = task_overrides(paths, settings, flags)
+    return _start(lr.Task.from_file(task_file, settings=given), flags)
 
 
-def task_overrides(
-    paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]
-) -> list[tuple[str, Any]]:
-    """What the command line changes of a task file: ``--input``, the other flags, ``--set``."""
+def task_overrides(paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]) -> list[Setting]:
+    """The changes that the command line makes to a task file: ``--input``, the other flags, ``--set``."""
     given = overrides(settings, flags)
     if paths:
         given.append(("inputs", [_input_spec(path, flags["exclude"]) for path in paths]))
@@ -100,10 +105,11 @@ def task_overrides(
 @click.option(
     "--quote/--no-quote",
     default=True,
-    help="Ask that the short answer itself stands in a quoted line (default), or only that the quotes exist.",
+    help="Require that a quoted line contains the short answer (default), or only that the quotes exist.",
 )
 @options(
-    "exclude", "model", "sub_model", "passes", "turns", "run_dir", "set", "report", "json", "quiet", "verbose"
+    *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
+    *("detach", "report", "json", "display", "quiet", "verbose"),
 )
 def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
     """Ask a question about files, without a task file.
@@ -115,17 +121,14 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
     """
     _refuse_misplaced(question, paths)
-    given: list[tuple[str, Any]] = [
-        ("name", named_after(question)),
-        ("prompt", question),
-        ("type", "ask"),
-        ("prompts", "none"),  # there is no task file for them to be beside
-        ("inputs", [_input_spec(path, flags["exclude"]) for path in paths]),
-        ("verifiers", [{"citations": {"answer_in_quote": quote, "derived": quote}}]),
-        ("budget.passes", 5),
-        *overrides(settings, flags),
-    ]
-    task = config.parse_task("{}", label="ask", base_dir=Path.cwd(), overrides=given)
+    task = lr.Task(
+        question,
+        inputs=[_input_spec(path, flags["exclude"]) for path in paths],
+        verifiers=[lr.citations(answer_in_quote=quote, derived=quote)],
+        budget={"passes": 5},
+        type="ask",
+        settings=overrides(settings, flags),
+    )
     return _start(task, flags)
 
 
@@ -136,16 +139,19 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     "inputs_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Where the inputs lie now, for a run that came from another machine.",
+    help="Where the inputs are now, for a run that came from another machine.",
 )
-@click.option("--repin", is_flag=True, help="Take the verifiers' programs as they are now.")
+@click.option("--repin", is_flag=True, help="Use the verifiers' programs as they are now.")
 @click.option(
     "--retask",
     is_flag=True,
-    help="Take the task file that the run began with, and its programs, as they are now.",
+    help="Use the task file that the run began with, and its programs, as they are now.",
 )
 @trusting.TRUST
-@options("model", "sub_model", "passes", "turns", "set", "report", "json", "quiet", "verbose")
+@options(
+    *("model", "sub_model", "passes", "turns", "set", "detach", "report", "json", "display"),
+    *("quiet", "verbose"),
+)
 def resume(
     run_name: str,
     inputs_folder: Path | None,
@@ -157,118 +163,95 @@ def resume(
 ) -> int:
     """Continue a run from its last commit, after a crash, Ctrl-C or a spent budget.
 
-    RUN may be a clone made with plain git: it needs --trust once. What is set here holds for this time only;
-    --retask changes the run for good.
+    RUN may be a clone made with plain git: it needs --trust once. Settings given here apply to this resume
+    only; --retask changes the run permanently.
 
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
     """
-    from loop_runner.audit import plan
-    from loop_runner.runs import start as runs
-
-    folder = find_run(run_name)
-    plan.refuse_other_format(folder)
-    changed = tuple(overrides(settings, flags))
-    if ends_pause(folder):
-        output.note(f"{folder} was paused: the process that runs it continues")
+    found = lr.open(run_name)
+    given = overrides(settings, flags)
+    if ends_pause(found):
+        output.note(f"{found.folder} was paused: the process that runs it continues")
         return 0
-    trusting.require(folder, changed, is_trusted=is_trusted, command=f"loop-runner resume {shell(folder)}")
-    given = next_steps.Given(changed, inputs_folder)
-    if _look_at_task_file(folder, retask=retask):
-        return _start_over(folder, changed, flags)
-    with interruptible(flags, folder) as context, trusting.kept(folder), _next_named(folder, given):
-        outcome = runs.resume(folder, context, changed, inputs_folder=inputs_folder, repin=repin or retask)
-    return finish(outcome, folder, flags, given)
+    if flags["detach"] and not (retask or repin or inputs_folder):
+        found.require_trust(given, trust=is_trusted)
+        lr.LocalLauncher().resume(found, settings=given)
+        return _show_detached(found.folder.absolute(), flags)
+
+    def start(listening: Listening) -> lr.Result:
+        return lr.resume(
+            found,
+            settings=given,
+            inputs_dir=inputs_folder,
+            repin=repin,
+            retask=retask,
+            trust=is_trusted,
+            **listening,
+        )
+
+    return work(start, flags, found.folder, given, inputs_folder)
 
 
-def ends_pause(folder: Path) -> bool:
-    """Whether a process runs ``folder`` and is paused; then it is asked to continue."""
-    run = lr.open(folder)
+def ends_pause(run: lr.Run) -> bool:
+    """Whether a process runs ``run`` and is paused; then it is asked to continue."""
     if not run.is_paused:
         return False
     run.resume()
     return True
 
 
-def _look_at_task_file(folder: Path, *, retask: bool) -> bool:
-    """Take the task file of a run as it is now, or say that it has changed.
-
-    True when the run has no committed turn, so that it can start over instead.
-    """
-    from loop_runner.runs import fork, origin
-    from loop_runner.workspace.history import History
-
-    with History(folder) as history:
-        begun, source = has_begun(history), origin.of_run(folder, history.read)
-    if retask and source is not None and not begun:
-        return True
-    if retask:
-        with trusting.kept(folder):
-            changed = fork.retask(folder)
-        output.note(f"the task has changed: {', '.join(changed)}" if changed else "the task has not changed")
-    elif source is not None and source.has_changed():
-        output.note(
-            f"note: {source.file} has changed since the run began, and the run keeps the old task; "
-            "--retask takes the new one"
-        )
-    return False
+def _start(task: lr.Task, flags: dict[str, Any]) -> int:
+    task = preferences.with_settings(task, flags)
+    if flags.get("detach"):
+        reports = [f"--report={name}" for name in flags.get("reports", ())]
+        return _show_detached(lr.LocalLauncher().start(task, arguments=reports).folder, flags)
+    return work(lambda listening: lr.run(task, **listening), flags, task.run_dir)
 
 
-def _start_over(folder: Path, changed: tuple[tuple[str, Any], ...], flags: dict[str, Any]) -> int:
-    """Begin a run anew that has no committed turn, from its task file as it is now."""
-    from loop_runner.runs import origin
-    from loop_runner.workspace.history import History
-
-    with History(folder) as history:
-        source = origin.of_run(folder, history.read)
-    assert source is not None
-    task = replace(config.read_task(source.file, (*source.overrides, *changed)), run_dir=folder)
-    return _start(task, flags)
-
-
-@contextmanager
-def _next_named(folder: Path, given: next_steps.Given = next_steps.NOTHING) -> Iterator[None]:
-    """Add to an error that ends a run the commands that continue it."""
-    try:
-        yield
-    except LoopRunnerError as error:
-        with suppress(LoopRunnerError, OSError):
-            lines = next_steps.after_error(error, folder, os.environ, given)
-            error.hint = "\n  next: ".join((error.hint, *lines))
-        raise
-
-
-def _start(task: config.Task, flags: dict[str, Any]) -> int:
-    from loop_runner.runs import start as runs
-
-    if task.session == "hook":
-        file = shlex.quote(str(task.file)) if task.file else "TASK.yaml"
-        raise ConfigError(
-            "a task with `session: hook` is not started with `run`",
-            why="its passes are done in a client's session that exists already; `run` would wait for ever",
-            hint=f"begin it in that session: loop-runner hook start {file}",
-        )
-    folder = new_run_folder(task, os.environ)
-    if (folder / ".git").exists():
-        check(task, os.environ)  # before anything is removed
-        make_way(folder)
-        output.note(f"{folder} held a run without a committed turn: it starts over")
-    with interruptible(flags, folder) as context, _next_named(folder):
-        outcome = runs.start(task, folder, context)
-    return finish(outcome, folder, flags)
-
-
-def finish(
-    outcome: Outcome, folder: Path, flags: dict[str, Any], given: next_steps.Given = next_steps.NOTHING
-) -> int:
-    """Show how a run ended; the exit code that says so. ``given``: what ``resume`` was given."""
+def _show_detached(folder: Path, flags: dict[str, Any]) -> int:
+    """Say where a run is that runs in a process of its own, and how to look at it."""
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     if flags["as_json"]:
-        output.write_json(display.outcome_as_json(outcome, folder))
-    else:
-        from loop_runner.runs import ending
+        output.write_json({"status": "started", "run": str(shown)})
+        return 0
+    output.write(f"run folder: {shown}")
+    output.write(f"It runs in a process of its own. Next: {shell('loop-runner', 'status', shown, '--watch')}")
+    return 0
 
-        display.show_ending(ending.of_run(outcome, folder, os.environ, given))
-    return _EXIT_CODES[outcome.status]
+
+def work(
+    start: Callable[[Listening], lr.Result],
+    flags: dict[str, Any],
+    folder: Path | None = None,
+    given: Sequence[Setting] = (),
+    inputs_folder: Path | None = None,
+) -> int:
+    """Run to an end, with progress, and show it; the exit code that says how it ended.
+
+    ``folder`` is the run's, as a person calls it, if that is known before. ``given`` and ``inputs_folder``
+    are what ``resume`` was given: the commands that continue the run repeat them.
+    """
+    try:
+        with interruptible(flags, folder) as listening:
+            result = start(listening)
+    except lr.LoopRunnerError as error:
+        if error.run is not None:
+            with suppress(lr.LoopRunnerError, OSError):
+                run = lr.Run(folder or _as_called(error.run))
+                error.hint = "\n  next: ".join((error.hint, *run.next_steps(error, given, inputs_folder)))
+        raise
+    run = lr.Run(folder or _as_called(result.run.folder))
+    if flags["as_json"]:
+        output.write_json(display.result_as_json(result, run.folder))
+    else:
+        display.show_ending(result, run, run.next_steps(result, given, inputs_folder))
+    return EXIT_CODES[result.status]
+
+
+def _as_called(folder: Path) -> Path:
+    """The folder of a run as a person would call it: ``runs/NAME``."""
+    return Path(os.path.relpath(folder))
 
 
 @contextmanager
@@ -276,28 +259,46 @@ def interruptible(
     flags: dict[str, Any],
     folder: Path | None = None,
     progress: type[display.Progress] = display.Progress,
-) -> Iterator[Any]:
-    """What a run is given from outside; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
-    from loop_runner.runs import reporters
-
-    loaded = tuple(reporters.load(spec, output.note) for spec in flags.get("reports", ()))
-    stop = Stop(permit=permit_in(os.environ))
-    shown = () if flags["quiet"] else (progress(is_verbose=flags["verbose"]),)
+) -> Iterator[Listening]:
+    """The caller's part of a run; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
+    stop = lr.Stop()
     try:
-        with signals.stopping(stop, output.note, folder), _rare_collections():
-            yield RunContext(os.environ, (*shown, *loaded), stop)
+        with (
+            signals.stopping(stop, output.note, folder),
+            _rare_collections(),
+            _shown(flags, progress, folder, stop) as on_event,
+        ):
+            reporters = {"reporters": flags["reports"]} if "reports" in flags else {}
+            yield {"stop": stop, "on_event": on_event, "notify": preferences.project_targets(), **reporters}
     finally:
-        for reporter in loaded:
-            reporter.close()
         sys.stderr.flush()
 
 
 @contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Look for unreachable circles less often.
+def _shown(
+    flags: dict[str, Any], progress: type[display.Progress], folder: Path | None, stop: lr.Stop
+) -> Iterator[Callable[[lr.Event], None] | None]:
+    """What shows the progress of a run; nothing with ``--quiet``."""
+    if flags["quiet"]:
+        yield None
+        return
+    wanted = flags.get("display", "auto")
+    lines = progress(is_verbose=flags["verbose"])
+    if wanted == "plain" or (wanted == "auto" and not terminal.is_terminal(sys.stderr)):
+        yield lines  # without the imports of the block
+        return
+    from loop_runner.cli import live
 
-    A batch has ten thousand calls' objects alive at once, and going through them took a quarter of the time
-    of the loop that serves them. None of it is for the collector: what a call leaves goes by itself.
+    with live.shown(live.chosen(wanted, os.environ), lines, folder, stop.ask) as listener:
+        yield listener
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Search for unreachable cycles less often.
+
+    A batch has the objects of ten thousand calls alive at once, and scanning them took a quarter of the time
+    of the loop that serves them. The collector would find nothing: a call's objects are freed without it.
     """
     import gc
 
@@ -309,7 +310,7 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[tuple[str, Any]]:
+def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[Setting]:
     """Flags and ``--set`` as (dotted key, value); ``--set`` comes last and wins."""
     by_flag = {
         "model": flags.get("model"),
@@ -318,8 +319,7 @@ def overrides(settings: tuple[str, ...], flags: dict[str, Any]) -> list[tuple[st
         "budget.turns": flags.get("turns"),
         "run_dir": None if flags.get("run_dir") is None else str(flags["run_dir"]),
     }
-    named = [(key, value) for key, value in by_flag.items() if value is not None]
-    return named + [config.parse_override(text) for text in settings]
+    return [*((key, value) for key, value in by_flag.items() if value is not None), *settings]
 
 
 def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:
@@ -330,17 +330,17 @@ def _input_spec(path: str, exclude: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _refuse_misplaced(question: str, paths: tuple[str, ...]) -> None:
-    """Say what was probably meant where the first word is a path, or the question has no quotes."""
+    """Explain the probable mistake where the first word is a path, or the question has no quotes."""
     missing = [path for path in paths if not path.startswith(("http://", "https://")) and not _exists(path)]
     if not missing or any(mark in path for path in missing for mark in "*["):
         return
     existing = [path for path in paths if path not in missing]
     if _exists(question) and not existing:
         words = shell("loop-runner", "ask", " ".join(missing), question)
-        raise click.UsageError(f"{question} is a file or folder, and the question comes first: {words}")
+        raise click.UsageError(f"{question} is a file or folder, but the question comes first: {words}")
     if paths.index(missing[0]) == 0 and len(missing) > 1:
         words = shell("loop-runner", "ask", " ".join((question, *missing)), *(existing or ["PATH"]))
-        raise click.UsageError(f"there is no file {missing[0]!r}. A question goes into quotes: {words}")
+        raise click.UsageError(f"there is no file {missing[0]!r}. Put a question into quotes: {words}")
 
 
 def _exists(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""The signals that stop a command: asked once it sends nothing more, asked twice it hurries.
+"""The signals that stop a command: after the first it sends nothing more, after the second it hurries.
 
 A signal that the parent process ignores stays ignored, as is the convention of Unix (``nohup``, and a shell
 that starts a program in the background). The user is then shown which signal stops the run.
@@ -13,14 +13,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
-from loop_runner.loop.stopping import Interrupted, Stop, is_committing
+import loop_runner as lr
 
 _STOP = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 _TOLD = (signal.SIGINT, signal.SIGTERM)  # a person expects these to stop it; SIGHUP is ignored under nohup
-_TICK_S = 0.1
 _HURRY_S = 1.5  # from the second signal to the end, whatever hangs
+at_hurried_exit: list[Callable[[], None]] = []  # what restores the terminal
 _FIRST = b"\nstopping: no new request is sent, and replies on their way are kept; once more to hurry\n"
 
 
@@ -28,7 +27,7 @@ _FIRST = b"\nstopping: no new request is sent, and replies on their way are kept
 def handled(on_signal: Callable[[int, object], None], note: Callable[[str], None]) -> Iterator[None]:
     """Call ``on_signal`` for SIGINT, SIGTERM and SIGHUP; ``note`` gets a line if one is ignored."""
     ignored = [number for number in _STOP if signal.getsignal(number) is signal.SIG_IGN]
-    if explained := [number for number in ignored if number in _TOLD]:
+    if explained := [number for number in ignored if number in _STOPPING]:
         note(_explain(explained))
     previous = {number: signal.signal(number, on_signal) for number in _STOP if number not in ignored}
     try:
@@ -39,31 +38,27 @@ def handled(on_signal: Callable[[int, object], None], note: Callable[[str], None
 
 
 @contextmanager
-def stopping(stop: Stop, note: Callable[[str], None], run: Path | None) -> Iterator[None]:
-    """Let signals ask ``stop`` within the block; ``run`` is the folder that the second one names."""
+def stopping(stop: lr.Stop, note: Callable[[str], None], run: Path | None) -> Iterator[None]:
+    """Let signals set ``stop`` within the block; a second one names the folder ``run``."""
 
     def on_signal(_number: int, _frame: object) -> None:
         times = stop.ask()
         if times > 2:
-            os._exit(130)  # the kernel and a local model die with this process; what is committed is safe
+            _end_now()  # the kernel and a local model die with this process; what is committed is safe
         _print(_FIRST if times == 1 else _second(run))
         if times == 2:
-            end = threading.Timer(_HURRY_S, os._exit, (130,))
+            end = threading.Timer(_HURRY_S, _end_now)
             end.daemon = True
             end.start()
-        signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
 
-    def on_tick(_number: int, frame: FrameType | None) -> None:
-        if not is_committing(frame) and stop.may_break_off():
-            raise Interrupted
+    with handled(on_signal, note):
+        yield
 
-    before = signal.signal(signal.SIGALRM, on_tick)
-    try:
-        with handled(on_signal, note):
-            yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+
+def _end_now() -> None:
+    for restore in at_hurried_exit:
+        restore()
+    os._exit(130)
 
 
 def _print(line: bytes) -> None:
@@ -75,12 +70,12 @@ def _second(run: Path | None) -> bytes:
     command = f"loop-runner resume {shlex.quote(str(run))}" if run else "loop-runner resume RUN"
     return (
         "\nstopping now: every committed turn and every reply that has arrived is kept; requests that are"
-        f" still out are given up, and may be billed\ncontinue with: {command}\n"
+        f" still open are abandoned, and may be billed\ncontinue with: {command}\n"
     ).encode("utf-8", "surrogateescape")
 
 
 def collect_exit_codes() -> None:
-    """Undo an inherited SIGCHLD that is ignored: without it no program's exit code can be known."""
+    """Undo an inherited, ignored SIGCHLD: with it no program's exit code can be known."""
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -90,7 +85,7 @@ def _explain(ignored: list[signal.Signals]) -> str:
     what = " and ".join(_STOP[number] for number in ignored)
     names = " and ".join(number.name for number in ignored)
     verb = "is" if len(ignored) == 1 else "are"
-    if left := [number for number in _TOLD if number not in ignored]:
+    if left := [number for number in _STOPPING if number not in ignored]:
         way = f"stop this run with kill -{left[0].name.removeprefix('SIG')} {os.getpid()}"
     else:
         way = f"only kill -KILL {os.getpid()} stops this run; resume continues it"

@@ -1,7 +1,7 @@
 """Colour and line breaks for a person at a terminal; a pipe and a file get the plain text.
 
-Owns which words have which colour. Text that a model or an input wrote must be made safe before it comes
-here: the escape sequences that are added here are the only ones that a terminal sees.
+Owns which words have which colour. Text from a model or an input must be made safe before it comes here: the
+escape sequences that are added here are the only ones that a terminal receives.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import click
 _GOOD = ("VERIFIED",)
 _BAD = ("BROKEN", "DIFFERENT")
 _STATUS = re.compile(r"[A-Z]+(?: [A-Z]+)*\b(?=:|$| again:)")
-_MIN_COLUMNS = 40  # narrower than that, the terminal breaks lines as well as we could
-# What is not broken: code in backticks, and a command up to the end of its line, so that it can be copied.
+_MIN_COLUMNS = 40  # a narrower terminal wraps lines as well as we could
+# Never wrapped: code in backticks, and a command up to the end of its line, so that it can be copied.
 _WORD = re.compile(r"(?:(?<=: )loop-runner|uv pip|git -C|\S*/python[\d.]* -m) .+|[^\s`]*`[^`\n]*`\S*|\S+")
 _LABELS = ("  why it matters:", "  what to do:")
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person looks at ``stream``."""
+    """Whether ``stream`` is a terminal."""
     try:
         return stream.isatty()
     except (OSError, ValueError):  # ValueError: it is closed
@@ -51,7 +51,7 @@ def columns(stream: TextIO) -> int:
 
 
 def headline(line: str, stream: TextIO) -> str:
-    """``line`` with the status that it begins with in colour."""
+    """``line`` with the status at its beginning in colour."""
     match = _STATUS.match(line)
     if match is None or not has_colour(stream):
         return line
@@ -79,7 +79,7 @@ def _label(line: str) -> str:
 
 
 def wrapped(text: str, width: int) -> str:
-    """``text`` with its long lines broken between words, but for those in a fence; 0 columns break none."""
+    """``text`` with its long lines broken between words, except in a fence; 0 columns break none."""
     return "\n".join(_wrapped_lines(text, width)) if width else text
 
 

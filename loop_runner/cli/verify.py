@@ -1,19 +1,19 @@
-"""``verify``: run the verifiers of a finished run once more, from the folder or any clone of it."""
+"""``verify``: run the verifiers of a finished run again, from the folder or any clone of it."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import loop_runner as lr
 from loop_runner import text
 from loop_runner.cli import output
-from loop_runner.errors import ConfigError
-from loop_runner.runs.context import RunContext
-from loop_runner.runs.folders import find_run
+
+if TYPE_CHECKING:
+    from loop_runner import types
 
 
 @click.command()
@@ -22,17 +22,17 @@ from loop_runner.runs.folders import find_run
 @click.option(
     "--task-dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Where the inputs lie here, if not where the run found them.",
+    help="Where the inputs are here, if not where the run found them.",
 )
 @click.option(
-    "--ask-again", is_flag=True, help="Ask models anew, and pay, instead of taking recorded replies."
+    "--ask-again", is_flag=True, help="Ask models again, and pay, instead of using recorded replies."
 )
 @click.option(
     "--allow",
     "granted",
     multiple=True,
     metavar="WHAT",
-    help="Give the verifiers what the run asks for: network, show=PATH, program=PATH, plugin=NAME, tier=C.",
+    help="Grant the verifiers what the run requires: network, show=PATH, program=PATH, plugin=NAME, tier=C.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def verify(
@@ -43,28 +43,18 @@ def verify(
     granted: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Run the verifiers of a finished run once more, and say for each whether it says the same.
+    """Run the verifiers of a finished run again, and compare each verdict with the recorded one.
 
-    A plain `git clone` of the run folder is enough; verifiers that read the inputs need these as well. The
-    folder may come from anyone: its verifiers get no network and none of your files unless you --allow it.
-    Exit codes: 0 accepted as proven, 3 something is different or was not accepted, 4 a verifier could not be
-    run, or asks for more than is allowed.
+    A plain `git clone` of the run folder is enough, plus the inputs if a verifier reads them. The folder may
+    come from anyone: its verifiers get no network and none of your files unless you --allow it. Exit codes:
+    0 accepted as proven, 3 something is different or was not accepted, 4 a verifier could not run, or
+    requires more than is allowed.
 
     \b
     Example:  loop-runner verify runs/contract-review
     """
-    from loop_runner.runs import reverify
-
-    folder = find_run(run_name)
-    recheck = reverify.verify_run(
-        folder,
-        RunContext(os.environ),
-        at=at,
-        task_dir=task_dir,
-        ask_again=ask_again,
-        granted=_known(granted),
-    )
-    code = reverify.exit_code(recheck)
+    recheck = lr.verify(run_name, at=at, task_dir=task_dir, ask_again=ask_again, allow=granted)
+    code = recheck.exit_code
     if as_json:
         output.write_json(_as_json(recheck, code))
         return code
@@ -84,30 +74,17 @@ def verify(
     return code
 
 
-def _known(granted: tuple[str, ...]) -> tuple[str, ...]:
-    """The words of ``--allow``. ``ConfigError`` for one that grants nothing."""
-    for word in granted:
-        key, _, value = word.partition("=")
-        if word not in ("network", "tier=C") and not (key in ("show", "program", "plugin") and value):
-            raise ConfigError(
-                f"--allow {word!r} is nothing that a verifier may be given",
-                why="a grant that is not understood could be taken for another",
-                hint="it can be: network, show=PATH, program=PATH, plugin=NAME, tier=C",
-            )
-    return granted
-
-
-def _headline(recheck: Any, code: int) -> str:
+def _headline(recheck: types.Recheck, code: int) -> str:
     if code == 0:
         return "VERIFIED again: every verifier accepts the committed answer, as the proof says"
     if code == 4:
-        return "BROKEN: a verifier could not be run here, so the proof was not checked"
+        return "BROKEN: a verifier could not run here, so the proof was not checked"
     if recheck.status == "same":
-        return "UNVERIFIED: the verifiers say what they said, and that was no acceptance"
+        return "UNVERIFIED: the verifiers give the recorded verdict again, and it was not an acceptance"
     return "DIFFERENT: this is not what was proven"
 
 
-def _as_json(recheck: Any, code: int) -> dict[str, Any]:
+def _as_json(recheck: types.Recheck, code: int) -> dict[str, Any]:
     return {
         "status": recheck.status,
         "verified": code == 0,

@@ -91,7 +91,7 @@ def not_fetched(url: str) -> ConfigError:
     return ConfigError(
         f"{url} is not fetched",
         why="a run goes to the network for its inputs only when its task says that it may",
-        hint="write inputs: {urls: true, paths: [...]}, or set it: --set inputs.urls=true",
+        hint="write inputs: {urls: true, paths: [...]}, or set it: --set inputs.urls=true (or settings=)",
     )
 
 

@@ -373,7 +373,7 @@ class LmHandler(asyncio.Protocol):
                 if error.ends_run:
                     await self._doom()
                 kind, text = "error", error.message
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not leave the cell waiting for ever
+            except Exception as error:  # noqa: BLE001 - our own fault must not leave the cell waiting forever
                 kind, text = "error", f"the call failed ({type(error).__name__})"
         self._send(kind, number, text, note)
 

@@ -27,7 +27,7 @@ def describe(settings: KernelSettings) -> str:
     if program is None:
         return f"Python {_short(platform.python_version())}, with the standard library alone"
     version, packages = _listed(program)
-    return f"Python {version}, with {packages}" if version else "a Python of the user's"
+    return f"Python {version}, with {packages}" if version else "the user's own Python"
 
 
 def _listed(program: str) -> tuple[str, str]:

@@ -48,7 +48,7 @@ def reason(workspace: Workspace, pass_number: int) -> str:
     """Why a pass was not accepted, in the words of its checks."""
     decided = verdict(workspace, pass_number)
     if decided.get("decision") == "allow":  # only a fork continues from there
-        return "nothing failed: the answer was accepted as the task was then, and the run was forked"
+        return "nothing failed: the answer was accepted under the task at that time, and the run was forked"
     return str(decided.get("reason", "")) or "the pass ended without an answer"
 
 

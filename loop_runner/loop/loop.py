@@ -1,11 +1,13 @@
 """The outer loop: passes, one after another, until the stop hook allows the end or the budget is spent.
 
 Owns the order of a pass: session, stop hook, commit. Where it stands always comes from git, never from
-memory, so that starting, going on after a crash and going on after Ctrl-C are the same thing. Never prints.
+memory, so that starting, continuing after a crash and continuing after Ctrl-C are the same thing. Never
+prints.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,16 +37,24 @@ from loop_runner.records import (
 )
 from loop_runner.session.session import RunParts, SessionEnd
 from loop_runner.task.config import Task
-from loop_runner.text import plural
+from loop_runner.text import one_line, plural
 from loop_runner.verify import Fence, Programs, Submission, proof, verdicts
 from loop_runner.verify.panel import LivePanel
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import layout
 from loop_runner.workspace.control_files import ControlRequest
+from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
 
-_INTERRUPTED = "interrupted; every turn is committed"
-_STOPPED = "the operator stopped it; every turn is committed"
+_INTERRUPTED = "interrupted; all finished turns are saved"
+_STOPPED = "the operator stopped it; all finished turns are saved"
+_BLOCKED = (
+    "You declared that you cannot continue: {why}\n\n"
+    "Nothing was checked. Look once more whether you can supply it yourself, or do the task without it; if"
+    " you can, continue. If it is really missing and nobody but a person can supply it, declare it again in"
+    " the same way: the run then ends, and a person reads your reason."
+)
+_MAX_BLOCKED_CHARS = 600
 _NO_ANSWER = {
     "turns": "the turns were used up and `answer['content']` was still empty",
     "budget": "the budget was used up and `answer['content']` was still empty",
@@ -120,7 +130,9 @@ class Loop:
                 if requests := self._parts.operator.new_prompts():
                     return NewPrompt(requests, head)
                 if (limit := self._limit(head)) is not None:
-                    return self._end("unverified", head, f"the budget of {limit} is used up")
+                    return self._end(
+                        "unverified", head, f"the budget of {limit} is used up{self._said(head)}"
+                    )
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
             step = self._course.step(number)
             if step.kind == "stop" and head.turn == 0:
@@ -137,9 +149,30 @@ class Loop:
             if isinstance(decision, GateBroken):
                 return self._end_unjudged(decision)
             seconds = self._parts.operator.clock() - started + session.unfinished_s
+            blocked_by = self._blocked_by(number)
             head = self._commit_pass(number, session, end, decision, seconds)
             if isinstance(decision, Allow):
                 return self._end("verified", head, "every verifier accepted the answer")
+            if blocked_by:
+                return self._end("blocked", head, blocked_by)
+
+    def _said(self, head: Checkpoint) -> str:
+        """What the last pass declared to be missing, for the reason why the run ends."""
+        missing = self._workspace.handed_in(head.pass_number).blocked if head.pass_number else ""
+        return (
+            f"; the last pass declared that it is blocked: {one_line(missing, _MAX_BLOCKED_CHARS)}"
+            if missing
+            else ""
+        )
+
+    def _blocked_by(self, number: int) -> str:
+        """What pass ``number`` declares to be missing, where the pass before declared so too; else ""."""
+        path = f"{layout.pass_folder(number - 1)}/pass.json"
+        with parsing(self._workspace.folder, path):
+            before = json.loads(self._workspace.history.read(path) or b"{}")
+        if before.get("end") != "blocked" or number <= self._course.first_pass:
+            return ""
+        return one_line(self._committed_answer().blocked, _MAX_BLOCKED_CHARS)
 
     def _limit(self, head: Checkpoint) -> str | None:
         """The limit that ends the run between passes. A fixed program does nothing without sub-calls."""
@@ -153,10 +186,13 @@ class Loop:
     def _decide(self, end: SessionEnd) -> Decision:
         """Ask the stop hook about the committed answer: the bytes in git, not the live object."""
         answer = self._committed_answer()
+        if answer.blocked:
+            return Block(_BLOCKED.format(why=answer.blocked))
         if not answer.content.strip():
             return Block(_NO_ANSWER.get(end, "`answer['content']` was empty"))
         self._tell("verifying", answer.content, self._workspace.head().pass_number)
         self._gates.panel.begin()
+        self._parts.operator.end_pass(self._workspace.head().pass_number)
         numbers = range(self._course.first_pass, self._workspace.head().pass_number)
         earlier = _HandedIn(self._workspace, numbers)
         failpoints.passing("verify.checkout")
@@ -179,16 +215,16 @@ class Loop:
         verdict["sandbox"] = dict(self._gates.fence.describe(network=self._gates.network))
         restores = self._course.judge(number, decision, verdict) if isinstance(decision, Block) else None
         files = self._files(number, end, decision, verdict)
-        asked = self._parts.operator.files(layout.pass_folder(number))
+        requests = self._parts.operator.files(layout.pass_folder(number))
         failpoints.passing("pass.commit")
         checkpoint = self._workspace.commit_pass(
             number,
             outcome,
-            files=self._pass_files(number, {**files, **asked}),
+            files=self._pass_files(number, {**files, **requests}),
             seconds=seconds,
             put_back=None if restores is None else self._workspace.end_of(restores),
         )
-        self._parts.operator.committed(asked)
+        self._parts.operator.committed(requests)
         failpoints.passing("pass.committed")
         reason = decision.reason if isinstance(decision, Block) else ""
         cache = session.usage.cache_as_dict()
@@ -196,7 +232,7 @@ class Loop:
         self._tell("pass_ended", reason, number, **data)
         if restores is not None:
             what = f"as pass {restores} left them" if restores else "as they were at the beginning"
-            self._tell("notice", f"files, variables and answer are restored: they are {what}", number)
+            self._tell("notice", f"files, variables and answer were restored: they are {what}", number)
             self._passes.restored()
         return checkpoint
 
@@ -223,7 +259,7 @@ class Loop:
             passes = plural(self._ledger.budget.passes, "pass", "passes")
             return f"not verified: the budget of {passes} is used up"
         if self._ledger.is_metered:
-            return "not accepted; another client goes on, so that what this one spent is known"
+            return "not accepted; another client continues, so that this one's spend is recorded"
         return ""
 
     def _proof(self, number: int, decision: Allow, verdict: dict[str, Any]) -> dict[str, bytes]:
@@ -251,7 +287,7 @@ class Loop:
         return {
             "pass": number,
             "outcome": outcome,
-            "end": end,
+            "end": "blocked" if self._committed_answer().blocked else end,
             **self._passes.about(number),
             "turns_so_far": spend.turns,
             "requests_so_far": spend.requests,
@@ -274,7 +310,8 @@ class Loop:
         if isinstance(self._parts.should_stop, Stop):
             self._parts.should_stop.is_ending = True
         failpoints.passing("run.end")
-        answer = self._course.best_answer() if status == "unverified" else self._committed_answer()
+        is_best = status in ("unverified", "blocked")
+        answer = self._course.best_answer() if is_best else self._committed_answer()
         self._tell("run_ended", reason, head.pass_number, status=status)
         return Outcome(status, answer, head, self._ledger.spend, reason)
 

@@ -242,6 +242,7 @@ class Passes:
         return Resumed(
             turns=head.turn,
             is_ready=self._workspace.answer().is_ready,
+            is_blocked=bool(self._workspace.answer().blocked),
             without_code=0 if self._is_direct(number) else without_code,
             stop_reason=self._workspace.stop_reason(number, head.turn),
         )

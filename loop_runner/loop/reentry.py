@@ -43,7 +43,7 @@ def first_message(
     Depends on committed bytes and on ``ledger`` only, so that a pass begun again after a crash says the same.
     ``course`` is what is told about the run as a whole, in the runner's words; ``lessons`` one line for each
     pass that made things worse. ``rules`` stand behind the prompt in every pass, for those who have no
-    system prompt of ours. ``window_tokens``: of the model that is asked; 0 if not known.
+    system prompt from us. ``window_tokens``: of the model that is asked; 0 if not known.
     """
     task_text = f"{prompt}\n\n{rules}" if rules else prompt
     if pass_number == 1:

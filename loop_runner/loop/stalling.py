@@ -1,7 +1,7 @@
 """Whether a run gets anywhere: equal passes, passes that made it worse, and what follows from either.
 
 Everything is decided from what the passes' verdicts say, which is committed, so that a run that is killed and
-goes on decides the same. Pure functions over plain data: nothing here reads git, asks a model or writes.
+resumed decides the same. Pure functions over plain data: nothing here reads git, asks a model or writes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PassState:
     answer: str  # hash of the answer alone
     failures: str  # hash of what failed
     reason: str  # first line of what the next pass was told
-    restored: int | None = None  # the pass whose files were put back behind it; 0: the beginning
+    restored: int | None = None  # the pass whose files were restored after it; 0: the beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,8 @@ def notes(passes: Sequence[PassState]) -> list[str]:
         at = passes[-1].restored
         what = f"as pass {at} left them" if at else "as they were at the very beginning"
         then = next((item.reason for item in passes if item.number == at), "")
-        failed = f" What failed in it, in the words of the check: {then!r}" if then else ""
-        sentences.append(f"Your files, variables and the answer were restored: they are {what}.{failed}")
+        failed = f" The check of that pass reported: {then!r}" if then else ""
+        sentences.append(f"Your files, variables and answer were restored: they are {what}.{failed}")
     return sentences
 
 

@@ -6,7 +6,7 @@
 - ``switchboard``        the one door: logs every reply before it is used, charges it once
 - ``limiter``            how many requests go out at once
 - ``providers``          a module for each provider
-- ``prices``             what a call costs, or that nobody knows
+- ``prices``             what a call costs, if the price is known
 
 Importing this package imports nothing else.
 """

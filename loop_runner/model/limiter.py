@@ -126,7 +126,7 @@ class Limiter:
         return pause
 
     def _close(self, requested_s: float | None, started: float) -> float:
-        """Hold everybody back for a while, and go on with half as many at once."""
+        """Hold all calls back for a while, then continue with half as many at once."""
         now = asyncio.get_running_loop().time()
         # A hundred requests of one burst are refused together: that is one lesson, not a hundred.
         if started >= self._cut_at:

@@ -1,4 +1,4 @@
-"""What a call costs in US dollars, or that nobody knows.
+"""What a call costs in US dollars, if the price is known.
 
 Prices come from the ``genai-prices`` package: its data lies in the wheel, so nothing is fetched, and the
 package's version says how old they are. Usage is what is stored; a price is worked out when it is asked for.

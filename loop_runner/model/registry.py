@@ -46,7 +46,7 @@ def split(model_id: str) -> tuple[str, str]:
     if not colon or not name:
         raise ConfigError(
             f"{model_id!r} is not a model id",
-            why="a model id is PROVIDER:NAME, so that nothing has to guess who answers",
+            why="a model id is PROVIDER:NAME, so that the provider is never guessed",
             hint=_suggestion(model_id.rstrip(":")),
         )
     if provider not in _MAKERS and provider not in plugins.find(plugins.PROVIDERS):
@@ -55,7 +55,7 @@ def split(model_id: str) -> tuple[str, str]:
         hint = f"did you mean {near[0]}:{name}?" if near else f"providers: {', '.join(known)}"
         raise ConfigError(
             f"there is no provider {provider!r} (in the model id {model_id!r})",
-            why="the provider says who is asked, and how",
+            why="the provider decides which API is called, and how",
             hint=hint,
         )
     return provider, name
@@ -71,8 +71,8 @@ def default_model(env: Mapping[str, str]) -> str:
     if fetch.is_fetched(local, fetch.models_dir(env)):
         return f"local:{local}"
     raise ConfigError(
-        "no model: no --model was given, no provider's key is set, and no local model is fetched",
-        why="somebody has to answer",
+        "no model: none is named, no provider's key is set, and no local model is fetched",
+        why="a run needs a model",
         hint=f"export ANTHROPIC_API_KEY=..., or run: loop-runner models fetch {local}",
     )
 
@@ -123,7 +123,7 @@ def window_tokens(model_id: str) -> int:
 
 
 def _suggestion(text: str) -> str:
-    """What somebody who wrote ``text`` without a provider most likely meant."""
+    """The model id that ``text``, written without a provider, most likely means."""
     known = catalog.load()
     ids = {name: f"local:{name}" for name in known.fetchable}
     for provider in known.providers.values():

@@ -107,7 +107,7 @@ class Switchboard:
         self._is_held = is_held  # while it is, nothing new is sent
         self._turned_away = False  # a request of this turn, because the run is to stop
         self._out: dict[asyncio.Task[Any], bool] = {}  # requests in flight; whether another run takes them up
-        self._fault: Exception | None = None  # of ours, of the log or of the machine; never a provider's
+        self._fault: Exception | None = None  # in our code, the log or the machine; never a provider's
         self._thread = threading.Thread(target=self._run, name="switchboard", daemon=True)
         self._thread.start()
         if should_stop is not None:
@@ -179,7 +179,7 @@ class Switchboard:
 
     @property
     def retries(self) -> int:
-        """How many tries were made again so far, at all providers."""
+        """The number of repeated tries so far, at all providers."""
         return sum(limiter.retries for limiter in self._limiters.values())
 
     def wait(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
@@ -236,7 +236,7 @@ class Switchboard:
             if tries > 1:
                 call = replace(call, tries=tries)
         except BaseException:
-            self._settle(held, None)  # or those who wait for what it may use would wait for ever
+            self._settle(held, None)  # else callers that wait for its share would wait forever
             raise
         # Paid for: it is logged and charged even if whoever asked stops waiting.
         await self._writer.append(call, held)
@@ -465,7 +465,7 @@ class Switchboard:
     def _wait(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         if self.loop.is_closed():
             coroutine.close()
-            raise ModelError("the switchboard is closed", why="nothing can be asked any more")
+            raise ModelError("the switchboard is closed", why="no more requests can be sent")
         future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
             return future.result()

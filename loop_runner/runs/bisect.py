@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from loop_runner import process, scratch
@@ -66,6 +67,33 @@ def search(numbers: Sequence[int], try_pass: Callable[[int], Step], wanted: Judg
     return SearchResult(None, tuple(numbers[low + 1 : high + 1]))
 
 
+def of_run(
+    history: History,
+    command: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    wanted: Judgement = "bad",
+    timeout_s: float = 600.0,
+    tell: Callable[[Step], object] = lambda _: None,
+) -> SearchResult:
+    """The first pass of a run whose answer is ``wanted``, as ``command`` says; ``tell`` hears of each try."""
+    env = {name: value for name, value in env.items() if not name.startswith("GIT_")}
+    env["LOOP_RUNNER_RUN"] = str(history.folder.absolute())
+    trial = Trial(history, _absolute(command), env, timeout_s, tell)
+    numbers = sorted(trial.passes())
+    if not numbers:
+        raise ConfigError(f"no pass of {history.folder} has ended yet", why="there is nothing to try")
+    return search(numbers, trial, wanted)
+
+
+def _absolute(command: Sequence[str]) -> Sequence[str]:
+    """A program given as ``./check.sh`` is relative to the current folder, not to the checkout."""
+    program = command[0]
+    if "/" in program and not Path(program).is_absolute() and Path(program).exists():
+        return (str(Path(program).absolute()), *command[1:])
+    return command
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """Runs the command on the passes of one run; ``tell`` hears of each try."""
@@ -74,7 +102,7 @@ class Trial:
     command: Sequence[str]
     env: Mapping[str, str]
     timeout_s: float
-    tell: Callable[[Step], None]
+    tell: Callable[[Step], object]
 
     def passes(self) -> dict[int, str]:
         """The passes that have ended: number to commit."""
@@ -95,7 +123,10 @@ class Trial:
     def _judgement(self, number: int, done: process.Finished) -> Judgement:
         code = done.exit_code
         if done.timed_out:
-            problem, hint = f"did not end within {self.timeout_s:g} s", "give it more with --timeout SECONDS"
+            problem, hint = (
+                f"did not end within {self.timeout_s:g} s",
+                "give it more time: --timeout SECONDS (timeout_s= in a program)",
+            )
         elif code is None:
             problem, hint = f"could not be started: {done.output}", "check the command; it needs no shell"
         elif code == _SKIP:
@@ -107,6 +138,6 @@ class Trial:
             problem, hint = how, "0 means good, 125 skip, 1 to 127 bad"
         raise ConfigError(
             f"on pass {number} the command {problem}",
-            why="whether the answer is good cannot be told from that",
+            why="this does not show whether the answer is good",
             hint=hint,
         )

@@ -32,6 +32,7 @@ class RunContext:
     # The functions that verifiers of a resumed run call; a new run has them in its task.
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     tool_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # and its tools
+    notify: tuple[Any, ...] = ()  # targets besides the task's and the user's: those of a trusted project
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a run cost: by pass, model and kind of request, from the committed replies.
 
-Plain data. A price that nobody knows is None and makes the sums None too; what is known is kept apart. What a
-rewind dropped was paid all the same: it is told apart from the lines, which are those of the history.
+Plain data. An unknown price is None and makes the sums None too; what is known is kept apart. What a
+rewind dropped was paid, too: it is kept apart from the lines, which are those of the history.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Name = TypeVar("_Name", int, str)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CostLine:
     """Requests of one kind to one model in one pass."""
 
     pass_number: int
@@ -38,9 +38,45 @@ class Line:
 class Cost:
     """All lines by pass, model and kind; and the sum of what rewinds dropped, priced when they did."""
 
-    lines: tuple[Line, ...]
-    dropped: Line
+    lines: tuple[CostLine, ...]
+    dropped: CostLine
     own_prices: tuple[str, ...] = ()  # the models whose rates the task gives
+
+    @property
+    def total(self) -> CostLine:
+        """All lines as one; its pass, model and kind mean nothing."""
+        return total(self.lines)
+
+    @property
+    def by_pass(self) -> dict[int, CostLine]:
+        """The sums by pass, in order."""
+        return by(lambda line: line.pass_number, self.lines)
+
+    @property
+    def by_model(self) -> dict[str, CostLine]:
+        """The sums by model, in order."""
+        return by(lambda line: line.model, self.lines)
+
+    @property
+    def by_kind(self) -> dict[str, CostLine]:
+        """The sums by kind of request, in order."""
+        return by(lambda line: line.kind, self.lines)
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """The models that nobody bills, in order."""
+        found = {line.model for line in self.lines} - set(self.own_prices)
+        return tuple(sorted(model for model in found if prices.is_free(model)))
+
+    @property
+    def price_source(self) -> str:
+        """Where prices come from that the task does not give."""
+        return prices.source()
+
+    @property
+    def prices_installed(self) -> str:
+        """The day on which these prices were installed; "" where it is not known."""
+        return prices.installed_on() or ""
 
 
 def of_run(history: History, at: str | None = None) -> Cost:
@@ -50,7 +86,7 @@ def of_run(history: History, at: str | None = None) -> Cost:
     lines = tuple(_lines(_calls(history, at), prices.with_rates(rates)))
     return Cost(
         lines,
-        Line(0, "", "", dropped.requests, dropped.usage, dropped.usd, dropped.usd or 0.0),
+        CostLine(0, "", "", dropped.requests, dropped.usage, dropped.usd, dropped.usd or 0.0),
         tuple(sorted({line.model for line in lines} & set(rates))),
     )
 
@@ -68,11 +104,11 @@ def rates_in(history: History) -> Mapping[str, config.Rates]:
     return task.prices
 
 
-def total(lines: Iterable[Line]) -> Line:
+def total(lines: Iterable[CostLine]) -> CostLine:
     """All ``lines`` as one; its pass, model and kind mean nothing."""
     items = list(lines)
     known = [line.usd for line in items]
-    return Line(
+    return CostLine(
         0,
         "",
         "",
@@ -83,13 +119,15 @@ def total(lines: Iterable[Line]) -> Line:
     )
 
 
-def by(name: Callable[[Line], _Name], lines: Iterable[Line]) -> dict[_Name, Line]:
+def by(name: Callable[[CostLine], _Name], lines: Iterable[CostLine]) -> dict[_Name, CostLine]:
     """The sums of ``lines`` by what ``name`` says of each, in order."""
-    items = list(lines)
-    return {key: total(line for line in items if name(line) == key) for key in sorted(map(name, items))}
+    grouped: dict[_Name, list[CostLine]] = {}
+    for line in lines:
+        grouped.setdefault(name(line), []).append(line)
+    return {key: total(grouped[key]) for key in sorted(grouped)}
 
 
-def _lines(calls: Iterable[tuple[int, Call]], price: Price) -> Iterator[Line]:
+def _lines(calls: Iterable[tuple[int, Call]], price: Price) -> Iterator[CostLine]:
     grouped: dict[tuple[int, str, str], list[Call]] = {}
     for number, call in calls:
         grouped.setdefault((number, call.model, call.kind), []).append(call)
@@ -100,7 +138,7 @@ def _lines(calls: Iterable[tuple[int, Call]], price: Price) -> Iterator[Line]:
         known = [usd for usd in dollars if usd is not None]
         usage = sum((call.reply.usage for call in group), Usage())
         is_known = len(known) == len(dollars)
-        yield Line(number, model, kind, len(group), usage, sum(known) if is_known else None, sum(known))
+        yield CostLine(number, model, kind, len(group), usage, sum(known) if is_known else None, sum(known))
 
 
 def _calls(history: History, at: str | None) -> Iterator[tuple[int, Call]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop_runner.errors import ConfigError
-from loop_runner.runs.new_folders import RUNS, holds, is_file, with_room
+from loop_runner.runs.new_folders import holds, is_file, runs_folder, with_room
 from loop_runner.text import shell
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 def find_run(name: str) -> Path:
     """The run folder called ``name``: a path, or a name under ``runs/``."""
-    for folder in (Path(name), RUNS / name):
+    for folder in (Path(name), runs_folder() / name):
         if holds(folder, ".git") or holds(folder, ".git.new"):
             return folder
     raise ConfigError(
         f"there is no run {name!r} here",
-        why=f"it was looked for as a folder of that name, here and in {RUNS}/",
+        why=f"no folder of that name was found, here or in {runs_folder()}/",
         hint=_instead(name),
     )
 
@@ -33,7 +33,7 @@ def _instead(name: str) -> str:
         return f"it is a file; if it is a task, start it: loop-runner run {shell(name)}"
     names = [path.name for path in all_runs()]
     if near := difflib.get_close_matches(Path(name).name, names, 1):
-        return f"did you mean {shell(RUNS / near[0])}?"
+        return f"did you mean {shell(runs_folder() / near[0])}?"
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     known = ", ".join(names[:5])
     return f"runs here: {known}{more}" if known else "start one with `loop-runner run TASK.yaml`"
@@ -45,14 +45,14 @@ def find_run_at(name: str) -> tuple[Path, Point | None]:
 
     run, at, moment = name.rpartition("@")
     point = points.parse(moment) if at else None
-    if point is None or any(holds(folder, ".git") for folder in (Path(name), RUNS / name)):
-        return find_run(name), None  # a folder may be called so
+    if point is None or any(holds(folder, ".git") for folder in (Path(name), runs_folder() / name)):
+        return find_run(name), None  # a folder may have this name
     return find_run(run), point
 
 
 def all_runs() -> list[Path]:
     """Every folder under ``runs/`` that is or once was a run, the latest first."""
-    return runs_in(RUNS)
+    return runs_in(runs_folder())
 
 
 def runs_in(parent: Path) -> list[Path]:
@@ -74,4 +74,4 @@ def _changed_at(folder: Path) -> float:
 
 def forked_run_folder(name: str) -> Path:
     """Where a fork called ``name`` goes: a path with a "/" is taken as it is, a name goes under ``runs/``."""
-    return with_room(Path(name) if "/" in name else RUNS / name)
+    return with_room(Path(name) if "/" in name else runs_folder() / name)

@@ -1,4 +1,4 @@
-"""Makes a run that goes on from a moment of another one, with its task changed if that is asked.
+"""Starts a run from any point of an existing one, with its task changed on request.
 
 Owns which files of the run folder follow from a change of the task, and how a fork is written down. The
 history up to the moment is the other run's, commit for commit; on top comes one commit that says where it was
@@ -30,7 +30,7 @@ from loop_runner.runs.frozen import (
     task_files,
 )
 from loop_runner.runs.models import prompt_fault
-from loop_runner.task import config, limits, prompts
+from loop_runner.task import config, limits, named_file, prompt_size, prompts
 from loop_runner.task.config import Task
 from loop_runner.task.prompts import Templates
 from loop_runner.text import shell
@@ -44,8 +44,8 @@ from loop_runner.workspace.points import Point
 from loop_runner.workspace.workspace import Workspace
 
 _FIXED = {
-    "inputs": "notes, variables and citations of the passes so far are about the inputs of the other run",
-    "run_dir": "NEW says where the fork goes",
+    "inputs": "notes, variables and citations of the passes so far refer to the inputs of the other run",
+    "run_dir": "NEW is the folder of the fork",
 }
 
 
@@ -57,6 +57,31 @@ class Forked:
     source: Checkpoint
     commit: str
     changed: tuple[str, ...]
+
+
+def prompt_in(file: Path) -> str:
+    """The prompt that ``file`` holds."""
+    try:
+        prompt = named_file.read_text(file)
+    except OSError as error:
+        raise ConfigError(
+            f"the prompt {file} cannot be read: {error}",
+            why="the prompt is what every pass is given, word for word",
+            hint="a prompt file is UTF-8 text",
+        ) from error
+    prompt_size.refuse_oversize(len(prompt.encode()), f"the prompt {file}")
+    return prompt
+
+
+def last(history: History) -> Forked | None:
+    """The fork that the run began with, or its latest change of the task; None for any other run."""
+    with parsing(history.folder, layout.FORKS_FILE):
+        forks = json.loads(history.read(layout.FORKS_FILE) or b'{"forks": []}')["forks"]
+        if not forks:
+            return None
+        at = Checkpoint(str(forks[-1]["commit"]), int(forks[-1]["pass"]), int(forks[-1]["turn"]))
+        changed = tuple(map(str, forks[-1]["changed"]))
+    return Forked(history.folder, at, history.head().commit, changed)
 
 
 def fork(
@@ -117,8 +142,8 @@ def retask(folder: Path) -> tuple[str, ...]:
         for key in set(changed) & {"inputs", "input_settings"}:
             raise ConfigError(
                 f"{origin_found.file} has other `{key}` than the run began with",
-                why="notes, variables and citations of the passes so far are about the inputs of then",
-                hint="start a new run with it, in another folder: --run-dir",
+                why="notes, variables and citations of the passes so far refer to the earlier inputs",
+                hint="start a new run with it, in another folder: --run-dir (run_dir= in a program)",
             )
         if changed:
             files = _changed_files(history, at, old, new) | dict(_origin_files(origin_found, new))
@@ -146,8 +171,8 @@ def _origin_files(source: origin.Origin, new: Task) -> Mapping[str, bytes]:
 
 def _without_file(folder: Path) -> ConfigError:
     return ConfigError(
-        f"{folder} was not started from a task file that it knows of",
-        why="--retask takes that file as it is now",
+        f"{folder} does not record a task file that it was started from",
+        why="`retask` uses the current version of that file",
         hint=f"{shell('loop-runner', 'fork', folder, 'NEW')} --set KEY=VALUE makes a run with another task",
     )
 
@@ -157,8 +182,8 @@ def frozen_task(history: History, at: str, overrides: Sequence[tuple[str, object
     task = _read_task(history, at, overrides)
     if task.is_agent:
         raise ConfigError(
-            f"the passes of {history.folder} were done by an agent of yours (`session: {task.session}`)",
-            why="what it did is not recorded reply by reply: it could only be started, and paid, again",
+            f"the passes of {history.folder} were done by your own agent (`session: {task.session}`)",
+            why="the agent's work is not recorded reply by reply: it would run, and be paid for, again",
             hint="`log`, `show`, `diff`, `bisect` and `export` work on its passes",
         )
     return task
@@ -183,7 +208,7 @@ def _tasks(history: History, at: Checkpoint, overrides: Sequence[tuple[str, Any]
     if new.session != old.session:
         raise ConfigError(
             "`session` cannot be changed in a fork",
-            why="how the passes are held was decided when the run began",
+            why="it was decided when the run began",
             hint="start a new run with it",
         )
     follows = old.sub_model == registry.default_sub_model(old.model or "")
@@ -222,10 +247,12 @@ def take_prompt(workspace: Workspace, task: Task, given: NewPrompt) -> Task:
         at = given.head
         old = _read_task(history, at.commit, ())
         files = _changed_files(history, at, old, replace(old, prompt=text))
-        record = layout.to_json({"requests": control_files.to_json([(each, "") for each in given.requests])})
+        record = layout.to_json(
+            {"requests": control_files.to_json([(request, "") for request in given.requests])}
+        )
         files[f"{control_files.next_folder(at.pass_number)}/{control_files.CONTROL_FILE}"] = record
         workspace.commit_change(_commit(history, at, files, ("prompt",), "prompt"))
-    Inbox(workspace.private_folder).settle({each.id for each in given.requests})
+    Inbox(workspace.private_folder).settle({request.id for request in given.requests})
     return replace(task, prompt=text)
 
 
@@ -239,7 +266,7 @@ def _commit(
     ends_pass = at.turn > 0 and "prompt" in changed
     own_files = {path: data for path, data in files.items() if data is not None}
     own_files[layout.FORKS_FILE] = _forks(history, at, changed)
-    came_from = f"{at.commit} {points.describe(at)}"
+    came_from = f"{at.commit} {at}"
     trailers = Trailers(forked_from=came_from)
     parents = [at.commit]
     if ends_pass:
@@ -249,7 +276,7 @@ def _commit(
         parents = list(dict.fromkeys([history.base_of(at.pass_number, head), at.commit]))
     what = f", with another {', '.join(changed)}" if changed else ""
     return NewCommit(
-        message=layout.message(f"{kind}: from {points.describe(at)}{what}", trailers),
+        message=layout.message(f"{kind}: from {at}{what}", trailers),
         time=int(time.time()),
         parents=parents,
         tree=history.commit(at.commit).tree,
@@ -280,6 +307,6 @@ def _nothing_to_do(source: Path, at: Checkpoint) -> ConfigError:
     return ConfigError(
         f"pass {at.pass_number} of {source} was accepted: a fork from there would have nothing to do",
         why="a run ends when its answer is accepted",
-        hint=f"ask for something else (--prompt FILE, --set verifiers=...), or fork earlier:"
+        hint=f"ask for something else (another `prompt`, or other `verifiers`), or fork earlier:"
         f" `loop-runner log {shell(source)}` lists the turns",
     )

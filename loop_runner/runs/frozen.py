@@ -1,4 +1,4 @@
-"""What a run folder keeps of its task, written once and read back whenever the run goes on."""
+"""The task as a run folder stores it: written once, read whenever the run continues."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def templates_of(task: Task) -> Templates:
 def task_files(
     task: Task, texts: Inputs, templates: Templates, gates: Gates, tools: Sequence[ToolSpec] = ()
 ) -> dict[str, bytes]:
-    """What a run folder keeps of its task: the task, the prompt, what the model is told of both."""
+    """The stored form of a task: the task, the prompt, and the system prompt."""
     files = {"task.yaml": config.dump_task(task).encode(), "prompt.md": task.prompt.encode()}
     if task.is_agent:
         return files | {"system.md": _agent_rules(task, templates, gates).encode()}
@@ -101,7 +101,7 @@ def frozen_gates(task: Task, workspace: Workspace, *, repin: bool = False) -> Ga
 
 
 def pinned_in(folder: Path, read: Callable[[str], bytes | None], *, is_frozen: bool = False) -> Programs:
-    """The programs that a run folder holds; ``WorkspaceError`` when somebody changed them there."""
+    """The programs that a run folder holds; ``WorkspaceError`` when they were changed there."""
     with parsing(folder, "gates/pins.json"):
         return Programs.from_files(read, is_frozen=is_frozen)
 
@@ -129,13 +129,13 @@ def frozen_inputs(
 def restored_inputs(
     texts: Inputs, task: Task, read: Callable[[str], bytes | None], env: Mapping[str, str]
 ) -> Inputs:
-    """``texts`` with those that were converted or fetched made again, where the cache has lost them."""
+    """``texts``, with converted or fetched ones rebuilt if the cache has lost them."""
     cache = inputs.cache_dir(env)
     return inputs.restore(texts, inputs.Converter(cache, task.kernel.require_tier), cache, read)
 
 
 def text_of(workspace: Workspace, path: str) -> str:
-    """A file of ours; ``WorkspaceError`` when somebody put something into it that is no text."""
+    """One of the runner's files; ``WorkspaceError`` when it is no longer text."""
     with parsing(workspace.folder, path):
         return (workspace.history.read(path) or b"").decode()
 
@@ -178,13 +178,13 @@ def _source(path: Path, given: str) -> str:
 
 
 def _agent_rules(task: Task, templates: Templates, gates: Gates) -> str:
-    """What an agent is told of the loop, behind the prompt in every pass: it has no system prompt of ours."""
+    """The text about the loop after an agent's prompt in every pass: it has no system prompt from us."""
     place = "this folder" if task.session == "command" else "the folder you work in"
     return system_prompts.agent(templates, place, gates.requirements())
 
 
 def _direct_files(task: Task, templates: Templates, gates: Gates) -> dict[str, bytes]:
-    """What the model is told in a pass that takes the direct path; none where no pass does."""
+    """The system prompt of a pass that takes the direct path; none where no pass does."""
     if task.session not in ("direct", "auto") or task.tools:
         return {}
     return {"system.direct.md": system_prompts.direct(templates, gates.requirements()).encode()}
@@ -193,7 +193,7 @@ def _direct_files(task: Task, templates: Templates, gates: Gates) -> dict[str, b
 def session_file(
     task: Task, texts: Inputs, context: RunContext, files: Mapping[str, bytes]
 ) -> dict[str, bytes]:
-    """How the passes are held, decided once: a run that goes on must not decide otherwise."""
+    """How the passes are held, decided once: a resumed run must not decide otherwise."""
     if task.session not in ("direct", "auto") or task.tools:
         return {}
     root = task.model or ""
@@ -229,7 +229,7 @@ def child_system_prompt(task: Task, templates: Templates) -> str:
 
 
 def _example_files(task: Task, templates: Templates) -> dict[str, bytes]:
-    """The worked turn of a profile that has one, frozen like the rest of what the model is told."""
+    """The worked turn of a profile that has one, frozen like the rest of the prompt."""
     example = system_prompts.example(templates, profile(registry.profile_name(task.model or "")))
     if example is None:
         return {}
@@ -265,7 +265,7 @@ def refuse_other_words(frozen: Task, task: Task) -> None:
         if getattr(frozen, key) != getattr(task, key):
             raise ConfigError(
                 f"`{key}` cannot be changed for a run that has begun",
-                why="the system prompt of the run tells the model the other thing",
+                why="the system prompt of the run states the old value",
                 hint="start a new run with it",
             )
 
@@ -286,10 +286,10 @@ def _refuse_changed_inputs(texts: Inputs) -> None:
             f"{_of_inputs(gone, texts, 'is', 'are')} not there: {paths[gone[0]]}"
             + (f" and {len(gone) - 1} more" if len(gone) > 1 else ""),
             why="a run folder names its inputs and their hashes; it does not hold them",
-            hint="put them there, or say where they lie on this machine with --inputs DIR",
+            hint="put them there, or name their folder here with --inputs DIR (inputs_dir= in a program)",
         )
     raise ConfigError(
         f"{_of_inputs(changed, texts, 'has', 'have')} changed since the run began: {shown}",
-        why="notes, variables and citations of earlier passes are about the old texts",
-        hint="put the old files back, or start a new run",
+        why="notes, variables and citations of earlier passes refer to the old texts",
+        hint="restore the old files, or start a new run",
     )

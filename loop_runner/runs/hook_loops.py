@@ -67,7 +67,11 @@ def begin(
 def serve(run: Path, env: Mapping[str, str], should_stop: Callable[[], bool]) -> Outcome:
     """Wait for the stops of the session that ``run`` belongs to and decide about them, until the run ends."""
     outcome = runs.resume(run, RunContext(env, (), should_stop))
-    if outcome.status in ("verified", "unverified"):  # a broken gate is asked again at the next stop
+    if outcome.status in (
+        "verified",
+        "unverified",
+        "blocked",
+    ):  # a broken gate is asked again at the next stop
         sessions.forget(env, agent_runs.session_of(run), str(run))
     return outcome
 

@@ -72,15 +72,15 @@ class Local:
     def recover(self, folder: Path) -> list[Path]:
         """Run what waits in ``folder``, as far as there are free places; the runs that wait or run."""
         queue = folder / run_queue.FOLDER
-        found = run_queue.entries(queue)
-        waiting = [entry for entry in found if not entry.is_taken]
+        recovered = run_queue.entries(queue)
+        waiting = [entry for entry in recovered if not entry.is_taken]
         for _ in waiting[: self.max_runs]:
             _start_worker(queue, self.max_runs, self.env)
-        return [entry.folder for entry in found]
+        return [entry.folder for entry in recovered]
 
 
 def _start_worker(queue: Path, slots: int, env: Mapping[str, str]) -> None:
-    """Start a process that takes a free slot, or ends. It is nobody's child when this returns."""
+    """Start a process that takes a free slot, or ends. It has no parent process when this returns."""
     argv = [sys.executable, "-I", launch_worker.__file__, str(queue), str(slots), sys.executable]
     try:
         subprocess.run(

@@ -44,7 +44,7 @@ def model_faults(task: Task, env: Mapping[str, str], gates: Gates) -> list[LoopR
     """Every model that could not answer, and every one that a limit in dollars cannot count."""
     faults = preflight.Faults()
     if not task.model and (nameless := gates.without_model):
-        faults.found.append(
+        faults.errors.append(
             ConfigError(
                 f"the verifier {nameless[0]!r} names no model, and this run has none of its own",
                 why="an agent brings its own model, which verifiers cannot ask",
@@ -52,21 +52,21 @@ def model_faults(task: Task, env: Mapping[str, str], gates: Gates) -> list[LoopR
             )
         )
     named = (*root_and_sub(task), *task.sub_models, *task.no_progress.models, *gates.models)
-    models = tuple(dict.fromkeys(filter(None, named)))  # an agent of the user's has none
+    models = tuple(dict.fromkeys(filter(None, named)))  # a user's agent has none
     for model in models:
         with faults.collecting():
             registry.check(model, base_dir=task.base_dir, env=env)
-    if not faults.found and (fault := prompt_fault(task, env)):
-        faults.found.append(fault)
-    if task.budget.usd is not None and not faults.found:
+    if not faults.errors and (fault := prompt_fault(task, env)):
+        faults.errors.append(fault)
+    if task.budget.usd is not None and not faults.errors:
         price = prices.with_rates(task.prices)
         if unknown := [model for model in models if price(model, Usage(1, 1)) is None]:
-            faults.found.append(_without_price(unknown))
-    return faults.found
+            faults.errors.append(_without_price(unknown))
+    return faults.errors
 
 
 def prompt_fault(task: Task, env: Mapping[str, str] | None) -> ConfigError | None:
-    """Why no session could send the prompt to the root model; None if it can, and for an agent of the user's.
+    """Why no session could send the prompt to the root model; None if it can, and for a user's agent.
 
     The rule of a session, which sends nothing over the window. Without ``env``, the provider is not asked to
     count, and only a prompt that is certainly too long is a fault.
@@ -94,7 +94,7 @@ def prompt_fault(task: Task, env: Mapping[str, str] | None) -> ConfigError | Non
 def _without_price(models: Sequence[str]) -> ConfigError:
     return ConfigError(
         f"budget.usd is set, and there is no known price for {', '.join(models)}",
-        why="a limit in dollars that nobody can add up would never be reached",
+        why="without a price, the limit in dollars would never be reached",
         hint="give the rate per million tokens: "
         f"prices: {{{models[0]!r}: {{input: 1.0, output: 5.0}}}}, or limit budget.tokens instead",
     )

@@ -22,6 +22,19 @@ RUNS = Path("runs")
 _NAME_BYTES = 255  # of one name, on every common file system
 
 
+_chosen: list[Path] = []  # by the settings of the command line; at most one
+
+
+def runs_folder() -> Path:
+    """The folder that runs are created and looked for in: ``runs``, or the one that the settings name."""
+    return _chosen[-1] if _chosen else RUNS
+
+
+def use_runs_folder(folder: Path | None) -> None:
+    """Create and look for runs in ``folder`` from now on, in the whole process; None: in ``runs`` again."""
+    _chosen[:] = [] if folder is None else [folder]
+
+
 def new_run_folder(task: Task, env: Mapping[str, str]) -> Path:
     """Where a new run of ``task`` goes: its ``run_dir``, else ``runs/NAME``, numbered when that is finished.
 
@@ -35,7 +48,7 @@ def new_run_folder(task: Task, env: Mapping[str, str]) -> Path:
         return with_room(task.run_dir)
     number = 1
     # A folder whose making was interrupted has no .git yet; it is taken over.
-    while holds(folder := RUNS / (task.name if number == 1 else f"{task.name}-{number}"), ".git"):
+    while holds(folder := runs_folder() / (task.name if number == 1 else f"{task.name}-{number}"), ".git"):
         if _is_free(folder, task, env):
             break
         number += 1
@@ -75,7 +88,7 @@ def _is_of_another_task(history: History, task: Task) -> bool:
 
 
 def has_begun(history: History) -> bool:
-    """Whether the run in ``history`` is going on, has a committed turn, or holds a reply that is paid for."""
+    """Whether the run in ``history`` is active, has a committed turn, or holds a reply that is paid for."""
     head = history.head()
     awaits = next((history.git_dir / "loop-runner" / "batches").glob("*.json"), None)
     is_running = bool(history.running()) or run_queue.is_waiting(history.folder)
@@ -114,7 +127,7 @@ def make_way(folder: Path) -> bool:
         raise WorkspaceError(
             f"{folder} holds a run that never began, and it cannot be removed: {error.strerror}",
             why="the new run would go there",
-            hint="remove it, or choose another folder with --run-dir",
+            hint="remove it, or choose another folder with --run-dir (run_dir= in a program)",
         ) from error
     finally:
         held.release()
@@ -130,7 +143,7 @@ def _refuse_begun(folder: Path) -> None:
             raise WorkspaceError(
                 f"{folder} holds a run with committed work",
                 why="the new run would take its place",
-                hint="choose another folder with --run-dir",
+                hint="choose another folder with --run-dir (run_dir= in a program)",
             )
 
 
@@ -138,7 +151,8 @@ def _finished(folder: Path) -> WorkspaceError:
     return WorkspaceError(
         f"{folder} holds a finished run",
         why="a run folder holds one run, and its history is the proof of it",
-        hint=f"see it with `loop-runner show {shell(folder)}`, or choose another folder with --run-dir",
+        hint=f"see it with `loop-runner show {shell(folder)}`, or choose another folder with"
+        " --run-dir (run_dir= in a program)",
     )
 
 
@@ -161,7 +175,7 @@ def _unfinished(history: History, task: Task) -> WorkspaceError:
     return WorkspaceError(
         f"{folder} holds an unfinished run (pass {head.pass_number}, turn {head.turn}){changed}",
         why="starting over would leave paid work behind",
-        hint=f"{resume}; or choose another folder with --run-dir",
+        hint=f"{resume}; or choose another folder with --run-dir (run_dir= in a program)",
     )
 
 
@@ -182,14 +196,14 @@ def with_room(folder: Path) -> Path:
         raise WorkspaceError(
             f"no run folder can be made at {shown_name(longest, 80)}: file name too long",
             why="a run is kept in a folder of its own",
-            hint="choose another place with --run-dir",
+            hint="choose another place with --run-dir (run_dir= in a program)",
         )
     for part in (folder, *folder.parents):
         if is_file(part):
             raise WorkspaceError(
                 f"no run folder can be made at {folder}: {part} is a file",
                 why="a run is kept in a folder of its own",
-                hint="choose another place with --run-dir",
+                hint="choose another place with --run-dir (run_dir= in a program)",
             )
     return folder
 

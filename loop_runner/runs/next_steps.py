@@ -31,7 +31,7 @@ _FIXED = "  # once what it names is fixed"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What ``resume`` was given for this time only, which the next command has to repeat."""
+    """The options of this ``resume`` alone, which the next command has to repeat."""
 
     settings: tuple[tuple[str, Any], ...] = ()  # dotted key and value
     inputs: Path | None = None
@@ -55,6 +55,8 @@ def for_state(history: History, state: str, reason: str, given: Given = NOTHING)
         return [shell("loop-runner", "show", folder, first), log] if first else [log]
     if state == "running":
         return [shell("loop-runner", "log", folder, "--follow")]
+    if state == "blocked":
+        return [f"{_resume(history, given)}  # once what is missing is there", log]
     if state == "broken":
         return [_resume(history, given, _accepting(history)) + _FIXED, log]
     if state == "cancelled":

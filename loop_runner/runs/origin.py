@@ -69,5 +69,5 @@ def of_run(folder: Path, read: Callable[[str], bytes | None]) -> Origin | None:
         raise ConfigError(
             f"{PATH} of {folder} cannot be read: {error}",
             why="it names the task file that the run was started from",
-            hint="give what has to change with --set instead",
+            hint="give the changes as settings instead: --set KEY=VALUE (settings= in a program)",
         ) from error

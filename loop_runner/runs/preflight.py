@@ -30,19 +30,19 @@ class Faults:
     """Collects errors, so that a user sees all of them at once."""
 
     def __init__(self) -> None:
-        self.found: list[LoopRunnerError] = []
+        self.errors: list[LoopRunnerError] = []
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Keep an error of the user's or of the machine's, and continue behind the block."""
+        """Keep an error of the user or the machine, and continue after the block."""
         try:
             yield
         except _REPORTED as error:
-            self.found.append(error)
+            self.errors.append(error)
 
     def refuse(self) -> None:
         """Raise what was found: the error itself, or one error that lists them all."""
-        distinct = list({error.message: error for error in self.found}.values())
+        distinct = list({error.message: error for error in self.errors}.values())
         if len(distinct) == 1:
             raise distinct[0]
         if distinct:
@@ -102,8 +102,8 @@ def tools(task: Task, env: Mapping[str, str]) -> tuple[Entry, ...]:
             hint="remove `tools`, or `session`",
         )
     found = Faults()
-    found.found += preparing.faults(entries, task.base_dir.resolve(), env, task.tool_functions)
-    found.found += _other_functions(entries, task)
+    found.errors += preparing.faults(entries, task.base_dir.resolve(), env, task.tool_functions)
+    found.errors += _other_functions(entries, task)
     found.refuse()
     return entries
 

@@ -12,7 +12,7 @@ from loop_runner.agents import agent_runs
 from loop_runner.records import (
     Inputs,
 )
-from loop_runner.runs import origin, preflight
+from loop_runner.runs import origin, preflight, watching
 from loop_runner.runs.context import RunContext, StartingFiles
 from loop_runner.runs.frozen import (
     session_file,
@@ -62,24 +62,25 @@ def _checked(
     settled, taken, fetched = task, texts or Inputs(()), {}
     with faults.collecting():
         settled = with_models(task, env)
-    has_models = not faults.found
+    has_models = not faults.errors
     with faults.collecting():
         fetch = _fetcher(task, env)
         if texts is None and (task.inputs or not task.is_agent):
             taken = _take_in(task, env, fetch, gates)
             fetched = dict(fetch.files) if fetch is not None else {}
     unready = gates.unready()
-    faults.found += [*unready, *preflight.programs(task, env)]
+    faults.errors += [*unready, *preflight.programs(task, env)]
     if not unready:
         with faults.collecting():
             # A run whose texts are given is resumed at once, with settings of that call, and checked then.
-            faults.found += preflight.sandbox(task, gates) if texts is None else ()
+            faults.errors += preflight.sandbox(task, gates) if texts is None else ()
             gates.refuse(taken)
-        faults.found += model_faults(settled, env, gates) if has_models else []
+        faults.errors += model_faults(settled, env, gates) if has_models else []
     with faults.collecting():
         templates_of(task)
     with faults.collecting():
         preflight.tools(task, env)
+        watching.check(task, env)
     faults.refuse()
     return settled, taken, gates, fetched
 

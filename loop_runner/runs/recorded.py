@@ -109,18 +109,18 @@ class RecordedRequests:
         return ()
 
     def pending(self, at: tuple[int, int]) -> Sequence[ControlRequest]:
-        """What was taken before the turn ``at``, or before the end of its pass if there was no such turn."""
+        """What was taken before the turn ``at``, or before the end of its pass if there is no such turn."""
         is_turn = at in self._moments
         if not is_turn and (at[0], math.inf) not in self._moments:
             return ()
         folder = layout.turn_folder(*at) if is_turn else layout.pass_folder(at[0])
         path = f"{folder}/{CONTROL_FILE}"
         with parsing(self._history.folder, path):
-            found = from_json(self._history.read(path))
-        self._refusals |= {request.id: why for request, why in found}
+            requests = from_json(self._history.read(path))
+        self._refusals |= {request.id: why for request, why in requests}
         return [
             request
-            for request, _ in found
+            for request, _ in requests
             if request.id not in self._taken and (is_turn or self._is_asking or not request.about)
         ]
 

@@ -36,7 +36,7 @@ def fingerprint(folder: Path) -> str:
         return ""
     if not head or len(parts) > _MAX_FILES:
         return ""
-    text = json.dumps([_FORMAT, loop_runner.__version__, head, parts])
+    text = json.dumps([_FORMAT, loop_runner.__version__, str(folder), head, parts])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -81,8 +81,8 @@ def _stamp(path: Path) -> str:
         return ""
 
 
-def _of_stat(found: os.stat_result) -> str:
-    return f"{found.st_mode} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+def _of_stat(status: os.stat_result) -> str:
+    return f"{status.st_mode} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 # ── what is remembered ──────────────────────────────────────────────────────────────────────────────

@@ -2,9 +2,9 @@
 
 What came from outside is taken from the record: the models' replies, the settings of each start, what forks
 and people changed, how long things took, where the run folder lay, and what a pass says of its machine (the
-sandbox's report and the prices). All else is made again: what the models are told, what the cells do,
+sandbox's report and the prices). All else is rebuilt: the prompts, the cells' effects,
 variables, notes, the answer. Gates are asked again unless that is turned off; what they say now is compared,
-and the recorded verdict is what the replay goes on with. No model is asked: a reply that is missing is named.
+and the replay continues with the recorded verdict. No model is asked: a reply that is missing is named.
 """
 
 from __future__ import annotations
@@ -335,9 +335,9 @@ class _Replay:
         settled[names["pass.json"]] = self._with_machine(files[names["pass.json"]], about)
         if not self._asks_gates:
             settled |= self._recorded_sessions(number)
-        if (asked := self.pass_file(number, CONTROL_FILE)) is not None:
+        if (requests := self.pass_file(number, CONTROL_FILE)) is not None:
             settled[f"{layout.pass_folder(number)}/{CONTROL_FILE}"] = (
-                asked  # also where no gate asks a person
+                requests  # also where no gate asks a person
             )
         if proof.PATH in files:
             ended = self._commits[number, math.inf].checkpoint.commit

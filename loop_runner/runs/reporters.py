@@ -1,6 +1,6 @@
 """Reporters of other packages: told what happens in a run, as it happens (docs/reporters.md).
 
-Owns what a reporter may do to a run: nothing. One that fails is told no more, and the run goes on.
+Owns what a reporter may do to a run: nothing. One that fails gets no more events, and the run continues.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Guarded:
     def _try(self, do: Callable[[], object]) -> None:
         try:
             do()
-        except Exception as error:  # noqa: BLE001 - somebody else's code, at a border
+        except Exception as error:  # noqa: BLE001 - another package's code, at a border
             self._reporter = None
             reason = f"{type(error).__name__}: {error}"
-            self._tell(f"the reporter {self._name!r} failed and is told no more: {reason}")
+            self._tell(f"the reporter {self._name!r} failed and gets no more events: {reason}")
 
 
 def load(spec: str, tell: Callable[[str], None]) -> Guarded:
@@ -65,8 +65,8 @@ def load(spec: str, tell: Callable[[str], None]) -> Guarded:
     if name not in known:
         raise ConfigError(
             f"there is no reporter {name!r}",
-            why="a run that nobody is told of looks like one that does nothing",
-            hint=f"installed: {', '.join(sorted(known))}" if known else "no installed package brings one",
+            why="a run whose progress nobody sees looks like one that does nothing",
+            hint=f"installed: {', '.join(sorted(known))}" if known else "no installed package provides one",
         )
     make = plugins.load(plugins.REPORTERS, name)
     try:
@@ -74,6 +74,6 @@ def load(spec: str, tell: Callable[[str], None]) -> Guarded:
     except Exception as error:
         raise ConfigError(
             f"the reporter {name!r} cannot be made: {type(error).__name__}: {error}",
-            why=f"it was asked for with --report {spec}",
-            hint="see what its package says about the text behind `=`",
+            why=f"it was asked for as {spec!r}",
+            hint="see its package's documentation for the text after `=`",
         ) from error

@@ -33,6 +33,7 @@ from loop_runner.text import shell
 from loop_runner.tools.pages import Pages
 from loop_runner.verify import Gates, Need, Submission, external_hook, needs, proof, proven
 from loop_runner.verify.fence import GateSandbox
+from loop_runner.verify.human import RecordedPerson
 from loop_runner.verify.panel import LivePanel, RecordedPanel
 from loop_runner.verify.proof import Compared
 from loop_runner.verify.stop_hook import StopHook
@@ -62,6 +63,11 @@ class Recheck:
         if self.faults or any(gate.status == "different" for gate in self.gates):
             return "different"
         return "broken" if any(gate.status == "broken" for gate in self.gates) else "same"
+
+    @property
+    def exit_code(self) -> int:
+        """0: accepted as the proof says; 3: different, or not accepted; 4: a verifier is broken."""
+        return exit_code(self)
 
 
 def verify_run(
@@ -93,9 +99,10 @@ def verify_run(
             Pages(texts, lambda path: history.read(path, commit)) as pages,
             _asking(history, entry, task, context, ask_again=ask_again) as (panel, log),
         ):
-            decision = _decide(history, commit, entry, task, pages.inputs(), panel, granted)
+            reports = record.get("gates", record.get("reports", ()))
+            decision = _decide(history, commit, entry, task, pages.inputs(), panel, granted, reports)
         with parsing(folder, proof.PATH):
-            gates = tuple(proof.compare(record.get("gates", record.get("reports", ())), decision.reports))
+            gates = tuple(proof.compare(reports, decision.reports))
         has_files = at is None and history.running() is None
         return Recheck(
             commit,
@@ -130,9 +137,9 @@ def _refuse_ungranted(wanted: Iterable[Need], granted: Sequence[str]) -> None:
     options = " ".join(f"--allow {shlex.quote(word)}" for word in by_word)
     raise EnvironmentFault(
         "\n".join(
-            ["the verifiers of this run ask for more than `verify` gives them; none was started:", *lines]
+            ["the verifiers of this run require more than `verify` grants them; none was started:", *lines]
         ),
-        why="a run folder may come from anyone, and what it asks for could read your files or send them away",
+        why="a run folder may come from anyone, and its verifiers could read your files or send them away",
         hint=f"if you trust the folder, allow it: {options}",
     )
 
@@ -143,7 +150,7 @@ def _commit(history: History, at: str | None) -> str:
     except WorkspaceError:
         raise ConfigError(
             f"{history.folder} has no commit {at!r}",
-            why="what is verified is what a commit holds",
+            why="`verify` checks the answer in a commit",
             hint=f"`loop-runner log {shell(history.folder)}` lists them",
         ) from None
 
@@ -155,7 +162,7 @@ def _finished_pass(history: History, commit: str) -> Entry:
         return entry
     raise WorkspaceError(
         f"no pass was finished at {commit[:12]}",
-        why="there is no verdict that could be compared",
+        why="there is no verdict to compare with",
         hint="name the commit of a pass: --at COMMIT",
     )
 
@@ -190,7 +197,9 @@ def _decide(
     texts: Inputs,
     panel: LivePanel | RecordedPanel,
     granted: Sequence[str],
+    reports: Sequence[Mapping[str, Any]],
 ) -> Decision:
+    """Ask the verifiers; ``reports`` are what they said then, for what no one can be asked again."""
     programs = pinned_in(history.folder, lambda path: history.read(path, commit), is_frozen=True)
     fence = GateSandbox("C" if needs.TIER_C in granted else task.kernel.require_tier)
     with parsing(history.folder, "task.yaml"):
@@ -213,7 +222,9 @@ def _decide(
     )
     answer = history.answer(commit).content
     with checked_out(lambda into: checkout.write(history, commit, into)) as folder:
-        means = gates.means(fence, panel, is_agent=task.is_agent)
+        with parsing(history.folder, proof.PATH):
+            person = RecordedPerson(reports)
+        means = gates.means(fence, panel, is_agent=task.is_agent, person=person)
         return StopHook(gates.verifiers, means, retries=1).decide(
             Submission(answer, folder, texts, task.prompt, earlier, frozenset(inputs.changed(texts)))
         )

@@ -85,8 +85,8 @@ def adding(run: Path, arguments: Sequence[str] = ()) -> Iterator[None]:
 
 def entries(queue: Path) -> list[Entry]:
     """Everything in the queue, in the order in which it was added."""
-    found = (_entry(path) for path in sorted(queue.absolute().glob("*.json")))
-    return [entry for entry in found if entry is not None]
+    queued = (_entry(path) for path in sorted(queue.absolute().glob("*.json")))
+    return [entry for entry in queued if entry is not None]
 
 
 def is_waiting(run: Path, last_event_at: float = 0.0) -> bool:
@@ -127,8 +127,8 @@ def failed_start(run: Path) -> FailedStart | None:
 def _made(queue: Path) -> Path:
     """The folder of the queue. What another user put there is not used: it names what is run."""
     queue.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = queue.lstat()
-    if not queue.is_dir() or queue.is_symlink() or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    status = queue.lstat()
+    if not queue.is_dir() or queue.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise WorkspaceError(
             f"{queue} belongs to another user, or others may write in it",
             why="it names the runs that are started with your keys",

@@ -94,15 +94,15 @@ class InOrder:
         self._reworded = reworded
         self._sent: Counter[tuple[Place, str]] = Counter()
 
-    def __call__(self, request: Request, found: Call | None) -> Call | None:
-        """``found``, or the recorded call that came at this point."""
+    def __call__(self, request: Request, call: Call | None) -> Call | None:
+        """``call``, or the recorded call that came at this point."""
         if request.kind not in IN_ORDER:
-            return found
+            return call
         place = self._place()
         position = self._sent[place, request.kind]
         self._sent[place, request.kind] += 1
-        if found is not None:
-            return found
+        if call is not None:
+            return call
         calls = in_order(self._recorded(layout.turn_folder(*place)), request.kind)
         if position >= len(calls):
             return None
@@ -164,7 +164,7 @@ class Nobody:
         raise ModelError(
             f"no reply is recorded for a {kind} request to {self._model} in pass {pass_number} turn {turn}",
             why="a replay asks no model",
-            hint="what comes before it differs from the record, or the request was refused then too",
+            hint="an earlier step differs from the record, or the request was refused then too",
         )
 
     async def close(self) -> None:

@@ -23,9 +23,15 @@ from loop_runner.workspace.openable import parsing
 
 AN_AUDIT = "an audit"  # how the reason of an audit begins, whose answer is no text for people
 _MAX_REASON_CHARS = 300
-_BY_STATUS = {"error": "failed", "unverified": "unverified", "broken": "broken", "interrupted": "interrupted"}
-CRASHED = "its process ended without a word (killed, or the machine stopped); what was committed is safe"
-_UNKNOWN = "nothing here tells how its last process ended, as in a clone or a fork"
+_BY_STATUS = {
+    "error": "failed",
+    "unverified": "unverified",
+    "blocked": "blocked",
+    "broken": "broken",
+    "interrupted": "interrupted",
+}
+CRASHED = "its process ended unexpectedly (killed, or the machine stopped); what was committed is safe"
+_UNKNOWN = "how its last process ended is not recorded here, as in a clone or a fork"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,8 @@ def _state(history: History, head: Checkpoint, task: config.Task, passes: int) -
             "cancelled",
             f"`loop-runner hook cancel` ended it; the file {STOP_FILE} in the run folder says so",
         )
+    if head.turn == 0 and (missing := _blocked_by(history, head)):
+        return "blocked", missing
     if head.turn == 0 and (limit := _limit(history, head, task, passes)):
         return "unverified", _unjudged(history, task) or limit
     end = now.last_end(history)
@@ -66,6 +74,16 @@ def _state(history: History, head: Checkpoint, task: config.Task, passes: int) -
     if status in _BY_STATUS:
         return _BY_STATUS[status], reason
     return "crashed", CRASHED
+
+
+def _blocked_by(history: History, head: Checkpoint) -> str:
+    """What the last two passes declared to be missing; "" where they did not."""
+    for number in (head.pass_number, head.pass_number - 1):
+        path = f"{layout.pass_folder(number)}/pass.json"
+        with parsing(history.folder, path):
+            if json.loads(history.read(path) or b"{}").get("end") != "blocked":
+                return ""
+    return history.answer(history.commit(head.commit).parents[-1]).blocked or "the model declared so"
 
 
 def _limit(history: History, head: Checkpoint, task: config.Task, passes: int) -> str:

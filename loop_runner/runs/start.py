@@ -1,4 +1,4 @@
-"""Puts the parts of a run together: for a new run, and for one that goes on.
+"""Puts the parts of a run together: for a new run, and for one that continues.
 
 Owns the wiring and the order in which parts are opened and closed. Relies on every room below; never prints
 and never reads the environment: the caller passes it in.
@@ -24,7 +24,7 @@ from loop_runner.records import (
     Inputs,
     Outcome,
 )
-from loop_runner.runs import fork, preflight, trust
+from loop_runner.runs import fork, preflight, trust, watching
 from loop_runner.runs.assemble import kernel_settings, run_in
 from loop_runner.runs.context import RunContext, StartingFiles
 from loop_runner.runs.frozen import (
@@ -98,7 +98,9 @@ def _created(
 
     def mark(repository: Path) -> None:
         if why := trust.mark(folder, context.env, unplaced=repository):
-            notice = f"this run folder is not marked as yours, so `resume` will ask for --trust: {why}"
+            notice = (
+                f"this run folder is not marked as yours, so `resume` will ask whether you trust it: {why}"
+            )
             for listener in context.listeners:
                 listener(Event("notice", notice))
 
@@ -125,7 +127,7 @@ def resume(
     inputs_folder: Path | None = None,
     repin: bool = False,
 ) -> Outcome:
-    """Go on with the run in ``folder`` from its last commit. Raises ``WorkspaceError`` if it cannot be used.
+    """Continue the run in ``folder`` from its last commit. Raises ``WorkspaceError`` if it cannot be used.
 
     ``overrides`` change the frozen task for this process only (a larger budget, say); its commits say so.
     ``inputs_folder`` is where the inputs lie on this machine, if not where the run began with them.
@@ -169,6 +171,7 @@ def _run(
     kernel: Kernel | None = None,
 ) -> Outcome:
     """Run to one of the ends; a prompt that the operator changes is taken up with all parts anew."""
+    context = watching.watched(task, folder, context, workspace.history)
     ended = run_in(workspace, task, texts, context, folder, gates=gates, kernel=kernel)
     while isinstance(ended, NewPrompt):
         task = fork.take_prompt(workspace, task, ended)
@@ -179,7 +182,7 @@ def _run(
 
 def _refuse(errors: Iterable[LoopRunnerError]) -> None:
     faults = preflight.Faults()
-    faults.found += errors
+    faults.errors += errors
     faults.refuse()
 
 
@@ -193,7 +196,7 @@ def _refuse_other_functions(task: Task) -> None:
     if unknown := sorted(set(task.functions) - known):
         raise ConfigError(
             f"the run did not begin with the function {', '.join(unknown)} as a verifier",
-            why="an answer is judged by what the run began with, or its proof would mean nothing",
+            why="only the verifiers that the run began with may judge it, or its proof would mean nothing",
             hint=f"it began with {', '.join(sorted(known))}" if known else "give none",
         )
 

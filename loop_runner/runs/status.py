@@ -188,16 +188,16 @@ def _settled(folder: Path) -> Status:
         task = _task(history)
         price = prices.with_rates(task.prices)
         spend = history.spend(price)
-        found = standing.of_run(history, head, task, spend.passes)
-        different = tuple(proven.state_faults(history)) if found.state == "verified" else ()
+        remembered = standing.of_run(history, head, task, spend.passes)
+        different = tuple(proven.state_faults(history)) if remembered.state == "verified" else ()
         dropped, uncommitted = history.dropped(), history.unmet(price)
         last, best = _verdicts(history, head)
         seen = trace_file.last_events(folder, whole_pass=False)
         return Status(
             folder,
-            "different" if different else found.state,
-            reason=found.reason,
-            steps=found.steps,
+            "different" if different else remembered.state,
+            reason=remembered.reason,
+            steps=remembered.steps,
             different=different,
             pid=running.pid if running else None,
             pass_number=head.pass_number,
@@ -259,6 +259,22 @@ def _verdicts(history: History, head: Checkpoint) -> tuple[PassView | None, floa
     return view, max((score for score in scores if score is not None), default=None)
 
 
+def passes_in(history: History) -> tuple[PassView, ...]:
+    """Every pass that ended, the oldest first."""
+    return tuple(
+        PassView(
+            entry.checkpoint.pass_number,
+            entry.checkpoint.outcome or "",
+            str(verdict.get("reason", "")) if entry.checkpoint.outcome != "accepted" else "",
+            score_of(verdict),
+            entry.checkpoint.commit,
+            entry.committed_at,
+        )
+        for entry in history.passes()
+        for verdict in (verdict_of(history, entry.checkpoint.pass_number),)
+    )
+
+
 def verdict_of(history: History, number: int) -> Mapping[str, Any]:
     """``verdict.json`` of a pass; empty where there is none."""
     path = f"{layout.pass_folder(number)}/verdict.json"
@@ -300,6 +316,7 @@ def _from_dict(folder: Path, data: Mapping[str, Any]) -> Status | None:
                 **values,
                 "folder": folder,
                 "steps": tuple(values["steps"]),
+                "unknown_calls": tuple(values["unknown_calls"]),
                 "different": tuple(values["different"]),
                 "activity": Activity(**values["activity"]),
                 "limits": tuple(Limit(**limit) for limit in values["limits"]),

@@ -204,7 +204,7 @@ class _Run:
     @property
     def is_paused(self) -> bool:
         """Whether the process that runs it was asked to pause and not to resume since."""
-        steering = [each.kind for each in self._steering()]
+        steering = [request.kind for request in self._steering()]
         return "pause" in steering and "resume" not in steering[_last(steering, "pause") :]
 
     def place(self, request: ControlRequest) -> Placed:
@@ -212,14 +212,14 @@ class _Run:
         return Placed(placed.id, placed.kind, bool(self.runner))
 
     def open_question(self) -> Question:
-        found = control_files.question(self._private)
-        if found is None:
+        pending = control_files.question(self._private)
+        if pending is None:
             raise ConfigError(
                 f"{self.folder} does not wait for a person's decision",
                 why="an approval is about one answer, and no answer is waiting for one",
                 hint=f"see what it does: loop-runner status {shell(self.folder)}",
             )
-        if decided := [each for each in self._waiting if each.about == found.id]:
+        if decided := [request for request in self._waiting if request.about == pending.id]:
             word = "approved" if decided[0].kind == "approve" else "rejected"
             by = f" by {decided[0].by}" if decided[0].by else ""
             raise ConfigError(
@@ -227,7 +227,7 @@ class _Run:
                 why="one decision is enough, and the first one counts",
                 hint=f"see what comes of it: loop-runner status {shell(self.folder)}",
             )
-        return found
+        return pending
 
     def refuse_ended(self, why: str) -> None:
         if self._history.head().outcome == "accepted":
@@ -247,9 +247,9 @@ class _Run:
 
     def refuse_repeated(self, verb: str, *, now: bool) -> None:
         """Refuse to pause or stop what was asked to already, unless it is more urgent now."""
-        asked = [each for each in self._steering() if each.kind == verb]
-        is_in_force = bool(asked) and (verb == "stop" or self.is_paused)
-        if is_in_force and (not now or any(each.now for each in asked)):
+        repeated = [request for request in self._steering() if request.kind == verb]
+        is_in_force = bool(repeated) and (verb == "stop" or self.is_paused)
+        if is_in_force and (not now or any(request.now for request in repeated)):
             continued = "loop-runner resume" if verb == "pause" else "loop-runner status"
             raise ConfigError(
                 f"{self.folder} was asked to {verb} already",
@@ -259,7 +259,7 @@ class _Run:
             )
 
     def _steering(self) -> list[ControlRequest]:
-        return [each for each in self._waiting if each.runner and each.runner == self.runner]
+        return [request for request in self._waiting if request.runner and request.runner == self.runner]
 
 
 @contextmanager

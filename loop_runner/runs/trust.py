@@ -66,8 +66,8 @@ def require(folder: Path, task: Task, env: Mapping[str, str], *, command: str, i
     if inside := next(_programs_inside(folder, task), None):
         raise WorkspaceError(
             f"{folder} names a program that is located in the run folder: {one_line(inside, 300)}",
-            why="what a run folder brings along would be started outside the sandbox",
-            hint="install the program elsewhere, and name it there with --set",
+            why="a program from the run folder would be started outside the sandbox",
+            hint="install the program elsewhere, and give the task its place there",
             exit_code=4,
         )
     with History(folder) as history:
@@ -80,7 +80,8 @@ def require(folder: Path, task: Task, env: Mapping[str, str], *, command: str, i
     raise WorkspaceError(
         f"{folder} was not created here by you; to continue it would start:\n{lines}",
         why="a run folder decides which programs and models are started, and it may come from anyone",
-        hint=f"look at the list; if you trust it: {command} --trust (once, for this folder as it is now)",
+        hint=f"read the list; if you trust it: {command} --trust (once, for this folder as it is now);"
+        " in a program, give trust=True",
         exit_code=4,
     )
 
@@ -119,6 +120,8 @@ def started(task: Task) -> Iterator[str]:
         yield f"stop hook: {_shown_spec(hook)}"
     for verifier in task.verifiers:
         yield f"verifier: {_shown_spec(verifier)}"
+    for target in task.notify:
+        yield f"notification, sent from your account: {_shown_spec(target)}"
     for given in task.inputs:
         if "url" in str(given) or "git" in str(given):
             yield f"input: {_shown_spec(given)}"

@@ -73,6 +73,11 @@ class Limit:
             return None
         return max(self.limit - self.used, 0.0) / self.per_minute
 
+    def __str__(self) -> str:
+        of = "" if self.limit is None else f" of {_amount(self.name, self.limit)}"
+        rate = f" ({_amount(self.name, self.per_minute)} a minute)" if self.per_minute else ""
+        return f"{_amount(self.name, self.used)}{of}{rate}"
+
 
 @dataclass(frozen=True, slots=True)
 class PassView:
@@ -105,6 +110,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
+def _amount(name: str, value: float) -> str:
+    """An amount of a limit, with its unit where the name of the limit does not say it."""
+    if name == "usd":
+        return f"{value:.4f} USD"
+    return duration(value) if name == "wall" else f"{value:,.0f}"
+
+
 class RunView:
     """What there is to see of a run. ``apply`` takes its events in their order."""
 
@@ -122,6 +134,7 @@ class RunView:
         self.notices: deque[tuple[float, str]] = deque(maxlen=_SHOWN_NOTICES)
         self.notes: deque[tuple[float, str]] = deque(maxlen=_SHOWN_NOTICES)  # the operator's requests
         self.is_paused = False
+        self._before_pause = ""
         self.waits_for = ""  # what a person is asked
         self.end: tuple[str, str] | None = None  # status and reason of this start
         self.first_at = self.last_at = 0.0
@@ -271,11 +284,13 @@ class RunView:
         self.notes.append((event.at, event.text))
 
     def _on_paused(self, event: Event) -> None:
+        if not self.is_paused:
+            self._before_pause = self._doing
         self._begin("paused", event)
         self.is_paused = True
 
     def _on_resumed(self, event: Event) -> None:
-        self._begin("starting", event)
+        self._begin(self._before_pause or "starting", event)
 
     def _on_waiting(self, event: Event) -> None:
         self._begin("waiting", event)
@@ -357,8 +372,8 @@ class _Signs:
 
     def anomalies(self, now: float, doing: str, last_at: float) -> tuple[Anomaly, ...]:
         """What looks wrong; ``doing`` is "" for a run that is not at work."""
-        found = [self._silent(now, doing, last_at), self._storm(now), self._collapsed(), self._repeated()]
-        return tuple(sign for sign in found if sign is not None)
+        signs = [self._silent(now, doing, last_at), self._storm(now), self._collapsed(), self._repeated()]
+        return tuple(sign for sign in signs if sign is not None)
 
     def _silent(self, now: float, doing: str, last_at: float) -> Anomaly | None:
         usual = max(_USUALLY * self._pauses.get(doing, 0.0), _MIN_SILENT_S)

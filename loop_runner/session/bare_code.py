@@ -129,7 +129,7 @@ def _merged(groups: list[list[str]], at: int, parser: Parser) -> tuple[str, ast.
 
 
 def _groups(lines: Sequence[str]) -> list[list[str]]:
-    """Lines that begin a statement at column 0, each with the lines that go on with it."""
+    """Lines that begin a statement at column 0, each with its continuation lines."""
     groups: list[list[str]] = []
     for line in lines:
         is_more = not line.strip() or _CONTINUES.match(line)

@@ -170,7 +170,7 @@ class _Child:
         self._answer = conversation.answer
         assert end != "interrupted"  # the switchboard ends what a child session waits for
         if conversation.spent is None:
-            return end, ""
+            return end, f"it is blocked: {self._answer.blocked}" if end == "blocked" else ""
         error_for_cell = refused(conversation.spent)
         if conversation.spent.ends_run:
             raise error_for_cell from conversation.spent

@@ -63,9 +63,9 @@ class Commits:
             seconds=seconds,
             children=children,
         )
-        asked = self._operator.files(layout.turn_folder(self.pass_number, turn.number))
-        checkpoint = self._workspace.commit_turn(record, {**self._files, **asked})
-        self._operator.committed(asked)
+        requests = self._operator.files(layout.turn_folder(self.pass_number, turn.number))
+        checkpoint = self._workspace.commit_turn(record, {**self._files, **requests})
+        self._operator.committed(requests)
         failpoints.passing("turn.committed")
         self._files = {}
         self._charge(seconds, unanswered)

@@ -33,7 +33,7 @@ from loop_runner.session import missing_code, reply_reader
 from loop_runner.session.transcript import Place, Transcript
 from loop_runner.task.prompts import BUILT_IN, Templates
 
-End = Literal["ready", "turns", "budget", "window", "no_code", "interrupted"]
+End = Literal["ready", "blocked", "turns", "budget", "window", "no_code", "interrupted"]
 
 MAX_WITHOUT_CODE = 3  # replies in a row; more of the same conversation would not help
 _MAX_PAUSES = 20  # of one reply, in a row; after that it counts as cut
@@ -74,6 +74,7 @@ class Resumed:
 
     turns: int = 0
     is_ready: bool = False
+    is_blocked: bool = False
     without_code: int = 0  # replies in a row
     stop_reason: StopReason = "end_turn"  # of the last reply
 
@@ -160,6 +161,7 @@ class Conversation:
         self._pass_number = pass_number
         self._turn = resumed.turns
         self._is_ready = resumed.is_ready
+        self._is_blocked = resumed.is_blocked
         self._without_code = resumed.without_code
         self._stopped_for = resumed.stop_reason
         self.answer = Answer()  # as the last turn left it
@@ -169,8 +171,10 @@ class Conversation:
 
     async def run(self, answer: Answer) -> End:
         """Take turns until one of the ends."""
-        self.answer = replace(answer, is_ready=False)  # an earlier pass's, which was rejected
-        while not self._is_ready:
+        # An earlier pass's, which was rejected. What that one was blocked by, this one has not said.
+        extra = {key: value for key, value in answer.extra.items() if key != "blocked"}
+        self.answer = replace(answer, is_ready=False, extra=extra)
+        while not self._is_ready and not self._is_blocked:
             if (end := await self._end()) is not None:
                 return end
             started = self._host.now()
@@ -179,7 +183,7 @@ class Conversation:
             except BudgetSpentError as error:
                 self.unfinished_s, self.spent = self._host.now() - started, error
                 return "budget"  # before the reply: the turn has not begun
-        return "ready"
+        return "blocked" if self._is_blocked else "ready"
 
     async def _end(self) -> End | None:
         """How the conversation ends before another turn; None: it does not."""
@@ -211,6 +215,7 @@ class Conversation:
         self._stopped_for = reply.stop_reason
         self._host.keep(turn, self._host.now() - started)
         self._turn, self._is_ready = number, turn.answer.is_ready
+        self._is_blocked = bool(turn.answer.blocked)
         self._transcript.add((self._pass_number, number), turn.reply, turn.output)
 
     # ── the reply ───────────────────────────────────────────────────────────────────────────────────
@@ -324,7 +329,7 @@ def run_here(coroutine: Coroutine[Any, Any, _T]) -> _T:
         result: _T = finished.value
         return result
     coroutine.close()
-    msg = "a conversation that is held on an ordinary thread waited for an event loop"
+    msg = "a conversation on an ordinary thread waited for an event loop"
     raise RuntimeError(msg)
 
 
@@ -347,7 +352,7 @@ def observe(
     warnings: Sequence[str] = (),
     is_child: bool = False,
 ) -> str:
-    """What the model is told after a turn. ``result`` None: the reply held no code.
+    """The model's next message after a turn. ``result`` None: the reply held no code.
 
     ``subcalls``: a line about those of the turn; ``warnings``: limits that will soon end the pass,
     or the child session.

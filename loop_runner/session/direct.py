@@ -67,11 +67,11 @@ def decide(
         return Decision("rlm", "the task asks for a session")
     room = room_tokens - _STATE_TOKENS
     if texts.total_bytes // _HIGH_CHARS_PER_TOKEN // 4 > room:  # not even if every character took four bytes
-        tokens, how = texts.total_bytes // _HIGH_CHARS_PER_TOKEN, "by a high guess from their size"
+        tokens, how = texts.total_bytes // _HIGH_CHARS_PER_TOKEN, "a high estimate from their size"
         return _decided(wanted, tokens, room, f"about {tokens:,} tokens ({how})")
     whole = request()
     chars = len(whole.system) + sum(len(message.text) for message in whole.messages)
-    tokens, how = chars // _LOW_CHARS_PER_TOKEN, "at most, guessed from their length"
+    tokens, how = chars // _LOW_CHARS_PER_TOKEN, "at most, estimated from their length"
     if tokens > room and chars // _HIGH_CHARS_PER_TOKEN <= room and (counted := count(whole)) is not None:
         tokens, how = counted, "counted by the provider"
     return _decided(wanted, tokens, room, f"{tokens:,} tokens ({how})")
@@ -84,7 +84,7 @@ def _decided(wanted: SessionKind, tokens: int, room: int, size: str) -> Decision
     if wanted == "direct":
         raise ConfigError(
             f"session: direct cannot work: {why}",
-            why="the model would have to answer about texts that it was not given",
+            why="the model would have to answer about texts that it cannot see",
             hint="session: auto decides by size; session: rlm reads the texts piece by piece",
         )
     return Decision("rlm", why)

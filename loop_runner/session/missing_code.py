@@ -26,5 +26,5 @@ def describe(reply: str) -> str:
     if others := [tag for tag in tags if tag not in _PYTHON]:
         return f"Your code block is marked as {label(others[0], 20)}; only Python is run."
     if tags:
-        return "Your code block held nothing that could be run as Python."
-    return "Your reply held no Python code, so nothing was run."
+        return "Your code block contained nothing that could be run as Python."
+    return "Your reply contained no Python code, so nothing was run."

@@ -248,15 +248,17 @@ class Operator:
             self._take(request)
 
     def _arrived(self, kinds: Collection[Kind]) -> list[ControlRequest]:
-        found = []
+        requests = []
         for request in self._source.pending(self._place):
             if isinstance(request, Refused):
                 self._source.refuse(request)
-                said = f"a file in .git/loop-runner/control is no request: {request.name}: {request.reason}"
-                self._trace.tell("notice", one_line(said, 300), self._place)
+                answered = (
+                    f"a file in .git/loop-runner/control is no request: {request.name}: {request.reason}"
+                )
+                self._trace.tell("notice", one_line(answered, 300), self._place)
             elif request.kind in kinds:
-                found.append(request)
-        return found
+                requests.append(request)
+        return requests
 
     # ── one request ─────────────────────────────────────────────────────────────────────────────────
 
@@ -274,9 +276,9 @@ class Operator:
     def _answer(self, request: ControlRequest, why: str, *, is_again: bool = False) -> None:
         """Keep what came of ``request`` for the next commit, and answer it by an event."""
         self._applied.append((request, why))
-        said = f"not done: {why}" if why else _said(request)
+        words = f"not done: {why}" if why else _words_of(request)
         about = {"id": request.id, "request": request.kind, "done": not why, "again": is_again}
-        self._trace.tell("operator", f"{request.kind}: {said}", self._place, **about)
+        self._trace.tell("operator", f"{request.kind}: {words}", self._place, **about)
 
     def _change(self, request: ControlRequest) -> str:
         """Do what ``request`` asks; why that is refused."""
@@ -316,6 +318,10 @@ class Operator:
 
     # ── a person's decision ─────────────────────────────────────────────────────────────────────────
 
+    def end_pass(self, number: int) -> None:
+        """The turns of pass ``number`` are over: what comes now belongs to its end."""
+        self._place = (number, 0)
+
     def ask(self, question: Question, *, is_recorded: bool = True) -> PersonsDecision | None:
         """Wait for a person to decide about an answer. None: nobody has, and this run must not wait.
 
@@ -326,8 +332,8 @@ class Operator:
         self._source.show(question)
         decision = self._decision(question, is_recorded=is_recorded)
         if decision is None and self._may_wait:
-            self._trace.tell("waiting", question.text, self._place, verifier=question.verifier)
             self.clock.stop()
+            self._trace.tell("waiting", question.text, self._place, verifier=question.verifier)
             try:
                 decision = self._wait_for(question, is_recorded=is_recorded)
             finally:
@@ -378,13 +384,13 @@ class Operator:
             applied.sort(key=lambda pair: pair[0].id)  # in the order of placing, whenever each was taken
             if not applied:
                 return {}
-            found = {f"{folder}/{CONTROL_FILE}": layout.to_json({"requests": to_json(applied)})}
+            by_path = {f"{folder}/{CONTROL_FILE}": layout.to_json({"requests": to_json(applied)})}
             if self._notes:
-                found[f"{folder}/{NOTE_FILE}"] = layout.to_bytes(self.note())
+                by_path[f"{folder}/{NOTE_FILE}"] = layout.to_bytes(self.note())
             if self._has_new_limits:
-                found[limits.PATH] = layout.to_json({"limits": self._limits})
+                by_path[limits.PATH] = layout.to_json({"limits": self._limits})
             self._committing = {request.id for request, _ in applied}
-            return found
+            return by_path
 
     def committed(self, files: Collection[str]) -> None:
         """``files``, which ``files`` gave, are committed: let go of what they hold."""
@@ -396,7 +402,7 @@ class Operator:
                 self._notes, self._has_new_limits = [], False
 
 
-def _said(request: ControlRequest) -> str:
+def _words_of(request: ControlRequest) -> str:
     """What came of ``request``, for a person."""
     if request.kind == "note":
         return f"the model sees it in its next message: {one_line(request.text, 200)}"

@@ -147,7 +147,7 @@ class PassHost:
     def summed_up(self, place: Place, summary: str) -> None:
         """Commit the summary with the turn that begins."""
         self._commits.add_file(summary_path(*place), summary.encode("utf-8", "replace"))
-        self._tell("notice", place[1], f"the turns up to pass {place[0]} turn {place[1]} were summed up")
+        self._tell("notice", place[1], f"the turns up to pass {place[0]} turn {place[1]} were summarised")
 
     def _tell(self, kind: EventKind, turn: int, detail: str = "", **data: object) -> None:
         self._trace.tell(kind, detail, (self._pass_number, turn), **data)
@@ -249,7 +249,7 @@ def _unsaved(variable: Variable) -> str:
     name, reason = text.one_line(variable.name), text.one_line(variable.reason, 200)
     if variable.is_gone:
         return f"variable {name} is gone ({reason})"
-    ending = ": it is gone when the kernel has to be started again" if variable.status == "lost" else ""
+    ending = ": it is lost when the kernel has to be restarted" if variable.status == "lost" else ""
     return f"variable {name} cannot be saved ({reason}){ending}"
 
 
@@ -257,6 +257,6 @@ def _how_to_recreate(made_in: Mapping[str, tuple[int, int]]) -> list[str]:
     """Where the code is that made variables which are gone."""
     calls = {name: f"`past({number}, {turn}).code`" for name, (number, turn) in made_in.items()}
     if len(calls) == 1:
-        return [f"the cell that made it, to be run again if it is needed: {next(iter(calls.values()))}"]
+        return [f"the cell that made it, to be run again if needed: {next(iter(calls.values()))}"]
     shown = ", ".join(f"{text.one_line(name)}: {call}" for name, call in list(calls.items())[:_MAX_NAMED])
-    return [f"the cells that made what is gone, to be run again if it is needed: {shown}"] if calls else []
+    return [f"the cells that made what is lost, to be run again if needed: {shown}"] if calls else []

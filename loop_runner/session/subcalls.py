@@ -232,6 +232,8 @@ class SubCalls:
             if reply and tally.answered <= _MAX_LISTED:
                 data = {"prompt_chars": len(prompt), "reply": text.one_line(reply)}
                 self._shared.trace.append(Event("subcall_finished", data=data))
+            if not tally.out:
+                self._shared.trace.flush()  # the code that waited for them may now run for long
             if tally.is_due():
                 self._shared.trace.append(Event("subcalls_progress", data=tally.as_dict()))
 

@@ -2,7 +2,7 @@
 
 Owns the order of messages, what `history:` leaves of older turns, and that no two messages of one speaker
 follow each other (strict chat templates refuse that). A pure function of what is committed, so a session that
-goes on after a crash sends the same bytes. Relies on ``prompts``; asks nobody and writes nothing.
+continues after a crash sends the same bytes. Relies on ``prompts``; asks no model and writes nothing.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ class KernelSettings:
 
     timeout_s: float = key(
         keys.positive,
-        "seconds for one cell, without the time spent waiting for sub-calls",
+        "seconds for one cell, not counting time spent on sub-calls",
         default=120.0,
     )
     grace_s: float = key(keys.positive, "seconds between the interrupt and the kill", default=2.0)
@@ -28,27 +28,27 @@ class KernelSettings:
     )
     max_output_chars: int | None = key(
         keys.count,
-        "what the model is shown of one cell's output, at most what its profile allows",
+        "how much of one cell's output the model sees, at most what its profile allows",
         default=None,
         shown="20,000 for a window of 100,000 tokens or more, else 8000; 3000 for a small local model",
     )
     python: str | None = key(
         keys.text,
-        "another interpreter for the model's code, so that its packages are there",
+        "another Python for the model's code, with its packages",
         default=None,
         shown="the runner's own",
     )
     preload: tuple[str, ...] | None = key(
         keys.modules,
-        "modules that are imported while the kernel waits for its first cell",
+        "modules to import while the kernel waits for its first cell",
         default=None,
-        shown="`numpy` and `pandas` with a `python` of yours, if they are there; else none",
+        shown="`numpy` and `pandas` with your own `python`, if installed; else none",
     )
     require_tier: SandboxTier | None = key(
         keys.one_of("A", "B", "C"),
-        "`A` or `B`: refuse to start with a weaker sandbox (exit code 4); `C`: allow a run with none",
+        "`A` or `B` refuses to start with a weaker sandbox (exit code 4); `C` allows a run without one",
         default=None,
-        shown="A or B, whichever is there",
+        shown="A or B, whichever is available",
     )
 
     @property

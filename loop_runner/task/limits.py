@@ -34,14 +34,14 @@ def changes(given: Mapping[str, Any]) -> Changes:
 
     Raises ``ConfigError`` for an unknown limit and for an amount that the limit cannot take.
     """
-    found = {name: _change(name, value) for name, value in given.items() if value is not None}
-    if not found:
+    result = {name: _change(name, value) for name, value in given.items() if value is not None}
+    if not result:
         raise ConfigError(
             "no limit is named",
             why="a change of the budget has to say which limit changes",
             hint=f"name one or more: {', '.join(f'--{_flag(name)}' for name in NAMES)}",
         )
-    return found
+    return result
 
 
 def changed(budget: Budget, wanted: Changes, spent: Mapping[str, float]) -> Budget:
@@ -73,8 +73,8 @@ def to_json(limits: Mapping[str, Any], budget: Budget, wanted: Changes) -> dict[
 
 def from_json(data: bytes | None) -> dict[str, Any]:
     """The limits that ``budget.json`` holds."""
-    found = json.loads(data)["limits"] if data else {}
-    return {name: found[name] for name in NAMES if name in found}
+    limits = json.loads(data)["limits"] if data else {}
+    return {name: limits[name] for name in NAMES if name in limits}
 
 
 def overrides(data: bytes | None) -> tuple[tuple[str, Any], ...]:

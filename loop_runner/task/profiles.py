@@ -37,9 +37,7 @@ _CHARS_PER_TOKEN = 3  # a low estimate
 STANDARD = Profile("standard", "", 8000, 24_000, 200_000, 8192, large_output_chars=20_000, state_share=0.1)
 LOCAL = Profile("local", ".local", 3000, 2000, 6000, 512, has_example=True)
 
-AGENT = Profile(
-    "agent", ".agent", 8000, 24_000, 200_000, 8192
-)  # a program of the user's, with its own prompts
+AGENT = Profile("agent", ".agent", 8000, 24_000, 200_000, 8192)  # a user program, with its own prompts
 
 
 def profile(name: str) -> Profile:

@@ -1,10 +1,10 @@
-"""Renders what the model is told, from jinja2 files: ours in ``prompts/``, a type's, a project's own.
+"""Renders the prompts from jinja2 files: the built-in ones in ``prompts/``, a type's, a project's own.
 
 A template is looked for in the project's ``prompts/`` (frozen in the run folder), then in ours for the type
 of task (``prompts/types/TYPE/``), then in ours; ``ours/NAME`` leaves the project's out, so that an own one
 can include what it replaces. Undefined names are errors. What models and inputs wrote is passed in as values,
 never as template source, and the templates put it into fences that it cannot close (``fenced``). A run folder
-may come from somebody else, so templates run in jinja2's sandbox. Relies on jinja2, imported on first use.
+may come from another person, so templates run in jinja2's sandbox. Relies on jinja2, imported on first use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import jinja2
 
 ENDING = ".md.j2"
-FOLDER = "prompts"  # in the run folder, and of ours
+FOLDER = "prompts"  # in the run folder, and of the built-in templates
 _MAX_BYTES = 200_000  # of one template
 _MAX_OWN = 100
 
@@ -51,11 +51,11 @@ class Templates:
         except bounded.TooMuchError as error:
             raise WorkspaceError(
                 f"the template {template}{ENDING} of this run cannot be rendered: {error}",
-                why="the model could not be told what to do next",
+                why="the model needs it to know what to do next",
                 hint="templates are frozen when a run begins: fix the project's and start a new run",
                 exit_code=4,
             ) from error
-        except Exception as error:  # noqa: BLE001 - whatever a template of the user's does
+        except Exception as error:  # noqa: BLE001 - whatever a user's template does
             _refuse_own(template, error)
 
     def to_files(self) -> dict[str, bytes]:
@@ -74,8 +74,8 @@ def render(template: str, /, **values: Any) -> str:
 def of_task(type_name: str, folder: Path | None) -> Templates:
     """The templates of a new run: the type's, and the project's own in ``folder``, checked.
 
-    Raises ``ConfigError`` for a template that has the name of none of ours, does not compile, includes a
-    file that is not there, or uses a value that it would not be given.
+    Raises ``ConfigError`` for a template without the name of a built-in one, that does not compile, includes
+    a file that is not there, or uses a value that it would not be given.
     """
     if folder is None or not folder.is_dir():
         return Templates(type_name)
@@ -166,14 +166,16 @@ def _check(templates: Templates, name: str, folder: Path) -> None:
     except jinja2.TemplateSyntaxError as error:
         raise _bad(f"{folder / (error.name or name)}, line {error.lineno}", str(error.message)) from error
     except jinja2.TemplateNotFound as error:
-        raise _bad(path, f"it includes {error.name}, which is not there") from error
+        raise _bad(path, f"it includes {error.name}, which does not exist") from error
     except jinja2.TemplateError as error:
         raise _bad(path, str(error)) from error
     for unknown_name in sorted(used - known) if known is not None else ():
         near = difflib.get_close_matches(unknown_name, sorted(known or ()), 1)
         given = f"did you mean `{near[0]}`? " if near else ""
         raise _bad(
-            path, f"it uses `{unknown_name}`, which it is not given", f"{given}it is given: {_listed(known)}"
+            path,
+            f"it uses `{unknown_name}`, which is not available to it",
+            f"{given}available: {_listed(known)}",
         )
 
 
@@ -201,8 +203,8 @@ def _unknown(path: str, name: str, built_in: list[str]) -> ConfigError:
     near = difflib.get_close_matches(name.removesuffix(ENDING), own, 1)
     meant = f"did you mean {near[0]}{ENDING}?" if near else f"known: {', '.join(own)}"
     return ConfigError(
-        f"{path} has the name of no template",
-        why="it would never be used, and the model would be told what ours says",
+        f"{path} does not have the name of a template",
+        why="it would never be used, and the model would see the built-in template",
         hint=f"{meant}. A part to include begins with _. A folder for something else: `prompts: none`"
         " in the task file, or the name of another folder",
     )
@@ -211,14 +213,14 @@ def _unknown(path: str, name: str, built_in: list[str]) -> ConfigError:
 def _bad(where: str, problem: str, hint: str = "") -> ConfigError:
     return ConfigError(
         f"{where}: {problem}",
-        why="it stands in the place of a template of ours, so the model could not be told what to do",
-        hint=hint or "mend it, or take it away; docs/task-types.md shows how they are written",
+        why="it replaces a built-in template, so the model would not see its instructions",
+        hint=hint or "fix it, or remove it; docs/task-types.md shows how they are written",
     )
 
 
 def _refuse_own(template: str, error: Exception) -> NoReturn:
     raise ConfigError(
         f"the template {template}{ENDING} cannot be rendered with the project's own templates: {error}",
-        why="the model could not be told what to do next",
-        hint="templates are frozen when a run begins: mend the project's and start a new run",
+        why="the model needs it to know what to do next",
+        hint="templates are frozen when a run begins: fix the project's and start a new run",
     ) from error

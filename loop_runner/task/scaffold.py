@@ -55,7 +55,7 @@ def create(type_name: str, folder: Path) -> Written:
             raise ConfigError(
                 f"{path} cannot be written: {error.strerror or error}",
                 why="the folder would be incomplete",
-                hint="choose another folder; what was written before it is left there",
+                hint="choose another folder; the files written so far are left there",
             ) from error
     return Written(folder, name, tuple(contents))
 
@@ -87,8 +87,8 @@ def _refuse_existing(folder: Path, contents: dict[str, str]) -> None:
             )
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise ConfigError(
-            f"{there[0]}{more} would be written over in {folder}",
-            why="init never changes a file that is there; nothing was written",
+            f"{there[0]}{more} would be overwritten in {folder}",
+            why="init never changes an existing file; nothing was written",
             hint="choose another folder",
         )
 

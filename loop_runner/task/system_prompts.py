@@ -61,7 +61,7 @@ def child(templates: Templates, sizes: Profile, *, helpers: Sequence[str], max_o
 
 
 def direct(templates: Templates, requirements: Iterable[str]) -> str:
-    """What the model is told in a pass that takes the direct path."""
+    """The system prompt of a pass that takes the direct path."""
     return templates.render("system.direct", requirements=_listed(requirements))
 
 

@@ -30,8 +30,8 @@ class NoProgress:
 
     passes: int = key(
         keys.whole(2),
-        "so many passes in a row with the same files, answer and failures (or twice as many with the same"
-        " answer and failures) are no progress",
+        "how many passes in a row with the same files, answer and failures (or twice as many with the same"
+        " answer and failures) count as no progress",
         default=3,
     )
     then: tuple[str, ...] = key(
@@ -40,7 +40,7 @@ class NoProgress:
             lambda item: item in _STRATEGIES,
             enum=list(_STRATEGIES),
         ),
-        "what is tried, one pass each, before the run stops unverified: `prompt` (the prompt says so),"
+        "strategies to try, one pass each, before the run stops unverified: `prompt` (the prompt says so),"
         " `model` (each of `models`; without any, another temperature where the provider takes one),"
         " `restart` (from the best-scored pass that ended differently, else from the beginning)",
         default=_STRATEGIES,
@@ -65,9 +65,9 @@ class AgentSettings:
 
     command: tuple[str, ...] = key(
         keys.command,
-        "the program and its arguments, a list. The prompt comes on standard input; `{prompt}` as an argument"
-        " puts it there instead, `{settings}` is a settings file for `claude --settings` with this run's"
-        " hook, `{hook_url}` the hook's address",
+        "the program and its arguments, a list. The prompt is its standard input. `{prompt}` as"
+        " an argument passes it there instead, `{settings}` is a settings file for `claude"
+        " --settings` with this run's hook, and `{hook_url}` is the hook's address",
         default=(),
         shown="required for `session: command`",
     )
@@ -80,7 +80,7 @@ class AgentSettings:
     )
     folder: str | None = key(
         keys.text,
-        "`session: hook`: the folder whose files are the agent's work",
+        "`session: hook`: the folder that holds the agent's work",
         default=None,
         shown="where `hook start` was called",
     )
@@ -92,14 +92,14 @@ class AgentSettings:
     )
     timeout_s: float = key(
         keys.duration,
-        "how long the agent may neither stop nor end",
+        "the longest time until the agent stops or ends",
         name="timeout",
         default=4 * 3600.0,
         shown="4h",
     )
     patience: float = key(
         keys.positive,
-        "factor on the wait (5 s, then 10 s) after an error of the agent's provider",
+        "factor for the wait (5 s, then 10 s) after an error of the agent's provider",
         default=1.0,
     )
 
@@ -247,6 +247,29 @@ def _list_of_hooks(value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
+@takes(
+    **keys.several(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"apprise": {"type": "string"}}, "required": ["apprise"]},
+                {"type": "object", "properties": {"command": {}}, "required": ["command"]},
+                {
+                    "type": "object",
+                    "properties": {"webhook": {"type": "string"}, "secret": {"type": "string"}},
+                    "required": ["webhook", "secret"],
+                },
+            ]
+        }
+    )
+)
+def _list_of_targets(value: Any) -> tuple[Any, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | dict) for item in items):
+        raise BadValueError("a list of targets: `${VARIABLE}`, or a mapping with `command` or `webhook`")
+    return tuple(items)
+
+
 @takes(str, **keys.FILLED)
 def _base(value: Any) -> Path:
     return Path(keys.text(value))
@@ -275,7 +298,7 @@ class Task:
     name: str = key(keys.file_name, "letters, digits, `.`, `-`, `_`; names the run folder", shown="required")
     prompt: str = key(
         keys.text,
-        "the task, in your words; every pass is given it byte for byte",
+        "the task, in your words; every pass starts with it, byte for byte",
         shown="required, unless `prompt_file` is given",
     )
     type: str = key(
@@ -287,16 +310,16 @@ class Task:
     )
     prompts: str = key(
         _prompts,
-        "a folder with templates of your own, relative to the task file ([task-types.md](task-types.md));"
+        "a folder with your own templates, relative to the task file ([task-types.md](task-types.md));"
         " `none`: no folder",
         default=_PROMPTS,
-        shown="`prompts`, if it is there",
+        shown="`prompts`, if it exists",
     )
     inputs: tuple[str | Mapping[str, Any], ...] = key(
         _inputs,
-        "a list of files, folders, globs (`docs/**/*.md`), revisions of repositories and addresses, relative"
-        " to the task file; or mappings, or `{paths: [...], strict: true, urls: true}`: see below and"
-        " [inputs.md](inputs.md)",
+        "files, folders, globs (`docs/**/*.md`), revisions of repositories and web addresses,"
+        " relative to the task file; or mappings, or `{paths: [...], strict: true, urls: true}`:"
+        " see below and [inputs.md](inputs.md)",
         default=(),
     )
     input_settings: InputSettings = field(default_factory=InputSettings)
@@ -311,25 +334,25 @@ class Task:
     )
     sub_models: tuple[str, ...] = key(
         keys.list_of("a list of model ids"),
-        'further models that the model\'s code may name: `llm_query(..., model="openai:small")`',
+        'other models that the model\'s code may name: `llm_query(..., model="openai:small")`',
         default=(),
     )
-    width: int = key(keys.up_to(1024), "requests that are out at once, 1 to 1,024", default=32)
+    width: int = key(keys.up_to(1024), "how many requests may be open at once, 1 to 1,024", default=32)
     child_width: int = key(
         keys.up_to(256),
-        "child sessions (`rlm_query`) at once, 1 to 256; each has a kernel of its own",
+        "parallel child sessions (`rlm_query`), 1 to 256; each has its own kernel",
         default=16,
     )
     prices: Mapping[str, Rates] = key(
         _prices,
-        "dollars per million tokens of a model: `{openai:mine: {input: 0.2, output: 0.8}}`, and `cache_read`,"
-        " `cache_write` where they differ from `input`; wins over the known price",
+        "dollars per million tokens of a model: `{openai:mine: {input: 0.2, output: 0.8}}`, with"
+        " `cache_read` and `cache_write` if they differ from `input`; replaces the known price",
         default_factory=dict,
         shown="",
     )
     verifiers: tuple[str | Mapping[str, Any], ...] = key(
         _list_of_specs,
-        "a list of gates; all must accept ([verifiers.md](verifiers.md))",
+        "the verifiers; all must accept ([verifiers.md](verifiers.md))",
         default=(),
         shown="those of the type; required for `custom`",
     )
@@ -342,37 +365,42 @@ class Task:
     budget: Budget = key(Budget, "limits, see below", default_factory=Budget, shown="")
     reentry: Reentry = key(
         keys.one_of("fresh", "continue"),
-        "`fresh`: a rejected pass is followed by a new conversation with the state; `continue`: by the same"
-        " one",
+        "after a rejected pass: `fresh` begins a new conversation that shows the state;"
+        " `continue` keeps the same one",
         default="fresh",
     )
     no_progress: NoProgress = key(
-        NoProgress, "what follows passes that end the same, see below", default_factory=NoProgress, shown=""
+        NoProgress,
+        "what to do after passes that make no progress, see below",
+        default_factory=NoProgress,
+        shown="",
     )
     on_regression: OnRegression = key(
         keys.one_of("keep", "rollback"),
-        "a pass that scores below an earlier one: `keep` goes on from it; `rollback` puts files, variables"
-        " and answer of the better one back (the worse pass stays in history)",
+        "after a pass that scores below an earlier one: `keep` continues from it; `rollback`"
+        " restores the files, variables and answer of the better one (the worse pass stays in the"
+        " history)",
         default="keep",
     )
     history: History = key(
         _history,
-        "what a conversation keeps of its older turns: `full`; `{window: N}`: the outputs of the last N to"
-        " 2N-1 turns whole, older ones cut; `compact`: a summary, when seven tenths of the window are full",
+        "what a conversation keeps of older turns: `full` keeps all; `{window: N}` keeps the"
+        " outputs of the last N to 2N-1 turns and cuts older ones; `compact` replaces older turns"
+        " by a summary when seven tenths of the window are full",
         default_factory=History,
         shown="`full`",
     )
     session: SessionKind = key(
         keys.one_of("rlm", "direct", "auto", "command", "hook"),
-        "who does the work: `rlm`, the model with code over the texts; `direct`, the model is given them"
-        " whole and its reply is the answer; `auto`, `direct` if they fit its window, and the run says why;"
-        " `command`, an agent of yours that the run starts; `hook`, an agent that you started (`loop-runner"
-        " hook start`)",
+        "who does the work: with `rlm`, the model writes code that reads the inputs; with"
+        " `direct`, the inputs are in its prompt, and its reply is the answer; `auto` is `direct`"
+        " if they fit into the window; with `command`, the run starts your agent; with `hook`, you"
+        " start it (`loop-runner hook start`)",
         default="rlm",
     )
     code_as: Literal["fence", "tool"] = key(
         keys.one_of("fence", "tool"),
-        "`fence`: the model writes its code in a fence; `tool`: it may call a tool with it as well",
+        "how the model sends code: in a `fence`, or also as a `tool` call",
         default="fence",
     )
     kernel: KernelSettings = key(
@@ -389,9 +417,16 @@ class Task:
     )
     stop_hooks: tuple[str | Sequence[str] | Mapping[str, Any], ...] = key(
         _list_of_hooks,
-        "programs that are asked after the verifiers ([hooks/README.md](../hooks/README.md)): a list of"
-        " programs with their arguments, or of mappings `command`, `name`, `timeout_s`, `network`, `pin`,"
-        " `show`, `evidence`, `says`",
+        "programs that run after the verifiers ([hooks/README.md](../hooks/README.md)): lists of"
+        " a program and its arguments, or mappings with `command`, `name`, `timeout_s`, `network`,"
+        " `pin`, `show`, `evidence`, `says`",
+        default=(),
+    )
+    notify: tuple[str | Mapping[str, Any], ...] = key(
+        _list_of_targets,
+        "who is told how the run goes: a list of `${VARIABLE}` with an Apprise address, of"
+        " `{command: [PROGRAM, ...]}`, and of `{webhook: URL, secret: VARIABLE}` ([notifications.md]"
+        "(notifications.md))",
         default=(),
     )
     run_dir: Path | None = key(_run_dir, "the run folder", default=None, shown="`runs/NAME`")
@@ -407,7 +442,7 @@ class Task:
 
     @property
     def is_agent(self) -> bool:
-        """A program of the user's does the work, not a session of ours."""
+        """A user program does the work, not one of our sessions."""
         return self.session in ("command", "hook")
 
 

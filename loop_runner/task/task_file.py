@@ -121,9 +121,9 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(
-            f"--set {text!r} is not KEY=VALUE",
+            f"the setting {text!r} is not KEY=VALUE",
             why="it sets one key of the task",
-            hint="for example --set budget.passes=3",
+            hint="for example budget.passes=3",
         )
     import yaml
 
@@ -131,9 +131,9 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"--set {text!r}: the value is not YAML: {error}",
+            f"the setting {text!r}: the value is not YAML: {error}",
             why="a value is read as it would be in the task file",
-            hint="put it in quotes twice, once for the shell: --set 'prompt=\"What: why?\"'",
+            hint="put it in quotes, on a command line twice: --set 'prompt=\"What: why?\"'",
         ) from error
 
 
@@ -181,7 +181,7 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
             raise ConfigError(
-                f"--set {key}: `{parent}` is not a mapping",
+                f"the setting {key}: `{parent}` is not a mapping",
                 why="a dot leads from a key to one inside it",
                 hint=_REFERENCE,
             )
@@ -229,7 +229,7 @@ def _bad_value(where: str, path: tuple[str, ...], expected: str, value: Any) -> 
     shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
     return ConfigError(
         f"{where}: `{'.'.join(path)}` takes {expected}, not {shown}{surprise(value)}",
-        why="a guess at what was meant could cost a day of running",
+        why="the key would not mean what you wrote",
         hint=_REFERENCE,
     )
 
@@ -262,7 +262,7 @@ def _prompt(checked: dict[str, Any], base_dir: Path, where: Where) -> str:
         )
         raise ConfigError(
             f"{where.label}: the task {problem}",
-            why="the prompt is what every pass is given, word for word",
+            why="every pass starts with the prompt, word for word",
             hint="give exactly one of the two",
         )
     if prompt is not None:
@@ -283,6 +283,6 @@ def _prompt(checked: dict[str, Any], base_dir: Path, where: Where) -> str:
 def _no_prompt(message: str) -> ConfigError:
     return ConfigError(
         message,
-        why="the prompt is what every pass is given, word for word",
+        why="every pass starts with the prompt, word for word",
         hint="a prompt file is UTF-8 text; its path is relative to the task file",
     )

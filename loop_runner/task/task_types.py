@@ -40,14 +40,14 @@ TYPES: Mapping[str, TaskType] = {
             "the clauses of one contract against prior agreements",
             ({"citations": {"min": 2, "none": "allowed"}},),
         ),
-        TaskType("support", "answers over long conversations", ({"citations": {"min": 1}},)),
+        TaskType("support", "answers about long conversations", ({"citations": {"min": 1}},)),
         TaskType(
             "audit",
             "a codebase against rules in plain words",
             ({"citations": {"min": 1, "none": "allowed"}},),
         ),
-        TaskType("timeline", "what happened when, out of mixed notes", ({"citations": {"min": 3}}, _DATED)),
-        TaskType("extract", "JSON by a schema out of many documents", ({"schema": "schema.json"},)),
+        TaskType("timeline", "the order of events, from mixed notes", ({"citations": {"min": 3}}, _DATED)),
+        TaskType("extract", "JSON by a schema from many documents", ({"schema": "schema.json"},)),
         TaskType("custom", "anything else: your prompt, your gates"),
         TaskType(
             "ask",

@@ -22,7 +22,7 @@ class Where:
     def __call__(self, path: tuple[str, ...]) -> str:
         """Where the key at ``path`` comes from."""
         line = self.lines.get(path)
-        return f"{self.label}, line {line}" if line else f"{self.label}, --set {'.'.join(path)}"
+        return f"{self.label}, line {line}" if line else f"{self.label}, the setting {'.'.join(path)}"
 
 
 def load(source: str, label: str) -> tuple[Any, dict[tuple[str, ...], int]]:
@@ -39,7 +39,7 @@ def load(source: str, label: str) -> tuple[Any, dict[tuple[str, ...], int]]:
     except (ValueError, ArithmeticError, RecursionError, TypeError) as error:
         raise ConfigError(
             f"{label}: not valid YAML: {str(error)[:200] or type(error).__name__}",
-            why="what cannot be read for certain is not run",
+            why="a file that cannot be read for certain is not run",
             hint="write numbers, dates and nesting as a task file needs them",
         ) from error
     except yaml.YAMLError as error:
@@ -48,7 +48,7 @@ def load(source: str, label: str) -> tuple[Any, dict[tuple[str, ...], int]]:
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(
             f"{label}{line}: not valid YAML: {problem}",
-            why="what cannot be read for certain is not run",
+            why="a file that cannot be read for certain is not run",
             hint="check the brackets, quotes and indentation there and on the line before",
         ) from error
     return data, lines
@@ -62,7 +62,7 @@ def _refuse_too_large(root: Any) -> None:
 
     def size(node: Any, depth: int) -> int:
         if depth > _MAX_DEPTH:
-            msg = f"it is nested more than {_MAX_DEPTH} deep, or holds itself"
+            msg = f"it is nested more than {_MAX_DEPTH} deep, or contains itself"
             raise ValueError(msg)
         if id(node) not in sizes:
             pairs = node.value if isinstance(node, yaml.MappingNode) else ()
@@ -86,7 +86,8 @@ def _collect_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...]
             here, line = (*path, str(key.value)), key.start_mark.line + 1
             if here in lines:  # YAML would take the last one without a word
                 raise ConfigError(
-                    f"{label}, line {line}: `{'.'.join(here)}` is there twice, first on line {lines[here]}",
+                    f"{label}, line {line}: duplicate key `{'.'.join(here)}`,"
+                    f" first defined on line {lines[here]}",
                     why="only one of them could count",
                     hint="keep one of the two",
                 )

@@ -61,7 +61,7 @@ _SAME = {
     "mvnw": "mvn",
     **dict.fromkeys(("yarn", "pnpm", "npx", "bun", "bunx"), "npm"),
 }
-# They also run in a folder without a file of theirs: pytest then collects the tests it finds there.
+# They also run in a folder without their own file: pytest then collects the tests it finds there.
 _NEED_NONE = {"pytest", "npx", "bunx", "uv", "go", "cmake", "pre-commit"}
 _NOT_NAMED = {"answer.md", "answer.json", "workspace", ".", "..", ".git", "runs", "node_modules", ".venv"}
 _WORDS = re.compile(r"[\w.][\w./-]*")

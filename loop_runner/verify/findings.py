@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from loop_runner.errors import ConfigError, VerifierError
 from loop_runner.inputs import content
@@ -24,7 +24,8 @@ from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import Keys, Options
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
-SEVERITIES = ("note", "warning", "error")  # in rising order
+Severity = Literal["note", "warning", "error"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # in rising order
 _TEXTS = ("rule", "severity", "file", "quote", "reason")
 
 

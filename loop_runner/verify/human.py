@@ -8,6 +8,7 @@ decided cannot be run again: ``verify`` repeats it from the record, and says so.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
 from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import TEXT, Keys, Options
-from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
+from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, PersonsDecision, Submission
 from loop_runner.workspace.control_files import Question
 
 RECORD = "person"  # the key of the report that says what a person decided
@@ -60,6 +61,29 @@ class Human(BaseVerifier):
                 f"approved{by}", record={RECORD: record}, statement=f"approved{by}: {self.question}"
             )
         return Rejected(f"rejected{by}", decision.text, record={RECORD: record})
+
+
+class RecordedPerson:
+    """What persons decided, as the reports of a verdict or a proof say it: nobody is asked again."""
+
+    def __init__(self, reports: Iterable[Mapping[str, Any]]) -> None:
+        self._decisions = dict(_decisions(reports))
+
+    def ask(self, question: Question) -> PersonsDecision | None:
+        """The recorded decision of the verifier that asks."""
+        found = self._decisions.get(question.verifier)
+        if found is None or found.get("question") != question.text:
+            return None
+        texts = {key: str(found.get(key, "")) for key in ("text", "by", "at")}
+        return PersonsDecision(found.get("decision") == "approved", **texts)
+
+
+def _decisions(reports: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for report in reports:
+        person = report.get("record", {}).get(RECORD)
+        if isinstance(person, Mapping):
+            yield str(report["verifier"]), person
+        yield from _decisions(report.get("members", ()))
 
 
 def _sha256(text: str) -> str:

@@ -33,7 +33,7 @@ from loop_runner.verify.verdict_channel import VerdictChannel
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Fence, Means, Submission
 
 _CHILD = Path(__file__).with_name("package_child.py")
-_OURS = Path(loop_runner.__file__).parent
+_PACKAGE_DIR = Path(loop_runner.__file__).parent
 _TIMEOUT_S = 60.0
 _TIMEOUT_WITH_MODELS_S = 900.0  # includes waiting for replies
 _MAX_TIMEOUT_S = 24 * 3600.0
@@ -242,13 +242,13 @@ class _Run:
             }
             python = gate.find_program(sys.executable)
             # -P and -s: neither the start folder nor a user's site-packages affects what is imported.
-            argv = [python, "-P", "-s", "-B", "-X", "utf8", str(_CHILD), str(_OURS), str(channel.fd)]
+            argv = [python, "-P", "-s", "-B", "-X", "utf8", str(_CHILD), str(_PACKAGE_DIR), str(channel.fd)]
             finished = here.run(
                 [*argv, str(line.fd) if has_models else ""],
                 timeout_s=self.timeout_s,
                 stdin=json.dumps(request, default=str).encode(),
                 network=verifier.network,
-                shown=[_OURS, *map(Path, installed)],
+                shown=[_PACKAGE_DIR, *map(Path, installed)],
                 fds=[channel.fd, *([line.fd] if has_models else [])],
             )
             reply = channel.verdict()

@@ -170,5 +170,5 @@ def _not_recorded(what: str) -> ModelError:
     return ModelError(
         f"no {what} this question is recorded",
         why="the run asked another question",
-        hint="ask a model anew, and pay for it, with --ask-again",
+        hint="ask a model anew, and pay for it, with --ask-again (ask_again=True in a program)",
     )

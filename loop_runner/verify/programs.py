@@ -188,7 +188,7 @@ class Pinning:
     def __init__(self, base_dir: Path, known: Programs | None = None) -> None:
         self._base_dir = Path(os.path.normpath(base_dir))
         self._known = known or Programs()
-        self._found: dict[str, Program] = {}
+        self._files: dict[str, Program] = {}
 
     @property
     def is_frozen(self) -> bool:
@@ -198,7 +198,7 @@ class Pinning:
     @property
     def programs(self) -> Programs:
         """What is pinned so far."""
-        return replace(self._known, files={**self._found, **self._known.files})
+        return replace(self._known, files={**self._files, **self._known.files})
 
     def finished(self) -> Programs:
         """Everything that is pinned, with the names in the task's folder."""
@@ -223,9 +223,9 @@ class Pinning:
                 self._read(path, root)
 
     def _read(self, path: Path, root: Path | None) -> None:
-        if str(path) not in self._found and (program := _read(path, self._base_dir, root)) is not None:
-            self._found[str(path)] = program
-        if len(self._found) > _MAX_FILES:
+        if str(path) not in self._files and (program := _read(path, self._base_dir, root)) is not None:
+            self._files[str(path)] = program
+        if len(self._files) > _MAX_FILES:
             raise VerifierError(
                 f"the verifiers are made of more than {_MAX_FILES} files, {path} among them",
                 why="each is kept in the run folder, so that the verdict can be checked anywhere",

@@ -103,6 +103,8 @@ def _compared(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Compared:
     then, today = recorded.get("record", {}), now.get("record", {})
     outputs = (then.get("output_sha256"), today.get("output_sha256"))
     notes = [str(now.get("reason", ""))] if status != "same" else []
+    if today.get("person"):
+        notes.append("a person decided, and was not asked again: this is what the record says")
     if then.get("interpreter") and then["interpreter"] != today.get("interpreter"):
         notes.append(f"another program here: {dict(today.get('interpreter') or {}).get('path', 'none')}")
     if today.get("installed"):

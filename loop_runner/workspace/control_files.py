@@ -116,15 +116,15 @@ def place(private: Path, request: ControlRequest) -> ControlRequest:
 def waiting(private: Path) -> list[ControlRequest]:
     """The requests that no commit holds yet, in order: those that were taken first."""
     folder = private / FOLDER
-    found = [*_requests(folder / _TAKEN), *_requests(folder)]
-    return [request for request in found if isinstance(request, ControlRequest)]
+    requests = [*_requests(folder / _TAKEN), *_requests(folder)]
+    return [request for request in requests if isinstance(request, ControlRequest)]
 
 
 def question(private: Path) -> Question | None:
     """The question that waits for a person; None when there is none."""
     try:
         data = json.loads(_read(private / FOLDER / _QUESTION))
-        return Question(**{key: data[key] for key in (each.name for each in fields(Question))})
+        return Question(**{key: data[key] for key in (attribute.name for attribute in fields(Question))})
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
@@ -166,18 +166,18 @@ class Inbox:
 
     def recovered(self) -> list[ControlRequest]:
         """What an earlier process took and no commit holds."""
-        return [each for each in _requests(self._taken) if isinstance(each, ControlRequest)]
+        return [request for request in _requests(self._taken) if isinstance(request, ControlRequest)]
 
     def pending(self) -> list[ControlRequest | Refused]:
         """What waits to be taken, in order. Cheap where nothing was placed."""
         now = _changed_at(self._folder)
         if now is None or now == self._seen:
             return []
-        found = _requests(self._folder)
+        requests = _requests(self._folder)
         # A folder that changed just now may change again within one tick of its clock.
         is_settled = time.time_ns() - now[0] > 50_000_000
-        self._seen = now if not found and is_settled else None
-        return found
+        self._seen = now if not requests and is_settled else None
+        return requests
 
     def take(self, request: ControlRequest) -> None:
         """From now on ``request`` is the runner's: a restarted process applies it at the same place."""
@@ -257,7 +257,7 @@ def to_json(applied: Sequence[tuple[ControlRequest, str]]) -> list[dict[str, Any
 def from_json(data: bytes | None) -> list[tuple[ControlRequest, str]]:
     """What ``to_json`` was given; raises what a damaged file makes JSON raise."""
     listed = json.loads(data)["requests"] if data else []
-    known = {each.name for each in fields(ControlRequest)}
+    known = {attribute.name for attribute in fields(ControlRequest)}
     return [
         (ControlRequest(**{key: value for key, value in row.items() if key in known}), row.get("refused", ""))
         for row in listed
@@ -305,27 +305,27 @@ def _read(path: Path) -> bytes:
 
 
 def _parsed(name: str, data: bytes) -> ControlRequest:
-    found = json.loads(data)
-    if not isinstance(found, dict) or found.get("version") != VERSION:
+    request = json.loads(data)
+    if not isinstance(request, dict) or request.get("version") != VERSION:
         raise ValueError(f"it is not a request of version {VERSION}")
-    if found.get("kind") not in KINDS:
-        raise ValueError(f"there is no request {found.get('kind')!r:.40}")
-    texts = {key: found.get(key, "") for key in ("text", "runner", "about", "by", "at")}
+    if request.get("kind") not in KINDS:
+        raise ValueError(f"there is no request {request.get('kind')!r:.40}")
+    texts = {key: request.get(key, "") for key in ("text", "runner", "about", "by", "at")}
     if not all(isinstance(value, str) for value in texts.values()):
         raise ValueError("what should be a text is none")
     texts = {key: redaction.clean(value) for key, value in texts.items()}
-    most = MAX_PROMPT_CHARS if found["kind"] == "prompt" else MAX_NOTE_CHARS
+    most = MAX_PROMPT_CHARS if request["kind"] == "prompt" else MAX_NOTE_CHARS
     if len(texts["text"]) > most:
         raise ValueError(f"its text has {len(texts['text']):,} characters, and {most:,} are the most")
     cleaned = {key: escape_controls(value) for key, value in texts.items() if key != "text"}
-    text = texts["text"] if found["kind"] == "prompt" else escape_controls(texts["text"])
-    now = found.get("now", False) is True
-    limits = dict(_limits(found.get("limits", {})))
-    return ControlRequest(cast("Kind", found["kind"]), name, text, now, limits, **cleaned)
+    text = texts["text"] if request["kind"] == "prompt" else escape_controls(texts["text"])
+    now = request.get("now", False) is True
+    limits = dict(_limits(request.get("limits", {})))
+    return ControlRequest(cast("Kind", request["kind"]), name, text, now, limits, **cleaned)
 
 
-def _limits(found: object) -> Iterator[tuple[str, Mapping[str, float]]]:
-    for name, change in cast("Mapping[str, Any]", found).items():
+def _limits(values: object) -> Iterator[tuple[str, Mapping[str, float]]]:
+    for name, change in cast("Mapping[str, Any]", values).items():
         ((how, amount),) = change.items()
         if how not in ("set", "add") or isinstance(amount, bool) or not isinstance(amount, int | float):
             raise ValueError(f"the limit {name!r:.40} is changed in no known way")

@@ -92,7 +92,7 @@ def refuse_contents(folder: Path) -> None:
     raise WorkspaceError(
         f"{folder} is not empty and is not a run folder: it holds {shown}",
         why="a run restores and removes files in its folder, and these are not its own",
-        hint="choose another folder with --run-dir, or empty this one",
+        hint="choose another folder with --run-dir (run_dir= in a program), or empty this one",
     )
 
 
@@ -101,12 +101,14 @@ def _is_there(folder: Path, head: Checkpoint) -> WorkspaceError:
         return WorkspaceError(
             f"{folder} holds a finished run (pass {head.pass_number} was accepted)",
             why="a run folder holds one run, and its history is the proof of it",
-            hint=f"see it with `loop-runner show {shell(folder)}`, or choose another folder with --run-dir",
+            hint=f"see it with `loop-runner show {shell(folder)}`, or choose another folder with"
+            " --run-dir (run_dir= in a program)",
         )
     return WorkspaceError(
         f"{folder} holds an unfinished run (pass {head.pass_number}, turn {head.turn})",
         why="starting over would leave paid work behind",
-        hint=f"resume it with `loop-runner resume {shell(folder)}`, or choose another folder with --run-dir",
+        hint=f"resume it with `loop-runner resume {shell(folder)}`, or choose another folder with"
+        " --run-dir (run_dir= in a program)",
     )
 
 

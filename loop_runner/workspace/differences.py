@@ -78,7 +78,7 @@ def in_folder(folder: Path, files: Mapping[bytes, Stored]) -> dict[str, str]:
             looked.at(top)
     finally:
         os.close(root)
-    differences = looked.found | {path: MISSING for path in files if path not in looked.seen}
+    differences = looked.differences | {path: MISSING for path in files if path not in looked.seen}
     return {os.fsdecode(path): differences[path] for path in sorted(differences)}
 
 
@@ -89,7 +89,7 @@ class _Looked:
         self._root = root
         self._files = files
         self.seen: set[bytes] = set()
-        self.found: dict[bytes, str] = {}
+        self.differences: dict[bytes, str] = {}
 
     def at(self, top: bytes) -> None:
         """Look at ``top`` and everything below it."""
@@ -102,10 +102,10 @@ class _Looked:
                 elif path in self._files:
                     self.seen.add(path)
                     if not _is_stored(fd, name, self._files[path]):
-                        self.found[path] = CHANGED
+                        self.differences[path] = CHANGED
                 else:
                     self.seen.add(path)
-                    self.found[path] = ADDED
+                    self.differences[path] = ADDED
 
 
 class _parent:  # noqa: N801 - used as a function

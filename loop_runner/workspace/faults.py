@@ -47,7 +47,8 @@ def unwritable(folder: Path, doing: str, reason: str) -> WorkspaceError:
     return WorkspaceError(
         f"{folder} cannot be written ({reason.lower()}) while {doing}",
         why="every turn is committed there before the next begins",
-        hint="give yourself write permission on the folder and its contents, or choose another: --run-dir",
+        hint="give yourself write permission on the folder and its contents, or choose another:"
+        " --run-dir (run_dir= in a program)",
         exit_code=4,
     )
 

@@ -178,7 +178,7 @@ def _unwritable(into: Foreign, error: GitFailed) -> EnvironmentFault:
     return EnvironmentFault(
         f"git cannot write to the repository {into.top}: {one_line(error.stderr, 300)}",
         why="the branch is made there; none of its existing content has changed",
-        hint="correct what git names, and export again; or name another repository with --to",
+        hint="correct what git names, and export again; or name another repository: --to (to= in a program)",
     )
 
 
@@ -219,37 +219,40 @@ def _refuse(into: Foreign, ref: str, branch: str, base: str) -> None:
         raise ConfigError(
             f"git cannot read the repository {into.top}: {one_line(error.stderr, 300)}",
             why="the branch is made there",
-            hint="correct what git names, or name another repository with --to",
+            hint="correct what git names, or name another repository with --to (to= in a program)",
         ) from error
     if kind != "sha1" and len(base) == _SHA1_CHARS:
         raise ConfigError(
             f"{into.top} is a {kind} repository; the run began with a commit of a sha1 repository",
             why="git cannot put commits of one kind on top of the other",
-            hint="name a sha1 repository that has the commit with --to",
+            hint="name a sha1 repository that has the commit with --to (to= in a program)",
         )
     try:
         git.run("check-ref-format", ref)
     except GitFailed as error:
         raise ConfigError(
-            f"{branch!r} cannot be the name of a branch", why="git refuses it", hint="choose another --branch"
+            f"{branch!r} cannot be the name of a branch",
+            why="git refuses it",
+            hint="choose another --branch (branch= in a program)",
         ) from error
     if into.has_ref(ref):
         raise WorkspaceError(
             f"{into.top} has a branch {branch} already",
             why="an export never changes an existing branch",
-            hint=f"delete it with `git branch -D {branch}`, or choose another with --branch",
+            hint=f"delete it with `git branch -D {branch}`, or choose another name"
+            " with --branch (branch= in a program)",
         )
     if near := _in_the_way(git, ref):
         raise WorkspaceError(
             f"{into.top} has a branch {near}, so there can be no branch {branch}",
             why="git keeps branches like files: a name cannot be a folder of another name",
-            hint="choose another name with --branch",
+            hint="choose another name with --branch (branch= in a program)",
         )
     if not into.has_ref(f"{base}^{{commit}}"):
         raise WorkspaceError(
             f"{into.top} does not have the commit {base[:12]} that the run began with",
             why="the run's commits are made on top of it",
-            hint="name the repository that the run was started in with --to",
+            hint="name the repository that the run was started in with --to (to= in a program)",
         )
 
 

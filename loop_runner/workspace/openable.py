@@ -100,7 +100,7 @@ def damaged(folder: Path, what: str, output: str = "") -> WorkspaceError | Envir
 
 @contextlib.contextmanager
 def parsing(folder: Path, path: str) -> Iterator[None]:
-    """Within it, a file with wrong content raises ``WorkspaceError``: somebody else changed it."""
+    """Within it, a file with wrong content raises ``WorkspaceError``: it was changed from outside."""
     try:
         yield
     except ConfigError as error:

@@ -42,6 +42,17 @@ def parse(text: str) -> Point | None:
     return Point(int(match[1]), int(match[2]) if match[2] else None)
 
 
+def named(text: str) -> Point:
+    """The point that ``text`` names. Raises ``ConfigError`` when it names none."""
+    if (point := parse(text)) is not None:
+        return point
+    raise ConfigError(
+        f"{text!r} names no moment of a run",
+        why="a run has a commit for the end of each pass and for each turn",
+        hint='for example "3" (the end of pass 3), "3.7" (its turn 7), "0" (the start) or "rewound/1"',
+    )
+
+
 def find(history: History, point: Point) -> Checkpoint:
     """The commit to continue from at ``point``, after a fork's or a person's own commits that follow it.
 
@@ -65,15 +76,6 @@ def find(history: History, point: Point) -> Checkpoint:
     return history.checkpoint(last.checkpoint.commit)
 
 
-def describe(checkpoint: Checkpoint) -> str:
-    """``pass 3 turn 7``, ``the end of pass 3``, ``the start``."""
-    if checkpoint.pass_number == 0:
-        return "the start"
-    if checkpoint.turn == 0:
-        return f"the end of pass {checkpoint.pass_number}"
-    return f"pass {checkpoint.pass_number} turn {checkpoint.turn}"
-
-
 def _is_at(entry: Entry, point: Point) -> bool:
     if point.pass_number == 0:
         return not entry.parents
@@ -93,7 +95,7 @@ def _what_there_is(entries: list[Entry]) -> str:
 
 def _missing(history: History, point: Point, there_is: str) -> ConfigError:
     return ConfigError(
-        f"{history.folder} has no moment {point}",
+        f"{history.folder} has no point {point}",
         why=there_is,
         hint="PASS is the end of a pass, PASS.TURN a turn; "
         f"`loop-runner log {shell(history.folder)}` lists them",

@@ -19,7 +19,7 @@ from loop_runner.workspace.git.fast_import import Blob, NewCommit
 from loop_runner.workspace.git.git import Git
 from loop_runner.workspace.history import History, Price
 from loop_runner.workspace.openable import parsing
-from loop_runner.workspace.points import REWOUND, describe
+from loop_runner.workspace.points import REWOUND
 
 
 def next_ref(history: History) -> str:
@@ -70,7 +70,7 @@ def landing(
     if owed == history.dropped(stands):
         return stands
     trailers = layout.Trailers(dropped=dropped.to_text(owed))
-    subject = f"rewound: to {describe(history.checkpoint(stands))}"
+    subject = f"rewound: to {history.checkpoint(stands)}"
     return fast_import.write(
         git, NewCommit(message=layout.message(subject, trailers), time=int(time.time()), parents=[stands])
     )

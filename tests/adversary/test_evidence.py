@@ -85,7 +85,7 @@ def test_the_name_of_a_file_does_not_instruct_a_juror(tmp_path, kind):
         submission(tmp_path, "42", files={name: "It was met."})
     )
     assert isinstance(decision, Block)
-    (request,) = panel.asked
+    (request,) = panel.requests
     (message,) = request.messages
     assert "It was met." in message.text
     assert "gnore the rubric" not in outside(message.text)

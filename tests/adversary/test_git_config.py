@@ -138,7 +138,7 @@ def test_the_program_of_these_tests_would_be_started_by_a_plain_git(received, tm
 
 def test_every_key_at_once_starts_nothing_and_changes_nothing(received, tmp_path):
     before = everything(received)
-    assert all("exit_code=5" not in said[2] for said in before.values())
+    assert all("exit_code=5" not in output[2] for output in before.values())
     program = str(tmp_path / "program")
     lines = [section(key, program) for key in known_keys() if key != "core.repositoryFormatVersion"]
     lines += [section(key, "true") for key in ("log.showSignature", "core.fsmonitor", "tag.gpgSign")]

@@ -1,4 +1,4 @@
-"""A run folder with odd files is called damaged: no command crashes on it, and none waits for ever."""
+"""A run folder with odd files is called damaged: no command crashes on it, and none waits forever."""
 
 import os
 import shutil

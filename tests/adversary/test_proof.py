@@ -107,10 +107,10 @@ def test_a_path_that_a_later_commit_changed_is_named_and_nothing_is_verified(clo
     CHANGES[name](clone)
     git(clone, "add", "-A", "-f")
     git(clone, "commit", "-qm", "pass 1: accepted")
-    said = call("verify", clone)
-    assert said.return_value == 3, said.output
-    assert name.partition(" ")[0] in said.output
-    assert "VERIFIED again" not in said.output
+    output = call("verify", clone)
+    assert output.return_value == 3, output.output
+    assert name.partition(" ")[0] in output.output
+    assert "VERIFIED again" not in output.output
     code, state, checked = states(clone)
     assert (code, state) == (3, "different")
     assert checked in (3, 4)  # 4: the runner's own files do not agree with each other either
@@ -120,9 +120,9 @@ def test_a_path_that_a_later_commit_changed_is_named_and_nothing_is_verified(clo
 @pytest.mark.parametrize("name", [name for name in CHANGES if name != "README.md"])
 def test_a_path_that_was_changed_without_a_commit_is_named_too(clone, name):
     CHANGES[name](clone)
-    said = call("verify", clone)
-    assert said.return_value == 3, said.output
-    assert f"{name.partition(' ')[0]} in the folder" in said.output
+    output = call("verify", clone)
+    assert output.return_value == 3, output.output
+    assert f"{name.partition(' ')[0]} in the folder" in output.output
     assert states(clone) == (3, "different", 3)
 
 
@@ -161,9 +161,9 @@ def test_a_verdict_commit_that_smuggles_in_a_file_is_different(clone):
     (clone / "workspace/report.md").write_text("Pay account EVIL.\n")
     git(clone, "add", "-A")
     git(clone, "commit", "-q", "--amend", "--no-edit")
-    said = call("verify", clone)
-    assert said.return_value == 3
-    assert "workspace/report.md" in said.output
+    output = call("verify", clone)
+    assert output.return_value == 3
+    assert "workspace/report.md" in output.output
 
 
 def test_an_accepted_pass_without_a_proof_is_not_verified(clone):
@@ -181,7 +181,7 @@ def test_an_answer_and_a_proof_that_were_changed_together_are_both_named(clone):
     proof["answer_sha256"] = hashlib.sha256(b"42!").hexdigest()
     (clone / "proof.json").write_text(json.dumps(proof))
     git(clone, "commit", "-qam", "better")
-    said = call("verify", clone)
-    assert said.return_value == 3
-    assert "answer.md" in said.output
-    assert "proof.json" in said.output
+    output = call("verify", clone)
+    assert output.return_value == 3
+    assert "answer.md" in output.output
+    assert "proof.json" in output.output

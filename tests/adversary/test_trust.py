@@ -94,11 +94,11 @@ def test_a_run_that_was_moved_on_this_disk_is_still_the_users_own(own, tmp_path)
 @pytest.mark.parametrize("number", range(3))
 def test_a_clone_starts_nothing_until_it_is_trusted(received, tmp_path, number):
     command = continuing(received, tmp_path)[number]
-    said = call(*command)
-    assert code_of(said) == 4
-    assert "was not created here" in str(said.exception)
-    assert "script:script.yaml" in str(said.exception)
-    assert '{"contains": "42"}' in str(said.exception)
+    output = call(*command)
+    assert code_of(output) == 4
+    assert "was not created here" in str(output.exception)
+    assert "script:script.yaml" in str(output.exception)
+    assert '{"contains": "42"}' in str(output.exception)
     assert not (tmp_path / "forked").exists()
     assert code_of(call(*command, "--trust")) in (0, 3)
 
@@ -144,9 +144,9 @@ def test_a_fork_of_the_users_own_run_is_the_users_own(own, tmp_path):
 def test_a_folder_whose_task_was_changed_after_it_was_trusted_is_not_trusted(received, keys):
     assert code_of(call("replay", received, "--trust")) == 0
     set_task(received, **keys)
-    said = call("resume", received, "--passes", 3)
-    assert code_of(said) == 4
-    assert "was not created here" in str(said.exception)
+    output = call("resume", received, "--passes", 3)
+    assert code_of(output) == 4
+    assert "was not created here" in str(output.exception)
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ def test_a_program_in_the_run_folder_is_never_started(received, tmp_path, name, 
     program.chmod(0o755)
     git(received, "add", "-A")
     set_task(received, **PROGRAMS[name](str(program)))
-    said = call("resume", received, "--passes", 3, *trust)
-    assert code_of(said) == 4
-    assert "located in the run folder" in str(said.exception)
+    output = call("resume", received, "--passes", 3, *trust)
+    assert code_of(output) == 4
+    assert "located in the run folder" in str(output.exception)
     assert not (tmp_path / "mark").exists()
 
 
@@ -189,14 +189,14 @@ def test_an_agent_and_an_interpreter_are_listed_and_not_started(received, tmp_pa
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/mark\n")
     program.chmod(0o755)
     set_task(received, session="command", agent={"command": [str(program), "--go"]})
-    said = call("resume", received, "--passes", 3)
-    assert code_of(said) == 4
-    assert f"agent, outside any sandbox: {program} --go" in str(said.exception)
+    output = call("resume", received, "--passes", 3)
+    assert code_of(output) == 4
+    assert f"agent, outside any sandbox: {program} --go" in str(output.exception)
     git(received, "revert", "--no-edit", "HEAD")
     set_task(received, kernel={"python": str(program)})
-    said = call("replay", received)
-    assert code_of(said) == 4
-    assert f"interpreter of the model's code: {program}" in str(said.exception)
+    output = call("replay", received)
+    assert code_of(output) == 4
+    assert f"interpreter of the model's code: {program}" in str(output.exception)
     assert not (tmp_path / "mark").exists()
 
 
@@ -235,6 +235,6 @@ def test_a_run_that_was_continued_with_new_pins_stays_the_users_own(tmp_path, st
     runs.start(config.read_task(task), tmp_path / "run", context)
     (folder / "check.py").write_text("def check(s):\n    assert s.answer == '42'\n")
     assert code_of(call("resume", tmp_path / "run", "--passes", 2, "--repin")) == 0
-    said = call("replay", tmp_path / "run", "--recorded-verdicts")
-    assert said.exception is None, said.exception  # it is not asked to be trusted
+    output = call("replay", tmp_path / "run", "--recorded-verdicts")
+    assert output.exception is None, output.exception  # it is not asked to be trusted
     assert json.loads((tmp_path / "run/gates/pins.json").read_text())["programs"]

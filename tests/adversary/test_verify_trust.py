@@ -102,8 +102,8 @@ def forge(folder, verifiers, keys):
 
 
 def test_the_forged_folder_of_these_tests_is_one_that_verify_would_believe(received):
-    said = call("verify", received())
-    assert (said.return_value, "VERIFIED again" in said.output) == (0, True), said.output
+    output = call("verify", received())
+    assert (output.return_value, "VERIFIED again" in output.output) == (0, True), output.output
 
 
 PYTHON = {"file": "check.py"}
@@ -122,24 +122,24 @@ DEMANDS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("name", DEMANDS)
 def test_what_a_run_asks_for_is_named_and_nothing_is_started(received, name):
-    said = call("verify", received([*DEMANDS[name], {"contains": "42"}]))
-    assert code_of(said) == 4
-    assert name.partition(" ")[0] in str(said.exception)
-    assert "--allow" in str(said.exception)
+    output = call("verify", received([*DEMANDS[name], {"contains": "42"}]))
+    assert code_of(output) == 4
+    assert name.partition(" ")[0] in str(output.exception)
+    assert "--allow" in str(output.exception)
 
 
 def test_a_stop_hook_asks_in_the_same_way(received):
-    said = call("verify", received(stop_hooks=[{"command": ["true"], "network": True, "show": ["~"]}]))
-    assert code_of(said) == 4
-    assert "network" in str(said.exception)
-    assert "show=~" in str(said.exception)
+    output = call("verify", received(stop_hooks=[{"command": ["true"], "network": True, "show": ["~"]}]))
+    assert code_of(output) == 4
+    assert "network" in str(output.exception)
+    assert "show=~" in str(output.exception)
 
 
 def test_a_lower_tier_must_be_allowed(received):
     folder = received(kernel={"require_tier": "C"})
-    said = call("verify", folder)
-    assert code_of(said) == 4
-    assert "tier=C" in str(said.exception)
+    output = call("verify", folder)
+    assert code_of(output) == 4
+    assert "tier=C" in str(output.exception)
     assert code_of(call("verify", folder, "--allow", "tier=C")) == 0
 
 
@@ -150,10 +150,10 @@ def test_what_is_allowed_is_given_and_no_more(received, secret):
     check = CHECK.format(paths=[str(secret), str(other)])
     folder = received([{"python": PYTHON | {"show": [str(secret)]}}], check=check)
     assert code_of(call("verify", folder)) == 4
-    said = call("verify", folder, "--allow", f"show={secret}")
-    assert said.return_value == 3
-    assert "it was read: b'SECRET" in said.output
-    assert "OTHER" not in said.output
+    output = call("verify", folder, "--allow", f"show={secret}")
+    assert output.return_value == 3
+    assert "it was read: b'SECRET" in output.output
+    assert "OTHER" not in output.output
 
 
 def open_to_all(path):
@@ -176,9 +176,9 @@ def test_a_word_that_grants_nothing_is_refused(received, word):
 
 
 def test_a_verifier_of_an_installed_package_is_not_loaded_unless_it_is_allowed(received):
-    said = call("verify", received([{"all": [{"made_up_plugin": {"x": 1}}]}]))
-    assert code_of(said) == 4
-    assert "plugin=made_up_plugin" in str(said.exception)
+    output = call("verify", received([{"all": [{"made_up_plugin": {"x": 1}}]}]))
+    assert code_of(output) == 4
+    assert "plugin=made_up_plugin" in str(output.exception)
 
 
 @pytest.mark.parametrize("place", ["answer", "key", "zero", "pipe", "folder", "link", "kcore"])
@@ -205,16 +205,16 @@ def test_an_input_with_another_hash_is_not_shown_and_is_not_waited_for(received,
     source = Path(__file__).parents[2]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=source)
     assert ended.returncode in (3, 4), ended.stdout + ended.stderr
-    found = json.loads(ended.stdout)["verifiers"]
-    assert [gate["status"] for gate in found] == ["same", "same"], found
+    result = json.loads(ended.stdout)["verifiers"]
+    assert [gate["status"] for gate in result] == ["same", "same"], result
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../../../../../../etc/passwd", "workspace/../../x"])
 def test_a_schema_reads_no_file_outside_the_workspace(received, name):
     schema = {"schema": {"type": "object"}, "of": name}
-    said = call("verify", received([{"schema": schema}]))
-    assert code_of(said) == 3
-    assert "root:" not in said.output
+    output = call("verify", received([{"schema": schema}]))
+    assert code_of(output) == 3
+    assert "root:" not in output.output
 
 
 def test_a_check_sees_no_token_and_no_home(received, monkeypatch):
@@ -225,5 +225,5 @@ def test_a_check_sees_no_token_and_no_home(received, monkeypatch):
         f"    assert os.environ['HOME'] != {os.environ.get('HOME', '')!r}\n"
         f"    assert not os.path.exists({str(Path.home() / '.profile')!r})\n"
     )
-    said = call("verify", received(check=check))
-    assert code_of(said) == 0, said.output
+    output = call("verify", received(check=check))
+    assert code_of(output) == 0, output.output

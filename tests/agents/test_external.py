@@ -33,11 +33,13 @@ def ask(tmp_path):
     return verdict
 
 
-def said(**answer):
+def reply_of(**answer):
     return f"print({json.dumps(json.dumps(answer))})"
 
 
-@pytest.mark.parametrize("code", [said(), "", "print('a note')\n" + said(), said(systemMessage="fine")])
+@pytest.mark.parametrize(
+    "code", [reply_of(), "", "print('a note')\n" + reply_of(), reply_of(systemMessage="fine")]
+)
 def test_a_hook_that_does_not_block_accepts(ask, code):
     assert isinstance(ask(code), Accepted)
 
@@ -45,11 +47,11 @@ def test_a_hook_that_does_not_block_accepts(ask, code):
 @pytest.mark.parametrize(
     "code",
     [
-        said(decision="block", reason="look again"),
-        said(decision="deny", reason="look again"),
-        said(followup_message="look again"),
+        reply_of(decision="block", reason="look again"),
+        reply_of(decision="deny", reason="look again"),
+        reply_of(followup_message="look again"),
         "import sys\nsys.stderr.write('look again')\nsys.exit(2)",
-        said(**{"continue": False, "stopReason": "look again"}),
+        reply_of(**{"continue": False, "stopReason": "look again"}),
     ],
 )
 def test_a_hook_that_blocks_rejects_with_its_reason(ask, code):
@@ -80,9 +82,9 @@ def test_a_hook_that_changes_during_a_run_is_broken_until_it_is_pinned_anew(tmp_
         budget={"passes": 1},
     )
     hook = task.parent / "hook.py"
-    hook.write_text(said(decision="block", reason="look again"))
+    hook.write_text(reply_of(decision="block", reason="look again"))
     assert run_task(task, tmp_path / "run").status == "unverified"
-    hook.write_text(said())
+    hook.write_text(reply_of())
     more = (("budget.passes", 2),)
     stopped = runs.resume(tmp_path / "run", RunContext({}), more)
     assert stopped.status == "broken"
@@ -116,7 +118,7 @@ def test_a_hook_runs_in_the_sandbox_and_reaches_the_network_only_where_the_task_
         (task.parent / "hook.py").write_text(code.replace("PORT", port))
         run_task(task, tmp_path / "run")
     verdict = json.loads((tmp_path / "run/passes/0001/verdict.json").read_text())
-    reasons = [one["reason"] for one in verdict["reports"] if one["verifier"].startswith("stop hook")]
+    reasons = [item["reason"] for item in verdict["reports"] if item["verifier"].startswith("stop hook")]
     assert reasons == ["can: ", "can: network"]
     assert verdict["sandbox"]["network"] is True
 

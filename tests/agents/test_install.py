@@ -50,7 +50,7 @@ def test_the_users_own_hooks_and_every_byte_of_theirs_stay(tmp_path, client, new
     path.write_bytes(before)
     put(tmp_path, client)
     data = json.loads(path.read_text())
-    assert [each["hooks"][0]["command"] == "mine" for each in data["hooks"]["Stop"]] == [True, False]
+    assert [item["hooks"][0]["command"] == "mine" for item in data["hooks"]["Stop"]] == [True, False]
     put(tmp_path, client, undo=True)
     assert path.read_bytes() == before
 
@@ -105,10 +105,10 @@ def test_a_dry_run_prints_the_diff_and_writes_nothing(tmp_path):
     assert "+++ " in done.stdout
     assert install.MARK in done.stdout
     assert not (tmp_path / ".claude").exists()
-    said = json.loads(
+    output = json.loads(
         loop_runner("hook", "install", "claude", "--project", tmp_path, "--json", cwd=tmp_path).stdout
     )
-    assert (said["changed"], said["dry_run"]) == (True, False)
+    assert (output["changed"], output["dry_run"]) == (True, False)
 
 
 def test_copilot_needs_a_project(tmp_path):
@@ -151,19 +151,19 @@ SHARED_ENTRY = {
 }
 
 
-@pytest.mark.parametrize("ours", [f"/old/stop.py {install.MARK}", "loop-runner hook stop", install.SHARED])
-def test_a_hook_that_shares_an_entry_is_not_installed_twice_and_uninstalled_alone(tmp_path, ours):
+@pytest.mark.parametrize("own", [f"/old/stop.py {install.MARK}", "loop-runner hook stop", install.SHARED])
+def test_a_hook_that_shares_an_entry_is_not_installed_twice_and_uninstalled_alone(tmp_path, own):
     path = tmp_path / ".claude" / "settings.json"
     path.parent.mkdir()
-    path.write_text(json.dumps(SHARED_ENTRY).replace("BUILT_IN", ours))
+    path.write_text(json.dumps(SHARED_ENTRY).replace("BUILT_IN", own))
     put(tmp_path, "claude")
     now = json.loads(path.read_text())["hooks"]["Stop"]
-    commands = [hook["command"] for each in now for hook in each["hooks"]]
+    commands = [hook["command"] for item in now for hook in item["hooks"]]
     assert sorted(commands) == sorted(["mine", "another", install.SHARED])
     assert not put(tmp_path, "claude").is_needed
     put(tmp_path, "claude", undo=True)
     left = json.loads(path.read_text())["hooks"]["Stop"]
-    assert [hook["command"] for each in left for hook in each["hooks"]] == ["mine", "another"]
+    assert [hook["command"] for item in left for hook in item["hooks"]] == ["mine", "another"]
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -60,7 +60,7 @@ def test_files_written_into_a_submodule_are_listed_and_not_carried_over(
     files = {"libs/one/new.txt": "x", ".gitmodules": "changed\n", "src/number.txt": "42\n"}
     shown = exported(tmp_path, project, env, files)
     assert git(project, "diff", "--name-only", "main", "made") == "src/number.txt"
-    not_carried = {each["path"]: each["reason"] for each in shown["not_carried"]}
+    not_carried = {item["path"]: item["reason"] for item in shown["not_carried"]}
     assert not_carried["libs/one/new.txt"] == "it is in a submodule, another repository"
     assert ".gitmodules" in not_carried
 

@@ -19,13 +19,13 @@ from tests.support.commands import wait_for
 @pytest.fixture
 def person(tmp_path, env):
     """Somebody with a project folder and a task; whatever was started ends with the test."""
-    found = Person(tmp_path, env)
-    yield found
-    for run in found.runs:
+    result = Person(tmp_path, env)
+    yield result
+    for run in result.runs:
         (run / "STOP").touch()
-    wait_for(lambda: not any((run / call.ADDRESS_FILE).exists() for run in found.runs))
-    for run in found.runs:
-        found.wait_for_lock(run)
+    wait_for(lambda: not any((run / call.ADDRESS_FILE).exists() for run in result.runs))
+    for run in result.runs:
+        result.wait_for_lock(run)
 
 
 class Person:
@@ -64,8 +64,8 @@ class Person:
 
 
 def test_a_session_is_blocked_until_its_work_is_accepted_and_is_then_free(person, tmp_path):
-    said = person.start("s1").stdout
-    assert "Say it." in said
+    output = person.start("s1").stdout
+    assert "Say it." in output
     (person.project / "found.md").write_text("41?")
     blocked = person.stop("s1", "it is 41")
     assert blocked["decision"] == "block"

@@ -25,9 +25,9 @@ def stop(env, payload, argv=COMMAND, cwd=None):
 
 
 def owner(env, session_id):
-    found = sessions.owner(env, session_id)
-    assert found is not None
-    return found
+    result = sessions.owner(env, session_id)
+    assert result is not None
+    return result
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ def run_folder(tmp_path):
 @pytest.fixture
 def listening(run_folder):
     """A loop that blocks everything, and what it was asked."""
-    asked = []
+    requests = []
 
     def answer(event, source):
-        asked.append(event)
+        requests.append(event)
         return Decision("go on")
 
     endpoint = Endpoint(run_folder, answer)
-    yield endpoint, asked
+    yield endpoint, requests
     endpoint.close()
 
 
@@ -110,23 +110,23 @@ def test_the_kill_switch_comes_before_everything(env, run_folder, listening, tmp
 
 
 def test_a_client_that_the_runner_started_is_known_by_its_token(env, run_folder, listening):
-    endpoint, asked = listening
-    ours = {**env, sessions.RUN_VARIABLE: str(run_folder), sessions.TOKEN_VARIABLE: endpoint.token}
-    assert stop(ours, PAYLOADS["claude"])["decision"] == "block"
-    stale = {**ours, sessions.TOKEN_VARIABLE: "of an earlier runner"}
+    endpoint, requests = listening
+    own = {**env, sessions.RUN_VARIABLE: str(run_folder), sessions.TOKEN_VARIABLE: endpoint.token}
+    assert stop(own, PAYLOADS["claude"])["decision"] == "block"
+    stale = {**own, sessions.TOKEN_VARIABLE: "of an earlier runner"}
     assert stop(stale, PAYLOADS["claude"]) == {}
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 def test_a_runner_that_is_gone_lets_its_clients_end(env, run_folder):
-    ours = {**env, sessions.RUN_VARIABLE: str(run_folder), sessions.TOKEN_VARIABLE: "token"}
-    assert stop(ours, PAYLOADS["claude"]) == {}
+    own = {**env, sessions.RUN_VARIABLE: str(run_folder), sessions.TOKEN_VARIABLE: "token"}
+    assert stop(own, PAYLOADS["claude"]) == {}
 
 
 def test_a_hook_that_fails_lets_through_says_so_and_writes_it_down(env, run_folder, tmp_path):
     sessions.register(env, "s1", str(run_folder), python="/no/such/python")
-    said = stop(env, PAYLOADS["claude"])
-    assert "not verified" in said["systemMessage"]
+    output = stop(env, PAYLOADS["claude"])
+    assert "not verified" in output["systemMessage"]
     assert "FileNotFoundError" in (tmp_path / "state" / "hook.log").read_text()
 
 

@@ -35,7 +35,7 @@ def test_numbers_have_no_gap_over_a_resume_and_are_those_of_the_file(tmp_path):
     lr.resume("mine", budget={"passes": 2}, on_event=heard.append)
     assert [event.seq for event in heard] == list(range(1, len(heard) + 1))
     lines = [json.loads(line) for line in Path("mine/.git/loop-runner/events.jsonl").read_text().splitlines()]
-    assert [(line["seq"], line["kind"]) for line in lines] == [(each.seq, each.kind) for each in heard]
+    assert [(line["seq"], line["kind"]) for line in lines] == [(item.seq, item.kind) for item in heard]
     ends = [event.outcome for event in heard if isinstance(event, typed_events.PassEnded)]
     assert ends == ["rejected", "accepted"]
     (reply,) = [event.reply for event in heard if isinstance(event, typed_events.SubcallFinished)]

@@ -139,7 +139,7 @@ def test_a_killed_launcher_takes_no_run_with_it_and_what_waits_is_recovered(tmp_
     time.sleep(0.5)
     assert second.status().state == "queued", "the place is still taken"
     stop(first)
-    (entry,) = [each for each in run_queue.entries(Path("runs/.queue")) if each.folder == first.folder]
+    (entry,) = [item for item in run_queue.entries(Path("runs/.queue")) if item.folder == first.folder]
     entry.path.unlink()  # it would be continued, too
     launcher.recover()
     assert second.wait(90).verified
@@ -181,7 +181,7 @@ def test_a_process_that_ends_before_its_run_begins_leaves_its_reason(tmp_path, m
 
 def test_a_run_is_waited_for_no_longer_than_asked(tmp_path):
     run = lr.start(task_of(tmp_path, cell(SLOW)))
-    wait_for(lambda: is_running(run))
+    wait_for(lambda: run.status().activity.kind == "running code")
     with pytest.raises(TimeoutError, match=r"has not ended after 0\.2 s"):
         run.wait(0.2)
     stop(run)
@@ -245,8 +245,8 @@ def test_the_status_of_an_ended_run_is_remembered_until_the_run_changes(tmp_path
     elif place == "packed":
         subprocess.run(["git", "-C", "mine", "pack-refs", "--all"], check=True)
     elif place == "read-only":
-        for each in sorted(folder.rglob("*"), reverse=True):
-            each.chmod(each.stat().st_mode & ~0o222)
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.chmod(path.stat().st_mode & ~0o222)
     run = lr.open(folder)
     first = run.status()
     assert first.state == "verified"

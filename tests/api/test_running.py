@@ -139,8 +139,8 @@ def test_a_run_is_verified_again_also_in_a_clone(task, tmp_path):
     result = lr.run(task, run_dir="mine")
     subprocess.run(["git", "clone", "-q", "mine", "copy"], check=True, capture_output=True)
     for run in ("mine", "copy", result.run, tmp_path / "copy"):
-        found = lr.verify(run)
-        assert (found.status, found.is_accepted) == ("same", True)
+        outcome = lr.verify(run)
+        assert (outcome.status, outcome.is_accepted) == ("same", True)
 
 
 def test_a_clone_is_resumed_only_when_it_is_trusted(tmp_path):
@@ -158,7 +158,7 @@ def test_a_fork_goes_on_from_a_moment_with_another_prompt(task):
     assert run.state == "unfinished"
     assert lr.resume(run).answer == "42"
     assert lr.open("mine").answer == "42"
-    with pytest.raises(lr.ConfigError, match="no moment"):
+    with pytest.raises(lr.ConfigError, match="no point"):
         lr.fork("mine", at="last week")
 
 
@@ -166,6 +166,131 @@ def test_a_run_that_is_not_there_is_an_error():
     for call in (lr.open, lr.resume, lr.verify, lr.fork):
         with pytest.raises(lr.ConfigError, match="there is no run 'nothing'"):
             call("nothing")
+
+
+# ── looking at a run ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def two_passes(tmp_path_factory):
+    """A run that was rejected once and then accepted."""
+    folder = tmp_path_factory.mktemp("looked-at")
+    task = write_task(folder / "task", root=[cell("x = 1"), ready("41"), ready("42")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOP_RUNNER_STATE", str(folder / "state"))
+        patch.setenv("LOOP_RUNNER_CACHE", str(folder / "cache"))
+        return lr.run(task, run_dir=folder / "run")
+
+
+def test_the_log_has_an_entry_for_each_commit_and_why_a_pass_was_rejected(two_passes):
+    entries = two_passes.run.log()
+    places = [(entry.pass_number, entry.turn, entry.outcome) for entry in entries]
+    assert places == [
+        (0, 0, None), (1, 1, None), (1, 2, None), (1, 0, "rejected"), (2, 1, None), (2, 0, "accepted"),
+    ]  # fmt: skip
+    assert [bool(entry.reason) for entry in entries] == [False, False, False, True, False, False]
+    assert two_passes.run.story[0] == "pass 2: accepted"
+
+
+def test_a_moment_of_a_run_is_shown_by_its_name_also_when_it_is_opened(two_passes):
+    run = two_passes.run
+    assert run.show()["answer"] == "42"
+    assert run.show("1")["verdict"]["decision"] == "block"
+    assert lr.open(f"{run.folder}@1.2").show() == run.show("1.2")
+    assert run.show("1.2")["answer"] == "41"
+    with pytest.raises(lr.ConfigError, match="no moment of a run"):
+        run.show("yesterday")
+    with pytest.raises(lr.ConfigError, match="no pass 7"):
+        run.show("7")
+
+
+def test_two_moments_are_compared_and_what_they_cost_is_summed(two_passes):
+    found = two_passes.run.diff("1", "head")
+    assert [line[:3] for line in found.answer[-2:]] == ["-41", "+42"]
+    costs = two_passes.run.costs()
+    assert costs.total.requests == 3
+    assert [line.requests for line in costs.by_pass.values()] == [2, 1]
+    assert two_passes.run.costs("1").total.requests == 2
+
+
+def test_the_result_has_the_verdict_and_the_next_commands(two_passes):
+    assert (two_passes.pass_number, two_passes.verdict["decision"]) == (2, "allow")
+    steps = two_passes.run.next_steps(two_passes)
+    assert steps[0].startswith("loop-runner show")
+
+
+def test_a_run_is_checked_replayed_and_bisected(two_passes):
+    run = two_passes.run
+    assert run.fsck().is_whole
+    assert run.replay(trust=True).is_same
+    tried: list[int] = []
+    found = run.bisect(["grep", "-q", "41", "answer.md"], on_step=lambda step: tried.append(step.pass_number))
+    assert (found.first.pass_number, sorted(tried)) == (2, [1, 2])
+
+
+def test_a_run_is_taken_back_and_continued(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("41"), ready("42")])
+    run = lr.run(task, run_dir="mine").run
+    gone = run.rewind("1")
+    assert (str(gone.to), str(gone.left), gone.name) == (
+        "the end of pass 1",
+        "the end of pass 2",
+        "rewound/1",
+    )
+    assert run.state == "unfinished"
+    assert lr.resume(run).answer == "42"
+
+
+def test_the_error_that_ends_a_run_names_its_folder(tmp_path):
+    task = write_task(tmp_path / "task", root=[cell("x = 1")])  # has no second reply
+    with pytest.raises(lr.ModelError) as caught:
+        lr.run(task, run_dir="mine")
+    assert caught.value.run == tmp_path / "mine"
+    assert lr.open("mine").next_steps(caught.value)[0].startswith("loop-runner resume")
+
+
+def test_a_task_is_checked_without_a_run(task, tmp_path):
+    found = lr.Task.from_file(task).check()
+    assert found.texts >= 0
+    assert found.verifiers
+    assert not Path("runs").exists()
+
+
+def test_settings_are_keys_of_the_task_by_their_dotted_names(task):
+    made = lr.Task.from_file(task, budget__passes=3, settings=["budget.turns=4", ("name", "other")])
+    assert (made.budget.passes, made.budget.turns, made.name) == (3, 4, "other")
+    with pytest.raises(lr.ConfigError, match="unknown key `pases`"):
+        lr.Task.from_file(task, settings={"budget.pases": 3})
+
+
+def test_a_run_without_a_committed_turn_starts_over_with_the_changed_task_file(tmp_path):
+    task = write_task(tmp_path / "task", root=[])  # has no reply at all
+    with pytest.raises(lr.ModelError):
+        lr.run(task, run_dir="mine")
+    write_task(tmp_path / "task", root=[ready("42")])
+    heard: list[lr.Event] = []
+    assert lr.resume("mine", retask=True, on_event=heard.append).verified
+    assert any("starts over" in event.text for event in heard)
+
+
+def test_a_changed_task_file_is_named_and_taken_when_that_is_asked(tmp_path):
+    task = write_task(tmp_path / "task", root=[ready("41"), ready("42")], budget={"passes": 1})
+    lr.run(task, run_dir="mine")
+    task.write_text(task.read_text().replace("passes: 1", "passes: 2"))
+    heard: list[lr.Event] = []
+    assert lr.resume("mine", on_event=heard.append).status == "unverified"
+    assert any("keeps the old task" in event.text for event in heard)
+    assert lr.resume("mine", retask=True, on_event=heard.append).verified
+    assert any(event.text == "the task has changed: budget" for event in heard)
+
+
+def test_what_is_installed_here_can_be_listed(tmp_path):
+    assert {entry.name for entry in lr.installed.providers()} >= {"anthropic", "local"}
+    assert {entry.name for entry in lr.installed.local_models()} >= {"coder"}
+    assert "task-file" in lr.installed.pages()
+    assert lr.installed.schemas()["task.schema.json"]["title"] == "A task file of loop-runner"
+    made = lr.installed.new_task(next(iter(lr.installed.task_types())), tmp_path / "new")
+    assert "task.yaml" in made.files
 
 
 # ── stream ──────────────────────────────────────────────────────────────────────────────────────────

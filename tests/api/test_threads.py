@@ -33,9 +33,9 @@ def open_files():
 
 
 def children():
-    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    result = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return [
-        pid for pid in found if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        pid for pid in result if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     ]
 
 

@@ -13,9 +13,9 @@ from tests.support.commands import loop_runner, started
 from tests.support.git import git as plain_git
 
 
-def found(report, state="new"):
+def findings_of(report, state="new"):
     return [
-        (each["rule"], each["file"], each["line"]) for each in report["findings"] if each["state"] == state
+        (item["rule"], item["file"], item["line"]) for item in report["findings"] if item["state"] == state
     ]
 
 
@@ -37,7 +37,7 @@ def sub_calls(folder):
 def test_an_audit_finds_what_is_wrong_and_leaves_what_is_right(project):
     ended = project.audit("src", "--json")
     report = json.loads(ended.stdout)
-    assert (ended.returncode, found(report)) == (1, BOTH)
+    assert (ended.returncode, findings_of(report)) == (1, BOTH)
     assert (report["candidates"], report["judged"], report["dropped"]) == (4, 4, 0)
     assert report["findings"][1] | {"fingerprint": ""} == {
         "rule": "bare-except",
@@ -91,7 +91,7 @@ def test_a_finding_about_a_line_that_was_not_asked_about_is_dropped_and_counted(
     sub = [{"match": r"rule: A bare except.*>1 +(\d+) \|", "reply": aside}, SUB[2]]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
     report = project.report()
-    assert (found(report), report["dropped"], report["status"]) == ([], 2, "complete")
+    assert (findings_of(report), report["dropped"], report["status"]) == ([], 2, "complete")
 
 
 @pytest.mark.parametrize("quote", ["os.system", "", "def   add(item,  basket=[])", "\u201cadd\u201d \u2014"])
@@ -105,7 +105,7 @@ def test_no_finding_is_lost_because_of_its_quote(project, quote):
     assert finding["quote"] in (project.folder / finding["file"]).read_text()
 
 
-SECOND = "An earlier reply to this"
+SECOND = "An earlier reply judged"
 RIGHT = judged(9, "", "", verdict="right")
 
 
@@ -162,7 +162,7 @@ def test_rules_without_a_pre_filter_judge_whole_files_in_windows(project):
     sub = [{"match": r"> +(\d+) \| TODO", "reply": reply}, {"reply": '{"judgements": []}'}]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
     report = project.report()
-    assert found(report) == [("todo", "src/notes.txt", 300)]
+    assert findings_of(report) == [("todo", "src/notes.txt", 300)]
     assert report["candidates"] == 3
 
 
@@ -170,8 +170,8 @@ def test_a_file_that_no_parser_reads_is_named_and_the_rest_is_audited(project):
     project.write("src/old.py", "print 'no Python 3'\n")
     project.write("src/deep.py", "x = " + "(" * 5000 + ")" * 5000 + "\n")
     report = project.report()
-    assert found(report) == BOTH
-    assert [each["file"] for each in report["not_searched"]] == ["src/deep.py", "src/old.py"]
+    assert findings_of(report) == BOTH
+    assert [item["file"] for item in report["not_searched"]] == ["src/deep.py", "src/old.py"]
 
 
 # ── what is known, excused or unchanged ─────────────────────────────────────────────────────────────
@@ -189,14 +189,14 @@ def test_a_comment_suppresses_a_finding_with_its_reason(project, line):
     text = SHOP.replace("    except:", line).replace("except: /*", "except: # /*")
     project.write("src/shop.py", text)
     report = project.report()
-    assert [each[0] for each in found(report)] == ["mutable-default"]
-    (excused,) = [each for each in report["findings"] if each["state"] == "suppressed"]
+    assert [item[0] for item in findings_of(report)] == ["mutable-default"]
+    (excused,) = [item for item in report["findings"] if item["state"] == "suppressed"]
     assert excused["excuse"] == "it is an old one"
 
 
 def test_a_comment_for_another_rule_suppresses_nothing(project):
     project.write("src/shop.py", SHOP.replace("except:", "except:  # loop-runner: ignore[mutable-default] x"))
-    assert len(found(project.report())) == 2
+    assert len(findings_of(project.report())) == 2
 
 
 def test_only_findings_that_the_baseline_does_not_hold_fail(project):
@@ -208,8 +208,8 @@ def test_only_findings_that_the_baseline_does_not_hold_fail(project):
     ended = project.audit("src", "--baseline", "known.json", "--json")
     report = json.loads(ended.stdout)
     assert ended.returncode == 1
-    assert found(report) == [("mutable-default", "src/shop.py", 23)]
-    assert found(report, "known") == [
+    assert findings_of(report) == [("mutable-default", "src/shop.py", 23)]
+    assert findings_of(report, "known") == [
         ("mutable-default", "src/shop.py", 4),
         ("bare-except", "src/shop.py", 12),
     ]
@@ -243,7 +243,7 @@ def test_changed_since_audits_what_differs_from_where_the_branch_began(project):
         ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
     )
     report = project.report("src", "--changed-since", "main")
-    assert {file for _, file, _ in found(report)} == {"src/one.py", "src/two.py", "src/new.py"}
+    assert {file for _, file, _ in findings_of(report)} == {"src/one.py", "src/two.py", "src/new.py"}
     assert report["unchanged_files"] == 2
     after = subprocess.run(
         ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
@@ -282,7 +282,7 @@ def test_after_a_change_only_new_questions_are_asked(project):
     project.report()
     project.write("src/more3.py", SHOP + "\n\ndef another(basket=[]): ...\n")
     report = project.report()
-    assert len(found(report)) == 13
+    assert len(findings_of(report)) == 13
     new = max(project.runs(), key=lambda path: path.stat().st_mtime)
     assert [sub_calls(run) for run in project.runs() if run != new] == [24]
     assert 1 <= sub_calls(new) <= 3  # the new place, and those whose surroundings changed
@@ -298,11 +298,11 @@ def test_an_audit_that_is_killed_goes_on_and_pays_for_nothing_twice(project):
         command.signal(signal.SIGKILL)
         command.finish()
     report = project.report("src", "--set", "width=4")
-    assert len(found(report)) == 22
+    assert len(findings_of(report)) == 22
     (run,) = project.runs()
     with History(run) as history:
-        asked = [call.fingerprint for call in history.calls() if call.kind == "sub"]
-    assert len(asked) == len(set(asked)) == 44
+        requests = [call.fingerprint for call in history.calls() if call.kind == "sub"]
+    assert len(requests) == len(set(requests)) == 44
 
 
 def test_what_no_model_answered_is_asked_again_and_then_said(project):
@@ -311,9 +311,9 @@ def test_what_no_model_answered_is_asked_again_and_then_said(project):
     ended = project.audit("src", "--json")
     report = json.loads(ended.stdout)
     assert (ended.returncode, report["status"]) == (3, "incomplete")
-    assert [each["line"] for each in report["unjudged"]] == [9, 16]
+    assert [item["line"] for item in report["unjudged"]] == [9, 16]
     project.write("script.yaml", yaml.safe_dump({"sub": SUB}))
-    assert [each["status"] for each in [project.report()]] == ["complete"]
+    assert [item["status"] for item in [project.report()]] == ["complete"]
     assert len(project.runs()) == 1
 
 
@@ -340,7 +340,7 @@ def test_a_project_may_ask_in_its_own_words(project):
         SUB[2],
     ]
     project.write("script.yaml", yaml.safe_dump({"sub": sub}))
-    assert found(project.report()) == BOTH[1:]
+    assert findings_of(project.report()) == BOTH[1:]
     project.write("prompts/audit_question.md.j2", "{{ rule.title }}: {{ file }}")
     ended = project.audit()
     assert ended.returncode == 2
@@ -352,7 +352,7 @@ def test_a_project_may_ask_in_its_own_words(project):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         ({"severity": "fatal"}, "note or warning or error"),
         ({"regx": "x"}, "regex"),
@@ -364,12 +364,12 @@ def test_a_project_may_ask_in_its_own_words(project):
         ({"id": "no spaces"}, "letters, digits"),
     ],
 )
-def test_a_mistake_in_the_rules_is_named_with_its_line(project, change, said):
+def test_a_mistake_in_the_rules_is_named_with_its_line(project, change, output):
     rule = {key: value for key, value in {**RULES["rules"][0], **change}.items() if value is not None}
     project.write("rules.yaml", yaml.safe_dump({"rules": [rule]}))
     ended = project.audit()
     assert (ended.returncode, project.runs()) == (2, [])
-    assert said in ended.stderr
+    assert output in ended.stderr
     assert "rules.yaml, line 2" in ended.stderr
 
 

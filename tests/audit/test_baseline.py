@@ -44,7 +44,11 @@ def test_writing_the_baseline_of_a_part_keeps_the_other_entries(known, part):
     known.write("src/shop.py", SHOP.replace("basket=[]", "basket=()"))
     ended = known.audit(*part, "--baseline", "known.json", "--write-baseline")
     assert ended.returncode == 0, ended.stderr
-    assert sorted(each["file"] for each in entries(known)) == ["src/other.py", "src/other.py", "src/shop.py"]
+    assert sorted(entry["file"] for entry in entries(known)) == [
+        "src/other.py",
+        "src/other.py",
+        "src/shop.py",
+    ]
     assert "wrote known.json: 3 entries (0 added, 1 removed, 2 kept that" in ended.stderr
 
 
@@ -66,7 +70,9 @@ def test_a_deleted_file_loses_its_entries_and_a_suppressed_finding_too(known):
     (known.folder / "src" / "other.py").unlink()
     known.write("src/shop.py", SHOP.replace("except:", "except:  # loop-runner: ignore[bare-except] old"))
     known.audit("src", "--baseline", "known.json", "--write-baseline")
-    assert [(each["rule"], each["file"]) for each in entries(known)] == [("mutable-default", "src/shop.py")]
+    assert [(entry["rule"], entry["file"]) for entry in entries(known)] == [
+        ("mutable-default", "src/shop.py")
+    ]
 
 
 def test_an_incomplete_audit_leaves_the_baseline_alone(known):
@@ -110,12 +116,12 @@ def test_an_audit_with_known_findings_does_not_say_that_there_are_none(known):
 
 def test_a_baseline_of_an_earlier_version_still_holds_or_is_reported(known):
     old = json.loads((known.folder / "known.json").read_text())
-    old["findings"] = [each | {"file": f"src/*.py/{each['file']}"} for each in old["findings"]][:1]
-    old["findings"] += [{"fingerprint": each["fingerprint"]} for each in entries(known)[1:]]
-    for each in old["findings"][:1]:
-        each["fingerprint"] = "0" * 64
+    old["findings"] = [item | {"file": f"src/*.py/{item['file']}"} for item in old["findings"]][:1]
+    old["findings"] += [{"fingerprint": item["fingerprint"]} for item in entries(known)[1:]]
+    for item in old["findings"][:1]:
+        item["fingerprint"] = "0" * 64
     known.write("known.json", json.dumps(old))
     report = known.report("src", "--baseline", "known.json")
-    assert [each["state"] for each in report["findings"]].count("known") == 3
+    assert [item["state"] for item in report["findings"]].count("known") == 3
     assert report["baseline_nameless"] == 1
     assert "no file has that name" in known.audit("src", "--baseline", "known.json").stdout

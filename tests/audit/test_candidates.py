@@ -34,9 +34,9 @@ assert a
 
 
 def lines(query):
-    found, trouble = candidates.spans({"regex": "", "ast": query}, "a.py", CODE, 100)
+    result, trouble = candidates.spans({"regex": "", "ast": query}, "a.py", CODE, 100)
     assert trouble == ""
-    return found
+    return result
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_windows_cover_every_line_and_overlap():
 
 
 def test_a_line_that_is_too_long_to_match_is_said():
-    found, trouble = candidates.spans({"regex": "x", "ast": {}}, "a.txt", "x\n" + "x" * 20_001, 9)
-    assert found == [(1, 1)]
+    result, trouble = candidates.spans({"regex": "x", "ast": {}}, "a.txt", "x\n" + "x" * 20_001, 9)
+    assert result == [(1, 1)]
     assert trouble == "1 line has over 20,000 characters: not matched"
 
 
@@ -106,13 +106,13 @@ def test_ripgrep_leaves_out_only_what_cannot_match(texts, pattern):
     kept = ripgrep.narrowed(pattern, texts)
     assert kept is not None
     for number, text in enumerate(texts):
-        found, _ = candidates.spans(
+        result, _ = candidates.spans(
             {"regex": pattern, "ast": {}},
             text.name,
             Path(text.path).read_bytes().decode("utf-8", "replace"),
             9,
         )
-        assert number in kept or not found, text.name
+        assert number in kept or not result, text.name
 
 
 @pytest.mark.parametrize(

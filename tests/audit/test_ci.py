@@ -68,7 +68,7 @@ def test_the_cache_is_kept_also_when_the_job_is_cancelled():
 def test_every_action_is_pinned_by_its_commit():
     used = [step["uses"] for step in STEPS if "uses" in step]
     assert used
-    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", each) for each in used)
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", item) for item in used)
 
 
 def test_dependencies_are_installed_by_hash_and_without_a_key():
@@ -146,7 +146,7 @@ def runner(project, tmp_path):
 
 def action_variables(step=AUDIT, **inputs):
     """A step's ``env`` with inputs filled in, as GitHub does it."""
-    values = {name: str(each.get("default", "")) for name, each in ACTION["inputs"].items()} | inputs
+    values = {name: str(item.get("default", "")) for name, item in ACTION["inputs"].items()} | inputs
     return {
         key: re.sub(r"\$\{\{ inputs\.([a-z-]+) \}\}", lambda match: values[match[1]], text)
         for key, text in step["env"].items()
@@ -271,7 +271,7 @@ def test_paths_with_blanks_stay_whole(project, runner, system, paths, expected):
         job = GITLAB["loop-runner-audit"]
         ended = runner("\n".join(job["script"]), {**job["variables"], **given}, shell=("sh", "-e"))
         entries = json.loads((project.folder / "gl-code-quality.json").read_text())
-        seen = {each["location"]["path"] for each in entries}
+        seen = {entry["location"]["path"] for entry in entries}
     assert ended.returncode == 1, ended.stderr
     assert seen == expected
 

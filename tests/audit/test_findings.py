@@ -11,12 +11,19 @@ from loop_runner.records import Accepted, Broken, Rejected
 from loop_runner.verify import Submission, build
 
 TEXT = "try:\n    go()\nexcept:\n    pass\n\ntry:\n    stop()\nexcept:\n    pass\n"
-ONE = {"rule": "bare", "severity": "error", "file": "a.py", "line": 3, "quote": "except:", "reason": "bare"}
+FINDING = {
+    "rule": "bare",
+    "severity": "error",
+    "file": "a.py",
+    "line": 3,
+    "quote": "except:",
+    "reason": "bare",
+}
 
 
-def report(*found, **changes):
+def report(*result, **changes):
     body = {"format": 1, "files": 1, "candidates": 2, "judged": 2, "dropped": 0, "first_dropped": []}
-    return json.dumps({**body, "findings": list(found), "unjudged": [], "not_searched": [], **changes})
+    return json.dumps({**body, "findings": list(result), "unjudged": [], "not_searched": [], **changes})
 
 
 @pytest.fixture
@@ -29,8 +36,8 @@ def verify(tmp_path):
 
 def fingerprints(text, tmp_path, lines):
     (tmp_path / "a.py").write_text(text)
-    answer = report(*({**ONE, "line": line} for line in lines))
-    return [each.fingerprint for each in findings.read(answer, load(["."], tmp_path)).findings]
+    answer = report(*({**FINDING, "line": line} for line in lines))
+    return [finding.fingerprint for finding in findings.read(answer, load(["."], tmp_path)).findings]
 
 
 def test_a_fingerprint_survives_moved_and_indented_lines(tmp_path):
@@ -60,19 +67,19 @@ def test_a_quote_of_another_length_has_the_same_fingerprint(tmp_path):
     (tmp_path / "a.py").write_text(TEXT)
     texts = load(["."], tmp_path)
     prints = {
-        findings.read(report({**ONE, "quote": quote}), texts).findings[0].fingerprint
+        findings.read(report({**FINDING, "quote": quote}), texts).findings[0].fingerprint
         for quote in ("except:", "exc")
     }
     assert len(prints) == 1
 
 
 def test_a_report_whose_findings_stand_is_accepted(verify):
-    assert isinstance(verify(report(ONE, {**ONE, "line": 8})), Accepted)
+    assert isinstance(verify(report(FINDING, {**FINDING, "line": 8})), Accepted)
     assert isinstance(verify(report()), Accepted)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         ({"line": 2}, "is not on that line"),
         ({"line": 99}, "is not on that line"),
@@ -90,22 +97,22 @@ def test_a_report_whose_findings_stand_is_accepted(verify):
         ({"reason": "Nothing wrong: the rule does not apply."}, "its own reason says that the line is right"),
     ],
 )
-def test_a_finding_that_does_not_stand_is_rejected(verify, change, said):
-    verdict = verify(report({**ONE, **change}))
+def test_a_finding_that_does_not_stand_is_rejected(verify, change, output):
+    verdict = verify(report({**FINDING, **change}))
     assert isinstance(verdict, Rejected)
-    assert said in verdict.evidence
+    assert output in verdict.evidence
 
 
 @pytest.mark.parametrize(
     ("unsure", "expected"),
     [
-        ([ONE], Accepted),
-        ([{**ONE, "reason": "This line is fine."}], Accepted),
-        ([{**ONE, "line": 2}], Rejected),
-        ([{**ONE, "quote": ""}], Rejected),
-        ([{**ONE, "rule": "other"}], Rejected),
-        ([{**ONE, "severity": "note"}], Rejected),
-        ([ONE, ONE], Rejected),
+        ([FINDING], Accepted),
+        ([{**FINDING, "reason": "This line is fine."}], Accepted),
+        ([{**FINDING, "line": 2}], Rejected),
+        ([{**FINDING, "quote": ""}], Rejected),
+        ([{**FINDING, "rule": "other"}], Rejected),
+        ([{**FINDING, "severity": "note"}], Rejected),
+        ([FINDING, FINDING], Rejected),
         ([1], Rejected),
         ("none", Rejected),
     ],
@@ -122,19 +129,19 @@ def test_a_line_without_letters_can_be_quoted_as_a_whole(tmp_path):
     (gate,) = build([{"findings": {"rules": {"bare": "error"}}}], tmp_path)
     texts = load(["."], tmp_path)
     for quote, expected in (("}", Accepted), ("  ", Rejected), ("", Rejected)):
-        finding = {**ONE, "file": "a.js", "line": 2, "quote": quote}
+        finding = {**FINDING, "file": "a.js", "line": 2, "quote": quote}
         assert isinstance(gate.verify(Submission(report(finding), tmp_path, texts)), expected)
 
 
 def test_the_same_finding_twice_and_a_place_unjudged_are_rejected(verify):
-    assert "twice" in verify(report(ONE, ONE)).evidence
-    left = verify(report(ONE, unjudged=[{"rule": "bare", "file": "a.py", "line": 8, "why": "no reply"}]))
+    assert "twice" in verify(report(FINDING, FINDING)).evidence
+    left = verify(report(FINDING, unjudged=[{"rule": "bare", "file": "a.py", "line": 8, "why": "no reply"}]))
     assert isinstance(left, Rejected)
     assert "1 place was not judged" in left.reason
 
 
 @pytest.mark.parametrize(
-    "answer", ["", "no JSON", "[]", '{"format": 2}', report(1), report({**ONE, "line": True}), "[" * 9999]
+    "answer", ["", "no JSON", "[]", '{"format": 2}', report(1), report({**FINDING, "line": True}), "[" * 9999]
 )
 def test_what_is_no_report_is_rejected(verify, answer):
     assert isinstance(verify(answer), Rejected)
@@ -142,7 +149,7 @@ def test_what_is_no_report_is_rejected(verify, answer):
 
 def test_a_changed_input_breaks_the_gate(verify, tmp_path):
     (tmp_path / "a.py").write_text(TEXT + "# later\n")
-    assert isinstance(verify(report(ONE)), Broken)
+    assert isinstance(verify(report(FINDING)), Broken)
 
 
 def test_rules_without_severities_are_refused(tmp_path):
@@ -162,4 +169,4 @@ def test_rules_without_severities_are_refused(tmp_path):
     ],
 )
 def test_a_reason_that_holds_the_line_against_the_rule_is_no_denial(verify, reason):
-    assert isinstance(verify(report({**ONE, "reason": reason})), Accepted)
+    assert isinstance(verify(report({**FINDING, "reason": reason})), Accepted)

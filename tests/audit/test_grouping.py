@@ -72,8 +72,8 @@ def far(*lines, total=400):
     ],
 )
 def test_candidates_outside_of_functions_are_grouped_when_their_windows_overlap(name, lines, expected):
-    found = groups(far(*lines), name)
-    assert [(shown, [span[0] for span in spans]) for shown, spans in found] == expected
+    result = groups(far(*lines), name)
+    assert [(shown, [span[0] for span in spans]) for shown, spans in result] == expected
 
 
 def test_candidates_between_functions_are_not_judged_with_them():
@@ -85,10 +85,10 @@ def test_a_function_that_is_too_long_is_shown_in_parts():
     text = "def f():\n" + "".join(
         f"    except_{at} = 1\n" if at % 40 == 0 else f"    x{at} = 1\n" for at in range(2, 601)
     )
-    found = groups(text)
-    assert [span for _, spans in found for span in spans] == [(at, at) for at in range(40, 601, 40)]
-    assert all(shown[1] - shown[0] + 1 == 150 for shown, _ in found)
-    assert len(found) < 15
+    result = groups(text)
+    assert [span for _, spans in result for span in spans] == [(at, at) for at in range(40, 601, 40)]
+    assert all(shown[1] - shown[0] + 1 == 150 for shown, _ in result)
+    assert len(result) < 15
 
 
 def test_a_short_function_in_one_that_is_too_long_is_shown_as_a_whole():
@@ -115,9 +115,9 @@ def test_every_candidate_is_in_exactly_one_question_that_shows_it(starts, functi
             lines[first - 1 : first + length] = ["def f():", *["    x = 1"] * length]
     text = "\n".join(lines)
     spans = sorted({(first, min(first + more, 640)) for first, more in starts})
-    found = grouping.grouped(LIMITS, "a.py", text, spans)
-    assert sorted(span for _, own in found for span in own) == spans
-    for shown, own in found:
+    result = grouping.grouped(LIMITS, "a.py", text, spans)
+    assert sorted(span for _, own in result for span in own) == spans
+    for shown, own in result:
         assert all(shown[0] <= first and last <= shown[1] for first, last in own)
         assert 1 <= shown[0] <= shown[1] <= len(candidates.lines_of(text))
 
@@ -140,22 +140,22 @@ class Conversation:
         rule = rule or Rule("bare", "No bare except", "Name what it catches.", "error", regex="except")
         made = plans.make([rule], load(["a.py"], tmp_path), "m", tmp_path)
         self.plan, self.context = json.loads(json.dumps(made.body)), {"a.py": CODE}
-        self.found, self.judged, self.asked, self.turns = audit.find(self.plan, self.context), {}, [], 0
+        self.results, self.judged, self.requests, self.turns = audit.find(self.plan, self.context), {}, [], 0
 
     def waiting(self):
-        return audit.waiting(self.plan, self.found, self.judged, self.context)
+        return audit.waiting(self.plan, self.results, self.judged, self.context)
 
     def reply(self, *replies):
         """Reply to the questions that wait, one reply for each."""
         batch = self.waiting()
         assert len(batch) == len(replies), [text for _, text, _ in batch]
-        self.asked += [key for key, _, _ in batch]
+        self.requests += [key for key, _, _ in batch]
         self.turns += 1
         audit.keep(self.plan, self.judged, batch, replies, self.context, self.turns)
 
     def report(self):
         assert self.waiting() == []
-        return json.loads(audit.report(self.plan, self.found, self.judged, self.context))
+        return json.loads(audit.report(self.plan, self.results, self.judged, self.context))
 
 
 def judgement(candidate, verdict="right", *, line=None, quote="except:", reason="It has no type."):
@@ -174,7 +174,7 @@ def talk(tmp_path, monkeypatch):
 
 
 def lines_of(items):
-    return [each["line"] for each in items]
+    return [item["line"] for item in items]
 
 
 def test_one_reply_judges_every_candidate_of_a_function(talk):
@@ -230,8 +230,8 @@ def test_a_new_pass_asks_only_about_what_was_not_judged(talk):
     talk.reply(reply(judgement(1, "unsure", line=8)))
     report = talk.report()
     assert (lines_of(report["unsure"]), report["unjudged"]) == ([8], [])
-    assert talk.asked.count(talk.asked[-1]) == 2, "the question that failed, and no other"
-    assert len(set(talk.asked)) == len(talk.asked) - 1
+    assert talk.requests.count(talk.requests[-1]) == 2, "the question that failed, and no other"
+    assert len(set(talk.requests)) == len(talk.requests) - 1
 
 
 def test_what_was_judged_is_not_asked_again_by_a_later_audit(talk, tmp_path):
@@ -260,7 +260,7 @@ def test_an_unsure_judgement_is_never_lost_and_never_a_finding(talk, first, find
     talk.reply(reply(*first, judgement(2), judgement(3)))
     report = talk.report()
     assert (lines_of(report["findings"]), lines_of(report["unsure"])) == (findings, unsure)
-    assert all(each["quote"] in "    except:" and each["quote"] for each in report["unsure"])
+    assert all(item["quote"] in "    except:" and item["quote"] for item in report["unsure"])
 
 
 def test_windows_of_a_file_without_a_pre_filter_are_unsure_too(tmp_path, monkeypatch):
@@ -314,8 +314,8 @@ def test_an_audit_that_stops_between_a_group_and_its_rest_pays_for_nothing_twice
     stopped = three.report("src", "--set", "budget.subcalls=2")
     assert (stopped["status"], lines_of(stopped["unjudged"])) == ("incomplete", [8])
     assert lines_of(three.report()["findings"]) == [4, 8, 12]
-    asked = sub_calls(three)
-    assert len(asked) == len(set(asked)) == 3
+    requests = sub_calls(three)
+    assert len(requests) == len(set(requests)) == 3
     assert lines_of(three.report()["findings"]) == [4, 8, 12]
     assert len(sub_calls(three)) == 3
 
@@ -344,8 +344,8 @@ def test_what_no_model_answers_is_still_asked_in_three_passes(three):
 @pytest.fixture
 def unsure(three):
     three.write("src/shop.py", f"def f():\n{BODY}")
-    one = judged(4, "except:", "It depends.", verdict="unsure")
-    three.write("script.yaml", yaml.safe_dump({"sub": [{"reply": one}]}))
+    item = judged(4, "except:", "It depends.", verdict="unsure")
+    three.write("script.yaml", yaml.safe_dump({"sub": [{"reply": item}]}))
     return three
 
 
@@ -364,14 +364,14 @@ def test_a_comment_or_the_baseline_settles_an_unsure_place(unsure):
     known = {"format": 1, "findings": [{key: entries[0][key] for key in ("fingerprint", "rule", "file")}]}
     unsure.write("known.json", json.dumps(known))
     report = unsure.report("src", "--baseline", "known.json")
-    assert ([each["state"] for each in report["unsure"]], report["baseline_gone"]) == (["known"], 0)
+    assert ([item["state"] for item in report["unsure"]], report["baseline_gone"]) == (["known"], 0)
     assert report["verdict"].startswith("CLEAN")
     unsure.audit("src", "--baseline", "known.json", "--write-baseline")
     kept = json.loads((unsure.folder / "known.json").read_text())["findings"]
-    assert [each["fingerprint"] for each in kept] == [entries[0]["fingerprint"]], "it may still exist"
+    assert [item["fingerprint"] for item in kept] == [entries[0]["fingerprint"]], "it may still exist"
     unsure.write("src/shop.py", text)
     report = unsure.report()
-    assert ([each["state"] for each in report["unsure"]], report["unsure"][0]["excuse"]) == (
+    assert ([item["state"] for item in report["unsure"]], report["unsure"][0]["excuse"]) == (
         ["suppressed"],
         "fine",
     )

@@ -42,7 +42,7 @@ def test_a_commit_hook_with_a_file_that_cannot_be_judged_judges_the_others(proje
     ended = project.audit("src/shop.py", name, "--json", "--output", f"sarif={sarif}")
     report = json.loads(ended.stdout)
     assert (ended.returncode, len(report["findings"])) == (1, 2)
-    ((file, why),) = [(each["file"], each["why"]) for each in report["not_searched"]]
+    ((file, why),) = [(item["file"], item["why"]) for item in report["not_searched"]]
     assert file == name
     assert why
     (notification,) = json.loads(sarif.read_text())["runs"][0]["invocations"][0]["toolExecutionNotifications"]
@@ -61,7 +61,7 @@ def test_a_file_of_a_run_folder_that_is_named_is_not_judged(project):
     project.audit("src")
     (run,) = project.runs()
     report = project.report("src/shop.py", run / "answer.json")
-    ((file, why),) = [(each["file"], each["why"]) for each in report["not_searched"]]
+    ((file, why),) = [(item["file"], item["why"]) for item in report["not_searched"]]
     assert file.endswith("answer.json")
     assert "run" in why
 
@@ -83,7 +83,7 @@ def test_reports_list_what_the_walk_of_a_folder_leaves_out(project):
     (project.folder / "src/logo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
     project.write("src/.hidden.py", SHOP)
     project.write("src/node_modules/x.js", "x\n")
-    left_out = {each["file"]: each["why"] for each in project.report("src")["not_searched"]}
+    left_out = {item["file"]: item["why"] for item in project.report("src")["not_searched"]}
     assert set(left_out) == {"src/pkg/__init__.py", "src/logo.png", "src/.hidden.py", "src/node_modules"}
     shown = project.audit("src").stdout
     assert "## Not searched" in shown
@@ -93,5 +93,5 @@ def test_reports_list_what_the_walk_of_a_folder_leaves_out(project):
 def test_a_glob_lists_only_what_it_means(project):
     project.write("src/a.txt", "x\n")
     project.write("src/empty.py", "")
-    left_out = [each["file"] for each in project.report("src/*.py")["not_searched"]]
+    left_out = [item["file"] for item in project.report("src/*.py")["not_searched"]]
     assert left_out == ["src/empty.py"]

@@ -143,13 +143,13 @@ def test_a_glob_gives_the_fingerprints_of_its_folder_in_every_report(project, tm
     sarif = tmp_path / "out.sarif"
     ended = project.audit("src/**/*.py", "--json", "--output", f"sarif={sarif}")
     pattern = json.loads(ended.stdout)
-    assert {each["file"] for each in pattern["findings"]} == {"src/shop.py", "src/pkg/a.py"}
-    assert [each["fingerprint"] for each in pattern["findings"]] == [
-        each["fingerprint"] for each in folder["findings"]
+    assert {item["file"] for item in pattern["findings"]} == {"src/shop.py", "src/pkg/a.py"}
+    assert [item["fingerprint"] for item in pattern["findings"]] == [
+        item["fingerprint"] for item in folder["findings"]
     ]
     assert len(project.runs()) == 1, "the same files are the same audit"
     results = json.loads(sarif.read_text())["runs"][0]["results"]
-    uris = {each["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for each in results}
+    uris = {item["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for item in results}
     assert uris == {"src/shop.py", "src/pkg/a.py"}
     assert (project.audit("src", "--exclude", "src/pkg/a.py", "--json").stdout).count("src/pkg/a.py") == 1
 
@@ -164,5 +164,5 @@ def test_a_path_that_means_no_file_is_a_mistake(tree, path):
 def test_the_files_of_the_audit_itself_are_not_audited(project):
     report = project.report(".", "--output", "sarif=out.sarif")
     again = project.report(".", "--output", "sarif=out.sarif")
-    assert {each["file"] for each in report["not_searched"] if "own file" in each["why"]} == {"rules.yaml"}
+    assert {item["file"] for item in report["not_searched"] if "own file" in item["why"]} == {"rules.yaml"}
     assert report["run"] == again["run"]

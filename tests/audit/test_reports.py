@@ -233,8 +233,8 @@ def test_sarif_fits_the_part_of_its_schema_that_is_used():
     log = json.loads(exchange.sarif(MIXED, ABOUT))
     jsonschema.Draft202012Validator(SARIF).validate(log)
     (run,) = log["runs"]
-    assert [each["level"] for each in run["results"]] == ["error", "error", "error", "note"]
-    assert [each["baselineState"] for each in run["results"]] == ["new", "new", "unchanged", "new"]
+    assert [item["level"] for item in run["results"]] == ["error", "error", "error", "note"]
+    assert [item["baselineState"] for item in run["results"]] == ["new", "new", "unchanged", "new"]
     assert run["results"][1]["suppressions"][0]["justification"] == "a watchdog"
     assert run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "src/a%20b.py"
     assert not run["invocations"][0]["executionSuccessful"]
@@ -282,8 +282,8 @@ def test_junit_is_xml_with_a_case_for_each_rule_and_its_findings():
 
 
 def test_junit_has_a_failure_for_each_finding_with_its_file():
-    found = (finding(), finding(line=8), finding(file="src/z.py"), finding(line=9, state="known"))
-    report = Report(found, files=2, candidates=4, judged=4)
+    result = (finding(), finding(line=8), finding(file="src/z.py"), finding(line=9, state="known"))
+    report = Report(result, files=2, candidates=4, judged=4)
     (suite,) = ET.fromstring(exchange.junit(report, ABOUT))
     failed = [case for case in suite if case.find("failure") is not None]
     assert [(case.get("file"), case.get("line")) for case in failed] == [
@@ -307,12 +307,13 @@ def test_sarif_says_which_audit_it_is_and_helps_with_each_rule(project, tmp_path
 
 def test_gitlab_gets_the_new_findings_in_its_words():
     entries = json.loads(exchange.gitlab(MIXED, ABOUT))
-    assert [(each["check_name"], each["severity"]) for each in entries] == [
+    assert [(entry["check_name"], entry["severity"]) for entry in entries] == [
         *[("bare-except", "major"), ("odd:rule", "info")]
     ]
     assert entries[0]["location"] == {"path": "src/a b.py", "lines": {"begin": 3}}
     assert all(
-        {"description", "check_name", "fingerprint", "severity", "location"} == set(each) for each in entries
+        {"description", "check_name", "fingerprint", "severity", "location"} == set(entry)
+        for entry in entries
     )
 
 
@@ -354,7 +355,7 @@ def test_an_unsure_place_is_in_every_report_and_a_finding_in_none():
     log = json.loads(exchange.sarif(UNSURE, ABOUT))
     jsonschema.Draft202012Validator(SARIF).validate(log)
     (run,) = log["runs"]
-    assert [(each["kind"], each["level"]) for each in run["results"]] == [("review", "none")] * 2
+    assert [(item["kind"], item["level"]) for item in run["results"]] == [("review", "none")] * 2
     assert run["results"][1]["suppressions"]
     (headline,) = run["invocations"][0]["toolExecutionNotifications"]
     assert headline["message"]["text"] == "UNSURE: no findings; unsure about 1 place"
@@ -371,7 +372,7 @@ def test_an_unsure_place_is_in_every_report_and_a_finding_in_none():
     assert command.isprintable()
     body = reports.as_dict(UNSURE, ABOUT, 0)
     assert (body["status"], body["failing"], body["findings"]) == ("complete", 0, [])
-    assert [(each["line"], each["state"]) for each in body["unsure"]] == [(21, "new"), (30, "suppressed")]
+    assert [(item["line"], item["state"]) for item in body["unsure"]] == [(21, "new"), (30, "suppressed")]
     shown = reports.markdown(UNSURE, ABOUT)
     assert "## Unsure" in shown
     assert "line 21, " in shown

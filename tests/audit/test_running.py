@@ -115,7 +115,7 @@ def test_a_missing_key_is_reported_in_sarif_and_never_looks_clean(project, named
     (invocation,) = run["invocations"]
     assert not invocation["executionSuccessful"]
     assert run["results"] == []
-    texts = [each["message"]["text"] for each in invocation["toolExecutionNotifications"]]
+    texts = [item["message"]["text"] for item in invocation["toolExecutionNotifications"]]
     assert any("key" in text for text in texts)
     assert "CLEAN" not in ended.stdout
 
@@ -145,7 +145,7 @@ def test_the_screen_shows_no_internals(project):
     ended = loop_runner("audit", "src", *options, cwd=project.folder)
     assert ended.returncode == 3
     assert "judge: script:script.yaml" in ended.stderr
-    for internal in ("the model says it is ready", "format", "{", "turn", "the prompt goes in again"):
+    for internal in ("the model says it is ready", "format", "{", "turn", "the prompt is sent again"):
         assert internal not in ended.stderr
 
 
@@ -188,14 +188,14 @@ def test_status_of_an_audit_that_a_limit_ended_is_no_verified_one_and_next_finis
     assert status(project)[0]["state"] == "verified"
 
 
-@pytest.mark.parametrize(("found", "version"), [(1, "an earlier version"), (3, "another version")])
+@pytest.mark.parametrize(("result", "version"), [(1, "an earlier version"), (3, "another version")])
 @pytest.mark.parametrize("command", [["resume"], ["replay"], ["fork", "copy"]])
-def test_an_unfinished_audit_of_another_version_says_what_to_do(project, command, found, version):
-    run = unfinished_of_format(project, found)
+def test_an_unfinished_audit_of_another_version_says_what_to_do(project, command, result, version):
+    run = unfinished_of_format(project, result)
     before = git(run, "rev-parse", "HEAD")
     ended = loop_runner(command[0], run, *command[1:], cwd=project.folder)
     assert ended.returncode == 2, ended.stderr
-    assert f"an unfinished audit of {version} of loop-runner (plan format {found})" in ended.stderr
+    assert f"an unfinished audit of {version} of loop-runner (plan format {result})" in ended.stderr
     assert "run the same `loop-runner audit PATH... --rules FILE` again" in ended.stderr
     assert git(run, "rev-parse", "HEAD") == before
     assert not (project.folder / "runs/copy").exists()

@@ -24,7 +24,7 @@ NO_KEYS = dict.fromkeys(("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_AP
 IS_ROOT = os.geteuid() == 0
 
 
-def said(result, exit_code, *parts):
+def assert_output(result, exit_code, *parts):
     """The three-part message, after checking that it has its parts and the exit code."""
     assert result.returncode == exit_code, result.stderr
     assert result.stderr.startswith("loop-runner: ") or "\nloop-runner: " in result.stderr
@@ -96,8 +96,8 @@ TASK = "name: t\nprompt: What?\nverifiers: [{contains: x}]\n"
             TASK + "budget:\n  pases: 3\n",
             ["task.yaml, line 5: unknown key `pases`", "did you mean `passes`?"],
         ),
-        (TASK + "budget:\n  passes: three\n", ["task.yaml, line 5: `budget.passes` takes a whole number"]),
-        (TASK + "name: u\n", ["task.yaml, line 4: `name` is there twice, first on line 1"]),
+        (TASK + "budget:\n  passes: three\n", ["task.yaml, line 5: `budget.passes` takes an integer"]),
+        (TASK + "name: u\n", ["task.yaml, line 4: duplicate key `name`, first defined on line 1"]),
         (TASK + "reentry: again\n", ["task.yaml, line 4: `reentry` takes fresh or continue, not 'again'"]),
         (TASK + "budget: {passes: 3\n", ["task.yaml, line", "not valid YAML"]),
         ("name: t\nprompt: What?\n", ["the task has no verifiers"]),
@@ -109,19 +109,19 @@ TASK = "name: t\nprompt: What?\nverifiers: [{contains: x}]\n"
 def test_a_mistake_in_the_task_file_is_named_with_its_place_and_the_nearest_key(tmp_path, text, parts):
     (tmp_path / "task.yaml").write_text(text)
     unused = {"ANTHROPIC_API_KEY": "unused", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
-    said(loop_runner("run", "task.yaml", cwd=tmp_path, env=unused), 2, *parts)
+    assert_output(loop_runner("run", "task.yaml", cwd=tmp_path, env=unused), 2, *parts)
     assert content(tmp_path) == {"task.yaml": text.encode()}
 
 
 def test_a_task_file_that_is_not_there_is_said_to_be_missing(tmp_path):
-    said(
+    assert_output(
         loop_runner("run", "nope.yaml", cwd=tmp_path), 2, "there is no task file nope.yaml", "loop-runner ask"
     )
 
 
 def test_a_task_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "task.yaml").write_bytes(b"name: \xff\xfe\n")
-    said(loop_runner("run", "task.yaml", cwd=tmp_path), 2, "task.yaml cannot be read", "UTF-8")
+    assert_output(loop_runner("run", "task.yaml", cwd=tmp_path), 2, "task.yaml cannot be read", "UTF-8")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_a_finished_run_in_the_folder_that_was_chosen_is_not_replaced(tmp_path, 
     before = content(folder)
     env = {"XDG_STATE_HOME": str(tmp_path), "HOME": str(tmp_path)}
     hint = "loop-runner show "
-    said(loop_runner(*arguments, cwd=tmp_path, env=env), 2, "holds a finished run", hint)
+    assert_output(loop_runner(*arguments, cwd=tmp_path, env=env), 2, "holds a finished run", hint)
     assert content(folder) == before
 
 
@@ -182,7 +182,7 @@ def test_an_input_that_cannot_be_used_is_named_and_nothing_is_created(tmp_path, 
     (tmp_path / "task" / name).unlink()
     if data is not None:
         (tmp_path / "task" / name).write_bytes(data)
-    said(loop_runner("run", task, cwd=tmp_path), 2, *parts)
+    assert_output(loop_runner("run", task, cwd=tmp_path), 2, *parts)
     assert not (tmp_path / "runs").exists()
 
 
@@ -190,7 +190,7 @@ def test_a_folder_with_nothing_to_read_in_it_says_what_was_left_out(tmp_path):
     task = write_task(tmp_path / "task", root=[ready("42")], inputs=["texts"])
     (tmp_path / "task/texts").mkdir()
     (tmp_path / "task/texts/empty.txt").touch()
-    said(loop_runner("run", task, cwd=tmp_path), 2, "nothing to read in texts", "empty.txt (empty)")
+    assert_output(loop_runner("run", task, cwd=tmp_path), 2, "nothing to read in texts", "empty.txt (empty)")
     assert not (tmp_path / "runs").exists()
 
 
@@ -242,7 +242,7 @@ def test_an_input_that_changed_since_the_last_pass_stops_a_resume_until_it_is_pu
     before = content(run)
     (tmp_path / "task/b.txt").write_text("The answer is 41.\n")
     result = loop_runner("resume", "scripted", "--passes", "2", cwd=tmp_path)
-    said(result, 2, "1 of 2 inputs has changed since the run began: b.txt", "put the old files back")
+    assert_output(result, 2, "1 of 2 inputs has changed since the run began: b.txt", "restore the old files")
     assert content(run) == before
     (tmp_path / "task/b.txt").write_text(texts["b.txt"])
     assert resume_ends_verified(run)["passes"] == 2
@@ -261,14 +261,14 @@ def test_an_input_that_changed_since_the_last_pass_stops_a_resume_until_it_is_pu
     ],
 )
 def test_an_unknown_model_is_refused_and_nothing_is_created(tmp_path, task, flag, model, part):
-    said(loop_runner("run", task, flag, model, cwd=tmp_path), 2, part)
+    assert_output(loop_runner("run", task, flag, model, cwd=tmp_path), 2, part)
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_local_model_that_is_not_fetched_names_the_command_that_fetches_it(tmp_path, task):
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     result = loop_runner("run", task, "--model", "local:coder", cwd=tmp_path, env=cache)
-    said(result, 4, "local:coder is not fetched yet", "loop-runner models fetch coder")
+    assert_output(result, 4, "local:coder is not fetched yet", "loop-runner models fetch coder")
     assert not (tmp_path / "runs").exists()
 
 
@@ -276,7 +276,7 @@ def test_without_a_key_the_message_names_the_variable_and_the_way_without_one(tm
     home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
     model = "anthropic:claude-sonnet-5-5"
     result = loop_runner("run", task, "--model", model, cwd=tmp_path, env={**NO_KEYS, **home})
-    said(result, 2, f"{model} needs a key", "ANTHROPIC_API_KEY", "loop-runner models fetch coder")
+    assert_output(result, 2, f"{model} needs a key", "ANTHROPIC_API_KEY", "loop-runner models fetch coder")
     assert not (tmp_path / "runs").exists()
 
 
@@ -284,7 +284,7 @@ def test_without_a_model_and_without_a_key_the_message_names_the_two_commands(tm
     task = write_task(tmp_path / "task", root=[], model=None)
     empty = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     result = loop_runner("run", task, cwd=tmp_path, env={**empty, **NO_KEYS})
-    said(result, 2, "loop-runner models fetch coder", "export ANTHROPIC_API_KEY=")
+    assert_output(result, 2, "loop-runner models fetch coder", "export ANTHROPIC_API_KEY=")
     assert not (tmp_path / "runs").exists()
 
 
@@ -293,7 +293,7 @@ def test_a_model_that_is_gone_stops_a_resume_and_loses_nothing(begun, rejected):
     result = loop_runner(
         "resume", rejected, "--passes", "2", "--set", "sub_model=script:gone.yaml", cwd=begun
     )
-    said(result, 2, "there is no script file", "gone.yaml")
+    assert_output(result, 2, "there is no script file", "gone.yaml")
     assert content(rejected) == before
     resume_ends_verified(rejected)
 
@@ -302,7 +302,7 @@ def test_a_model_that_is_gone_stops_a_resume_and_loses_nothing(begun, rejected):
 
 
 def test_without_git_the_message_says_what_to_install_and_the_run_can_be_started_afterwards(tmp_path, task):
-    said(
+    assert_output(
         loop_runner("run", task, cwd=tmp_path, env={"PATH": "/nonexistent"}),
         4,
         "git was not found",
@@ -315,7 +315,7 @@ def test_without_git_a_run_that_is_there_is_left_alone(rejected):
     before = content(rejected)
     for command in ("resume", "status", "log", "show"):
         result = loop_runner(command, rejected, cwd=rejected.parent, env={"PATH": "/nonexistent"})
-        said(result, 4, "git was not found")
+        assert_output(result, 4, "git was not found")
     assert content(rejected) == before
 
 
@@ -337,7 +337,7 @@ def unprivileged(*args, cwd):
 def test_a_place_that_cannot_be_written_is_named_and_nothing_is_created(tmp_path, task):
     (tmp_path / "sealed").mkdir(mode=0o555)
     result = unprivileged("run", task, "--run-dir", "sealed/run", cwd=tmp_path)
-    said(result, 4, "cannot be written (permission denied)", "sealed/run", "--run-dir")
+    assert_output(result, 4, "cannot be written (permission denied)", "sealed/run", "--run-dir")
     assert list((tmp_path / "sealed").iterdir()) == []
 
 
@@ -348,7 +348,7 @@ def test_a_run_folder_that_cannot_be_written_is_left_alone(rejected):
     before = content(rejected)
     try:
         result = unprivileged("resume", rejected, "--passes", "2", cwd=rejected.parent)
-        said(result, 4, "cannot be written (permission denied)", "write permission")
+        assert_output(result, 4, "cannot be written (permission denied)", "write permission")
         assert unprivileged("status", rejected, cwd=rejected.parent).returncode == 0, "it can still be read"
     finally:
         for path in paths:
@@ -366,7 +366,9 @@ def test_a_run_folder_that_cannot_be_read_is_named_and_the_others_are_listed(rej
         assert result.returncode == 0, result.stderr
         assert "runs/scripted" in result.stdout
         assert "runs/sealed cannot be read" in result.stdout
-        said(unprivileged("resume", sealed, cwd=rejected.parent), 4, "cannot be read (permission denied)")
+        assert_output(
+            unprivileged("resume", sealed, cwd=rejected.parent), 4, "cannot be read (permission denied)"
+        )
     finally:
         sealed.chmod(0o755)
 
@@ -374,7 +376,7 @@ def test_a_run_folder_that_cannot_be_read_is_named_and_the_others_are_listed(rej
 @pytest.mark.parametrize("place", ["task/task.yaml", "task/task.yaml/run"])
 def test_a_run_folder_in_the_place_of_a_file_is_refused(tmp_path, task, place):
     before = content(tmp_path)
-    said(loop_runner("run", task, "--run-dir", place, cwd=tmp_path), 2, "task/task.yaml is a file")
+    assert_output(loop_runner("run", task, "--run-dir", place, cwd=tmp_path), 2, "task/task.yaml is a file")
     assert content(tmp_path) == before
 
 
@@ -383,7 +385,7 @@ def test_a_folder_with_other_files_in_it_is_refused_and_an_empty_one_is_taken(tm
     folder.mkdir(parents=True)
     (folder / "thesis.txt").write_text("years of work\n")
     result = loop_runner("run", task, cwd=tmp_path)
-    said(result, 2, "is not empty and is no run folder: it holds thesis.txt", "--run-dir")
+    assert_output(result, 2, "is not empty and is not a run folder: it holds thesis.txt", "--run-dir")
     assert content(folder) == {"thesis.txt": b"years of work\n"}
     (folder / "thesis.txt").unlink()
     assert loop_runner("run", task, cwd=tmp_path).returncode == 0
@@ -456,7 +458,7 @@ def test_a_disk_that_fills_up_while_a_turn_is_committed_costs_no_paid_reply(tmp_
     )
     run = small_disk.folder / "run"
     result = loop_runner("run", task, "--run-dir", run, cwd=tmp_path)
-    said(result, 4, "the disk is full: committing pass 1 turn 2 failed", "nothing committed is lost")
+    assert_output(result, 4, "the disk is full: committing pass 1 turn 2 failed", "nothing committed is lost")
     assert git(run, "log", "-1", "--format=%s") == "pass 1 turn 1: ran"
     small_disk.grow(40)
     ended = resume_ends_verified(run)
@@ -468,7 +470,9 @@ def test_a_disk_without_room_for_a_run_folder_takes_it_once_there_is_some(tmp_pa
     task = write_task(tmp_path / "task", root=[ready("42")])
     small_disk.fill()
     run = small_disk.folder / "run"
-    said(loop_runner("run", task, "--run-dir", run, cwd=tmp_path), 4, "the disk is full", "free some space")
+    assert_output(
+        loop_runner("run", task, "--run-dir", run, cwd=tmp_path), 4, "the disk is full", "free some space"
+    )
     (small_disk.folder / "ballast").unlink()
     assert loop_runner("run", task, "--run-dir", run, cwd=tmp_path).returncode == 0
 
@@ -485,7 +489,7 @@ def test_a_result_that_cannot_be_written_is_an_error(rejected):
     with open("/dev/full", "w") as full:
         command = argv("log", rejected)
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    said(result, 4, "the result cannot be written to standard output", "loop-runner show")
+    assert_output(result, 4, "the result cannot be written to standard output", "loop-runner show")
 
 
 def test_a_reader_that_goes_away_is_no_error(rejected):
@@ -504,9 +508,9 @@ def test_a_second_runner_on_the_same_run_is_refused_and_the_first_goes_on(tmp_pa
     with started("run", task, "--json", cwd=tmp_path) as first:
         first.wait_for_line("turn 1")
         second = loop_runner("resume", "scripted", cwd=tmp_path)
-        said(second, 2, f"is in use by another runner (pid {first.pid}", f"kill -INT {first.pid}")
+        assert_output(second, 2, f"is in use by another runner (pid {first.pid}", f"kill -INT {first.pid}")
         again = loop_runner("run", task, cwd=tmp_path)
-        said(again, 2, "holds an unfinished run", "loop-runner resume")
+        assert_output(again, 2, "holds an unfinished run", "loop-runner resume")
         (tmp_path / "runs/scripted/workspace/go").touch()
         exit_code, stdout, _ = first.finish()
     assert exit_code == 0
@@ -523,7 +527,7 @@ def test_a_run_folder_of_a_newer_format_is_left_alone_and_said_to_be_newer(rejec
     make_newer(rejected)
     before = content(rejected)
     result = loop_runner(command, rejected, cwd=rejected.parent)
-    said(result, 2, "has format 2; this loop-runner knows formats up to 1", "--upgrade")
+    assert_output(result, 2, "has format 2; this loop-runner knows formats up to 1", "--upgrade")
     assert content(rejected) == before
 
 
@@ -534,7 +538,7 @@ def test_a_damaged_run_folder_is_left_alone_and_said_to_be_damaged(rejected, com
         pack.write_bytes(b"PACK" + bytes(100))
     before = content(rejected)
     result = loop_runner(command, rejected, cwd=rejected.parent)
-    said(result, 4, "is damaged", "fsck")
+    assert_output(result, 4, "is damaged", "fsck")
     assert content(rejected) == before
 
 
@@ -553,7 +557,7 @@ def test_a_file_of_the_runs_that_somebody_changed_and_committed_is_named(rejecte
     (rejected / path).write_bytes(b'{"garbage": \xff')
     git(rejected, "commit", "-q", "-a", "-m", "Tidy up")
     result = loop_runner(command, rejected, cwd=rejected.parent)
-    said(result, 4, f"is damaged: {path} does not hold what it should", "lists the commits")
+    assert_output(result, 4, f"is damaged: {path} does not hold what it should", "lists the commits")
     if path == "inputs.json":
         git(rejected, "revert", "--no-edit", "HEAD")
         resume_ends_verified(rejected)
@@ -570,8 +574,8 @@ def test_status_lists_the_runs_that_can_be_read_beside_those_that_cannot(rejecte
     assert result.returncode == 0, result.stderr
     assert "runs/sound" in result.stdout
     assert "has format 2" in result.stdout
-    found = loop_runner("status", "--json", cwd=rejected.parent.parent)
-    states = {entry["run"]: entry["state"] for entry in json.loads(found.stdout)["runs"]}
+    outcome = loop_runner("status", "--json", cwd=rejected.parent.parent)
+    states = {entry["run"]: entry["state"] for entry in json.loads(outcome.stdout)["runs"]}
     assert states == {
         "runs/scripted": "unverified",
         "runs/sound": "unverified",
@@ -582,12 +586,14 @@ def test_status_lists_the_runs_that_can_be_read_beside_those_that_cannot(rejecte
 
 def test_a_run_that_is_not_there_names_those_that_are(rejected):
     result = loop_runner("resume", "scriptd", cwd=rejected.parent.parent)
-    said(result, 2, "there is no run 'scriptd' here", "did you mean runs/scripted?")
+    assert_output(result, 2, "there is no run 'scriptd' here", "did you mean runs/scripted?")
 
 
 def test_a_run_folder_whose_making_was_killed_is_taken_over(tmp_path, task):
     (tmp_path / "runs/scripted/.git.new/objects").mkdir(parents=True)
-    said(loop_runner("resume", "scripted", cwd=tmp_path), 2, "making was interrupted", "start the run again")
+    assert_output(
+        loop_runner("resume", "scripted", cwd=tmp_path), 2, "making was interrupted", "start the run again"
+    )
     assert loop_runner("run", task, cwd=tmp_path).returncode == 0
 
 

@@ -24,7 +24,7 @@ def test_a_run_ends_with_the_answer_and_exit_code_0(tmp_path, task):
     assert "42" in result.stdout
     assert "pass 1: rejected" in result.stdout
     assert "loop-runner show runs/scripted" in result.stdout
-    assert "the prompt goes in again" in result.stderr
+    assert "the prompt is sent again" in result.stderr
 
 
 def test_json_is_one_object_on_standard_output_with_the_documented_keys(tmp_path, task):

@@ -30,7 +30,7 @@ def running(tmp_path):
 def test_a_run_is_followed_to_its_end_while_it_goes_on(tmp_path, running):
     with started("log", "scripted", "--follow", "--verbose", cwd=tmp_path) as follower:
         follower.wait_for_line("run folder: ")
-        assert running.process.poll() is None, "it was told before the run ended"
+        assert running.process.poll() is None, "it was printed before the run ended"
         exit_code, stdout, stderr = follower.finish()
         assert running.process.wait(5) == 0, "it went on until the run ended"
     assert (exit_code, stderr) == (0, "")
@@ -51,7 +51,7 @@ def test_as_json_each_event_is_one_object_on_one_line(tmp_path, running):
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [events[0]["kind"], events[-1]["kind"]] == ["run_started", "run_ended"]
     assert {"version", "at", "seq", "kind", "pass", "turn", "text", "data"} == set.union(*map(set, events))
-    assert [one["pass"] for one in events if one["kind"] == "pass_ended"] == [1, 2]
+    assert [event["pass"] for event in events if event["kind"] == "pass_ended"] == [1, 2]
 
 
 def test_ctrl_c_ends_the_following_with_130_and_not_the_run(tmp_path, running):
@@ -67,7 +67,7 @@ def test_a_reader_that_goes_away_ends_the_following(tmp_path, running):
     result = subprocess.run(
         ["bash", "-c", command], cwd=tmp_path, env=clean_environment(), capture_output=True, check=False
     )
-    assert running.process.poll() is None, "the run goes on"
+    assert running.process.poll() is None, "the run is active"
     assert (result.returncode, result.stderr) == (0, b"")
 
 
@@ -78,10 +78,10 @@ def test_a_run_that_has_ended_is_told_from_its_last_start(tmp_path):
     with trace.open("a") as file:
         file.write('{"kind": "turn_sta')
     loop_runner("resume", "scripted", "--passes", "2", cwd=tmp_path)
-    told = loop_runner("log", "scripted", "--follow", cwd=tmp_path)
-    assert told.returncode == 0
-    assert "going on after pass 1" in told.stdout.splitlines()[0]
-    assert "verified" in told.stdout.splitlines()[-1]
+    shown = loop_runner("log", "scripted", "--follow", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "continuing after pass 1" in shown.stdout.splitlines()[0]
+    assert "verified" in shown.stdout.splitlines()[-1]
     trace.unlink()
     missing = loop_runner("log", "scripted", "--follow", cwd=tmp_path)
     assert missing.returncode == 2

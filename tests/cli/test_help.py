@@ -14,7 +14,7 @@ from tests.support.commands import loop_runner
 from tests.support.tasks import ready, write_task
 
 
-def said(*args, exit_code=0):
+def output_of(*args, exit_code=0):
     result = CliRunner().invoke(main_group, list(args))
     assert result.exit_code == exit_code, result.output
     return result.output
@@ -27,30 +27,30 @@ def test_every_command_is_in_one_group_of_the_help():
 
 @pytest.mark.parametrize("flag", ["-V", "--version"])
 def test_the_version_is_printed(flag):
-    assert said(flag).startswith("loop-runner")
+    assert output_of(flag).startswith("loop-runner")
 
 
 @pytest.mark.parametrize("words", [["resume"], ["models", "fetch"], ["hook", "start"], []])
 def test_help_of_a_command_is_that_commands_own(words):
-    own = said(*words, "--help").split("Usage: ")[1]
+    own = output_of(*words, "--help").split("Usage: ")[1]
     assert (
-        said("help", *words).split(" ", 2)[2].split()
+        output_of("help", *words).split(" ", 2)[2].split()
         == own.replace("main-group", "loop-runner").split(" ", 1)[1].split()
     )
 
 
 def test_help_of_an_unknown_command_is_wrong_usage():
-    assert "No such command 'nope'" in said("help", "nope", exit_code=2)
+    assert "No such command 'nope'" in output_of("help", "nope", exit_code=2)
 
 
 def test_ls_is_status(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert said("ls") == said("status")
+    assert output_of("ls") == output_of("status")
 
 
 @pytest.mark.parametrize("name", ["task-file", "task-file.md", "docs/task-file.md"])
 def test_docs_prints_a_page_by_any_of_its_names(name):
-    assert "budget" in said("docs", name)
+    assert "budget" in output_of("docs", name)
 
 
 def test_docs_lists_every_page_that_messages_name():
@@ -63,7 +63,7 @@ def test_docs_lists_every_page_that_messages_name():
         for path in package.rglob("*.py")
         for match in re.findall(r"docs/([\w-]+)\.md", path.read_text())
     }
-    listed = said("docs")
+    listed = output_of("docs")
     assert named
     assert all(name in listed for name in named)
 
@@ -158,7 +158,7 @@ def test_a_question_in_the_wrong_place_or_without_quotes_gets_the_right_command(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("It is 42.\n")
-    assert command in said("ask", *args, exit_code=2)
+    assert command in output_of("ask", *args, exit_code=2)
 
 
 # ── folders of questions, paths with spaces, evidence ───────────────────────────────────────────────
@@ -186,8 +186,8 @@ def test_evidence_of_several_lines_keeps_them(tmp_path):
     result = loop_runner("run", task, cwd=tmp_path)
     assert "first fault second fault" not in result.stderr + result.stdout
     for line in ("second fault", "third fault"):
-        assert any(each.strip() == line for each in result.stderr.splitlines())
-        assert any(each.strip() == line for each in result.stdout.splitlines())
+        assert any(item.strip() == line for item in result.stderr.splitlines())
+        assert any(item.strip() == line for item in result.stdout.splitlines())
 
 
 def test_doctor_without_a_model_ends_with_4(tmp_path):

@@ -83,12 +83,12 @@ def test_a_cancelled_run_says_how_to_continue(tmp_path):
 
 def test_cost_names_the_source_of_the_prices_that_it_used(tmp_path):
     rates = {"script:script.yaml": {"input": 1.0, "output": 2.0}}
-    for name, prices, said in (
+    for name, prices, output in (
         ("own", rates, "the task's own for script:"),
         ("free", {}, "no bill for script:"),
     ):
         task = write_task(tmp_path / name, root=[ready("42")], name=name, prices=prices)
         assert loop_runner("run", task, cwd=tmp_path).returncode == 0
         shown = loop_runner("cost", name, cwd=tmp_path).stdout.splitlines()[-1]
-        assert shown.startswith(f"prices: {said}")
+        assert shown.startswith(f"prices: {output}")
         assert "genai-prices" not in shown

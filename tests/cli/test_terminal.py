@@ -137,9 +137,9 @@ class Terminal(io.StringIO):
     [
         ("VERIFIED: all", f"{GREEN}VERIFIED\x1b[0m: all"),
         ("NOT VERIFIED", f"{YELLOW}NOT VERIFIED\x1b[0m"),
-        ("NOT VERIFIED YET: the run is going on", f"{YELLOW}NOT VERIFIED YET\x1b[0m: the"),
+        ("NOT VERIFIED YET: the run is active", f"{YELLOW}NOT VERIFIED YET\x1b[0m: the"),
         ("UNVERIFIED: no", f"{YELLOW}UNVERIFIED\x1b[0m: no"),
-        ("INTERRUPTED: every", f"{YELLOW}INTERRUPTED\x1b[0m: every"),
+        ("INTERRUPTED: all", f"{YELLOW}INTERRUPTED\x1b[0m: every"),
         ("BROKEN: a verifier", f"{RED}BROKEN\x1b[0m: a verifier"),
         ("DIFFERENT: this", f"{RED}DIFFERENT\x1b[0m: this"),
         ("A sentence", "A sentence"),

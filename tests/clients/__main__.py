@@ -65,13 +65,13 @@ def _alone() -> tuple[list[str], dict[str, str]]:
     loopback on, and then themselves again in another: gates are never run as root, and the root of a
     namespace knows no other user.
     """
-    told = {_INSIDE: "alone", _IDS: f"{os.getuid()} {os.getgid()}"}
+    shown = {_INSIDE: "alone", _IDS: f"{os.getuid()} {os.getgid()}"}
     way = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
     try:
-        tried = subprocess.run([*way, *_as_oneself(told[_IDS]), "true"], capture_output=True, check=False)
+        tried = subprocess.run([*way, *_as_oneself(shown[_IDS]), "true"], capture_output=True, check=False)
     except OSError:
         return [], {}
-    return (way, told) if tried.returncode == 0 else ([], {})
+    return (way, shown) if tried.returncode == 0 else ([], {})
 
 
 def _as_oneself(ids: str | None = None) -> list[str]:

@@ -32,10 +32,10 @@ class Both:
         (folder / "peer.json").write_text(json.dumps(hook))
         self.settings = str(folder / "peer.json")
 
-    def ours(
+    def loop_runner_result(
         self, replies: list[Reply], *, settings: str = "{settings}", env: tuple[str, ...] = (), **keys: Any
     ) -> Any:
-        """A run of ours: its outcome."""
+        """One of our runs: its outcome."""
         self.provider.replies = list(replies)
         command = [*(("env", *env) if env else ()), self.claude, "-p", "--settings", settings]
         return self.place.run(self.place.task([*command, "--output-format", "json"], **keys))
@@ -62,25 +62,25 @@ class Both:
 
 def many_passes(both: Both) -> Row:
     texts: list[Reply] = [f"it is {number}" for number in range(25)]
-    outcome = both.ours([*texts, "it is 42"])
+    outcome = both.loop_runner_result([*texts, "it is 42"])
     before = len(both.provider.requests)
-    said = both.peer([*texts, "<promise>DONE</promise>"])
-    asked = len(both.provider.requests) - before
+    output = both.peer([*texts, "<promise>DONE</promise>"])
+    requests = len(both.provider.requests) - before
     return (
         "25 passes of text only, then the right answer",
         f"{outcome.status} after {outcome.spend.passes} passes",
-        f"it ended after {asked} requests, exit {said['code']}, result {said['result']!r}, {both.state}",
+        f"{requests} requests, exit {output['code']}, result {output['result']!r}, {both.state}",
     )
 
 
 def next_session(both: Both) -> Row:
-    both.ours(["it is 1"], passes=1)
+    both.loop_runner_result(["it is 1"], passes=1)
     both.provider.replies = ["hello"]
     before = len(both.provider.requests)
     argv = [both.claude, "-p", "hi", "--output-format", "json"]
     both.place.loop_runner("hook", "install", "claude")
     both.place.call(argv, cwd=both.place.run_folder)
-    ours = len(both.provider.requests) - before
+    own = len(both.provider.requests) - before
     both.place.loop_runner("hook", "uninstall", "claude")
     peer_hook.start(both.project, "Make it 42.", "DONE", 4)
     before = len(both.provider.requests)
@@ -88,51 +88,51 @@ def next_session(both: Both) -> Row:
     peer = len(both.provider.requests) - before
     return (
         "another session in the folder of a loop that was not finished",
-        f"{ours} request: it is let alone",
+        f"{own} request: it is let alone",
         f"{peer} requests: it was made to work on the other's prompt",
     )
 
 
 def false_claim(both: Both) -> Row:
-    outcome = both.ours(["<promise>DONE</promise> all tests pass", "it is 42"])
+    outcome = both.loop_runner_result(["<promise>DONE</promise> all tests pass", "it is 42"])
     before = len(both.provider.requests)
     both.peer(["<promise>DONE</promise> all tests pass", "it is 42"])
-    asked = len(both.provider.requests) - before
+    requests = len(both.provider.requests) - before
     return (
         "the model says at once that it is done, and is not",
         f"rejected; {outcome.status} after {outcome.spend.passes} passes",
-        f"accepted after {asked} request",
+        f"accepted after {requests} request",
     )
 
 
 def what_is_told(both: Both) -> Row:
-    both.ours(["it is 41", "it is 42"])
-    ours = both.provider.texts()[-1]
+    both.loop_runner_result(["it is 41", "it is 42"])
+    own = both.provider.texts()[-1]
     both.peer(["it is 41", "<promise>DONE</promise>"])
     peer = both.provider.texts()[-1]
-    told = "the answer does not contain"
+    shown = "the answer does not contain"
     return (
         "what the next pass is told",
-        "the prompt and what failed" if told in ours and "Make it 42." in ours else "?",
-        "the prompt" if "Make it 42." in peer and told not in peer else "?",
+        "the prompt and what failed" if shown in own and "Make it 42." in own else "?",
+        "the prompt" if "Make it 42." in peer and shown not in peer else "?",
     )
 
 
 def crashed_hook(both: Both) -> Row:
     crash = json.dumps({"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "exit 1"}]}]}})
-    outcome = both.ours(["it is 41", "it is 42"], settings=crash)
-    said = both.peer(["it is 41"], settings=crash)
+    outcome = both.loop_runner_result(["it is 41", "it is 42"], settings=crash)
+    output = both.peer(["it is 41"], settings=crash)
     noticed, passes = both.place.endings()[0], outcome.spend.passes
     return (
         "the hook crashes at every stop",
         f"noticed ({noticed}), a new client; {outcome.status} after {passes} passes",
-        f"the client ended with {said['result']!r}, exit {said['code']}, {both.state}",
+        f"the client ended with {output['result']!r}, exit {output['code']}, {both.state}",
     )
 
 
 def capped(both: Both) -> Row:
     texts: list[Reply] = ["it is 1", "it is 2", "it is 3", "it is 4"]
-    outcome = both.ours([*texts, "it is 42"], env=("CLAUDE_CODE_STOP_HOOK_BLOCK_CAP=2",))
+    outcome = both.loop_runner_result([*texts, "it is 42"], env=("CLAUDE_CODE_STOP_HOOK_BLOCK_CAP=2",))
     return (
         "the client gives up on blocks (its cap set to 2)",
         f"noticed ({', '.join(sorted(set(filter(None, both.place.endings()))))}); {outcome.status}",
@@ -148,11 +148,11 @@ def api_error(both: Both) -> Row:
     both.provider.replies = [Refused()] * 50
     task = both.place.task([both.claude, "-p", "--settings", "{settings}", "--output-format", "json"])
     outcome = both.place.run(task, listen=listen)
-    said = both.peer([Refused()] * 50)
+    output = both.peer([Refused()] * 50)
     return (
         "the provider refuses a request",
         f"noticed (api error), tried again; {outcome.status} after {outcome.spend.passes} pass",
-        f"the client ended with exit {said['code']} ({said.get('terminal_reason')}), {both.state}",
+        f"the client ended with exit {output['code']} ({output.get('terminal_reason')}), {both.state}",
     )
 
 

@@ -34,8 +34,8 @@ class Place:
         self.folder, self.provider = folder, provider
         self.run_folder = folder / "run"
         home, bin_folder = folder / "home", folder / "bin"
-        for each in (home, bin_folder):
-            each.mkdir()
+        for item in (home, bin_folder):
+            item.mkdir()
         # `loop-runner`, as a user has it on the PATH.
         script = bin_folder / "loop-runner"
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m loop_runner "$@"\n')
@@ -115,7 +115,7 @@ class Place:
         return done.stdout
 
     def call(self, argv, *, cwd=None, stdin="", env=None, timeout=90):
-        """Run a client to its end, with nothing of ours around it."""
+        """Run a client to its end, without loop-runner around it."""
         return subprocess.run(
             [*map(str, argv)],
             env={**self.env, **(env or {})},

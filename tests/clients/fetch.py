@@ -52,9 +52,9 @@ def fetch(client: str) -> Path:
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         package = _download(client, Path(folder))
         with package.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != _SHA256[client]:
-            raise CannotFetch(f"{package.name} has SHA-256 {found}, not {_SHA256[client]}")
+            result = hashlib.file_digest(file, "sha256").hexdigest()
+        if result != _SHA256[client]:
+            raise CannotFetch(f"{package.name} has SHA-256 {result}, not {_SHA256[client]}")
         new = Path(folder) / "program"
         with new.open("wb") as target:
             if client == "claude":

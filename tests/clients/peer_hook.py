@@ -40,11 +40,11 @@ def main() -> None:
         return
     _, head, prompt = path.read_text().split("---\n", 2)
     values = dict(line.split(": ", 1) for line in head.splitlines())
-    said = last_text(given["transcript_path"])
-    found = re.search(r"<promise>(.*?)</promise>", said, re.DOTALL)
-    is_done = found is not None and " ".join(found[1].split()) == values["promise"]
+    output = last_text(given["transcript_path"])
+    match = re.search(r"<promise>(.*?)</promise>", output, re.DOTALL)
+    is_done = match is not None and " ".join(match[1].split()) == values["promise"]
     number = int(values["iteration"])
-    if is_done or not said or number >= int(values["max_iterations"]):
+    if is_done or not output or number >= int(values["max_iterations"]):
         path.unlink()
         return
     path.write_text(path.read_text().replace(f"iteration: {number}\n", f"iteration: {number + 1}\n", 1))

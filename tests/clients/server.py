@@ -22,13 +22,22 @@ class Tool:
 
 
 @dataclass(frozen=True)
+class Call:
+    """The model calls a tool by its name. ``namespace`` is Codex's, for the tools of one server."""
+
+    name: str
+    arguments: dict[str, Any]
+    namespace: str = ""
+
+
+@dataclass(frozen=True)
 class Refused:
     """The provider answers with an error."""
 
     status: int = 400
 
 
-Reply = str | Tool | Refused
+Reply = str | Tool | Call | Refused
 
 
 class Provider:
@@ -103,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(reply.status, json.dumps(error).encode(), "application/json")
             return
         events = make(reply, len(self.provider.requests))
-        data = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events)
+        data = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
         self._say(200, data.encode(), "text/event-stream")
 
     def _say(self, status: int, body: bytes, kind: str) -> None:
@@ -119,9 +128,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _messages(reply: str | Tool, number: int) -> list[dict[str, Any]]:
+def _messages(reply: str | Tool | Call, number: int) -> list[dict[str, Any]]:
     """The events of a Messages stream."""
-    if isinstance(reply, Tool):
+    if isinstance(reply, Call):
+        block = {"type": "tool_use", "id": f"toolu_{number}", "name": reply.name, "input": {}}
+        delta = {"type": "input_json_delta", "partial_json": json.dumps(reply.arguments)}
+        reason = "tool_use"
+    elif isinstance(reply, Tool):
         block = {"type": "tool_use", "id": f"toolu_{number}", "name": "Bash", "input": {}}
         text = json.dumps({"command": reply.command, "description": "as the script says"})
         delta = {"type": "input_json_delta", "partial_json": text}
@@ -147,11 +160,20 @@ def _messages(reply: str | Tool, number: int) -> list[dict[str, Any]]:
     ]
 
 
-def _responses(reply: str | Tool, number: int) -> list[dict[str, Any]]:
+def _responses(reply: str | Tool | Call, number: int) -> list[dict[str, Any]]:
     """The events of a Responses stream."""
-    if isinstance(reply, Tool):
-        arguments = json.dumps({"command": ["sh", "-c", reply.command], "cmd": reply.command})
+    if isinstance(reply, Call):
         item: dict[str, Any] = {
+            "type": "function_call",
+            "id": f"fc_{number}",
+            "call_id": f"call_{number}",
+            "name": reply.name,
+            "arguments": json.dumps(reply.arguments),
+            **({"namespace": reply.namespace} if reply.namespace else {}),
+        }
+    elif isinstance(reply, Tool):
+        arguments = json.dumps({"command": ["sh", "-c", reply.command], "cmd": reply.command})
+        item = {
             "type": "function_call",
             "id": f"fc_{number}",
             "call_id": f"call_{number}",

@@ -36,8 +36,8 @@ def test_what_it_says_that_it_spent_is_in_the_ledger_the_pass_and_cost(place, cl
     data = json.loads(place.loop_runner("cost", place.run_folder, "--json"))
     assert {line["kind"] for line in data["lines"]} == {"agent"}
     assert data["total"]["usd"] == outcome.spend.usd
-    each = [line["usd"] for line in data["lines"]]
-    assert each == [outcome.spend.usd / 2] * 2, "with a limit, each pass says what it cost"
+    item = [line["usd"] for line in data["lines"]]
+    assert item == [outcome.spend.usd / 2] * 2, "with a limit, each pass says what it cost"
 
 
 def test_a_limit_in_dollars_ends_the_run_after_the_pass_that_reached_it(place, claude):
@@ -168,8 +168,8 @@ def test_the_plugin_starts_a_loop_in_its_session_and_no_other_is_taken(place, cl
     project.mkdir()
     place.session_task("one", "42")
     place.provider.replies = [place.start("one"), "it is 41", Tool("echo 42 > found.txt"), "it is 42"]
-    said = in_session(place, claude, cwd=project)
-    assert said["result"] == "it is 42"
+    output = in_session(place, claude, cwd=project)
+    assert output["result"] == "it is 42"
     assert place.endings(place.folder / "one") == [None, None]
     assert (place.folder / "one/workspace/found.txt").read_text() == "42\n"
 

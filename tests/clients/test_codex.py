@@ -123,8 +123,10 @@ def test_two_loops_in_one_folder_each_keep_their_own_session(place, codex):
     place.provider.replies = [place.start("two"), "it is alpha", "it is beta"]
     assert in_session(place, codex)[1] == ["it is alpha", "it is beta"], "alpha ends the other one only"
     place.provider.replies = ["it is beta", "it is alpha"]
-    again, said = in_session(place, codex, "resume", first)
-    assert (again, said) == (first, ["it is beta", "it is alpha"]), "the first session still has its own loop"
+    again, output = in_session(place, codex, "resume", first)
+    assert (again, output) == (first, ["it is beta", "it is alpha"]), (
+        "the first session still has its own loop"
+    )
     place.provider.replies = ["hello"]
     assert in_session(place, codex)[1] == ["hello"], "and a third has none"
 

@@ -52,11 +52,11 @@ def _go_on(folder: Path) -> None:
 
 def _turn(workspace: Workspace) -> None:
     for index in range(CALLS):
-        each = call(f"2 {index}", kind="sub" if index else "root")
-        if workspace.journal.find(each.fingerprint, each.occurrence) is None:
-            workspace.journal.sent(each.fingerprint, each.occurrence)
-            workspace.journal.append(each)
-            _say(f"paid {each.fingerprint}")
+        item = call(f"2 {index}", kind="sub" if index else "root")
+        if workspace.journal.find(item.fingerprint, item.occurrence) is None:
+            workspace.journal.sent(item.fingerprint, item.occurrence)
+            workspace.journal.append(item)
+            _say(f"paid {item.fingerprint}")
     with (workspace.model_folder / "notes/log.md").open("a") as log:
         log.write("pass 2\n")
     (workspace.model_folder / "new.bin").write_bytes(b"\0" * 50_000)

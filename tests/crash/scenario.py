@@ -91,7 +91,7 @@ class Stage:
     template: Path | None
     exit_code: int = -1
     tree: str = ""
-    asked: Counter[str] = None  # type: ignore[assignment] # what the unbroken stage asks, by fingerprint
+    sent: Counter[str] = None  # type: ignore[assignment] # what the unbroken stage asks, by fingerprint
     requests: int = 0  # of the whole run so far
     passed: tuple[str, ...] = ()  # the names that it comes by, in order
     edits: tuple[str, ...] = ()
@@ -146,14 +146,14 @@ class Scene:
         return log.read_text().split() if log.exists() else []
 
     def take(self, stage: Stage, *more: str, failpoint: str = "") -> Ended:
-        """Run the stage's command, or what goes on with it once the run folder is there."""
+        """Run the stage's command, or the command that continues it once the run folder exists."""
         if (self.run / ".git" / "loop-runner").is_dir():
             args = ("resume", self.run, *stage.args)
         else:
             args = ("run", self.task, "--run-dir", self.run, *stage.args)
         return self.command(*args, *more, "-q", "--json", failpoint=failpoint)
 
-    def asked(self) -> Counter[str]:
+    def requests(self) -> Counter[str]:
         """What the server was asked, by fingerprint."""
         return Counter(map(fingerprint, self.server.requests))
 
@@ -185,17 +185,17 @@ def acknowledged(folder: Path) -> set[str]:
     """The commits that the run said it had made."""
     path = folder / ".git/loop-runner/events.jsonl"
     lines = path.read_bytes().splitlines() if path.exists() else []
-    said = set()
+    output = set()
     for line in lines:
         try:
             event: dict[str, Any] = json.loads(line)
         except ValueError:
             continue  # torn
         if event["kind"] == "turn_committed":
-            said.add(event["text"])
+            output.add(event["text"])
         elif event["kind"] == "pass_ended":
-            said.add(event["data"]["commit"])
-    return said
+            output.add(event["data"]["commit"])
+    return output
 
 
 EDITS = {"workspace/notes/plan.md": b"a person's words\n", "workspace/mine.txt": b"a person's file\n"}
@@ -232,12 +232,12 @@ def _unbroken(scene: Scene, stage: Stage) -> Stage:
     before = durable(scene.run)
     ended = scene.take(stage, failpoint=f"list:{listed}")
     assert ended.exit_code in (0, 3), ended
-    assert durable(scene.run) - before == scene.asked()
+    assert durable(scene.run) - before == scene.requests()
     return replace(
         stage,
         exit_code=ended.exit_code,
         tree=scene.tree(),
-        asked=scene.asked(),
+        sent=scene.requests(),
         requests=ended.json()["usage"]["requests"],
         passed=tuple(listed.read_text().split()),
         acted=tuple(scene.acted()),

@@ -5,7 +5,7 @@
 
 A dry run lists the calls of the runner and of each git; a point is (process, call, count): the process dies
 by SIGKILL, injected by strace, on entering the call for the count-th time, so before the call does anything.
-Then the run goes on, and its end is compared with that of the unbroken one. Counting begins when the work
+Then the run continues, and its end is compared with that of the unbroken one. Counting begins when the work
 does: the runner is held until strace is attached, so that no point is spent on the start-up of Python. Prints
 a table of points and of what was wrong, and ends with 1 if anything was.
 """
@@ -116,11 +116,11 @@ class Scene:
         result = Result(point, was_reached=ended.was_killed or ended.exit_code == 4)
         if ended.exit_code not in (0, 4, -signal.SIGKILL) or "Traceback" in ended.stderr:
             result.problems.append(f"broken, it ended with {ended.exit_code}: {ended.stderr[-300:]}")
-        said = ended.stdout.splitlines()
-        result.problems += self._lost(said)
+        output = ended.stdout.splitlines()
+        result.problems += self._lost(output)
         (self._place / "plan").write_text("never\n")
         again = self._run()
-        result.problems += self._wrong_in_the_end(again, said + again.stdout.splitlines())
+        result.problems += self._wrong_in_the_end(again, output + again.stdout.splitlines())
         return result
 
     def _begin(self, plan: str) -> None:
@@ -142,13 +142,13 @@ class Scene:
             tracer.wait(10)
         return ended
 
-    def _lost(self, said: Iterable[str]) -> Iterator[str]:
+    def _lost(self, output: Iterable[str]) -> Iterator[str]:
         with History(self.run) as history:
             subjects = {entry.subject for entry in history.commits()}
-            safe = {each.fingerprint for each in history.calls()}
+            safe = {call.fingerprint for call in history.calls()}
             journal = answered(self.run / ".git/loop-runner/journal", history.since_checkpoint())
         safe |= {name for name, _ in journal}
-        for line in said:
+        for line in output:
             word, _, what = line.partition(" ")
             if word == "paid" and what not in safe:
                 yield f"{line} is lost"
@@ -157,13 +157,13 @@ class Scene:
             if word == "pass" and "pass 2: accepted" not in subjects:
                 yield f"{line} is lost"
 
-    def _wrong_in_the_end(self, again: Ended, said: Sequence[str]) -> Iterator[str]:
+    def _wrong_in_the_end(self, again: Ended, output: Sequence[str]) -> Iterator[str]:
         if again.exit_code:
             yield f"gone on with, it ended with {again.exit_code}: {again.stderr[-300:]}"
             return
         if (tree := self._git("rev-parse", "HEAD^{tree}")) != self.tree:
             yield f"the tree is {tree}"
-        paid = [line for line in said if line.startswith("paid")]
+        paid = [line for line in output if line.startswith("paid")]
         if len(paid) != len(set(paid)):
             yield "a call that was acknowledged was made twice"
         asides = self._git("for-each-ref", "--format=%(refname)", "refs/loop-runner/set-aside").split()
@@ -189,8 +189,8 @@ def _attach(command: list[str], tracers: list[subprocess.Popen[bytes]], pid: int
 def _points(process: int, trace: Path) -> Iterator[Point]:
     """What strace counts: each call by itself, and each thread by itself."""
     seen: Counter[tuple[str, str]] = Counter()
-    for found in _LINE.finditer(trace.read_text(errors="replace")):
-        seen[found[1] or "", found[2]] += 1
+    for match in _LINE.finditer(trace.read_text(errors="replace")):
+        seen[match[1] or "", match[2]] += 1
     most: Counter[str] = Counter()
     for (_, name), count in seen.items():
         most[name] = max(most[name], count)
@@ -235,10 +235,10 @@ def table(results: Sequence[Result]) -> Iterator[str]:
     yield f"{'call':<12}{'in the runner':>15}{'in a git':>10}{'killed':>8}{'wrong':>7}"
     names = sorted({result.point.call for result in results})
     for name in [*names, "all"]:
-        each = [one for one in results if name in (one.point.call, "all")]
-        runner = sum(one.point.process == RUNNER for one in each)
-        killed, wrong = sum(one.was_reached for one in each), sum(bool(one.problems) for one in each)
-        yield f"{name:<12}{runner:>15}{len(each) - runner:>10}{killed:>8}{wrong:>7}"
+        item = [first for first in results if name in (first.point.call, "all")]
+        runner = sum(first.point.process == RUNNER for first in item)
+        killed, wrong = sum(first.was_reached for first in item), sum(bool(first.problems) for first in item)
+        yield f"{name:<12}{runner:>15}{len(item) - runner:>10}{killed:>8}{wrong:>7}"
     for result in results:
         if result.problems:
             yield f"{result.point}: {'; '.join(result.problems)}"

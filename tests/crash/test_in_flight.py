@@ -55,10 +55,10 @@ def test_after_a_kill_in_the_middle_of_a_thousand_calls_only_the_unfinished_ones
         os.kill(command.pid, signal.SIGKILL)
         command.finish()
     wait_for(lambda: not model_server.is_busy)
-    asked = Counter(request.last_user_text for request in model_server.requests if not request.system)
+    counter = Counter(request.last_user_text for request in model_server.requests if not request.system)
     safe = safe_prompts(folder)
-    in_flight = set(asked) - safe
-    assert max(asked.values()) == 1
+    in_flight = set(counter) - safe
+    assert max(counter.values()) == 1
     assert len(safe) >= CALLS // 2 - 2 * WIDTH
     # A reply that is being written down holds no place among those that are out: there may be as many again.
     assert 0 < len(in_flight) <= 2 * WIDTH
@@ -110,7 +110,7 @@ def test_sub_calls_that_are_open_when_their_cell_dies_are_counted(tmp_path, task
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["usage"]["unanswered"] == 3
     log = json.loads(loop_runner("log", tmp_path / "run", "--json", cwd=tmp_path).stdout)
-    assert [each["unanswered"] for each in log["commits"]] == [0, 3, 0, 0]
+    assert [item["unanswered"] for item in log["commits"]] == [0, 3, 0, 0]
 
 
 def test_a_request_that_is_refused_is_not_counted(tmp_path, task, model_server):

@@ -146,7 +146,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.folder = folder
         self.world.server.requests.clear()
         self.paid = paid
-        self.said: set[str] = set()  # commits that a runner acknowledged
+        self.printed: set[str] = set()  # commits that a runner acknowledged
         self.left: set[str] = set()  # those of them that a rewind dropped
         self.edits: dict[str, bytes] = {}  # by path: what a person wrote and no ref is known to have
 
@@ -203,12 +203,12 @@ class AnyOrder(RuleBasedStateMachine):
     def start_a_second_runner(self):
         if not self.is_there:
             return
-        asked = len(self.world.server.requests)
+        requests = len(self.world.server.requests)
         with Workspace.open(self.folder):
             ended = self.world.command(self.folder, self.passes)
         assert ended.exit_code == 2
         assert f"is in use by another runner (pid {os.getpid()} on" in ended.stderr
-        assert len(self.world.server.requests) == asked
+        assert len(self.world.server.requests) == requests
 
     @rule()
     def start_two_at_once(self):
@@ -257,7 +257,7 @@ class AnyOrder(RuleBasedStateMachine):
         elif not ended.was_killed:
             assert ended.exit_code in (0, 2, 4), ended
             assert "Traceback" not in ended.stderr
-        self.left = (self.left | (before & self.said)) - self._reached("HEAD")
+        self.left = (self.left | (before & self.printed)) - self._reached("HEAD")
         self._stand()
 
     @rule(choice=st.integers(0, 99))
@@ -282,9 +282,9 @@ class AnyOrder(RuleBasedStateMachine):
     def _moments(self) -> list[str]:
         """All that have a name."""
         with History(self.folder) as history:
-            found = [entry.checkpoint for entry in history.commits() if entry.runner]
+            result = [entry.checkpoint for entry in history.commits() if entry.runner]
             kept = [f"rewound/{number}" for number in history.refs(_REWOUND)]
-        return [*(f"{at.pass_number}.{at.turn}".removesuffix(".0") for at in found), *kept]
+        return [*(f"{at.pass_number}.{at.turn}".removesuffix(".0") for at in result), *kept]
 
     def _stand(self):
         """The model goes where the run is: the pass that it stands in is the last that is asked for."""
@@ -300,7 +300,7 @@ class AnyOrder(RuleBasedStateMachine):
         there, expected = _files(self.folder), self.world.ends[self.passes]
         if any(line.endswith(_OF_FORKS[0]) for line in there):
             there, expected = (
-                [line for line in each if not line.endswith(_OF_FORKS)] for each in (there, expected)
+                [line for line in item if not line.endswith(_OF_FORKS)] for item in (there, expected)
             )
         assert there == expected, self._story()
         assert git(self.folder, "status", "--porcelain") == ""
@@ -314,8 +314,8 @@ class AnyOrder(RuleBasedStateMachine):
     def _story(self) -> str:
         """What the model was told, so that a tree that differs can be understood."""
         with History(self.folder) as history:
-            told = (history.read(path) or b"" for path in history.files("passes/") if "output" in path)
-            return "\n".join([*(entry.subject for entry in history.commits()), *map(repr, told)])
+            shown = (history.read(path) or b"" for path in history.files("passes/") if "output" in path)
+            return "\n".join([*(entry.subject for entry in history.commits()), *map(repr, shown)])
 
     @invariant()
     def nothing_is_lost_and_the_bill_is_right(self):
@@ -325,10 +325,10 @@ class AnyOrder(RuleBasedStateMachine):
             spent = dropped.plus(history.spend(), history.dropped())
             unanswered = history.in_flight() + spent.unanswered
         # Each request that was answered and kept is on the bill once, wherever the run has gone since.
-        asked = len(self.world.server.requests) + self.paid
-        assert asked - unanswered <= self._billed() <= asked
-        self.said |= acknowledged(self.folder)
-        assert self.said - self.left <= self._reached("HEAD")
+        requests = len(self.world.server.requests) + self.paid
+        assert requests - unanswered <= self._billed() <= requests
+        self.printed |= acknowledged(self.folder)
+        assert self.printed - self.left <= self._reached("HEAD")
         assert self.left <= self._reached(f"--glob={_REWOUND}/*")
         assert git(self.folder, "fsck", "--strict", "--no-dangling") == ""
 

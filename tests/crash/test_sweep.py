@@ -19,9 +19,9 @@ def test_killed_at_any_system_call_a_run_ends_as_if_it_had_not_been(tmp_path):
     if tried.returncode:
         pytest.skip(f"SYSTEM CALLS UNTESTED: strace does not work here: {tried.stderr.strip()}")
     count, results = sweep(tmp_path, SAMPLE)
-    said = "\n".join(table(results))
+    output = "\n".join(table(results))
     assert count >= 2000, "fewer points than the sweep is worth"
-    assert not any(result.problems for result in results), said
+    assert not any(result.problems for result in results), output
     assert {result.point.process == RUNNER for result in results} == {True, False}
     # Not all are: gits of the background are numbered as they happen to start.
-    assert sum(result.was_reached for result in results) > 0.5 * len(results), said
+    assert sum(result.was_reached for result in results) > 0.5 * len(results), output

@@ -23,10 +23,10 @@ PACKS = {"packs.make", "packs.sync", "packs.remove"}
 @pytest.mark.timeout(900)
 def test_broken_at_any_place_in_any_way_a_run_ends_as_if_it_had_not_been(tmp_path):
     results = walk(tmp_path, SAMPLE)
-    said = "\n".join(table(results))
-    assert not any(result.problems for result in results), said
+    output = "\n".join(table(results))
+    assert not any(result.problems for result in results), output
     assert {result.case.name for result in results} == failpoints.NAMES - PACKS, "a place is never come by"
-    assert sum(result.was_reached for result in results) > 0.8 * len(results), said
+    assert sum(result.was_reached for result in results) > 0.8 * len(results), output
     assert sum(result.in_flight for result in results) > 0, "no case had requests in flight"
 
 

@@ -16,14 +16,14 @@ def wait_for_all(threads: Sequence[Thread], todo: Any, results: Sequence[Any]) -
 
     Tells each minute how many are done and how many of them were wrong. Ctrl-C empties ``todo``.
     """
-    told = time.monotonic()
+    shown = time.monotonic()
     while any(thread.is_alive() for thread in threads):
         try:
             for thread in threads:
                 thread.join(0.5)
         except KeyboardInterrupt:
             todo.clear()
-        if time.monotonic() > told + _EVERY_S:
-            told = time.monotonic()
+        if time.monotonic() > shown + _EVERY_S:
+            shown = time.monotonic()
             wrong = sum(bool(result.problems) for result in results)
             sys.stderr.write(f"{len(results)} done, {wrong} wrong, {len(todo)} to go\n")

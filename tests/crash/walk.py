@@ -57,11 +57,11 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
 
-def every_case(found: Sequence[Stage]) -> list[Case]:
+def every_case(result: Sequence[Stage]) -> list[Case]:
     """All of them."""
     return [
         Case(number, name, hit, action)
-        for number, stage in enumerate(found)
+        for number, stage in enumerate(result)
         for name, hits in Counter(stage.passed).items()
         for hit in range(1, hits + 1)
         for action in ACTIONS
@@ -95,8 +95,8 @@ def check(scene: Scene, stage: Stage, case: Case) -> Result:
     result.was_reached = ended.was_killed or "failpoint" in ended.stderr or ended.exit_code == 4
     if ended.was_killed and case.name.startswith(("switchboard.", "sent.", "journal.")):
         time.sleep(_ON_THE_WIRE_S)  # what was on its way when the runner was killed comes in after its death
-    asked, safe = scene.asked(), durable(scene.run) - before
-    result.in_flight = (asked - safe).total()
+    requests, safe = scene.requests(), durable(scene.run) - before
+    result.in_flight = (requests - safe).total()
     if (scene.run / ".git").is_dir():
         there = set(git(scene.run, "rev-list", "HEAD").split())
         if lost := acknowledged(scene.run) - there:
@@ -109,9 +109,9 @@ def check(scene: Scene, stage: Stage, case: Case) -> Result:
     if not case.action.startswith("kill") and "--trust (once" in again.stderr:
         again = scene.take(stage, "--trust")  # the fault hit the mark that the folder is this user's
     result.problems += _wrong_in_the_end(scene, stage, again, result)
-    issued = scene.asked() - asked
-    if issued != stage.asked - safe:
-        twice, never = issued - (stage.asked - safe), (stage.asked - safe) - issued
+    issued = scene.requests() - requests
+    if issued != stage.sent - safe:
+        twice, never = issued - (stage.sent - safe), (stage.sent - safe) - issued
         result.problems.append(f"sent again: {twice.total()} that were safe; not sent: {never.total()}")
     return result
 
@@ -151,16 +151,16 @@ def _wrong_in_the_end(scene: Scene, stage: Stage, again: Ended, result: Result) 
         yield f"{result.in_flight} requests were in flight, {usage['unanswered']} are shown"
     if dirty := git(scene.run, "status", "--porcelain"):
         yield f"`git status` says {dirty!r}"
-    if said := git(scene.run, "fsck", "--strict", "--no-dangling"):
-        yield f"`git fsck` says {said!r}"
+    if output := git(scene.run, "fsck", "--strict", "--no-dangling"):
+        yield f"`git fsck` says {output!r}"
     kept = {
         git(scene.run, "cat-file", "-p", f"{ref}:{path}")
         for ref in git(scene.run, "for-each-ref", "--format=%(refname)", "refs/loop-runner/set-aside").split()
         for path in stage.edits
         if path in git(scene.run, "ls-tree", "-r", "--name-only", ref).split("\n")
     }
-    if missing := {EDITS[path].decode().strip() for path in stage.edits} - kept:
-        yield f"a person's edits are lost: {missing}"
+    if lost := {EDITS[path].decode().strip() for path in stage.edits} - kept:
+        yield f"a person's edits are lost: {lost}"
 
 
 # ── all of them ─────────────────────────────────────────────────────────────────────────────────────
@@ -203,13 +203,16 @@ def table(results: Iterable[Result]) -> Iterator[str]:
     for result in results:
         by_name.setdefault(result.case.name, []).append(result)
     yield f"{'place':<24}{'cases':>7}{'reached':>9}{'in flight':>11}{'counted':>9}{'wrong':>7}"
-    for name, each in [*sorted(by_name.items()), ("all", [one for many in by_name.values() for one in many])]:
+    for name, item in [
+        *sorted(by_name.items()),
+        ("all", [first for many in by_name.values() for first in many]),
+    ]:
         yield (
-            f"{name:<24}{len(each):>7}{sum(one.was_reached for one in each):>9}"
-            f"{sum(one.in_flight for one in each):>11}{sum(one.counted for one in each):>9}"
-            f"{sum(bool(one.problems) for one in each):>7}"
+            f"{name:<24}{len(item):>7}{sum(first.was_reached for first in item):>9}"
+            f"{sum(first.in_flight for first in item):>11}{sum(first.counted for first in item):>9}"
+            f"{sum(bool(first.problems) for first in item):>7}"
         )
-    for result in (one for many in by_name.values() for one in many if one.problems):
+    for result in (first for many in by_name.values() for first in many if first.problems):
         yield f"{result.case.stage} {result.case.failpoint}: {'; '.join(result.problems)}"
 
 

@@ -19,9 +19,9 @@ def main() -> int:
         return subprocess.run([sys.executable, *_TESTS], cwd=SOURCE, check=False).returncode
     with (
         tempfile.TemporaryDirectory(prefix="loop-runner-ordinary-") as home,
-        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as output,
     ):
-        other = _as_an_ordinary_user(home, said)
+        other = _as_an_ordinary_user(home, output)
         print("── as root ──", flush=True)
         first = subprocess.run([sys.executable, *_TESTS], cwd=SOURCE, check=False).returncode
         print("── as an ordinary user ──", flush=True)
@@ -29,8 +29,8 @@ def main() -> int:
             print("ORDINARY USER UNTESTED: no interpreter, or the source, is open to other users than root")
             return first
         second = other.wait()
-        said.seek(0)
-        sys.stdout.buffer.write(said.read())
+        output.seek(0)
+        sys.stdout.buffer.write(output.read())
         return max(first, second)
 
 

@@ -33,7 +33,7 @@ def _the_link_is_stored_as_a_link(room: Room, result: CellResult) -> str:
 
 def _no_race_leaks(room: Room, result: CellResult) -> str:
     assert result.end == "ok", result
-    for _ in range(8):  # the model's thread goes on swapping while the host commits
+    for _ in range(8):  # the model's thread keeps swapping while the host commits
         room.commit()
         time.sleep(0.01)
     room.run("swapping.clear()")
@@ -70,19 +70,19 @@ def _small_quota(room: Room) -> None:
 
 
 def _stopped_by_the_quota(room: Room, result: CellResult) -> str:
-    told = " ".join(result.notices)
-    assert "the workspace holds more than" in told, result
+    shown = " ".join(result.notices)
+    assert "the workspace holds more than" in shown, result
     count = sum(len(files) for _, _, files in os.walk(room.files))
     assert count < 400_000
     tidied = room.run("for name in filter(os.path.isfile, os.listdir()): os.unlink(name)")
     assert tidied.end == "ok", tidied
-    return f"stopped at {count:,} files: {told[:60]}"
+    return f"stopped at {count:,} files: {shown[:60]}"
 
 
 def _deep(room: Room, result: CellResult) -> str:
-    told = _committed_in_time(room, result)
+    shown = _committed_in_time(room, result)
     assert room.run("import shutil, sys\nos.listdir()").end == "ok"
-    return told
+    return shown
 
 
 FILES = (
@@ -386,7 +386,7 @@ AMOUNTS = (
         ended_as("timed_out"), settings=QUICK,
     ),
     Case(35, "a number that never ends", "len(str(7 ** (10 ** 8)))", ended_as("timed_out", "raised"), settings=QUICK),
-    Case(36, "sleeping for ever", "time.sleep(10 ** 6)", ended_as("timed_out", saying="interrupted"), settings=QUICK),
+    Case(36, "sleeping forever", "time.sleep(10 ** 6)", ended_as("timed_out", saying="interrupted"), settings=QUICK),
     Case(
         36, "stopping itself", "os.kill(os.getpid(), signal.SIGSTOP); time.sleep(9)", ended_as("timed_out"),
         settings=QUICK,
@@ -415,7 +415,7 @@ def _flood_cost_nothing(room: Room, result: CellResult) -> str:
 
 def _escaped(room: Room, result: CellResult) -> str:
     shown = [result.output, result.error or "", *result.notices]
-    shown += [each.preview + each.type + each.reason for each in room.snapshot().variables]
+    shown += [variable.preview + variable.type + variable.reason for variable in room.snapshot().variables]
     bad = set("".join(shown)) & set("\x00\x07\x1b\x9b\u202e\u2066\r")
     assert not bad, bad
     return "escape sequences are shown as text"
@@ -569,7 +569,7 @@ INTERPRETER = (
         ended_as("died", "ok"),
     ),
     Case(
-        52, "last words while the namespace is mended",
+        52, "last words while the namespace is repaired",
         "import builtins\nclass Last:\n    def __del__(self): raise SystemExit('in __del__')\n"
         "builtins.len = Last(); print = Last(); llm_query = Last(); answer = Last(); __builtins__ = Last()",
         _sound_after,
@@ -603,7 +603,7 @@ INTERPRETER = (
 
 def _ran_inside_only(room: Room, result: CellResult) -> str:
     taken = room.snapshot()
-    assert any(each.name == "evil" for each in taken.variables)
+    assert any(variable.name == "evil" for variable in taken.variables)
     room.commit()
     room.restart()
     ran = (room.files / "ran").read_text().split() if (room.files / "ran").exists() else []
@@ -613,7 +613,7 @@ def _ran_inside_only(room: Room, result: CellResult) -> str:
 
 
 def _bounded_load(room: Room, result: CellResult) -> str:
-    """Loading it is given up, or it is said not to be saved; either way the rest of the loop goes on."""
+    """Loading it is given up, or it is said not to be saved; either way the rest of the loop continues."""
     room.snapshot()
     began = time.monotonic()
     lost = room.restart()
@@ -634,24 +634,24 @@ def _short_start(room: Room) -> None:
 def _previews_are_sound(room: Room, result: CellResult) -> str:
     assert result.end == "ok", result
     assert "SYSTEM" not in result.output, result.output
-    taken = {each.name: each for each in room.snapshot().variables}
-    assert all(len(each.preview) <= 200 and "SYSTEM" not in each.preview for each in taken.values())
+    taken = {item.name: item for item in room.snapshot().variables}
+    assert all(len(item.preview) <= 200 and "SYSTEM" not in item.preview for item in taken.values())
     return f"shown as {taken['evil'].preview}"
 
 
 def _round_trip(room: Room, result: CellResult) -> str:
     assert result.end == "ok", result
-    assert {each.name for each in room.snapshot().variables if each.status != "saved"} == set()
+    assert {variable.name for variable in room.snapshot().variables if variable.status != "saved"} == set()
     assert room.restart() == ()
-    told = room.value(
+    shown = room.value(
         "a is b['a'], bump(), bump(), n, isinstance(thing, Thing), thing.me is thing, closure()"
     )
-    assert told == "True 1 2 2 True True [1]"
+    assert shown == "True 1 2 2 True True [1]"
     return "identities, closures and classes are as they were"
 
 
 def _reported(room: Room, result: CellResult) -> str:
-    taken = {each.name: each for each in room.snapshot().variables}
+    taken = {variable.name: variable for variable in room.snapshot().variables}
     for name in ("generator", "lock", "file"):
         assert taken[name].status != "saved", taken[name]
         assert taken[name].reason
@@ -661,7 +661,7 @@ def _reported(room: Room, result: CellResult) -> str:
 
 def _many_names(room: Room, result: CellResult) -> str:
     taken = room.snapshot()
-    saved = sum(each.status == "saved" for each in taken.variables)
+    saved = sum(variable.status == "saved" for variable in taken.variables)
     lost = room.restart()
     return f"{result.end}; {len(taken.variables):,} names, {saved:,} saved, {len(lost):,} lost"
 
@@ -669,10 +669,10 @@ def _many_names(room: Room, result: CellResult) -> str:
 def _mutated(room: Room, result: CellResult) -> str:
     for _ in range(5):
         taken = room.snapshot()
-        assert {each.name for each in taken.variables} >= {"kept", "busy"}
+        assert {variable.name for variable in taken.variables} >= {"kept", "busy"}
     room.run("running.clear()")
     room.restart()
-    return f"busy was {next(each.status for each in taken.variables if each.name == 'busy')}"
+    return f"busy was {next(variable.status for variable in taken.variables if variable.name == 'busy')}"
 
 
 _REDUCE = "class Evil:\n    def __reduce__(self): return exec, ({!r},)\nevil = Evil()"
@@ -723,18 +723,18 @@ SNAPSHOTS = (
 
 
 def _nothing_ran(room: Room, result: CellResult) -> str:
-    told = _committed_in_time(room, result)
+    shown = _committed_in_time(room, result)
     assert not (room.files / "ran").exists()
     assert not (room.folder / "run" / "ran").exists()
     room.git("diff", "HEAD~1", "--stat")
-    return told
+    return shown
 
 
 def _bytes_are_kept(room: Room, result: CellResult) -> str:
-    told = _committed_in_time(room, result)
+    shown = _committed_in_time(room, result)
     for name in ("crlf.txt", "ignored.log", "inner/file.txt"):
         assert room.workspace.history.read(f"workspace/{name}") == b"one\r\ntwo $Id$\r\n", name
-    return told
+    return shown
 
 
 def _content_is_told_true(room: Room, result: CellResult) -> str:

@@ -37,8 +37,8 @@ def tell(request, tier):
     """Records one way out: (number, title, tried, outcome, what happened)."""
 
     def record(number, title, tried, outcome, happened):
-        told = (tier, number, title, " ".join(tried.split())[:120], outcome, happened)
-        request.node.user_properties.append(("way out", told))
+        shown = (tier, number, title, " ".join(tried.split())[:120], outcome, happened)
+        request.node.user_properties.append(("way out", shown))
 
     return record
 
@@ -47,27 +47,27 @@ def pytest_terminal_summary(terminalreporter, config):
     ways = defaultdict(list)
     for reports in terminalreporter.stats.values():
         for report in reports:
-            for kind, told in getattr(report, "user_properties", ()):
+            for kind, shown in getattr(report, "user_properties", ()):
                 if kind == "way out" and getattr(report, "when", "") == "call":
-                    ways[told[0]].append(told[1:])
+                    ways[shown[0]].append(shown[1:])
     if not ways:
         return
     terminalreporter.section("ways out of the sandbox")
     if config.getoption("--ways-out"):
-        for tier, told in ways.items():
-            for number, title, tried, outcome, happened in sorted(told):
+        for tier, shown in ways.items():
+            for number, title, tried, outcome, happened in sorted(shown):
                 terminalreporter.write_line(
                     f"{tier} {number:2} {title}: {outcome.upper()}\n       tried: {tried}"
                 )
                 terminalreporter.write_line(f"       what happened: {happened}")
-    for tier, told in sorted(ways.items()):
-        outcomes = [outcome for *_, outcome, _ in told]
+    for tier, shown in sorted(ways.items()):
+        outcomes = [outcome for *_, outcome, _ in shown]
         counts = ", ".join(
-            f"{outcomes.count(each)} {each}" for each in ("contained", "escaped", "not enforced", "not tried")
+            f"{outcomes.count(item)} {item}" for item in ("contained", "escaped", "not enforced", "not tried")
         )
         reasons = "; ".join(f"{what}: {why}" for what, why in NOT_EXPRESSIBLE.items())
         terminalreporter.write_line(
             f"tier {tier}: {counts}, {len(NOT_EXPRESSIBLE)} not expressible ({reasons})"
         )
-        if open_ways := sorted(title for _, title, _, outcome, _ in told if outcome == "not enforced"):
+        if open_ways := sorted(title for _, title, _, outcome, _ in shown if outcome == "not enforced"):
             terminalreporter.write_line(f"        not enforced: {'; '.join(open_ways)}")

@@ -175,7 +175,7 @@ class Room:
 
     def restart(self) -> tuple[str, ...]:
         """As after a crash of the host: from the last snapshot; names that could not be restored."""
-        return tuple(each.name for each in self.kernel.start(self.last, Answer()))
+        return tuple(item.name for item in self.kernel.start(self.last, Answer()))
 
     def commit(self) -> None:
         """Commit a turn with what lies in the model's folder now."""
@@ -339,12 +339,12 @@ def refused(room: Room, result: CellResult) -> str:
 
 
 def ended_as(*ends: str, saying: str = "") -> Callable[[Room, CellResult], str]:
-    """The cell, and only it, ended in one of these ways; the model is told."""
+    """The cell, and only it, ended in one of these ways; the model is informed."""
 
     def check(room: Room, result: CellResult) -> str:
         assert result.end in ends, result
-        told = " ".join((result.error or "", *result.notices, result.output))
-        assert saying in told, told
+        shown = " ".join((result.error or "", *result.notices, result.output))
+        assert saying in shown, shown
         assert room.victim_lives
         return f"{result.end}: {(result.error or '')[:90]}"
 
@@ -355,9 +355,9 @@ def restored(*names: str) -> Callable[[Room, CellResult], str]:
     """The harness put these names back and said so."""
 
     def check(room: Room, result: CellResult) -> str:
-        told = " ".join(result.notices)
+        shown = " ".join(result.notices)
         for name in names:
-            assert f"`{name}`" in told, result
-        return told[:100]
+            assert f"`{name}`" in shown, result
+        return shown[:100]
 
     return check

@@ -1,4 +1,4 @@
-"""What a cell may try: contained, reported, and the loop goes on."""
+"""What a cell may try: contained, reported, and the loop continues."""
 
 import pytest
 

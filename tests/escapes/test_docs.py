@@ -11,14 +11,14 @@ def rows():
 
 
 def test_every_way_out_that_depends_on_the_tier_is_in_the_table():
-    told = rows()
+    shown = rows()
     for case in CASES:
-        if case.tiers == "ABC" and case.title not in told:
+        if case.tiers == "ABC" and case.title not in shown:
             continue
         expected = ["closed" if tier in case.tiers else "open" for tier in TIERS]
         if case.title == "memory bomb in many processes":
             expected = ["group"] * 3
-        assert told[case.title] == [*expected, str(case.number)], case.title
+        assert shown[case.title] == [*expected, str(case.number)], case.title
 
 
 def test_the_table_has_no_way_out_that_is_not_tried():

@@ -68,8 +68,8 @@ def test_40_escapes_in_notes_and_variables_reach_no_prompt(place, tier, tell):
     assert outcome.status == "verified"
     injected = (place / "run/passes/0002/injected.md").read_text()
     assert "plan" in injected
-    told = injected + (place / "run/passes/0001/turns/0001/output.txt").read_text()
-    assert not set(told) & set("\x1b\x07\x9b\u202e")
+    shown = injected + (place / "run/passes/0001/turns/0001/output.txt").read_text()
+    assert not set(shown) & set("\x1b\x07\x9b\u202e")
     tell(
         40,
         "escapes in notes and answers",

@@ -1,4 +1,4 @@
-"""A converter with a cache of its own, and a git that depends on nobody's settings."""
+"""A converter with a cache of its own, and a git that depends on no user's settings."""
 
 import os
 import subprocess

@@ -38,8 +38,8 @@ def marked(folder, converter):
     return inputs.load([str(root)], root, converter=converter)
 
 
-def text_of(found, name):
-    return read_text(str(next(text for text in found.texts if text.name == name).path))
+def text_of(result, name):
+    return read_text(str(next(text for text in result.texts if text.name == name).path))
 
 
 def test_bytes_and_hashes_keep_the_mark(marked):
@@ -106,9 +106,9 @@ def test_search_shows_the_first_line_without_the_mark(marked):
     assert "\ufeff" not in str(hits)
 
 
-def judged(found, answer, **options):
+def judged(result, answer, **options):
     (verifier,) = build([{"citations": {"min": 1, **options}}], Path.cwd())
-    return verifier.verify(Submission(answer, Path.cwd(), found, "", ()))
+    return verifier.verify(Submission(answer, Path.cwd(), result, "", ()))
 
 
 @pytest.mark.parametrize(
@@ -171,9 +171,9 @@ def test_members_of_archives_and_mail_lose_their_marks(folder, converter):
     mail = BOM + papers.message("Hello", "the body", ("n.txt", BOM + b"noted\n"))
     page = BOM + b"<html><body><p>first</p></body></html>"
     root = folder(files={"a.zip": papers.zipped(MARKED.items()), "b.eml": mail, "c.html": page})
-    found = inputs.load([str(root)], root, converter=converter)
-    assert found.skipped == ()
-    texts = {text.name: read_text(str(text.path)) for text in found.texts}
+    result = inputs.load([str(root)], root, converter=converter)
+    assert result.skipped == ()
+    texts = {text.name: read_text(str(text.path)) for text in result.texts}
     assert not [name for name, text in texts.items() if "\ufeff" in text]
     assert texts["a.zip/people.csv"].startswith("name,age")
     assert "Hello" in texts["b.eml"]
@@ -182,8 +182,8 @@ def test_members_of_archives_and_mail_lose_their_marks(folder, converter):
 
 def test_a_file_that_is_only_a_mark_is_empty(folder, converter):
     root = folder(files={"a.txt": BOM, "b.txt": "b"})
-    found = inputs.load([str(root)], root, converter=converter)
-    assert [(Path(path).name, reason) for path, reason in found.skipped] == [("a.txt", "empty")]
+    result = inputs.load([str(root)], root, converter=converter)
+    assert [(Path(path).name, reason) for path, reason in result.skipped] == [("a.txt", "empty")]
     with pytest.raises(ConfigError, match="empty"):
         inputs.load(["a.txt"], root)
 

@@ -63,7 +63,7 @@ def test_ten_kinds_of_documents_load_and_nothing_is_left_out(loaded):
 
 @pytest.mark.parametrize(("name", "quote", "place", "kind", "member"), EXPECTED)
 def test_a_line_says_where_in_the_original_it_stands(loaded, name, quote, place, kind, member):
-    text = next(each for each in loaded.texts if each.name == name)
+    text = next(item for item in loaded.texts if item.name == name)
     lines = text.path.read_text(encoding="utf-8").split("\n")
     number = next(at for at, line in enumerate(lines, 1) if quote in line)
     assert place_of(text.origin, number) == place
@@ -77,7 +77,7 @@ def test_tables_and_json_stay_as_they_are_and_are_described(loaded):
         "people.csv": "CSV: 2 rows below the header; columns id (integer), name (text), note (text)",
         "log.jsonl": "JSONL: 2 rows; objects with keys at (number), what (text)",
     }
-    text = next(each for each in loaded.texts if each.name == "log.jsonl")
+    text = next(item for item in loaded.texts if item.name == "log.jsonl")
     assert text.path.read_text() == REAL["log.jsonl"]
 
 
@@ -86,7 +86,7 @@ def test_a_listing_gives_origins_and_descriptions_back(loaded):
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("output", "shown"),
     [
         ("contract.pdf:4: The term is nine months", "contract.pdf:4 (page 2)"),
         ("contract.pdf:page 2: The term is nine months", "contract.pdf:4 (page 2)"),
@@ -96,9 +96,9 @@ def test_a_listing_gives_origins_and_descriptions_back(loaded):
         ("bundle.zip/docs/b.pdf:page 1: zipped page", "docs/b.pdf:1 (page 1)"),
     ],
 )
-def test_a_citation_may_name_the_place_and_the_verdict_shows_it(loaded, said, shown):
+def test_a_citation_may_name_the_place_and_the_verdict_shows_it(loaded, output, shown):
     (verifier,) = build([{"citations": {"min": 1}}], Path.cwd())
-    verdict = verifier.verify(Submission(f"> {said}", Path.cwd(), loaded, "", ()))
+    verdict = verifier.verify(Submission(f"> {output}", Path.cwd(), loaded, "", ()))
     assert isinstance(verdict, Accepted), verdict
     assert shown in verdict.evidence
     assert verdict.record["citations"][0]["place"]
@@ -157,16 +157,16 @@ def test_a_damaged_cache_is_made_anew(folder, converter):
 
 def test_without_convert_text_stays_as_it_is_and_documents_are_left_out(folder, converter):
     root = folder(files={"a.pdf": papers.pdf(["one"]), "b.html": "<p>x</p>"})
-    found = inputs.load([{"path": str(root), "convert": False}], root, converter=converter)
-    assert [(text.name, text.origin) for text in found.texts] == [("b.html", None)]
-    assert found.skipped == ((f"{root}/a.pdf", "binary: a PDF"),)
+    result = inputs.load([{"path": str(root), "convert": False}], root, converter=converter)
+    assert [(text.name, text.origin) for text in result.texts] == [("b.html", None)]
+    assert result.skipped == ((f"{root}/a.pdf", "binary: a PDF"),)
 
 
 def test_a_broken_file_in_a_folder_is_a_line_and_with_strict_an_error(folder, converter):
     root = folder(files={"a.pdf": b"%PDF-1.4 nothing", "b.txt": "text"})
-    found = inputs.load([str(root)], root, converter=converter)
-    assert [text.name for text in found.texts] == ["b.txt"]
-    assert found.skipped[0][0] == f"{root}/a.pdf"
+    result = inputs.load([str(root)], root, converter=converter)
+    assert [text.name for text in result.texts] == ["b.txt"]
+    assert result.skipped[0][0] == f"{root}/a.pdf"
     with pytest.raises(ConfigError, match="1 of the inputs cannot be read"):
         inputs.load([str(root)], root, converter=converter, strict=True)
 

@@ -223,8 +223,8 @@ def table():
     rows: list[tuple[str, float, str]] = []
     yield rows
     print()
-    for name, seconds, said in rows:
-        print(f"  {name:16} {seconds:5.1f} s  {said}")
+    for name, seconds, output in rows:
+        print(f"  {name:16} {seconds:5.1f} s  {output}")
 
 
 @pytest.fixture(scope="module")
@@ -238,15 +238,15 @@ def test_a_hostile_file_costs_a_line_and_little_else(name, tmp_path, cache, tabl
     (tmp_path / name).write_bytes(make())
     (tmp_path / "zz.txt").write_text("a good file\n")
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    found = inputs.load([str(tmp_path)], tmp_path, converter=inputs.Converter(cache, limits=LIMITS))
+    result = inputs.load([str(tmp_path)], tmp_path, converter=inputs.Converter(cache, limits=LIMITS))
     seconds = time.monotonic() - began
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    reasons = "; ".join(reason for _, reason in found.skipped)
-    about = "; ".join(text.about for text in found.texts if text.about)
+    reasons = "; ".join(reason for _, reason in result.skipped)
+    about = "; ".join(text.about for text in result.texts if text.about)
     table.append((name, seconds, reasons or f"read: {about or 'as text'}"))
     assert seconds < SECONDS + 25  # the machine may be busy
     assert grown < 300 * 1024  # kB, of this process: what is in the document stays in the child
-    assert found.texts[-1].name == "zz.txt"
+    assert result.texts[-1].name == "zz.txt"
     assert re.search(expected, reasons) if expected else not reasons
     assert "\n" not in reasons
     assert reasons.isprintable()
@@ -266,23 +266,23 @@ def test_a_file_of_two_gigabytes_of_nothing_is_left_out_at_once(tmp_path, cache,
         file.truncate(2 << 30)
     (tmp_path / "zz.txt").write_text("a good file\n")
     began = time.monotonic()
-    found = inputs.load([str(tmp_path)], tmp_path, converter=inputs.Converter(cache))
+    result = inputs.load([str(tmp_path)], tmp_path, converter=inputs.Converter(cache))
     assert time.monotonic() - began < 60  # reading them would take longer
-    assert found.skipped == ((f"{tmp_path}/{name}", expected),)
+    assert result.skipped == ((f"{tmp_path}/{name}", expected),)
 
 
 def test_members_of_one_name_give_the_first_and_a_line_about_the_second(tmp_path, cache):
     with pytest.warns(UserWarning, match="Duplicate name"):
         data = papers.zipped([("a.txt", "first\n"), ("a.txt", "second\n")])
     (tmp_path / "d.zip").write_bytes(data)
-    found = inputs.load([str(tmp_path)], tmp_path, converter=inputs.Converter(cache))
-    assert [text.path.read_text() for text in found.texts] == ["first\n"]
-    assert found.skipped[0][1] == "repeated: the archive has a member of that name already"
+    result = inputs.load([str(tmp_path)], tmp_path, converter=inputs.Converter(cache))
+    assert [text.path.read_text() for text in result.texts] == ["first\n"]
+    assert result.skipped[0][1] == "repeated: the archive has a member of that name already"
 
 
 def test_memory_that_a_document_asks_for_is_limited(tmp_path, cache):
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"x" * (200 * MB), 1))
     (tmp_path / "zz.txt").write_text("a good file\n")
     small = Limits(seconds=SECONDS, memory_bytes=300 * MB)
-    found = inputs.load([str(tmp_path)], tmp_path, converter=inputs.Converter(cache, limits=small))
-    assert found.skipped[0][1].startswith("too large: reading it takes more memory")
+    result = inputs.load([str(tmp_path)], tmp_path, converter=inputs.Converter(cache, limits=small))
+    assert result.skipped[0][1].startswith("too large: reading it takes more memory")

@@ -72,7 +72,7 @@ def test_a_folder_with_one_file_is_not_single(tree):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "found"),
+    ("pattern", "result"),
     [
         ("d/*.md", ["a.md"]),
         ("d/**/*.md", ["a.md", "x/b.md", "x/y/c.md"]),
@@ -83,9 +83,9 @@ def test_a_folder_with_one_file_is_not_single(tree):
         ("**/c.md", ["d/x/y/c.md"]),
     ],
 )
-def test_a_glob_takes_the_files_that_match(tree, pattern, found):
+def test_a_glob_takes_the_files_that_match(tree, pattern, result):
     base = tree(**{"d/a.md": "a", "d/a.txt": "a", "d/x/b.md": "b", "d/x/y/c.md": "c", "e.md": "e"})
-    assert names(load([pattern], base)) == found
+    assert names(load([pattern], base)) == result
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tree):
@@ -256,8 +256,8 @@ def test_pipes_sockets_and_devices_are_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert "not a regular file" in refused(["pipe"], tmp_path).message
     assert "not a regular file" in refused(["/dev/zero"], tmp_path).message
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(tmp_path / "sock"))
+    with socket.socket(socket.AF_UNIX) as item:
+        item.bind(str(tmp_path / "sock"))
         assert "cannot be used" in refused(["sock"], tmp_path).message
 
 

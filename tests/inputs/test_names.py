@@ -61,16 +61,16 @@ def test_files_keep_their_names(loaded):
 @pytest.mark.parametrize("name", ODD)
 def test_odd_names_are_left_out_with_a_reason(folder, converter, name):
     root = folder(files={name: WORDS, "b.txt": "b"})
-    found = inputs.load([str(root)], root, converter=converter)
-    assert [text.name for text in found.texts] == ["b.txt"]
-    assert found.skipped[0][1] == "its name holds control characters or is not UTF-8"
+    result = inputs.load([str(root)], root, converter=converter)
+    assert [text.name for text in result.texts] == ["b.txt"]
+    assert result.skipped[0][1] == "its name holds control characters or is not UTF-8"
 
 
 def test_names_that_are_not_utf8_are_left_out(folder, converter):
     root = folder(files={"b.txt": "b"})
     Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9.txt")).write_text(WORDS)
-    found = inputs.load([str(root)], root, converter=converter)
-    assert [text.name for text in found.texts] == ["b.txt"]
+    result = inputs.load([str(root)], root, converter=converter)
+    assert [text.name for text in result.texts] == ["b.txt"]
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -90,9 +90,9 @@ def test_members_of_archives_keep_their_names(folder, converter, name):
         info.size = len(WORDS)
         archive.addfile(info, io.BytesIO(WORDS.encode()))
     root = folder(files={"a.zip": papers.zipped([(name, WORDS)]), "b.tar": out.getvalue()})
-    found = inputs.load([str(root)], root, converter=converter)
-    assert [text.name for text in found.texts] == [f"a.zip/{name}", f"b.tar/{name}"]
-    assert found.skipped == ()
+    result = inputs.load([str(root)], root, converter=converter)
+    assert [text.name for text in result.texts] == [f"a.zip/{name}", f"b.tar/{name}"]
+    assert result.skipped == ()
 
 
 def test_documents_and_repositories_keep_their_names(folder, converter, git, tmp_path):
@@ -101,8 +101,8 @@ def test_documents_and_repositories_keep_their_names(folder, converter, git, tmp
     git(root, "init", "-q")
     git(root, "add", ".")
     git(root, "commit", "-qm", "x")
-    found = inputs.load([f"{root}@HEAD"], root, converter=converter)
-    assert {text.name for text in found.texts} == {name, SCREENSHOT}
+    result = inputs.load([f"{root}@HEAD"], root, converter=converter)
+    assert {text.name for text in result.texts} == {name, SCREENSHOT}
 
 
 def test_a_sheet_whose_name_has_an_unusual_blank_is_a_place(folder, converter):
@@ -138,10 +138,10 @@ def test_a_citation_may_spell_the_name_with_other_blanks_accents_or_escapes(load
 
 def test_a_spelling_of_two_names_is_no_name(folder, converter):
     root = folder(files={"a\u00a0b.txt": WORDS, "a\u202fb.txt": "other\n"})
-    found = inputs.load([str(root)], root, converter=converter)
-    catalogue = Catalogue(found)
-    assert catalogue.meant("a\u00a0b.txt") == found.texts[0]
-    assert catalogue.meant("a\u202fb.txt") == found.texts[1]
+    result = inputs.load([str(root)], root, converter=converter)
+    catalogue = Catalogue(result)
+    assert catalogue.meant("a\u00a0b.txt") == result.texts[0]
+    assert catalogue.meant("a\u202fb.txt") == result.texts[1]
     assert catalogue.meant("a b.txt") is None
 
 

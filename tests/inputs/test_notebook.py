@@ -56,9 +56,9 @@ def load(folder, converter, data, name="a.ipynb", **more):
 
 
 def read(folder, converter, *cells, **more):
-    found = load(folder, converter, notebook(*cells, **more))
-    assert found.skipped == ()
-    return found.texts[0].path.read_text(encoding="utf-8")
+    outcome = load(folder, converter, notebook(*cells, **more))
+    assert outcome.skipped == ()
+    return outcome.texts[0].path.read_text(encoding="utf-8")
 
 
 def test_cells_and_outputs_follow_each_other(folder, converter):
@@ -90,17 +90,17 @@ def test_the_place_of_a_line_is_its_cell(folder, converter):
 
 @pytest.mark.parametrize("place", ["cell 2", "6", "6 (cell 2)"])
 def test_a_citation_names_the_cell_or_the_line(folder, converter, place):
-    found = load(folder, converter, notebook(*CELLS))
+    outcome = load(folder, converter, notebook(*CELLS))
     (verifier,) = build([{"citations": {"min": 1}}], Path.cwd())
-    verdict = verifier.verify(Submission(f"> a.ipynb:{place}: total = 40 + 2", Path.cwd(), found, "", ()))
+    verdict = verifier.verify(Submission(f"> a.ipynb:{place}: total = 40 + 2", Path.cwd(), outcome, "", ()))
     assert isinstance(verdict, Accepted), verdict
     assert "a.ipynb:6 (cell 2)" in verdict.evidence
 
 
 def test_a_citation_of_another_cell_is_refused(folder, converter):
-    found = load(folder, converter, notebook(*CELLS))
+    outcome = load(folder, converter, notebook(*CELLS))
     (verifier,) = build([{"citations": {"min": 1}}], Path.cwd())
-    verdict = verifier.verify(Submission("> a.ipynb:cell 1: total = 40 + 2", Path.cwd(), found, "", ()))
+    verdict = verifier.verify(Submission("> a.ipynb:cell 1: total = 40 + 2", Path.cwd(), outcome, "", ()))
     assert isinstance(verdict, Rejected)
     assert "a.ipynb:6 (cell 2)" in verdict.evidence
 
@@ -185,10 +185,10 @@ def test_a_notebook_of_format_three_is_read(folder, converter):
     ],
 )
 def test_a_broken_notebook_is_reported(folder, converter, data, reason):
-    found = load(folder, converter, data, **{"b.txt": "b"})
-    assert [text.name for text in found.texts] == ["b.txt"]
-    assert found.skipped[0][1].startswith(reason)
-    assert inputs.is_fault(found.skipped[0][1])
+    outcome = load(folder, converter, data, **{"b.txt": "b"})
+    assert [text.name for text in outcome.texts] == ["b.txt"]
+    assert outcome.skipped[0][1].startswith(reason)
+    assert inputs.is_fault(outcome.skipped[0][1])
     with pytest.raises(ConfigError, match=r"a\.ipynb"):
         inputs.load(["a.ipynb"], folder(files={}), converter=converter)
 
@@ -205,11 +205,11 @@ def test_a_broken_notebook_is_reported(folder, converter, data, reason):
     ],
 )
 def test_a_damaged_cell_costs_only_itself_and_is_reported(folder, converter, cell, reason):
-    found = load(folder, converter, notebook(markdown("before"), cell, markdown("after")))
-    assert found.texts[0].path.read_text() == "before\n\nafter\n"
-    assert [reason for _, reason in found.skipped] == [reason]
-    assert found.skipped[0][0].endswith("a.ipynb/cell 2")
-    assert [label for _, label in papers.origin(found.texts[0]).places] == ["cell 1", "cell 2", "cell 3"]
+    outcome = load(folder, converter, notebook(markdown("before"), cell, markdown("after")))
+    assert outcome.texts[0].path.read_text() == "before\n\nafter\n"
+    assert [reason for _, reason in outcome.skipped] == [reason]
+    assert outcome.skipped[0][0].endswith("a.ipynb/cell 2")
+    assert [label for _, label in papers.origin(outcome.texts[0]).places] == ["cell 1", "cell 2", "cell 3"]
 
 
 def test_notebooks_in_archives_and_repositories_are_read(folder, converter, git):
@@ -219,8 +219,8 @@ def test_notebooks_in_archives_and_repositories_are_read(folder, converter, git)
     git(root, "add", ".")
     git(root, "commit", "-qm", "x")
     for spec in (str(root), f"{root}@HEAD"):
-        found = inputs.load([spec], root, converter=converter)
-        assert {text.name: text.path.read_text() for text in found.texts} == {
+        outcome = inputs.load([spec], root, converter=converter)
+        assert {text.name: text.path.read_text() for text in outcome.texts} == {
             "x.zip/d/a.ipynb": "a note\n",
             "b.ipynb": "a note\n",
         }
@@ -229,5 +229,5 @@ def test_notebooks_in_archives_and_repositories_are_read(folder, converter, git)
 def test_without_convert_a_notebook_stays_as_it_is(folder, converter):
     data = notebook(markdown("a note"))
     root = folder(files={"a.ipynb": data})
-    found = inputs.load([{"path": str(root), "convert": False}], root, converter=converter)
-    assert inputs.read_bytes(found.texts[0]) == data.encode()
+    outcome = inputs.load([{"path": str(root), "convert": False}], root, converter=converter)
+    assert inputs.read_bytes(outcome.texts[0]) == data.encode()

@@ -18,12 +18,12 @@ def load(folder, converter, name="a.pdf", data=b"", **more):
     return inputs.load([str(root)], root, converter=converter)
 
 
-def text_of(found, name="a.pdf"):
-    return next(text for text in found.texts if text.name == name).path.read_text(encoding="utf-8")
+def text_of(result, name="a.pdf"):
+    return next(text for text in result.texts if text.name == name).path.read_text(encoding="utf-8")
 
 
-def reasons(found):
-    return [reason for _, reason in found.skipped]
+def reasons(result):
+    return [reason for _, reason in result.skipped]
 
 
 def with_gaps(words, gap=-333):
@@ -44,8 +44,8 @@ def test_words_that_only_a_gap_separates_are_separate(folder, converter, gap):
 
 
 def test_letters_that_kerning_moves_stay_one_word(folder, converter):
-    found = load(folder, converter, data=with_gaps("A V A T A R", gap=80))
-    assert text_of(found) == "AVATAR\n"
+    result = load(folder, converter, data=with_gaps("A V A T A R", gap=80))
+    assert text_of(result) == "AVATAR\n"
 
 
 def test_columns_are_read_one_after_the_other(folder, converter):
@@ -56,8 +56,8 @@ def test_columns_are_read_one_after_the_other(folder, converter):
     ]
     stream = f"BT /F1 12 Tf {' '.join(rows)} ET".encode()
     body = b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream)
-    found = load(folder, converter, data=papers.pdf(["x"], objects={4: body}))
-    assert text_of(found).split("\n")[:4] == ["left one", "left two", "right one", "right two"]
+    result = load(folder, converter, data=papers.pdf(["x"], objects={4: body}))
+    assert text_of(result).split("\n")[:4] == ["left one", "left two", "right one", "right two"]
 
 
 @pytest.mark.parametrize("angle", [90, 180, 270])
@@ -109,15 +109,15 @@ def test_words_run_together_in_scripts_that_have_spaces(text, is_joined):
 
 
 def test_pages_whose_words_run_together_are_reported_and_the_text_is_kept(folder, converter):
-    found = load(folder, converter, data=papers.pdf(["fine words", GLUED, GLUED, "fine", GLUED]))
-    (reason,) = reasons(found)
+    result = load(folder, converter, data=papers.pdf(["fine words", GLUED, GLUED, "fine", GLUED]))
+    (reason,) = reasons(result)
     assert reason.startswith("words run together on pages 2-3 and 5 of 5")
-    assert GLUED in text_of(found)
-    assert found.texts[0].about == f"a PDF; {reason}"  # what the model sees
-    assert inputs.notices(found) == list(found.skipped)
-    assert inputs.skipped_by_kind(found) == {}  # nothing was left out
+    assert GLUED in text_of(result)
+    assert result.texts[0].about == f"a PDF; {reason}"  # what the model sees
+    assert inputs.notices(result) == list(result.skipped)
+    assert inputs.skipped_by_kind(result) == {}  # nothing was left out
     assert not inputs.is_fault(reason)
-    assert inputs.from_json(inputs.to_json(found)) == found
+    assert inputs.from_json(inputs.to_json(result)) == result
 
 
 def picture_page():
@@ -134,31 +134,33 @@ def picture_page():
 
 
 def test_a_page_that_is_only_a_picture_is_reported(folder, converter):
-    found = load(folder, converter, data=picture_page())
-    assert reasons(found) == ["no text on page 2 of 3: only pictures (text recognition would give them some)"]
-    assert "no text on page 2" in found.texts[0].about
+    result = load(folder, converter, data=picture_page())
+    assert reasons(result) == [
+        "no text on page 2 of 3: only pictures (text recognition would give them some)"
+    ]
+    assert "no text on page 2" in result.texts[0].about
 
 
 def test_a_blank_page_is_listed_and_is_no_fault(folder, converter):
-    found = load(folder, converter, data=papers.pdf(["one", "", "three", "", ""]))
-    assert reasons(found) == ["nothing on pages 2 and 4-5 of 5"]
-    assert (found.texts[0].about, inputs.notices(found)) == ("", [])
-    assert not inputs.is_fault(reasons(found)[0])
+    result = load(folder, converter, data=papers.pdf(["one", "", "three", "", ""]))
+    assert reasons(result) == ["nothing on pages 2 and 4-5 of 5"]
+    assert (result.texts[0].about, inputs.notices(result)) == ("", [])
+    assert not inputs.is_fault(reasons(result)[0])
 
 
 def test_what_a_readable_text_lacks_is_no_error_with_strict(folder, converter):
     root = folder(files={"a.pdf": papers.pdf([GLUED]), "b.pdf": picture_page()})
-    found = inputs.load([str(root)], root, converter=converter, strict=True)
-    assert len(found.texts) == len(found.skipped) == 2
+    result = inputs.load([str(root)], root, converter=converter, strict=True)
+    assert len(result.texts) == len(result.skipped) == 2
 
 
 def test_a_notice_about_a_document_in_an_archive_names_it(folder, converter):
     data = papers.zipped([("docs/b.pdf", papers.pdf([GLUED])), ("c.txt", "c\n")])
-    found = load(folder, converter, "x.zip", data)
-    ((path, reason),) = found.skipped
+    result = load(folder, converter, "x.zip", data)
+    ((path, reason),) = result.skipped
     assert path.endswith("x.zip/docs/b.pdf")
     assert reason.startswith("words run together on page 1 of 1")
-    assert {text.name: bool(text.about) for text in found.texts} == {
+    assert {text.name: bool(text.about) for text in result.texts} == {
         "x.zip/docs/b.pdf": True,
         "x.zip/c.txt": False,
     }
@@ -187,9 +189,9 @@ def test_many_pages_are_counted():
     ],
 )
 def test_a_pdf_that_cannot_be_read_has_its_reason(folder, converter, data, reason):
-    found = load(folder, converter, data=data, **{"b.txt": "text"})
-    assert reasons(found)[0].startswith(reason)
-    assert inputs.is_fault(reasons(found)[0])
+    result = load(folder, converter, data=data, **{"b.txt": "text"})
+    assert reasons(result)[0].startswith(reason)
+    assert inputs.is_fault(reasons(result)[0])
 
 
 def test_a_pdf_with_an_empty_password_is_read(folder, converter):

@@ -28,8 +28,8 @@ def repository(tmp_path, git):
     return top
 
 
-def texts(found):
-    return {text.name: text.path.read_text() for text in found.texts}
+def texts(result):
+    return {text.name: text.path.read_text() for text in result.texts}
 
 
 def refused(spec, base, converter):
@@ -39,17 +39,17 @@ def refused(spec, base, converter):
 
 
 def test_a_revision_gives_its_own_bytes_with_commit_and_path(repository, converter, git):
-    found = inputs.load([{"git": "project", "revision": "v1"}], repository.parent, converter=converter)
-    assert texts(found) == {
+    result = inputs.load([{"git": "project", "revision": "v1"}], repository.parent, converter=converter)
+    assert texts(result) == {
         "docs/a.txt": "old words\n",
         "docs/b.pdf": "first page\nsecond page\n",
         "src.py": "print('old')\n",
     }
     commit = git(repository, "rev-parse", "v1")
-    pdf = papers.origin(found.texts[1])
+    pdf = papers.origin(result.texts[1])
     assert (pdf.path, pdf.kind, pdf.member) == (repository, "pdf", f"{commit}:docs/b.pdf")
     assert pdf.places == ((1, "page 1"), (2, "page 2"))
-    assert not found.is_single
+    assert not result.is_single
 
 
 @pytest.mark.parametrize(
@@ -62,28 +62,28 @@ def test_a_revision_gives_its_own_bytes_with_commit_and_path(repository, convert
     ],
 )
 def test_paths_and_exclude_choose_among_its_files(repository, converter, more, names):
-    found = inputs.load([{"git": str(repository), "revision": "v1", **more}], Path("/"), converter=converter)
-    assert [text.name for text in found.texts] == names
+    result = inputs.load([{"git": str(repository), "revision": "v1", **more}], Path("/"), converter=converter)
+    assert [text.name for text in result.texts] == names
 
 
 def test_path_and_revision_fit_in_one_text(repository, converter):
-    found = inputs.load(["project@v1"], repository.parent, converter=converter)
-    assert texts(found)["docs/a.txt"] == "old words\n"
+    result = inputs.load(["project@v1"], repository.parent, converter=converter)
+    assert texts(result)["docs/a.txt"] == "old words\n"
 
 
 def test_a_folder_that_is_really_called_so_is_that_folder(repository, converter):
     (repository.parent / "project@v1").mkdir()
     (repository.parent / "project@v1/x.txt").write_text("a folder\n")
-    found = inputs.load(["project@v1"], repository.parent, converter=converter)
-    assert texts(found) == {"x.txt": "a folder\n"}
+    result = inputs.load(["project@v1"], repository.parent, converter=converter)
+    assert texts(result) == {"x.txt": "a folder\n"}
 
 
 def test_a_worktree_and_a_bare_repository_are_repositories(repository, converter, git, tmp_path):
     git(repository, "worktree", "add", "-q", str(tmp_path / "tree"), "v1")
     git(tmp_path, "clone", "-q", "--bare", str(repository), str(tmp_path / "bare.git"))
     for place in ("tree", "bare.git"):
-        found = inputs.load([{"git": place, "revision": "v1"}], tmp_path, converter=converter)
-        assert texts(found)["docs/a.txt"] == "old words\n"
+        result = inputs.load([{"git": place, "revision": "v1"}], tmp_path, converter=converter)
+        assert texts(result)["docs/a.txt"] == "old words\n"
 
 
 @pytest.mark.parametrize("revision", ["--upload-pack=touch /tmp/x", "-v", "--output=x"])
@@ -116,8 +116,8 @@ def test_filters_hooks_and_helpers_of_the_repository_are_not_run(repository, con
     )
     with (repository / ".git/config").open("a") as file:
         file.write(config)
-    found = inputs.load([{"git": str(repository)}], Path("/"), converter=converter)
-    assert texts(found)["docs/a.txt"] == "new words\n"
+    result = inputs.load([{"git": str(repository)}], Path("/"), converter=converter)
+    assert texts(result)["docs/a.txt"] == "new words\n"
     assert not mark.exists()
 
 
@@ -131,9 +131,9 @@ def test_a_missing_object_is_never_fetched(repository, converter, tmp_path, git)
             f'[remote "evil"]\n url = ext::sh -c "touch {mark}"\n promisor = true\n'
             '[protocol "ext"]\n allow = always\n'
         )
-    found = inputs.load([{"git": str(repository), "revision": "v1"}], Path("/"), converter=converter)
-    assert "src.py" not in texts(found)
-    assert "broken: the repository does not have it" in found.skipped[0][1]
+    result = inputs.load([{"git": str(repository), "revision": "v1"}], Path("/"), converter=converter)
+    assert "src.py" not in texts(result)
+    assert "broken: the repository does not have it" in result.skipped[0][1]
     assert not mark.exists()
 
 
@@ -143,12 +143,12 @@ def test_objects_of_another_repository_are_not_reached(repository, converter, tm
     git(top, "init", "-q")
     (top / ".git/objects/info/alternates").write_text(f"{repository}/.git/objects\n")
     commit = git(repository, "rev-parse", "v1")
-    said = refused({"git": str(top), "revision": commit}, Path("/"), converter)
-    assert "no revision" in said
+    output = refused({"git": str(top), "revision": commit}, Path("/"), converter)
+    assert "no revision" in output
     (tmp_path / "link").mkdir()
     (tmp_path / "link/.git").write_text(f"gitdir: {repository}/.git\n")
-    said = refused({"git": str(tmp_path / "link"), "revision": "v1"}, Path("/"), converter)
-    assert "a repository that the task does not name" in said
+    output = refused({"git": str(tmp_path / "link"), "revision": "v1"}, Path("/"), converter)
+    assert "a repository that the task does not name" in output
 
 
 def test_links_and_submodules_are_left_out_with_a_reason(repository, converter, git):
@@ -157,5 +157,8 @@ def test_links_and_submodules_are_left_out_with_a_reason(repository, converter, 
     commit = git(repository, "rev-parse", "v1")
     git(repository, "update-index", "--add", "--cacheinfo", f"160000,{commit},module")
     git(repository, "commit", "-q", "-m", "three")
-    found = inputs.load([{"git": "project"}], repository.parent, converter=converter)
-    assert dict(found.skipped) == {"project@HEAD/link": "a link", "project@HEAD/module": "not a regular file"}
+    result = inputs.load([{"git": "project"}], repository.parent, converter=converter)
+    assert dict(result.skipped) == {
+        "project@HEAD/link": "a link",
+        "project@HEAD/module": "not a regular file",
+    }

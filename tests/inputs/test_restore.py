@@ -1,4 +1,4 @@
-"""A run that goes on has its texts back, byte for byte, or says why not."""
+"""A resumed run has its texts back, byte for byte, or says why not."""
 
 import re
 import shutil
@@ -28,8 +28,8 @@ def loaded(folder, converter, tmp_path, git):
     return inputs.load([str(root), {"git": str(top)}], tmp_path, converter=converter)
 
 
-def restored(found, converter, tmp_path):
-    return inputs.restore(found, converter, tmp_path / "cache", lambda _path: None)
+def restored(result, converter, tmp_path):
+    return inputs.restore(result, converter, tmp_path / "cache", lambda _path: None)
 
 
 def made_by(program, loaded):
@@ -39,9 +39,9 @@ def made_by(program, loaded):
     return replace(loaded, texts=(other,))
 
 
-def refusal(found, converter, tmp_path):
+def refusal(result, converter, tmp_path):
     with pytest.raises(ConfigError) as caught:
-        restored(found, converter, tmp_path)
+        restored(result, converter, tmp_path)
     return caught.value
 
 

@@ -21,7 +21,7 @@ PAGES = {
 class _Site(http.server.ThreadingHTTPServer):
     def __init__(self, *args):
         super().__init__(*args)
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.over = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -30,7 +30,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Site
 
     def do_GET(self):
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         if self.path == "/loop":
             self.send_response(302)
             self.send_header("Location", "/loop")
@@ -79,11 +79,11 @@ def fetcher(tmp_path, **more):
 def test_pages_become_texts_with_their_address(site, tmp_path, converter):
     fetch = fetcher(tmp_path)
     specs = [{"url": f"{site.url}{path}"} for path in ("/moved", "/doc", "/page")]
-    found = inputs.load(specs, tmp_path, converter=converter, fetch=fetch)
-    assert [text.name for text in found.texts] == ["127.0.0.1/a.txt", "127.0.0.1/doc", "127.0.0.1/page"]
-    assert [papers.origin(text).kind for text in found.texts] == ["text", "pdf", "html"]
-    assert papers.origin(found.texts[1]).places == ((1, "page 1"), (2, "page 2"))
-    assert papers.origin(found.texts[1]).url == f"{site.url}/doc"
+    result = inputs.load(specs, tmp_path, converter=converter, fetch=fetch)
+    assert [text.name for text in result.texts] == ["127.0.0.1/a.txt", "127.0.0.1/doc", "127.0.0.1/page"]
+    assert [papers.origin(text).kind for text in result.texts] == ["text", "pdf", "html"]
+    assert papers.origin(result.texts[1]).places == ((1, "page 1"), (2, "page 2"))
+    assert papers.origin(result.texts[1]).url == f"{site.url}/doc"
     assert sorted(fetch.files.values()) == sorted(PAGES[path][1] for path in ("/a.txt", "/doc", "/page"))
 
 
@@ -91,26 +91,26 @@ def test_a_resume_reads_the_bytes_that_the_run_folder_has_and_asks_nobody(site, 
     import shutil
 
     fetch = fetcher(tmp_path)
-    found = inputs.load([f"{site.url}/a.txt", f"{site.url}/doc"], tmp_path, converter=converter, fetch=fetch)
-    asked = list(site.asked)
+    result = inputs.load([f"{site.url}/a.txt", f"{site.url}/doc"], tmp_path, converter=converter, fetch=fetch)
+    requests = list(site.requests)
     shutil.rmtree(tmp_path / "cache")
-    again = inputs.restore(found, inputs.Converter(tmp_path / "new"), tmp_path / "new", fetch.files.get)
+    again = inputs.restore(result, inputs.Converter(tmp_path / "new"), tmp_path / "new", fetch.files.get)
     assert inputs.changed(again) == ()
-    assert site.asked == asked
+    assert site.requests == requests
 
 
 def test_without_leave_no_address_is_fetched(site, tmp_path, converter):
     with pytest.raises(ConfigError, match=r"is not fetched") as caught:
         inputs.load([f"{site.url}/a.txt"], tmp_path, converter=converter)
     assert "inputs.urls=true" in caught.value.hint
-    assert site.asked == []
+    assert site.requests == []
 
 
 def test_this_machine_is_not_asked(site, tmp_path):
     for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433"):
         with pytest.raises(ConfigError, match="an address of a private network"):
             inputs.Fetcher(tmp_path)(f"http://{host}:{site.server_port}/a.txt")
-    assert site.asked == []
+    assert site.requests == []
 
 
 @pytest.mark.parametrize(

@@ -56,14 +56,14 @@ def inputs_of(tmp_path):
 
     def make(texts, *, is_single=False):
         folder = tmp_path / "inputs"
-        found = []
+        result = []
         for name, text in texts.items():
             data = text if isinstance(text, bytes) else text.encode()
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-            found.append(InputText(name, path, len(data), hashlib.sha256(data).hexdigest()))
-        return Inputs(tuple(found), is_single=is_single)
+            result.append(InputText(name, path, len(data), hashlib.sha256(data).hexdigest()))
+        return Inputs(tuple(result), is_single=is_single)
 
     return make
 

@@ -1,4 +1,4 @@
-"""What a cell does to the namespace, what the model is shown, and what is mended."""
+"""What a cell does to the namespace, what the model is shown, and what is repaired."""
 
 # ruff: noqa: E501 - cells are shorter to read on one line each
 

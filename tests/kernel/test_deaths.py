@@ -46,10 +46,10 @@ def test_a_crash_names_the_variables_that_are_lost(kernel):
     kernel.snapshot()
     kernel.run("later = 2")
     result = kernel.run("import os; os._exit(1)")
-    told = " ".join(result.notices)
-    assert "later" in told
-    assert "gen (TypeError: cannot pickle 'generator' object)" in told
-    assert "kept" not in told
+    shown = " ".join(result.notices)
+    assert "later" in shown
+    assert "gen (TypeError: cannot pickle 'generator' object)" in shown
+    assert "kept" not in shown
     assert kernel.run("later").error.startswith("NameError")
 
 

@@ -61,19 +61,19 @@ def real_frames(tmp_path_factory, loop):
     kernel = Kernel(KernelSettings(timeout_s=20), Inputs(()), folder, QuietModel(), loop)
     process = KernelProcess(kernel._launch)
     try:
-        said = [_asked(process, kernel._start_header(Snapshot()))]
+        output = [_answer_to(process, kernel._start_header(Snapshot()))]
         for number, code in enumerate(CELLS, 1):
-            said.append(_asked(process, {"type": "cell", "number": number}, code.encode()))
-            said.append(_asked(process, SNAPSHOT))
+            output.append(_answer_to(process, {"type": "cell", "number": number}, code.encode()))
+            output.append(_answer_to(process, SNAPSHOT))
     finally:
         process.close()
         process.lm_line.close()
         kernel.close()
-    said.append(wire.Frame({"type": "tried", "failed": [["x", "it ended the process"]]}))
-    return {"control": [wire.encode(each.header, each.payload) for each in said], "lm": _recorded_queries()}
+    output.append(wire.Frame({"type": "tried", "failed": [["x", "it ended the process"]]}))
+    return {"control": [wire.encode(item.header, item.payload) for item in output], "lm": _recorded_queries()}
 
 
-def _asked(process, header, payload=b""):
+def _answer_to(process, header, payload=b""):
     deadline = time.monotonic() + 30
     process.send(header, payload)
     return process.receive(lambda: deadline - time.monotonic(), 1 << 24)
@@ -236,38 +236,38 @@ class QuietModel:
     """Answers at once."""
 
     def __init__(self):
-        self.asked = 0
+        self.frames_sent = 0
 
     async def query(self, prompt):
         assert type(prompt) is str
-        self.asked += 1
+        self.frames_sent += 1
         return "fine"
 
     async def query_as(self, prompt, schema, model):
         assert (type(prompt), type(model)) == (str, str)
         assert schema is None or type(schema) is dict
-        self.asked += 1
+        self.frames_sent += 1
         return "fine"
 
     async def session(self, task):
         assert all(type(name) is str and type(data) is bytes for name, data in task.texts)
         assert {type(task.question), type(task.model)} == {str}
         assert {type(task.is_single), type(task.has_inputs)} == {bool}
-        self.asked += 1
+        self.frames_sent += 1
         return "fine", "noted"
 
     async def past(self, pass_number, turn):
         assert (type(pass_number), type(turn)) == (int, int)
-        self.asked += 1
+        self.frames_sent += 1
         return "{}"
 
     async def check(self, content):
         assert type(content) is str
-        self.asked += 1
+        self.frames_sent += 1
         return "fine"
 
     def left(self):
-        self.asked += 1
+        self.frames_sent += 1
         return {"passes": 1}
 
 
@@ -277,13 +277,13 @@ def test_forged_queries_are_answered_or_end_the_line(real_frames, loop, capsys):
     violations = answered = 0
     for number in range(OVER_THE_LM_LINE):
         way, data = forgery.forge(rng, real_frames["lm" if rng.random() < 0.9 else "control"])
-        told: list[str] = []
+        shown: list[str] = []
         model = QuietModel()
-        replies = _line_driven(data, loop, model, told)
-        violations += len(told)
+        replies = _line_driven(data, loop, model, shown)
+        violations += len(shown)
         answered += len(replies)
-        assert len(told) <= 1, (SEED, number, way, told)
-        assert len(replies) <= model.asked, (SEED, number, way)
+        assert len(shown) <= 1, (SEED, number, way, shown)
+        assert len(replies) <= model.frames_sent, (SEED, number, way)
         assert {reply.header["type"] for reply in replies} <= {"reply"}, (SEED, number, way)
         if number == 300:
             before = resident_bytes(), threading.active_count(), len(os.listdir("/proc/self/fd"))
@@ -296,11 +296,11 @@ def test_forged_queries_are_answered_or_end_the_line(real_frames, loop, capsys):
     assert answered > OVER_THE_LM_LINE / 10
 
 
-def _line_driven(data, loop, model, told):
+def _line_driven(data, loop, model, shown):
     """Send ``data``, end the line, and return the replies; the handler closes in time."""
     host, child = socket.socketpair()
     with child:
-        handler = LmHandler(host, model, loop, on_violation=told.append)
+        handler = LmHandler(host, model, loop, on_violation=shown.append)
         child.settimeout(10)
         replies = []
         try:
@@ -362,9 +362,9 @@ def test_prompts_that_had_to_wait_are_answered_when_there_is_room(loop, sub_mode
 
 
 class ForgingKernel(Kernel):
-    """A real host's side. Its process does nothing; what it "says" is written by ``said``."""
+    """A real host's side. Its process does nothing; what it "says" is written by ``answer_to``."""
 
-    said: Callable[[dict[str, Any]], bytes]
+    answer_to: Callable[[dict[str, Any]], bytes]
 
     def _launch(self, control_fd, lm_fd, life_fd):
         line = socket.socket(fileno=os.dup(control_fd))
@@ -377,7 +377,7 @@ class ForgingKernel(Kernel):
         with line:
             try:
                 while (frame := wire.read_frame(line.fileno(), decoder)) is not None:
-                    line.sendall(self.said(frame.header))
+                    line.sendall(self.answer_to(frame.header))
             except OSError:
                 return  # the host hung up
 
@@ -405,7 +405,7 @@ def test_the_host_survives_every_forged_dialogue(real_frames, loop, tmp_path, mo
     ends: dict[str, int] = {}
     before = (0, 0)
     with ForgingKernel(settings, Inputs(()), tmp_path, QuietModel(), loop) as kernel:
-        kernel.said = honest
+        kernel.answer_to = honest
         kernel.start(Snapshot(), Answer())
         for number in range(OVER_THE_CONTROL_LINE):
             way, data = forgery.forge(rng, real_frames["control"])
@@ -435,12 +435,12 @@ def _one_dialogue(kernel, kind, data, saved):
     """Answer one request of ``kind`` with ``data``; how it ended."""
     forged = [data]
 
-    def said(header):
+    def answer_to(header):
         if kind == "try" and header["type"] == "snapshot":
             return _one_variable(os.urandom(20))
         return forged.pop() if header["type"] == kind and forged else honest(header)
 
-    kernel.said = said
+    kernel.answer_to = answer_to
     if kind == "cell":
         result = kernel.run_cell("x = 1", 1)
         assert type(result) is CellResult
@@ -450,10 +450,10 @@ def _one_dialogue(kernel, kind, data, saved):
         return result.end
     if kind in {"snapshot", "try"}:
         taken = kernel.snapshot()
-        assert set(taken.blobs) >= {each.blob for each in taken.variables if each.status == "saved"}
+        assert set(taken.blobs) >= {item.blob for item in taken.variables if item.status == "saved"}
         return kind
     lost = kernel.start(saved, Answer("draft"))
-    assert {each.status for each in lost} <= {"lost"}
+    assert {item.status for item in lost} <= {"lost"}
     return "start"
 
 
@@ -475,7 +475,7 @@ def _first_header(data):
 
 def _goes_on(kernel, honest):
     """What was left on the line may cost one more cell, and no more than that."""
-    kernel.said = honest
+    kernel.answer_to = honest
     ends = [kernel.run_cell("x = 2", 2).end for _ in range(3)]
     assert ends[1:] == ["ok", "ok"], ends
 
@@ -484,7 +484,7 @@ def test_a_kernel_that_never_gets_ready_is_an_error_with_a_hint(loop, tmp_path, 
     monkeypatch.setattr(kernel_module, "START_TIMEOUT_S", 0.05)
     with ForgingKernel(KernelSettings(), Inputs(()), tmp_path, QuietModel(), loop) as kernel:
         for data in (b"", b"\0", b"garbage ! garbage !", wire.encode({"type": "ready"})):
-            kernel.said = partial(_whatever, data)
+            kernel.answer_to = partial(_whatever, data)
             with pytest.raises(KernelError, match="does not start"):
                 kernel.start(Snapshot(), Answer())
     _join(("forger",))
@@ -496,9 +496,11 @@ def _whatever(data, _header):
 
 def test_a_report_that_brings_a_gigabyte_along_is_refused_before_it_is_read(loop, tmp_path):
     with ForgingKernel(KernelSettings(timeout_s=20), Inputs(()), tmp_path, QuietModel(), loop) as kernel:
-        kernel.said = honest
+        kernel.answer_to = honest
         kernel.start(Snapshot(), Answer())
-        kernel.said = lambda header: b"\0\0\0\2\x3f\0\0\0{}" if header["type"] == "cell" else honest(header)
+        kernel.answer_to = lambda header: (
+            b"\0\0\0\2\x3f\0\0\0{}" if header["type"] == "cell" else honest(header)
+        )
         began = time.monotonic()
         result = kernel.run_cell("x", 1)
         assert (result.end, time.monotonic() - began < 5) == ("died", True)

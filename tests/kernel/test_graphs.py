@@ -98,13 +98,13 @@ steps = st.lists(
 
 def code_of(steps):
     lines = []
-    for what, one, other in steps:
+    for what, item, other in steps:
         if what == "new":
-            lines.append(f"v{other} = {KINDS[one]}")
+            lines.append(f"v{other} = {KINDS[item]}")
         elif what == "attach":
-            lines.append(f"attach(v{one}, v{other})")
+            lines.append(f"attach(v{item}, v{other})")
         else:
-            lines.append(f"v{one} = v{other}")
+            lines.append(f"v{item} = v{other}")
     return "\n".join(lines)
 
 

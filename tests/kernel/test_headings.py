@@ -110,7 +110,7 @@ None.
 """
 
 
-def found(text):
+def headings_of(text):
     return [(mark.level, mark.text) for mark in structure.headings(text)]
 
 
@@ -135,8 +135,8 @@ def test_a_heading_without_a_number_beside_numbered_ones_is_found(title, below):
     if len(title) < 3:
         title *= 2
     rest = f"{below}\n\nIt ends here.\n"
-    assert (1, title) in found(f"{NUMBERED}{title}\n\n{rest}")
-    assert (1, title) in found(f"{title}\n\n{NUMBERED}{rest}")
+    assert (1, title) in headings_of(f"{NUMBERED}{title}\n\n{rest}")
+    assert (1, title) in headings_of(f"{title}\n\n{NUMBERED}{rest}")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_heading_without_a_number_beside_numbered_ones_is_found(title, below):
         "and so on",
         "Is it so?",
         "Signed in Berlin\n\nA Person",  # above no text
-        "A line of a paragraph\nthat goes on",
+        "A line of a paragraph\nthat continues",
         "A line of far more words than any title of a section that stands alone has",
         "- an item",
     ],
@@ -156,22 +156,22 @@ def test_a_line_beside_numbered_headings_that_may_be_text_is_none(line):
     text = (
         f"{NUMBERED}{line}\n\nIt ends here.\n" if "Signed" not in line else f"{NUMBERED}{line}\n\nDirector\n"
     )
-    assert first not in [title for _, title in found(text)]
+    assert first not in [title for _, title in headings_of(text)]
 
 
 @pytest.mark.parametrize("numbered", ["", "1. Payment\n\nInvoices are paid.\n\n"])
 def test_lines_that_stand_alone_are_no_headings_where_few_or_no_headings_are_numbered(numbered):
     verses = "".join(f"A line of verse {word}\n\nIt ends here.\n\n" for word in ("one", "two", "three"))
-    assert all("verse" not in title for _, title in found(numbered + verses))
+    assert all("verse" not in title for _, title in headings_of(numbered + verses))
 
 
 def test_lines_that_stand_alone_are_no_headings_where_they_are_more_than_the_numbered_ones():
     verses = "".join(f"A line of verse {word}\n\nIt ends here.\n\n" for word in ("one", "two", "three"))
-    assert found(NUMBERED + verses) == [(1, "1. Payment"), (1, "2. Notice")]
+    assert headings_of(NUMBERED + verses) == [(1, "1. Payment"), (1, "2. Notice")]
 
 
 def test_a_line_of_tildes_below_a_title_is_an_underline_and_opens_no_code():
-    assert found(TILDES) == [
+    assert headings_of(TILDES) == [
         (1, "The Manual"),
         (2, "1. Scope"),
         (3, "1.1. Files"),
@@ -195,7 +195,7 @@ def test_a_line_of_tildes_below_a_title_is_an_underline_and_opens_no_code():
     ],
 )
 def test_headings_in_code_count_only_if_the_fence_is_never_closed(code, closes):
-    titles = [title for _, title in found(f"# Before\n\n{code}\n# After\n")]
+    titles = [title for _, title in headings_of(f"# Before\n\n{code}\n# After\n")]
     assert titles[0] == "Before"
     assert titles[-1] == "After"
     assert (len(titles) == 2) == closes
@@ -205,17 +205,17 @@ def test_headings_in_code_count_only_if_the_fence_is_never_closed(code, closes):
     "line", ["====", "----", "~~~~", "^^^^", "****", "++++", '""""', "....", "::::", ">>>>"]
 )
 def test_every_line_that_restructured_text_underlines_with_makes_a_heading(line):
-    assert (1, "Name") in found(f"Name\n{line}\n\nText below it.\n\nMore\n{line}\n\nText.\n")
+    assert (1, "Name") in headings_of(f"Name\n{line}\n\nText below it.\n\nMore\n{line}\n\nText.\n")
 
 
 @pytest.mark.parametrize("title", ["gc", "os", "re"])
 def test_a_title_of_two_letters_may_have_an_underline_of_two(title):
-    assert found(f"Modules\n=======\n\nText.\n\n{title}\n--\n\nText.\n") == [(1, "Modules"), (2, title)]
+    assert headings_of(f"Modules\n=======\n\nText.\n\n{title}\n--\n\nText.\n") == [(1, "Modules"), (2, title)]
 
 
 def test_a_title_as_long_as_its_underline_may_pass_ninety_characters():
     title = "Package interrelationship fields: Depends, Pre-Depends, Recommends, Suggests, Breaks, Conflicts"
-    assert found(f"{title}\n{'=' * len(title)}\n\nText.\n") == [(1, title)]
+    assert headings_of(f"{title}\n{'=' * len(title)}\n\nText.\n") == [(1, title)]
 
 
 @pytest.mark.parametrize(
@@ -228,32 +228,32 @@ def test_a_title_as_long_as_its_underline_may_pass_ninety_characters():
     ids=["Debian's changelog", "GNU's changelog", "manual page"],
 )
 def test_in_a_text_of_entries_the_lines_at_the_margin_are_the_headings(text, titles):
-    assert [title for _, title in found(text)] == titles
+    assert [title for _, title in headings_of(text)] == titles
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "- one\n  more\n\n- two\n  more\n\n- three\n  more\n",
-        "A paragraph that goes on\nfor two lines.\n\nAnother paragraph that\nhas two lines, too.\n",
+        "A paragraph that continues\nfor two lines.\n\nAnother paragraph that\nhas two lines, too.\n",
         "    all\n    is\n    indented\n    here\n    and\n    there\n",
         ".. note::\n   one\n   two\n\n.. note::\n   three\n   four\n",
     ],
     ids=["list", "paragraphs", "indented", "directives"],
 )
 def test_lists_paragraphs_and_directives_are_no_entries(text):
-    assert found(text) == []
+    assert headings_of(text) == []
 
 
 def test_titles_that_a_table_of_contents_lists_are_found_where_they_come_again():
-    assert found(CONTENTS) == [
+    assert headings_of(CONTENTS) == [
         (1, "Table of Contents"),
         (1, "Chapter 1. About this document"),
         (1, "Chapter 2. Structure"),
         (2, "2.1. Preferred parts"),
         (1, "Appendix A. History"),
     ]
-    assert found(DOTTED) == [
+    assert headings_of(DOTTED) == [
         (1, "Contents"),
         (1, "Introduction"),
         (1, "Methods"),
@@ -263,7 +263,7 @@ def test_titles_that_a_table_of_contents_lists_are_found_where_they_come_again()
 
 
 def test_a_table_of_contents_whose_titles_never_come_again_makes_no_headings():
-    assert found("Contents\n\nOne\n\nTwo\n\nThree\n\nSomething else, in a sentence.\n") == []
+    assert headings_of("Contents\n\nOne\n\nTwo\n\nThree\n\nSomething else, in a sentence.\n") == []
 
 
 PAGES = "".join(

@@ -14,7 +14,7 @@ from loop_runner.workspace.history import History
 from tests.support.tasks import cell, ready, run_task, write_task
 
 DIES = cell("import os\nos._exit(1)")
-HINT = "the cell that made it, to be run again if it is needed: "
+HINT = "the cell that made it, to be run again if needed: "
 
 
 def output(run, pass_number, turn):
@@ -44,9 +44,9 @@ def test_a_restart_names_what_is_lost_and_the_cell_that_made_it(tmp_path, what):
     code, name = MADE[what]
     run = recorded(tmp_path, cell("kept = 1"), cell(code), cell("kept += 1"), DIES, cell("print('after')"))
     assert "cannot be saved" in output(run, 1, 2)
-    told = output(run, 1, 4)
-    assert f"lost variables: {name} (" in told
-    assert f"{HINT}`past(1, 2).code`" in told
+    shown = output(run, 1, 4)
+    assert f"lost variables: {name} (" in shown
+    assert f"{HINT}`past(1, 2).code`" in shown
     assert name not in output(run, 1, 5), "a loss is reported once"
 
 
@@ -69,8 +69,8 @@ def test_a_cell_that_died_is_not_named_for_what_only_it_made(tmp_path):
 
 def test_several_that_are_lost_are_each_named_with_their_cell(tmp_path):
     run = recorded(tmp_path, cell("a = (i for i in 'ab')"), cell("b = iter(open('/dev/null'))"), DIES)
-    told = output(run, 1, 3)
-    assert "to be run again if it is needed: a: `past(1, 1).code`, b: `past(1, 2).code`" in told
+    shown = output(run, 1, 3)
+    assert "to be run again if needed: a: `past(1, 1).code`, b: `past(1, 2).code`" in shown
 
 
 def test_the_cell_of_an_earlier_pass_is_named_after_a_resume(tmp_path):
@@ -82,9 +82,9 @@ def test_the_cell_of_an_earlier_pass_is_named_after_a_resume(tmp_path):
     run_task(task, tmp_path / "run")
     outcome = runs.resume(tmp_path / "run", RunContext({}), (("budget.passes", 2),))
     assert outcome.status == "verified"
-    told = output(tmp_path / "run", 2, 1)
-    assert "variable lines is gone (TypeError: cannot pickle 'generator' object)" in told
-    assert f"{HINT}`past(1, 1).code`" in told
+    shown = output(tmp_path / "run", 2, 1)
+    assert "variable lines is gone (TypeError: cannot pickle 'generator' object)" in shown
+    assert f"{HINT}`past(1, 1).code`" in shown
     assert "lines" not in output(tmp_path / "run", 2, 2)
     assert replay.replay(tmp_path / "run").is_same
 
@@ -126,8 +126,8 @@ def test_an_older_run_is_replayed_with_the_statuses_that_it_recorded(tmp_path, b
     with History(run) as history:
         statuses = {row.name: row.status for row in history.variables()}
     assert statuses == {"again": "replay", "f": "lost", "kept": "saved"}
-    found = replay.replay(run)
-    assert (found.is_same, found.reason, found.at_end) == (True, "", ())
+    result = replay.replay(run)
+    assert (result.is_same, result.reason, result.at_end) == (True, "", ())
 
 
 def test_what_an_older_run_would_have_made_again_is_lost_when_it_is_resumed(tmp_path, by_an_earlier_version):
@@ -140,10 +140,10 @@ def test_what_an_older_run_would_have_made_again_is_lost_when_it_is_resumed(tmp_
     by_an_earlier_version()
     outcome = runs.resume(tmp_path / "run", RunContext({}), (("budget.passes", 2),))
     assert outcome.status == "verified"
-    told = output(tmp_path / "run", 2, 1)
-    assert "[1]" in told
-    assert "variable again is gone (TypeError: cannot pickle 'generator' object)" in told
-    assert f"{HINT}`past(1, 1).code`" in told
+    shown = output(tmp_path / "run", 2, 1)
+    assert "[1]" in shown
+    assert "variable again is gone (TypeError: cannot pickle 'generator' object)" in shown
+    assert f"{HINT}`past(1, 1).code`" in shown
     with History(tmp_path / "run") as history:
         rows = {row.name: row for row in history.variables()}
     assert rows["again"].is_gone

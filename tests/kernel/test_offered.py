@@ -25,7 +25,7 @@ from tests.support.tasks import write_task
 
 
 @pytest.fixture
-def told(tmp_path):
+def prompts_for(tmp_path):
     """What a run's models are told first: (root, child), of a run that uses ``model``."""
 
     def begin(model):
@@ -49,8 +49,8 @@ def first_sentence(name):
     return " ".join(docstring(name).split("\n\n")[0].split())
 
 
-def test_every_helper_in_the_namespace_is_in_the_prompt_in_the_words_of_its_docstring(told):
-    root, _ = told("anthropic:claude-test")
+def test_every_helper_in_the_namespace_is_in_the_prompt_in_the_words_of_its_docstring(prompts_for):
+    root, _ = prompts_for("anthropic:claude-test")
     namespace: dict[str, object] = {}
     helpers = Helpers(namespace, "", "", AnswerBox(namespace, "", {}), LmClient(-1))
     there = helpers.protected | helpers.yielding
@@ -65,27 +65,27 @@ def test_every_helper_in_the_namespace_is_in_the_prompt_in_the_words_of_its_docs
         assert f": {first_sentence(own)}" in line
 
 
-def test_the_parameters_in_the_prompt_are_those_that_the_helpers_take(told):
-    root, _ = told("anthropic:claude-test")
+def test_the_parameters_in_the_prompt_are_those_that_the_helpers_take(prompts_for):
+    root, _ = prompts_for("anthropic:claude-test")
     for name in OFFERED:
         (call,) = re.findall(rf"^- `({name}\(.*?\))`", root, re.MULTILINE)
-        said = ast.parse(f"def {call}: pass").body[0]
-        assert isinstance(said, ast.FunctionDef)
+        output = ast.parse(f"def {call}: pass").body[0]
+        assert isinstance(output, ast.FunctionDef)
         _, *parameters = inspect.signature(getattr(Helpers, name)).parameters.values()
-        parameters = [each for each in parameters if each.name != "tools"]  # told where a task has tools
-        positional = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
-        assert [each.arg for each in said.args.args] == positional
-        defaults = [each.default for each in parameters if each.default is not each.empty]
+        parameters = [item for item in parameters if item.name != "tools"]  # shown where a task has tools
+        positional = [item.name for item in parameters if item.kind is not item.KEYWORD_ONLY]
+        assert [item.arg for item in output.args.args] == positional
+        defaults = [item.default for item in parameters if item.default is not item.empty]
         assert [
-            ast.literal_eval(each) for each in [*said.args.defaults, *said.args.kw_defaults] if each
+            ast.literal_eval(item) for item in [*output.args.defaults, *output.args.kw_defaults] if item
         ] == defaults
 
 
-def test_a_child_is_told_the_first_sentences_and_a_small_model_a_few_of_the_helpers(told):
-    _, child = told("anthropic:claude-test")
+def test_a_child_is_told_the_first_sentences_and_a_small_model_a_few_of_the_helpers(prompts_for):
+    _, child = prompts_for("anthropic:claude-test")
     for name in ("search_text", "read", "outline", "chunks", "rows", "llm_query", "llm_batch"):
         assert re.search(rf"^- `{name}\(.*: {re.escape(first_sentence(name))}$", child, re.MULTILINE)
-    small, _ = told("local:coder")
+    small, _ = prompts_for("local:coder")
     named = set(re.findall(r"^- (\w+)\(", small, re.MULTILINE))
     assert named <= set(OFFERED)
     assert named == {"search_text", "llm_query"}
@@ -94,7 +94,7 @@ def test_a_child_is_told_the_first_sentences_and_a_small_model_a_few_of_the_help
 
 def test_the_list_of_helpers_is_the_same_bytes_in_every_process():
     code = "from loop_runner.kernel.offered import offered; print(repr((offered(), offered(briefly=True))))"
-    said = {
+    output = {
         subprocess.run(
             [sys.executable, "-c", code],
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -104,7 +104,7 @@ def test_the_list_of_helpers_is_the_same_bytes_in_every_process():
         ).stdout
         for seed in ("1", "2")
     }
-    assert said == {repr((offered(), offered(briefly=True))) + "\n"}
+    assert output == {repr((offered(), offered(briefly=True))) + "\n"}
 
 
 def test_the_page_about_the_helpers_has_the_same_lines():
@@ -113,9 +113,9 @@ def test_the_page_about_the_helpers_has_the_same_lines():
     assert page.count("\n- `") == len(documented())
 
 
-def test_what_we_say_to_a_large_model_stays_under_1500_tokens(told):
+def test_what_we_say_to_a_large_model_stays_under_1500_tokens(prompts_for):
     """3.6 characters to a token: two public tokenizers found 3.7 in this text."""
-    root, _ = told("anthropic:claude-test")
+    root, _ = prompts_for("anthropic:claude-test")
     assert len(root) / 3.6 < 1500
 
 

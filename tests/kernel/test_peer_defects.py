@@ -56,10 +56,10 @@ def test_context_and_its_other_name_are_restored(kernel):
 
 
 def test_two_kernels_in_one_process_do_not_collide(start):
-    one, two = start(), start()
-    assert isinstance(one.kernel, Kernel)
-    one.run("import os, sys\nprint('one'); sys.stdout = None; name = 1; os.chdir('/')")
+    item, two = start(), start()
+    assert isinstance(item.kernel, Kernel)
+    item.run("import os, sys\nprint('one'); sys.stdout = None; name = 1; os.chdir('/')")
     assert two.run("print('two')").output == "two\n"
     assert two.run("name").error.startswith("NameError")
     assert two.value("__import__('os').getcwd()").endswith("workspace1")
-    assert one.value("'still one'") == "still one"
+    assert item.value("'still one'") == "still one"

@@ -109,14 +109,14 @@ def test_a_value_is_shown_as_it_is(case):
 class Spy:
     """Whatever is asked of it is noted."""
 
-    asked: ClassVar[list[str]] = []
+    calls: ClassVar[list[str]] = []
 
     def __getattribute__(self, name):
-        Spy.asked.append(name)
+        Spy.calls.append(name)
         return object.__getattribute__(self, name)
 
     def __repr__(self):
-        Spy.asked.append("repr")
+        Spy.calls.append("repr")
         return "x"
 
     __str__ = __hash__ = __len__ = __iter__ = __eq__ = __getitem__ = __repr__  # type: ignore[assignment]
@@ -124,11 +124,11 @@ class Spy:
 
 class SpyMeta(type):
     def __getattribute__(cls, name):
-        Spy.asked.append(name)
+        Spy.calls.append(name)
         return type.__getattribute__(cls, name)
 
     def __instancecheck__(cls, value):
-        Spy.asked.append("isinstance")
+        Spy.calls.append("isinstance")
         return True
 
 
@@ -138,7 +138,7 @@ class ByMeta(metaclass=SpyMeta):
 
 class Zone(dt.tzinfo):
     def utcoffset(self, when):
-        Spy.asked.append("utcoffset")
+        Spy.calls.append("utcoffset")
         return dt.timedelta(0)
 
     tzname = dst = utcoffset
@@ -157,7 +157,7 @@ def spy_counter():
 class WithProperty:
     @property
     def __dict__(self):  # type: ignore[override]
-        Spy.asked.append("__dict__")
+        Spy.calls.append("__dict__")
         return {}
 
 
@@ -181,9 +181,9 @@ class WithProperty:
 )
 def test_no_code_of_the_models_runs_when_a_value_is_shown(make):
     value = make()
-    Spy.asked.clear()
+    Spy.calls.clear()
     assert preview(value)
-    assert Spy.asked == []
+    assert Spy.calls == []
 
 
 @pytest.mark.parametrize(

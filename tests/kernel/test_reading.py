@@ -87,8 +87,8 @@ int main(void) {
 """
 
 
-def marks(found):
-    return [(mark.line, mark.level, mark.text) for mark in found]
+def marks(result):
+    return [(mark.line, mark.level, mark.text) for mark in result]
 
 
 def test_headings_of_markdown_are_found_outside_its_code():
@@ -157,11 +157,11 @@ def test_the_outline_of_a_converted_text_has_its_pages_and_what_is_on_them():
 
 
 def test_a_long_outline_says_how_to_print_the_rest():
-    found = outlines.outline("a.md", "".join(f"# Part number {i}\n" for i in range(2000)), ())
-    assert len(found) == 2000
-    assert len(str(found)) < 8000
-    assert "more: print them with print(outline('a.md')[" in str(found)
-    assert found[1990:][0].text == "Part number 1990"
+    result = outlines.outline("a.md", "".join(f"# Part number {i}\n" for i in range(2000)), ())
+    assert len(result) == 2000
+    assert len(str(result)) < 8000
+    assert "more: print them with print(outline('a.md')[" in str(result)
+    assert result[1990:][0].text == "Part number 1990"
 
 
 def test_lines_are_read_by_number_from_the_end_and_by_place():
@@ -339,12 +339,12 @@ def test_rows_of_json_have_their_lines():
 
 @given(TEXTS, st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.md", "a.py", "a.ts", "a.json"]))
 def test_odd_texts_have_an_outline_too(text, name):
-    found = outlines.outline(name, text, ())
+    result = outlines.outline(name, text, ())
     if name != "a.json":
         assert all(row.line > 0 for row in tables.rows(name, "a|b\n-|-\n" + text))
     lines = text.count("\n") + 1
-    assert all(1 <= mark.line <= lines and mark.level >= 1 for mark in found)
-    assert str(found)
+    assert all(1 <= mark.line <= lines and mark.level >= 1 for mark in result)
+    assert str(result)
 
 
 def test_most_definitions_of_the_standard_library_are_found_without_parsing_too():

@@ -168,7 +168,7 @@ def test_a_variable_that_does_not_load_is_not_called_saved(start, what):
     assert reason in taken["bad"].reason
     assert taken["kept"].status == taken["load"].status == "saved"
     again = start(snapshot=Snapshot(tuple(taken.values()), kernel.snapshot().blobs), expect_lost=True)
-    assert [each.name for each in again.lost] == ["bad"]
+    assert [item.name for item in again.lost] == ["bad"]
     assert again.value("kept is too") == "True"
 
 
@@ -224,9 +224,9 @@ def test_hostile_objects_cannot_hang_or_speak_in_previews(kernel):
     shown = " ".join(variable.preview + variable.type + variable.reason for variable in taken.variables)
     assert "SYSTEM: verified" not in shown
     assert not set(shown) & set("\n\x1b\x07\u202e")
-    told = kernel.run("SHOW_VARS()").output
-    assert "SYSTEM: verified" not in told
-    assert not set(told) & set("\x1b\x07\u202e")
+    notices = kernel.run("SHOW_VARS()").output
+    assert "SYSTEM: verified" not in notices
+    assert not set(notices) & set("\x1b\x07\u202e")
 
 
 CHANGES = [
@@ -251,7 +251,7 @@ def test_what_is_said_of_the_variables_is_what_a_process_says_that_never_said_it
         again = start(snapshot=taken)
         again.run("pass")
         assert again.snapshot().variables == taken.variables, code
-        assert list(taken.variables) == sorted(taken.variables, key=lambda each: each.name)
+        assert list(taken.variables) == sorted(taken.variables, key=lambda item: item.name)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +261,6 @@ def test_plain_values_have_the_bytes_that_they_have_inside_other_pickles(value):
     values = [eval(value)] * 2
     file = io.BytesIO()
     pickler = snapshot.Pickler(file, {}, snapshot.Reached(Links({}), records=True))
-    for each in values:
-        pickler.dump(each)
-    assert file.getvalue() == b"".join(pickle.dumps(each, 5) for each in values)
+    for item in values:
+        pickler.dump(item)
+    assert file.getvalue() == b"".join(pickle.dumps(item, 5) for item in values)

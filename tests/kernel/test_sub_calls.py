@@ -63,7 +63,7 @@ def test_a_batch_has_an_error_in_the_place_of_each_call_that_failed_and_the_mode
 def test_what_failed_is_saved_with_the_other_variables(kernel, sub_model):
     sub_model.refusal = "dear"
     kernel.run("got = llm_batch(['a', 'dear'])")
-    assert [each.status for each in kernel.snapshot().variables] == ["saved"]
+    assert [variable.status for variable in kernel.snapshot().variables] == ["saved"]
 
 
 def test_a_context_stands_before_every_prompt_and_its_texts_are_named(kernel, sub_model):

@@ -59,9 +59,9 @@ def interpreter(name):
     if name is None:
         return None
     places = sorted(Path.home().glob(f".pyenv/versions/*/bin/{name}"))
-    for found in filter(None, (shutil.which(name), *map(str, places))):
-        if subprocess.run([found, "-c", "pass"], check=False, capture_output=True).returncode == 0:
-            return found
+    for result in filter(None, (shutil.which(name), *map(str, places))):
+        if subprocess.run([result, "-c", "pass"], check=False, capture_output=True).returncode == 0:
+            return result
     pytest.skip(f"no {name} on this machine")
 
 
@@ -214,8 +214,8 @@ def test_every_kind_of_function_and_class_has_the_same_bytes_after_a_restart(sta
     again = start(snapshot=first, expect_lost=True)
     assert again.lost == ()
     assert again.snapshot().blobs.keys() == first.blobs.keys()
-    assert {each.name: asdict(each) for each in again.snapshot().variables} == {
-        each.name: asdict(each) for each in first.variables
+    assert {variable.name: asdict(variable) for variable in again.snapshot().variables} == {
+        variable.name: asdict(variable) for variable in first.variables
     }
 
 

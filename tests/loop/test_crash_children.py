@@ -67,8 +67,8 @@ def test_killed_inside_a_child_session_the_run_ends_the_same_and_pays_for_nothin
     model_server.answer_with(plan)
     task = write_task(tmp_path / "task", root=[], model="anthropic:large", sub_model="anthropic:small")
     process = command(model_server.env, "run", task, "--run-dir", tmp_path / "unbroken")
-    _, said = process.communicate()
-    assert process.returncode == 0, said.decode()
+    _, output = process.communicate()
+    assert process.returncode == 0, output.decode()
     whole, plan.prompts = plan.prompts, []
 
     plan.kill_at = kill_at
@@ -79,7 +79,7 @@ def test_killed_inside_a_child_session_the_run_ends_the_same_and_pays_for_nothin
     before, plan.prompts = plan.prompts, []
     plan.kill_at = 0
     process = command(model_server.env, "resume", tmp_path / "killed")
-    _, said = process.communicate()
-    assert process.returncode == 0, said.decode()
+    _, output = process.communicate()
+    assert process.returncode == 0, output.decode()
     assert sorted(before[:-1] + plan.prompts) == sorted(whole), "each request was answered once"
     assert tree(tmp_path / "killed") == tree(tmp_path / "unbroken")

@@ -195,7 +195,7 @@ def test_a_spent_subcall_budget_is_an_error_that_the_model_sees(tmp_path):
 def test_a_reply_without_code_gets_a_reminder(tmp_path):
     task = write_task(tmp_path / "task", root=["I think that I should think first.", ready("42")])
     assert run_task(task, tmp_path / "run").spend.turns == 2
-    assert "held no Python code" in (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
+    assert "contained no Python code" in (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
 
 
 def test_three_replies_without_code_end_the_pass_and_the_next_one_begins_anew(tmp_path):
@@ -269,18 +269,25 @@ def test_a_big_variable_costs_its_growth_and_comes_back(tmp_path):
         ],
     )
     assert run_task(task, tmp_path / "run").status == "verified"
-    asked = ("log", "--format=", "--name-status", "--no-renames", "--diff-filter=A", "--grep=pass 1 turn 2")
-    added = git(tmp_path / "run", *asked, "--", "variables/chunks").splitlines()
+    requests = (
+        "log",
+        "--format=",
+        "--name-status",
+        "--no-renames",
+        "--diff-filter=A",
+        "--grep=pass 1 turn 2",
+    )
+    added = git(tmp_path / "run", *requests, "--", "variables/chunks").splitlines()
     assert 1 <= len(added) <= 8
     with History(tmp_path / "run") as history:
         taken = history.snapshot()
-    assert {each.status for each in taken.variables} == {"saved"}
+    assert {variable.status for variable in taken.variables} == {"saved"}
     assert max(map(len, taken.blobs.values())) > 1_000_000
 
 
 def test_the_model_is_told_what_cannot_be_saved(tmp_path):
     task = write_task(tmp_path / "task", root=[cell("lines = (i for i in 'ab')"), cell("x = 1"), ready("42")])
     run_task(task, tmp_path / "run")
-    told = [(tmp_path / f"run/passes/0001/turns/000{n}/output.txt").read_text() for n in (1, 2)]
-    assert "variable lines cannot be saved" in told[0]
-    assert "lines" not in told[1]
+    shown = [(tmp_path / f"run/passes/0001/turns/000{n}/output.txt").read_text() for n in (1, 2)]
+    assert "variable lines cannot be saved" in shown[0]
+    assert "lines" not in shown[1]

@@ -1,4 +1,4 @@
-"""The whole loop through the real SDK, against a Messages API of ours on loopback.
+"""The whole loop through the real SDK, against a Messages API server on loopback.
 
 What is sent, word for word, and what is not sent twice.
 """
@@ -49,8 +49,8 @@ def test_the_same_prompt_goes_in_twice_the_second_time_with_the_verifiers_reason
     assert first.first_user_text == PROMPT
     assert second.messages[:1] == first.messages, "the conversation grows at its end only"
     assert third.first_user_text.startswith(PROMPT)
-    told = third.first_user_text.removeprefix(PROMPT)
-    assert "the answer does not contain '42'" in told
+    shown = third.first_user_text.removeprefix(PROMPT)
+    assert "the answer does not contain '42'" in shown
     assert [len(request.messages) for request in model_server.requests] == [1, 3, 1]
     raw_prompt = json.dumps(PROMPT, ensure_ascii=False)[1:-1].encode()
     assert all(raw_prompt in request.raw for request in model_server.requests)
@@ -98,7 +98,7 @@ def test_an_empty_account_stops_the_run_and_no_answered_call_is_sent_again(tmp_p
     result = loop_runner("run", task, cwd=tmp_path, env=model_server.env)
     assert result.returncode == 4, result.stderr
     assert "the account cannot pay (HTTP 429): spend limit reached" in result.stderr
-    assert "why it matters: the run cannot go on without a reply" in result.stderr
+    assert "why it matters: the run cannot continue without a reply" in result.stderr
     assert "then: loop-runner resume" in result.stderr
     assert subjects(tmp_path / "runs/scripted") == ["run: scripted", "pass 1 turn 1: ran"]
     assert len(model_server.requests) == 4, "root, sub-call, root, and the refusal once"

@@ -2,12 +2,12 @@
 
 import pytest
 
-from loop_runner import linux
-from loop_runner.loop.stopping import PERMIT, Stop, permit_in
+from loop_runner.loop.stopping import Stop
+from loop_runner.process import PERMIT, permit_in, permit_moment
 
 
 def in_seconds(seconds):
-    return str(linux.boot_clock_ns() + int(seconds * 1e9))
+    return str(permit_moment(seconds))
 
 
 def test_without_a_permit_file_a_run_may_send_for_ever():
@@ -17,7 +17,8 @@ def test_without_a_permit_file_a_run_may_send_for_ever():
 def test_a_permit_holds_until_its_moment_and_is_read_again_each_time(tmp_path):
     path = tmp_path / "permit"
     path.write_text(in_seconds(60))
-    stop = Stop(permit=permit_in({PERMIT: str(path)}))
+    stop = Stop()
+    stop.permit = permit_in({PERMIT: str(path)})
     assert (stop(), stop.is_urgent) == (False, False)
     path.write_text(in_seconds(-1))
     assert (stop(), stop.is_urgent) == (True, True)

@@ -1,6 +1,6 @@
 """Whole runs against providers that fail: what the user sees, what was paid, how the run ends.
 
-Both shapes of API are played by a server of ours on loopback; the clients are the real ones.
+Both shapes of API are played by our own server on loopback; the clients are the real ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def broken(**fault):
 @dataclass(frozen=True)
 class Start:
     run: Callable[..., Outcome]
-    told: list[Event]
+    events: list[Event]
     folder: Path
     env: dict[str, str]
 
@@ -44,17 +44,17 @@ class Start:
 def start(tmp_path, model_server):
     """Run a task against ``answers`` of one API; gives the outcome and all that a person was told."""
 
-    told: list[Event] = []
+    events: list[Event] = []
 
     def run(api, *answers):
         model_server.will_reply(*answers)
         env = {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url}
         task = write_task(tmp_path / "task", root=[], model=API[api], budget={"turns": 3, "passes": 3})
-        context = RunContext(env, (told.append,), policy=QUICK)
+        context = RunContext(env, (events.append,), policy=QUICK)
         return runs.start(config.read_task(task), tmp_path / "run", context)
 
     folder = tmp_path / "run"
-    return Start(run, told, folder, {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url})
+    return Start(run, events, folder, {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url})
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Passing:
 
     name: str
     answers: Sequence[object]
-    said: str = ""  # in a retry, an observation or a verdict
+    output: str = ""  # in a retry, an observation or a verdict
     prompts: int = 2  # tokens of input are 100 for each prompt that was paid
     paid: int = 1
     retries: int = 1
@@ -120,11 +120,11 @@ def test_a_run_survives(api, fault, start, model_server):
     # A stream that broke is counted by the API that says so at its beginning, else guessed from its length.
     paid = outcome.spend.usage.input_tokens
     assert paid == 100 * fault.paid or (api == "openai" and paid > 100 * (fault.paid - 1))
-    said = [event.text for event in start.told] + [
+    output = [event.text for event in start.events] + [
         path.read_text() for path in (start.folder / "passes").rglob("output.txt")
     ]
-    assert any(fault.said in text for text in said)
-    assert sum(event.kind == "retried" for event in start.told) == fault.retries
+    assert any(fault.printed in text for text in output)
+    assert sum(event.kind == "retried" for event in start.events) == fault.retries
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Ending:
 
     name: str
     answers: Sequence[object]
-    said: str
+    output: str
     hint: str
     prompts: int = 1
 
@@ -171,7 +171,7 @@ def test_a_run_ends_with_exit_code_4_and_goes_on_when_the_fault_is_gone(api, fau
     with pytest.raises(ModelError) as caught:
         start(api, *fault.answers)
     assert caught.value.exit_code == 4
-    assert fault.said in caught.value.message
+    assert fault.printed in caught.value.message
     assert fault.hint in caught.value.hint
     assert len(model_server.prompts) == fault.prompts
     model_server.will_reply(GOOD)
@@ -202,4 +202,4 @@ def test_an_api_that_is_not_there_ends_the_run_with_exit_code_4(start, model_ser
         start("anthropic")
     assert caught.value.exit_code == 4
     assert "ANTHROPIC_BASE_URL" in caught.value.hint
-    assert [event.data["failed_tries"] for event in start.told if event.kind == "retried"] == [1, 2]
+    assert [event.data["failed_tries"] for event in start.events if event.kind == "retried"] == [1, 2]

@@ -207,14 +207,14 @@ def test_a_pass_without_an_answer_is_in_the_history_as_such(injected):
 def test_the_first_rejection_asks_for_a_repair_and_the_second_for_something_different(injected, tmp_path):
     shown = injected(ready("40"), ready("41"), ready("42"))
     first = (tmp_path / "run/passes/0002/injected.md").read_text()
-    for each in (first, shown):
-        assert "Keep what passed, fix what failed." in each
+    for item in (first, shown):
+        assert "Keep what passed, fix what failed." in item
     assert "different" not in first
     course = section(shown, "Before you continue")
-    told = (
+    notices = (
         "The last 2 passes gave different answers, and the same checks rejected them. Do something different"
     )
-    assert told in course
+    assert notices in course
     assert "pass 1: answered '40'.\npass 2: answered '41'." in course
 
 
@@ -284,7 +284,7 @@ def test_the_number_of_passes_left_is_the_one_that_budget_returns(injected):
 
 def test_modules_and_imports_are_no_variables_of_the_model(injected):
     code = "import json, re as regex\nfrom math import sqrt\nfrom collections import Counter\nfound = [1]"
-    variables = section(injected(cell(code), ready("41"), ready("42")), "Variables that you still have")
+    variables = section(injected(cell(code), ready("41"), ready("42")), "Variables that are still available")
     assert "found: list, [1]" in variables
     for name in ("json", "regex", "sqrt", "Counter"):
         assert name not in variables

@@ -159,7 +159,8 @@ def test_an_audit_stops_too(tmp_path: Path, model_server: ModelServer) -> None:
 
 def test_nothing_is_broken_off_while_a_request_is_out_or_the_run_is_ending() -> None:
     now, out = [0.0], [1]
-    asked = Stop(lambda: now[0])
+    asked = Stop()
+    asked._clock = lambda: now[0]
     asked.watch(lambda: out[0])
     assert not asked.may_break_off(), "it was not asked"
     asked.ask()

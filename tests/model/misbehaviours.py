@@ -258,14 +258,14 @@ ADAPTED: dict[str, Switch] = {
     ),
     "several at once": lambda body, number: next(
         (
-            found
+            result
             for switch in (
                 if_sent("max_tokens", 400, "Use 'max_completion_tokens' instead of 'max_tokens'."),
                 if_sent("temperature", 400, "'temperature' is not supported"),
                 if_any(has_system, 400, "System role not supported"),
                 if_sent("stream_options", 400, "unknown field stream_options"),
             )
-            if (found := switch(body, number)) is not None
+            if (result := switch(body, number)) is not None
         ),
         None,
     ),
@@ -434,9 +434,9 @@ class Misbehaving:
         with self._lock:
             self.bodies.append(body)
             number = len(self.bodies) - 1
-        found = self._switch(body, number)
-        if found is not None:
-            return found
+        result = self._switch(body, number)
+        if result is not None:
+            return result
         if body.get("stream"):
             events = WHOLE if (body.get("stream_options") or {}).get("include_usage") else WHOLE[:-1]
             lines = [f"data: {json.dumps(event)}\n\n".encode() for event in events]

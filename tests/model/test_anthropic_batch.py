@@ -31,7 +31,7 @@ class Run:
     """One process's client after another, with one private folder."""
 
     def __init__(self, server: ModelServer, folder: Path) -> None:
-        self.told: list[str] = []
+        self.messages: list[str] = []
         self.position = "commit-1"
         self._server = server
         self._folder = folder
@@ -42,16 +42,16 @@ class Run:
             self._server.env,
             private_dir=self._folder,
             position=lambda: self.position,
-            tell=self.told.append,
+            tell=self.messages.append,
         )
 
         async def run() -> list[Any]:
             waits = {"quiet_s": 0.05, "first_poll_s": 0.02, "patience_s": 1.0, "appears_s": 0.5}
             client = AnthropicBatchClient("m", setting, **waits)
             try:
-                asked = (client.complete(each) for each in requests)
+                sent = (client.complete(request) for request in requests)
                 async with asyncio.timeout(20):
-                    return await asyncio.gather(*asked, return_exceptions=True)
+                    return await asyncio.gather(*sent, return_exceptions=True)
             finally:
                 await client.close()
 
@@ -71,7 +71,7 @@ def test_requests_that_come_together_are_one_batch_and_get_their_own_replies(
     assert [reply.text for reply in replies] == [f"Q{n}" for n in range(40)]
     assert len(model_server.batches.created) == 1
     assert replies[0].usage == Usage(10, 5)
-    assert "batch msgbatch_0 of 40 requests was made" in run.told[0]
+    assert "batch msgbatch_0 of 40 requests was made" in run.messages[0]
     params = model_server.batches.created[0][0]["params"]
     assert "stream" not in params
     assert "cache_control" not in json.dumps(params)
@@ -95,7 +95,7 @@ def test_the_next_process_looks_at_the_same_batch_and_another_turn_makes_its_own
     first = run.ask(sub("a"), sub("b"), sub("b", occurrence=1))
     assert run.ask(sub("a"), sub("b"), sub("b", occurrence=1)) == first
     assert len(model_server.batches.created) == 1
-    assert "is looked at again" in run.told[-1]
+    assert "is polled again" in run.messages[-1]
     run.position = "commit-2"
     run.ask(sub("a"))
     assert len(model_server.batches.created) == 2
@@ -146,7 +146,7 @@ def test_results_that_stay_cut_give_what_they_hold_and_the_rest_is_not_asked_for
     lacking = [reply for reply in replies if isinstance(reply, ModelError)]
     assert there
     assert len(there) + len(lacking) == 9
-    assert all(error.ends_run for error in lacking), "nothing is asked for again in this run"
+    assert all(error.ends_run for error in lacking), "no request is sent again in this run"
     assert list((tmp_path / "batches").glob("*.json"))
     model_server.batches.cut_results = []
     assert [reply.text for reply in run.ask(*(sub(f"q{n}") for n in range(9)))] == [f"Q{n}" for n in range(9)]
@@ -235,7 +235,7 @@ def test_a_run_killed_while_its_batch_is_worked_on_pays_for_it_once(
     resumed = loop_runner("resume", "scripted", "--json", cwd=tmp_path, env=model_server.env)
     assert resumed.returncode == 0, resumed.stderr
     assert len(model_server.batches.created) == 1
-    assert "batch msgbatch_0 of 3 requests is looked at again" in resumed.stderr
+    assert "batch msgbatch_0 of 3 requests is polled again" in resumed.stderr
     data = json.loads(resumed.stdout)
     assert data["usage"]["subcalls"] == 3
 

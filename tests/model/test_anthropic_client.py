@@ -38,7 +38,7 @@ def ask_all(server: ModelServer, *requests: Request, max_tries: int = 1) -> list
         policy = Policy(max_tries=max_tries, max_throttled=max_tries, first_pause_s=0.001)
         limiter = Limiter("anthropic", 8, policy=policy)
         try:
-            return [await limiter.run(partial(client.complete, each)) for each in requests]
+            return [await limiter.run(partial(client.complete, item)) for item in requests]
         finally:
             await client.close()
 

@@ -57,8 +57,8 @@ class Index:
         self, into: Path, progress: list[Progress] | None = None, entry: Fetchable | None = None
     ) -> Path:
         options = ("--no-index", "--find-links", str(self.folder))
-        told = progress if progress is not None else []
-        return fetch.fetch("tiny", into, told.append, entry=entry or self.entry, pip_options=options)
+        shown = progress if progress is not None else []
+        return fetch.fetch("tiny", into, shown.append, entry=entry or self.entry, pip_options=options)
 
 
 @pytest.fixture

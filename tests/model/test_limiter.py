@@ -75,16 +75,16 @@ def test_a_pause_that_one_call_is_asked_for_holds_everybody_back() -> None:
 
     run(scenario)
     first, *others = provider.times
-    assert all(each - first >= 0.199 for each in others)
+    assert all(other - first >= 0.199 for other in others)
     assert len(others) == 5
 
 
 def test_one_refused_burst_halves_the_width_once_and_replies_let_it_grow_again() -> None:
     provider = Provider(lambda number: throttled(0.0) if number < 16 else DONE, seconds=0.001)
-    told: list[Retry] = []
+    shown: list[Retry] = []
 
     async def scenario() -> None:
-        limiter = Limiter("p", 16, policy=QUICK, on_retry=told.append)
+        limiter = Limiter("p", 16, policy=QUICK, on_retry=shown.append)
         await asyncio.gather(*(limiter.run(provider.ask) for _ in range(16)))
         assert 8 <= limiter.width <= 10
         for _ in range(200):
@@ -93,21 +93,21 @@ def test_one_refused_burst_halves_the_width_once_and_replies_let_it_grow_again()
         assert limiter.retries == 16
 
     run(scenario)
-    assert {retry.width for retry in told} == {8}
+    assert {retry.width for retry in shown} == {8}
     assert max(provider.at_once[16:32]) <= 10
 
 
 def test_a_provider_that_goes_on_refusing_is_asked_one_at_a_time_and_ever_more_rarely() -> None:
     provider = Provider(lambda number: throttled() if number < 40 else DONE)
-    told: list[Retry] = []
+    shown: list[Retry] = []
 
     async def scenario() -> None:
-        limiter = Limiter("p", 8, policy=QUICK, on_retry=told.append)
+        limiter = Limiter("p", 8, policy=QUICK, on_retry=shown.append)
         await asyncio.gather(*(limiter.run(provider.ask) for _ in range(4)))
 
     run(scenario)
-    assert told[-1].width == 1
-    assert max(retry.pause_s for retry in told) > 0.002
+    assert shown[-1].width == 1
+    assert max(retry.pause_s for retry in shown) > 0.002
 
 
 def test_a_fault_of_one_call_holds_nobody_else_back() -> None:

@@ -26,7 +26,7 @@ def waiting(folder: Path, what: str = "request") -> list[Path]:
 
 def answer(folder: Path, text: str) -> None:
     """Reply to the open request as an editor does that writes in place."""
-    open_ones = [each for each in waiting(folder) if not reply_of(each).exists()]
+    open_ones = [item for item in waiting(folder) if not reply_of(item).exists()]
     reply_of(open_ones[0]).write_text(text)
 
 
@@ -38,8 +38,8 @@ def ask(
     folder: Path, person: Callable[[], object], *, seconds_left: float | None = None, stable_s: float = 0.3
 ) -> tuple[str, list[str]]:
     """Ask, with ``person`` at work in a thread; gives the reply and what was said on the screen."""
-    told: list[str] = []
-    setting = Setting(folder.parent, {}, tell=told.append, seconds_left=lambda: seconds_left)
+    shown: list[str] = []
+    setting = Setting(folder.parent, {}, tell=shown.append, seconds_left=lambda: seconds_left)
 
     async def run() -> str:
         client = ManualClient(folder, setting, stable_s=stable_s, look_again_s=0.05)
@@ -50,7 +50,7 @@ def ask(
             await client.close()
             await at_work
 
-    return asyncio.run(run()), told
+    return asyncio.run(run()), shown
 
 
 def once_asked(folder: Path, *steps: Callable[[], object]) -> Callable[[], None]:
@@ -64,15 +64,15 @@ def once_asked(folder: Path, *steps: Callable[[], object]) -> Callable[[], None]
 
 def test_the_request_is_a_text_for_a_person_and_the_screen_says_where_it_is(tmp_path: Path) -> None:
     box = tmp_path / "box"
-    text, told = ask(box, once_asked(box, lambda: answer(box, f"42\n{END_MARK}\n")))
+    text, notices = ask(box, once_asked(box, lambda: answer(box, f"42\n{END_MARK}\n")))
     assert text == "42"
     (request,) = waiting(box)
     shown = request.read_text()
     assert reply_of(request).name in shown
     assert "You count." in shown
     assert "````text\nHow many? ```\n````" in shown
-    assert "waiting for a person" in told[0]
-    assert str(request) in told[0]
+    assert "waiting for a person" in notices[0]
+    assert str(request) in notices[0]
 
 
 def test_a_file_that_is_still_being_written_is_not_a_reply(tmp_path: Path) -> None:
@@ -114,14 +114,14 @@ def test_an_empty_file_is_not_a_reply_and_a_text_that_is_not_utf8_is(tmp_path: P
 
 def test_when_the_time_of_the_run_is_up_the_request_stays_open(tmp_path: Path) -> None:
     box = tmp_path / "box"
-    with pytest.raises(NoReplyError, match="nobody answered") as caught:
+    with pytest.raises(NoReplyError, match="no reply to") as caught:
         ask(box, lambda: None, seconds_left=0.3)
     assert isinstance(caught.value, ModelError)
     assert "budget.wall" in caught.value.hint
     person = once_asked(box, lambda: answer(box, f"42\n{END_MARK}"))
-    text, told = ask(box, person)
+    text, shown = ask(box, person)
     assert text == "42"
-    assert "still waiting" in told[0]
+    assert "still waiting" in shown[0]
     assert len(waiting(box)) == 1
 
 

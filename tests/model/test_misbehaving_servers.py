@@ -185,7 +185,7 @@ ADAPTS: dict[str, tuple[Behaviour, dict[str, Any]]] = {
         {},
     ),
     "delta is null": (always(stream(sse(*TWO, {"choices": [{"delta": None, "finish_reason": "stop"}]}))), {}),
-    "error is null in every chunk": (always(stream(sse(*(each | {"error": None} for each in TWO)))), {}),
+    "error is null in every chunk": (always(stream(sse(*(item | {"error": None} for item in TWO)))), {}),
     "OpenRouter: comments in the stream": (always(stream(sse(": OPENROUTER PROCESSING\n\n", *TWO))), {}),
     "lines end at CRLF": (always(stream(sse(*TWO, newline="\r\n"))), {}),
     "lines end at CR": (always(stream(sse(*TWO, newline="\r"))), {}),

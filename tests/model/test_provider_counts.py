@@ -142,7 +142,7 @@ def ask_many(board: Switchboard, count: int = 4) -> list[str]:
 
 @pytest.mark.parametrize("at", ["settle", "replayed", "on_call"])
 def test_a_fault_behind_a_reply_is_told_once_and_every_caller_has_its_reply(at: str) -> None:
-    told: list[str] = []
+    shown: list[str] = []
 
     def on_call(_: Call, __: bool) -> None:
         if at == "on_call":
@@ -151,11 +151,11 @@ def test_a_fault_behind_a_reply_is_told_once_and_every_caller_has_its_reply(at: 
     log = MemoryLog()
     for _ in range(2):  # the second time the log serves them
         with Switchboard(
-            lambda _: Says(), log=log, meter=Fails(at), on_call=on_call, on_trouble=told.append
+            lambda _: Says(), log=log, meter=Fails(at), on_call=on_call, on_trouble=shown.append
         ) as board:
             assert ask_many(board) == ["x"] * 4
             board.raise_fault()
-    assert set(told) == {f"after a reply: ValueError: {at} failed; the run continues"}
+    assert set(shown) == {f"after a reply: ValueError: {at} failed; the run continues"}
 
 
 @pytest.mark.parametrize(

@@ -43,5 +43,5 @@ def test_the_command_ends_verified(words, tmp_path, model_server):
     assert "VERIFIED" in ended.stdout
     assert "POP3_PORT = 110" in ended.stdout
     assert len(model_server.batches.created) == ("anthropic-batch" in words[-1])
-    asked = {request.body["model"] for request in model_server.prompts}
-    assert words[words.index("--model") + 1].partition(":")[2] in asked
+    requests = {request.body["model"] for request in model_server.prompts}
+    assert words[words.index("--model") + 1].partition(":")[2] in requests

@@ -31,7 +31,7 @@ def test_root_replies_are_chosen_by_ordinal_so_that_a_resumed_run_gets_the_same(
 
 def test_a_used_up_script_says_how_many_replies_there_are(tmp_path: Path) -> None:
     player = client(tmp_path, "root: [first, second]")
-    with pytest.raises(ModelError, match="has 2 root replies and was asked for number 3"):
+    with pytest.raises(ModelError, match="has 2 root replies and was asked for reply number 3"):
         ask(player, ordinal=2)
 
 

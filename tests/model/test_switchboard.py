@@ -24,7 +24,7 @@ class Echo:
     """A client that answers with the prompt and a number; ``fail`` says which of its requests fail."""
 
     def __init__(self, delay_s: float = 0.0, fail: Callable[[int], bool] = lambda _: False) -> None:
-        self.asked = 0
+        self.requests_sent = 0
         self.most_at_once = 0
         self.is_closed = False
         self._at_once = 0
@@ -32,8 +32,8 @@ class Echo:
         self._fail = fail
 
     async def complete(self, request: Request) -> Reply:
-        self.asked += 1
-        number = self.asked
+        self.requests_sent += 1
+        number = self.requests_sent
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
@@ -74,17 +74,17 @@ def test_a_root_request_leaves_its_prompt_out_of_the_log() -> None:
 
 def test_a_turn_that_is_run_again_asks_nobody_twice_not_even_for_identical_prompts() -> None:
     log, echo = MemoryLog(), Echo()
-    told: list[bool] = []
+    shown: list[bool] = []
     prompts = ["a", "b", "a", "a"]
     with switchboard(echo, log) as board:
         board.start_turn()
         first = [board.ask(sub(prompt)).text for prompt in prompts]
-    with switchboard(echo, log, on_call=lambda _, replayed: told.append(replayed)) as board:
+    with switchboard(echo, log, on_call=lambda _, replayed: shown.append(replayed)) as board:
         board.start_turn()
         assert [board.ask(sub(prompt)).text for prompt in prompts] == first
-        assert echo.asked == 4
+        assert echo.requests_sent == 4
         assert board.ask(sub("a")).text == "a #5"
-    assert told == [True] * 4 + [False]
+    assert shown == [True] * 4 + [False]
 
 
 def test_the_next_turn_counts_from_the_beginning() -> None:
@@ -108,13 +108,13 @@ def test_a_failed_request_leaves_no_gap_that_a_run_without_the_failure_would_pay
 
 def test_every_call_is_told_once_and_after_it_is_logged() -> None:
     log = MemoryLog()
-    told: list[tuple[Call, bool, int]] = []
+    shown: list[tuple[Call, bool, int]] = []
     with switchboard(
-        Echo(), log, on_call=lambda call, replayed: told.append((call, replayed, len(log.calls)))
+        Echo(), log, on_call=lambda call, replayed: shown.append((call, replayed, len(log.calls)))
     ) as b:
         b.ask(sub("a"))
         b.ask(sub("b"))
-    assert told == [(log.calls[0], False, 1), (log.calls[1], False, 2)]
+    assert shown == [(log.calls[0], False, 1), (log.calls[1], False, 2)]
 
 
 def test_calls_that_end_together_share_a_flush() -> None:
@@ -170,19 +170,19 @@ def test_a_log_that_fails_fails_the_request() -> None:
 
 def test_a_paid_reply_is_logged_and_told_although_nobody_waits_for_it_any_more() -> None:
     log, echo = MemoryLog(seconds=0.1), Echo()
-    told: list[bool] = []
+    shown: list[bool] = []
 
     async def impatient(board: Switchboard) -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(board.complete(sub("a")), 0.03)
 
-    with switchboard(echo, log, on_call=lambda _, replayed: told.append(replayed)) as board:
+    with switchboard(echo, log, on_call=lambda _, replayed: shown.append(replayed)) as board:
         asyncio.run_coroutine_threadsafe(impatient(board), board.loop).result()
         deadline = time.monotonic() + 5
-        while not told and time.monotonic() < deadline:
+        while not shown and time.monotonic() < deadline:
             time.sleep(0.01)
         assert board.ask(sub("a")).text == "a #1"
-    assert (echo.asked, told, len(log.calls)) == (1, [False], 1)
+    assert (echo.requests_sent, shown, len(log.calls)) == (1, [False], 1)
 
 
 def test_ctrl_c_ends_the_wait_at_once() -> None:
@@ -207,7 +207,7 @@ def test_close_ends_the_thread_the_clients_and_what_is_out() -> None:
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    while echo.asked == 0:
+    while echo.requests_sent == 0:
         time.sleep(0.01)
     board.close()
     board.close()
@@ -298,7 +298,7 @@ def test_what_cannot_be_marked_is_not_sent_and_nothing_is_sent_after_it() -> Non
             log.full = None
         with pytest.raises(EnvironmentFault):
             board.raise_fault()
-    assert echo.asked == 0
+    assert echo.requests_sent == 0
 
 
 def test_a_providers_refusal_is_no_fault_of_ours() -> None:

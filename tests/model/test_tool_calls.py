@@ -26,7 +26,7 @@ def test_several_calls_run_as_one_cell_and_each_is_answered() -> None:
     assert reply_reader.read(text).code == "x = 1\nprint(x)"
     call = spoken(text)
     assert call is not None
-    assert [one for one, _ in call.codes()] == ["a", "b"]
+    assert [item for item, _ in call.codes()] == ["a", "b"]
 
 
 def test_a_call_without_code_is_shown_and_not_answered() -> None:

@@ -33,5 +33,5 @@ def test_the_local_model_fills_records_that_fit_the_schema(tmp_path):
     )
     print(ran.stderr)
     assert ran.returncode == 0, ran.stderr
-    totals = {one["file"]: one["total"] for one in json.loads(json.loads(ran.stdout)["answer"])}
+    totals = {load["file"]: load["total"] for load in json.loads(json.loads(ran.stdout)["answer"])}
     assert totals == {"r1.txt": 6.3, "r2.txt": 7.5, "r3.txt": 5.0}

@@ -16,6 +16,9 @@ WITHOUT_JSON: tuple[list[str], ...] = (
     ["hook"],
     ["hook", "stop"],
     ["hook", "serve"],
+    ["serve"],
+    ["mcp"],
+    ["mcp", "install"],
     ["docs"],
     ["help"],
 )
@@ -127,7 +130,7 @@ def objects(tmp_path_factory):
     code = cell("found = llm_query('how many?')\nprint(found)\nopen('plan.md', 'w').write('count')")
     task = write_task(folder / "task", root=[code, ready("41"), ready("42")], sub=[{"reply": "42"}])
 
-    def said(*args):
+    def output_of(*args):
         return [json.loads(loop_runner(*args, "--json", cwd=folder).stdout)]
 
     repository = folder / "repository"
@@ -142,7 +145,7 @@ def objects(tmp_path_factory):
     hooked = json.loads(loop_runner(*start, cwd=folder, env=held).stdout)
     cancelled = json.loads(loop_runner("hook", "cancel", "runs/held", "--json", cwd=folder, env=held).stdout)
 
-    followed = {"run, ask, resume": said("run", task)}
+    followed = {"run, ask, resume": output_of("run", task)}
     events = loop_runner("log", "scripted", "--follow", "--json", cwd=folder).stdout
     bisected = loop_runner("bisect", "--json", "--first-good", "scripted", "--", "true", cwd=folder)
     rules = {"rules": [{"id": "no-answer", "title": "No answer", "regex": "answer"}]}
@@ -159,30 +162,30 @@ def objects(tmp_path_factory):
         "script:judge.yaml",
     ]
     return followed | {
-        "audit": said(*audited),
-        "init": said("init", "legal", "review"),
-        "init --list": said("init", "--list"),
-        "show RUN@PASS.TURN": said("show", "scripted@1.1"),
-        "diff": said("diff", "scripted", "0", "2"),
-        "fork": said("fork", "scripted@1.1", "forked"),
-        "rewind": said("rewind", "forked", "0"),
+        "audit": output_of(*audited),
+        "init": output_of("init", "legal", "review"),
+        "init --list": output_of("init", "--list"),
+        "show RUN@PASS.TURN": output_of("show", "scripted@1.1"),
+        "diff": output_of("diff", "scripted", "0", "2"),
+        "fork": output_of("fork", "scripted@1.1", "forked"),
+        "rewind": output_of("rewind", "forked", "0"),
         "bisect": [json.loads(bisected.stdout)],
-        "replay": said("replay", "scripted"),
-        "cost": said("cost", "scripted"),
-        "An error": said("show", "nothing"),
-        "status, ls": said("status"),
-        "check": said("check", task),
-        "log": said("log", "scripted"),
+        "replay": output_of("replay", "scripted"),
+        "cost": output_of("cost", "scripted"),
+        "An error": output_of("show", "nothing"),
+        "status, ls": output_of("status"),
+        "check": output_of("check", task),
+        "log": output_of("log", "scripted"),
         "log --follow": [json.loads(line) for line in events.splitlines()],
-        "show": said("show", "scripted"),
-        "show PASS": said("show", "scripted", "1") + said("show", "scripted", "2"),
-        "fsck": said("fsck", "scripted"),
-        "verify": said("verify", "scripted"),
-        "models list": said("models", "list"),
-        "doctor": said("doctor"),
-        "export": said("export", "mend"),
-        "hook install, hook uninstall": said("hook", "install", "claude", "--project", folder)
-        + said("hook", "uninstall", "claude", "--project", folder),
+        "show": output_of("show", "scripted"),
+        "show PASS": output_of("show", "scripted", "1") + output_of("show", "scripted", "2"),
+        "fsck": output_of("fsck", "scripted"),
+        "verify": output_of("verify", "scripted"),
+        "models list": output_of("models", "list"),
+        "doctor": output_of("doctor"),
+        "export": output_of("export", "mend"),
+        "hook install, hook uninstall": output_of("hook", "install", "claude", "--project", folder)
+        + output_of("hook", "uninstall", "claude", "--project", folder),
         "hook start": [hooked],
         "hook cancel": [cancelled],
     }
@@ -197,7 +200,7 @@ def test_every_key_of_an_object_is_described_and_every_described_one_is_there(ob
     parents = {key[:at] for key in documented for at in range(len(key)) if key[at] in ".["}
     # Below a key that is described as a whole, nothing needs to be.
     whole = documented - parents
-    hidden = {key for key in real if any(key.startswith((f"{each}.", f"{each}[")) for each in whole)}
+    hidden = {key for key in real if any(key.startswith((f"{item}.", f"{item}[")) for item in whole)}
     assert real - documented - parents - hidden == {"version"}, "there and not described"
 
 

@@ -93,8 +93,8 @@ def test_the_inputs_are_the_same_every_time(made, name):
 @pytest.mark.parametrize("name", MADE)
 def test_the_script_and_the_task_do_not_hold_the_answer(made, name):
     key = texts_in(json.loads((made / name / "key.json").read_text()))
-    told = (made / name / "script.yaml").read_text() + (made / name / "task.yaml").read_text()
-    assert [text for text in key if len(text) >= 12 and text in told] == []
+    shown = (made / name / "script.yaml").read_text() + (made / name / "task.yaml").read_text()
+    assert [text for text in key if len(text) >= 12 and text in shown] == []
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -124,7 +124,7 @@ def test_an_answer_without_one_of_its_parts_is_rejected_whichever_it_is(made, an
     assert gate(made / name, answer) is None
     shorter = parts(answer)
     assert len(shorter) > 5
-    assert all(gate(made / name, one) for one in shorter)
+    assert all(gate(made / name, item) for item in shorter)
 
 
 @pytest.mark.slow
@@ -141,8 +141,8 @@ def test_each_of_the_contracts_conflicts_is_missed_when_it_is_left_out(made, ans
     assert len(sections) == 11
     assert all("> contract.pdf:page " in section for section in sections)
     for at in range(len(sections)):
-        said = gate(made / "legal", "\n\n".join(sections[:at] + sections[at + 1 :]))
-        assert said.startswith("10 of 11 conflicts are there with page and quotes; 1 missing")
+        output = gate(made / "legal", "\n\n".join(sections[:at] + sections[at + 1 :]))
+        assert output.startswith("10 of 11 conflicts are there with page and quotes; 1 missing")
 
 
 @pytest.mark.slow

@@ -31,9 +31,9 @@ def test_nothing_acknowledged_is_missing_after_a_power_cut(tmp_path):
     except subprocess.CalledProcessError:
         pytest.skip("strace may not trace here")
     everything = list(states(recording, [recording.moments], random.Random(1), 0))
-    assert on_disk(tmp_path / "top") in [each.entries for each in everything], "the recording is true"
+    assert on_disk(tmp_path / "top") in [item.entries for item in everything], "the recording is true"
     assert len(recording.changes) > 400
-    assert sum(line.startswith("paid") for _, line in recording.said) == 24
+    assert sum(line.startswith("paid") for _, line in recording.printed) == 24
     moments = random.Random(9).sample(recording.changes, STATES // 5)
     result = power_loss.try_all(recording, tree, moments, tmp_path, mixes=1, finish_each=9)
     print(result.tried)
@@ -73,13 +73,13 @@ def test_a_writer_that_forgets_to_flush_is_found_out(tmp_path, first, second, le
         recording = record([sys.executable, str(script), str(top)], top, tmp_path / "log", tmp_path)
     except subprocess.CalledProcessError:
         pytest.skip("strace may not trace here")
-    (moment,) = [moment for moment, line in recording.said if line == "done"]
-    found = states(recording, [moment], random.Random(2), 20)
-    assert {each.entries.get("file", ("", None))[1] for each in found} == left
+    (moment,) = [moment for moment, line in recording.printed if line == "done"]
+    result = states(recording, [moment], random.Random(2), 20)
+    assert {item.entries.get("file", ("", None))[1] for item in result} == left
 
 
 def test_a_rename_is_kept_as_a_whole_or_not_at_all():
     node, root = Node("file", data=[(0, "write", 0, b"x")], syncs=[1]), Node("folder", syncs=[2])
     root.names = [(1, "old", node), (3, "new", node), (3, "old", None)]
-    found = states(Recording(root, 4, [], [3]), [3], random.Random(3), 20)
-    assert {tuple(sorted(each.entries)) for each in found} == {("new",), ("old",)}
+    result = states(Recording(root, 4, [], [3]), [3], random.Random(3), 20)
+    assert {tuple(sorted(item.entries)) for item in result} == {("new",), ("old",)}

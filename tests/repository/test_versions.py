@@ -34,8 +34,8 @@ def failing_because_of(causes):
     ],
 )
 def test_each_failing_test_is_attributed_to_the_dependency_that_alone_breaks_it(causes, expected):
-    found = culprits(CHANGES, frozenset(causes), failing_because_of(causes))
-    assert {change.name: set(tests) for change, tests in found.items()} == expected
+    result = culprits(CHANGES, frozenset(causes), failing_because_of(causes))
+    assert {change.name: set(tests) for change, tests in result.items()} == expected
 
 
 def test_nothing_is_run_when_no_version_differs():
@@ -43,14 +43,14 @@ def test_nothing_is_run_when_no_version_differs():
 
 
 def test_a_dependency_that_breaks_gets_one_line_with_its_versions_and_tests():
-    found = {Change("cloudpickle", "3.1.2", "3.1.3"): frozenset({"t1", "t2", "t3", "t4"})}
+    result = {Change("cloudpickle", "3.1.2", "3.1.3"): frozenset({"t1", "t2", "t3", "t4"})}
     expected = ["cloudpickle 3.1.2 -> 3.1.3: 4 tests fail (t1, t2, t3 and 1 more)"]
-    assert report(found, frozenset({"t1", "t2", "t3", "t4"})) == expected
+    assert report(result, frozenset({"t1", "t2", "t3", "t4"})) == expected
 
 
 def test_tests_that_no_single_dependency_breaks_get_a_line_of_their_own():
-    found = {Change("click", "8.1", "8.2"): frozenset({"t1"})}
-    lines = report(found, frozenset({"t1", "t2"}))
+    result = {Change("click", "8.1", "8.2"): frozenset({"t1"})}
+    lines = report(result, frozenset({"t1", "t2"}))
     assert lines[1] == "several of these versions together: 1 test fails (t2)"
 
 

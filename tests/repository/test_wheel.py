@@ -64,13 +64,13 @@ def test_it_holds_everything_that_the_code_reads(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for folder in ("prompts", "hooks", "examples/starters", "docs"):
-        ours = {
+        own = {
             path.relative_to(ROOT / folder).as_posix()
             for path in (ROOT / folder).rglob("*")
             if path.is_file() and "__pycache__" not in path.parts
         }
-        assert ours
-        assert {f"loop_runner/_resources/{folder}/{name}" for name in ours} <= names
+        assert own
+        assert {f"loop_runner/_resources/{folder}/{name}" for name in own} <= names
     assert {"loop_runner/model/models.yaml", "loop_runner/py.typed"} <= names
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "loop_runner").rglob("*.py")}
     assert code <= names
@@ -102,8 +102,8 @@ def test_a_whole_run_works_with_nothing_but_the_installed_copy(python, installed
 
 
 def test_every_type_begins_and_rehearses_with_nothing_but_the_installed_copy(python):
-    for each in json.loads(python("-m", "loop_runner", "init", "--list", "--json"))["types"]:
-        name = each["name"]
+    for load in json.loads(python("-m", "loop_runner", "init", "--list", "--json"))["types"]:
+        name = load["name"]
         python("-m", "loop_runner", "init", name, name)
         run_it = [
             "-m",
@@ -184,8 +184,8 @@ def test_the_hint_about_an_extra_names_packages_that_are_on_an_index(python):
 
 
 def test_the_command_is_installed_with_it(installed, tmp_path):
-    said = run(installed / "bin" / "loop-runner", "--version", cwd=tmp_path, PYTHONPATH=str(installed))
-    assert said.startswith("loop-runner, version ")
+    output = run(installed / "bin" / "loop-runner", "--version", cwd=tmp_path, PYTHONPATH=str(installed))
+    assert output.startswith("loop-runner, version ")
 
 
 def test_the_hook_that_is_installed_into_a_clients_settings_is_that_copys_own(installed, tmp_path):

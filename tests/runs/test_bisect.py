@@ -22,22 +22,22 @@ def test_halving_finds_the_first_bad_pass_in_as_few_tries_as_it_can(count, data)
         tries.append(number)
         return Step(number, "", "bad" if number >= first else "good", 0, "")
 
-    found = search(range(1, count + 1), try_pass, "bad")
-    assert found.first is not None
-    assert found.first.pass_number == first
+    match = search(range(1, count + 1), try_pass, "bad")
+    assert match.first is not None
+    assert match.first.pass_number == first
     assert len(tries) == len(set(tries)) <= 2 + math.ceil(math.log2(count + 1))
 
 
 @given(st.lists(st.sampled_from(["good", "skip"]), max_size=12), st.lists(st.sampled_from(["bad", "skip"])))
 def test_with_skipped_passes_the_first_bad_one_is_found_or_among_the_candidates(good, bad):
     truth = [*good, *bad]
-    found = search(range(1, len(truth) + 1), lambda n: Step(n, "", truth[n - 1], 0, ""), "bad")
-    really = next((number for number, said in enumerate(truth, 1) if said == "bad"), None)
-    if found.first is not None:
-        assert found.first.pass_number == really
-    elif found.candidates:
-        assert really == found.candidates[-1]
-        assert all(truth[number - 1] == "skip" for number in found.candidates[:-1])
+    match = search(range(1, len(truth) + 1), lambda n: Step(n, "", truth[n - 1], 0, ""), "bad")
+    really = next((number for number, output in enumerate(truth, 1) if output == "bad"), None)
+    if match.first is not None:
+        assert match.first.pass_number == really
+    elif match.candidates:
+        assert really == match.candidates[-1]
+        assert all(truth[number - 1] == "skip" for number in match.candidates[:-1])
     else:
         assert really is None
 
@@ -84,12 +84,12 @@ def test_no_bad_pass_is_exit_code_3(place):
     result = loop_runner("bisect", "scripted", "--", "true", cwd=place)
     assert (result.returncode, result.stdout.splitlines()) == (
         3,
-        ["pass 6: good", "no pass is bad, as far as the last one says"],
+        ["pass 6: good", "no pass is bad: the last one is not"],
     )
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "output"),
     [
         (("no-such-program",), "could not be started"),
         (("sh", "-c", "kill -9 $$"), "was ended by signal 9"),
@@ -97,11 +97,11 @@ def test_no_bad_pass_is_exit_code_3(place):
         (("--timeout", "0.2", "--", "sleep", "60"), "did not end within 0.2 s"),
     ],
 )
-def test_a_command_that_tells_nothing_ends_the_search(place, command, said):
+def test_a_command_that_tells_nothing_ends_the_search(place, command, output):
     args = command if "--" in command else ("--", *command)
     result = loop_runner("bisect", "scripted", *args, cwd=place)
     assert result.returncode == 2
-    assert said in result.stderr
+    assert output in result.stderr
 
 
 def test_a_program_beside_the_user_is_found_and_cannot_harm_the_run(place):

@@ -1,4 +1,4 @@
-"""A run folder is a git repository: it is cloned and pushed with plain git, and goes on elsewhere."""
+"""A run folder is a git repository: it is cloned and pushed with plain git, and continues elsewhere."""
 
 import json
 import shutil
@@ -56,7 +56,7 @@ def test_a_clone_goes_on_where_the_run_stood(place):
     assert not (place / "copy/.git/loop-runner").exists()
     assert json_of("status", "copy", cwd=place)["runs"][0]["turns"] == 3
     goes_on(place, "copy")
-    assert (place / "copy/workspace/empty").is_dir(), "what git cannot hold is made again"
+    assert (place / "copy/workspace/empty").is_dir(), "what git cannot hold is recreated"
     assert json_of("replay", "copy", cwd=place)["status"] == "same"
 
 

@@ -125,7 +125,7 @@ def test_a_paused_run_can_be_stopped(tmp_path):
 def test_a_request_that_no_process_takes_is_kept_and_applied_by_resume(tmp_path):
     run, _ = steered(tmp_path, {AT_TURN_1: lambda run: run.stop()})
     placed = [run.run.note("read this first"), run.run.raise_budget(passes="+1")]
-    assert [each.is_running for each in placed] == [False, False]
+    assert [item.is_running for item in placed] == [False, False]
     assert len(run.requests_left()) == 3  # with the stop, whose turn never came
     assert run.resume().status == "verified"
     assert "read this first" in run.text("passes/0001/turns/0002/note.md")

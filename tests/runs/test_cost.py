@@ -46,14 +46,14 @@ def test_lines_and_sums_by_pass_model_and_kind(paid):
     assert (lines[1, "root"]["cache_read_tokens"], lines[1, "root"]["cache_write_tokens"]) == (5000, 5000)
     assert lines[1, "root"]["input_tokens"] == 1100
     assert lines[1, "sub"]["usd"] is None
-    (known,) = [one for one in data["by_model"] if one["model"].endswith("sonnet-4-5")]
+    (known,) = [item for item in data["by_model"] if item["model"].endswith("sonnet-4-5")]
     # 3 dollars a million in, 15 out, 0.30 from the cache, 3.75 into it
     expected = (1300 * 3 + 90 * 15 + 11_000 * 0.3 + 5000 * 3.75) / 1e6
     assert known["usd"] == pytest.approx(expected)
     assert data["total"]["usd"] is None, "a sum with an unknown price is unknown"
     assert data["total"]["known_usd"] == pytest.approx(expected)
-    assert {one["kind"]: one["requests"] for one in data["by_kind"]} == {"root": 3, "sub": 1}
-    assert {one["pass"]: one["requests"] for one in data["by_pass"]} == {1: 3, 2: 1}
+    assert {item["kind"]: item["requests"] for item in data["by_kind"]} == {"root": 3, "sub": 1}
+    assert {item["pass"]: item["requests"] for item in data["by_pass"]} == {1: 3, 2: 1}
     assert data["prices"]["source"].startswith("genai-prices ")
 
 
@@ -65,7 +65,7 @@ def test_the_table_says_unknown_and_where_the_prices_come_from(paid):
     (sub,) = [line for line in lines if "nobody-knows  sub" in line]
     assert sub.split()[-1] == "unknown"
     assert any(
-        line.startswith("unknown: at least one price; the known ones come to 0.0273") for line in lines
+        line.startswith("unknown: at least one price; the known ones add up to 0.0273") for line in lines
     )
     assert lines[-1].startswith("prices: genai-prices ")
 
@@ -79,7 +79,7 @@ def test_up_to_a_moment_and_what_a_rewind_dropped(place):
     data = json_of("cost", "scripted", cwd=place)
     assert (data["total"]["requests"], data["dropped"]["requests"]) == (5, 2), "the same replies, paid again"
     assert (
-        "dropped by rewinds, not counted above and counted for the budget: 2 requests"
+        "dropped by rewinds, not included above, but counted against the budget: 2 requests"
         in loop_runner("cost", "scripted", cwd=place).stdout
     )
 

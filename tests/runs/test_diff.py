@@ -46,7 +46,7 @@ def test_answer_files_variables_and_spend_are_told_apart(place):
     assert any(line.startswith("     now   count: int") and line.endswith("  2") for line in lines)
     assert any(line.startswith("  deleted  gone: str") for line in lines)
     assert any(line.startswith("  added    pair: generator") for line in lines)
-    assert "  look the same, stored with others that changed: kept" in lines
+    assert "  look the same, but are stored together with others that changed: kept" in lines
     assert "Spent in between: 0 passes, 1 turn, 1 sub-call" in lines[-1]
 
 
@@ -64,7 +64,7 @@ def test_the_same_as_json_backwards(place):
         "workspace/old.txt": "added",
         "workspace/picture.bin": "deleted",
     }
-    by_name = {each["name"]: each for each in data["variables"]}
+    by_name = {item["name"]: item for item in data["variables"]}
     assert by_name["count"]["before"]["preview"] == "2"
     assert by_name["count"]["after"]["preview"] == "1"
     assert by_name["gone"]["before"] is None
@@ -72,8 +72,8 @@ def test_the_same_as_json_backwards(place):
 
 
 def test_a_moment_compared_with_itself_is_the_same(place):
-    said = loop_runner("diff", "scripted", "1", "1", cwd=place).stdout
-    assert all(f"{part}: the same" in said for part in ("Answer", "Files", "Variables"))
+    output = loop_runner("diff", "scripted", "1", "1", cwd=place).stdout
+    assert all(f"{part}: the same" in output for part in ("Answer", "Files", "Variables"))
 
 
 @pytest.mark.parametrize("moment", ["9", "x", "1.9", "rewound/1"])

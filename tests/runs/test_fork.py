@@ -1,4 +1,4 @@
-"""A fork is a run of its own that goes on from a moment of another."""
+"""A fork is a run of its own that starts from any point of another."""
 
 import json
 
@@ -67,9 +67,9 @@ def test_another_prompt_at_the_end_of_a_pass_is_what_the_next_pass_is_given(plac
     (place / "new.md").write_text("Name the answer once more.\n")
     json_of("fork", "scripted@1", "other", "--prompt", "new.md", cwd=place)
     assert json_of("resume", "other", "-q", cwd=place)["status"] == "verified"
-    told = (place / "runs/other/passes/0002/injected.md").read_text()
-    assert told.startswith("Name the answer once more.\n\n")
-    assert "the answer does not contain '42'" in told, "what failed is still said"
+    shown = (place / "runs/other/passes/0002/injected.md").read_text()
+    assert shown.startswith("Name the answer once more.\n\n")
+    assert "the answer does not contain '42'" in shown, "what failed is still said"
     assert (place / "runs/other/prompt.md").read_text() == "Name the answer once more.\n"
     assert (place / "runs/scripted/prompt.md").read_text() == "What is the answer?"
 
@@ -82,9 +82,9 @@ def test_another_prompt_in_the_middle_of_a_pass_ends_that_pass(place):
     assert_clean(new)
     assert json_of("status", "other", cwd=place)["runs"][0]["pass"] == 2
     assert json_of("resume", "other", "-q", cwd=place)["status"] == "verified"
-    told = (new / "passes/0003/injected.md").read_text()
-    assert told.startswith("Name the answer once more.\n\n")
-    assert "the run was forked here and given another prompt" in told
+    shown = (new / "passes/0003/injected.md").read_text()
+    assert shown.startswith("Name the answer once more.\n\n")
+    assert "the run was forked here and given another prompt" in shown
 
 
 def test_an_accepted_pass_is_forked_only_to_ask_for_something_else(place):
@@ -101,8 +101,8 @@ def test_an_accepted_pass_is_forked_only_to_ask_for_something_else(place):
     json_of("fork", "scripted@3", "other", *args, cwd=place)
     assert json_of("status", "other", cwd=place)["runs"][0]["state"] == "unfinished"
     assert json_of("resume", "other", "-q", cwd=place)["answer"] == "43"
-    told = (place / "runs/other/passes/0004/injected.md").read_text()
-    assert "nothing failed: the answer was accepted as the task was then" in told
+    shown = (place / "runs/other/passes/0004/injected.md").read_text()
+    assert "nothing failed: the answer was accepted under the task at that time" in shown
     assert "43" in (place / "runs/other/system.md").read_text(), "the gates that hold now are told"
 
 
@@ -136,10 +136,10 @@ def test_a_run_is_forked_while_it_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "output"),
     [
         (("scripted@9", "new"), "3 of its passes have ended"),
-        (("scripted@2.9", "new"), "has no moment 2.9"),
+        (("scripted@2.9", "new"), "has no point 2.9"),
         (("scripted@1", "scripted"), "holds a finished run"),
         (("scripted@1", "new", "--set", "inputs=[x]"), "a fork cannot change `inputs`"),
         (("scripted@1", "new", "--set", "budgets.passes=3"), "did you mean `budget`?"),
@@ -148,10 +148,10 @@ def test_a_run_is_forked_while_it_goes_on(tmp_path):
         (("nothing@1", "new"), "there is no run 'nothing' here"),
     ],
 )
-def test_what_cannot_be_forked_is_refused_and_nothing_is_made(place, args, said):
+def test_what_cannot_be_forked_is_refused_and_nothing_is_made(place, args, output):
     result = loop_runner("fork", *args, cwd=place)
     assert result.returncode == 2
-    assert said in result.stderr
+    assert output in result.stderr
     assert not (place / "runs/new").exists()
 
 

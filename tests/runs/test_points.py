@@ -30,16 +30,16 @@ def test_what_is_no_point_is_none(text):
 def test_a_turn_is_shown_with_the_answer_as_it_was_then(place):
     data = json.loads(loop_runner("show", "scripted@1.2", "--json", cwd=place).stdout)
     assert (data["pass"], data["turn"], data["answer"]) == (1, 2, "41")
-    said = loop_runner("show", "scripted@1.1", cwd=place).stdout
-    assert "Pass 1 turn 1, 0 sub-calls: the model wrote" in said
-    assert "words = ['one']" in said
-    assert said.endswith("The answer was then\n\n(no answer yet)\n")
+    output = loop_runner("show", "scripted@1.1", cwd=place).stdout
+    assert "Pass 1 turn 1, 0 sub-calls: the model wrote" in output
+    assert "words = ['one']" in output
+    assert output.endswith("The answer was then\n\n(no answer yet)\n")
 
 
 def test_a_pass_is_shown_by_either_name(place):
-    one = loop_runner("show", "scripted@2", cwd=place)
-    assert one.returncode == 0, one.stderr
-    assert one.stdout == loop_runner("show", "scripted", "2", cwd=place).stdout
+    item = loop_runner("show", "scripted@2", cwd=place)
+    assert item.returncode == 0, item.stderr
+    assert item.stdout == loop_runner("show", "scripted", "2", cwd=place).stdout
 
 
 @pytest.mark.parametrize("args", [("scripted@0",), ("scripted@rewound/1",), ("scripted@1", "2")])
@@ -58,8 +58,8 @@ def test_a_persons_commit_after_a_moment_belongs_to_it(place):
     mine = git(run, "rev-parse", "HEAD")
     assert loop_runner("resume", "scripted", "-q", cwd=place).returncode == 0
     with History(run) as history:
-        found = points.find(history, Point(2, 1))
-    assert (found.commit, found.pass_number, found.turn) == (mine, 2, 1)
+        result = points.find(history, Point(2, 1))
+    assert (result.commit, result.pass_number, result.turn) == (mine, 2, 1)
 
 
 def test_a_shallow_clone_is_refused_with_the_command_that_mends_it(place):

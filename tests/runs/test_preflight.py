@@ -37,7 +37,7 @@ SCRIPT = "#!/bin/sh\ngrep -q 42 answer.md\n"
 
 
 @pytest.mark.parametrize(
-    ("verifier", "files", "said"),
+    ("verifier", "files", "output"),
     [
         ({"python": "check.py"}, {}, "there is no file check.py"),
         ({"python": "check.py"}, {"check.py": "def check(:\n"}, "check.py does not compile: line 1"),
@@ -78,8 +78,10 @@ SCRIPT = "#!/bin/sh\ngrep -q 42 answer.md\n"
         ({"any": [{"python": "check.py"}, {"contains": "42"}]}, {}, "there is no file check.py"),
     ],
 )
-def test_what_keeps_a_verifier_from_judging_is_found_before_anything_starts(tmp_path, verifier, files, said):
-    assert said in faults_of(with_files(tmp_path / "task", verifier, files))
+def test_what_keeps_a_verifier_from_judging_is_found_before_anything_starts(
+    tmp_path, verifier, files, output
+):
+    assert output in faults_of(with_files(tmp_path / "task", verifier, files))
 
 
 @pytest.mark.parametrize(
@@ -126,9 +128,9 @@ def test_all_faults_of_a_task_are_reported_at_once(tmp_path):
         kernel={"python": "no-such-python"},
     )
     (tmp_path / "task/notes.txt").unlink()
-    said = faults_of(task)
+    output = faults_of(task)
     for part in ("check.py", "schema.json", "no-such-program", "no-such-hook", "no-such-python", "notes.txt"):
-        assert part in said
+        assert part in output
 
 
 def test_run_refuses_the_same_and_creates_nothing(tmp_path):
@@ -196,16 +198,16 @@ def test_retask_without_a_change_continues_the_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"), [({"inputs": ["other.txt"]}, "other `inputs`"), ({"session": "direct"}, "`session`")]
+    ("keys", "output"), [({"inputs": ["other.txt"]}, "other `inputs`"), ({"session": "direct"}, "`session`")]
 )
-def test_retask_refuses_what_a_run_keeps_for_its_life(tmp_path, keys, said):
+def test_retask_refuses_what_a_run_keeps_for_its_life(tmp_path, keys, output):
     task = write_task(tmp_path / "task", root=[ready("41")], budget={"passes": 1})
     (tmp_path / "task/other.txt").write_text("other\n")
     assert loop_runner("run", task, cwd=tmp_path).returncode == 3
     changed(task, **keys)
     result = loop_runner("resume", "scripted", "--retask", cwd=tmp_path)
     assert result.returncode == 2
-    assert said in result.stderr
+    assert output in result.stderr
 
 
 def test_a_run_without_a_committed_turn_starts_over(tmp_path):

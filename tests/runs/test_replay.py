@@ -134,11 +134,11 @@ def test_a_paid_run_is_replayed_without_its_provider_and_without_a_key(tmp_path,
     write_task(tmp_path / "task", root=[], model="anthropic:claude-test", budget={"passes": 2})
     model_server.will_reply(cell("a = llm_query('how many?')"), "40", ready("41"), ready("42"))
     assert loop_runner("run", "task/task.yaml", "-q", cwd=tmp_path, env=model_server.env).returncode == 0
-    asked = len(model_server.requests)
+    requests = len(model_server.requests)
     nowhere = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     data = replayed(tmp_path, env=nowhere)
     assert (data["status"], data["replies"]) == ("same", 4)
-    assert len(model_server.requests) == asked
+    assert len(model_server.requests) == requests
 
 
 # ── machines ────────────────────────────────────────────────────────────────────────────────────────
@@ -185,8 +185,8 @@ def test_a_gate_that_says_the_same_in_other_words_is_a_difference_of_its_own(jud
     assert (data["status"], data["differences"], data["first_difference"]) == ("differs", [], None)
     first = data["verdicts"][0]
     assert (first["pass"], first["recorded"], first["now"]) == (1, "block", "block")
-    said = loop_runner("replay", "scripted", cwd=judged).stdout
-    assert "pass 1: recorded block, now block, in other words" in said
+    output = loop_runner("replay", "scripted", cwd=judged).stdout
+    assert "pass 1: recorded block, now block, in other words" in output
 
 
 def test_a_gate_that_decides_otherwise_is_named_and_the_replay_goes_on_as_recorded(judged):
@@ -237,7 +237,7 @@ def test_a_difference_that_the_model_was_not_told_is_listed_path_by_path(tmp_pat
     make(tmp_path, [cell("import os\nopen('n.txt', 'wb').write(os.urandom(8))"), ready("42")])
     data = replayed(tmp_path, code=3)
     assert (data["status"], data["turns"]) == ("differs", 2)
-    assert [one["path"] for one in data["differences"]] == ["workspace/n.txt"]
+    assert [item["path"] for item in data["differences"]] == ["workspace/n.txt"]
     assert "  differs  workspace/n.txt" in loop_runner("replay", "scripted", cwd=tmp_path).stdout
 
 
@@ -251,8 +251,8 @@ def test_a_reply_that_is_not_in_the_record_is_named_and_nobody_is_asked(tmp_path
     data = replayed(tmp_path, code=3)
     assert data["status"] == ("stopped" if kind == "root" else "differs")
     assert (data["missing"][0]["kind"], data["missing"][0]["turn"]) == (kind, 1)
-    said = loop_runner("replay", "scripted", cwd=tmp_path).stdout
-    assert f"no reply is recorded: pass 1 turn 1, {kind} request" in said
+    output = loop_runner("replay", "scripted", cwd=tmp_path).stdout
+    assert f"no reply is recorded: pass 1 turn 1, {kind} request" in output
 
 
 def test_a_replay_writes_over_nothing(place):

@@ -51,8 +51,8 @@ def clone(run_folder, tmp_path):
     return tmp_path / "clone"
 
 
-def statuses(found):
-    return {gate.verifier: gate.status for gate in found.gates}
+def statuses(result):
+    return {gate.verifier: gate.status for gate in result.gates}
 
 
 def test_the_proof_names_what_was_proven_and_holds_no_clock_and_no_path_of_the_run(run_folder):
@@ -76,10 +76,10 @@ def test_two_runs_that_did_the_same_have_the_same_tree_proof_included(run_folder
 
 
 def test_a_clone_without_the_task_says_the_same_and_asks_nobody(clone):
-    found = verify_run(clone, AROUND)
-    assert (found.status, exit_code(found), found.requests, found.faults) == ("same", 0, 0, ())
-    assert set(statuses(found).values()) == {"same"}
-    assert found.gates[0].is_output_same is True
+    result = verify_run(clone, AROUND)
+    assert (result.status, exit_code(result), result.requests, result.faults) == ("same", 0, 0, ())
+    assert set(statuses(result).values()) == {"same"}
+    assert result.gates[0].is_output_same is True
     assert git(clone, "status", "--porcelain") == ""
 
 
@@ -87,22 +87,22 @@ def test_inputs_that_are_elsewhere_are_found_by_task_dir_and_missed_without(clon
     shutil.move(tmp_path / "task", tmp_path / "moved")
     missed = verify_run(clone, AROUND)
     assert (statuses(missed)["citations"], exit_code(missed)) == ("broken", 4)
-    found = verify_run(clone, AROUND, task_dir=tmp_path / "moved")
-    assert exit_code(found) == 0
+    result = verify_run(clone, AROUND, task_dir=tmp_path / "moved")
+    assert exit_code(result) == 0
 
 
 def test_jurors_are_asked_anew_only_on_request(clone):
-    found = verify_run(clone, AROUND, ask_again=True)
-    assert (exit_code(found), found.requests) == (0, 1)
+    result = verify_run(clone, AROUND, ask_again=True)
+    assert (exit_code(result), result.requests) == (0, 1)
 
 
 def test_an_answer_that_somebody_changed_and_committed_is_different(clone):
     (clone / "answer.md").write_text("42, trust me")
     git(clone, "commit", "-qam", "better")
-    found = verify_run(clone, AROUND)
-    assert (found.status, exit_code(found)) == ("different", 3)
-    assert found.faults == ("answer.md is not what was proven",)
-    assert statuses(found)["citations"] == "different"
+    result = verify_run(clone, AROUND)
+    assert (result.status, exit_code(result)) == ("different", 3)
+    assert result.faults == ("answer.md is not what was proven",)
+    assert statuses(result)["citations"] == "different"
     assert exit_code(verify_run(clone, AROUND, at="HEAD^")) == 0
 
 
@@ -111,21 +111,21 @@ def test_a_weakened_check_is_different_even_where_it_is_pinned_anew(clone):
 
     weak = b"def check(submission):\n    return True\n"
     index = json.loads((clone / "gates/pins.json").read_text())
-    entry = next(one for one in index["programs"] if one["place"] == "task/check.py")
+    entry = next(item for item in index["programs"] if item["place"] == "task/check.py")
     entry |= {"sha256": hashlib.sha256(weak).hexdigest(), "size": len(weak)}
     (clone / "gates/files/task/check.py").write_bytes(weak)
     (clone / "gates/pins.json").write_text(json.dumps(index))
     git(clone, "commit", "-qam", "weaker")
-    found = verify_run(clone, AROUND)
-    assert any("check.py" in fault for fault in found.faults)
-    assert exit_code(found) == 3
+    result = verify_run(clone, AROUND)
+    assert any("check.py" in fault for fault in result.faults)
+    assert exit_code(result) == 3
 
 
 def test_a_rejected_pass_is_compared_with_its_verdict_and_is_never_verified(clone):
     first = git(clone, "log", "--format=%H", "--grep=^pass 1: rejected")
-    found = verify_run(clone, AROUND, at=first)
-    assert (found.pass_number, found.has_proof, found.status) == (1, False, "same")
-    assert (found.is_accepted, exit_code(found)) == (False, 3)
+    result = verify_run(clone, AROUND, at=first)
+    assert (result.pass_number, result.has_proof, result.status) == (1, False, "same")
+    assert (result.is_accepted, exit_code(result)) == (False, 3)
 
 
 def test_a_commit_that_is_none_and_a_run_without_a_pass_are_refused(clone):
@@ -136,18 +136,18 @@ def test_a_commit_that_is_none_and_a_run_without_a_pass_are_refused(clone):
 
 
 def test_the_command_says_for_each_verifier_whether_it_is_the_same(clone):
-    said = CliRunner().invoke(main_group, ["verify", str(clone)], standalone_mode=False)
-    assert said.return_value == 0
-    assert "same       python check.py:check: accepted, same output" in said.output
-    assert "VERIFIED again" in said.output
+    output = CliRunner().invoke(main_group, ["verify", str(clone)], standalone_mode=False)
+    assert output.return_value == 0
+    assert "same       python check.py:check: accepted, same output" in output.output
+    assert "VERIFIED again" in output.output
 
 
 def test_the_command_speaks_json(clone):
     (clone / "answer.md").write_text("41")
     git(clone, "commit", "-qam", "worse")
-    said = CliRunner().invoke(main_group, ["verify", str(clone), "--json"], standalone_mode=False)
-    data = json.loads(said.output)
-    assert (data["status"], data["verified"], said.return_value) == ("different", False, 3)
+    output = CliRunner().invoke(main_group, ["verify", str(clone), "--json"], standalone_mode=False)
+    data = json.loads(output.output)
+    assert (data["status"], data["verified"], output.return_value) == ("different", False, 3)
     assert {gate["verifier"]: gate["status"] for gate in data["verifiers"]}[
         "python check.py:check"
     ] == "different"

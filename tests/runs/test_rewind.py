@@ -58,10 +58,10 @@ def test_going_on_after_a_rewind_ends_with_the_same_tree(place):
 def test_a_run_is_taken_back_to_what_it_left_with_the_command_that_is_printed(place):
     run = place / "runs/scripted"
     before = tree(run)
-    said = loop_runner("rewind", "scripted", "1", cwd=place).stdout
-    assert "runs/scripted stands at the end of pass 1 again" in said
-    assert "kept: the end of pass 3 as refs/loop-runner/rewound/1" in said
-    (back,) = [line for line in said.splitlines() if "(takes it back)" in line]
+    output = loop_runner("rewind", "scripted", "1", cwd=place).stdout
+    assert "runs/scripted stands at the end of pass 1 again" in output
+    assert "kept: the end of pass 3 as refs/loop-runner/rewound/1" in output
+    (back,) = [line for line in output.splitlines() if "(undoes this)" in line]
     result = loop_runner(*back.split("(")[0].split()[1:], cwd=place)
     assert result.returncode == 0, result.stderr
     assert tree(run) == before
@@ -100,13 +100,13 @@ def test_a_limit_that_is_spent_is_not_had_back_by_going_back(tmp_path):
     assert loop_runner("run", task, "-q", cwd=tmp_path).returncode == 0
     json_of("rewind", "scripted", "0", cwd=tmp_path)
     result = loop_runner("resume", "scripted", "-q", cwd=tmp_path)
-    assert "2 sub-calls" in result.stdout + result.stderr + said(tmp_path / "runs/scripted")
+    assert "2 sub-calls" in result.stdout + result.stderr + output_of(tmp_path / "runs/scripted")
     assert status(tmp_path, "scripted")["usage"]["subcalls"] == 0
     assert json_of("resume", "scripted", "-q", "--set", "budget.subcalls=9", cwd=tmp_path, code=None)
     assert json_of("replay", "scripted", cwd=tmp_path)["status"] == "same"
 
 
-def said(run):
+def output_of(run):
     """What the model was told after its cells."""
     return "".join(path.read_text() for path in run.glob("passes/*/turns/*/output.txt"))
 
@@ -120,13 +120,13 @@ def test_a_running_run_is_not_rewound(place):
 
 
 @pytest.mark.parametrize(
-    ("moment", "said"),
-    [("9", "3 of its passes have ended"), ("x", "names no moment"), ("3", "stands at 3 already")],
+    ("moment", "output"),
+    [("9", "3 of its passes have ended"), ("x", "is not a point of a run"), ("3", "stands at 3 already")],
 )
-def test_what_cannot_be_gone_back_to_is_refused(place, moment, said):
+def test_what_cannot_be_gone_back_to_is_refused(place, moment, output):
     result = loop_runner("rewind", "scripted", moment, cwd=place)
     assert result.returncode == 2
-    assert said in result.stderr
+    assert output in result.stderr
     assert git(place / "runs/scripted", "for-each-ref", "refs/loop-runner/rewound") == ""
 
 
@@ -151,7 +151,7 @@ def long_run(tmp_path):
 
 def first_turn(workspace):
     with History(workspace.folder) as history:
-        return next(one.checkpoint.commit for one in history.commits() if one.checkpoint.turn == 1)
+        return next(commit.checkpoint.commit for commit in history.commits() if commit.checkpoint.turn == 1)
 
 
 def test_replies_that_no_turn_holds_are_kept_with_what_is_left(long_run):

@@ -1,9 +1,9 @@
-"""What the commands print about a run, as records: ``status``, ``ending`` and ``hook_loops``."""
+"""What the commands print about a run, as records: ``status`` and ``hook_loops``."""
 
 import pytest
 
 from loop_runner.errors import ConfigError
-from loop_runner.runs import ending, hook_loops, status
+from loop_runner.runs import hook_loops, status
 from loop_runner.runs import start as runs
 from loop_runner.runs.context import RunContext
 from loop_runner.task import config
@@ -13,16 +13,6 @@ from tests.support.tasks import ready, write_task
 def started(tmp_path, **keys):
     task = config.read_task(write_task(tmp_path / "task", **keys))
     return runs.start(task, tmp_path / "run", RunContext({})), tmp_path / "run"
-
-
-def test_the_end_of_a_run_is_a_record_with_its_verdict_and_next_commands(tmp_path, capsys):
-    outcome, folder = started(tmp_path, root=[ready("41")], budget={"passes": 1})
-    end = ending.of_run(outcome, folder, {})
-    assert end.outcome is outcome
-    assert end.verdict["reports"]
-    assert end.story[0].startswith("pass 1: rejected")
-    assert end.steps[0].startswith("loop-runner resume")
-    assert capsys.readouterr() == ("", "")
 
 
 def test_the_status_of_a_run_is_a_record(tmp_path):

@@ -29,9 +29,9 @@ def python(minor):
     """An interpreter of Python 3.``minor``; skips the test if this machine has none that works."""
     name = f"python3.{minor}"
     places = sorted(Path.home().glob(f".pyenv/versions/*/bin/{name}"))
-    for found in filter(None, (shutil.which(name), *map(str, places))):
-        if subprocess.run([found, "-c", "pass"], check=False, capture_output=True).returncode == 0:
-            return found
+    for result in filter(None, (shutil.which(name), *map(str, places))):
+        if subprocess.run([result, "-c", "pass"], check=False, capture_output=True).returncode == 0:
+            return result
     pytest.skip(f"no {name} on this machine")
 
 
@@ -88,12 +88,13 @@ def test_a_run_of_one_python_is_resumed_shown_verified_and_replayed_under_anothe
         *("resume", "scripted", "--set", "budget.passes=3", "--set", f"kernel.python={other}"), cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
-    said = result.stdout + result.stderr
-    assert "damaged" not in said
-    assert f"the variables were written by Python 3.{first}." in said
-    assert f"(now 3.{second}." in said
+    printed = result.stdout + result.stderr
+    assert "damaged" not in printed
+    assert f"the variables were written by Python 3.{first}." in printed
+    assert f"(now 3.{second}." in printed
     assert (
-        "variable hidden could not be restored: it needs code that another version of Python compiled" in said
+        "variable hidden could not be restored: it needs code that another version of Python compiled"
+        in printed
     )
     output = (run / "passes/0002/turns/0001/output.txt").read_text()
     assert "42 [Finding(n=1)] ['a', 'b'] False" in output
@@ -126,7 +127,7 @@ def test_a_replay_of_a_record_that_names_no_versions_reports_that(tmp_path, with
     without_versions(cell(DEFINES), ready("42"))
     data = replayed(tmp_path)
     assert data["status"] == "same"
-    assert {one["name"]: one["recorded"] for one in data["other_versions"]} == {
+    assert {item["name"]: item["recorded"] for item in data["other_versions"]} == {
         "loop_runner": "",
         "python": "",
     }
@@ -146,7 +147,7 @@ def test_another_value_differs_under_another_version_too(tmp_path, of_another_ve
     of_another_version(cell(code), ready("42"))
     data = replayed(tmp_path, code=3)
     assert data["status"] == "differs"
-    assert [one["path"] for one in data["differences"]] == ["variables/manifest.json"]
+    assert [item["path"] for item in data["differences"]] == ["variables/manifest.json"]
     assert data["differences"][0]["recorded"] != data["differences"][0]["replayed"]
 
 

@@ -125,8 +125,8 @@ def outside(tmp_path):
     """Bait around the sandbox, open to every user, and sockets that nobody may reach."""
     folder = tmp_path / "outside"
     folder.mkdir()
-    for each in (tmp_path, folder):
-        each.chmod(0o777)
+    for item in (tmp_path, folder):
+        item.chmod(0o777)
     for name in ("secret", "input"):
         (folder / name).write_text("untouched")
         (folder / name).chmod(0o666)
@@ -142,8 +142,8 @@ def outside(tmp_path):
         abstract.listen()
         datagram.bind(str(folder / "datagram"))
         (folder / "datagram").chmod(0o777)
-        for each in (tcp, udp, abstract, datagram):
-            each.setblocking(False)
+        for item in (tcp, udp, abstract, datagram):
+            item.setblocking(False)
         column = 1 if os.uname().machine == "aarch64" else 0
         # A sandbox has a temporary folder of its own, where a checkout may be on the host.
         is_temporary = confined.SOURCE.is_relative_to(tempfile.gettempdir())
@@ -163,12 +163,12 @@ def outside(tmp_path):
             "numbers": {key: numbers[column] for key, numbers in seccomp.NUMBERS.items()},
         }
         yield given_
-        for each in (udp, datagram):
+        for item in (udp, datagram):
             with pytest.raises(BlockingIOError):
-                each.recv(1)
-        for each in (tcp, abstract):
+                item.recv(1)
+        for item in (tcp, abstract):
             with pytest.raises(BlockingIOError):
-                each.accept()
+                item.accept()
     assert Path(given_["secret"]).read_text() == "untouched"
     assert Path(given_["input"]).read_text() == "untouched"
     assert not Path(elsewhere, "new").exists()
@@ -176,7 +176,7 @@ def outside(tmp_path):
 
 
 @pytest.mark.parametrize("action", FORBIDDEN)
-@pytest.mark.parametrize("tier", [each for each in TIER_PARAMETERS if each.values != ("A without Landlock",)])
+@pytest.mark.parametrize("tier", [item for item in TIER_PARAMETERS if item.values != ("A without Landlock",)])
 def test_what_is_forbidden_is_refused(tier, action, outside, tmp_path):
     ran = run(
         TIERS[tier], tmp_path, TRIAL, json.dumps(outside), FORBIDDEN[action], read_only=[outside["input"]]
@@ -606,7 +606,7 @@ def test_a_layer_that_is_not_put_on_is_not_claimed():
     report = probe._report("C", Layers(), bare, ())
     assert "there is no network, this machine's own services included" not in report.enforced
     assert "memory of all processes of the kernel together is limited" not in report.enforced
-    assert {"tcp", "syscalls", "background"} <= {test for test, told in bare.items() if told}
+    assert {"tcp", "syscalls", "background"} <= {test for test, shown in bare.items() if shown}
 
 
 def test_every_test_of_a_claim_is_really_run():

@@ -48,10 +48,10 @@ class Machine:
         (path,) = self.folder.iterdir()
         return path
 
-    def change(self, **found) -> None:
+    def change(self, **result) -> None:
         """Write other findings into the only entry."""
         entry = json.loads(self.entry().read_text())
-        entry["found"] |= found
+        entry["found"] |= result
         self.entry().write_text(json.dumps(entry))
 
 
@@ -124,24 +124,24 @@ def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(machine):
 
 def _with_layers(**layers):
     def change(machine):
-        found = json.loads(machine.entry().read_text())["found"]
-        machine.change(layers=found["layers"] | layers)
+        result = json.loads(machine.entry().read_text())["found"]
+        machine.change(layers=result["layers"] | layers)
 
     return change
 
 
 def _failing(test):
     def change(machine):
-        found = json.loads(machine.entry().read_text())["found"]
-        machine.change(seen=found["seen"] | {test: "it happened"})
+        result = json.loads(machine.entry().read_text())["found"]
+        machine.change(seen=result["seen"] | {test: "it happened"})
 
     return change
 
 
 def _untested(test):
     def change(machine):
-        found = json.loads(machine.entry().read_text())["found"]
-        machine.change(seen={name: text for name, text in found["seen"].items() if name != test})
+        result = json.loads(machine.entry().read_text())["found"]
+        machine.change(seen={name: text for name, text in result["seen"].items() if name != test})
 
     return change
 
@@ -287,10 +287,10 @@ def wrong(machine, tmp_path, monkeypatch):
     bwrap.chmod(0o755)
     monkeypatch.setenv("PATH", f"{bwrap.parent}:{os.environ['PATH']}")
     assert probe.probe().tier == "B"
-    found = json.loads(machine.entry().read_text())["found"]
-    seen = dict.fromkeys(found["seen"], "") | {"total_memory": "none"}
+    result = json.loads(machine.entry().read_text())["found"]
+    seen = dict.fromkeys(result["seen"], "") | {"total_memory": "none"}
     machine.change(
-        bubblewrap=True, seen=seen, advice=[], layers=found["layers"] | {"own_root": False, "cgroup": False}
+        bubblewrap=True, seen=seen, advice=[], layers=result["layers"] | {"own_root": False, "cgroup": False}
     )
     machine.next_process()
     assert probe.probe().tier == "A"
@@ -325,8 +325,8 @@ def kernel(tmp_path, loop):
         return made[-1]
 
     yield make
-    for each in made:
-        each.close()
+    for item in made:
+        item.close()
 
 
 def test_a_kernel_that_a_wrong_memory_kept_from_starting_starts_in_what_works(wrong, kernel):
@@ -379,9 +379,9 @@ def test_a_control_group_that_cannot_be_made_any_more_is_found_out_before_the_ke
 
     report = probe.probe()
     if not report.layers.cgroup:
-        found = json.loads(machine.entry().read_text())["found"]
+        result = json.loads(machine.entry().read_text())["found"]
         _with_layers(cgroup=True)(machine)
-        machine.change(seen=found["seen"] | {"total_memory": ""})
+        machine.change(seen=result["seen"] | {"total_memory": ""})
     monkeypatch.setattr(cgroup, "create", lambda *_: None)
     machine.next_process()
     started = kernel()

@@ -13,7 +13,7 @@ TEXTS = {
 
 
 @pytest.fixture
-def asked(tmp_path):
+def child_answers(tmp_path):
     """The answers of child sessions that run ``child``, asked for with ``code``."""
 
     def ask(code, child, texts=TEXTS, **keys):
@@ -40,8 +40,8 @@ def asked(tmp_path):
         ("context", "cite('The third of b.')", "> b.txt:3: The third of b."),
     ],
 )
-def test_a_child_cites_the_place_in_the_runs_texts(asked, data, child, cited):
-    assert cited in asked(f"replies = rlm_query('q', {data})", child)
+def test_a_child_cites_the_place_in_the_runs_texts(child_answers, data, child, cited):
+    assert cited in child_answers(f"replies = rlm_query('q', {data})", child)
 
 
 @pytest.mark.parametrize(
@@ -52,22 +52,22 @@ def test_a_child_cites_the_place_in_the_runs_texts(asked, data, child, cited):
         "{'x': 'The second of b.'}",
     ],
 )
-def test_a_text_that_is_no_piece_of_another_is_cited_by_its_own_name(asked, data):
-    printed = asked(f"replies = rlm_query('q', {data})", "cite_lines(None, 1, 1)")
+def test_a_text_that_is_no_piece_of_another_is_cited_by_its_own_name(child_answers, data):
+    printed = child_answers(f"replies = rlm_query('q', {data})", "cite_lines(None, 1, 1)")
     assert "> b.txt" not in printed
     assert "> data:1: " in printed or "> x:1: " in printed
 
 
-def test_a_piece_that_was_changed_claims_no_place(asked):
+def test_a_piece_that_was_changed_claims_no_place(child_answers):
     code = "p = chunks('a.txt', 1000)[1]\nfrom loop_runner.kernel.reading import Chunk\n"
     code += "replies = rlm_query('q', Chunk('alpha line X\\n', p.name, p.line))"
-    assert "> data:1: alpha line X" in asked(code, "cite('alpha line X')")
+    assert "> data:1: alpha line X" in child_answers(code, "cite('alpha line X')")
 
 
-def test_the_one_text_of_a_task_is_cited_too(asked):
+def test_the_one_text_of_a_task_is_cited_too(child_answers):
     code = "replies = rlm_query('q', chunks(context, 100)[2])"
-    one = {"only.txt": TEXTS["a.txt"]}
-    assert "> only.txt:" in asked(code, "cite(context.split('\\n')[0])", texts=one)
+    item = {"only.txt": TEXTS["a.txt"]}
+    assert "> only.txt:" in child_answers(code, "cite(context.split('\\n')[0])", texts=item)
 
 
 def test_a_grandchild_cites_the_runs_text_as_well(tmp_path):

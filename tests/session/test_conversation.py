@@ -75,10 +75,10 @@ class Held:
     @property
     def prompts(self) -> list[Received]:
         """The requests of the conversation."""
-        prompts = [each for each in self.server.prompts if each.path == "/v1/messages"]
+        prompts = [prompt for prompt in self.server.prompts if prompt.path == "/v1/messages"]
         if self.kind != "child":
             return prompts
-        return [each for each in prompts if "for another model" in each.system]
+        return [prompt for prompt in prompts if "for another model" in prompt.system]
 
     @property
     def turns(self) -> list[Path]:
@@ -103,7 +103,7 @@ class Held:
         path = base / ("turns/0001/children/0001/child.json" if self.kind == "child" else "pass.json")
         return str(json.loads(path.read_text())["end"])
 
-    def told(self, kind: str) -> Sequence[Event]:
+    def events_of(self, kind: str) -> Sequence[Event]:
         return [event for event in self.events if event.kind == kind]
 
 
@@ -154,8 +154,8 @@ def test_a_pause_after_white_space_continues_without_it(held: Held) -> None:
 def test_the_usage_of_a_paused_reply_is_that_of_all_its_parts(held: Held) -> None:
     begun, rest = halves(held.final())
     held.run(Scripted(begun, "pause_turn", output_tokens=7), Scripted(rest, output_tokens=4))
-    told = held.told("child_turn" if held.kind == "child" else "reply_received")
-    assert told[0].data["usage"]["output_tokens"] == 11
+    shown = held.events_of("child_turn" if held.kind == "child" else "reply_received")
+    assert shown[0].data["usage"]["output_tokens"] == 11
 
 
 def test_a_reply_that_never_stops_pausing_counts_as_cut(held: Held) -> None:
@@ -169,8 +169,8 @@ def test_a_reply_that_never_stops_pausing_counts_as_cut(held: Held) -> None:
 
 def test_each_reply_is_reported_with_its_usage(held: Held) -> None:
     held.run(Scripted(held.final(), input_tokens=13, output_tokens=8, cache_read_tokens=5))
-    told = held.told("child_turn" if held.kind == "child" else "reply_received")
-    assert told[0].data["usage"] == {
+    shown = held.events_of("child_turn" if held.kind == "child" else "reply_received")
+    assert shown[0].data["usage"] == {
         "input_tokens": 13,
         "output_tokens": 8,
         "cache_read_tokens": 5,
@@ -196,7 +196,7 @@ def test_a_request_that_got_no_reply_before_a_crash_is_counted_when_its_turn_is_
 
 def test_a_reply_without_anything_to_work_with_gets_a_reminder(held: Held) -> None:
     held.run(held.idle(), held.final())
-    reminder = "held no answer" if held.kind == "direct" else "held no Python code"
+    reminder = "contained no answer" if held.kind == "direct" else "contained no Python code"
     assert reminder in held.shown[0]
     assert (
         held.prompts[1].messages[-1][1] == held.shown[0].rstrip("\n")
@@ -278,14 +278,14 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_limit_that_is_nearly_reached_is_in_what_the_model_is_shown(held: Held) -> None:
     big = Scripted(held.idle(), input_tokens=700, output_tokens=5)
     held.run(big, held.final(), budget={"passes": 1, "tokens": 2000})
-    assert re.search(r"Soon used up: 1,2[0-9]{2} of 2,000 tokens are left", held.shown[0])
+    assert re.search(r"Nearly used up: 1,2[0-9]{2} of 2,000 tokens are left", held.shown[0])
 
 
 @pytest.mark.parametrize("budget", [{}, {"tokens": 100_000}, {"usd": 50}, {"wall": "10h"}])
 def test_a_limit_that_is_far_away_is_not_mentioned(held: Held, budget: Mapping[str, Any]) -> None:
     prices = {"anthropic:claude-test": {"input": 1.0, "output": 5.0}}
     held.run(held.idle(), held.final(), budget={"passes": 1, **budget}, prices=prices)
-    assert "Soon used up" not in held.shown[0]
+    assert "Nearly used up" not in held.shown[0]
 
 
 def test_the_warning_of_a_limit_is_the_same_when_the_run_is_replayed(held: Held) -> None:
@@ -358,10 +358,10 @@ def test_a_full_window_ends_the_conversation_across_a_crash(held: Held) -> None:
     kill = "turn.ran:1:kill" if held.kind == "child" else "turn.committed:1:kill"
     env = {**held.server.env, "LOOP_RUNNER_FAILPOINT": kill}
     loop_runner("run", held.write(), "--run-dir", held.folder / "run", cwd=held.folder, env=env)
-    asked = len(held.prompts)
+    requests = len(held.prompts)
     runs.resume(held.folder / "run", RunContext(held.server.env))
     assert held.end == "window"
-    assert len(held.prompts) == asked == 1
+    assert len(held.prompts) == requests == 1
 
 
 # ── what only passes have ───────────────────────────────────────────────────────────────────────────

@@ -42,7 +42,7 @@ def test_a_small_input_is_answered_in_one_call_under_the_same_gates_and_history(
     assert first.first_user_text.endswith("What is the answer?")
     assert "the answer does not contain '42'" in second.first_user_text
     blocks = [request.body["messages"][0]["content"] for request in (first, second)]
-    assert [len(each) for each in blocks] == [1, 2]
+    assert [len(block) for block in blocks] == [1, 2]
     assert blocks[0][0] == blocks[1][0], "texts and prompt come from the cache"
     assert first.body["system"] == second.body["system"]
     with History(tmp_path / "run") as history:
@@ -53,14 +53,14 @@ def test_a_small_input_is_answered_in_one_call_under_the_same_gates_and_history(
         assert "42" not in (history.read("passes/0001/injected.md") or b"").decode(), "inputs are not copied"
         why = json.loads(history.read("session.json") or b"")
     assert why["session"] == "direct"
-    assert "tokens (at most, guessed from their length), and " in why["why"]
+    assert "tokens (at most, estimated from their length), and " in why["why"]
 
 
 def test_the_reason_is_said_when_a_run_starts(tmp_path):
     task = write_task(tmp_path / "task", root=["42"], session="auto")
-    said = loop_runner("run", task, cwd=tmp_path)
-    assert said.returncode == 0, said.stderr
-    assert "session: direct, because the texts and the task are" in said.stderr
+    output = loop_runner("run", task, cwd=tmp_path)
+    assert output.returncode == 0, output.stderr
+    assert "session: direct, because the texts and the task are" in output.stderr
 
 
 def test_a_reply_that_was_cut_is_asked_for_again_and_never_taken_for_the_answer(start, model_server):
@@ -111,7 +111,7 @@ def test_what_a_run_was_told_in_its_system_prompt_cannot_be_changed_later(tmp_pa
 # ── the decision ────────────────────────────────────────────────────────────────────────────────────
 
 
-def choice(tmp_path, asked, chars, counted, room=100_000):
+def choice(tmp_path, requests, chars, counted, room=100_000):
     (tmp_path / "big.txt").write_text("x" * chars)
     texts = direct_inputs(tmp_path)
     asks = []
@@ -121,7 +121,7 @@ def choice(tmp_path, asked, chars, counted, room=100_000):
         return counted
 
     request = Request("m:x", (Message("user", documents(texts)),))
-    return decide(asked, lambda: request, texts, room_tokens=room, count=count), len(asks)
+    return decide(requests, lambda: request, texts, room_tokens=room, count=count), len(asks)
 
 
 def direct_inputs(folder):
@@ -133,7 +133,7 @@ def direct_inputs(folder):
 @pytest.mark.parametrize(
     ("chars", "counted", "kind", "asks", "why"),
     [
-        (3000, None, "direct", 0, "guessed from their length"),
+        (3000, None, "direct", 0, "estimated from their length"),
         (300_000, 70_000, "direct", 1, "70,000 tokens (counted by the provider), and 88,000 fit"),
         (300_000, 99_000, "rlm", 1, "99,000 tokens (counted by the provider), and only 88,000 fit"),
         (300_000, None, "rlm", 1, "and only 88,000 fit"),
@@ -143,8 +143,8 @@ def direct_inputs(folder):
 def test_auto_decides_by_size_asks_only_when_it_matters_and_says_why(
     tmp_path, chars, counted, kind, asks, why
 ):
-    decision, asked = choice(tmp_path, "auto", chars, counted)
-    assert (decision.kind, asked) == (kind, asks)
+    decision, requests = choice(tmp_path, "auto", chars, counted)
+    assert (decision.kind, requests) == (kind, asks)
     assert why in decision.why
 
 
@@ -206,7 +206,7 @@ def test_a_reply_without_an_answer_is_asked_for_again_in_words(start, model_serv
     outcome = start(empty, "42")
     assert (outcome.status, outcome.spend.passes, outcome.spend.turns) == ("verified", 1, 2)
     *_, again = model_server.prompts[-1].body["messages"]
-    assert "Your reply held no answer. Reply with the answer." in json.dumps(again)
+    assert "Your reply contained no answer. Reply with the answer." in json.dumps(again)
 
 
 @pytest.mark.parametrize(

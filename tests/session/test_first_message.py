@@ -33,12 +33,12 @@ def system_of(folder, **keys):
 def texts_of(folder, sizes, *, is_single=False):
     """Inputs of these names with so many lines of ten bytes."""
     folder.mkdir(exist_ok=True)
-    found = []
+    result = []
     for number, (name, lines) in enumerate(sizes.items()):
         path = folder / str(number)
         path.write_text("123456789\n" * lines)
-        found.append(InputText(name, path, 10 * lines, hashlib.sha256(path.read_bytes()).hexdigest()))
-    return Inputs(tuple(found), is_single=is_single)
+        result.append(InputText(name, path, 10 * lines, hashlib.sha256(path.read_bytes()).hexdigest()))
+    return Inputs(tuple(result), is_single=is_single)
 
 
 # ── the inputs ──────────────────────────────────────────────────────────────────────────────────────
@@ -46,13 +46,13 @@ def texts_of(folder, sizes, *, is_single=False):
 
 @pytest.mark.parametrize("count", [2, 29, 30])
 def test_up_to_thirty_texts_are_all_named_with_their_sizes(tmp_path, count):
-    told = overview.describe(texts_of(tmp_path / "in", {f"d/{n}.txt": n + 1 for n in range(count)}), READER)
-    lines = [line for line in told.split("\n") if line.startswith("- ")]
+    shown = overview.describe(texts_of(tmp_path / "in", {f"d/{n}.txt": n + 1 for n in range(count)}), READER)
+    lines = [line for line in shown.split("\n") if line.startswith("- ")]
     assert len(lines) == count
     assert lines[0] == "- `d/0.txt`: 1 line, about 2 tokens"
     assert lines[1] == "- `d/1.txt`: 2 lines, about 5 tokens"
     total = count * (count + 1) // 2
-    assert f"{total:,} lines, about {overview._tokens(10 * total):,} tokens" in told.split("\n")[0]
+    assert f"{total:,} lines, about {overview._tokens(10 * total):,} tokens" in shown.split("\n")[0]
 
 
 @pytest.mark.parametrize(
@@ -68,36 +68,36 @@ def test_up_to_thirty_texts_are_all_named_with_their_sizes(tmp_path, count):
 )
 def test_a_text_is_among_the_largest_only_if_another_is_smaller(tmp_path, sizes, named):
     texts = texts_of(tmp_path / "in", {f"{n:02}.txt": size for n, size in enumerate(sizes)})
-    told = overview.describe(texts, READER)
-    lines = [line for line in told.split("\n") if line.startswith("- the largest: ")]
+    notices = overview.describe(texts, READER)
+    lines = [line for line in notices.split("\n") if line.startswith("- the largest: ")]
     shown = [int(name) for line in lines for name in re.findall(r"`(\d+).txt`", line)]
     assert shown == [int(name) for name in named]
     assert len(lines) == bool(named)
 
 
 def test_texts_outside_every_folder_are_listed_as_such(tmp_path):
-    told = overview.describe(texts_of(tmp_path / "in", {f"{n}.txt": n for n in range(40)}), READER)
-    assert "\n- in no folder: 40 texts, " in told
+    shown = overview.describe(texts_of(tmp_path / "in", {f"{n}.txt": n for n in range(40)}), READER)
+    assert "\n- in no folder: 40 texts, " in shown
 
 
 @pytest.mark.parametrize("count", [31, 420])
 def test_of_more_texts_the_folders_are_listed_and_the_largest_named(tmp_path, count):
     sizes = {f"{'ab'[n % 2]}/deep/{n:03}.txt": 1 for n in range(count)}
     sizes |= {"a/huge.log": 9000, "top.txt": 700}
-    told = overview.describe(texts_of(tmp_path / "in", sizes), READER)
-    assert "- `a/deep/`: " in told
-    assert f"- `b/deep/`: {count // 2} texts, {count // 2} lines" in told
-    (largest,) = [line for line in told.split("\n") if line.startswith("- the largest: ")]
+    shown = overview.describe(texts_of(tmp_path / "in", sizes), READER)
+    assert "- `a/deep/`: " in shown
+    assert f"- `b/deep/`: {count // 2} texts, {count // 2} lines" in shown
+    (largest,) = [line for line in shown.split("\n") if line.startswith("- the largest: ")]
     assert largest.startswith(
         "- the largest: `a/huge.log` (9,000 lines, about 22,000 tokens); `top.txt` (700"
     )
-    assert len(told.split("\n")) < 30
+    assert len(shown.split("\n")) < 30
 
 
 def test_a_thousand_folders_do_not_make_a_thousand_lines(tmp_path):
-    told = overview.describe(texts_of(tmp_path / "in", {f"{n}/x.txt": 1 for n in range(1000)}), READER)
-    assert "980 more folders: 980 texts" in told or "1,000 texts" in told
-    assert len(told) < 3000
+    shown = overview.describe(texts_of(tmp_path / "in", {f"{n}/x.txt": 1 for n in range(1000)}), READER)
+    assert "980 more folders: 980 texts" in shown or "1,000 texts" in shown
+    assert len(shown) < 3000
 
 
 @pytest.mark.parametrize(
@@ -117,26 +117,26 @@ def test_you_may_read_it_whole_is_told_only_where_window_and_turns_allow_it(
     tmp_path, lines, reader, may, is_single
 ):
     sizes = {"a.txt": lines} if is_single else {"a.txt": lines - 1, "b.txt": 1}
-    told = overview.describe(texts_of(tmp_path / "in", sizes, is_single=is_single), reader)
+    shown = overview.describe(texts_of(tmp_path / "in", sizes, is_single=is_single), reader)
     whole = f"you may read {'it' if is_single else 'them'} whole"
-    assert (whole in told) is may
-    assert ("too much to read" in told) is not may
-    assert f"your window has {reader.window_tokens:,}" in told
+    assert (whole in shown) is may
+    assert ("too much to read" in shown) is not may
+    assert f"your window has {reader.window_tokens:,}" in shown
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "shown"),
     [
         ("agreements", "They come from the folder `agreements/`."),
         ({"path": "agreements", "exclude": ["x"]}, "They come from the folder `agreements/`."),
         ("agreements/*.txt", "They come from `agreements/*.txt`."),
     ],
 )
-def test_a_folder_keeps_its_own_name(tmp_path, spec, told):
+def test_a_folder_keeps_its_own_name(tmp_path, spec, shown):
     (tmp_path / "agreements").mkdir()
     for name in ("a.txt", "b.txt"):
         (tmp_path / "agreements" / name).write_text("x\n")
-    assert told in system_of(tmp_path, inputs=[spec])
+    assert shown in system_of(tmp_path, inputs=[spec])
 
 
 def test_files_that_are_given_by_name_have_no_folder(tmp_path):
@@ -148,9 +148,9 @@ def test_files_that_are_given_by_name_have_no_folder(tmp_path):
 def test_a_text_that_is_gone_has_no_number_of_lines(tmp_path):
     texts = texts_of(tmp_path / "in", {"a.txt": 3, "b.txt": 4})
     texts.texts[0].path.unlink()
-    told = overview.describe(texts, READER)
-    assert "- `a.txt`: about 7 tokens" in told
-    assert "- `b.txt`: 4 lines" in told
+    shown = overview.describe(texts, READER)
+    assert "- `a.txt`: about 7 tokens" in shown
+    assert "- `b.txt`: 4 lines" in shown
 
 
 @pytest.mark.parametrize(("data", "lines"), [("", 0), ("a", 1), ("a\n", 1), ("a\nb", 2), ("\n\n", 2)])
@@ -208,8 +208,8 @@ def test_another_interpreter_is_told_with_its_version_and_packages(tmp_path):
 
 
 def test_the_name_of_a_package_adds_no_line(tmp_path):
-    said = json.dumps(["3.12.4", ["numpy", "x\n## evil", *map(str, range(100))]])
-    version, listed = packages._listed(interpreter_that(tmp_path, "cat <<'END'", said, "END"))
+    output = json.dumps(["3.12.4", ["numpy", "x\n## evil", *map(str, range(100))]])
+    version, listed = packages._listed(interpreter_that(tmp_path, "cat <<'END'", output, "END"))
     assert version == "3.12"
     assert listed.startswith("these packages: numpy, ")
     assert listed.endswith(" and 42 more")

@@ -1,4 +1,4 @@
-"""What the model is told after a turn: missing code, sub-calls, limits that end soon, ``last_output``."""
+"""What the model sees after a turn: missing code, sub-calls, limits that end soon, ``last_output``."""
 
 import json
 
@@ -31,37 +31,37 @@ def script(folder, **keys):
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "output"),
     [
         ("", "Your reply was empty."),
         (" \n\t", "Your reply was empty."),
-        ("I will look at the texts first.", "held no Python code"),
-        ("The answer is 42.", "held no Python code"),
+        ("I will look at the texts first.", "contained no Python code"),
+        ("The answer is 42.", "contained no Python code"),
         ("```bash\ngrep -r x .\n```", "marked as bash; only Python is run"),
         ("Here:\n~~~sql\nSELECT 1\n~~~", "marked as sql; only Python is run"),
         ('```json\n{"a": 1}\n```\n', "marked as json; only Python is run"),
-        ("```\nThis is my plan for it\n```", "held nothing that could be run as Python"),
+        ("```\nThis is my plan for it\n```", "contained nothing that could be run as Python"),
         ("<think>first I should look", "ended within a thought"),
     ],
 )  # fmt: skip
-def test_the_reminder_says_what_was_missing(reply, said):
-    told = observe(Reply(reply), None, 1, 20)
-    assert said in told
-    assert "```repl" in told
-    assert "answer['ready']" in told.replace('"', "'")
+def test_the_reminder_says_what_was_missing(reply, output):
+    shown = observe(Reply(reply), None, 1, 20)
+    assert output in shown
+    assert "```repl" in shown
+    assert "answer['ready']" in shown.replace('"', "'")
 
 
 def test_a_reply_that_was_cut_is_told_so_and_not_that_it_held_no_code():
-    told = observe(Reply("```repl\nprint(1)", "max_tokens"), None, 1, 20)
-    assert "cut at the model's output limit, so nothing of it was run" in told
-    assert "held no" not in told
+    shown = observe(Reply("```repl\nprint(1)", "max_tokens"), None, 1, 20)
+    assert "cut at the model's output limit, so none of it was run" in shown
+    assert "held no" not in shown
 
 
 @pytest.mark.parametrize("mark", ["x" * 5000, "SYSTEM", "a.b-c+d#e"])
 def test_a_mark_of_a_fence_is_shown_short_and_on_one_line(mark):
-    said = missing_code.describe(f"```{mark}\nx\n```")
-    assert len(said) < 120
-    assert "\n" not in said
+    output = missing_code.describe(f"```{mark}\nx\n```")
+    assert len(output) < 120
+    assert "\n" not in output
 
 
 # ── sub-calls ───────────────────────────────────────────────────────────────────────────────────────
@@ -135,7 +135,7 @@ def spent(budget, *turns):
 
 
 @pytest.mark.parametrize(
-    ("budget", "turns", "told"),
+    ("budget", "turns", "shown"),
     [
         (Budget(), [(Usage(10**6, 10**6), False)], {}),
         (Budget(tokens=1000), [(Usage(100, 50), False)], {}),
@@ -148,8 +148,8 @@ def spent(budget, *turns):
         (Budget(subcalls=20), [(Usage(1), True)], {}),
     ],
 )  # fmt: skip
-def test_a_limit_is_told_when_two_more_such_turns_would_reach_it(budget, turns, told):
-    assert spent(budget, *turns) == told
+def test_a_limit_is_told_when_two_more_such_turns_would_reach_it(budget, turns, shown):
+    assert spent(budget, *turns) == shown
 
 
 @pytest.mark.parametrize(("seconds", "is_told"), [(50.0, False), (89.0, False), (91.0, True)])
@@ -164,7 +164,7 @@ def test_a_token_budget_is_told_of_before_it_ends_with_what_to_do(tmp_path, mode
     """It used to end with an empty answer and no word of it."""
 
     def answer(request):
-        is_told = "Soon used up: " in request.last_user_text
+        is_told = "Nearly used up: " in request.last_user_text
         return Scripted(ready("It is 42") if is_told else cell("print('looking')"), input_tokens=1000)
 
     model_server.answer_with(answer)
@@ -173,9 +173,9 @@ def test_a_token_budget_is_told_of_before_it_ends_with_what_to_do(tmp_path, mode
     )
     outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert outcome.status == "verified"
-    told = [each for each in outputs(tmp_path / "run") if "Soon used up: " in each]
-    assert "tokens are left" in told[0]
-    assert "Put your best answer there now" in told[0]
+    shown = [output for output in outputs(tmp_path / "run") if "Nearly used up: " in output]
+    assert "tokens are left" in shown[0]
+    assert "Put your best answer there now" in shown[0]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_child_session_answers_before_the_budget_ends_it(tmp_path, model_serve
                 return Scripted(cell("answer['content'] = rlm_query('q', 'x')"), input_tokens=10)
             return Scripted(cell("answer['ready'] = True"), input_tokens=10)
         shown.append(request.last_user_text)
-        is_told = "Soon used up: " in request.last_user_text
+        is_told = "Nearly used up: " in request.last_user_text
         return Scripted(ready("42") if is_told else cell("print('looking')"), input_tokens=1000)
 
     model_server.answer_with(answer)
@@ -201,7 +201,7 @@ def test_a_child_session_answers_before_the_budget_ends_it(tmp_path, model_serve
     outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert outcome.status == "verified"
     assert outcome.answer.content == "42"
-    assert f"{what} are left. When it is, this session ends without an answer." in shown[-1]
+    assert f"{what} are left. When it runs out, this session ends without an answer." in shown[-1]
     assert "the pass" not in shown[-1]
 
 
@@ -217,8 +217,8 @@ def test_what_a_child_session_wrote_is_not_lost_when_the_budget_ends_it(tmp_path
 
 @pytest.mark.parametrize(("chars", "is_told"), [(100, False), (2000, False), (2500, True), (3100, True)])
 def test_a_window_that_is_nearly_full_is_told(chars, is_told):
-    told = window_warning("", [Message("user", "x" * chars)], 1000)
-    assert bool(told) is is_told
+    shown = window_warning("", [Message("user", "x" * chars)], 1000)
+    assert bool(shown) is is_told
 
 
 def test_few_sub_calls_are_told_with_what_happens_then(tmp_path):
@@ -227,13 +227,13 @@ def test_few_sub_calls_are_told_with_what_happens_then(tmp_path):
     run_task(task, tmp_path / "run")
     printed = outputs(tmp_path / "run")[0]
     assert "1 of 2 sub-calls are left; when there is none, `llm_query` raises LLMError." in printed
-    assert "Soon used up" not in printed
+    assert "Nearly used up" not in printed
 
 
 def test_the_first_turns_of_a_run_without_limits_have_no_warning(tmp_path):
     task = write_task(tmp_path / "task", root=[cell("print(1)"), ready("42")])
     run_task(task, tmp_path / "run")
-    assert "Soon used up" not in "".join(outputs(tmp_path / "run"))
+    assert "Nearly used up" not in "".join(outputs(tmp_path / "run"))
 
 
 # ── last_output ─────────────────────────────────────────────────────────────────────────────────────
@@ -259,7 +259,7 @@ def test_last_output_is_there_from_the_first_cell_on_and_holds_all_of_the_cell_b
 
 
 @pytest.mark.parametrize(
-    ("model", "asked", "shown"),
+    ("model", "requests", "shown"),
     [
         ("script:script.yaml", None, 20_000),
         ("script:script.yaml", 9000, 9000),
@@ -270,8 +270,8 @@ def test_last_output_is_there_from_the_first_cell_on_and_holds_all_of_the_cell_b
         ("anthropic:claude-test", None, 20_000),
     ],
 )
-def test_a_large_window_is_shown_more_of_an_output(tmp_path, model, asked, shown):
-    kernel = {} if asked is None else {"max_output_chars": asked}
+def test_a_large_window_is_shown_more_of_an_output(tmp_path, model, requests, shown):
+    kernel = {} if requests is None else {"max_output_chars": requests}
     task = config.read_task(write_task(tmp_path, root=[], model=model, kernel=kernel))
     assert shown_chars(task, model) == shown
     again = config.parse_task(config.dump_task(task), label="x", base_dir=tmp_path)

@@ -27,7 +27,7 @@ def test_past_returns_the_code_and_the_output_of_a_turn(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("requests", "message"),
     [
         ("past(1, 9)", "ValueError: there is no committed turn 9 of pass 1"),
         ("past(7, 1)", "ValueError: there is no committed turn 1 of pass 7"),
@@ -37,8 +37,10 @@ def test_past_returns_the_code_and_the_output_of_a_turn(tmp_path):
         ("past(10**400, 1)", "ValueError"),
     ],
 )
-def test_a_turn_that_is_not_committed_is_an_error_that_says_so(tmp_path, asked, message):
-    run_task(write_task(tmp_path / "task", root=[cell("x = 1"), cell(asked), ready("42")]), tmp_path / "run")
+def test_a_turn_that_is_not_committed_is_an_error_that_says_so(tmp_path, requests, message):
+    run_task(
+        write_task(tmp_path / "task", root=[cell("x = 1"), cell(requests), ready("42")]), tmp_path / "run"
+    )
     assert message in output(tmp_path / "run", 1, 2)
 
 

@@ -25,22 +25,22 @@ def play(tmp_path, model_server):
         keys = {"model": "anthropic:claude-test", "budget": {"turns": 12, "passes": 9}, **keys}
         task = write_task(tmp_path / "task", root=[], **keys)
         env = {**model_server.env, "OPENAI_BASE_URL": model_server.openai_url}
-        context = RunContext(env, (told.append,))
+        context = RunContext(env, (events.append,))
         assert runs.start(config.read_task(task), tmp_path / "run", context).status == "verified"
         return model_server.prompts
 
-    told: list[Event] = []
-    run.told = told  # type: ignore[attr-defined]
+    events: list[Event] = []
+    run.events = events  # type: ignore[attr-defined]
     return run
 
 
 def blocks(request):
     """The blocks of a request in the order in which a provider's cache sees them, and which are marked."""
     body = request.body
-    found = [*body.get("tools", ()), *body["system"]]
-    found += [block for message in body["messages"] for block in message["content"]]
-    plain = [json.dumps({**block, "cache_control": None}, sort_keys=True) for block in found]
-    marked = [at for at, block in enumerate(found) if "cache_control" in block]
+    result = [*body.get("tools", ()), *body["system"]]
+    result += [block for message in body["messages"] for block in message["content"]]
+    plain = [json.dumps({**block, "cache_control": None}, sort_keys=True) for block in result]
+    marked = [at for at, block in enumerate(result) if "cache_control" in block]
     return plain, [*marked, len(plain) - 1] if "cache_control" in body else marked
 
 
@@ -50,7 +50,7 @@ def cached(requests):
     hits = []
     for request in requests:
         plain, marks = blocks(request)
-        hits.append(max((len(each) for each in stored if plain[: len(each)] == each), default=0))
+        hits.append(max((len(item) for item in stored if plain[: len(item)] == item), default=0))
         stored += [plain[: mark + 1] for mark in marks]
     return hits
 
@@ -102,8 +102,8 @@ def test_a_summary_leaves_system_and_prompt_as_they_were_and_is_asked_for_with_a
 
     model_server.answer_with(answer)
     requests = play([], model="openai:small", history="compact")
-    asked = next(at for at, each in enumerate(requests) if "Write no code now" in each.last_user_text)
-    before, asking, after, last = requests[asked - 1 :]
+    sent = next(at for at, item in enumerate(requests) if "Write no code now" in item.last_user_text)
+    before, asking, after, last = requests[sent - 1 :]
     assert len({request.system for request in requests}) == 1
     assert asking.messages[: len(before.messages)] == before.messages, "from a warm cache"
     assert after.messages[0] == before.messages[0]
@@ -119,7 +119,7 @@ def test_the_log_tells_how_much_came_from_the_cache(play):
             Scripted(ready("42"), input_tokens=100, cache_read_tokens=900),
         ]
     )
-    ended = next(event for event in play.told if event.kind == "pass_ended")
+    ended = next(event for event in play.events if event.kind == "pass_ended")
     assert ended.data["cache"] == {"read": 900, "written": 900, "not_cached": 200, "hit_rate": 0.45}
 
 
@@ -148,14 +148,14 @@ def test_a_tool_call_runs_as_the_turns_code_and_the_next_turn_answers_it(play):
 
 
 @pytest.mark.parametrize(
-    ("history", "said", "not_said"),
+    ("history", "output", "not_said"),
     [
         ("full", "", "This conversation is kept short"),
         ({"window": 3}, "before the last 3 (at times up to 5) are cut", "asked for a summary"),
         ("compact", "asked for a summary", "are cut to their beginning"),
     ],
 )
-def test_the_model_is_told_what_its_conversation_keeps_and_nothing_else(play, history, said, not_said):
+def test_the_model_is_told_what_its_conversation_keeps_and_nothing_else(play, history, output, not_said):
     (request,) = play([ready("42")], history=history)
-    assert said in " ".join(request.system.split())
+    assert output in " ".join(request.system.split())
     assert not_said not in " ".join(request.system.split())

@@ -127,8 +127,8 @@ SHAPES = [
     ("reply", "code"), [shape[1:] for shape in SHAPES], ids=[shape[0] for shape in SHAPES]
 )
 def test_the_code_is_found(reply, code):
-    found = read(reply).code
-    assert (found if found is None else found.strip("\n")) == code
+    result = read(reply).code
+    assert (result if result is None else result.strip("\n")) == code
 
 
 def test_what_stood_around_the_code_is_prose():
@@ -184,9 +184,9 @@ def test_valid_code_in_any_wrapping_comes_back_equal(code, wrapping):
         code = "x = 0\n" + code  # without fences, comments alone are prose
     if wrapping in {"closing", "none", "tag"} and "```" in code:
         return  # a fence line without one around it says where code ends
-    found = read(WRAPPINGS[wrapping].format(code)).code
-    assert found is not None
-    assert ast.dump(ast.parse(found)) == ast.dump(ast.parse(code))
+    result = read(WRAPPINGS[wrapping].format(code)).code
+    assert result is not None
+    assert ast.dump(ast.parse(result)) == ast.dump(ast.parse(code))
 
 
 @settings(max_examples=100, deadline=None)
@@ -196,9 +196,9 @@ def test_valid_code_in_any_wrapping_comes_back_equal(code, wrapping):
 )
 def test_valid_code_in_an_indented_fence_comes_back_equal(code, indent):
     reply = "\n".join(indent + line for line in f"```python\n{code}\n```".split("\n"))
-    found = read(reply).code
-    assert found is not None
-    assert ast.dump(ast.parse(found)) == ast.dump(ast.parse(code))
+    result = read(reply).code
+    assert result is not None
+    assert ast.dump(ast.parse(result)) == ast.dump(ast.parse(code))
 
 
 NOISE = st.lists(
@@ -216,8 +216,8 @@ NOISE = st.lists(
 @settings(max_examples=500, deadline=None)
 @given(NOISE)
 def test_no_text_makes_the_reader_raise(text):
-    found = read(text)
-    assert found.code is None or found.code.strip()
+    result = read(text)
+    assert result.code is None or result.code.strip()
 
 
 HOSTILE = {

@@ -144,19 +144,19 @@ def test_of_many_deaths_the_first_are_kept():
 
 def test_a_local_model_that_dies_and_is_started_again_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    told: list[str] = []
+    shown: list[str] = []
 
     async def ask():
         server = (sys.executable, "-m", "tests.support.fake_local_server", str(tmp_path))
-        asker = LocalClient(LocalModel("local:m", Path("m.gguf"), 4096), server=server, tell=told.append)
+        asker = LocalClient(LocalModel("local:m", Path("m.gguf"), 4096), server=server, tell=shown.append)
         try:
             return await asker.complete(Request("local:m", (Message("user", "die once"),)))
         finally:
             await asker.close()
 
     assert asyncio.run(ask()).text
-    assert len(told) == 1
-    assert "local:m: the model's process died (signal" in told[0]
+    assert len(shown) == 1
+    assert "local:m: the model's process died (signal" in shown[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from loop_runner.api.typed_events import typed
 from loop_runner.cli.display import Progress
 from loop_runner.errors import ConfigError, ModelError
 from loop_runner.events import Event
@@ -57,7 +58,7 @@ def test_a_child_session_answers_and_its_turns_and_calls_are_in_the_parents_turn
     child = turn / "children/0001"
     about = json.loads((child / "child.json").read_text())
     assert (about["question"], about["end"], about["turns"]) == ("How many words?", "ready", 2)
-    assert [(each["name"], each["bytes"]) for each in about["texts"]] == [("", 13)]
+    assert [(item["name"], item["bytes"]) for item in about["texts"]] == [("", 13)]
     assert (child / "answer.md").read_text() == "3 words"
     assert (child / "turns/0001/cell.py").read_text() == "n = len(context.split())\nprint(n)"
     assert "3" in (child / "turns/0001/output.txt").read_text()
@@ -172,10 +173,10 @@ COUNT = {"type": "object", "properties": {"count": {"type": "integer"}}, "requir
 
 
 def test_a_schema_gives_python_data_and_a_reply_that_does_not_fit_is_asked_for_again(tmp_path, model_server):
-    asked = []
+    requests = []
 
     def answer(received):
-        asked.append(received)
+        requests.append(received)
         if received.body["model"] != "small":
             return cell(
                 f"got = llm_query('How many?', schema={COUNT!r})\nprint(got['count'] + 1)\nFINAL('42')"
@@ -186,7 +187,7 @@ def test_a_schema_gives_python_data_and_a_reply_that_does_not_fit_is_asked_for_a
     task = write_task(tmp_path / "task", root=[], model="anthropic:large", sub_model="anthropic:small")
     outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert "42" in (tmp_path / "run/passes/0001/turns/0001/output.txt").read_text()
-    again = asked[2].last_user_text
+    again = requests[2].last_user_text
     assert '$.count: expected {"type": "integer"}, got "many"' in again
     assert outcome.spend.subcalls == 2, "each try is charged"
 
@@ -332,23 +333,23 @@ def test_progress_is_told_while_a_batch_goes_on(tmp_path, monkeypatch):
     script(tmp_path / "task", sub=[{"reply": "ok"}], latency_s=0.05)
     events: list[Event] = []
     run_task(task, tmp_path / "run", events)
-    told = [event.data for event in events if event.kind == "subcalls_progress"]
-    assert told
-    assert all(each["answered"] + each["out"] == 40 and not each["failed"] for each in told)
+    shown = [event.data for event in events if event.kind == "subcalls_progress"]
+    assert shown
+    assert all(item["answered"] + item["out"] == 40 and not item["failed"] for item in shown)
 
 
 def test_a_person_sees_how_far_a_batch_is_and_which_child_gave_no_answer():
     progress = Progress()
-    going = {"answered": 1200, "failed": 3, "out": 800}
-    assert progress.line(Event("subcalls_progress", data=going)) == (
-        "  sub-calls: 1,200 answered, 3 failed, 800 to go"
-    )
-    assert progress.line(Event("subcalls_progress", data={"answered": 2000, "failed": 3, "out": 0})) is None
-    assert "2,000 sub-calls" in (progress.line(Event("cell_finished", data={"end": "ok"})) or "")
-    ended = {"scope": "x", "depth": 1, "end": "turns", "turns": 8}
-    assert progress.line(Event("child_finished", "half an answer", data=ended)) == (
-        "  child session, 8 turns: gave no answer (turns)"
-    )
+
+    def line(kind, shown="", **data):
+        return progress.line(typed(Event(kind, shown, data=data)))
+
+    going = line("subcalls_progress", answered=1200, failed=3, out=800)
+    assert going == "  sub-calls: 1,200 answered, 3 failed, 800 to go"
+    assert line("subcalls_progress", answered=2000, failed=3, out=0) is None
+    assert "2,000 sub-calls" in line("cell_finished", end="ok")
+    ended = line("child_finished", "half an answer", scope="x", depth=1, end="turns", turns=8)
+    assert ended == "  child session, 8 turns: gave no answer (turns)"
 
 
 def test_a_pass_says_where_its_prices_come_from(tmp_path):
@@ -371,8 +372,8 @@ def test_stopped_at_once_while_children_are_at_work_the_run_ends_at_once_and_the
     task = write_task(tmp_path / "task", root=root)
     script(tmp_path / "task", child=[{"replies": [cell("import time\ntime.sleep(60)")]}])
     (tmp_path / "tmp").mkdir()
-    said = tmp_path / "said.txt"
-    with said.open("w") as err:
+    output = tmp_path / "said.txt"
+    with output.open("w") as err:
         process = subprocess.Popen(
             [*argv("run", task, "--run-dir", tmp_path / "run"), "-v"],
             env=clean_environment({"TMPDIR": str(tmp_path / "tmp")}),
@@ -380,16 +381,16 @@ def test_stopped_at_once_while_children_are_at_work_the_run_ends_at_once_and_the
             stderr=err,
         )
     deadline = time.monotonic() + 60
-    while "child session" not in said.read_text() and time.monotonic() < deadline:
+    while "child session" not in output.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1.5)
-    folders = [str(each / "workspace") for each in (tmp_path / "tmp").glob("loop-runner-tmp-child-*")]
+    folders = [str(path / "workspace") for path in (tmp_path / "tmp").glob("loop-runner-tmp-child-*")]
     assert len(folders) == 4
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
-    assert process.wait(60) == 130, said.read_text()
+    assert process.wait(60) == 130, output.read_text()
     assert time.monotonic() - began < 30
     deadline = time.monotonic() + 10
     while alive := [pid for pid in os.listdir("/proc") if pid.isdigit() and works_in(pid, folders)]:

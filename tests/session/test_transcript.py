@@ -20,9 +20,11 @@ def spoken(mode, turns, passes=1):
     return transcript
 
 
-def common(one, other):
+def common(item, other):
     """How many messages two requests have in common from the beginning."""
-    return next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
+    return next(
+        (at for at, pair in enumerate(zip(item, other, strict=False)) if pair[0] != pair[1]), len(item)
+    )
 
 
 @settings(deadline=None)
@@ -68,7 +70,7 @@ def test_a_cut_output_says_which_turn_it_was_and_keeps_both_ends():
     transcript.add((1, 2), "reply", "BEGIN " + LONG + " END")
     transcript.add((1, 3), "reply", "short")
     cut = transcript.messages()[4].text
-    assert "Output of turn 2, of which the beginning and the end are kept" in cut
+    assert "Output of turn 2 (only the beginning and the end are kept)" in cut
     assert "BEGIN" in cut
     assert "END" in cut
     assert len(cut) < 900
@@ -83,7 +85,7 @@ def test_a_summary_stands_for_the_turns_before_it_and_the_last_output_stays():
     assert prompt == before[0]
     assert summary == Message("assistant", "I found 42.")
     assert "output 1.4" in last.text
-    assert "stands for the turns up to turn 4" in last.text
+    assert "replaces the turns up to turn 4" in last.text
     transcript.add((1, 5), "reply 1.5", "output 1.5")
     assert transcript.messages()[:3] == (prompt, summary, last), "the new prefix stays"
     transcript.summarise("I found 42 twice.")

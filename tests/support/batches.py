@@ -91,8 +91,8 @@ class Batches:
     def _results(self, at: int) -> list[dict[str, Any]]:
         lines = []
         for request in reversed(self.created[at]):  # in no order that anybody may rely on
-            what, said = (self.outcome, None) if self.outcome else self._answer(request["params"])
+            what, output = (self.outcome, None) if self.outcome else self._answer(request["params"])
             name = {"succeeded": "message", "errored": "error"}.get(what or "")
-            result = {"type": what, **({name: said} if name else {})}
+            result = {"type": what, **({name: output} if name else {})}
             lines.append({"custom_id": request["custom_id"], "result": result})
         return lines

@@ -52,7 +52,7 @@ def loop_runner(
 
 
 class Started:
-    """A command that runs while the test goes on; all that it says is read as it comes, and kept."""
+    """A command that runs while the test continues; its output is read as it comes, and kept."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -154,13 +154,13 @@ def can_unshare():
 
 def count_processes(token):
     """How many processes of the machine have ``token`` among their arguments."""
-    found = 0
+    result = 0
     for entry in Path("/proc").iterdir():
         try:
-            found += entry.name.isdigit() and token.encode() in (entry / "cmdline").read_bytes().split(b"\0")
+            result += entry.name.isdigit() and token.encode() in (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-    return found
+    return result
 
 
 def eventually(is_true):

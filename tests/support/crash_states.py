@@ -43,11 +43,11 @@ class Node:
 
 @dataclass
 class Recording:
-    """What a program did below a folder. ``said`` are the lines that it printed, with their moments."""
+    """What a program did below a folder. ``printed`` are the lines that it printed, with their moments."""
 
     root: Node
     moments: int
-    said: list[tuple[int, str]]
+    printed: list[tuple[int, str]]
     changes: list[int]  # the moments at which something was written, named or made safe
 
 
@@ -87,7 +87,7 @@ class _Reader:
         self._top = os.fsencode(root.resolve())
         self._root = Node("folder")
         self._at = 0
-        self._said: list[tuple[int, str]] = []
+        self._printed: list[tuple[int, str]] = []
         self._changes: list[int] = []
         self._places: dict[tuple[str, str], int] = {}
         self._folders: dict[str, bytes] = {}  # where each process is, once it went there
@@ -95,12 +95,12 @@ class _Reader:
 
     def read(self, log: Path) -> Recording:
         for line in _joined(log):
-            found = _LINE.match(line)
-            if found is None or int(found[4]) < 0:
+            match = _LINE.match(line)
+            if match is None or int(match[4]) < 0:
                 continue
-            parts = [_part(each) for each in _PART.finditer(found[3])]
-            self._call(found[1], found[2], parts, int(found[4]), _bytes(found[5] or ""))
-        return Recording(self._root, self._at + 1, self._said, self._changes)
+            parts = [_part(item) for item in _PART.finditer(match[3])]
+            self._call(match[1], match[2], parts, int(match[4]), _bytes(match[5] or ""))
+        return Recording(self._root, self._at + 1, self._printed, self._changes)
 
     def _call(self, pid: str, name: str, parts: list[tuple[str, bytes]], result: int, opened: bytes) -> None:
         if name in _FDS:
@@ -118,7 +118,7 @@ class _Reader:
         descriptor, path = parts[0]
         key = (pid, descriptor)
         if name == "write" and descriptor == "1" and path == b"/dev/null":  # git's is a pipe
-            self._said += [(self._at, line) for line in parts[1][1].decode(errors="replace").splitlines()]
+            self._printed += [(self._at, line) for line in parts[1][1].decode(errors="replace").splitlines()]
         if not self._is_below(path) or name == "close":
             return
         if name == "lseek":
@@ -211,11 +211,11 @@ def _joined(log: Path) -> Iterator[str]:
                 yield line
 
 
-def _part(found: re.Match[str]) -> tuple[str, bytes]:
+def _part(match: re.Match[str]) -> tuple[str, bytes]:
     """(word, bytes) of an argument: a descriptor with its path, a string, or a word."""
-    if found[1] is not None:
-        return "", _bytes(found[1])
-    return (found[2], _bytes(found[3])) if found[2] is not None else (found[4], b"")
+    if match[1] is not None:
+        return "", _bytes(match[1])
+    return (match[2], _bytes(match[3])) if match[2] is not None else (match[4], b"")
 
 
 def _bytes(text: str) -> bytes:
@@ -298,7 +298,7 @@ def states(
 
 
 def _acknowledged(recording: Recording, at: int) -> int:
-    return sum(moment <= at for moment, _ in recording.said)
+    return sum(moment <= at for moment, _ in recording.printed)
 
 
 def _fill(node: Node, path: str, at: int, choice: Choice, entries: dict[str, tuple[str, bytes]]) -> None:
@@ -316,22 +316,22 @@ def _fill(node: Node, path: str, at: int, choice: Choice, entries: dict[str, tup
             there.pop(name, None)
         else:
             there[name] = what
-    for name, each in there.items():
+    for name, item in there.items():
         below = f"{path}/{name}" if path else name
-        entries[below] = (each.kind, each.target if each.kind == "link" else _left(each, at, choice))
-        _fill(each, below, at, choice, entries)
+        entries[below] = (item.kind, item.target if item.kind == "link" else _left(item, at, choice))
+        _fill(item, below, at, choice, entries)
 
 
 def _left(node: Node, at: int, choice: Choice) -> bytes:
     safe = node.synced(at)
     kept: list[tuple[int, str, int, bytes]] = []
-    for each in node.data:
-        moment, what, offset, data = each
+    for item in node.data:
+        moment, what, offset, data = item
         if moment > at:
             break
         fate = "kept" if moment <= safe else choice("data")
         if fate == "kept":
-            kept.append(each)
+            kept.append(item)
         elif fate == "zeros" and what == "write":
             kept.append((moment, what, offset, bytes(len(data))))
     return _content(kept)

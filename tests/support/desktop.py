@@ -117,8 +117,8 @@ def main(etc: str, become: str, hidden: str, *argv: str) -> None:
     """
     _own_mounts()
     _mount(etc, "/etc")
-    if hidden and (found := shutil.which(hidden)):
-        _mount("/dev/null", found)
+    if hidden and (result := shutil.which(hidden)):
+        _mount("/dev/null", result)
     if become:
         os.setgroups([])
         os.setgid(int(become))

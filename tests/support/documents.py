@@ -27,14 +27,16 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from docs import pictures
+from docs import draw
+from loop_runner.api import file_schemas
 from loop_runner.budget import Budget
-from loop_runner.cli import file_schemas, main_group
+from loop_runner.cli import main_group
 from loop_runner.kernel.offered import documented
 from loop_runner.keys import Key, keys_of
 from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.task import AgentSettings, NoProgress, task_keys
 from tests.support.commands import clean_environment
+from tests.support.wrapping import wrapped
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ROOT / "docs" / "commands.md"
@@ -56,13 +58,13 @@ _VARIABLE = (
 
 def documents() -> list[Path]:
     """Every document that may show something that can be run."""
-    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
-    return sorted([*found, *ROOT.glob("examples/*/README.md"), *ROOT.glob("hooks/*.md")])
+    result = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
+    return sorted([*result, *ROOT.glob("examples/*/README.md"), *ROOT.glob("hooks/*.md")])
 
 
-def is_same(one: str, other: str) -> bool:
+def is_same(item: str, other: str) -> bool:
     """Whether two texts say the same, but for what differs from run to run."""
-    return _settled(one) == _settled(other)
+    return _settled(item) == _settled(other)
 
 
 def _settled(text: str) -> str:
@@ -97,7 +99,9 @@ def unknown_comments(text: str) -> list[str]:
     """Comments that mean nothing here: a misspelt one would quietly run nothing."""
     known = len(blocks(text)) + sum(block.marker.startswith("output of: ") for block in blocks(text))
     comments = [comment.strip() for comment in _COMMENT.findall(text)]
-    odd = [one for one in comments if not re.match(r"(run|run: exit \d+|end|file: .+|output of: .+)$", one)]
+    odd = [
+        item for item in comments if not re.match(r"(run|run: exit \d+|end|file: .+|output of: .+)$", item)
+    ]
     return odd or ([] if len(comments) == known else ["a comment without its block, or `end` without one"])
 
 
@@ -186,13 +190,13 @@ def commands_page() -> str:
 
 def command_names() -> list[list[str]]:
     """Every command and its sub-commands, the program itself first."""
-    found: list[list[str]] = [[]]
+    result: list[list[str]] = [[]]
     context = main_group.make_context("loop-runner", ["doctor"], resilient_parsing=True)
     for name in main_group.list_commands(context):
-        found.append([name])
+        result.append([name])
         command = main_group.get_command(context, name)
-        found += [[name, each] for each in getattr(command, "commands", {})]
-    return found
+        result += [[name, item] for item in getattr(command, "commands", {})]
+    return result
 
 
 def _help(names: list[str]) -> str:
@@ -264,12 +268,12 @@ def _entry(call: str, description: str) -> str:
 def main() -> None:
     """Bring every document up to date; those that say the same already are left alone."""
     file_schemas.write(ROOT / "docs" / "schemas")
-    pictures.write()
+    draw.write()
     for path, updated in ((TASK_FILE, with_lists_of_keys), (HELPERS, with_list_of_helpers)):
         path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
     for path in [COMMANDS, *documents()]:
         old = path.read_text(encoding="utf-8") if path.exists() else ""
-        new = commands_page() if path == COMMANDS else refreshed(old)
+        new = commands_page() if path == COMMANDS else wrapped(refreshed(old))
         if not is_same(old, new):
             path.write_text(new, encoding="utf-8")
             print(f"{path.relative_to(ROOT)} is new")

@@ -47,8 +47,8 @@ def main() -> None:
         for argv in step.get("run", []):
             subprocess.run(argv, check=True, capture_output=True)
         if "nested" in step:  # it starts another client, which has the same environment and hook
-            said = ask("nested", step["nested"], 0)
-            pathlib.Path("nested.json").write_text(json.dumps(said))
+            output = ask("nested", step["nested"], 0)
+            pathlib.Path("nested.json").write_text(json.dumps(output))
         if "sleep" in step:
             time.sleep(step["sleep"])
         if "print" in step:
@@ -58,11 +58,11 @@ def main() -> None:
             if step["exit"] < 0:
                 os.kill(os.getpid(), -step["exit"])
             sys.exit(step["exit"])
-        said = ask(session, step.get("say"), count)
+        output = ask(session, step.get("say"), count)
         pathlib.Path(sys.argv[1]).write_text(json.dumps(plan[count + 1 :]))
-        if said.get("decision") != "block":
+        if output.get("decision") != "block":
             return
-        prompt = said["reason"]
+        prompt = output["reason"]
         if step.get("ignores"):
             return
 

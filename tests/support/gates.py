@@ -16,7 +16,7 @@ class Says:
 
     def __init__(self, *replies: str | Exception, model: str = "script:x") -> None:
         self.model = model
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
         self.inquiries: list[Inquiry] = []
         self.sessions: dict[str, ChildRecord] = {}
         self._replies = list(replies)
@@ -30,35 +30,35 @@ class Says:
         while len(kept) <= number:
             if not self._replies:
                 raise PanelSpent("1 US dollars")
-            said = self._replies.pop(0)
-            if isinstance(said, Exception):
-                raise said
-            self.asked.append(request)
-            kept.append(Reply(said))
+            output = self._replies.pop(0)
+            if isinstance(output, Exception):
+                raise output
+            self.requests.append(request)
+            kept.append(Reply(output))
         return kept[number]
 
-    def ask_all(self, asked: Sequence[tuple[Request, int]]) -> list[Reply]:
-        return [self.ask(request, number) for request, number in asked]
+    def ask_all(self, requests: Sequence[tuple[Request, int]]) -> list[Reply]:
+        return [self.ask(request, number) for request, number in requests]
 
     def held(self, inquiry: Inquiry) -> ChildRecord | None:
         return self.sessions.get(inquiry.scope)
 
     def hold(self, inquiries: Sequence[Inquiry]) -> list[ChildRecord]:
         """The next replies are the answers of sessions; "" is one that ends without an answer."""
-        for each in inquiries:
-            if each.scope not in self.sessions:
+        for inquiry in inquiries:
+            if inquiry.scope not in self.sessions:
                 if not self._replies:
                     raise PanelSpent("1 US dollars")
-                said = self._replies.pop(0)
-                if isinstance(said, Exception):
-                    raise said
-                self.inquiries.append(each)
-                end: ChildEnd = "ready" if said else "turns"
-                why = "" if said else "its turns were used up"
-                self.sessions[each.scope] = ChildRecord(
-                    each.scope, each.question, (), each.model, (), Answer(said), end, why
+                output = self._replies.pop(0)
+                if isinstance(output, Exception):
+                    raise output
+                self.inquiries.append(inquiry)
+                end: ChildEnd = "ready" if output else "turns"
+                why = "" if output else "its turns were used up"
+                self.sessions[inquiry.scope] = ChildRecord(
+                    inquiry.scope, inquiry.question, (), inquiry.model, (), Answer(output), end, why
                 )
-        return [self.sessions[each.scope] for each in inquiries]
+        return [self.sessions[inquiry.scope] for inquiry in inquiries]
 
 
 NOTHING = Inputs(())

@@ -49,6 +49,7 @@ def isolate(env: MutableMapping[str, str]) -> None:
         del env[name]
     env["GIT_CONFIG_GLOBAL"] = os.devnull  # commit.gpgsign, core.autocrlf, init.defaultBranch, hooks
     env["GIT_CONFIG_NOSYSTEM"] = "1"
+    env["LOOP_RUNNER_CONFIG"] = os.devnull  # a user's own settings
     env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     os.umask(0o022)
     _reset_signals()

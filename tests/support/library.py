@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -43,15 +44,18 @@ def files() -> dict[str, str]:
 def signature(name: str) -> str:
     """How a name is called, as the page has it: one parameter on a line where there are many."""
     value = getattr(lr, name)
+    if name in lr._MODULES:
+        names = textwrap.wrap(", ".join(getattr(value, "__all__", None) or dir(value)), 97)
+        return f"lr.{name}\n" + "\n".join(f"# {line}" for line in names)
     if not inspect.isclass(value) and not inspect.isfunction(value):
         value = lr._load(name)
-    found = str(inspect.signature(value))
-    found = re.sub(r"(: |-> )'([^']*)'", r"\1\2", found)
-    found = re.sub(r"<factory>|<class '([\w.]+)'>", r"...", found)
-    line = f"lr.{name}{found}"
+    result = str(inspect.signature(value))
+    result = re.sub(r"(: |-> )'([^']*)'", r"\1\2", result)
+    result = re.sub(r"<factory>|<class '([\w.]+)'>", r"...", result)
+    line = f"lr.{name}{result}"
     if len(line) <= 100:
         return line
-    inner, _, end = found[1:].rpartition(")")
+    inner, _, end = result[1:].rpartition(")")
     return f"lr.{name}(\n" + "".join(f"    {part},\n" for part in _parts(inner)) + f"){end}"
 
 
@@ -96,5 +100,29 @@ def events_page() -> str:
     return _HEAD + "".join(rows)
 
 
+def renewed_page() -> str:
+    """docs/api.md with the signature and the description of each name as the code has them."""
+
+    def renewed(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in lr.__all__:
+            return match[0]
+        return (
+            f"### {name}\n\n```python\n{signature(name)}\n```\n\n{description(name)}\n\n"
+            f"```python\n{match['example']}```"
+        )
+
+    return _SECTION.sub(renewed, PAGE.read_text(encoding="utf-8"))
+
+
+def description(name: str) -> str:
+    """What the code says of a name, as the page has it."""
+    value = getattr(lr, name)
+    if not isinstance(value, type | type(description)) and name not in lr._MODULES:
+        value = lr._load(name)
+    return (inspect.getdoc(value) or "").replace("``", "`")
+
+
 if __name__ == "__main__":
+    PAGE.write_text(renewed_page(), encoding="utf-8")
     EVENTS.write_text(events_page(), encoding="utf-8")

@@ -46,7 +46,7 @@ def delta(text: Any = None, finish: Any = None, **changes: Any) -> Body:
 
 def sse(*pieces: Any, end: str = "data: [DONE]\n\n", newline: str = "\n", space: str = " ") -> bytes:
     """A stream of these events."""
-    lines = [each if isinstance(each, str) else f"data:{space}{json.dumps(each)}\n\n" for each in pieces]
+    lines = [piece if isinstance(piece, str) else f"data:{space}{json.dumps(piece)}\n\n" for piece in pieces]
     return ("".join(lines) + end).replace("\n", newline).encode()
 
 
@@ -88,12 +88,12 @@ def has(name: str) -> Callable[[Body], bool]:
 
 
 def has_system(body: Body) -> bool:
-    return any(each["role"] == "system" for each in body["messages"])
+    return any(item["role"] == "system" for item in body["messages"])
 
 
 def repeats_roles(body: Body) -> bool:
-    roles = [each["role"] for each in body["messages"]]
-    return roles[0] != "user" or any(one == two for one, two in pairwise(roles))
+    roles = [item["role"] for item in body["messages"]]
+    return roles[0] != "user" or any(first == two for first, two in pairwise(roles))
 
 
 def bomb(megabytes: int, text: bytes = b" ") -> bytes:

@@ -388,9 +388,9 @@ def _events(answer: Scripted, body: Mapping[str, Any]) -> Iterator[dict[str, Any
         at = 1 if answer.text else 0
         block = {**_content(answer)[-1], "input": {}}
         yield {"type": "content_block_start", "index": at, "content_block": block}
-        said = json.dumps({"code": answer.code})
-        for start in range(0, len(said), 20):
-            delta = {"type": "input_json_delta", "partial_json": said[start : start + 20]}
+        output = json.dumps({"code": answer.code})
+        for start in range(0, len(output), 20):
+            delta = {"type": "input_json_delta", "partial_json": output[start : start + 20]}
             yield {"type": "content_block_delta", "index": at, "delta": delta}
         yield {"type": "content_block_stop", "index": at}
     stop = {"stop_reason": _stop_reason(answer), "stop_sequence": None}
@@ -423,10 +423,10 @@ def _pieces(answer: Scripted, body: Mapping[str, Any]) -> Iterator[dict[str, Any
         yield chunk({"content": answer.text[start : start + 40]})
     if answer.code is not None:
         call = _chat_call(answer)
-        said, call["function"]["arguments"] = call["function"]["arguments"], ""
+        output, call["function"]["arguments"] = call["function"]["arguments"], ""
         yield chunk({"tool_calls": [{"index": 0, **call}]})
-        for start in range(0, len(said), 20):
-            yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": said[start : start + 20]}}]})
+        for start in range(0, len(output), 20):
+            yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": output[start : start + 20]}}]})
     yield chunk({}, _finish_reason(answer))
     if answer.has_usage and (body.get("stream_options") or {}).get("include_usage"):
         yield {"object": "chat.completion.chunk", "choices": [], "usage": _chat_usage(answer)}

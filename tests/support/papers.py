@@ -164,12 +164,12 @@ def message(subject, body, *attached):
 def mbox(*messages):
     """A mailbox of them."""
     return b"".join(
-        b"From ann@example.org Thu Jan  1 00:00:00 2026\n" + one.rstrip(b"\n") + b"\n\n" for one in messages
+        b"From ann@example.org Thu Jan  1 00:00:00 2026\n" + item.rstrip(b"\n") + b"\n\n" for item in messages
     )
 
 
 def origin(text) -> Origin:
     """Where a text comes from; it must come from something."""
     assert text.origin is not None
-    found: Origin = text.origin
-    return found
+    result: Origin = text.origin
+    return result

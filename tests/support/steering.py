@@ -1,4 +1,4 @@
-"""Runs a task that is steered while it runs: what is done at an event is done before the run goes on."""
+"""Runs a task that is steered while it runs: what is done at an event is done before the run continues."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def test_an_unknown_key_inside_a_section_names_its_line():
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("budget: {passes: 0}", "`budget.passes` takes a whole number, 1 or more, not 0"),
-        ("budget: {passes: yes}", "`budget.passes` takes a whole number, 1 or more, not true"),
+        ("budget: {passes: 0}", "`budget.passes` takes an integer, 1 or more, not 0"),
+        ("budget: {passes: yes}", "`budget.passes` takes an integer, 1 or more, not true"),
         ("budget: {wall: soon}", "`budget.wall` takes a duration such as 90s, 30m, 2h"),
         ("kernel: {memory: lots}", "`kernel.memory` takes a size such as 512MB or 4GB"),
         ("reentry: maybe", "`reentry` takes fresh or continue, not 'maybe'"),
@@ -101,7 +101,7 @@ def test_a_missing_task_file_says_what_to_do_instead(tmp_path):
 def test_overrides_win_over_the_file_and_are_checked_like_it():
     task = parse(MINIMAL, overrides=[("budget.passes", 3), ("kernel.memory", "512MB")])
     assert (task.budget.passes, task.kernel.memory_mb) == (3, 512)
-    with pytest.raises(ConfigError, match=r"task.yaml, --set budget.pases: unknown key"):
+    with pytest.raises(ConfigError, match=r"task.yaml, the setting budget.pases: unknown key"):
         parse(MINIMAL, overrides=[("budget.pases", 3)])
 
 

@@ -99,14 +99,14 @@ def rejected_by(tmp_path, name):
     decision = StopHook([Named(name)]).decide(submission(tmp_path, "41"))
     assert isinstance(decision, Block)
     state = stalling.state_of(1, decision, files="f", answer="a", restored=1)
-    told = {
+    shown = {
         "feedback": decision.reason,
         "history": [f"pass 1: {text.one_line(decision.reason, 160)}"],
         "tried": [f"pass 1: answered {name}", f"pass 2: answered {name}"],
         "lessons": [f"pass 2 scored 0.10, below the 0.20 of pass 1: {state.reason}"],
         "course": stalling.notes([state]),
     }
-    return "\n\n".join(prompts.render(each, **{**REENTRY, **told}) for each in ("reentry", "reentry.agent"))
+    return "\n\n".join(prompts.render(item, **{**REENTRY, **shown}) for item in ("reentry", "reentry.agent"))
 
 
 class Named(BaseVerifier):
@@ -123,7 +123,7 @@ class Named(BaseVerifier):
 
 def of_state(tmp_path, name):
     """The state of a pass: files that changed, notes, variables."""
-    told = {
+    shown = {
         "diff": reentry.describe_changes([("added", f"workspace/{name}")]),
         "notes": [(name, f"note: {name}")],
         "variables": f"{name}: int, 1",
@@ -133,7 +133,7 @@ def of_state(tmp_path, name):
         "other_notes": [name],
         "draft": name,
     }
-    return prompts.render("reentry", **{**REENTRY, **told})
+    return prompts.render("reentry", **{**REENTRY, **shown})
 
 
 def of_schema_error(tmp_path, name):
@@ -199,7 +199,7 @@ def test_an_ordinary_place_is_shown_as_it_is(place):
 
 def test_the_names_that_code_gives_to_sub_models_are_data(tmp_path, model_server):
     """``llm_query(context=...)`` and ``rlm_query`` at the last depth, in a whole run."""
-    asked = []
+    requests = []
 
     def answer(received):
         if received.body["model"] == "large":
@@ -211,7 +211,7 @@ def test_the_names_that_code_gives_to_sub_models_are_data(tmp_path, model_server
                 "        rlm_query('Q', {'a.txt': 'one', name: 'two'})\n"
                 "FINAL('42')"
             )
-        asked.append(received.last_user_text)
+        requests.append(received.last_user_text)
         return "ok"
 
     model_server.answer_with(answer)
@@ -220,8 +220,8 @@ def test_the_names_that_code_gives_to_sub_models_are_data(tmp_path, model_server
     )
     outcome = runs.start(config.read_task(task), tmp_path / "run", RunContext(model_server.env))
     assert outcome.status == "verified"
-    assert len(asked) == 2 * len(HOSTILE) - 1
-    for shown in asked:
+    assert len(requests) == 2 * len(HOSTILE) - 1
+    for shown in requests:
         assert shown.startswith("## a.txt\n\none\n\n## ")
         assert_is_data(shown, "## a.txt\n\none\n\n## b.txt\n\ntwo\n\nQ")
 

@@ -38,20 +38,20 @@ def test_a_prompt_of_50_mb_is_refused_within_seconds_and_nothing_is_created(tmp_
         (tmp_path / "task" / "long.txt").write_text(HUGE)
         task.write_text(task.read_text().replace("prompt: What is the answer?", "prompt_file: long.txt"))
     began = time.monotonic()
-    said = refused(tmp_path, "run", task, "--run-dir", tmp_path / "run")
+    output = refused(tmp_path, "run", task, "--run-dir", tmp_path / "run")
     assert time.monotonic() - began < 5
-    assert "under `inputs:`" in said
-    assert "bytes" in said
+    assert "under `inputs:`" in output
+    assert "bytes" in output
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_a_prompt_over_the_window_of_the_model_is_refused(tmp_path, command):
     task = write_task(tmp_path / "task", root=[ready("42")], prompt=prompt_of(600_000))
-    said = refused(tmp_path, command, task)
-    assert "600,000 characters" in said
-    assert "script:script.yaml takes about 190,308 tokens" in said
-    assert "under `inputs:`" in said
+    output = refused(tmp_path, command, task)
+    assert "600,000 characters" in output
+    assert "script:script.yaml takes about 190,308 tokens" in output
+    assert "under `inputs:`" in output
 
 
 def test_a_prompt_just_below_the_window_runs(tmp_path):
@@ -79,7 +79,7 @@ def task_with(folder, model, chars):
         ("openai:gpt-4o", 350_000, False),
         ("openai:gpt-4o", 800_000, True),
         ("openai:own-model", 150_000, True),
-        (None, 5_000_000, False),  # an agent of the user's: its limit is not known
+        (None, 5_000_000, False),  # a user's agent: its limit is not known
     ],
 )
 def test_what_certainly_does_not_fit_the_window_is_refused_without_a_request(
@@ -99,8 +99,8 @@ def test_between_the_guesses_the_providers_count_decides(tmp_path, monkeypatch, 
 def test_a_question_over_the_window_says_how_to_ask_about_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("The answer is 42.\n")
-    said = refused(tmp_path, "ask", prompt_of(60_000), "notes.txt", "--model", "local:coder")
-    assert "loop-runner ask 'QUESTION' FILE" in said
+    output = refused(tmp_path, "ask", prompt_of(60_000), "notes.txt", "--model", "local:coder")
+    assert "loop-runner ask 'QUESTION' FILE" in output
     with pytest.raises(ConfigError, match="at most 8,388,608") as caught:
         config.parse_task(
             "{}",
@@ -116,8 +116,8 @@ def test_a_fork_with_a_prompt_file_over_the_window_is_refused(tmp_path, chars):
     task = write_task(tmp_path / "task", root=[cell("x = 1"), ready("42")])
     run_task(task, tmp_path / "run")
     (tmp_path / "long.txt").write_text(prompt_of(chars))
-    said = refused(tmp_path, "fork", f"{tmp_path / 'run'}@1.1", "new", "--prompt", tmp_path / "long.txt")
-    assert "under `inputs:`" in said
+    output = refused(tmp_path, "fork", f"{tmp_path / 'run'}@1.1", "new", "--prompt", tmp_path / "long.txt")
+    assert "under `inputs:`" in output
 
 
 def test_a_prompt_over_the_window_of_another_model_is_refused_by_resume(tmp_path):

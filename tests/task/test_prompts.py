@@ -1,4 +1,4 @@
-"""What the model is told: strict templates, and text of others that stays text."""
+"""The prompts: strict templates, and text of others that stays text."""
 
 import jinja2
 import pytest
@@ -95,7 +95,7 @@ def refused(folder, type_name="custom"):
     return str(refusal.value)
 
 
-@pytest.mark.parametrize("name", [name for name, each in TYPES.items() if name not in ("custom", "ask")])
+@pytest.mark.parametrize("name", [name for name, item in TYPES.items() if name not in ("custom", "ask")])
 def test_each_type_has_a_way_to_work_of_its_own_and_the_rest_is_the_same(name):
     plain, shown = prompts.render("system", **SYSTEM), Templates(name).render("system", **SYSTEM)
     before, _, after = plain.partition("## How to work")
@@ -141,9 +141,9 @@ def test_what_a_run_froze_renders_the_same_when_the_project_has_changed(tmp_path
     ],
 )
 def test_a_template_that_cannot_work_is_refused_before_the_run(tmp_path, name, source, says):
-    said = refused(own(tmp_path, **{name: source}))
-    assert says in said
-    assert "what to do" in said
+    output = refused(own(tmp_path, **{name: source}))
+    assert says in output
+    assert "what to do" in output
 
 
 def test_a_template_that_fails_while_it_is_rendered_is_named(tmp_path):
@@ -171,8 +171,8 @@ def test_other_files_in_a_prompts_folder_are_left_alone(tmp_path):
 
 
 def test_a_folder_that_is_there_for_something_else_can_be_told_apart(tmp_path):
-    said = refused(own(tmp_path, **{"invoice-mail": "Dear {{ name }}"}))
-    assert "prompts: none" in said
+    output = refused(own(tmp_path, **{"invoice-mail": "Dear {{ name }}"}))
+    assert "prompts: none" in output
 
 
 def test_our_own_checkouts_prompts_are_no_projects():

@@ -9,7 +9,7 @@ from loop_runner.task import config, scaffold
 from loop_runner.task.task_types import TYPES
 from tests.support.commands import loop_runner
 
-NAMES = [each.name for each in scaffold.offered()]
+NAMES = [item.name for item in scaffold.offered()]
 
 
 def tree(folder):
@@ -25,7 +25,7 @@ def test_what_init_writes_runs_as_it_is_without_a_model(name, tmp_path):
     assert "rehearsal.yaml" in made.stdout
     task = config.read_task(folder / "task.yaml")
     assert (task.type, task.name) == (name, "my-task")
-    assert "TASK_NAME" not in "".join((folder / each).read_text() for each in tree(folder))
+    assert "TASK_NAME" not in "".join((folder / item).read_text() for item in tree(folder))
     ran = loop_runner("run", folder / "task.yaml", "--model", "script:rehearsal.yaml", "--json", cwd=tmp_path)
     data = json.loads(ran.stdout)
     assert data["status"] == "verified", data
@@ -38,7 +38,7 @@ def test_a_file_that_is_there_is_never_written_over_and_nothing_else_is_written(
     folder = tmp_path / "review"
     folder.mkdir()
     (folder / "task.yaml").write_text("mine")
-    with pytest.raises(ConfigError, match=r"task\.yaml would be written over"):
+    with pytest.raises(ConfigError, match=r"task\.yaml would be overwritten"):
         scaffold.create("legal", folder)
     assert tree(folder) == {"task.yaml"}
     assert (folder / "task.yaml").read_text() == "mine"
@@ -57,7 +57,7 @@ def test_a_link_or_a_file_in_the_way_is_refused(tmp_path, make):
         (tmp_path / "f" / "task.yaml").symlink_to(tmp_path / "gone")
     else:
         (tmp_path / "f").write_text("mine")
-    with pytest.raises(ConfigError, match="written over" if make == "link" else "is a file"):
+    with pytest.raises(ConfigError, match="overwritten" if make == "link" else "is a file"):
         scaffold.create("legal", tmp_path / "f")
     assert not (tmp_path / "gone").exists()
 
@@ -72,7 +72,7 @@ def test_an_unknown_type_is_named_with_the_nearest_and_ask_has_no_folder(tmp_pat
 
 def test_the_list_has_every_type_with_a_line_about_it(tmp_path):
     shown = loop_runner("init", "--list", cwd=tmp_path).stdout
-    assert all(f"{each.name:<9} {each.about}" in shown for each in scaffold.offered())
+    assert all(f"{item.name:<9} {item.about}" in shown for item in scaffold.offered())
     assert loop_runner("init", cwd=tmp_path).returncode == 2
 
 
@@ -83,7 +83,7 @@ def task_of(text, tmp_path):
     return config.parse_task(f"name: t\nprompt: p\n{text}", label="task.yaml", base_dir=tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name, each in TYPES.items() if each.verifiers])
+@pytest.mark.parametrize("name", [name for name, item in TYPES.items() if item.verifiers])
 def test_a_task_without_gates_has_those_of_its_type_and_a_run_freezes_them(name, tmp_path):
     task = task_of(f"type: {name}", tmp_path)
     assert task.verifiers == TYPES[name].verifiers
@@ -135,15 +135,15 @@ def test_a_template_that_cannot_work_stops_the_run_before_it_has_a_folder(tmp_pa
     (tmp_path / "p" / "prompts" / "work.md.j2").write_text("{{ nothing_of_the_kind }}")
     ran = loop_runner("run", "p/task.yaml", "--model", "script:rehearsal.yaml", cwd=tmp_path)
     assert ran.returncode == 2
-    assert "it uses `nothing_of_the_kind`, which it is not given" in ran.stderr
+    assert "it uses `nothing_of_the_kind`, which is not available to it" in ran.stderr
     assert not (tmp_path / "runs").exists()
     without = ["run", "p/task.yaml", "--model", "script:rehearsal.yaml", "--set", "prompts=none"]
     assert loop_runner(*without, cwd=tmp_path).returncode == 0
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts" / "mail.md.j2").write_text("of another program")
     (tmp_path / "ask.yaml").write_text("root: []")
-    asked = loop_runner("ask", "How many?", "p/inputs", "--model", "script:ask.yaml", cwd=tmp_path)
-    assert "mail.md.j2" not in asked.stderr
+    requests = loop_runner("ask", "How many?", "p/inputs", "--model", "script:ask.yaml", cwd=tmp_path)
+    assert "mail.md.j2" not in requests.stderr
 
 
 def test_the_starter_of_an_audit_is_an_audit_too_and_asks_in_the_projects_words(tmp_path):
@@ -159,6 +159,6 @@ def test_the_starter_of_an_audit_is_an_audit_too_and_asks_in_the_projects_words(
     assert refused.returncode == 2
     assert "must show `file` and then `passage`" in refused.stdout + refused.stderr
     question.write_text("HOUSE RULE {{ rule.title }}: {{ rule.description }}\n{{ file }}\n{{ passage }}")
-    found = loop_runner(*audit, cwd=tmp_path)
-    assert found.returncode == 1, found.stderr
-    assert [each["line"] for each in json.loads(found.stdout)["findings"]] == [4]
+    result = loop_runner(*audit, cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert [item["line"] for item in json.loads(result.stdout)["findings"]] == [4]

@@ -41,9 +41,9 @@ def test_a_child_is_told_its_own_helpers():
 
 def test_the_direct_path_and_an_agent_are_told_the_requirements():
     assert "- must hold" in system_prompts.direct(prompts.BUILT_IN, ["must hold"])
-    told = system_prompts.agent(prompts.BUILT_IN, "the folder of the agent", ["must hold"])
-    assert "- must hold" in told
-    assert "the folder of the agent" in told
+    shown = system_prompts.agent(prompts.BUILT_IN, "the folder of the agent", ["must hold"])
+    assert "- must hold" in shown
+    assert "the folder of the agent" in shown
 
 
 def test_only_a_small_model_has_an_example():

@@ -26,15 +26,15 @@ class Plan:
     """The root model first says 41 and later 42; a session of its own looks, and says 42."""
 
     def __init__(self):
-        self.asked = []
+        self.requests = []
         self.kill_at = 0
         self.kill = lambda: None
         self._lock = threading.Lock()
 
     def __call__(self, received):
         with self._lock:
-            self.asked.append((received.system[:20], json.dumps(received.messages)))
-            if len(self.asked) == self.kill_at:
+            self.requests.append((received.system[:20], json.dumps(received.messages)))
+            if len(self.requests) == self.kill_at:
                 self.kill()
                 return Scripted("nobody reads this", delay_s=1.0)
         if "You answer one question" in received.system:
@@ -46,11 +46,11 @@ class Plan:
 
     @property
     def session_texts(self):
-        return [text for system, text in self.asked if "You answer one" in system]
+        return [text for system, text in self.requests if "You answer one" in system]
 
     @property
     def root_texts(self):
-        return [text for system, text in self.asked if system and "You answer one" not in system]
+        return [text for system, text in self.requests if system and "You answer one" not in system]
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_what_the_session_costs_is_in_the_ledger_and_its_transcript_in_the_commi
     folder = tmp_path / "run/passes/0001"
     kinds = [json.loads(line)["kind"] for line in (folder / "calls.jsonl").read_text().splitlines()]
     assert sorted(kinds) == ["judge", "judge", "sub"]
-    assert outcome.spend.requests == 2 * (1 + 3) == len(plan.asked)
+    assert outcome.spend.requests == 2 * (1 + 3) == len(plan.requests)
     about = json.loads((folder / "children/0001/child.json").read_text())
     assert (about["turns"], about["end"], about["model"]) == (2, "ready", "anthropic:large")
     assert (folder / "children/0001/answer.md").read_text() == "42\nSo it says."
@@ -105,17 +105,17 @@ def test_killed_inside_the_session_nothing_is_asked_twice_and_the_run_ends_the_s
 ):
     file = task_file(tmp_path / "task")
     run(file, tmp_path / "unbroken", model_server)
-    whole, plan.asked = plan.asked, []
+    whole, plan.requests = plan.requests, []
     plan.kill_at = 4  # the second turn of the first session
     environment = clean_environment(model_server.env)
     process = subprocess.Popen([*argv("run", file, "--run-dir", tmp_path / "killed"), "-q"], env=environment)
     plan.kill = lambda: os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     plan.kill_at = 0
-    before, plan.asked = plan.asked, []
+    before, plan.requests = plan.requests, []
     outcome = runs.resume(tmp_path / "killed", RunContext(model_server.env))
     assert outcome.status == "verified"
-    assert sorted(before[:-1] + plan.asked) == sorted(whole)
+    assert sorted(before[:-1] + plan.requests) == sorted(whole)
     assert tree(tmp_path / "killed") == tree(tmp_path / "unbroken")
 
 
@@ -125,19 +125,19 @@ def test_a_clone_verifies_the_session_by_its_record_and_holds_a_new_one_only_on_
     run(task_file(tmp_path / "task"), tmp_path / "run", model_server)
     subprocess.run(["git", "clone", "-q", tmp_path / "run", tmp_path / "clone"], check=True)
     shutil.rmtree(tmp_path / "run")
-    asked = len(plan.asked)
-    found = verify_run(tmp_path / "clone", RunContext({}))
-    assert (found.status, exit_code(found), len(plan.asked)) == ("same", 0, asked)
-    found = verify_run(tmp_path / "clone", RunContext(model_server.env), ask_again=True)
-    assert (exit_code(found), found.requests, len(plan.asked)) == (0, 3, asked + 3)
+    requests = len(plan.requests)
+    result = verify_run(tmp_path / "clone", RunContext({}))
+    assert (result.status, exit_code(result), len(plan.requests)) == ("same", 0, requests)
+    result = verify_run(tmp_path / "clone", RunContext(model_server.env), ask_again=True)
+    assert (exit_code(result), result.requests, len(plan.requests)) == (0, 3, requests + 3)
 
 
 @pytest.mark.parametrize("asks_gates", [True, False])
 def test_a_replay_makes_the_session_again_from_its_replies(tmp_path, plan, model_server, asks_gates):
     run(task_file(tmp_path / "task"), tmp_path / "run", model_server)
-    asked = len(plan.asked)
+    requests = len(plan.requests)
     replayed = replay.replay(tmp_path / "run", to=tmp_path / "again", asks_gates=asks_gates)
-    assert (replayed.is_same, len(plan.asked)) == (True, asked)
+    assert (replayed.is_same, len(plan.requests)) == (True, requests)
 
 
 def test_a_budget_that_ends_the_session_leaves_the_pass_open_and_more_goes_on(tmp_path, plan, model_server):
@@ -148,7 +148,7 @@ def test_a_budget_that_ends_the_session_leaves_the_pass_open_and_more_goes_on(tm
     context = RunContext(model_server.env)
     outcome = runs.resume(tmp_path / "run", context, (("budget.tokens", None),))
     assert outcome.status == "verified"
-    assert outcome.spend.requests == len(plan.asked), "what was paid before is served by the journal"
+    assert outcome.spend.requests == len(plan.requests), "what was paid before is served by the journal"
 
 
 def test_jurors_are_asked_at_the_same_time(tmp_path, model_server):

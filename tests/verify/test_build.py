@@ -30,7 +30,7 @@ def test_every_kind_can_be_written_in_short_and_in_full(tmp_path):
         """,
         tmp_path,
     )
-    assert [one.name for one in verifiers] == [
+    assert [verifier.name for verifier in verifiers] == [
         "citations", "citations (2)", "contains 'foo'", "contains 'foo' (2)", r"regex `^\d+$`",
         "a number", "command python3 check.py", "command python3 check.py --strict", "the build",
     ]  # fmt: skip

@@ -153,7 +153,7 @@ def test_checks_are_answered_ten_times_in_a_turn(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "output"),
     [
         ("answer['content'] = ''", "is empty: there is nothing to check yet"),
         ("answer['content'] = '  \\n'", "is empty: there is nothing to check"),
@@ -164,10 +164,10 @@ def test_checks_are_answered_ten_times_in_a_turn(tmp_path):
         ("answer = None", "is empty: there is nothing to check"),
     ],
 )
-def test_a_check_reads_the_answer_as_handing_it_in_would(tmp_path, answer, said):
+def test_a_check_reads_the_answer_as_handing_it_in_would(tmp_path, answer, output):
     task = write_task(tmp_path / "task", root=[cell(f"{answer}\ncheck()"), ready("42")])
     run_task(task, tmp_path / "run")
-    assert said in outputs(tmp_path / "run")[0]
+    assert output in outputs(tmp_path / "run")[0]
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def test_a_check_of_an_empty_answer_lists_every_requirement_of_the_system_prompt
     task = write_task(tmp_path / "task", root=root, verifiers=verifiers, budget={"passes": 1})
     run_task(task, tmp_path / "run")
     printed = outputs(tmp_path / "run")[0]
-    asked = [gate.described() for gate in built(verifiers, tmp_path / "task")]
+    requests = [gate.described() for gate in built(verifiers, tmp_path / "task")]
     assert "there is nothing to check yet" in printed
-    assert [line[2:] for line in printed.split("\n") if line.startswith("- ")] == asked
+    assert [line[2:] for line in printed.split("\n") if line.startswith("- ")] == requests
 
 
 @pytest.mark.parametrize("inside", ["hidden", {"text": "4711", "evidence": "none"}])
@@ -197,8 +197,8 @@ def test_a_check_of_an_empty_answer_gives_away_no_more_than_the_system_prompt(tm
         tmp_path / "task", root=[cell("check()"), ready("4711")], verifiers=[verifier], budget={"passes": 1}
     )
     run_task(task, tmp_path / "run")
-    (asked,) = [gate.described() for gate in built([verifier], tmp_path / "task")]
-    assert asked in outputs(tmp_path / "run")[0]
+    (requests,) = [gate.described() for gate in built([verifier], tmp_path / "task")]
+    assert requests in outputs(tmp_path / "run")[0]
 
 
 def test_a_check_in_a_child_session_says_that_there_is_none(tmp_path):

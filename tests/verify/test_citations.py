@@ -49,9 +49,9 @@ def verdict(answer, inputs, **options):
 
 
 def rejected(answer, inputs, **options):
-    said = verdict(answer, inputs, **options)
-    assert isinstance(said, Rejected), said
-    return said
+    output = verdict(answer, inputs, **options)
+    assert isinstance(output, Rejected), output
+    return output
 
 
 GOOD = "128\n> functools.py:3: def lru_cache(maxsize=128, typed=False):"
@@ -87,16 +87,16 @@ def test_a_quote_over_lines_is_one_citation_for_each(library):
 
 
 def test_with_one_input_the_name_may_be_left_out(make_inputs):
-    one = make_inputs(**{"notes.txt": "first line here\nsecond line here\n"})
-    assert isinstance(verdict("x\n> 2: second line here", one), Accepted)
-    assert isinstance(verdict("x\n> line 2: second line here", one), Accepted)
+    item = make_inputs(**{"notes.txt": "first line here\nsecond line here\n"})
+    assert isinstance(verdict("x\n> 2: second line here", item), Accepted)
+    assert isinstance(verdict("x\n> line 2: second line here", item), Accepted)
 
 
 @pytest.mark.parametrize("name", ["a:1:b.py", "a b.txt", "x/y:2.log", "12:34", "ünï.txt", "a.py: 7: b"])
 def test_names_may_hold_colons_blanks_and_digits(make_inputs, name):
     inputs = make_inputs(**{name: "zero\nthe line that is quoted\n"})
     located = locate(f"> {name}:2: the line that is quoted", inputs)
-    assert [(one.name, one.line, one.ok) for one in located] == [(name, 2, True)]
+    assert [(item.name, item.line, item.ok) for item in located] == [(name, 2, True)]
 
 
 def test_lines_end_at_line_feeds_and_nowhere_else(make_inputs):
@@ -152,26 +152,26 @@ def test_one_changed_character_is_one_too_many(make_inputs, lines, data):
 
 
 def test_a_wrong_quote_is_told_what_stands_there_and_where_it_does_stand(library):
-    said = rejected("x\n> functools.py:1: def lru_cache(maxsize=128", library)
-    assert "citation 1 of 1 is not found as cited" in said.reason
-    assert "line 1 of functools.py is: import abc" in said.evidence
-    assert "the quote is on functools.py:3" in said.evidence
+    output = rejected("x\n> functools.py:1: def lru_cache(maxsize=128", library)
+    assert "citation 1 of 1 is not found as cited" in output.reason
+    assert "line 1 of functools.py is: import abc" in output.evidence
+    assert "the quote is on functools.py:3" in output.evidence
 
 
 def test_a_quote_of_another_file_is_told_which(library):
-    said = rejected("x\n> functools.py:1: class JSONDecoder:", library)
-    assert "the quote is on json/decoder.py:1" in said.evidence
+    output = rejected("x\n> functools.py:1: class JSONDecoder:", library)
+    assert "the quote is on json/decoder.py:1" in output.evidence
 
 
 def test_a_made_up_quote_stands_nowhere(library):
-    said = rejected("x\n> functools.py:3: def lru_cache(maxsize=256)", library)
-    assert "the quote is nowhere in the inputs" in said.evidence
+    output = rejected("x\n> functools.py:3: def lru_cache(maxsize=256)", library)
+    assert "the quote is nowhere in the inputs" in output.evidence
 
 
 def test_one_wrong_citation_among_right_ones_rejects(library):
-    said = rejected(f"{GOOD}\n> functools.py:5: def cached_property(fun)", library)
-    assert "citation 2 of 2" in said.reason
-    assert 0 < said.score < 1
+    output = rejected(f"{GOOD}\n> functools.py:5: def cached_property(fun)", library)
+    assert "citation 2 of 2" in output.reason
+    assert 0 < output.score < 1
 
 
 @pytest.mark.parametrize(
@@ -192,17 +192,17 @@ def test_the_reason_says_how_to_mend_it(library, line, reason):
 
 
 def test_no_citation_is_told_the_syntax_with_a_real_name(library):
-    said = rejected("128", library)
-    assert said.reason == "the answer cites nothing"
-    assert "> functools.py:12: the text of line 12, copied" in said.evidence
+    output = rejected("128", library)
+    assert output.reason == "the answer cites nothing"
+    assert "> functools.py:12: the text of line 12, copied" in output.evidence
 
 
 @pytest.mark.parametrize("quote", ["", "abc", '"""    """', "import", "):"])
 def test_a_trivial_quote_does_not_count(make_inputs, quote):
     inputs = make_inputs(**{"a.txt": 'import abc):\n"""    """ = 1\n'})
     line = 2 if quote.startswith('"') else 1
-    said = rejected(f"x\n> a.txt:{line}: {quote}", inputs)
-    assert said.reason == "0 of its citations count, 1 must"
+    output = rejected(f"x\n> a.txt:{line}: {quote}", inputs)
+    assert output.reason == "0 of its citations count, 1 must"
 
 
 def test_the_same_place_twice_counts_once(library):
@@ -213,7 +213,7 @@ def test_the_same_place_twice_counts_once(library):
 
 
 @pytest.mark.parametrize(
-    ("line", "said", "reason"),
+    ("line", "output", "reason"),
     [
         (
             "See json/decoder.py:1 for it.",
@@ -234,9 +234,9 @@ def test_the_same_place_twice_counts_once(library):
         ),
     ],
 )
-def test_a_place_without_a_quotation_is_reported_as_a_place(library, line, said, reason):
+def test_a_place_without_a_quotation_is_reported_as_a_place(library, line, output, reason):
     verdict_of = rejected(f"{line}\n{GOOD}", library)
-    assert said in verdict_of.evidence
+    assert output in verdict_of.evidence
     assert "> json/decoder.py:1: \n" not in verdict_of.evidence
     assert reason in verdict_of.reason
 
@@ -249,8 +249,8 @@ def test_a_line_with_a_place_and_no_text_is_not_said_to_differ_in_blanks(library
 
 
 def test_only_named_inputs_count_when_names_are_given(library):
-    said = rejected(GOOD, library, names=["json/*"])
-    assert "only citations of json/* count" in said.evidence
+    output = rejected(GOOD, library, names=["json/*"])
+    assert "only citations of json/* count" in output.evidence
     assert isinstance(
         verdict("x\n> json/decoder.py:1: class JSONDecoder:", library, names=["json/*"]), Accepted
     )
@@ -283,13 +283,13 @@ def test_a_quote_that_does_not_say_the_answer_rejects(library, first_line):
         answer = f"{first_line}\n> json/decoder.py:1: class JSONDecoder:"
     else:
         answer = f"{first_line}\n> functools.py:3: def lru_cache(maxsize=128, typed=False):"
-    said = rejected(answer, library, answer_in_quote=True)
-    assert "is in none of its quotes as whole words" in said.reason
+    output = rejected(answer, library, answer_in_quote=True)
+    assert "is in none of its quotes as whole words" in output.reason
 
 
 def test_a_citation_alone_is_no_answer(library):
-    said = rejected("> functools.py:3: def lru_cache(maxsize=128", library, answer_in_quote=True)
-    assert said.reason == "there is no short answer"
+    output = rejected("> functools.py:3: def lru_cache(maxsize=128", library, answer_in_quote=True)
+    assert output.reason == "there is no short answer"
 
 
 def test_letter_case_can_be_let_go(library):
@@ -298,14 +298,14 @@ def test_letter_case_can_be_let_go(library):
 
 
 def test_a_wrong_quote_cannot_support_the_answer(library):
-    said = rejected("256\n> functools.py:3: def lru_cache(maxsize=256", library, answer_in_quote=True)
-    assert "is not found as cited" in said.reason
+    output = rejected("256\n> functools.py:3: def lru_cache(maxsize=256", library, answer_in_quote=True)
+    assert "is not found as cited" in output.reason
 
 
 def test_the_quotes_can_be_asked_to_mention_a_word(library):
     assert isinstance(verdict(GOOD, library, quote_mentions=["lru_cache"]), Accepted)
-    said = rejected(GOOD, library, quote_mentions=["lru_cache", "JSONDecoder"])
-    assert "no quote mentions 'JSONDecoder'" in said.reason
+    output = rejected(GOOD, library, quote_mentions=["lru_cache", "JSONDecoder"])
+    assert "no quote mentions 'JSONDecoder'" in output.reason
 
 
 def test_the_word_may_stand_on_a_line_nearby_if_the_task_says_so(library):
@@ -319,9 +319,9 @@ def test_the_word_may_stand_on_a_line_nearby_if_the_task_says_so(library):
 
 def test_an_input_that_changed_breaks_the_gate_and_rejects_nothing(library):
     library.texts[0].path.write_text(FUNCTOOLS.replace("128", "256"))
-    said = verdict(GOOD, library)
-    assert isinstance(said, Broken)
-    assert "'functools.py' has changed" in said.reason
+    output = verdict(GOOD, library)
+    assert isinstance(output, Broken)
+    assert "'functools.py' has changed" in output.reason
 
 
 def test_an_input_that_is_gone_breaks_the_gate(library):
@@ -356,8 +356,8 @@ def test_no_inputs_break_the_gate():
 )
 def test_a_hostile_answer_is_rejected_in_bounded_time(library, answer):
     started = time.process_time()
-    said = rejected(answer, library, answer_in_quote=True)
-    assert len(said.reason) + len(said.evidence) < 20_000
+    output = rejected(answer, library, answer_in_quote=True)
+    assert len(output.reason) + len(output.evidence) < 20_000
     assert time.process_time() - started < 10
 
 
@@ -414,8 +414,8 @@ def test_every_wrong_citation_is_listed(tmp_path, make_inputs):
     answer = "\n".join(f"> notes.txt:{line}: nothing that is on line {line}" for line in range(1, 31))
     (gate,) = build([{"citations": {"min": 1}}], tmp_path)
     inputs = make_inputs(**{"notes.txt": "".join(f"the words of line {line}\n" for line in range(1, 41))})
-    said = gate.verify(Submission(answer, tmp_path, inputs))
-    assert isinstance(said, Rejected)
-    assert "citations 1-30 of 30 are not found as cited" in said.reason
-    assert [line for line in said.evidence.split("\n") if line.startswith("citation 30: > notes.txt:30: ")]
-    assert said.evidence.count("citation ") >= 30
+    output = gate.verify(Submission(answer, tmp_path, inputs))
+    assert isinstance(output, Rejected)
+    assert "citations 1-30 of 30 are not found as cited" in output.reason
+    assert [line for line in output.evidence.split("\n") if line.startswith("citation 30: > notes.txt:30: ")]
+    assert output.evidence.count("citation ") >= 30

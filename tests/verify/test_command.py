@@ -59,10 +59,10 @@ def test_exit_code_0_accepts_and_keeps_the_output(verdict):
 
 @pytest.mark.parametrize("code", [1, 2, 125])
 def test_other_exit_codes_reject_with_the_output_as_evidence(verdict, code):
-    said = verdict(python(f"import sys; print('expected 42, got 41'); sys.exit({code})"))
-    assert isinstance(said, Rejected)
-    assert said.reason.endswith(f"ended with exit code {code}")
-    assert said.evidence == "expected 42, got 41"
+    output = verdict(python(f"import sys; print('expected 42, got 41'); sys.exit({code})"))
+    assert isinstance(output, Rejected)
+    assert output.reason.endswith(f"ended with exit code {code}")
+    assert output.evidence == "expected 42, got 41"
 
 
 def test_standard_error_is_evidence_too(verdict):
@@ -70,10 +70,10 @@ def test_standard_error_is_evidence_too(verdict):
 
 
 def test_long_output_keeps_its_head_and_its_tail(verdict):
-    said = verdict(python("print('first'); print('x' * 1_000_000); print('last'); raise SystemExit(1)"))
-    assert said.evidence.startswith("first")
-    assert said.evidence.endswith("last")
-    assert len(said.evidence) < 10_000
+    output = verdict(python("print('first'); print('x' * 1_000_000); print('last'); raise SystemExit(1)"))
+    assert output.evidence.startswith("first")
+    assert output.evidence.endswith("last")
+    assert len(output.evidence) < 10_000
 
 
 @pytest.mark.parametrize("code", [126, 127, 128, 255])
@@ -82,9 +82,9 @@ def test_exit_codes_that_mean_it_did_not_run_are_broken(verdict, code):
 
 
 def test_a_missing_program_is_broken(verdict):
-    said = verdict(["no-such-program-anywhere"])
-    assert isinstance(said, Broken)
-    assert "no-such-program-anywhere could not be started" in said.reason
+    output = verdict(["no-such-program-anywhere"])
+    assert isinstance(output, Broken)
+    assert "no-such-program-anywhere could not be started" in output.reason
 
 
 def test_a_program_that_is_not_executable_is_broken(verdict, task_dir):
@@ -93,29 +93,29 @@ def test_a_program_that_is_not_executable_is_broken(verdict, task_dir):
 
 
 def test_a_missing_script_is_broken_although_its_interpreter_would_say_2(verdict):
-    said = verdict(["python3", "check.py"])
-    assert isinstance(said, Broken)
-    assert "check.py is neither in the task's folder" in said.reason
+    output = verdict(["python3", "check.py"])
+    assert isinstance(output, Broken)
+    assert "check.py is neither in the task's folder" in output.reason
 
 
 def test_a_killed_program_is_broken(verdict):
-    said = verdict(python("import os; print('so far', flush=True); os.kill(os.getpid(), 9)"))
-    assert isinstance(said, Broken)
-    assert "SIGKILL; its last line: so far" in said.reason
+    output = verdict(python("import os; print('so far', flush=True); os.kill(os.getpid(), 9)"))
+    assert isinstance(output, Broken)
+    assert "SIGKILL; its last line: so far" in output.reason
 
 
 def test_a_program_that_takes_too_long_is_broken_and_ended(verdict):
     started = time.monotonic()
-    said = verdict({"run": python("import time; time.sleep(60)"), "timeout_s": 0.3})
-    assert isinstance(said, Broken)
-    assert "did not end in 0.3 s" in said.reason
+    output = verdict({"run": python("import time; time.sleep(60)"), "timeout_s": 0.3})
+    assert isinstance(output, Broken)
+    assert "did not end in 0.3 s" in output.reason
     assert time.monotonic() - started < 20
 
 
 def test_what_a_program_leaves_running_in_another_session_does_not_hold_up_the_verdict(verdict):
     started = time.monotonic()
-    said = verdict(["sh", "-c", "setsid sleep 30 & sleep 0.3; echo done"])
-    assert said == Accepted("done")
+    output = verdict(["sh", "-c", "setsid sleep 30 & sleep 0.3; echo done"])
+    assert output == Accepted("done")
     assert time.monotonic() - started < 20
 
 
@@ -142,7 +142,7 @@ def test_it_gets_the_answer_the_workspace_and_the_inputs_and_nothing_of_our_envi
     verdict, task_dir, monkeypatch
 ):
     monkeypatch.setenv("SECRET_TOKEN", "hidden")
-    said = verdict(
+    output = verdict(
         python(
             """
             import json, os, pathlib, sys
@@ -160,7 +160,7 @@ def test_it_gets_the_answer_the_workspace_and_the_inputs_and_nothing_of_our_envi
             """
         )
     )
-    seen = json.loads(said.evidence)
+    seen = json.loads(output.evidence)
     wanted = {
         "PATH",
         "HOME",
@@ -177,7 +177,7 @@ def test_it_gets_the_answer_the_workspace_and_the_inputs_and_nothing_of_our_envi
     assert set(seen["names"]) - {"LC_CTYPE"} == wanted
     assert seen["answer"] == seen["stdin"] == "42 is it"
     assert seen["note"] == "note"
-    assert [(one["name"], one["sha256"]) for one in seen["inputs"]] == [("a.txt", "abc")]
+    assert [(item["name"], item["sha256"]) for item in seen["inputs"]] == [("a.txt", "abc")]
     assert seen["task"] == "task"  # as the output shows it
     assert seen["here"] == ["answer.json", "answer.md", "workspace"]
     assert seen["home"] == []
@@ -193,8 +193,8 @@ def test_with_writable_it_may_write_and_nothing_of_it_reaches_the_checkout(verdi
         os.mkdir("workspace/deep"); os.chmod("workspace/deep", 0)
         open(os.environ["TMPDIR"] + "/here", "w").write(os.getcwd())
         """
-    said = verdict({"run": python(code), "writable": True})
-    assert isinstance(said, Accepted)
+    output = verdict({"run": python(code), "writable": True})
+    assert isinstance(output, Accepted)
     assert sorted(str(path) for path in checkout.rglob("*")) == before
     assert (checkout / "answer.md").read_text() == "42 is it"
 
@@ -219,8 +219,8 @@ def test_the_record_names_the_exit_code_the_output_and_the_programs(verdict, tas
 
 
 def test_links_of_the_model_are_copied_as_links(verdict, checkout):
-    said = verdict(python("import os; print(os.readlink('workspace/link'))"))
-    assert said.evidence == "/etc/hostname"
+    output = verdict(python("import os; print(os.readlink('workspace/link'))"))
+    assert output.evidence == "/etc/hostname"
     assert stat.S_ISLNK((checkout / "workspace" / "link").lstat().st_mode)
 
 
@@ -233,10 +233,10 @@ def test_a_checkout_that_is_gone_is_broken(task_dir, tmp_path):
 
 
 def test_a_last_line_of_json_gives_score_and_reason(verdict):
-    said = verdict(
+    output = verdict(
         python("""print('3 of 4'); print('{"score": 0.75, "reason": "row 4 is missing"}'); exit(1)""")
     )
-    assert said == Rejected("row 4 is missing", "3 of 4", 0.75)
+    assert output == Rejected("row 4 is missing", "3 of 4", 0.75)
     assert verdict(python("""print('{"score": 0.5}')""")) == Accepted("", 0.5)
 
 
@@ -244,8 +244,8 @@ def test_a_last_line_of_json_gives_score_and_reason(verdict):
     "line", ['{"score": "high"}', '{"score": NaN}', '{"score": true}', '{"score": Infinity}', '{"reason": 5}']
 )
 def test_a_report_that_makes_no_sense_is_passed_over(verdict, line):
-    said = verdict(python(f"print({line!r}); exit(1)"))
-    assert (said.score, said.reason.endswith("ended with exit code 1")) == (0.0, True)
+    output = verdict(python(f"print({line!r}); exit(1)"))
+    assert (output.score, output.reason.endswith("ended with exit code 1")) == (0.0, True)
 
 
 @pytest.mark.parametrize("line", ["{", '{"other": 1}', "[1]", "{" * 5000])
@@ -271,9 +271,9 @@ def test_a_program_that_misses_a_file_which_is_not_pinned_is_broken_not_a_reject
     (task_dir / "data.json").write_text("{}")
     (task_dir / "lib_of_mine").mkdir()
     (task_dir / "lib_of_mine/a.txt").write_text("")
-    said = verdict(python(code))
-    assert isinstance(said, Broken)
-    assert "is in the task's folder and is not pinned" in said.reason
+    output = verdict(python(code))
+    assert isinstance(output, Broken)
+    assert "is in the task's folder and is not pinned" in output.reason
 
 
 def test_a_missing_file_of_the_models_is_a_rejection(verdict, task_dir):

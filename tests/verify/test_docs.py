@@ -83,8 +83,8 @@ def test_the_checker_shown_works(submit, tmp_path):
     (tmp_path / "planets.py").write_text(CHECKER)
     (verifier,) = built([{"command": [sys.executable, "planets.py"]}], tmp_path)
     assert verifier.verify(submit("Mercury to Neptune")) == Accepted("looked for Mercury and Neptune", 1.0)
-    said = verifier.verify(submit("Mercury"))
-    assert said == Rejected("missing: Neptune", "looked for Mercury and Neptune", 0.5)
+    output = verifier.verify(submit("Mercury"))
+    assert output == Rejected("missing: Neptune", "looked for Mercury and Neptune", 0.5)
 
 
 def test_the_function_shown_works(submit, tmp_path):
@@ -93,6 +93,6 @@ def test_the_function_shown_works(submit, tmp_path):
     (verifier,) = built([{"python": "check.py"}], tmp_path)
     assert verifier.verify(submit("40\n2")) == Accepted()
     (tmp_path / "checkout/answer.md").write_text("40\n1")
-    said = verifier.verify(submit("40\n1"))
-    assert isinstance(said, Rejected)
-    assert said.reason == "expected the lines to sum to 42, got 41"
+    output = verifier.verify(submit("40\n1"))
+    assert isinstance(output, Rejected)
+    assert output.reason == "expected the lines to sum to 42, got 41"

@@ -44,7 +44,7 @@ def test_groups_may_hold_groups(decide):
 def test_any_asks_no_further_once_one_has_accepted(decide):
     decision, panel = decide([{"any": [{"contains": "a"}, JUDGE]}], "a", NO)
     assert isinstance(decision, Allow)
-    assert panel.asked == []
+    assert panel.requests == []
 
 
 def test_a_broken_member_matters_only_where_it_decides(decide):
@@ -72,7 +72,7 @@ def test_names_are_unique_over_all_groups(tmp_path):
     outer, group = build([{"contains": "a"}, {"any": [{"contains": "a"}, {"contains": "a"}]}], tmp_path)
     assert outer.name == "contains 'a'"
     assert isinstance(group, Group)
-    assert [one.name for one in group.members] == ["contains 'a' (2)", "contains 'a' (3)"]
+    assert [member.name for member in group.members] == ["contains 'a' (2)", "contains 'a' (3)"]
 
 
 def test_a_group_says_what_it_asks(tmp_path):

@@ -50,7 +50,7 @@ def test_a_schema_that_names_its_dialect_is_read_in_it(checker):
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "output"),
     [
         ({"type": "no such type"}, "is not valid under any of the given schemas"),
         ({"$ref": "#/$defs/nowhere"}, "leads nowhere"),
@@ -58,13 +58,13 @@ def test_a_schema_that_names_its_dialect_is_read_in_it(checker):
         ({"pattern": "("}, "is not a 'regex'|re.error|error"),
     ],
 )
-def test_a_schema_that_is_none_is_told_from_a_value_that_does_not_fit(checker, schema, said):
-    with pytest.raises(BadSchemaError, match=said):
+def test_a_schema_that_is_none_is_told_from_a_value_that_does_not_fit(checker, schema, output):
+    with pytest.raises(BadSchemaError, match=output):
         check(checker, schema, "text")
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "output"),
     [
         ({"$ref": "http://127.0.0.1:9/schema.json"}, "only point into the schema itself"),
         ({"anyOf": [{"$ref": "other.json"}]}, "only point into the schema itself"),
@@ -73,8 +73,8 @@ def test_a_schema_that_is_none_is_told_from_a_value_that_does_not_fit(checker, s
         ({"const": float("nan")}, "not JSON"),
     ],
 )
-def test_a_schema_that_is_too_large_or_points_elsewhere_is_refused_before_it_is_used(schema, said):
-    with pytest.raises(BadSchemaError, match=said):
+def test_a_schema_that_is_too_large_or_points_elsewhere_is_refused_before_it_is_used(schema, output):
+    with pytest.raises(BadSchemaError, match=output):
         json_schema.encode(schema)
 
 
@@ -96,7 +96,7 @@ def test_a_schema_that_is_nested_too_deeply_is_refused():
             1,
         ),
     ],
-    ids=["a pattern that tries for ever", "references that multiply"],
+    ids=["a pattern that tries forever", "references that multiply"],
 )
 def test_a_check_that_would_take_for_ever_is_ended_and_the_next_one_works(checker, schema, value):
     schema = json.loads(json.dumps(schema))

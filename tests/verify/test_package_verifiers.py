@@ -71,8 +71,8 @@ def start(call, tmp_path):
 
 def report(folder, number=1):
     verdict = json.loads((folder / f"run/passes/{number:04}/verdict.json").read_text())
-    (found,) = verdict["reports"]
-    return found
+    (result,) = verdict["reports"]
+    return result
 
 
 # ── it judges ───────────────────────────────────────────────────────────────────────────────────────
@@ -81,18 +81,18 @@ def report(folder, number=1):
 def test_it_accepts_with_its_evidence_and_in_a_process_of_its_own(start, tmp_path):
     ended = start("shout")
     assert ended.returncode == 0, ended.stderr
-    found = report(tmp_path)
-    assert found["verdict"] == "accepted"
-    assert found["score"] == 0.9
-    assert json.loads(found["evidence"])["parent"] != os.getpid()
+    result = report(tmp_path)
+    assert result["verdict"] == "accepted"
+    assert result["score"] == 0.9
+    assert json.loads(result["evidence"])["parent"] != os.getpid()
     assert "the answer must be shouted" in (tmp_path / "run/system.md").read_text()
 
 
 def test_it_rejects_with_its_reason_evidence_and_score(start, tmp_path):
     ended = start("shout", "hello")
     assert ended.returncode == 3, ended.stderr
-    found = report(tmp_path)
-    assert (found["verdict"], found["reason"], found["evidence"], found["score"]) == (
+    result = report(tmp_path)
+    assert (result["verdict"], result["reason"], result["evidence"], result["score"]) == (
         "rejected",
         "it is not shouted",
         "only capitals, please",
@@ -290,11 +290,11 @@ def calls(folder):
 def test_it_asks_the_root_model_and_the_request_is_kept_and_charged(start, tmp_path, reply, code):
     ended = judged(start, {}, reply=reply)
     assert ended.returncode == code, ended.stderr
-    (asked,) = calls(tmp_path)
-    assert asked["kind"] == "judge"
-    assert "Polite? HELLO" in json.dumps(asked)
+    (requests,) = calls(tmp_path)
+    assert requests["kind"] == "judge"
+    assert "Polite? HELLO" in json.dumps(requests)
     (request,) = report(tmp_path)["record"]["requests"]
-    assert request["fingerprint"] == asked["fingerprint"]
+    assert request["fingerprint"] == requests["fingerprint"]
     spent = json.loads((tmp_path / "run/passes/0001/pass.json").read_text())
     tokens = [-(-len(text) // 4) for text in (ready("HELLO"), reply)]  # as a script model counts
     assert spent["usage_so_far"]["output_tokens"] == sum(tokens)

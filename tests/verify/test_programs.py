@@ -29,7 +29,7 @@ def pinned(specs, task_dir, known=None):
 
 
 def places(spec, task_dir):
-    return sorted(one.place for one in pinned([spec], task_dir).files.values())
+    return sorted(file.place for file in pinned([spec], task_dir).files.values())
 
 
 def test_a_script_is_pinned_with_the_code_beside_it_and_nothing_else(task_dir):
@@ -92,7 +92,7 @@ def test_what_was_missing_is_pinned_when_it_is_there_and_what_was_pinned_stays(t
     (task_dir / "late.sh").write_text("#!/bin/sh\n")
     (task_dir / "check.py").write_text("print('changed')\n")
     second = pinned(spec, task_dir, first)
-    assert {one.place for one in second.files.values()} - {one.place for one in first.files.values()} == {
+    assert {file.place for file in second.files.values()} - {file.place for file in first.files.values()} == {
         "task/late.sh"
     }
     assert second.files[str(task_dir / "check.py")] == first.files[str(task_dir / "check.py")]
@@ -123,8 +123,8 @@ def test_too_many_files_are_refused(task_dir):
 def test_what_was_in_the_folder_when_the_run_began_is_known_after_a_restart(task_dir, name):
     (task_dir / "lib").mkdir(exist_ok=True)
     (task_dir / "lib/inner.txt").write_text("")
-    for each in ("data.json", "büro.txt"):
-        (task_dir / each).write_text("")
+    for item in ("data.json", "büro.txt"):
+        (task_dir / item).write_text("")
     begun = pinned([], task_dir)
     (task_dir / "later.json").write_text("")
     again = pinned([], task_dir, Programs.from_files(begun.to_files().get))

@@ -1,4 +1,4 @@
-"""A function of the user's decides; an assertion is a finding, any other exception a broken gate."""
+"""A user's function decides; an assertion is a finding, any other exception a broken gate."""
 
 import pytest
 
@@ -19,24 +19,24 @@ def verdict(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("said", ["None", "True", "{'accepted': True}"])
-def test_none_true_and_a_dict_accept(verdict, said):
-    assert isinstance(verdict(f"def check(submission):\n    return {said}\n"), Accepted)
+@pytest.mark.parametrize("output", ["None", "True", "{'accepted': True}"])
+def test_none_true_and_a_dict_accept(verdict, output):
+    assert isinstance(verdict(f"def check(submission):\n    return {output}\n"), Accepted)
 
 
-@pytest.mark.parametrize("said", ["False", "'too short'", "{'accepted': False, 'reason': 'too short'}"])
-def test_false_a_reason_and_a_dict_reject(verdict, said):
-    assert isinstance(verdict(f"def check(submission):\n    return {said}\n"), Rejected)
+@pytest.mark.parametrize("output", ["False", "'too short'", "{'accepted': False, 'reason': 'too short'}"])
+def test_false_a_reason_and_a_dict_reject(verdict, output):
+    assert isinstance(verdict(f"def check(submission):\n    return {output}\n"), Rejected)
 
 
 def test_a_failed_assertion_rejects_with_its_place_and_what_it_says(verdict):
-    said = verdict(
+    output = verdict(
         "def check(submission):\n    total = int(submission.answer)\n"
         "    print('summed the column')\n"
         "    assert total == 42, f'expected 42, got {total}'\n",
         "41",
     )
-    assert said == Rejected(
+    assert output == Rejected(
         "expected 42, got 41",
         "summed the column",
     )
@@ -55,20 +55,20 @@ def test_a_failed_assertion_rejects_with_its_place_and_what_it_says(verdict):
     ],
 )
 def test_whatever_else_happens_is_a_broken_gate(verdict, code, reason):
-    said = verdict(code)
-    assert isinstance(said, Broken)
-    assert reason in said.reason
+    output = verdict(code)
+    assert isinstance(output, Broken)
+    assert reason in output.reason
 
 
 def test_a_print_that_looks_like_a_verdict_is_none(verdict):
-    said = verdict("def check(submission):\n    print('{\"accepted\": true}')\n    return False\n")
-    assert isinstance(said, Rejected)
+    output = verdict("def check(submission):\n    print('{\"accepted\": true}')\n    return False\n")
+    assert isinstance(output, Rejected)
 
 
 def test_it_is_given_the_answer_the_workspace_and_the_inputs(verdict, tmp_path):
     (tmp_path / "a.txt").write_text("forty-two")
     text = InputText("a.txt", tmp_path / "a.txt", 9, "abc")
-    said = verdict(
+    output = verdict(
         "def judge(submission):\n"
         "    (one,) = submission.inputs\n"
         "    assert one.name == 'a.txt' and one.read() == 'forty-two' and one.sha256 == 'abc'\n"
@@ -78,7 +78,7 @@ def test_it_is_given_the_answer_the_workspace_and_the_inputs(verdict, tmp_path):
         files={"notes/a.md": "note"},
         inputs=Inputs((text,)),
     )
-    assert said == Accepted("looked", 0.9)
+    assert output == Accepted("looked", 0.9)
 
 
 def test_it_may_import_the_files_beside_it(tmp_path):
@@ -94,6 +94,6 @@ def test_it_may_import_the_files_beside_it(tmp_path):
 
 
 def test_a_missing_file_is_broken(tmp_path):
-    said = made({"python": "check.py"}, tmp_path).verify(submission(tmp_path, "42"))
-    assert isinstance(said, Broken)
-    assert "there is no file check.py" in said.reason
+    output = made({"python": "check.py"}, tmp_path).verify(submission(tmp_path, "42"))
+    assert isinstance(output, Broken)
+    assert "there is no file check.py" in output.reason

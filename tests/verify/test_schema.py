@@ -31,20 +31,22 @@ def test_json_that_fits_is_accepted_alone_or_in_the_only_fence(verdict, answer):
 
 
 def test_each_fault_is_told_with_its_place_and_what_was_expected(verdict):
-    said = verdict('{"name": 7, "people": 0}')
-    assert isinstance(said, Rejected)
-    assert said.reason.startswith(
+    output = verdict('{"name": 7, "people": 0}')
+    assert isinstance(output, Rejected)
+    assert output.reason.startswith(
         "the answer does not fit the schema: 2 faults, the first at $.name: expected"
     )
-    assert said.evidence.splitlines() == [
+    assert output.evidence.splitlines() == [
         '$.name: expected {"type": "string"}, got 7',
         '$.people: expected {"minimum": 1}, got 0',
     ]
 
 
 def test_what_is_no_json_is_rejected_with_the_line(verdict):
-    said = verdict('{"name": "Ulm",\n "people": }')
-    assert said == Rejected("it is not JSON: Expecting value at line 2, column 12", 'line 2 is:  "people": }')
+    output = verdict('{"name": "Ulm",\n "people": }')
+    assert output == Rejected(
+        "it is not JSON: Expecting value at line 2, column 12", 'line 2 is:  "people": }'
+    )
 
 
 @pytest.mark.parametrize("answer", ["", "NaN", "[" * 100_000])
@@ -55,8 +57,8 @@ def test_odd_answers_are_rejected_not_broken(verdict, answer):
 def test_a_file_of_the_workspace_may_be_asked_for(verdict):
     spec = {"schema": CITY, "of": "workspace/city.json"}
     assert isinstance(verdict("see the file", spec, {"city.json": '{"name": "Ulm", "people": 1}'}), Accepted)
-    said = verdict("see the file", {"schema": CITY, "of": "town.json"})
-    assert said == Rejected("there is no file town.json in the workspace")
+    output = verdict("see the file", {"schema": CITY, "of": "town.json"})
+    assert output == Rejected("there is no file town.json in the workspace")
 
 
 def test_a_schema_may_lie_in_a_file_which_is_pinned(tmp_path):
@@ -65,9 +67,9 @@ def test_a_schema_may_lie_in_a_file_which_is_pinned(tmp_path):
     good = submission(tmp_path, '{"name": "Ulm", "people": 1}')
     assert isinstance(verifier.verify(good), Accepted)
     (tmp_path / "city.schema.json").write_text("{}")
-    said = verifier.verify(good)
-    assert isinstance(said, Broken)
-    assert "city.schema.json has changed since the run began" in said.reason
+    output = verifier.verify(good)
+    assert isinstance(output, Broken)
+    assert "city.schema.json has changed since the run began" in output.reason
 
 
 @pytest.mark.parametrize(
@@ -82,16 +84,16 @@ def test_a_schema_may_lie_in_a_file_which_is_pinned(tmp_path):
     ],
 )
 def test_a_schema_that_is_none_is_broken(verdict, schema, reason):
-    said = verdict(json.dumps("a" * 40 + "!"), schema)
-    assert isinstance(said, Broken)
-    assert reason in said.reason
+    output = verdict(json.dumps("a" * 40 + "!"), schema)
+    assert isinstance(output, Broken)
+    assert reason in output.reason
 
 
 @pytest.mark.parametrize("count", [2, 1000, 1001, 5000])
 def test_all_faults_are_counted_and_the_first_thousand_are_listed(verdict, count):
-    said = verdict(json.dumps(["x"] * count), {"items": {"type": "integer"}})
-    assert f"{count} faults, the first at $[0]" in said.reason
-    lines = said.evidence.splitlines()
+    output = verdict(json.dumps(["x"] * count), {"items": {"type": "integer"}})
+    assert f"{count} faults, the first at $[0]" in output.reason
+    lines = output.evidence.splitlines()
     assert len(lines) == min(count, 1000) + (count > 1000)
     assert (lines[-1] == f"and {count - 1000} more") == (count > 1000)
 
@@ -150,8 +152,8 @@ def test_an_answer_that_can_be_read_in_two_ways_is_rejected(verdict, answer):
 
 
 def test_the_reason_says_which_key_is_there_twice(verdict):
-    said = verdict('{"name": "Ulm", "people": 0, "people": 1}')
-    assert said.reason == 'it is not JSON: duplicate key "people" in one object'
+    output = verdict('{"name": "Ulm", "people": 0, "people": 1}')
+    assert output.reason == 'it is not JSON: duplicate key "people" in one object'
 
 
 def test_a_file_with_a_mark_is_read_and_one_that_is_not_utf_8_is_rejected(tmp_path):
@@ -197,35 +199,38 @@ FAULTS = {
 @pytest.mark.parametrize("case", FAULTS)
 def test_a_fault_names_the_place_and_the_rule_before_the_value(verdict, case):
     value, shown = FAULTS[case]
-    said = verdict(json.dumps(value), ITEM)
-    assert shown in said.evidence
-    assert len(said.evidence) < 900
+    output = verdict(json.dumps(value), ITEM)
+    assert shown in output.evidence
+    assert len(output.evidence) < 900
 
 
 @pytest.mark.parametrize("rule", ["anyOf", "oneOf"])
 def test_of_alternatives_the_nearest_is_named(verdict, rule):
     schema = {rule: [{"type": "string"}, {"type": "object", "properties": {"a": {"required": ["b"]}}}]}
-    said = verdict('{"a": {"c": 1}}', schema)
+    output = verdict('{"a": {"c": 1}}', schema)
     assert (
-        f"it fits none of the 2 forms of {rule}; the nearest fails at $.a: the required key" in said.evidence
+        f"it fits none of the 2 forms of {rule}; the nearest fails at $.a: the required key"
+        in output.evidence
     )
-    assert '"b" is missing (it has "c")' in said.evidence
+    assert '"b" is missing (it has "c")' in output.evidence
 
 
 def test_a_value_that_fits_two_forms_of_one_of_is_reported_as_such(verdict):
-    said = verdict("1", {"oneOf": [{"type": "integer"}, {"minimum": 0}]})
-    assert "it fits more than one of the 2 forms of oneOf; got 1" in said.evidence
+    output = verdict("1", {"oneOf": [{"type": "integer"}, {"minimum": 0}]})
+    assert "it fits more than one of the 2 forms of oneOf; got 1" in output.evidence
 
 
 def test_every_fault_is_listed(verdict):
-    said = verdict(json.dumps([{"name": "a"}] * 60), {"items": ITEM})
-    assert said.evidence.count('the required key "date" is missing') == 60
-    assert "60 faults" in said.reason
+    output = verdict(json.dumps([{"name": "a"}] * 60), {"items": ITEM})
+    assert output.evidence.count('the required key "date" is missing') == 60
+    assert "60 faults" in output.reason
 
 
 def test_the_first_fault_is_in_the_reason(verdict):
-    said = verdict('{"name": "a"}', ITEM)
-    assert said.reason.endswith('1 fault, the first at $: the required key "date" is missing (it has "name")')
+    output = verdict('{"name": "a"}', ITEM)
+    assert output.reason.endswith(
+        '1 fault, the first at $: the required key "date" is missing (it has "name")'
+    )
 
 
 @pytest.mark.parametrize(
@@ -269,6 +274,6 @@ def test_every_missing_key_has_a_line_with_its_name(verdict, schema, value, line
 @pytest.mark.parametrize("rule", ["anyOf", "oneOf"])
 def test_every_missing_key_of_the_nearest_form_is_named(verdict, rule):
     schema = {rule: [{"type": "string"}, {"required": ["a", "b"]}, {"required": ["c", "d", "e"]}]}
-    said = verdict("{}", schema)
-    assert '"a" is missing; $: the required key "b" is missing' in said.evidence
-    assert '"c"' not in said.evidence
+    output = verdict("{}", schema)
+    assert '"a" is missing; $: the required key "b" is missing' in output.evidence
+    assert '"c"' not in output.evidence

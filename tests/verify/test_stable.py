@@ -18,14 +18,14 @@ from tests.support.gates import made, submission
     ],
 )
 def test_the_same_answer_must_come_in_so_many_passes_in_a_row(tmp_path, earlier, answer, accepts):
-    said = made({"stable": 3}, tmp_path).verify(submission(tmp_path, answer, earlier=earlier))
-    assert isinstance(said, Accepted) is accepts
+    output = made({"stable": 3}, tmp_path).verify(submission(tmp_path, answer, earlier=earlier))
+    assert isinstance(output, Accepted) is accepts
 
 
 def test_a_rejection_says_how_many_there_are(tmp_path):
-    said = made({"stable": 3}, tmp_path).verify(submission(tmp_path, "42", earlier=["42"]))
-    assert isinstance(said, Rejected)
-    assert said.reason == "2 passes have handed in this answer, 3 in a row must"
+    output = made({"stable": 3}, tmp_path).verify(submission(tmp_path, "42", earlier=["42"]))
+    assert isinstance(output, Rejected)
+    assert output.reason == "2 passes have handed in this answer, 3 in a row must"
 
 
 @pytest.mark.parametrize(
@@ -41,5 +41,5 @@ def test_a_rejection_says_how_many_there_are(tmp_path):
     ],
 )
 def test_the_answer_must_end_with_the_promised_phrase(tmp_path, answer, accepts):
-    said = made({"promise": "ALL DONE"}, tmp_path).verify(submission(tmp_path, answer))
-    assert isinstance(said, Accepted) is accepts
+    output = made({"promise": "ALL DONE"}, tmp_path).verify(submission(tmp_path, answer))
+    assert isinstance(output, Accepted) is accepts

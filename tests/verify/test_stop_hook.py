@@ -15,17 +15,17 @@ SUBMISSION = Submission("42", Path("/nowhere"), Inputs(()))
 
 @dataclass
 class Says(BaseVerifier):
-    """A verifier that gives the verdicts that it is told, the last one for ever."""
+    """A verifier that gives the given verdicts, the last one repeatedly."""
 
     is_repeatable = False
 
     verdicts: list[Any]
     name: str = "v"
     requirement: str = ""
-    asked: list[Submission] = field(default_factory=list)
+    calls: list[Submission] = field(default_factory=list)
 
     def verify(self, submission, means=NO_MEANS):
-        self.asked.append(submission)
+        self.calls.append(submission)
         verdict = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
         if isinstance(verdict, Exception):
             raise verdict
@@ -46,7 +46,7 @@ def test_one_rejecting_blocks_and_the_others_are_still_asked():
     last = Says([Accepted()], "c")
     decision = decide(Says([Accepted()], "a"), Says([Rejected("too short", "3 words")], "b"), last)
     assert isinstance(decision, Block)
-    assert last.asked == [SUBMISSION]
+    assert last.calls == [SUBMISSION]
     assert decision.reason == ("2 of 3 checks passed.\n\nFailed: b: too short\n    3 words\n\nPassed: a, c.")
 
 
@@ -66,7 +66,7 @@ def test_evidence_is_indented_line_by_line_and_cut():
 def test_a_broken_verifier_is_asked_again_and_may_recover():
     verifier = Says([Broken("no network"), Broken("no network"), Accepted()])
     assert isinstance(decide(verifier), Allow)
-    assert len(verifier.asked) == 3
+    assert len(verifier.calls) == 3
 
 
 def test_a_verifier_that_stays_broken_judges_nothing():
@@ -74,7 +74,7 @@ def test_a_verifier_that_stays_broken_judges_nothing():
     decision = decide(Says([Rejected("no")], "other"), verifier, retries=1)
     assert isinstance(decision, GateBroken)
     assert "gate: program is missing" in decision.reason
-    assert len(verifier.asked) == 2
+    assert len(verifier.calls) == 2
     assert len(decision.reports) == 2
 
 

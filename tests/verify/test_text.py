@@ -19,10 +19,10 @@ def test_contains_looks_anywhere_in_the_answer():
 
 
 def test_contains_says_what_is_missing_and_what_it_saw():
-    said = verdict({"contains": "42"}, "it is 41")
-    assert isinstance(said, Rejected)
-    assert "does not contain '42'" in said.reason
-    assert "it is 41" in said.evidence
+    output = verdict({"contains": "42"}, "it is 41")
+    assert isinstance(output, Rejected)
+    assert "does not contain '42'" in output.reason
+    assert "it is 41" in output.evidence
 
 
 def test_contains_minds_letter_case_unless_told_not_to():
@@ -48,27 +48,27 @@ def test_contains_minds_letter_case_unless_told_not_to():
     ],
 )
 def test_regex_searches_the_part_that_it_is_told(spec, answer, accepts):
-    said = verdict({"regex": spec}, answer)
-    assert isinstance(said, Accepted if accepts else Rejected), said
+    output = verdict({"regex": spec}, answer)
+    assert isinstance(output, Accepted if accepts else Rejected), output
 
 
 def test_regex_shows_what_it_looked_at():
-    said = verdict({"regex": {"pattern": r"^\d+$", "part": "first_line"}}, "many\n42")
-    assert "the first line does not match" in said.reason
-    assert "many" in said.evidence
+    output = verdict({"regex": {"pattern": r"^\d+$", "part": "first_line"}}, "many\n42")
+    assert "the first line does not match" in output.reason
+    assert "many" in output.evidence
 
 
 def test_a_pattern_that_never_ends_is_broken():
     started = time.monotonic()
-    said = verdict({"regex": {"pattern": "(a+)+$", "timeout_s": 0.5}}, "a" * 60 + "b")
-    assert isinstance(said, Broken)
-    assert "did not finish in 0.5 s" in said.reason
+    output = verdict({"regex": {"pattern": "(a+)+$", "timeout_s": 0.5}}, "a" * 60 + "b")
+    assert isinstance(output, Broken)
+    assert "did not finish in 0.5 s" in output.reason
     assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("answer", ["x" * 10_000_000, "\0" * 10_000_000, "\ud800" * 1000, "\x1b[2J" * 1000])
 def test_hostile_answers_are_rejected_with_little_evidence(answer):
     for spec in ({"contains": "42"}, {"regex": r"^\d+$"}):
-        said = verdict(spec, answer)
-        assert isinstance(said, Rejected)
-        assert len(said.evidence) < 2000
+        output = verdict(spec, answer)
+        assert isinstance(output, Rejected)
+        assert len(output.evidence) < 2000

@@ -42,12 +42,12 @@ def main() -> int:
         earlier, _ = _play_all(names, options, options.before)
         known = {
             "version": options.version,
-            "figures": {name: asdict(found) for name, found in earlier.items()},
+            "figures": {name: asdict(result) for name, result in earlier.items()},
         }
         _BEFORE.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     now, failed = _play_all(names, options, sys.executable)
     known = json.loads(_BEFORE.read_text(encoding="utf-8")) if _BEFORE.exists() else {}
-    before = {name: found for name, found in known.get("figures", {}).items() if name in now}
+    before = {name: result for name, result in known.get("figures", {}).items() if name in now}
     shown = table(now, before)
     print(shown)
     if not options.tasks and options.size == "full" and not failed:
@@ -76,7 +76,7 @@ def _options() -> argparse.Namespace:
 def _play_all(
     names: Sequence[str], options: argparse.Namespace, python: str
 ) -> tuple[Mapping[str, Figures], bool]:
-    found: dict[str, Figures] = {}
+    result: dict[str, Figures] = {}
     failed = False
     for name in names:
         with tempfile.TemporaryDirectory(prefix="loop-runner-workbench-") as folder:
@@ -88,8 +88,8 @@ def _play_all(
         failed |= bool(problems)
         state = "; ".join(problems) or "verified"
         print(f"{name}: {state} ({recording.seconds:.1f} s, {recording.kills} kills)", flush=True)
-        found[name] = figures(recording)
-    return found, failed
+        result[name] = figures(recording)
+    return result, failed
 
 
 def _problems(recording: Recording) -> list[Any]:

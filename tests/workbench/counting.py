@@ -111,7 +111,7 @@ def make_package(folder: Path, size: str) -> Mapping[str, Any]:
     """Write a package of 12 modules (40 at full size) with faults, and with what only looks like them."""
     rng = random.Random(1411)
     (folder / "shop").mkdir()
-    found = []
+    result = []
     for number in range(12 if size == "sample" else 40):
         name = f"shop/part_{number:02}.py"
         lines = [f'"""Part {number} of the shop."""', ""]
@@ -119,10 +119,10 @@ def make_package(folder: Path, size: str) -> Mapping[str, Any]:
             kind = rng.choice([*_WRONG, "", "", ""])
             block = _WRONG[kind] if kind else rng.choice(_RIGHT)
             if kind:
-                found.append(f"{kind}: {name}:{len(lines) + 2 + _WRONG_LINE[kind]}")
+                result.append(f"{kind}: {name}:{len(lines) + 2 + _WRONG_LINE[kind]}")
             lines += ["", *block.splitlines(), ""]
         (folder / name).write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return {"lines": found}
+    return {"lines": result}
 
 
 _AUDIT = (

@@ -30,18 +30,18 @@ class Figures:
 
 def figures(recording: Recording) -> Figures:
     """Count the tokens of a recording."""
-    roots = [each.request for each in recording.roots]
-    subs = [each.request for each in recording.exchanges if each.kind == "sub" and each.reply is not None]
+    roots = [item.request for item in recording.roots]
+    subs = [item.request for item in recording.exchanges if item.kind == "sub" and item.reply is not None]
     later = [group[0].request.first_user_text for group in recording.passes[1:]]
     return Figures(
         system=_tokens(roots[0].system),
         first=_tokens(roots[0].first_user_text),
         reentry=max(map(_tokens, later), default=0),
-        sent=sum(_tokens(each.system) + sum(_tokens(text) for _, text in each.messages) for each in roots),
+        sent=sum(_tokens(item.system) + sum(_tokens(text) for _, text in item.messages) for item in roots),
         turns=len(roots),
         passes=len(recording.passes),
         sub_calls=len(subs),
-        sub_tokens=sum(_tokens(text) for each in subs for _, text in each.messages),
+        sub_tokens=sum(_tokens(text) for item in subs for _, text in item.messages),
     )
 
 
@@ -70,10 +70,10 @@ def _unstable_within_passes(recording: Recording) -> Iterator[str]:
 
 def _unstable_across_passes(recording: Recording) -> Iterator[str]:
     """System prompt and task must be the same in every request, so that a provider's cache keeps them."""
-    roots = [each.request for each in recording.roots]
-    if len({each.system for each in roots}) != 1:
+    roots = [root.request for root in recording.roots]
+    if len({root.system for root in roots}) != 1:
         yield "the system prompt changed"
-    if len({_first_block(each.body) for each in roots}) != 1:
+    if len({_first_block(root.body) for root in roots}) != 1:
         yield "the first block of the first message changed"
     first = roots[0].first_user_text
     for number, group in enumerate(recording.passes, 1):
@@ -83,7 +83,7 @@ def _unstable_across_passes(recording: Recording) -> Iterator[str]:
 
 def _paid_twice(recording: Recording) -> Iterator[str]:
     """No request may be answered twice, whatever was killed in between."""
-    answered = Counter(each.request.raw for each in recording.exchanges if each.reply is not None)
+    answered = Counter(exchange.request.raw for exchange in recording.exchanges if exchange.reply is not None)
     twice = sum(count - 1 for count in answered.values())
     if twice:
         yield f"{twice} replies were paid for twice"
@@ -120,10 +120,10 @@ _COLUMNS = {
 def table(now: Mapping[str, Figures], before: Mapping[str, Mapping[str, Any]]) -> str:
     """A Markdown table with a line for each task; cells are ``before → now`` where both are known."""
     lines = [["task", *_COLUMNS.values()], ["---"] * (len(_COLUMNS) + 1)]
-    for name, found in now.items():
-        lines.append([name, *_cells(asdict(found), before.get(name, {}))])
-    sums = {key: sum(asdict(found)[key] for found in now.values()) for key in _COLUMNS}
-    earlier = {key: sum(found[key] for found in before.values()) for key in _COLUMNS if before}
+    for name, result in now.items():
+        lines.append([name, *_cells(asdict(result), before.get(name, {}))])
+    sums = {key: sum(asdict(result)[key] for result in now.values()) for key in _COLUMNS}
+    earlier = {key: sum(result[key] for result in before.values()) for key in _COLUMNS if before}
     lines.append(["all", *_cells(sums, earlier)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

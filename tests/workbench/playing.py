@@ -80,24 +80,26 @@ class Recording:
     @property
     def roots(self) -> list[Exchange]:
         """The answered requests of the root model, in order."""
-        return [each for each in self.exchanges if each.kind == "root" and each.reply is not None]
+        return [
+            exchange for exchange in self.exchanges if exchange.kind == "root" and exchange.reply is not None
+        ]
 
     @property
     def passes(self) -> list[list[Exchange]]:
         """The same by pass; a fresh pass begins with one message."""
         groups: list[list[Exchange]] = []
-        for each in self.roots:
-            if len(each.request.messages) == 1:
+        for root in self.roots:
+            if len(root.request.messages) == 1:
                 groups.append([])
-            groups[-1].append(each)
+            groups[-1].append(root)
         return groups
 
     def save(self, folder: Path) -> None:
         """Write each request with its reply as JSON, numbered, for people who want to read them."""
         folder.mkdir(parents=True, exist_ok=True)
-        for number, each in enumerate(self.exchanges, 1):
-            data = {"kind": each.kind, "request": each.request.body, "reply": each.reply}
-            path = folder / f"{number:04}-{each.kind}.json"
+        for number, item in enumerate(self.exchanges, 1):
+            data = {"kind": item.kind, "request": item.request.body, "reply": item.reply}
+            path = folder / f"{number:04}-{item.kind}.json"
             path.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

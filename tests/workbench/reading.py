@@ -64,12 +64,14 @@ def make_studies(folder: Path, size: str) -> Mapping[str, Any]:
 def _label_study(prompt: str) -> str:
     """What a careful reader replies to items with ids; of more than ten items, it forgets the third."""
     rows = [json.loads(line) for line in prompt.splitlines() if line.startswith('{"id":')]
-    found = [{"id": row["id"], "label": _kind_of(row["text"])} for row in rows]
-    return json.dumps(found[:2] + found[3:] if len(found) > 10 else found)
+    result = [{"id": row["id"], "label": _kind_of(row["text"])} for row in rows]
+    return json.dumps(result[:2] + result[3:] if len(result) > 10 else result)
 
 
 def _kind_of(text: str) -> str:
-    return next(kind for kind, sentences in _RESULTS.items() if any(each in text for each in sentences))
+    return next(
+        kind for kind, sentences in _RESULTS.items() if any(sentence in text for sentence in sentences)
+    )
 
 
 _STUDIES_LOOK = """
@@ -239,7 +241,7 @@ THREE_HOPS = Scenario(
 
 # ── support threads ─────────────────────────────────────────────────────────────────────────────────
 
-_ASKED = (3, 8, 13, 18)
+_QUESTION = (3, 8, 13, 18)
 
 
 def make_threads(folder: Path, size: str) -> Mapping[str, Any]:
@@ -255,7 +257,7 @@ def make_threads(folder: Path, size: str) -> Mapping[str, Any]:
             last[number] = "20"
         (folder / f"ticket-{number:03}.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
     last[8] = last[20]
-    return {"lines": [f"ticket {number}: {last[number]} EUR" for number in _ASKED]}
+    return {"lines": [f"ticket {number}: {last[number]} EUR" for number in _QUESTION]}
 
 
 def _thread(rng: random.Random, amounts: list[str]) -> list[tuple[str, str]]:
@@ -337,7 +339,9 @@ def make_letters(folder: Path, size: str) -> Mapping[str, Any]:
 
 
 def _decide(prompt: str) -> str:
-    return next(kind for kind, sentences in _DECISIONS.items() if any(each in prompt for each in sentences))
+    return next(
+        kind for kind, sentences in _DECISIONS.items() if any(sentence in prompt for sentence in sentences)
+    )
 
 
 _LETTERS = (

@@ -31,17 +31,17 @@ def test_a_task_of_the_workbench_ends_verified_with_a_stable_prefix_and_nothing_
     recording = played(name)
     assert recording.outcome["status"] == "verified", recording.outcome.get("reason", recording.stderr)
     assert figures.faults(recording) == []
-    assert len(recording.roots) == len({each.request.raw for each in recording.roots})
+    assert len(recording.roots) == len({root.request.raw for root in recording.roots})
 
 
 def test_the_run_that_is_killed_dies_each_time_and_pays_for_each_letter_once(played):
     recording = played("kills")
     assert recording.kills == len(TASKS["kills"].kills)
     assert figures.figures(recording).sub_calls == 40
-    unanswered = [each for each in recording.exchanges if each.reply is None]
-    assert {each.kind for each in unanswered} == {"root", "sub"}
-    answered = {each.request.raw for each in recording.exchanges if each.reply is not None}
-    assert all(each.request.raw in answered for each in unanswered), "they are sent again, word for word"
+    unanswered = [item for item in recording.exchanges if item.reply is None]
+    assert {item.kind for item in unanswered} == {"root", "sub"}
+    answered = {item.request.raw for item in recording.exchanges if item.reply is not None}
+    assert all(item.request.raw in answered for item in unanswered), "they are sent again, word for word"
 
 
 @pytest.mark.parametrize("name", ["reentry", "kills"])
@@ -119,7 +119,7 @@ def test_a_conversation_that_only_grows_has_no_faults():
     ],
 )
 def test_a_fault_of_requests_is_named(exchanges, fault):
-    assert any(found.startswith(fault) for found in faults(*exchanges)), faults(*exchanges)
+    assert any(result.startswith(fault) for result in faults(*exchanges)), faults(*exchanges)
 
 
 def test_a_request_that_got_no_reply_may_be_sent_again():
@@ -135,9 +135,9 @@ def test_figures_count_every_message_of_every_request_and_only_later_passes_as_r
         exchange(["a" * 40, "b" * 8, "c" * 4]),
         exchange(["a" * 80]),
     ]
-    found = figures.figures(Recording(TASKS["logs"], {}, requests, 0, 0.0, ""))
-    assert (found.system, found.first, found.reentry) == (1, 10, 20)
-    assert (found.sent, found.turns, found.passes) == (11 + 14 + 21, 3, 2)
+    result = figures.figures(Recording(TASKS["logs"], {}, requests, 0, 0.0, ""))
+    assert (result.system, result.first, result.reentry) == (1, 10, 20)
+    assert (result.sent, result.turns, result.passes) == (11 + 14 + 21, 3, 2)
 
 
 def test_the_table_shows_both_figures_where_both_are_known():

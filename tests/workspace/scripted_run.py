@@ -1,6 +1,6 @@
 """A run without a model: 2 passes of 3 turns, from wherever the run folder stands. The kill tests start it.
 
-Prints one line for each thing that it was told is safe; whatever is printed must survive SIGKILL.
+Prints one line for each thing that is reported as safe; whatever is printed must survive SIGKILL.
 """
 
 import sys
@@ -31,11 +31,13 @@ def main(folder: Path) -> None:
 
 
 def take_turn(workspace: Workspace, pass_number: int, number: int) -> None:
-    asked = [call(f"{pass_number} {number} {index}", kind="sub" if index else "root") for index in range(4)]
-    for each in asked:
-        if workspace.journal.find(each.fingerprint, each.occurrence) is None:
-            workspace.journal.append(each)
-            say(f"paid {each.fingerprint}")
+    requests = [
+        call(f"{pass_number} {number} {index}", kind="sub" if index else "root") for index in range(4)
+    ]
+    for request in requests:
+        if workspace.journal.find(request.fingerprint, request.occurrence) is None:
+            workspace.journal.append(request)
+            say(f"paid {request.fingerprint}")
     notes = workspace.model_folder / "notes"
     with (notes / "log.md").open("a") as log:
         log.write(f"pass {pass_number} turn {number}\n")

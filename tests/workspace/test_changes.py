@@ -68,7 +68,7 @@ def test_a_pass_tells_what_it_added_changed_and_deleted(workspace, run_folder, m
         ("added", "workspace/second-turn.txt"),
     )
     with History(run_folder) as history:
-        assert history.changes(2) == in_all, "also while the pass goes on"
+        assert history.changes(2) == in_all, "also while the pass is active"
         workspace.commit_pass(2, "rejected")
         assert history.changes(2) == in_all
         assert {kind for kind, _ in history.changes(1)} == {"added"}
@@ -99,8 +99,8 @@ def test_hostile_names_come_through_byte_for_byte(workspace, run_folder, model):
     for name in HOSTILE:
         pathlib.Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_text("x")
     commit(1)
-    found = [(kind, os.fsencode(path)) for kind, path in workspace.history.changes(1)]
-    assert found == [("added", b"workspace/" + name) for name in sorted(HOSTILE)]
+    result = [(kind, os.fsencode(path)) for kind, path in workspace.history.changes(1)]
+    assert result == [("added", b"workspace/" + name) for name in sorted(HOSTILE)]
 
 
 def test_nothing_of_the_surroundings_and_of_the_models_files_has_a_say(
@@ -153,14 +153,14 @@ def test_a_commit_that_is_not_there_is_a_failure_of_git(workspace, run_folder):
 def test_a_pass_whose_turns_a_repair_gave_up_has_no_changes_to_tell(workspace, run_folder, git):
     workspace.commit_turn(turn(1, 1), {})
     workspace.commit_pass(1, "rejected")
-    said = git("cat-file", "commit", "HEAD")
+    output = git("cat-file", "commit", "HEAD")
     for parent in git("rev-parse", "HEAD^1", "HEAD^2").split():
-        said = said.replace(parent, parent[::-1])  # ids that nothing has
-    ours = Git(run_folder / ".git")
+        output = output.replace(parent, parent[::-1])  # ids that nothing has
+    own = Git(run_folder / ".git")
     cut = (
-        ours.run("hash-object", "-w", "-t", "commit", "--stdin", stdin=f"{said}\n".encode()).decode().strip()
+        own.run("hash-object", "-w", "-t", "commit", "--stdin", stdin=f"{output}\n".encode()).decode().strip()
     )
-    ours.run("update-ref", "refs/heads/main", cut)
+    own.run("update-ref", "refs/heads/main", cut)
 
     with History(run_folder) as history:
         assert history.newest_of(1) is not None

@@ -30,10 +30,10 @@ def words(count):
 @given(st.binary(max_size=3000), st.integers(1, 400))
 def test_the_pieces_are_the_data(seed, times):
     data = seed * times
-    found = pieces(data)
-    assert b"".join(found) == data
-    assert all(0 < len(piece) <= chunking.MAX_BYTES for piece in found)
-    assert all(len(piece) >= chunking.MIN_BYTES for piece in found[:-1])
+    result = pieces(data)
+    assert b"".join(result) == data
+    assert all(0 < len(piece) <= chunking.MAX_BYTES for piece in result)
+    assert all(len(piece) >= chunking.MIN_BYTES for piece in result[:-1])
 
 
 def test_a_dict_that_grows_at_its_end_costs_little_more_than_its_growth():

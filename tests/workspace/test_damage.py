@@ -41,7 +41,7 @@ def damage_found(folder):
         with Workspace.open(folder) as again:
             assert (again.head().pass_number, again.head().outcome) == (1, "rejected")
             assert again.answer().content == "draft 1.2"
-            assert [each.reply for each in again.history.turns(1)] == [
+            assert [item.reply for item in again.history.turns(1)] == [
                 "I look at part 1.",
                 "I look at part 2.",
             ]
@@ -52,14 +52,14 @@ def damage_found(folder):
 
 def test_a_damaged_history_is_said_to_be_damaged_or_does_no_harm(whole, tmp_path):
     moments = random.Random(3)
-    found = []
+    result = []
     for number in range(TRIES):
         folder = tmp_path / f"copy{number}"
         shutil.copytree(whole, folder, symlinks=True)
         damage(moments.choice(sorted((folder / ".git/objects/pack").glob("pack-*"))), moments)
-        found.append(damage_found(folder))
+        result.append(damage_found(folder))
         shutil.rmtree(folder)
-    errors = [error for error in found if error is not None]
+    errors = [error for error in result if error is not None]
     assert errors
     assert all("damaged" in error.message and "fsck" in error.hint for error in errors)
     assert {error.exit_code for error in errors} == {4}

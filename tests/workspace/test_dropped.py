@@ -16,23 +16,23 @@ spends = st.builds(
     turns=numbers,
     requests=st.integers(1, 10**9),
     subcalls=numbers,
-    seconds=numbers.map(lambda each: each / 1000),
-    usd=st.none() | numbers.map(lambda each: each / 10**6),
+    seconds=numbers.map(lambda item: item / 1000),
+    usd=st.none() | numbers.map(lambda item: item / 10**6),
     unanswered=numbers,
 )
 
 
 @given(spends, spends)
-def test_what_is_added_can_be_taken_away_again(one, other):
-    both = dropped.plus(one, other)
-    known = None if None in (one.usd, other.usd) else one.usd
-    assert dropped.rest(both, other) == replace(one, usd=known)
+def test_what_is_added_can_be_taken_away_again(item, other):
+    both = dropped.plus(item, other)
+    known = None if None in (item.usd, other.usd) else item.usd
+    assert dropped.rest(both, other) == replace(item, usd=known)
 
 
 @given(spends)
 def test_it_reads_back_as_it_is_written_in_one_line_of_a_commit(spend):
-    said = layout.message("rewound: to pass 1", layout.Trailers(dropped=dropped.to_text(spend)))
-    assert dropped.from_text(layout.trailers_from(said).dropped) == spend
+    output = layout.message("rewound: to pass 1", layout.Trailers(dropped=dropped.to_text(spend)))
+    assert dropped.from_text(layout.trailers_from(output).dropped) == spend
 
 
 @given(spends)

@@ -25,62 +25,62 @@ def test_no_object_is_ever_loose_for_nobody_would_make_it_durable(workspace, run
 
 
 def test_a_commit_is_named_by_nothing_until_the_branch_is_moved_to_it(repository, git):
-    ours, tip = repository
-    made = fast_import.write(ours, NewCommit("next\n", 1, [tip], set_paths={b"a": Blob(b"a")}))
+    own, tip = repository
+    made = fast_import.write(own, NewCommit("next\n", 1, [tip], set_paths={b"a": Blob(b"a")}))
     assert git("rev-parse", "HEAD") == tip
     assert git("for-each-ref", "--format=%(refname)") == BRANCH
     assert git("cat-file", "-t", made) == "commit"
-    fast_import.point(ours, BRANCH, made, was=tip)
+    fast_import.point(own, BRANCH, made, was=tip)
     assert git("rev-parse", "HEAD") == made
 
 
 def test_a_branch_moves_only_from_where_it_is_known_to_be(repository, git):
-    ours, tip = repository
-    first = fast_import.write(ours, NewCommit("first\n", 1, [tip]))
-    second = fast_import.write(ours, NewCommit("second\n", 1, [tip]))
-    fast_import.point(ours, BRANCH, first, was=tip)
+    own, tip = repository
+    first = fast_import.write(own, NewCommit("first\n", 1, [tip]))
+    second = fast_import.write(own, NewCommit("second\n", 1, [tip]))
+    fast_import.point(own, BRANCH, first, was=tip)
     with pytest.raises(GitFailed, match="but expected"):
-        fast_import.point(ours, BRANCH, second, was=tip)
+        fast_import.point(own, BRANCH, second, was=tip)
     with pytest.raises(GitFailed):
-        fast_import.point(ours, BRANCH, second, was=None)
+        fast_import.point(own, BRANCH, second, was=None)
     assert git("rev-parse", "HEAD") == first
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99, 0.9999])
 def test_half_a_stream_makes_no_commit(repository, git, share):
-    ours, tip = repository
+    own, tip = repository
     new = NewCommit("half\n", 1, [tip], set_paths={b"%d" % n: Blob(b"x" * 1000) for n in range(20)})
     whole = fast_import.stream(new)
     with pytest.raises(GitFailed):
-        ours.run("fast-import", "--quiet", "--done", stdin=whole[: int(len(whole) * share)])
+        own.run("fast-import", "--quiet", "--done", stdin=whole[: int(len(whole) * share)])
     assert git("rev-parse", "HEAD") == tip
     assert git("for-each-ref", "--format=%(refname)") == BRANCH
 
 
 def test_dates_and_identity_are_those_given(repository, git):
-    ours, tip = repository
-    made = fast_import.write(ours, NewCommit("x\n", 1_000_000_000, [tip]))
+    own, tip = repository
+    made = fast_import.write(own, NewCommit("x\n", 1_000_000_000, [tip]))
     assert git("log", "-1", "--format=%an <%ae> %ad %cn <%ce> %cd", "--date=format-local:%s", made) == (
         "loop-runner <loop-runner@localhost> 1000000000 loop-runner <loop-runner@localhost> 1000000000"
     )
 
 
 def test_a_git_that_does_not_end_is_ended(repository):
-    ours, _ = repository
+    own, _ = repository
     with pytest.raises(GitFailed, match="no end after"):
-        ours.run("-c", "alias.wait=!sleep 30", "wait", timeout_s=0.3)
+        own.run("-c", "alias.wait=!sleep 30", "wait", timeout_s=0.3)
 
 
 def test_where_the_tree_is_given_no_parent_needs_to_have_its_files(repository, git):
-    ours, tip = repository
+    own, tip = repository
     nobody = "nobody <nobody@localhost> 1 +0000"
     raw = f"tree {'1' * 40}\nauthor {nobody}\ncommitter {nobody}\n\nits files are lost\n"
     stream = ["hash-object", "-w", "-t", "commit", "--stdin"]
-    lost = ours.run(*stream, stdin=raw.encode()).decode().strip()
+    lost = own.run(*stream, stdin=raw.encode()).decode().strip()
     tree = git("rev-parse", f"{tip}^{{tree}}")
 
     made = fast_import.write(
-        ours, NewCommit("end of a pass\n", 1, [lost, tip], tree=tree, set_paths={b"verdict": Blob(b"{}")})
+        own, NewCommit("end of a pass\n", 1, [lost, tip], tree=tree, set_paths={b"verdict": Blob(b"{}")})
     )
 
     assert git("rev-parse", f"{made}^1", f"{made}^2").split() == [lost, tip]

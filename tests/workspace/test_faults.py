@@ -151,25 +151,25 @@ def as_nobody(code, path):
 def test_a_run_folder_that_may_not_be_written_is_said_to_be_so(workspace, run_folder):
     workspace.commit_turn(turn(1, 1), {})
     workspace.close()
-    said = as_nobody("Workspace.open(Path(sys.argv[1]))", run_folder)
-    assert said.startswith("WorkspaceError 4")
-    assert "cannot be written (permission denied)" in said
-    assert "what to do: give yourself write permission" in said
+    output = as_nobody("Workspace.open(Path(sys.argv[1]))", run_folder)
+    assert output.startswith("WorkspaceError 4")
+    assert "cannot be written (permission denied)" in output
+    assert "what to do: give yourself write permission" in output
 
 
 def test_a_run_cannot_be_made_where_nothing_may_be_written(tmp_path):
-    said = as_nobody("Workspace.create(Path(sys.argv[1]) / 'run', name='x', files={})", tmp_path / "shut")
-    assert said.startswith("WorkspaceError 4")
-    assert "cannot be written" in said
+    output = as_nobody("Workspace.create(Path(sys.argv[1]) / 'run', name='x', files={})", tmp_path / "shut")
+    assert output.startswith("WorkspaceError 4")
+    assert "cannot be written" in output
     assert not (tmp_path / "shut").exists()
 
 
 def test_a_run_folder_that_may_not_be_read_is_said_to_be_so(workspace, run_folder):
     workspace.close()
     (run_folder / ".git").chmod(0o700)
-    said = as_nobody("Workspace.open(Path(sys.argv[1]))", run_folder)
-    assert said.startswith("WorkspaceError 4")
-    assert "cannot be read" in said
+    output = as_nobody("Workspace.open(Path(sys.argv[1]))", run_folder)
+    assert output.startswith("WorkspaceError 4")
+    assert "cannot be read" in output
 
 
 def test_a_read_only_file_system_is_said_to_be_one(small_disk):

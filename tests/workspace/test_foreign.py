@@ -25,9 +25,9 @@ def test_a_worktree_is_read_at_its_own_commit(project, tmp_path):  # noqa: F811
 def test_only_committed_bytes_are_read_with_no_filter_of_the_users(project):  # noqa: F811
     (project / "src" / "number.txt").write_text("changed")
     (project / ".gitattributes").write_text("* ident text eol=crlf filter=x\n")
-    found = Foreign.around(project)
-    assert found is not None
-    files = found.files(found.head())
+    result = Foreign.around(project)
+    assert result is not None
+    files = result.files(result.head())
     assert files[b"workspace/src/number.txt"].data == b"0\n"
     assert set(files) == {b"workspace/src/number.txt", b"workspace/.gitignore"}
 
@@ -38,8 +38,8 @@ def test_a_repository_without_a_commit_or_with_too_much_is_refused(project, tmp_
     assert empty is not None
     with pytest.raises(ConfigError, match="no commit yet"):
         empty.head()
-    found = Foreign.around(project)
-    assert found is not None
+    result = Foreign.around(project)
+    assert result is not None
     with pytest.raises(ConfigError, match="holds more than 1 files"):
-        found.files(found.head(), Limits(files=1))
+        result.files(result.head(), Limits(files=1))
     assert Foreign.around(tmp_path) is None

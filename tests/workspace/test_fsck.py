@@ -25,8 +25,8 @@ def closed(workspace, run_folder):
     return run_folder
 
 
-def said(folder, level="damage"):
-    return " | ".join(each.text for each in fsck.examine(folder).findings(level))
+def findings_of(folder, level="damage"):
+    return " | ".join(finding.text for finding in fsck.examine(folder).findings(level))
 
 
 def everything(folder):
@@ -82,7 +82,7 @@ def test_files_that_contradict_each_other_are_named_and_repair_goes_behind_them(
     tip = git("rev-parse", "HEAD")
     commit_edit(git, closed / path, change)
     mine = git("rev-parse", "HEAD")
-    assert words in said(closed)
+    assert words in findings_of(closed)
     done = repair(closed)
     if "pass 2" in words:
         return  # a contradiction with the commits, not within the files: told, and left to the person
@@ -96,14 +96,14 @@ def test_files_that_contradict_each_other_are_named_and_repair_goes_behind_them(
 def test_a_chunk_and_a_blob_with_other_bytes_are_named(closed, git):
     chunk = next((closed / "variables/chunks").rglob("*/*"))
     commit_edit(git, chunk, lambda path: path.write_bytes(b"other bytes"))
-    assert "does not have the hash that names it" in said(closed)
+    assert "does not have the hash that names it" in findings_of(closed)
 
 
 def test_turns_out_of_order_are_named(closed, git):
     oid = git("commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "pass 3 turn 2: ran\n\nLoop-Pass: 3\n"
               "Loop-Turn: 2\nLoop-Runner: 1\n")  # fmt: skip
     git("update-ref", "HEAD", oid)
-    assert "does not follow turn 1 of its pass" in said(closed, "gap")
+    assert "does not follow turn 1 of its pass" in findings_of(closed, "gap")
 
 
 def test_a_persons_own_commit_is_no_damage(closed, git):
@@ -111,7 +111,7 @@ def test_a_persons_own_commit_is_no_damage(closed, git):
     with Workspace.open(closed) as workspace:
         workspace.commit_turn(turn(2, 1), {})
         workspace.commit_pass(2, "rejected")
-    assert fsck.examine(closed).is_whole, said(closed)
+    assert fsck.examine(closed).is_whole, findings_of(closed)
 
 
 def test_edited_files_torn_journals_and_leftovers_are_notes_and_resume_deals_with_them(closed, git):
@@ -123,11 +123,11 @@ def test_edited_files_torn_journals_and_leftovers_are_notes_and_resume_deals_wit
     (closed / ".git/refs/heads/main.lock").write_text("")
     report = fsck.examine(closed)
     assert report.is_whole
-    notes = " | ".join(each.text for each in report.findings("note"))
+    notes = " | ".join(item.text for item in report.findings("note"))
     for words in ("the journal has 9 torn bytes", "answer.md differs", "main.lock; `resume` clears it"):
         assert words in notes
     with Workspace.open(closed) as workspace:
-        assert [each.reply.text for each in workspace.journal.calls()] == ["a reply"]
+        assert [item.reply.text for item in workspace.journal.calls()] == ["a reply"]
         assert "set-aside/1" in (workspace.set_aside or "")
     assert fsck.examine(closed).findings("note") == []
     (kept,) = (closed / ".git/loop-runner/damaged").glob("journal-*")
@@ -174,15 +174,15 @@ def test_the_command_says_what_it_checked_and_how_to_repair(closed, git, tmp_pat
         refused = loop_runner(*args, cwd=tmp_path)
         assert refused.returncode == 4
         assert f"loop-runner fsck {closed}" in refused.stderr
-    found = loop_runner("fsck", str(closed), cwd=tmp_path)
-    assert found.returncode == 4
-    assert "refs/heads/main holds no commit id" in found.stdout
-    assert "--repair" in found.stdout
+    result = loop_runner("fsck", str(closed), cwd=tmp_path)
+    assert result.returncode == 4
+    assert "refs/heads/main holds no commit id" in result.stdout
+    assert "--repair" in result.stdout
     done = loop_runner("fsck", str(closed), "--repair", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["whole"]
-    assert told["repaired"]
+    shown = json.loads(done.stdout)
+    assert shown["whole"]
+    assert shown["repaired"]
     assert git("rev-parse", "HEAD") == tip
 
 

@@ -57,7 +57,7 @@ def test_calls_are_read_again_in_the_order_in_which_they_were_written(path):
 def test_append_returns_after_the_bytes_are_in_the_file(path):
     journal = open_journal(path)
     journal.append(call("paid"))
-    assert [found for _, found, _ in records(path.read_bytes())] == [call("paid")]
+    assert [result for _, result, _ in records(path.read_bytes())] == [call("paid")]
     journal.close()
 
 
@@ -155,8 +155,8 @@ def test_any_calls_survive_any_cut(tmp_path_factory, values, data):
         made = call(prompt, index, kind="sub", text=text)
         written.append(replace(made, reply=Reply(text, usage=Usage(tokens))))
     ends = [len(HEADER)]
-    for each in written:
-        write(path, each)
+    for item in written:
+        write(path, item)
         ends.append(path.stat().st_size)
     if not path.exists():
         return

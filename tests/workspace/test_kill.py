@@ -75,15 +75,15 @@ def test_killed_at_thirty_random_moments_nothing_acknowledged_is_lost(tmp_path, 
     kills = rounds = 0
     while kills < KILLS:
         rounds += 1
-        folder, said, has_ended = tmp_path / f"run{rounds}", [], False
+        folder, output, has_ended = tmp_path / f"run{rounds}", [], False
         while not has_ended:
             lines, has_ended = run_killed(folder, moments.uniform(0.1, whole_s))
             kills += not has_ended
-            said += lines
+            output += lines
             if (folder / ".git").is_dir():
-                acknowledged_is_there(folder, said)
+                acknowledged_is_there(folder, output)
         assert tree(folder) == expected
-        paid = [line for line in said if line.startswith("paid")]
+        paid = [line for line in output if line.startswith("paid")]
         assert len(paid) == len(set(paid)), "a call was made twice"
         status = subprocess.check_output(["git", "status", "--porcelain"], cwd=folder, text=True)
         assert status == ""

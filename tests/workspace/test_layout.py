@@ -42,9 +42,9 @@ def test_calls_survive_the_way_through_a_file(written):
 
 @given(st.lists(calls, max_size=6), st.randoms())
 def test_the_order_in_which_sub_calls_ended_does_not_show(written, random):
-    roots = [each for each in written if each.kind == "root"]
-    others = [each for each in written if each.kind != "root"]
-    keys = [(each.fingerprint, each.occurrence) for each in written]
+    roots = [item for item in written if item.kind == "root"]
+    others = [item for item in written if item.kind != "root"]
+    keys = [(item.fingerprint, item.occurrence) for item in written]
     if len(set(keys)) < len(keys):
         return
     shuffled = random.sample(others, len(others))
@@ -143,7 +143,7 @@ def test_a_manifest_of_another_version_is_read_with_the_keys_that_are_known(writ
         "later": [1],
     }
     data = json.dumps({"variables": [row], "written_by": written_by, "more": 1}).encode()
-    assert [(each.name, each.status) for each in layout.variables_from(data)] == [("x", "saved")]
+    assert [(item.name, item.status) for item in layout.variables_from(data)] == [("x", "saved")]
     versions = layout.versions_from(data)
     assert all(isinstance(version, str) for version in versions.values())
     assert versions.keys() == (written_by.keys() if isinstance(written_by, dict) else set())

@@ -31,10 +31,10 @@ def pack(request, workspace, run_folder):
 def test_every_object_of_a_whole_pack_is_read_with_the_name_that_git_gives_it(pack):
     path, expected = pack
     data = path.read_bytes()
-    found = objects.salvage(data, lambda _: None)
-    assert set(found) == expected == objects.ids_in(path.with_suffix(".idx"))
+    result = objects.salvage(data, lambda _: None)
+    assert set(result) == expected == objects.ids_in(path.with_suffix(".idx"))
     assert objects.is_whole_pack(data)
-    assert all(objects.object_id(*each) == oid for oid, each in found.items())
+    assert all(objects.object_id(*item) == oid for oid, item in result.items())
 
 
 def test_of_a_damaged_pack_everything_but_what_was_hit_is_read(pack):
@@ -45,18 +45,18 @@ def test_of_a_damaged_pack_everything_but_what_was_hit_is_read(pack):
         damaged = bytearray(data)
         damaged[moments.randrange(12, len(data) - 20)] ^= 1 << moments.randrange(8)
         assert not objects.is_whole_pack(bytes(damaged))
-        found = set(objects.salvage(bytes(damaged), lambda _: None))
-        assert len(found & expected) > len(expected) // 4
-        assert len(expected - found) >= 0
+        result = set(objects.salvage(bytes(damaged), lambda _: None))
+        assert len(result & expected) > len(expected) // 4
+        assert len(expected - result) >= 0
     cut = objects.salvage(bytes(data[: len(data) // 2]), lambda _: None)
     assert 0 < len(set(cut) & expected) < len(expected)
 
 
 def test_what_was_read_makes_a_pack_that_git_takes(pack, run_folder, tmp_path):
     path, expected = pack
-    found = objects.salvage(path.read_bytes(), lambda _: None)
+    result = objects.salvage(path.read_bytes(), lambda _: None)
     saved = tmp_path / "saved.pack"
-    saved.write_bytes(objects.make_pack(found.values()))
+    saved.write_bytes(objects.make_pack(result.values()))
     subprocess.run(["git", "index-pack", saved], cwd=tmp_path, check=True, capture_output=True)
     assert objects.ids_in(saved.with_suffix(".idx")) == expected
 

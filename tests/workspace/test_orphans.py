@@ -84,16 +84,16 @@ def test_a_late_git_without_the_lock_is_refused_by_where_the_branch_stands(works
     workspace.commit_turn(turn(1, 1), {})
     before, stands = main_of(run_folder), workspace.head().commit
     parent = subprocess.check_output(["git", "rev-parse", "HEAD^"], cwd=run_folder, text=True).strip()
-    # Stopped before it runs, with what it was told: move from `before` to the commit's parent.
+    # Stopped before it runs, with its instruction: move from `before` to the commit's parent.
     script = f"kill -STOP $$; exec {GIT} update-ref refs/heads/main {parent} {before}"
     late = subprocess.Popen(["sh", "-c", script], cwd=run_folder / ".git", stderr=subprocess.PIPE)
     os.waitid(os.P_PID, late.pid, os.WSTOPPED)
     assert stands == before
     newer = workspace.commit_turn(turn(1, 2), {}).commit
     late.send_signal(signal.SIGCONT)
-    _, said = late.communicate(timeout=30)
+    _, output = late.communicate(timeout=30)
     assert late.returncode != 0
-    assert b"but expected" in said
+    assert b"but expected" in output
     assert main_of(run_folder) == newer
 
 

@@ -177,7 +177,7 @@ def test_the_empty_mark_of_a_git_that_died_while_writing_it_goes_and_a_persons_e
     mine = min(packs.glob("*.pack")).with_suffix(".keep")
     mine.write_text("")
     with Workspace.open(closed):
-        assert not died.exists(), "the same commit, made again in the same second, could not be made"
+        assert not died.exists(), "the same commit, repeated in the same second, could not be made"
         assert mine.exists()
 
 
@@ -188,7 +188,9 @@ def test_an_index_whose_pack_a_power_cut_took_is_no_damage_and_goes(closed):
     for path in left:
         path.write_bytes(whole.read_bytes())
     report = fsck.examine(closed)
-    assert [each for check in report.checks for each in check.findings if each.level == "damage"] == []
+    assert [
+        finding for check in report.checks for finding in check.findings if finding.level == "damage"
+    ] == []
     assert [path.name for path in left if path.name not in str(report)] == []
     with Workspace.open(closed):
         assert [path for path in left if path.exists()] == []

@@ -50,7 +50,7 @@ def test_a_request_that_failed_and_was_not_billed_does_not_count(marks, path):
 def test_marks_of_another_commit_do_not_count(marks, path):
     marks.mark(KEYS[0])
     assert reopened(path, BEFORE) == 0
-    assert reopened(path, BEFORE, HERE) == 1, "unless nothing of ours came between"
+    assert reopened(path, BEFORE, HERE) == 1, "unless none of our commits came between"
 
 
 def test_after_a_commit_counting_begins_again(marks, path):

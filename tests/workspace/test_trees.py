@@ -28,8 +28,8 @@ WANTED = [
 ]
 
 
-def root_of(found: Trees, name: str = "HEAD") -> str:
-    root = found.root(name)
+def root_of(result: Trees, name: str = "HEAD") -> str:
+    root = result.root(name)
     assert root is not None
     return root
 
@@ -75,14 +75,14 @@ def tree(tmp_path):
 @pytest.mark.parametrize("wanted", WANTED)
 def test_files_are_those_that_git_lists(tree, wanted, form):
     reader = ObjectReader(commit(tree, form))
-    found = Trees(reader.get)
-    root = root_of(found)
+    result = Trees(reader.get)
+    root = root_of(result)
     literal = [f":(literal){path}" if "*" in path else path for path in wanted]
     if wanted != ("a*",):  # ls-tree takes its paths as they are
         literal = list(wanted)
     expected = listed(tree, *(path.removeprefix(":(literal)") for path in literal))
-    assert found.files(root, [os.fsencode(path) for path in wanted]) == expected
-    assert list(found.files(root)) == list(listed(tree))
+    assert result.files(root, [os.fsencode(path) for path in wanted]) == expected
+    assert list(result.files(root)) == list(listed(tree))
     reader.close()
 
 
@@ -92,9 +92,9 @@ def test_a_submodule_is_no_file(tree):
     git(tree, "update-index", "--add", "--cacheinfo", f"160000,{oid},sub")
     git(tree, "commit", "-q", "-m", "two")
     reader = ObjectReader(git_dir)
-    found = Trees(reader.get)
-    assert found.files(root_of(found)) == listed(tree)
-    item = found.find(root_of(found), b"sub")
+    result = Trees(reader.get)
+    assert result.files(root_of(result)) == listed(tree)
+    item = result.find(root_of(result), b"sub")
     assert item is not None
     assert not item.is_file
     reader.close()
@@ -114,18 +114,18 @@ def test_a_submodule_is_no_file(tree):
 )
 def test_a_path_is_found_where_git_has_it(tree, path, is_there):
     reader = ObjectReader(commit(tree))
-    found = Trees(reader.get)
-    assert (found.find(root_of(found), os.fsencode(path)) is not None) == is_there
+    result = Trees(reader.get)
+    assert (result.find(root_of(result), os.fsencode(path)) is not None) == is_there
     reader.close()
 
 
 def test_many_folders_are_left_to_a_git_of_its_own(tmp_path):
     write(tmp_path, [f"{number}/x" for number in range(trees.MAX_FOLDERS)])
     reader = ObjectReader(commit(tmp_path))
-    found = Trees(reader.get)
+    result = Trees(reader.get)
     with pytest.raises(TooLarge):
-        found.files(root_of(found))
-    assert len(found.files(root_of(found), [b"7/"])) == 1
+        result.files(root_of(result))
+    assert len(result.files(root_of(result), [b"7/"])) == 1
     reader.close()
 
 
@@ -153,20 +153,20 @@ def test_a_tag_or_folder_is_read_as_what_it_stands_for(tree, name):
     git_dir = commit(tree)
     git(tree, "tag", "-a", "v1", "-m", "one")
     reader = ObjectReader(git_dir)
-    found = Trees(reader.get)
-    assert found.files(root_of(found, name)) == listed(tree)
-    assert found.root("nothing") is None
+    result = Trees(reader.get)
+    assert result.files(root_of(result, name)) == listed(tree)
+    assert result.root("nothing") is None
     reader.close()
 
 
 def test_an_object_that_is_not_what_its_id_says_is_damaged():
     from loop_runner.workspace.git.git import GitObject
 
-    found = Trees(lambda name: GitObject(name if name != "HEAD" else "1" * 40, "tree", b""))
+    result = Trees(lambda name: GitObject(name if name != "HEAD" else "1" * 40, "tree", b""))
     with pytest.raises(Damaged):
-        found.items("2" * 40)
+        result.items("2" * 40)
     with pytest.raises(Damaged):
-        found.root("HEAD")
+        result.root("HEAD")
 
 
 def test_a_commit_whose_folder_is_gone_is_called_damaged(tmp_path):

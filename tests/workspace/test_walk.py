@@ -218,7 +218,7 @@ def test_files_that_are_swapped_for_links_and_pipes_during_the_walk_leak_and_han
         deadline, seen = time.monotonic() + 1.0, set()
         while time.monotonic() < deadline:
             walked = walk(top)
-            seen |= {(found.mode, found.data) for found in walked.files.values()}
+            seen |= {(file.mode, file.data) for file in walked.files.values()}
     finally:
         stop.set()
         swapper.join()
@@ -336,7 +336,7 @@ def test_a_file_that_did_not_change_is_not_handed_over_again(top):
     (top / "a").write_text("one")
     (top / "b").write_text("two")
     first = walk(top)
-    known = {path: found.blob for path, found in first.files.items()}
+    known = {path: result.blob for path, result in first.files.items()}
     (top / "b").write_text("three")
     again = walk(top, known)
     assert again.files[b"workspace/a"].data is None
@@ -365,7 +365,7 @@ def test_a_change_that_keeps_size_and_mtime_is_seen(top):
     seen = big.stat()
     big.write_bytes(b"y" * 100_000)
     os.utime(big, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-    again = walk(top, {path: found.blob for path, found in first.files.items()}, walker=walker)
+    again = walk(top, {path: result.blob for path, result in first.files.items()}, walker=walker)
     assert again.files[b"workspace/big"].data == b"y" * 100_000
 
 

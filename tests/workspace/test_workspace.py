@@ -18,8 +18,8 @@ from tests.support.turns import call, snapshot, turn
 
 
 def run_pass(workspace, number=1, turns=2, outcome="rejected", **changes):
-    for each in range(1, turns + 1):
-        workspace.commit_turn(turn(number, each, **changes), {})
+    for item in range(1, turns + 1):
+        workspace.commit_turn(turn(number, item, **changes), {})
     return workspace.commit_pass(number, outcome, files={f"passes/{number:04d}/verdict.json": b"{}\n"})
 
 
@@ -108,7 +108,7 @@ def test_the_subject_says_how_the_turn_ended(workspace, end, is_ready, words):
 def test_text_comes_back_as_it_was_said(workspace):
     reply, output = "a\r\nb\rc \ud83d \x00 end", "no newline at the end"
     workspace.commit_turn(turn(reply=reply, output=output, answer=Answer(reply, extra={"why": "\udcff"})), {})
-    assert [(each.reply, each.output) for each in workspace.history.turns(1)] == [(reply, output)]
+    assert [(item.reply, item.output) for item in workspace.history.turns(1)] == [(reply, output)]
     assert workspace.answer() == Answer(reply, extra={"why": "\udcff"})
 
 
@@ -116,9 +116,9 @@ def test_the_tree_depends_neither_on_clocks_nor_on_the_order_in_which_calls_ende
     trees = []
     for name, order in (("a", [0, 1, 2]), ("b", [2, 0, 1])):
         calls = [call("root"), *(call(f"part {index}", kind="sub") for index in order)]
-        with Workspace.create(tmp_path / name, name=name, files={}) as each:
-            each.commit_turn(turn(calls=tuple(calls), seconds=float(order[0])), {})
-            each.commit_pass(1, "rejected", seconds=float(order[1]))
+        with Workspace.create(tmp_path / name, name=name, files={}) as item:
+            item.commit_turn(turn(calls=tuple(calls), seconds=float(order[0])), {})
+            item.commit_pass(1, "rejected", seconds=float(order[1]))
         trees.append(git("rev-parse", "HEAD^{tree}", cwd=tmp_path / name))
     assert trees[0] == trees[1]
 
@@ -287,8 +287,8 @@ def test_variables_come_back_byte_for_byte(workspace):
     workspace.commit_turn(turn(snapshot=kept), {})
     got = workspace.history.snapshot()
     assert got.blobs == kept.blobs
-    assert sorted(got.variables, key=lambda each: each.name) == sorted(
-        kept.variables, key=lambda each: each.name
+    assert sorted(got.variables, key=lambda item: item.name) == sorted(
+        kept.variables, key=lambda item: item.name
     )
 
 
@@ -332,7 +332,7 @@ def test_a_variable_whose_committed_blob_is_damaged_is_lost_and_the_run_is_not(w
     (run_folder / "variables/blobs" / name).write_bytes(b"changed")
     git("-c", "user.name=me", "-c", "user.email=me@here", "commit", "-qam", "Change a blob")
     with Workspace.open(run_folder) as again:
-        got = {each.name: each for each in again.history.snapshot().variables}
+        got = {variable.name: variable for variable in again.history.snapshot().variables}
     assert got["good"].status == "saved"
     assert (got["bad"].status, got["bad"].reason) == ("lost", "its blob is missing or damaged")
 
@@ -357,7 +357,7 @@ def one_after_another(workspace):
 def is_as_after_the_first(workspace):
     files = workspace.model_folder
     there = {path.name: path.read_text() for path in files.rglob("*") if path.is_file()}
-    variables = {each.name for each in workspace.history.snapshot().variables}
+    variables = {variable.name for variable in workspace.history.snapshot().variables}
     return (there, variables, workspace.answer().content) == (
         {"old.md": "old", "n.md": "first"},
         {"words"},
@@ -374,7 +374,7 @@ def test_what_a_pass_made_can_be_put_back_and_stays_in_its_turns(workspace, git)
     assert git("show", f"{ended.commit}^2:workspace/new.md") == "new"
     workspace.wait_for_maintenance()
     assert git("status", "--porcelain") == ""
-    # What the next turn commits is told from what was put back.
+    # What the next turn commits is derived from what was restored.
     (workspace.model_folder / "later.md").write_text("later")
     workspace.commit_turn(turn(3, 1, snapshot=snapshot(words=b"one")), {})
     assert workspace.history.files("workspace/") == [
@@ -425,8 +425,8 @@ def test_a_reply_that_was_paid_for_survives_the_runner(workspace, run_folder):
     workspace.journal.append(call("root", text="paid"))
     workspace.close()
     with Workspace.open(run_folder) as again:
-        found = again.journal.find(call("root").fingerprint, 0)
-    assert found == call("root", text="paid")
+        result = again.journal.find(call("root").fingerprint, 0)
+    assert result == call("root", text="paid")
 
 
 def test_calls_that_the_turn_does_not_name_are_committed_with_it(workspace):

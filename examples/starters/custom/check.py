@@ -3,14 +3,14 @@
 
 def check(submission):
     """Nothing accepts; a text is the reason why not, which the next pass is told."""
-    said = submission.answer.strip().splitlines()
+    output = submission.answer.strip().splitlines()
     wanted = [
-        f"{one.name}: {len(one.read().split())}"
-        for one in sorted(submission.inputs, key=lambda one: one.name)
+        f"{item.name}: {len(item.read().split())}"
+        for item in sorted(submission.inputs, key=lambda item: item.name)
     ]
-    wrong = [line for line in said if line not in wanted]
+    wrong = [line for line in output if line not in wanted]
     if wrong:
         return f"not true: {'; '.join(wrong)}"
-    if len(said) != len(wanted):
-        return f"{len(said)} of {len(wanted)} texts are there"
+    if len(output) != len(wanted):
+        return f"{len(output)} of {len(wanted)} texts are there"
     return None

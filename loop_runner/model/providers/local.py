@@ -114,7 +114,7 @@ class LocalClient:
                 if self._server is None or await self._server.is_running():
                     raise
                 how, words = self._server.how_it_ended(), self._server.last_words() or "(none)"
-            self._tell(f"{self._model.label}: the model's process died ({how}) and is started again: {words}")
+            self._tell(f"{self._model.label}: the model's process died ({how}) and is restarted: {words}")
             await self._end_server()
             try:
                 return await self._ask(request)
@@ -147,7 +147,7 @@ class LocalClient:
     def _died(self, server: _Server) -> ModelError:
         return ModelError(
             f"{self._model.label}: the model's process died twice over one request ({server.how_it_ended()})",
-            why=f"its last words: {server.last_words() or '(none)'}",
+            why=f"its last output: {server.last_words() or '(none)'}",
             hint="less free memory than the model needs is the usual reason; then: loop-runner resume",
         )
 
@@ -184,8 +184,8 @@ class _Server:
             await asyncio.to_thread(self._process.wait)
             raise ModelError(
                 f"{model.label}: the model's process did not start ({self.how_it_ended()})",
-                why=f"its last words: {self.last_words() or '(none)'}",
-                hint=f"check that {model.path} is whole and that there is memory for it",
+                why=f"its last output: {self.last_words() or '(none)'}",
+                hint=f"check that {model.path} is complete and that there is enough memory for it",
             ) from error
         # A connection that breaks means that the process died: asking again is the caller's business.
         self.client = OpenAICompatibleClient(

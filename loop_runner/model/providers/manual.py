@@ -2,7 +2,7 @@
 
 Owns the files: ``0003-root-1f2e3d4c5b6a.request.md`` is a request, ``0003-root-1f2e3d4c5b6a.reply.md`` its
 answer. A reply counts when its last line is ``=== end ===``, or when it has not changed for two seconds, so
-that half a file that an editor is still writing is never taken for a whole one. A run that goes on finds its
+that half a file that an editor is still writing is never taken for a whole one. A resumed run finds its
 open request again. Relies on watchdog to be woken, and looks by itself where nothing wakes it.
 """
 
@@ -52,7 +52,7 @@ class NoReplyError(BudgetSpentError):
 
     def __init__(self, letter: Letter, seconds: float) -> None:
         super().__init__("time")
-        self.message = f"nobody answered {letter.request} in the {seconds:.0f} s that were left"
+        self.message = f"no reply to {letter.request} was written in the remaining {seconds:.0f} s"
         self.hint = f"write {letter.reply.name}, then: loop-runner resume RUN --set budget.wall=MORE"
 
 
@@ -74,7 +74,7 @@ class ManualClient:
             raise ConfigError(
                 f"manual:{folder} is not a folder",
                 why="requests and replies are files in it",
-                hint="name a folder; it is made if it is not there",
+                hint="name a folder; it is created if it does not exist",
             )
         self._folder = folder
         self._setting = setting
@@ -161,7 +161,7 @@ def _letter(request: Path) -> Letter:
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """What changes when somebody writes to ``path``; None while it is not there."""
+    """A value that changes with each write to ``path``; None while it does not exist."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -201,7 +201,7 @@ def _as_markdown(request: Request, letter: Letter) -> str:
             fence(str(dict(request.schema)), "json"),
         ]
     if request.system:
-        parts += ["## What the model is told first", fence(request.system, "text")]
+        parts += ["## The system prompt", fence(request.system, "text")]
     for number, message in enumerate(request.messages, start=1):
         who = "task or output" if message.role == "user" else "your earlier reply"
         parts += [f"## {number}. {who}", fence(message.text, "text")]

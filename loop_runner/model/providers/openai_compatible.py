@@ -85,7 +85,7 @@ class OpenAICompatibleClient:
         if not base_url and not key:
             raise ConfigError(
                 f"openai:{name} needs a key or an address",
-                why="without an address the official one is asked, which refuses a request without a key",
+                why="without an address the official API is used, which refuses a request without a key",
                 hint="export OPENAI_API_KEY=..., or OPENAI_BASE_URL=http://HOST:PORT/v1 for your own server",
             )
         credentials.check_network(env)
@@ -127,7 +127,7 @@ class OpenAICompatibleClient:
             ) from error
         except response_body.EncodedError as error:
             raise self._unusable(
-                f"its reply is packed with {error}, which was not asked for", answer
+                f"its reply is compressed with {error}, which was not requested", answer
             ) from error
         except zlib.error as error:
             raise self._broken("the reply cannot be unpacked", request, answer) from error
@@ -286,7 +286,7 @@ class OpenAICompatibleClient:
         return TryAgain(
             f"{self._label}: {what}",
             reason=reason or what,
-            why="what was streamed before it broke is billed, and was thrown away",
+            why="the part that was streamed before the fault is billed, but unusable",
             hint="check the network, then: loop-runner resume",
             usage=answer.paid(request),
             paid=answer.has_begun,

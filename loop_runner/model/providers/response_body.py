@@ -22,7 +22,7 @@ DONE = object()  # the end mark of a stream
 
 
 class TooLargeError(Exception):
-    """The body goes on behind the limit."""
+    """The body continues past the limit."""
 
 
 class EncodedError(Exception):

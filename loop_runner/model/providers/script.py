@@ -135,8 +135,8 @@ class ScriptClient:
                 return script.root[request.ordinal]
             raise ModelError(
                 f"{script.path.name} has {plural(len(script.root), 'root reply', 'root replies')} and was "
-                f"asked for number {request.ordinal + 1}",
-                why="a script cannot make up what the model would have said",
+                f"was asked for reply number {request.ordinal + 1}",
+                why="a script only has the replies that its file lists",
                 hint=f"add a reply under `root:` in {script.path}, or set a smaller budget",
             )
         if request.is_conversation and request.kind != "summary":
@@ -184,7 +184,7 @@ def read_script(path: Path) -> Script:
     except FileNotFoundError:
         raise ConfigError(
             f"there is no script file {path}",
-            why="every reply of a script model stands in it",
+            why="it contains every reply of a script model",
             hint="the path in script:FILE is relative to the task file",
         ) from None
     except OSError as error:

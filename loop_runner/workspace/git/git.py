@@ -51,7 +51,7 @@ _OLDEST = (2, 32)
 
 
 def environment(git_dir: Path) -> dict[str, str]:
-    """The whole environment of a git of ours; no ``GIT_*`` is inherited (a hook may run us)."""
+    """The whole environment of our git processes; no ``GIT_*`` is inherited (a hook may run us)."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "LC_ALL": "C",

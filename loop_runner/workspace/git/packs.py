@@ -148,7 +148,7 @@ def _remove(pack: Path) -> None:
 
 
 def _unnamed(git_dir: Path) -> list[Path]:
-    """Small packs of one commit of ours, whose parent is HEAD, and which no ref names."""
+    """Small packs of one of our commits, whose parent is HEAD, and which no ref names."""
     named = frozenset(Git(git_dir).run("for-each-ref", "--format=%(objectname)").decode().split())
     unnamed = []
     with contextlib.closing(ObjectReader(git_dir)) as reader:

@@ -93,7 +93,7 @@ def examine(folder: Path) -> Report:
                 checks.append(_guarded("files", lambda: _files(folder)))
             checks.append(_guarded("leftovers", lambda: _leftovers(git_dir)))
         else:
-            checks.append(Check("files", "nothing: they change while a run goes on"))
+            checks.append(Check("files", "nothing: they change while a run is active"))
         best = best_checkpoint(inventory, commits, others.values())
     return Report(folder, tuple(checks), runner, name_of(best) if best else "")
 

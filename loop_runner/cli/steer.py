@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import loop_runner as lr
 from loop_runner.cli import output
-
-if TYPE_CHECKING:
-    from loop_runner import Placed
 
 _RUN = click.argument("run_name", metavar="RUN")
 _NOW = "--now"
@@ -38,14 +35,14 @@ def shared(command: Any) -> Any:
     )
 
 
-def _ask(as_json: bool, place: Callable[[], Placed], then: str, kept: str = "") -> int:
+def _ask(as_json: bool, place: Callable[[], lr.Placed], then: str, kept: str = "") -> int:
     """Place a request and say what comes of it: ``then`` while a process runs the run, else ``kept``."""
     placed = place()
     if as_json:
         output.write_json({"id": placed.id, "request": placed.kind, "running": placed.is_running})
         return 0
-    said = then if placed.is_running else kept or "no process runs it: `resume` applies this"
-    output.write(f"{placed.kind}: {said}")
+    answer = then if placed.is_running else kept or "no process runs it: `resume` applies this"
+    output.write(f"{placed.kind}: {answer}")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 The keys and what they take come from the code that reads them (``task``, the ``KEYS`` of verifiers,
 ``audit.rules``), the sentence about each key of a rule from the table in docs/audit.md. docs/schemas/ has
-what ``python -m loop_runner.cli.file_schemas`` writes; a test compares the two.
+what ``python -m loop_runner.api.file_schemas`` writes; a test compares the two.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def audit_rules() -> dict[str, Any]:
 
 
 def _sentences(page: str) -> dict[str, str]:
-    """What the table of keys on a page says about each key, in its third column."""
+    """The third column, by key, of the table of keys on a page."""
     lines = (resources.folder("docs") / f"{page}.md").read_text(encoding="utf-8").splitlines()
     start = next(at for at, line in enumerate(lines) if line.startswith("| key |"))
     sentences: dict[str, str] = {}

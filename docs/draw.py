@@ -1,4 +1,4 @@
-"""Draws docs/pictures/*.svg: `python -m docs.pictures`, which `make docs` runs too.
+"""Draws docs/pictures/*.svg: `python -m docs.draw`, which `make docs` runs too.
 
 The picture of the package is made from the rows of ``tests/test_layers.py``, so it shows the imports that are
 allowed. A test says when a picture is stale.
@@ -86,6 +86,10 @@ def line(path: str, *, both: bool = False, back: bool = False) -> str:
 
 _CAPTIONS = {
     "cli": "the commands",
+    "serve": "HTTP: OpenAI, Anthropic",
+    "mcp": "tools for MCP clients",
+    "fleet": "one task, many inputs",
+    "report": "a run as one HTML file",
     "api": "import loop_runner",
     "audit": "rules over many files",
     "runs": "start, resume, fork, verify",
@@ -103,23 +107,30 @@ _CAPTIONS = {
 _WIDTH, _GAP, _BOX, _HIGH, _ROW = 980, 24, 190, 52, 96
 
 
+def front_ends(folders: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """``folders``, where one above ``api`` with an empty row uses the library, as every program may."""
+    above = list(folders)[: list(folders).index("api")]
+    return {name: {"api"} if name in above and not below else below for name, below in folders.items()}
+
+
 def levels(folders: Mapping[str, set[str]]) -> dict[str, int]:
     """The height of each folder above the ground floor: one more than the highest that it may import."""
     heights: dict[str, int] = {}
     for name, below in reversed(list(folders.items())):
         heights[name] = 1 + max((heights[other] for other in below), default=0)
-    used = set().union(*folders.values())
-    top = max(heights.values())
-    return {name: height if name in used else top for name, height in heights.items()}
+    return heights
 
 
 def arrows(folders: Mapping[str, set[str]]) -> list[tuple[str, str]]:
-    """The imports that do not follow from others: A to C is left out where A to B and B to C are drawn."""
+    """The imports that do not follow from others: A to C is left out where a way leads over B."""
+    reached: dict[str, set[str]] = {}
+    for name, below in reversed(list(folders.items())):
+        reached[name] = below.union(*(reached[other] for other in below))
     return [
         (name, other)
         for name, below in folders.items()
         for other in sorted(below)
-        if not any(other in folders[middle] for middle in below - {other})
+        if not any(other in reached[middle] for middle in below - {other})
     ]
 
 
@@ -139,6 +150,7 @@ def _around(upper: tuple[float, float], lower: tuple[float, float]) -> str:
 
 def package(folders: Mapping[str, set[str]], floor: Mapping[str, set[str]]) -> str:
     """The folders of ``loop_runner/``, the front ends on top, and the imports that are allowed."""
+    folders = front_ends(folders)
     heights = levels(folders)
     top = max(heights.values())
     widest = max(list(heights.values()).count(height) for height in heights.values())
@@ -156,7 +168,14 @@ def package(folders: Mapping[str, set[str]], floor: Mapping[str, set[str]]) -> s
     for name, (x, y) in place.items():
         caption = [_CAPTIONS[name]] if name in _CAPTIONS else []
         shapes.append(
-            box(x, y, _BOX, _HIGH, [f"{name}/", *caption], "soft" if heights[name] == top else "box")
+            box(
+                x,
+                y,
+                _BOX,
+                _HIGH,
+                [f"{name}/", *caption],
+                "soft" if heights[name] >= heights["api"] else "box",
+            )
         )
     bottom = 24 + top * _ROW
     names = " · ".join(sorted(set(floor) - {"__init__"}))

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
+from loop_runner.api import file_schemas
 from loop_runner.audit.rules import read_rules
-from loop_runner.cli import file_schemas
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.inputs import finding
 from loop_runner.task import config

@@ -5,6 +5,7 @@ Owns what a caller sees of launching; ``runs.launch`` does it. ``list_runs`` fin
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from loop_runner import inputs
-from loop_runner.api.checked_task import Task, _as_mapping
+from loop_runner.api.checked_task import Settings, Task, as_overrides, budget_overrides
 from loop_runner.api.result import Run, open_run
 from loop_runner.budget import Budget
 from loop_runner.runs import launch
@@ -52,17 +53,19 @@ class LocalLauncher:
         run: Place,
         *,
         budget: Budget | Mapping[str, Any] | None = None,
+        settings: Settings = (),
         arguments: Sequence[str] = (),
     ) -> Run:
-        """Have a run continued from its last commit. ``budget`` holds for this time only."""
+        """Have a run continued from its last commit. ``budget`` and ``settings`` hold for this time only."""
         opened = Run(open_run(run).folder.absolute())
-        set_here = [f"--set=budget.{key}={value}" for key, value in _as_mapping(budget or {}).items()]
+        changed = [*budget_overrides(budget), *as_overrides(settings)]
+        set_here = [f"--set={key}={json.dumps(value, default=str)}" for key, value in changed]
         self._local.resume(opened.folder, (*set_here, *arguments))
         return opened
 
     def recover(self, folder: Place = "runs") -> list[Run]:
         """Continue what a crash has cut off in ``folder``; the runs there that wait or run."""
-        return [Run(found) for found in self._local.recover(Path(folder).absolute())]
+        return [Run(recovered) for recovered in self._local.recover(Path(folder).absolute())]
 
 
 def start(task: Task | Place, folder: Place | None = None, *, launcher: Launcher | None = None) -> Run:
@@ -77,5 +80,5 @@ def start(task: Task | Place, folder: Place | None = None, *, launcher: Launcher
 def list_runs(folder: Place = "runs", *, states: Sequence[str] = ()) -> list[Status]:
     """The status of every run in ``folder``, the newest first; with ``states``, of those in one of them."""
     cache = inputs.cache_dir(os.environ)
-    found = [of_any(run, cache) for run in runs_in(Path(folder))]
-    return [status for status in found if not states or status.state in states]
+    handles = [of_any(run, cache) for run in runs_in(Path(folder))]
+    return [status for status in handles if not states or status.state in states]

@@ -1,0 +1,111 @@
+"""The further types of the library: what its functions and methods take and return.
+
+For annotations and for ``isinstance``; ``lr`` itself has the types that a program makes.
+"""
+
+# ruff: noqa: PLC0414 - the alias says that a name is exported
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loop_runner.api.auditing import AuditResult as AuditResult
+    from loop_runner.api.auditing import AuditStatus as AuditStatus
+    from loop_runner.api.auditing import NoKeyError as NoKeyError
+    from loop_runner.api.checked_task import Checked as Checked
+    from loop_runner.api.checked_task import Data as Data
+    from loop_runner.api.checked_task import Input as Input
+    from loop_runner.api.checked_task import Settings as Settings
+    from loop_runner.api.checked_task import Verifier as Verifier
+    from loop_runner.api.result import RunState as RunState
+    from loop_runner.api.stream import Events as Events
+    from loop_runner.api.typed_events import CellFinished as CellFinished
+    from loop_runner.api.typed_events import ChildFinished as ChildFinished
+    from loop_runner.api.typed_events import ChildStarted as ChildStarted
+    from loop_runner.api.typed_events import ChildTurn as ChildTurn
+    from loop_runner.api.typed_events import Notice as Notice
+    from loop_runner.api.typed_events import OnEvent as OnEvent
+    from loop_runner.api.typed_events import PassEnded as PassEnded
+    from loop_runner.api.typed_events import PassStarted as PassStarted
+    from loop_runner.api.typed_events import ReplyReceived as ReplyReceived
+    from loop_runner.api.typed_events import Retried as Retried
+    from loop_runner.api.typed_events import RunEnded as RunEnded
+    from loop_runner.api.typed_events import RunStarted as RunStarted
+    from loop_runner.api.typed_events import SubcallFinished as SubcallFinished
+    from loop_runner.api.typed_events import SubcallsProgress as SubcallsProgress
+    from loop_runner.api.typed_events import ToolFinished as ToolFinished
+    from loop_runner.api.typed_events import TurnCommitted as TurnCommitted
+    from loop_runner.api.typed_events import TurnStarted as TurnStarted
+    from loop_runner.api.typed_events import Verifying as Verifying
+    from loop_runner.audit.findings import Finding as Finding
+    from loop_runner.audit.outputs import ReportKind as ReportKind
+    from loop_runner.records import Checkpoint as Checkpoint
+    from loop_runner.records import RunStatus as RunStatus
+    from loop_runner.records import Spend as Spend
+    from loop_runner.records import Variable as Variable
+    from loop_runner.records import VerifierReport as VerifierReport
+    from loop_runner.runs.bisect import SearchResult as SearchResult
+    from loop_runner.runs.bisect import Step as Step
+    from loop_runner.runs.compare import Comparison as Comparison
+    from loop_runner.runs.compare import FileChange as FileChange
+    from loop_runner.runs.compare import VariableChange as VariableChange
+    from loop_runner.runs.cost import Cost as Cost
+    from loop_runner.runs.cost import CostLine as CostLine
+    from loop_runner.runs.exporting import Export as Export
+    from loop_runner.runs.fork import Forked as Forked
+    from loop_runner.runs.integrity import Checkup as Checkup
+    from loop_runner.runs.recorded import Difference as Difference
+    from loop_runner.runs.recorded import Missing as Missing
+    from loop_runner.runs.replay import Replayed as Replayed
+    from loop_runner.runs.reverify import Recheck as Recheck
+    from loop_runner.runs.rewind import Rewound as Rewound
+    from loop_runner.runs.status import Status as Status
+    from loop_runner.runs.story import LogEntry as LogEntry
+    from loop_runner.verify import LocatedCitation as LocatedCitation
+    from loop_runner.verify.findings import Severity as Severity
+
+_HOMES = {
+    "api.auditing": "AuditResult AuditStatus NoKeyError",
+    "api.checked_task": "Checked Data Input Settings Verifier",
+    "api.result": "RunState",
+    "api.stream": "Events",
+    "api.typed_events": (
+        "CellFinished ChildFinished ChildStarted ChildTurn Notice OnEvent PassEnded PassStarted ReplyReceived"
+        " Retried RunEnded RunStarted SubcallFinished SubcallsProgress ToolFinished TurnCommitted TurnStarted"
+        " Verifying"
+    ),
+    "audit.findings": "Finding",
+    "audit.outputs": "ReportKind",
+    "records": "Checkpoint RunStatus Spend Variable VerifierReport",
+    "runs.bisect": "SearchResult Step",
+    "runs.compare": "Comparison FileChange VariableChange",
+    "runs.cost": "Cost CostLine",
+    "runs.exporting": "Export",
+    "runs.fork": "Forked",
+    "runs.integrity": "Checkup",
+    "runs.recorded": "Difference Missing",
+    "runs.replay": "Replayed",
+    "runs.reverify": "Recheck",
+    "runs.rewind": "Rewound",
+    "runs.status": "Status",
+    "runs.story": "LogEntry",
+    "verify": "LocatedCitation",
+    "verify.findings": "Severity",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # a type checker would take any name for one of this module
+
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
+
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(f"loop_runner.{_HOME[name]}"), name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -1,0 +1,104 @@
+"""Files for other schedulers, each of which runs the fleet in shards without an engine of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from shlex import quote
+
+_INSTALL = "python -m pip install loop-runner"
+
+
+def github(fleet: Path, shards: int) -> str:
+    """A workflow with a matrix of shards. The store must be a repository that the jobs can push to."""
+    numbers = ", ".join(str(number) for number in range(shards))
+    return f"""\
+name: fleet
+on: workflow_dispatch
+jobs:
+  shard:
+    runs-on: ubuntu-latest
+    strategy:
+      fail-fast: false
+      matrix:
+        shard: [{numbers}]
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/setup-python@v5
+        with:
+          python-version: "3.12"
+      - run: {_INSTALL}
+      - run: loop-runner fleet run {quote(str(fleet))} --shard ${{{{ matrix.shard }}}}/{shards}
+  results:
+    needs: shard
+    if: always()
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/setup-python@v5
+        with:
+          python-version: "3.12"
+      - run: {_INSTALL}
+      - run: loop-runner fleet results {quote(str(fleet))}
+"""
+
+
+def gitlab(fleet: Path, shards: int) -> str:
+    """A parallel job."""
+    return f"""\
+fleet:
+  image: python:3.12
+  parallel: {shards}
+  script:
+    - {_INSTALL}
+    - loop-runner fleet run {quote(str(fleet))} --shard $((CI_NODE_INDEX - 1))/$CI_NODE_TOTAL
+"""
+
+
+def slurm(fleet: Path, shards: int) -> str:
+    """An array script. The store must be a folder or repository that every node reaches."""
+    return f"""\
+#!/bin/bash
+#SBATCH --job-name=fleet
+#SBATCH --array=0-{shards - 1}
+#SBATCH --output=fleet-%A-%a.log
+set -euo pipefail
+loop-runner fleet run {quote(str(fleet))} --shard "$SLURM_ARRAY_TASK_ID/{shards}"
+"""
+
+
+def k8s(fleet: Path, shards: int) -> str:
+    """An Indexed Job. IMAGE and the volume with the fleet file are for the user to fill in."""
+    return f"""\
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: fleet
+spec:
+  completions: {shards}
+  parallelism: {shards}
+  completionMode: Indexed
+  backoffLimitPerIndex: 3
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+        - name: worker
+          image: IMAGE
+          workingDir: /fleet
+          command: [sh, -c]
+          args: ['loop-runner fleet run {quote(str(fleet))} --shard "$JOB_COMPLETION_INDEX/{shards}"']
+          volumeMounts:
+            - {{name: fleet, mountPath: /fleet}}
+      volumes:
+        - name: fleet
+          persistentVolumeClaim: {{claimName: fleet}}
+"""
+
+
+GENERATORS: Mapping[str, Callable[[Path, int], str]] = {
+    "github": github,
+    "gitlab": gitlab,
+    "slurm": slurm,
+    "k8s": k8s,
+}

@@ -1,0 +1,124 @@
+"""Who runs the jobs of a fleet: this process, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from loop_runner import ConfigError, EnvironmentFault
+from loop_runner.fleet.fleet_file import Fleet, read_fleet
+from loop_runner.fleet.jobs import Job
+from loop_runner.fleet.states import JobState
+from loop_runner.fleet.store import Store, open_store
+from loop_runner.fleet.worker import Ending, Worker
+
+_HINT = "local, dask-local:4 or dask://HOST:8786"
+_CONNECT_S = 10
+
+
+def own_folder(fleet: Fleet, cache: Path) -> Path:
+    """What this machine keeps of a fleet beside the store."""
+    return cache / "fleets" / f"{fleet.name}-{fleet.identity.task_sha256[:12]}"
+
+
+def run_here(
+    fleet: Fleet,
+    store: Store,
+    jobs: Sequence[Job],
+    cache: Path,
+    on_change: Callable[[str, JobState], None],
+    should_stop: Callable[[], bool],
+) -> Ending:
+    """Run the jobs on this machine, as many at a time as the fleet says."""
+    return Worker(
+        fleet, store, jobs, own_folder(fleet, cache), fleet.concurrency, on_change, should_stop
+    ).work()
+
+
+def run_on_dask(
+    executor: str,
+    fleet: Fleet,
+    store: Store,
+    jobs: Sequence[Job],
+    cache: Path,
+    on_change: Callable[[str, JobState], None],
+    should_stop: Callable[[], bool],
+) -> Ending:
+    """Submit each job to a Dask cluster. The fleet file must be at the same path on every worker.
+
+    Dask only says who runs what. Leases still decide, so a job that Dask runs twice is paid for once.
+    """
+    with _client(executor) as client:
+        from distributed import as_completed
+
+        submitted = {
+            client.submit(
+                _run_one, str(fleet.path), job.name, str(cache), key=f"{fleet.name}-{job.name}", pure=False
+            ): job.name
+            for job in jobs
+        }
+        reasons = []
+        for future in as_completed(submitted):
+            name = submitted[future]
+            states = store.states()
+            if future.status == "error":
+                reasons.append(f"{name}: {future.exception()}")
+            elif name in states:
+                on_change(name, states[name].state)
+            future.release()
+            if should_stop():
+                client.cancel(list(submitted))
+                return Ending(_left(jobs, store), "stopped")
+    left = _left(jobs, store)
+    return Ending(left, "; ".join(reasons[:3]) if left else "")
+
+
+def _left(jobs: Sequence[Job], store: Store) -> tuple[str, ...]:
+    states = store.states()
+    return tuple(job.name for job in jobs if job.name not in states or not states[job.name].state.has_ended)
+
+
+def _run_one(path: str, name: str, cache: str) -> str:
+    """Run one job on a worker of Dask, which may be on another machine; why it did not end, if it did not."""
+    fleet = read_fleet(Path(path))
+    store = open_store(fleet.store, fleet.folder, Path(cache))
+    store.begin(fleet.identity)
+    jobs = [job for job in fleet.jobs if job.name == name]
+    return Worker(fleet, store, jobs, own_folder(fleet, Path(cache)), 1).work().reason
+
+
+@contextmanager
+def _client(executor: str) -> Iterator[Any]:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ConfigError(
+            "this executor needs Dask, which is not installed",
+            why="the cluster is Dask's",
+            hint="pip install 'loop-runner[dask]', or --executor local",
+        ) from error
+    kind, _, where = executor.partition(":")
+    if kind == "dask-local" and where.isdecimal() and int(where) > 0:
+        with (
+            LocalCluster(n_workers=int(where), threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+    elif kind == "dask" and where.startswith("//"):
+        address = f"tcp:{where}"
+        try:
+            client = Client(address, timeout=_CONNECT_S)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"the Dask scheduler at {address} cannot be reached: {error}",
+                why="it says which worker runs which job",
+                hint=f"start it with: dask scheduler; known executors: {_HINT}",
+            ) from error
+        with client:
+            yield client
+    else:
+        raise ConfigError(
+            f"the executor {executor!r} is unknown", why="it says who runs the jobs", hint=_HINT
+        )

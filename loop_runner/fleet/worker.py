@@ -1,0 +1,283 @@
+"""Runs jobs of a fleet on this machine, each in a process of its own and under a lease.
+
+A lease is the state ``running`` with this worker's name. It is renewed four times within its time to live,
+together with what the run has committed since. The run's process may send requests only until its permit
+ends, which is a little before the lease can be taken over. Others take a lease over when they have seen no
+renewal for its time to live by their own clock, so clocks need not agree.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from loop_runner import EnvironmentFault
+from loop_runner.fleet.fleet_file import Fleet
+from loop_runner.fleet.jobs import Job
+from loop_runner.fleet.run_process import Ended, RunProcess
+from loop_runner.fleet.states import JobState, JobStatus
+from loop_runner.fleet.store import Extra, Kept, LostError, OverBudgetError, Store
+from loop_runner.process import permit_moment
+
+TTL_S = 120.0
+_RENEWALS = 4
+_PERMITTED = 0.9  # of the time to live: a run stops before its lease can be taken over
+_TICK_S = 0.2
+_LOOK_S = 2.0
+_MOST_CRASHES = 3
+_INTERRUPTED: JobStatus = "interrupted"
+
+
+def worker_name() -> str:
+    """A name that no other worker has, with the machine and the process for people."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+@dataclass(slots=True)
+class _Held:
+    """A job that this worker runs."""
+
+    job: Job
+    kept: Kept
+    process: RunProcess
+    renewed: float  # monotonic
+    pushed: str = ""  # the commit that was kept last
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A lease of another worker, and when it was first seen like this."""
+
+    version: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a worker has stopped. ``left`` are the jobs that have not ended."""
+
+    left: tuple[str, ...]
+    reason: str  # "" when every job has ended
+
+
+@dataclass(slots=True)
+class Worker:
+    """Runs the ``jobs`` of ``fleet`` that no other worker runs. ``on_change`` gets every new state."""
+
+    fleet: Fleet
+    store: Store
+    jobs: Sequence[Job]
+    folder: Path  # of this worker's own: tasks, permits and, beside a git store, runs
+    width: int
+    on_change: Callable[[str, JobState], None] = lambda _name, _state: None
+    should_stop: Callable[[], bool] = lambda: False
+    ttl_s: float = TTL_S
+    waits: bool = True  # for jobs that other workers run
+    name: str = field(default_factory=worker_name)
+    _held: dict[str, _Held] = field(default_factory=dict)
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _is_out_of_money: bool = False
+
+    def work(self) -> Ending:
+        """Run jobs until none is left, the money is spent, or ``should_stop``."""
+        looked = 0.0
+        try:
+            while not self.should_stop():
+                self._look_after()
+                if time.monotonic() - looked >= _LOOK_S or (not self._held and not looked):
+                    states = self.store.states()
+                    looked = time.monotonic()
+                    self._take(states)
+                    if not self._held and (ending := self._ending(states)):
+                        return ending
+                time.sleep(_TICK_S)
+            return self._stopped()
+        finally:
+            self._let_go()
+
+    # ── taking jobs ─────────────────────────────────────────────────────────────────────────────────
+
+    def _take(self, states: Mapping[str, Kept]) -> None:
+        """Take jobs until the width is used."""
+        self._is_out_of_money = False
+        for job in self._in_order(states):
+            if len(self._held) >= self.width:
+                return
+            kept = states.get(job.name)
+            if job.name in self._held or not self._is_free(job, kept):
+                continue
+            try:
+                self._begin(job, kept)
+            except LostError:
+                continue  # another worker was faster
+            except OverBudgetError:
+                self._is_out_of_money = True
+                return
+
+    def _in_order(self, states: Mapping[str, Kept]) -> list[Job]:
+        """The jobs, those to be tried first at the beginning."""
+        blank = JobState()
+
+        def rank(job: Job) -> tuple[float, ...]:
+            state = states[job.name].state if job.name in states else blank
+            by = {"failed-first": float(state.attempts == 0), "budget": state.spent_usd}
+            return tuple(by[name] for name in self.fleet.order)
+
+        return sorted(self.jobs, key=rank)
+
+    def _is_free(self, job: Job, kept: Kept | None) -> bool:
+        if kept is None:
+            return True
+        if kept.state.has_ended or kept.state.is_paused:
+            return False
+        return kept.state.status != "running" or self._has_expired(job.name, kept)
+
+    def _has_expired(self, name: str, kept: Kept) -> bool:
+        seen = self._seen.get(name)
+        now = time.monotonic()
+        if seen is None or seen.version != kept.version:
+            self._seen[name] = _Seen(kept.version, now)
+            return False
+        return now - seen.since > kept.state.ttl_s
+
+    def _begin(self, job: Job, kept: Kept | None) -> None:
+        before = kept.state if kept else JobState()
+        lost = (before.worker,) if before.status == "running" else ()
+        state = replace(
+            before,
+            digest=job.digest(),
+            crashes=before.crashes + lost,
+            status="running",
+            worker=self.name,
+            beat=before.beat + 1,
+            ttl_s=self.ttl_s,
+            reserved_usd=max((self.fleet.per_job_usd or 0.0) - before.spent_usd, 0.0),
+            attempts=before.attempts + 1,
+            reason="",
+        )
+        if len(state.crashes) >= _MOST_CRASHES:
+            self._poison(job, kept, state)
+            return
+        until = self._permit_from_now()
+        taken = self.store.swap(job.name, kept, state, Extra(limit_usd=self.fleet.usd))
+        self._seen.pop(job.name, None)
+        try:
+            process = self._start(job, state, until)
+        except BaseException as error:
+            self.store.swap(
+                job.name, taken, replace(state, status=_INTERRUPTED, reserved_usd=0.0, reason=str(error))
+            )
+            raise
+        self._held[job.name] = _Held(job, taken, process, time.monotonic())
+        self.on_change(job.name, state)
+
+    def _start(self, job: Job, state: JobState, until: int) -> RunProcess:
+        run = self.store.run_folder(job.name, self.folder / "runs")
+        return RunProcess.start(self.fleet, job, run, self.folder, tries=state.attempts, until=until)
+
+    def _poison(self, job: Job, kept: Kept | None, state: JobState) -> None:
+        workers = ", ".join(state.crashes[-_MOST_CRASHES:])
+        reason = f"{_MOST_CRASHES} workers were lost while they ran it: {workers}"
+        ended = replace(state, status="poison", reserved_usd=0.0, worker="", reason=reason)
+        self.store.swap(job.name, kept, ended)
+        self.on_change(job.name, ended)
+
+    # ── looking after them ──────────────────────────────────────────────────────────────────────────
+
+    def _look_after(self) -> None:
+        for held in list(self._held.values()):
+            try:
+                if (ended := held.process.poll()) is not None:
+                    self._end(held, ended)
+                elif self._is_due(held):
+                    self._renew(held)
+            except LostError:
+                self._lose(held)
+
+    def _is_due(self, held: _Held) -> bool:
+        if time.monotonic() - held.renewed >= self.ttl_s / _RENEWALS:
+            return True
+        return held.process.has_new_pass(held.pushed)
+
+    def _renew(self, held: _Held) -> None:
+        until, commit = self._permit_from_now(), held.process.commit()
+        progress = held.process.progress()
+        state = held.kept.state.beaten(**progress)
+        state = replace(state, reserved_usd=max((self.fleet.per_job_usd or 0.0) - state.spent_usd, 0.0))
+        try:
+            held.kept = self.store.swap(
+                held.job.name, held.kept, state, Extra(run=held.process.run_or_none())
+            )
+        except EnvironmentFault:
+            held.renewed = (
+                time.monotonic() - self.ttl_s / _RENEWALS + _LOOK_S
+            )  # soon again, until the permit ends
+            return
+        held.process.permit(until)
+        held.renewed, held.pushed = time.monotonic(), commit
+        self.on_change(held.job.name, state)
+        if held.kept.state.is_paused:
+            held.process.stop()
+
+    def _end(self, held: _Held, ended: Ended) -> None:
+        before = held.kept.state
+        state = replace(before, **held.process.progress(), **ended.changes(), reserved_usd=0.0, worker="")
+        state = replace(state, beat=before.beat + 1)
+        if ended.is_crash:
+            state = replace(state, crashes=(*before.crashes, self.name), status=_INTERRUPTED)
+            if len(state.crashes) >= _MOST_CRASHES:
+                state = replace(
+                    state, status="poison", reason=f"its run crashed {_MOST_CRASHES} times: {ended.reason}"
+                )
+        result = held.process.result(state) if state.has_ended else None
+        del self._held[held.job.name]
+        self.store.swap(held.job.name, held.kept, state, Extra(run=held.process.run_or_none(), result=result))
+        self.on_change(held.job.name, state)
+
+    def _lose(self, held: _Held) -> None:
+        """Another worker has the job, or someone changed its state: its run here must not go on."""
+        self._held.pop(held.job.name, None)
+        held.process.kill()
+
+    def _permit_from_now(self) -> int:
+        return permit_moment(self.ttl_s * _PERMITTED)
+
+    # ── ending ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _ending(self, states: Mapping[str, Kept]) -> Ending | None:
+        left = tuple(self._left(states))
+        if not left:
+            return Ending((), "")
+        held_by_others = any(states[name].state.status == "running" for name in left if name in states)
+        if held_by_others and self.waits:
+            return None
+        if self._is_out_of_money:
+            return Ending(left, f"the budget of the fleet does not suffice for {len(left)} more jobs")
+        paused = [name for name in left if name in states and states[name].state.is_paused]
+        if len(paused) == len(left):
+            return Ending(left, f"{len(paused)} jobs are paused")
+        return Ending(left, "other workers run them") if held_by_others else None
+
+    def _left(self, states: Mapping[str, Kept]) -> Iterator[str]:
+        for job in self.jobs:
+            if job.name not in states or not states[job.name].state.has_ended:
+                yield job.name
+
+    def _stopped(self) -> Ending:
+        return Ending(tuple(self._left(self.store.states())), "stopped")
+
+    def _let_go(self) -> None:
+        """Stop what runs, keep what it has committed, and give the leases back."""
+        for held in self._held.values():
+            held.process.stop()
+        for held in list(self._held.values()):
+            ended = held.process.wait()
+            try:
+                self._end(held, ended)
+            except (LostError, EnvironmentFault):
+                continue
