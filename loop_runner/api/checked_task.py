@@ -197,6 +197,11 @@ class Task:
         return self.checked.model
 
     @property
+    def verifiers(self) -> tuple[Any, ...]:
+        """The verifiers, as a task file has them."""
+        return tuple(self.checked.verifiers)
+
+    @property
     def budget(self) -> Budget:
         """The limits of the run."""
         return self.checked.budget

@@ -31,6 +31,7 @@ _COMMANDS = {
     "show": ("look", "Print the answer of a run, or what happened in one pass."),
     "export": ("export", "Put an agent's work into your repository, or write a transcript."),
     "fleet": ("fleet", "Run one task for many inputs, on one machine or on several."),
+    "agent": ("agent", "Have an agent work until a command accepts its work."),
     "hook": ("hook", "Stop hooks for agent command lines: install, start, cancel."),
     "report": ("write_report", "Write a run, or all runs in a folder, as HTML."),
     "cost": ("cost", "Show what a run cost, by pass, model and kind of request."),
@@ -58,7 +59,7 @@ _GROUPS = {
     "Steer a run": ("note", "pause", "stop", "budget", "approve", "reject"),
     "Check and use the result": ("verify", "export", "fsck"),
     "Go back and branch off": ("rewind", "fork", "replay"),
-    "Audits, agents, many runs": ("audit", "hook", "fleet"),
+    "Audits, agents, many runs": ("audit", "agent", "hook", "fleet"),
     "Other programs": ("serve", "mcp"),
     "This machine": ("clean", "models", "config", "doctor", "docs", "help"),
 }

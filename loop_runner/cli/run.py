@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, output, preferences, signals, terminal, trusting
+from loop_runner.cli import display, gates, output, preferences, signals, terminal, trusting
 from loop_runner.text import shell
 
 Setting: TypeAlias = str | tuple[str, Any]
@@ -77,6 +77,7 @@ _SHARED = {
 @click.command()
 @click.argument("task_file", metavar="TASK.yaml", type=click.Path(path_type=Path))
 @click.option("--input", "paths", multiple=True, metavar="PATH", help="Inputs instead of the task's own.")
+@gates.options
 @options(
     *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
     *("detach", "report", "json", "display", "quiet", "verbose"),
@@ -87,8 +88,18 @@ def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **fl
     \b
     Example:  loop-runner run examples/first-rejection/task.yaml
     """
-    given = task_overrides(paths, settings, flags)
-    return _start(lr.Task.from_file(task_file, settings=given), flags)
+    made, given = gates.taken(flags), task_overrides(paths, settings, flags)
+    if made:
+        given.append(("verifiers", [*_own_verifiers(task_file, given), *made]))
+    return start_task(lr.Task.from_file(task_file, settings=given), flags)
+
+
+def _own_verifiers(task_file: Path, given: list[Setting]) -> list[Any]:
+    """The verifiers of a task file; none if it has none yet, or is wrong: reading it again reports that."""
+    try:
+        return list(lr.Task.from_file(task_file, settings=given).verifiers)
+    except lr.ConfigError:
+        return []
 
 
 def task_overrides(paths: tuple[str, ...], settings: tuple[str, ...], flags: dict[str, Any]) -> list[Setting]:
@@ -101,7 +112,14 @@ def task_overrides(paths: tuple[str, ...], settings: tuple[str, ...], flags: dic
 
 @click.command()
 @click.argument("question")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", nargs=-1)
+@click.option(
+    "--continue",
+    "continued",
+    metavar="RUN",
+    help="Ask about the same inputs as RUN, with everything that RUN has found, in a new run.",
+)
+@gates.options
 @click.option(
     "--quote/--no-quote",
     default=True,
@@ -111,7 +129,14 @@ def task_overrides(paths: tuple[str, ...], settings: tuple[str, ...], flags: dic
     *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
     *("detach", "report", "json", "display", "quiet", "verbose"),
 )
-def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str, ...], **flags: Any) -> int:
+def ask(
+    question: str,
+    paths: tuple[str, ...],
+    continued: str | None,
+    quote: bool,
+    settings: tuple[str, ...],
+    **flags: Any,
+) -> int:
     """Ask a question about files, without a task file.
 
     The answer must quote the lines that prove it; every quote is looked up in the files.
@@ -120,16 +145,40 @@ def ask(question: str, paths: tuple[str, ...], quote: bool, settings: tuple[str,
     \b
     Example:  loop-runner ask "What is the default maxsize of lru_cache?" /usr/lib/python3.11
     """
+    verifiers = gates.taken(flags, lambda number: _cites(quote=quote, min=number))
+    if continued is not None:
+        if paths:
+            raise click.UsageError("a question that continues a run is about its inputs: name no files")
+        return _ask_again(continued, question, verifiers, settings, flags)
+    if not paths:
+        raise click.UsageError("name the files that the question is about, or a run with --continue")
     _refuse_misplaced(question, paths)
     task = lr.Task(
         question,
         inputs=[_input_spec(path, flags["exclude"]) for path in paths],
-        verifiers=[lr.citations(answer_in_quote=quote, derived=quote)],
+        verifiers=verifiers or [_cites(quote=quote)],
         budget={"passes": 5},
         type="ask",
         settings=overrides(settings, flags),
     )
-    return _start(task, flags)
+    return start_task(task, flags)
+
+
+def _cites(*, quote: bool, **keys: int) -> dict[str, Any]:
+    return {"citations": {"answer_in_quote": quote, "derived": quote, **keys}}
+
+
+def _ask_again(
+    run: str, question: str, verifiers: list[Any], settings: tuple[str, ...], flags: dict[str, Any]
+) -> int:
+    """Fork a run with a new question, and continue the fork."""
+    source = lr.open(run)
+    source.require_trust(trust=False)
+    changed = [("prompt", question), *overrides(settings, {**flags, "run_dir": None})]
+    changed += [("verifiers", verifiers)] if verifiers else []
+    fork = lr.fork(source, flags["run_dir"], settings=changed)
+    folder = _as_called(fork.folder)
+    return work(lambda listening: lr.resume(fork, **listening), flags, folder)
 
 
 @click.command()
@@ -201,7 +250,8 @@ def ends_pause(run: lr.Run) -> bool:
     return True
 
 
-def _start(task: lr.Task, flags: dict[str, Any]) -> int:
+def start_task(task: lr.Task, flags: dict[str, Any]) -> int:
+    """Run a task, here or in a process of its own; the exit code of the command."""
     task = preferences.with_settings(task, flags)
     if flags.get("detach"):
         reports = [f"--report={name}" for name in flags.get("reports", ())]
