@@ -77,6 +77,15 @@ class Progress:
             case "pass_ended":
                 reason = "".join(_reason_lines(event.text))
                 return f"{place}: {event.data['outcome']}{_cache(event)}{reason}"
+            case "operator":
+                return f"operator: {event.text}"
+            case "paused":
+                return "paused: nothing new is started; `loop-runner resume RUN` ends the pause"
+            case "resumed":
+                return "resumed"
+            case "waiting":
+                question = text.one_line(event.text, 300)
+                return f"waiting for a person: {question}\n  `loop-runner approve RUN` or `reject RUN WHY`"
             case "notice":
                 return f"note: {event.text}"
             case _:
