@@ -196,7 +196,7 @@ def fork(
     """
     source = open_run(run)
     plan.refuse_other_format(source.folder)
-    to = forked_run_folder(os.fspath(new) if new is not None else _free_name(source.folder))
+    to = forked_run_folder(os.fspath(new if new is not None else _free_name(source.folder)))
     changed = [*as_overrides(keys), *as_overrides(settings)]
     if prompt_file is not None:
         changed.insert(0, ("prompt", forking.prompt_in(Path(prompt_file))))

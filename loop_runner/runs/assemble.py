@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from loop_runner import inputs, redaction, scratch
 from loop_runner.agents import agent_runs
@@ -54,11 +53,6 @@ from loop_runner.task.config import Task
 from loop_runner.task.kernel_settings import KernelSettings
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
-from loop_runner.tools import Toolbox, callers, read_entries, specs_from_json
-from loop_runner.tools.approval import AskPerson
-from loop_runner.tools.pages import Pages, Stored
-from loop_runner.tools.spec import FILE as TOOLS_FILE
-from loop_runner.tools.spec import PREFIX
 from loop_runner.verify import Gates, Inquiry, Means, Verifier
 from loop_runner.verify import fence as gate_sandbox
 from loop_runner.verify.checks import Checks
@@ -66,9 +60,13 @@ from loop_runner.verify.json_schema import SchemaChecker
 from loop_runner.verify.panel import HoldSession, LivePanel
 from loop_runner.verify.stop_hook import StopHook
 from loop_runner.workspace import control_files, durable
+from loop_runner.workspace.called_tools import TOOLS_FILE
 from loop_runner.workspace.history import History
 from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from loop_runner.tools import Toolbox
 
 _SHOWN_SKIPPED = 20
 
@@ -119,14 +117,17 @@ def run_in(
         templates = prompts.frozen(task.type, workspace.history.files("prompts/"), workspace.history.read)
         operator = _operator(workspace, context, replay_parts, trace, templates, task)
         stack.callback(operator.close)
-        pages = stack.enter_context(Pages(texts, _stored(workspace, replay_parts), workspace.private_folder))
-        workspace.more_files = pages.files
-        toolbox = _toolbox(task, workspace, context, pages, operator)
+        toolbox, pages, inputs_now = None, None, lambda: texts
+        if workspace.history.read(TOOLS_FILE) is not None:
+            from loop_runner.runs import tooling
+
+            toolbox, pages = tooling.opened(stack, workspace, task, texts, context, replay_parts, operator)
+            inputs_now = pages.inputs
         tools = () if toolbox is None else tuple(spec.for_kernel() for spec in toolbox.specs)
         parts = _Parts(stack, task, trace, ledger, templates, operator, toolbox)
-        check = None if task.is_agent else _checks(task, pages.inputs, gates, workspace).say
+        check = None if task.is_agent else _checks(task, inputs_now, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
-            workspace, pages.inputs, context, replay_parts, check, _past(workspace)
+            workspace, inputs_now, context, replay_parts, check, _past(workspace)
         )
         agent = None
         if task.is_agent:
@@ -144,7 +145,7 @@ def run_in(
                 settings, texts, workspace.model_folder, sub_calls, switchboard.loop, tools=tools
             )
             stack.callback(kernel.close)
-        if any(spec.kind == "fetch" for spec in (toolbox.specs if toolbox else ())):
+        if pages is not None and toolbox is not None and toolbox.fetches:
             kernel.follow(pages.inputs, pages.folder)
         if lost := workspace.journal.unanswered():
             trace.append(Event("notice", _in_flight(lost), data={"in_flight": lost}))
@@ -181,7 +182,7 @@ def run_in(
             shared,
             passes,
             course,
-            inputs=pages.inputs,
+            inputs=inputs_now,
             gates=_gate_tools(
                 task,
                 gates,
@@ -353,7 +354,7 @@ class _Parts:
 
     def _client(self, model: str, setting: Setting) -> ModelClient:
         """What answers requests to ``model``, which may be a tool."""
-        if self.tools is not None and model.startswith(PREFIX):
+        if self.tools is not None and model.startswith("tool:"):
             return self.tools.client(model)
         return registry.client_for(model, base_dir=self.task.base_dir, setting=setting)
 
@@ -361,35 +362,6 @@ class _Parts:
         if self.tools is not None and not switchboard.loop.is_closed():
             switchboard.wait(self.tools.close())
         switchboard.close()
-
-
-def _stored(workspace: Workspace, replay_parts: ReplayParts) -> Stored:
-    """Reads what the run folder holds, and what the record of a replay does."""
-    more = replay_parts.stored
-
-    def read(path: str) -> bytes | None:
-        data = workspace.history.read(path)
-        return more(path) if data is None and more is not None and path.startswith("pages/") else data
-
-    return read
-
-
-def _toolbox(
-    task: Task, workspace: Workspace, context: RunContext, pages: Pages, operator: Operator
-) -> Toolbox | None:
-    """The tools of the run as it froze them; None for a run without any."""
-    specs = specs_from_json(workspace.history.read(TOOLS_FILE))
-    if not specs:
-        return None
-    made = Counter(call.model.removeprefix(PREFIX) for call in workspace.history.calls() if call.is_tool_call)
-    entries = read_entries(task.tools)
-    return Toolbox(
-        specs,
-        callers.of(entries, task, context.env, pages),
-        made=made,
-        pages=pages,
-        approver=AskPerson(operator.ask),
-    )
 
 
 def open_children(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loop_runner import inputs
 from loop_runner.errors import ConfigError
@@ -30,10 +31,12 @@ from loop_runner.task.config import Task
 from loop_runner.task.profiles import profile
 from loop_runner.task.prompts import Templates
 from loop_runner.text import code, plural
-from loop_runner.tools import ToolSpec, offered_tools, preparing, read_entries
 from loop_runner.verify import Gates, Programs
 from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from loop_runner.tools import ToolSpec
 
 _EXAMPLE = ("example/question.md", "example/reply.md")
 
@@ -64,7 +67,11 @@ def task_files(
 
 def of_tools(templates: Templates, tools: Sequence[ToolSpec]) -> str:
     """What a system prompt ends with: the tools of the task; "" for a task without any."""
-    return "\n" + templates.render("tools", tools=offered_tools.lines(tools)) if tools else ""
+    if not tools:
+        return ""
+    from loop_runner.tools import offered_tools
+
+    return "\n" + templates.render("tools", tools=offered_tools.lines(tools))
 
 
 def follow_model(old: Task, new: Task) -> Task:
@@ -239,6 +246,10 @@ def example_of(workspace: Workspace) -> tuple[Message, ...]:
 
 def refuse_changed_tools(task: Task, programs: Programs) -> None:
     """Refuse tools whose files are not what the run began with: their results would be another program's."""
+    if not task.tools:
+        return
+    from loop_runner.tools import preparing, read_entries
+
     made_of = preparing.sources(read_entries(task.tools), task.base_dir.resolve())
     if changed := programs.changed(programs.relied_on(made_of)):
         raise ConfigError(

@@ -12,14 +12,16 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loop_runner import linux
 from loop_runner.errors import ConfigError, EnvironmentFault, HookError, LoopRunnerError, VerifierError
 from loop_runner.task.config import Task
-from loop_runner.tools import Entry, preparing, read_entries
 from loop_runner.verify import Gates, Programs, external_hook
 from loop_runner.verify.fence import GateSandbox
-from loop_runner.verify.function import sha256_of
+
+if TYPE_CHECKING:
+    from loop_runner.tools import Entry
 
 _REPORTED = (ConfigError, VerifierError, HookError, EnvironmentFault)
 
@@ -70,8 +72,11 @@ def gates(task: Task, known: Programs | None = None, *, starts_nothing: bool = F
     fence = None if starts_nothing else GateSandbox(task.kernel.require_tier)
     hooks = external_hook.makers(task.stop_hooks, task.base_dir)
     made_of: list[Path] = []
-    with contextlib.suppress(ConfigError):  # ``tools`` reports it
-        made_of = preparing.sources(read_entries(task.tools), task.base_dir.resolve())
+    if task.tools:
+        from loop_runner.tools import preparing, read_entries
+
+        with contextlib.suppress(ConfigError):  # ``tools`` reports it
+            made_of = preparing.sources(read_entries(task.tools), task.base_dir.resolve())
     return Gates.of(
         task.verifiers,
         task.base_dir,
@@ -85,6 +90,10 @@ def gates(task: Task, known: Programs | None = None, *, starts_nothing: bool = F
 
 def tools(task: Task, env: Mapping[str, str]) -> tuple[Entry, ...]:
     """The entries of the task's tools, checked as far as that is possible without starting anything."""
+    if not task.tools and not task.tool_functions:
+        return ()
+    from loop_runner.tools import preparing, read_entries
+
     entries = read_entries(task.tools)
     if entries and task.session not in ("rlm", "auto"):
         raise ConfigError(
@@ -101,6 +110,8 @@ def tools(task: Task, env: Mapping[str, str]) -> tuple[Entry, ...]:
 
 def _other_functions(entries: Iterable[Entry], task: Task) -> Iterator[ConfigError]:
     """Functions of the calling program that are not those that the run began with."""
+    from loop_runner.verify.function import sha256_of
+
     known = {str(entry.target["function"]): entry for entry in entries if entry.kind == "callable"}
     for name, function in task.tool_functions.items():
         if name not in known:

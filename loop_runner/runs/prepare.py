@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from loop_runner import inputs
 from loop_runner.agents import agent_runs
@@ -24,10 +24,12 @@ from loop_runner.runs.models import (
     with_models,
 )
 from loop_runner.task.config import Task
-from loop_runner.tools import ToolSpec, preparing, read_entries, specs_to_json
-from loop_runner.tools.spec import FILE as TOOLS_FILE
 from loop_runner.verify import Gates
+from loop_runner.workspace.called_tools import TOOLS_FILE
 from loop_runner.workspace.git.fast_import import Blob
+
+if TYPE_CHECKING:
+    from loop_runner.tools import ToolSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,7 @@ def prepared(task: Task, context: RunContext, beginning: StartingFiles | None) -
     task, texts, gates, fetched = _checked(task, context.env, texts)
     templates = templates_of(task)
     model_files, about = agent_runs.beginning(task)
-    tools = preparing.specs(
-        read_entries(task.tools), task.base_dir.resolve(), context.env, task.tool_functions
-    )
+    tools = _tools(task, context)
     if any(tool.kind == "fetch" for tool in tools):
         texts = replace(texts, is_single=False)  # others will come
     new_files = task_files(task, texts, templates, gates, tools)
@@ -104,11 +104,29 @@ def prepared(task: Task, context: RunContext, beginning: StartingFiles | None) -
         **session_file(task, texts, context, new_files),
         # An agent may work in the task's folder: what was there before must be known after a restart, too.
         **(gates.programs.to_files() if gates.programs.files or task.is_agent else {}),
-        **({TOOLS_FILE: specs_to_json(tools)} if tools else {}),
+        **_tools_file(tools),
         **about,
         **origin.to_files(task),
     }
     return _Prepared(task, texts, gates, files, model_files, tools)
+
+
+def _tools(task: Task, context: RunContext) -> tuple[ToolSpec, ...]:
+    """The task's tools, described: their processes are started for that."""
+    if not task.tools:
+        return ()
+    from loop_runner.tools import preparing, read_entries
+
+    base_dir = task.base_dir.resolve()
+    return preparing.specs(read_entries(task.tools), base_dir, context.env, task.tool_functions)
+
+
+def _tools_file(tools: tuple[ToolSpec, ...]) -> dict[str, bytes]:
+    if not tools:
+        return {}
+    from loop_runner.tools import specs_to_json
+
+    return {TOOLS_FILE: specs_to_json(tools)}
 
 
 def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None, gates: Gates) -> Inputs:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loop_runner import redaction
 from loop_runner.agents import agent_runs
@@ -41,12 +42,14 @@ from loop_runner.runs.models import (
 from loop_runner.runs.prepare import prepared
 from loop_runner.task import config
 from loop_runner.task.config import Task
-from loop_runner.tools import ToolSpec
 from loop_runner.verify import Gates
 from loop_runner.workspace.git.fast_import import Blob
 from loop_runner.workspace.history import History
 from loop_runner.workspace.openable import parsing
 from loop_runner.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from loop_runner.tools import ToolSpec
 
 
 def start(task: Task, folder: Path, context: RunContext, beginning: StartingFiles | None = None) -> Outcome:

@@ -322,26 +322,28 @@ class Operator:
         """The turns of pass ``number`` are over: what comes now belongs to its end."""
         self._place = (number, 0)
 
-    def ask(self, question: Question) -> PersonsDecision | None:
+    def ask(self, question: Question, *, is_recorded: bool = True) -> PersonsDecision | None:
         """Wait for a person to decide about an answer. None: nobody has, and this run must not wait.
+
+        Not ``is_recorded``: whoever asks keeps what was decided, as a tool's call does in its result.
 
         Raises ``StoppedError`` when the run is to stop meanwhile: the question is asked again on resume.
         """
         self._source.show(question)
-        decision = self._decision(question)
+        decision = self._decision(question, is_recorded=is_recorded)
         if decision is None and self._may_wait:
             self.clock.stop()
             self._trace.tell("waiting", question.text, self._place, verifier=question.verifier)
             try:
-                decision = self._wait_for(question)
+                decision = self._wait_for(question, is_recorded=is_recorded)
             finally:
                 self.clock.go()
         if decision is not None:
             self._source.show(None)
         return decision
 
-    def _wait_for(self, question: Question) -> PersonsDecision:
-        while (decision := self._decision(question)) is None:
+    def _wait_for(self, question: Question, *, is_recorded: bool) -> PersonsDecision:
+        while (decision := self._decision(question, is_recorded=is_recorded)) is None:
             with self._lock:
                 for request in self._arrived(_STEERING):
                     self._take(request)
@@ -350,7 +352,7 @@ class Operator:
             time.sleep(_STEP_S)
         return decision
 
-    def _decision(self, question: Question) -> PersonsDecision | None:
+    def _decision(self, question: Question, *, is_recorded: bool) -> PersonsDecision | None:
         """The first decision about ``question`` that has arrived; others are refused."""
         with self._lock:
             made: PersonsDecision | None = None
@@ -366,6 +368,9 @@ class Operator:
                 if not why:
                     made = PersonsDecision(request.kind == "approve", request.text, request.by, request.at)
                 self._answer(request, why, is_again=is_again)
+                if not (why or is_recorded):
+                    self._applied.pop()
+                    self._source.settle({request.id})
             return made
 
     # ── the next commit ─────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop_runner import text
 from loop_runner.budget import BudgetSpentError, Ledger
@@ -23,12 +23,13 @@ from loop_runner.events import Event, Trace
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind, Usage
-from loop_runner.session import tool_rounds
 from loop_runner.task.prompts import BUILT_IN, Templates
-from loop_runner.tools import Toolbox
-from loop_runner.tools.toolbox import ToolRefusedError
 from loop_runner.verify import json_schema
 from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
+
+if TYPE_CHECKING:
+    from loop_runner.tools import Toolbox
+
 
 _PROGRESS_S = 2.0  # how often a person is told how far a batch is
 _FIRST_PROGRESS_S = 0.1  # after the first sub-call of a turn: those of a batch are sent together
@@ -158,6 +159,8 @@ class SubCalls:
         """The result of one call of a tool, as JSON. Raises ``SubCallError`` for one that is not made."""
         if self._shared.tools is None:
             raise SubCallError("this task has no tools")
+        from loop_runner.tools.toolbox import ToolRefusedError
+
         try:
             request = self._shared.tools.request(name, arguments, self._scope)
         except ToolRefusedError as error:
@@ -195,6 +198,8 @@ class SubCalls:
         """One question to a model that may call ``tools``: JSON with its answer, and the pages it fetched."""
         if self._shared.tools is None:
             raise SubCallError("this task has no tools")
+        from loop_runner.session import tool_rounds
+
         name = self._shared.sub_models.named(model)
         answer, pages = await tool_rounds.asked(
             prompt,

@@ -1,7 +1,6 @@
 """Calls programs, each with its arguments in their places and without a shell.
 
-A placeholder ``{name}`` is replaced by the value of that parameter, inside the one word where it is: no value
-ever becomes two words, or a piece of a command line that is read again. ``{{name}}`` stays ``{name}``.
+Owns the limits of what a program prints, and its end: nothing that it started outlives the call.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 from collections.abc import Mapping
@@ -18,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from loop_runner.tools import results
+from loop_runner.tools.placeholders import as_text, filled
 from loop_runner.tools.python_process import ToolDiedError, ToolRaisedError
 from loop_runner.tools.spec import ToolSpec
 
-_PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
 _CHUNK = 1 << 16
 _ERROR_BYTES = 4000
 _LIMIT = results.MAX_RESULT_BYTES
@@ -50,25 +48,6 @@ class CommandCaller:
 
     async def close(self) -> None:
         """Each program ends with its call."""
-
-
-def filled(word: str, arguments: Mapping[str, Any]) -> str:
-    """``word`` with the values of its placeholders; a parameter that was not given is an empty text."""
-
-    def value(match: re.Match[str]) -> str:
-        return f"{{{match[1]}}}" if match[1] else as_text(arguments.get(match[2], ""))
-
-    return _PLACEHOLDER.sub(value, word)
-
-
-def placeholders(word: str) -> set[str]:
-    """The parameters that ``word`` names."""
-    return {match[2] for match in _PLACEHOLDER.finditer(word) if match[2]}
-
-
-def as_text(value: Any) -> str:
-    """A value as an argument: a text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 async def run(words: list[str], folder: Path, env: Mapping[str, str], stdin: bytes, timeout_s: float) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from loop_runner import keys
 from loop_runner.errors import ConfigError
 from loop_runner.keys import BadValueError
-from loop_runner.tools.command_lines import placeholders
+from loop_runner.tools.placeholders import placeholders
 from loop_runner.tools.spec import Settings
 
 KINDS = ("python", "command", "mcp", "fetch", "search", "callable")

@@ -16,7 +16,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from loop_runner.tools.command_lines import filled, run
+from loop_runner.tools.command_lines import run
+from loop_runner.tools.placeholders import filled
 from loop_runner.tools.python_process import ToolRaisedError
 from loop_runner.tools.spec import ToolSpec
 

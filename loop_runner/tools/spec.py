@@ -13,9 +13,9 @@ from typing import Any
 
 from loop_runner.errors import WorkspaceError
 from loop_runner.tools import value_schema
+from loop_runner.workspace.called_tools import TOOLS_FILE
 
 _FORMAT = 1
-FILE = "tools.json"
 PREFIX = "tool:"  # of the "model" that a request to a tool names
 
 
@@ -80,14 +80,14 @@ def specs_from_json(data: bytes | None) -> tuple[ToolSpec, ...]:
         body = json.loads(data)
         if body["format"] != _FORMAT:
             raise WorkspaceError(
-                f"{FILE} has format {body['format']!r}, this program reads {_FORMAT}",
+                f"{TOOLS_FILE} has format {body['format']!r}, this program reads {_FORMAT}",
                 why="a newer loop-runner wrote it",
                 hint="upgrade loop-runner",
             )
         return tuple(ToolSpec(**{**tool, "settings": Settings(**tool["settings"])}) for tool in body["tools"])
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise WorkspaceError(
-            f"{FILE} cannot be read ({type(error).__name__}: {str(error)[:200]})",
+            f"{TOOLS_FILE} cannot be read ({type(error).__name__}: {str(error)[:200]})",
             why="the run does not know which tools its model may call",
             hint="`loop-runner fsck RUN` says what is damaged",
             exit_code=4,

@@ -62,6 +62,11 @@ class Toolbox:
         """All tools, in the order of the task."""
         return tuple(self._specs.values())
 
+    @property
+    def fetches(self) -> bool:
+        """Whether one of them makes pages inputs."""
+        return any(spec.kind == "fetch" for spec in self._specs.values())
+
     def request(self, name: str, arguments: str, scope: str) -> Request:
         """The request that a call is, counted. ``arguments``: JSON. Raises ``ToolRefusedError``."""
         spec = self._specs.get(name)

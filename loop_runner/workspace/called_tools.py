@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from loop_runner.records import Call
 
+TOOLS_FILE = "tools.json"  # of the run folder: what ``tools.spec`` writes
 _UNKNOWN = '{"unknown":'  # begins the result of a call that may have been made
 
 

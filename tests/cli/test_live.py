@@ -10,9 +10,10 @@ import time
 
 import pytest
 
+import loop_runner as lr
+from loop_runner.api.typed_events import typed
 from loop_runner.cli import live
 from loop_runner.events import Event
-from loop_runner.runs.view import RunView
 from tests.support.commands import argv, clean_environment, loop_runner
 from tests.support.tasks import cell, ready, write_task
 
@@ -133,24 +134,23 @@ def test_a_listener_of_the_block_draws_nothing_itself():
         def line(self, event):
             return event.text
 
-    block = live.Block(Progress(), None, lambda: None)
+    block = live.Block(Progress(), None, lambda: None)  # type: ignore[arg-type]
     began = time.perf_counter()
     for number in range(5000):
-        block(Event("notice", f"{number}", at=1000.0))
+        block(typed(Event("notice", f"{number}", at=1000.0)))
     assert time.perf_counter() - began < 2
 
 
 @pytest.mark.parametrize("width", [40, 80, 140])
 def test_no_line_of_the_block_is_wider_than_the_terminal(width):
     long = "x" * 500 + "\x1b[2J"
-    view = RunView(
-        [
-            Event("run_started", at=1.0, budget={"usd": (1.0, 2.0), "wall": (3.0, 9.0)}),
-            Event("pass_ended", long, 1, 0, {"outcome": "rejected", "verdict": {}}, at=2.0),
-            Event("turn_started", "", 2, 1, at=3.0),
-            Event("subcalls_progress", data={"answered": 1, "failed": 1, "out": 1}, at=3.0),
-        ]
-    )
+    events = [
+        Event("run_started", at=1.0, budget={"usd": (1.0, 2.0), "wall": (3.0, 9.0)}),
+        Event("pass_ended", long, 1, 0, {"outcome": "rejected", "verdict": {}}, at=2.0),
+        Event("turn_started", "", 2, 1, at=3.0),
+        Event("subcalls_progress", data={"answered": 1, "failed": 1, "out": 1}, at=3.0),
+    ]
+    view = lr.RunView(map(typed, events))
     for line, _ in live.lines_of(view, 10.0, width):
         shown = live._fitting(line, width)
         assert len(shown) < width

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def asked(how, answers, *queries):
     spec = ToolSpec("send", "python", {}, "", SCHEMA, None, Settings(approve=how))
     caller = Caller()
     toolbox = Toolbox([spec], {"python": caller}, approver=AskPerson(ask))
-    client = toolbox.client("tool:send")
+    client: Any = toolbox.client("tool:send")
 
     async def run():
         found = []

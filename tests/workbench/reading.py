@@ -241,13 +241,13 @@ THREE_HOPS = Scenario(
 
 # ── support threads ─────────────────────────────────────────────────────────────────────────────────
 
-_QUESTION = (3, 8, 13, 18)
+_TICKETS = (3, 8, 13, 18)
 
 
 def make_threads(folder: Path, size: str) -> Mapping[str, Any]:
     """Write 20 tickets (300 at full size); promises are corrected later, and one continues in another."""
     rng = random.Random(1408)
-    last = {}
+    last: dict[int, str] = {}
     for number in range(1, 21 if size == "sample" else 301):
         amounts = [f"{rng.randrange(1000, 9000) / 100:.2f}" for _ in range(rng.randrange(2, 4))]
         lines = [f"[{line}] {who}: {text}" for line, (who, text) in enumerate(_thread(rng, amounts), 1)]
@@ -257,7 +257,7 @@ def make_threads(folder: Path, size: str) -> Mapping[str, Any]:
             last[number] = "20"
         (folder / f"ticket-{number:03}.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
     last[8] = last[20]
-    return {"lines": [f"ticket {number}: {last[number]} EUR" for number in _QUESTION]}
+    return {"lines": [f"ticket {number}: {last[number]} EUR" for number in _TICKETS]}
 
 
 def _thread(rng: random.Random, amounts: list[str]) -> list[tuple[str, str]]:
