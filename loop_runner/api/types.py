@@ -75,8 +75,8 @@ _HOMES = {
     "api.result": "RunState",
     "api.stream": "Events",
     "api.typed_events": (
-        "OperatorRequest CellFinished ChildFinished ChildStarted ChildTurn Notice OnEvent PassEnded"
-        " PassStarted ReplyReceived"
+        "CellFinished ChildFinished ChildStarted ChildTurn Notice OnEvent OperatorRequest PassEnded Paused"
+        " PassStarted ReplyReceived Resumed Waiting"
         " Retried RunEnded RunStarted SubcallFinished SubcallsProgress ToolFinished TurnCommitted TurnStarted"
         " Verifying"
     ),
