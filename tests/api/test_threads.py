@@ -72,7 +72,7 @@ def test_an_error_is_raised_once_and_reported_by_nobody_else(tmp_path, caplog):
     task = write_task(tmp_path / "task", root=[cell("x = 1")])  # has no second reply
 
     async def failed():
-        with pytest.raises(lr.ModelError, match="asked for number 2"):
+        with pytest.raises(lr.ModelError, match="asked for reply number 2"):
             await lr.arun(task, run_dir=tmp_path / "run")
 
     asyncio.run(failed())
