@@ -17,6 +17,7 @@ from loop_runner import keys
 from loop_runner.errors import ModelError
 from loop_runner.keys import key
 from loop_runner.records import SUBCALL_KINDS, Call, Request, Spend, Usage
+from loop_runner.sums import IN_AND_OUT, Sums, amounts
 from loop_runner.text import plural
 
 Price = Callable[[str, Usage], float | None]
@@ -87,40 +88,6 @@ class Hold:
     tool_calls: int = 0
 
 
-class Sums:
-    """Running sums, changed in place: there can be ten thousand requests in a second."""
-
-    __slots__ = (
-        *("known_usd", "requests", "subcalls", "tokens_in", "tokens_out", "tool_calls", "usage", "usd"),
-    )
-
-    def __init__(self, spent: Spend = Spend()) -> None:  # noqa: B008 - frozen
-        usage = spent.usage
-        self.usage = [getattr(usage, name) for name in _USAGE_NAMES]
-        self.tokens_in = sum(self.usage) - usage.output_tokens
-        self.tokens_out = usage.output_tokens
-        self.usd = spent.usd
-        self.known_usd = spent.usd or spent.known_usd or 0.0  # what limits are compared with
-        self.requests = spent.requests
-        self.subcalls = spent.subcalls
-        self.tool_calls = spent.tool_calls
-
-    def add(self, usage: Usage, usd: float | None, subcalls: int, sign: int = 1) -> None:
-        """Add a request, or with ``sign`` -1 take it away. A tool call is none: it has a count of its own."""
-        sums = self.usage
-        sums[0] += sign * usage.input_tokens
-        sums[1] += sign * usage.output_tokens
-        sums[2] += sign * usage.cache_read_tokens
-        sums[3] += sign * usage.cache_write_tokens
-        self.tokens_out = sums[1]
-        self.tokens_in = sums[0] + sums[2] + sums[3]
-        self.usd = None if usd is None or self.usd is None else self.usd + sign * usd
-        self.known_usd += sign * (usd or 0.0)
-        self.requests += sign
-        self.subcalls += sign * subcalls
-
-
-_USAGE_NAMES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 _NAMES = {
     "tokens": "tokens",
     "tokens_in": "input tokens",
@@ -132,7 +99,6 @@ _NAMES = {
 }
 _LAST_SHARE = 0.1  # of a limit: when no more is left, a warning says so, however slowly it is used
 _NO_USAGE = Usage()
-_IN_AND_OUT = ("tokens_in", "tokens_out")
 # Of runs that limit neither tokens nor dollars, by the number of sub-calls.
 _FREE, _TOOL_CALL = (Hold(_NO_USAGE, 0.0, 0), Hold(_NO_USAGE, 0.0, 1)), Hold(_NO_USAGE, 0.0, 0, 1)
 
@@ -448,7 +414,7 @@ class Ledger:
         budget = self.budget
         with self._lock:
             parts = (self._dropped, self._used, self._owed)
-            tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
+            tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in IN_AND_OUT)
             usd = sum(part.known_usd for part in parts)
             subcalls = sum(part.subcalls for part in parts)
             tool_calls = sum(part.tool_calls for part in parts)
@@ -472,7 +438,7 @@ class Ledger:
         passes = max(budget.passes - self.spend.passes - 1, 0)  # without the one that runs, as in ``left``
         with self._lock:
             sums = (self._dropped, self._used)
-            tokens_in, tokens_out = (sum(getattr(part, name) for part in sums) for name in _IN_AND_OUT)
+            tokens_in, tokens_out = (sum(getattr(part, name) for part in sums) for name in IN_AND_OUT)
             dollars = [part.usd for part in sums]
             subcalls, seconds = sum(part.subcalls for part in sums), self._dropped_s + self._seconds
             tool_calls = sum(part.tool_calls for part in sums)
@@ -497,20 +463,6 @@ class Ledger:
 def _amount(number: float, noun: str) -> str:
     """``1 second``; ``0.5 seconds``."""
     return f"{number:g} {noun if number == 1 else noun + 's'}"
-
-
-def amounts(parts: Sequence[Sums], seconds: float = 0.0) -> dict[str, float]:
-    """What ``parts`` use of each limit that a turn can reach."""
-    tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
-    return {
-        "tokens": tokens_in + tokens_out,
-        "tokens_in": tokens_in,
-        "tokens_out": tokens_out,
-        "usd": sum(part.known_usd for part in parts),
-        "wall_s": seconds,
-        "subcalls": sum(part.subcalls for part in parts),
-        "tool_calls": sum(part.tool_calls for part in parts),
-    }
 
 
 def nearly_reached(budget: Budget, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:

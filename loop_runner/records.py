@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from loop_runner.text import sane_count
+
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
-# child: the root model of a child session; summary: the root model, of its own conversation so far;
-# judge: a verifier, or, with a scope, the root model of a session that one holds
-# agent: not our own request, but the spend that an agent's client reports
-# tool: not a request to a model, but a call of one of the task's tools (``loop_runner/tools/``)
+# child: the root model of a child session; summary: the root model, of its own conversation so far; judge: a
+# verifier, or, with a scope, the root model of a session that one holds; agent: the spend that an agent's
+# client reports; tool: a call of one of the task's tools (``loop_runner/tools/``), not of a model
 RequestKind = Literal["root", "sub", "child", "judge", "summary", "agent", "tool"]
 
 _CONVERSATIONS = frozenset({"root", "child", "summary"})
@@ -35,7 +36,6 @@ StopReason = Literal[
     "refusal",
     "model_context_window_exceeded",
 ]
-
 
 LOST = "lost:"  # begins the fingerprint of a call that was billed and gave no reply
 SENT = "sent:"  # begins that of a journal's record of a tool call that is about to be made
@@ -92,18 +92,6 @@ class Request:
 
 _quoted = json.encoder.encode_basestring  # a JSON string, not limited to ASCII
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
-
-
-_MOST_TOKENS = 10**9  # of one request; no model takes or gives more
-
-
-def sane_count(value: object) -> int:
-    """A number of tokens from 0 to a billion; 0 for what is no number (NaN, infinity, a text, a list)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
-        return 0
-    if value in (float("inf"), float("-inf")):
-        return 0
-    return min(max(int(value), 0), _MOST_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from typing import Protocol, runtime_checkable
 
 from loop_runner import redaction
 from loop_runner.errors import ModelError
-from loop_runner.records import Call, Message, Reply, Request, Usage, sane_count
+from loop_runner.records import Call, Message, Reply, Request, Usage
+from loop_runner.text import sane_count
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -52,17 +52,17 @@ def test_a_task_refuses_what_it_cannot_mean(script, keys, words):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda made: lr.run(made, on_event=3), "on_event is a function"),
-        (lambda made: lr.run(made, stop=3), "stop is an lr.Stop"),
+        (lambda made: lr.run(made, on_event=3), "on_event is a function"),  # type: ignore[arg-type]
+        (lambda made: lr.run(made, stop=3), "stop is an lr.Stop"),  # type: ignore[arg-type]
         (lambda made: lr.run(made, reporters="nope"), "no reporter 'nope'"),
         (lambda _: lr.ask("What?", [], model="script:x"), "no inputs to ask about"),
         (lambda _: lr.ask("What?", NOTES, verifiers=[]), "called `verify` here"),
         (lambda _: lr.RLM().completion("text", context="text"), "both `prompt` and `context`"),
         (lambda _: lr.RLM().completion("text", "which?", query="which?"), "both `root_prompt` and `query`"),
-        (lambda _: lr.data("x", 3), "the name of data is a text"),
+        (lambda _: lr.data("x", 3), "the name of data is a text"),  # type: ignore[arg-type]
         (lambda _: lr.data(None), "it is None"),
         (lambda _: lr.audit([], rules=RULES), "no paths to audit"),
-        (lambda _: lr.audit(None, rules=RULES), "no paths to audit"),
+        (lambda _: lr.audit(None, rules=RULES), "no paths to audit"),  # type: ignore[arg-type]
         (lambda _: lr.verify("x", allow=["everything"]), "not something that a verifier can be granted"),
     ],
 )
