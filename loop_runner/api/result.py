@@ -147,8 +147,8 @@ class Run(Controls):
     def diff(self, before: str, after: str) -> Comparison:
         """What differs between two moments: ``run.diff("1", "2.3")`` is from pass 1 to turn 3 of pass 2."""
         with History(self.folder) as history:
-            found = [history.checkpoint(self._commit(history, at) or "HEAD") for at in (before, after)]
-            return compare.compare(history, *found)
+            result = [history.checkpoint(self._commit(history, at) or "HEAD") for at in (before, after)]
+            return compare.compare(history, *result)
 
     def _commit(self, history: History, at: str | None) -> str | None:
         point = None if at is None else points.parse(at)

@@ -126,8 +126,8 @@ def resume(
     """Continue a run from its last commit.
 
     ``verify`` and ``tools`` are the functions that the run began with, if verifiers or tools are functions:
-    the run folder cannot hold them. ``budget`` applies to this resume only. ``trust`` starts what a folder from
-    elsewhere names.
+    the run folder cannot hold them. ``budget`` applies to this resume only. ``trust`` starts what a folder
+    from elsewhere names.
     """
     return _resumed(run, verify, tools, budget, inputs_dir, output_type, trust, on_event).wait()
 

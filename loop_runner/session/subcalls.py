@@ -196,7 +196,7 @@ class SubCalls:
         if self._shared.tools is None:
             raise SubCallError("this task has no tools")
         name = self._shared.sub_models.named(model)
-        answer, pages = await tool_rounds.asked(
+        answer, pages = await tool_rounds.answered(
             prompt,
             tools,
             self._shared.tools,

@@ -23,21 +23,21 @@ def of(entries: Sequence[Entry], task: Task, env: Mapping[str, str], pages: Page
     for entry in entries:
         by_kind.setdefault(entry.kind, []).append(entry)
     folder = task.base_dir.resolve()
-    found: dict[str, Caller] = {}
+    caller: dict[str, Caller] = {}
     for kind, group in by_kind.items():
         if kind == "python":
-            found[kind] = PythonCaller(folder, environment(group, env))
+            caller[kind] = PythonCaller(folder, environment(group, env))
         elif kind == "command":
-            found[kind] = CommandCaller(
+            caller[kind] = CommandCaller(
                 folder, {entry.target["name"]: for_programs([entry], env) for entry in group}
             )
         elif kind == "fetch":
-            found[kind] = FetchCaller(pages, inputs.cache_dir(env), task.kernel.require_tier)
+            caller[kind] = FetchCaller(pages, inputs.cache_dir(env), task.kernel.require_tier)
         elif kind == "mcp":
-            servers = {each.target["name"]: (each.target, for_programs([each], env)) for each in group}
-            found[kind] = McpCaller(folder, servers)
+            servers = {item.target["name"]: (item.target, for_programs([item], env)) for item in group}
+            caller[kind] = McpCaller(folder, servers)
         elif kind == "search":
-            found[kind] = SearchCaller(folder, environment(group, env))
+            caller[kind] = SearchCaller(folder, environment(group, env))
         elif kind == "callable":
-            found[kind] = FunctionCaller(task.tool_functions)
-    return found
+            caller[kind] = FunctionCaller(task.tool_functions)
+    return caller

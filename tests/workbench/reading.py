@@ -241,7 +241,7 @@ THREE_HOPS = Scenario(
 
 # ── support threads ─────────────────────────────────────────────────────────────────────────────────
 
-_QUESTION = (3, 8, 13, 18)
+_NUMBERS = (3, 8, 13, 18)
 
 
 def make_threads(folder: Path, size: str) -> Mapping[str, Any]:
@@ -257,7 +257,7 @@ def make_threads(folder: Path, size: str) -> Mapping[str, Any]:
             last[number] = "20"
         (folder / f"ticket-{number:03}.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
     last[8] = last[20]
-    return {"lines": [f"ticket {number}: {last[number]} EUR" for number in _QUESTION]}
+    return {"lines": [f"ticket {number}: {last[number]} EUR" for number in _NUMBERS]}
 
 
 def _thread(rng: random.Random, amounts: list[str]) -> list[tuple[str, str]]:
