@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if parts.path == "/search":
             self._send(
-                "application/json", json.dumps(self._result_page(parse_qs(parts.query).get("q", [""])[0])).encode()
+                "application/json", json.dumps(self._search(parse_qs(parts.query).get("q", [""])[0])).encode()
             )
         elif parts.path in MOVED:
             self.send_response(301)
@@ -119,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(404)
 
-    def _result_page(self, query: str) -> dict[str, object]:
+    def _search(self, query: str) -> dict[str, object]:
         """What a search engine says, in the format of SearXNG: rare words weigh more than common ones."""
         words = [word for word in query.lower().split() if len(word) > 2]
         host = f"http://{self.headers['Host']}"
