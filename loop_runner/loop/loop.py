@@ -136,7 +136,7 @@ class Loop:
                     return NewPrompt(requests, head)
                 if (limit := self._limit(head)) is not None:
                     return self._end(
-                        "unverified", head, f"the budget of {limit} is used up{self._said(head)}"
+                        "unverified", head, f"the budget of {limit} is used up{self._wording(head)}"
                     )
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
             step = self._course.step(number)
@@ -161,7 +161,7 @@ class Loop:
             if blocked_by:
                 return self._end("blocked", head, blocked_by)
 
-    def _said(self, head: Checkpoint) -> str:
+    def _wording(self, head: Checkpoint) -> str:
         """What the last pass declared to be missing, for the reason why the run ends."""
         missing = self._workspace.handed_in(head.pass_number).blocked if head.pass_number else ""
         return (

@@ -111,7 +111,7 @@ class CallLog(Protocol):
 class ToolCaller(Protocol):
     """A client behind which there is a tool, and no model (``loop_runner/tools/``)."""
 
-    is_idempotent: bool  # a call that a crash interrupted may be made again
+    is_idempotent: bool  # a call that a crash interrupted may be repeated
     provider: str  # a name of its own: each tool has its own width
 
     async def refusal(self, request: Request) -> Reply | None:

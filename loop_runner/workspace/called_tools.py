@@ -17,5 +17,5 @@ def is_unknown(call: Call) -> bool:
 
 def counts(calls: Sequence[Call]) -> dict[str, int]:
     """How many tools were called, and how many calls have no result; empty for a turn without any."""
-    found = {"tool_calls": sum(call.is_tool_call for call in calls), "unknown": sum(map(is_unknown, calls))}
-    return {name: count for name, count in found.items() if count}
+    result = {"tool_calls": sum(call.is_tool_call for call in calls), "unknown": sum(map(is_unknown, calls))}
+    return {name: count for name, count in result.items() if count}
