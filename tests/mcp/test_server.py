@@ -18,6 +18,7 @@ from mcp_types import CallToolResult, EmptyResult, Request, RequestParams, Resul
 from pydantic import Field
 
 import loop_runner as lr
+from loop_runner.mcp import starting
 from loop_runner.mcp.server import server
 from loop_runner.mcp.tasks import TASKS
 from tests.support.service import write_models
@@ -34,8 +35,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for status in lr.list_runs(tmp_path / "runs") if (tmp_path / "runs").is_dir() else ():
-        if status.is_active:
-            lr.open(status.folder).stop(now=True)
+        starting.stop(lr.open(status.folder))
 
 
 def with_client(work, **keys):
