@@ -55,6 +55,11 @@ _BLOCKED = (
     " the same way: the run then ends, and a person reads your reason."
 )
 _MAX_BLOCKED_CHARS = 600
+_WAITS = (
+    "it waits for a person's decision: {question} (`loop-runner approve RUN`, or `reject RUN WHY`;"
+    " then `loop-runner resume RUN`)"
+)
+_MAX_QUESTION_CHARS = 300
 _NO_ANSWER = {
     "turns": "the turns were used up and `answer['content']` was still empty",
     "budget": "the budget was used up and `answer['content']` was still empty",
@@ -304,6 +309,8 @@ class Loop:
 
     def _interrupted(self) -> Outcome:
         reason = _STOPPED if self._parts.operator.is_stopped else _INTERRUPTED
+        if question := self._parts.operator.ended_waiting_for:
+            reason = _WAITS.format(question=one_line(question, _MAX_QUESTION_CHARS))
         return self._end("interrupted", self._workspace.head(), reason)
 
     def _end(self, status: RunStatus, head: Checkpoint, reason: str) -> Outcome:
