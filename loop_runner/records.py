@@ -22,9 +22,7 @@ from loop_runner.text import sane_count
 # verifier, or, with a scope, the root model of a session that one holds; agent: the spend that an agent's
 # client reports; tool: a call of one of the task's tools (``loop_runner/tools/``), not of a model
 RequestKind = Literal["root", "sub", "child", "judge", "summary", "agent", "tool"]
-
 _CONVERSATIONS = frozenset({"root", "child", "summary"})
-
 SUBCALL_KINDS: frozenset[RequestKind] = frozenset({"sub", "child"})  # asked for by the model's code
 
 StopReason = Literal[
@@ -169,11 +167,6 @@ class Call:
         """Paid for, and no reply came of it."""
         return self.fingerprint.startswith(LOST)
 
-    @property
-    def is_tool_call(self) -> bool:
-        """A call of a tool whose result is recorded."""
-        return self.kind == "tool" and not self.is_lost
-
 
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,9 +200,7 @@ class InputText:
     replaced_bytes: int = 0  # bytes that are not UTF-8 and read as U+FFFD
     origin: Origin | None = None  # what ``path`` was converted from; None: it is the original
     about: str = ""  # one line, for a prompt: what a table or a JSON file holds
-    part_of: tuple[str, int] | None = (
-        None  # of a child's text: the run's text it is cut from, and its first line
-    )
+    part_of: tuple[str, int] | None = None  # of a child's text: the run's text and line that it begins at
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,9 +409,7 @@ class Spend:
     seconds: float = 0.0
     usd: float | None = 0.0  # None: at least one request has no known price
     unanswered: int = 0  # requests that were sent and whose reply never came (a crash): perhaps billed too
-    known_usd: float | None = field(
-        default=None, compare=False
-    )  # of those with a price, where ``usd`` is None
+    known_usd: float | None = field(default=None, compare=False)  # of those with a price, without ``usd``
     tool_calls: int = 0  # calls of tools; they are no requests to models
 
 
