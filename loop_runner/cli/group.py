@@ -106,8 +106,8 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 verified; 1 the audit has findings at or above --fail-on; 2 wrong usage or task "
-    "file; 3 ended unverified or blocked; 4 a gate, the provider or the environment is broken; 5 internal error; "
-    "130 interrupted.",
+    "file; 3 ended unverified or blocked; 4 a gate, the provider or the environment is broken; 5 internal "
+    "error; 130 interrupted.",
 )
 @click.version_option(loop_runner.__version__, "-V", "--version", prog_name="loop-runner")
 def main_group() -> None:
