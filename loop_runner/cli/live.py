@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TextIO
 
 import loop_runner as lr
 from loop_runner import text
@@ -66,7 +66,15 @@ def _as_json(event: lr.Event) -> None:
 class Block:
     """Lines that are drawn again while the run runs, below those that stay."""
 
-    def __init__(self, progress: Progress, folder: Path | None, stop: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        folder: Path | None,
+        stop: Callable[[], object],
+        stream: TextIO | None = None,
+    ) -> None:
+        """``stop`` asks the run to stop while it has no folder; ``stream``: None for standard error."""
+        self._stream = stream
         self._progress = progress
         self._folder = folder
         self._stop = stop
@@ -81,7 +89,13 @@ class Block:
         from rich.console import Console
         from rich.live import Live
 
-        self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        self._console = Console(
+            file=self._stream or sys.stderr,
+            force_terminal=True,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._live.start()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._draw, self._read)]

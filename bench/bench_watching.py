@@ -1,0 +1,83 @@
+"""What watching costs: the status of 200 runs, and a run with the live block against one without it.
+
+The two kinds of run take turns (pairs), and the processor time of this process is compared: the clock says
+little on a machine that others use.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import loop_runner as lr
+from bench.timing import report
+from loop_runner.cli import live
+from loop_runner.cli.display import Progress
+from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
+from loop_runner.task import config
+from tests.support.tasks import cell, ready, write_task
+
+_RUNS = 200
+_PAIRS = 3
+_TARGET_S, _TARGET_PERCENT = 0.5, 1.0
+
+
+def main() -> None:
+    """Print the figures of this file."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["LOOP_RUNNER_CACHE"] = str(folder / "cache")
+        _status(folder)
+        _block(folder)
+
+
+def _status(folder: Path) -> None:
+    task = write_task(folder / "task", root=[ready("41"), ready("42")], budget={"passes": 3})
+    runs.start(config.read_task(task), folder / "one", RunContext({}))
+    for number in range(_RUNS):
+        shutil.copytree(folder / "one", folder / "runs" / f"{number:03d}", symlinks=True)
+    for what, target in (
+        (f"status of {_RUNS} runs, read for the first time", ""),
+        (f"status of {_RUNS} runs", ""),
+    ):
+        began = time.perf_counter()
+        found = lr.list_runs(folder / "runs")
+        seconds = time.perf_counter() - began
+        assert {status.state for status in found} == {"verified"}
+        report(what, seconds * 1000, target=target or f"< {_TARGET_S * 1000:.0f} ms, the second one")
+
+
+def _block(folder: Path) -> None:
+    code = "import time\nllm_batch([f'q {n}' for n in range(300)])\ntime.sleep(1)"
+    task = write_task(
+        folder / "busy", root=[cell(code)] * 4 + [ready("42")], sub=[{"contains": "q", "reply": "b"}]
+    )
+    shares = []
+    for number in range(_PAIRS):
+        without = _cpu_s(task, folder / f"without-{number}", has_block=False)
+        with_block = _cpu_s(task, folder / f"with-{number}", has_block=True)
+        shares.append((with_block[0] - without[0]) / without[1] * 100)
+    report(
+        "processor time of the live block, of the run's duration",
+        statistics.median(shares),
+        "%",
+        f"< {_TARGET_PERCENT} %; pairs: {', '.join(f'{share:.2f}' for share in shares)}",
+    )
+
+
+def _cpu_s(task: Path, folder: Path, *, has_block: bool) -> tuple[float, float]:
+    """Processor time of this process for one run, and how long the run took."""
+    began, used = time.perf_counter(), time.process_time()
+    progress = Progress()
+    if has_block:
+        with live.Block(progress, folder, lambda: None, stream=io.StringIO()) as block:
+            lr.run(task, run_dir=folder, on_event=block)
+    else:
+        lr.run(task, run_dir=folder, on_event=progress.line)
+    return time.process_time() - used, time.perf_counter() - began
