@@ -17,7 +17,6 @@ from loop_runner import keys
 from loop_runner.errors import ModelError
 from loop_runner.keys import key
 from loop_runner.records import SUBCALL_KINDS, Call, Request, Spend, Usage
-from loop_runner.sums import Sums, amounts
 from loop_runner.text import plural
 
 Price = Callable[[str, Usage], float | None]
@@ -88,6 +87,8 @@ class Hold:
     tool_calls: int = 0
 
 
+_USAGE_NAMES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_IN_AND_OUT = ("tokens_in", "tokens_out")
 _NAMES = {
     "tokens": "tokens",
     "tokens_in": "input tokens",
@@ -101,6 +102,39 @@ _LAST_SHARE = 0.1  # of a limit: when no more is left, a warning says so, howeve
 _NO_USAGE = Usage()
 # Of runs that limit neither tokens nor dollars, by the number of sub-calls.
 _FREE, _TOOL_CALL = (Hold(_NO_USAGE, 0.0, 0), Hold(_NO_USAGE, 0.0, 1)), Hold(_NO_USAGE, 0.0, 0, 1)
+
+
+class Sums:
+    """Running sums, changed in place: there can be ten thousand requests in a second."""
+
+    __slots__ = (
+        *("known_usd", "requests", "subcalls", "tokens_in", "tokens_out", "tool_calls", "usage", "usd"),
+    )
+
+    def __init__(self, spent: Spend = Spend()) -> None:  # noqa: B008 - frozen
+        usage = spent.usage
+        self.usage = [getattr(usage, name) for name in _USAGE_NAMES]
+        self.tokens_in = sum(self.usage) - usage.output_tokens
+        self.tokens_out = usage.output_tokens
+        self.usd = spent.usd
+        self.known_usd = spent.usd or spent.known_usd or 0.0  # what limits are compared with
+        self.requests = spent.requests
+        self.subcalls = spent.subcalls
+        self.tool_calls = spent.tool_calls
+
+    def add(self, usage: Usage, usd: float | None, subcalls: int, sign: int = 1) -> None:
+        """Add a request, or with ``sign`` -1 take it away. A tool call is none: it has a count of its own."""
+        sums = self.usage
+        sums[0] += sign * usage.input_tokens
+        sums[1] += sign * usage.output_tokens
+        sums[2] += sign * usage.cache_read_tokens
+        sums[3] += sign * usage.cache_write_tokens
+        self.tokens_out = sums[1]
+        self.tokens_in = sums[0] + sums[2] + sums[3]
+        self.usd = None if usd is None or self.usd is None else self.usd + sign * usd
+        self.known_usd += sign * (usd or 0.0)
+        self.requests += sign
+        self.subcalls += sign * subcalls
 
 
 class SharedLimit(Protocol):
@@ -423,6 +457,20 @@ class Ledger:
 def _amount(number: float, noun: str) -> str:
     """``1 second``; ``0.5 seconds``."""
     return f"{number:g} {noun if number == 1 else noun + 's'}"
+
+
+def amounts(parts: Sequence[Sums], seconds: float = 0.0) -> dict[str, float]:
+    """What ``parts`` use of each limit that a turn can reach."""
+    tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
+    return {
+        "tokens": tokens_in + tokens_out,
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+        "usd": sum(part.known_usd for part in parts),
+        "wall_s": seconds,
+        "subcalls": sum(part.subcalls for part in parts),
+        "tool_calls": sum(part.tool_calls for part in parts),
+    }
 
 
 def nearly_reached(budget: Budget, now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from loop_runner.budget import Ledger, nearly_reached
+from loop_runner.budget import Ledger, Sums, amounts, nearly_reached
 from loop_runner.records import SUBCALL_KINDS, RequestKind, Usage
-from loop_runner.sums import Sums, amounts
 
 
 class Tally:
