@@ -106,12 +106,22 @@ OWNERS = {
 
 # What the commands import besides the public names of ``loop_runner``: each other, and how text is shown and
 # kept from a terminal. ``doctor`` looks into the parts of the machine, ``hook`` and ``agent`` at the clients,
-# ``preferences`` at the user's settings, ``estimates`` at prices; ``follow`` prints the trace live.
+# ``preferences`` at the user's settings, ``estimates`` at prices; ``follow`` prints the trace live,
+# ``completing`` lists names at each press of a key.
 OF_COMMANDS = {
     *("cli", "text", "redaction", "failpoints", "errors", "plugins", "keys"),
     *("fleet", "serve", "mcp", "report", "watch"),  # the front ends that a command starts
 }
-BELOW_THE_LIBRARY = {"agent", "doctor", "estimates", "hook", "follow", "machine_checks", "preferences"}
+BELOW_THE_LIBRARY = {
+    "agent",
+    "completing",
+    "doctor",
+    "estimates",
+    "hook",
+    "follow",
+    "machine_checks",
+    "preferences",
+}
 HOOK_STARTS_AT_ONCE = ("__init__", "loop_runner.agents.stop")  # without the rest of the package
 
 # Modules of one name in several folders: each row is one matter, seen from these folders.
