@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs soak check format docs site bench workbench wheel-test outline-proof pdf-proof test-inspect report-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs leaks soak check format docs site bench workbench wheel-test outline-proof pdf-proof test-inspect report-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -121,6 +121,9 @@ long-run: setup  ## 1,000 passes through the run folder: size, and how long comm
 
 graphs: setup  ## kill and restore 300 random graphs of objects
 	GRAPH_EXAMPLES=300 $(BIN)/python -m pytest tests/kernel/test_graphs.py
+
+leaks: setup  ## 200 runs of the library in one process, some stopped or failed: no thread, process, descriptor or folder is left
+	$(BIN)/python -m tests.api.leaks 200
 
 soak: setup  ## 5,000 turns on one kernel, with kills and crashes; memory, descriptors, processes stay flat
 	$(BIN)/python -m tests.soak --turns 5000

@@ -64,11 +64,11 @@ def main() -> None:
         (Path(folder) / "task/tools.py").write_text(_TOOLS)
         runs.start(config.read_task(task), Path(folder) / "run", RunContext({"PATH": os.environ["PATH"]}))
         output = (Path(folder) / "run/passes/0001/turns/0001/output.txt").read_text()
-    found = {name: float(value) for name, value in re.findall(r"^(\w+) ([\d.]+)$", output, re.MULTILINE)}
-    report("a call of a Python tool (idempotent: one flush)", found["again"], target="under 2")
-    report("a call that may not be made twice (two flushes)", found["once"], target="under 2")
-    report("  without the flushes", found["once"] - 2 * flush)
-    ratio = found["many"] / _IDEAL_S
+    result = {name: float(value) for name, value in re.findall(r"^(\w+) ([\d.]+)$", output, re.MULTILINE)}
+    report("a call of a Python tool (idempotent: one flush)", result["again"], target="under 2")
+    report("a call that may not be made twice (two flushes)", result["once"], target="under 2")
+    report("  without the flushes", result["once"] - 2 * flush)
+    ratio = result["many"] / _IDEAL_S
     report("1,000 calls of 50 ms, width 64: times the ideal", ratio, unit="", target="at most 1.1")
 
 

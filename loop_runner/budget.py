@@ -87,6 +87,23 @@ class Hold:
     tool_calls: int = 0
 
 
+_USAGE_NAMES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_IN_AND_OUT = ("tokens_in", "tokens_out")
+_NAMES = {
+    "tokens": "tokens",
+    "tokens_in": "input tokens",
+    "tokens_out": "output tokens",
+    "usd": "US dollars",
+    "wall_s": "seconds",
+    "subcalls": "sub-calls",
+    "tool_calls": "tool calls",
+}
+_LAST_SHARE = 0.1  # of a limit: when no more is left, a warning says so, however slowly it is used
+_NO_USAGE = Usage()
+# Of runs that limit neither tokens nor dollars, by the number of sub-calls.
+_FREE, _TOOL_CALL = (Hold(_NO_USAGE, 0.0, 0), Hold(_NO_USAGE, 0.0, 1)), Hold(_NO_USAGE, 0.0, 0, 1)
+
+
 class Sums:
     """Running sums, changed in place: there can be ten thousand requests in a second."""
 
@@ -120,42 +137,21 @@ class Sums:
         self.subcalls += sign * subcalls
 
 
-_USAGE_NAMES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-_NAMES = {
-    "tokens": "tokens",
-    "tokens_in": "input tokens",
-    "tokens_out": "output tokens",
-    "usd": "US dollars",
-    "wall_s": "seconds",
-    "subcalls": "sub-calls",
-    "tool_calls": "tool calls",
-}
-_LAST_SHARE = 0.1  # of a limit: when no more is left, a warning says so, however slowly it is used
-_NO_USAGE = Usage()
-_IN_AND_OUT = ("tokens_in", "tokens_out")
-# Of runs that limit neither tokens nor dollars, by the number of sub-calls.
-_FREE, _TOOL_CALL = (Hold(_NO_USAGE, 0.0, 0), Hold(_NO_USAGE, 0.0, 1)), Hold(_NO_USAGE, 0.0, 0, 1)
-
-
 class SharedLimit(Protocol):
     """A limit in dollars that several runs share; safe to ask from several processes."""
 
     @property
     def words(self) -> str:
         """The limit, for messages."""
-        ...
 
     def admits(self, usd: float, held: float) -> bool | None:
         """Set aside ``usd`` beside this run's own ``held``. False: it is reached; None: not now."""
-        ...
 
     def settle(self, usd: float, held: float) -> None:
         """A request cost ``usd``; ``held`` is what this run's other requests may still cost."""
-        ...
 
     def is_reached(self) -> bool:
         """Whether nothing more may be spent now."""
-        ...
 
 
 class Ledger:
@@ -178,20 +174,14 @@ class Ledger:
         clock: Callable[[], float] = time.monotonic,
         shared: SharedLimit | None = None,
     ) -> None:
-        self._shared = shared
-        self._price = price
-        self._clock = clock
-        self._lock = threading.Lock()
+        self._price, self._clock, self._shared, self._lock = price, clock, shared, threading.Lock()
         self._passes, self._turns, self._seconds = spent.passes, spent.turns, spent.seconds
         self._unanswered = spent.unanswered
-        self._used = Sums(spent)
-        self._dropped = Sums(dropped)
-        self._dropped_s = dropped.seconds
+        self._used, self._dropped, self._dropped_s = Sums(spent), Sums(dropped), dropped.seconds
         self._unmet: dict[tuple[str, int], Call] = {}
         self._owed = Sums()  # the sum of ``_unmet``
         self.owe(unmet)
-        self._out = 0  # requests
-        self._held = Sums()  # the most that they can use
+        self._out, self._held = 0, Sums()  # requests, and the most that they can use
         self._turn_since: float | None = None
         self._turns_left = budget.turns
         self._before_turn: Mapping[str, float] = {}
@@ -201,8 +191,7 @@ class Ledger:
     def change(self, budget: Budget) -> None:
         """Work under ``budget`` from now on: the operator changed it, or it is the first."""
         self.budget = budget
-        limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)
-        # Tokens or dollars are limited.
+        limits = (budget.usd, budget.tokens, budget.tokens_in, budget.tokens_out)  # tokens or dollars
         self.is_metered = any(limit is not None for limit in limits) or self._shared is not None
         self._is_limited = {budget.wall_s, budget.subcalls, budget.tool_calls} != {None} or self.is_metered
 
@@ -322,13 +311,6 @@ class Ledger:
             or (hold.subcalls > 0 and _is_over(budget.subcalls, sum(part.subcalls for part in parts) + 1))
         )
 
-    def charge_request(self, usage: Usage, usd: float | None, *, is_subcall: bool) -> None:
-        """Add one answered request; ``usd`` None (no known price) makes the run's cost unknown."""
-        with self._lock:
-            self._used.add(usage, usd, int(is_subcall))
-            if self._shared is not None and usd:
-                self._shared.settle(usd, self._held.known_usd)
-
     def begin_turn(self, turns_left: int) -> None:
         """A turn begins: its time counts from now on. ``turns_left``: of this pass, this one not counted."""
         with self._lock:
@@ -371,8 +353,7 @@ class Ledger:
 
     def _charge(self, sums: Sums, call: Call, sign: int = 1) -> None:
         if call.kind == "tool":
-            if call.is_tool_call:
-                sums.tool_calls += sign
+            sums.tool_calls += 0 if call.is_lost else sign
             return
         sums.add(call.reply.usage, self._usd(call), int(call.kind in SUBCALL_KINDS), sign)
 
@@ -447,12 +428,13 @@ class Ledger:
         """What is left, by name, for code that runs ``depth`` sessions down; None where there is no limit."""
         budget = self.budget
         with self._lock:
-            parts = (self._dropped, self._used, self._owed)
-            tokens_in, tokens_out = (sum(getattr(part, name) for part in parts) for name in _IN_AND_OUT)
-            usd = sum(part.known_usd for part in parts)
-            subcalls = sum(part.subcalls for part in parts)
-            tool_calls = sum(part.tool_calls for part in parts)
-            seconds, passes, turns = self._seconds_so_far(), self._passes, self._turns_left
+            spent, turns = (
+                self._total((self._dropped, self._used, self._owed), self._seconds_so_far()),
+                self._turns_left,
+            )
+        tokens_out = spent.usage.output_tokens
+        tokens_in, usd = spent.usage.total_tokens - tokens_out, spent.known_usd or 0.0
+        seconds, passes = spent.seconds, spent.passes
         return {
             "passes": max(budget.passes - passes - 1, 0),  # the one that runs is not left
             "turns": turns,
@@ -461,37 +443,15 @@ class Ledger:
             "tokens_out": _left(budget.tokens_out, tokens_out),
             "usd": None if budget.usd is None else round(max(budget.usd - usd, 0.0), 6),
             "seconds": None if budget.wall_s is None else round(max(budget.wall_s - seconds, 0.0), 1),
-            "subcalls": _left(budget.subcalls, subcalls),
-            "tool_calls": _left(budget.tool_calls, tool_calls),
+            "subcalls": _left(budget.subcalls, spent.subcalls),
+            "tool_calls": _left(budget.tool_calls, spent.tool_calls),
             "depth": max(budget.depth - depth, 0),
         }
 
-    def describe_left(self) -> str:
-        """What is left, in one line for the model."""
-        budget = self.budget
-        passes = max(budget.passes - self.spend.passes - 1, 0)  # without the one that runs, as in ``left``
+    def settled(self) -> Spend:
+        """What limits are compared with, apart from what no turn was served yet."""
         with self._lock:
-            sums = (self._dropped, self._used)
-            tokens_in, tokens_out = (sum(getattr(part, name) for part in sums) for name in _IN_AND_OUT)
-            dollars = [part.usd for part in sums]
-            subcalls, seconds = sum(part.subcalls for part in sums), self._dropped_s + self._seconds
-            tool_calls = sum(part.tool_calls for part in sums)
-        parts = [f"{passes or 'no'} {'pass' if passes < 2 else 'passes'} after this one"]
-        tokens = (
-            (budget.tokens, tokens_in + tokens_out, "token"),
-            (budget.tokens_in, tokens_in, "input token"),
-            (budget.tokens_out, tokens_out, "output token"),
-        )
-        parts += [plural(max(limit - used, 0), what) for limit, used, what in tokens if limit is not None]
-        if budget.usd is not None and None not in dollars:
-            parts.append(f"{max(budget.usd - sum(amount or 0.0 for amount in dollars), 0):.2f} US dollars")
-        if budget.wall_s is not None:
-            parts.append(f"{max(budget.wall_s - seconds, 0):.0f} s")
-        if budget.subcalls is not None:
-            parts.append(plural(max(budget.subcalls - subcalls, 0), "sub-call"))
-        if budget.tool_calls is not None:
-            parts.append(plural(max(budget.tool_calls - tool_calls, 0), "tool call"))
-        return ", ".join(parts)
+            return self._total((self._dropped, self._used), self._dropped_s + self._seconds)
 
 
 def _amount(number: float, noun: str) -> str:

@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from loop_runner.text import sane_count
+
 # ── models ──────────────────────────────────────────────────────────────────────────────────────────
 
-# child: the root model of a child session; summary: the root model, of its own conversation so far;
-# judge: a verifier, or, with a scope, the root model of a session that one holds
-# agent: not our own request, but the spend that an agent's client reports
-# tool: not a request to a model, but a call of one of the task's tools (``loop_runner/tools/``)
+# child: the root model of a child session; summary: the root model, of its own conversation so far; judge: a
+# verifier, or, with a scope, the root model of a session that one holds; agent: the spend that an agent's
+# client reports; tool: a call of one of the task's tools (``loop_runner/tools/``), not of a model
 RequestKind = Literal["root", "sub", "child", "judge", "summary", "agent", "tool"]
-
 _CONVERSATIONS = frozenset({"root", "child", "summary"})
-
 SUBCALL_KINDS: frozenset[RequestKind] = frozenset({"sub", "child"})  # asked for by the model's code
 
 StopReason = Literal[
@@ -35,7 +34,6 @@ StopReason = Literal[
     "refusal",
     "model_context_window_exceeded",
 ]
-
 
 LOST = "lost:"  # begins the fingerprint of a call that was billed and gave no reply
 SENT = "sent:"  # begins that of a journal's record of a tool call that is about to be made
@@ -92,18 +90,6 @@ class Request:
 
 _quoted = json.encoder.encode_basestring  # a JSON string, not limited to ASCII
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
-
-
-_MOST_TOKENS = 10**9  # of one request; no model takes or gives more
-
-
-def sane_count(value: object) -> int:
-    """A number of tokens from 0 to a billion; 0 for what is no number (NaN, infinity, a text, a list)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
-        return 0
-    if value in (float("inf"), float("-inf")):
-        return 0
-    return min(max(int(value), 0), _MOST_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +167,6 @@ class Call:
         """Paid for, and no reply came of it."""
         return self.fingerprint.startswith(LOST)
 
-    @property
-    def is_tool_call(self) -> bool:
-        """A call of a tool whose result is recorded."""
-        return self.kind == "tool" and not self.is_lost
-
 
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -219,9 +200,7 @@ class InputText:
     replaced_bytes: int = 0  # bytes that are not UTF-8 and read as U+FFFD
     origin: Origin | None = None  # what ``path`` was converted from; None: it is the original
     about: str = ""  # one line, for a prompt: what a table or a JSON file holds
-    part_of: tuple[str, int] | None = (
-        None  # of a child's text: the run's text it is cut from, and its first line
-    )
+    part_of: tuple[str, int] | None = None  # of a child's text: the run's text and line that it begins at
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,9 +409,7 @@ class Spend:
     seconds: float = 0.0
     usd: float | None = 0.0  # None: at least one request has no known price
     unanswered: int = 0  # requests that were sent and whose reply never came (a crash): perhaps billed too
-    known_usd: float | None = field(
-        default=None, compare=False
-    )  # of those with a price, where ``usd`` is None
+    known_usd: float | None = field(default=None, compare=False)  # of those with a price, without ``usd``
     tool_calls: int = 0  # calls of tools; they are no requests to models
 
 

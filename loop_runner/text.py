@@ -97,3 +97,15 @@ def bar(share: float, columns: int = 16) -> str:
     """A bar that is full at 1."""
     done = min(max(round(share * columns), 0), columns)
     return "█" * done + "░" * (columns - done)
+
+
+_MOST_TOKENS = 10**9  # of one request; no model takes or gives more
+
+
+def sane_count(value: object) -> int:
+    """A number of tokens from 0 to a billion; 0 for what is no number (NaN, infinity, a text, a list)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
+        return 0
+    if value in (float("inf"), float("-inf")):
+        return 0
+    return min(max(int(value), 0), _MOST_TOKENS)

@@ -145,10 +145,10 @@ def main() -> int:
         if why := install(server):
             print(f"{server.package}: left out ({why})")
             continue
-        said = call(server)
-        is_right = server.expected in said
+        reply_text = call(server)
+        is_right = server.expected in reply_text
         failed += not is_right
-        print(f"{server.package}: {'works' if is_right else 'FAILS'}: {' '.join(said.split())[:160]}")
+        print(f"{server.package}: {'works' if is_right else 'FAILS'}: {' '.join(reply_text.split())[:160]}")
     return int(failed > 0)
 
 

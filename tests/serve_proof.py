@@ -101,16 +101,16 @@ def _starts(service: Service, client: Client) -> int:
 
 
 def _faults(client: Client, starts: int) -> list[str]:
-    found = []
+    result = []
     if not client.is_done:
-        found.append(f"client {client.number} has no verified answer")
+        result.append(f"client {client.number} has no verified answer")
     if len(client.ids) != 1:
-        found.append(f"client {client.number} has {len(client.ids)} runs")
+        result.append(f"client {client.number} has {len(client.ids)} runs")
     if client.numbers != list(range(1, len(client.numbers) + 1)):
-        found.append(f"client {client.number} misses events, or has some twice")
+        result.append(f"client {client.number} misses events, or has some twice")
     if starts != 1:
-        found.append(f"the run of client {client.number} was started {starts} times")
-    return found
+        result.append(f"the run of client {client.number} was started {starts} times")
+    return result
 
 
 def load(folder: Path, *, streams: int, minutes: float) -> dict[str, Any]:
@@ -152,16 +152,16 @@ def main() -> int:
     faults = 0
     with tempfile.TemporaryDirectory() as folder:
         if given.kills:
-            found = prove(
+            result = prove(
                 Path(folder), kills=given.kills, between_s=given.seconds_between, clients=given.clients
             )
-            print(found, flush=True)
-            faults += len(found["faults"])
+            print(result, flush=True)
+            faults += len(result["faults"])
     with tempfile.TemporaryDirectory() as folder:
         if given.minutes:
-            found = load(Path(folder), streams=given.streams, minutes=given.minutes)
-            print(found, flush=True)
-            faults += len(found["faults"])
+            result = load(Path(folder), streams=given.streams, minutes=given.minutes)
+            print(result, flush=True)
+            faults += len(result["faults"])
     return bool(faults)
 
 

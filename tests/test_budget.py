@@ -10,12 +10,14 @@ from loop_runner.budget import Budget, BudgetSpentError, Ledger
 from loop_runner.errors import ModelError
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Call, Message, Reply, Request, Spend, Usage
+from loop_runner.task.limits import describe_left
 from tests.support.call_log import MemoryBatchLog
+from tests.support.charging import charge
 
 
 def test_requests_turns_and_passes_add_up_on_top_of_what_was_spent_before():
     ledger = Ledger(Budget(), Spend(usage=Usage(10, 1), passes=1, turns=2, requests=3, usd=0.5))
-    ledger.charge_request(Usage(100, 20, 5, 6), 0.25, is_subcall=True)
+    charge(ledger, Usage(100, 20, 5, 6), 0.25, is_subcall=True)
     ledger.charge_turn(2.0)
     ledger.charge_pass(1.5)
     spend = ledger.spend
@@ -26,8 +28,8 @@ def test_requests_turns_and_passes_add_up_on_top_of_what_was_spent_before():
 
 def test_one_request_with_an_unknown_price_makes_the_cost_unknown():
     ledger = Ledger(Budget(usd=1.0))
-    ledger.charge_request(Usage(1, 1), None, is_subcall=False)
-    ledger.charge_request(Usage(1, 1), 0.5, is_subcall=False)
+    charge(ledger, Usage(1, 1), None, is_subcall=False)
+    charge(ledger, Usage(1, 1), 0.5, is_subcall=False)
     assert ledger.spend.usd is None
 
 
@@ -53,7 +55,7 @@ def test_zero_subcalls_refuses_the_first_one():
 
 
 def test_what_is_left_names_only_the_limits_that_are_set():
-    line = Ledger(Budget(passes=3, tokens=1000), Spend(passes=1, usage=Usage(400, 0))).describe_left()
+    line = describe_left(Ledger(Budget(passes=3, tokens=1000), Spend(passes=1, usage=Usage(400, 0))))
     assert line == "1 pass after this one, 600 tokens"
 
 
@@ -71,7 +73,7 @@ def test_what_a_rewind_dropped_weighs_on_every_limit_but_passes_and_is_not_in_th
     assert reached(Budget(wall_s=60), Spend(seconds=10)) == "60 seconds"
     assert Ledger(Budget(subcalls=2), dropped=dropped).subcalls_reached() == "2 sub-calls"
     ledger = Ledger(Budget(passes=3, tokens=1000, usd=2, wall_s=60, subcalls=5), dropped=dropped)
-    assert ledger.describe_left() == "2 passes after this one, 900 tokens, 0.50 US dollars, 10 s, 3 sub-calls"
+    assert describe_left(ledger) == "2 passes after this one, 900 tokens, 0.50 US dollars, 10 s, 3 sub-calls"
     left = ledger.left()
     assert (left["usd"], left["tokens"], left["seconds"], left["subcalls"]) == (0.5, 900, 10.0, 3)
     assert ledger.spend == Spend()

@@ -13,7 +13,7 @@ from loop_runner.kernel.inside import candidates
 from loop_runner.loop import stalling
 from loop_runner.loop.stalling import Step
 from loop_runner.records import Spend, Usage
-from loop_runner.task.limits import describe_limits
+from loop_runner.task.limits import describe_left, describe_limits
 from loop_runner.text import plural
 
 ONE_AND_MANY = re.compile(r"(?<![\d.,@])1 (?!is\b|was\b|pass\b|less\b)[a-z]+(?:-[a-z]+)?s\b")
@@ -87,7 +87,7 @@ def test_limits_of_two_are_named_in_the_plural():
 def test_a_prompt_about_limits_of_one_has_no_plural():
     limits = Budget(passes=1, turns=1, tokens=1, tokens_in=1, tokens_out=1, usd=1, wall_s=1, subcalls=1)
     assert not ONE_AND_MANY.search(describe_limits(limits))
-    assert not ONE_AND_MANY.search(Ledger(limits, Spend()).describe_left())
+    assert not ONE_AND_MANY.search(describe_left(Ledger(limits, Spend())))
 
 
 def test_one_pass_without_progress_is_one_pass():

@@ -57,7 +57,7 @@ def page(title: str, *paragraphs: str) -> bytes:
 
 def pages() -> dict[str, tuple[str, bytes]]:
     """Every page by its path: its title and its bytes."""
-    found = {}
+    result = {}
     for number, name in enumerate(NAMES):
         now, then, rumour = loads(number)
         key = name.lower()
@@ -95,8 +95,8 @@ def pages() -> dict[str, tuple[str, bytes]]:
                 ),
             ),
         }
-        found |= {path: (title, page(title, *paragraphs)) for path, (title, paragraphs) in texts.items()}
-    return found
+        result |= {path: (title, page(title, *paragraphs)) for path, (title, paragraphs) in texts.items()}
+    return result
 
 
 PAGES = pages()
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if parts.path == "/search":
             self._send(
-                "application/json", json.dumps(self._found(parse_qs(parts.query).get("q", [""])[0])).encode()
+                "application/json", json.dumps(self._search(parse_qs(parts.query).get("q", [""])[0])).encode()
             )
         elif parts.path in MOVED:
             self.send_response(301)
@@ -119,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(404)
 
-    def _found(self, query: str) -> dict[str, object]:
+    def _search(self, query: str) -> dict[str, object]:
         """What a search engine says, in the format of SearXNG: rare words weigh more than common ones."""
         words = [word for word in query.lower().split() if len(word) > 2]
         host = f"http://{self.headers['Host']}"
@@ -129,7 +129,7 @@ class Handler(BaseHTTPRequestHandler):
             (sum(weights[word] for word in words if word in title.lower()), path, title)
             for path, (title, _) in sorted(PAGES.items())
         ]
-        best = sorted((each for each in scored if each[0]), key=lambda each: -each[0])[:10]
+        best = sorted((item for item in scored if item[0]), key=lambda item: -item[0])[:10]
         return {
             "results": [{"title": title, "url": host + path, "content": title} for _, path, title in best]
         }

@@ -160,6 +160,13 @@ def audit(
     call: ``budget__usd``; ``settings`` are the same by their dotted names.
     Raises ``ConfigError`` for what cannot work.
     """
+    chosen = [Path(path) for path in ([paths] if isinstance(paths, str | PathLike) else paths or ())]
+    if not chosen:
+        raise ConfigError(
+            "there are no paths to audit",
+            why="nothing would be judged",
+            hint='for example lr.audit(["src/"], ...)',
+        )
     targets = [Target(_known(kind), os.fspath(path)) for kind, path in _pairs(reports)]
     listeners = listening(on_event)
 
@@ -169,7 +176,7 @@ def audit(
 
         return AuditResult(
             audits.run(
-                [Path(path) for path in ([paths] if isinstance(paths, str | PathLike) else paths)],
+                chosen,
                 Path(rules) if isinstance(rules, str | PathLike) else rules,
                 os.environ,
                 model=model,

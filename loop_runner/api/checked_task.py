@@ -60,6 +60,12 @@ def data(value: Any, name: str = "") -> Data:
     Without ``name`` it is called by what it is: ``data.txt``, ``data.json`` or ``data.csv``. Bytes need one:
     its ending says what they are.
     """
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"the name of data is a text, not {name!r:.80}",
+            why="the model and citations call it by its name",
+            hint='for example lr.data(text, "notes.txt")',
+        )
     content, ending = _content(value)
     if not name and not ending:
         raise ConfigError(
@@ -79,14 +85,20 @@ def _content(value: Any) -> tuple[bytes, str]:
         return str(value.to_csv(index=False)).encode(), ".csv"
     if hasattr(value, "write_csv"):  # polars
         return str(value.write_csv()).encode(), ".csv"
+    if value is None:
+        raise _no_data(value, "it is None")
     try:
         return json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "replace") + b"\n", ".json"
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"data of the type {type(value).__name__} cannot be an input: {error}",
-            why="the model reads texts",
-            hint="give a text, bytes with a name, a list or dict of plain values, or a frame",
-        ) from error
+        raise _no_data(value, error) from error
+
+
+def _no_data(value: Any, why: object) -> ConfigError:
+    return ConfigError(
+        f"data of the type {type(value).__name__} cannot be an input: {why}",
+        why="the model reads texts",
+        hint="give a text, bytes with a name, a list or dict of plain values, or a frame",
+    )
 
 
 class Task:
@@ -235,6 +247,12 @@ class _Inputs:
 
     def specs(self, given: Iterable[Input] | Input) -> list[Any]:
         listed = [given] if isinstance(given, str | PathLike | Data | Mapping) else given
+        if not isinstance(listed, Iterable):
+            raise ConfigError(
+                f"inputs are paths or data, not {given!r:.80}",
+                why="they are what the model reads",
+                hint='for example inputs=["src/"], or inputs={"notes.txt": text}',
+            )
         return [spec for item in listed for spec in self._specs(item)]
 
     def _specs(self, given: Any) -> list[Any]:
@@ -264,6 +282,14 @@ def as_overrides(settings: Settings) -> list[tuple[str, Any]]:
 
     A text is KEY=VALUE, its value YAML.
     """
+    if isinstance(settings, str):
+        settings = [settings]
+    if not isinstance(settings, Iterable):
+        raise ConfigError(
+            f"settings are keys of the task with their values, not {settings!r:.80}",
+            why="each sets one key of the task",
+            hint='for example settings={"budget.passes": 3}',
+        )
     given = settings.items() if isinstance(settings, Mapping) else settings
     pairs = (config.parse_override(each) if isinstance(each, str) else each for each in given)
     return [(key.replace("__", "."), _plain(value)) for key, value in pairs]
@@ -277,6 +303,12 @@ def budget_overrides(budget: Budget | Mapping[str, Any] | None) -> list[tuple[st
 def _as_mapping(budget: Budget | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(budget, Mapping):
         return dict(budget)
+    if not isinstance(budget, Budget):
+        raise ConfigError(
+            f"a budget is lr.Budget(...) or a mapping, not {budget!r:.80}",
+            why="a limit that is not understood would not hold",
+            hint='for example budget={"passes": 3, "usd": 1.0}',
+        )
     known = {key.field: key for key in keys_of(Budget).values()}
     values = {item.name: getattr(budget, item.name) for item in fields(Budget)}
     return {

@@ -175,6 +175,11 @@ def stable(passes: int | None = None, *, compare: str | None = None, **beside: U
     return _spec("stable", {"passes": passes, "compare": compare}, beside)
 
 
+def human(question: str, **beside: Unpack[Beside]) -> Spec:
+    """A person approves the answer, from any process: `run.approve()`. The run waits at no cost."""
+    return _spec("human", {"question": question}, beside)
+
+
 def all_of(*verifiers: Verifier, **beside: Unpack[Beside]) -> Spec:
     """All of these accept; they count as one verifier."""
     return {"all": list(verifiers), **beside}

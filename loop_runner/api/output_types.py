@@ -6,6 +6,7 @@ type is used.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,8 @@ def schema_of(output_type: Any) -> dict[str, Any]:
     """The JSON Schema of ``output_type``. Raises ``ConfigError`` for what has none."""
     if isinstance(output_type, Mapping):
         return dict(output_type)
+    if inspect.isroutine(output_type):
+        raise _unusable(output_type, TypeError("it is a function"))
     try:
         return dict(_adapter(output_type).json_schema())
     except Exception as error:

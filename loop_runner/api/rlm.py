@@ -67,6 +67,16 @@ class RLM:
     def _question_of(
         self, prompt: Any, root_prompt: str | None, query: str | None, context: Any
     ) -> dict[str, Any]:
+        for first, second in (
+            (("prompt", prompt), ("context", context)),
+            (("root_prompt", root_prompt), ("query", query)),
+        ):
+            if first[1] is not None and second[1] is not None:
+                raise ConfigError(
+                    f"both `{first[0]}` and `{second[0]}` are given",
+                    why="they are two words for one thing, and one of them would be ignored",
+                    hint=f"leave out `{second[0]}`",
+                )
         about = prompt if context is None else context
         if about is None:
             raise ConfigError(

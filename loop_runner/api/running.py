@@ -109,6 +109,10 @@ def _ask(
 
     ``tools`` are functions that the model's code may call; each needs type hints and a docstring.
     """
+    if "verifiers" in keys:
+        raise ConfigError(
+            "`verifiers` is called `verify` here", why="one call has one word for it", hint="verify=[...]"
+        )
     if verify is None:
         verify = [] if output_type is not None else [makers.citations(answer_in_quote=True, derived=True)]
     task = Task(
@@ -121,6 +125,12 @@ def _ask(
         tools=tools,
         **{"type": "ask", **keys},
     )
+    if not task.checked.inputs:
+        raise ConfigError(
+            "there are no inputs to ask about",
+            why="the answer is to be found in them",
+            hint='give paths or data, or use lr.run(lr.Task("...", verifiers=[...])) without inputs',
+        )
     return _run(task, run_dir=run_dir, on_event=on_event, stop=stop)
 
 
@@ -286,6 +296,13 @@ def _working(
 ) -> Work[Result]:
     """``do`` at work with its listeners. An error that ends it names the run folder in ``run``."""
     shown = listening(on_event)
+    asked = [asked] if isinstance(asked, str) else asked
+    if not isinstance(stop, Stop | None):
+        raise ConfigError(
+            f"stop is an lr.Stop(), not {stop!r:.80}",
+            why="another object could not stop the run",
+            hint="stop = lr.Stop(); lr.run(task, stop=stop); stop.ask()",
+        )
     told = tuple(reporters.load(name, partial(_note, shown)) for name in asked)
 
     def work(stop: Stop) -> Result:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 from loop_runner import events
+from loop_runner.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,7 +318,15 @@ OnEvent: TypeAlias = Callable[[Event], object] | None
 
 def listening(on_event: OnEvent) -> tuple[events.Listener, ...]:
     """What gives the events of a run to ``on_event``."""
-    return () if on_event is None else (partial(_tell, on_event),)
+    if on_event is None:
+        return ()
+    if not callable(on_event):
+        raise ConfigError(
+            f"on_event is a function that takes an event, not {on_event!r:.80}",
+            why="nobody would hear of the run",
+            hint="for example on_event=print",
+        )
+    return (partial(_tell, on_event),)
 
 
 def _tell(on_event: Callable[[Event], object], event: events.Event) -> None:

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from loop_runner.api.typed_events import ChildTurn as ChildTurn
     from loop_runner.api.typed_events import Notice as Notice
     from loop_runner.api.typed_events import OnEvent as OnEvent
+    from loop_runner.api.typed_events import OperatorRequest as OperatorRequest
     from loop_runner.api.typed_events import PassEnded as PassEnded
     from loop_runner.api.typed_events import PassStarted as PassStarted
+    from loop_runner.api.typed_events import Paused as Paused
     from loop_runner.api.typed_events import ReplyReceived as ReplyReceived
+    from loop_runner.api.typed_events import Resumed as Resumed
     from loop_runner.api.typed_events import Retried as Retried
     from loop_runner.api.typed_events import RunEnded as RunEnded
     from loop_runner.api.typed_events import RunStarted as RunStarted
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from loop_runner.api.typed_events import TurnCommitted as TurnCommitted
     from loop_runner.api.typed_events import TurnStarted as TurnStarted
     from loop_runner.api.typed_events import Verifying as Verifying
+    from loop_runner.api.typed_events import Waiting as Waiting
     from loop_runner.audit.findings import Finding as Finding
     from loop_runner.audit.outputs import ReportKind as ReportKind
     from loop_runner.records import Checkpoint as Checkpoint
@@ -71,7 +75,8 @@ _HOMES = {
     "api.result": "RunState",
     "api.stream": "Events",
     "api.typed_events": (
-        "CellFinished ChildFinished ChildStarted ChildTurn Notice OnEvent PassEnded PassStarted ReplyReceived"
+        "CellFinished ChildFinished ChildStarted ChildTurn Notice OnEvent OperatorRequest PassEnded Paused"
+        " PassStarted ReplyReceived Resumed Waiting"
         " Retried RunEnded RunStarted SubcallFinished SubcallsProgress ToolFinished TurnCommitted TurnStarted"
         " Verifying"
     ),

@@ -95,7 +95,7 @@ def run(
     files = chosen_files.choose(paths, Path.cwd(), exclude, changed_since, own)
     about = _about(read, source, files, fail_on, env)
     try:
-        about = replace(about, model=_judge(model, source, env))
+        about = replace(about, model=judge(model, source, env))
     except NoKeyError as error:
         error.result = _unasked(error, replace(about, model=model or ""), is_skipped=skip_without_key)
         if skip_without_key:
@@ -165,7 +165,7 @@ def _information_uri(env: Mapping[str, str]) -> str:
     return f"{server}/{repository}" if server and repository else reports.INFORMATION
 
 
-def _judge(named: str | None, rules_file: Path, env: Mapping[str, str]) -> str:
+def judge(named: str | None, rules_file: Path, env: Mapping[str, str]) -> str:
     """The model that judges. A local model only judges if it is named (docs/audit.md)."""
     if named is None:
         model = registry.default_with_key(env)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, output, preferences, trusting
+from loop_runner.cli import display, estimates, output, preferences, trusting
 from loop_runner.cli.run import interruptible, options
 
 _KINDS: tuple[lr.types.ReportKind, ...] = get_args(lr.types.ReportKind)
@@ -70,7 +70,7 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
     help="Without a provider's key, exit with 2 or with 0; the report says so either way.",
 )
 @trusting.TRUST
-@options("exclude", "set", "json", "display", "quiet", "verbose")
+@options("exclude", "set", "estimate", "json", "display", "quiet", "verbose")
 def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     """Judge files by rules in plain words, each finding with the line that it quotes.
 
@@ -79,6 +79,8 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     \b
     Example:  loop-runner audit src --rules rules.yaml --changed-since origin/main --output sarif=audit.sarif
     """
+    if flags["is_estimate"]:
+        return estimates.of_audit(paths, rules_file, flags)
     targets = _targets(flags["outputs"])
     with interruptible(flags, None, display.AuditProgress) as listening:
         result = lr.audit(

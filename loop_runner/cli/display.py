@@ -86,6 +86,15 @@ class Progress:
             case lr.types.PassEnded():
                 reason = "".join(_reason_lines(event.text))
                 return f"{place}: {event.outcome}{_cache(event)}{reason}"
+            case lr.types.OperatorRequest():
+                return f"operator: {event.text}"
+            case lr.types.Paused():
+                return "paused: nothing new is started; `loop-runner resume RUN` ends the pause"
+            case lr.types.Resumed():
+                return "resumed"
+            case lr.types.Waiting():
+                question = text.one_line(event.text, 300)
+                return f"waiting for a person: {question}\n  `loop-runner approve RUN` or `reject RUN WHY`"
             case lr.types.Notice():
                 return f"note: {event.text}"
             case _:

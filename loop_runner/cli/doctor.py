@@ -6,27 +6,17 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from loop_runner import scratch
-from loop_runner.cli import output
+from loop_runner.cli import machine_checks, output
+from loop_runner.cli.machine_checks import Check
 from loop_runner.errors import LoopRunnerError
 
 _MIN_GIT = (2, 28)  # `git init --initial-branch`
 _MIN_FREE_GB = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check. ``is_ok`` None: not needed for every run."""
-
-    name: str
-    is_ok: bool | None
-    state: str
-    hint: str = ""
 
 
 @click.command()
@@ -52,9 +42,9 @@ def doctor(as_json: bool) -> int:
     else:
         for check in checks:
             mark = {True: "ok", False: "MISSING", None: "-"}[check.is_ok]
-            output.write(f"{mark:<8} {check.name:<10} {check.state}")
+            output.write(f"{mark:<8} {check.name:<12} {check.state}")
             for line in check.hint.splitlines():
-                output.write(f"{'':<19} {line}")
+                output.write(f"{'':<21} {line}")
     return 0 if is_ok else 4
 
 
@@ -63,6 +53,7 @@ def _checks() -> Iterator[Check]:
     yield Check("python", True, f"{version}, {sys.executable}")
     yield _git()
     yield _disk()
+    yield from machine_checks.all_of(os.environ)
     yield from _models()
     sandbox = _guard("sandbox", _sandbox)  # first: it probes anew, and the kernel then uses the result
     yield _guard("kernel", _kernel)

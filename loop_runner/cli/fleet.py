@@ -54,8 +54,8 @@ def run(fleet_path: Path, executor: str, shard: str | None, as_json: bool, quiet
     """
     from loop_runner.fleet import executors
 
-    found, store = _opened(fleet_path)
-    jobs = _shard(found, shard)
+    result, store = _opened(fleet_path)
+    jobs = _shard(result, shard)
     _summary(store, jobs)  # refuses a job whose values have changed
     cache = _cache()
 
@@ -64,18 +64,18 @@ def run(fleet_path: Path, executor: str, shard: str | None, as_json: bool, quiet
             output.note(_change_line(name, state))
 
     with _stopping() as should_stop:
-        given = (found, store, jobs, cache, on_change, should_stop)
+        given = (result, store, jobs, cache, on_change, should_stop)
         if executor == "local":
             ending = executors.run_here(*given)
         else:
             ending = executors.run_on_dask(executor, *given)
-    _write_results(found, store)
+    _write_results(result, store)
     summary = _summary(store, jobs)
     if as_json:
-        output.write_json({**_as_json(summary), "reason": ending.reason, "results": str(found.results)})
+        output.write_json({**_as_json(summary), "reason": ending.reason, "results": str(result.results)})
     else:
         _show(summary, ending.reason)
-        output.write(f"results: {found.results}")
+        output.write(f"results: {result.results}")
     return 130 if ending.reason == "stopped" else 0 if summary.is_verified else 3
 
 
@@ -85,9 +85,9 @@ def run(fleet_path: Path, executor: str, shard: str | None, as_json: bool, quiet
 @_JSON
 def status(fleet_path: Path, watch: bool, as_json: bool) -> int:
     """Show what the jobs have come to. Works on any machine that reaches the store."""
-    found, store = _opened(fleet_path)
+    result, store = _opened(fleet_path)
     while True:
-        summary = _summary(store, found.jobs)
+        summary = _summary(store, result.jobs)
         if as_json:
             output.write_json(_as_json(summary))
         else:
@@ -102,10 +102,10 @@ def status(fleet_path: Path, watch: bool, as_json: bool) -> int:
 @_FILE
 def results(fleet_path: Path) -> int:
     """Write the results file from what the store holds."""
-    found, store = _opened(fleet_path)
-    count = _write_results(found, store)
+    result, store = _opened(fleet_path)
+    count = _write_results(result, store)
     output.write(
-        f"{found.results}: {output.plural(count, 'result')} of {output.plural(len(found.jobs), 'job')}"
+        f"{result.results}: {output.plural(count, 'result')} of {output.plural(len(result.jobs), 'job')}"
     )
     return 0
 
@@ -157,8 +157,8 @@ def resume(fleet_path: Path, only: str) -> int:
 @_JSON
 def workers(fleet_path: Path, as_json: bool) -> int:
     """Show which worker runs which jobs."""
-    found, store = _opened(fleet_path)
-    held = _summary(store, found.jobs).workers()
+    result, store = _opened(fleet_path)
+    held = _summary(store, result.jobs).workers()
     if as_json:
         output.write_json({"workers": {worker: list(names) for worker, names in held.items()}})
     elif not held:
@@ -177,23 +177,23 @@ def plan(fleet_path: Path, shard: str | None, as_json: bool) -> int:
     """List the jobs and the most that they may cost, check each task, and start nothing."""
     from loop_runner.fleet.fleet_file import read_fleet
 
-    found = read_fleet(fleet_path)
-    jobs = _shard(found, shard)
+    result = read_fleet(fleet_path)
+    jobs = _shard(result, shard)
     for job in jobs:
-        found.task_of(job)
-    most = None if found.per_job_usd is None else found.per_job_usd * len(jobs)
+        result.task_of(job)
+    most = None if result.per_job_usd is None else result.per_job_usd * len(jobs)
     if as_json:
         output.write_json(
             {"jobs": [{"name": job.name, "values": dict(job.values)} for job in jobs], "most_usd": most}
         )
         return 0
-    output.write(f"{found.name}: {output.plural(len(jobs), 'job')}, {found.concurrency} at a time")
+    output.write(f"{result.name}: {output.plural(len(jobs), 'job')}, {result.concurrency} at a time")
     for job in jobs[:_SHOWN]:
         output.write(f"  {job.name}")
     if len(jobs) > _SHOWN:
         output.write(f"  and {len(jobs) - _SHOWN} more; --json lists them")
     if most is not None:
-        limit = "" if found.usd is None else f"; the fleet stops at ${found.usd:g}"
+        limit = "" if result.usd is None else f"; the fleet stops at ${result.usd:g}"
         output.write(f"at most ${most:g} for all of them{limit}")
     return 0
 
@@ -216,10 +216,10 @@ def _opened(path: Path) -> tuple[Fleet, Store]:
     from loop_runner.fleet.fleet_file import read_fleet
     from loop_runner.fleet.store import open_store
 
-    found = read_fleet(path)
-    store = open_store(found.store, found.folder, _cache())
-    store.begin(found.identity)
-    return found, store
+    result = read_fleet(path)
+    store = open_store(result.store, result.folder, _cache())
+    store.begin(result.identity)
+    return result, store
 
 
 def _cache() -> Path:
@@ -259,9 +259,9 @@ def _change(path: Path, only: str, change: Callable[[JobState], JobState | None]
     """Change the state of every job that matches and that ``change`` has something for."""
     from loop_runner.fleet.states import JobState
 
-    found, store = _opened(path)
+    result, store = _opened(path)
     kept, count = store.states(), 0
-    for job in found.jobs:
+    for job in result.jobs:
         if fnmatch.fnmatchcase(job.name, only):
             now = kept[job.name].state if job.name in kept else JobState()
             if (new := change(now)) is not None and new != now:
@@ -321,13 +321,13 @@ def _as_json(summary: Summary) -> dict[str, Any]:
 @contextmanager
 def _stopping() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM stop the workers at their next commit."""
-    asked: list[int] = []
+    requests: list[int] = []
     before = {
-        number: signal.signal(number, lambda number, _frame: asked.append(number))
+        number: signal.signal(number, lambda number, _frame: requests.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(requests)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

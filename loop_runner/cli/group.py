@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
 
@@ -47,6 +48,7 @@ _COMMANDS = {
     "ls": ("run_list", "The same as `status`."),
     "docs": ("docs", "Print a page of the documentation, or list the pages."),
     "help": ("docs", "Print the help of a command."),
+    "completion": ("completing", "Print the code that completes commands, runs and models in a shell."),
     "config": ("preferences", "Show the settings of the user and the project."),
     "doctor": ("doctor", "Check what this machine has and what is missing."),
 }
@@ -61,7 +63,7 @@ _GROUPS = {
     "Go back and branch off": ("rewind", "fork", "replay"),
     "Audits, agents, many runs": ("audit", "agent", "hook", "fleet"),
     "Other programs": ("serve", "mcp"),
-    "This machine": ("clean", "models", "config", "doctor", "docs", "help"),
+    "This machine": ("clean", "models", "config", "completion", "doctor", "docs", "help"),
 }
 
 
@@ -75,6 +77,10 @@ class _LazyGroup(click.Group):
         module = importlib.import_module(f"loop_runner.cli.{_COMMANDS[cmd_name][0]}")
         command = getattr(module, "help_command" if cmd_name == "help" else cmd_name)
         assert isinstance(command, click.Command)
+        if os.environ.get("_LOOP_RUNNER_COMPLETE"):  # a shell asks: importing what it needs takes a while
+            from loop_runner.cli.completing import with_completion
+
+            return with_completion(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -100,8 +106,8 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 verified; 1 the audit has findings at or above --fail-on; 2 wrong usage or task "
-    "file; 3 ended unverified; 4 a gate, the provider or the environment is broken; 5 internal error; "
-    "130 interrupted.",
+    "file; 3 ended unverified or blocked; 4 a gate, the provider or the environment is broken; 5 internal "
+    "error; 130 interrupted.",
 )
 @click.version_option(loop_runner.__version__, "-V", "--version", prog_name="loop-runner")
 def main_group() -> None:

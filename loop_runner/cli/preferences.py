@@ -56,29 +56,29 @@ def with_settings(task: lr.Task, flags: dict[str, Any]) -> lr.Task:
     """The task with the models of the settings where it names none; ``flags`` with their display."""
     if not _exist():
         return task
-    found = settings()
-    for name, ignored in found.ignored.items():
+    result = settings()
+    for name, ignored in result.ignored.items():
         output.note(f"note: {ignored.origin}: `{name}` is ignored: {ignored.ignored}")
-    if found.get("display") == "quiet":
+    if result.get("display") == "quiet":
         flags["quiet"] = True
     checked = task.checked
     if checked.is_agent or checked.model is not None:
         return task
-    models = {"model": found.get("model"), "sub_model": checked.sub_model or found.get("sub_model")}
+    models = {"model": result.get("model"), "sub_model": checked.sub_model or result.get("sub_model")}
     return lr.Task.of(replace(checked, **models), task.output_type)
 
 
 def sub_model() -> str | None:
     """The model for questions that the settings name: the sub-model, else the model."""
-    found = settings() if _exist() else None
-    return (found.get("sub_model") or found.get("model")) if found else None
+    result = settings() if _exist() else None
+    return (result.get("sub_model") or result.get("model")) if result else None
 
 
 def project_targets() -> tuple[Any, ...]:
     """The targets of notifications that the project's own file names and the user agreed to."""
-    found = settings() if _exist() else None
-    value = found.values.get("notify") if found else None
-    return value.value if found and value and value.origin == str(found.project_file) else ()
+    result = settings() if _exist() else None
+    value = result.values.get("notify") if result else None
+    return value.value if result and value and value.origin == str(result.project_file) else ()
 
 
 @click.group()
@@ -95,21 +95,21 @@ def show(origin: bool, as_json: bool) -> None:
     \b
     Example:  loop-runner config show --origin
     """
-    found = settings()
+    result = settings()
     if as_json:
-        rows = {name: _as_json(value) for name, value in (*found.values.items(), *found.ignored.items())}
-        files = {"user": found.user_file, "project": found.project_file}
+        rows = {name: _as_json(value) for name, value in (*result.values.items(), *result.ignored.items())}
+        files = {"user": result.user_file, "project": result.project_file}
         output.write_json(
             {"settings": rows, "files": {name: str(path or "") for name, path in files.items()}}
         )
         return
-    if not found.values and not found.ignored:
+    if not result.values and not result.ignored:
         output.write(
-            f"no settings; yours go into {found.user_file or 'a file that LOOP_RUNNER_CONFIG names'}"
+            f"no settings; yours go into {result.user_file or 'a file that LOOP_RUNNER_CONFIG names'}"
         )
-    for name, value in sorted(found.values.items()):
+    for name, value in sorted(result.values.items()):
         output.write(f"{name} = {_shown(value)}" + (f"   # {value.origin}" if origin else ""))
-    for name, value in sorted(found.ignored.items()):
+    for name, value in sorted(result.ignored.items()):
         output.write(f"{name} = {_shown(value)}   # ignored, {value.origin}: {value.ignored}")
 
 
@@ -125,15 +125,15 @@ def trust(file: Path | None) -> None:
     """
     from loop_runner.runs import settings as all_settings
 
-    found = file or all_settings.project_file(Path.cwd(), os.environ)
-    if found is None:
+    result = file or all_settings.project_file(Path.cwd(), os.environ)
+    if result is None:
         raise ConfigError(
             f"there is no {all_settings.PROJECT_FILE} here",
             why="a project's settings are in that file, in this folder or one above it",
             hint="name the file: loop-runner config trust PATH",
         )
-    all_settings.trust_project(found.absolute(), os.environ)
-    output.write(f"trusted as it is now: {found}")
+    all_settings.trust_project(result.absolute(), os.environ)
+    output.write(f"trusted as it is now: {result}")
 
 
 @config.command("test-notify")

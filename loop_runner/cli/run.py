@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import click
 
 import loop_runner as lr
-from loop_runner.cli import display, gates, output, preferences, signals, terminal, trusting
+from loop_runner.cli import display, estimates, gates, output, preferences, signals, terminal, trusting
 from loop_runner.text import shell
 
 Setting: TypeAlias = str | tuple[str, Any]
@@ -68,6 +68,7 @@ _SHARED = {
         show_default=True,
         help="Progress as a live block, as lines, or as a JSON object on a line for each event.",
     ),
+    "estimate": estimates.OPTION,
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Show the model's code, output and sub-calls."
     ),
@@ -80,7 +81,7 @@ _SHARED = {
 @gates.options
 @options(
     *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
-    *("detach", "report", "json", "display", "quiet", "verbose"),
+    *("detach", "report", "estimate", "json", "display", "quiet", "verbose"),
 )
 def run(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> int:
     """Run a task file until its verifiers accept the answer.
@@ -127,7 +128,7 @@ def task_overrides(paths: tuple[str, ...], settings: tuple[str, ...], flags: dic
 )
 @options(
     *("exclude", "model", "sub_model", "passes", "turns", "run_dir", "set"),
-    *("detach", "report", "json", "display", "quiet", "verbose"),
+    *("detach", "report", "estimate", "json", "display", "quiet", "verbose"),
 )
 def ask(
     question: str,
@@ -253,6 +254,8 @@ def ends_pause(run: lr.Run) -> bool:
 def start_task(task: lr.Task, flags: dict[str, Any]) -> int:
     """Run a task, here or in a process of its own; the exit code of the command."""
     task = preferences.with_settings(task, flags)
+    if flags.get("is_estimate"):
+        return estimates.of_task(task, flags)
     if flags.get("detach"):
         reports = [f"--report={name}" for name in flags.get("reports", ())]
         return _show_detached(lr.LocalLauncher().start(task, arguments=reports).folder, flags)

@@ -48,14 +48,14 @@ def status(run_name: str | None, is_watching: bool, as_json: bool) -> None:
     if is_watching and not as_json:
         _watch(look, is_one=run_name is not None)
         return
-    found = look()
+    result = look()
     if as_json:
-        output.write_json({"runs": [status_as_json(each) for each in found]})
+        output.write_json({"runs": [status_as_json(item) for item in result]})
         return
-    if not found:
+    if not result:
         output.write("no runs here; start one with `loop-runner run TASK.yaml`")
-    for each in found:
-        _show(each, is_one=run_name is not None)
+    for item in result:
+        _show(item, is_one=run_name is not None)
 
 
 ls = status
@@ -73,14 +73,14 @@ def _watch(look: Callable[[], Sequence[lr.Status]], *, is_one: bool) -> None:
     redraws = terminal.has_colour(sys.stdout)
     before: object = None
     while True:
-        found = look()
-        now = [(each.folder, each.state, each.pass_number, each.turn, each.activity.kind) for each in found]
+        result = look()
+        now = [(item.folder, item.state, item.pass_number, item.turn, item.activity.kind) for item in result]
         if redraws:
             click.clear()
         if redraws or now != before:
-            for each in found:
-                _show(each, is_one=is_one)
-        if not any(each.is_active for each in found):
+            for item in result:
+                _show(item, is_one=is_one)
+        if not any(item.is_active for item in result):
             return
         before = now
         time.sleep(_WATCH_S)
@@ -239,17 +239,17 @@ def runs(folder: Path, states: tuple[str, ...], as_json: bool) -> None:
     \b
     Example:  loop-runner runs --state running --state crashed
     """
-    found = _listed(folder, states)
+    result = _listed(folder, states)
     if as_json:
-        output.write_json({"runs": [status_as_json(each) for each in found]})
+        output.write_json({"runs": [status_as_json(item) for item in result]})
         return
-    if not found:
+    if not result:
         output.write(f"no runs in {folder}" + (f" that are {' or '.join(states)}" if states else ""))
-    width = max((len(each.folder.name) for each in found), default=0)
-    for each in found:
-        age = "" if each.age_s is None else f"{output.duration(each.age_s)} ago"
-        what = str(each.activity) or text.one_line(each.reason or each.answer, 80)
-        line = f"{each.folder.name:<{width}}  {each.state:<11} {age:<18} {_usd(each.spend.usd):<14} {what}"
+    width = max((len(item.folder.name) for item in result), default=0)
+    for item in result:
+        age = "" if item.age_s is None else f"{output.duration(item.age_s)} ago"
+        what = str(item.activity) or text.one_line(item.reason or item.answer, 80)
+        line = f"{item.folder.name:<{width}}  {item.state:<11} {age:<18} {_usd(item.spend.usd):<14} {what}"
         output.write(line.rstrip())
 
 
@@ -289,10 +289,10 @@ def clean(
     \b
     Example:  loop-runner clean --older-than 30d --dry-run
     """
-    old = [each for each in _listed(folder, states) if _is_old(each, _seconds(older_than))]
+    old = [item for item in _listed(folder, states) if _is_old(item, _seconds(older_than))]
     if not as_json:
-        for each in old:
-            output.write(f"{each.folder}  {each.state}  {_usd(each.spend.usd)}")
+        for item in old:
+            output.write(f"{item.folder}  {item.state}  {_usd(item.spend.usd)}")
     if not dry_run and old and not yes:
         what = output.plural(len(old), "run folder")
         click.confirm(
@@ -300,7 +300,7 @@ def clean(
         )
     removed, kept = ([], []) if dry_run else _remove(old)
     if as_json:
-        listed = [str(each.folder) for each in old]
+        listed = [str(item.folder) for item in old]
         output.write_json({"found": listed, "removed": removed, "kept": kept})
     else:
         output.write(_summary(len(old), len(removed), dry_run=dry_run))
@@ -309,21 +309,21 @@ def clean(
 
 def _remove(old: Sequence[lr.Status]) -> tuple[list[str], list[dict[str, str]]]:
     removed, kept = [], []
-    for each in old:
+    for item in old:
         try:
-            lr.Run(each.folder).remove()
-            removed.append(str(each.folder))
+            lr.Run(item.folder).remove()
+            removed.append(str(item.folder))
         except LoopRunnerError as error:
-            kept.append({"run": str(each.folder), "why": error.message})
+            kept.append({"run": str(item.folder), "why": error.message})
             output.note(f"kept: {error.message}")
     return removed, kept
 
 
-def _summary(found: int, removed: int, *, dry_run: bool) -> str:
-    if not found:
+def _summary(result: int, removed: int, *, dry_run: bool) -> str:
+    if not result:
         return "nothing to remove"
     if dry_run:
-        return f"{output.plural(found, 'run folder')} would be removed"
+        return f"{output.plural(result, 'run folder')} would be removed"
     return f"removed {output.plural(removed, 'run folder')}"
 
 

@@ -17,10 +17,7 @@ from pathlib import Path
 import loop_runner as lr
 
 _STOP = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
-_STOPPING = (
-    signal.SIGINT,
-    signal.SIGTERM,
-)  # a person expects these to stop it; SIGHUP is ignored under nohup
+_STOPPING = (signal.SIGINT, signal.SIGTERM)  # expected to stop it; SIGHUP is ignored under nohup
 _HURRY_S = 1.5  # from the second signal to the end, whatever hangs
 at_hurried_exit: list[Callable[[], None]] = []  # what restores the terminal
 _FIRST = b"\nstopping: no new request is sent, and replies on their way are kept; once more to hurry\n"

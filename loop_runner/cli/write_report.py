@@ -26,7 +26,7 @@ def report(run_name: str, target: Path | None, as_json: bool) -> None:
     """Write a run as one HTML file: answer, proof, history, cost. It can be read offline and sent as it is.
 
     With a folder of runs, write an index of all of them into the folder that -o names. Nothing is started,
-    so the run may be a clone, damaged, or somebody else's.
+    so the run may be a clone, damaged, or another person's.
 
     \b
     Example:  loop-runner report runs/contract-review -o review.html

@@ -1,4 +1,4 @@
-"""Files for other schedulers, each of which runs the fleet in shards without an engine of ours."""
+"""Files for other schedulers, each of which runs the fleet in shards without our own engine."""
 
 from __future__ import annotations
 

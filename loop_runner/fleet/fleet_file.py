@@ -74,11 +74,11 @@ def read_fleet(path: Path) -> Fleet:
     _refuse_unknown(budget, ("usd", "per_job"), path, "budget.")
     per_job = _mapping(budget.get("per_job", {}), "budget.per_job", path)
     _refuse_unknown(per_job, ("usd",), path, "budget.per_job.")
-    total, each = (
+    total, item = (
         _usd(budget.get("usd"), "budget.usd", path),
         _usd(per_job.get("usd"), "budget.per_job.usd", path),
     )
-    if total is not None and each is None:
+    if total is not None and item is None:
         raise _wrong(path, "`budget.usd` needs `budget.per_job.usd`, the most that one job may cost")
     folder = path.resolve().parent
     return Fleet(
@@ -89,7 +89,7 @@ def read_fleet(path: Path) -> Fleet:
         store=_text(data, "store", path),
         results=_results(folder / str(data.get("results", "results.jsonl")), path),
         usd=total,
-        per_job_usd=each,
+        per_job_usd=item,
         concurrency=_count(data.get("concurrency", 4), path),
         order=_order(data.get("order", ["failed-first"]), path),
     )
@@ -136,13 +136,13 @@ def _usd(value: Any, key: str, path: Path) -> float | None:
 
 def _count(value: Any, path: Path) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise _wrong(path, "`concurrency` must be a whole number of at least 1")
+        raise _wrong(path, "`concurrency` must be an integer >= 1")
     return value
 
 
 def _order(value: Any, path: Path) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
-    if unknown := [each for each in values if each not in _ORDERS]:
+    if unknown := [item for item in values if item not in _ORDERS]:
         raise _wrong(path, f"`order` has {unknown[0]!r}; known: {', '.join(_ORDERS)}")
     return tuple(values)
 

@@ -47,12 +47,12 @@ class FolderStore:
     def states(self) -> Mapping[str, Kept]:
         """The state of every job that was ever taken, by name."""
         with self._reached("reading the states"):
-            found = {}
+            result = {}
             for entry in sorted(os.scandir(self.folder / "jobs"), key=lambda entry: entry.name):
                 if entry.name.endswith(".json"):
                     name = entry.name.removesuffix(".json")
-                    found[name] = self._parsed(name, Path(entry.path).read_bytes())
-            return found
+                    result[name] = self._parsed(name, Path(entry.path).read_bytes())
+            return result
 
     def swap(self, name: str, was: Kept | None, state: JobState, extra: Extra = NOTHING) -> Kept:
         """Replace a state, durably and together with ``extra``."""

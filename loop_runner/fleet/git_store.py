@@ -174,8 +174,8 @@ class GitStore:
         """The refs of the store that begin with one of ``patterns``."""
         wanted = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in patterns]
         lines = self._reach(["ls-remote", "--quiet", self.address, *wanted]).decode().splitlines()
-        found = (line.split("\t", 1) for line in lines)
-        return {ref: oid for oid, ref in found if ref.startswith(tuple(patterns))}
+        result = (line.split("\t", 1) for line in lines)
+        return {ref: oid for oid, ref in result if ref.startswith(tuple(patterns))}
 
     def _refs(self, prefix: str) -> dict[str, str]:
         lines = self._git(["for-each-ref", "--format=%(refname) %(objectname)", prefix]).decode().splitlines()
@@ -194,12 +194,12 @@ class GitStore:
         """The contents of blobs, by id, with one git for all of them."""
         wanted = list(dict.fromkeys(oids))
         data = self._git(["cat-file", "--batch"], given="".join(f"{oid}\n" for oid in wanted))
-        found: dict[str, bytes] = {}
+        result: dict[str, bytes] = {}
         for oid in wanted:
             header, _, data = data.partition(b"\n")
             size = int(header.split()[-1])
-            found[oid], data = data[:size], data[size + 1 :]
-        return found
+            result[oid], data = data[:size], data[size + 1 :]
+        return result
 
     def _kept(self, ref: str, oid: str, data: bytes) -> Kept:
         try:
@@ -214,8 +214,8 @@ class GitStore:
     def _money(self, oid: str) -> Money:
         if not oid:
             return Money()
-        found = json.loads(self._blobs([oid])[oid])
-        return Money(found["spent_usd"], found["reserved_usd"])
+        result = json.loads(self._blobs([oid])[oid])
+        return Money(result["spent_usd"], result["reserved_usd"])
 
     # ── run folders ─────────────────────────────────────────────────────────────────────────────────
 
@@ -291,13 +291,13 @@ def _git(
 ) -> bytes:
     """What git prints. Raises ``_GitError``, also after two minutes."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key in _KEPT}
-    found = kept | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"} | dict(env or {})
+    result = kept | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"} | dict(env or {})
     data = given.encode() if isinstance(given, str) else given
     try:
         ended = subprocess.run(
             ["git", *_PLAIN, *arguments],
             cwd=cwd,
-            env=found,
+            env=result,
             input=data,
             capture_output=True,
             timeout=_TIMEOUT_S,

@@ -78,8 +78,8 @@ def _values(source: Any, folder: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _from_globs(patterns: Sequence[Any], folder: Path) -> Iterator[Mapping[str, Any]]:
-    found = {path for pattern in patterns for path in folder.glob(str(pattern)) if path.is_file()}
-    for path in sorted(found):
+    result = {path for pattern in patterns for path in folder.glob(str(pattern)) if path.is_file()}
+    for path in sorted(result):
         relative = path.relative_to(folder).as_posix()
         yield {"path": relative, "name": relative, "stem": path.stem}
 

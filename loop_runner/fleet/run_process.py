@@ -148,16 +148,16 @@ class RunProcess:
             usage, cost = run.usage, run.cost
         except LoopRunnerError:
             return {}
-        found = {"tokens": usage.input_tokens + usage.output_tokens, "commit": self.commit()}
+        result = {"tokens": usage.input_tokens + usage.output_tokens, "commit": self.commit()}
         folders = sorted(self._run.glob("passes/*/turns/*"))
         if folders:
-            found |= {"passes": int(folders[-1].parent.parent.name), "turns": len(folders)}
-        return found if cost is None else found | {"spent_usd": cost}
+            result |= {"passes": int(folders[-1].parent.parent.name), "turns": len(folders)}
+        return result if cost is None else result | {"spent_usd": cost}
 
     def result(self, state: JobState) -> bytes:
         """One line of the results: nothing in it depends on the worker or on time."""
         outcome = self._files.outcome()
-        found = {
+        matched = {
             "job": self._job.name,
             "status": state.status,
             "answer": outcome.get("answer", ""),
@@ -168,7 +168,7 @@ class RunProcess:
             "usd": state.spent_usd,
             "values": dict(self._job.values),
         }
-        return json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
+        return json.dumps(matched, ensure_ascii=False).encode("utf-8", "replace")
 
 
 @dataclass(slots=True)
@@ -192,10 +192,10 @@ class _Files:
 
     def outcome(self) -> Mapping[str, Any]:
         try:
-            found = json.loads(self.output.read_bytes() or b"{}")
+            result = json.loads(self.output.read_bytes() or b"{}")
         except (OSError, ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return result if isinstance(result, dict) else {}
 
 
 def _begin(task: Path, run: Path) -> list[str]:

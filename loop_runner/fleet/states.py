@@ -55,9 +55,9 @@ class JobState:
     def from_json(cls, data: bytes) -> Self:
         """Raises ``ValueError`` for bytes that ``to_json`` did not write."""
         try:
-            found = json.loads(data)
-            known = {item.name: found[item.name] for item in fields(cls) if item.name in found}
-            state = cls(**known | {"crashes": tuple(found.get("crashes", ()))})
+            result = json.loads(data)
+            known = {item.name: result[item.name] for item in fields(cls) if item.name in result}
+            state = cls(**known | {"crashes": tuple(result.get("crashes", ()))})
             state._check()
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(str(error)) from error

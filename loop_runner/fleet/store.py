@@ -35,8 +35,8 @@ class Identity:
     def check(self, kept: bytes, address: str) -> None:
         """Raise ``ConfigError`` if ``kept`` is the identity of another fleet, or of another task."""
         try:
-            found = json.loads(kept)
-            form, name, task = found["format"], str(found["name"]), str(found["task_sha256"])
+            result = json.loads(kept)
+            form, name, task = result["format"], str(result["name"]), str(result["task_sha256"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{address} is not a fleet's store: its identity cannot be read",

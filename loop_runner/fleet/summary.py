@@ -43,11 +43,11 @@ class Summary:
 
     def workers(self) -> Mapping[str, tuple[str, ...]]:
         """The jobs that each worker holds."""
-        found: dict[str, list[str]] = {}
+        result: dict[str, list[str]] = {}
         for name, state in self.states.items():
             if state.status == "running":
-                found.setdefault(state.worker, []).append(name)
-        return {worker: tuple(names) for worker, names in sorted(found.items())}
+                result.setdefault(state.worker, []).append(name)
+        return {worker: tuple(names) for worker, names in sorted(result.items())}
 
 
 def summarize(jobs: Sequence[Job], kept: Mapping[str, Kept]) -> Summary:

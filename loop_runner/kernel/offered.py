@@ -34,7 +34,7 @@ def _lines(names: Sequence[str], paragraphs: int | None) -> tuple[str, ...]:
 def _call(name: str) -> str:
     """The helper's name and parameters, without types, which tell a model little and cost tokens."""
     _, *parameters = inspect.signature(getattr(Helpers, name)).parameters.values()
-    parameters = [each for each in parameters if each.name != "tools"]  # told where the task has tools
+    parameters = [item for item in parameters if item.name != "tools"]  # told where the task has tools
     shown: list[str] = []
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:

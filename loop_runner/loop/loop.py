@@ -55,6 +55,11 @@ _BLOCKED = (
     " the same way: the run then ends, and a person reads your reason."
 )
 _MAX_BLOCKED_CHARS = 600
+_WAITS = (
+    "it waits for a person's decision: {question} (`loop-runner approve RUN`, or `reject RUN WHY`;"
+    " then `loop-runner resume RUN`)"
+)
+_MAX_QUESTION_CHARS = 300
 _NO_ANSWER = {
     "turns": "the turns were used up and `answer['content']` was still empty",
     "budget": "the budget was used up and `answer['content']` was still empty",
@@ -131,7 +136,7 @@ class Loop:
                     return NewPrompt(requests, head)
                 if (limit := self._limit(head)) is not None:
                     return self._end(
-                        "unverified", head, f"the budget of {limit} is used up{self._said(head)}"
+                        "unverified", head, f"the budget of {limit} is used up{self._wording(head)}"
                     )
             number = head.pass_number if head.turn > 0 else head.pass_number + 1
             step = self._course.step(number)
@@ -156,7 +161,7 @@ class Loop:
             if blocked_by:
                 return self._end("blocked", head, blocked_by)
 
-    def _said(self, head: Checkpoint) -> str:
+    def _wording(self, head: Checkpoint) -> str:
         """What the last pass declared to be missing, for the reason why the run ends."""
         missing = self._workspace.handed_in(head.pass_number).blocked if head.pass_number else ""
         return (
@@ -304,6 +309,8 @@ class Loop:
 
     def _interrupted(self) -> Outcome:
         reason = _STOPPED if self._parts.operator.is_stopped else _INTERRUPTED
+        if question := self._parts.operator.ended_waiting_for:
+            reason = _WAITS.format(question=one_line(question, _MAX_QUESTION_CHARS))
         return self._end("interrupted", self._workspace.head(), reason)
 
     def _end(self, status: RunStatus, head: Checkpoint, reason: str) -> Outcome:

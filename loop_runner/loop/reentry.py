@@ -14,6 +14,7 @@ from loop_runner.budget import Ledger
 from loop_runner.loop import carried
 from loop_runner.loop.carried import first_pass_of_task, verdict
 from loop_runner.session.operator import NOTE_FILE
+from loop_runner.task import limits
 from loop_runner.task.profiles import Profile
 from loop_runner.task.prompts import BUILT_IN, Templates
 from loop_runner.workspace import layout
@@ -59,7 +60,7 @@ def first_message(
         is_new_task=first_pass_of_task(workspace) == pass_number,
         was_accepted=verdict(workspace, pass_number - 1).get("decision") == "allow",
         was_put_back="from_pass" in verdict(workspace, pass_number - 1).get("next", {}),
-        left=ledger.describe_left(),
+        left=limits.describe_left(ledger),
         **_course(workspace, pass_number),
         **_state(workspace, pass_number, room),
     )

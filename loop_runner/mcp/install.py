@@ -72,8 +72,8 @@ def _json(path: Path, table: str, entry: dict[str, Any]) -> Change:
     before = _read(path)
     shown = json.dumps({table: {NAME: entry}}, indent=2)
     try:
-        found = json.loads(before) if before and before.strip() else {}
-        servers = found.setdefault(table, {}) if isinstance(found, dict) else None
+        result = json.loads(before) if before and before.strip() else {}
+        servers = result.setdefault(table, {}) if isinstance(result, dict) else None
     except ValueError as error:
         raise _unreadable(path, str(error), shown) from error
     if not isinstance(servers, dict):
@@ -81,7 +81,7 @@ def _json(path: Path, table: str, entry: dict[str, Any]) -> Change:
     if servers.get(NAME) == entry:
         return Change(path, before, before or "")
     servers[NAME] = entry
-    return Change(path, before, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    return Change(path, before, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 
 
 def _toml(path: Path, command: str, arguments: Sequence[str]) -> Change:
@@ -93,10 +93,10 @@ def _toml(path: Path, command: str, arguments: Sequence[str]) -> Change:
     ]
     shown = "\n".join([*lines, "startup_timeout_sec = 60", "tool_timeout_sec = 120", ""])
     try:
-        found = tomllib.loads(before or "")
+        result = tomllib.loads(before or "")
     except tomllib.TOMLDecodeError as error:
         raise _unreadable(path, str(error), shown) from error
-    known = found.get("mcp_servers", {}).get(NAME)
+    known = result.get("mcp_servers", {}).get(NAME)
     if known is None:
         gap = "" if not before else "\n" if before.endswith("\n") else "\n\n"
         return Change(path, before, f"{before or ''}{gap}{shown}")

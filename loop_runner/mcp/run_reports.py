@@ -100,10 +100,10 @@ def estimate(inputs: list[str]) -> Estimate:
     count, size, skipped = 0, 0, []
     for name in inputs:
         path = Path(name).expanduser()
-        found = [path] if path.is_file() else [item for item in path.rglob("*") if _is_counted(item, path)]
-        skipped += [] if found else [name]
-        count += len(found)
-        size += sum(item.stat().st_size for item in found)
+        result = [path] if path.is_file() else [item for item in path.rglob("*") if _is_counted(item, path)]
+        skipped += [] if result else [name]
+        count += len(result)
+        size += sum(item.stat().st_size for item in result)
     tokens = size // 4
     advice = "fits into one window: a run is slower than reading it" if tokens < 50_000 else "use start_run"
     return Estimate(files=count, bytes=size, tokens=tokens, skipped=skipped, advice=advice)
@@ -124,8 +124,8 @@ def parts_of(run: lr.Run, part: str) -> str:
         return "\n".join(_line(event) for event in run.events() if event.text or event.turn)
     if part == "proof":
         return json.dumps(run.proof, indent=1)
-    found: dict[str, Any] = run.wait(timeout=0).to_dict()
-    return json.dumps(found[part], indent=1, ensure_ascii=False)
+    result: dict[str, Any] = run.wait(timeout=0).to_dict()
+    return json.dumps(result[part], indent=1, ensure_ascii=False)
 
 
 def _line(event: lr.Event) -> str:

@@ -145,8 +145,8 @@ class _Tools:
     ) -> run_reports.Listed:
         """List the runs, the newest first."""
         states = () if state is None else (state,)
-        found = await _in_thread(partial(lr.list_runs, self._place.runs, states=states))
-        return run_reports.Listed(runs=[run_reports.report(status) for status in found[:limit]])
+        result = await _in_thread(partial(lr.list_runs, self._place.runs, states=states))
+        return run_reports.Listed(runs=[run_reports.report(status) for status in result[:limit]])
 
 
 def _part(run: lr.Run, state: str, part: str) -> str:
@@ -197,8 +197,8 @@ def _add_resources(made: MCPServer, place: Place) -> None:
 
     async def diff(run: str, a: str, b: str) -> str:
         """What differs between two moments of a run (`1`, `2.3`): the answer and the files."""
-        found = await _in_thread(lambda: place.open(run).diff(a, b))
-        changed = [*found.answer, *(line for file in found.files for line in (file.path, *file.diff))]
+        result = await _in_thread(lambda: place.open(run).diff(a, b))
+        changed = [*result.answer, *(line for file in result.files for line in (file.path, *file.diff))]
         return "\n".join(changed) or "the same"
 
     made.resource("loop-runner://runs/{run}/diff/{a}..{b}", mime_type="text/plain", name="diff")(diff)

@@ -89,7 +89,7 @@ class Tasks(Extension):
         report = run_reports.report(status)
         created = datetime.fromtimestamp(run.folder.stat().st_ctime, UTC).isoformat()
         updated = datetime.fromtimestamp(status.last_event_at or status.at, UTC).isoformat()
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "taskId": run.folder.name,
             "status": _status(status.state),
             "statusMessage": report.reason or report.activity or report.state,
@@ -98,15 +98,15 @@ class Tasks(Extension):
             "ttlMs": None,
             "pollIntervalMs": _POLL_MS,
         }
-        if found["status"] == "completed":
-            found["result"] = {
+        if result["status"] == "completed":
+            result["result"] = {
                 "content": [{"type": "text", "text": report.model_dump_json()}],
                 "structuredContent": report.model_dump(mode="json"),
                 "isError": False,
             }
-        if found["status"] == "failed":
-            found["error"] = {"code": -32603, "message": report.reason or report.state}
-        return found
+        if result["status"] == "failed":
+            result["error"] = {"code": -32603, "message": report.reason or report.state}
+        return result
 
 
 def _status(state: str) -> str:

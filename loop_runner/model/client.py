@@ -16,7 +16,8 @@ from typing import Protocol, runtime_checkable
 
 from loop_runner import redaction
 from loop_runner.errors import ModelError
-from loop_runner.records import Call, Message, Reply, Request, Usage, sane_count
+from loop_runner.records import Call, Message, Reply, Request, Usage
+from loop_runner.text import sane_count
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -110,7 +111,7 @@ class CallLog(Protocol):
 class ToolCaller(Protocol):
     """A client behind which there is a tool, and no model (``loop_runner/tools/``)."""
 
-    is_idempotent: bool  # a call that a crash interrupted may be made again
+    is_idempotent: bool  # a call that a crash interrupted may be repeated
     provider: str  # a name of its own: each tool has its own width
 
     async def refusal(self, request: Request) -> Reply | None:

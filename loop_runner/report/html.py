@@ -114,8 +114,10 @@ def excerpt(lines: Any, quote: str = "") -> Markup:
 
 
 def _marked(line: str, quote: str) -> Markup:
-    before, found, after = line.partition(quote) if quote else (line, "", "")
-    return escape(before) + Markup("<mark>{}</mark>").format(found) + escape(after) if found else escape(line)
+    before, result, after = line.partition(quote) if quote else (line, "", "")
+    return (
+        escape(before) + Markup("<mark>{}</mark>").format(result) + escape(after) if result else escape(line)
+    )
 
 
 # ── the answer ──────────────────────────────────────────────────────────────────────────────────────
@@ -155,13 +157,13 @@ def _kind(line: str) -> str:
 
 def _placed(lines: Sequence[str], cited: Sequence[Any]) -> dict[int, list[Any]]:
     """The citations by the number of the answer's line that they are on; -1 for those on none."""
-    found: dict[int, list[Any]] = {}
+    result: dict[int, list[Any]] = {}
     start = 0
     for entry in cited:
         number = _line_of(entry.citation, lines, start)
-        found.setdefault(number, []).append(entry)
+        result.setdefault(number, []).append(entry)
         start = max(start, number)
-    return found
+    return result
 
 
 def _line_of(citation: Any, lines: Sequence[str], start: int) -> int:

@@ -119,12 +119,12 @@ def _events(record: lr.Record) -> Iterator[dict[str, Any]]:
 
 def _messages(record: lr.Record, entry: lr.RecordedPass) -> list[dict[str, str]]:
     system = [{"role": "system", "content": record.system}] if record.system else []
-    said = [{"role": "user", "content": entry.shown or record.prompt}]
+    reply_text = [{"role": "user", "content": entry.shown or record.prompt}]
     for number, turn in enumerate(entry.turns, 1):
-        said.append({"role": "assistant", "content": turn.reply})
+        reply_text.append({"role": "assistant", "content": turn.reply})
         if turn.output and number < len(entry.turns):
-            said.append({"role": "user", "content": turn.output})
-    return [*system, *said]
+            reply_text.append({"role": "user", "content": turn.output})
+    return [*system, *reply_text]
 
 
 def _results(record: lr.Record) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def _umask() -> int:
 
 
 def _refuse_run_folder(path: Path) -> None:
-    """A file in a run folder would be taken for a change that somebody made to the run."""
+    """A file in a run folder would be taken for a change that a person made to the run."""
     place = Path(os.path.realpath(path.parent))
     for folder in (place, *place.parents):
         if (folder / ".git").exists() and (folder / "loop-runner.json").is_file():

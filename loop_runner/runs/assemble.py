@@ -258,7 +258,7 @@ def _operator(
         should_stop=context.should_stop,
         clock=replay_parts.clock,
         templates=templates,
-        may_wait=situation.heeds and not task.is_agent,
+        may_wait=not task.is_agent,
     )
     if situation.heeds:
         operator.watch()

@@ -43,7 +43,7 @@ class Faults:
     """What could not be read, and why, in the order in which it was missed; each reason once."""
 
     def __init__(self) -> None:
-        self._found: dict[str, str] = {}
+        self._faults: dict[str, str] = {}
 
     def attempt(self, what: str, read: Callable[[], T], default: D) -> T | D:
         """What ``read`` returns; ``default`` where the folder does not hold it."""
@@ -58,11 +58,11 @@ class Faults:
 
     def add(self, what: str, reason: str) -> None:
         """``what`` is missing because of ``reason``."""
-        self._found.setdefault(what, text.one_line(reason, 200))
+        self._faults.setdefault(what, text.one_line(reason, 200))
 
     def listed(self) -> tuple[str, ...]:
         """A line for each."""
-        return tuple(f"{what}: {reason}" for what, reason in self._found.items())
+        return tuple(f"{what}: {reason}" for what, reason in self._faults.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +142,13 @@ class Reader:
     def passes(self) -> list[RecordedPass]:
         """All of them, the oldest first."""
         ends, turns = self._by_place()
-        found = []
+        result = []
         previous = self._beginning()
         for number, paths in sorted(self._by_pass().items()):
             made = self._pass(number, paths, ends.get(number), turns, previous)
-            found.append(made)
+            result.append(made)
             previous = ends[number].checkpoint.commit if number in ends else previous
-        return found
+        return result
 
     def _beginning(self) -> str:
         return self._entries[-1].checkpoint.commit if self._entries else ""
@@ -166,12 +166,12 @@ class Reader:
         return ends, turns
 
     def _by_pass(self) -> dict[int, list[str]]:
-        found: dict[int, list[str]] = {}
+        result: dict[int, list[str]] = {}
         for path in self._blobs:
             name = path.split("/")[1]
             if name.isdecimal():
-                found.setdefault(int(name), []).append(path)
-        return found
+                result.setdefault(int(name), []).append(path)
+        return result
 
     def _pass(
         self,

@@ -101,10 +101,10 @@ def tools(task: Task, env: Mapping[str, str]) -> tuple[Entry, ...]:
             why="the model's code calls them, and this session has no code of the model's",
             hint="remove `tools`, or `session`",
         )
-    found = Faults()
-    found.errors += preparing.faults(entries, task.base_dir.resolve(), env, task.tool_functions)
-    found.errors += _other_functions(entries, task)
-    found.refuse()
+    faults = Faults()
+    faults.errors += preparing.faults(entries, task.base_dir.resolve(), env, task.tool_functions)
+    faults.errors += _other_functions(entries, task)
+    faults.refuse()
     return entries
 
 

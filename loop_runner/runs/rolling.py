@@ -110,7 +110,7 @@ class DailyLimit:
             raise OSError(f"it does not hold what it should ({error})") from error
         now = self._clock()
         first, minute = (now - WINDOW_S) / _MINUTE_S, str(int(now // _MINUTE_S))
-        kept = {each: usd for each, usd in spent.items() if float(each) > first - 1}
+        kept = {item: usd for item, usd in spent.items() if float(item) > first - 1}
         living = {name: usd for name, usd in held.items() if _is_alive(name)}
         # A killed process may have been billed for what was out: it counts as spent.
         lost = sum(usd for name, usd in held.items() if name not in living)

@@ -50,8 +50,8 @@ class Settings:
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a setting; ``default`` where no file has it."""
-        found = self.values.get(name)
-        return default if found is None else found.value
+        result = self.values.get(name)
+        return default if result is None else result.value
 
 
 def _text(value: Any) -> Any:
@@ -101,8 +101,8 @@ def project_file(folder: Path, env: Mapping[str, str]) -> Path | None:
     """The nearest ``.loop-runner.toml``: in ``folder`` or above it, up to the top of its repository."""
     home = env.get("HOME", "")
     for place in (folder, *folder.parents):
-        if (found := place / PROJECT_FILE).is_file():
-            return found
+        if (result := place / PROJECT_FILE).is_file():
+            return result
         if (place / ".git").exists() or str(place) == home:
             return None
     return None
@@ -220,13 +220,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _flat(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    found = []
+    result = []
     for name, value in content.items():
         if isinstance(value, dict) and any(known.startswith(f"{name}.") for known in _READERS):
-            found += [(f"{name}.{key}", item) for key, item in value.items()]
+            result += [(f"{name}.{key}", item) for key, item in value.items()]
         else:
-            found.append((name, value))
-    return found
+            result.append((name, value))
+    return result
 
 
 def _checked(path: Path, name: str, value: Any) -> Any:

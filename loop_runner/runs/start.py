@@ -171,13 +171,16 @@ def _run(
     kernel: Kernel | None = None,
 ) -> Outcome:
     """Run to one of the ends; a prompt that the operator changes is taken up with all parts anew."""
-    context = watching.watched(task, folder, context, workspace.history)
-    ended = run_in(workspace, task, texts, context, folder, gates=gates, kernel=kernel)
-    while isinstance(ended, NewPrompt):
-        task = fork.take_prompt(workspace, task, ended)
-        gates = frozen_gates(task, workspace).checked()
-        ended = run_in(workspace, task, texts, context, folder, gates=gates)
-    return ended
+    with watching.watched(task, folder, context, workspace.history) as around:
+        ended = run_in(workspace, task, texts, around, folder, gates=gates, kernel=kernel)
+        while isinstance(ended, NewPrompt):
+            is_own = trust.is_marked(workspace.history, context.env)
+            task = fork.take_prompt(workspace, task, ended)
+            if is_own:  # the prompt is the operator's: whoever can write here could have changed it before
+                trust.mark(folder, context.env)
+            gates = frozen_gates(task, workspace).checked()
+            ended = run_in(workspace, task, texts, around, folder, gates=gates)
+        return ended
 
 
 def _refuse(errors: Iterable[LoopRunnerError]) -> None:

@@ -14,7 +14,7 @@ from loop_runner.tools import Toolbox, callers, read_entries, specs_from_json
 from loop_runner.tools.approval import AskPerson
 from loop_runner.tools.pages import Pages, Stored
 from loop_runner.tools.spec import PREFIX
-from loop_runner.workspace.called_tools import TOOLS_FILE
+from loop_runner.workspace.called_tools import TOOLS_FILE, is_made
 from loop_runner.workspace.workspace import Workspace
 
 
@@ -32,7 +32,7 @@ def opened(
     workspace.more_files = pages.files
     ask = partial(operator.ask, is_recorded=False)  # the result of the call says what was decided
     specs = specs_from_json(workspace.history.read(TOOLS_FILE))
-    made = Counter(call.model.removeprefix(PREFIX) for call in workspace.history.calls() if call.is_tool_call)
+    made = Counter(call.model.removeprefix(PREFIX) for call in workspace.history.calls() if is_made(call))
     makers = callers.of(read_entries(task.tools), task, context.env, pages)
     return Toolbox(specs, makers, made=made, pages=pages, approver=AskPerson(ask)), pages
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from loop_runner import inputs
 from loop_runner.errors import WorkspaceError
-from loop_runner.task import config
+from loop_runner.task import config, limits
 from loop_runner.task.config import Task
 from loop_runner.text import one_line
 from loop_runner.workspace import durable
@@ -25,10 +25,12 @@ from loop_runner.workspace.openable import parsing
 
 _FOLDER = "created"
 _MAX_MARK_BYTES = 10_000
-# What a pass writes: it decides nothing about what is started outside the sandbox.
+# What passes and the operator's limits write: it decides nothing about what is started outside the sandbox.
 _OF_PASSES = frozenset(
-    {"passes", "variables", "workspace", "answer.md", "answer.json", "proof.json", "workspace.json"}
-    | {"pages.json", "pages"}
+    {
+        *("passes", "variables", "workspace", "answer.md", "answer.json", "proof.json", "workspace.json"),
+        *("pages.json", "pages", limits.PATH),
+    }
 )
 
 

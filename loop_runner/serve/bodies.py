@@ -30,13 +30,13 @@ def parse(data: bytes) -> dict[str, Any]:
     """A JSON object out of bytes: strict UTF-8, no NaN, no key twice, at most 64 levels deep."""
     try:
         _refuse_depth(data)
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_constant)
-        json.dumps(found, ensure_ascii=False).encode("utf-8")  # refuses lone surrogates
+        result = json.loads(data.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_constant)
+        json.dumps(result, ensure_ascii=False).encode("utf-8")  # refuses lone surrogates
     except (ValueError, RecursionError) as error:
         raise bad(f"the body is not a JSON object: {error}", code="invalid_json") from error
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         raise bad("the body is JSON, and not an object", code="invalid_json")
-    return found
+    return result
 
 
 def _refuse_depth(data: bytes) -> None:
@@ -62,10 +62,10 @@ def _refuse_depth(data: bytes) -> None:
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         raise ValueError("it has a key twice")
-    return found
+    return result
 
 
 def _constant(name: str) -> Any:
@@ -122,10 +122,10 @@ def objects(value: object, where: str) -> Sequence[dict[str, Any]]:
 
 def metadata(body: Mapping[str, Any]) -> dict[str, str]:
     """At most 16 short texts, which come back with the run."""
-    found = mapping(body, "metadata")
-    for key, value in found.items():
+    result = mapping(body, "metadata")
+    for key, value in result.items():
         if not isinstance(value, str) or len(key) > 64 or len(value) > 512:
             raise bad("`metadata` must have texts of at most 512 characters", "metadata")
-    if len(found) > 16:
+    if len(result) > 16:
         raise bad("`metadata` has more than 16 keys", "metadata")
-    return found
+    return result

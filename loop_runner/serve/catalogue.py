@@ -66,13 +66,13 @@ def _files(settings: Settings) -> dict[str, Path]:
     """Model name to task file: ``NAME.yaml``, or ``NAME/task.yaml``."""
     if settings.tasks is None:
         return {}
-    found: dict[str, Path] = {}
+    result: dict[str, Path] = {}
     for path in sorted(settings.tasks.iterdir()):
         file = path / "task.yaml" if path.is_dir() else path
         name = path.name if path.is_dir() else path.stem
         if file.suffix in _ENDINGS and file.is_file() and name != ASK and ":" not in name:
-            found.setdefault(name, file)
-    return found
+            result.setdefault(name, file)
+    return result
 
 
 def _keys(settings: Settings, base: str) -> dict[str, Any]:

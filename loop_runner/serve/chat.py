@@ -40,13 +40,13 @@ async def create(request: Request, desk: Desk) -> Response:
 def question_of(body: Mapping[str, Any]) -> Question:
     """The question in a request of the chat API."""
     refuse_unsupported(body)
-    found = conversations.split(bodies.objects(body.get("messages"), "messages"), "messages")
+    result = conversations.split(bodies.objects(body.get("messages"), "messages"), "messages")
     return Question(
         model=bodies.text(body, "model"),
-        text=found.question,
-        instructions="\n\n".join(found.instructions),
-        earlier=found.earlier,
-        attached=found.attached,
+        text=result.question,
+        instructions="\n\n".join(result.instructions),
+        earlier=result.earlier,
+        attached=result.attached,
         schema=schema_of(bodies.mapping(body, "response_format"), "response_format"),
         metadata=bodies.metadata(body),
     )

@@ -14,10 +14,10 @@ from loop_runner.serve.fault import bad
 from loop_runner.serve.questions import Attached, decoded, refuse_url
 
 Part = Mapping[str, Any]
-Found = tuple[str, list[Attached]]
+Content = tuple[str, list[Attached]]
 
 
-def read(content: object, where: str) -> Found:
+def read(content: object, where: str) -> Content:
     """The text of a message and the documents in it. ``content`` is a text or a list of parts."""
     if content is None:
         return "", []
@@ -31,7 +31,7 @@ def read(content: object, where: str) -> Found:
     return "\n".join(texts), files
 
 
-def _part(part: Part, where: str) -> Found:
+def _part(part: Part, where: str) -> Content:
     kind = part.get("type")
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
@@ -39,18 +39,18 @@ def _part(part: Part, where: str) -> Found:
     return reader(part, where)
 
 
-def _text(part: Part, where: str) -> Found:
+def _text(part: Part, where: str) -> Content:
     text = part.get("text", part.get("refusal"))
     if not isinstance(text, str):
         raise bad(f"`{where}` has no text", where)
     return text, []
 
 
-def _nothing(_part: Part, _where: str) -> Found:
+def _nothing(_part: Part, _where: str) -> Content:
     return "", []
 
 
-def _file(part: Part, where: str) -> Found:
+def _file(part: Part, where: str) -> Content:
     """OpenAI: ``file`` of chat completions (nested), ``input_file`` of responses."""
     inner = part.get("file", part)
     if not isinstance(inner, dict):
@@ -67,7 +67,7 @@ def _file(part: Part, where: str) -> Found:
     return "", [Attached(str(name or ""), file_id=str(file_id))]
 
 
-def _document(part: Part, where: str) -> Found:
+def _document(part: Part, where: str) -> Content:
     """Anthropic: a ``document`` with one of its sources."""
     source = part.get("source")
     if not isinstance(source, dict):
@@ -90,12 +90,12 @@ def _document(part: Part, where: str) -> Found:
     raise bad(f"`{where}.source` is none that this server can read", where)
 
 
-def _tool_result(part: Part, where: str) -> Found:
+def _tool_result(part: Part, where: str) -> Content:
     text, files = read(part.get("content"), f"{where}.content")
     return f"[result of a tool]\n{text}" if text else "", files
 
 
-def _tool_use(part: Part, _where: str) -> Found:
+def _tool_use(part: Part, _where: str) -> Content:
     call = json.dumps(part.get("input"), ensure_ascii=False)
     return f"[call of the tool {str(part.get('name'))[:100]}] {call}", []
 
@@ -108,7 +108,7 @@ _ENDINGS = {
     "text/csv": ".csv",
     "application/json": ".json",
 }
-_READERS: Mapping[str, Callable[[Part, str], Found]] = {
+_READERS: Mapping[str, Callable[[Part, str], Content]] = {
     "text": _text,
     "input_text": _text,
     "output_text": _text,

@@ -25,19 +25,19 @@ class Conversation:
 
 def split(messages: Sequence[Mapping[str, Any]], where: str) -> Conversation:
     """Split messages with ``role`` and ``content``; `Fault` when no user message has a text."""
-    found = Conversation()
+    conversation = Conversation()
     for number, message in enumerate(messages):
         role = message.get("role")
         if not isinstance(role, str) or not role:
             raise bad(f"`{where}[{number}].role` must be a text", where)
         text, files = contents.read(message.get("content"), f"{where}[{number}].content")
-        found.attached += files
+        conversation.attached += files
         if role in _SYSTEM:
-            found.instructions += [text] if text else []
+            conversation.instructions += [text] if text else []
         else:
-            found.earlier.append((role, text))
-    asked = [at for at, (role, text) in enumerate(found.earlier) if role == "user" and text.strip()]
-    if not asked:
+            conversation.earlier.append((role, text))
+    requests = [at for at, (role, text) in enumerate(conversation.earlier) if role == "user" and text.strip()]
+    if not requests:
         raise bad(f"`{where}` has no user message with a text: the last one is the question", where)
-    found.question = found.earlier.pop(asked[-1])[1]
-    return found
+    conversation.question = conversation.earlier.pop(requests[-1])[1]
+    return conversation

@@ -59,10 +59,10 @@ class Desk:
     def run(self, run_id: str, what: str = "run") -> Tracked:
         """A run of the caller; `Fault` 404 for any other."""
         owner = guard.credential.get()
-        found = self.supervisor.of(run_id, owner) if RUN_ID.fullmatch(run_id) else None
-        if found is None:
+        result = self.supervisor.of(run_id, owner) if RUN_ID.fullmatch(run_id) else None
+        if result is None:
             raise missing(what)
-        return found
+        return result
 
 
 def _files(question: Question, settings: Settings, store: Store, owner: str, run_id: str) -> dict[str, bytes]:

@@ -154,10 +154,10 @@ def _too_large(most: int) -> Fault:
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
-        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    return found
+        result.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return result
 
 
 def _given_token(headers: dict[str, list[str]]) -> str:

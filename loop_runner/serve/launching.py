@@ -73,8 +73,8 @@ class Process:
     def report(self) -> dict[str, Any]:
         """The JSON object that the last process ended with; empty if it ended without one."""
         with suppress(OSError, ValueError):
-            found = json.loads((self._request / "stdout.json").read_bytes())
-            return found if isinstance(found, dict) else {}
+            result = json.loads((self._request / "stdout.json").read_bytes())
+            return result if isinstance(result, dict) else {}
         return {}
 
 

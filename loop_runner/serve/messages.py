@@ -51,15 +51,15 @@ def question_of(body: Mapping[str, Any]) -> Question:
     """The question in a request of the messages API."""
     choice = bodies.mapping(body, "tool_choice")
     refuse_unsupported({"tool_choice": choice.get("type") if choice.get("type") != "tool" else "required"})
-    found = conversations.split(bodies.objects(body.get("messages"), "messages"), "messages")
+    result = conversations.split(bodies.objects(body.get("messages"), "messages"), "messages")
     system, files = contents.read(body.get("system"), "system")
     form = body.get("output_format") or bodies.mapping(body, "output_config").get("format") or {}
     return Question(
         model=bodies.text(body, "model"),
-        text=found.question,
-        instructions="\n\n".join([*([system] if system else []), *found.instructions]),
-        earlier=found.earlier,
-        attached=[*files, *found.attached],
+        text=result.question,
+        instructions="\n\n".join([*([system] if system else []), *result.instructions]),
+        earlier=result.earlier,
+        attached=[*files, *result.attached],
         schema=schema_of(bodies.mapping({"output_format": form}, "output_format"), "output_format"),
     )
 
@@ -71,9 +71,9 @@ def _is_thinking(body: Mapping[str, Any]) -> bool:
 def message(run: Tracked) -> dict[str, Any]:
     """The object of an answer that did not stream."""
     end = run.end or {}
-    found = _empty(run)
-    found["content"] = [{"type": "text", "text": end.get("answer", "")}]
-    return {**found, "stop_reason": _reason(run), "usage": _usage(end), "loop_runner": outcomes.about(run)}
+    result = _empty(run)
+    result["content"] = [{"type": "text", "text": end.get("answer", "")}]
+    return {**result, "stop_reason": _reason(run), "usage": _usage(end), "loop_runner": outcomes.about(run)}
 
 
 def _empty(run: Tracked) -> dict[str, Any]:

@@ -56,11 +56,11 @@ async def listed(request: Request, desk: Desk) -> Response:
     limit, state = request.query_params.get("limit", "100"), request.query_params.get("state")
     if not limit.isdecimal() or not 0 < int(limit[:6]) <= 1000:
         raise bad("`limit` must be a number from 1 to 1000", "limit")
-    found = [
+    result = [
         run for run in desk.supervisor.of_credential(guard.credential.get()) if state in (None, run.status)
     ]
     return JSONResponse(
-        {"object": "list", "data": [_shown(run, is_short=True) for run in found[: int(limit)]]}
+        {"object": "list", "data": [_shown(run, is_short=True) for run in result[: int(limit)]]}
     )
 
 
@@ -72,7 +72,7 @@ async def retrieve(_request: Request, desk: Desk, run_id: str) -> Response:
 
 def _shown(run: Tracked, *, is_short: bool = False) -> dict[str, Any]:
     record = run.record
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "id": record.id,
         "object": "run",
         "created_at": record.created_at,
@@ -85,8 +85,8 @@ def _shown(run: Tracked, *, is_short: bool = False) -> dict[str, Any]:
         "metadata": dict(record.metadata),
     }
     if not is_short:
-        found |= {"answer": (run.end or {}).get("answer"), "loop_runner": outcomes.about(run)}
-    return found
+        result |= {"answer": (run.end or {}).get("answer"), "loop_runner": outcomes.about(run)}
+    return result
 
 
 # ── events ──────────────────────────────────────────────────────────────────────────────────────────
@@ -182,7 +182,7 @@ async def budget(request: Request, desk: Desk, run_id: str) -> Response:
             raise bad(f"a budget has positive numbers for {', '.join(_BUDGET)}", str(key)[:40])
     if run.state == "queued":
         raise Fault(409, "run_is_queued", "the run has not begun: change its limits when it has")
-    answer = await _asked(run, lambda: lr.open(run.folder).raise_budget(**body))
+    answer = await _requested(run, lambda: lr.open(run.folder).raise_budget(**body))
     if run.state != "running":
         desk.supervisor.resume(run)
     return answer
@@ -191,23 +191,23 @@ async def budget(request: Request, desk: Desk, run_id: str) -> Response:
 async def note(request: Request, desk: Desk, run_id: str) -> Response:
     """Leave a note for the model: it sees the note once, in its next message."""
     run, text = _live(desk, run_id), bodies.text(await bodies.json_object(request), "text")
-    return await _asked(run, lambda: lr.open(run.folder).note(text))
+    return await _requested(run, lambda: lr.open(run.folder).note(text))
 
 
 async def approve(_request: Request, desk: Desk, run_id: str) -> Response:
     """Approve the answer that a `human` verifier asks about."""
     run, owner = _live(desk, run_id), guard.credential.get()
-    return await _asked(run, lambda: lr.open(run.folder).approve(by=owner))
+    return await _requested(run, lambda: lr.open(run.folder).approve(by=owner))
 
 
 async def reject(request: Request, desk: Desk, run_id: str) -> Response:
     """Reject it; the next pass is shown why."""
     run, owner = _live(desk, run_id), guard.credential.get()
     why = bodies.text(await bodies.json_object(request), "why")
-    return await _asked(run, lambda: lr.open(run.folder).reject(why, by=owner))
+    return await _requested(run, lambda: lr.open(run.folder).reject(why, by=owner))
 
 
-async def _asked(run: Tracked, ask: Callable[[], object]) -> Response:
+async def _requested(run: Tracked, ask: Callable[[], object]) -> Response:
     """Place a request in the run folder; the run answers it with an event."""
     try:
         await asyncio.to_thread(ask)

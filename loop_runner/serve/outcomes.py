@@ -24,12 +24,12 @@ def about(run: Tracked) -> dict[str, Any]:
 
 def headers(run: Tracked, *, is_replayed: bool = False) -> dict[str, str]:
     """The headers that every response about a run carries."""
-    found = {
+    result = {
         "x-loop-runner-run": run.record.id,
         "x-loop-runner-status": run.status,
         "x-loop-runner-commit": str((run.end or {}).get("commit", "")),
     }
-    return found | ({"idempotency-replayed": "true"} if is_replayed else {})
+    return result | ({"idempotency-replayed": "true"} if is_replayed else {})
 
 
 def fault_of(run: Tracked) -> Fault | None:

@@ -35,16 +35,16 @@ class Trace:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        found = [event for line in whole.splitlines() if (event := _event(line)) is not None]
-        return [event for event in found if event["seq"] > self._since]
+        result = [event for line in whole.splitlines() if (event := _event(line)) is not None]
+        return [event for event in result if event["seq"] > self._since]
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
+        result = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("seq"), int) else None
+    return result if isinstance(result, dict) and isinstance(result.get("seq"), int) else None
 
 
 def line_of(event: Mapping[str, Any]) -> str:

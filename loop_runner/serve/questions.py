@@ -111,15 +111,15 @@ def _verifiers(model: Model, question: Question) -> list[Any]:
     return [*([] if model.name == catalogue.ASK else own), {"schema": {"schema": dict(question.schema)}}]
 
 
-def _budget(own: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+def _budget(own: Mapping[str, Any], requests: Mapping[str, Any]) -> dict[str, Any]:
     """The task's limits; a client may lower them, never raise them."""
-    found = dict(own)
-    for key, value in asked.items():
+    result = dict(own)
+    for key, value in requests.items():
         if key not in _LIMITS or isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             raise bad(f"`budget` takes positive numbers for {', '.join(_LIMITS)}", f"budget.{key}"[:60])
-        known = found.get(key)
-        found[key] = min(value, known) if isinstance(known, int | float) else value
-    return found
+        known = result.get(key)
+        result[key] = min(value, known) if isinstance(known, int | float) else value
+    return result
 
 
 def _check(task: bytes, folder: Path) -> None:
@@ -141,18 +141,18 @@ def _inputs(question: Question, store: Store, owner: str, *, has_own: bool) -> d
     """File name to content. Without any other text, the question itself is what it is about."""
     if len(question.attached) > _MAX_FILES:
         raise bad(f"a request takes at most {_MAX_FILES} files")
-    found: dict[str, bytes] = {}
+    result: dict[str, bytes] = {}
     for item in question.attached:
         name, data = _content(item, store, owner)
         if not data.strip():
             raise bad(f"the file {name!r} is empty")
-        found[_free(name, found)] = data
+        result[_free(name, result)] = data
     if any(text.strip() for _, text in question.earlier):
         lines = (f"[{role}]\n{text.strip()}\n" for role, text in question.earlier if text.strip())
-        found[_free(CONVERSATION, found)] = "\n".join(lines).encode()
-    if not found and not has_own:
-        found[QUESTION] = (question.text.rstrip() + "\n").encode()
-    return found
+        result[_free(CONVERSATION, result)] = "\n".join(lines).encode()
+    if not result and not has_own:
+        result[QUESTION] = (question.text.rstrip() + "\n").encode()
+    return result
 
 
 def _content(item: Attached, store: Store, owner: str) -> tuple[str, bytes]:

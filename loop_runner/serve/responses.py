@@ -81,15 +81,15 @@ def question_of(body: Mapping[str, Any]) -> Question:
     refuse_unsupported(body)
     if body.get("conversation") is not None:
         raise bad("`conversation` is not kept here: use `previous_response_id`", "conversation")
-    found = conversations.split(_messages(body.get("input")), "input")
-    instructions = [bodies.text(body, "instructions", ""), *found.instructions]
+    result = conversations.split(_messages(body.get("input")), "input")
+    instructions = [bodies.text(body, "instructions", ""), *result.instructions]
     previous = bodies.text(body, "previous_response_id", "")
     return Question(
         model=bodies.text(body, "model", "" if previous else None),
-        text=found.question,
+        text=result.question,
         instructions="\n\n".join(text for text in instructions if text),
-        earlier=() if previous else found.earlier,
-        attached=found.attached,
+        earlier=() if previous else result.earlier,
+        attached=result.attached,
         schema=schema_of(bodies.mapping(bodies.mapping(body, "text"), "format"), "text.format"),
         previous=previous,
         background=bodies.flag(body, "background"),
@@ -101,20 +101,20 @@ def _messages(given: object) -> list[dict[str, Any]]:
     """The input items as messages. What a client did itself is context, as text."""
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
-    found = []
+    result = []
     for number, item in enumerate(bodies.objects(given, "input")):
         kind = item.get("type", "message")
         if kind == "message":
-            found.append({"role": item.get("role"), "content": item.get("content")})
+            result.append({"role": item.get("role"), "content": item.get("content")})
         elif kind in _CALLS:
             text = json.dumps({key: item[key] for key in item if key not in ("id", "status")})
-            found.append({"role": "assistant", "content": text})
+            result.append({"role": "assistant", "content": text})
         elif kind in _RESULTS:
             output = item.get("output")
             text = output if isinstance(output, str) else json.dumps(output)
-            found.append({"role": "tool", "content": text})
+            result.append({"role": "tool", "content": text})
         elif kind not in _SILENT:
             raise bad(
                 f"`input[{number}]` has the type {str(kind)[:40]!r}, which this server cannot read", "input"
             )
-    return found
+    return result

@@ -104,8 +104,8 @@ class Store:
 
     def records(self) -> Iterator[Record]:
         """Every request, the oldest first."""
-        found = [record for path in self.requests.iterdir() if (record := _record(path)) is not None]
-        yield from sorted(found, key=lambda record: record.created_at)
+        result = [record for path in self.requests.iterdir() if (record := _record(path)) is not None]
+        yield from sorted(result, key=lambda record: record.created_at)
 
     def request(self, run_id: str) -> Path:
         """The folder of a request."""
@@ -156,25 +156,25 @@ class Store:
         if not path.exists():
             path.parent.mkdir(exist_ok=True, mode=0o700)
             _write(path, data)
-        found = Upload(
+        result = Upload(
             f"file-{secrets.token_hex(12)}", credential, filename, digest, len(data), purpose, time.time()
         )
-        _write(self.uploads / f"{found.id}.json", json.dumps(asdict(found)).encode())
-        return found
+        _write(self.uploads / f"{result.id}.json", json.dumps(asdict(result)).encode())
+        return result
 
     def uploaded(self, file_id: str, credential: str) -> Upload | None:
         """An upload of this credential."""
         if not FILE_ID.fullmatch(file_id):
             return None
         with suppress(OSError, ValueError, TypeError):
-            found = Upload(**json.loads((self.uploads / f"{file_id}.json").read_bytes()))
-            return found if found.credential == credential else None
+            upload = Upload(**json.loads((self.uploads / f"{file_id}.json").read_bytes()))
+            return upload if upload.credential == credential else None
         return None
 
     def uploads_of(self, credential: str) -> list[Upload]:
         """All uploads of this credential, the newest first."""
-        found = (self.uploaded(path.stem, credential) for path in self.uploads.glob("file-*.json"))
-        return sorted((item for item in found if item), key=lambda item: -item.created_at)
+        result = (self.uploaded(path.stem, credential) for path in self.uploads.glob("file-*.json"))
+        return sorted((item for item in result if item), key=lambda item: -item.created_at)
 
     def bytes_of(self, upload: Upload) -> bytes:
         """The content of an upload."""

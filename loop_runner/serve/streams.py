@@ -67,8 +67,8 @@ async def _frames(supervisor: Supervisor, run: Tracked, translator: Translator) 
     supervisor.attach(run)
     open_streams.add(token := object())
     try:
-        async for found in _alive(supervisor, run, translator):
-            yield found
+        async for result in _alive(supervisor, run, translator):
+            yield result
     finally:
         open_streams.discard(token)
         supervisor.detach(run)
@@ -81,8 +81,8 @@ async def _alive(supervisor: Supervisor, run: Tracked, translator: Translator) -
     while True:
         is_ended = run.state == "ended"  # asked before the last read: nothing is written after it
         events = trace.read()
-        if found := b"".join(part for event in events for part in translator.event(event)):
-            yield found
+        if result := b"".join(part for event in events for part in translator.event(event)):
+            yield result
             byte_at = delta_at = time.monotonic()
         if events:
             continue

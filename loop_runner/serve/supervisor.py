@@ -52,7 +52,7 @@ class Tracked:
 
     @property
     def is_live(self) -> bool:
-        """Whether a further answer can come of it without a new run."""
+        """Whether it can return a further answer without a new run."""
         return self.state != "ended"
 
     @property
@@ -148,17 +148,17 @@ class Supervisor:
     def _known(self, record: Record, *, is_retry: bool) -> Tracked | None:
         """The run of an earlier request that this one repeats."""
         if record.key_sha256:
-            found = self._by_key.get((record.credential, record.key_sha256))
-            if found is not None and found.record.body_sha256 != record.body_sha256:
+            result = self._by_key.get((record.credential, record.key_sha256))
+            if result is not None and result.record.body_sha256 != record.body_sha256:
                 message = "this Idempotency-Key was used with another body: take a new key for a new request"
                 raise Fault(409, "idempotency_key_conflict", message)
         else:
-            found = self._by_body.get((record.credential, record.body_sha256))
-            if found is not None and not (found.is_live or is_retry):
-                found = None
-        if found is not None and found.state == "paused":
-            self.resume(found)
-        return found
+            result = self._by_body.get((record.credential, record.body_sha256))
+            if result is not None and not (result.is_live or is_retry):
+                result = None
+        if result is not None and result.state == "paused":
+            self.resume(result)
+        return result
 
     def _refuse_if_full(self) -> None:
         waiting = len(self._queue)
@@ -172,13 +172,13 @@ class Supervisor:
 
     def of(self, run_id: str, credential: str) -> Tracked | None:
         """A run of this credential."""
-        found = self.runs.get(run_id)
-        return found if found is not None and found.record.credential == credential else None
+        result = self.runs.get(run_id)
+        return result if result is not None and result.record.credential == credential else None
 
     def of_credential(self, credential: str) -> Iterator[Tracked]:
         """All runs of this credential, the newest first."""
-        found = (run for run in self.runs.values() if run.record.credential == credential)
-        yield from sorted(found, key=lambda run: -run.record.created_at)
+        result = (run for run in self.runs.values() if run.record.credential == credential)
+        yield from sorted(result, key=lambda run: -run.record.created_at)
 
     @property
     def active(self) -> int:
@@ -249,7 +249,7 @@ class Supervisor:
             raise Fault(409, "run_is_active", "the run is active: cancel it first")
         self.runs.pop(run.record.id, None)
         for index in (self._by_key, self._by_body):
-            for name in [name for name, found in index.items() if found is run]:
+            for name in [name for name, result in index.items() if result is run]:
                 del index[name]
         await asyncio.to_thread(self.store.remove, run.record.id)
 

@@ -27,12 +27,12 @@ class Tokens:
         self.names = tuple(by_name)
 
     def name_of(self, given: str) -> str | None:
-        """Whose token ``given`` is; None for nobody's. Takes the same time whichever it is."""
-        digest, found = _digest(given), None
+        """Whose token ``given`` is; None for an unknown token. Takes the same time whichever it is."""
+        digest, result = _digest(given), None
         for name, known in self._digests.items():
             if hmac.compare_digest(digest, known):
-                found = name
-        return found
+                result = name
+        return result
 
 
 def _digest(token: str) -> bytes:
@@ -67,17 +67,17 @@ def _read(path: Path) -> dict[str, str]:
             lines = file.read(1 << 20).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise _unusable(path, f"cannot be read: {error}") from error
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line.strip())
-        if match is None or match[1] in found:
+        if match is None or match[1] in result:
             raise _unusable(path, f"has no usable token in line {number}")
-        found[match[1]] = match[2]
-    if not found:
+        result[match[1]] = match[2]
+    if not result:
         raise _unusable(path, "has no token")
-    return found
+    return result
 
 
 def _unusable(path: Path, what: str, hint: str = "") -> lr.ConfigError:

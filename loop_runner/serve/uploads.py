@@ -32,8 +32,8 @@ async def create(request: Request, desk: Desk) -> Response:
     purpose = form.get("purpose")
     kind = purpose if isinstance(purpose, str) else "user_data"
     owner = guard.credential.get()
-    found = await asyncio.to_thread(desk.store.upload, owner, name, data, kind[:64])
-    return JSONResponse(_shown(found))
+    result = await asyncio.to_thread(desk.store.upload, owner, name, data, kind[:64])
+    return JSONResponse(_shown(result))
 
 
 async def _file_of(form: FormData) -> tuple[str, bytes]:
@@ -50,8 +50,8 @@ async def _file_of(form: FormData) -> tuple[str, bytes]:
 
 async def listed(_request: Request, desk: Desk) -> Response:
     """The caller's files, the newest first."""
-    found = await asyncio.to_thread(desk.store.uploads_of, guard.credential.get())
-    return JSONResponse({"object": "list", "data": [_shown(item) for item in found], "has_more": False})
+    result = await asyncio.to_thread(desk.store.uploads_of, guard.credential.get())
+    return JSONResponse({"object": "list", "data": [_shown(item) for item in result], "has_more": False})
 
 
 async def retrieve(_request: Request, desk: Desk, file_id: str) -> Response:
@@ -74,10 +74,10 @@ async def remove(_request: Request, desk: Desk, file_id: str) -> Response:
 
 
 def _upload(desk: Desk, file_id: str) -> Upload:
-    found = desk.store.uploaded(file_id, guard.credential.get())
-    if found is None:
+    result = desk.store.uploaded(file_id, guard.credential.get())
+    if result is None:
         raise missing("file")
-    return found
+    return result
 
 
 def _shown(upload: Upload) -> dict[str, object]:

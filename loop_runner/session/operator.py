@@ -141,6 +141,7 @@ class Operator:
     ) -> None:
         """``may_wait``: for a person's decision; an agent's client must not be held for days."""
         self.clock = clock
+        self.ended_waiting_for = ""  # the question, where the run must not wait for its answer
         self._source = source
         self._situation = situation
         self._ledger = ledger
@@ -323,18 +324,22 @@ class Operator:
         self._place = (number, 0)
 
     def ask(self, question: Question, *, is_recorded: bool = True) -> PersonsDecision | None:
-        """Wait for a person to decide about an answer. None: nobody has, and this run must not wait.
+        """Wait for a person to decide about an answer. None: the record of a replayed run has no decision.
 
         Not ``is_recorded``: whoever asks keeps what was decided, as a tool's call does in its result.
 
-        Raises ``StoppedError`` when the run is to stop meanwhile: the question is asked again on resume.
+        Raises ``StoppedError`` when the run is to stop meanwhile, or must not wait: the question is asked
+        again on resume.
         """
         self._source.show(question)
         decision = self._decision(question, is_recorded=is_recorded)
-        if decision is None and self._may_wait:
+        if decision is None and self._situation.heeds:
             self.clock.stop()
             self._trace.tell("waiting", question.text, self._place, verifier=question.verifier)
             try:
+                if not self._may_wait:
+                    self.ended_waiting_for = question.text
+                    raise StoppedError
                 decision = self._wait_for(question, is_recorded=is_recorded)
             finally:
                 self.clock.go()

@@ -201,7 +201,7 @@ class SubCalls:
         from loop_runner.session import tool_rounds
 
         name = self._shared.sub_models.named(model)
-        answer, pages = await tool_rounds.asked(
+        answer, pages = await tool_rounds.answered(
             prompt,
             tools,
             self._shared.tools,

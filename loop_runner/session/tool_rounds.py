@@ -25,7 +25,7 @@ Ask = Callable[[tuple[Message, ...]], Awaitable[str]]
 Call = Callable[[str, str], Awaitable[str]]
 
 
-async def asked(
+async def answered(
     prompt: str, names: Sequence[str], tools: Toolbox, templates: Templates, ask: Ask, call: Call
 ) -> tuple[str, list[Any]]:
     """The answer, and the pages that were fetched for it.
@@ -48,8 +48,8 @@ async def asked(
         pages += texts
         whole = "\n\n".join(f"{page['name']}\n\n{page['text']}" for page in texts) or _shown(result)
         shown = fence(cut_middle(whole, _RESULT_CHARS))
-        told = templates.render("subtools_result", name=name, result=shown, left=left)
-        messages = (*messages, Message("assistant", reply), Message("user", told))
+        notices = templates.render("subtools_result", name=name, result=shown, left=left)
+        messages = (*messages, Message("assistant", reply), Message("user", notices))
     return await ask(messages), pages
 
 
@@ -64,12 +64,12 @@ def _offered(names: Sequence[str], tools: Toolbox) -> list[ToolSpec]:
 def _call_in(reply: str) -> tuple[str, str] | None:
     """The tool that a reply calls and its arguments as JSON; None for a reply that is an answer."""
     try:
-        found = json_schema.read_json(reply)
+        result = json_schema.read_json(reply)
     except ValueError:
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("tool"), str):
+    if not isinstance(result, dict) or not isinstance(result.get("tool"), str):
         return None
-    return found["tool"], json.dumps(found.get("arguments", {}), ensure_ascii=False)
+    return result["tool"], json.dumps(result.get("arguments", {}), ensure_ascii=False)
 
 
 async def _result(name: str, arguments: str, offered: dict[str, ToolSpec], call: Call) -> dict[str, Any]:

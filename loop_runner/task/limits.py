@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from loop_runner import keys
-from loop_runner.budget import Budget
+from loop_runner.budget import Budget, Ledger
 from loop_runner.errors import ConfigError
 from loop_runner.keys import BadValueError
 from loop_runner.text import plural
@@ -107,6 +107,29 @@ def describe_limits(budget: Budget) -> str:
     passes = plural(budget.passes, "pass", "passes")
     limits = f"; the run may use {', '.join(given)}" if given else "; there is no limit on tokens or time"
     return f"A pass has {plural(budget.turns, 'turn')}, the run {passes}, with {children}{limits}."
+
+
+def describe_left(ledger: Ledger) -> str:
+    """What is left of the limits, in one line for the model."""
+    budget, spent = ledger.budget, ledger.settled()
+    passes = max(budget.passes - spent.passes - 1, 0)  # without the one that runs, as in ``Ledger.left``
+    parts = [f"{passes or 'no'} {'pass' if passes < 2 else 'passes'} after this one"]
+    tokens_out = spent.usage.output_tokens
+    tokens = (
+        (budget.tokens, spent.usage.total_tokens, "token"),
+        (budget.tokens_in, spent.usage.total_tokens - tokens_out, "input token"),
+        (budget.tokens_out, tokens_out, "output token"),
+    )
+    parts += [plural(max(limit - used, 0), what) for limit, used, what in tokens if limit is not None]
+    if budget.usd is not None and spent.usd is not None:
+        parts.append(f"{max(budget.usd - spent.usd, 0):.2f} US dollars")
+    if budget.wall_s is not None:
+        parts.append(f"{max(budget.wall_s - spent.seconds, 0):.0f} s")
+    if budget.subcalls is not None:
+        parts.append(plural(max(budget.subcalls - spent.subcalls, 0), "sub-call"))
+    if budget.tool_calls is not None:
+        parts.append(plural(max(budget.tool_calls - spent.tool_calls, 0), "tool call"))
+    return ", ".join(parts)
 
 
 def _counted(number: float, noun: str) -> str:

@@ -85,8 +85,10 @@ async def run(words: list[str], folder: Path, env: Mapping[str, str], stdin: byt
     if code < 0:
         raise ToolDiedError(f"{words[0]} was ended by signal {-code}")
     if code:
-        said = errors.decode("utf-8", "replace").strip() or text.strip()[-_ERROR_BYTES:]
-        raise ToolRaisedError(f"{words[0]} ended with exit code {code}{f': {said}' if said else ''}")
+        reply_text = errors.decode("utf-8", "replace").strip() or text.strip()[-_ERROR_BYTES:]
+        raise ToolRaisedError(
+            f"{words[0]} ended with exit code {code}{f': {reply_text}' if reply_text else ''}"
+        )
     return text
 
 

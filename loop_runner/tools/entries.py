@@ -63,7 +63,7 @@ class Entry:
 
 def read_entries(given: Sequence[Any]) -> tuple[Entry, ...]:
     """Check the entries of a task. Raises one ``ConfigError`` that names the first fault of them."""
-    entries = tuple(_entry(number, one) for number, one in enumerate(given, 1))
+    entries = tuple(_entry(number, item) for number, item in enumerate(given, 1))
     for kind in ("fetch", "search"):
         if sum(entry.kind == kind for entry in entries) > 1:
             raise _error(f"tools: `{kind}` is there more than once", "one entry can hold all that it allows")

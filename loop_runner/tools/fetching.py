@@ -56,10 +56,10 @@ class FetchCaller:
                 f"{url[:200]!r} is no address of the web: it begins with http:// or https://"
             )
         try:
-            found = inputs.load([{"url": url}], self._cache, converter=self._converter, fetch=get)
+            result = inputs.load([{"url": url}], self._cache, converter=self._converter, fetch=get)
         except LoopRunnerError as error:
             raise ToolRaisedError(error.message) from error
-        kept = [self._kept(text, got[0]) for text in found.texts]
+        kept = [self._kept(text, got[0]) for text in result.texts]
         lines = [page.name for page in kept]
         return results.value({"names": lines, "url": got[0].url}, pages=list(map(asdict, kept)))
 
@@ -97,8 +97,10 @@ def _get(url: str, spec: ToolSpec) -> web.Page:
             allows_host=lambda host: _is_allowed(host, target["allow"]),
         )
     except web.NotFetchedError as error:
-        said = str(error).replace("inputs: {private_addresses: true}", "fetch: {private_addresses: true}")
-        raise ToolRaisedError(f"{url[:200]} is not fetched: {said}") from error
+        reply_text = str(error).replace(
+            "inputs: {private_addresses: true}", "fetch: {private_addresses: true}"
+        )
+        raise ToolRaisedError(f"{url[:200]} is not fetched: {reply_text}") from error
 
 
 def _is_allowed(host: str, allow: list[str]) -> bool:

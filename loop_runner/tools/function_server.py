@@ -99,18 +99,20 @@ class _Server:
         return await value if inspect.isawaitable(value) else value
 
     def _describe(self, functions: list[list[str]]) -> list[dict[str, Any]]:
-        found = []
+        result = []
         for place, attribute in functions:
             try:
-                found.append(describe(self._function(place, attribute)))
+                result.append(describe(self._function(place, attribute)))
             except BaseException as error:  # noqa: BLE001 - a border: the user's module on import
-                found.append({"error": in_words(error, self._folder)})
-        return found
+                result.append({"error": in_words(error, self._folder)})
+        return result
 
     def _function(self, place: str, attribute: str) -> Any:
         with self._lock:
             if (place, attribute) not in self._functions:
-                self._functions[place, attribute] = _found(_module(place, self._folder), place, attribute)
+                self._functions[place, attribute] = _functions_in(
+                    _module(place, self._folder), place, attribute
+                )
             return self._functions[place, attribute]
 
 
@@ -141,13 +143,13 @@ def _module(place: str, folder: str) -> Any:
     return module
 
 
-def _found(module: Any, place: str, attribute: str) -> Any:
-    found = module
+def _functions_in(module: Any, place: str, attribute: str) -> Any:
+    result = module
     for part in attribute.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
+        result = getattr(result, part, None)
+    if not callable(result):
         raise ToolFault(f"{place} has no function `{attribute}`")
-    return found
+    return result
 
 
 # ── describing ──────────────────────────────────────────────────────────────────────────────────────
@@ -198,7 +200,7 @@ def schema_of(hint: Any, depth: int = 0) -> dict[str, Any]:
     if origin is typing.Literal:
         return {"enum": list(of)}
     if origin in (typing.Union, types.UnionType):
-        return {"anyOf": [schema_of(each, depth + 1) for each in of]}
+        return {"anyOf": [schema_of(item, depth + 1) for item in of]}
     if origin in (list, set, frozenset) or _is_abstract(origin, "Sequence", "Iterable", "Collection"):
         return {"type": "array", **({"items": schema_of(of[0], depth + 1)} if of else {})}
     if origin is tuple:
@@ -228,7 +230,7 @@ def _schema_of_class(hint: type, depth: int) -> dict[str, Any]:
         if name in getattr(hint, "__required_keys__", ())
         or (dataclasses.is_dataclass(hint) and _has_no_default(hint, name))
     ]
-    properties = {name: schema_of(each, depth + 1) for name, each in hints.items()}
+    properties = {name: schema_of(item, depth + 1) for name, item in hints.items()}
     return {"type": "object", "properties": properties, "required": required}
 
 
@@ -312,11 +314,11 @@ def in_words(error: BaseException, folder: str) -> str:
     """The kind of an error and its message, with the user's line that raised it; no traceback."""
     if isinstance(error, ToolFault):
         return str(error)[:2000]
-    said = "".join(traceback.format_exception_only(error)).strip()
+    reply_text = "".join(traceback.format_exception_only(error)).strip()
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     own = [frame for frame in frames if frame.filename.startswith(folder)] or frames
     place = f" (at {Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    return said[:2000] + place
+    return reply_text[:2000] + place
 
 
 if __name__ == "__main__":

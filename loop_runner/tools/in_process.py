@@ -1,7 +1,7 @@
 """Calls functions of the program that began the run, in that program's own process (``lr.ask(tools=[...])``).
 
 Such a function has no process of its own: what it does to the program, it does. A call that is over time is
-not waited for any more, and its thread goes on.
+not waited for any more, and its thread continues.
 """
 
 from __future__ import annotations

@@ -49,8 +49,10 @@ async def listed(entry: Entry, folder: Path, env: Mapping[str, str]) -> list[Too
     try:
         tools = await servers.tools(entry.target["name"], entry.settings.timeout_s)
     except (ToolDiedError, ToolRaisedError, TimeoutError) as error:
-        said = str(error) or f"it did not answer within {entry.settings.timeout_s:g} s"
-        raise _error(entry, said, "see that it starts, and which environment variables it needs") from error
+        reply_text = str(error) or f"it did not answer within {entry.settings.timeout_s:g} s"
+        raise _error(
+            entry, reply_text, "see that it starts, and which environment variables it needs"
+        ) from error
     finally:
         await servers.close()
     only = entry.target.get("only")
@@ -219,9 +221,9 @@ class _Life:
             self.is_over = True
 
     def _fail(self, error: BaseException) -> None:
-        said = self._reason or _innermost(error)
+        reply_text = self._reason or _innermost(error)
         if not self._ready.done():
-            self._ready.set_exception(ToolDiedError(said))
+            self._ready.set_exception(ToolDiedError(reply_text))
         if isinstance(error, asyncio.CancelledError):
             raise error
 
@@ -260,15 +262,15 @@ class _Given:
 
 
 async def _all_tools(client: Any) -> list[Any]:
-    found: list[Any] = []
+    result: list[Any] = []
     cursor = None
     for _ in range(_MAX_PAGES):
         page = await client.list_tools(cursor=cursor)
-        found += page.tools
+        result += page.tools
         cursor = page.next_cursor
-        if not cursor or len(found) > _MAX_TOOLS:
+        if not cursor or len(result) > _MAX_TOOLS:
             break
-    return found[:_MAX_TOOLS]
+    return result[:_MAX_TOOLS]
 
 
 def _value(result: Any, output: Mapping[str, Any] | None) -> Any:

@@ -130,7 +130,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     _kill(process)
     await process.wait()
     transport = getattr(process, "_transport", None)
-    if transport is not None:  # a child of the server may hold its pipes for ever
+    if transport is not None:  # a child of the server may hold its pipes forever
         transport.close()
 
 

@@ -129,14 +129,14 @@ class Pages:
 
     def served(self, listed: Sequence[Mapping[str, object]]) -> list[tuple[Page, bytes]]:
         """The pages that a recorded result names, with their texts; from now on they are inputs."""
-        found = []
+        result = []
         for item in listed:
             page = _page(item)
             with self._lock:
                 if self._pages.get(page.name) != page:
                     self._take(page)
-            found.append((page, self._bytes(page.text_file)))
-        return found
+            result.append((page, self._bytes(page.text_file)))
+        return result
 
     def files(self) -> dict[str, bytes]:
         """What the next commit holds of the pages that no commit holds yet."""

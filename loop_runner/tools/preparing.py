@@ -104,14 +104,14 @@ def _fault(entry: Entry, what: str, hint: str) -> ConfigError:
 
 def sources(entries: Sequence[Entry], base_dir: Path) -> list[Path]:
     """The files of the task's folder that tools are made of, which are pinned as verifiers' programs are."""
-    found: list[Path] = []
+    path: list[Path] = []
     for entry in entries:
         if entry.kind == "python":
-            found += _files_of(entry.target["place"], base_dir)
+            path += _files_of(entry.target["place"], base_dir)
         for word in (*entry.target.get("run", ()), *(entry.target.get("command") or ())):
             if "{" not in word and (base_dir / word).is_file() and not Path(word).is_absolute():
-                found.append(base_dir / word)
-    return found
+                path.append(base_dir / word)
+    return path
 
 
 def _files_of(place: str, base_dir: Path) -> list[Path]:
@@ -119,7 +119,7 @@ def _files_of(place: str, base_dir: Path) -> list[Path]:
         return [base_dir / place]
     path = base_dir.joinpath(*place.split("."))
     top = base_dir / place.split(".", maxsplit=1)[0]
-    return [each for each in (path.with_suffix(".py"), top.with_suffix(".py"), top) if each.exists()]
+    return [item for item in (path.with_suffix(".py"), top.with_suffix(".py"), top) if item.exists()]
 
 
 # ── the tools of a run ──────────────────────────────────────────────────────────────────────────────
@@ -137,9 +137,9 @@ def specs(
     with ThreadPoolExecutor(
         1, thread_name_prefix="tools"
     ) as pool:  # the caller may have a loop that is running
-        found = pool.submit(asyncio.run, _specs(entries, base_dir, env, functions)).result()
-    _refuse_names(found)
-    return found
+        result = pool.submit(asyncio.run, _specs(entries, base_dir, env, functions)).result()
+    _refuse_names(result)
+    return result
 
 
 async def _specs(
@@ -149,19 +149,19 @@ async def _specs(
     functions: Mapping[str, Callable[..., Any]],
 ) -> tuple[ToolSpec, ...]:
     described = await _described([entry for entry in entries if entry.kind == "python"], base_dir, env)
-    found: list[ToolSpec] = []
+    tool_spec: list[ToolSpec] = []
     for entry in entries:
         if entry.kind == "python":
-            found.append(_of_function(entry, described[entry.target["function"]]))
+            tool_spec.append(_of_function(entry, described[entry.target["function"]]))
         elif entry.kind == "callable":
-            found.append(_of_function(entry, _of_callable(functions[entry.target["function"]])))
+            tool_spec.append(_of_function(entry, _of_callable(functions[entry.target["function"]])))
         elif entry.kind == "mcp":
             from loop_runner.tools import mcp_servers
 
-            found += await mcp_servers.listed(entry, base_dir, for_programs([entry], env))
+            tool_spec += await mcp_servers.listed(entry, base_dir, for_programs([entry], env))
         else:
-            found.append(_built_in(entry))
-    return tuple(found)
+            tool_spec.append(_built_in(entry))
+    return tuple(tool_spec)
 
 
 async def _described(
@@ -217,15 +217,15 @@ def _built_in(entry: Entry) -> ToolSpec:
     return ToolSpec(entry.target["name"], entry.kind, entry.target, description, schema, None, entry.settings)
 
 
-def _refuse_names(found: Sequence[ToolSpec]) -> None:
+def _refuse_names(tool_spec: Sequence[ToolSpec]) -> None:
     seen: set[str] = set()
-    groups = {spec.name.partition(".")[0] for spec in found if "." in spec.name}
-    for spec in found:
+    groups = {spec.name.partition(".")[0] for spec in tool_spec if "." in spec.name}
+    for spec in tool_spec:
         top, dot, _ = spec.name.partition(".")
         if top in _OWN_NAMES or hasattr(builtins, top):
             raise _name_taken(spec.name, "is a name of the REPL")
         if spec.name in seen or (not dot and spec.name in groups):
-            raise _name_taken(spec.name, "is there twice")
+            raise _name_taken(spec.name, "is defined twice")
         seen.add(spec.name)
 
 

@@ -1,6 +1,6 @@
 """The one process of a run's Python tools: started when it is first needed, and again when it has died.
 
-Owns the line to ``function_server``, and what becomes of calls when the process ends or does not answer.
+Owns the line to ``function_server``, and the outcome of calls when the process ends or does not answer.
 Lives on the switchboard's loop. The process has the rights of the user, the task's folder on its path, and
 of the environment only what the task names. It leads a group, which is killed with it.
 """
@@ -60,7 +60,7 @@ class PythonProcess:
         if self._life is life:
             self._life = None
             self._retired.append(life)
-        self._retired = [each for each in self._retired if not each.end_if_idle()]
+        self._retired = [item for item in self._retired if not item.end_if_idle()]
 
     async def close(self) -> None:
         """End the process and all that it started."""
@@ -84,11 +84,11 @@ class _Life(asyncio.Protocol):
 
     @classmethod
     async def begin(cls, folder: Path, env: Mapping[str, str]) -> _Life:
-        ours, theirs = socket.socketpair()
+        own, others = socket.socketpair()
         loop = asyncio.get_running_loop()
         try:
             # -P: nothing of the folder that it starts in; the child adds the task's folder itself.
-            words = ("-P", "-B", "-X", "utf8", str(_CHILD), str(theirs.fileno()), str(folder))
+            words = ("-P", "-B", "-X", "utf8", str(_CHILD), str(others.fileno()), str(folder))
             process = subprocess.Popen(  # noqa: ASYNC220 - it takes a moment, and happens once
                 [sys.executable, *words],
                 cwd=folder,
@@ -96,16 +96,16 @@ class _Life(asyncio.Protocol):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(others.fileno(),),
                 start_new_session=True,
             )
         except OSError as error:
-            ours.close()
+            own.close()
             raise ToolDiedError(f"the process of the tools could not be started: {error}") from error
         finally:
-            theirs.close()
+            others.close()
         life = cls(process)
-        await loop.create_connection(lambda: life, sock=ours)
+        await loop.create_connection(lambda: life, sock=own)
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         loop.add_reader(process.stdout.fileno(), life._drain)

@@ -1,6 +1,6 @@
 """Searches the web through a provider, and gives title, address and snippet of what it found.
 
-One function for each provider builds the request and reads the answer, which is data of somebody else's. Keys
+One function for each provider builds the request and reads the answer, which is foreign data. Keys
 come from the environment. Nothing here reads a page: that is ``fetch_url``.
 """
 
@@ -28,7 +28,7 @@ _TAVILY = "https://api.tavily.com/search"
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Query:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
@@ -48,31 +48,31 @@ class SearchCaller:
             words = [filled(word, {"query": query}) for word in target["run"]]
             answer = await run(words, self._folder, self._env, b"", spec.settings.timeout_s)
         else:
-            asked = _PROVIDERS[target["provider"]](target, query, self._env.get(target["key"], ""))
+            requests = _PROVIDERS[target["provider"]](target, query, self._env.get(target["key"], ""))
             async with asyncio.timeout(spec.settings.timeout_s):
-                answer = await asyncio.to_thread(_answer, asked, spec.settings.timeout_s)
+                answer = await asyncio.to_thread(_answer, requests, spec.settings.timeout_s)
         return _results(answer, int(target["max_results"]))
 
     async def close(self) -> None:
         """Each request is one of its own."""
 
 
-def _searxng(target: Mapping[str, Any], query: str, _key: str) -> _Asked:
-    return _Asked(f"{target['url'].rstrip('/')}/search?{urlencode({'q': query, 'format': 'json'})}")
+def _searxng(target: Mapping[str, Any], query: str, _key: str) -> _Query:
+    return _Query(f"{target['url'].rstrip('/')}/search?{urlencode({'q': query, 'format': 'json'})}")
 
 
-def _brave(target: Mapping[str, Any], query: str, key: str) -> _Asked:
+def _brave(target: Mapping[str, Any], query: str, key: str) -> _Query:
     words = urlencode({"q": query, "count": min(int(target["max_results"]), 20)})
-    return _Asked(f"{target.get('url', _BRAVE)}?{words}", {"X-Subscription-Token": key})
+    return _Query(f"{target.get('url', _BRAVE)}?{words}", {"X-Subscription-Token": key})
 
 
-def _tavily(target: Mapping[str, Any], query: str, key: str) -> _Asked:
+def _tavily(target: Mapping[str, Any], query: str, key: str) -> _Query:
     body = {"query": query, "max_results": int(target["max_results"])}
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    return _Asked(target.get("url", _TAVILY), headers, json.dumps(body).encode())
+    return _Query(target.get("url", _TAVILY), headers, json.dumps(body).encode())
 
 
-_PROVIDERS: dict[str, Callable[[Mapping[str, Any], str, str], _Asked]] = {
+_PROVIDERS: dict[str, Callable[[Mapping[str, Any], str, str], _Query]] = {
     "searxng": _searxng,
     "brave": _brave,
     "tavily": _tavily,
@@ -86,8 +86,9 @@ class _NoRedirects(HTTPRedirectHandler):
         """None."""
 
 
-def _answer(asked: _Asked, seconds: float) -> str:
-    request = Request(asked.url, data=asked.body, headers={"Accept": "application/json", **asked.headers})  # noqa: S310 - the user's own address
+def _answer(query: _Query, seconds: float) -> str:
+    headers = {"Accept": "application/json", **query.headers}
+    request = Request(query.url, data=query.body, headers=headers)  # noqa: S310 - the user's own address
     try:
         with build_opener(_NoRedirects).open(request, timeout=seconds) as response:
             data = response.read(_MAX_BYTES + 1)
@@ -104,15 +105,15 @@ def _answer(asked: _Asked, seconds: float) -> str:
 
 def _results(answer: str, most: int) -> list[dict[str, str]]:
     try:
-        found = json.loads(answer)
+        result = json.loads(answer)
     except (ValueError, RecursionError) as error:
         raise ToolRaisedError(f"the search engine's answer is no JSON ({error})") from error
-    if isinstance(found, dict):
-        found = found["web"] if isinstance(found.get("web"), dict) else found
-        found = found.get("results")
-    if not isinstance(found, list):
+    if isinstance(result, dict):
+        result = result["web"] if isinstance(result.get("web"), dict) else result
+        result = result.get("results")
+    if not isinstance(result, list):
         raise ToolRaisedError("the search engine's answer holds no list of results")
-    rows = [row for row in found if isinstance(row, dict) and isinstance(row.get("url"), str)]
+    rows = [row for row in result if isinstance(row, dict) and isinstance(row.get("url"), str)]
     return [_row(row) for row in rows[:most]]
 
 

@@ -25,7 +25,7 @@ class Settings:
 
     timeout_s: float = 60.0
     max_output_chars: int = 4000  # of the printed form of one result; the value is whole
-    idempotent: bool = False  # a call that a crash interrupted may be made again
+    idempotent: bool = False  # a call that a crash interrupted may be repeated
     approve: str = "never"  # "first", "always"
     calls: int = 200  # in the whole run
     width: int = 8  # at once

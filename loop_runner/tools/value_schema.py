@@ -32,15 +32,15 @@ def names(schema: Mapping[str, Any]) -> list[str]:
 def parameters(schema: Mapping[str, Any]) -> list[str]:
     """Each parameter as a signature shows it: required ones first, as Python requires."""
     required = set(schema.get("required", ()))
-    found = []
+    result = []
     for name in sorted(names(schema), key=lambda name: name not in required):
         about = schema["properties"][name]
         about = about if isinstance(about, Mapping) else {}
         shown = f"{name}: {in_words(about)}"
         if name not in required:
             shown += f" = {about.get('default')!r:.{_MAX_SHOWN}}"
-        found.append(shown)
-    return found
+        result.append(shown)
+    return result
 
 
 def in_words(schema: Any, depth: int = 0) -> str:
@@ -54,7 +54,7 @@ def in_words(schema: Any, depth: int = 0) -> str:
             return " | ".join(dict.fromkeys(in_words(option, depth + 1) for option in options[:6])) or "Any"
     kind = schema.get("type")
     if isinstance(kind, list):
-        return " | ".join(dict.fromkeys(_WORDS.get(each, "Any") for each in kind if isinstance(each, str)))
+        return " | ".join(dict.fromkeys(_WORDS.get(item, "Any") for item in kind if isinstance(item, str)))
     if kind == "array" and isinstance(schema.get("items"), Mapping):
         return f"list[{in_words(schema['items'], depth + 1)}]"
     if kind == "object" and isinstance(more := schema.get("additionalProperties"), Mapping):
@@ -94,7 +94,7 @@ class _Check:
             return
         options = schema.get("enum")
         if isinstance(options, list) and not any(_equal(option, value) for option in options):
-            yield f"{_place(name)} must be one of {', '.join(f'{each!r:.40}' for each in options[:12])}"
+            yield f"{_place(name)} must be one of {', '.join(f'{entry!r:.40}' for entry in options[:12])}"
         if "const" in schema and not _equal(schema["const"], value):
             yield f"{_place(name)} must be {schema['const']!r:.40}"
         yield from self._combined(schema, value, name, depth)
@@ -113,19 +113,19 @@ class _Check:
                 return schema
             if not reference.startswith("#/"):
                 return True
-            found: Any = self._root
+            result: Any = self._root
             for part in reference[2:].split("/"):
-                found = found.get(part) if isinstance(found, Mapping) else None
-            schema = True if found is None else found
+                result = result.get(part) if isinstance(result, Mapping) else None
+            schema = True if result is None else result
         return True
 
     def _combined(self, schema: Mapping[str, Any], value: Any, name: str, depth: int) -> Iterator[str]:
         for word in ("anyOf", "oneOf"):
             options = schema.get(word)
             if isinstance(options, list) and options:
-                found = [next(self.faults(option, value, name, depth + 1), "") for option in options]
-                if all(found):
-                    yield found[0] if len(found) == 1 else f"{_place(name)} must be {in_words(schema)}"
+                result = [next(self.faults(option, value, name, depth + 1), "") for option in options]
+                if all(result):
+                    yield result[0] if len(result) == 1 else f"{_place(name)} must be {in_words(schema)}"
         for option in schema.get("allOf", ()) if isinstance(schema.get("allOf"), list) else ():
             yield from self.faults(option, value, name, depth + 1)
 
@@ -153,20 +153,20 @@ def _bounds(schema: Mapping[str, Any], value: Any, name: str) -> Iterator[str]:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     size = len(value) if isinstance(value, str | list) else None
     words = ("Length", size) if isinstance(value, str) else ("Items", size)
-    for at_least, at_most, found in (
+    for at_least, at_most, result in (
         ("minimum", "maximum", value if is_number else None),
         (f"min{words[0]}", f"max{words[0]}", words[1]),
     ):
         low, high = schema.get(at_least), schema.get(at_most)
-        if found is not None and isinstance(low, int | float) and found < low:
-            yield f"{_place(name)}: {found!r:.40} is less than {at_least} {low}"
-        if found is not None and isinstance(high, int | float) and found > high:
-            yield f"{_place(name)}: {found!r:.40} is more than {at_most} {high}"
+        if result is not None and isinstance(low, int | float) and result < low:
+            yield f"{_place(name)}: {result!r:.40} is less than {at_least} {low}"
+        if result is not None and isinstance(high, int | float) and result > high:
+            yield f"{_place(name)}: {result!r:.40} is more than {at_most} {high}"
 
 
 def _is_of(kind: Any, value: Any) -> bool:
     if isinstance(kind, list):
-        return any(_is_of(each, value) for each in kind)
+        return any(_is_of(item, value) for item in kind)
     if kind == "integer":
         return not isinstance(value, bool) and (
             isinstance(value, int) or (isinstance(value, float) and value.is_integer())
@@ -183,8 +183,8 @@ def _is_of(kind: Any, value: Any) -> bool:
     return not isinstance(kind, str) or kind not in types or isinstance(value, types[kind])
 
 
-def _equal(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)
+def _equal(item: Any, other: Any) -> bool:
+    return type(item) is type(other) and bool(item == other)
 
 
 def _word_of(value: Any) -> str:

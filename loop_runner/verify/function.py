@@ -110,6 +110,14 @@ class Collected:
 
     def specs(self, given: Iterable[Any]) -> list[Any]:
         """``given`` with an entry for each function. Raises ``VerifierError`` if one cannot be called."""
+        if isinstance(given, str | Mapping) or callable(given):
+            given = [given]
+        if not isinstance(given, Iterable):
+            raise VerifierError(
+                f"verifiers are a list, not {given!r:.80}",
+                why="they decide when the run ends",
+                hint='for example verifiers=[lr.contains("42")], or a list of functions',
+            )
         return [self._spec(entry) for entry in given]
 
     def _spec(self, given: Any) -> Any:
@@ -154,9 +162,14 @@ def sha256_of(function: Callable[..., Any]) -> str:
     try:
         source = textwrap.dedent(inspect.getsource(target)).encode("utf-8", "surrogatepass")
     except (OSError, TypeError):
-        code = getattr(target, "__code__", None)
+        code = _code(target)
         source = b"" if code is None else code.co_code + repr((code.co_names, code.co_consts)).encode()
     return hashlib.sha256(source).hexdigest()
+
+
+def _code(target: Any) -> Any:
+    """The compiled code of a function, or of how an instance of a class is called; None for a builtin."""
+    return getattr(target, "__code__", None) or getattr(target.__call__, "__code__", None)
 
 
 def _named(function: Callable[..., Any]) -> Any:
@@ -171,6 +184,10 @@ def _refuse(function: Callable[..., Any]) -> None:
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - whether calling it gives a coroutine
     )
+    target = _named(function)
+    if _code(target) is None and not _has_source(target):
+        fault = "it is not written in Python, so the proof could not say what it does"
+        raise _unusable(target, fault)
     fault = "it is asynchronous, and a verifier is called from a thread without an event loop" * is_async
     try:
         inspect.signature(function).bind("answer", None)
@@ -179,8 +196,19 @@ def _refuse(function: Callable[..., Any]) -> None:
     except ValueError:  # a builtin without a signature: calling it shows
         return
     if fault:
-        raise VerifierError(
-            f"{_named(function).__qualname__} cannot be a verifier: {fault}",
-            why="a verifier is called with the answer's text and the submission when a session wants to end",
-            hint="write it as: def check(answer, submission): return None or the reason why not",
-        )
+        raise _unusable(target, fault)
+
+
+def _has_source(target: Any) -> bool:
+    try:
+        return bool(inspect.getsource(target))
+    except (OSError, TypeError):
+        return False
+
+
+def _unusable(target: Any, fault: str) -> VerifierError:
+    return VerifierError(
+        f"{target.__qualname__} cannot be a verifier: {fault}",
+        why="a verifier is called with the answer's text and the submission when a session wants to end",
+        hint="write it as: def check(answer, submission): return None or the reason why not",
+    )

@@ -71,11 +71,11 @@ class RecordedPerson:
 
     def ask(self, question: Question) -> PersonsDecision | None:
         """The recorded decision of the verifier that asks."""
-        found = self._decisions.get(question.verifier)
-        if found is None or found.get("question") != question.text:
+        result = self._decisions.get(question.verifier)
+        if result is None or result.get("question") != question.text:
             return None
-        texts = {key: str(found.get(key, "")) for key in ("text", "by", "at")}
-        return PersonsDecision(found.get("decision") == "approved", **texts)
+        texts = {key: str(result.get(key, "")) for key in ("text", "by", "at")}
+        return PersonsDecision(result.get("decision") == "approved", **texts)
 
 
 def _decisions(reports: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:

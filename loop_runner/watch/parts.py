@@ -140,8 +140,8 @@ def answer_part(answer: str, citations: Sequence[Any]) -> Text:
     if citations:
         lines.append(Text("\ncitations", "bold"))
     for citation in citations:
-        found = "found" if citation.ok else f"NOT FOUND: {citation.reason}"
-        lines.append(safe(f"{citation.where}  {found}", "green" if citation.ok else "red"))
+        result = "found" if citation.ok else f"NOT FOUND: {citation.reason}"
+        lines.append(safe(f"{citation.where}  {result}", "green" if citation.ok else "red"))
         lines.append(safe(f"  {text.one_line(citation.quote, 300)}", "dim"))
     return together(*lines)
 

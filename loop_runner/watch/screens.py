@@ -26,7 +26,7 @@ class RunList(Screen[None]):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
-        self._found: list[lr.Status] = []
+        self._matches: list[lr.Status] = []
         self._left = threading.Event()
 
     def compose(self) -> ComposeResult:
@@ -48,28 +48,28 @@ class RunList(Screen[None]):
     def _look(self) -> None:
         while not self._left.is_set():
             try:
-                found = lr.list_runs(self._folder)
+                result = lr.list_runs(self._folder)
             except (lr.LoopRunnerError, OSError) as error:
                 self._call(self._title, str(error).splitlines()[0])
             else:
-                self._call(self._fill, found)
+                self._call(self._fill, result)
             self._left.wait(_LOOK_S)
 
     def _call(self, do: object, *args: object) -> None:
         if not self._left.is_set() and self.is_running:
             self.app.call_from_thread(do, *args)  # type: ignore[arg-type]
 
-    def _fill(self, found: list[lr.Status]) -> None:
+    def _fill(self, result: list[lr.Status]) -> None:
         table: DataTable[Text] = self.query_one(DataTable)
         row = table.cursor_row
-        self._found = found
+        self._matches = result
         table.clear()
-        for status in found:
+        for status in result:
             table.add_row(*_cells(status))
-        table.move_cursor(row=min(row, max(len(found) - 1, 0)))
-        count = f"{len(found)} run{'' if len(found) == 1 else 's'} in {self._folder}"
+        table.move_cursor(row=min(row, max(len(result) - 1, 0)))
+        count = f"{len(result)} run{'' if len(result) == 1 else 's'} in {self._folder}"
         self._title(
-            count if found else f"no runs in {self._folder}: start one with loop-runner run TASK.yaml"
+            count if result else f"no runs in {self._folder}: start one with loop-runner run TASK.yaml"
         )
 
     def _title(self, line: str) -> None:
@@ -77,8 +77,8 @@ class RunList(Screen[None]):
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Open the page of the run."""
-        if event.cursor_row < len(self._found):
-            status = self._found[event.cursor_row]
+        if event.cursor_row < len(self._matches):
+            status = self._matches[event.cursor_row]
             if status.state == "unreadable":
                 self._title(f"{status.folder} cannot be read: {status.reason}")
             else:

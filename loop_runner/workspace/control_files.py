@@ -11,6 +11,7 @@ for where it lies: anyone who can write the run folder can place a file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from loop_runner import failpoints, redaction
-from loop_runner.errors import WorkspaceError
+from loop_runner.errors import EnvironmentFault, LoopRunnerError, WorkspaceError
 from loop_runner.records import Checkpoint
 from loop_runner.text import escape_controls
 from loop_runner.workspace import durable, faults, layout
@@ -94,23 +95,36 @@ def place(private: Path, request: ControlRequest) -> ControlRequest:
 
     Raises ``WorkspaceError`` when too many requests wait, ``EnvironmentFault`` when nothing can be written.
     """
-    with faults.translated(private.parent.parent, "placing the request"):
-        folder = private / FOLDER
+    folder = private / FOLDER
+    try:
         if not _is_folder(folder):
             folder.mkdir(parents=True)
-        waiting = _names(folder)
-        if len(waiting) >= MAX_PENDING:
-            raise WorkspaceError(
-                f"{len(waiting):,} requests to this run wait already",
-                why="no process takes them, and each of them would be applied later",
-                hint=f"continue the run with `loop-runner resume`, or remove files from {folder}",
-            )
-        newest = max((int(name[:20]) for name in waiting), default=0)
+        names = _names(folder)
+        newest = max((int(name[:20]) for name in names if _NAME.fullmatch(name)), default=0)
         number = max(time.time_ns(), newest + 1)  # a clock that was set back does not change the order
         placed = replace(request, id=f"{number:020d}-{os.urandom(4).hex()}")
         data = {key: value for key, value in placed.to_dict().items() if key != "id"}
-        _write(folder, placed.id, json.dumps({"version": VERSION, **data}).encode())
+        if len(names) < MAX_PENDING:
+            _write(folder, placed.id, json.dumps({"version": VERSION, **data}).encode())
+    except OSError as error:
+        raise _not_placed(folder, error) from error
+    if len(names) >= MAX_PENDING:
+        raise WorkspaceError(
+            f"the request was not placed: {len(names):,} requests to this run wait already",
+            why="no process takes them, and each of them would be applied later",
+            hint=f"continue the run with `loop-runner resume`, or remove files from {folder}",
+        )
     return placed
+
+
+def _not_placed(folder: Path, error: OSError) -> LoopRunnerError:
+    what = WorkspaceError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else EnvironmentFault
+    return what(
+        f"the request was not placed in {folder}: {error.strerror or error}",
+        why="a request is a file in the run folder, and the run itself is as it was",
+        hint="see who may write there, and whether there is space; then ask again",
+        exit_code=4,
+    )
 
 
 def waiting(private: Path) -> list[ControlRequest]:
@@ -184,8 +198,16 @@ class Inbox:
         self._move(f"{request.id}.json", self._taken)
 
     def refuse(self, refused: Refused) -> None:
-        """Keep what is no request where it is not looked at again."""
-        self._move(refused.name, self._folder / _REFUSED)
+        """Keep what is no request where it is not looked at again; a link or a pipe is removed.
+
+        A run folder whose ``.git`` holds one is not opened: it could lead out of the folder.
+        """
+        path = self._folder / refused.name
+        with faults.translated(self._folder, "putting aside what is no request"):
+            if stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode):
+                self._move(refused.name, self._folder / _REFUSED)
+            else:
+                path.unlink()
 
     def settle(self, ids: Collection[str]) -> None:
         """The requests ``ids`` are in a durable commit."""

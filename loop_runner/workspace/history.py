@@ -29,7 +29,7 @@ from loop_runner.records import (
 )
 from loop_runner.text import shell
 from loop_runner.workspace import changes, dropped, journal, layout, lock, sent
-from loop_runner.workspace.called_tools import is_unknown
+from loop_runner.workspace.called_tools import is_made, is_unknown
 from loop_runner.workspace.changes import Change
 from loop_runner.workspace.commits import Commit, Entry, checkpoint_of, commit_from, entry_from
 from loop_runner.workspace.git.git import Git, GitFailed, GitObject, ObjectReader
@@ -431,7 +431,7 @@ class History:
 
 def _sum_of(calls: Sequence[Call], price: Price | None) -> Spend:
     """The usage of ``calls``; dollars are unknown if any price is."""
-    tool_calls = sum(call.is_tool_call for call in calls)
+    tool_calls = sum(map(is_made, calls))
     calls = [call for call in calls if call.kind != "tool"]
     dollars = [
         call.usd if price is None or call.usd is not None else price(call.model, call.reply.usage)

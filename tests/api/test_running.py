@@ -158,7 +158,7 @@ def test_a_fork_goes_on_from_a_moment_with_another_prompt(task):
     assert run.state == "unfinished"
     assert lr.resume(run).answer == "42"
     assert lr.open("mine").answer == "42"
-    with pytest.raises(lr.ConfigError, match="no point"):
+    with pytest.raises(lr.ConfigError, match="names no moment"):
         lr.fork("mine", at="last week")
 
 

@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import loop_runner as lr
+from tests.api import leaks
 from tests.support.tasks import cell, ready, write_task
 
 SLOW = cell("import time; time.sleep(60)")
@@ -72,7 +74,7 @@ def test_an_error_is_raised_once_and_reported_by_nobody_else(tmp_path, caplog):
     task = write_task(tmp_path / "task", root=[cell("x = 1")])  # has no second reply
 
     async def failed():
-        with pytest.raises(lr.ModelError, match="asked for number 2"):
+        with pytest.raises(lr.ModelError, match="asked for reply number 2"):
             await lr.arun(task, run_dir=tmp_path / "run")
 
     asyncio.run(failed())
@@ -188,12 +190,13 @@ def test_an_interrupted_run_is_resumed_as_if_nothing_had_happened(slow, tmp_path
     assert lr.resume("mine").status in ("verified", "unverified")
 
 
-def test_many_runs_leave_no_thread_process_or_descriptor(task):
-    lr.run(task, run_dir="first")
-    before = left()
-    for number in range(5):
-        lr.run(task, run_dir=f"run{number}")
-    assert left() == before
+def test_many_runs_leave_no_thread_process_descriptor_or_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    leaks.many(tmp_path / "first", 1)
+    before = leaks.count()
+    leaks.many(tmp_path / "then", 8)  # one is stopped, one ends by an error; `make leaks` makes 200
+    assert leaks.count() == before
 
 
 def test_tokens_are_counted_under_a_running_loop(monkeypatch):

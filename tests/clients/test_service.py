@@ -29,8 +29,10 @@ def test_codex_shows_the_verified_answer_of_a_run(place, codex, service):
     command = [codex, "exec", "--skip-git-repo-check", "--json", "-"]
     done = place.call(command, stdin="What is the answer?", env=env, timeout=180)
     events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    said = [event["item"]["text"] for event in events if event.get("item", {}).get("type") == "agent_message"]
-    assert (done.returncode, said) == (0, ["It is 42."]), done.stderr + done.stdout
+    reply_text = [
+        event["item"]["text"] for event in events if event.get("item", {}).get("type") == "agent_message"
+    ]
+    assert (done.returncode, reply_text) == (0, ["It is 42."]), done.stderr + done.stdout
     assert {run["state"] for run in service.get("/v1/runs")["data"]} == {"verified"}
 
 

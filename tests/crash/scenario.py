@@ -17,6 +17,8 @@ from typing import Any
 
 from loop_runner.records import Message, Request
 from loop_runner.runs import trust
+from loop_runner.workspace import control_files
+from loop_runner.workspace.control_files import ControlRequest
 from loop_runner.workspace.history import History
 from loop_runner.workspace.journal import calls
 from tests.crash.forker import Ended, Forker
@@ -214,6 +216,9 @@ def stages(scene: Scene) -> list[Stage]:
     assert resumed.tree == fresh.tree
     for path, data in EDITS.items():
         (rejected / path).write_bytes(data)
+    control_files.place(rejected / ".git/loop-runner", ControlRequest("note", text="mind the extra word"))
+    change = {"passes": {"set": 2}}
+    control_files.place(rejected / ".git/loop-runner", ControlRequest("budget", limits=change))
     further = _unbroken(scene, Stage("further", ("--passes", "2"), rejected, edits=tuple(EDITS)))
     return [fresh, resumed, further]
 

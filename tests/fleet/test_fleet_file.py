@@ -31,38 +31,38 @@ def fleet(tmp_path):
 
 
 def test_a_job_fills_in_the_task_and_a_whole_value_keeps_its_type(fleet, tmp_path):
-    found = fleet()
-    task = found.task_of(found.jobs[0])
+    result = fleet()
+    task = result.task_of(result.jobs[0])
     assert task["prompt"] == "Which port is in a.txt?"
     assert task["budget"] == {"passes": 3}
     assert task["inputs"] == ["a.txt"]
     assert task["verifiers"] == [{"contains": "port"}]
     assert task["task_dir"] == str(tmp_path)
-    assert task["name"] == found.jobs[0].name
+    assert task["name"] == result.jobs[0].name
 
 
 @pytest.mark.parametrize(
     "word", ["{{ job.passes }}", "{% for x in y %}", "a: b\n- c", "'\"", "#", "!!python/object:os.system"]
 )
 def test_a_value_is_data_and_never_a_template_or_yaml(fleet, word):
-    found = fleet(jobs=[{**JOB, "word": word}])
-    assert found.task_of(found.jobs[0])["verifiers"] == [{"contains": word}]
+    result = fleet(jobs=[{**JOB, "word": word}])
+    assert result.task_of(result.jobs[0])["verifiers"] == [{"contains": word}]
 
 
 @pytest.mark.parametrize(
     "prompt", ["{{ job.missing }}", "{{ other }}", "{{ job.", "{{ job.__class__ }}", "{{ job.path.x.y }}"]
 )
 def test_a_template_that_cannot_be_filled_in_names_the_key_and_the_job(fleet, prompt):
-    found = fleet(template={**TASK, "prompt": f"say {prompt}"})
+    result = fleet(template={**TASK, "prompt": f"say {prompt}"})
     with pytest.raises(ConfigError, match=r"`prompt` cannot be filled in for the job"):
-        found.task_of(found.jobs[0])
+        result.task_of(result.jobs[0])
 
 
 def test_the_money_of_one_job_limits_its_task(fleet):
-    found = fleet(budget={"usd": 10, "per_job": {"usd": 2}})
-    assert found.task_of(found.jobs[0])["budget"]["usd"] == 2.0
-    found = fleet(template={**TASK, "budget": {"usd": 1}}, budget={"per_job": {"usd": 2}})
-    assert found.task_of(found.jobs[0])["budget"]["usd"] == 1.0
+    result = fleet(budget={"usd": 10, "per_job": {"usd": 2}})
+    assert result.task_of(result.jobs[0])["budget"]["usd"] == 2.0
+    result = fleet(template={**TASK, "budget": {"usd": 1}}, budget={"per_job": {"usd": 2}})
+    assert result.task_of(result.jobs[0])["budget"]["usd"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,10 @@ def test_a_worker_that_lost_its_lease_changes_nothing_more(place):
 
 def test_money_is_reserved_settled_and_never_promised_twice(place):
     store, other = place(), place()
-    one = store.swap("one", None, JobState(status="running", reserved_usd=5.0), Extra(limit_usd=8.0))
+    item = store.swap("one", None, JobState(status="running", reserved_usd=5.0), Extra(limit_usd=8.0))
     with pytest.raises(OverBudgetError):
         other.swap("two", None, JobState(status="running", reserved_usd=5.0), Extra(limit_usd=8.0))
-    store.swap("one", one, JobState(status="verified", spent_usd=1.5))
+    store.swap("one", item, JobState(status="verified", spent_usd=1.5))
     other.swap("two", None, JobState(status="running", reserved_usd=5.0), Extra(limit_usd=8.0))
     assert store.money() == Money(1.5, 5.0)
 

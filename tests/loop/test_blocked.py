@@ -22,18 +22,18 @@ def test_what_is_declared_twice_in_a_row_ends_the_run_as_blocked_and_not_verifie
     assert (outcome.status, outcome.reason) == ("blocked", "the file rates.csv is missing")
     assert outcome.answer.content == "a draft with 42"
     assert "verifying" not in [event.kind for event in run.events]
-    found = status.of_run(run.folder)
-    assert (found.state, found.reason) == ("blocked", "the file rates.csv is missing")
-    assert any("resume" in step for step in found.steps)
+    result = status.of_run(run.folder)
+    assert (result.state, result.reason) == ("blocked", "the file rates.csv is missing")
+    assert any("resume" in step for step in result.steps)
     assert replay(run.folder).is_same
 
 
 def test_the_reply_to_the_first_declaration_asks_whether_the_model_can_proceed(tmp_path):
     run, outcome = run_of(tmp_path, [BLOCKED, ready("42")])
     assert outcome.status == "verified"
-    told = run.text("passes/0002/injected.md")
-    assert "the file rates.csv is missing" in told
-    assert "do the task without it" in told
+    shown = run.text("passes/0002/injected.md")
+    assert "the file rates.csv is missing" in shown
+    assert "do the task without it" in shown
     assert json.loads(run.text("passes/0001/pass.json"))["end"] == "blocked"
 
 

@@ -27,8 +27,8 @@ def test_a_new_file_has_the_entry_and_a_second_time_changes_nothing(client, tmp_
     assert made.is_needed
     assert not made.path.exists(), "nothing is written before it is asked for"
     made.write()
-    found = entry(client, made.path.read_text())
-    assert (found["command"], found["args"]) == ("/bin/loop-runner", ARGUMENTS)
+    result = entry(client, made.path.read_text())
+    assert (result["command"], result["args"]) == ("/bin/loop-runner", ARGUMENTS)
     assert not change(client, tmp_path).is_needed
     assert change(client, tmp_path).diff() == ""
 

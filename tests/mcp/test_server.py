@@ -18,6 +18,7 @@ from mcp_types import CallToolResult, EmptyResult, Request, RequestParams, Resul
 from pydantic import Field
 
 import loop_runner as lr
+from loop_runner.mcp import starting
 from loop_runner.mcp.server import server
 from loop_runner.mcp.tasks import TASKS
 from tests.support.service import write_models
@@ -34,8 +35,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for status in lr.list_runs(tmp_path / "runs") if (tmp_path / "runs").is_dir() else ():
-        if status.is_active:
-            lr.open(status.folder).stop(now=True)
+        starting.stop(lr.open(status.folder))
 
 
 def with_client(work, **keys):
@@ -56,11 +56,11 @@ async def call(client, tool, **arguments):
 
 async def ended(client, run):
     for _ in range(600):
-        found = await call(client, "run_status", run=run)
-        if found["state"] not in ("running", "queued"):
-            return found
+        result = await call(client, "run_status", run=run)
+        if result["state"] not in ("running", "queued"):
+            return result
         await asyncio.sleep(0.2)
-    raise AssertionError(found)
+    raise AssertionError(result)
 
 
 def test_seven_tools_have_schemas_and_hints():
@@ -78,9 +78,9 @@ def test_seven_tools_have_schemas_and_hints():
 
 def test_a_run_is_started_waited_for_and_read(place):
     async def work(client):
-        found = await call(client, "start_run", task="tasks/quoted/task.yaml")
-        run = found["run"]
-        found = await ended(client, run)
+        result = await call(client, "start_run", task="tasks/quoted/task.yaml")
+        run = result["run"]
+        result = await ended(client, run)
         parts = {
             part: (await call(client, "run_result", run=run, part=part))["text"]
             for part in ("answer", "citations", "verdicts", "log")
@@ -90,11 +90,11 @@ def test_a_run_is_started_waited_for_and_read(place):
             name: (await client.read_resource(f"loop-runner://runs/{run}/{name}")).contents[0].text
             for name in ("answer", "verdicts", "log", "proof", "diff/0..1")
         }
-        return found, parts, short, texts, await call(client, "list_runs", state="verified")
+        return result, parts, short, texts, await call(client, "list_runs", state="verified")
 
-    found, parts, short, texts, listed = with_client(work)
-    assert (found["state"], found["verified"]) == ("verified", True)
-    assert "run_result" in found["next"]
+    outcome, parts, short, texts, listed = with_client(work)
+    assert (outcome["state"], outcome["verified"]) == ("verified", True)
+    assert "run_result" in outcome["next"]
     assert parts["answer"].startswith("The port is 8080.")
     assert json.loads(parts["citations"])[0]["ok"]
     assert json.loads(parts["verdicts"])[0]["verdict"] == "accepted"
@@ -103,7 +103,7 @@ def test_a_run_is_started_waited_for_and_read(place):
     assert texts["answer"] == parts["answer"]
     assert json.loads(texts["proof"])["gates"]
     assert "+The port is 8080." in texts["diff/0..1"]
-    assert [run["run"] for run in listed["runs"]] == [found["run"]]
+    assert [run["run"] for run in listed["runs"]] == [outcome["run"]]
 
 
 def test_the_same_arguments_find_the_live_run_and_a_client_that_leaves_does_not_end_it(place):
@@ -170,16 +170,16 @@ def test_an_estimate_counts_and_starts_nothing(place):
     async def work(client):
         return await call(client, "estimate", inputs=["tasks/good", "nothing"])
 
-    found = with_client(work)
-    assert (found["files"], found["skipped"]) == (3, ["nothing"])
+    result = with_client(work)
+    assert (result["files"], result["skipped"]) == (3, ["nothing"])
     assert not (place / "runs").exists()
 
 
 def test_the_prompts_name_the_tools():
     async def work(client):
         names = [prompt.name for prompt in (await client.list_prompts()).prompts]
-        found = await client.get_prompt("research-these-files", {"question": "Which port?"})
-        return names, found.messages[0].content.text
+        result = await client.get_prompt("research-these-files", {"question": "Which port?"})
+        return names, result.messages[0].content.text
 
     names, text = with_client(work)
     assert names == ["audit-this-repo", "research-these-files"]
@@ -221,13 +221,13 @@ class Polls(ClientExtension):
         return [ResultClaim(result_type="task", model=Started, resolve=self.resolve)]
 
     async def resolve(self, started, context):
-        found: Task = started
-        while found.status == "working":
-            self.seen.append(found.status)
+        result: Task = started
+        while result.status == "working":
+            self.seen.append(result.status)
             await asyncio.sleep(0.3)
-            found = await about(context.session, "tasks/get", started.task_id)
-        self.seen.append(found.status)
-        return CallToolResult(**(found.result or {"content": [], "isError": True}))
+            result = await about(context.session, "tasks/get", started.task_id)
+        self.seen.append(result.status)
+        return CallToolResult(**(result.result or {"content": [], "isError": True}))
 
 
 async def about(session, method, task_id):
@@ -241,11 +241,11 @@ def test_a_client_that_declares_tasks_gets_a_task_over_the_run_folder(place):
     async def work(client):
         return await call(client, "start_run", task="tasks/good/task.yaml")
 
-    found = with_client(work, extensions=[polls])
-    assert found["verified"] is True
+    result = with_client(work, extensions=[polls])
+    assert result["verified"] is True
     assert polls.seen[0] == "working"
     assert polls.seen[-1] == "completed"
-    assert (place / "runs" / found["run"] / ".git").exists()
+    assert (place / "runs" / result["run"] / ".git").exists()
 
 
 def test_a_task_is_cancelled_as_a_run_is_stopped(place):
@@ -254,15 +254,15 @@ def test_a_task_is_cancelled_as_a_run_is_stopped(place):
             "start_run", {"task": "tasks/slow/task.yaml"}, allow_claimed=True
         )
         await about(client.session, "tasks/cancel", result.task_id)
-        found = result
+        outcome = result
         for _ in range(300):
-            found = await about(client.session, "tasks/get", result.task_id)
-            if found.status != "working":
+            outcome = await about(client.session, "tasks/get", result.task_id)
+            if outcome.status != "working":
                 break
             await asyncio.sleep(0.2)
         with pytest.raises(MCPError, match="there is no run"):
             await about(client.session, "tasks/get", "nothing")
-        return found.status
+        return outcome.status
 
     assert with_client(work, extensions=[Polls()]) == "cancelled"
 
@@ -286,8 +286,8 @@ def test_over_stdio_the_runs_outlive_the_server(place):
         async with Client(command, mode="legacy") as client:
             return await call(client, "start_run", task="tasks/slow/task.yaml", wait_s=1)
 
-    found = asyncio.run(main())
-    status = lr.open(place / "runs" / found["run"]).status()
+    result = asyncio.run(main())
+    status = lr.open(place / "runs" / result["run"]).status()
     assert status.is_active, status
 
 

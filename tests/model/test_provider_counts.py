@@ -18,10 +18,11 @@ from loop_runner.model.client import TryAgain
 from loop_runner.model.limiter import Policy
 from loop_runner.model.providers import chat_answer
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.records import Call, Message, Reply, Request, Usage, sane_count
+from loop_runner.records import Call, Message, Reply, Request, Usage
 from loop_runner.runs import start as runs
 from loop_runner.runs.context import RunContext
 from loop_runner.task import config
+from loop_runner.text import sane_count
 from loop_runner.workspace import layout
 from tests.support.call_log import MemoryLog
 from tests.support.model_server import ModelServer, Scripted

@@ -23,9 +23,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield found
-        found.close()
+        result = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield result
+        result.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def test_axe_finds_nothing_wrong(browser, pages, name, width, scheme):
     opened = axe.Axe().run(page)
     width_over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     context.close()
-    for found in (closed, opened):
-        assert [entry["id"] for entry in found.response["violations"]] == []
+    for result in (closed, opened):
+        assert [entry["id"] for entry in result.response["violations"]] == []
     assert width_over <= 0
 
 

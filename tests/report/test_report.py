@@ -184,9 +184,9 @@ def test_the_main_parts_need_no_script(shown):
 
 def test_an_unverified_run_is_not_shown_as_verified(tmp_path):
     made = make_run(tmp_path / "scene", answers=["no idea", ANSWER], accepted=False)
-    found = page.render(lr.open(made).record())
-    assert "not verified" in found
-    assert "no proof" in text_of(found)
+    result = page.render(lr.open(made).record())
+    assert "not verified" in result
+    assert "no proof" in text_of(result)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,9 @@ def test_any_kind_of_answer_is_shown(tmp_path, answer, part):
 def test_an_input_that_has_changed_is_not_shown_as_the_cited_one(tmp_path):
     made = make_run(tmp_path / "scene", answers=[ANSWER])
     (tmp_path / "scene" / "notes.txt").write_text("A secret of this machine.\n" * 30)
-    found = page.render(lr.open(made).record())
-    assert "secret of this machine" not in found
-    assert "cannot be shown" in found
+    result = page.render(lr.open(made).record())
+    assert "secret of this machine" not in result
+    assert "cannot be shown" in result
 
 
 def audit_answer(**changes):
@@ -224,11 +224,11 @@ def audit_answer(**changes):
 def test_the_findings_of_an_audit_are_listed_by_rule_and_by_file_with_the_code_around(tmp_path):
     task = {"verifiers": [{"findings": {"rules": {"no-port": "error"}}}]}
     made = make_run(tmp_path / "scene", answers=[audit_answer()], task=task)
-    found = page.render(lr.open(made).record())
-    assert '<a href="#finding-1">21</a>' in found
-    assert "<mark>The port is 8080.</mark>" in found
-    assert "line 16 of the text" in found
-    assert "It names a port." in found
+    result = page.render(lr.open(made).record())
+    assert '<a href="#finding-1">21</a>' in result
+    assert "<mark>The port is 8080.</mark>" in result
+    assert "line 16 of the text" in result
+    assert "It names a port." in result
 
 
 @pytest.mark.parametrize("changes", [{"file": "gone.txt"}, {"line": 999}, {"line": "x"}, {"severity": "<b>"}])
@@ -252,15 +252,15 @@ def attacked(tmp_path_factory):
 
 
 def test_what_a_model_or_an_input_wrote_is_text_wherever_it_is_shown(attacked, shown):
-    found, parsed = attacked, Parsed(attacked)
+    result, parsed = attacked, Parsed(attacked)
     assert {tag for tag, _ in parsed.elements} <= {tag for tag, _ in Parsed(shown).elements}
     assert [tag for tag, _ in parsed.elements].count("script") == 1
     assert not [name for _, attrs in parsed.elements for name in attrs if name.startswith("on")]
     assert all(link.startswith("#") for link in parsed.links)
-    assert "\x1b" not in found
-    assert "\u202e" not in found
-    assert "{{ 7 * 7 }}{% for x in y %}" in found
-    assert "\\u202egnp.exe" in found
+    assert "\x1b" not in result
+    assert "\u202e" not in result
+    assert "{{ 7 * 7 }}{% for x in y %}" in result
+    assert "\\u202egnp.exe" in result
 
 
 # ── folders that are not as they were ───────────────────────────────────────────────────────────────
@@ -302,9 +302,9 @@ def remove_object(folder, path):
 )
 def test_a_damaged_folder_has_a_report_that_says_what_is_missing(copy, path):
     remove_object(copy, path)
-    found = page.render(lr.open(copy).record())
-    assert "Missing from this report" in found
-    assert "loop-runner fsck" in found
+    result = page.render(lr.open(copy).record())
+    assert "Missing from this report" in result
+    assert "loop-runner fsck" in result
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{", b'{"decision": 3}', b"\xff", b"null", b'{"reports": 7}'])
@@ -387,13 +387,13 @@ def test_a_long_run_is_shortened_from_its_middle_and_every_pass_is_listed(tmp_pa
     monkeypatch.setattr(page, "_FULL_BYTES", 20_000)
     monkeypatch.setattr(page, "_SHORT_BYTES", 40_000)
     folder = report_proof.make_run(tmp_path / "long", 12, turns=2)
-    found = page.render(lr.open(folder).record())
-    assert re.findall(r'id="pass-(\d+)"', found) == [str(number) for number in range(12, 0, -1)]
-    assert len(found.encode()) < 120_000
-    assert "some passes are shortened" in found
-    assert 'id="turn-12-1"' in found
-    assert 'id="turn-1-1"' in found
-    assert 'id="turn-5-1"' not in found
+    result = page.render(lr.open(folder).record())
+    assert re.findall(r'id="pass-(\d+)"', result) == [str(number) for number in range(12, 0, -1)]
+    assert len(result.encode()) < 120_000
+    assert "some passes are shortened" in result
+    assert 'id="turn-12-1"' in result
+    assert 'id="turn-1-1"' in result
+    assert 'id="turn-5-1"' not in result
 
 
 @pytest.mark.parametrize(

@@ -110,14 +110,14 @@ def test_the_search_finds_the_answers_to_the_questions_of_newcomers(built):
         pytest.skip("no node: the search of the site runs in a browser")
     (worker,) = built.glob("assets/javascripts/workers/search*.min.js")
     program, index = documents.ROOT / "tests/support/search.js", built / "search/search_index.json"
-    found = subprocess.run(
+    result = subprocess.run(
         ["node", program, worker, DOCS / "search.js", index, *(question for question, _ in QUESTIONS)],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    for (question, expected), pages in zip(QUESTIONS, json.loads(found.stdout), strict=True):
+    for (question, expected), pages in zip(QUESTIONS, json.loads(result.stdout), strict=True):
         first = [sections[0].partition("#")[0] for sections in pages[:3]]
         assert expected.partition("#")[0] in first, f"{question} finds {first}"
         page, _, anchor = expected.partition("#")

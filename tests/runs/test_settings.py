@@ -35,14 +35,14 @@ def shared(place, text):
     (place[1] / ".loop-runner.toml").write_text(text)
 
 
-def found(place):
+def settings_at(place):
     return settings.read(os.environ, place[1])
 
 
 def test_a_project_wins_over_the_user_where_it_may(place):
     own(place, 'model = "anthropic:a"\nsub_model = "anthropic:b"\n')
     shared(place, 'model = "openai:c"\n')
-    values = found(place).values
+    values = settings_at(place).values
     assert (values["model"].value, values["model"].origin) == (
         "openai:c",
         str(place[1] / ".loop-runner.toml"),
@@ -62,7 +62,7 @@ def test_a_folder_below_has_the_projects_settings_and_one_above_has_not(place):
 
 def test_the_search_ends_at_the_top_of_the_repository(place):
     (place[1].parent / ".loop-runner.toml").write_text('model = "openai:above"\n')
-    assert found(place).get("model") is None
+    assert settings_at(place).get("model") is None
 
 
 @pytest.mark.parametrize(
@@ -83,32 +83,32 @@ def test_the_search_ends_at_the_top_of_the_repository(place):
 )
 def test_a_projects_file_starts_no_program_and_sends_no_data_without_consent(place, line):
     shared(place, line + "\n")
-    (name,) = found(place).ignored
-    assert found(place).values == {}
-    assert "loop-runner config trust" in found(place).ignored[name].ignored
+    (name,) = settings_at(place).ignored
+    assert settings_at(place).values == {}
+    assert "loop-runner config trust" in settings_at(place).ignored[name].ignored
     settings.trust_project(place[1] / ".loop-runner.toml", os.environ)
-    assert found(place).values.keys() == {name}
+    assert settings_at(place).values.keys() == {name}
 
 
 def test_consent_is_for_the_file_as_it_is(place):
     shared(place, 'notify = [{command = ["true"]}]\n')
     settings.trust_project(place[1] / ".loop-runner.toml", os.environ)
     shared(place, 'notify = [{command = ["false"]}]\n')
-    assert found(place).values == {}
+    assert settings_at(place).values == {}
 
 
 def test_a_link_out_of_the_project_is_no_folder_inside_it(place):
     (place[1] / "out").symlink_to(place[0])
     shared(place, 'runs = "out/runs"\n')
-    assert found(place).values == {}
+    assert settings_at(place).values == {}
 
 
 def test_a_limit_on_spending_is_the_users_alone_even_with_consent(place):
     own(place, "spend = {usd_per_day = 5}\n")
     shared(place, "[spend]\nusd_per_day = 500\n")
     settings.trust_project(place[1] / ".loop-runner.toml", os.environ)
-    assert found(place).get("spend.usd_per_day") == 5.0
-    assert found(place).ignored.keys() == {"spend.usd_per_day"}
+    assert settings_at(place).get("spend.usd_per_day") == 5.0
+    assert settings_at(place).ignored.keys() == {"spend.usd_per_day"}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_limit_on_spending_is_the_users_alone_even_with_consent(place):
 def test_a_mistake_names_the_file_and_the_setting(place, text, message):
     own(place, text)
     with pytest.raises(ConfigError) as caught:
-        found(place)
+        settings_at(place)
     assert message in str(caught.value)
     assert "config.toml" in caught.value.message
 
@@ -138,7 +138,7 @@ def test_a_mistake_names_the_file_and_the_setting(place, text, message):
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_what_is_no_file_is_no_settings(place, make):
     make(place[0] / "config.toml")
-    assert found(place).values == {}
+    assert settings_at(place).values == {}
 
 
 def config(*args, exit_code=0):

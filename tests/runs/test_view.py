@@ -15,7 +15,7 @@ def begun(*more):
 
 
 @pytest.mark.parametrize(
-    ("events", "said"),
+    ("events", "reply_text"),
     [
         ([], "asking the model for 10 s"),
         ([at(5, "reply_received"), at(5, "cell_started", code="x")], "running code for 7.0 s"),
@@ -36,8 +36,8 @@ def begun(*more):
         ([at(9, "run_ended", status="verified")], ""),
     ],
 )
-def test_the_activity_says_what_the_run_does_and_for_how_long(events, said):
-    assert str(begun(*events).activity(1012.0)) == said
+def test_the_activity_says_what_the_run_does_and_for_how_long(events, reply_text):
+    assert str(begun(*events).activity(1012.0)) == reply_text
 
 
 def test_sub_calls_are_counted_one_by_one_until_there_is_a_report_of_all():
@@ -134,7 +134,7 @@ def test_a_collapsed_hit_rate_of_the_prompt_cache_is_reported(rates, is_collapse
 
 
 @pytest.mark.parametrize(
-    ("answers", "said"),
+    ("answers", "reply_text"),
     [
         (["41", "41"], True),
         (["41", " 41\n"], True),
@@ -143,9 +143,9 @@ def test_a_collapsed_hit_rate_of_the_prompt_cache_is_reported(rates, is_collapse
         (["41"], False),
     ],
 )
-def test_the_same_answer_twice_is_reported(answers, said):
+def test_the_same_answer_twice_is_reported(answers, reply_text):
     passes = [at(n, "verifying", n + 1, 0, answer) for n, answer in enumerate(answers)]
-    assert ("same answer" in kinds(begun(*passes), 1003.0)) == said
+    assert ("same answer" in kinds(begun(*passes), 1003.0)) == reply_text
 
 
 def test_nothing_in_an_event_makes_the_view_fail():
@@ -171,8 +171,8 @@ def test_nothing_in_an_event_makes_the_view_fail():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "reply_text"),
     [(0.5, "0.5 s"), (48, "48 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (200000, "2 d 7 h")],
 )
-def test_durations_are_readable(seconds, said):
-    assert duration(seconds) == said
+def test_durations_are_readable(seconds, reply_text):
+    assert duration(seconds) == reply_text

@@ -129,9 +129,9 @@ REQUESTS = {
     ("method", "path", "headers", "body", "status", "code"), REQUESTS.values(), ids=REQUESTS
 )
 def test_is_refused_with(service, method, path, headers, body, status, code):
-    answer, found = send(service, method, path, headers, body)
-    assert (answer, found.get("error", {}).get("code")) == (status, code), found
-    assert not any(word in json.dumps(found) for word in (ALICE, BOB, "Traceback", str(service.runs)))
+    answer, result = send(service, method, path, headers, body)
+    assert (answer, result.get("error", {}).get("code")) == (status, code), result
+    assert not any(word in json.dumps(result) for word in (ALICE, BOB, "Traceback", str(service.runs)))
 
 
 def send(service, method, path, headers, body):

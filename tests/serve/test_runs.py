@@ -23,14 +23,14 @@ def ask(text, model="good", **keys):
 def test_a_hundred_identical_requests_start_one_run(service):
     before, ids = service.metric("loop_runner_processes_started_total"), []
 
-    def one():
+    def start_a_run():
         client = Service(service.url, service.runs)
         ids.append(
             client.http.post("/v1/chat/completions", json=ask("Identical?")).headers["x-loop-runner-run"]
         )
         client.http.close()
 
-    threads = [threading.Thread(target=one) for _ in range(100)]
+    threads = [threading.Thread(target=start_a_run) for _ in range(100)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -66,9 +66,9 @@ def test_a_finished_run_answers_a_retry_and_no_new_request(service):
 
 
 def test_the_order_of_keys_in_a_body_does_not_matter(service):
-    one = b'{"model": "slow", "question": "Ordered?"}'
+    item = b'{"model": "slow", "question": "Ordered?"}'
     two = b'{"question": "Ordered?",\n "model": "slow"}'
-    ids = {service.http.post("/v1/runs", content=body, headers=JSON).json()["id"] for body in (one, two)}
+    ids = {service.http.post("/v1/runs", content=body, headers=JSON).json()["id"] for body in (item, two)}
     assert len(ids) == 1
     service.http.post(f"/v1/runs/{ids.pop()}/stop", json={})
 
@@ -100,8 +100,8 @@ def test_a_run_is_paused_at_a_commit_and_continues_without_paying_twice(service)
     assert service.http.post(f"/v1/runs/{run}/pause").status_code == 202
     service.wait(run, "paused")
     assert service.http.post(f"/v1/runs/{run}/resume").status_code == 202
-    found = service.wait(run)
-    assert (found["state"], found["loop_runner"]["turns"]) == ("verified", 41)
+    result = service.wait(run)
+    assert (result["state"], result["loop_runner"]["turns"]) == ("verified", 41)
     numbers = [data["seq"] for kind, data in service.events(f"/v1/runs/{run}/events") if "seq" in data]
     assert numbers == list(range(1, len(numbers) + 1))
     rest = service.events(f"/v1/runs/{run}/events", headers={"last-event-id": "7"})
@@ -113,7 +113,7 @@ def test_a_run_is_paused_at_a_commit_and_continues_without_paying_twice(service)
 
 def until(service, run_id, kind):
     with service.http.stream("GET", f"/v1/runs/{run_id}/events") as response:
-        assert any(found == kind for found, _ in parsed(response.iter_lines()))
+        assert any(result == kind for result, _ in parsed(response.iter_lines()))
 
 
 def test_a_note_is_in_the_next_request_and_files_are_those_of_the_commits(service):
@@ -245,7 +245,7 @@ def test_a_service_that_is_killed_finds_its_runs_and_a_client_gets_the_rest(tmp_
 
 
 def test_two_kills_under_load_lose_nothing_and_start_nothing_twice(tmp_path):
-    found = serve_proof.prove(tmp_path, kills=2, between_s=3, clients=3)
-    assert found["faults"] == []
-    assert found["runs"] == found["requests"] == 3
-    assert found["reconnects"] > 0
+    result = serve_proof.prove(tmp_path, kills=2, between_s=3, clients=3)
+    assert result["faults"] == []
+    assert result["runs"] == result["requests"] == 3
+    assert result["reconnects"] > 0

@@ -112,11 +112,11 @@ def test_a_response_format_is_a_gate(client):
 def test_several_answers_come_side_by_side_to_an_async_client(service):
     async def main():
         async with openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key=service.token) as client:
-            asked = [
+            requests = [
                 client.chat.completions.create(model="good", messages=[{"role": "user", "content": text}])
                 for text in ("One?", "Two?")
             ]
-            return await asyncio.gather(*asked)
+            return await asyncio.gather(*requests)
 
     answers = asyncio.run(main())
     assert [answer.choices[0].finish_reason for answer in answers] == ["stop", "stop"]
@@ -174,9 +174,9 @@ def stream_until(service, run_id, kind):
     from tests.support.service import parsed
 
     with service.http.stream("GET", f"/v1/runs/{run_id}/events") as response:
-        for found in parsed(response.iter_lines()):
-            if found[0] == kind:
-                yield found
+        for result in parsed(response.iter_lines()):
+            if result[0] == kind:
+                yield result
                 return
 
 
@@ -262,5 +262,5 @@ def test_what_a_run_reports_is_json_of_the_same_verdict_everywhere(client, servi
     answer = client.chat.completions.create(
         model="good", messages=ASK, extra_headers={"Idempotency-Key": "x"}
     )
-    found = service.get(f"/v1/runs/{answer.id}")
-    assert found["loop_runner"] == json.loads(json.dumps(answer.loop_runner))
+    result = service.get(f"/v1/runs/{answer.id}")
+    assert result["loop_runner"] == json.loads(json.dumps(answer.loop_runner))

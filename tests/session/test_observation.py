@@ -14,6 +14,7 @@ from loop_runner.session import missing_code
 from loop_runner.session.conversation import about_subcalls, observe, window_warning
 from loop_runner.task import config
 from loop_runner.workspace import layout
+from tests.support.charging import charge
 from tests.support.model_server import HttpError, Scripted
 from tests.support.tasks import cell, ready, run_task, write_task
 
@@ -130,7 +131,7 @@ def spent(budget, *turns):
     ledger = Ledger(budget, price=lambda _model, usage: usage.total_tokens / 1000)
     for usage, is_subcall in turns:
         ledger.begin_turn(3)
-        ledger.charge_request(usage, usage.total_tokens / 1000, is_subcall=is_subcall)
+        charge(ledger, usage, usage.total_tokens / 1000, is_subcall=is_subcall)
     return ledger.nearly_reached()
 
 

@@ -79,10 +79,10 @@ class Service:
         """Wait until a run is in one of these states (any end, by default)."""
         wanted = states or ("verified", "unverified", "broken", "failed", "crashed", "cancelled")
         end = time.monotonic() + timeout_s
-        while (found := self.get(f"/v1/runs/{run_id}"))["state"] not in wanted:
-            assert time.monotonic() < end, found
+        while (result := self.get(f"/v1/runs/{run_id}"))["state"] not in wanted:
+            assert time.monotonic() < end, result
             time.sleep(0.1)
-        return dict(found)
+        return dict(result)
 
     def events(self, path: str, **keys: Any) -> list[tuple[str, Any]]:
         """All events of a stream: (kind, data)."""

@@ -34,7 +34,7 @@ class Caller:
         pass
 
 
-def asked(how, answers, *queries):
+def results_of_calls(how, answers, *queries):
     """The results of calls with ``approve: how``, and what a person was asked."""
     questions = []
 
@@ -48,12 +48,12 @@ def asked(how, answers, *queries):
     client: Any = toolbox.client("tool:send")
 
     async def run():
-        found = []
+        result = []
         for query in queries:
             request = Request("tool:send", (Message("user", json.dumps({"q": query})),), kind="tool")
-            refused = await client.refusal(request)  # type: ignore[attr-defined]
-            found.append(json.loads((refused or await client.complete(request)).text))
-        return found
+            refused = await client.refusal(request)
+            result.append(json.loads((refused or await client.complete(request)).text))
+        return result
 
     return asyncio.run(run()), questions, caller.calls
 
@@ -62,7 +62,7 @@ YES, NO = PersonsDecision(is_approved=True), PersonsDecision(is_approved=False, 
 
 
 def test_each_call_is_asked_about_with_its_arguments():
-    results, questions, calls = asked("always", [YES, NO, YES], "a", "b", "c")
+    results, questions, calls = results_of_calls("always", [YES, NO, YES], "a", "b", "c")
     assert results == [
         {"value": "a"},
         {"error": "the call of `send` was refused: not to them"},
@@ -73,19 +73,19 @@ def test_each_call_is_asked_about_with_its_arguments():
 
 
 def test_the_first_approval_holds_for_the_calls_after_it_and_a_rejection_does_not():
-    results, questions, calls = asked("first", [NO, YES], "a", "b", "c")
+    results, questions, calls = results_of_calls("first", [NO, YES], "a", "b", "c")
     assert [list(result) for result in results] == [["error"], ["value"], ["value"]]
     assert len(questions) == 2
     assert calls == ["b", "c"]
 
 
 def test_a_tool_that_needs_no_approval_asks_nobody():
-    assert asked("never", [], "a") == ([{"value": "a"}], [], ["a"])
+    assert results_of_calls("never", [], "a") == ([{"value": "a"}], [], ["a"])
 
 
 @pytest.mark.parametrize("decision", [None, PersonsDecision(is_approved=False)])
 def test_without_a_decision_or_a_reason_the_model_is_still_shown_why(decision):
-    (result,), _, calls = asked("always", [decision], "a")
+    (result,), _, calls = results_of_calls("always", [decision], "a")
     assert result["error"].startswith("the call of `send` was refused: ")
     assert calls == []
 
@@ -109,22 +109,22 @@ def test_a_run_waits_for_the_approval_of_a_call_and_a_replay_does_not(tmp_path):
     (folder / "tools.py").write_text("def send(q: str) -> str:\n    return 'sent ' + q\n")
     task = write_task(folder, root=[cell(code)], tools=[{"python": "tools.py:send", "approve": "always"}])
     steered = Steered(tmp_path / "run")
-    asked: list[str] = []
+    requests: list[str] = []
 
     def decide() -> None:
         while not (tmp_path / "run/.git/loop-runner/lock").exists():
             time.sleep(0.05)
         for decision in (lambda: steered.run.approve(by="a person"), lambda: steered.run.reject("too late")):
-            while (question := steered.run.question) in (None, *asked):
+            while (question := steered.run.question) in (None, *requests):
                 time.sleep(0.05)
-            asked.append(str(question))
+            requests.append(str(question))
             decision()
 
     decider = threading.Thread(target=decide, daemon=True)
     decider.start()
     steered.start(task)
     decider.join(10)
-    assert asked == ['May the model call send({"q": "a"})?', 'May the model call send({"q": "b"})?']
+    assert requests == ['May the model call send({"q": "a"})?', 'May the model call send({"q": "b"})?']
     shown = steered.text("passes/0001/turns/0001/output.txt")
     assert "sent a\nthe call of `send` was refused: too late" in shown
     assert replay.replay(tmp_path / "run").is_same

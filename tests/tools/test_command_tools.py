@@ -66,9 +66,9 @@ def test_a_parameter_can_be_the_standard_input(tmp_path):
     ],
 )
 def test_a_program_that_does_not_end_well_gives_an_error_that_says_how(run, error, message, tmp_path):
-    with pytest.raises(error) as found:
+    with pytest.raises(error) as result:
         called(tmp_path, {}, run=run, timeout_s=2)
-    assert message in str(found.value)
+    assert message in str(result.value)
 
 
 @pytest.mark.parametrize(

@@ -37,14 +37,14 @@ class Servers:
 
     async def calls(self, *given):
         """The result or the error of each call, one after another."""
-        found = []
+        result = []
         for name, arguments in given:
             try:
-                found.append(await self.caller.call(self.specs[f"srv.{name}"], arguments))
+                result.append(await self.caller.call(self.specs[f"srv.{name}"], arguments))
             except (ToolDiedError, ToolRaisedError, TimeoutError) as error:
-                found.append(error)
+                result.append(error)
         await self.caller.close()
-        return found
+        return result
 
 
 def stdio(how):

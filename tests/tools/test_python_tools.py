@@ -67,8 +67,8 @@ def test_a_function_of_the_task_is_called_from_the_repl_and_its_result_is_in_the
     assert "['a 0', 'a 1', 'a 2']\n['b 0']" in output(tmp_path / "run")
     assert (tmp_path / "task/calls.log").read_text() == "a\nb\n"
     with History(tmp_path / "run") as history:
-        found = [call for call in history.calls() if call.kind == "tool"]
-    assert {(call.model, call.prompt, call.reply.text) for call in found} == {
+        result = [call for call in history.calls() if call.kind == "tool"]
+    assert {(call.model, call.prompt, call.reply.text) for call in result} == {
         ("tool:lookup", '{"q": "a"}', '{"value": ["a 0", "a 1", "a 2"]}'),
         ("tool:lookup", '{"limit": 1, "q": "b"}', '{"value": ["b 0"]}'),
     }

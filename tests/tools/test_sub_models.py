@@ -63,9 +63,9 @@ except LLMError as error:
     assert (tmp_path / "task/calls.log").read_text() == "a\nb\n"
     assert (outcome.spend.tool_calls, outcome.spend.subcalls) == (2, 5)
     with History(tmp_path / "run") as history:
-        asked = [call.prompt for call in history.calls() if call.kind == "sub"]
-    assert any("`lookup(q: str) -> str`: Find the entry" in prompt for prompt in asked)
-    assert not any("other(q" in prompt for prompt in asked)
+        requests = [call.prompt for call in history.calls() if call.kind == "sub"]
+    assert any("`lookup(q: str) -> str`: Find the entry" in prompt for prompt in requests)
+    assert not any("other(q" in prompt for prompt in requests)
     assert replay.replay(tmp_path / "run").is_same
 
 

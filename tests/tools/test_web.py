@@ -151,9 +151,9 @@ def test_each_search_provider_is_asked_in_its_format_and_its_answer_is_read(prov
         entry = {"search": {"provider": provider, "url": web.url + ("" if provider == "searxng" else "/")}}
         env = {"BRAVE_API_KEY": "secret-b", "TAVILY_API_KEY": "secret-t"}
         (spec,) = specs(read_entries([entry]), tmp_path, env, {})
-        found = asyncio.run(SearchCaller(tmp_path, env).call(spec, {"query": "how high & wide"}))
-        path, headers, body = web.asked[0]
-    assert found == RESULTS
+        result = asyncio.run(SearchCaller(tmp_path, env).call(spec, {"query": "how high & wide"}))
+        path, headers, body = web.requests[0]
+    assert result == RESULTS
     if provider == "tavily":
         assert json.loads(body) == {"query": "how high & wide", "max_results": 10}
         assert headers["Authorization"] == "Bearer secret-t"
@@ -185,7 +185,7 @@ def test_research_on_the_web_has_its_own_prompt_and_asks_for_the_date_of_retriev
         texts={"a.txt": "x\n"},
     )
     settled = config.read_task(task)
-    assert [sorted(each) for each in settled.verifiers] == [["citations"], ["name", "regex"]]
+    assert [sorted(verifier) for verifier in settled.verifiers] == [["citations"], ["name", "regex"]]
     run(task, tmp_path / "run")
     system = (tmp_path / "run/system.md").read_text()
     assert "This is research on the web." in system

@@ -14,17 +14,17 @@ Page = tuple[str, bytes] | str  # (type, bytes), or where it leads on
 
 
 class Web:
-    """Serves ``pages`` by path; ``asked`` are the requests, as (path with query, headers, body)."""
+    """Serves ``pages`` by path; ``requests`` are the requests, as (path with query, headers, body)."""
 
     def __init__(self, pages: Mapping[str, Page]) -> None:
         self.pages = dict(pages)
-        self.asked: list[tuple[str, dict[str, str], bytes]] = []
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
         web = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 size = int(self.headers.get("Content-Length") or 0)
-                web.asked.append((self.path, dict(self.headers), self.rfile.read(size)))
+                web.requests.append((self.path, dict(self.headers), self.rfile.read(size)))
                 page = web.pages.get(self.path) or web.pages.get(urlsplit(self.path).path)
                 if page is None:
                     self.send_error(404)

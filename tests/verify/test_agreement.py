@@ -85,7 +85,7 @@ def test_a_session_without_an_answer_is_replaced_once_and_never_counts(agree):
     assert len(panel.inquiries) == 2
     output, panel = agree("5", "", "", "5", session="rlm")
     assert isinstance(output, Broken)
-    assert "came to no answer: its turns were used up" in output.reason
+    assert "reached no answer: its turns were used up" in output.reason
 
 
 def test_an_agreement_that_is_tried_again_holds_a_new_session_for_the_failed_ones(tmp_path):

@@ -33,9 +33,9 @@ def approved(tmp_path_factory):
 def test_a_rejection_is_shown_to_the_next_pass_and_an_approval_ends_the_run(approved):
     run, outcome = approved
     assert outcome.status == "verified"
-    told = run.text("passes/0002/injected.md")
-    assert "clause 4 is missing\\x1b[2J" in told
-    assert "rejected by A. Lee" in told
+    shown = run.text("passes/0002/injected.md")
+    assert "clause 4 is missing\\x1b[2J" in shown
+    assert "rejected by A. Lee" in shown
 
 
 def test_the_verdict_and_the_proof_record_who_and_when_as_they_were_given(approved):

@@ -164,7 +164,7 @@ def test_without_colour_the_marks_still_say_how_passes_ended(runs, monkeypatch):
     ids=["first", "changed", "new"],
 )
 def test_a_variable_has_a_mark_for_what_the_last_turn_did_to_it(runs, before, mark):
-    variable = next(each for each in lr.Run(runs / "story").variables if each.name == "found")
+    variable = next(item for item in lr.Run(runs / "story").variables if item.name == "found")
     assert parts.variables_part([variable], before).plain.startswith(mark)
     assert parts.variables_part([variable], {"found": variable}).plain.startswith(" ")
 

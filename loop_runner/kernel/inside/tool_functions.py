@@ -75,8 +75,8 @@ class ToolFunction:
 
     def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         names, name = self._spec["parameters"], self.__name__
-        required = [each for each in names if each in self._spec["required"]]
-        order = [*required, *(each for each in names if each not in required)]
+        required = [item for item in names if item in self._spec["required"]]
+        order = [*required, *(item for item in names if item not in required)]
         if len(args) > len(order):
             raise TypeError(
                 f"{name}() takes {len(order)} arguments, {len(args)} were given: {self.signature}"
@@ -85,9 +85,9 @@ class ToolFunction:
         if twice := sorted(given.keys() & kwargs.keys()):
             raise TypeError(f"{name}() got `{twice[0]}` twice: {self.signature}")
         given |= {str(key): value for key, value in kwargs.items()}
-        if missing := [each for each in required if each not in given]:
+        if missing := [item for item in required if item not in given]:
             raise TypeError(f"{name}() is missing `{missing[0]}`: {self.signature}")
-        unknown = [each for each in given if each not in names]
+        unknown = [item for item in given if item not in names]
         if unknown and not self._spec["is_open"]:
             raise TypeError(f"{name}() has no parameter `{unknown[0]:.60}`: {self.signature}")
         try:
@@ -123,13 +123,13 @@ class ToolFunction:
 
     def _texts(self, listed: Sequence[Mapping[str, Any]]) -> Any:
         """The text of a page, which is in `context` from now on; a dict of texts, where it gave several."""
-        found = {}
+        result = {}
         for page in listed:
-            found[page["name"]] = shortened(page["text"], self._spec["max_output_chars"])
-            self._take_in(page["name"], found[page["name"]], page["places"], page["headings"])
+            result[page["name"]] = shortened(page["text"], self._spec["max_output_chars"])
+            self._take_in(page["name"], result[page["name"]], page["places"], page["headings"])
             lines = page["text"].count("\n") + 1
             print(f"{self.__name__}: context[{page['name']!r}], {lines:,} lines")  # noqa: T201 - to cite it
-        return next(iter(found.values())) if len(found) == 1 else found
+        return next(iter(result.values())) if len(result) == 1 else result
 
     def __repr__(self) -> str:
         return f"<tool {self.signature}>"
@@ -203,7 +203,7 @@ def made(
     _tools.clear()
     _groups.clear()
     _tools.update((spec["name"], ToolFunction(spec, client, take_in)) for spec in specs)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "tool_batch": tool_batch,
         "TOOLS": TOOLS,
         "ToolError": ToolError,
@@ -215,6 +215,6 @@ def made(
         if dot:
             grouped.setdefault(group, {})[own] = tool
         else:
-            found[name] = tool
+            result[name] = tool
     _groups.update((name, ToolGroup(name, tools)) for name, tools in grouped.items())
-    return found | _groups
+    return result | _groups
